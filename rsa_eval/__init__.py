@@ -1,0 +1,1 @@
+"""What frozen features are worth: kNN, linear probe, records and reports."""

@@ -1,0 +1,173 @@
+"""The result of one evaluation: dataclass in, one JSON file out, and back."""
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone, library_versions
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config_files import Section, parse_tree, to_tree
+from rsa_pretrain.device import describe_hardware
+from rsa_pretrain.errors import UserError
+
+SCHEMA_VERSION = 1
+
+
+class Metric(Section):
+    """One measured number."""
+
+    value: float
+    unit: str
+    """``%`` for accuracies and average precisions."""
+
+
+class Model(Section):
+    """What was evaluated: a checkpoint, or random weights in its place."""
+
+    checkpoint: str | None
+    """Path as given; null for random weights."""
+    sha256: str | None
+    """Hash of the checkpoint file; null for random weights."""
+    metadata: BackboneMetadata | None
+    """The checkpoint's own description; null for random weights."""
+    backbone: BackboneConfig
+    """Architecture and stem."""
+
+
+class Record(Section):
+    """One evaluation, whole: enough to read the number and to repeat it."""
+
+    schema_version: int
+    kind: Literal["knn", "linear", "detection"]
+    """Which evaluator wrote it."""
+    protocol: str
+    """Name of the protocol's config."""
+    deviations: list[str]
+    """How the run departs from the protocol as published; empty if it does not."""
+    metrics: dict[str, Metric]
+    """Numbers of the final epoch."""
+    headline: str
+    """The metric a table shows."""
+    num_samples: int
+    """Test images counted."""
+    data_set: str
+    model: Model
+    config: dict[str, Any]
+    """Every setting, resolved."""
+    seeds: list[int]
+    details: dict[str, Any]
+    """Curves and per-setting results, by evaluator."""
+    command: list[str]
+    git_commit: str | None
+    git_dirty: bool | None
+    library_versions: dict[str, str]
+    hardware: str
+    seconds: float
+    """Wall time of the evaluation."""
+    created: str
+    """UTC, ISO 8601."""
+
+
+def describe_checkpoint(loaded: LoadedBackbone) -> Model:
+    """Describe a loaded checkpoint as a record's subject."""
+    backbone = BackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
+    return Model(
+        checkpoint=str(loaded.path),
+        sha256=loaded.sha256,
+        metadata=loaded.metadata,
+        backbone=backbone,
+    )
+
+
+def describe_random_init(backbone: BackboneConfig) -> Model:
+    """Describe a randomly initialised backbone as a record's subject."""
+    return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
+
+
+def make_record(
+    *,
+    kind: Literal["knn", "linear", "detection"],
+    protocol: str,
+    metrics: dict[str, Metric],
+    headline: str,
+    num_samples: int,
+    data_set: str,
+    model: Model,
+    config: Section,
+    seed: int,
+    device: torch.device,
+    seconds: float,
+    details: dict[str, Any],
+    deviations: list[str],
+) -> Record:
+    """Add to a result what is known about the code, the libraries and the machine."""
+    commit, dirty = _git_state()
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        kind=kind,
+        protocol=protocol,
+        deviations=deviations,
+        metrics=metrics,
+        headline=headline,
+        num_samples=num_samples,
+        data_set=data_set,
+        model=model,
+        config=to_tree(config),
+        seeds=[seed],
+        details=details,
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        git_commit=commit,
+        git_dirty=dirty,
+        library_versions=library_versions()
+        | {"python": platform.python_version(), "pycocotools": version("pycocotools")},
+        hardware=describe_hardware(device),
+        seconds=seconds,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record as one JSON file, atomically."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        UserError: If the file is unreadable, not JSON, or not a record of this schema.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read record '{path}': {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"record '{path}' is not JSON") from None
+    found = tree.get("schema_version") if isinstance(tree, dict) else None
+    if found != SCHEMA_VERSION:
+        raise UserError(f"record '{path}' has schema version {found}, expected {SCHEMA_VERSION}")
+    return parse_tree(Record, tree, f"record '{path}'")
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout this code runs from, and whether it is modified."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

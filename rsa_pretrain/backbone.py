@@ -1,0 +1,45 @@
+"""ResNet builders: torchvision's networks without their classifier."""
+
+import torch
+import torchvision
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from rsa_pretrain.config import BackboneConfig
+
+
+def build_backbone(config: BackboneConfig) -> nn.Module:
+    """Build a ResNet whose forward maps images to pooled features.
+
+    Names and shapes of its tensors are torchvision's, without ``fc``.
+
+    Args:
+        config: Architecture, stem and initialisation.
+
+    Returns:
+        Module from normalised images, (N, 3, H, W), to features, (N, ``feature_dim``).
+    """
+    builder = getattr(torchvision.models, config.arch)
+    backbone: nn.Module = builder(weights=None, zero_init_residual=config.zero_init_residual)
+    backbone.fc = nn.Identity()
+    if config.stem == "cifar":
+        conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
+        backbone.conv1 = conv1
+        backbone.maxpool = nn.Identity()
+    return backbone
+
+
+def feature_dim(backbone: nn.Module) -> int:
+    """Return the width of the backbone's features."""
+    last_block = backbone.get_submodule("layer4")[-1]  # type: ignore[index]
+    last_norm = last_block.bn3 if hasattr(last_block, "bn3") else last_block.bn2
+    return int(last_norm.num_features)
+
+
+def gflops_per_image(config: BackboneConfig, image_size: int) -> float:
+    """Count 1e9 multiply-adds of one forward pass of one square image (by fvcore)."""
+    backbone = build_backbone(config).eval()
+    analysis = FlopCountAnalysis(backbone, torch.zeros(1, 3, image_size, image_size))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return float(analysis.total()) / 1e9

@@ -1,0 +1,295 @@
+"""The one checkpoint format: versioned, strict, safe to read, never half-written.
+
+A run folder holds
+
+    config.yaml                       every setting, resolved
+    metrics.jsonl                     one JSON object per logged interval
+    checkpoints/step-NNNNNNNN/
+        model.safetensors             the method's networks (``backbone.…`` and its others)
+        trainer.pt                    optimizer, step, random state; read with weights_only
+    checkpoints/last                  link to the newest of them
+    backbone.safetensors              at the end: the backbone alone, torchvision's names
+
+Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
+"""
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rsa_pretrain.atomic_files import atomic_file, atomic_folder, point_link
+from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.config import RGB, BackboneConfig
+from rsa_pretrain.config_files import Section, parse_tree
+from rsa_pretrain.errors import UserError
+
+FORMAT_VERSION = 1
+METADATA_KEY = "rsa_toolkit"
+MODEL_FILE = "model.safetensors"
+TRAINER_FILE = "trainer.pt"
+BACKBONE_FILE = "backbone.safetensors"
+BACKBONE_PREFIX = "backbone."
+_STEP_FOLDER = re.compile(r"step-\d{8,}")
+
+
+class BackboneMetadata(Section):
+    """What a set of weights is, and what must go with it when it is used."""
+
+    format_version: int
+    """Version of this format; a reader refuses versions it does not know."""
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    """torchvision's name of the architecture."""
+    stem: Literal["standard", "cifar"]
+    """Stem, as in the config."""
+    method: str
+    """How the weights were made."""
+    image_size: int
+    """Side of the square training input, in pixels."""
+    channel_order: Literal["RGB"]
+    """Order of the input channels."""
+    mean: RGB
+    """Input mean, pixels in [0, 1]."""
+    std: RGB
+    """Input standard deviation, pixels in [0, 1]."""
+    data_set: str
+    """What it was trained on."""
+    epochs: float
+    """Epochs trained so far."""
+    step: int
+    """Optimizer steps taken so far."""
+    seed: int
+    """Seed of the run."""
+    config_hash: str
+    """SHA-256 of the run's resolved settings."""
+    parent: str | None
+    """SHA-256 of the file the weights were made from; null if trained from scratch."""
+    library_versions: dict[str, str]
+    """Versions that wrote the file."""
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone whose every tensor came from ``path``."""
+
+    backbone: nn.Module
+    metadata: BackboneMetadata
+    path: Path
+    sha256: str
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that decide a result."""
+    packages = ("rsa-toolkit", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+    return {package: version(package) for package in packages}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: BackboneMetadata) -> None:
+    """Write tensors and metadata as safetensors, atomically."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(content, temporary, {METADATA_KEY: metadata.model_dump_json()})
+
+
+def save_checkpoint(
+    run_dir: Path,
+    model_state: Mapping[str, Tensor],
+    metadata: BackboneMetadata,
+    trainer_state: Mapping[str, Any],
+    keep: int | None,
+) -> Path:
+    """Write one checkpoint, point ``last`` at it and drop the oldest beyond ``keep``.
+
+    A kill at any moment leaves the previous checkpoint in place and readable.
+
+    Args:
+        run_dir: Run folder.
+        model_state: The method's state; backbone tensors under ``backbone.``.
+        metadata: Describes the backbone; ``metadata.step`` names the folder.
+        trainer_state: Tensors and plain values only.
+        keep: How many checkpoints stay; None keeps all.
+
+    Returns:
+        The checkpoint folder.
+    """
+    folder = run_dir / "checkpoints" / f"step-{metadata.step:08d}"
+    with atomic_folder(folder) as temporary:
+        save_tensors(temporary / MODEL_FILE, model_state, metadata)
+        torch.save(dict(trainer_state), temporary / TRAINER_FILE)
+    point_link(folder.parent / "last", folder.name)
+    if keep is not None:
+        for old in list_checkpoints(run_dir)[:-keep]:
+            shutil.rmtree(old)
+    return folder
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Return a run's checkpoint folders, oldest first."""
+    folder = run_dir / "checkpoints"
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if _STEP_FOLDER.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, dict[str, Any]]:
+    """Read a checkpoint folder whole, for resuming.
+
+    Args:
+        folder: A ``step-NNNNNNNN`` folder, or ``last``.
+
+    Returns:
+        The method's tensors, their metadata, and the trainer's state.
+
+    Raises:
+        UserError: If a file is missing, damaged or of another format.
+    """
+    tensors, metadata = read_tensors(folder / MODEL_FILE)
+    path = folder / TRAINER_FILE
+    try:
+        trainer_state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+        raise UserError(f"'{path}' is damaged or holds more than tensors and values") from None
+    if not isinstance(trainer_state, dict):
+        raise UserError(f"'{path}' holds no trainer state")
+    return tensors, metadata, trainer_state
+
+
+def load_backbone(path: Path) -> LoadedBackbone:
+    """Load a backbone strictly: every tensor there, right in shape and type, and finite.
+
+    Args:
+        path: A run folder (its final ``backbone.safetensors``, or its last checkpoint while
+            it is unfinished), a checkpoint folder, or a safetensors file of this format.
+
+    Returns:
+        The backbone on the CPU in eval mode, with its metadata and the file's hash.
+
+    Raises:
+        UserError: If the file is missing, damaged, of another format, or does not hold exactly
+            the backbone its metadata names; lists what is missing, unexpected and misshapen.
+    """
+    file = _find_weights(path)
+    tensors, metadata = read_tensors(file)
+    if file.name == MODEL_FILE:
+        tensors = {
+            name.removeprefix(BACKBONE_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(BACKBONE_PREFIX)
+        }
+    config = BackboneConfig(arch=metadata.arch, stem=metadata.stem)
+    with torch.device("meta"):  # no random initialisation: it would move the global generator
+        backbone = build_backbone(config)
+    check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}")
+    backbone.load_state_dict(tensors, strict=True, assign=True)
+    return LoadedBackbone(backbone.eval(), metadata, file, file_sha256(file))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
+    """Read a safetensors file of this format.
+
+    Raises:
+        UserError: If it cannot be read, is damaged, or carries no metadata of this format.
+    """
+    if not path.is_file():
+        raise UserError(f"'{path}' is not a file; expected a checkpoint of this toolkit")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            metadata = _parse_metadata(header, path)
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(
+            f"'{path}' is not a whole safetensors file ({error}); "
+            "expected a checkpoint of this toolkit"
+        ) from None
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that are not exactly the expected ones.
+
+    Args:
+        found: Tensors by name.
+        expected: Tensors whose names, shapes and types are wanted.
+        what: Names the source in the error.
+
+    Raises:
+        UserError: Lists missing, unexpected and misshapen tensors, and non-finite ones.
+    """
+    misshapen = [
+        f"{name} ({_shape(found[name])}, expected {_shape(expected[name])})"
+        for name in expected
+        if name in found and _shape(found[name]) != _shape(expected[name])
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "misshapen": misshapen,
+        "not finite": [name for name, tensor in found.items() if not tensor.isfinite().all()],
+    }
+    listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
+    if listed:
+        raise UserError(f"cannot load {what}: " + "; ".join(listed))
+
+
+def _find_weights(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"checkpoint '{path}' does not exist")
+    if path.is_file():
+        return path
+    for file in (
+        path / BACKBONE_FILE,
+        path / MODEL_FILE,
+        path / "checkpoints" / "last" / MODEL_FILE,
+    ):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
+        "expected a run folder, a checkpoint folder or a file"
+    )
+
+
+def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
+    if METADATA_KEY not in header:
+        raise UserError(f"'{path}' carries no '{METADATA_KEY}' metadata; it is not of this toolkit")
+    try:
+        tree = json.loads(header[METADATA_KEY])
+    except json.JSONDecodeError:
+        raise UserError(f"the metadata of '{path}' is not JSON") from None
+    found = tree.get("format_version") if isinstance(tree, dict) else None
+    if found != FORMAT_VERSION:
+        raise UserError(
+            f"'{path}' has format version {found}, expected {FORMAT_VERSION}; "
+            "use the toolkit version that wrote it"
+        )
+    return parse_tree(BackboneMetadata, tree, f"metadata of '{path}'")
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _head(names: Iterable[str], shown: int = 5) -> str:
+    listed = list(names)
+    more = f", and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more

@@ -1,0 +1,227 @@
+"""YAML files and ``key=value`` overrides in, one frozen validated model out."""
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.errors import UserError
+
+Tree = dict[str, Any]
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def load_config(
+    model: type[SectionT], path: Path | None, overrides: Sequence[str] = ()
+) -> SectionT:
+    """Read one run's description.
+
+    Args:
+        model: The settings to fill; it holds every default.
+        path: YAML file, which may name a ``base:`` file (relative to itself) that it
+            differs from; None starts from the defaults alone.
+        overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        UserError: If a file is unreadable, a key unknown (the nearest valid one is named),
+            an override malformed or a value invalid.
+    """
+    tree = {} if path is None else _read_with_base(path, ())
+    for override in overrides:
+        _apply_override(tree, override)
+    source = "overrides" if path is None else str(path)
+    return parse_tree(model, tree, source)
+
+
+def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str) -> SectionT:
+    """Validate a tree of plain values; ``source`` names it in errors.
+
+    Raises:
+        UserError: As ``load_config``.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        messages = [_describe(detail, model, tree) for detail in error.errors()]
+        raise UserError(f"{source}: " + "; ".join(messages)) from None
+
+
+def to_tree(config: Section) -> Tree:
+    """Return the settings as plain JSON-compatible values."""
+    return config.model_dump(mode="json")
+
+
+def write_config(config: Section, path: Path) -> None:
+    """Write every resolved setting as YAML, atomically."""
+    write_text(path, yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True))
+
+
+def config_hash(config: Section) -> str:
+    """Return the SHA-256 of the settings' canonical JSON, as hex digits."""
+    canonical = json.dumps(to_tree(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree under their dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves.update(flatten(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def describe_keys(model: type[BaseModel]) -> str:
+    """Return one line per key: its dotted name, default and meaning (for ``--help``)."""
+    lines = []
+    for key, owner, name in _walk(model):
+        field = owner.model_fields[name]
+        default = "required" if field.is_required() else f"default {field.get_default()!r}"
+        lines.append(f"  {key}  ({default})\n      {(field.description or '').strip()}")
+    return "\n".join(lines)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise UserError(f"{node.start_mark.name}: key '{key}' again in line {line}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Tree:
+    resolved = path.resolve()
+    if resolved in seen:
+        raise UserError(f"{path}: its chain of 'base:' files comes back to itself")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"cannot read config '{path}': it is not UTF-8 text") from None
+    tree = _parse_yaml(text, str(path))
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise UserError(f"{path}: 'base' must be a file name, found {base!r}")
+    return _merge(_read_with_base(path.parent / base, (*seen, resolved)), tree)
+
+
+def _parse_yaml(text: str, name: str) -> Any:
+    loader = _Loader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"{name}: not valid YAML: {problem}") from None
+    finally:
+        loader.dispose()
+
+
+def _merge(base: Tree, change: Tree) -> Tree:
+    merged = dict(base)
+    for key, value in change.items():
+        both_trees = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both_trees else value
+    return merged
+
+
+def _apply_override(tree: Tree, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"override '{override}' is not of the form section.key=value")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"override '{override}': '{section}' is a value, not a section")
+    tree[name] = _parse_yaml(text, f"override '{override}'")
+
+
+def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
+    key = _dotted(detail["loc"], tree)
+    if detail["type"] == "extra_forbidden":
+        keys = [name for name, _, _ in _walk(model)]
+        sections = {name.rpartition(".")[0] for name in keys} - {""}
+        nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
+        hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
+        return f"unknown key '{key}'{hint}"
+    if detail["type"] == "missing":
+        return f"'{key}' is required and not set"
+    message = detail["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"'{key}': {message} (found {detail['input']!r})"
+
+
+def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
+    # A discriminated union puts its tag into the location; the user's file has no such level.
+    parts: list[str] = []
+    here: Any = tree
+    for index, part in enumerate(location):
+        if isinstance(here, Mapping):
+            if part not in here and index + 1 < len(location):
+                continue
+            here = here.get(part)
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Yield (dotted key, model that owns it, field name) for every leaf."""
+    seen = set()
+    for name, field in model.model_fields.items():
+        sections = [kind for kind in _members(field.annotation) if _is_section(kind)]
+        if not sections:
+            yield f"{prefix}{name}", model, name
+        for section in sections:
+            for key, owner, leaf in _walk(section, f"{prefix}{name}."):
+                if key not in seen:
+                    seen.add(key)
+                    yield key, owner, leaf
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,57 @@
+"""Where tensors live and at which precision forward passes run."""
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from rsa_pretrain.errors import UserError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device to use.
+
+    Raises:
+        UserError: If a GPU is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but torch sees no GPU; use device 'cpu'")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision the device cannot train at.
+
+    Raises:
+        UserError: If fp16 is asked for without a GPU.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise UserError("precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'")
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which forward passes run at ``precision``."""
+    if precision == "fp32":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Name the processor that did the work, as results quote it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+            lines = [line for line in cpuinfo if line.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

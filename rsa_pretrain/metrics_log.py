@@ -1,0 +1,73 @@
+"""Metrics of a run as JSON lines and TensorBoard scalars."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.errors import UserError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Append-only log of one run; a resumed run continues it without a gap or a repeat.
+
+    Args:
+        run_dir: Run folder; holds ``metrics.jsonl`` and ``tensorboard/``.
+        start_step: Optimizer steps already taken; later lines, written after the checkpoint
+            that is resumed from, are dropped.
+    """
+
+    def __init__(self, run_dir: Path, start_step: int) -> None:
+        path = run_dir / METRICS_FILE
+        if path.exists():
+            kept = [line for line in read_metrics(path) if line["step"] <= start_step]
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
+            str(run_dir / "tensorboard"), purge_step=start_step + 1
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one line; ``step`` counts the optimizer steps taken so far."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a ``metrics.jsonl``; a last line cut short by a kill is left out.
+
+    Raises:
+        UserError: If another line is not a JSON object with a ``step``.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    metrics = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            metrics.append(entry)
+        elif number < len(lines):
+            raise UserError(f"'{path}' line {number} is not a JSON object with a step")
+    return metrics

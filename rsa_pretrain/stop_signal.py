@@ -1,0 +1,48 @@
+"""SIGTERM and SIGINT as a request to stop cleanly."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignal:
+    """While entered, the first SIGTERM or SIGINT is only noted; a second one acts at once.
+
+    The loop asks ``received`` between steps, saves and leaves; ``exit_code`` is the shell's
+    convention, 128 + the signal's number.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 if no signal came."""
+        return 0 if self.received is None else 128 + self.received
+
+    def __enter__(self) -> Self:
+        self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def ignore_interrupts(_worker: int) -> None:
+    """Leave Ctrl-C to the main process; a ``worker_init_fn`` for data loaders."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
