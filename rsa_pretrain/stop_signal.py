@@ -43,6 +43,11 @@ class StopSignal:
             signal.signal(number, handler)
 
 
-def ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C to the main process; a ``worker_init_fn`` for data loaders."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals_to_main_process(_worker: int) -> None:
+    """Ignore both signals in a loader process; a ``worker_init_fn``.
+
+    Ctrl-C and cluster managers signal the whole process group; the workers must go on feeding
+    the main process until it has stopped.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

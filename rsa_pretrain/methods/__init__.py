@@ -1,0 +1,5 @@
+"""Pretraining methods by name."""
+
+from rsa_pretrain.methods.rsa import RSA
+
+METHODS = {"rsa": RSA}

@@ -1,0 +1,35 @@
+"""What the trainer knows of a method."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Result of one forward pass.
+
+    Attributes:
+        loss: Scalar to differentiate.
+        metrics: Detached scalars to log, by name.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor | float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """Networks and a loss; nothing of optimizers, devices, files or epochs.
+
+    ``progress`` is the step's share of the run, k / K.
+    """
+
+    backbone: nn.Module
+    num_views: int
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute the loss of one batch; views are (N, 3, H, W) in the recipe's order."""
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Update what gradients do not; called with the progress of the step just taken."""

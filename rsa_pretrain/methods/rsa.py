@@ -1,0 +1,99 @@
+"""RSA: Reducing Semantic shift from Aggressive augmentations (Bai et al., NeurIPS 2022)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.config import RSAConfig
+from rsa_pretrain.ema import make_target, update_target
+from rsa_pretrain.heads import build_mlp
+from rsa_pretrain.losses import rsa_loss
+from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.schedules import cosine
+
+
+class RSA(nn.Module):
+    """Algorithm 1: an online network sees aggressive views, its EMA target the weak ones.
+
+    Deviations from the paper's text, following its release: each view is a forward of its own,
+    so BatchNorm statistics are per view; the target stays in train mode.
+
+    Args:
+        backbone: f_theta, from (N, 3, H, W) to (N, F).
+        config: Heads, momentum and beta.
+    """
+
+    num_views = 4
+
+    def __init__(self, backbone: nn.Module, config: RSAConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = feature_dim(backbone)
+        self.backbone = backbone
+        self.projector = build_mlp(width, config.hidden_dim, config.output_dim)
+        self.predictor = build_mlp(config.output_dim, config.hidden_dim, config.output_dim)
+        self.target_backbone = make_target(self.backbone)
+        self.target_projector = make_target(self.projector)
+
+    def beta(self, progress: float) -> float:
+        """Weight of the aggressive-aggressive pairs, Eq. 6."""
+        if self.config.beta_mode == "fixed":
+            return self.config.beta_base
+        return cosine(self.config.beta_base, 0.0, progress)
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute Eq. 5 on ``[v_a, v_a', v_w, v_w']``."""
+        v_a, v_a_prime, v_w, v_w_prime = views
+        z_a, z_a_prime = self._forward_views(self._online, v_a, v_a_prime)  # (N, D) each
+        with torch.no_grad():
+            z_w, z_w_prime = self._forward_views(self._target, v_w, v_w_prime)  # (N, D) each
+        beta = self.beta(progress)
+        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta)
+        return StepOutput(
+            loss.total,
+            {
+                "loss_weak": loss.weak.detach(),
+                "loss_aggressive": loss.aggressive.detach(),
+                "beta": beta,
+                "ema_momentum": self._ema_momentum(progress),
+                "prediction_std": _spread(z_a.detach()),
+            },
+        )
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Move the target towards the online network (BYOL Eq. 1)."""
+        ema_momentum = self._ema_momentum(progress)
+        update_target(self.target_backbone, self.backbone, ema_momentum)
+        update_target(self.target_projector, self.projector, ema_momentum)
+
+    def _ema_momentum(self, progress: float) -> float:
+        return cosine(self.config.ema_momentum, 1.0, progress)
+
+    def _online(self, view: Tensor) -> Tensor:
+        predictions: Tensor = self.predictor(self.projector(self.backbone(view)))
+        return predictions
+
+    def _target(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.target_projector(self.target_backbone(view))
+        return projections
+
+    def _forward_views(
+        self, network: Callable[[Tensor], Tensor], view: Tensor, view_prime: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if not self.config.batch_views:
+            return network(view), network(view_prime)
+        both = network(torch.cat([view, view_prime]))
+        return both[: len(view)], both[len(view) :]
+
+
+def _spread(predictions: Tensor) -> Tensor:
+    """Mean standard deviation of unit vectors' coordinates, times sqrt(D).
+
+    About 1 for vectors spread over the sphere, 0 for collapsed ones (SimSiam, Section 4.1).
+    """
+    unit = F.normalize(predictions.float(), dim=1)
+    spread: Tensor = unit.std(dim=0).mean() * unit.shape[1] ** 0.5
+    return spread

@@ -1,0 +1,26 @@
+"""The progress bar every long command shows."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, label: str, unit: str, done: int = 0) -> "tqdm[Any]":
+    """Open a bar with rate and time left; on a log file it prints a line every ten seconds.
+
+    Args:
+        total: Units of the whole job.
+        label: What is going on.
+        unit: Name of a unit; rates are units per second.
+        done: Units already done by an earlier run.
+    """
+    interactive = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=label,
+        unit=unit,
+        dynamic_ncols=interactive,
+        mininterval=0.2 if interactive else 10.0,
+    )
