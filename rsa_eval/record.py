@@ -123,7 +123,7 @@ def make_record(
         config=to_tree(config),
         seeds=[seed],
         details=details,
-        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        command=[*_program(), *sys.argv[1:]],
         git_commit=commit,
         git_dirty=dirty,
         library_versions=library_versions()
@@ -155,6 +155,12 @@ def read_record(path: Path) -> Record:
     if found != SCHEMA_VERSION:
         raise UserError(f"record '{path}' has schema version {found}, expected {SCHEMA_VERSION}")
     return parse_tree(Record, tree, f"record '{path}'")
+
+
+def _program() -> list[str]:
+    """Return the words that started this process, without the folder the program lies in."""
+    path = Path(sys.argv[0])
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def _git_state() -> tuple[str | None, bool | None]:

@@ -3,8 +3,8 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -45,28 +45,43 @@ def say(text: str) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are user errors, and whose help keeps its line breaks."""
+    """An argument parser whose complaints are user errors, and whose help keeps its line breaks.
 
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    A command given to ``add_overrides`` takes ``section.key=value`` words anywhere after its own
+    arguments, between options too.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage and exiting."""
         raise UserError(f"{message} (see {self.prog} --help)")
 
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse, and put the words no argument takes into ``overrides``."""
+        arguments, words = self.parse_known_args(args, namespace)
+        takes_overrides = getattr(arguments, "takes_overrides", False)
+        unknown = [word for word in words if word.startswith("-") or not takes_overrides]
+        if unknown:
+            self.error(f"unrecognised argument: {' '.join(unknown)}")
+        arguments.overrides = words
+        return arguments
+
 
 def add_overrides(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
-    """Let ``parser`` take ``section.key=value`` words, and list the keys in its help."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="section.key=value",
-        help="settings that differ from the config file; the keys are listed below",
+    """Let a command take ``section.key=value`` words, and list the keys in its help.
+
+    Call it after adding the command's own arguments.
+    """
+    parser.set_defaults(takes_overrides=True)
+    usage = " ".join(parser.format_usage().removeprefix("usage:").split())
+    parser.usage = f"{usage} [section.key=value ...]".replace("%", "%%")
+    parser.epilog = "\n\n".join(
+        part
+        for part in (parser.epilog, f"config keys, as section.key=value:\n{describe_keys(model)}")
+        if part
     )
-    parser.epilog = f"config keys:\n{describe_keys(model)}"

@@ -1,5 +1,6 @@
 """YAML files and ``key=value`` overrides in, one frozen validated model out."""
 
+import copy
 import difflib
 import hashlib
 import json
@@ -31,7 +32,10 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_config(
-    model: type[SectionT], path: Path | None, overrides: Sequence[str] = ()
+    model: type[SectionT],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    start: Mapping[str, Any] | None = None,
 ) -> SectionT:
     """Read one run's description.
 
@@ -40,6 +44,7 @@ def load_config(
         path: YAML file, which may name a ``base:`` file (relative to itself) that it
             differs from; None starts from the defaults alone.
         overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
+        start: Settings that the file and the overrides change.
 
     Returns:
         The validated settings.
@@ -49,6 +54,8 @@ def load_config(
             an override malformed or a value invalid.
     """
     tree = {} if path is None else _read_with_base(path, ())
+    if start is not None:
+        tree = _merge(copy.deepcopy(dict(start)), tree)
     for override in overrides:
         _apply_override(tree, override)
     source = "overrides" if path is None else str(path)
@@ -101,7 +108,8 @@ def describe_keys(model: type[BaseModel]) -> str:
     for key, owner, name in _walk(model):
         field = owner.model_fields[name]
         default = "required" if field.is_required() else f"default {field.get_default()!r}"
-        lines.append(f"  {key}  ({default})\n      {(field.description or '').strip()}")
+        meaning = (field.description or "").strip().replace("\n", "\n      ")
+        lines.append(f"  {key}  ({default})\n      {meaning}")
     return "\n".join(lines)
 
 

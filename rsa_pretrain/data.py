@@ -143,6 +143,9 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=leave_signals_to_main_process,
+        # Iterators draw a seed for their workers, which nothing here uses; drawn from the global
+        # generator it would make a resumed run's random state differ.
+        generator=torch.Generator(),
     )
 
 

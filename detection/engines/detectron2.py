@@ -1,0 +1,97 @@
+"""What needs detectron2 itself: the proof that its network computes torchvision's features."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_resnet_backbone
+from torch import Tensor, nn
+
+from detection.detectron2_file import read_pickle
+from detection.key_map import DETECTRON2_PREFIX
+
+STAGES = ("res2", "res3", "res4", "res5")
+# Relative to the stage's largest value. Measured 0; other kernels may round differently.
+MAX_FEATURE_DIFFERENCE = 1e-5
+_IMAGE_SIZE_PIXELS = 96
+
+
+def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
+    """Build detectron2's ResNet under the full names of a detector's trunk.
+
+    Args:
+        config_tree: detectron2 keys that differ from its defaults, nested.
+    """
+    config = get_cfg()
+    config.MODEL.RESNETS.OUT_FEATURES = list(STAGES)
+    config.MODEL.BACKBONE.FREEZE_AT = 0
+    config.merge_from_other_cfg(CfgNode(dict(config_tree)))
+    trunk = build_resnet_backbone(config, ShapeSpec(channels=3))
+    return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})
+
+
+def load_trunk(trunk: nn.Module, weights: Path) -> None:
+    """Load a weights file with detectron2's own checkpointer and check every tensor.
+
+    detectron2 only warns of what does not match, so the outcome is compared with the file.
+
+    Raises:
+        RuntimeError: If a tensor was not loaded, or one of the file was not used.
+    """
+    DetectionCheckpointer(trunk).load(str(weights))
+    arrays, _ = read_pickle(weights)
+    state = {
+        name: tensor
+        for name, tensor in trunk.state_dict().items()
+        if not name.endswith(".num_batches_tracked")
+    }
+    wrong = [
+        name
+        for name in sorted(state.keys() | arrays.keys())
+        if name not in state
+        or name not in arrays
+        or not torch.equal(state[name].cpu(), torch.from_numpy(arrays[name]))
+    ]
+    if wrong:
+        raise RuntimeError(f"detectron2 did not load {len(wrong)} tensors of '{weights}': {wrong}")
+
+
+def feature_differences(
+    weights: Path, config_tree: Mapping[str, Any], backbone: nn.Module
+) -> dict[str, float]:
+    """Compare res2 … res5 with torchvision's layer1 … layer4 on a random image, in eval mode.
+
+    Args:
+        weights: Converted weights.
+        config_tree: The detectron2 keys paired with them.
+        backbone: The torchvision ResNet they came from.
+
+    Returns:
+        Per stage, the largest absolute difference divided by the stage's largest value.
+    """
+    trunk = build_trunk(config_tree)
+    load_trunk(trunk, weights)
+    images = torch.randn(
+        1, 3, _IMAGE_SIZE_PIXELS, _IMAGE_SIZE_PIXELS, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        found = trunk.eval().get_submodule(DETECTRON2_PREFIX.rstrip("."))(images)
+        expected = dict(zip(STAGES, _torchvision_stages(backbone.eval(), images), strict=True))
+    return {
+        stage: float((found[stage] - expected[stage]).abs().max() / expected[stage].abs().max())
+        for stage in STAGES
+    }
+
+
+def _torchvision_stages(backbone: nn.Module, images: Tensor) -> Iterator[Tensor]:
+    features = images
+    for name, module in backbone.named_children():
+        if name in ("avgpool", "fc"):
+            return
+        features = module(features)
+        if name.startswith("layer"):
+            yield features

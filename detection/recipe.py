@@ -1,0 +1,207 @@
+"""A detection run as settings that any engine understands: architecture, solver, schedule.
+
+The defaults are those of Mask R-CNN R50-FPN 1x as the RSA paper used it (its reference [43],
+InfoMin, with the paper's learning rates); a config file states what is its own.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    ParamScheduler,
+)
+from pydantic import Field, model_validator
+
+from rsa_pretrain.config_files import Section
+from rsa_pretrain.device import Precision
+
+REFERENCE_BATCH_SIZE = 16
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DataConfig(Section):
+    """COCO-format annotations and the folders of their images."""
+
+    name: str
+    """Name of the data set in results."""
+    train_annotations: Path
+    """COCO-format JSON of the training images."""
+    train_images: Path
+    """Folder of the training images."""
+    test_annotations: Path
+    """COCO-format JSON of the test images; its categories are those of training."""
+    test_images: Path
+    """Folder of the test images."""
+    num_workers: Annotated[int, Field(ge=0)] = 4
+    """Loader processes (0 loads in the main process); the images do not depend on it."""
+
+
+class InputConfig(Section):
+    """How images enter the network."""
+
+    train_short_sides_pixels: Annotated[tuple[Count, ...], Field(min_length=1)] = (
+        *range(640, 801, 32),
+    )
+    """Multi-scale training: each image's short side becomes one of these."""
+    test_short_side_pixels: Count = 800
+    """Short side in testing."""
+    max_side_pixels: Count = 1333
+    """The long side never exceeds this; the short side gives way."""
+    flip_probability: Fraction = 0.5
+    """Horizontal flip in training."""
+
+
+class ModelConfig(Section):
+    """Mask R-CNN with a feature pyramid."""
+
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
+    """Trunk; a checkpoint of another is refused, null takes the checkpoint's. --random-init
+    needs it."""
+    trunk_norm: Literal["BN", "FrozenBN"] = "BN"
+    """BN: trained with the rest; FrozenBN: the checkpoint's statistics and weights, fixed."""
+    freeze_at: Annotated[int, Field(ge=0, le=5)] = 0
+    """How many of stem, res2, … res5 stay as they are, norms included."""
+    head_norm: Literal["none", "BN"] = "BN"
+    """Norm after the convolutions of the pyramid, the box head and the mask head."""
+    box_head_num_convs: Annotated[int, Field(ge=0)] = 4
+    """3x3 convolutions of the box head, 256 wide."""
+    box_head_num_fcs: Count = 1
+    """Fully connected layers of the box head, 1024 wide."""
+    mask_head_num_convs: Count = 4
+    """3x3 convolutions of the mask head, 256 wide."""
+
+
+class SamplingConfig(Section):
+    """How many anchors, proposals, regions and detections each image has."""
+
+    anchors_per_image: Count = 256
+    """Anchors in the proposal network's loss."""
+    proposals_per_image: Count = 1000
+    """Proposals kept after non-maximum suppression, in training and testing."""
+    rois_per_image: Count = 512
+    """Regions in the box head's loss, a quarter of them objects where there are enough."""
+    detections_per_image: Count = 100
+    """Detections kept in testing; COCO counts no more than 100."""
+
+
+class SolverConfig(Section):
+    """SGD with momentum; linear warm-up, then steps."""
+
+    base_lr: Annotated[float, Field(gt=0)] = 0.02
+    """Learning rate for a batch of 16 images; lr = base_lr * batch_size / 16."""
+    batch_size: Count = REFERENCE_BATCH_SIZE
+    """Images per iteration."""
+    iterations: Count = 90_000
+    """Optimizer steps."""
+    decay_at: tuple[Count, ...] = (60_000, 80_000)
+    """Iterations from which the rate is a tenth of what it was."""
+    warmup_iterations: Annotated[int, Field(ge=0)] = 1000
+    """Length of the linear warm-up."""
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """Share of the rate at which warm-up starts."""
+    sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD momentum."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 penalty, biases included."""
+    norm_weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty of the norms' weights and biases."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate after scaling to the batch size."""
+        return self.base_lr * self.batch_size / REFERENCE_BATCH_SIZE
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ordered = sorted(set(self.decay_at))
+        if list(self.decay_at) != ordered or any(at >= self.iterations for at in ordered):
+            raise ValueError(
+                f"decay_at must rise and stay below iterations {self.iterations}, "
+                f"found {list(self.decay_at)}"
+            )
+        if self.warmup_iterations >= self.iterations:
+            raise ValueError(
+                f"warmup_iterations {self.warmup_iterations} leaves nothing of "
+                f"iterations {self.iterations}"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """The loop around the solver."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    precision: Precision = "fp32"
+    """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
+    evaluate_every_iterations: Count | None = None
+    """Evaluate on the test images on the way; null: at the end alone, whose result counts."""
+    checkpoint_every_iterations: Count = 5000
+    """A checkpoint is also written at the end and when the run is stopped."""
+    keep_checkpoints: Count | None = 3
+    """How many of the newest checkpoints stay; null keeps all."""
+    log_every_iterations: Count = 20
+    """Iterations averaged into one line of metrics."""
+
+
+class Recipe(Section):
+    """One detection run."""
+
+    name: str
+    """Protocol, as results quote it."""
+    engine: Literal["torchvision"] = "torchvision"
+    """Library that builds and trains the detector."""
+    output_dir: Path
+    """Run folder; it must be new, unless the run is resumed."""
+    seed: int = 0
+    """Seeds initialisation, data order, augmentation and sampling."""
+    data: DataConfig
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    solver: SolverConfig = SolverConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+# Changing one of these on --resume leaves the result what it would have been.
+RESULT_NEUTRAL_KEYS = frozenset(
+    {
+        "output_dir",
+        "data.train_annotations",
+        "data.train_images",
+        "data.test_annotations",
+        "data.test_images",
+        "data.num_workers",
+        "training.device",
+        "training.evaluate_every_iterations",
+        "training.checkpoint_every_iterations",
+        "training.keep_checkpoints",
+        "training.log_every_iterations",
+    }
+)
+
+
+def lr_schedule(solver: SolverConfig) -> ParamScheduler:
+    """Return the share of the rate as a function of progress, iteration / iterations.
+
+    Warm-up rises linearly from ``warmup_factor`` to 1 and joins the steps, as in detectron2.
+    """
+    steps = MultiStepParamScheduler(
+        values=[0.1**decays for decays in range(len(solver.decay_at) + 1)],
+        milestones=list(solver.decay_at),
+        num_updates=solver.iterations,
+    )
+    if solver.warmup_iterations == 0:
+        return steps
+    warmup_share = solver.warmup_iterations / solver.iterations
+    warmup = LinearParamScheduler(solver.warmup_factor * steps(0.0), steps(warmup_share))
+    return CompositeParamScheduler(
+        [warmup, steps],
+        interval_scaling=["rescaled", "fixed"],
+        lengths=[warmup_share, 1 - warmup_share],
+    )

@@ -1,0 +1,108 @@
+"""One detection run from its recipe to its record.
+
+A run folder holds
+
+    config.yaml                      every setting, resolved
+    metrics.jsonl, tensorboard/      losses, rate, and average precision on the way
+    checkpoints/step-NNNNNNNN/       model.safetensors (the whole detector), trainer.pt
+    checkpoints/last                 link to the newest; at the end, the trained detector
+    predictions.json                 at the end: test detections in COCO's result format
+    records/detection.json           at the end: average precision
+"""
+
+import json
+import time
+from pathlib import Path
+
+from detection.coco_eval import Prediction, evaluate
+from detection.engines.torchvision import DIFFERENCES_FROM_DETECTRON2, predict
+from detection.engines.torchvision_trainer import train
+from detection.job import Job, open_job
+from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
+from detection.trunk import Trunk
+from rsa_eval.record import Metric, Record, make_record, write_record
+from rsa_pretrain.atomic_files import remove_leftovers, write_text
+from rsa_pretrain.checkpoint import list_checkpoints
+from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import StopSignal
+
+CONFIG_FILE = "config.yaml"
+PREDICTIONS_FILE = "predictions.json"
+RECORD_FILE = Path("records") / "detection.json"
+HEADLINE = "segm_AP"
+
+
+def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
+    """Train, detect, evaluate and write the record.
+
+    Args:
+        recipe: The run.
+        trunk: What the detector starts from.
+        resume: Continue the run in ``output_dir``.
+
+    Returns:
+        The exit code, and the record unless a signal stopped the run.
+
+    Raises:
+        UserError: If the data, the device, the folder or the run to resume cannot be used.
+    """
+    run_dir = recipe.output_dir
+    _check_folder(recipe, resume)
+    job = open_job(recipe, trunk)
+    write_config(recipe, run_dir / CONFIG_FILE)
+    remove_leftovers(run_dir / "checkpoints")
+    checkpoints = list_checkpoints(run_dir)
+    with StopSignal() as stop:
+        detector = train(job, run_dir, checkpoints[-1] if checkpoints else None, stop)
+    if stop.received is not None:
+        return stop.exit_code, None
+    started = time.monotonic()
+    predictions = predict(detector, job)
+    write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
+    record = _make_record(job, predictions, started)
+    write_record(record, run_dir / RECORD_FILE)
+    return 0, record
+
+
+def _make_record(job: Job, predictions: list[Prediction], started: float) -> Record:
+    recipe = job.recipe
+    metrics = evaluate(job.test_set.tree, predictions)
+    return make_record(
+        kind="detection",
+        protocol=recipe.name,
+        metrics={name: Metric(value=value, unit="%") for name, value in metrics.items()},
+        headline=HEADLINE,
+        num_samples=len(job.test_set.images),
+        data_set=recipe.data.name,
+        model=job.trunk.subject,
+        config=recipe,
+        seed=recipe.seed,
+        device=job.device,
+        seconds=time.monotonic() - started,
+        details={"engine": recipe.engine, "num_predictions": len(predictions)},
+        deviations=list(DIFFERENCES_FROM_DETECTRON2),
+    )
+
+
+def _check_folder(recipe: Recipe, resume: bool) -> None:
+    """Refuse a folder that holds another run, or none where one is to be resumed."""
+    run_dir = recipe.output_dir
+    path = run_dir / CONFIG_FILE
+    if not resume:
+        if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+            raise UserError(
+                f"'{run_dir}' exists and is not an empty folder; "
+                "add --resume to continue its run, or set another output_dir"
+            )
+        return
+    if not path.is_file():
+        raise UserError(f"'{run_dir}' holds no run to resume: there is no {CONFIG_FILE}")
+    before, now = (flatten(to_tree(config)) for config in (load_config(Recipe, path), recipe))
+    changed = [
+        f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"
+        for key in sorted(before.keys() | now.keys())
+        if key not in RESULT_NEUTRAL_KEYS and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UserError(f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}")

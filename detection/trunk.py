@@ -1,0 +1,82 @@
+"""The pretrained trunk that a detector starts from, or random weights in its place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detection.recipe import ModelConfig
+from detection.samples import initialisation_seed
+from rsa_eval.record import Model, describe_checkpoint, describe_random_init
+from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.checkpoint import load_backbone
+from rsa_pretrain.config import RGB, BackboneConfig
+from rsa_pretrain.errors import UserError
+
+# What random weights are fed with: ImageNet's statistics, as every detection recipe uses them.
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Weights of a standard-stem ResNet and the pixels they expect."""
+
+    backbone: BackboneConfig
+    tensors: dict[str, Tensor]
+    """By torchvision's names, without the classifier."""
+    mean: RGB
+    """Of RGB pixels in [0, 1]."""
+    std: RGB
+    subject: Model
+    """How results name it."""
+
+
+def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
+    """Read the trunk from a checkpoint.
+
+    Raises:
+        UserError: If ``load_backbone`` refuses it, its stem has no place in the detector, or the
+            recipe asks for another architecture.
+    """
+    loaded = load_backbone(checkpoint)
+    metadata = loaded.metadata
+    if metadata.stem != "standard":
+        raise UserError(
+            f"'{loaded.path}' has the '{metadata.stem}' stem; a feature pyramid needs the standard "
+            "stem's strides, so pretrain with backbone.stem=standard"
+        )
+    if model.arch not in (None, metadata.arch):
+        raise UserError(f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}")
+    return Trunk(
+        backbone=BackboneConfig(arch=metadata.arch, stem="standard"),
+        tensors=loaded.backbone.state_dict(),
+        mean=metadata.mean,
+        std=metadata.std,
+        subject=describe_checkpoint(loaded),
+    )
+
+
+def random_trunk(model: ModelConfig, seed: int) -> Trunk:
+    """Initialise a trunk at random, the baseline of every transfer.
+
+    Raises:
+        UserError: If the recipe names no architecture or keeps a part of the trunk fixed.
+    """
+    if model.arch is None:
+        raise UserError("--random-init needs model.arch, the trunk to build")
+    if model.trunk_norm == "FrozenBN" or model.freeze_at > 0:
+        raise UserError(
+            "--random-init with model.trunk_norm=FrozenBN or model.freeze_at above 0 would keep "
+            "random weights fixed; use trunk_norm=BN and freeze_at=0"
+        )
+    backbone = BackboneConfig(arch=model.arch, stem="standard")
+    torch.manual_seed(initialisation_seed(seed))
+    return Trunk(
+        backbone=backbone,
+        tensors=build_backbone(backbone).state_dict(),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        subject=describe_random_init(backbone),
+    )

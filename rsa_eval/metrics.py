@@ -1,0 +1,52 @@
+"""Top-1 and top-5 as counts, summed over batches and divided once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TopKCounts:
+    """How many samples have their class ranked first, and among the first five."""
+
+    top1: int
+    top5: int
+    total: int
+
+    def __add__(self, other: "TopKCounts") -> "TopKCounts":
+        return TopKCounts(self.top1 + other.top1, self.top5 + other.top5, self.total + other.total)
+
+    def percentages(self) -> dict[str, float]:
+        """Return ``top1`` and ``top5`` in percent.
+
+        Raises:
+            ValueError: If nothing was counted.
+        """
+        if self.total == 0:
+            raise ValueError("no samples were counted")
+        return {"top1": 100 * self.top1 / self.total, "top5": 100 * self.top5 / self.total}
+
+
+NOTHING_COUNTED = TopKCounts(0, 0, 0)
+
+
+def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
+    """Rank each sample's own class among all classes.
+
+    Of equal scores the class with the lower index ranks first, so constant scores are worth
+    chance and no more. With five classes or fewer every sample counts for top-5.
+
+    Args:
+        scores: Higher is better, (N, C).
+        labels: Class indices, int64 (N,).
+
+    Raises:
+        ValueError: If a score is NaN, which compares with nothing.
+    """
+    if scores.isnan().any():
+        raise ValueError("scores hold NaN")
+    own = scores.gather(1, labels[:, None])  # (N, 1)
+    lower_index = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
+    rank = ((scores > own) | ((scores == own) & lower_index)).sum(dim=1)  # (N,)
+    return TopKCounts(int((rank < 1).sum()), int((rank < 5).sum()), len(labels))

@@ -1,0 +1,52 @@
+"""The evaluation protocols as published, and how a run departs from them."""
+
+from typing import Any
+
+from rsa_eval.config import PAPER_VOTE, EvaluationConfig, KNNConfig, LinearConfig, ProbeConfig
+
+KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
+LINEAR_PROTOCOLS = {"moco_v2": ProbeConfig()}
+
+
+def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
+    """List the departures of a kNN evaluation's headline, in words.
+
+    Args:
+        config: The run's settings.
+        bank_size: Training images there are.
+    """
+    deviations = _common_deviations(config)
+    headline, published = config.settings[0], KNN_PROTOCOLS[config.protocol]
+    if headline != published:
+        deviations.append(f"{headline.label} (protocol: {published.label})")
+    if headline.k > bank_size:
+        deviations.append(f"all {bank_size} training images vote (k={headline.k})")
+    return deviations
+
+
+def linear_deviations(config: LinearConfig) -> list[str]:
+    """List the departures of a linear probe, in words."""
+    deviations = _common_deviations(config)
+    published = LINEAR_PROTOCOLS[config.protocol]
+    for key in ProbeConfig.model_fields:
+        found, expected = getattr(config.probe, key), getattr(published, key)
+        if found != expected:
+            deviations.append(f"{key} {_words(found)} (protocol: {_words(expected)})")
+    return deviations
+
+
+def _common_deviations(config: EvaluationConfig) -> list[str]:
+    deviations = []
+    if config.data.num_train_images is not None:
+        deviations.append(f"{config.data.num_train_images} training images (protocol: all)")
+    if config.data.num_test_images is not None:
+        deviations.append(f"{config.data.num_test_images} test images (protocol: all)")
+    if config.precision != "fp32":
+        deviations.append(f"precision {config.precision} (protocol: fp32)")
+    return deviations
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(_words(entry) for entry in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,104 @@
+"""What a report is made of: the records and the metric logs found below some paths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rsa_eval.record import Record, read_record
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
+
+RECORDS_FOLDER = "records"
+# Folders of a run in which no record and no other run can lie.
+_NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run's log."""
+
+    folder: Path
+    metrics: list[dict[str, Any]]
+    config: str | None
+    """Text of its ``config.yaml``."""
+
+
+@dataclass
+class Inputs:
+    """Everything found, in a fixed order."""
+
+    records: list[tuple[Path, Record]] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """What is wrong with each damaged file."""
+
+
+def collect(paths: Sequence[Path]) -> Inputs:
+    """Read every record and log below the given paths, each once.
+
+    A file is a record. A folder is searched, with its subfolders, for ``metrics.jsonl`` and
+    ``records/*.json``; where a given folder is itself no run, JSON files directly in it are
+    records too.
+
+    Args:
+        paths: Run folders, record files, or folders of either.
+
+    Raises:
+        UserError: If a path does not exist, or has nothing to report in it.
+    """
+    inputs = Inputs()
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"'{path}' does not exist")
+        files = [path] if path.is_file() else list(_files_below(path))
+        if not files:
+            raise UserError(
+                f"nothing to report in '{path}': expected {METRICS_FILE} or "
+                f"{RECORDS_FOLDER}/*.json in it or below it"
+            )
+        for file in files:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                _read(file, inputs)
+    inputs.records.sort(key=lambda found: (found[1].created, str(found[0])))
+    return inputs
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    if not (folder / METRICS_FILE).is_file() and folder.name != RECORDS_FOLDER:
+        yield from sorted(folder.glob("*.json"))
+    yield from _search(folder)
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    if folder.name == RECORDS_FOLDER:
+        yield from sorted(folder.glob("*.json"))
+        return
+    if (folder / METRICS_FILE).is_file():
+        yield folder / METRICS_FILE
+    for subfolder in sorted(folder.iterdir()):
+        hidden = subfolder.name.startswith(".") or subfolder.name in _NOT_SEARCHED
+        if subfolder.is_dir() and not subfolder.is_symlink() and not hidden:
+            yield from _search(subfolder)
+
+
+def _read(file: Path, inputs: Inputs) -> None:
+    try:
+        if file.name == METRICS_FILE:
+            inputs.runs.append(_read_run(file))
+        else:
+            inputs.records.append((file, read_record(file)))
+    except UserError as error:
+        inputs.unreadable.append(str(error))
+
+
+def _read_run(file: Path) -> Run:
+    try:
+        metrics = read_metrics(file)
+        config = file.parent / "config.yaml"
+        text = config.read_text(encoding="utf-8") if config.is_file() else None
+    except UnicodeDecodeError:
+        raise UserError(f"the log or the config in '{file.parent}' is not UTF-8 text") from None
+    return Run(file.parent, metrics, text)

@@ -1,0 +1,60 @@
+"""Shared fixtures: seeds, a tiny run, real data where it is present."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import parse_tree
+
+# Processes share the cores (pytest -n); threads that wait for one another only slow them down.
+torch.set_num_threads(1)
+
+TINY_RUN = {
+    "data": {"name": "digits", "image_size": 16, "num_train_images": 32, "num_workers": 0},
+    "backbone": {"arch": "resnet18", "stem": "standard"},
+    "method": {"name": "rsa", "hidden_dim": 16, "output_dim": 8, "beta_base": 0.3},
+    "optimizer": {"base_lr": 0.5, "weight_decay": 5e-4},
+    "training": {"epochs": 2, "batch_size_per_device": 8, "device": "cpu", "log_every_steps": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_gpu(request):
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+
+
+@pytest.fixture
+def tiny_tree(tmp_path):
+    """Plain settings of a run of eight steps on 32 digits, to change at will."""
+    return {"output_dir": str(tmp_path / "run")} | {
+        name: dict(section) for name, section in TINY_RUN.items()
+    }
+
+
+@pytest.fixture
+def tiny_config(tiny_tree):
+    """Validated settings of that run."""
+    return parse_tree(PretrainConfig, tiny_tree, "tiny run")
+
+
+@pytest.fixture
+def rsa_data():
+    """Folder with cifar10/, clothing_mini/ and coco_mini/, named by RSA_DATA."""
+    folder = os.environ.get("RSA_DATA")
+    if not folder:
+        pytest.skip("RSA_DATA names no folder of real data")
+    return Path(folder)
+
+
+def pytest_addoption(parser):
+    """Add the switch that rewrites committed loss files."""
+    parser.addoption("--regenerate-golden", action="store_true", help="rewrite tests/golden")

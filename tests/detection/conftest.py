@@ -1,0 +1,130 @@
+"""What the detection tests share: small checkpoints, drawn data and a recipe to run on them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detection.recipe import Recipe
+from detection.shapes import ShapesConfig, write_shapes
+from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.checkpoint import (
+    BackboneMetadata,
+    LoadedBackbone,
+    library_versions,
+    load_backbone,
+    save_tensors,
+)
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config_files import parse_tree
+
+
+def small_metadata(arch: str, stem: str) -> BackboneMetadata:
+    """Describe weights as pretraining would; the statistics are no data set's."""
+    return parse_tree(
+        BackboneMetadata,
+        {
+            "format_version": 1,
+            "arch": arch,
+            "stem": stem,
+            "method": "rsa",
+            "image_size": 32,
+            "channel_order": "RGB",
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.25, 0.2, 0.1),
+            "data_set": "digits",
+            "epochs": 2.0,
+            "step": 40,
+            "seed": 0,
+            "config_hash": "0" * 64,
+            "parent": None,
+            "library_versions": library_versions(),
+        },
+        "test",
+    )
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., LoadedBackbone]:
+    """Write a backbone with random weights and BatchNorm statistics; cached by its arguments."""
+    written: dict[tuple[str, str], LoadedBackbone] = {}
+
+    def write(arch: str = "resnet18", stem: str = "standard") -> LoadedBackbone:
+        if (arch, stem) not in written:
+            config = parse_tree(BackboneConfig, {"arch": arch, "stem": stem}, "test")
+            torch.manual_seed(7)
+            state = build_backbone(config).state_dict()
+            for index, (name, tensor) in enumerate(state.items()):
+                if name.endswith(("running_mean", "bn1.bias")):
+                    tensor.normal_(0, 0.1)
+                elif name.endswith(("running_var", "bn3.weight", "bn2.weight")):
+                    tensor.uniform_(0.5, 1.5)
+                elif name.endswith("num_batches_tracked"):
+                    tensor.fill_(index)
+            path = tmp_path_factory.mktemp("checkpoint") / f"{arch}_{stem}.safetensors"
+            save_tensors(path, state, small_metadata(arch, stem))
+            written[arch, stem] = load_backbone(path)
+        return written[arch, stem]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training and three test images of 64 px."""
+    folder = tmp_path_factory.mktemp("shapes") / "set"
+    write_shapes(folder, ShapesConfig(num_train=6, num_test=3, image_size=64, seed=3))
+    return folder
+
+
+def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
+    """Describe a run of four iterations that takes seconds."""
+    return {
+        "name": "test",
+        "output_dir": str(output_dir),
+        "data": {
+            "name": "shapes",
+            "train_annotations": str(folder / "annotations" / "instances_train.json"),
+            "train_images": str(folder / "train"),
+            "test_annotations": str(folder / "annotations" / "instances_val.json"),
+            "test_images": str(folder / "val"),
+            "num_workers": 0,
+        },
+        "input": {
+            "train_short_sides_pixels": [48, 64],
+            "test_short_side_pixels": 64,
+            "max_side_pixels": 64,
+        },
+        "model": {"arch": "resnet18", "box_head_num_convs": 1, "mask_head_num_convs": 1},
+        "sampling": {
+            "anchors_per_image": 32,
+            "proposals_per_image": 20,
+            "rois_per_image": 8,
+            "detections_per_image": 5,
+        },
+        "solver": {
+            "base_lr": 0.02,
+            "batch_size": 2,
+            "iterations": 4,
+            "decay_at": [3],
+            "warmup_iterations": 2,
+        },
+        "training": {"device": "cpu", "checkpoint_every_iterations": 100},
+    }
+
+
+@pytest.fixture
+def make_recipe(shapes_folder: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    """Return the small recipe, with changes such as ``solver={"iterations": 2}``."""
+
+    def make(**changes: Any) -> Recipe:
+        tree = recipe_tree(shapes_folder, tmp_path / "run")
+        for key, value in changes.items():
+            tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
+        return parse_tree(Recipe, tree, "test")
+
+    return make

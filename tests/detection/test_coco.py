@@ -1,0 +1,190 @@
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_codec
+
+from detection.coco import check_test_set, open_coco, render_mask, training_images
+from rsa_pretrain.errors import UserError
+
+SQUARE = [[2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]]
+
+
+def _annotation(number: int, image_id: int, category_id: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [2.0, 2.0, 4.0, 4.0],
+        "area": 16.0,
+        "iscrowd": 0,
+        "segmentation": SQUARE,
+        **changes,
+    }
+
+
+def _small_tree() -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "height": 10, "width": 20}
+            for number in (9, 4, 5)
+        ],
+        "annotations": [_annotation(1, 9, 70), _annotation(2, 4, 3)],
+        "categories": [{"id": 70, "name": "b"}, {"id": 3, "name": "a"}, {"id": 12, "name": "c"}],
+    }
+
+
+@pytest.fixture
+def write_set(tmp_path: Path) -> Callable[[Any], tuple[Path, Path]]:
+    """Write an annotation file and the images of ``small_tree``."""
+
+    def write(tree: Any) -> tuple[Path, Path]:
+        images = tmp_path / "images"
+        images.mkdir(exist_ok=True)
+        for number in (9, 4, 5):
+            Image.new("RGB", (20, 10)).save(images / f"{number}.png")
+        path = tmp_path / "set.json"
+        path.write_text(json.dumps(tree), encoding="utf-8")
+        return path, images
+
+    return write
+
+
+WriteSet = Callable[[Any], tuple[Path, Path]]
+
+
+def test_category_gaps_close(write_set: WriteSet) -> None:
+    """Ids 3, 12, 70 become labels 1, 2, 3; images come by rising id, the empty one is left out."""
+    coco = open_coco(*write_set(_small_tree()))
+    assert coco.category_ids == [3, 12, 70]
+    images = training_images(coco)
+    assert [image.path.name for image in images] == ["4.png", "9.png"]
+    assert [image.labels for image in images] == [(1,), (3,)]
+
+
+def test_what_training_leaves_out(write_set: WriteSet, caplog: pytest.LogCaptureFixture) -> None:
+    """Crowds, boxes without area in the image and instances without mask go, and are counted."""
+    tree = _small_tree()
+    tree["annotations"] += [
+        _annotation(3, 9, 3, iscrowd=1, segmentation={"size": [10, 20], "counts": [0, 200]}),
+        _annotation(4, 9, 3, bbox=[3.0, 3.0, 0.0, 4.0]),
+        _annotation(5, 9, 3, bbox=[25.0, 3.0, 4.0, 4.0]),
+        _annotation(6, 9, 3, segmentation=[]),
+        _annotation(7, 9, 3, segmentation=[[1.0, 1.0, 2.0, 2.0]]),
+        _annotation(8, 5, 3, iscrowd=1),
+    ]
+    with caplog.at_level("INFO"):
+        images = training_images(open_coco(*write_set(tree)))
+    assert [entry["id"] for image in images for entry in image.annotations] == [2, 1]
+    assert "2 crowds" in caplog.text
+    assert "2 boxes without area" in caplog.text
+    assert "2 instances without a mask" in caplog.text
+    assert "1 images without instances" in caplog.text
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda tree: {name: value for name, value in tree.items() if name != key}
+
+
+def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], Any]:
+    return lambda tree: {**tree, section: entries}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: [tree], "expected a JSON object"),
+        (_without("categories"), "no list 'categories'"),
+        (_replaced("categories", []), "lists no categories"),
+        (_replaced("images", []), "lists no images"),
+        (_replaced("annotations", [{"id": 1}]), r"annotations\[0\] has no valid image_id"),
+        (_replaced("images", [{"id": "4"}]), r"images\[0\] has no valid id, file_name"),
+        (_replaced("annotations", [_annotation(1, 8, 3)]), "image_id 8, which the file does not"),
+        (
+            _replaced("annotations", [_annotation(1, 9, 1)]),
+            "category_id 1, which the file does not",
+        ),
+        (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "the id 1 twice"),
+        (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3])]), r"bbox \[1, 2, 3\]"),
+    ],
+)
+def test_files_of_other_formats_are_refused(
+    write_set: WriteSet, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    """Each violation of the format is named with the file and the entry."""
+    with pytest.raises(UserError, match=message):
+        open_coco(*write_set(change(copy.deepcopy(_small_tree()))))
+
+
+def test_file_that_is_not_json(tmp_path: Path) -> None:
+    """Neither a cut-off nor an absent file gives a traceback."""
+    path = tmp_path / "cut.json"
+    path.write_text('{"images": [', encoding="utf-8")
+    with pytest.raises(UserError, match="are not JSON"):
+        open_coco(path, tmp_path)
+    with pytest.raises(UserError, match="No such file"):
+        open_coco(tmp_path / "absent.json", tmp_path)
+
+
+def test_missing_images_are_named_and_counted(write_set: WriteSet) -> None:
+    """All missing files are found at the start."""
+    path, images = write_set(_small_tree())
+    (images / "4.png").unlink()
+    (images / "9.png").unlink()
+    with pytest.raises(UserError, match=r"2 of 3 images.*9\.png, 4\.png"):
+        open_coco(path, images)
+
+
+def test_set_without_usable_instance_is_refused(write_set: WriteSet) -> None:
+    """There must be something to learn."""
+    with pytest.raises(UserError, match="no image with a usable instance"):
+        training_images(open_coco(*write_set(_replaced("annotations", [])(_small_tree()))))
+
+
+def test_mask_evaluation_needs_masks(write_set: WriteSet) -> None:
+    """A test set in which an object has only a box is refused by name."""
+    tree = _small_tree()
+    tree["annotations"].append(_annotation(17, 9, 3, segmentation=[]))
+    with pytest.raises(UserError, match=r"1 annotations have no segmentation.*ids 17"):
+        check_test_set(open_coco(*write_set(tree)))
+
+
+def test_evaluation_needs_an_object(write_set: WriteSet) -> None:
+    """A test set of nothing but crowds has no average precision and is refused."""
+    tree = _replaced("annotations", [_annotation(1, 9, 3, iscrowd=1)])(_small_tree())
+    with pytest.raises(UserError, match="no object to be found"):
+        check_test_set(open_coco(*write_set(tree)))
+
+
+def test_polygons_and_both_run_length_codes_agree() -> None:
+    """A 4x4 square is the same mask from each of COCO's three forms."""
+    expected = np.zeros((10, 20), np.uint8)
+    expected[2:6, 2:6] = 1
+    compressed = mask_codec.encode(np.asfortranarray(expected))
+    as_text = {"size": [10, 20], "counts": compressed["counts"].decode("ascii")}
+    counts = [22, 4, 6, 4, 6, 4, 6, 4, 144]
+    for segmentation in (SQUARE, as_text, {"size": [10, 20], "counts": counts}):
+        mask = render_mask(segmentation, (10, 20), (10, 20))
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_masks_scale_with_the_image() -> None:
+    """At twice the size the square covers 8x8 pixels, from polygon and from code."""
+    expected = np.zeros((20, 40), np.uint8)
+    expected[4:12, 4:12] = 1
+    counts = [22, 4, 6, 4, 6, 4, 6, 4, 144]
+    for segmentation in (SQUARE, {"size": [10, 20], "counts": counts}):
+        mask = render_mask(segmentation, (10, 20), (20, 40))
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_parts_of_an_instance_are_united() -> None:
+    """Several polygons are one mask; one too short to be a polygon adds nothing."""
+    other = [10.0, 2.0, 14.0, 2.0, 14.0, 6.0, 10.0, 6.0]
+    mask = render_mask([SQUARE[0], other, [1.0, 1.0]], (10, 20), (10, 20))
+    assert mask.sum() == 32

@@ -1,0 +1,117 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools import mask as mask_codec
+
+from detection.coco_eval import evaluate
+
+SIZE = 100
+
+
+def _encode(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    code = mask_codec.encode(np.asfortranarray(mask))
+    return {"size": code["size"], "counts": code["counts"].decode("ascii")}
+
+
+def _rectangle(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[y : y + height, x : x + width] = 1
+    return mask
+
+
+def _truth(*objects: tuple[list[float], NDArray[np.uint8]]) -> dict[str, Any]:
+    """One image with these boxes and masks, of category 5."""
+    return {
+        "images": [{"id": 1, "file_name": "1.png", "height": SIZE, "width": SIZE}],
+        "categories": [{"id": 5, "name": "thing"}],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 5,
+                "iscrowd": 0,
+                "bbox": box,
+                "area": int(mask.sum()),
+                "segmentation": _encode(mask),
+            }
+            for number, (box, mask) in enumerate(objects, start=1)
+        ],
+    }
+
+
+def _found(box: list[float], mask: NDArray[np.uint8], score: float) -> dict[str, Any]:
+    return {
+        "image_id": 1,
+        "category_id": 5,
+        "score": score,
+        "bbox": box,
+        "segmentation": _encode(mask),
+    }
+
+
+BOX, MASK = [10.0, 10.0, 50.0, 50.0], _rectangle(10, 10, 50, 50)
+
+
+def test_perfect_detections_score_100() -> None:
+    """Boxes and masks as annotated give 100; sizes that do not occur are left out, not -1."""
+    metrics = evaluate(_truth((BOX, MASK)), [_found(BOX, MASK, 0.9)])
+    names = ("AP", "AP50", "AP75", "APm")
+    expected = {f"{kind}_{name}": 100.0 for kind in ("bbox", "segm") for name in names}
+    assert metrics == pytest.approx(expected)
+
+
+def test_overlaps_by_hand() -> None:
+    """A box of IoU 31/50 = .62 passes 3 of 10 thresholds, a mask of IoU 36/50 = .72 passes 5."""
+    prediction = _found([10.0, 10.0, 50.0, 31.0], _rectangle(10, 10, 50, 36), 0.9)
+    metrics = evaluate(_truth((BOX, MASK)), [prediction])
+    assert metrics["bbox_AP"] == pytest.approx(30.0)
+    assert metrics["segm_AP"] == pytest.approx(50.0)
+    assert metrics["bbox_AP50"] == metrics["segm_AP50"] == pytest.approx(100.0)
+    assert metrics["bbox_AP75"] == metrics["segm_AP75"] == 0.0
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """A false detection before the one true of two objects: 51 of 101 recalls at precision 1/2."""
+    other = ([70.0, 70.0, 20.0, 20.0], _rectangle(70, 70, 20, 20))
+    wrong = ([70.0, 5.0, 20.0, 20.0], _rectangle(70, 5, 20, 20))
+    metrics = evaluate(
+        _truth((BOX, MASK), other), [_found(*wrong, score=0.95), _found(BOX, MASK, 0.9)]
+    )
+    assert metrics["bbox_AP"] == metrics["segm_AP"] == pytest.approx(100 * 51 / 101 / 2)
+
+
+def test_mask_sizes_are_mask_areas() -> None:
+    """A false thin diagonal, whose box is large, counts among the small masks."""
+    thin = np.zeros((SIZE, SIZE), np.uint8)
+    thin[np.arange(50), np.arange(50)] = 1
+    small = ([60.0, 60.0, 20.0, 20.0], _rectangle(60, 60, 20, 20))
+    predictions = [_found([0.0, 0.0, 50.0, 50.0], thin, 0.9), _found(*small, score=0.5)]
+    metrics = evaluate(_truth(small), predictions)
+    assert metrics["segm_APs"] == pytest.approx(50.0)
+    assert metrics["bbox_APs"] == pytest.approx(100.0)
+
+
+def test_no_detection_scores_0_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """An empty list is neither a crash nor NaN."""
+    metrics = evaluate(_truth((BOX, MASK)), [])
+    assert metrics["bbox_AP"] == metrics["segm_AP"] == metrics["segm_AP50"] == 0.0
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert "found nothing" in caplog.text
+
+
+def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables of pycocotools stay away from the command's output."""
+    evaluate(_truth((BOX, MASK)), [_found(BOX, MASK, 0.9)])
+    assert capsys.readouterr().out == ""
+
+
+def test_custom_sets_may_lack_area_and_iscrowd() -> None:
+    """Both are filled in, since pycocotools demands them; the input is not changed."""
+    tree = _truth((BOX, MASK))
+    for key in ("area", "iscrowd"):
+        del tree["annotations"][0][key]
+    assert evaluate(tree, [_found(BOX, MASK, 0.9)])["segm_AP"] == pytest.approx(100.0)
+    assert "area" not in tree["annotations"][0]

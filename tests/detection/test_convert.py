@@ -1,0 +1,148 @@
+import importlib.util
+import pickle
+import pickletools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from detection import convert as convert_module
+from detection.convert import convert, to_detectron2_weights, to_torchvision_tensors
+from detection.detectron2_file import read_pickle, write_pickle
+from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
+from rsa_pretrain.errors import UserError
+
+WriteCheckpoint = Callable[..., LoadedBackbone]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_inverse_restores_the_checkpoint_bitwise(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str
+) -> None:
+    """Checkpoint → file → checkpoint gives every tensor back, batch counts included."""
+    loaded = write_checkpoint(arch)
+    done = convert(loaded.path, tmp_path / "out.pkl")
+    arrays, extra = read_pickle(done.weights)
+    restored = to_torchvision_tensors(arrays, extra["num_batches_tracked"])
+    source = loaded.backbone.state_dict()
+    assert restored.keys() == source.keys()
+    for name, tensor in source.items():
+        assert restored[name].dtype == tensor.dtype
+        assert torch.equal(restored[name], tensor), name
+    assert done.num_used + len(done.dropped) == len(source)
+    assert all(name.endswith(".num_batches_tracked") for name in done.dropped)
+
+
+def test_file_is_plain_pickle_without_torch(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path
+) -> None:
+    """``pickle.load`` reads it, every weight is a float32 array, and no class is torch's."""
+    done = convert(write_checkpoint("resnet50").path, tmp_path / "out.pkl")
+    content = pickle.loads(done.weights.read_bytes())
+    assert content["__author__"] == "rsa-toolkit"
+    assert "matching_heuristics" not in content
+    assert len(content["model"]) == 265
+    for name, array in content["model"].items():
+        assert name.startswith("backbone.bottom_up.")
+        assert type(array) is np.ndarray
+        assert array.dtype == np.float32
+    classes = {argument for _, argument, _ in pickletools.genops(done.weights.read_bytes())}
+    assert not any(str(name).startswith("torch") for name in classes if isinstance(name, str))
+    assert done.shapes_source == "quoted from detectron2's ResNet-50"
+
+
+@pytest.mark.parametrize(("arch", "res2_channels"), [("resnet18", 64), ("resnet50", None)])
+def test_paired_yaml_holds_what_belongs_to_the_weights(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, res2_channels: int | None
+) -> None:
+    """Colour order, 0–255 pixel statistics, stride placement, depth and norm are written."""
+    done = convert(write_checkpoint(arch).path, tmp_path / "out.pkl")
+    tree = yaml.safe_load((tmp_path / "out.yaml").read_text(encoding="utf-8"))
+    resnets: dict[str, Any] = tree["MODEL"]["RESNETS"]
+    assert tree == done.config_tree
+    assert tree["INPUT"]["FORMAT"] == "RGB"
+    assert tree["MODEL"]["PIXEL_MEAN"] == [127.5, 102.0, 76.5]
+    assert tree["MODEL"]["PIXEL_STD"] == [63.75, 51.0, 25.5]
+    assert tree["MODEL"]["WEIGHTS"] == str(tmp_path / "out.pkl")
+    assert resnets["STRIDE_IN_1X1"] is False
+    assert resnets["NORM"] == "BN"
+    assert resnets["DEPTH"] == int(arch.removeprefix("resnet"))
+    assert resnets.get("RES2_OUT_CHANNELS") == res2_channels
+
+
+def test_cifar_stem_is_refused(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    """detectron2 has no 3x3 stem, so such a checkpoint is refused before anything is written."""
+    with pytest.raises(UserError, match="'cifar' stem"):
+        convert(write_checkpoint(stem="cifar").path, tmp_path / "out.pkl")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {f"module.{k}": v for k, v in state.items()}, "120 missing.*120 unexpected"),
+        (lambda state: dict(list(state.items())[:60]), "60 missing"),
+        (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "1 misshapen"),
+    ],
+    ids=["foreign names", "half of it", "misshapen"],
+)
+def test_other_checkpoints_are_refused(
+    write_checkpoint: WriteCheckpoint,
+    tmp_path: Path,
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    message: str,
+) -> None:
+    """Foreign names, half a trunk and another shape are refused, and nothing is written."""
+    loaded = write_checkpoint()
+    bad = tmp_path / "bad.safetensors"
+    save_tensors(bad, change(loaded.backbone.state_dict()), loaded.metadata)
+    with pytest.raises(UserError, match=message):
+        convert(bad, tmp_path / "out.pkl")
+    assert list(tmp_path.iterdir()) == [bad]
+
+
+def test_unknown_tensor_name_raises() -> None:
+    """A tensor the key map does not know cannot be smuggled through."""
+    with pytest.raises(ValueError, match=r"'projector\.0\.weight'"):
+        to_detectron2_weights({"projector.0.weight": torch.zeros(1)})
+
+
+def test_failed_proof_writes_nothing(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the written file does not give the checkpoint back, it never takes its name."""
+
+    def write_wrong(path: Path, model: dict[str, Any], extra: dict[str, Any]) -> None:
+        name = "backbone.bottom_up.res2.0.conv1.weight"
+        write_pickle(path, {**model, name: model[name] + 1e-7}, extra)
+
+    monkeypatch.setattr(convert_module, "write_pickle", write_wrong)
+    with pytest.raises(RuntimeError, match=r"does not give back the checkpoint: \['layer1\.0\.co"):
+        convert(write_checkpoint().path, tmp_path / "out.pkl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_must_end_in_pkl(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    """detectron2 chooses its reader by the suffix."""
+    with pytest.raises(UserError, match=r"must end in \.pkl"):
+        convert(write_checkpoint().path, tmp_path / "out.pth")
+
+
+def test_reader_runs_no_foreign_code(tmp_path: Path) -> None:
+    """A pickle that names anything but arrays is refused before it is called."""
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(pickle.dumps({"model": Path("x"), "__author__": "a"}))
+    with pytest.raises(UserError, match="it refers to pathlib"):
+        read_pickle(path)
+
+
+def test_features_are_compared_only_with_detectron2(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path
+) -> None:
+    """The result says whether detectron2's own network took part in the proof."""
+    done = convert(write_checkpoint().path, tmp_path / "out.pkl")
+    assert (done.feature_differences is None) == (importlib.util.find_spec("detectron2") is None)

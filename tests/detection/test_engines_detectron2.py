@@ -1,0 +1,110 @@
+import ast
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import detection
+from detection.convert import convert, paired_config
+from rsa_pretrain.checkpoint import LoadedBackbone
+
+WriteCheckpoint = Callable[..., LoadedBackbone]
+
+needs_detectron2 = [
+    pytest.mark.detectron2,
+    pytest.mark.skipif(
+        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
+    ),
+]
+
+
+def _imported_packages(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def test_only_the_engine_imports_detectron2() -> None:
+    """Everything else in the package works where detectron2 cannot be had."""
+    root = Path(detection.__file__).parent
+    importing = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if "detectron2" in _imported_packages(path)
+    }
+    assert importing == {"engines/detectron2.py"}
+
+
+class TestWithDetectron2:
+    """What only detectron2 itself can prove."""
+
+    pytestmark = needs_detectron2
+
+    @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101"])
+    def test_features_are_equal(
+        self, write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str
+    ) -> None:
+        """detectron2's res2 … res5 are torchvision's layer1 … layer4, to the last bit."""
+        done = convert(write_checkpoint(arch).path, tmp_path / "out.pkl")
+        assert done.feature_differences == {"res2": 0.0, "res3": 0.0, "res4": 0.0, "res5": 0.0}
+
+    @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+    def test_checkpointer_misses_nothing(
+        self,
+        write_checkpoint: WriteCheckpoint,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        norm: str,
+    ) -> None:
+        """DetectionCheckpointer loads all 265 tensors and warns of none but the dropped counts."""
+        from detectron2.checkpoint import DetectionCheckpointer
+
+        from detection.engines.detectron2 import build_trunk, load_trunk
+
+        done = convert(write_checkpoint("resnet50").path, tmp_path / "out.pkl")
+        tree = dict(done.config_tree)
+        tree["MODEL"]["RESNETS"]["NORM"] = norm
+        trunk = build_trunk(tree)
+        checkpointer = DetectionCheckpointer(trunk)
+        incompatible = checkpointer._load_model(checkpointer._load_file(str(done.weights)))
+        missing = [k for k in incompatible.missing_keys if not k.endswith("num_batches_tracked")]
+        assert missing == []
+        assert incompatible.unexpected_keys == []
+        assert incompatible.incorrect_shapes == []
+        with caplog.at_level(logging.WARNING):
+            load_trunk(trunk, done.weights)
+
+    def test_other_stride_placement_gives_other_features(
+        self, write_checkpoint: WriteCheckpoint, tmp_path: Path
+    ) -> None:
+        """Negative control: with STRIDE_IN_1X1 True, res3 … res5 differ and res2 does not."""
+        from detection.engines.detectron2 import feature_differences
+
+        loaded = write_checkpoint("resnet50")
+        done = convert(loaded.path, tmp_path / "out.pkl")
+        tree = paired_config(loaded.metadata, done.weights)
+        tree["MODEL"]["RESNETS"]["STRIDE_IN_1X1"] = True
+        found = feature_differences(done.weights, tree, loaded.backbone)
+        assert found["res2"] == 0.0
+        assert min(found[stage] for stage in ("res3", "res4", "res5")) > 0.05
+
+    def test_unloaded_tensor_is_noticed(
+        self, write_checkpoint: WriteCheckpoint, tmp_path: Path
+    ) -> None:
+        """A file without running statistics, which detectron2 fills in silently, is refused."""
+        from detection.detectron2_file import read_pickle, write_pickle
+        from detection.engines.detectron2 import build_trunk, load_trunk
+
+        loaded = write_checkpoint()
+        done = convert(loaded.path, tmp_path / "out.pkl")
+        arrays, extra = read_pickle(done.weights)
+        half = {name: array for name, array in arrays.items() if "running_" not in name}
+        write_pickle(tmp_path / "half.pkl", half, extra)
+        with pytest.raises(RuntimeError, match="did not load 40 tensors"):
+            load_trunk(build_trunk(done.config_tree), tmp_path / "half.pkl")

@@ -1,0 +1,170 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from detection.engines.torchvision import build_detector, check_trunk
+from detection.engines.torchvision_trainer import parameter_groups
+from detection.recipe import Recipe
+from detection.trunk import Trunk, load_trunk, random_trunk
+from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.errors import UserError
+
+WriteCheckpoint = Callable[..., LoadedBackbone]
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def trunk(write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe) -> Trunk:
+    """The ResNet-18 checkpoint as a trunk."""
+    return load_trunk(write_checkpoint().path, make_recipe().model)
+
+
+def _training_batch() -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
+    torch.manual_seed(0)
+    masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    masks[:, 8:40, 8:40] = 1
+    target = {
+        "boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
+        "labels": torch.tensor([1]),
+        "masks": masks,
+    }
+    return [torch.rand(3, 64, 64) for _ in range(2)], [target, target]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_pyramid_sees_the_checkpoint_s_features(
+    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe, arch: str
+) -> None:
+    """In eval mode the body's four maps are the backbone's layer1 … layer4, bitwise."""
+    loaded = write_checkpoint(arch)
+    recipe = make_recipe(model={"arch": arch})
+    detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), 3).eval()
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = detector.get_submodule("backbone.body")(images)
+        features = images
+        for name, module in loaded.backbone.named_children():
+            if name in ("avgpool", "fc"):
+                break
+            features = module(features)
+            if name.startswith("layer"):
+                assert torch.equal(found[str(int(name[-1]) - 1)], features)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["conv1.weight", "layer4.1.bn2.running_var", "layer2.0.downsample.0.weight"]
+)
+def test_half_loaded_trunk_is_refused(trunk: Trunk, make_recipe: MakeRecipe, name: str) -> None:
+    """One tensor that differs by one unit in the last place, or is absent, stops the start."""
+    detector = build_detector(make_recipe(), trunk, 3)
+    check_trunk(detector, trunk)
+    changed = trunk.tensors[name].clone()
+    changed.view(-1)[0] = torch.nextafter(changed.view(-1)[0], torch.tensor(9.0))
+    with pytest.raises(RuntimeError, match=f"1 trunk tensors were not loaded: {name}"):
+        check_trunk(detector, replace(trunk, tensors={**trunk.tensors, name: changed}))
+    fewer = {key: tensor for key, tensor in trunk.tensors.items() if key != name}
+    with pytest.raises(RuntimeError, match=f"1 trunk tensors were not loaded: {name}"):
+        check_trunk(detector, replace(trunk, tensors=fewer))
+
+
+def test_frozen_norms_keep_their_tensors(trunk: Trunk, make_recipe: MakeRecipe) -> None:
+    """FrozenBN takes statistics and weights from the checkpoint and stays so in training."""
+    detector = build_detector(make_recipe(model={"trunk_norm": "FrozenBN"}), trunk, 3).train()
+    body = detector.get_submodule("backbone.body")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
+    detector(*_training_batch())
+    check_trunk(detector, trunk)
+
+
+def test_frozen_stages_stay(trunk: Trunk, make_recipe: MakeRecipe) -> None:
+    """With freeze_at 2, stem and res2 get no gradient and no new statistics; res3 gets both."""
+    detector = build_detector(make_recipe(model={"freeze_at": 2}), trunk, 3).train()
+    images, targets = _training_batch()
+    torch.stack(list(detector(images, targets).values())).sum().backward()
+    body = detector.get_submodule("backbone.body")
+    for name, parameter in body.named_parameters():
+        assert (parameter.grad is None) == name.startswith(("conv1", "bn1", "layer1")), name
+    state = body.state_dict()
+    for name in ("bn1.running_mean", "layer1.0.bn1.running_mean", "layer1.1.bn2.weight"):
+        assert torch.equal(state[name], trunk.tensors[name])
+    assert not torch.equal(
+        state["layer2.0.bn1.running_mean"], trunk.tensors["layer2.0.bn1.running_mean"]
+    )
+
+
+def test_heads_follow_the_recipe(trunk: Trunk, make_recipe: MakeRecipe) -> None:
+    """Convolutions, fully connected layers, norms, classes and top-k are the recipe's."""
+    model = {"box_head_num_convs": 4, "box_head_num_fcs": 2, "mask_head_num_convs": 3}
+    detector = build_detector(make_recipe(model=model), trunk, 7)
+    heads = detector.roi_heads
+    for head, num_convs in ((heads.box_head, 4), (heads.mask_head, 3)):
+        assert sum(isinstance(part, nn.Conv2d) for part in head.modules()) == num_convs
+        assert sum(isinstance(part, nn.BatchNorm2d) for part in head.modules()) == num_convs
+    assert sum(isinstance(part, nn.Linear) for part in heads.box_head.modules()) == 2
+    assert heads.box_predictor.cls_score.out_features == 8
+    assert heads.box_roi_pool.sampling_ratio == heads.mask_roi_pool.sampling_ratio == 0
+    assert detector.rpn._post_nms_top_n == {"training": 20, "testing": 20}
+    pyramid = detector.get_submodule("backbone.fpn")
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in pyramid.modules()) == 8
+    plain = build_detector(make_recipe(model={"head_norm": "none"}), trunk, 7)
+    outside = [name for name, part in plain.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    assert all(name.startswith("backbone.body.") for name in outside)
+
+
+def test_input_is_normalised_with_the_checkpoint_s_statistics(
+    trunk: Trunk, make_recipe: MakeRecipe
+) -> None:
+    """An image of the mean colour becomes zero, one standard deviation above it becomes one."""
+    transform = build_detector(make_recipe(), trunk, 3).transform
+    mean, std = (torch.tensor(values)[:, None, None] for values in (trunk.mean, trunk.std))
+    images, _ = transform([mean.expand(3, 32, 48).clone(), (mean + std).expand(3, 32, 48).clone()])
+    assert images.image_sizes == [(32, 48), (32, 48)]
+    torch.testing.assert_close(images.tensors[0, :, :, :48], torch.zeros(3, 32, 48))
+    torch.testing.assert_close(images.tensors[1, :, :, :48], torch.ones(3, 32, 48))
+
+
+def test_norms_are_not_decayed(trunk: Trunk, make_recipe: MakeRecipe) -> None:
+    """Every trainable parameter is in one group, BatchNorm's in that of weight decay 0."""
+    detector = build_detector(make_recipe(model={"freeze_at": 1}), trunk, 3)
+    others, norms = parameter_groups(detector, make_recipe().solver)
+    assert (others["weight_decay"], norms["weight_decay"]) == (1e-4, 0.0)
+    names = {id(parameter): name for name, parameter in detector.named_parameters()}
+    grouped = [names[id(part)] for group in (others, norms) for part in group["params"]]
+    trainable = [name for name, part in detector.named_parameters() if part.requires_grad]
+    assert sorted(grouped) == sorted(trainable)
+    assert "backbone.body.conv1.weight" not in grouped
+    assert all(part.ndim == 1 for part in norms["params"])
+    num_norms = sum(
+        isinstance(part, nn.BatchNorm2d) and part.weight.requires_grad
+        for part in detector.modules()
+    )
+    assert len(norms["params"]) == 2 * num_norms
+    assert not any(isinstance(p, FrozenBatchNorm2d) for p in norms["params"])
+
+
+def test_random_trunk_is_seeded_and_trainable(make_recipe: MakeRecipe) -> None:
+    """The baseline repeats with its seed, and refuses to keep random weights fixed."""
+    model = make_recipe().model
+    first, second, other = (random_trunk(model, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.tensors["conv1.weight"], second.tensors["conv1.weight"])
+    assert not torch.equal(first.tensors["conv1.weight"], other.tensors["conv1.weight"])
+    for change in ({"trunk_norm": "FrozenBN"}, {"freeze_at": 1}):
+        with pytest.raises(UserError, match="random weights fixed"):
+            random_trunk(make_recipe(model=change).model, 0)
+    with pytest.raises(UserError, match=r"needs model\.arch"):
+        random_trunk(make_recipe(model={"arch": None}).model, 0)
+
+
+def test_unsuitable_checkpoints_are_refused(
+    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe
+) -> None:
+    """A cifar stem has other strides, and another depth is not what the recipe says."""
+    with pytest.raises(UserError, match="'cifar' stem"):
+        load_trunk(write_checkpoint(stem="cifar").path, make_recipe().model)
+    with pytest.raises(UserError, match=r"is a resnet50, but model\.arch is resnet18"):
+        load_trunk(write_checkpoint("resnet50").path, make_recipe().model)

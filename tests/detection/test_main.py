@@ -1,0 +1,147 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from detection.__main__ import main
+from detection.recipe import Recipe
+from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.config_files import write_config
+
+WriteCheckpoint = Callable[..., LoadedBackbone]
+MakeRecipe = Callable[..., Recipe]
+
+
+def _error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail as a user's mistake; return its one error line."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in captured.err
+    return line
+
+
+@pytest.fixture
+def config(make_recipe: MakeRecipe, tmp_path: Path) -> Path:
+    """The small recipe as a file."""
+    path = tmp_path / "recipe.yaml"
+    write_config(make_recipe(), path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["convert", "train", "toy"])
+def test_help_says_what_the_command_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command has help, and train's lists the config keys."""
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: rsa-detect {command}")
+    assert ("solver.base_lr  (default 0.02)" in text) == (command == "train")
+
+
+def test_convert_prints_what_it_proved(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts, the proof's result and the YAML keys reach the user."""
+    out = tmp_path / "weights" / "r18.pkl"
+    assert main(["convert", str(write_checkpoint().path), str(out)]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        "used     100 tensors",
+        "dropped  20 tensors, all 'num_batches_tracked'",
+        "listed from resnet18's architecture",
+        "gives the checkpoint bitwise",
+        "STRIDE_IN_1X1: false",
+        "RES2_OUT_CHANNELS: 64",
+        "FORMAT: RGB",
+    ):
+        assert expected in text
+    assert sorted(path.name for path in out.parent.iterdir()) == ["r18.pkl", "r18.yaml"]
+
+
+def test_toy_then_train(
+    config: Path, make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands of the README work one after the other, overrides after options included."""
+    data = tmp_path / "data"
+    options = ["--num-train", "2", "--num-test", "1", "--image-size", "48", "--seed", "4"]
+    assert main(["toy", str(data), *options]) == 0
+    overrides = [
+        f"data.train_annotations={data}/annotations/instances_train.json",
+        f"data.train_images={data}/train",
+        f"data.test_annotations={data}/annotations/instances_val.json",
+        f"data.test_images={data}/val",
+        "solver.iterations=1",
+        "solver.decay_at=[]",
+        "solver.warmup_iterations=0",
+    ]
+    assert main(["train", str(config), "--random-init", *overrides]) == 0
+    text = capsys.readouterr().out
+    assert "bbox  AP " in text
+    assert "segm  AP " in text
+    assert (make_recipe().output_dir / "records" / "detection.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["convert", "absent", "out.pkl"], "checkpoint 'absent' does not exist"),
+        (["toy"], "required: OUT"),
+        (["toy", "out", "--num-train", "many"], "invalid int value: 'many'"),
+        (["train", "absent.yaml", "--random-init"], "cannot read config 'absent.yaml'"),
+        (["train", "absent.yaml"], "one of the arguments --checkpoint --random-init is required"),
+        (["train", "a.yaml", "--random-init", "--checkpoint", "b"], "not allowed with"),
+    ],
+)
+def test_command_line_mistakes(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is one error line and exit code 2, and leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    assert message in _error_of(arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("solver.base_rl=1", "the nearest valid key is 'solver.base_lr'"),
+        ("engine=detectron2", "Input should be 'torchvision'"),
+        ("training.precision=fp16", "precision 'fp16' needs a GPU"),
+        ("data.train_annotations=absent.json", "cannot read annotations 'absent.json'"),
+        ("data.train_images=absent", "6 of 6 images of"),
+        ("model.arch=resnet34", "is a resnet18, but model.arch is resnet34"),
+        ("nonsense", "is not of the form section.key=value"),
+    ],
+)
+def test_train_mistakes(
+    config: Path,
+    write_checkpoint: WriteCheckpoint,
+    make_recipe: MakeRecipe,
+    override: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Wrong settings are refused before the run folder exists."""
+    checkpoint = str(write_checkpoint().path)
+    found = _error_of(["train", str(config), "--checkpoint", checkpoint, override], capsys)
+    assert message in found
+    assert not make_recipe().output_dir.exists()
+
+
+def test_convert_refuses_what_is_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A foreign file is refused by name, and OUT is not written."""
+    foreign = tmp_path / "foreign.pt"
+    foreign.write_bytes(b"not safetensors")
+    found = _error_of(["convert", str(foreign), str(tmp_path / "out.pkl")], capsys)
+    assert "is not a whole safetensors file" in found
+    assert list(tmp_path.iterdir()) == [foreign]

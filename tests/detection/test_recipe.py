@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detection.recipe import Recipe, SolverConfig, lr_schedule
+from rsa_pretrain.config_files import load_config, write_config
+from rsa_pretrain.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "detection"
+
+
+def _schedule_at(solver: SolverConfig, step: int) -> float:
+    return lr_schedule(solver)(step / solver.iterations)
+
+
+def test_schedule_by_hand() -> None:
+    """Linear from a thousandth, full at the end of warm-up, a tenth at each step."""
+    solver = SolverConfig(iterations=100, decay_at=(60, 80), warmup_iterations=10)
+    expected = {
+        0: 0.001,
+        5: 0.001 + 0.999 * 0.5,
+        9: 0.001 + 0.999 * 0.9,
+        10: 1.0,
+        59: 1.0,
+        60: 0.1,
+        79: 0.1,
+        80: 0.01,
+        99: 0.01,
+    }
+    found = {step: _schedule_at(solver, step) for step in expected}
+    assert found == pytest.approx(expected)
+
+
+def test_schedule_without_warmup_and_steps_is_constant() -> None:
+    """Both parts can be absent."""
+    solver = SolverConfig(iterations=10, decay_at=(), warmup_iterations=0)
+    assert [_schedule_at(solver, step) for step in range(10)] == [1.0] * 10
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "lr"), [(16, 0.02), (8, 0.01), (2, 0.0025), (1, 0.00125), (24, 0.03)]
+)
+def test_rate_scales_in_floats(batch_size: int, lr: float) -> None:
+    """The rate is 0.02 * batch / 16, also below 16, where integer arithmetic gives 0."""
+    assert SolverConfig(base_lr=0.02, batch_size=batch_size).lr == pytest.approx(lr)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decay_at": (80_000, 60_000)}, "must rise"),
+        ({"decay_at": (90_000,)}, "stay below iterations 90000"),
+        ({"warmup_iterations": 90_000}, "leaves nothing"),
+    ],
+)
+def test_impossible_schedules_are_refused(change: dict[str, object], message: str) -> None:
+    """Steps out of order or beyond the end, and warm-up without end, are errors."""
+    with pytest.raises(ValueError, match=message):
+        SolverConfig(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_loads(path: Path, tmp_path: Path) -> None:
+    """Each YAML is a recipe, and writing it resolved loses nothing."""
+    overrides = ["name=base", "output_dir=out"] if path.stem.startswith("base_") else []
+    recipe = load_config(Recipe, path, overrides)
+    write_config(recipe, tmp_path / "config.yaml")
+    assert load_config(Recipe, tmp_path / "config.yaml") == recipe
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("name", "iterations", "decay_at", "base_lr"),
+    [("1x", 90_000, (60_000, 80_000), 0.02), ("2x", 180_000, (120_000, 160_000), 0.03)],
+)
+def test_paper_recipes_value_by_value(
+    name: str, iterations: int, decay_at: tuple[int, ...], base_lr: float
+) -> None:
+    """The COCO recipes are InfoMin's architecture with the RSA paper's rates."""
+    recipe = load_config(Recipe, CONFIGS / f"mask_rcnn_R_50_FPN_{name}.yaml")
+    solver = recipe.solver
+    assert (solver.iterations, solver.decay_at, solver.base_lr) == (iterations, decay_at, base_lr)
+    assert (solver.batch_size, solver.lr) == (16, base_lr)
+    assert (solver.warmup_iterations, solver.warmup_factor) == (1000, 0.001)
+    assert (solver.weight_decay, solver.norm_weight_decay) == (1e-4, 0.0)
+    assert solver.sgd_momentum == 0.9
+    assert recipe.input.train_short_sides_pixels == (640, 672, 704, 736, 768, 800)
+    assert (recipe.input.test_short_side_pixels, recipe.input.max_side_pixels) == (800, 1333)
+    model = recipe.model
+    assert (model.arch, model.trunk_norm, model.head_norm) == ("resnet50", "BN", "BN")
+    assert (model.freeze_at, model.box_head_num_convs, model.box_head_num_fcs) == (0, 4, 1)
+    assert model.mask_head_num_convs == 4
+    sampling = recipe.sampling
+    assert (sampling.anchors_per_image, sampling.rois_per_image) == (256, 512)
+    assert (sampling.proposals_per_image, sampling.detections_per_image) == (1000, 100)
+
+
+def test_misspelt_key_names_the_nearest(tmp_path: Path) -> None:
+    """An unknown key is an error that says which one was meant."""
+    tree = yaml.safe_load((CONFIGS / "toy_shapes.yaml").read_text(encoding="utf-8"))
+    tree["solver"]["base_rl"] = 0.1
+    path = tmp_path / "misspelt.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(UserError, match=r"unknown key 'solver\.base_rl'.*'solver\.base_lr'"):
+        load_config(Recipe, path)
+
+
+def test_unavailable_engine_is_refused() -> None:
+    """An engine this version does not have is named together with the one it has."""
+    with pytest.raises(UserError, match=r"'engine': Input should be 'torchvision'.*'detectron2'"):
+        load_config(Recipe, CONFIGS / "toy_shapes.yaml", ["engine=detectron2"])

@@ -1,0 +1,193 @@
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detection.engines import torchvision_trainer
+from detection.job import open_job
+from detection.recipe import Recipe
+from detection.run import run_recipe
+from detection.trunk import Trunk, load_trunk, random_trunk
+from rsa_eval.record import read_record
+from rsa_pretrain.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import read_metrics
+from rsa_pretrain.stop_signal import StopSignal
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def trunk(write_checkpoint: Callable[..., LoadedBackbone], make_recipe: MakeRecipe) -> Trunk:
+    """The ResNet-18 checkpoint as a trunk."""
+    return load_trunk(write_checkpoint().path, make_recipe().model)
+
+
+def _send_signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Let the process receive a real signal while step ``step`` is being taken."""
+    train_step = torchvision_trainer._Trainer._train_step
+
+    def train_step_and_signal(self: Any, samples: Any) -> dict[str, float]:
+        if self.step == step - 1:
+            os.kill(os.getpid(), number)
+        return train_step(self, samples)
+
+    monkeypatch.setattr(torchvision_trainer._Trainer, "_train_step", train_step_and_signal)
+
+
+def _assert_same(first: Any, second: Any) -> None:
+    """Compare nested states bitwise."""
+    assert type(first) is type(second)
+    if isinstance(first, Mapping):
+        assert first.keys() == second.keys()
+        for key in first:
+            _assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for left, right in zip(first, second, strict=True):
+            _assert_same(left, right)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def test_stopped_and_resumed_run_equals_a_straight_one(
+    make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps, and two, SIGTERM, two more with a loader process: same tensors, same results."""
+    straight = make_recipe(output_dir=tmp_path / "straight")
+    exit_code, record = run_recipe(straight, trunk, resume=False)
+    assert exit_code == 0
+    assert record is not None
+
+    halved = make_recipe(output_dir=tmp_path / "halved")
+    with monkeypatch.context() as patch:
+        _send_signal_at(patch, 2, signal.SIGTERM)
+        assert run_recipe(halved, trunk, resume=False) == (128 + signal.SIGTERM, None)
+    assert [path.name for path in list_checkpoints(tmp_path / "halved")] == ["step-00000002"]
+    resumed = make_recipe(output_dir=tmp_path / "halved", data={"num_workers": 1})
+    assert run_recipe(resumed, trunk, resume=True)[0] == 0
+
+    last = [tmp_path / name / "checkpoints" / "last" for name in ("straight", "halved")]
+    (tensors, metadata, state), (tensors_2, metadata_2, state_2) = map(load_checkpoint, last)
+    _assert_same(tensors, tensors_2)
+    _assert_same(state, state_2)
+    assert metadata.step == metadata_2.step == 4
+    predictions = [(tmp_path / n / "predictions.json").read_text() for n in ("straight", "halved")]
+    assert predictions[0] == predictions[1]
+    steps = [line["step"] for line in read_metrics(tmp_path / "halved" / "metrics.jsonl")]
+    assert steps == [2, 4]
+
+
+def test_finished_run_holds_its_result(
+    make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path
+) -> None:
+    """Record, predictions, metrics and checkpoint metadata are there and say what was done."""
+    recipe = make_recipe(solver={"iterations": 2, "decay_at": [], "warmup_iterations": 0})
+    recipe = recipe.model_copy(
+        update={"training": recipe.training.model_copy(update={"evaluate_every_iterations": 1})}
+    )
+    run_recipe(recipe, trunk, resume=False)
+    run_dir = recipe.output_dir
+    record = read_record(run_dir / "records" / "detection.json")
+    assert record.kind == "detection"
+    assert record.headline == "segm_AP"
+    assert {"bbox_AP", "bbox_AP50", "segm_AP", "segm_AP75"} <= set(record.metrics)
+    assert {metric.unit for metric in record.metrics.values()} == {"%"}
+    assert record.num_samples == 3
+    assert record.model.sha256 == trunk.subject.sha256
+    assert "anchors rounded to whole pixels" in record.deviations
+    assert record.details["engine"] == "torchvision"
+    predictions = json.loads((run_dir / "predictions.json").read_text(encoding="utf-8"))
+    assert record.details["num_predictions"] == len(predictions)
+    assert {entry["category_id"] for entry in predictions} <= {1, 2, 3}
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    assert any("segm_AP" in line for line in lines)
+    assert {"loss", "loss_mask", "lr"} <= set(lines[-1])
+    _, metadata, _ = load_checkpoint(run_dir / "checkpoints" / "last")
+    assert (metadata.step, metadata.method, metadata.parent) == (
+        2,
+        "mask_rcnn",
+        trunk.subject.sha256,
+    )
+    assert metadata.mean == trunk.mean
+
+
+def test_non_finite_loss_keeps_the_last_checkpoint(
+    make_recipe: MakeRecipe, trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is not a number ends the run with an error; the checkpoint before it stays."""
+    recipe = make_recipe(training={"checkpoint_every_iterations": 1})
+    build = torchvision_trainer.build_detector
+
+    def build_failing(*arguments: Any) -> torch.nn.Module:
+        detector = build(*arguments)
+        calls: list[None] = []
+
+        def spoil(_module: Any, _inputs: Any, losses: dict[str, torch.Tensor]) -> Any:
+            calls.append(None)
+            return {k: v * (float("nan") if len(calls) > 1 else 1) for k, v in losses.items()}
+
+        detector.register_forward_hook(spoil)
+        return detector
+
+    monkeypatch.setattr(torchvision_trainer, "build_detector", build_failing)
+    with pytest.raises(UserError, match=r"the loss is nan at iteration 1.*lower solver\.base_lr"):
+        run_recipe(recipe, trunk, resume=False)
+    tensors, metadata, _ = load_checkpoint(recipe.output_dir / "checkpoints" / "last")
+    assert metadata.step == 1
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
+    """No new run in a used folder, nothing to resume in an empty one, no change of settings."""
+    recipe = make_recipe()
+    with pytest.raises(UserError, match="holds no run to resume"):
+        run_recipe(recipe, trunk, resume=True)
+    assert not recipe.output_dir.exists()
+    one_step = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    run_recipe(one_step, trunk, resume=False)
+    with pytest.raises(UserError, match="add --resume"):
+        run_recipe(one_step, trunk, resume=False)
+    with pytest.raises(UserError, match=r"solver\.iterations \(was 1, now 4\)"):
+        run_recipe(recipe, trunk, resume=True)
+    with pytest.raises(UserError, match="another trunk"):
+        run_recipe(one_step, random_trunk(recipe.model, 0), resume=True)
+    val = one_step.data.test_annotations, one_step.data.test_images
+    swapped = one_step.data.model_copy(update={"train_annotations": val[0], "train_images": val[1]})
+    with pytest.raises(UserError, match="other annotations"):
+        run_recipe(one_step.model_copy(update={"data": swapped}), trunk, resume=True)
+
+
+def test_categories_must_agree(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path) -> None:
+    """Training and test sets of other categories are refused before the run folder is made."""
+    recipe = make_recipe()
+    tree = json.loads(recipe.data.test_annotations.read_text(encoding="utf-8"))
+    tree["categories"].append({"id": 9, "name": "star"})
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(tree), encoding="utf-8")
+    with pytest.raises(UserError, match=r"category ids .* differ"):
+        run_recipe(make_recipe(data={"test_annotations": str(other)}), trunk, resume=False)
+    assert not recipe.output_dir.exists()
+
+
+def test_bf16_trains_on_the_cpu(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path) -> None:
+    """Autocast forward passes leave float32 weights and a finite loss."""
+    recipe = make_recipe(
+        input={"train_short_sides_pixels": [64]},
+        solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0, "batch_size": 1},
+        training={"precision": "bf16"},
+    )
+    tmp_path.joinpath("run").mkdir()
+    detector = torchvision_trainer.train(
+        open_job(recipe, trunk), tmp_path / "run", None, StopSignal()
+    )
+    assert {parameter.dtype for parameter in detector.parameters()} == {torch.float32}
+    (line,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert 0 < line["loss"] < 100

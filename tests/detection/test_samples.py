@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from detection.coco import TrainingImage, open_coco, training_images
+from detection.recipe import InputConfig
+from detection.samples import (
+    Broken,
+    TestImages,
+    TestSample,
+    TrainingSample,
+    TrainingStream,
+    make_sample,
+    resized,
+    step_seed,
+    unbroken,
+)
+from rsa_pretrain.errors import UserError
+
+INPUT = InputConfig(
+    train_short_sides_pixels=(48, 64), test_short_side_pixels=64, max_side_pixels=96
+)
+
+
+@pytest.fixture
+def images(shapes_folder: Path) -> list[TrainingImage]:
+    """Training images of the drawn set."""
+    annotations = shapes_folder / "annotations" / "instances_train.json"
+    return training_images(open_coco(annotations, shapes_folder / "train"))
+
+
+def _sample_at(stream: TrainingStream, position: int) -> TrainingSample:
+    sample = stream[position]
+    assert isinstance(sample, TrainingSample)
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "max_side", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1067)),
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((300, 1000), 800, 1333, (400, 1333)),
+        ((64, 64), 32, 1333, (32, 32)),
+    ],
+)
+def test_sizes_by_hand(
+    size: tuple[int, int], short_side: int, max_side: int, expected: tuple[int, int]
+) -> None:
+    """The short side is as asked unless the long one would pass its limit."""
+    assert resized(size, short_side, max_side) == expected
+
+
+def test_flip_mirrors_everything(images: list[TrainingImage]) -> None:
+    """Flipped pixels, masks and boxes are the mirror images of the unflipped."""
+    plain = make_sample(images[0], 48, 96, flip=False)
+    flipped = make_sample(images[0], 48, 96, flip=True)
+    assert torch.equal(flipped.image, plain.image.flip(2))
+    assert torch.equal(flipped.masks, plain.masks.flip(2))
+    expected = plain.boxes[:, [2, 1, 0, 3]]
+    expected[:, [0, 2]] = 48 - expected[:, [0, 2]]
+    torch.testing.assert_close(flipped.boxes, expected)
+
+
+def test_boxes_enclose_masks(images: list[TrainingImage]) -> None:
+    """After resizing, each mask fills its box to within two pixels."""
+    for image in images:
+        sample = make_sample(image, 64, 96, flip=False)
+        for box, mask in zip(sample.boxes, sample.masks, strict=True):
+            rows, columns = np.nonzero(mask.numpy())
+            extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(box.numpy(), extent, atol=2)
+
+
+def test_sample_is_a_function_of_seed_and_position(images: list[TrainingImage]) -> None:
+    """Two streams agree at each position; another seed or position differs."""
+    first, second = TrainingStream(images, INPUT, 5), TrainingStream(images, INPUT, 5)
+    for position in (3, 0, 11):
+        assert torch.equal(_sample_at(first, position).image, _sample_at(second, position).image)
+    order = [first.image_at(position).path.name for position in range(12)]
+    assert sorted(order[:6]) == sorted(order[6:]) == sorted(image.path.name for image in images)
+    assert order[:6] != order[6:]
+    other = TrainingStream(images, INPUT, 6)
+    assert order != [other.image_at(position).path.name for position in range(12)]
+
+
+def test_every_scale_and_flip_occurs(images: list[TrainingImage]) -> None:
+    """Both short sides are drawn, and about half of the samples are flipped."""
+    stream = TrainingStream(images[:1], INPUT, 0)
+    sides = {_sample_at(stream, position).image.shape[1] for position in range(12)}
+    assert sides == {48, 64}
+    lefts = {round(float(_sample_at(stream, p).boxes[0, 0]) * 4) for p in range(12)}
+    assert len(lefts) > 2
+
+
+def test_workers_change_nothing(images: list[TrainingImage]) -> None:
+    """A loader process delivers the same samples as the main process."""
+    stream = TrainingStream(images, INPUT, 0)
+    loader = DataLoader(stream, 2, sampler=range(4, 8), collate_fn=list, num_workers=1)
+    found = [sample for batch in unbroken(loader) for sample in batch]
+    assert len(found) == 4
+    for position, sample in enumerate(found, start=4):
+        assert torch.equal(sample.image, _sample_at(stream, position).image)
+
+
+def test_broken_image_is_one_clear_error(images: list[TrainingImage], tmp_path: Path) -> None:
+    """An undecodable or wrongly annotated file is named, also from a loader process."""
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
+    for name, message in (("bad.png", "cannot be decoded"), ("small.png", "is 8x8, annotated as")):
+        entry = images[0]
+        image = TrainingImage(
+            tmp_path / name, entry.height, entry.width, entry.annotations, entry.labels
+        )
+        stream = TrainingStream([image], INPUT, 0)
+        assert isinstance(stream[0], Broken)
+        loader = DataLoader(stream, 1, sampler=range(1), collate_fn=list, num_workers=1)
+        with pytest.raises(UserError, match=rf"^image '.*{name}' {message}"):
+            list(unbroken(loader))
+
+
+def test_test_images_are_complete_and_sized(shapes_folder: Path) -> None:
+    """Every image comes once, by id, RGB in [0, 1], at test size."""
+    annotations = shapes_folder / "annotations" / "instances_val.json"
+    settings = INPUT.model_copy(update={"test_short_side_pixels": 32})
+    samples = list(TestImages(open_coco(annotations, shapes_folder / "val"), settings))
+    assert [s.image_id for s in samples if isinstance(s, TestSample)] == [1, 2, 3]
+    for sample in samples:
+        assert isinstance(sample, TestSample)
+        assert sample.image.shape == (3, 32, 32)
+        assert (sample.height, sample.width) == (64, 64)
+        assert 0 <= sample.image.min() < sample.image.max() <= 1
+
+
+def test_step_seeds_differ() -> None:
+    """Each step of each seed draws for itself."""
+    assert len({step_seed(seed, step) for seed in range(4) for step in range(50)}) == 200

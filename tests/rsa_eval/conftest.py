@@ -1,0 +1,146 @@
+"""A small run folder, data and records for the tests of rsa_eval."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from rsa_eval.config import KNNConfig
+from rsa_eval.record import Metric, Model, Record
+from rsa_eval.subject import Subject, load_subject
+from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.checkpoint import BackboneMetadata, library_versions, save_tensors
+from rsa_pretrain.config import BackboneConfig, PretrainConfig
+from rsa_pretrain.config_files import parse_tree, write_config
+
+DATA = {
+    "name": "digits",
+    "image_size": 32,
+    "num_train_images": 60,
+    "num_test_images": 30,
+    "num_workers": 0,
+}
+NETWORK = BackboneConfig(arch="resnet18", stem="standard", zero_init_residual=False)
+METADATA = BackboneMetadata(
+    format_version=1,
+    arch="resnet18",
+    stem="standard",
+    method="rsa",
+    image_size=32,
+    channel_order="RGB",
+    mean=(0.3, 0.3, 0.3),
+    std=(0.35, 0.35, 0.35),
+    data_set="digits",
+    epochs=2.0,
+    step=44,
+    seed=0,
+    config_hash="0" * 64,
+    parent=None,
+    library_versions=library_versions(),
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors on a busy machine are many times faster without a thread pool."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def moco_v2_probe() -> ModuleType:
+    """The slow rewrite of the linear probe."""
+    path = Path(__file__).parents[1] / "reference" / "moco_v2_probe.py"
+    spec = importlib.util.spec_from_file_location("moco_v2_probe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as pretraining leaves it; its weights are random, its BatchNorm is not fresh."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        backbone = build_backbone(NETWORK)
+        backbone.train()(torch.randn(16, 3, 32, 32))
+    save_tensors(folder / "backbone.safetensors", backbone.state_dict(), METADATA)
+    tree = {
+        "output_dir": str(folder),
+        "data": DATA,
+        "backbone": {"arch": "resnet18", "stem": "standard"},
+        "method": {"name": "rsa", "hidden_dim": 8, "output_dim": 8, "beta_base": 0.3},
+        "optimizer": {"base_lr": 0.1, "weight_decay": 0.0005},
+        "training": {"epochs": 2, "batch_size_per_device": 32},
+    }
+    write_config(parse_tree(PretrainConfig, tree, "test"), folder / "config.yaml")
+    return folder
+
+
+@pytest.fixture
+def run_folder(finished_run: Path) -> Path:
+    """The same folder without records of earlier tests."""
+    for record in (finished_run / "records").glob("*"):
+        record.unlink()
+    return finished_run
+
+
+@pytest.fixture
+def knn_config() -> KNNConfig:
+    """Settings for a few digits; batches and chunks do not divide their number."""
+    tree = {"data": DATA, "batch_size": 16, "chunk_size": 7, "device": "cpu"}
+    return parse_tree(KNNConfig, tree, "test")
+
+
+@pytest.fixture
+def subject(finished_run: Path, knn_config: KNNConfig) -> Subject:
+    """The run's backbone, loaded anew."""
+    return load_subject(finished_run, knn_config)
+
+
+@pytest.fixture
+def make_result() -> Callable[..., Record]:
+    """A function that makes up a record."""
+    return _make_result
+
+
+def _make_result(**changes: Any) -> Record:
+    random_init = changes.pop("random_init", False)
+    values = changes.pop("values", {"top1": 91.25, "top5": 99.5})
+    model = Model(
+        checkpoint=None if random_init else "runs/x/backbone.safetensors",
+        sha256=None if random_init else "ab" * 32,
+        metadata=None if random_init else METADATA,
+        backbone=NETWORK,
+    )
+    fields: dict[str, Any] = {
+        "schema_version": 1,
+        "kind": "linear",
+        "protocol": "moco_v2",
+        "deviations": [],
+        "metrics": {name: Metric(value=value, unit="%") for name, value in values.items()},
+        "headline": "top1",
+        "num_samples": 30,
+        "data_set": "cifar10",
+        "model": model,
+        "config": {"seed": 0},
+        "seeds": [0],
+        "details": {},
+        "command": ["rsa-eval", "linear"],
+        "git_commit": "c0ffee" * 6,
+        "git_dirty": True,
+        "library_versions": {"torch": "2.0"},
+        "hardware": "a processor",
+        "seconds": 1.5,
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Record(**(fields | changes))

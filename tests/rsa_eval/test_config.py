@@ -1,0 +1,104 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rsa_eval
+from rsa_eval.config import EvaluationConfig, KNNConfig, LinearConfig, ProbeConfig
+from rsa_eval.protocols import knn_deviations, linear_deviations
+from rsa_pretrain.config_files import load_config, parse_tree
+from rsa_pretrain.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+MODELS = {"knn": KNNConfig, "linear": LinearConfig}
+DATA = {"name": "digits", "image_size": 32}
+SHARED = ("base.yaml", "moco_v2.yaml")
+FILES = sorted(
+    path
+    for kind in MODELS
+    for path in (ROOT / "configs" / kind).glob("*.yaml")
+    if path.name not in SHARED
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_config_loads(path: Path) -> None:
+    """Each file is whole and valid, and opens with its command and what to expect of it."""
+    config = load_config(MODELS[path.parent.name], path)
+    assert config.data.name in path.name
+    header = path.read_text().split("base:")[0]
+    assert re.search(
+        rf"#   rsa-eval {path.parent.name} \S+ --config {path.relative_to(ROOT)}", header
+    )
+    assert "# Expected:" in header
+
+
+def test_there_is_a_config_for_each_data_set() -> None:
+    """Both evaluators have one file per data set."""
+    names = {
+        (path.parent.name, load_config(MODELS[path.parent.name], path).data.name) for path in FILES
+    }
+    data_sets = ("cifar10", "cifar100", "digits", "imagefolder")
+    assert names == {(kind, name) for kind in MODELS for name in data_sets}
+
+
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        ({"epochs": 20}, "milestones .* must lie below epochs 20"),
+        ({"milestones": [80, 60]}, "milestones must increase"),
+        ({"nesterov": True, "sgd_momentum": 0}, "nesterov needs"),
+        ({"crop_scale": [0.5, 0.2]}, "crop_scale must hold"),
+        ({"mode": "offline"}, "probe.mode"),
+        ({"epoch": 3}, "unknown key 'probe.epoch'; the nearest valid key is 'probe.epochs'"),
+    ],
+)
+def test_invalid_probes_are_refused(probe: dict[str, Any], message: str) -> None:
+    """A contradiction or a misspelt key is found when the config is loaded."""
+    with pytest.raises(UserError, match=message):
+        parse_tree(LinearConfig, {"data": DATA, "probe": probe}, "test")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"k": 0, "temperature": 0.1}, {"k": 1, "temperature": 0}, {"k": 1}]
+)
+def test_invalid_votes_are_refused(setting: dict[str, Any]) -> None:
+    """K is at least 1, T is above 0 or null, and neither is left out."""
+    with pytest.raises(UserError, match="settings"):
+        parse_tree(KNNConfig, {"data": DATA, "settings": [setting]}, "test")
+
+
+def test_published_settings_deviate_in_nothing() -> None:
+    """The defaults are the protocols."""
+    assert linear_deviations(parse_tree(LinearConfig, {"data": DATA}, "test")) == []
+    assert knn_deviations(parse_tree(KNNConfig, {"data": DATA}, "test"), 1437) == []
+
+
+def test_departures_are_told_in_words() -> None:
+    """Every setting that moves the number is listed beside the published one."""
+    tree = {
+        "data": DATA | {"num_train_images": 100},
+        "precision": "bf16",
+        "settings": [{"k": 20, "temperature": None}],
+    }
+    assert knn_deviations(parse_tree(KNNConfig, tree, "test"), 10) == [
+        "100 training images (protocol: all)",
+        "precision bf16 (protocol: fp32)",
+        "k=20, unweighted (protocol: k=200, T=0.1)",
+        "all 10 training images vote (k=20)",
+    ]
+
+
+def test_learning_rate_scales_in_floating_point() -> None:
+    """A batch of 64 trains at a quarter of the rate, not at none."""
+    assert ProbeConfig(batch_size=64).lr == 7.5
+
+
+@pytest.mark.parametrize("model", [EvaluationConfig, KNNConfig, ProbeConfig])
+def test_every_field_is_read(model: type[EvaluationConfig]) -> None:
+    """No option is accepted and then forgotten."""
+    folder = Path(rsa_eval.__file__).parent
+    code = "".join(path.read_text() for path in folder.glob("*.py"))
+    unread = [name for name in model.model_fields if not re.search(rf"\.{name}\b", code)]
+    assert unread == []

@@ -1,0 +1,158 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.__main__ import main
+from rsa_eval.record import read_record
+
+ROOT = Path(__file__).parents[2]
+DIGITS = [
+    "data.name=digits",
+    "data.image_size=32",
+    "data.num_train_images=60",
+    "data.num_test_images=30",
+    "data.num_workers=0",
+    "device=cpu",
+]
+
+
+@pytest.fixture
+def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs a command that must fail, and returns its one line of error."""
+
+    def run(*words: str | Path) -> str:
+        assert main([str(word) for word in words]) == 2
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line]
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        assert captured.out == ""
+        return lines[0]
+
+    return run
+
+
+def test_knn_of_a_run_folder(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images and place of the record come from the run; the result is a table and a path."""
+    assert main(["knn", str(run_folder)]) == 0
+    out = run_folder / "records" / "knn-digits.json"
+    record = read_record(out)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"record: {out}"
+    assert any(line.split()[:2] == ["200", "0.1"] for line in lines)
+    assert record.model.checkpoint == str(run_folder / "backbone.safetensors")
+    assert record.num_samples == 30
+
+
+def test_linear_with_config_and_overrides_anywhere(run_folder: Path, tmp_path: Path) -> None:
+    """Settings may stand before, between and after the options."""
+    config = ROOT / "configs/linear/moco_v2_digits.yaml"
+    out = tmp_path / "new/linear.json"
+    words = ["probe.epochs=2", "--out", str(out), *DIGITS[2:4], str(run_folder)]
+    assert main(["linear", *words, "--config", str(config), "probe.milestones=[]"]) == 0
+    record = read_record(out)
+    assert record.kind == "linear"
+    assert record.config["probe"]["epochs"] == 2
+    assert record.config["probe"]["mode"] == "cached"
+
+
+def test_random_init_in_place_of_a_checkpoint(tmp_path: Path) -> None:
+    """The baseline needs an architecture, images and a place for the record."""
+    out = tmp_path / "random.json"
+    network = ["backbone.arch=resnet18", "backbone.stem=standard"]
+    assert main(["knn", "--random-init", *network, *DIGITS, "--out", str(out), "seed=3"]) == 0
+    record = read_record(out)
+    assert record.model.checkpoint is None
+    assert record.model.backbone.arch == "resnet18"
+    assert not record.model.backbone.zero_init_residual
+    assert record.seeds == [3]
+
+
+def test_missing_checkpoint(error_of: Callable[..., str], tmp_path: Path) -> None:
+    """It is named before anything else is asked for."""
+    assert "nothing' does not exist" in error_of("knn", tmp_path / "nothing")
+
+
+def test_neither_and_both(error_of: Callable[..., str], run_folder: Path) -> None:
+    """Exactly one of CHECKPOINT and --random-init is wanted."""
+    assert "expected one CHECKPOINT, or --random-init; found none" in error_of("knn", *DIGITS)
+    assert "stands in place of" in error_of("knn", run_folder, "--random-init")
+    assert "expected one CHECKPOINT" in error_of("linear", run_folder, run_folder)
+
+
+def test_truncated_checkpoint(
+    error_of: Callable[..., str], run_folder: Path, tmp_path: Path
+) -> None:
+    """A file cut short is refused, and no record is left."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run_folder, copy)
+    file = copy / "backbone.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert "is not a whole safetensors file" in error_of("knn", copy)
+    assert not list((copy / "records").glob("*"))
+
+
+def test_bare_file_says_what_is_missing(
+    error_of: Callable[..., str], run_folder: Path, tmp_path: Path
+) -> None:
+    """Without a run folder the images and the record's place must be given."""
+    file = tmp_path / "backbone.safetensors"
+    shutil.copy(run_folder / "backbone.safetensors", file)
+    assert "give --config, or data.name" in error_of("knn", file)
+    assert "give --out FILE.json" in error_of("knn", file, *DIGITS)
+    assert "give --config, or data.name" in error_of("knn", "--random-init")
+
+
+def test_random_init_without_architecture(error_of: Callable[..., str], tmp_path: Path) -> None:
+    """It says which settings name one."""
+    message = error_of("knn", "--random-init", *DIGITS, "--out", tmp_path / "x.json")
+    assert "set backbone.arch and backbone.stem" in message
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("batchsize=3", "unknown key 'batchsize'; the nearest valid key is 'batch_size'"),
+        ("batch_size=many", "'batch_size'"),
+        ("precision=fp16", "precision 'fp16' needs a GPU"),
+        ("--fast", "unrecognised argument: --fast"),
+        ("backbone.arch=resnet50", "'backbone.stem' is required"),
+        ("data.num_test_images=9999", "asked for 9999 images of digits, which has 360"),
+    ],
+)
+def test_unusable_words(
+    error_of: Callable[..., str], run_folder: Path, word: str, message: str
+) -> None:
+    """A misspelt key, a wrong value or an unknown option is named."""
+    assert message in error_of("knn", run_folder, "device=cpu", word)
+    assert not list((run_folder / "records").glob("*"))
+
+
+def test_unusable_outputs(error_of: Callable[..., str], run_folder: Path, tmp_path: Path) -> None:
+    """A record that could not be written is refused before the work, not after it."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.json").mkdir()
+    assert "should end in .json" in error_of("knn", run_folder, "--out", tmp_path / "x.txt")
+    assert "is a folder" in error_of("knn", run_folder, "--out", tmp_path / "folder.json")
+    message = error_of("knn", run_folder, "--out", tmp_path / "file/x.json")
+    assert "is no writable folder" in message
+
+
+def test_report_errors(error_of: Callable[..., str], tmp_path: Path) -> None:
+    """Nothing to read, nowhere to write."""
+    assert "nothing to report" in error_of("report", tmp_path, "--out", tmp_path / "r.html")
+    assert "should end in .html" in error_of("report", tmp_path, "--out", tmp_path / "r.pdf")
+    assert "--out" in error_of("report", tmp_path)
+
+
+@pytest.mark.parametrize("words", [[], ["knn"], ["linear"], ["report"]])
+def test_help_shows_the_way(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command explains itself, with an example and its config keys."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: rsa-eval" in text
+    assert not words or "example" in text

@@ -1,0 +1,69 @@
+import pytest
+
+from rsa_eval.published import PUBLISHED, Score, published_for
+
+
+def _find(data_set: str, kind: str, method: str, setting: str, source: str) -> dict[str, str]:
+    (row,) = [
+        row
+        for row in published_for(data_set, kind)
+        if row.method == method and row.setting == setting and row.source.startswith(source)
+    ]
+    return {metric: score.text for metric, score in row.scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("data_set", "method", "setting", "source", "top1"),
+    [
+        (
+            "tiny_imagenet",
+            "RSA",
+            "ResNet-18, 200 epochs, MA, beta fixed",
+            "RSA, Table 1",
+            "53.9±0.2",
+        ),
+        ("cifar10", "RSA", "ResNet-18, 200 epochs", "RSA, Table 2", "92.3±0.1"),
+        ("stl10", "SimSiam", "ResNet-18, 800 epochs", "RSA, Table 2", "89.7"),
+        ("imagenet100", "MoCo v2", "ResNet-50, 200 epochs", "RSA, Table 3", "83.9"),
+        ("imagenet1k", "RSA", "ResNet-50, 200 epochs, batch 2048", "RSA, Table 4, row 16", "73.1"),
+        ("cifar100", "SimSiam + RSA", "ResNet-18, 200 epochs", "RSA, Table 8", "63.7±0.5"),
+        ("cifar100", "BYOL", "ResNet-18, 1000 epochs", "solo-learn", "70.46"),
+    ],
+)
+def test_linear_numbers(data_set: str, method: str, setting: str, source: str, top1: str) -> None:
+    """Single cells, copied from the printed tables anew."""
+    assert _find(data_set, "linear", method, setting, source) == {"top1": top1}
+
+
+def test_detection_rows() -> None:
+    """RSA's rows of Tables 5 and 6, in the metrics' order."""
+    for table, schedule, printed in (
+        (5, "1×", "41.1 61.4 45.1 37.3 58.6 40.1"),
+        (6, "2×", "42.7 62.9 47.1 38.5 60.0 41.4"),
+    ):
+        setting = f"Mask R-CNN R50-FPN, {schedule} schedule"
+        row = _find("coco", "detection", "RSA", setting, f"RSA, Table {table}")
+        assert list(row) == [
+            f"{kind}_{metric}" for kind in ("bbox", "segm") for metric in ("AP", "AP50", "AP75")
+        ]
+        assert " ".join(row.values()) == printed
+
+
+def test_number_of_rows_by_table() -> None:
+    """Every cell of the tables is there: methods times columns."""
+    expected = {1: 4 * 5, 2: 5 * 8, 3: 5 * 2, 4: 16, 5: 8, 6: 8, 8: 2 * 3}
+    for table, count in expected.items():
+        rows = [row for row in PUBLISHED if row.source.startswith(f"RSA, Table {table},")]
+        assert len(rows) == count
+
+
+def test_scores_are_numbers() -> None:
+    """Mean and deviation of the printed text."""
+    assert (Score("92.3±0.1").mean, Score("92.3±0.1").std) == (92.3, 0.1)
+    assert (Score("93.7").mean, Score("93.7").std) == (93.7, None)
+    assert all(0 < score.mean < 100 for row in PUBLISHED for score in row.scores.values())
+
+
+def test_nothing_is_published_for_digits() -> None:
+    """A data set without published numbers has none."""
+    assert published_for("digits", "knn") == []

@@ -1,0 +1,61 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.config import KNNConfig
+from rsa_eval.evaluations import evaluate_knn
+from rsa_eval.record import Record, read_record, write_record
+from rsa_eval.subject import Subject
+from rsa_pretrain.errors import UserError
+
+
+def test_round_trip(tmp_path: Path, make_result: Callable[..., Record]) -> None:
+    """A record read back equals the one written, unset values included."""
+    for record in (make_result(), make_result(random_init=True, git_commit=None, git_dirty=None)):
+        write_record(record, tmp_path / "record.json")
+        assert read_record(tmp_path / "record.json") == record
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_another_schema_version_is_refused(
+    tmp_path: Path, make_result: Callable[..., Record], version: object
+) -> None:
+    """Only the version this code writes is read."""
+    tree = json.loads(make_result().model_dump_json()) | {"schema_version": version}
+    (tmp_path / "record.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=f"schema version {version}, expected 1"):
+        read_record(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is not JSON"), ("[]", "schema version None"), ("", "is not JSON")]
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """What is no record is named, not half-read."""
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_record(tmp_path / "record.json")
+
+
+def test_an_evaluation_records_how_to_repeat_it(
+    subject: Subject, knn_config: KNNConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Command, weights, images, settings, versions and machine all stand in the record."""
+    monkeypatch.setattr(sys, "argv", ["/somewhere/rsa_eval/__main__.py", "knn", "runs/x"])
+    record = evaluate_knn(subject, knn_config)
+    assert record.command == ["python", "-m", "rsa_eval", "knn", "runs/x"]
+    assert record.model.sha256 is not None
+    assert record.config["data"]["num_train_images"] == 60
+    assert record.details["images"]["train"]["count"] == 60
+    assert record.num_samples == record.details["images"]["test"]["count"] == 30
+    assert record.library_versions.keys() >= {"torch", "torchvision", "numpy", "python"}
+    assert record.hardware
+    assert record.seconds > 0
+    votes = record.details["votes"]
+    assert [vote["k"] for vote in votes] == [200, 10, 20, 100, 200, 1, 20]
+    assert votes[0]["neighbours"] == 60
+    assert record.metrics["top1"].value == votes[0]["top1"]
+    assert "all 60 training images vote (k=200)" in record.deviations

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+from PIL import Image
+
+from rsa_pretrain.__main__ import main
+
+
+@pytest.fixture
+def run_file(tiny_tree, tmp_path):
+    """Path of the tiny run's YAML."""
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tiny_tree))
+    return path
+
+
+def test_run_trains_and_names_its_result(run_file, tmp_path, capsys):
+    """The command ends with the backbone's path; a repeat needs --resume and then does nothing."""
+    argv = ["run", str(run_file), "training.epochs=1", "--resume", "seed=2"]
+    assert main(argv) == 0
+    backbone = tmp_path / "run" / "backbone.safetensors"
+    assert capsys.readouterr().out == f"backbone: {backbone}\n"
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (written["seed"], written["training"]["epochs"]) == (2, 1)
+    before = backbone.stat().st_mtime_ns
+    assert main(argv) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert backbone.stat().st_mtime_ns == before
+    assert main([word for word in argv if word != "--resume"]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_preview_draws_a_picture(run_file, tmp_path):
+    """The grid is a PNG of five columns, taller with more rows, the same for the same seed."""
+    sizes = []
+    for rows in (2, 4):
+        path = tmp_path / f"{rows}.png"
+        assert main(["preview", str(run_file), str(path), "--num-images", str(rows)]) == 0
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            sizes.append(picture.size)
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] < sizes[1][1]
+    again = tmp_path / "again.png"
+    main(["preview", str(run_file), str(again), "--num-images", "4"])
+    assert again.read_bytes() == (tmp_path / "4.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run"], "required: CONFIG"),
+        (["run", "missing.yaml"], "cannot read config 'missing.yaml': No such file"),
+        (["run", "FILE", "--resum"], "unrecognised argument: --resum"),
+        (["run", "FILE", "stray"], "'stray' is not of the form"),
+        (["run", "FILE", "training.epoch=1"], "nearest valid key is 'training.epochs'"),
+        (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "download https://"),
+        (["run", "FILE", "data.name=imagefolder", "data.root=nowhere"], "is not a folder"),
+        (["run", "FILE", "training.batch_size_per_device=99"], "more than the 32"),
+        (["run", "FILE", "output_dir=/proc/nowhere"], "/proc/nowhere': No such file"),
+        (["preview", "FILE", "out.jpg"], "should end in .png"),
+        (["preview", "FILE", "out.png", "--num-images", "0"], "invalid _positive value"),
+    ],
+)
+def test_mistakes_are_one_error_line(run_file, capsys, words, message):
+    """Every mistake exits with 2 and exactly one line that begins with 'error:'."""
+    argv = [str(run_file) if word == "FILE" else word for word in words]
+    assert main(argv) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_module_and_help_run_as_a_process():
+    """``python -m rsa_pretrain run --help`` lists options and keys on standard output."""
+    command = [sys.executable, "-m", "rsa_pretrain", "run", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--resume" in result.stdout
+    assert "method.beta_base" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_mistake_as_a_process_has_no_traceback():
+    """Standard error holds the one line, standard output nothing."""
+    command = [sys.executable, "-m", "rsa_pretrain", "run", "missing.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "error: cannot read config 'missing.yaml': No such file or directory\n"

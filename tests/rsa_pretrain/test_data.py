@@ -1,0 +1,232 @@
+import lzma
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rsa_pretrain.augment import MultiStageViews
+from rsa_pretrain.config import DataConfig, ViewsConfig
+from rsa_pretrain.data import (
+    NORMALISATION,
+    AugmentedImages,
+    StepSampler,
+    iterate,
+    make_loader,
+    normalisation,
+    open_images,
+)
+from rsa_pretrain.errors import UserError
+
+DIGITS = DataConfig(name="digits", image_size=32)
+
+
+def folder_config(root, **settings):
+    """Settings of an image folder."""
+    return DataConfig(**{"name": "imagefolder", "root": root, "image_size": 32} | settings)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small ImageFolder: two classes, three training and one validation image each."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 3), ("val", 1)):
+        for name in ("ant", "bee"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.jpg")
+    (tmp_path / "train" / ".DS_Store").write_text("hidden")
+    return tmp_path
+
+
+def test_digits_split_is_whole_and_disjoint():
+    """1,437 and 360 images, every class in the same share, no image in both."""
+    train, test = open_images(DIGITS, "train"), open_images(DIGITS, "test")
+    assert (len(train), len(test)) == (1437, 360)
+    assert np.bincount(test.require_labels()).min() >= 34
+    assert train[0].size == (32, 32)
+    assert train[0].mode == "RGB"
+    assert open_images(DIGITS, "train").fingerprint() == train.fingerprint()
+    assert test.fingerprint() != train.fingerprint()
+
+
+def test_digits_statistics_are_those_of_its_training_pixels():
+    """The listed mean and standard deviation are measured ones."""
+    pixels = np.stack([np.asarray(image) for image in open_images(DIGITS, "train").sources]) / 255
+    mean, std = NORMALISATION["digits"]
+    assert pixels.mean() == pytest.approx(mean[0], abs=5e-5)
+    assert pixels.std() == pytest.approx(std[0], abs=5e-5)
+
+
+def test_configured_statistics_win():
+    """Own data bring their own mean and standard deviation."""
+    own = DIGITS.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)})
+    assert normalisation(own) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    assert normalisation(DIGITS) == NORMALISATION["digits"]
+
+
+def test_sampler_reads_each_image_once_an_epoch():
+    """Ten images in batches of three: three batches an epoch, no image twice, epochs differ."""
+    batches = list(StepSampler(10, 3, seed=0, steps=range(6)))
+    epochs = [
+        [index for batch in batches[start : start + 3] for _, index in batch] for start in (0, 3)
+    ]
+    assert [epoch for batch in batches for epoch, _ in batch] == [0] * 9 + [1] * 9
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_sampler_starts_anywhere():
+    """Starting at step 4 gives the same batches as reaching it."""
+    whole = list(StepSampler(10, 3, seed=5, steps=range(9)))
+    assert list(StepSampler(10, 3, seed=5, steps=range(4, 9))) == whole[4:]
+    assert list(StepSampler(10, 3, seed=6, steps=range(9))) != whole
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_views_do_not_depend_on_the_workers(num_workers):
+    """The same seed gives bitwise the same batches in the main process and in workers."""
+    views = MultiStageViews(ViewsConfig(), 32, *normalisation(DIGITS))
+    dataset = AugmentedImages(open_images(DIGITS, "train"), views, seed=1)
+    batches = StepSampler(len(dataset), 8, seed=1, steps=range(4))
+    device = torch.device("cpu")
+    here = list(iterate(make_loader(dataset, batches, 0, device)))
+    there = list(iterate(make_loader(dataset, batches, num_workers, device)))
+    for one, other in zip(here, there, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_augmentation_leaves_the_global_generator_alone():
+    """Loading in the main process does not change what else is random."""
+    dataset = AugmentedImages(open_images(DIGITS, "train"), lambda _: torch.rand(()), seed=1)
+    before = torch.get_rng_state()
+    draws = {dataset[(epoch, index)].item() for epoch in range(2) for index in range(2)}
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(draws) == 4
+
+
+def test_subset_is_balanced_and_fixed():
+    """105 of ten classes are ten or eleven of each, the same for the same seed."""
+    subset = open_images(DIGITS.model_copy(update={"num_train_images": 105}), "train")
+    counts = np.bincount(subset.require_labels())
+    assert counts.tolist() == [11] * 5 + [10] * 5
+    again = open_images(DIGITS.model_copy(update={"num_train_images": 105}), "train")
+    assert again.fingerprint() == subset.fingerprint()
+    with pytest.raises(UserError, match="asked for 2000 images of digits, which has 1437"):
+        open_images(DIGITS.model_copy(update={"num_train_images": 2000}), "train")
+
+
+def test_image_folder_labels_follow_the_folder_names(tree):
+    """Classes are sorted by name; hidden files do not count; the splits share the numbering."""
+    train, test = (open_images(folder_config(tree), split) for split in ("train", "test"))
+    assert train.class_names == ["ant", "bee"]
+    assert train.labels == [0, 0, 0, 1, 1, 1]
+    assert test.labels == [0, 1]
+    assert train[0].size == (50, 40)
+
+
+def test_any_tree_can_be_pretrained_on(tree):
+    """The root as training folder takes every image below it, at any depth."""
+    images = open_images(folder_config(tree, train_dir="."), "train")
+    assert len(images) == 8
+
+
+def test_images_without_class_folders_are_unlabelled(tree):
+    """A flat folder can be pretrained on; evaluating on it is refused."""
+    images = open_images(folder_config(tree, train_dir="train/ant"), "train")
+    assert len(images) == 3
+    with pytest.raises(UserError, match="have no classes"):
+        images.require_labels()
+
+
+def test_broken_files_are_named_in_one_error(tree):
+    """A truncated JPEG and a text file are both in the message."""
+    whole = (tree / "train/ant/0.jpg").read_bytes()
+    (tree / "train/ant/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tree / "train/bee/notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"2 of 8 files .*ant/cut\.jpg.*bee/notes\.txt.*skip"):
+        open_images(folder_config(tree), "train")
+
+
+def test_broken_files_are_skipped_with_a_counted_warning(tree, caplog):
+    """on_broken=skip leaves exactly them out."""
+    (tree / "train/ant/empty.png").write_bytes(b"")
+    images = open_images(folder_config(tree, on_broken="skip"), "train")
+    assert len(images) == 6
+    assert "skipping 1 of 7 files" in caplog.text
+    assert "empty.png" in caplog.text
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_unchecked_files_fail_at_the_first_read(tree, num_workers):
+    """Without the check a broken image is one clear error, from a worker too."""
+    (tree / "train/ant/9.jpg").write_bytes(b"not a jpeg")
+    images = open_images(folder_config(tree, on_broken="unchecked"), "train")
+    dataset = AugmentedImages(images, lambda image: np.asarray(image).sum(), seed=0)
+    loader = make_loader(dataset, [[(0, 3)]], num_workers, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"^cannot decode '.*ant/9\.jpg' .*skip$"):
+        list(iterate(loader))
+
+
+def test_links_back_up_the_tree_end(tree):
+    """A folder that links to its parent does not loop and adds nothing."""
+    os.symlink(tree / "train", tree / "train" / "ant" / "again")
+    assert len(open_images(folder_config(tree), "train")) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_dir": "nowhere"}, "nowhere' .data.train_dir. is not a folder"),
+        ({"train_dir": "empty"}, "no image below"),
+    ],
+)
+def test_missing_images_say_what_is_expected(tree, settings, message):
+    """An absent or empty folder is a user error."""
+    (tree / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        open_images(folder_config(tree, **settings), "train")
+
+
+def test_unknown_test_classes_are_refused(tree):
+    """A class that training never saw cannot be numbered."""
+    (tree / "val" / "cat").mkdir()
+    Image.new("RGB", (8, 8)).save(tree / "val" / "cat" / "0.png")
+    with pytest.raises(UserError, match=r"class folders that .* lacks: cat"):
+        open_images(folder_config(tree), "test")
+
+
+def test_missing_cifar_says_where_to_get_it(tmp_path):
+    """The error names the archive and the folder."""
+    config = DataConfig(name="cifar10", root=tmp_path, image_size=32)
+    with pytest.raises(UserError, match=r"download https://\S+cifar-10-python.tar.gz"):
+        open_images(config, "train")
+
+
+@pytest.mark.real_data
+def test_real_cifar10(rsa_data, tmp_path):
+    """The official batches open; the first test image is the well-known cat."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for source in (rsa_data / "cifar10" / "cifar-10-batches-py").iterdir():
+        content = source.read_bytes()
+        if source.suffix == ".xz":
+            content = lzma.decompress(content)
+        (folder / source.name.removesuffix(".xz")).write_bytes(content)
+    config = DataConfig(name="cifar10", root=tmp_path, image_size=32, num_train_images=500)
+    train, test = open_images(config, "train"), open_images(config, "test")
+    assert np.bincount(train.require_labels()).tolist() == [50] * 10
+    assert len(test) == 10_000
+    assert test.class_names[test.require_labels()[0]] == "cat"
+
+
+@pytest.mark.real_data
+def test_real_photos(rsa_data):
+    """600 photographs in ten classes, all whole."""
+    images = open_images(folder_config(rsa_data / "clothing_mini"), "train")
+    assert len(images) == 600
+    assert np.bincount(images.require_labels()).tolist() == [60] * 10
+    assert min(images[0].size) >= 400

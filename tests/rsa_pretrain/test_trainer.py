@@ -1,0 +1,287 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from rsa_pretrain.checkpoint import list_checkpoints, load_backbone, load_checkpoint
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.data import open_images
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import MetricsLog, read_metrics
+from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.trainer import Trainer
+
+
+def make_trainer(tree, *, resume=False, **changes):
+    """A trainer of the tiny run; changes are dotted keys with __ for dots."""
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            tree[section][name] = value
+        else:
+            tree[section] = value
+    config = parse_tree(PretrainConfig, tree, "tiny run")
+    return Trainer(config, open_images(config.data, "train"), resume=resume)
+
+
+def assert_same_run(one, other):
+    """Final networks, optimizer, random state and logged numbers are bitwise equal."""
+    tensors, metadata, trainer_state = load_checkpoint(one / "checkpoints" / "last")
+    tensors_other, metadata_other, trainer_state_other = load_checkpoint(
+        other / "checkpoints" / "last"
+    )
+    assert metadata.step == metadata_other.step == 8
+    assert tensors.keys() == tensors_other.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, tensors_other[name]), name
+    momentum = trainer_state["optimizer"]["state"]
+    momentum_other = trainer_state_other["optimizer"]["state"]
+    assert momentum.keys() == momentum_other.keys()
+    for key, buffers in momentum.items():
+        assert torch.equal(buffers["momentum_buffer"], momentum_other[key]["momentum_buffer"])
+    assert torch.equal(trainer_state["random"]["cpu"], trainer_state_other["random"]["cpu"])
+    assert logged(one) == logged(other)
+    backbone, backbone_other = load_backbone(one).backbone, load_backbone(other).backbone
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, backbone_other.state_dict()[name]), name
+
+
+def logged(run_dir):
+    """Metrics without the only figure that depends on the clock."""
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+@pytest.fixture
+def straight(tiny_tree, tmp_path):
+    """Folder of the uninterrupted run."""
+    assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
+    return tmp_path / "straight"
+
+
+def stop_after(monkeypatch, trainer, num_steps, number=signal.SIGTERM):
+    """Let a step of the trainer end with a signal."""
+    original = trainer._train_step
+
+    def step_then_signal(views):
+        original(views)
+        if trainer.state.step == num_steps:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(trainer, "_train_step", step_then_signal)
+
+
+@pytest.mark.parametrize("num_steps", [2, 4, 7])
+def test_resume_is_bitwise(tiny_tree, tmp_path, straight, monkeypatch, num_steps):
+    """Stopped within or at the end of an epoch and resumed, the run ends where it would have."""
+    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
+    stop_after(monkeypatch, trainer, num_steps)
+    assert trainer.run() == 128 + signal.SIGTERM
+    assert not (tmp_path / "resumed" / "backbone.safetensors").exists()
+    assert list_checkpoints(tmp_path / "resumed")[-1].name == f"step-{num_steps:08d}"
+    again = make_trainer(tiny_tree, resume=True)
+    assert again.state.step == num_steps
+    assert again.run() == 0
+    assert_same_run(straight, tmp_path / "resumed")
+
+
+def test_resume_with_workers_is_bitwise(tiny_tree, tmp_path, straight, monkeypatch):
+    """The number of loader processes may change on the way."""
+    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"), data__num_workers=2)
+    stop_after(monkeypatch, trainer, 3, signal.SIGINT)
+    assert trainer.run() == 128 + signal.SIGINT
+    assert make_trainer(tiny_tree, resume=True, data__num_workers=1).run() == 0
+    assert_same_run(straight, tmp_path / "resumed")
+
+
+def test_resume_from_an_earlier_checkpoint_drops_later_metrics(tiny_tree, tmp_path, straight):
+    """Lines logged after the checkpoint are written once, not twice."""
+    folder = tmp_path / "straight" / "checkpoints"
+    (folder / "last").unlink()
+    (folder / "last").symlink_to("step-00000004")
+    (tmp_path / "straight" / "backbone.safetensors").unlink()
+    before = logged(straight)
+    assert make_trainer(tiny_tree, output_dir=str(straight), resume=True).run() == 0
+    assert logged(straight) == before
+
+
+def test_run_folder_holds_what_the_format_says(straight):
+    """Config, metrics, TensorBoard, checkpoints and the final backbone with its metadata."""
+    names = {path.name for path in straight.iterdir()}
+    assert names == {
+        "config.yaml",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "backbone.safetensors",
+    }
+    metadata = load_backbone(straight).metadata
+    assert (metadata.method, metadata.data_set, metadata.step) == ("rsa", "digits", 8)
+    assert (metadata.epochs, metadata.image_size) == (2.0, 16)
+    assert torch.__version__.startswith(metadata.library_versions["torch"])
+    assert [path.name for path in list_checkpoints(straight)] == ["step-00000004", "step-00000008"]
+
+
+def test_logged_schedules_are_the_recipes(straight):
+    """Rate, beta and momentum of step k are those of progress k / K."""
+    lines = logged(straight)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    for k, line in enumerate(lines):
+        falling = (math.cos(math.pi * k / 8) + 1) / 2
+        assert line["lr"] == pytest.approx(0.5 * 8 / 256 * falling, rel=1e-6)
+        assert line["beta"] == pytest.approx(0.3 * falling, rel=1e-6)
+        assert line["ema_momentum"] == pytest.approx(1 - 0.01 * falling, rel=1e-6)
+        parts = (1 - line["beta"]) * line["loss_weak"] + line["beta"] * line["loss_aggressive"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+
+
+def test_seeds_differ_and_repeat(tiny_tree, tmp_path, straight):
+    """Another seed gives other losses."""
+    make_trainer(tiny_tree, output_dir=str(tmp_path / "other"), seed=1).run()
+    assert logged(tmp_path / "other")[0]["loss"] != logged(straight)[0]["loss"]
+
+
+def test_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tiny_tree, monkeypatch):
+    """The error names the checkpoint; it is the last one before the break."""
+    trainer = make_trainer(tiny_tree)
+    original = trainer._train_step
+
+    def poisoned(views):
+        if trainer.state.step == 5:
+            views[0].fill_(float("inf"))
+        original(views)
+
+    monkeypatch.setattr(trainer, "_train_step", poisoned)
+    with pytest.raises(UserError, match=r"loss is nan at step 6 of 8; .*step-00000004'"):
+        trainer.run()
+    assert [path.name for path in list_checkpoints(trainer.config.output_dir)] == ["step-00000004"]
+
+
+def test_non_finite_weights_are_never_saved(tiny_tree, monkeypatch):
+    """A finite loss whose step breaks a weight does not reach a checkpoint."""
+    trainer = make_trainer(tiny_tree, training__log_every_steps=100)
+    original = trainer._train_step
+
+    def poisoned(views):
+        original(views)
+        if trainer.state.step == 4:
+            trainer.state.method.predictor[3].weight.data[0, 0] = float("nan")
+
+    monkeypatch.setattr(trainer, "_train_step", poisoned)
+    with pytest.raises(UserError, match=r"'predictor.3.weight' holds NaN .*no checkpoint yet"):
+        trainer.run()
+    assert list_checkpoints(trainer.config.output_dir) == []
+
+
+def test_a_taken_run_folder_is_refused(tiny_tree, straight):
+    """Without --resume nothing is overwritten."""
+    with pytest.raises(UserError, match=r"already holds a run .*--resume"):
+        make_trainer(tiny_tree, output_dir=str(straight))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__epochs": 3}, r"training\.epochs \(was 2, is 3\)"),
+        ({"seed": 4, "method__beta_base": 0.1}, r"method\.beta_base .*seed"),
+        ({"data__subset_seed": 1}, r"data\.subset_seed"),
+    ],
+)
+def test_resuming_another_run_is_refused(tiny_tree, straight, changes, message):
+    """Settings that decide the result must be the saved ones."""
+    with pytest.raises(UserError, match=message):
+        make_trainer(tiny_tree, output_dir=str(straight), resume=True, **changes)
+
+
+def test_resuming_on_other_images_is_refused(tiny_tree, straight):
+    """The same settings on changed files are another run."""
+    tiny_tree["output_dir"] = str(straight)
+    config = parse_tree(PretrainConfig, tiny_tree, "tiny run")
+    images = open_images(config.data, "train")
+    images.sources = images.sources[::-1].copy()
+    with pytest.raises(UserError, match="training images are not those"):
+        Trainer(config, images, resume=True)
+
+
+def test_batch_larger_than_the_data_is_refused(tiny_tree):
+    """There would be no step to take."""
+    with pytest.raises(UserError, match="64 is more than the 32 training images"):
+        make_trainer(tiny_tree, training__batch_size_per_device=64)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_missing_gpu_is_an_error(tiny_tree):
+    """Neither a GPU nor its fp16 is silently replaced."""
+    with pytest.raises(UserError, match="torch sees no GPU"):
+        make_trainer(tiny_tree, training__device="cuda")
+    with pytest.raises(UserError, match="'fp16' needs a GPU"):
+        make_trainer(tiny_tree, training__device="cpu", training__precision="fp16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_precisions_train_on_a_gpu(tiny_tree, precision):
+    """Each precision takes its steps; the scaler's state is saved with fp16."""
+    trainer = make_trainer(tiny_tree, training__device="cuda", training__precision=precision)
+    assert trainer.run() == 0
+    _, _, trainer_state = load_checkpoint(trainer.config.output_dir / "checkpoints" / "last")
+    assert bool(trainer_state["scaler"]) == (precision == "fp16")
+
+
+def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
+    """The backbone computes in bfloat16 and the loss in float32."""
+    trainer = make_trainer(tiny_tree, training__precision="bf16")
+    seen = []
+    trainer.state.method.backbone.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    views = [torch.randn(8, 3, 16, 16) for _ in range(4)]
+    trainer._train_step(views)
+    assert set(seen) == {torch.bfloat16}
+    assert trainer._sums["loss"].dtype == torch.float32
+
+
+def test_a_process_stops_cleanly_on_sigterm(tiny_tree, tmp_path):
+    """The command saves, says how to go on, exits with 143, and --resume finishes the run."""
+    tiny_tree["training"]["epochs"] = 500
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tiny_tree))
+    command = [sys.executable, "-m", "rsa_pretrain", "run", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    run_dir = tmp_path / "run"
+    while not list_checkpoints(run_dir):
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+    _, metadata, _ = load_checkpoint(run_dir / "checkpoints" / "last")
+    assert 4 <= metadata.step < 2000
+
+
+def test_metrics_log_survives_a_cut_line(tmp_path):
+    """A line half-written by a kill is dropped; a broken line in the middle is an error."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    with MetricsLog(tmp_path, 1) as log:
+        log.write(2, {"loss": 1.0})
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(UserError, match="line 2 is not a JSON object"):
+        read_metrics(path)
+
+
+def test_a_second_signal_acts_at_once():
+    """The first is noted, the second meets the handler that was there before."""
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received is signal.SIGINT
+        assert stop.exit_code == 130
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
