@@ -76,7 +76,9 @@ def _add_train(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--random-init", action="store_true", help="start from random weights: the baseline"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the run in output_dir where it stopped"
+        "--resume",
+        action="store_true",
+        help="continue the run in output_dir where it stopped; start anew if there is none",
     )
     add_overrides(parser, Recipe)
     parser.set_defaults(command=_train)

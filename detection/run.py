@@ -86,18 +86,16 @@ def _make_record(job: Job, predictions: list[Prediction], started: float) -> Rec
 
 
 def _check_folder(recipe: Recipe, resume: bool) -> None:
-    """Refuse a folder that holds another run, or none where one is to be resumed."""
+    """Refuse a folder that holds another run; one without a run starts at step 0."""
     run_dir = recipe.output_dir
     path = run_dir / CONFIG_FILE
-    if not resume:
+    if not resume or not path.is_file():
         if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
             raise UserError(
                 f"'{run_dir}' exists and is not an empty folder; "
                 "add --resume to continue its run, or set another output_dir"
             )
         return
-    if not path.is_file():
-        raise UserError(f"'{run_dir}' holds no run to resume: there is no {CONFIG_FILE}")
     before, now = (flatten(to_tree(config)) for config in (load_config(Recipe, path), recipe))
     changed = [
         f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"

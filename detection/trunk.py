@@ -71,7 +71,8 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
             "--random-init with model.trunk_norm=FrozenBN or model.freeze_at above 0 would keep "
             "random weights fixed; use trunk_norm=BN and freeze_at=0"
         )
-    backbone = BackboneConfig(arch=model.arch, stem="standard")
+    # No residual branch starts at zero, as in detectron2's initialisation.
+    backbone = BackboneConfig(arch=model.arch, stem="standard", zero_init_residual=False)
     torch.manual_seed(initialisation_seed(seed))
     return Trunk(
         backbone=backbone,

@@ -64,10 +64,9 @@ def _add_preview(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:

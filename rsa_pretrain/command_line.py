@@ -12,6 +12,7 @@ from rsa_pretrain.config_files import describe_keys
 from rsa_pretrain.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -23,7 +24,7 @@ def run_command(command: Callable[[], int]) -> int:
         command: Does the work and returns the exit code.
 
     Returns:
-        The process's exit code.
+        The process's exit code; 130 after Ctrl-C.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -34,6 +35,9 @@ def run_command(command: Callable[[], int]) -> int:
         if error.filename is None:
             raise
         message = f"'{error.filename}': {error.strerror}"
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; nothing half-written is left\n")
+        return INTERRUPTED_EXIT_CODE
     sys.stderr.write(f"error: {message}\n")
     return USER_ERROR_EXIT_CODE
 

@@ -29,7 +29,8 @@ class RunState:
         self.data_fingerprint = data_fingerprint
         self.device = device
         self.method = METHODS[config.method.name](build_backbone(config.backbone), config.method)
-        self.method.to(device).train()
+        # ResNets run faster with channels last, on CPUs too; shapes and values stay.
+        self.method.to(device, memory_format=torch.channels_last).train()
         self.optimizer = build_optimizer(self.method, config.optimizer)
         # One scaler for the whole run; without fp16 it passes everything through.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")

@@ -112,7 +112,10 @@ class Trainer:
         lr = self._learning_rate(progress)
         for group in self.state.optimizer.param_groups:
             group["lr"] = lr
-        views = [view.to(self.device, non_blocking=True) for view in views]
+        views = [
+            view.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+            for view in views
+        ]
         with autocast(self.config.training.precision, self.device):
             output = self.state.method(views, progress)
         self.state.optimizer.zero_grad()

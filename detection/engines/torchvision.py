@@ -19,7 +19,6 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
-from tqdm import tqdm
 
 from detection.coco_eval import Prediction
 from detection.job import Job
@@ -28,6 +27,7 @@ from detection.samples import TestImages, TestSample, unbroken
 from detection.trunk import Trunk
 from rsa_pretrain.backbone import build_backbone, feature_dim
 from rsa_pretrain.device import autocast
+from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 DIFFERENCES_FROM_DETECTRON2 = (
@@ -177,11 +177,12 @@ def predict(detector: nn.Module, job: Job) -> list[Prediction]:
     detector.eval()
     category_ids = job.test_set.category_ids
     predictions: list[Prediction] = []
-    progress = tqdm(unbroken(loader), "evaluating", len(images), unit=" images")
-    for (sample,) in progress:
-        with autocast(job.recipe.training.precision, job.device):
-            (result,) = detector([sample.image.to(job.device)])
-        predictions += _to_coco(result, sample, category_ids)
+    with progress_bar(len(images), "detecting", "img") as bar:
+        for (sample,) in unbroken(loader):
+            with autocast(job.recipe.training.precision, job.device):
+                (result,) = detector([sample.image.to(job.device)])
+            predictions += _to_coco(result, sample, category_ids)
+            bar.update()
     detector.train(was_training)
     return predictions
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from detection.coco_eval import evaluate
 from detection.engines.torchvision import build_detector, predict
@@ -37,6 +36,7 @@ from rsa_pretrain.config_files import config_hash
 from rsa_pretrain.device import autocast
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import MetricsLog
+from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import StopSignal, leave_signals_to_main_process
 
 logger = logging.getLogger(__name__)
@@ -121,11 +121,11 @@ class _Trainer:
     def run(self, log: MetricsLog, stop: StopSignal) -> None:
         """Take the remaining steps."""
         solver, training = self._job.recipe.solver, self._job.recipe.training
-        progress = tqdm(
-            desc="training",
-            total=solver.iterations * solver.batch_size,
-            initial=self.step * solver.batch_size,
-            unit=" images",
+        progress = progress_bar(
+            solver.iterations * solver.batch_size,
+            "fine-tuning",
+            "img",
+            self.step * solver.batch_size,
         )
         with progress:
             for samples in self._batches():

@@ -63,7 +63,10 @@ def test_preview_draws_a_picture(run_file, tmp_path):
         (["run", "FILE", "training.batch_size_per_device=99"], "more than the 32"),
         (["run", "FILE", "output_dir=/proc/nowhere"], "/proc/nowhere': No such file"),
         (["preview", "FILE", "out.jpg"], "should end in .png"),
-        (["preview", "FILE", "out.png", "--num-images", "0"], "invalid _positive value"),
+        (
+            ["preview", "FILE", "out.png", "--num-images", "0"],
+            "expected a whole number above 0, found '0'",
+        ),
     ],
 )
 def test_mistakes_are_one_error_line(run_file, capsys, words, message):

@@ -1,0 +1,44 @@
+# make demo   the whole product on embedded data, from an empty environment
+# make test   the tests
+# make lint   ruff and mypy
+# make clean  remove the environment, caches and the demo's results
+
+PYTHON ?= python3
+VENV := .venv
+DEMO := runs/demo
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint clean
+
+# Each line is a command a user would type, with $(VENV)/bin on the PATH.
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)
+	rsa-pretrain preview configs/pretrain/digits/rsa_demo.yaml $(DEMO)/views.png
+	rsa-pretrain run configs/pretrain/digits/rsa_demo.yaml output_dir=$(DEMO)/pretrain
+	rsa-eval knn $(DEMO)/pretrain --config configs/knn/digits.yaml
+	rsa-eval knn --random-init --config configs/knn/digits.yaml backbone.arch=resnet18 backbone.stem=standard --out $(DEMO)/random/records/knn.json
+	rsa-eval linear $(DEMO)/pretrain --config configs/linear/moco_v2_digits.yaml
+	rsa-eval linear --random-init --config configs/linear/moco_v2_digits.yaml backbone.arch=resnet18 backbone.stem=standard --out $(DEMO)/random/records/linear.json
+	rsa-detect convert $(DEMO)/pretrain $(DEMO)/detectron2/rsa_r18.pkl
+	rsa-detect toy $(DEMO)/toy_shapes
+	rsa-detect train configs/detection/toy_shapes.yaml --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json data.train_images=$(DEMO)/toy_shapes/train data.test_annotations=$(DEMO)/toy_shapes/annotations/instances_val.json data.test_images=$(DEMO)/toy_shapes/val
+	rsa-eval report $(DEMO)/pretrain $(DEMO)/random $(DEMO)/detection --out $(DEMO)/report.html
+	@printf '\n%s\n' 'All results:'
+	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
+
+test: $(VENV)/.installed
+	python -m pytest -n auto
+
+lint: $(VENV)/.installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --editable '.[dev]'
+	touch $@
