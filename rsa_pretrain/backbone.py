@@ -46,4 +46,4 @@ def gflops_per_image(config: BackboneConfig, image_size: int) -> float:
         backbone = build_backbone(config).eval()
         with FlopCounterMode(display=False) as counter:
             backbone(torch.zeros(1, 3, image_size, image_size))
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9

@@ -125,9 +125,14 @@ class AugmentedImages(Dataset[Any]):
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, index = key
         sequence = np.random.SeedSequence([self.seed, epoch, index])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        # The CPU generator alone: torch.manual_seed also visits every accelerator.
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        try:
             return self.transform(self.images[index])
+        finally:
+            generator.set_state(before)
 
 
 def make_loader(

@@ -30,7 +30,7 @@ class RunState:
         self.device = device
         self.method = METHODS[config.method.name](build_backbone(config.backbone), config.method)
         # ResNets run faster with channels last, on CPUs too; shapes and values stay.
-        self.method.to(device, memory_format=torch.channels_last).train()
+        self.method.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = build_optimizer(self.method, config.optimizer)
         # One scaler for the whole run; without fp16 it passes everything through.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")

@@ -85,12 +85,13 @@ class Trainer:
             for views in self._batches():
                 self._train_step(views)
                 bar.update(self.batch_size)
-                saving = self._checkpoint_due() or stop.received is not None
+                stopping = stop.received is not None  # asked once: it may come at any moment
+                saving = stopping or self._checkpoint_due()
                 if saving or self._step % self.config.training.log_every_steps == 0:
                     bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
                 if saving:
                     self._save()
-                if stop.received is not None and self._step < self.num_steps:
+                if stopping:
                     break
         if self._step < self.num_steps:
             _log.warning(

@@ -100,6 +100,21 @@ def test_resume_with_workers_is_bitwise(tiny_tree, tmp_path, straight, monkeypat
     assert_same_run(straight, tmp_path / "resumed")
 
 
+def test_a_signal_between_steps_loses_nothing(tiny_tree, monkeypatch):
+    """A signal that arrives while a step is logged lets the next step finish and be saved."""
+    trainer = make_trainer(tiny_tree)
+    original = trainer._write_metrics
+
+    def write_then_signal(log):
+        if trainer.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(log)
+
+    monkeypatch.setattr(trainer, "_write_metrics", write_then_signal)
+    assert trainer.run() == 143
+    assert [path.name for path in list_checkpoints(trainer.config.output_dir)] == ["step-00000003"]
+
+
 def test_resume_from_an_earlier_checkpoint_drops_later_metrics(tiny_tree, tmp_path, straight):
     """Lines logged after the checkpoint are written once, not twice."""
     folder = tmp_path / "straight" / "checkpoints"
