@@ -6,6 +6,10 @@
 PYTHON ?= python3
 VENV := .venv
 DEMO := runs/demo
+SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json \
+	data.train_images=$(DEMO)/toy_shapes/train \
+	data.test_annotations=$(DEMO)/toy_shapes/annotations/instances_val.json \
+	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test lint clean
@@ -21,8 +25,9 @@ demo: $(VENV)/.installed
 	rsa-eval linear --random-init --config configs/linear/moco_v2_digits.yaml backbone.arch=resnet18 backbone.stem=standard --out $(DEMO)/random/records/linear.json
 	rsa-detect convert $(DEMO)/pretrain $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
-	rsa-detect train configs/detection/toy_shapes.yaml --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json data.train_images=$(DEMO)/toy_shapes/train data.test_annotations=$(DEMO)/toy_shapes/annotations/instances_val.json data.test_images=$(DEMO)/toy_shapes/val
-	rsa-eval report $(DEMO)/pretrain $(DEMO)/random $(DEMO)/detection --out $(DEMO)/report.html
+	rsa-detect train configs/detection/toy_shapes.yaml --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection $(SHAPES)
+	rsa-detect train configs/detection/toy_shapes.yaml --random-init output_dir=$(DEMO)/random/detection $(SHAPES)
+	rsa-eval report $(DEMO)/pretrain $(DEMO)/detection $(DEMO)/random --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
 
