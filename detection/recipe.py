@@ -158,7 +158,7 @@ class Recipe(Section):
     """Library that builds and trains the detector."""
     output_dir: Path
     """Run folder; it must be new, unless the run is resumed."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seeds initialisation, data order, augmentation and sampling."""
     data: DataConfig
     input: InputConfig = InputConfig()

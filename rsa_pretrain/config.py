@@ -10,6 +10,7 @@ from rsa_pretrain.config_files import Section
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 RGB = tuple[float, float, float]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class DataConfig(Section):
@@ -31,7 +32,7 @@ class DataConfig(Section):
     """Use a class-balanced random subset of this many training images; null uses all."""
     num_test_images: Annotated[int, Field(ge=1)] | None = None
     """The same for the test images."""
-    subset_seed: int = 0
+    subset_seed: Seed = 0
     """Seed of both subsets."""
     train_dir: str = "train"
     """imagefolder: training images lie in root/train_dir/CLASS/… (`.` is the root itself)."""
@@ -184,7 +185,7 @@ class PretrainConfig(Section):
 
     output_dir: Path
     """Run folder; it must be new, unless the run is resumed."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds initialisation, data order and augmentation."""
     data: DataConfig
     views: ViewsConfig = ViewsConfig()

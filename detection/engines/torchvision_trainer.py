@@ -109,6 +109,9 @@ class _Trainer:
         tensors, metadata, state = load_checkpoint(folder)
         if metadata.parent != self._job.trunk.subject.sha256:
             raise UserError(f"'{folder}' was trained from another trunk than the one given")
+        missing = {"train_sha256", "optimizer", "scaler"} - state.keys()
+        if missing:
+            raise UserError(f"the trainer state of '{folder}' lacks {', '.join(sorted(missing))}")
         if state["train_sha256"] != self._job.train_sha256:
             raise UserError(f"'{folder}' was trained on other annotations than the ones given")
         check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")

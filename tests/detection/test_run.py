@@ -155,6 +155,8 @@ def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
         run_recipe(one_step, trunk, resume=False)
     with pytest.raises(UserError, match=r"solver\.iterations \(was 1, now 4\)"):
         run_recipe(recipe, trunk, resume=True)
+    with pytest.raises(UserError, match=r"'seed': .*greater than or equal to 0"):
+        make_recipe(seed=-1)
     with pytest.raises(UserError, match="another trunk"):
         run_recipe(one_step, random_trunk(recipe.model, 0), resume=True)
     val = one_step.data.test_annotations, one_step.data.test_images

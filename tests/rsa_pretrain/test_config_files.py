@@ -70,6 +70,8 @@ def test_overrides_win_in_order(minimal):
         ("method.beta_bse=0.1", "unknown key 'method.beta_bse'; .* 'method.beta_base'"),
         ("views.weak.flip=1", "unknown key 'views.weak.flip'; "),
         ("training.epochs=0", "'training.epochs': .*greater than or equal to 1"),
+        ("seed=-1", "'seed': .*greater than or equal to 0"),
+        ("data.subset_seed=-1", "'data.subset_seed': .*greater than or equal to 0"),
         ("training.epochs=two", r"'training.epochs': .*integer.*\(found 'two'\)"),
         ("backbone.arch=vgg", "'backbone.arch': .*'resnet18'"),
         ("method.beta_base=1.5", "'method.beta_base': .*less than or equal to 1"),
