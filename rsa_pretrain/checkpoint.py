@@ -163,11 +163,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, 
     """
     tensors, metadata = read_tensors(folder / MODEL_FILE)
     path = folder / TRAINER_FILE
+    if not path.is_file():
+        raise UserError(f"'{path}' is not a file; a checkpoint to resume from must hold it")
     try:
         trainer_state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
         raise UserError(f"'{path}' is damaged or holds more than tensors and values") from None
     if not isinstance(trainer_state, dict):
         raise UserError(f"'{path}' holds no trainer state")

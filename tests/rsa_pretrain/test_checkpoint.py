@@ -203,6 +203,20 @@ def test_trainer_state_is_never_unpickled(run_dir):
     assert not marker.exists()
 
 
+def test_a_cut_or_absent_trainer_state_is_refused(run_dir):
+    """A file cut anywhere is called damaged, one that is not there is named."""
+    path = run_dir / "checkpoints" / "last" / "trainer.pt"
+    torch.save({"x": torch.zeros(50_000)}, path)
+    whole = path.read_bytes()
+    for size in (1, 100, 5_000, 100_000, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="damaged or holds more than tensors"):
+            load_checkpoint(path.parent)
+    path.unlink()
+    with pytest.raises(UserError, match=r"trainer\.pt' is not a file"):
+        load_checkpoint(path.parent)
+
+
 def test_only_the_newest_checkpoints_stay(state, tmp_path):
     """keep=2 leaves the last two, in order, and the link on the newest."""
     for step in (5, 10, 100_000_000):
