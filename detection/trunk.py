@@ -11,7 +11,8 @@ from detection.samples import initialisation_seed
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import load_backbone
-from rsa_pretrain.config import RGB, BackboneConfig
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
 
 # What random weights are fed with: ImageNet's statistics, as every detection recipe uses them.

@@ -12,11 +12,11 @@ from torchvision.transforms import v2
 from rsa_eval.config import EvaluationConfig
 from rsa_pretrain.augment import to_normalised_tensor
 from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.config import RGB, DataConfig
-from rsa_pretrain.data import iterate, make_loader
+from rsa_pretrain.data_config import RGB, DataConfig
 from rsa_pretrain.device import autocast
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.loader import iterate, make_loader
 from rsa_pretrain.progress import progress_bar
 
 

@@ -15,9 +15,9 @@ from rsa_eval.features import LabelledFeatures, device_of, forward_frozen
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor, weak_augmentation
-from rsa_pretrain.data import AugmentedImages, iterate, make_loader
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.progress import progress_bar
 
 # One training step: features, float32 (N, D), and labels, int64 (N,), on the probe's device.

@@ -10,9 +10,10 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import BackboneMetadata, load_backbone
-from rsa_pretrain.config import RGB, BackboneConfig
+from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.data import normalisation
+from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
 
 

@@ -5,7 +5,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms import v2
 
-from rsa_pretrain.config import RGB, AggressiveConfig, Range, ViewsConfig, WeakConfig
+from rsa_pretrain.config import AggressiveConfig, Range, ViewsConfig, WeakConfig
+from rsa_pretrain.data_config import RGB
 
 
 class MultiStageViews:

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from rsa_pretrain.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.config import RGB, BackboneConfig
+from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, parse_tree
+from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
 
 FORMAT_VERSION = 1

@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from pydantic import BaseModel
 
@@ -74,6 +74,16 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognised argument: {' '.join(unknown)}")
         arguments.overrides = words
         return arguments
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0; an argparse ``type``."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
+    return int(text)
 
 
 def add_overrides(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:

@@ -6,59 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_pretrain.config_files import Section
+from rsa_pretrain.data_config import DataConfig, Seed
+from rsa_pretrain.method_config import MethodConfig, Probability
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
-RGB = tuple[float, float, float]
-Seed = Annotated[int, Field(ge=0)]
-
-
-class DataConfig(Section):
-    """Which images, where they lie and how they enter the network."""
-
-    name: Literal["cifar10", "cifar100", "digits", "imagefolder"]
-    """Data set; digits is embedded in scikit-learn, the others read files under `root`."""
-    root: Path | None = None
-    """Folder that holds the data set (not used by digits)."""
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    """Side of the square network input, in pixels."""
-    eval_resize: Annotated[int, Field(ge=8, le=2048)] | None = None
-    """Evaluation resizes the short side to this and crops the centre; null: to the square."""
-    mean: RGB | None = None
-    """Per-channel mean, for pixels in [0, 1]; null takes the data set's published value."""
-    std: RGB | None = None
-    """Per-channel standard deviation, for pixels in [0, 1]; null as for the mean."""
-    num_train_images: Annotated[int, Field(ge=1)] | None = None
-    """Use a class-balanced random subset of this many training images; null uses all."""
-    num_test_images: Annotated[int, Field(ge=1)] | None = None
-    """The same for the test images."""
-    subset_seed: Seed = 0
-    """Seed of both subsets."""
-    train_dir: str = "train"
-    """imagefolder: training images lie in root/train_dir/CLASS/… (`.` is the root itself)."""
-    test_dir: str = "val"
-    """imagefolder: test images lie in root/test_dir/CLASS/…"""
-    on_broken: Literal["error", "skip", "unchecked"] = "error"
-    """imagefolder: decode every file at the start and refuse, or leave out, what is no image;
-    unchecked trusts the files and stops at the first that cannot be decoded."""
-    num_workers: Annotated[int, Field(ge=0)] = 2
-    """Loader processes (0 loads in the main process); the images do not depend on it."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.name != "digits" and self.root is None:
-            raise ValueError(f"data set '{self.name}' needs data.root, the folder that holds it")
-        if self.name == "digits" and self.root is not None:
-            raise ValueError("data set 'digits' is embedded and takes no data.root")
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("set both data.mean and data.std, or neither")
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError(f"data.std must be positive, found {self.std}")
-        if self.eval_resize is not None and self.eval_resize < self.image_size:
-            raise ValueError(
-                f"data.eval_resize {self.eval_resize} is below data.image_size {self.image_size}"
-            )
-        return self
 
 
 class WeakConfig(Section):
@@ -128,56 +79,67 @@ class BackboneConfig(Section):
     """Start each residual branch at zero."""
 
 
-class RSAConfig(Section):
-    """RSA: Bai et al. 2022."""
-
-    name: Literal["rsa"]
-    """The method."""
-    hidden_dim: Annotated[int, Field(ge=1)]
-    """Width of the hidden layer of projector and predictor."""
-    output_dim: Annotated[int, Field(ge=1)]
-    """Width of their outputs."""
-    ema_momentum: Probability = 0.99
-    """Target's momentum tau at step 0; it rises to 1 by a cosine."""
-    beta_base: Probability
-    """Weight of the aggressive-aggressive pairs at step 0."""
-    beta_mode: Literal["decay", "fixed"] = "decay"
-    """decay: cosine from beta_base to 0, paper Eq. 6; fixed: beta_base throughout."""
-    batch_views: bool = False
-    """Send both views of a network through it at once, sharing their BatchNorm statistics;
-    the paper's recipes use one forward per view."""
-
-
 class OptimizerConfig(Section):
-    """SGD with momentum; all parameters are decayed, as in the paper's release."""
+    """SGD or LARS, with momentum and a warm-up and cosine schedule set per step."""
 
+    name: Literal["sgd", "lars"] = "sgd"
+    """sgd decays every parameter, as the paper's release does; lars (You et al. 2017) neither
+    decays nor adapts tensors of one dimension or none (biases, norms)."""
     base_lr: Annotated[float, Field(gt=0)]
-    """Learning rate for a batch of 256; lr = base_lr * global batch / 256."""
+    """Learning rate for a batch of 256; lr = base_lr * training.global_batch_size / 256."""
     sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """SGD momentum."""
+    """Momentum."""
     weight_decay: Annotated[float, Field(ge=0)]
     """L2 penalty."""
+    trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
+    """lars: step length relative to the tensor's norm."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear ramp of the rate from 0, before the cosine to 0."""
 
 
 class TrainingConfig(Section):
-    """The loop."""
+    """The loop, and what it runs on."""
 
     epochs: Annotated[int, Field(ge=1)]
     """Passes over the training images."""
-    batch_size_per_device: Annotated[int, Field(ge=2)]
-    """Images per step on each device; the last incomplete batch of an epoch is left out."""
+    global_batch_size: Annotated[int, Field(ge=2)]
+    """Images per optimizer step, over all devices; the last incomplete batch of an epoch is left
+    out."""
+    batch_size_per_device: Annotated[int, Field(ge=1)] | None = None
+    """Images per forward pass on one device, which is what BatchNorm sees without
+    sync_batchnorm. A global batch that needs several passes accumulates their gradients. null:
+    the global batch divided by the number of devices."""
+    sync_batchnorm: bool = False
+    """Share BatchNorm statistics between GPUs (one device: plain BatchNorm)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
+    compile: bool = False
+    """Compile the networks with torch.compile; the first steps take minutes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     """A checkpoint is also written at the end and when the run is stopped."""
     keep_checkpoints: Annotated[int, Field(ge=1)] | None = 3
     """How many of the newest checkpoints stay; null keeps all."""
+
+
+class MonitorConfig(Section):
+    """What is watched while training goes on."""
+
     log_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps averaged into one line of metrics; a non-finite loss is noticed here at the latest."""
+    knn_every_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Classify held-out training images by nearest neighbours this often; null: never."""
+    num_held_out_images: Annotated[int, Field(ge=1)] = 1000
+    """With knn_every_epochs: training images (class-balanced) kept out of training as queries."""
+    num_bank_images: Annotated[int, Field(ge=1)] = 5000
+    """With knn_every_epochs: most training images (class-balanced) to look for neighbours in."""
+    knn_k: Annotated[int, Field(ge=1)] = 20
+    """Neighbours that vote."""
+    knn_temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Of the vote's weights exp(similarity / T)."""
+    wandb_project: str | None = None
+    """Also log to this Weights & Biases project (needs the extra `wandb`)."""
 
 
 class PretrainConfig(Section):
@@ -190,9 +152,10 @@ class PretrainConfig(Section):
     data: DataConfig
     views: ViewsConfig = ViewsConfig()
     backbone: BackboneConfig
-    method: RSAConfig
+    method: MethodConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
+    monitor: MonitorConfig = MonitorConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,15 +167,19 @@ class PretrainConfig(Section):
         return self
 
 
-# Changing one of these on --resume leaves the result what it would have been.
-RESULT_NEUTRAL_KEYS = frozenset(
+# Changing one of these on --resume leaves the run what it was, up to rounding and, for the batch
+# per device, BatchNorm's groups (the trainer says so when they change).
+RESUMABLE_CHANGES = frozenset(
     {
         "output_dir",
         "data.root",
         "data.num_workers",
+        "training.batch_size_per_device",
+        "training.compile",
         "training.device",
         "training.checkpoint_every_epochs",
         "training.keep_checkpoints",
-        "training.log_every_steps",
+        "monitor.log_every_steps",
+        "monitor.wandb_project",
     }
 )

@@ -23,10 +23,11 @@ from rsa_pretrain.checkpoint import (
 )
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import config_hash, write_config
-from rsa_pretrain.data import AugmentedImages, StepSampler, iterate, make_loader, normalisation
+from rsa_pretrain.data import normalisation
 from rsa_pretrain.device import autocast, check_precision, resolve_device
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.loader import AugmentedImages, StepSampler, iterate, make_loader
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.optim import scaled_lr
 from rsa_pretrain.progress import progress_bar

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.config import RSAConfig
 from rsa_pretrain.ema import make_target, update_target
 from rsa_pretrain.heads import build_mlp
 from rsa_pretrain.losses import rsa_loss
+from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.schedules import cosine
 

@@ -9,9 +9,9 @@ from rsa_eval.config import KNNConfig, LinearConfig
 from rsa_eval.evaluations import evaluate_knn, evaluate_linear
 from rsa_eval.features import evaluation_transform, extract_features, forward_frozen, frozen
 from rsa_eval.subject import Subject, load_subject
-from rsa_pretrain.config import DataConfig
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
+from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
 
 

@@ -7,17 +7,11 @@ import torch
 from PIL import Image
 
 from rsa_pretrain.augment import MultiStageViews
-from rsa_pretrain.config import DataConfig, ViewsConfig
-from rsa_pretrain.data import (
-    NORMALISATION,
-    AugmentedImages,
-    StepSampler,
-    iterate,
-    make_loader,
-    normalisation,
-    open_images,
-)
+from rsa_pretrain.config import ViewsConfig
+from rsa_pretrain.data import NORMALISATION, normalisation, open_images
+from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader import AugmentedImages, StepSampler, iterate, make_loader
 
 DIGITS = DataConfig(name="digits", image_size=32)
 

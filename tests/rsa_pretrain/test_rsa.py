@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig, PretrainConfig, RSAConfig
+from rsa_pretrain.config import BackboneConfig, PretrainConfig
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
+from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA
 from rsa_pretrain.metrics_log import read_metrics
 from rsa_pretrain.trainer import Trainer

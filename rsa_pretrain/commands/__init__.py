@@ -1,0 +1,1 @@
+"""The commands of ``rsa-pretrain``: one module each, with ``add(commands)``."""

@@ -1,0 +1,37 @@
+"""``rsa-pretrain preview``: draw the views of some training images."""
+
+import argparse
+from pathlib import Path
+
+from rsa_pretrain.command_line import Commands, add_overrides, positive, say
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.data import open_images
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.preview import draw_preview
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "preview",
+        help="draw the views of some training images",
+        description="Draw training images beside the views that the run's method sees.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
+    parser.add_argument("out", metavar="OUT.png", type=Path, help="picture to write")
+    parser.add_argument(
+        "--num-images", metavar="N", type=positive, default=8, help="rows (default 8)"
+    )
+    add_overrides(parser, PretrainConfig)
+    parser.set_defaults(command=_preview)
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"'{arguments.out}' should end in .png")
+    config = load_config(PretrainConfig, arguments.config, arguments.overrides)
+    images = open_images(config.data, "train")
+    draw_preview(config, images, arguments.out, arguments.num_images)
+    say(f"views: {arguments.out}")
+    return 0

@@ -1,0 +1,130 @@
+"""Settings of each pretraining method."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsa_pretrain.config_files import Section
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Width = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(gt=0)]
+
+
+class RSAConfig(Section):
+    """RSA: Bai et al. 2022."""
+
+    name: Literal["rsa"]
+    """The method."""
+    hidden_dim: Width
+    """Width of the hidden layer of projector and predictor."""
+    output_dim: Width
+    """Width of their outputs."""
+    ema_momentum: Probability = 0.99
+    """Target's momentum tau at step 0; it rises to 1 by a cosine."""
+    beta_base: Probability
+    """Weight of the aggressive-aggressive pairs at step 0."""
+    beta_mode: Literal["decay", "fixed"] = "decay"
+    """decay: cosine from beta_base to 0, paper Eq. 6; fixed: beta_base throughout."""
+    batch_views: bool = False
+    """Send both views of a network through it at once, sharing their BatchNorm statistics;
+    the paper's recipes use one forward per view."""
+
+
+class BYOLConfig(Section):
+    """BYOL: Grill et al. 2020, symmetrised."""
+
+    name: Literal["byol"]
+    """The method."""
+    views: Literal["AA", "AW"] = "AA"
+    """AA: two aggressive views; AW: one aggressive and one weak (the paper's Table 1)."""
+    hidden_dim: Width
+    """Width of the hidden layer of projector and predictor."""
+    output_dim: Width
+    """Width of their outputs."""
+    ema_momentum: Probability = 0.99
+    """Target's momentum tau at step 0; it rises to 1 by a cosine."""
+
+
+class SimSiamConfig(Section):
+    """SimSiam: Chen and He 2021."""
+
+    name: Literal["simsiam"]
+    """The method."""
+    projector_layers: Literal[2, 3]
+    """Linear layers of the projector: 3 on ImageNet, 2 on CIFAR (its appendix D)."""
+    projector_dim: Width = 2048
+    """Width of the projector's layers and output."""
+    predictor_hidden_dim: Width = 512
+    """Width of the predictor's bottleneck."""
+
+
+class SimSiamRSAConfig(Section):
+    """SimSiam with RSA's views and pairs: Bai et al. 2022, Section 4.7."""
+
+    name: Literal["simsiam_rsa"]
+    """The method."""
+    projector_layers: Literal[2, 3]
+    """As in simsiam."""
+    projector_dim: Width = 2048
+    """As in simsiam."""
+    predictor_hidden_dim: Width = 512
+    """As in simsiam."""
+    beta_base: Probability
+    """As in rsa."""
+    beta_mode: Literal["decay", "fixed"] = "decay"
+    """As in rsa."""
+
+
+class SimCLRConfig(Section):
+    """SimCLR: Chen et al. 2020."""
+
+    name: Literal["simclr"]
+    """The method."""
+    hidden_dim: Width
+    """Width of the projector's hidden layer; SimCLR takes the backbone's feature width."""
+    output_dim: Width = 128
+    """Width of the projections."""
+    temperature: Temperature
+    """Of the softmax over similarities; SimCLR: 0.5 on CIFAR-10, 0.1 on ImageNet."""
+
+
+class MoCoV2Config(Section):
+    """MoCo v2: Chen et al. 2020, with the symmetrised loss of SimSiam's comparison."""
+
+    name: Literal["moco_v2"]
+    """The method."""
+    hidden_dim: Width
+    """Width of the projector's hidden layer; MoCo v2 takes the backbone's feature width."""
+    output_dim: Width = 128
+    """Width of the projections."""
+    temperature: Temperature = 0.2
+    """Of the softmax over similarities."""
+    ema_momentum: Probability = 0.99
+    """Of the key network, constant; the paper's value for all experiments."""
+    queue_size: Annotated[int, Field(ge=1)]
+    """Negatives kept; each step adds two keys per image."""
+    shuffle_bn: bool = True
+    """Let each device compute keys of other devices' images, so that BatchNorm's statistics do
+    not tell a query its key. One device has nothing to shuffle; SyncBatchNorm needs no shuffle."""
+
+
+class SupervisedConfig(Section):
+    """Cross-entropy on the labels, for the "supervised" rows."""
+
+    name: Literal["supervised"]
+    """The method."""
+    num_classes: Annotated[int, Field(ge=2)]
+    """Classes of the data set."""
+
+
+MethodConfig = Annotated[
+    RSAConfig
+    | BYOLConfig
+    | SimSiamConfig
+    | SimSiamRSAConfig
+    | SimCLRConfig
+    | MoCoV2Config
+    | SupervisedConfig,
+    Field(discriminator="name"),
+]
