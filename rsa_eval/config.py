@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config import BackboneConfig, Probability, Range, WeakConfig
+from rsa_pretrain.config import BackboneConfig, Range, WeakConfig
 from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_config import DataConfig, Probability
 from rsa_pretrain.device import Precision
 
 

@@ -27,6 +27,7 @@ from rsa_eval.subject import Subject
 from rsa_pretrain.backbone import feature_dim
 from rsa_pretrain.data import Split, open_images
 from rsa_pretrain.device import check_precision, resolve_device
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
 
@@ -39,6 +40,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig) -> Record:
     started = time.perf_counter()
     device = _place(subject, config)
     train, test = _open_labelled(config, "train"), _open_labelled(config, "test")
+    _check_classes(train, test)
     with frozen(subject.backbone):
         bank = _features(subject, train, config, "train features")
         queries = _features(subject, test, config, "test features")
@@ -80,6 +82,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig) -> Record:
     started = time.perf_counter()
     device = _place(subject, config)
     train, test = _open_labelled(config, "train"), _open_labelled(config, "test")
+    _check_classes(train, test)
     with frozen(subject.backbone):
         width = feature_dim(subject.backbone)
         head = new_head(width, len(train.class_names), config.probe, config.seed, device)
@@ -114,6 +117,15 @@ def _open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:
     images = open_images(config.data, split)
     images.require_labels()
     return images
+
+
+def _check_classes(train: ImageSet, test: ImageSet) -> None:
+    known, largest = len(train.class_names), max(test.require_labels())
+    if largest >= known:
+        raise UserError(
+            f"the test images of {test.name} have class {largest}, the training images only "
+            f"{known} classes (0 to {known - 1})"
+        )
 
 
 def _features(

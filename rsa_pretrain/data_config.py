@@ -9,15 +9,26 @@ from rsa_pretrain.config_files import Section
 
 RGB = tuple[float, float, float]
 Seed = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class DataConfig(Section):
     """Which images, where they lie and how they enter the network."""
 
-    name: Literal["cifar10", "cifar100", "digits", "imagefolder"]
+    name: Literal[
+        "cifar10",
+        "cifar100",
+        "digits",
+        "imagefolder",
+        "imagenet",
+        "imagenet100",
+        "stl10",
+        "tiny_imagenet",
+        "webdataset",
+    ]
     """Data set; digits is embedded in scikit-learn, the others read files under `root`."""
     root: Path | None = None
-    """Folder that holds the data set (not used by digits)."""
+    """Folder that holds the data set (not used by digits; webdataset may name `shards`)."""
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """Side of the square network input, in pixels."""
     eval_resize: Annotated[int, Field(ge=8, le=2048)] | None = None
@@ -33,21 +44,31 @@ class DataConfig(Section):
     subset_seed: Seed = 0
     """Seed of both subsets."""
     train_dir: str = "train"
-    """imagefolder: training images lie in root/train_dir/CLASS/… (`.` is the root itself)."""
+    """imagefolder, imagenet, imagenet100: training images lie in root/train_dir/CLASS/… (`.` is
+    the root itself); webdataset: training shards are root/train_dir/*.tar."""
     test_dir: str = "val"
-    """imagefolder: test images lie in root/test_dir/CLASS/…"""
+    """The same for the test images."""
     on_broken: Literal["error", "skip", "unchecked"] = "error"
     """imagefolder: decode every file at the start and refuse, or leave out, what is no image;
     unchecked trusts the files and stops at the first that cannot be decoded."""
+    class_list: Path | None = None
+    """imagenet100: text file of the classes to take, one WordNet id a line; null: the usual 100."""
+    shards: str | tuple[str, ...] | None = None
+    """webdataset: training shards, as patterns like part-{000000..000146}.tar: local paths (below
+    `root`, where that is set), URLs, or `pipe:` and a shell command that writes the tar."""
+    test_shards: str | tuple[str, ...] | None = None
+    """webdataset: the same for the test images."""
+    shard_sizes: Path | None = None
+    """webdataset: JSON file, shard name → number of images; null: sizes.json beside local shards,
+    which are counted where there is none."""
+    shuffle_buffer: Annotated[int, Field(ge=1)] = 1000
+    """webdataset: images among which each loader process draws the next one."""
     num_workers: Annotated[int, Field(ge=0)] = 2
-    """Loader processes (0 loads in the main process); the images do not depend on it."""
+    """Loader processes (0 loads in the main process); only a webdataset's order depends on it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name != "digits" and self.root is None:
-            raise ValueError(f"data set '{self.name}' needs data.root, the folder that holds it")
-        if self.name == "digits" and self.root is not None:
-            raise ValueError("data set 'digits' is embedded and takes no data.root")
+        self._check_files()
         if (self.mean is None) != (self.std is None):
             raise ValueError("set both data.mean and data.std, or neither")
         if self.std is not None and min(self.std) <= 0:
@@ -57,3 +78,20 @@ class DataConfig(Section):
                 f"data.eval_resize {self.eval_resize} is below data.image_size {self.image_size}"
             )
         return self
+
+    def _check_files(self) -> None:
+        if self.name == "digits" and self.root is not None:
+            raise ValueError("data set 'digits' is embedded and takes no data.root")
+        if self.name == "webdataset" and self.root is None and self.shards is None:
+            raise ValueError("data set 'webdataset' needs data.root or data.shards")
+        if self.name not in ("digits", "webdataset") and self.root is None:
+            raise ValueError(f"data set '{self.name}' needs data.root, the folder that holds it")
+        owners = {
+            "class_list": "imagenet100",
+            "shards": "webdataset",
+            "test_shards": "webdataset",
+            "shard_sizes": "webdataset",
+        }
+        for field, owner in owners.items():
+            if self.name != owner and getattr(self, field) is not None:
+                raise ValueError(f"data.{field} belongs to '{owner}', not to '{self.name}'")

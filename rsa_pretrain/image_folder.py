@@ -2,34 +2,78 @@
 
 import logging
 import os
-import struct
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.progress import progress_bar
+from rsa_pretrain.image_set import DECODE_ERRORS
+from rsa_pretrain.parallel import map_in_threads
 
 _log = logging.getLogger(__name__)
 
-# What Pillow's decoders raise on damaged or hostile files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 _SHOWN = 10
+
+
+class ImageFiles:
+    """Files below a folder, as the sources of an image set.
+
+    The paths share one byte string: a million ``Path`` objects would take a gigabyte, in each
+    loader process.
+
+    Args:
+        folder: Root of the files.
+        names: Paths relative to it, with forward slashes.
+        published: The files are those of a published data set, so their names identify them;
+            otherwise their sizes do so too, which costs a system call each.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], *, published: bool = False) -> None:
+        self.folder = folder
+        self.published = published
+        encoded = [os.fsencode(name) for name in names]
+        self._names = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def name(self, index: int) -> str:
+        """Return a path relative to the folder."""
+        return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]])
+
+    def path(self, index: int) -> str:
+        """Return a path."""
+        return os.path.join(self.folder, self.name(index))
+
+    def load(self, index: int) -> Image.Image:
+        """Open a file."""
+        return Image.open(self.path(index))
+
+    def where(self, index: int) -> str:
+        """Return a path."""
+        return self.path(index)
+
+    def identity(self, index: int) -> bytes:
+        """Return the path's last two parts and, of files of the user's own, the size."""
+        path = self.path(index)
+        parent, name = os.path.split(path)
+        size = "" if self.published else f" {os.stat(path).st_size}"
+        return os.fsencode(f"{os.path.basename(parent)}/{name}{size}\n")
+
+    def first_folders(self) -> list[str | None]:
+        """Return for each file the first folder of its path, None for a file without."""
+        names = map(self.name, range(len(self)))
+        return [name.partition("/")[0] if "/" in name else None for name in names]
 
 
 def find_images(
     folder: Path, key: str, on_broken: Literal["error", "skip", "unchecked"]
-) -> tuple[list[Path], list[str | None]]:
-    """List the images below a folder, in a fixed order, with their class folders.
+) -> ImageFiles:
+    """List the images below a folder, in a fixed order.
 
     Every file counts except hidden ones (their name starts with a dot). Links to folders are
     followed.
@@ -40,9 +84,6 @@ def find_images(
         on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
             those out with a counted warning; ``unchecked`` decodes nothing.
 
-    Returns:
-        Paths, and for each the name of the first folder below ``folder`` (None directly in it).
-
     Raises:
         UserError: If there is no folder, no image in it, or (``error``) a broken file.
     """
@@ -51,79 +92,79 @@ def find_images(
             f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
             f"or set {key} (`.` takes every image below data.root)"
         )
-    files = _walk(folder)
+    names = walk(folder)
     if on_broken != "unchecked":
-        broken = _broken_files(files)
-        if broken:
-            names = ", ".join(str(path) for path in broken[:_SHOWN])
-            if len(broken) > _SHOWN:
-                names += f", and {len(broken) - _SHOWN} more"
-            if on_broken == "error":
-                raise UserError(
-                    f"{len(broken)} of {len(files)} files below '{folder}' are no whole image: "
-                    f"{names}; remove them or set data.on_broken=skip"
-                )
-            _log.warning(
-                "skipping %d of %d files below '%s' that are no whole image: %s",
-                len(broken),
-                len(files),
-                folder,
-                names,
-            )
-            dropped = set(broken)
-            files = [path for path in files if path not in dropped]
-    if not files:
+        names = _without_broken(folder, names, on_broken)
+    if not names:
         raise UserError(f"no image below '{folder}' ({key})")
-    classes = [path.relative_to(folder).parts for path in files]
-    return files, [parts[0] if len(parts) > 1 else None for parts in classes]
+    return ImageFiles(folder, names)
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode one file as RGB (EXIF orientation is not applied, as in torchvision).
+def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> list[str]:
+    """List the files below some subfolders, relative to the folder, in the order of their parts.
 
-    Raises:
-        UserError: If it cannot be decoded.
+    Hidden files and folders are left out; links to folders are followed, but not back up the tree.
+
+    Args:
+        folder: Root.
+        subfolders: Where to look; the root itself by default.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except _DECODE_ERRORS as error:
-        raise UserError(
-            f"cannot decode '{path}' ({error}); remove it or set data.on_broken=skip"
-        ) from None
-
-
-def _walk(folder: Path) -> list[Path]:
-    files: list[Path] = []
+    names: list[str] = []
     visited: set[str] = set()
-    for directory, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in visited:  # a link back up the tree
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files += [Path(directory, name) for name in names if not name.startswith(".")]
-    return sorted(files)
+    for start in subfolders:
+        for directory, below, files in os.walk(folder / start, followlinks=True):
+            real = os.path.realpath(directory)
+            if real in visited:
+                below.clear()
+                continue
+            visited.add(real)
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            prefix = os.path.relpath(directory, folder)
+            prefix = "" if prefix == "." else prefix.replace(os.sep, "/") + "/"
+            names += [prefix + name for name in files if not name.startswith(".")]
+    return sorted(names, key=lambda name: name.split("/"))
 
 
-def _broken_files(files: list[Path]) -> list[Path]:
-    # Pillow decodes outside the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor() as pool, progress_bar(len(files), "checking images", "img") as bar:
-        broken = []
-        for path, whole in zip(files, pool.map(_is_whole_image, files), strict=True):
-            bar.update()
-            if not whole:
-                broken.append(path)
-    return broken
+def class_folders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder, hidden ones left out."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )
 
 
-def _is_whole_image(path: Path) -> bool:
+def _without_broken(
+    folder: Path, names: list[str], on_broken: Literal["error", "skip"]
+) -> list[str]:
+    paths = [os.path.join(folder, name) for name in names]
+    whole = list(map_in_threads(_is_whole_image, paths, "checking images", "img"))
+    broken = [path for path, good in zip(paths, whole, strict=True) if not good]
+    if not broken:
+        return names
+    shown = ", ".join(broken[:_SHOWN])
+    if len(broken) > _SHOWN:
+        shown += f", and {len(broken) - _SHOWN} more"
+    if on_broken == "error":
+        raise UserError(
+            f"{len(broken)} of {len(names)} files below '{folder}' are no whole image: "
+            f"{shown}; remove them or set data.on_broken=skip"
+        )
+    _log.warning(
+        "skipping %d of %d files below '%s' that are no whole image: %s",
+        len(broken),
+        len(names),
+        folder,
+        shown,
+    )
+    return [name for name, good in zip(names, whole, strict=True) if good]
+
+
+def _is_whole_image(path: str) -> bool:
     try:
         with Image.open(path) as image:
             # A JPEG is read to its end but reconstructed at an eighth of its size.
             image.draft("RGB", (1, 1))
             image.load()
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return False
     return True

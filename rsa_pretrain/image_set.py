@@ -1,107 +1,226 @@
 """A fixed sequence of RGB images with optional labels."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Self
+import struct
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from rsa_pretrain.errors import UserError
 
+# The label of an image without class in a set where others have one (STL-10's train+unlabeled).
+UNLABELLED = -1
+
+# What Pillow's decoders raise on damaged or hostile files.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def why_broken(error: BaseException) -> str:
+    """Say in a few words why decoding failed, without the file's name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format is recognised"
+    return getattr(error, "strerror", None) or str(error)
+
+
+class Sources(Protocol):
+    """Where the images of a set come from; small to copy into loader processes."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> Image.Image:
+        """Open an image in its stored mode; raises one of ``DECODE_ERRORS`` if it is none."""
+
+    def where(self, index: int) -> str:
+        """Name an image for people."""
+
+    def identity(self, index: int) -> bytes:
+        """Return what tells an image from others in the fingerprint of its set."""
+
+
+class PixelArray:
+    """Images in memory.
+
+    Args:
+        pixels: RGB, uint8 (N, H, W, 3).
+        name: Data set's name.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], name: str) -> None:
+        self.pixels = pixels
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def load(self, index: int) -> Image.Image:
+        """Wrap the pixels."""
+        return Image.fromarray(self.pixels[index])
+
+    def where(self, index: int) -> str:
+        """Name an image by its number."""
+        return f"{self.name} image {index}"
+
+    def identity(self, index: int) -> bytes:
+        """Return the pixels."""
+        return bytes(self.pixels[index].tobytes())
+
 
 class ImageSet(Dataset[Image.Image]):
-    """Images read on demand from sources: array rows or files.
+    """Images read on demand.
 
     Args:
         name: Data set's name.
-        sources: One source per image.
-        read: Source to RGB image.
-        labels: One class index per image, or None if the images are unlabelled.
+        sources: Where the images come from.
+        labels: One class index per image (``UNLABELLED`` for none), or None if no image has one.
         class_names: Names by class index; empty if unlabelled.
+        rows: Which sources, in which order; None takes all.
     """
 
     def __init__(
         self,
         name: str,
-        sources: Sequence[Any],
-        read: Callable[[Any], Image.Image],
+        sources: Sources,
         labels: list[int] | None,
         class_names: list[str],
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.name = name
         self.sources = sources
-        self.read = read
         self.labels = labels
         self.class_names = class_names
+        self.rows = np.arange(len(sources)) if rows is None else rows
+        assert labels is None or len(labels) == len(self.rows)
 
     @classmethod
     def from_array(
         cls, name: str, array: npt.NDArray[np.uint8], labels: list[int], class_names: list[str]
     ) -> Self:
         """Wrap images in memory, uint8 (N, H, W, 3)."""
-        return cls(name, array, Image.fromarray, labels, class_names)  # type: ignore[arg-type]
+        return cls(name, PixelArray(array, name), labels, class_names)
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return self.read(self.sources[index])
+        return self.read(index)[0]
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Decode one image as RGB and say in which mode it is stored.
+
+        EXIF orientation is not applied, as in torchvision.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
+        row = int(self.rows[index])
+        try:
+            with self.sources.load(row) as image:
+                return image.convert("RGB"), image.mode
+        except DECODE_ERRORS as error:
+            raise UserError(
+                f"cannot decode '{self.sources.where(row)}' ({why_broken(error)}); remove or "
+                "replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
+                "them out with data.on_broken=skip)"
+            ) from None
 
     def require_labels(self) -> list[int]:
         """Return the labels.
 
         Raises:
-            UserError: If the images are unlabelled.
+            UserError: If an image is unlabelled.
         """
-        if self.labels is None:
+        if self.labels is None or UNLABELLED in self.labels:
             raise UserError(
-                f"the {self.name} images have no classes: some lie directly in the split's "
-                "folder; an evaluation needs one folder per class"
+                f"some {self.name} images have no classes: they lie directly in the split's "
+                "folder, or were published without; an evaluation needs one class per image"
             )
         return self.labels
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the images and labels (of files: path end and size)."""
+        """Return a SHA-256 of the labels and of each image's identity."""
         digest = hashlib.sha256(f"{self.name} {len(self)} {self.labels}".encode())
-        if isinstance(self.sources, np.ndarray):
-            digest.update(np.ascontiguousarray(self.sources).data)
-        else:
-            for path in self.sources:
-                assert isinstance(path, Path)
-                digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+        for row in self.rows.tolist():
+            digest.update(self.sources.identity(row))
         return digest.hexdigest()
+
+    def labelled(self) -> "ImageSet":
+        """Return the images that have a class, in the original order."""
+        return self._select(self._labelled_indices())
 
     def balanced_subset(self, count: int, seed: int) -> "ImageSet":
         """Return a random subset, in the original order, with equal class counts up to one.
 
+        A set with unlabelled images counts as one class.
+
         Raises:
             UserError: If there are not enough images, in all or of a class.
         """
-        if count > len(self):
-            raise UserError(f"asked for {count} images of {self.name}, which has {len(self)}")
+        labels = np.zeros(len(self), np.int64)
+        if self.labels is not None and UNLABELLED not in self.labels:
+            labels = np.asarray(self.labels)
+        return self._select(self._balanced_choice(labels, np.arange(len(self)), count, seed))
+
+    def hold_out(self, count: int, seed: int) -> tuple["ImageSet", "ImageSet"]:
+        """Take a random slice away, with equal class counts up to one.
+
+        Unlabelled images are never taken. Both parts keep the original order.
+
+        Returns:
+            The rest, and the images held out.
+
+        Raises:
+            UserError: If no image is labelled, not enough are, or nothing would be left.
+        """
+        candidates = self._labelled_indices()
+        if not len(candidates):
+            raise UserError(f"cannot hold out {self.name} images by class: none has a class")
+        if count >= len(self):
+            raise UserError(f"holding out {count} of {len(self)} {self.name} images leaves nothing")
+        labels = np.asarray(self.labels)[candidates]
+        held_out = self._balanced_choice(labels, candidates, count, seed)
+        rest = np.setdiff1d(np.arange(len(self)), held_out)
+        return self._select(rest), self._select(held_out)
+
+    def _labelled_indices(self) -> npt.NDArray[np.int64]:
+        if self.labels is None:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(np.asarray(self.labels) != UNLABELLED)
+
+    def _balanced_choice(
+        self,
+        labels: npt.NDArray[np.int64],
+        candidates: npt.NDArray[np.int64],
+        count: int,
+        seed: int,
+    ) -> npt.NDArray[np.int64]:
+        if count > len(candidates):
+            raise UserError(f"asked for {count} images of {self.name}, which has {len(candidates)}")
         generator = np.random.default_rng(seed)
-        labels = np.asarray(self.labels if self.labels is not None else [0] * len(self))
         classes = np.unique(labels)
         share, extra = divmod(count, len(classes))
         chosen: list[int] = []
         for position, label in enumerate(classes):
             wanted = share + (position < extra)
-            members = np.flatnonzero(labels == label)
+            members = candidates[labels == label]
             if wanted > len(members):
                 raise UserError(
                     f"a balanced subset of {count} needs {wanted} images of class {label} of "
                     f"{self.name}, which has {len(members)}"
                 )
             chosen += generator.choice(members, wanted, replace=False).tolist()
-        chosen.sort()
-        sources: Sequence[Any]
-        if isinstance(self.sources, np.ndarray):
-            sources = self.sources[chosen]
-        else:
-            sources = [self.sources[index] for index in chosen]
-        kept = None if self.labels is None else [self.labels[index] for index in chosen]
-        return ImageSet(self.name, sources, self.read, kept, self.class_names)
+        return np.array(sorted(chosen), np.int64)
+
+    def _select(self, indices: npt.NDArray[np.int64]) -> "ImageSet":
+        kept = None if self.labels is None else [self.labels[index] for index in indices]
+        rows = self.rows[indices]
+        return ImageSet(self.name, self.sources, kept, self.class_names, rows)

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What the other packages may use of rsa_pretrain: data, weights, settings and plumbing, but
-# neither methods nor losses nor the trainer.
+# What the other packages may use of rsa_pretrain: data, weights (of other projects too), settings
+# and plumbing, but neither methods nor losses nor the trainer.
 SHARED = {
     "atomic_files",
     "augment",
@@ -22,6 +22,9 @@ SHARED = {
     "device",
     "distributed",
     "errors",
+    "foreign.array_pickle",
+    "foreign.layout",
+    "foreign.load",
     "image_set",
     "loader",
     "metrics_log",

@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_pretrain.augment import MultiStageViews
+from rsa_pretrain.augment import Views
 from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data import NORMALISATION, normalisation, open_images
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.loader import AugmentedImages, StepSampler, iterate, make_loader
+from rsa_pretrain.loader import AugmentedImages, BatchPlan, StepSampler, iterate, make_loader
 
 DIGITS = DataConfig(name="digits", image_size=32)
 
@@ -49,7 +49,7 @@ def test_digits_split_is_whole_and_disjoint():
 
 def test_digits_statistics_are_those_of_its_training_pixels():
     """The listed mean and standard deviation are measured ones."""
-    pixels = np.stack([np.asarray(image) for image in open_images(DIGITS, "train").sources]) / 255
+    pixels = open_images(DIGITS, "train").sources.pixels / 255
     mean, std = NORMALISATION["digits"]
     assert pixels.mean() == pytest.approx(mean[0], abs=5e-5)
     assert pixels.std() == pytest.approx(std[0], abs=5e-5)
@@ -64,7 +64,8 @@ def test_configured_statistics_win():
 
 def test_sampler_reads_each_image_once_an_epoch():
     """Ten images in batches of three: three batches an epoch, no image twice, epochs differ."""
-    batches = list(StepSampler(10, 3, seed=0, steps=range(6)))
+    plan = BatchPlan(3, 3, world_size=1, rank=0)
+    batches = list(StepSampler(10, plan, seed=0, steps=range(6)))
     epochs = [
         [index for batch in batches[start : start + 3] for _, index in batch] for start in (0, 3)
     ]
@@ -75,17 +76,19 @@ def test_sampler_reads_each_image_once_an_epoch():
 
 def test_sampler_starts_anywhere():
     """Starting at step 4 gives the same batches as reaching it."""
-    whole = list(StepSampler(10, 3, seed=5, steps=range(9)))
-    assert list(StepSampler(10, 3, seed=5, steps=range(4, 9))) == whole[4:]
-    assert list(StepSampler(10, 3, seed=6, steps=range(9))) != whole
+    plan = BatchPlan(3, 3, world_size=1, rank=0)
+    whole = list(StepSampler(10, plan, seed=5, steps=range(9)))
+    assert list(StepSampler(10, plan, seed=5, steps=range(4, 9))) == whole[4:]
+    assert list(StepSampler(10, plan, seed=6, steps=range(9))) != whole
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_views_do_not_depend_on_the_workers(num_workers):
     """The same seed gives bitwise the same batches in the main process and in workers."""
-    views = MultiStageViews(ViewsConfig(), 32, *normalisation(DIGITS))
+    views = Views("multi_stage", ViewsConfig(), 32, *normalisation(DIGITS))
     dataset = AugmentedImages(open_images(DIGITS, "train"), views, seed=1)
-    batches = StepSampler(len(dataset), 8, seed=1, steps=range(4))
+    plan = BatchPlan(8, 8, world_size=1, rank=0)
+    batches = StepSampler(len(dataset), plan, seed=1, steps=range(4))
     device = torch.device("cpu")
     here = list(iterate(make_loader(dataset, batches, 0, device)))
     there = list(iterate(make_loader(dataset, batches, num_workers, device)))
@@ -161,7 +164,7 @@ def test_unchecked_files_fail_at_the_first_read(tree, num_workers):
     images = open_images(folder_config(tree, on_broken="unchecked"), "train")
     dataset = AugmentedImages(images, lambda image: np.asarray(image).sum(), seed=0)
     loader = make_loader(dataset, [[(0, 3)]], num_workers, torch.device("cpu"))
-    with pytest.raises(UserError, match=r"^cannot decode '.*ant/9\.jpg' .*skip$"):
+    with pytest.raises(UserError, match=r"^cannot decode '.*ant/9\.jpg' .*on_broken=skip"):
         list(iterate(loader))
 
 

@@ -1,0 +1,87 @@
+"""``rsa-pretrain data-check``: count and decode every image of a data set."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Literal
+
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.data_check import SplitCheck, check_split, describe
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.errors import UserError
+
+PROBLEMS_EXIT_CODE = 1
+
+_SPLITS: tuple[Literal["pretrain", "test"], ...] = ("pretrain", "test")
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "data-check",
+        help="count and decode every image of a data set",
+        description="Count images and classes, decode every image, and compare with the published "
+        "numbers. Exit code 0: all is well; 1: problems were found; 2: nothing to check.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
+    parser.add_argument("--split", choices=_SPLITS, help="check this split alone (default: both)")
+    parser.add_argument(
+        "--out", metavar="FILE.json", type=Path, help="write everything found, each broken image"
+    )
+    parser.add_argument(
+        "--write-sizes",
+        metavar="FILE.json",
+        type=Path,
+        help="webdataset: write the number of images per shard, for data.shard_sizes",
+    )
+    add_overrides(parser, PretrainConfig)
+    parser.set_defaults(command=_data_check)
+
+
+def _data_check(arguments: argparse.Namespace) -> int:
+    config = load_config(PretrainConfig, arguments.config, arguments.overrides).data
+    if arguments.write_sizes is not None and config.name != "webdataset":
+        raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
+    checks: list[SplitCheck] = []
+    for split in _SPLITS if arguments.split is None else (arguments.split,):
+        checks.append(_check(config, split, may_be_absent=bool(checks)))
+        for line in describe(checks[-1]):
+            say(line)
+    if arguments.out is not None:
+        _write_json(arguments.out, {check.split: check.to_tree() for check in checks})
+    problems = sum(len(check.problems) for check in checks)
+    if arguments.write_sizes is not None:
+        _write_sizes(arguments.write_sizes, checks)
+    say("all is well" if problems == 0 else f"problems found: {problems}")
+    return PROBLEMS_EXIT_CODE if problems else 0
+
+
+def _check(
+    config: DataConfig, split: Literal["pretrain", "test"], *, may_be_absent: bool
+) -> SplitCheck:
+    try:
+        return check_split(config, split)
+    except UserError as error:
+        if not may_be_absent:
+            raise
+        return SplitCheck(split, problems=[str(error)])
+
+
+def _write_sizes(path: Path, checks: list[SplitCheck]) -> None:
+    sizes: dict[str, int] = {}
+    for check in checks:
+        again = sorted(sizes.keys() & check.shard_sizes.keys())
+        if again:
+            raise UserError(
+                f"both splits have a shard '{again[0]}'; write their sizes apart, with --split"
+            )
+        sizes |= check.shard_sizes
+    _write_json(path, sizes)
+
+
+def _write_json(path: Path, tree: object) -> None:
+    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    say(f"written: {path}")

@@ -1,0 +1,227 @@
+"""A data set counted, decoded and held against its published numbers."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median_low
+from typing import Any, Literal, NamedTuple
+
+from rsa_pretrain.data import open_images
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import AnySplit, tar_shards
+from rsa_pretrain.data_sets.published import PUBLISHED, Published
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import UNLABELLED, ImageSet
+from rsa_pretrain.parallel import map_in_threads
+from rsa_pretrain.shards import ShardImage, read_shard
+
+_SHOWN = 20
+
+
+class Seen(NamedTuple):
+    """One decoded image: its class, its size in pixels and its stored mode, or why it is broken."""
+
+    label: int
+    width: int
+    height: int
+    mode: str
+    error: str | None
+
+
+@dataclass
+class SplitCheck:
+    """What was found in a split.
+
+    Attributes:
+        split: Its name.
+        class_sizes: Images by class name, classes without images included.
+        unlabelled: Images without class.
+        widths: How many whole images have which width, in pixels.
+        heights: The same for the heights.
+        modes: The same for the stored modes.
+        broken: For each image that is not whole, which and why.
+        published: What is published about the split, in words; empty if nothing is.
+        problems: What is not as it should be, one sentence each.
+        shard_sizes: Images by shard, of a webdataset; those read to their end.
+    """
+
+    split: str
+    class_sizes: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0
+    widths: Counter[int] = field(default_factory=Counter)
+    heights: Counter[int] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+    published: str = ""
+    problems: list[str] = field(default_factory=list)
+    shard_sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_images(self) -> int:
+        """All images, broken ones included."""
+        return self.unlabelled + sum(self.class_sizes.values())
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return everything as plain JSON-compatible values."""
+        return {"num_images": self.num_images, **vars(self)}
+
+
+def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> SplitCheck:
+    """Decode every image of a split and compare what is found with what is expected.
+
+    Args:
+        config: The data set; its subset settings and checks at the start are set aside.
+        split: ``pretrain`` (the training images with all unlabelled ones) or ``test``.
+
+    Raises:
+        UserError: If the split cannot be opened.
+    """
+    whole = {"num_train_images": None, "num_test_images": None, "on_broken": "unchecked"}
+    config = config.model_copy(update=whole)
+    name: AnySplit = "train" if split == "pretrain" and config.name != "stl10" else split
+    check = SplitCheck(name)
+    if config.name == "webdataset":
+        _check_shards(config, name, check)
+    else:
+        images = open_images(config, split)
+        assert isinstance(images, ImageSet)
+        check.class_sizes = dict.fromkeys(images.class_names, 0)
+        seen = map_in_threads(partial(_see, images), range(len(images)), f"{name} images", "img")
+        _count(check, seen, images.class_names)
+    published = PUBLISHED.get((config.name, name), Published(None, None, None))
+    check.published = _in_words(published)
+    check.problems += _problems(check, published)
+    return check
+
+
+def describe(check: SplitCheck) -> Iterator[str]:
+    """Yield the lines that tell a reader what was found."""
+    classes = f" in {len(check.class_sizes):,} classes" if check.class_sizes else ""
+    without = f", {check.unlabelled:,} of them without class" if check.unlabelled else ""
+    yield f"{check.split}: {check.num_images:,} images{classes}{without}"
+    if check.published:
+        yield f"  published: {check.published}"
+    if check.class_sizes:
+        sizes = sorted((count, name) for name, count in check.class_sizes.items())
+        middle = sizes[(len(sizes) - 1) // 2]
+        yield "  images per class: " + ", ".join(
+            f"{what} {count:,} ({name})"
+            for what, (count, name) in zip(
+                ("smallest", "median", "largest"), (sizes[0], middle, sizes[-1]), strict=True
+            )
+        )
+    if check.modes:
+        for what, counts in (("width", check.widths), ("height", check.heights)):
+            middle_size = median_low(counts.elements())
+            yield (
+                f"  {what} in pixels: smallest {min(counts)}, median {middle_size}, "
+                f"largest {max(counts)}"
+            )
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in check.modes.most_common())
+        yield f"  stored as {modes} (all are read as RGB)"
+    for text in check.broken[:_SHOWN]:
+        yield f"  broken: {text}"
+    if len(check.broken) > _SHOWN:
+        yield f"  … and {len(check.broken) - _SHOWN:,} more broken images"
+    for text in check.problems:
+        yield f"  problem: {text}"
+
+
+def _see(images: ImageSet, index: int) -> Seen:
+    label = UNLABELLED if images.labels is None else images.labels[index]
+    try:
+        image, mode = images.read(index)
+    except UserError as error:
+        return Seen(label, 0, 0, "", str(error).partition("; ")[0])
+    return Seen(label, image.width, image.height, mode, None)
+
+
+def _see_shard(url: str) -> tuple[list[Seen], str | None]:
+    """Decode a shard; return its images, and why it cannot be read to its end."""
+    seen: list[Seen] = []
+    try:
+        for image in read_shard(url):
+            seen.append(_see_shard_image(image))
+    except UserError as error:
+        return seen, str(error)
+    return seen, None
+
+
+def _see_shard_image(image: ShardImage) -> Seen:
+    try:
+        decoded, mode = image.decode()
+    except UserError as error:
+        return Seen(image.label, 0, 0, "", str(error).partition("; ")[0])
+    return Seen(image.label, decoded.width, decoded.height, mode, None)
+
+
+def _check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None:
+    urls = tar_shards.list_shards(config, split)
+    names = tar_shards.shard_names(urls)
+    stated = tar_shards.stated_sizes(config, urls)
+    results = map_in_threads(_see_shard, urls, f"{split} shards", "shard")
+    for name, (seen, error) in zip(names, results, strict=True):
+        labels = max((image.label for image in seen), default=UNLABELLED) + 1
+        for label in range(len(check.class_sizes), labels):
+            check.class_sizes[str(label)] = 0
+        _count(check, seen, list(check.class_sizes))
+        if error is not None:
+            check.problems.append(error)
+            continue
+        check.shard_sizes[name] = len(seen)
+        if stated is not None and stated[1].get(name) != len(seen):
+            check.problems.append(
+                f"shard '{name}' holds {len(seen)} images, '{stated[0]}' says "
+                f"{stated[1].get(name, 'nothing')}"
+            )
+
+
+def _count(check: SplitCheck, images: Iterable[Seen], class_names: list[str]) -> None:
+    for image in images:
+        if image.label == UNLABELLED:
+            check.unlabelled += 1
+        else:
+            check.class_sizes[class_names[image.label]] += 1
+        if image.error is None:
+            check.widths[image.width] += 1
+            check.heights[image.height] += 1
+            check.modes[image.mode] += 1
+        else:
+            check.broken.append(image.error)
+
+
+def _problems(check: SplitCheck, published: Published) -> Iterator[str]:
+    if check.broken:
+        yield f"broken images: {len(check.broken):,}; remove or replace them"
+    empty = [name for name, count in check.class_sizes.items() if count == 0]
+    if empty:
+        yield f"classes without images ({len(empty)}): {_some(empty)}"
+    if published.num_images not in (None, check.num_images):
+        yield f"{check.num_images:,} images, published are {published.num_images:,}"
+    if published.num_classes not in (None, len(check.class_sizes)):
+        yield f"{len(check.class_sizes):,} classes, published are {published.num_classes:,}"
+    if published.images_per_class is not None:
+        uneven = [
+            f"{name} {count:,}"
+            for name, count in check.class_sizes.items()
+            if count != published.images_per_class
+        ]
+        if uneven:
+            yield (
+                f"classes that should have {published.images_per_class:,} images each "
+                f"({len(uneven)}): {_some(uneven)}"
+            )
+
+
+def _in_words(published: Published) -> str:
+    numbers = (
+        (published.num_images, "images"),
+        (published.num_classes, "classes"),
+        (published.images_per_class, "images per class"),
+    )
+    return ", ".join(f"{number:,} {what}" for number, what in numbers if number is not None)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -1,0 +1,131 @@
+"""STL-10: the published binary files, read image by image.
+
+Files under ``root/stl10_binary/``, 96 px, three planes of bytes an image, each in column order;
+labels are bytes from 1 to 10. Pretraining reads ``train+unlabeled``, 105,000 images, of which the
+first 5,000 have a class.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
+URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
+NUM_IMAGES = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
+NUM_FOLDS = 10
+
+_FOLDER = "stl10_binary"
+_SIDE = 96
+_IMAGE_BYTES = 3 * _SIDE * _SIDE
+_CLASSES = [
+    *("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+]
+
+
+class BinaryImages:
+    """The images of some binary files, one after the other; only file names are held.
+
+    Args:
+        folder: Where the files lie.
+        parts: Which of the files, by the name before ``_X.bin``.
+    """
+
+    def __init__(self, folder: Path, parts: list[str]) -> None:
+        self.folder = folder
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(NUM_IMAGES[part] for part in self.parts)
+
+    def load(self, index: int) -> Image.Image:
+        """Read one image."""
+        part, number = self._locate(index)
+        pixels = np.fromfile(
+            self.folder / f"{part}_X.bin", np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES
+        )
+        return Image.fromarray(pixels.reshape(3, _SIDE, _SIDE).transpose(2, 1, 0).copy())
+
+    def where(self, index: int) -> str:
+        """Name the file and the image's number in it."""
+        part, number = self._locate(index)
+        return f"{self.folder / part}_X.bin, image {number}"
+
+    def identity(self, index: int) -> bytes:
+        """Return the file's name and the image's number: the files are published ones."""
+        part, number = self._locate(index)
+        return f"{part} {number}\n".encode()
+
+    def _locate(self, index: int) -> tuple[str, int]:
+        for part in self.parts:
+            if index < NUM_IMAGES[part]:
+                return part, index
+            index -= NUM_IMAGES[part]
+        raise IndexError(index)
+
+
+def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+    """Open a split; ``pretrain`` is train and unlabeled."""
+    assert config.root is not None
+    folder = config.root / _FOLDER
+    parts: list[str] = ["train", "unlabeled"] if split == "pretrain" else [split]
+    for part in parts:
+        _check_size(folder / f"{part}_X.bin", NUM_IMAGES[part] * _IMAGE_BYTES)
+    labels = _labels(folder, parts[0])
+    if "unlabeled" in parts:
+        labels += [UNLABELLED] * NUM_IMAGES["unlabeled"]
+    return ImageSet("stl10", BinaryImages(folder, parts), labels, _CLASSES)
+
+
+def read_folds(root: Path) -> list[list[int]]:
+    """Read the ten predefined folds of the published protocol: 1,000 training images each.
+
+    Args:
+        root: ``data.root``.
+
+    Returns:
+        Indices into the training split.
+    """
+    path = root / _FOLDER / "fold_indices.txt"
+    if not path.is_file():
+        raise _missing(f"no '{path}'", root)
+    text = path.read_text(encoding="ascii", errors="replace")
+    folds = [line.split() for line in text.splitlines() if line.strip()]
+    if len(folds) != NUM_FOLDS or not all(word.isdecimal() for line in folds for word in line):
+        raise UserError(f"'{path}' should hold {NUM_FOLDS} lines of indices; unpack {URL} again")
+    indices = [[int(word) for word in line] for line in folds]
+    highest = max(index for fold in indices for index in fold)
+    if highest >= NUM_IMAGES["train"]:
+        raise UserError(
+            f"'{path}' names image {highest} of {NUM_IMAGES['train']}; unpack {URL} again"
+        )
+    return indices
+
+
+def _labels(folder: Path, part: str) -> list[int]:
+    path = folder / f"{part}_y.bin"
+    _check_size(path, NUM_IMAGES[part])
+    labels = np.fromfile(path, np.uint8).astype(np.int64) - 1
+    if labels.min() < 0 or labels.max() >= len(_CLASSES):
+        raise UserError(f"'{path}' holds labels outside 1 … {len(_CLASSES)}; unpack {URL} again")
+    listed: list[int] = labels.tolist()
+    return listed
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if not path.is_file():
+        raise _missing(f"no '{path}'", path.parents[1])
+    found = path.stat().st_size
+    if found != expected:
+        raise _missing(f"'{path}' has {found} bytes, expected {expected}", path.parents[1])
+
+
+def _missing(found: str, root: Path) -> UserError:
+    return UserError(
+        f"{found}; download {URL} and unpack it in '{root}' (data.root), so that {root}/{_FOLDER}/ "
+        "holds train_X.bin, train_y.bin, unlabeled_X.bin, test_X.bin and test_y.bin"
+    )

@@ -1,0 +1,95 @@
+"""Tiny ImageNet: 200 classes at 64 px, as distributed or with the validation images sorted."""
+
+from pathlib import Path
+
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_folder import ImageFiles, class_folders, walk
+from rsa_pretrain.image_set import ImageSet
+
+NUM_CLASSES = 200
+URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
+_FOLDER = "tiny-imagenet-200"
+
+
+def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+    """Open a split from ``root/tiny-imagenet-200/``, or from the root itself.
+
+    Training images lie in ``train/CLASS/images/`` or ``train/CLASS/``. Test images are those of
+    ``val/``: as distributed in ``val/images/``, their classes in ``val/val_annotations.txt``, or
+    in class folders like the training images. (The published ``test/`` has no classes.)
+    """
+    assert config.root is not None
+    folder = config.root / _FOLDER
+    if not folder.is_dir():
+        folder = config.root
+    class_names = _classes(folder, config.root)
+    below = folder / ("val" if split == "test" else "train")
+    if not below.is_dir():
+        raise _missing(f"'{below}' is not a folder", config.root)
+    if split == "test" and walk(below, ["images"]):
+        names, classes = _annotated(below)
+    else:
+        names, classes = _sorted_by_class(below)
+    unknown = sorted(set(classes) - set(class_names))
+    if unknown:
+        raise UserError(f"'{below}' holds classes that train/ lacks: {', '.join(unknown[:5])}")
+    if not names:
+        raise _missing(f"no image below '{below}'", config.root)
+    number = {name: index for index, name in enumerate(class_names)}
+    labels = [number[name] for name in classes]
+    files = ImageFiles(below, names, published=True)
+    return ImageSet("tiny_imagenet", files, labels, class_names)
+
+
+def _classes(folder: Path, root: Path) -> list[str]:
+    train = folder / "train"
+    if not train.is_dir():
+        raise _missing(f"'{train}' is not a folder", root)
+    names = class_folders(train)
+    if len(names) != NUM_CLASSES:
+        raise UserError(
+            f"'{train}' holds {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; unpack "
+            f"{URL} again, or use data.name=imagefolder for another set of classes"
+        )
+    return names
+
+
+def _annotated(val: Path) -> tuple[list[str], list[str]]:
+    annotations = val / "val_annotations.txt"
+    if not annotations.is_file():
+        raise UserError(
+            f"'{val}/images' needs '{annotations}', whose lines are NAME, tab, CLASS, tab, box; "
+            f"unpack {URL} again, or sort the images into '{val}/CLASS/'"
+        )
+    lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()]
+    malformed = [number for number, parts in enumerate(lines, 1) if len(parts) < 2]
+    if malformed:
+        raise UserError(f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …")
+    class_of = {f"images/{name}": class_name for name, class_name, *_ in lines}
+    names = walk(val, ["images"])
+    differing = sorted(set(names) ^ set(class_of))
+    if differing:
+        raise UserError(
+            f"'{annotations}' and '{val}/images' disagree on {len(differing)} files, the first is "
+            f"{differing[0]}; unpack {URL} again"
+        )
+    return names, [class_of[name] for name in names]
+
+
+def _sorted_by_class(folder: Path) -> tuple[list[str], list[str]]:
+    # Each training class also has a text file of boxes.
+    names = [
+        name for name in walk(folder, class_folders(folder)) if not name.endswith("_boxes.txt")
+    ]
+    return names, [name.partition("/")[0] for name in names]
+
+
+def _missing(found: str, root: Path) -> UserError:
+    return UserError(
+        f"{found}; download {URL} and unpack it in '{root}' (data.root), so that "
+        f"{root}/{_FOLDER}/ holds train/CLASS/images/*.JPEG, val/images/*.JPEG and "
+        "val/val_annotations.txt (or val/CLASS/*.JPEG)"
+    )

@@ -1,0 +1,258 @@
+"""Tar shards as a stream: each image once an epoch, over all ranks and loader processes."""
+
+import hashlib
+import importlib
+import io
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+
+from rsa_pretrain.draws import draws_of
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import DECODE_ERRORS, why_broken
+from rsa_pretrain.shard_order import Piece, ShardOrder
+from rsa_pretrain.stop_signal import leave_signals_to_main_process
+from rsa_pretrain.tar_images import LABEL_SUFFIX, image_suffix, parse_label
+
+Item = TypeVar("Item")
+
+
+class ShardSet:
+    """A set of shards that can only be read as a stream.
+
+    Args:
+        urls: Local paths, URLs, or ``pipe:`` and a shell command that writes a tar.
+        names: What the shards are called wherever they lie.
+        sizes: Images in each.
+        shuffle_buffer: Images among which a loader process draws the next one.
+    """
+
+    name = "webdataset"
+    labels = None
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        names: Sequence[str],
+        sizes: Sequence[int],
+        shuffle_buffer: int,
+    ) -> None:
+        self.urls = tuple(urls)
+        self.names = tuple(names)
+        self.sizes = tuple(sizes)
+        self.shuffle_buffer = shuffle_buffer
+        self.class_names: list[str] = []
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the shards' names and sizes."""
+        lines = (f"{name} {size}\n" for name, size in zip(self.names, self.sizes, strict=True))
+        return hashlib.sha256(f"{self.name}\n{''.join(lines)}".encode()).hexdigest()
+
+
+class ShardImage(NamedTuple):
+    """One sample, not yet decoded."""
+
+    where: str
+    content: bytes
+    label: int
+
+    def decode(self) -> tuple[Image.Image, str]:
+        """Return the image as RGB, and the mode in which it is stored.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
+        try:
+            with Image.open(io.BytesIO(self.content)) as image:
+                return image.convert("RGB"), image.mode
+        except DECODE_ERRORS as error:
+            raise UserError(
+                f"cannot decode {self.where} ({why_broken(error)}); write the shard again without "
+                "it (rsa-pretrain data-check names all such images)"
+            ) from None
+
+
+def read_shard(url: str) -> Iterator[ShardImage]:
+    """Yield the samples of a shard in their order, read as a stream by the webdataset library.
+
+    Raises:
+        UserError: If the library is missing, or the shard cannot be read to its end.
+    """
+    webdataset = shard_library("webdataset")
+    samples = webdataset.DataPipeline(
+        webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples()
+    )
+    try:
+        for sample in samples:
+            members = {name: part for name, part in sample.items() if not name.startswith("__")}
+            key = sample["__key__"]
+            content = members[image_suffix(url, key, members)]
+            label = parse_label(url, key, members.get(LABEL_SUFFIX))
+            yield ShardImage(f"'{key}' of shard '{url}'", content, label)
+    except UserError:
+        raise
+    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
+        # The library appends its own objects to the exception's arguments.
+        what = getattr(error, "strerror", None) or str(error.args[0]).partition(" @ ")[0]
+        raise UserError(
+            f"cannot read shard '{url}' ({what}); check data.shards and that the tar is whole"
+        ) from None
+
+
+def shard_library(name: str) -> Any:
+    """Import ``webdataset``, or what comes with it.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(
+            "data set 'webdataset' needs the library webdataset; pip install 'rsa-toolkit[shards]'"
+        ) from None
+
+
+def shard_loader(
+    shards: ShardSet,
+    transform: Callable[[Image.Image], Any],
+    *,
+    seed: int,
+    batch_size: int,
+    batches: range,
+    batches_per_epoch: int,
+    rank: int,
+    world_size: int,
+    num_workers: int,
+    device: torch.device,
+) -> "DataLoader[tuple[Any, Tensor]]":
+    """Build the loader of one rank: pairs of collated transforms and labels, int64 (N,).
+
+    An image without class has the label ``UNLABELLED``. In an epoch no image comes twice, over all
+    ranks; all come but the incomplete rest, fewer than one batch of all ranks. With the same
+    numbers of ranks and processes a batch is the same wherever the range starts; with others only
+    the images of an epoch as a whole are, as long as ``world_size * batch_size`` is. The draws of
+    the transform depend on the seed, the epoch and the image's number in the set alone.
+
+    Ten parameters: each is a number of the run that the loader cannot derive from another.
+
+    Args:
+        shards: The set.
+        transform: RGB image to what a batch collates; draws from torch's generator.
+        seed: Seed of the order and the draws.
+        batch_size: Images per batch of this rank.
+        batches: This rank's batches to bring, counted from 0 over the whole run; batch ``b``
+            belongs to epoch ``b // batches_per_epoch``.
+        batches_per_epoch: Batches of a rank in an epoch.
+        rank: Number of this process, below ``world_size``.
+        world_size: Number of processes that share the epoch.
+        num_workers: Loader processes (0 loads in the main process).
+        device: Where the batches go.
+    """
+    num_streams = max(1, num_workers)
+    order = ShardOrder(shards.sizes, seed, batch_size, batches_per_epoch, world_size, num_streams)
+    return DataLoader(
+        _ShardBatches(shards, transform, order, rank, batches),
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=leave_signals_to_main_process,
+        # As in make_loader: the global generator is not drawn from.
+        generator=torch.Generator(),
+    )
+
+
+class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
+    """The batches that the asking loader process brings; see ``shard_loader``."""
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        transform: Callable[[Image.Image], Any],
+        order: ShardOrder,
+        rank: int,
+        batches: range,
+    ) -> None:
+        self.shards = shards
+        self.transform = transform
+        self.order = order
+        self.rank = rank
+        self.batches = batches
+        self.starts = [0, *accumulate(shards.sizes)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        worker = get_worker_info()
+        # The loader asks its processes in turn, the first one for the first batch of the range.
+        first = self.batches.start + (0 if worker is None else worker.id)
+        stream = first % self.order.num_streams
+        per_epoch = self.order.batches_per_epoch
+        for epoch in range(self.batches.start // per_epoch, -(-self.batches.stop // per_epoch)):
+            own = self.order.batches(epoch, stream)
+            wanted = [batch for batch in own if batch in self.batches]
+            if wanted:
+                skipped = own.index(wanted[0]) * self.order.batch_size
+                images = islice(self._shuffled(epoch, stream), skipped, None)
+                for _ in wanted:
+                    yield self._batch(epoch, list(islice(images, self.order.batch_size)))
+
+    def _batch(self, epoch: int, images: list[tuple[int, ShardImage]]) -> tuple[Any, Tensor]:
+        transformed = []
+        for number, image in images:
+            decoded, _ = image.decode()
+            with draws_of(self.order.seed, epoch, number):
+                transformed.append(self.transform(decoded))
+        return default_collate(transformed), torch.tensor([image.label for _, image in images])
+
+    def _shuffled(self, epoch: int, stream: int) -> Iterator[tuple[int, ShardImage]]:
+        generator = np.random.default_rng([self.order.seed, epoch, self.rank, stream])
+        pieces = self.order.pieces(epoch, self.rank, stream)
+        images = (image for piece in pieces for image in self._read(piece))
+        return _shuffle(images, self.shards.shuffle_buffer, generator)
+
+    def _read(self, piece: Piece) -> Iterator[tuple[int, ShardImage]]:
+        """Yield a piece's images with their numbers in the set."""
+        stated, url = self.shards.sizes[piece.shard], self.shards.urls[piece.shard]
+        found = 0
+        for image in read_shard(url):
+            found += 1
+            if found > piece.stop:
+                break
+            if found > piece.first:
+                yield self.starts[piece.shard] + found - 1, image
+        if found < piece.stop or found > stated:
+            raise UserError(
+                f"shard '{url}' holds {'more' if found > stated else found} images, its stated "
+                f"size is {stated}; correct the file of sizes (data.shard_sizes or sizes.json)"
+            )
+
+
+def _shuffle(
+    items: Iterator[Item], buffer_size: int, generator: np.random.Generator
+) -> Iterator[Item]:
+    """Yield the items, each drawn from a buffer that the following ones refill."""
+    buffer = list(islice(items, buffer_size))
+    for item in items:
+        chosen = int(generator.integers(len(buffer)))
+        yield buffer[chosen]
+        buffer[chosen] = item
+    for chosen in generator.permutation(len(buffer)).tolist():
+        yield buffer[chosen]
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
