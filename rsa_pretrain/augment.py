@@ -7,43 +7,57 @@ from torchvision.transforms import v2
 
 from rsa_pretrain.config import AggressiveConfig, Range, ViewsConfig, WeakConfig
 from rsa_pretrain.data_config import RGB
+from rsa_pretrain.method_config import ViewRecipe
+
+# The views of each recipe in the order a method receives them; a prime marks the second crop.
+VIEW_NAMES: dict[ViewRecipe, tuple[str, ...]] = {
+    "multi_stage": ("v_a", "v_a'", "v_w", "v_w'"),
+    "aggressive_pair": ("v_a", "v_a'"),
+    "aggressive_weak": ("v_a", "v_w'"),
+    "weak": ("v_w",),
+}
 
 
-class MultiStageViews:
-    """RSA's multi-stage augmentation, paper Eq. 3: four views for two crops.
+class Views:
+    """RSA's multi-stage augmentation, paper Eq. 3, or the part of it that a recipe names.
 
-    v_w = t_w(x), v_w' = t_w'(x), v_a = t_a(v_w), v_a' = t_a(v_w'): an aggressive view starts
+    v_w = t_w(x), v_w' = t_w'(x), v_a = t_a(v_w), v_a' = t_a'(v_w'): an aggressive view starts
     from the pixels of its weak view, so both show the same crop and flip.
 
-    Calling it on an RGB image returns ``[v_a, v_a', v_w, v_w']``, each a normalised float32
-    tensor (3, S, S). All draws come from torch's global generator, in the order t_w, t_a, t_w',
-    t_a'.
+    Calling it on an RGB image returns the recipe's views, each a normalised float32 tensor
+    (3, S, S). All draws come from torch's global generator, in the order t_w, t_a, t_w', t_a',
+    without those that the recipe does not need.
 
     Args:
+        recipe: Which views, in which order.
         config: Parameters of t_w and t_a.
         image_size: Side S of the views, in pixels.
         mean: Per-channel mean, pixels in [0, 1].
         std: Per-channel standard deviation, pixels in [0, 1].
     """
 
-    num_views = 4
-
-    def __init__(self, config: ViewsConfig, image_size: int, mean: RGB, std: RGB) -> None:
+    def __init__(
+        self, recipe: ViewRecipe, config: ViewsConfig, image_size: int, mean: RGB, std: RGB
+    ) -> None:
+        self.names = VIEW_NAMES[recipe]
         self.weak = weak_augmentation(config.weak, image_size)
         self.aggressive = aggressive_augmentation(config.aggressive)
         self.to_tensor = to_normalised_tensor(mean, std)
 
     def __call__(self, image: Image.Image) -> list[Tensor]:
-        """Return ``[v_a, v_a', v_w, v_w']`` of one RGB image."""
+        """Return the views of one RGB image."""
         return [self.to_tensor(view) for view in self.pixels(image)]
 
     def pixels(self, image: Image.Image) -> list[Image.Image]:
-        """Return the four views before normalisation, for people to look at."""
-        weak = self.weak(image)
-        aggressive = self.aggressive(weak)
-        weak_prime = self.weak(image)
-        aggressive_prime = self.aggressive(weak_prime)
-        return [aggressive, aggressive_prime, weak, weak_prime]
+        """Return the views before normalisation, for people to look at."""
+        drawn = {}
+        for prime in ("", "'"):
+            weak, aggressive = f"v_w{prime}", f"v_a{prime}"
+            if weak in self.names or aggressive in self.names:
+                drawn[weak] = self.weak(image)
+            if aggressive in self.names:
+                drawn[aggressive] = self.aggressive(drawn[weak])
+        return [drawn[name] for name in self.names]
 
 
 def weak_augmentation(config: WeakConfig, image_size: int) -> v2.Transform:

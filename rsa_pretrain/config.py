@@ -1,13 +1,14 @@
 """What one pretraining run consists of: every setting, its default and its meaning."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_config import DataConfig, Seed
-from rsa_pretrain.method_config import MethodConfig, Probability
+from rsa_pretrain.config_files import Section, flatten
+from rsa_pretrain.data_config import DataConfig, Probability, Seed
+from rsa_pretrain.method_config import MethodConfig
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
@@ -183,3 +184,18 @@ RESUMABLE_CHANGES = frozenset(
         "monitor.wandb_project",
     }
 )
+
+
+def result_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List the settings that make another run, as ``key (was …, is …)``.
+
+    Args:
+        before: Settings of a run, as plain values.
+        now: Settings to go on with.
+    """
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{key} (was {old.get(key)}, is {new.get(key)})"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in RESUMABLE_CHANGES
+    ]

@@ -1,4 +1,4 @@
-"""Projector and predictor: the two-layer MLPs of BYOL."""
+"""Projectors and predictors, each as its method's paper and public code have it."""
 
 from torch import nn
 
@@ -14,4 +14,50 @@ def build_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential
         nn.BatchNorm1d(hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, output_dim, bias=False),
+    )
+
+
+def build_plain_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
+    """Build Linear, ReLU, Linear (SimCLR, Section 2.1; MoCo v2's public code).
+
+    Returns:
+        Module from (N, ``input_dim``) to (N, ``output_dim``).
+    """
+    return nn.Sequential(
+        nn.Linear(input_dim, hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, output_dim),
+    )
+
+
+def build_simsiam_projector(input_dim: int, width: int, num_layers: int) -> nn.Sequential:
+    """Build SimSiam's projector (Section 3): BatchNorm after every layer, no ReLU at the end.
+
+    The last BatchNorm has no affine parameters, as in the public code.
+
+    Returns:
+        Module from (N, ``input_dim``) to (N, ``width``).
+    """
+    layers: list[nn.Module] = []
+    for index in range(num_layers - 1):
+        layers += [
+            nn.Linear(input_dim if index == 0 else width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(inplace=True),
+        ]
+    layers += [nn.Linear(width, width, bias=False), nn.BatchNorm1d(width, affine=False)]
+    return nn.Sequential(*layers)
+
+
+def build_simsiam_predictor(width: int, hidden_dim: int) -> nn.Sequential:
+    """Build SimSiam's predictor (Section 3): a bottleneck, BatchNorm on the hidden layer alone.
+
+    Returns:
+        Module from (N, ``width``) to (N, ``width``).
+    """
+    return nn.Sequential(
+        nn.Linear(width, hidden_dim, bias=False),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, width),
     )

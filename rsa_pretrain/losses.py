@@ -1,5 +1,6 @@
 """Losses as pure tensor functions: no state, no collectives."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,29 @@ class RSALoss(NamedTuple):
     total: Tensor
     weak: Tensor
     aggressive: Tensor
+
+
+def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Negative cosine similarity, averaged over the batch.
+
+    SimSiam Eq. 1. Half-precision inputs are compared in float32.
+
+    Args:
+        predictions: Predictor outputs, (N, D), any norm.
+        targets: (N, D), any norm; receives no gradient.
+
+    Returns:
+        Scalar in [-1, 1].
+
+    Raises:
+        ValueError: If the shapes disagree or are not (N, D).
+    """
+    if predictions.shape != targets.shape or predictions.ndim != 2:
+        raise ValueError(
+            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} "
+            "must both be (N, D)"
+        )
+    return -(_unit(predictions) * _unit(targets.detach())).sum(dim=1).mean()
 
 
 def normalised_mse(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -30,19 +54,16 @@ def normalised_mse(predictions: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes disagree or are not (N, D).
     """
-    if predictions.shape != targets.shape or predictions.ndim != 2:
-        raise ValueError(
-            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} "
-            "must both be (N, D)"
-        )
-    dtype = torch.promote_types(predictions.dtype, torch.float32)
-    unit_predictions = F.normalize(predictions.to(dtype), dim=1)
-    unit_targets = F.normalize(targets.detach().to(dtype), dim=1)
-    return 2 - 2 * (unit_predictions * unit_targets).sum(dim=1).mean()
+    return 2 + 2 * negative_cosine(predictions, targets)
 
 
 def rsa_loss(
-    z_a: Tensor, z_a_prime: Tensor, z_w: Tensor, z_w_prime: Tensor, beta: float
+    z_a: Tensor,
+    z_a_prime: Tensor,
+    z_w: Tensor,
+    z_w_prime: Tensor,
+    beta: float,
+    distance: Callable[[Tensor, Tensor], Tensor] = normalised_mse,
 ) -> RSALoss:
     """Balance aggressive-weak against aggressive-aggressive pairs, RSA Eq. 5.
 
@@ -55,6 +76,7 @@ def rsa_loss(
         z_w: Target projections of the weak view v_w, (N, D); receives no gradient.
         z_w_prime: Of v_w'.
         beta: Weight of the aggressive-aggressive pairs, in [0, 1].
+        distance: L_mse, or another function that passes no gradient to its second argument.
 
     Returns:
         The loss; ``weak`` and ``aggressive`` are its unweighted bracketed sums.
@@ -64,6 +86,95 @@ def rsa_loss(
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta must lie in [0, 1], found {beta}")
-    weak = normalised_mse(z_a, z_w_prime) + normalised_mse(z_a_prime, z_w)
-    aggressive = normalised_mse(z_a, z_a_prime) + normalised_mse(z_a_prime, z_a)
+    weak = distance(z_a, z_w_prime) + distance(z_a_prime, z_w)
+    aggressive = distance(z_a, z_a_prime) + distance(z_a_prime, z_a)
     return RSALoss((1 - beta) * weak + beta * aggressive, weak, aggressive)
+
+
+def nt_xent(
+    projections: Tensor,
+    projections_prime: Tensor,
+    candidates: Tensor,
+    candidates_prime: Tensor,
+    first: int,
+    temperature: float,
+) -> Tensor:
+    """Tell each view's partner from all other views of the batch.
+
+    SimCLR Eq. 1, averaged over the 2 n views given as ``projections``; these are a part of the
+    whole batch when it is spread over devices.
+
+    Args:
+        projections: Of the first views, (n, D), any norm.
+        projections_prime: Of the second views of the same images, (n, D).
+        candidates: Of the first views of the whole batch, (N, D).
+        candidates_prime: Of the second views of the whole batch, (N, D).
+        first: Row of ``candidates`` that is row 0 of ``projections``.
+        temperature: Dimensionless, > 0.
+
+    Returns:
+        Scalar in nats; gradients reach all four tensors.
+
+    Raises:
+        ValueError: If shapes disagree, rows lie outside the batch, or temperature <= 0.
+    """
+    num_images, batch_size = len(projections), len(candidates)
+    if projections.shape != projections_prime.shape or candidates.shape != candidates_prime.shape:
+        raise ValueError("the projections of the two views must have the same shape")
+    if not 0 <= first <= batch_size - num_images:
+        raise ValueError(f"rows {first} to {first + num_images} are outside {batch_size} images")
+    _check_temperature(temperature)
+    anchors = _unit(torch.cat([projections, projections_prime]))  # (2 n, D)
+    views = _unit(torch.cat([candidates, candidates_prime]))  # (2 N, D)
+    rows = torch.arange(first, first + num_images, device=anchors.device)
+    itself = torch.cat([rows, rows + batch_size])
+    partner = torch.cat([rows + batch_size, rows])
+    logits = _products(anchors, views) / temperature  # (2 n, 2 N)
+    logits = logits.scatter(1, itself[:, None], float("-inf"))
+    return F.cross_entropy(logits, partner)
+
+
+def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Contrast each query with its own key against queued negatives.
+
+    MoCo Eq. 1, averaged over the batch.
+
+    Args:
+        queries: Query projections, (N, D), any norm.
+        keys: Key projections of the same images, (N, D), any norm; receives no gradient.
+        queue: Unit-norm negatives, (K, D); receives no gradient.
+        temperature: Dimensionless, > 0.
+
+    Returns:
+        Scalar in nats.
+
+    Raises:
+        ValueError: If shapes disagree or temperature <= 0.
+    """
+    if queries.shape != keys.shape or queries.ndim != 2 or queue.shape[1:] != queries.shape[1:]:
+        raise ValueError(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must both be (N, D), "
+            f"the queue (K, D), found {tuple(queue.shape)}"
+        )
+    _check_temperature(temperature)
+    unit_queries = _unit(queries)
+    positives = (unit_queries * _unit(keys.detach())).sum(dim=1, keepdim=True)  # (N, 1)
+    negatives = _products(unit_queries, queue.detach())  # (N, K)
+    logits = torch.cat([positives, negatives], dim=1) / temperature
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    dtype = torch.promote_types(vectors.dtype, torch.float32)
+    return F.normalize(vectors.to(dtype), dim=1)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    # Autocast would round similarities to half precision before they are divided by T.
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right.to(left.dtype).T
+
+
+def _check_temperature(temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, found {temperature}")

@@ -1,18 +1,21 @@
 """Settings of each pretraining method."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from rsa_pretrain.config_files import Section
+from rsa_pretrain.data_config import Probability
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Width = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(gt=0)]
+ViewRecipe = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
 
 
 class RSAConfig(Section):
     """RSA: Bai et al. 2022."""
+
+    view_recipe: ClassVar[ViewRecipe] = "multi_stage"
 
     name: Literal["rsa"]
     """The method."""
@@ -45,9 +48,16 @@ class BYOLConfig(Section):
     ema_momentum: Probability = 0.99
     """Target's momentum tau at step 0; it rises to 1 by a cosine."""
 
+    @property
+    def view_recipe(self) -> ViewRecipe:
+        """Views that a step needs."""
+        return "aggressive_pair" if self.views == "AA" else "aggressive_weak"
+
 
 class SimSiamConfig(Section):
     """SimSiam: Chen and He 2021."""
+
+    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
 
     name: Literal["simsiam"]
     """The method."""
@@ -61,6 +71,8 @@ class SimSiamConfig(Section):
 
 class SimSiamRSAConfig(Section):
     """SimSiam with RSA's views and pairs: Bai et al. 2022, Section 4.7."""
+
+    view_recipe: ClassVar[ViewRecipe] = "multi_stage"
 
     name: Literal["simsiam_rsa"]
     """The method."""
@@ -79,6 +91,8 @@ class SimSiamRSAConfig(Section):
 class SimCLRConfig(Section):
     """SimCLR: Chen et al. 2020."""
 
+    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
+
     name: Literal["simclr"]
     """The method."""
     hidden_dim: Width
@@ -91,6 +105,8 @@ class SimCLRConfig(Section):
 
 class MoCoV2Config(Section):
     """MoCo v2: Chen et al. 2020, with the symmetrised loss of SimSiam's comparison."""
+
+    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
 
     name: Literal["moco_v2"]
     """The method."""
@@ -111,6 +127,8 @@ class MoCoV2Config(Section):
 
 class SupervisedConfig(Section):
     """Cross-entropy on the labels, for the "supervised" rows."""
+
+    view_recipe: ClassVar[ViewRecipe] = "weak"
 
     name: Literal["supervised"]
     """The method."""

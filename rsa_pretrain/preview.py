@@ -11,16 +11,14 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from rsa_pretrain.atomic_files import atomic_file
-from rsa_pretrain.augment import MultiStageViews
+from rsa_pretrain.augment import Views
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.image_set import ImageSet
 
-_TITLES = ("image", "weak", "aggressive", "weak ′", "aggressive ′")
-
 
 def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_images: int) -> None:
-    """Draw a grid, one row per image: the image, and each weak view beside its aggressive one.
+    """Draw a grid, one row per image: the image, then the views that the run's method sees.
 
     Args:
         config: The run whose views are drawn; its seed decides images and draws.
@@ -29,25 +27,30 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
         num_images: Rows.
     """
     torch.manual_seed(config.seed)
-    views = MultiStageViews(config.views, config.data.image_size, *normalisation(config.data))
+    size, statistics = config.data.image_size, normalisation(config.data)
+    views = Views(config.method.view_recipe, config.views, size, *statistics)
     rows = []
     for index in torch.randperm(len(images))[:num_images].tolist():
         image = images[index]
-        aggressive, aggressive_prime, weak, weak_prime = views.pixels(image)
-        rows.append([image, weak, aggressive, weak_prime, aggressive_prime])
-    _save_grid(rows, path)
+        rows.append([image, *views.pixels(image)])
+    _save_grid(["image", *(_title(name) for name in views.names)], rows, path)
 
 
-def _save_grid(rows: list[list[Image.Image]], path: Path) -> None:
-    size = (1.5 * len(_TITLES), 1.5 * len(rows) + 0.3)
+def _title(view: str) -> str:
+    kind = "aggressive" if view.startswith("v_a") else "weak"
+    return f"{kind} ′" if view.endswith("'") else kind
+
+
+def _save_grid(titles: list[str], rows: list[list[Image.Image]], path: Path) -> None:
+    size = (1.5 * len(titles), 1.5 * len(rows) + 0.3)
     figure, axes = plt.subplots(
-        len(rows), len(_TITLES), figsize=size, squeeze=False, layout="constrained"
+        len(rows), len(titles), figsize=size, squeeze=False, layout="constrained"
     )
     for row, cells in zip(rows, axes, strict=True):
         for image, cell in zip(row, cells, strict=True):
             cell.imshow(image)
             cell.set_axis_off()
-    for title, cell in zip(_TITLES, axes[0], strict=True):
+    for title, cell in zip(titles, axes[0], strict=True):
         cell.set_title(title)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

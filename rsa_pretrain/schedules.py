@@ -3,6 +3,8 @@
 Step k of K has progress k / K, for k = 0 … K - 1.
 """
 
+from typing import Literal
+
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
@@ -13,9 +15,14 @@ from fvcore.common.param_scheduler import (
 def cosine(start: float, end: float, progress: float) -> float:
     """Half a cosine from ``start`` to ``end``: end + (start - end) (cos(pi progress) + 1) / 2.
 
-    With end = 0 this is RSA Eq. 6 (beta); with end = 1, BYOL's momentum.
+    With end = 1 this is BYOL's momentum.
     """
     return float(CosineParamScheduler(start, end)(progress))
+
+
+def rsa_beta(beta_base: float, mode: Literal["decay", "fixed"], progress: float) -> float:
+    """Weight of the aggressive-aggressive pairs: RSA Eq. 6, or ``beta_base`` throughout."""
+    return beta_base if mode == "fixed" else cosine(beta_base, 0.0, progress)
 
 
 def warmup_cosine(peak: float, warmup: float, progress: float) -> float:

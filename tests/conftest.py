@@ -17,7 +17,8 @@ TINY_RUN = {
     "backbone": {"arch": "resnet18", "stem": "standard"},
     "method": {"name": "rsa", "hidden_dim": 16, "output_dim": 8, "beta_base": 0.3},
     "optimizer": {"base_lr": 0.5, "weight_decay": 5e-4},
-    "training": {"epochs": 2, "batch_size_per_device": 8, "device": "cpu", "log_every_steps": 1},
+    "training": {"epochs": 2, "global_batch_size": 8, "device": "cpu"},
+    "monitor": {"log_every_steps": 1},
 }
 
 

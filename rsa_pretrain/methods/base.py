@@ -26,7 +26,10 @@ class Method(Protocol):
     """
 
     backbone: nn.Module
-    num_views: int
+    needs_labels: bool
+    """Whether ``forward`` takes ``labels``, (N,) class indices, as a third argument."""
+    needs_whole_batch: bool
+    """Whether the loss compares images of one batch, so that gradients of parts do not add up."""
 
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute the loss of one batch; views are (N, 3, H, W) in the recipe's order."""

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
 from rsa_pretrain.ema import make_target, update_target
 from rsa_pretrain.heads import build_mlp
 from rsa_pretrain.losses import rsa_loss
 from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.base import StepOutput
-from rsa_pretrain.schedules import cosine
+from rsa_pretrain.schedules import cosine, rsa_beta
 
 
 class RSA(nn.Module):
@@ -26,7 +26,8 @@ class RSA(nn.Module):
         config: Heads, momentum and beta.
     """
 
-    num_views = 4
+    needs_labels = False
+    needs_whole_batch = False
 
     def __init__(self, backbone: nn.Module, config: RSAConfig) -> None:
         super().__init__()
@@ -38,19 +39,13 @@ class RSA(nn.Module):
         self.target_backbone = make_target(self.backbone)
         self.target_projector = make_target(self.projector)
 
-    def beta(self, progress: float) -> float:
-        """Weight of the aggressive-aggressive pairs, Eq. 6."""
-        if self.config.beta_mode == "fixed":
-            return self.config.beta_base
-        return cosine(self.config.beta_base, 0.0, progress)
-
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute Eq. 5 on ``[v_a, v_a', v_w, v_w']``."""
         v_a, v_a_prime, v_w, v_w_prime = views
         z_a, z_a_prime = self._forward_views(self._online, v_a, v_a_prime)  # (N, D) each
         with torch.no_grad():
             z_w, z_w_prime = self._forward_views(self._target, v_w, v_w_prime)  # (N, D) each
-        beta = self.beta(progress)
+        beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
         loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta)
         return StepOutput(
             loss.total,
@@ -59,7 +54,7 @@ class RSA(nn.Module):
                 "loss_aggressive": loss.aggressive.detach(),
                 "beta": beta,
                 "ema_momentum": self._ema_momentum(progress),
-                "prediction_std": _spread(z_a.detach()),
+                "projection_std": projection_std(z_w),
             },
         )
 
@@ -87,13 +82,3 @@ class RSA(nn.Module):
             return network(view), network(view_prime)
         both = network(torch.cat([view, view_prime]))
         return both[: len(view)], both[len(view) :]
-
-
-def _spread(predictions: Tensor) -> Tensor:
-    """Mean standard deviation of unit vectors' coordinates, times sqrt(D).
-
-    About 1 for vectors spread over the sphere, 0 for collapsed ones (SimSiam, Section 4.1).
-    """
-    unit = F.normalize(predictions.float(), dim=1)
-    spread: Tensor = unit.std(dim=0).mean() * unit.shape[1] ** 0.5
-    return spread

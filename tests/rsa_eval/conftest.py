@@ -80,7 +80,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "backbone": {"arch": "resnet18", "stem": "standard"},
         "method": {"name": "rsa", "hidden_dim": 8, "output_dim": 8, "beta_base": 0.3},
         "optimizer": {"base_lr": 0.1, "weight_decay": 0.0005},
-        "training": {"epochs": 2, "batch_size_per_device": 32},
+        "training": {"epochs": 2, "global_batch_size": 32},
     }
     write_config(parse_tree(PretrainConfig, tree, "test"), folder / "config.yaml")
     return folder

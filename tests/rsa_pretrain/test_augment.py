@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from rsa_pretrain.augment import GaussianBlur, MultiStageViews, to_normalised_tensor
+from rsa_pretrain.augment import VIEW_NAMES, GaussianBlur, Views, to_normalised_tensor
 from rsa_pretrain.config import ViewsConfig
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -17,8 +17,8 @@ def photo(size=(48, 40)):
 
 
 def views_of(**settings):
-    """A 32 px recipe."""
-    return MultiStageViews(ViewsConfig(**settings), 32, MEAN, STD)
+    """RSA's four views at 32 px."""
+    return Views("multi_stage", ViewsConfig(**settings), 32, MEAN, STD)
 
 
 def test_aggressive_view_shows_its_weak_views_crop_and_flip():
@@ -94,3 +94,28 @@ def test_draws_depend_on_the_seed_alone():
     torch.manual_seed(3)
     second = recipe(photo())
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("recipe", VIEW_NAMES)
+def test_recipes_are_parts_of_the_multi_stage_one(recipe):
+    """With colour off a recipe's views are crops of the weak distribution, as many as named."""
+    views = Views(recipe, ViewsConfig(aggressive=NO_COLOUR), 32, MEAN, STD)
+    assert len(views(photo())) == len(VIEW_NAMES[recipe])
+    torch.manual_seed(1)
+    drawn = dict(zip(VIEW_NAMES[recipe], views(photo()), strict=True))
+    torch.manual_seed(1)
+    four = dict(
+        zip(VIEW_NAMES["multi_stage"], views_of(aggressive=NO_COLOUR)(photo()), strict=True)
+    )
+    first = "v_a" if "v_a" in drawn else "v_w"
+    assert torch.equal(drawn[first], four[first])
+
+
+def test_one_aggressive_and_one_weak_view():
+    """Of a constant image the first view changes colour and the second does not."""
+    image = Image.new("RGB", (40, 40), (200, 30, 90))
+    jitter = {"jitter_probability": 1, "grayscale_probability": 0, "blur_probability": 0}
+    views = Views("aggressive_weak", ViewsConfig(aggressive=jitter), 32, MEAN, STD)
+    aggressive, weak = views.pixels(image)
+    assert aggressive.getpixel((0, 0)) != (200, 30, 90)
+    assert weak.getcolors() == [(32 * 32, (200, 30, 90))]

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rsa_pretrain.losses import normalised_mse, rsa_loss
+from rsa_pretrain.losses import info_nce, negative_cosine, normalised_mse, nt_xent, rsa_loss
 
 
 def random_views(requires_grad=False):
@@ -99,3 +99,88 @@ def test_beta_outside_its_range_is_refused(beta):
     """A weight outside [0, 1] would reward disagreement."""
     with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
         rsa_loss(*random_views(), beta)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_nt_xent_equals_its_equation(rivals, temperature):
+    """The vectorised loss equals SimCLR's Algorithm 1 as float64 loops."""
+    z, z_prime, *_ = random_views()
+    loss = nt_xent(z, z_prime, z, z_prime, 0, temperature)
+    assert loss.item() == pytest.approx(rivals.nt_xent(z.tolist(), z_prime.tolist(), temperature))
+
+
+def test_nt_xent_of_parts_averages_to_the_whole():
+    """Each device's rows against the whole batch: the mean over devices is the batch's loss."""
+    z, z_prime = torch.randn(2, 6, 4, dtype=torch.float64)
+    whole = nt_xent(z, z_prime, z, z_prime, 0, 0.5)
+    parts = [
+        nt_xent(z[first : first + 2], z_prime[first : first + 2], z, z_prime, first, 0.5)
+        for first in (0, 2, 4)
+    ]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_nt_xent_is_symmetric_in_the_views():
+    """Swapping the two views of every image changes nothing; shuffling one of them does."""
+    z, z_prime, *_ = random_views()
+    loss = nt_xent(z, z_prime, z, z_prime, 0, 0.5)
+    torch.testing.assert_close(nt_xent(z_prime, z, z_prime, z, 0, 0.5), loss)
+    rolled = z_prime.roll(1, 0)
+    assert not torch.isclose(nt_xent(z, rolled, z, rolled, 0, 0.5), loss)
+
+
+def test_nt_xent_of_identical_vectors_is_the_logarithm_of_the_choices():
+    """Six equal views: each guesses among the five others."""
+    z = torch.ones(3, 4)
+    loss = nt_xent(z, z, z, z, 0, 0.1)
+    assert loss.item() == pytest.approx(math.log(5), rel=1e-6)
+
+
+def test_info_nce_equals_its_equation(rivals):
+    """The vectorised loss equals MoCo's Eq. 1 as float64 loops."""
+    queries, keys, others, _ = random_views()
+    queue = torch.nn.functional.normalize(others, dim=1)
+    loss = info_nce(queries, keys, queue, 0.2).item()
+    assert loss == pytest.approx(
+        rivals.info_nce(queries.tolist(), keys.tolist(), others.tolist(), 0.2)
+    )
+
+
+def test_info_nce_passes_gradient_to_the_queries_alone():
+    """Keys and queue are constants."""
+    queries, keys, queue, _ = random_views(requires_grad=True)
+    info_nce(queries, keys, queue, 0.2).backward()
+    assert queries.grad.abs().sum() > 0
+    assert keys.grad is None
+    assert queue.grad is None
+
+
+def test_contrastive_similarities_are_not_rounded_by_autocast():
+    """Under bfloat16 autocast the losses of float32 projections stay what they were."""
+    z, z_prime = torch.randn(2, 8, 16)
+    queue = torch.nn.functional.normalize(torch.randn(9, 16), dim=1)
+    plain = nt_xent(z, z_prime, z, z_prime, 0, 0.1), info_nce(z, z_prime, queue, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = nt_xent(z, z_prime, z, z_prime, 0, 0.1), info_nce(z, z_prime, queue, 0.1)
+    assert [loss.item() for loss in cast] == pytest.approx([loss.item() for loss in plain])
+
+
+def test_contrastive_losses_refuse_what_does_not_fit():
+    """Shapes that disagree, rows outside the batch, a temperature of zero."""
+    z, short = torch.randn(4, 3), torch.randn(3, 3)
+    with pytest.raises(ValueError, match="must have the same shape"):
+        nt_xent(z, short, z, z, 0, 0.5)
+    with pytest.raises(ValueError, match="rows 2 to 6 are outside 4 images"):
+        nt_xent(z, z, z, z, 2, 0.5)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        nt_xent(z, z, z, z, 0, 0.0)
+    with pytest.raises(ValueError, match=r"must both be \(N, D\)"):
+        info_nce(z, short, z, 0.2)
+
+
+def test_negative_cosine_by_hand():
+    """Equal directions -1, right angles 0, opposite ones 1; half of the squared distance less 1."""
+    a = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    b = torch.tensor([[5.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    assert negative_cosine(a, b).item() == pytest.approx((-1 + 1 + 0) / 3)
+    torch.testing.assert_close(normalised_mse(a, b), 2 + 2 * negative_cosine(a, b))

@@ -1,0 +1,69 @@
+"""BYOL: Bootstrap Your Own Latent (Grill et al., NeurIPS 2020)."""
+
+import torch
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
+from rsa_pretrain.ema import make_target, update_target
+from rsa_pretrain.heads import build_mlp
+from rsa_pretrain.losses import normalised_mse
+from rsa_pretrain.method_config import BYOLConfig
+from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.schedules import cosine
+
+
+class BYOL(nn.Module):
+    """Both views through the online network and its EMA target, each predicting the other.
+
+    The views are two aggressive ones (AA), or one aggressive and one weak (AW): RSA, Table 1.
+
+    Args:
+        backbone: f_theta, from (N, 3, H, W) to (N, F).
+        config: Views, heads and momentum.
+    """
+
+    needs_labels = False
+    needs_whole_batch = False
+
+    def __init__(self, backbone: nn.Module, config: BYOLConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = feature_dim(backbone)
+        self.backbone = backbone
+        self.projector = build_mlp(width, config.hidden_dim, config.output_dim)
+        self.predictor = build_mlp(config.output_dim, config.hidden_dim, config.output_dim)
+        self.target_backbone = make_target(self.backbone)
+        self.target_projector = make_target(self.projector)
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute the symmetrised loss, Section 3.1, on ``[v, v']``."""
+        v, v_prime = views
+        q, q_prime = self._online(v), self._online(v_prime)  # (N, D) each
+        with torch.no_grad():
+            z, z_prime = self._target(v), self._target(v_prime)  # (N, D) each
+        loss = normalised_mse(q, z_prime) + normalised_mse(q_prime, z)
+        return StepOutput(
+            loss,
+            {
+                "ema_momentum": self._ema_momentum(progress),
+                "projection_std": projection_std(z),
+            },
+        )
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Move the target towards the online network, Eq. 1."""
+        ema_momentum = self._ema_momentum(progress)
+        update_target(self.target_backbone, self.backbone, ema_momentum)
+        update_target(self.target_projector, self.projector, ema_momentum)
+
+    def _ema_momentum(self, progress: float) -> float:
+        return cosine(self.config.ema_momentum, 1.0, progress)
+
+    def _online(self, view: Tensor) -> Tensor:
+        predictions: Tensor = self.predictor(self.projector(self.backbone(view)))
+        return predictions
+
+    def _target(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.target_projector(self.target_backbone(view))
+        return projections

@@ -1,0 +1,53 @@
+"""SimCLR: A Simple Framework for Contrastive Learning (Chen et al., ICML 2020)."""
+
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
+from rsa_pretrain.distributed import gather_with_gradient, rank
+from rsa_pretrain.heads import build_plain_mlp
+from rsa_pretrain.losses import nt_xent
+from rsa_pretrain.method_config import SimCLRConfig
+from rsa_pretrain.methods.base import StepOutput
+
+
+class SimCLR(nn.Module):
+    """Each view against all other views of the batch, those of other devices included.
+
+    Args:
+        backbone: f, from (N, 3, H, W) to (N, F).
+        config: Head and temperature.
+    """
+
+    needs_labels = False
+    needs_whole_batch = True
+
+    def __init__(self, backbone: nn.Module, config: SimCLRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.projector = build_plain_mlp(
+            feature_dim(backbone), config.hidden_dim, config.output_dim
+        )
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute NT-Xent, Eq. 1, on ``[v, v']``."""
+        v, v_prime = views
+        z, z_prime = self._project(v), self._project(v_prime)  # (N, D) each
+        first = rank() * len(z)
+        loss = nt_xent(
+            z,
+            z_prime,
+            gather_with_gradient(z),  # (N * devices, D)
+            gather_with_gradient(z_prime),
+            first,
+            self.config.temperature,
+        )
+        return StepOutput(loss, {"projection_std": projection_std(z)})
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Nothing to update: there is no momentum network."""
+
+    def _project(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.backbone(view))
+        return projections

@@ -1,0 +1,45 @@
+"""SimSiam: Exploring Simple Siamese Representation Learning (Chen and He, CVPR 2021)."""
+
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
+from rsa_pretrain.heads import build_simsiam_predictor, build_simsiam_projector
+from rsa_pretrain.losses import negative_cosine
+from rsa_pretrain.method_config import SimSiamConfig
+from rsa_pretrain.methods.base import StepOutput
+
+
+class SimSiam(nn.Module):
+    """One network sees both views; each predicts the other's projection, held constant.
+
+    Args:
+        backbone: f, from (N, 3, H, W) to (N, F).
+        config: Heads.
+    """
+
+    needs_labels = False
+    needs_whole_batch = False
+
+    def __init__(self, backbone: nn.Module, config: SimSiamConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = build_simsiam_projector(
+            feature_dim(backbone), config.projector_dim, config.projector_layers
+        )
+        self.predictor = build_simsiam_predictor(config.projector_dim, config.predictor_hidden_dim)
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute Eq. 2 on ``[v, v']``."""
+        v, v_prime = views
+        z, z_prime = self._project(v), self._project(v_prime)  # (N, D) each
+        p, p_prime = self.predictor(z), self.predictor(z_prime)  # (N, D) each
+        loss = negative_cosine(p, z_prime) / 2 + negative_cosine(p_prime, z) / 2
+        return StepOutput(loss, {"projection_std": projection_std(z)})
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Nothing to update: there is no momentum network."""
+
+    def _project(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.backbone(view))
+        return projections

@@ -1,0 +1,63 @@
+"""SimSiam + RSA (Bai et al., NeurIPS 2022, Section 4.7)."""
+
+import torch
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
+from rsa_pretrain.heads import build_simsiam_predictor, build_simsiam_projector
+from rsa_pretrain.losses import negative_cosine, rsa_loss
+from rsa_pretrain.method_config import SimSiamRSAConfig
+from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.schedules import rsa_beta
+
+
+class SimSiamRSA(nn.Module):
+    """RSA's views, pairs and weights over one network without a momentum target.
+
+    Aggressive views are predicted with gradient; weak views are projected by the same network
+    without one. Eq. 5 is taken as it stands, the sum over both directions, with the negative
+    cosine in place of the squared distance (SimSiam's own Eq. 2 halves that sum).
+
+    Args:
+        backbone: f, from (N, 3, H, W) to (N, F).
+        config: Heads and beta.
+    """
+
+    needs_labels = False
+    needs_whole_batch = False
+
+    def __init__(self, backbone: nn.Module, config: SimSiamRSAConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.projector = build_simsiam_projector(
+            feature_dim(backbone), config.projector_dim, config.projector_layers
+        )
+        self.predictor = build_simsiam_predictor(config.projector_dim, config.predictor_hidden_dim)
+
+    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+        """Compute Eq. 5 with negative cosines on ``[v_a, v_a', v_w, v_w']``."""
+        v_a, v_a_prime, v_w, v_w_prime = views
+        z_a = self.predictor(self._project(v_a))  # (N, D)
+        z_a_prime = self.predictor(self._project(v_a_prime))  # (N, D)
+        with torch.no_grad():
+            z_w, z_w_prime = self._project(v_w), self._project(v_w_prime)  # (N, D) each
+        beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
+        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta, negative_cosine)
+        return StepOutput(
+            loss.total,
+            {
+                "loss_weak": loss.weak.detach(),
+                "loss_aggressive": loss.aggressive.detach(),
+                "beta": beta,
+                "projection_std": projection_std(z_w),
+            },
+        )
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Nothing to update: there is no momentum network."""
+
+    def _project(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.backbone(view))
+        return projections

@@ -1,0 +1,38 @@
+"""Supervised pretraining with cross-entropy, the reference of the "supervised" rows."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.collapse import projection_std
+from rsa_pretrain.method_config import SupervisedConfig
+from rsa_pretrain.methods.base import StepOutput
+
+
+class Supervised(nn.Module):
+    """A linear classifier on the backbone, both trained on weak views (crop and flip).
+
+    Args:
+        backbone: From (N, 3, H, W) to (N, F).
+        config: Number of classes.
+    """
+
+    needs_labels = True
+    needs_whole_batch = False
+
+    def __init__(self, backbone: nn.Module, config: SupervisedConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(feature_dim(backbone), config.num_classes)
+
+    def forward(self, views: list[Tensor], progress: float, labels: Tensor) -> StepOutput:
+        """Compute the cross-entropy of ``[v_w]`` with class indices ``labels``, (N,)."""
+        (v_w,) = views
+        features = self.backbone(v_w)  # (N, F)
+        logits = self.classifier(features).float()  # (N, C)
+        loss = F.cross_entropy(logits, labels)
+        top1 = 100 * (logits.argmax(dim=1) == labels).float().mean()
+        return StepOutput(loss, {"train_top1": top1, "projection_std": projection_std(features)})
+
+    def after_optimizer_step(self, progress: float) -> None:
+        """Nothing to update but what gradients move."""
