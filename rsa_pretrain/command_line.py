@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
@@ -26,7 +27,9 @@ def run_command(command: Callable[[], int]) -> int:
     Returns:
         The process's exit code; 130 after Ctrl-C.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Of processes that train together, one tells the story; errors come from any.
+    level = logging.INFO if _rank() == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         return command()
     except UserError as error:
@@ -38,14 +41,25 @@ def run_command(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; nothing half-written is left\n")
         return INTERRUPTED_EXIT_CODE
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {message}{_which_process()}\n")
     return USER_ERROR_EXIT_CODE
 
 
+def _which_process() -> str:
+    # torchrun ends all processes at the first that fails, whichever that is: each must speak.
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "" if count == "1" else f" (process {_rank()} of {count})"
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")
+
+
 def say(text: str) -> None:
-    """Write one line of a command's result to standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write one line of a command's result to standard output, from the main process only."""
+    if _rank() == "0":
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 class Parser(argparse.ArgumentParser):

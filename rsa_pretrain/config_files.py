@@ -42,7 +42,8 @@ def load_config(
     Args:
         model: The settings to fill; it holds every default.
         path: YAML file, which may name a ``base:`` file (relative to itself) that it
-            differs from; None starts from the defaults alone.
+            differs from, or a list of them, of which the later win; None starts from the
+            defaults alone.
         overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
         start: Settings that the file and the overrides change.
 
@@ -142,12 +143,17 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Tree:
         tree = {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise UserError(f"{path}: 'base' must be a file name, found {base!r}")
-    return _merge(_read_with_base(path.parent / base, (*seen, resolved)), tree)
+    merged: Tree = {}
+    for base in _base_names(tree.pop("base", []), path):
+        merged = _merge(merged, _read_with_base(path.parent / base, (*seen, resolved)))
+    return _merge(merged, tree)
+
+
+def _base_names(base: Any, path: Path) -> list[str]:
+    names = base if isinstance(base, list) else [base]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: 'base' must be a file name or a list of them, found {base!r}")
+    return names
 
 
 def _parse_yaml(text: str, name: str) -> Any:

@@ -7,13 +7,14 @@ from typing import Literal
 
 import torch
 
+from rsa_pretrain.distributed import local_rank
 from rsa_pretrain.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device to use.
+    """Return the device to use; of several GPUs, the one of this process's local rank.
 
     Raises:
         UserError: If a GPU is asked for and there is none.
@@ -22,7 +23,12 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
         raise UserError("device 'cuda' was asked for, but torch sees no GPU; use device 'cpu'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cuda" and local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank()} of this machine has no GPU of its own: torch sees "
+            f"{torch.cuda.device_count()}; start at most one process per GPU"
+        )
+    return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rsa_pretrain.distributed import is_main
+
 
 def progress_bar(total: int, label: str, unit: str, done: int = 0) -> "tqdm[Any]":
     """Open a bar with rate and time left; on a log file it prints a line every ten seconds.
+
+    Of several processes only the main one shows it.
 
     Args:
         total: Units of the whole job.
@@ -21,6 +25,7 @@ def progress_bar(total: int, label: str, unit: str, done: int = 0) -> "tqdm[Any]
         initial=done,
         desc=label,
         unit=unit,
+        disable=not is_main(),
         dynamic_ncols=interactive,
         mininterval=0.2 if interactive else 10.0,
     )

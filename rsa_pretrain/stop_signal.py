@@ -1,17 +1,17 @@
-"""SIGTERM and SIGINT as a request to stop cleanly."""
+"""SIGTERM, SIGINT and SIGUSR1 as a request to stop cleanly."""
 
 import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGUSR1 is what clusters are told to send some time before they take the machine back.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignal:
-    """While entered, the first SIGTERM or SIGINT is only noted; a second one acts at once.
+    """While entered, the first of these signals is only noted; a second one acts at once.
 
-    The loop asks ``received`` between steps, saves and leaves; ``exit_code`` is the shell's
-    convention, 128 + the signal's number.
+    The loop asks ``received`` between steps, saves and leaves.
     """
 
     def __init__(self) -> None:
@@ -19,8 +19,8 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """0 if no signal came."""
-        return 0 if self.received is None else 128 + self.received
+        """0 if no signal came, else that of the signal."""
+        return 0 if self.received is None else exit_code(self.received)
 
     def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
@@ -43,8 +43,13 @@ class StopSignal:
             signal.signal(number, handler)
 
 
+def exit_code(received: signal.Signals) -> int:
+    """Return the shell's exit code for a signal, 128 + its number."""
+    return 128 + received
+
+
 def leave_signals_to_main_process(_worker: int) -> None:
-    """Ignore both signals in a loader process; a ``worker_init_fn``.
+    """Ignore these signals in a loader process; a ``worker_init_fn``.
 
     Ctrl-C and cluster managers signal the whole process group; the workers must go on feeding
     the main process until it has stopped.

@@ -1,77 +1,92 @@
 """The only pretraining loop."""
 
 import logging
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
-from rsa_pretrain.atomic_files import remove_leftovers
-from rsa_pretrain.augment import MultiStageViews
+from rsa_pretrain.augment import Views
 from rsa_pretrain.backbone import gflops_per_image
-from rsa_pretrain.checkpoint import (
-    BACKBONE_FILE,
-    FORMAT_VERSION,
-    BackboneMetadata,
-    library_versions,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    save_tensors,
-)
+from rsa_pretrain.collapse import CollapseMonitor
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import config_hash, write_config
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.device import autocast, check_precision, resolve_device
+from rsa_pretrain.distributed import StopVote, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.loader import AugmentedImages, StepSampler, iterate, make_loader
+from rsa_pretrain.loader import plan_batches, training_batches
+from rsa_pretrain.meter import Meter
+from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.optim import scaled_lr
 from rsa_pretrain.progress import progress_bar
+from rsa_pretrain.run_folder import RunFolder
 from rsa_pretrain.run_state import RunState, count_parameters
 from rsa_pretrain.schedules import warmup_cosine
-from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.shards import ShardSet
+from rsa_pretrain.stop_signal import StopSignal, exit_code
 
 _log = logging.getLogger(__name__)
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
 class Trainer:
     """Trains one method on one data set, from step 0 or from the last checkpoint.
 
+    Several processes train one model (``DistributedDataParallel``) if they are in a process
+    group when the trainer is made. Then only the main one writes.
+
     Args:
         config: The run.
         images: Training images.
         resume: Go on from the run folder's last checkpoint, if it has one.
+        evaluate: Measures the backbone every ``monitor.knn_every_epochs``; it must leave the
+            backbone and the random state as they were. Runs in the main process.
 
     Raises:
-        UserError: If the run folder is taken, the batch larger than the data set, the device
-            missing, or the checkpoint of another run.
+        UserError: If the run folder is taken, the batch larger than the data set or not
+            divisible, labels missing, the device missing, or the checkpoint of another run.
     """
 
-    def __init__(self, config: PretrainConfig, images: ImageSet, *, resume: bool) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: ImageSet | ShardSet,
+        *,
+        resume: bool,
+        evaluate: Evaluate | None = None,
+    ) -> None:
         self.config = config
         self.images = images
+        self.evaluate = evaluate
         self.device = resolve_device(config.training.device)
         check_precision(config.training.precision, self.device)
-        self.batch_size = config.training.batch_size_per_device
+        self.plan = plan_batches(config.training, world_size(), rank())
+        self.batch_size = self.plan.global_batch_size
         self.steps_per_epoch = len(images) // self.batch_size
         if self.steps_per_epoch == 0:
             raise UserError(
-                f"training.batch_size_per_device {self.batch_size} is more than the "
+                f"training.global_batch_size {self.batch_size} is more than the "
                 f"{len(images)} training images"
             )
         self.num_steps = config.training.epochs * self.steps_per_epoch
-        self.state = RunState(config, images.fingerprint(), self.device)
-        self._open_run_folder(resume)
-        self._sums: dict[str, Tensor] = {}
-        self._num_summed = 0
-        self._interval_start = time.monotonic()
+        self.state = RunState(config, images.fingerprint(), self.device, self.plan)
+        self.state.check_images(images)
+        self.network = self._wrap(self.state.method)
+        self._meter = Meter(self.device, self.batch_size)
+        self._collapse = CollapseMonitor()
+        self._grad_norm: Tensor | None = None
+        self.folder = RunFolder(self.state, self.steps_per_epoch)
+        self.folder.open(resume)
+        self._describe()
 
     def run(self) -> int:
-        """Train to the end, or to SIGTERM or SIGINT; either way the last step is saved.
+        """Train to the end, or to a stop signal; either way the last step is saved.
 
         Returns:
             0 at the end of training, 128 + the signal's number if a signal stopped it.
@@ -82,159 +97,151 @@ class Trainer:
         bar = progress_bar(
             self.num_steps * self.batch_size, "pretraining", "img", self._step * self.batch_size
         )
-        with StopSignal() as stop, MetricsLog(self.config.output_dir, self._step) as log, bar:
-            for views in self._batches():
-                self._train_step(views)
+        received = None
+        with (
+            closing(self._batches()) as loaded,
+            StopSignal() as stop,
+            self.folder.open_log() or nullcontext() as log,
+            bar,
+        ):
+            vote = StopVote()
+            batches = self._meter.timed(loaded)
+            while self._step < self.num_steps and received is None:
+                self._train_step(batches)
                 bar.update(self.batch_size)
-                stopping = stop.received is not None  # asked once: it may come at any moment
-                saving = stopping or self._checkpoint_due()
-                if saving or self._step % self.config.training.log_every_steps == 0:
+                received = vote.agree(stop.received)
+                saving = received is not None or self._checkpoint_due()
+                if saving or self._log_due(self._step) or self._evaluation_due():
                     bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
                 if saving:
-                    self._save()
-                if stopping:
-                    break
-        if self._step < self.num_steps:
+                    self.folder.save()
+        if received is not None and self._step < self.num_steps:
             _log.warning(
                 "stopped by %s after step %d of %d, saved; --resume goes on from there",
-                stop.received.name if stop.received else "",
+                received.name,
                 self._step,
                 self.num_steps,
             )
-            return stop.exit_code
-        self._save_backbone()
+            return exit_code(received)
+        self.folder.save_backbone()
         return 0
 
     @property
     def _step(self) -> int:
         return self.state.step
 
-    def _train_step(self, views: list[Tensor]) -> None:
+    def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
+        """Take one optimizer step, in as many passes as the plan has."""
         progress = self._step / self.num_steps
         lr = self._learning_rate(progress)
-        for group in self.state.optimizer.param_groups:
+        optimizer, scaler = self.state.optimizer, self.state.scaler
+        for group in optimizer.param_groups:
             group["lr"] = lr
+        optimizer.zero_grad()
+        share = 1 / self.plan.num_passes
+        for number in range(1, self.plan.num_passes + 1):
+            views, labels = next(batches)
+            with self._synchronised(number == self.plan.num_passes):
+                output = self._forward(views, labels, progress)
+                loss: Tensor = scaler.scale(output.loss * share)
+                loss.backward()  # type: ignore[no-untyped-call]
+            self._meter.add({"loss": output.loss.detach(), **output.metrics, "lr": lr}, share)
+        if self._log_due(self._step + 1):
+            scaler.unscale_(optimizer)
+            gradients = (parameter.grad for parameter in self.state.method.parameters())
+            self._grad_norm = get_total_norm([grad for grad in gradients if grad is not None])
+        scaler.step(optimizer)
+        scaler.update()
+        self.state.method.after_optimizer_step(progress)
+        self.state.step += 1
+        self._meter.count_step()
+
+    def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
         views = [
             view.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             for view in views
         ]
         with autocast(self.config.training.precision, self.device):
-            output = self.state.method(views, progress)
-        self.state.optimizer.zero_grad()
-        self.state.scaler.scale(output.loss).backward()
-        self.state.scaler.step(self.state.optimizer)
-        self.state.scaler.update()
-        self.state.method.after_optimizer_step(progress)
-        self.state.step += 1
-        self._sum_metrics({"loss": output.loss.detach(), **output.metrics, "lr": lr})
+            if self.state.method.needs_labels:
+                labels = labels.to(self.device, non_blocking=True)
+                output: StepOutput = self.network(views, progress, labels)
+            else:
+                output = self.network(views, progress)
+        return output
+
+    def _synchronised(self, last_pass: bool) -> AbstractContextManager[None]:
+        """Exchange gradients between processes in a step's last pass only."""
+        if isinstance(self.network, DistributedDataParallel) and not last_pass:
+            context: AbstractContextManager[None] = self.network.no_sync()
+            return context
+        return nullcontext()
+
+    def _wrap(self, method: nn.Module) -> nn.Module:
+        if self.plan.world_size == 1:
+            return method
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Running statistics stay each process's own; the main process's are saved.
+        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
 
     def _learning_rate(self, progress: float) -> float:
         optimizer = self.config.optimizer
         peak = scaled_lr(optimizer.base_lr, self.batch_size)
         return warmup_cosine(peak, optimizer.warmup_epochs / self.config.training.epochs, progress)
 
-    def _batches(self) -> Iterator[list[Tensor]]:
-        mean, std = normalisation(self.config.data)
-        views = MultiStageViews(self.config.views, self.config.data.image_size, mean, std)
-        dataset = AugmentedImages(self.images, views, self.config.seed)
-        steps = range(self._step, self.num_steps)
-        sampler = StepSampler(len(self.images), self.batch_size, self.config.seed, steps)
-        return iterate(make_loader(dataset, sampler, self.config.data.num_workers, self.device))
+    def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
+        config = self.config
+        size, recipe = config.data.image_size, config.method.view_recipe
+        return training_batches(
+            self.images,
+            Views(recipe, config.views, size, *normalisation(config.data)),
+            config.seed,
+            self.plan,
+            range(self._step, self.num_steps),
+            config.data.num_workers,
+            self.device,
+        )
 
-    def _sum_metrics(self, metrics: dict[str, Any]) -> None:
-        # Sums stay on the device: reading them would wait for the step to finish.
-        for name, value in metrics.items():
-            value = torch.as_tensor(value, dtype=torch.float32, device=self.device)
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._num_summed += 1
-
-    def _write_metrics(self, log: MetricsLog) -> float:
+    def _write_metrics(self, log: MetricsLog | None) -> float:
         """Log the means since the last line and return the mean loss."""
-        means = {name: float(total) / self._num_summed for name, total in self._sums.items()}
+        means = self._meter.read()
         loss = means["loss"]
         if loss - loss != 0:  # NaN or infinite
-            self._stop_broken(f"the loss is {loss}")
-        seconds = time.monotonic() - self._interval_start
+            raise self.folder.broken(f"the loss is {loss}")
         means["epoch"] = self._step / self.steps_per_epoch
-        means["images_per_second"] = self._num_summed * self.batch_size / seconds
-        log.write(self._step, means)
-        self._sums, self._num_summed = {}, 0
-        self._interval_start = time.monotonic()
+        if self._grad_norm is not None and self._grad_norm.isfinite():
+            means["grad_norm"] = float(self._grad_norm)
+        self._grad_norm = None
+        if log is not None:
+            self._collapse.check(self._step, means["projection_std"])
+            if self.evaluate is not None and self._evaluation_due():
+                means |= self.evaluate(self.state.method.backbone)
+            log.write(self._step, means)
         return loss
+
+    def _log_due(self, step: int) -> bool:
+        return step % self.config.monitor.log_every_steps == 0
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.monitor.knn_every_epochs
+        return every is not None and self._step % (every * self.steps_per_epoch) == 0
 
     def _checkpoint_due(self) -> bool:
         every = self.config.training.checkpoint_every_epochs * self.steps_per_epoch
         return self._step % every == 0 or self._step == self.num_steps
 
-    def _save(self) -> None:
-        broken = self.state.first_non_finite()
-        if broken is not None:
-            self._stop_broken(f"'{broken}' holds NaN or infinity")
-        save_checkpoint(
-            self.config.output_dir,
-            self.state.method.state_dict(),
-            self._metadata(),
-            self.state.trainer_state(),
-            self.config.training.keep_checkpoints,
-        )
-
-    def _stop_broken(self, what: str) -> None:
-        good = list_checkpoints(self.config.output_dir)
-        last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
-        raise UserError(
-            f"training broke down: {what} at step {self._step} of {self.num_steps}; {last}; "
-            "try a lower optimizer.base_lr, a longer warm-up or training.precision=fp32"
-        )
-
-    def _save_backbone(self) -> None:
-        path = self.config.output_dir / BACKBONE_FILE
-        save_tensors(path, self.state.method.backbone.state_dict(), self._metadata())
-
-    def _metadata(self) -> BackboneMetadata:
-        mean, std = normalisation(self.config.data)
-        return BackboneMetadata(
-            format_version=FORMAT_VERSION,
-            arch=self.config.backbone.arch,
-            stem=self.config.backbone.stem,
-            method=self.config.method.name,
-            image_size=self.config.data.image_size,
-            channel_order="RGB",
-            mean=mean,
-            std=std,
-            data_set=self.config.data.name,
-            epochs=self._step / self.steps_per_epoch,
-            step=self._step,
-            seed=self.config.seed,
-            config_hash=config_hash(self.config),
-            parent=None,
-            library_versions=library_versions(),
-        )
-
-    def _open_run_folder(self, resume: bool) -> None:
-        folder = self.config.output_dir
-        checkpoints = list_checkpoints(folder)
-        if checkpoints and not resume:
-            raise UserError(
-                f"'{folder}' already holds a run ({checkpoints[-1].name}); "
-                "pass --resume to go on, or choose another output_dir"
-            )
-        if checkpoints:
-            model_state, _, trainer_state = load_checkpoint(folder / "checkpoints" / "last")
-            self.state.restore(model_state, trainer_state)
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        remove_leftovers(folder / "checkpoints")
-        write_config(self.config, folder / "config.yaml")
+    def _describe(self) -> None:
+        config = self.config
         _log.info(
-            "%s: %s, %.1f M trainable parameters, %.2f GFLOP a view; %d images, %d steps of %d "
-            "(%d an epoch), from step %d, on %s",
-            folder,
-            self.config.backbone.arch,
+            "%s: %s on %s, %.1f M trainable parameters, %.2f GFLOP a view; %d images, %d steps of "
+            "%s (%d an epoch), from step %d, on %s",
+            self.folder.path,
+            config.method.name,
+            config.backbone.arch,
             count_parameters(self.state.method) / 1e6,
-            gflops_per_image(self.config.backbone, self.config.data.image_size),
+            gflops_per_image(config.backbone, config.data.image_size),
             len(self.images),
             self.num_steps,
-            self.batch_size,
+            self.plan,
             self.steps_per_epoch,
             self._step,
             self.device,

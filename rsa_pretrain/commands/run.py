@@ -1,18 +1,28 @@
 """``rsa-pretrain run``: pretrain a backbone."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from rsa_pretrain.checkpoint import BACKBONE_FILE
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data import open_images
+from rsa_pretrain.data import AnySplit, open_images
+from rsa_pretrain.device import resolve_device
+from rsa_pretrain.distributed import process_group
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.trainer import Trainer
+from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.shards import ShardSet
+from rsa_pretrain.trainer import Evaluate, Trainer
+
+MakeEvaluate = Callable[[PretrainConfig, ImageSet, ImageSet, torch.device], Evaluate]
 
 
-def add(commands: Commands) -> None:
+def add(commands: Commands, make_evaluate: MakeEvaluate) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "run",
@@ -30,10 +40,42 @@ def add(commands: Commands) -> None:
         help="go on from the run folder's last checkpoint; start anew if it has none",
     )
     add_overrides(parser, PretrainConfig)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=partial(_run, make_evaluate=make_evaluate))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def pretrain(config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluate) -> int:
+    """Train a run, alone or with the processes that the launcher started, to its end.
+
+    Args:
+        config: The run.
+        resume: Go on from the run folder's last checkpoint, if it has one.
+        make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
+            and its held-out images.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it.
+
+    Raises:
+        UserError: As ``Trainer``.
+    """
+    device = resolve_device(config.training.device)
+    with process_group(device):
+        # Supervised training needs every image labelled; the others take all there are.
+        split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
+        images = open_images(config.data, split)
+        evaluate = None
+        if config.monitor.knn_every_epochs is not None:
+            if isinstance(images, ShardSet):
+                raise UserError(
+                    "monitor.knn_every_epochs holds images out, which a stream of shards cannot; "
+                    "set it to null"
+                )
+            images, held_out = images.hold_out(config.monitor.num_held_out_images, config.seed)
+            evaluate = make_evaluate(config, images, held_out, device)
+        return Trainer(config, images, resume=resume, evaluate=evaluate).run()
+
+
+def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
     backbone = config.output_dir / BACKBONE_FILE
     if backbone.exists():
@@ -43,8 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
             )
         say(f"already finished: {backbone}")
         return 0
-    images = open_images(config.data, "train")
-    exit_code = Trainer(config, images, resume=arguments.resume).run()
+    exit_code = pretrain(config, resume=arguments.resume, make_evaluate=make_evaluate)
     if exit_code == 0:
         say(f"backbone: {backbone}")
     return exit_code

@@ -1,18 +1,25 @@
+import copy
+import importlib.util
+import logging
 import math
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
+from rsa_pretrain.__main__ import main
 from rsa_pretrain.checkpoint import list_checkpoints, load_backbone, load_checkpoint
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.methods import METHODS
 from rsa_pretrain.metrics_log import MetricsLog, read_metrics
 from rsa_pretrain.stop_signal import StopSignal
 from rsa_pretrain.trainer import Trainer
@@ -53,9 +60,10 @@ def assert_same_run(one, other):
 
 
 def logged(run_dir):
-    """Metrics without the only figure that depends on the clock."""
+    """Metrics without the figures that depend on the clock."""
+    clock = {"images_per_second", "data_wait"}
     lines = read_metrics(run_dir / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
 
 
 @pytest.fixture
@@ -69,8 +77,8 @@ def stop_after(monkeypatch, trainer, num_steps, number=signal.SIGTERM):
     """Let a step of the trainer end with a signal."""
     original = trainer._train_step
 
-    def step_then_signal(views):
-        original(views)
+    def step_then_signal(batches):
+        original(batches)
         if trainer.state.step == num_steps:
             os.kill(os.getpid(), number)
 
@@ -89,6 +97,30 @@ def test_resume_is_bitwise(tiny_tree, tmp_path, straight, monkeypatch, num_steps
     assert again.state.step == num_steps
     assert again.run() == 0
     assert_same_run(straight, tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "rsa"])
+def test_resume_is_bitwise_for_every_method(name, small_methods, tiny_tree, tmp_path, monkeypatch):
+    """Queue, momentum networks and optimizer go on where they stopped."""
+    tiny_tree["method"] = {"name": name} | small_methods[name]
+    assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
+    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
+    stop_after(monkeypatch, trainer, 3, signal.SIGUSR1)
+    assert trainer.run() == 128 + signal.SIGUSR1
+    assert make_trainer(tiny_tree, resume=True).run() == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_resume_with_lars_and_accumulation_is_bitwise(tiny_tree, tmp_path, monkeypatch):
+    """The velocities of LARS are saved; a step of several passes is one step."""
+    tiny_tree["optimizer"] |= {"name": "lars", "base_lr": 5.0, "warmup_epochs": 1}
+    tiny_tree["training"]["batch_size_per_device"] = 4
+    assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
+    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
+    stop_after(monkeypatch, trainer, 5)
+    trainer.run()
+    assert make_trainer(tiny_tree, resume=True).run() == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
 
 
 def test_resume_with_workers_is_bitwise(tiny_tree, tmp_path, straight, monkeypatch):
@@ -165,14 +197,14 @@ def test_seeds_differ_and_repeat(tiny_tree, tmp_path, straight):
 def test_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tiny_tree, monkeypatch):
     """The error names the checkpoint; it is the last one before the break."""
     trainer = make_trainer(tiny_tree)
-    original = trainer._train_step
+    original = trainer._forward
 
-    def poisoned(views):
+    def poisoned(views, labels, progress):
         if trainer.state.step == 5:
             views[0].fill_(float("inf"))
-        original(views)
+        return original(views, labels, progress)
 
-    monkeypatch.setattr(trainer, "_train_step", poisoned)
+    monkeypatch.setattr(trainer, "_forward", poisoned)
     with pytest.raises(UserError, match=r"loss is nan at step 6 of 8; .*step-00000004'"):
         trainer.run()
     assert [path.name for path in list_checkpoints(trainer.config.output_dir)] == ["step-00000004"]
@@ -180,11 +212,11 @@ def test_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tiny_tree, mo
 
 def test_non_finite_weights_are_never_saved(tiny_tree, monkeypatch):
     """A finite loss whose step breaks a weight does not reach a checkpoint."""
-    trainer = make_trainer(tiny_tree, training__log_every_steps=100)
+    trainer = make_trainer(tiny_tree, monitor__log_every_steps=100)
     original = trainer._train_step
 
-    def poisoned(views):
-        original(views)
+    def poisoned(batches):
+        original(batches)
         if trainer.state.step == 4:
             trainer.state.method.predictor[3].weight.data[0, 0] = float("nan")
 
@@ -219,7 +251,7 @@ def test_resuming_on_other_images_is_refused(tiny_tree, straight):
     tiny_tree["output_dir"] = str(straight)
     config = parse_tree(PretrainConfig, tiny_tree, "tiny run")
     images = open_images(config.data, "train")
-    images.sources = images.sources[::-1].copy()
+    images.rows = images.rows[::-1].copy()
     with pytest.raises(UserError, match="training images are not those"):
         Trainer(config, images, resume=True)
 
@@ -227,7 +259,7 @@ def test_resuming_on_other_images_is_refused(tiny_tree, straight):
 def test_batch_larger_than_the_data_is_refused(tiny_tree):
     """There would be no step to take."""
     with pytest.raises(UserError, match="64 is more than the 32 training images"):
-        make_trainer(tiny_tree, training__batch_size_per_device=64)
+        make_trainer(tiny_tree, training__global_batch_size=64)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -254,10 +286,9 @@ def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
     trainer = make_trainer(tiny_tree, training__precision="bf16")
     seen = []
     trainer.state.method.backbone.register_forward_hook(lambda *args: seen.append(args[2].dtype))
-    views = [torch.randn(8, 3, 16, 16) for _ in range(4)]
-    trainer._train_step(views)
+    output = trainer._forward([torch.randn(8, 3, 16, 16) for _ in range(4)], torch.zeros(8), 0.0)
     assert set(seen) == {torch.bfloat16}
-    assert trainer._sums["loss"].dtype == torch.float32
+    assert output.loss.dtype == torch.float32
 
 
 def test_a_process_stops_cleanly_on_sigterm(tiny_tree, tmp_path):
@@ -300,3 +331,139 @@ def test_a_second_signal_acts_at_once():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_accumulated_passes_make_one_step(tiny_tree, tmp_path):
+    """The gradient of a step in two passes is the mean of the gradients of its halves."""
+    trainer = make_trainer(tiny_tree, training__batch_size_per_device=4)
+    halves = [next(batches) for batches in [trainer._batches()] for _ in range(2)]
+    reference = copy.deepcopy(trainer.state.method)
+    for views, _ in halves:
+        (reference(views, 0.0).loss / 2).backward()
+    trainer._train_step(iter(halves))
+    for ours, theirs in zip(trainer.state.method.parameters(), reference.parameters(), strict=True):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad)
+    means = trainer._meter.read()
+    losses = [reference(views, 0.0).loss.item() for views, _ in halves]
+    assert trainer.state.step == 1
+    assert len(losses) == 2
+    assert means["beta"] == pytest.approx(0.3)
+
+
+def test_gradient_norm_is_that_of_the_step(tiny_tree):
+    """The logged norm equals the norm of all gradients, computed from float64."""
+    trainer = make_trainer(tiny_tree)
+    trainer._train_step(trainer._batches())
+    gradients = [p.grad for p in trainer.state.method.parameters() if p.grad is not None]
+    expected = sum(gradient.double().pow(2).sum().item() for gradient in gradients) ** 0.5
+    assert trainer._grad_norm.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__batch_size_per_device": 3}, "8 is no multiple of 1 processes times .* 3"),
+        ({"training__batch_size_per_device": 1}, "BatchNorm needs 2"),
+        (
+            {
+                "training__batch_size_per_device": 4,
+                "method": {"name": "simclr", "hidden_dim": 8, "temperature": 0.5},
+            },
+            "'simclr' compares all images of a batch, which 8 = 1 x 2 x 4 does in parts",
+        ),
+        (
+            {"method": {"name": "supervised", "num_classes": 9}},
+            "num_classes is 9, but the digits images have 10 classes",
+        ),
+    ],
+)
+def test_batches_and_labels_that_do_not_fit_are_refused(tiny_tree, changes, message):
+    """Before anything is written."""
+    with pytest.raises(UserError, match=message):
+        make_trainer(tiny_tree, **changes)
+    assert not Path(tiny_tree["output_dir"]).exists()
+
+
+def test_a_change_of_batchnorm_groups_is_told(tiny_tree, monkeypatch, caplog):
+    """Resuming with another batch per device goes on, and says what it changes."""
+    trainer = make_trainer(tiny_tree)
+    stop_after(monkeypatch, trainer, 2)
+    trainer.run()
+    with caplog.at_level(logging.WARNING):
+        again = make_trainer(tiny_tree, resume=True, training__batch_size_per_device=4)
+    assert "come from 4 images at a time, before the stop from 8" in caplog.text
+    assert again.run() == 0
+
+
+def test_the_monitor_measures_held_out_images(tiny_tree):
+    """knn_top1 is logged at the end of each epoch, and the run equals one that is not watched."""
+    calls = []
+
+    def evaluate(backbone):
+        calls.append(backbone.training)
+        return {"knn_top1": 12.5}
+
+    tiny_tree["monitor"]["knn_every_epochs"] = 1
+    config = parse_tree(PretrainConfig, tiny_tree, "tiny run")
+    trainer = Trainer(config, open_images(config.data, "train"), resume=False, evaluate=evaluate)
+    assert trainer.run() == 0
+    lines = read_metrics(trainer.config.output_dir / "metrics.jsonl")
+    assert [line["step"] for line in lines if "knn_top1" in line] == [4, 8]
+    assert len(calls) == 2
+
+
+def test_the_command_watches_by_neighbours_and_leaves_training_alone(tiny_tree, tmp_path):
+    """The online kNN holds images out, logs its top-1, and moves no weight."""
+    tiny_tree["data"]["num_train_images"] = 52
+    tiny_tree["monitor"] |= {"knn_every_epochs": 1, "num_held_out_images": 20, "knn_k": 3}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tiny_tree))
+    assert main(["run", str(path)]) == 0
+    watched = tmp_path / "run"
+    assert [0 <= line["knn_top1"] <= 100 for line in logged(watched) if "knn_top1" in line] == [
+        True
+    ] * 2
+    config = parse_tree(PretrainConfig, tiny_tree | {"output_dir": str(tmp_path / "plain")}, "run")
+    rest, held_out = open_images(config.data, "train").hold_out(20, config.seed)
+    assert (len(rest), len(held_out)) == (32, 20)
+    assert Trainer(config, rest, resume=False).run() == 0
+    assert_same_run_but_for(tmp_path / "plain", watched, "knn_top1")
+
+
+def assert_same_run_but_for(one, other, metric):
+    """Equal final weights and metrics, one metric apart."""
+    lines = [{k: v for k, v in line.items() if k != metric} for line in logged(other)]
+    assert logged(one) == lines
+    tensors, _, _ = load_checkpoint(one / "checkpoints" / "last")
+    tensors_other, _, _ = load_checkpoint(other / "checkpoints" / "last")
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, tensors_other[name]), name
+
+
+def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
+    """Without the package the error says how to get it; with it each line is logged."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'rsa-toolkit\[wandb\]'"):
+        MetricsLog(tmp_path, 0, "project")
+    seen = []
+    fake = SimpleNamespace(
+        init=lambda **settings: SimpleNamespace(
+            log=lambda metrics, step: seen.append((step, metrics)),
+            finish=lambda exit_code: seen.append(exit_code),
+        )
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: fake)
+    with MetricsLog(tmp_path, 0, "project") as log:
+        log.write(3, {"loss": 1.0})
+    assert seen == [(3, {"loss": 1.0}), 0]
+
+
+def test_compiled_networks_train(tiny_tree, monkeypatch):
+    """training.compile compiles the networks in place; names of the state stay."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    trainer = make_trainer(tiny_tree, training__compile=True)
+    assert compiled == list(trainer.state.method.children())

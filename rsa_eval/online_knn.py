@@ -1,0 +1,57 @@
+"""Nearest neighbours while pretraining goes on: held-out training images against the others."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from rsa_eval.config import KNNConfig, KNNSetting
+from rsa_eval.features import evaluation_transform, extract_features, frozen
+from rsa_eval.knn import knn_counts
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data import normalisation
+from rsa_pretrain.image_set import ImageSet
+
+
+def make_online_knn(
+    config: PretrainConfig, images: ImageSet, held_out: ImageSet, device: torch.device
+) -> Callable[[nn.Module], Mapping[str, float]]:
+    """Build the measure ``knn_top1`` of a backbone in training, in percent.
+
+    Neither the test split nor the images it is asked about take part in training, so the figure
+    may guide decisions. The backbone keeps its mode, weights and BatchNorm statistics.
+
+    Args:
+        config: The run; ``config.monitor`` says how many neighbours vote.
+        images: Labelled training images; a class-balanced part of them is searched.
+        held_out: Labelled images to classify.
+        device: Where the backbone lives.
+
+    Raises:
+        UserError: If the images are unlabelled.
+    """
+    monitor = config.monitor
+    images = images.labelled()
+    bank = images.balanced_subset(min(monitor.num_bank_images, len(images)), config.seed)
+    settings = KNNConfig(
+        data=config.data,
+        settings=(KNNSetting(k=monitor.knn_k, temperature=monitor.knn_temperature),),
+        precision=config.training.precision,
+    )
+    transform = evaluation_transform(config.data, *normalisation(config.data))
+
+    def evaluate(backbone: nn.Module) -> Mapping[str, float]:
+        with frozen(backbone):
+            voters = extract_features(backbone, bank, transform, settings, "kNN bank")
+            queries = extract_features(backbone, held_out, transform, settings, "kNN queries")
+        (counts,) = knn_counts(
+            voters,
+            queries,
+            settings.settings,
+            len(images.class_names),
+            settings.chunk_size,
+            device,
+        )
+        return {"knn_top1": counts.percentages()["top1"]}
+
+    return evaluate

@@ -1,0 +1,118 @@
+"""The folder of a pretraining run: opened once, written by the main process alone."""
+
+from rsa_pretrain.atomic_files import remove_leftovers
+from rsa_pretrain.checkpoint import (
+    BACKBONE_FILE,
+    FORMAT_VERSION,
+    BackboneMetadata,
+    library_versions,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
+from rsa_pretrain.config_files import config_hash, write_config
+from rsa_pretrain.data import normalisation
+from rsa_pretrain.distributed import is_main
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import MetricsLog
+from rsa_pretrain.run_state import RunState
+
+
+class RunFolder:
+    """Where a run is kept; its layout stands in ``checkpoint.py``.
+
+    Every process of a run reads it; what writes does nothing but in the main process.
+
+    Args:
+        state: The run.
+        steps_per_epoch: Steps that make an epoch, for the metadata.
+    """
+
+    def __init__(self, state: RunState, steps_per_epoch: int) -> None:
+        self.state = state
+        self.config = state.config
+        self.path = state.config.output_dir
+        self.steps_per_epoch = steps_per_epoch
+
+    def open(self, resume: bool) -> None:
+        """Take up the last checkpoint, if there is one, and write the settings.
+
+        Raises:
+            UserError: If there is a checkpoint and ``resume`` is not set, or it is of another run.
+        """
+        checkpoints = list_checkpoints(self.path)
+        if checkpoints and not resume:
+            raise UserError(
+                f"'{self.path}' already holds a run ({checkpoints[-1].name}); "
+                "pass --resume to go on, or choose another output_dir"
+            )
+        if checkpoints:
+            model_state, _, trainer_state = load_checkpoint(self.path / "checkpoints" / "last")
+            self.state.restore(model_state, trainer_state)
+        if is_main():
+            self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
+            remove_leftovers(self.path / "checkpoints")
+            write_config(self.config, self.path / "config.yaml")
+
+    def open_log(self) -> MetricsLog | None:
+        """Open the log of metrics, going on behind the step that was taken up."""
+        if not is_main():
+            return None
+        return MetricsLog(self.path, self.state.step, self.config.monitor.wandb_project)
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: If a weight is not finite; the last good checkpoint stays.
+        """
+        if not is_main():
+            return
+        broken = self.state.first_non_finite()
+        if broken is not None:
+            raise self.broken(f"'{broken}' holds NaN or infinity")
+        save_checkpoint(
+            self.path,
+            self.state.method.state_dict(),
+            self._metadata(),
+            self.state.trainer_state(),
+            self.config.training.keep_checkpoints,
+        )
+
+    def save_backbone(self) -> None:
+        """Write the finished backbone."""
+        if is_main():
+            tensors = self.state.method.backbone.state_dict()
+            save_tensors(self.path / BACKBONE_FILE, tensors, self._metadata())
+
+    def broken(self, what: str) -> UserError:
+        """Return the error of a training that broke down, which names the last good checkpoint."""
+        good = list_checkpoints(self.path)
+        last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
+        num_steps = self.config.training.epochs * self.steps_per_epoch
+        return UserError(
+            f"training broke down: {what} at step {self.state.step} of {num_steps}; {last}; "
+            "try a lower optimizer.base_lr, a longer warm-up or training.precision=fp32"
+        )
+
+    def _metadata(self) -> BackboneMetadata:
+        mean, std = normalisation(self.config.data)
+        return BackboneMetadata(
+            format_version=FORMAT_VERSION,
+            arch=self.config.backbone.arch,
+            stem=self.config.backbone.stem,
+            method=self.config.method.name,
+            image_size=self.config.data.image_size,
+            channel_order="RGB",
+            mean=mean,
+            std=std,
+            data_set=self.config.data.name,
+            epochs=self.state.step / self.steps_per_epoch,
+            step=self.state.step,
+            seed=self.config.seed,
+            config_hash=config_hash(self.config),
+            parent=None,
+            library_versions=library_versions(),
+        )
