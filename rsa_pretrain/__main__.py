@@ -1,9 +1,12 @@
 """The command ``rsa-pretrain``."""
 
 import sys
+from functools import partial
 
+from rsa_eval.online_knn import make_online_knn
+from rsa_eval.run_records import EVALUATORS, metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
-from rsa_pretrain.commands import preview, run
+from rsa_pretrain.commands import data_check, preview, recipes, run, sweep
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,8 +17,16 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-pretrain", description="Self-supervised pretraining of ResNets.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    run.add(commands)
+    run.add(commands, make_online_knn)
+    sweep.add(
+        commands,
+        partial(run.pretrain, make_evaluate=make_online_knn),
+        metrics_of_run,
+        EVALUATORS,
+    )
+    recipes.add(commands)
     preview.add(commands)
+    data_check.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))
 
