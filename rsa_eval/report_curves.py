@@ -40,7 +40,9 @@ _PANELS = (
     Panel("beta", ("beta",)),
     Panel("EMA momentum", ("ema_momentum",)),
     Panel("learning rate", ("lr",)),
-    Panel("standard deviation of predictions", ("prediction_std",)),
+    Panel("standard deviation of projections", ("projection_std",)),
+    Panel("gradient norm", ("grad_norm",)),
+    Panel("online kNN, held-out training images (%)", ("knn_top1",)),
     Panel("average precision (%)", ("bbox_AP", "segm_AP")),
 )
 

@@ -1,5 +1,6 @@
 """The only pretraining loop."""
 
+import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -180,8 +181,11 @@ class Trainer:
         if self.plan.world_size == 1:
             return method
         devices = [self.device] if self.device.type == "cuda" else None
-        # Running statistics stay each process's own; the main process's are saved.
-        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+        # Running statistics stay each process's own; the main process's are saved. torch 2.15 has a
+        # new name for this.
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+        return DistributedDataParallel(method, device_ids=devices, **{name: False})
 
     def _learning_rate(self, progress: float) -> float:
         optimizer = self.config.optimizer
