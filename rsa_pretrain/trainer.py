@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,7 +186,8 @@ class Trainer:
         # new name for this.
         known = inspect.signature(DistributedDataParallel).parameters
         name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
-        return DistributedDataParallel(method, device_ids=devices, **{name: False})
+        local_buffers: dict[str, Any] = {name: False}
+        return DistributedDataParallel(method, device_ids=devices, **local_buffers)
 
     def _learning_rate(self, progress: float) -> float:
         optimizer = self.config.optimizer
