@@ -23,7 +23,7 @@ def make_online_knn(
 
     Args:
         config: The run; ``config.monitor`` says how many neighbours vote.
-        images: Labelled training images; a class-balanced part of them is searched.
+        images: Labelled training images; at most ``num_bank_images`` of them are searched.
         held_out: Labelled images to classify.
         device: Where the backbone lives.
 
@@ -32,7 +32,9 @@ def make_online_knn(
     """
     monitor = config.monitor
     images = images.labelled()
-    bank = images.balanced_subset(min(monitor.num_bank_images, len(images)), config.seed)
+    bank = images
+    if len(images) > monitor.num_bank_images:
+        bank = images.random_subset(monitor.num_bank_images, config.seed)
     settings = KNNConfig(
         data=config.data,
         settings=(KNNSetting(k=monitor.knn_k, temperature=monitor.knn_temperature),),

@@ -35,9 +35,8 @@ def run_command(command: Callable[[], int]) -> int:
     except UserError as error:
         message = " ".join(str(error).split())
     except OSError as error:
-        if error.filename is None:
-            raise
-        message = f"'{error.filename}': {error.strerror}"
+        reason = error.strerror or str(error) or type(error).__name__
+        message = reason if error.filename is None else f"'{error.filename}': {reason}"
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; nothing half-written is left\n")
         return INTERRUPTED_EXIT_CODE

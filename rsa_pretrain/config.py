@@ -134,7 +134,7 @@ class MonitorConfig(Section):
     num_held_out_images: Annotated[int, Field(ge=1)] = 1000
     """With knn_every_epochs: training images (class-balanced) kept out of training as queries."""
     num_bank_images: Annotated[int, Field(ge=1)] = 5000
-    """With knn_every_epochs: most training images (class-balanced) to look for neighbours in."""
+    """With knn_every_epochs: most training images to look for neighbours in."""
     knn_k: Annotated[int, Field(ge=1)] = 20
     """Neighbours that vote."""
     knn_temperature: Annotated[float, Field(gt=0)] = 0.07

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -47,6 +48,23 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
         return nullcontext()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def explained_out_of_memory() -> Iterator[None]:
+    """Turn the block's lack of GPU memory into a user error.
+
+    Raises:
+        UserError: Says which setting helps.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise UserError(
+            f"the GPU's memory is too small ({reason}); lower training.batch_size_per_device, "
+            "which keeps the global batch by accumulating gradients, or take more devices"
+        ) from None
 
 
 def describe_hardware(device: torch.device) -> str:

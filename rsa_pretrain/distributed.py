@@ -52,26 +52,31 @@ def process_group(device: torch.device) -> Iterator[None]:
         device: Where this process computes.
 
     Raises:
-        UserError: If another process is lost; says how to go on.
+        UserError: If the others cannot be joined, or one is lost; says how to go on.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:  # torch's own errors of the network are the latter
+        raise UserError(
+            f"cannot join the other processes ({_first_line(error)}); start them with torchrun, or "
+            "set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for each"
+        ) from None
     try:
         yield
+        dist.barrier()
     except RuntimeError as error:
         if not _LOST_PEER.search(str(error)):
             raise
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"lost contact with another process ({reason}); the job ends here; start it again "
-            "with --resume to go on from the last checkpoint"
+            f"lost contact with another process ({_first_line(error)}); the job ends here; start "
+            "it again with --resume to go on from the last checkpoint"
         ) from None
     # Not after an error: tearing down may wait for processes that are gone.
-    dist.barrier()
     dist.destroy_process_group()
 
 
@@ -83,8 +88,9 @@ def gather(tensor: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return tensor.detach()
-    parts = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(parts, tensor.detach().contiguous())
+    own = tensor.detach().contiguous()  # backends copy memory, whatever its order
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
     return torch.cat(parts)
 
 
@@ -103,6 +109,16 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def min_over_ranks(number: int) -> int:
+    """Return the smallest of the processes' numbers."""
+    if world_size() == 1:
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    smallest = torch.tensor(number, device=device)
+    dist.all_reduce(smallest, dist.ReduceOp.MIN)
+    return int(smallest)
 
 
 @torch.no_grad()
@@ -151,6 +167,10 @@ class StopVote:
         earlier, result = self._votes.pop(0)
         earlier.wait()
         return signal.Signals(int(result)) if int(result) else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class _Gather(torch.autograd.Function):

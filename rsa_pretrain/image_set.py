@@ -170,6 +170,11 @@ class ImageSet(Dataset[Image.Image]):
             labels = np.asarray(self.labels)
         return self._select(self._balanced_choice(labels, np.arange(len(self)), count, seed))
 
+    def random_subset(self, count: int, seed: int) -> "ImageSet":
+        """Return ``count`` images drawn without regard to class, in the original order."""
+        generator = np.random.default_rng(seed)
+        return self._select(np.sort(generator.choice(len(self), count, replace=False)))
+
     def hold_out(self, count: int, seed: int) -> tuple["ImageSet", "ImageSet"]:
         """Take a random slice away, with equal class counts up to one.
 

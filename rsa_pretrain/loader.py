@@ -234,6 +234,14 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
     except UserError as error:
         marker = f"{UserError.__name__}: "
         raise UserError(str(error).rpartition(marker)[2].strip()) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"a loader process ended ({reason}); the machine may lack memory or shared memory: "
+            "try fewer data.num_workers"
+        ) from None
     finally:
         # Loader processes ignore signals: left to the interpreter's exit they would hang it.
         if loader.num_workers:

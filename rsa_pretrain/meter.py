@@ -68,9 +68,13 @@ class Meter:
         self._reset()
         return means
 
+    def restart_clock(self) -> None:
+        """Leave out of the rates what was done since the last reading."""
+        self._start = time.monotonic()
+
     def _reset(self) -> None:
         self._tensors: dict[str, Tensor] = {}
         self._floats: dict[str, float] = {}
         self._num_steps = 0
         self._waited = 0.0
-        self._start = time.monotonic()
+        self.restart_clock()

@@ -16,13 +16,19 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimize
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.name == "lars":
         return LARS(parameters, config.sgd_momentum, config.weight_decay, config.trust_coefficient)
-    return optim.SGD(
+    sgd = optim.SGD(
         parameters,
         lr=0.0,
         momentum=config.sgd_momentum,
         weight_decay=config.weight_decay,
         fused=True,
     )
+    if config.sgd_momentum != 0:
+        # The fused kernel would leave its own buffers unset in a first step that fp16's gradient
+        # scaler skips; from zero the first step is the same.
+        for parameter in parameters:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def scaled_lr(base_lr: float, global_batch_size: int) -> float:
@@ -40,7 +46,8 @@ class LARS(optim.Optimizer):
         v = momentum v + u,  w = w - lr v
 
     Tensors of one dimension or none (biases, norms) are neither decayed nor adapted. All tensors
-    are updated together, by ``torch._foreach`` kernels.
+    are updated together, by ``torch._foreach`` operations. With an fp16 gradient scaler torch waits
+    for the device once a step; bf16 needs no scaler.
 
     Args:
         parameters: What to update.

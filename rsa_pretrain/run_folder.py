@@ -13,7 +13,7 @@ from rsa_pretrain.checkpoint import (
 )
 from rsa_pretrain.config_files import config_hash, write_config
 from rsa_pretrain.data import normalisation
-from rsa_pretrain.distributed import is_main
+from rsa_pretrain.distributed import is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.run_state import RunState
@@ -39,7 +39,8 @@ class RunFolder:
         """Take up the last checkpoint, if there is one, and write the settings.
 
         Raises:
-            UserError: If there is a checkpoint and ``resume`` is not set, or it is of another run.
+            UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
+                the processes see different ones.
         """
         checkpoints = list_checkpoints(self.path)
         if checkpoints and not resume:
@@ -50,6 +51,11 @@ class RunFolder:
         if checkpoints:
             model_state, _, trainer_state = load_checkpoint(self.path / "checkpoints" / "last")
             self.state.restore(model_state, trainer_state)
+        if min_over_ranks(self.state.step) != -min_over_ranks(-self.state.step):
+            raise UserError(
+                f"the processes do not see the same checkpoints in '{self.path}' (here step "
+                f"{self.state.step}); output_dir must lie on storage that all of them share"
+            )
         if is_main():
             self.path.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path)

@@ -22,6 +22,8 @@ from rsa_pretrain.image_set import UNLABELLED
 
 _IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp"})
 LABEL_SUFFIX = "cls"
+# A damaged label must not make room for classes by the billion.
+_MOST_LABEL_DIGITS = 6
 
 # Members of this form describe the shard; the library skips them.
 _META_NAME = re.compile(r"__[^/]*__($|/)")
@@ -115,9 +117,10 @@ def parse_label(shard: str, key: str, content: bytes | None) -> int:
     if content is None:
         return UNLABELLED
     text = content.decode("ascii", errors="replace").strip()
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MOST_LABEL_DIGITS:
         raise UserError(
-            f"'{key}.cls' of shard '{shard}' should hold a class index, 0 or more, found '{text}'"
+            f"'{key}.cls' of shard '{shard}' should hold a class index from 0 to "
+            f"{10**_MOST_LABEL_DIGITS - 1}, found '{text[:20]}'"
         )
     return int(text)
 

@@ -16,7 +16,12 @@ from rsa_pretrain.backbone import gflops_per_image
 from rsa_pretrain.collapse import CollapseMonitor
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
-from rsa_pretrain.device import autocast, check_precision, resolve_device
+from rsa_pretrain.device import (
+    autocast,
+    check_precision,
+    explained_out_of_memory,
+    resolve_device,
+)
 from rsa_pretrain.distributed import StopVote, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -109,7 +114,8 @@ class Trainer:
             vote = StopVote()
             batches = self._meter.timed(loaded)
             while self._step < self.num_steps and received is None:
-                self._train_step(batches)
+                with explained_out_of_memory():
+                    self._train_step(batches)
                 bar.update(self.batch_size)
                 received = vote.agree(stop.received)
                 saving = received is not None or self._checkpoint_due()
@@ -117,6 +123,8 @@ class Trainer:
                     bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
                 if saving:
                     self.folder.save()
+                if saving or self._evaluation_due():
+                    self._meter.restart_clock()
         if received is not None and self._step < self.num_steps:
             _log.warning(
                 "stopped by %s after step %d of %d, saved; --resume goes on from there",

@@ -39,15 +39,16 @@ class BYOL(nn.Module):
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute the symmetrised loss, Section 3.1, on ``[v, v']``."""
         v, v_prime = views
-        q, q_prime = self._online(v), self._online(v_prime)  # (N, D) each
+        y, y_prime = self._project(v), self._project(v_prime)  # (N, D) each
+        q, q_prime = self.predictor(y), self.predictor(y_prime)  # (N, D) each
         with torch.no_grad():
-            z, z_prime = self._target(v), self._target(v_prime)  # (N, D) each
+            z, z_prime = self._project_target(v), self._project_target(v_prime)  # (N, D) each
         loss = normalised_mse(q, z_prime) + normalised_mse(q_prime, z)
         return StepOutput(
             loss,
             {
                 "ema_momentum": self._ema_momentum(progress),
-                "projection_std": projection_std(z),
+                "projection_std": projection_std(y),
             },
         )
 
@@ -60,10 +61,10 @@ class BYOL(nn.Module):
     def _ema_momentum(self, progress: float) -> float:
         return cosine(self.config.ema_momentum, 1.0, progress)
 
-    def _online(self, view: Tensor) -> Tensor:
-        predictions: Tensor = self.predictor(self.projector(self.backbone(view)))
-        return predictions
+    def _project(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.backbone(view))
+        return projections
 
-    def _target(self, view: Tensor) -> Tensor:
+    def _project_target(self, view: Tensor) -> Tensor:
         projections: Tensor = self.target_projector(self.target_backbone(view))
         return projections

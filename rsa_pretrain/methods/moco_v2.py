@@ -52,7 +52,7 @@ class MoCoV2(nn.Module):
         self._new_keys.append(k)
         self._new_keys_prime.append(k_prime)
         return StepOutput(
-            loss, {"ema_momentum": self.config.ema_momentum, "projection_std": projection_std(k)}
+            loss, {"ema_momentum": self.config.ema_momentum, "projection_std": projection_std(q)}
         )
 
     def after_optimizer_step(self, progress: float) -> None:

@@ -42,9 +42,11 @@ class RSA(nn.Module):
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute Eq. 5 on ``[v_a, v_a', v_w, v_w']``."""
         v_a, v_a_prime, v_w, v_w_prime = views
-        z_a, z_a_prime = self._forward_views(self._online, v_a, v_a_prime)  # (N, D) each
+        y_a, y_a_prime = self._forward_views(self._project, v_a, v_a_prime)  # (N, D) each
+        z_a, z_a_prime = self._forward_views(self.predictor, y_a, y_a_prime)  # (N, D) each
         with torch.no_grad():
-            z_w, z_w_prime = self._forward_views(self._target, v_w, v_w_prime)  # (N, D) each
+            # (N, D) each
+            z_w, z_w_prime = self._forward_views(self._project_target, v_w, v_w_prime)
         beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
         loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta)
         return StepOutput(
@@ -54,7 +56,7 @@ class RSA(nn.Module):
                 "loss_aggressive": loss.aggressive.detach(),
                 "beta": beta,
                 "ema_momentum": self._ema_momentum(progress),
-                "projection_std": projection_std(z_w),
+                "projection_std": projection_std(y_a),
             },
         )
 
@@ -67,11 +69,11 @@ class RSA(nn.Module):
     def _ema_momentum(self, progress: float) -> float:
         return cosine(self.config.ema_momentum, 1.0, progress)
 
-    def _online(self, view: Tensor) -> Tensor:
-        predictions: Tensor = self.predictor(self.projector(self.backbone(view)))
-        return predictions
+    def _project(self, view: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.backbone(view))
+        return projections
 
-    def _target(self, view: Tensor) -> Tensor:
+    def _project_target(self, view: Tensor) -> Tensor:
         projections: Tensor = self.target_projector(self.target_backbone(view))
         return projections
 

@@ -39,8 +39,8 @@ class SimSiamRSA(nn.Module):
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute Eq. 5 with negative cosines on ``[v_a, v_a', v_w, v_w']``."""
         v_a, v_a_prime, v_w, v_w_prime = views
-        z_a = self.predictor(self._project(v_a))  # (N, D)
-        z_a_prime = self.predictor(self._project(v_a_prime))  # (N, D)
+        y_a, y_a_prime = self._project(v_a), self._project(v_a_prime)  # (N, D) each
+        z_a, z_a_prime = self.predictor(y_a), self.predictor(y_a_prime)  # (N, D) each
         with torch.no_grad():
             z_w, z_w_prime = self._project(v_w), self._project(v_w_prime)  # (N, D) each
         beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
@@ -51,7 +51,7 @@ class SimSiamRSA(nn.Module):
                 "loss_weak": loss.weak.detach(),
                 "loss_aggressive": loss.aggressive.detach(),
                 "beta": beta,
-                "projection_std": projection_std(z_w),
+                "projection_std": projection_std(y_a),
             },
         )
 

@@ -188,6 +188,7 @@ def test_gathering_and_shuffling(jobs):
     computed_elsewhere = 0
     for rank, result in enumerate(results):
         assert result["gathered"] == [0, 1, 2, 3, 10, 11, 12, 13]
+        assert result["photos_kept"]  # channels last, as training has them
         for outputs in result["shuffled"]:
             assert [row[0] for row in outputs] == [10 * rank + index for index in range(4)]
             computed_elsewhere += sum(row[1] != rank for row in outputs)

@@ -95,3 +95,20 @@ def test_rate_scales_in_floating_point():
     """Below 256 images integer division would give 0."""
     assert scaled_lr(0.9, 2048) == pytest.approx(7.2)
     assert scaled_lr(0.1, 64) == pytest.approx(0.025)
+
+
+def test_a_first_step_that_the_scaler_skips_leaves_no_trace():
+    """Found infinity in the first step: weights and momentum are as if it had not been."""
+    parameters = [nn.Parameter(torch.ones(1000)) for _ in range(2)]
+    config = OptimizerConfig(base_lr=0.1, weight_decay=0.0)
+    optimizers = [build_optimizer(nn.ParameterList([p]), config) for p in parameters]
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = 0.1
+    parameters[0].grad = torch.full((1000,), float("inf"))
+    optimizers[0].found_inf, optimizers[0].grad_scale = torch.ones(()), torch.ones(())
+    optimizers[0].step()
+    optimizers[0].found_inf = torch.zeros(())
+    for parameter, optimizer in zip(parameters, optimizers, strict=True):
+        parameter.grad = torch.linspace(-1, 1, 1000)
+        optimizer.step()
+    assert torch.equal(parameters[0].data, parameters[1].data)

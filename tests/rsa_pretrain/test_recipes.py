@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsa_eval.published import PUBLISHED
-from rsa_pretrain import trainer as trainer_module
+from rsa_pretrain import run_folder
 from rsa_pretrain.command_line import Parser
 from rsa_pretrain.commands import recipes as recipes_command
 from rsa_pretrain.config import PretrainConfig
@@ -152,8 +152,8 @@ def test_every_recipe_takes_two_steps(path, tmp_path, monkeypatch):
     In float32: a CPU takes several times as long in bfloat16.
     """
     # A checkpoint of each would be gigabytes together; saving has tests of its own.
-    monkeypatch.setattr(trainer_module, "save_checkpoint", lambda *_: None)
-    monkeypatch.setattr(trainer_module, "save_tensors", lambda *_: None)
+    monkeypatch.setattr(run_folder, "save_checkpoint", lambda *_: None)
+    monkeypatch.setattr(run_folder, "save_tensors", lambda *_: None)
     tree = to_tree(load_config(PretrainConfig, path))
     tree["output_dir"] = str(tmp_path / "run")
     tree["data"] |= {"image_size": min(64, tree["data"]["image_size"]), "num_workers": 0}

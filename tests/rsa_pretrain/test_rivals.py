@@ -180,26 +180,21 @@ def test_gradients_reach_exactly_the_trained_networks(
 
 
 def test_simsiams_targets_are_constants(small_methods, random_views):
-    """Without the predictor's help: d loss / d projector comes from the predictions alone."""
+    """A predictor that ignores its input cuts the only way of gradients to the projector."""
     method = build("simsiam", small_methods)
-    for parameter in method.predictor.parameters():
-        nn.init.zeros_(parameter)
+    nn.init.zeros_(method.predictor[3].weight)  # predictions are the bias, whatever comes in
     method(random_views(2), 0.0).loss.backward()
-    # Predictions of a zero predictor do not depend on the projections; targets pass nothing.
+    assert method.predictor[3].bias.grad.abs().sum() > 0
     for parameter in method.projector.parameters():
         assert parameter.grad.abs().sum() == 0
 
 
 def test_simsiam_rsa_follows_weak_views_only_as_targets(small_methods, random_views):
-    """With beta 1 and fixed, the weak views change no gradient."""
-    method = build("simsiam_rsa", small_methods, beta_base=1.0, beta_mode="fixed")
-    views = random_views(4)
-    gradients = []
-    for weak in (views[2:], random_views(2)):
-        network = copy.deepcopy(method)
-        network([*views[:2], *weak], 0.0).loss.backward()
-        gradients.append(network.backbone.conv1.weight.grad)
-    assert torch.equal(*gradients)
+    """Gradients reach the pixels of the aggressive views, none those of the weak ones."""
+    method = build("simsiam_rsa", small_methods, beta_base=0.4)
+    views = [view.requires_grad_() for view in random_views(4)]
+    method(views, 0.0).loss.backward()
+    assert [view.grad is None for view in views] == [False, False, True, True]
 
 
 def test_byols_views_follow_its_setting(small_methods):

@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 
+from rsa_eval.online_knn import make_online_knn
 from rsa_pretrain.__main__ import main
+from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import list_checkpoints, load_backbone, load_checkpoint
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import parse_tree
@@ -338,16 +340,17 @@ def test_accumulated_passes_make_one_step(tiny_tree, tmp_path):
     trainer = make_trainer(tiny_tree, training__batch_size_per_device=4)
     halves = [next(batches) for batches in [trainer._batches()] for _ in range(2)]
     reference = copy.deepcopy(trainer.state.method)
+    losses = []
     for views, _ in halves:
-        (reference(views, 0.0).loss / 2).backward()
+        losses.append(reference(views, 0.0).loss)
+        (losses[-1] / 2).backward()
     trainer._train_step(iter(halves))
     for ours, theirs in zip(trainer.state.method.parameters(), reference.parameters(), strict=True):
         if theirs.grad is not None:
             torch.testing.assert_close(ours.grad, theirs.grad)
     means = trainer._meter.read()
-    losses = [reference(views, 0.0).loss.item() for views, _ in halves]
     assert trainer.state.step == 1
-    assert len(losses) == 2
+    assert means["loss"] == pytest.approx(sum(losses).item() / 2, rel=1e-6)
     assert means["beta"] == pytest.approx(0.3)
 
 
@@ -431,6 +434,19 @@ def test_the_command_watches_by_neighbours_and_leaves_training_alone(tiny_tree, 
     assert_same_run_but_for(tmp_path / "plain", watched, "knn_top1")
 
 
+def test_the_monitor_takes_unbalanced_classes(tiny_tree):
+    """Digits have 170 to 180 images a class; both a part and all of the rest serve as bank."""
+    for num_bank_images in (300, 5000):
+        tiny_tree["data"]["num_train_images"] = None
+        tiny_tree["monitor"] |= {"knn_every_epochs": 1, "num_bank_images": num_bank_images}
+        config = parse_tree(PretrainConfig, tiny_tree, "run")
+        images, held_out = open_images(config.data, "pretrain").hold_out(100, config.seed)
+        evaluate = make_online_knn(config, images, held_out, torch.device("cpu"))
+        backbone = build_backbone(config.backbone).train()
+        assert 0 <= evaluate(backbone)["knn_top1"] <= 100
+        assert backbone.training
+
+
 def assert_same_run_but_for(one, other, metric):
     """Equal final weights and metrics, one metric apart."""
     lines = [{k: v for k, v in line.items() if k != metric} for line in logged(other)]
@@ -462,8 +478,18 @@ def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
 
 
 def test_compiled_networks_train(tiny_tree, monkeypatch):
-    """training.compile compiles the networks in place; names of the state stay."""
-    compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
-    trainer = make_trainer(tiny_tree, training__compile=True)
-    assert compiled == list(trainer.state.method.children())
+    """A step of compiled networks moves them like plain ones, under the same names."""
+    plain = make_trainer(tiny_tree)
+    plain._train_step(plain._batches())
+    compile_module = torch.nn.Module.compile
+    # The eager backend traces without generating code, which would take minutes.
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compile_module(self, backend="eager")
+    )
+    compiled = make_trainer(tiny_tree, training__compile=True)
+    compiled._train_step(compiled._batches())
+    assert all(child._compiled_call_impl for child in compiled.state.method.children())
+    expected = plain.state.method.state_dict()
+    assert compiled.state.method.state_dict().keys() == expected.keys()
+    for name, tensor in compiled.state.method.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)

@@ -51,7 +51,15 @@ def exchange(folder):
         return torch.cat([batch, torch.full_like(batch, rank())], dim=1)
 
     shuffled = [shuffled_over_ranks(network, images).tolist() for _ in range(5)]
-    result = {"gathered": gather(images).flatten().tolist(), "shuffled": shuffled}
+    photos = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last) + rank()
+    gathered_photos = gather(photos)[4 * rank() :][:4]
+    same = torch.equal(gathered_photos, photos)
+    same &= torch.equal(shuffled_over_ranks(lambda batch: batch, photos), photos)
+    result = {
+        "photos_kept": same,
+        "gathered": gather(images).flatten().tolist(),
+        "shuffled": shuffled,
+    }
     (folder / f"exchange-{rank()}.json").write_text(json.dumps(result))
 
 
