@@ -53,7 +53,7 @@ def _add_convert(commands: "argparse._SubParsersAction[Parser]") -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         type=Path,
-        help="run folder, checkpoint folder or backbone.safetensors",
+        help="run folder, checkpoint folder, backbone.safetensors, or another project's file",
     )
     parser.add_argument("out", metavar="OUT.pkl", type=Path, help="weights file to write")
     parser.set_defaults(command=_convert)

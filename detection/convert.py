@@ -19,8 +19,9 @@ from detection.detectron2_file import Arrays, read_pickle, write_pickle
 from detection.detectron2_trunk import BASIC_BLOCK_ARCHS, enumerated_shapes, quoted_r50_shapes
 from detection.key_map import to_detectron2, to_torchvision
 from rsa_pretrain.atomic_files import atomic_file, write_text
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone, load_backbone
+from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.load import load_weights
 
 # FrozenBN has no such tensor and BN starts its own count; the file's metadata keeps the values.
 DROPPED_LEAF = "num_batches_tracked"
@@ -77,7 +78,7 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
     """Write ``out`` and, beside it, the YAML keys that belong to its weights.
 
     Args:
-        checkpoint: Anything ``load_backbone`` takes.
+        checkpoint: A checkpoint of this toolkit or of another project (``load_weights``).
         out: Weights file to write; must end in ``.pkl``.
 
     Returns:
@@ -90,7 +91,7 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
     """
     if out.suffix != ".pkl":
         raise UserError(f"'{out}' must end in .pkl: detectron2 chooses its reader by that")
-    loaded = load_backbone(checkpoint)
+    loaded = load_weights(checkpoint)
     if loaded.metadata.stem != "standard":
         raise UserError(
             f"'{loaded.path}' has the '{loaded.metadata.stem}' stem; detectron2's ResNet has only "

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.array_pickle import load_array_pickle
 
 AUTHOR = "rsa-toolkit"
 EXTRA_KEY = "rsa_toolkit"
@@ -42,28 +43,9 @@ def read_pickle(path: Path) -> tuple[Arrays, dict[str, Any]]:
         UserError: If the file is damaged, holds other objects, or is not of this layout.
     """
     try:
-        with path.open("rb") as file:
-            content = _ArrayUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
+        content = load_array_pickle(path.read_bytes())
+    except pickle.UnpicklingError as error:
         raise UserError(f"'{path}' is not a pickle of arrays and plain values: {error}") from None
     if not isinstance(content, dict) or set(content) != {"model", "__author__", EXTRA_KEY}:
         raise UserError(f"'{path}' is not a detectron2 weights file of this toolkit")
     return content["model"], content[EXTRA_KEY]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Resolves the four names a pickled array needs and refuses every other."""
-
-    _ALLOWED = frozenset(
-        {
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-        return super().find_class(module, name)

@@ -10,10 +10,10 @@ from detection.recipe import ModelConfig
 from detection.samples import initialisation_seed
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import load_backbone
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.load import load_weights
 
 # What random weights are fed with: ImageNet's statistics, as every detection recipe uses them.
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
@@ -35,13 +35,13 @@ class Trunk:
 
 
 def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
-    """Read the trunk from a checkpoint.
+    """Read the trunk from a checkpoint of this toolkit or of another project.
 
     Raises:
-        UserError: If ``load_backbone`` refuses it, its stem has no place in the detector, or the
+        UserError: If ``load_weights`` refuses it, its stem has no place in the detector, or the
             recipe asks for another architecture.
     """
-    loaded = load_backbone(checkpoint)
+    loaded = load_weights(checkpoint)
     metadata = loaded.metadata
     if metadata.stem != "standard":
         raise UserError(

@@ -26,9 +26,10 @@ _RUN_CONFIG = "config.yaml"
 _EVALUATE = """\
 {what}
 
-CHECKPOINT is a run folder, a checkpoint folder or a safetensors file. The result is one JSON
-record, by default in the run folder: records/{kind}-DATASET.json. Without --config the images
-are those of the run that made the checkpoint."""
+CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
+project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
+in the run folder: records/{kind}-DATASET.json. Without --config the images are those of the
+run that made the checkpoint."""
 
 _EXAMPLES = """\
 examples:

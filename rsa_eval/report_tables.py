@@ -79,7 +79,11 @@ def model_detail(record: Record) -> str:
     backbone, metadata = record.model.backbone, record.model.metadata
     parts = [f"{backbone.arch}, {backbone.stem} stem"]
     if metadata is not None:
-        parts.append(f"{metadata.epochs:g} epochs on {metadata.data_set}, seed {metadata.seed}")
+        origin = metadata.origin
+        if origin is None:
+            parts.append(f"{metadata.epochs:g} epochs on {metadata.data_set}, seed {metadata.seed}")
+        else:
+            parts.append(f"imported, layout {origin.layout}, network {origin.network}")
         if record.model.checkpoint is not None:
             parts.append("/".join(Path(record.model.checkpoint).parts[-3:-1]))
     else:

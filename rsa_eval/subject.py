@@ -9,12 +9,14 @@ from torch import nn
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import BackboneMetadata, load_backbone
+from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.foreign.load import load_weights
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Subject:
 def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
     """Load a checkpoint's backbone, or build a random one.
 
-    The statistics that normalise the input belong to the weights: a checkpoint brings its own,
-    random weights take the data set's.
+    The statistics that normalise the input belong to the weights: a checkpoint brings its own.
+    Random weights take the data set's, and so does another project's file that does not tell.
 
     Args:
-        checkpoint: Whatever ``load_backbone`` takes; None for random weights, seeded.
+        checkpoint: Whatever ``load_weights`` takes; None for random weights, seeded.
         config: The evaluation.
 
     Raises:
@@ -42,7 +44,7 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
             weights are wanted of no architecture.
     """
     if checkpoint is not None:
-        loaded = load_backbone(checkpoint)
+        loaded = load_weights(checkpoint, Pixels(*normalisation(config.data)))
         _check_agreement(config, loaded.metadata, loaded.path)
         metadata = loaded.metadata
         model = describe_checkpoint(loaded)

@@ -3,10 +3,20 @@
 import sys
 from functools import partial
 
+from detection.convert import convert
 from rsa_eval.online_knn import make_online_knn
 from rsa_eval.run_records import EVALUATORS, metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
-from rsa_pretrain.commands import data_check, preview, recipes, run, sweep
+from rsa_pretrain.commands import (
+    data_check,
+    export,
+    import_checkpoint,
+    inspect_file,
+    preview,
+    recipes,
+    run,
+    sweep,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +37,9 @@ def _dispatch(argv: list[str]) -> int:
     recipes.add(commands)
     preview.add(commands)
     data_check.add(commands)
+    import_checkpoint.add(commands)
+    export.add(commands, convert)
+    inspect_file.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))
 

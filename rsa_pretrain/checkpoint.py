@@ -35,6 +35,7 @@ from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, parse_tree
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.origin import Origin
 
 FORMAT_VERSION = 1
 METADATA_KEY = "rsa_toolkit"
@@ -56,28 +57,30 @@ class BackboneMetadata(Section):
     """Stem, as in the config."""
     method: str
     """How the weights were made."""
-    image_size: int
-    """Side of the square training input, in pixels."""
+    image_size: int | None
+    """Side of the square training input, in pixels; null, as below, if an import cannot tell."""
     channel_order: Literal["RGB"]
     """Order of the input channels."""
     mean: RGB
     """Input mean, pixels in [0, 1]."""
     std: RGB
     """Input standard deviation, pixels in [0, 1]."""
-    data_set: str
+    data_set: str | None
     """What it was trained on."""
-    epochs: float
+    epochs: float | None
     """Epochs trained so far."""
-    step: int
+    step: int | None
     """Optimizer steps taken so far."""
-    seed: int
+    seed: int | None
     """Seed of the run."""
-    config_hash: str
+    config_hash: str | None
     """SHA-256 of the run's resolved settings."""
     parent: str | None
     """SHA-256 of the file the weights were made from; null if trained from scratch."""
     library_versions: dict[str, str]
     """Versions that wrote the file."""
+    origin: Origin | None = None
+    """Of weights imported from another project; null for this toolkit's own."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,8 @@ def load_backbone(path: Path) -> LoadedBackbone:
     config = BackboneConfig(arch=metadata.arch, stem=metadata.stem)
     with torch.device("meta"):  # no random initialisation: it would move the global generator
         backbone = build_backbone(config)
-    check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}")
+    allowed = metadata.origin is not None and bool(metadata.origin.non_finite)
+    check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}", finite=not allowed)
     backbone.load_state_dict(tensors, strict=True, assign=True)
     return LoadedBackbone(backbone.eval(), metadata, file, file_sha256(file))
 
@@ -225,13 +229,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
         ) from None
 
 
-def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+def check_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str, *, finite: bool = True
+) -> None:
     """Refuse tensors that are not exactly the expected ones.
 
     Args:
         found: Tensors by name.
         expected: Tensors whose names, shapes and types are wanted.
         what: Names the source in the error.
+        finite: Refuse NaN and infinity too.
 
     Raises:
         UserError: Lists missing, unexpected and misshapen tensors, and non-finite ones.
@@ -245,7 +252,7 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], w
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "misshapen": misshapen,
-        "not finite": [name for name, tensor in found.items() if not tensor.isfinite().all()],
+        "not finite": [name for name in found if finite and not found[name].isfinite().all()],
     }
     listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
     if listed:
@@ -257,13 +264,9 @@ def _find_weights(path: Path) -> Path:
         raise UserError(f"checkpoint '{path}' does not exist")
     if path.is_file():
         return path
-    for file in (
-        path / BACKBONE_FILE,
-        path / MODEL_FILE,
-        path / "checkpoints" / "last" / MODEL_FILE,
-    ):
-        if file.is_file():
-            return file
+    for name in (BACKBONE_FILE, MODEL_FILE, f"checkpoints/last/{MODEL_FILE}"):
+        if (path / name).is_file():
+            return path / name
     raise UserError(
         f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
         "expected a run folder, a checkpoint folder or a file"
@@ -275,7 +278,7 @@ def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
         raise UserError(f"'{path}' carries no '{METADATA_KEY}' metadata; it is not of this toolkit")
     try:
         tree = json.loads(header[METADATA_KEY])
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise UserError(f"the metadata of '{path}' is not JSON") from None
     found = tree.get("format_version") if isinstance(tree, dict) else None
     if found != FORMAT_VERSION:

@@ -118,6 +118,7 @@ class _Trainer:
         self.detector.load_state_dict(tensors, strict=True)
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        assert metadata.step is not None, "a run's checkpoint has its step"
         self.step = metadata.step
         logger.info("resuming from '%s' at iteration %d", folder, self.step)
 

@@ -143,5 +143,5 @@ def test_convert_refuses_what_is_no_checkpoint(
     foreign = tmp_path / "foreign.pt"
     foreign.write_bytes(b"not safetensors")
     found = _error_of(["convert", str(foreign), str(tmp_path / "out.pkl")], capsys)
-    assert "is not a whole safetensors file" in found
+    assert "is not a checkpoint" in found
     assert list(tmp_path.iterdir()) == [foreign]

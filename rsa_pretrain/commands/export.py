@@ -1,0 +1,99 @@
+"""``rsa-pretrain export``: hand a backbone to another tool."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.export import Export, export_backbone, find_target
+from rsa_pretrain.foreign.load import load_weights
+from rsa_pretrain.foreign.model_card import RecordOfWeights, read_records
+from rsa_pretrain.foreign.targets import TARGETS
+
+DETECTRON2 = "detectron2"
+_RECORDS_FOLDER = "records"
+
+Convert = Callable[[Path, Path], object]
+
+
+def add(commands: Commands, to_detectron2: Convert) -> None:
+    """Add the command to the parser.
+
+    Args:
+        commands: Where to add it.
+        to_detectron2: Writes detectron2 weights of a checkpoint, with their proof; another
+            package's, so it is handed in where the packages meet.
+    """
+    parser = commands.add_parser(
+        "export",
+        help="hand a backbone to another tool",
+        description="Write a backbone as another tool reads it. What was written is imported\n"
+        "again and compared bitwise; where the tool is installed, its own network must compute\n"
+        "the same features. Hugging Face gets a folder with a model card made from the records.",
+        epilog="example:\n  rsa-pretrain export runs/imagenet-rsa --to huggingface export/rsa_r50",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="run folder, checkpoint folder, or a file of this or another project",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="file, or folder, to write")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=[*(target.name for target in TARGETS), DETECTRON2],
+        help="the tool",
+    )
+    parser.add_argument(
+        "--records",
+        metavar="DIR",
+        type=Path,
+        help="records that the model card tells (default: records/ beside the weights)",
+    )
+    parser.set_defaults(command=lambda arguments: _export(arguments, to_detectron2))
+
+
+def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
+    if arguments.to == DETECTRON2:
+        if arguments.records is not None:
+            raise UserError("--records makes a model card, which detectron2 weights have not")
+        to_detectron2(arguments.checkpoint, arguments.out)
+        say(f"written   {arguments.out}, and its keys {arguments.out.with_suffix('.yaml')}")
+        return 0
+    loaded = load_weights(arguments.checkpoint)
+    records = _records(arguments.records, loaded)
+    done = export_backbone(loaded, find_target(arguments.to), arguments.out, records)
+    for line in _lines(done, loaded):
+        say(line)
+    return 0
+
+
+def _records(folder: Path | None, loaded: LoadedBackbone) -> list[RecordOfWeights]:
+    if folder is None:
+        folder = loaded.path.parent / _RECORDS_FOLDER
+        if not folder.is_dir():
+            return []
+    records, others = read_records(folder, loaded)
+    say(f"records   {len(records)} of these weights in {folder}; {others} of others left out")
+    return records
+
+
+def _lines(done: Export, loaded: LoadedBackbone) -> list[str]:
+    name, metadata = done.target.name, loaded.metadata
+    again = "imported again, it equals the backbone bitwise"
+    if done.difference is None:
+        library = f"{name} is not installed here, so its features were not compared"
+    else:
+        library = f"{name}'s features differ by {done.difference:.1e} of the largest"
+    depth = metadata.arch.removeprefix("resnet")
+    advice = done.target.advice.replace("ARCH", metadata.arch).replace("DEPTH", depth)
+    return [
+        f"written   {done.out}",
+        *([f"proof     {again}"] if done.imported_again else []),
+        f"proof     {library}",
+        f"pixels    mean {metadata.mean}, std {metadata.std}, RGB",
+        f"load      {advice.replace('OUT', str(done.out))}",
+    ]

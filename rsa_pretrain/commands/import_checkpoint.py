@@ -1,0 +1,102 @@
+"""``rsa-pretrain import``: take another project's backbone into this toolkit's format."""
+
+import argparse
+from pathlib import Path
+
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.data_config import RGB
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.foreign.layouts import LAYOUTS
+from rsa_pretrain.foreign.load import ImportOptions, write_import
+from rsa_pretrain.foreign.recognise import AUTO
+
+_NAME_COLUMNS = 18
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "import",
+        help="take over another project's backbone",
+        description="Write one network of another project's checkpoint in this toolkit's format,\n"
+        "with its provenance. Every backbone tensor must be there in its shape, and every other\n"
+        "tensor on the layout's drop list, or the file is refused. No code of the file is run.",
+        epilog="layouts, and their networks (the first is taken unless --network names another):\n"
+        + "\n".join(_layout_lines())
+        + "\n\nexample:\n  rsa-pretrain import moco_v2_800ep_pretrain.pth.tar moco_v2.safetensors",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="checkpoint of another project")
+    parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
+    parser.add_argument(
+        "--layout", metavar="NAME", default=AUTO, help="layout; auto tells it by the keys (default)"
+    )
+    parser.add_argument("--network", metavar="NAME", help="which of the layout's networks to take")
+    parser.add_argument("--method", metavar="NAME", help="how the weights were made, for tables")
+    parser.add_argument("--data-set", metavar="NAME", help="what they were trained on")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}", metavar="R,G,B", type=_rgb, help=f"input {name}, pixels in [0, 1]"
+        )
+    parser.add_argument(
+        "--cifar-stem",
+        action="store_true",
+        help="a 3x3 first convolution has stride 1, padding 1 and no max-pool behind it",
+    )
+    parser.add_argument(
+        "--allow-non-finite", action="store_true", help="take NaN and infinity as they are"
+    )
+    parser.set_defaults(command=_import)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    options = ImportOptions(
+        layout=arguments.layout,
+        network=arguments.network,
+        method=arguments.method,
+        data_set=arguments.data_set,
+        pixels=_pixels(arguments.mean, arguments.std),
+        cifar_stem=arguments.cifar_stem,
+        allow_non_finite=arguments.allow_non_finite,
+    )
+    metadata = write_import(arguments.file, arguments.out, options)
+    origin = metadata.origin
+    assert origin is not None, "an import keeps its origin"
+    say(f"layout    {origin.layout}, {origin.recognised}")
+    say(f"network   {origin.network}, under '{origin.prefix}'")
+    say(f"backbone  {metadata.arch}, {metadata.stem} stem, {origin.num_taken} tensors")
+    for why, count in origin.dropped.items():
+        say(f"dropped   {count} x {why}")
+    if origin.filled:
+        say(f"filled    {len(origin.filled)} batch counts that the file does not hold, with 0")
+    if origin.non_finite:
+        say(f"NaN/Inf   in {', '.join(origin.non_finite)}")
+    say(f"pixels    mean {metadata.mean}, std {metadata.std}, RGB ({origin.pixels})")
+    say(f"written   {arguments.out}")
+    return 0
+
+
+def _rgb(text: str) -> RGB:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        message = f"expected three numbers such as 0.485,0.456,0.406, found '{text}'"
+        raise argparse.ArgumentTypeError(message) from None
+    return red, green, blue
+
+
+def _pixels(mean: RGB | None, std: RGB | None) -> Pixels | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise UserError("state both --mean and --std, or neither")
+    if min(std) <= 0:
+        raise UserError(f"--std must be positive, found {std}")
+    return Pixels(mean, std)
+
+
+def _layout_lines() -> list[str]:
+    return [
+        f"  {layout.name:<{_NAME_COLUMNS}} {', '.join(layout.networks)}: {layout.made_by}"
+        for layout in LAYOUTS
+    ]

@@ -1,0 +1,28 @@
+"""``rsa-pretrain inspect``: show what a checkpoint file holds."""
+
+import argparse
+from pathlib import Path
+
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.foreign.describe import describe_file
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show what a checkpoint file holds",
+        description="Show what a checkpoint of any project holds: how it is written, its layout\n"
+        "and how sure that is, its networks, tensors, statistics, NaNs and values. No code of the\n"
+        "file is run, and nothing is written.",
+        epilog="example:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="checkpoint file")
+    parser.add_argument("--tensors", action="store_true", help="add one line per tensor")
+    parser.set_defaults(command=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    for line in describe_file(arguments.file, every_tensor=arguments.tensors):
+        say(line)
+    return 0
