@@ -9,6 +9,7 @@ from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.methods import METHODS
 from rsa_pretrain.metrics_log import read_metrics
+from rsa_pretrain.optim import build_optimizer
 from rsa_pretrain.trainer import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -26,7 +27,8 @@ def test_golden_losses(name, small_methods, tiny_tree, monkeypatch, request):
     tiny_tree["method"] = {"name": name} | small_methods[name]
     config = parse_tree(PretrainConfig, tiny_tree, "golden run")
     trainer = Trainer(config, open_images(config.data, "train"), resume=False)
-    trainer.state.method.double()
+    method = trainer.state.method.double()
+    trainer.state.optimizer = build_optimizer(method, config.optimizer)  # its momentum too
     in_float32 = trainer._batches
     in_float64 = (([view.double() for view in views], labels) for views, labels in in_float32())
     monkeypatch.setattr(trainer, "_batches", lambda: in_float64)
