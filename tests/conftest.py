@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rsa_pretrain import atomic_files
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import parse_tree
 
@@ -25,6 +26,12 @@ TINY_RUN = {
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _leave_files_in_the_page_cache(monkeypatch):
+    """Waiting for the disk takes longer than the tests; no test cuts the power."""
+    monkeypatch.setattr(atomic_files, "_flush_to_disk", lambda path: None)
 
 
 @pytest.fixture(autouse=True)
