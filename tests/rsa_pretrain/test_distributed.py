@@ -233,8 +233,8 @@ def test_batches_that_do_not_come_out_even_are_refused(world_size, per_device, m
 
 @pytest.fixture
 def command(tiny_tree, tmp_path):
-    """The command that trains a run of 24 steps in two processes, resuming it."""
-    tiny_tree["training"]["epochs"] = 6
+    """The command that trains a run of 16 steps in two processes, resuming it."""
+    tiny_tree["training"]["epochs"] = 4
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tiny_tree))
     return torchrun("-m", "rsa_pretrain", "run", path, "--resume")
