@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
 
 test: $(VENV)/.installed
-	python -m pytest -n auto --dist loadgroup
+	python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	ruff check .

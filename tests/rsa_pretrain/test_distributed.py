@@ -29,8 +29,6 @@ from rsa_pretrain.methods import METHODS
 from rsa_pretrain.metrics_log import read_metrics
 
 PROGRAM = Path(__file__).with_name("two_processes.py")
-# One worker of pytest-xdist takes them all, so that their common job runs once.
-pytestmark = pytest.mark.xdist_group("distributed")
 # float64 rounding (1e-16), amplified by four training steps.
 TOLERANCE = {"rtol": 1e-8, "atol": 1e-10}
 
