@@ -77,7 +77,7 @@ def _make_record(job: Job, predictions: list[Prediction], started: float) -> Rec
         data_set=recipe.data.name,
         model=job.trunk.subject,
         config=recipe,
-        seed=recipe.seed,
+        seeds=[recipe.seed],
         device=job.device,
         seconds=time.monotonic() - started,
         details={"engine": recipe.engine, "num_predictions": len(predictions)},

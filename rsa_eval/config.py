@@ -1,12 +1,13 @@
-"""What one evaluation consists of: every setting, its default and its meaning."""
+"""What every evaluation has in common: images, network, features and machine."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rsa_pretrain.config import BackboneConfig, Range, WeakConfig
-from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_config import DataConfig, Probability
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config_files import Section, flatten
+from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.device import Precision
 
 
@@ -19,8 +20,10 @@ class RandomBackboneConfig(BackboneConfig):
 
 
 class EvaluationConfig(Section):
-    """What every evaluator needs: images, network and machine."""
+    """What every evaluator needs."""
 
+    protocol: str
+    """The published protocol this run follows; departures from it are listed in the record."""
     data: DataConfig
     backbone: RandomBackboneConfig | None = None
     """Network of --random-init; a checkpoint names its own, and this must agree with it."""
@@ -29,107 +32,19 @@ class EvaluationConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Images per forward pass where features are extracted."""
     precision: Precision = "fp32"
-    """Autocast type of the backbone; features are kept, and classified, in float32."""
+    """Autocast type of the backbone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
 
 
-class KNNSetting(Section):
-    """One vote: how many neighbours, and how much each of them counts."""
-
-    k: Annotated[int, Field(ge=1)]
-    """Neighbours that vote; a smaller bank votes as a whole."""
-    temperature: Annotated[float, Field(gt=0)] | None
-    """A neighbour of cosine similarity s counts exp(s / T); null: each counts one."""
-
-    @property
-    def label(self) -> str:
-        """The setting as results name it."""
-        weight = "unweighted" if self.temperature is None else f"T={self.temperature:g}"
-        return f"k={self.k}, {weight}"
+# Settings that decide where and how fast an evaluation runs, and not what comes out.
+RESULT_NEUTRAL_KEYS = frozenset({"device", "data.root", "data.num_workers"})
 
 
-# The vote of the RSA paper's release; then DINO's and Mean Shift's.
-PAPER_VOTE = KNNSetting(k=200, temperature=0.1)
-_OTHER_VOTES = (
-    *(KNNSetting(k=k, temperature=0.07) for k in (10, 20, 100, 200)),
-    *(KNNSetting(k=k, temperature=None) for k in (1, 20)),
-)
+def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide a result, by dotted key.
 
-
-class KNNConfig(EvaluationConfig):
-    """Nearest neighbours of the test images among the training images."""
-
-    protocol: Literal["weighted_vote"] = "weighted_vote"
-    """InstDis's vote."""
-    settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = (PAPER_VOTE, *_OTHER_VOTES)
-    """The votes, all counted in one pass; the first is the headline."""
-    chunk_size: Annotated[int, Field(ge=1)] = 1024
-    """Test images compared with the whole bank at a time; bounds the memory."""
-
-
-class ProbeConfig(Section):
-    """How a linear classifier is trained; the defaults are the protocol moco_v2."""
-
-    mode: Literal["online", "cached"] = "online"
-    """online: fresh augmentation each epoch, as in the papers; cached: the features of the
-    training images under the evaluation transform, extracted once."""
-    epochs: Annotated[int, Field(ge=1)] = 100
-    """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images per step; the last batch of an epoch may be smaller."""
-    base_lr: Annotated[float, Field(gt=0)] = 30.0
-    """Learning rate for a batch of 256; lr = base_lr * batch_size / 256."""
-    sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """SGD momentum."""
-    nesterov: bool = False
-    """Nesterov's momentum, which the RSA paper's release uses."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty."""
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = (60, 80)
-    """Epochs at whose start the rate is multiplied by gamma."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor of the milestones."""
-    init_std: Annotated[float, Field(ge=0)] = 0.01
-    """Standard deviation of the initial weights; the biases start at 0."""
-    crop_scale: Range = (0.08, 1.0)
-    """online: area of the random resized crop as a share of the image (MoCo's lincls)."""
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    """online: aspect ratio of the crop, width over height."""
-    flip_probability: Probability = 0.5
-    """online: horizontal flip."""
-
-    @property
-    def lr(self) -> float:
-        """The learning rate before the first milestone."""
-        return self.base_lr * self.batch_size / 256
-
-    @property
-    def train_view(self) -> WeakConfig:
-        """The augmentation of online mode."""
-        return WeakConfig(
-            crop_scale=self.crop_scale,
-            crop_ratio=self.crop_ratio,
-            flip_probability=self.flip_probability,
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(
-                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
-            )
-        if self.nesterov and self.sgd_momentum == 0:
-            raise ValueError("nesterov needs sgd_momentum above 0")
-        _ = self.train_view  # checks the ranges
-        return self
-
-
-class LinearConfig(EvaluationConfig):
-    """A linear classifier on frozen features."""
-
-    protocol: Literal["moco_v2"] = "moco_v2"
-    """The published protocol this run follows; departures from it are listed in the record."""
-    probe: ProbeConfig = ProbeConfig()
+    Args:
+        tree: An evaluation's settings as plain values.
+    """
+    return {key: value for key, value in flatten(tree).items() if key not in RESULT_NEUTRAL_KEYS}

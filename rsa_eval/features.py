@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor
 from rsa_pretrain.backbone import feature_dim
 from rsa_pretrain.data_config import RGB, DataConfig
@@ -126,7 +127,7 @@ def extract_features(
         config.data.num_workers,
         device_of(backbone),
     )
-    features = torch.empty(len(images), feature_dim(backbone))
+    features = torch.empty(len(images), feature_width(backbone, config))
     done = 0
     with progress_bar(len(images), label, "img") as bar:
         for batch in iterate(loader):
@@ -141,6 +142,29 @@ def extract_features(
             f"finite at precision {config.precision}; the weights are not usable like this"
         )
     return LabelledFeatures(features, labels)
+
+
+def evaluation_features(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
+) -> LabelledFeatures:
+    """Return the features of all images under the evaluation transform.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Labelled images.
+        config: The evaluation.
+        label: Title of the progress bar.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    transform = evaluation_transform(config.data, subject.mean, subject.std)
+    return extract_features(subject.backbone, images, transform, config, label)
+
+
+def feature_width(backbone: nn.Module, config: EvaluationConfig) -> int:
+    """Return the width D of the features that an evaluation takes from a backbone."""
+    return feature_dim(backbone)
 
 
 def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rsa_eval.config import KNNSetting
 from rsa_eval.features import LabelledFeatures
+from rsa_eval.knn_config import KNNSetting
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from rsa_eval.config import LinearConfig, ProbeConfig
 from rsa_eval.features import LabelledFeatures, device_of, forward_frozen
+from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor, weak_augmentation

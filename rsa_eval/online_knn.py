@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from rsa_eval.config import KNNConfig, KNNSetting
 from rsa_eval.features import evaluation_transform, extract_features, frozen
 from rsa_eval.knn import knn_counts
+from rsa_eval.knn_config import KNNConfig, KNNSetting
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.image_set import ImageSet

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from rsa_eval.config import PAPER_VOTE, EvaluationConfig, KNNConfig, LinearConfig, ProbeConfig
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
+from rsa_eval.linear_config import LinearConfig, ProbeConfig
 
 KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
 LINEAR_PROTOCOLS = {"moco_v2": ProbeConfig()}

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,11 @@ from rsa_pretrain.config_files import Section, parse_tree, to_tree
 from rsa_pretrain.device import describe_hardware
 from rsa_pretrain.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Kind = Literal[
+    "knn", "linear", "logistic", "low_shot", "finetune", "svm", "diagnostics", "detection"
+]
 
 
 class Metric(Section):
@@ -46,7 +51,7 @@ class Record(Section):
     """One evaluation, whole: enough to read the number and to repeat it."""
 
     schema_version: int
-    kind: Literal["knn", "linear", "detection"]
+    kind: Kind
     """Which evaluator wrote it."""
     protocol: str
     """Name of the protocol's config."""
@@ -65,6 +70,9 @@ class Record(Section):
     seeds: list[int]
     details: dict[str, Any]
     """Curves and per-setting results, by evaluator."""
+    artifacts: dict[str, str]
+    """Pictures and tables that belong to it: what each shows → its path, seen from the record's
+    folder."""
     command: list[str]
     git_commit: str | None
     git_dirty: bool | None
@@ -94,7 +102,7 @@ def describe_random_init(backbone: BackboneConfig) -> Model:
 
 def make_record(
     *,
-    kind: Literal["knn", "linear", "detection"],
+    kind: Kind,
     protocol: str,
     metrics: dict[str, Metric],
     headline: str,
@@ -102,11 +110,12 @@ def make_record(
     data_set: str,
     model: Model,
     config: Section,
-    seed: int,
+    seeds: Sequence[int],
     device: torch.device,
     seconds: float,
     details: dict[str, Any],
     deviations: list[str],
+    artifacts: Mapping[str, str] | None = None,
 ) -> Record:
     """Add to a result what is known about the code, the libraries and the machine."""
     commit, dirty = _git_state()
@@ -121,8 +130,9 @@ def make_record(
         data_set=data_set,
         model=model,
         config=to_tree(config),
-        seeds=[seed],
+        seeds=list(seeds),
         details=details,
+        artifacts=dict(artifacts or {}),
         command=[*_program(), *sys.argv[1:]],
         git_commit=commit,
         git_dirty=dirty,
@@ -140,7 +150,7 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a record.
+    """Read a record of this schema or of an earlier one.
 
     Raises:
         UserError: If the file is unreadable, not JSON, or not a record of this schema.
@@ -152,8 +162,12 @@ def read_record(path: Path) -> Record:
     except ValueError:
         raise UserError(f"record '{path}' is not JSON") from None
     found = tree.get("schema_version") if isinstance(tree, dict) else None
-    if found != SCHEMA_VERSION:
-        raise UserError(f"record '{path}' has schema version {found}, expected {SCHEMA_VERSION}")
+    if found == 1:  # before artifacts
+        tree |= {"schema_version": 2, "artifacts": {}}
+    elif found != SCHEMA_VERSION:
+        raise UserError(
+            f"record '{path}' has schema version {found}, expected at most {SCHEMA_VERSION}"
+        )
     return parse_tree(Record, tree, f"record '{path}'")
 
 

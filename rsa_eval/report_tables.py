@@ -10,6 +10,11 @@ from rsa_eval.record import Record
 _EVALUATORS = {
     "knn": "Nearest neighbours",
     "linear": "Linear probe",
+    "logistic": "Logistic regression",
+    "low_shot": "Low-shot classification",
+    "finetune": "Fine-tuning",
+    "svm": "Linear SVM",
+    "diagnostics": "Diagnostics",
     "detection": "Object detection and instance segmentation",
 }
 

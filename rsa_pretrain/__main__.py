@@ -4,8 +4,9 @@ import sys
 from functools import partial
 
 from detection.convert import convert
+from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.online_knn import make_online_knn
-from rsa_eval.run_records import EVALUATORS, metrics_of_run
+from rsa_eval.run_records import metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
     data_check,
@@ -32,7 +33,7 @@ def _dispatch(argv: list[str]) -> int:
         commands,
         partial(run.pretrain, make_evaluate=make_online_knn),
         metrics_of_run,
-        EVALUATORS,
+        tuple(EVALUATORS),
     )
     recipes.add(commands)
     preview.add(commands)

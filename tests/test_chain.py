@@ -49,7 +49,10 @@ def test_one_checkpoint_runs_through_everything(tmp_path, capsys):
     assert rsa_eval(["report", str(run), str(detector), "--out", str(page)]) == 0
 
     sha256 = load_backbone(run).sha256
-    records = [run / "records/knn-digits.json", run / "records/linear-digits.json"]
+    records = [
+        run / "records/knn-weighted_vote-digits.json",
+        run / "records/linear-moco_v2-digits.json",
+    ]
     for path in [*records, detector / "records/detection.json"]:
         record = read_record(path)
         assert record.model.sha256 == sha256

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from rsa_eval.config import KNNConfig
+from rsa_eval.evaluators import Workspace
+from rsa_eval.knn_config import KNNConfig
 from rsa_eval.record import Metric, Model, Record
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.backbone import build_backbone
@@ -108,6 +109,12 @@ def subject(finished_run: Path, knn_config: KNNConfig) -> Subject:
 
 
 @pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A place for a record."""
+    return Workspace(tmp_path / "records" / "record.json")
+
+
+@pytest.fixture
 def make_result() -> Callable[..., Record]:
     """A function that makes up a record."""
     return _make_result
@@ -123,7 +130,7 @@ def _make_result(**changes: Any) -> Record:
         backbone=NETWORK,
     )
     fields: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "kind": "linear",
         "protocol": "moco_v2",
         "deviations": [],
@@ -135,6 +142,7 @@ def _make_result(**changes: Any) -> Record:
         "config": {"seed": 0},
         "seeds": [0],
         "details": {},
+        "artifacts": {},
         "command": ["rsa-eval", "linear"],
         "git_commit": "c0ffee" * 6,
         "git_dirty": True,

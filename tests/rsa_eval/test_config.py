@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 import rsa_eval
-from rsa_eval.config import EvaluationConfig, KNNConfig, LinearConfig, ProbeConfig
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
 from rsa_pretrain.config_files import load_config, parse_tree
 from rsa_pretrain.errors import UserError
@@ -99,6 +101,6 @@ def test_learning_rate_scales_in_floating_point() -> None:
 def test_every_field_is_read(model: type[EvaluationConfig]) -> None:
     """No option is accepted and then forgotten."""
     folder = Path(rsa_eval.__file__).parent
-    code = "".join(path.read_text() for path in folder.glob("*.py"))
+    code = "".join(path.read_text() for path in folder.rglob("*.py"))
     unread = [name for name in model.model_fields if not re.search(rf"\.{name}\b", code)]
     assert unread == []

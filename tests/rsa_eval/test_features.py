@@ -5,9 +5,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rsa_eval.config import KNNConfig, LinearConfig
-from rsa_eval.evaluations import evaluate_knn, evaluate_linear
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.knn import evaluate_knn
+from rsa_eval.evaluators.linear import evaluate_linear
 from rsa_eval.features import evaluation_transform, extract_features, forward_frozen, frozen
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.linear_config import LinearConfig
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
@@ -44,16 +47,16 @@ def test_train_mode_is_refused(subject: Subject, knn_config: KNNConfig) -> None:
 
 @pytest.mark.parametrize("mode", ["knn", "online", "cached"])
 def test_evaluations_leave_the_backbone_unmoved(
-    subject: Subject, knn_config: KNNConfig, mode: str
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace, mode: str
 ) -> None:
     """Every parameter and BatchNorm buffer has the same bytes afterwards."""
     before = _state_bytes(subject.backbone)
     if mode == "knn":
-        evaluate_knn(subject, knn_config)
+        evaluate_knn(subject, knn_config, workspace)
     else:
         probe = {"mode": mode, "epochs": 2, "milestones": [1], "batch_size": 25}
         tree = {"data": to_tree(knn_config.data), "device": "cpu", "probe": probe}
-        evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"))
+        evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"), workspace)
     assert _state_bytes(subject.backbone) == before
 
 

@@ -6,9 +6,9 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from rsa_eval.config import KNNSetting
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.knn import class_scores, knn_counts, nearest_neighbours
+from rsa_eval.knn_config import KNNSetting
 from rsa_eval.metrics import TopKCounts
 
 CPU = torch.device("cpu")

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from rsa_eval.config import KNNConfig, LinearConfig, ProbeConfig
-from rsa_eval.evaluations import evaluate_linear
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.linear import evaluate_linear
 from rsa_eval.features import LabelledFeatures
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.linear_probe import (
     cached_batches,
     learning_rate,
@@ -130,22 +132,28 @@ def test_online_views_are_fresh_each_epoch_and_repeatable(
     assert not torch.equal(row[0], row[1])
 
 
-def test_online_without_augmentation_equals_cached(subject: Subject, knn_config: KNNConfig) -> None:
+def test_online_without_augmentation_equals_cached(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
     """With the whole image as crop and no flip both modes train on the same features."""
     same = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "flip_probability": 0.0}
     losses = [
         evaluate_linear(
-            subject, _linear_config(knn_config, mode=mode, epochs=3, milestones=[], **same)
+            subject,
+            _linear_config(knn_config, mode=mode, epochs=3, milestones=[], **same),
+            workspace,
         ).details["loss_by_epoch"]
         for mode in ("online", "cached")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # batches round differently
 
 
-def test_deviations_are_recorded(subject: Subject, knn_config: KNNConfig) -> None:
+def test_deviations_are_recorded(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
     """What differs from the published protocol stands in the record, and nothing else."""
     config = _linear_config(knn_config, mode="cached", epochs=2, milestones=[1])
-    record = evaluate_linear(subject, config)
+    record = evaluate_linear(subject, config, workspace)
     assert record.deviations == [
         "60 training images (protocol: all)",
         "30 test images (protocol: all)",

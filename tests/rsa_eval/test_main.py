@@ -37,7 +37,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def test_knn_of_a_run_folder(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Images and place of the record come from the run; the result is a table and a path."""
     assert main(["knn", str(run_folder)]) == 0
-    out = run_folder / "records" / "knn-digits.json"
+    out = run_folder / "records" / "knn-weighted_vote-digits.json"
     record = read_record(out)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"record: {out}"

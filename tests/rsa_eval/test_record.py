@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.config import KNNConfig
-from rsa_eval.evaluations import evaluate_knn
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.knn import evaluate_knn
+from rsa_eval.knn_config import KNNConfig
 from rsa_eval.record import Record, read_record, write_record
 from rsa_eval.subject import Subject
 from rsa_pretrain.errors import UserError
@@ -19,15 +20,25 @@ def test_round_trip(tmp_path: Path, make_result: Callable[..., Record]) -> None:
         assert read_record(tmp_path / "record.json") == record
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 3, None, "1"])
 def test_another_schema_version_is_refused(
     tmp_path: Path, make_result: Callable[..., Record], version: object
 ) -> None:
-    """Only the version this code writes is read."""
+    """What no version of this code has written is not read."""
     tree = json.loads(make_result().model_dump_json()) | {"schema_version": version}
     (tmp_path / "record.json").write_text(json.dumps(tree))
-    with pytest.raises(UserError, match=f"schema version {version}, expected 1"):
+    with pytest.raises(UserError, match=f"schema version {version}, expected at most 2"):
         read_record(tmp_path / "record.json")
+
+
+def test_a_record_of_the_first_schema_is_read(
+    tmp_path: Path, make_result: Callable[..., Record]
+) -> None:
+    """It had no artifacts; everything else is as it was."""
+    tree = json.loads(make_result().model_dump_json()) | {"schema_version": 1}
+    del tree["artifacts"]
+    (tmp_path / "record.json").write_text(json.dumps(tree))
+    assert read_record(tmp_path / "record.json") == make_result()
 
 
 @pytest.mark.parametrize(
@@ -41,11 +52,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_an_evaluation_records_how_to_repeat_it(
-    subject: Subject, knn_config: KNNConfig, monkeypatch: pytest.MonkeyPatch
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Command, weights, images, settings, versions and machine all stand in the record."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/rsa_eval/__main__.py", "knn", "runs/x"])
-    record = evaluate_knn(subject, knn_config)
+    record = evaluate_knn(subject, knn_config, workspace)
     assert record.command == ["python", "-m", "rsa_eval", "knn", "runs/x"]
     assert record.model.sha256 is not None
     assert record.config["data"]["num_train_images"] == 60

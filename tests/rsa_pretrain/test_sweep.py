@@ -382,7 +382,7 @@ def test_the_command_evaluates_each_run_once(config_path, out, capsys):
     words = ["sweep", str(config_path), f"{BETA}=0.1,0.5", "training.epochs=1", "--out", str(out)]
     words.append("data.num_test_images=20")
     assert main(words) == 0
-    records = sorted(out.rglob("records/knn-digits.json"))
+    records = sorted(out.rglob("records/knn-weighted_vote-digits.json"))
     assert len(records) == 2
     times = [path.stat().st_mtime_ns for path in records]
     first = capsys.readouterr().out

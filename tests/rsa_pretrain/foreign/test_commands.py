@@ -3,7 +3,7 @@ import torch
 
 from detection.recipe import ModelConfig
 from detection.trunk import load_trunk
-from rsa_eval.config import KNNConfig
+from rsa_eval.knn_config import KNNConfig
 from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import export, import_checkpoint, inspect_file

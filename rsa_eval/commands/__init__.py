@@ -1,0 +1,1 @@
+"""The commands of ``rsa-eval``: one module each, with ``add(commands)``."""

@@ -1,0 +1,153 @@
+"""``rsa-eval knn``, ``rsa-eval linear`` and the other evaluators: one record each."""
+
+import argparse
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rsa_eval.commands.outputs import check_output
+from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace, record_name
+from rsa_eval.record import Record, write_record
+from rsa_eval.subject import load_subject
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.device import resolve_device
+from rsa_pretrain.distributed import is_main, process_group
+from rsa_pretrain.errors import UserError
+
+# A word of this form is a setting, any other the checkpoint; a path that looks like a setting
+# can be written with a leading `./`.
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+_RUN_CONFIG = "config.yaml"
+
+_EVALUATE = """\
+{what}
+
+CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
+project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
+in the run folder: records/{kind}-PROTOCOL-DATASET.json. Without --config the images are those of
+the run that made the checkpoint."""
+
+_EXAMPLES = """\
+examples:
+  rsa-eval {kind} runs/digits
+  rsa-eval {kind} runs/cifar10 --config configs/{config} data.root=data/cifar10
+  rsa-eval {kind} --random-init --config configs/{config} \\
+      backbone.arch=resnet18 backbone.stem=cifar --out runs/random/records/{kind}-cifar10.json"""
+
+
+def add(commands: Commands) -> None:
+    """Add a command per evaluator to the parser."""
+    for kind, evaluator in EVALUATORS.items():
+        parser = commands.add_parser(
+            kind,
+            help=evaluator.summary,
+            description=_EVALUATE.format(
+                what=f"{evaluator.summary.capitalize()}: {evaluator.measures}.", kind=kind
+            ),
+            epilog=_EXAMPLES.format(kind=kind, config=evaluator.example_config),
+        )
+        parser.add_argument(
+            "--random-init",
+            action="store_true",
+            help="evaluate random weights of backbone.arch and backbone.stem, no checkpoint",
+        )
+        parser.add_argument(
+            "--config", metavar="YAML", type=Path, help="settings of the evaluation"
+        )
+        parser.add_argument(
+            "--out", metavar="FILE.json", type=Path, help="where to write the record"
+        )
+        parser.usage = (
+            f"rsa-eval {kind} [--config YAML] [--out FILE.json] CHECKPOINT | --random-init"
+        )
+        add_overrides(parser, evaluator.config)
+        parser.set_defaults(command=partial(_evaluate, kind=kind, evaluator=evaluator))
+
+
+def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:
+    overrides = [word for word in arguments.overrides if _OVERRIDE.match(word)]
+    paths = [Path(word) for word in arguments.overrides if not _OVERRIDE.match(word)]
+    checkpoint = _the_checkpoint(paths, arguments.random_init)
+    run_dir = None if checkpoint is None else _run_folder(checkpoint)
+    start = None if arguments.config else _images_of_run(run_dir, checkpoint, overrides)
+    config = load_config(evaluator.config, arguments.config, overrides, start)
+    out = _record_path(arguments.out, run_dir, record_name(kind, config))
+    with process_group(resolve_device(config.device)):
+        record = evaluator.evaluate(load_subject(checkpoint, config), config, Workspace(out))
+        if is_main():
+            write_record(record, out)
+    for line in _result_lines(record):
+        say(line)
+    say(f"record: {out}")
+    return 0
+
+
+def _the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
+    if random_init:
+        if paths:
+            raise UserError(
+                f"--random-init stands in place of a checkpoint, but '{paths[0]}' was given too"
+            )
+        return None
+    if len(paths) != 1:
+        found = ", ".join(f"'{path}'" for path in paths) or "none"
+        raise UserError(f"expected one CHECKPOINT, or --random-init; found {found}")
+    if not paths[0].exists():
+        raise UserError(f"checkpoint '{paths[0]}' does not exist")
+    return paths[0]
+
+
+def _run_folder(checkpoint: Path) -> Path | None:
+    """Return the run folder a checkpoint lies in: runs/x of runs/x/checkpoints/last/file."""
+    folders = [checkpoint, *checkpoint.absolute().parents[:3]]
+    return next((folder for folder in folders if (folder / _RUN_CONFIG).is_file()), None)
+
+
+def _images_of_run(
+    run_dir: Path | None, checkpoint: Path | None, overrides: list[str]
+) -> dict[str, Any] | None:
+    if run_dir is not None:
+        config = load_config(PretrainConfig, run_dir / _RUN_CONFIG)
+        return {"data": to_tree(config.data)}
+    if not any(override.startswith("data.") for override in overrides):
+        what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"
+        raise UserError(
+            f"{what} does not say which images to use; give --config, or data.name and "
+            "data.image_size (and data.root) as overrides"
+        )
+    return None
+
+
+def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> Path:
+    if out is None:
+        if run_dir is None:
+            raise UserError("there is no run folder to keep the record in; give --out FILE.json")
+        out = run_dir / "records" / default_name
+    check_output(out, ".json")
+    return out
+
+
+def _result_lines(record: Record) -> list[str]:
+    """Return the result as an aligned table."""
+    backbone = record.model.backbone
+    name = record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
+    lines = [
+        f"{record.kind} on {record.data_set} ({record.num_samples} test images): "
+        f"{backbone.arch}, {backbone.stem} stem, {name}"
+    ]
+    if record.kind == "knn":
+        lines.append(f"{'k':>6} {'T':>6} {'top1 %':>8} {'top5 %':>8}")
+        for vote in record.details["votes"]:
+            weight = "–" if vote["temperature"] is None else f"{vote['temperature']:g}"
+            lines.append(f"{vote['k']:>6} {weight:>6} {vote['top1']:>8.2f} {vote['top5']:>8.2f}")
+    else:
+        width = max(map(len, record.metrics))
+        lines += [
+            f"  {key:<{width}} {metric.value:>9.2f} {metric.unit}".rstrip()
+            for key, metric in record.metrics.items()
+        ]
+    lines += [f"deviates: {deviation}" for deviation in record.deviations]
+    return lines

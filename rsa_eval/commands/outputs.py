@@ -1,0 +1,21 @@
+"""Checks of where a command writes, made before it works."""
+
+import os
+from pathlib import Path
+
+from rsa_pretrain.errors import UserError
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Refuse, before any work is done, a path that cannot be written.
+
+    Raises:
+        UserError: If it has another suffix, or is a folder, or lies where nothing can be made.
+    """
+    if path.suffix != suffix:
+        raise UserError(f"--out '{path}' should end in {suffix}")
+    if path.is_dir():
+        raise UserError(f"--out '{path}' is a folder; name a file in it")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"--out '{path}' cannot be written: '{nearest}' is no writable folder")

@@ -1,0 +1,108 @@
+"""What an evaluator is, and what all of them do alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.metrics import TopKCounts
+from rsa_eval.record import Metric, Record
+from rsa_eval.subject import Subject
+from rsa_pretrain.data import Split, open_images
+from rsa_pretrain.device import check_precision, resolve_device
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import ImageSet
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where an evaluation may leave files beside its result; nothing is there unless it does."""
+
+    record: Path
+    """The record to be written."""
+
+    @property
+    def state(self) -> Path:
+        """What a stopped evaluation goes on from; removed at its end."""
+        return self.record.with_suffix(".state.pt")
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of pictures and tables that belong to the record."""
+        return self.record.with_suffix("")
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """One way to measure features, under the name that commands and records use."""
+
+    config: type[EvaluationConfig]
+    evaluate: Callable[[Subject, Any, Workspace], Record]
+    """From a subject, the settings (of type ``config``) and a workspace to the record, which the
+    caller writes."""
+    summary: str
+    """What it does, for the list of commands."""
+    measures: str
+    """What the numbers are, for its help."""
+    example_config: str
+    """A file below ``configs/``."""
+
+
+def record_name(kind: str, config: EvaluationConfig) -> str:
+    """Return the file name of an evaluation's record."""
+    return f"{kind}-{config.protocol}-{config.data.name}.json"
+
+
+def place(subject: Subject, config: EvaluationConfig) -> torch.device:
+    """Move the subject to the device asked for, and return that.
+
+    Raises:
+        UserError: If there is no such device, or it cannot compute at the precision asked for.
+    """
+    device = resolve_device(config.device)
+    check_precision(config.precision, device)
+    subject.backbone.to(device)
+    return device
+
+
+def open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:
+    """Open one split, every image of which has a class.
+
+    Raises:
+        UserError: If the data cannot be used.
+    """
+    images = open_images(config.data, split)
+    images.require_labels()
+    return images
+
+
+def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
+    """Open the training and the test images.
+
+    Raises:
+        UserError: If the data cannot be used, or a test image has a class unknown in training.
+    """
+    train, test = open_labelled(config, "train"), open_labelled(config, "test")
+    known, largest = len(train.class_names), max(test.require_labels())
+    if largest >= known:
+        raise UserError(
+            f"the test images of {test.name} have class {largest}, the training images only "
+            f"{known} classes (0 to {known - 1})"
+        )
+    return train, test
+
+
+def accuracy_metrics(counts: TopKCounts) -> dict[str, Metric]:
+    """Return top-1 and top-5 as a record holds them."""
+    return {name: Metric(value=value, unit="%") for name, value in counts.percentages().items()}
+
+
+def describe_images(train: ImageSet, test: ImageSet) -> dict[str, dict[str, str | int]]:
+    """Return number and fingerprint of the images, for a record's details."""
+    return {
+        split: {"count": len(images), "sha256": images.fingerprint()}
+        for split, images in (("train", train), ("test", test))
+    }

@@ -1,0 +1,68 @@
+"""Nearest neighbours of the test images among the training images, as an evaluation."""
+
+import time
+
+from rsa_eval.evaluators.base import (
+    Evaluator,
+    Workspace,
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+    place,
+)
+from rsa_eval.features import evaluation_features, frozen
+from rsa_eval.knn import knn_counts
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.protocols import knn_deviations
+from rsa_eval.record import Record, make_record
+from rsa_eval.subject import Subject
+
+
+def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
+    """Classify the test images by their neighbours among the training images.
+
+    Raises:
+        UserError: If the data or the device cannot be used.
+    """
+    started = time.perf_counter()
+    device = place(subject, config)
+    train, test = open_splits(config)
+    with frozen(subject.backbone):
+        bank = evaluation_features(subject, train, config, "train features")
+        queries = evaluation_features(subject, test, config, "test features")
+    counts = knn_counts(
+        bank, queries, config.settings, len(train.class_names), config.chunk_size, device
+    )
+    votes = [
+        {
+            "k": setting.k,
+            "neighbours": min(setting.k, len(train)),
+            "temperature": setting.temperature,
+            **count.percentages(),
+        }
+        for setting, count in zip(config.settings, counts, strict=True)
+    ]
+    return make_record(
+        kind="knn",
+        protocol=config.protocol,
+        metrics=accuracy_metrics(counts[0]),
+        headline="top1",
+        num_samples=counts[0].total,
+        data_set=config.data.name,
+        model=subject.model,
+        config=config,
+        seeds=[config.seed],
+        device=device,
+        seconds=time.perf_counter() - started,
+        details={"votes": votes, "images": describe_images(train, test)},
+        deviations=knn_deviations(config, len(train)),
+    )
+
+
+EVALUATOR = Evaluator(
+    config=KNNConfig,
+    evaluate=evaluate_knn,
+    summary="classify by nearest neighbours",
+    measures="top-1 and top-5 accuracy of a frozen backbone's features",
+    example_config="knn/cifar10.yaml",
+)
