@@ -1,5 +1,6 @@
 """What an engine is given: the recipe, the trunk and the data, all checked."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,10 @@ from detection.recipe import Recipe
 from detection.trunk import Trunk
 from rsa_pretrain.checkpoint import file_sha256
 from rsa_pretrain.device import check_precision, resolve_device
+from rsa_pretrain.distributed import world_size
 from rsa_pretrain.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,15 @@ class Job:
     """One run, ready to start."""
 
     recipe: Recipe
+    """Its norms are those that these processes can compute."""
     trunk: Trunk
     train_images: list[TrainingImage]
     train_sha256: str
     """Of the training annotations; a resumed run must have the same."""
     test_set: CocoSet
     device: torch.device
+    deviations: tuple[str, ...]
+    """How the run departs from the recipe as written."""
 
     @property
     def num_classes(self) -> int:
@@ -47,6 +54,7 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
             f"'{data.test_annotations}' ({test_set.category_ids}) differ"
         )
     check_test_set(test_set)
+    recipe, deviations = _with_local_norms(recipe, device)
     return Job(
         recipe=recipe,
         trunk=trunk,
@@ -54,4 +62,23 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
         train_sha256=file_sha256(data.train_annotations),
         test_set=test_set,
         device=device,
+        deviations=deviations,
     )
+
+
+def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:
+    """Put BN in place of SyncBN where no processes can share statistics; say so once."""
+    synchronised = "SyncBN" in (recipe.model.trunk_norm, recipe.model.head_norm)
+    if not synchronised or (world_size() > 1 and device.type == "cuda"):
+        return recipe, ()
+    reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
+    deviation = f"{reason} in place of SyncBN"
+    logger.info(deviation)
+    norms = {
+        key: "BN" if norm == "SyncBN" else norm
+        for key, norm in (
+            ("trunk_norm", recipe.model.trunk_norm),
+            ("head_norm", recipe.model.head_norm),
+        )
+    }
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=norms)}), (deviation,)

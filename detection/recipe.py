@@ -4,6 +4,7 @@ The defaults are those of Mask R-CNN R50-FPN 1x as the RSA paper used it (its re
 InfoMin, with the paper's learning rates); a config file states what is its own.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,8 +19,7 @@ from pydantic import Field, model_validator
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.device import Precision
 
-REFERENCE_BATCH_SIZE = 16
-
+EngineName = Literal["torchvision", "detectron2"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -62,11 +62,12 @@ class ModelConfig(Section):
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
     """Trunk; a checkpoint of another is refused, null takes the checkpoint's. --random-init
     needs it."""
-    trunk_norm: Literal["BN", "FrozenBN"] = "BN"
-    """BN: trained with the rest; FrozenBN: the checkpoint's statistics and weights, fixed."""
+    trunk_norm: Literal["SyncBN", "BN", "FrozenBN"] = "SyncBN"
+    """SyncBN: trained with the rest, over the batch of all processes; BN: over each process's own;
+    FrozenBN: the checkpoint's statistics and weights, fixed."""
     freeze_at: Annotated[int, Field(ge=0, le=5)] = 0
     """How many of stem, res2, … res5 stay as they are, norms included."""
-    head_norm: Literal["none", "BN"] = "BN"
+    head_norm: Literal["none", "BN", "SyncBN"] = "SyncBN"
     """Norm after the convolutions of the pyramid, the box head and the mask head."""
     box_head_num_convs: Annotated[int, Field(ge=0)] = 4
     """3x3 convolutions of the box head, 256 wide."""
@@ -89,13 +90,30 @@ class SamplingConfig(Section):
     """Detections kept in testing; COCO counts no more than 100."""
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """A solver's numbers at its batch size."""
+
+    lr: float
+    iterations: int
+    decay_at: tuple[int, ...]
+    warmup_iterations: int
+
+
 class SolverConfig(Section):
-    """SGD with momentum; linear warm-up, then steps."""
+    """SGD with momentum; linear warm-up, then steps.
+
+    Rate and lengths are stated for ``reference_batch_size`` images; ``schedule`` holds them for
+    ``batch_size``: s times the rate and 1/s of every length, s = batch_size /
+    reference_batch_size, rounded as detectron2's ``auto_scale_workers`` does.
+    """
 
     base_lr: Annotated[float, Field(gt=0)] = 0.02
-    """Learning rate for a batch of 16 images; lr = base_lr * batch_size / 16."""
-    batch_size: Count = REFERENCE_BATCH_SIZE
-    """Images per iteration."""
+    """Learning rate at the reference batch size."""
+    batch_size: Count = 16
+    """Images per iteration, of all processes together."""
+    reference_batch_size: Count = 16
+    """Images per iteration that the rate and the lengths are stated for."""
     iterations: Count = 90_000
     """Optimizer steps."""
     decay_at: tuple[Count, ...] = (60_000, 80_000)
@@ -112,22 +130,30 @@ class SolverConfig(Section):
     """L2 penalty of the norms' weights and biases."""
 
     @property
-    def lr(self) -> float:
-        """Learning rate after scaling to the batch size."""
-        return self.base_lr * self.batch_size / REFERENCE_BATCH_SIZE
+    def schedule(self) -> Schedule:
+        """Rate and lengths at ``batch_size``."""
+        scale = self.batch_size / self.reference_batch_size
+        return Schedule(
+            lr=self.base_lr * scale,
+            iterations=round(self.iterations / scale),
+            decay_at=tuple(round(at / scale) for at in self.decay_at),
+            warmup_iterations=round(self.warmup_iterations / scale),
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        ordered = sorted(set(self.decay_at))
-        if list(self.decay_at) != ordered or any(at >= self.iterations for at in ordered):
+        scaled = self.schedule
+        at_size = "" if self.batch_size == self.reference_batch_size else ", scaled to batch_size"
+        ordered = sorted(set(scaled.decay_at))
+        if list(scaled.decay_at) != ordered or any(at >= scaled.iterations for at in ordered):
             raise ValueError(
-                f"decay_at must rise and stay below iterations {self.iterations}, "
-                f"found {list(self.decay_at)}"
+                f"decay_at must rise and stay below iterations {scaled.iterations}, "
+                f"found {list(scaled.decay_at)}{at_size}"
             )
-        if self.warmup_iterations >= self.iterations:
+        if scaled.warmup_iterations >= scaled.iterations:
             raise ValueError(
-                f"warmup_iterations {self.warmup_iterations} leaves nothing of "
-                f"iterations {self.iterations}"
+                f"warmup_iterations {scaled.warmup_iterations} leaves nothing of "
+                f"iterations {scaled.iterations}{at_size}"
             )
         return self
 
@@ -139,6 +165,9 @@ class TrainingConfig(Section):
     """auto takes a GPU where there is one."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
+    precise_bn_iterations: Count | None = 200
+    """Training batches over which trainable BatchNorm statistics are averaged anew before each
+    evaluation and at the end; null leaves the running averages."""
     evaluate_every_iterations: Count | None = None
     """Evaluate on the test images on the way; null: at the end alone, whose result counts."""
     checkpoint_every_iterations: Count = 5000
@@ -154,8 +183,8 @@ class Recipe(Section):
 
     name: str
     """Protocol, as results quote it."""
-    engine: Literal["torchvision"] = "torchvision"
-    """Library that builds and trains the detector."""
+    engine: EngineName = "torchvision"
+    """Library that builds and trains the detector; detectron2 must be installed by hand."""
     output_dir: Path
     """Run folder; it must be new, unless the run is resumed."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -191,14 +220,15 @@ def lr_schedule(solver: SolverConfig) -> ParamScheduler:
 
     Warm-up rises linearly from ``warmup_factor`` to 1 and joins the steps, as in detectron2.
     """
+    schedule = solver.schedule
     steps = MultiStepParamScheduler(
-        values=[0.1**decays for decays in range(len(solver.decay_at) + 1)],
-        milestones=list(solver.decay_at),
-        num_updates=solver.iterations,
+        values=[0.1**decays for decays in range(len(schedule.decay_at) + 1)],
+        milestones=list(schedule.decay_at),
+        num_updates=schedule.iterations,
     )
-    if solver.warmup_iterations == 0:
+    if schedule.warmup_iterations == 0:
         return steps
-    warmup_share = solver.warmup_iterations / solver.iterations
+    warmup_share = schedule.warmup_iterations / schedule.iterations
     warmup = LinearParamScheduler(solver.warmup_factor * steps(0.0), steps(warmup_share))
     return CompositeParamScheduler(
         [warmup, steps],

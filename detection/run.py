@@ -4,8 +4,7 @@ A run folder holds
 
     config.yaml                      every setting, resolved
     metrics.jsonl, tensorboard/      losses, rate, and average precision on the way
-    checkpoints/step-NNNNNNNN/       model.safetensors (the whole detector), trainer.pt
-    checkpoints/last                 link to the newest; at the end, the trained detector
+    checkpoints/                     the engine's, of the whole detector and its trainer
     predictions.json                 at the end: test detections in COCO's result format
     records/detection.json           at the end: average precision
 """
@@ -15,15 +14,15 @@ import time
 from pathlib import Path
 
 from detection.coco_eval import Prediction, evaluate
-from detection.engines.torchvision import DIFFERENCES_FROM_DETECTRON2, predict
-from detection.engines.torchvision_trainer import train
+from detection.engines import Engine, load_engine
 from detection.job import Job, open_job
 from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
 from detection.trunk import Trunk
 from rsa_eval.record import Metric, Record, make_record, write_record
 from rsa_pretrain.atomic_files import remove_leftovers, write_text
-from rsa_pretrain.checkpoint import list_checkpoints
 from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
+from rsa_pretrain.device import resolve_device
+from rsa_pretrain.distributed import is_main, process_group, wait_for_all
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import StopSignal
 
@@ -42,30 +41,42 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
         resume: Continue the run in ``output_dir``.
 
     Returns:
-        The exit code, and the record unless a signal stopped the run.
+        The exit code, and the record unless a signal stopped the run; the main process's alone.
 
     Raises:
-        UserError: If the data, the device, the folder or the run to resume cannot be used.
+        UserError: If the engine, the data, the device, the folder or the run to resume cannot be
+            used.
     """
+    engine = load_engine(recipe.engine)
+    with process_group(resolve_device(recipe.training.device)):
+        return _run(engine, recipe, trunk, resume)
+
+
+def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[int, Record | None]:
     run_dir = recipe.output_dir
     _check_folder(recipe, resume)
     job = open_job(recipe, trunk)
-    write_config(recipe, run_dir / CONFIG_FILE)
-    remove_leftovers(run_dir / "checkpoints")
-    checkpoints = list_checkpoints(run_dir)
+    wait_for_all()  # all of them see the folder as it was
+    if is_main():
+        write_config(recipe, run_dir / CONFIG_FILE)
+        remove_leftovers(run_dir / "checkpoints")
     with StopSignal() as stop:
-        detector = train(job, run_dir, checkpoints[-1] if checkpoints else None, stop)
+        detector = engine.train(job, run_dir, engine.newest_checkpoint(run_dir), stop)
     if stop.received is not None:
         return stop.exit_code, None
     started = time.monotonic()
-    predictions = predict(detector, job)
+    predictions = engine.predict(detector, job)
+    if not is_main():
+        return 0, None
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
-    record = _make_record(job, predictions, started)
+    record = _make_record(job, predictions, started, engine.DIFFERENCES_FROM_DETECTRON2)
     write_record(record, run_dir / RECORD_FILE)
     return 0, record
 
 
-def _make_record(job: Job, predictions: list[Prediction], started: float) -> Record:
+def _make_record(
+    job: Job, predictions: list[Prediction], started: float, differences: tuple[str, ...]
+) -> Record:
     recipe = job.recipe
     metrics = evaluate(job.test_set.tree, predictions)
     return make_record(
@@ -81,7 +92,7 @@ def _make_record(job: Job, predictions: list[Prediction], started: float) -> Rec
         device=job.device,
         seconds=time.monotonic() - started,
         details={"engine": recipe.engine, "num_predictions": len(predictions)},
-        deviations=list(DIFFERENCES_FROM_DETECTRON2),
+        deviations=[*job.deviations, *differences],
     )
 
 

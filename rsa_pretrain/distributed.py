@@ -44,6 +44,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def wait_for_all() -> None:
+    """Wait until every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the other processes for the block, over NCCL between GPUs and Gloo otherwise.

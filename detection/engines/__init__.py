@@ -1,1 +1,53 @@
 """One module per detection library; each is the only one that imports its library's detectors."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from detection.coco_eval import Prediction
+from detection.job import Job
+from detection.recipe import EngineName
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import StopSignal
+
+ENGINES: dict[EngineName, str] = {
+    "torchvision": "detection.engines.torchvision_trainer",
+    "detectron2": "detection.engines.detectron2_trainer",
+}
+
+
+class Engine(Protocol):
+    """What a module of ``ENGINES`` offers."""
+
+    DIFFERENCES_FROM_DETECTRON2: tuple[str, ...]
+    """What makes its numbers others than detectron2's; every result quotes them."""
+
+    def newest_checkpoint(self, run_dir: Path) -> Path | None:
+        """Return what a resumed run continues from, if there is anything."""
+
+    def train(self, job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> Any:
+        """Fine-tune to the end of the schedule, or to a stop signal; return the detector."""
+
+    def predict(self, detector: Any, job: Job) -> list[Prediction]:
+        """Detect in every test image once; the main process receives all detections."""
+
+
+def load_engine(name: EngineName) -> Engine:
+    """Import the module of an engine.
+
+    Raises:
+        UserError: If its library is not installed, or is broken.
+    """
+    if name == "detectron2" and find_spec("detectron2") is None:
+        raise UserError(
+            "engine detectron2 needs detectron2, which is not installed and not on PyPI: "
+            "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2; "
+            "engine=torchvision trains the same recipe and needs nothing more"
+        )
+    try:
+        return cast(Engine, import_module(ENGINES[name]))
+    except ImportError as error:
+        raise UserError(
+            f"engine {name} cannot be imported ({error}); repair its installation"
+        ) from None

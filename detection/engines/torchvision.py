@@ -38,7 +38,7 @@ DIFFERENCES_FROM_DETECTRON2 = (
     "mask targets by RoIAlign of bitmaps in place of rasterised polygons",
     "masks pasted by torchvision's rule",
     "no aspect-ratio grouping of batches",
-    "one process: BN over its batch in place of SyncBN, without precise BN before evaluation",
+    "no precise BN before evaluation",
 )
 
 _STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
@@ -73,7 +73,7 @@ def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> nn.Module:
         RuntimeError: If a trunk tensor did not arrive.
     """
     model, sampling = recipe.model, recipe.sampling
-    norm = nn.BatchNorm2d if model.head_norm == "BN" else None
+    norm = None if model.head_norm == "none" else nn.BatchNorm2d
     num_outputs = num_classes + 1
     box_shape = (_PYRAMID_CHANNELS, _BOX_RESOLUTION, _BOX_RESOLUTION)
     box_convs = [_PYRAMID_CHANNELS] * model.box_head_num_convs

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from detection.coco_eval import evaluate
-from detection.engines.torchvision import build_detector, predict
+from detection.engines.torchvision import (
+    DIFFERENCES_FROM_DETECTRON2,
+    build_detector,
+    predict,
+)
 from detection.job import Job
 from detection.recipe import SolverConfig, lr_schedule
 from detection.samples import (
@@ -29,11 +33,13 @@ from rsa_pretrain.checkpoint import (
     BackboneMetadata,
     check_tensors,
     library_versions,
+    list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
 from rsa_pretrain.config_files import config_hash
 from rsa_pretrain.device import autocast
+from rsa_pretrain.distributed import world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.progress import progress_bar
@@ -41,8 +47,17 @@ from rsa_pretrain.stop_signal import StopSignal, leave_signals_to_main_process
 
 logger = logging.getLogger(__name__)
 
+# The functions of an engine (``detection.engines.Engine``).
+__all__ = ["DIFFERENCES_FROM_DETECTRON2", "newest_checkpoint", "predict", "train"]
+
 METHOD = "mask_rcnn"
 _NORMS = (nn.BatchNorm2d,)
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the folder of a run's newest checkpoint."""
+    checkpoints = list_checkpoints(run_dir)
+    return checkpoints[-1] if checkpoints else None
 
 
 def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> nn.Module:
@@ -59,8 +74,11 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Raises:
         UserError: If the loss stops being finite (earlier checkpoints stay), an image is broken,
-            or ``resume_from`` belongs to another trunk or other annotations.
+            or ``resume_from`` belongs to another trunk or other annotations; if it is one of
+            several processes.
     """
+    if world_size() > 1:
+        raise UserError("engine torchvision trains in one process; start it without torchrun")
     trainer = _Trainer(job, run_dir)
     if resume_from is not None:
         trainer.resume(resume_from)
@@ -94,7 +112,7 @@ class _Trainer:
         self.step = 0
         self._optimizer = torch.optim.SGD(
             parameter_groups(self.detector, recipe.solver),
-            lr=recipe.solver.lr,
+            lr=recipe.solver.schedule.lr,
             momentum=recipe.solver.sgd_momentum,
             fused=True,
         )
@@ -126,7 +144,7 @@ class _Trainer:
         """Take the remaining steps."""
         solver, training = self._job.recipe.solver, self._job.recipe.training
         progress = progress_bar(
-            solver.iterations * solver.batch_size,
+            solver.schedule.iterations * solver.batch_size,
             "fine-tuning",
             "img",
             self.step * solver.batch_size,
@@ -138,7 +156,7 @@ class _Trainer:
                 self._interval.add(losses)
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
                 progress.update(solver.batch_size)
-                is_last = self.step == solver.iterations or stop.received is not None
+                is_last = self.step == solver.schedule.iterations or stop.received is not None
                 saves = is_last or self.step % training.checkpoint_every_iterations == 0
                 if saves or self.step % training.log_every_iterations == 0:
                     log.write(self.step, self._interval.take())
@@ -156,7 +174,7 @@ class _Trainer:
         loader = DataLoader(
             TrainingStream(self._job.train_images, recipe.input, recipe.seed),
             batch_size=size,
-            sampler=range(self.step * size, recipe.solver.iterations * size),
+            sampler=range(self.step * size, recipe.solver.schedule.iterations * size),
             collate_fn=list,
             num_workers=recipe.data.num_workers,
             worker_init_fn=leave_signals_to_main_process,
@@ -166,7 +184,8 @@ class _Trainer:
     def _train_step(self, samples: list[TrainingSample]) -> dict[str, float]:
         """Take one optimizer step; return its losses and rate."""
         recipe, device = self._job.recipe, self._job.device
-        lr = recipe.solver.lr * self._schedule(self.step / recipe.solver.iterations)
+        schedule = recipe.solver.schedule
+        lr = schedule.lr * self._schedule(self.step / schedule.iterations)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(step_seed(recipe.seed, self.step))
@@ -189,7 +208,7 @@ class _Trainer:
     def _evaluates_now(self) -> bool:
         every = self._job.recipe.training.evaluate_every_iterations
         # The end is evaluated with the finished run, not here.
-        at_end = self.step == self._job.recipe.solver.iterations
+        at_end = self.step == self._job.recipe.solver.schedule.iterations
         return every is not None and self.step % every == 0 and not at_end
 
     def _save(self) -> None:

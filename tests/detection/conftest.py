@@ -107,13 +107,18 @@ def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
             "detections_per_image": 5,
         },
         "solver": {
-            "base_lr": 0.02,
+            "base_lr": 0.0025,
             "batch_size": 2,
+            "reference_batch_size": 2,
             "iterations": 4,
             "decay_at": [3],
             "warmup_iterations": 2,
         },
-        "training": {"device": "cpu", "checkpoint_every_iterations": 100},
+        "training": {
+            "device": "cpu",
+            "precise_bn_iterations": None,
+            "checkpoint_every_iterations": 100,
+        },
     }
 
 

@@ -113,7 +113,6 @@ def test_command_line_mistakes(
     ("override", "message"),
     [
         ("solver.base_rl=1", "the nearest valid key is 'solver.base_lr'"),
-        ("engine=detectron2", "Input should be 'torchvision'"),
         ("training.precision=fp16", "precision 'fp16' needs a GPU"),
         ("data.train_annotations=absent.json", "cannot read annotations 'absent.json'"),
         ("data.train_images=absent", "6 of 6 images of"),

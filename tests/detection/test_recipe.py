@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from detection.recipe import Recipe, SolverConfig, lr_schedule
+from detection.recipe import Recipe, Schedule, SolverConfig, lr_schedule
 from rsa_pretrain.config_files import load_config, write_config
 from rsa_pretrain.errors import UserError
 
@@ -39,11 +40,20 @@ def test_schedule_without_warmup_and_steps_is_constant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "lr"), [(16, 0.02), (8, 0.01), (2, 0.0025), (1, 0.00125), (24, 0.03)]
+    ("batch_size", "expected"),
+    [
+        (16, Schedule(0.02, 90_000, (60_000, 80_000), 1000)),
+        (8, Schedule(0.01, 180_000, (120_000, 160_000), 2000)),
+        (2, Schedule(0.0025, 720_000, (480_000, 640_000), 8000)),
+        (24, Schedule(0.03, 60_000, (40_000, 53_333), 667)),
+        (32, Schedule(0.04, 45_000, (30_000, 40_000), 500)),
+    ],
 )
-def test_rate_scales_in_floats(batch_size: int, lr: float) -> None:
-    """The rate is 0.02 * batch / 16, also below 16, where integer arithmetic gives 0."""
-    assert SolverConfig(base_lr=0.02, batch_size=batch_size).lr == pytest.approx(lr)
+def test_schedule_scales_with_the_batch(batch_size: int, expected: Schedule) -> None:
+    """Half the batch: half the rate, twice the length; lengths are rounded, not cut."""
+    found = SolverConfig(base_lr=0.02, batch_size=batch_size).schedule
+    assert found.lr == pytest.approx(expected.lr)
+    assert replace(found, lr=expected.lr) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,6 +62,7 @@ def test_rate_scales_in_floats(batch_size: int, lr: float) -> None:
         ({"decay_at": (80_000, 60_000)}, "must rise"),
         ({"decay_at": (90_000,)}, "stay below iterations 90000"),
         ({"warmup_iterations": 90_000}, "leaves nothing"),
+        ({"batch_size": 10**6}, r"iterations 1, found \[1, 1\], scaled to batch_size"),
     ],
 )
 def test_impossible_schedules_are_refused(change: dict[str, object], message: str) -> None:
@@ -70,27 +81,29 @@ def test_every_config_loads(path: Path, tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
+@pytest.mark.parametrize("start", ["", "_random", "_supervised"])
 @pytest.mark.parametrize(
     ("name", "iterations", "decay_at", "base_lr"),
     [("1x", 90_000, (60_000, 80_000), 0.02), ("2x", 180_000, (120_000, 160_000), 0.03)],
 )
 def test_paper_recipes_value_by_value(
-    name: str, iterations: int, decay_at: tuple[int, ...], base_lr: float
+    start: str, name: str, iterations: int, decay_at: tuple[int, ...], base_lr: float
 ) -> None:
-    """The COCO recipes are InfoMin's architecture with the RSA paper's rates."""
-    recipe = load_config(Recipe, CONFIGS / f"mask_rcnn_R_50_FPN_{name}.yaml")
+    """The COCO recipes and their baselines are InfoMin's with the RSA paper's rates."""
+    recipe = load_config(Recipe, CONFIGS / f"mask_rcnn_R_50_FPN_{name}{start}.yaml")
     solver = recipe.solver
     assert (solver.iterations, solver.decay_at, solver.base_lr) == (iterations, decay_at, base_lr)
-    assert (solver.batch_size, solver.lr) == (16, base_lr)
+    assert (solver.batch_size, solver.schedule.lr) == (16, base_lr)
     assert (solver.warmup_iterations, solver.warmup_factor) == (1000, 0.001)
     assert (solver.weight_decay, solver.norm_weight_decay) == (1e-4, 0.0)
     assert solver.sgd_momentum == 0.9
     assert recipe.input.train_short_sides_pixels == (640, 672, 704, 736, 768, 800)
     assert (recipe.input.test_short_side_pixels, recipe.input.max_side_pixels) == (800, 1333)
     model = recipe.model
-    assert (model.arch, model.trunk_norm, model.head_norm) == ("resnet50", "BN", "BN")
+    assert (model.arch, model.trunk_norm, model.head_norm) == ("resnet50", "SyncBN", "SyncBN")
     assert (model.freeze_at, model.box_head_num_convs, model.box_head_num_fcs) == (0, 4, 1)
     assert model.mask_head_num_convs == 4
+    assert recipe.training.precise_bn_iterations == 200
     sampling = recipe.sampling
     assert (sampling.anchors_per_image, sampling.rois_per_image) == (256, 512)
     assert (sampling.proposals_per_image, sampling.detections_per_image) == (1000, 100)
@@ -106,7 +119,7 @@ def test_misspelt_key_names_the_nearest(tmp_path: Path) -> None:
         load_config(Recipe, path)
 
 
-def test_unavailable_engine_is_refused() -> None:
-    """An engine this version does not have is named together with the one it has."""
-    with pytest.raises(UserError, match=r"'engine': Input should be 'torchvision'.*'detectron2'"):
-        load_config(Recipe, CONFIGS / "toy_shapes.yaml", ["engine=detectron2"])
+def test_unknown_engine_is_refused() -> None:
+    """An engine this toolkit does not have is named together with those it has."""
+    with pytest.raises(UserError, match=r"'engine': .*'torchvision' or 'detectron2'.*'mmdet'"):
+        load_config(Recipe, CONFIGS / "toy_shapes.yaml", ["engine=mmdet"])

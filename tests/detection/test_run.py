@@ -181,7 +181,13 @@ def test_bf16_trains_on_the_cpu(make_recipe: MakeRecipe, trunk: Trunk, tmp_path:
     """Autocast forward passes leave float32 weights and a finite loss."""
     recipe = make_recipe(
         input={"train_short_sides_pixels": [64]},
-        solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0, "batch_size": 1},
+        solver={
+            "iterations": 1,
+            "decay_at": [],
+            "warmup_iterations": 0,
+            "batch_size": 1,
+            "reference_batch_size": 1,
+        },
         training={"precision": "bf16"},
     )
     tmp_path.joinpath("run").mkdir()

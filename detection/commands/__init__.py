@@ -1,0 +1,1 @@
+"""The commands of ``rsa-detect``: one module each, with ``add(commands)``."""

@@ -1,0 +1,62 @@
+"""``rsa-detect train``: fine-tune and evaluate Mask R-CNN."""
+
+import argparse
+from pathlib import Path
+
+from detection.recipe import Recipe
+from detection.run import PREDICTIONS_FILE, RECORD_FILE, run_recipe
+from detection.trunk import load_trunk, random_trunk
+from rsa_eval.record import Record
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config_files import load_config
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "train",
+        help="fine-tune and evaluate Mask R-CNN",
+        description="Train Mask R-CNN as CONFIG says, then evaluate boxes and masks.\n"
+        f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; its\n"
+        "checkpoints/last is the trained detector. SIGTERM and Ctrl-C save a checkpoint first.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
+    trunk = parser.add_mutually_exclusive_group(required=True)
+    trunk.add_argument(
+        "--checkpoint", metavar="CHECKPOINT", type=Path, help="pretrained backbone to start from"
+    )
+    trunk.add_argument(
+        "--random-init", action="store_true", help="start from random weights: the baseline"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in output_dir where it stopped; start anew if there is none",
+    )
+    add_overrides(parser, Recipe)
+    parser.set_defaults(command=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    if arguments.random_init:
+        trunk = random_trunk(recipe.model, recipe.seed)
+    else:
+        trunk = load_trunk(arguments.checkpoint, recipe.model)
+    exit_code, record = run_recipe(recipe, trunk, resume=arguments.resume)
+    if exit_code != 0:
+        say(f"stopped by a signal; continue with --resume ({recipe.output_dir})")
+    elif record is not None:
+        _report(record, recipe.output_dir)
+    return exit_code
+
+
+def _report(record: Record, run_dir: Path) -> None:
+    for kind in ("bbox", "segm"):
+        values = [
+            f"{name.removeprefix(f'{kind}_')} {metric.value:.1f}"
+            for name, metric in record.metrics.items()
+            if name.startswith(kind)
+        ]
+        say(f"{kind}  " + "  ".join(values))
+    say(f"record  {run_dir / RECORD_FILE}")
