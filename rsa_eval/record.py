@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from rsa_eval.pretraining_run import pretraining_settings
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone, library_versions
 from rsa_pretrain.config import BackboneConfig
@@ -45,6 +46,9 @@ class Model(Section):
     """The checkpoint's own description; null for random weights."""
     backbone: BackboneConfig
     """Architecture and stem."""
+    pretraining: dict[str, Any] | None = None
+    """Every setting of the run that trained the weights; null for random weights, for those of
+    another project and where the checkpoint lies in no run folder."""
 
 
 class Record(Section):
@@ -92,6 +96,7 @@ def describe_checkpoint(loaded: LoadedBackbone) -> Model:
         sha256=loaded.sha256,
         metadata=loaded.metadata,
         backbone=backbone,
+        pretraining=pretraining_settings(loaded),
     )
 
 
@@ -159,10 +164,10 @@ def read_record(path: Path) -> Record:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read record '{path}': {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"record '{path}' is not JSON") from None
     found = tree.get("schema_version") if isinstance(tree, dict) else None
-    if found == 1:  # before artifacts
+    if found == 1:  # before artifacts and model.pretraining
         tree |= {"schema_version": 2, "artifacts": {}}
     elif found != SCHEMA_VERSION:
         raise UserError(

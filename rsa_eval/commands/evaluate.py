@@ -8,6 +8,7 @@ from typing import Any
 
 from rsa_eval.commands.outputs import check_output
 from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace, record_name
+from rsa_eval.pretraining_run import RUN_CONFIG, run_folder_of
 from rsa_eval.record import Record, write_record
 from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Commands, add_overrides, say
@@ -20,7 +21,6 @@ from rsa_pretrain.errors import UserError
 # A word of this form is a setting, any other the checkpoint; a path that looks like a setting
 # can be written with a leading `./`.
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
-_RUN_CONFIG = "config.yaml"
 
 _EVALUATE = """\
 {what}
@@ -71,7 +71,7 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
     overrides = [word for word in arguments.overrides if _OVERRIDE.match(word)]
     paths = [Path(word) for word in arguments.overrides if not _OVERRIDE.match(word)]
     checkpoint = _the_checkpoint(paths, arguments.random_init)
-    run_dir = None if checkpoint is None else _run_folder(checkpoint)
+    run_dir = None if checkpoint is None else run_folder_of(checkpoint)
     start = None if arguments.config else _images_of_run(run_dir, checkpoint, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
@@ -100,17 +100,11 @@ def _the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
     return paths[0]
 
 
-def _run_folder(checkpoint: Path) -> Path | None:
-    """Return the run folder a checkpoint lies in: runs/x of runs/x/checkpoints/last/file."""
-    folders = [checkpoint, *checkpoint.absolute().parents[:3]]
-    return next((folder for folder in folders if (folder / _RUN_CONFIG).is_file()), None)
-
-
 def _images_of_run(
     run_dir: Path | None, checkpoint: Path | None, overrides: list[str]
 ) -> dict[str, Any] | None:
     if run_dir is not None:
-        config = load_config(PretrainConfig, run_dir / _RUN_CONFIG)
+        config = load_config(PretrainConfig, run_dir / RUN_CONFIG)
         return {"data": to_tree(config.data)}
     if not any(override.startswith("data.") for override in overrides):
         what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"

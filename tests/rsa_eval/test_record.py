@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn import evaluate_knn
 from rsa_eval.knn_config import KNNConfig
+from rsa_eval.pretraining_run import pretraining_settings
 from rsa_eval.record import Record, read_record, write_record
 from rsa_eval.subject import Subject
+from rsa_pretrain.checkpoint import load_backbone
 from rsa_pretrain.errors import UserError
 
 
@@ -34,15 +37,24 @@ def test_another_schema_version_is_refused(
 def test_a_record_of_the_first_schema_is_read(
     tmp_path: Path, make_result: Callable[..., Record]
 ) -> None:
-    """It had no artifacts; everything else is as it was."""
+    """It had no artifacts and did not tell the pretraining; everything else is as it was."""
     tree = json.loads(make_result().model_dump_json()) | {"schema_version": 1}
     del tree["artifacts"]
+    del tree["model"]["pretraining"]
     (tmp_path / "record.json").write_text(json.dumps(tree))
     assert read_record(tmp_path / "record.json") == make_result()
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "is not JSON"), ("[]", "schema version None"), ("", "is not JSON")]
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "schema version None"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"schema_version": 1}', "'model' is required"),
+        ('{"schema_version": 2, "model": 3}', "'model'"),
+    ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """What is no record is named, not half-read."""
@@ -64,6 +76,8 @@ def test_an_evaluation_records_how_to_repeat_it(
     assert record.model.sha256 is not None
     assert record.config["data"]["num_train_images"] == 60
     assert record.details["images"]["train"]["count"] == 60
+    assert record.model.pretraining is not None
+    assert record.model.pretraining["method"]["beta_base"] == 0.3
     assert record.num_samples == record.details["images"]["test"]["count"] == 30
     assert record.library_versions.keys() >= {"torch", "torchvision", "numpy", "python"}
     assert record.hardware
@@ -73,3 +87,32 @@ def test_an_evaluation_records_how_to_repeat_it(
     assert votes[0]["neighbours"] == 60
     assert record.metrics["top1"].value == votes[0]["top1"]
     assert "all 60 training images vote (k=200)" in record.deviations
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("seed: 1\n", "'data' is required"),
+        ("{", "not valid YAML"),
+        (None, "describes another run"),
+    ],
+)
+def test_settings_of_another_run_are_not_taken_for_the_weights_own(
+    finished_run: Path,
+    tmp_path: Path,
+    text: str | None,
+    warning: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A config.yaml that happens to lie around the weights does not describe them."""
+    shutil.copy(finished_run / "backbone.safetensors", tmp_path)
+    other = (finished_run / "config.yaml").read_text().replace("seed: 0", "seed: 7")
+    (tmp_path / "config.yaml").write_text(other if text is None else text)
+    assert pretraining_settings(load_backbone(tmp_path)) is None
+    assert warning in caplog.text
+
+
+def test_weights_in_no_run_folder_have_no_settings(finished_run: Path, tmp_path: Path) -> None:
+    """Nothing is known of how they were trained but their metadata, and nothing is warned of."""
+    shutil.copy(finished_run / "backbone.safetensors", tmp_path)
+    assert pretraining_settings(load_backbone(tmp_path)) is None

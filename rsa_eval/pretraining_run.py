@@ -1,0 +1,55 @@
+"""The pretraining run that a checkpoint comes from: its folder, and its settings for the record."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.errors import UserError
+
+RUN_CONFIG = "config.yaml"
+
+_log = logging.getLogger(__name__)
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Return the run folder a checkpoint lies in: runs/x of runs/x/checkpoints/last/file."""
+    folders = [checkpoint, *checkpoint.absolute().parents[:3]]
+    return next((folder for folder in folders if (folder / RUN_CONFIG).is_file()), None)
+
+
+def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
+    """Return every setting of the run that trained these weights, as plain values.
+
+    Returns:
+        None for weights in no run folder, and for those of another project. A folder around them
+        whose settings cannot be read or are of another run is none of theirs; a warning says so.
+    """
+    folder = run_folder_of(loaded.path)
+    if folder is None or loaded.metadata.origin is not None:
+        return None
+    try:
+        config = load_config(PretrainConfig, folder / RUN_CONFIG)
+    except UserError as error:
+        _log.warning("the record will not tell how the weights were trained: %s", error)
+        return None
+    if _made_by(config) != _made_of(loaded.metadata):
+        _log.warning(
+            "the record will not tell how the weights were trained: '%s' describes another run "
+            "than the one that made '%s'",
+            folder / RUN_CONFIG,
+            loaded.path,
+        )
+        return None
+    return to_tree(config)
+
+
+def _made_by(config: PretrainConfig) -> tuple[object, ...]:
+    network = config.backbone
+    return (config.method.name, network.arch, network.stem, config.data.name, config.seed)
+
+
+def _made_of(metadata: BackboneMetadata) -> tuple[object, ...]:
+    return (metadata.method, metadata.arch, metadata.stem, metadata.data_set, metadata.seed)
