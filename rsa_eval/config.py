@@ -1,10 +1,11 @@
 """What every evaluation has in common: images, network, features and machine."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from rsa_pretrain.backbone import Stage
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, flatten
 from rsa_pretrain.data_config import DataConfig
@@ -31,10 +32,20 @@ class EvaluationConfig(Section):
     """Seeds a random backbone, and a probe's initialisation, data order and augmentation."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Images per forward pass where features are extracted."""
+    layers: Annotated[tuple[Stage, ...], Field(min_length=1)] = ("layer4",)
+    """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
+    feature_dtype: Literal["fp32", "fp16"] = "fp32"
+    """Type the features are kept in; fp16 halves the cache and rounds to three decimal digits."""
     precision: Precision = "fp32"
     """Autocast type of the backbone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"layers must differ, found {list(self.layers)}")
+        return self
 
 
 # Settings that decide where and how fast an evaluation runs, and not what comes out.

@@ -12,13 +12,15 @@ from torchvision.transforms import v2
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor
-from rsa_pretrain.backbone import feature_dim
+from rsa_pretrain.backbone import feature_dim, pooled_stages
 from rsa_pretrain.data_config import RGB, DataConfig
 from rsa_pretrain.device import autocast
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import iterate, make_loader
 from rsa_pretrain.progress import progress_bar
+
+FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,13 @@ def evaluation_features(
 
 def feature_width(backbone: nn.Module, config: EvaluationConfig) -> int:
     """Return the width D of the features that an evaluation takes from a backbone."""
-    return feature_dim(backbone)
+    return sum(feature_dim(backbone, layer) for layer in config.layers)
 
 
 def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig) -> Tensor:
-    """Return the float32 features, (N, D), of a batch of normalised images.
+    """Return the features of a batch of normalised images, float32 (N, D).
+
+    They come from ``config.layers`` and are rounded to ``config.feature_dtype``.
 
     Raises:
         ValueError: If the backbone is in train mode.
@@ -179,8 +183,8 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig
     # ResNets run faster in this memory order, on CPUs too; the values' order stays (N, C, H, W).
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     with torch.no_grad(), autocast(config.precision, device):
-        features: Tensor = backbone(images)
-    return features.float()
+        features = pooled_stages(backbone, images, config.layers)
+    return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
 
 
 def device_of(module: nn.Module) -> torch.device:

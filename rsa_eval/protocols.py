@@ -45,6 +45,10 @@ def _common_deviations(config: EvaluationConfig) -> list[str]:
         deviations.append(f"{config.data.num_test_images} test images (protocol: all)")
     if config.precision != "fp32":
         deviations.append(f"precision {config.precision} (protocol: fp32)")
+    if config.layers != ("layer4",):
+        deviations.append(f"features of {' and '.join(config.layers)} (protocol: layer4)")
+    if config.feature_dtype != "fp32":
+        deviations.append(f"features kept in {config.feature_dtype} (protocol: fp32)")
     return deviations
 
 

@@ -1,11 +1,16 @@
 """ResNet builders: torchvision's networks without their classifier."""
 
+from collections.abc import Sequence
+from typing import Literal, get_args
+
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsa_pretrain.config import BackboneConfig
+
+Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 def build_backbone(config: BackboneConfig) -> nn.Module:
@@ -30,9 +35,35 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
     return backbone
 
 
-def feature_dim(backbone: nn.Module) -> int:
-    """Return the width of the backbone's features."""
-    last_block = backbone.get_submodule("layer4")[-1]  # type: ignore[index]
+def pooled_stages(backbone: nn.Module, images: Tensor, stages: Sequence[Stage]) -> Tensor:
+    """Return the outputs of some stages, averaged over the image and concatenated.
+
+    Of ``layer4`` alone these are the backbone's features, bit for bit.
+
+    Args:
+        backbone: What ``build_backbone`` built.
+        images: Normalised images, (N, 3, H, W).
+        stages: Which, each once, in the order wanted.
+
+    Returns:
+        (N, sum of the stages' ``feature_dim``).
+    """
+    maps = images
+    for name in ("conv1", "bn1", "relu", "maxpool"):
+        maps = backbone.get_submodule(name)(maps)
+    pooled: dict[str, Tensor] = {}
+    for stage in get_args(Stage):
+        maps = backbone.get_submodule(stage)(maps)
+        if stage in stages:
+            pooled[stage] = backbone.get_submodule("avgpool")(maps).flatten(1)
+        if len(pooled) == len(stages):
+            break
+    return torch.cat([pooled[stage] for stage in stages], dim=1)
+
+
+def feature_dim(backbone: nn.Module, stage: Stage = "layer4") -> int:
+    """Return the width of a stage's output; the last one's are the backbone's features."""
+    last_block = backbone.get_submodule(stage)[-1]  # type: ignore[index]
     last_norm = last_block.bn3 if hasattr(last_block, "bn3") else last_block.bn2
     return int(last_norm.num_features)
 

@@ -71,6 +71,12 @@ def test_invalid_votes_are_refused(setting: dict[str, Any]) -> None:
         parse_tree(KNNConfig, {"data": DATA, "settings": [setting]}, "test")
 
 
+def test_a_layer_twice_is_refused() -> None:
+    """Features would hold it twice."""
+    with pytest.raises(UserError, match="layers must differ"):
+        parse_tree(KNNConfig, {"data": DATA, "layers": ["layer4", "layer4"]}, "test")
+
+
 def test_published_settings_deviate_in_nothing() -> None:
     """The defaults are the protocols."""
     assert linear_deviations(parse_tree(LinearConfig, {"data": DATA}, "test")) == []
@@ -82,11 +88,15 @@ def test_departures_are_told_in_words() -> None:
     tree = {
         "data": DATA | {"num_train_images": 100},
         "precision": "bf16",
+        "layers": ["layer3", "layer4"],
+        "feature_dtype": "fp16",
         "settings": [{"k": 20, "temperature": None}],
     }
     assert knn_deviations(parse_tree(KNNConfig, tree, "test"), 10) == [
         "100 training images (protocol: all)",
         "precision bf16 (protocol: fp32)",
+        "features of layer3 and layer4 (protocol: layer4)",
+        "features kept in fp16 (protocol: fp32)",
         "k=20, unweighted (protocol: k=200, T=0.1)",
         "all 10 training images vote (k=20)",
     ]

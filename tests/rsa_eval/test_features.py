@@ -8,7 +8,13 @@ from torch import nn
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn import evaluate_knn
 from rsa_eval.evaluators.linear import evaluate_linear
-from rsa_eval.features import evaluation_transform, extract_features, forward_frozen, frozen
+from rsa_eval.features import (
+    evaluation_transform,
+    extract_features,
+    feature_width,
+    forward_frozen,
+    frozen,
+)
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.subject import Subject, load_subject
@@ -99,6 +105,40 @@ def test_features_that_are_not_finite_are_refused(subject: Subject, knn_config: 
             knn_config,
             "test",
         )
+
+
+def test_layer4_is_what_the_network_returns(subject: Subject, knn_config: KNNConfig) -> None:
+    """The default features equal the backbone's own output bit for bit."""
+    images = torch.randn(5, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = subject.backbone(images)
+    assert torch.equal(forward_frozen(subject.backbone, images, knn_config), expected)
+
+
+def test_layers_are_averaged_and_concatenated(subject: Subject, knn_config: KNNConfig) -> None:
+    """Each stage's output is averaged over its positions; the order is that of the config."""
+    outputs = {}
+    for name in ("layer1", "layer3"):
+        subject.backbone.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: outputs.update({name: output.mean((2, 3))})
+        )
+    images = torch.randn(5, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        subject.backbone(images)
+    config = knn_config.model_copy(update={"layers": ("layer3", "layer1")})
+    found = forward_frozen(subject.backbone, images, config)
+    torch.testing.assert_close(found, torch.cat([outputs["layer3"], outputs["layer1"]], dim=1))
+    assert feature_width(subject.backbone, config) == found.shape[1] == 256 + 64
+
+
+def test_fp16_features_are_rounded_float32(subject: Subject, knn_config: KNNConfig) -> None:
+    """They hold what a file in fp16 would give back, so a cache changes no result."""
+    images = torch.randn(5, 3, 32, 32)
+    full = forward_frozen(subject.backbone, images, knn_config)
+    config = knn_config.model_copy(update={"feature_dtype": "fp16"})
+    rounded = forward_frozen(subject.backbone, images, config)
+    assert torch.equal(rounded, full.half().float())
+    assert not torch.equal(rounded, full)
 
 
 def test_transform_resizes_to_the_square_or_crops_the_centre() -> None:
