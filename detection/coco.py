@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 
+from detection.coco_format import read_tree, sort_out
+from detection.masks import has_mask
 from rsa_pretrain.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -23,12 +21,10 @@ Annotation = Mapping[str, Any]
 
 # A narrower box has no defined regression target once it is stored in float32.
 MIN_BOX_SIDE_PIXELS = 0.01
+CROWDS = "crowds"
+NO_AREA = "boxes without area"
+NO_MASK = "instances without a mask"
 _NAMED_IN_ERRORS = 5
-_REQUIRED = {
-    "images": {"id": int, "file_name": str, "height": int, "width": int},
-    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
-    "categories": {"id": int, "name": str},
-}
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,23 @@ class TrainingImage:
     """Contiguous label of each, from 1."""
 
 
+def read_sound_tree(path: Path) -> dict[str, Any]:
+    """Read an annotation file of which every entry can be used.
+
+    Raises:
+        UserError: If ``read_tree`` refuses it, or an entry is faulty; the first kind of fault is
+            named, with some of the entries that have it.
+    """
+    tree, faults = sort_out(read_tree(path))
+    if faults:
+        what = faults[0].what
+        entries = first_of([fault.entry for fault in faults if fault.what == what])
+        others = sum(fault.what != what for fault in faults)
+        also = f"; and {others:,} faults of other kinds (see rsa-detect data-check)"
+        raise UserError(f"'{path}' has {what}: {entries}{also if others else ''}")
+    return tree
+
+
 def open_coco(annotations: Path, images_dir: Path) -> CocoSet:
     """Read an annotation file and check it and its images.
 
@@ -72,30 +85,15 @@ def open_coco(annotations: Path, images_dir: Path) -> CocoSet:
         images_dir: Folder that the file names are relative to.
 
     Raises:
-        UserError: If the file is unreadable or not of the format, has no categories or images,
-            an id twice, an annotation of an unknown image or category, or images are missing.
+        UserError: If ``read_sound_tree`` refuses the file, or images are missing.
     """
-    tree = _read_json(annotations)
-    for section, keys in _REQUIRED.items():
-        _check_section(tree, section, keys, annotations)
-    for section in ("images", "categories"):
-        if not tree[section]:
-            raise UserError(f"'{annotations}' lists no {section}")
-    image_ids = {image["id"] for image in tree["images"]}
-    category_ids = {category["id"] for category in tree["categories"]}
-    for annotation in tree["annotations"]:
-        for key, known in (("image_id", image_ids), ("category_id", category_ids)):
-            if annotation[key] not in known:
-                raise UserError(
-                    f"'{annotations}': annotation {annotation['id']} has {key} "
-                    f"{annotation[key]!r}, which the file does not define"
-                )
+    tree = read_sound_tree(annotations)
     names = [image["file_name"] for image in tree["images"]]
     missing = [name for name in names if not (images_dir / name).is_file()]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(names)} images of '{annotations}' are not in "
-            f"'{images_dir}': {_head(missing)}"
+            f"'{images_dir}': {first_of(missing)}"
         )
     return CocoSet(annotations, images_dir, tree)
 
@@ -114,7 +112,7 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
     left_out: Counter[str] = Counter()
     sizes = {image["id"]: (image["width"], image["height"]) for image in coco.tree["images"]}
     for annotation in coco.tree["annotations"]:
-        reason = _reason_to_leave_out(annotation, *sizes[annotation["image_id"]])
+        reason = reason_to_leave_out(annotation, *sizes[annotation["image_id"]])
         if reason is None:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
         else:
@@ -139,19 +137,30 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
 
 
 def check_test_set(coco: CocoSet) -> None:
-    """Refuse a test set on which average precision of masks is not defined.
+    """Refuse a test set on which average precision of boxes and masks is not defined.
 
     Raises:
         UserError: If it has no object, or an annotation without a mask.
     """
-    path, annotations = coco.annotations_path, coco.tree["annotations"]
-    if all(annotation.get("iscrowd", 0) for annotation in annotations):
+    check_objects(coco.annotations_path, coco.tree)
+    check_masks(coco.annotations_path, coco.tree)
+
+
+def check_objects(path: Path, tree: Mapping[str, Any]) -> None:
+    """Refuse annotations in which there is nothing to be found."""
+    if all(annotation.get("iscrowd", 0) for annotation in tree["annotations"]):
         raise UserError(f"'{path}' has no object to be found; average precision needs one")
-    lacking = [str(entry["id"]) for entry in annotations if not _has_mask(entry)]
+
+
+def check_masks(path: Path, tree: Mapping[str, Any]) -> None:
+    """Refuse annotations of which one has no mask."""
+    lacking = [
+        str(entry["id"]) for entry in tree["annotations"] if not has_mask(entry.get("segmentation"))
+    ]
     if lacking:
         raise UserError(
             f"'{path}': {len(lacking)} annotations have no segmentation, which mask AP needs: "
-            f"ids {_head(lacking)}"
+            f"ids {first_of(lacking)}"
         )
 
 
@@ -166,39 +175,6 @@ def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float,
     )
 
 
-def render_mask(
-    segmentation: Any, size: tuple[int, int], new_size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """Rasterise a segmentation at another image size.
-
-    Args:
-        segmentation: Polygons, or a run-length code, compressed or not.
-        size: Height and width of the annotated image.
-        new_size: Height and width of the mask; polygons are scaled before they are drawn.
-
-    Returns:
-        0 and 1, of ``new_size``.
-    """
-    height, width = new_size
-    if isinstance(segmentation, list):
-        scale = (width / size[1], height / size[0])
-        scaled = [
-            [value * scale[index % 2] for index, value in enumerate(polygon)]
-            for polygon in segmentation
-            if _is_polygon(polygon)
-        ]
-        codes = mask_codec.frPyObjects(scaled, height, width)
-        merged: NDArray[np.uint8] = mask_codec.decode(mask_codec.merge(codes))
-        return merged
-    if isinstance(segmentation["counts"], list):
-        segmentation = mask_codec.frPyObjects(segmentation, *size)
-    full: NDArray[np.uint8] = mask_codec.decode(segmentation)
-    rows = (np.arange(height) + 0.5) * size[0] / height
-    columns = (np.arange(width) + 0.5) * size[1] / width
-    resampled: NDArray[np.uint8] = full[rows.astype(int)][:, columns.astype(int)]
-    return resampled
-
-
 def indexed(tree: Mapping[str, Any]) -> Any:
     """Return pycocotools' view of an annotation tree, without what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -208,72 +184,23 @@ def indexed(tree: Mapping[str, Any]) -> Any:
     return coco
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read annotations '{path}': {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"annotations '{path}' are not JSON") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"annotations '{path}' are not COCO format: expected a JSON object")
-    return tree
+def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str | None:
+    """Say why training does not use an annotation; None if it does.
 
-
-def _check_section(
-    tree: Mapping[str, Any], section: str, keys: Mapping[str, type], path: Path
-) -> None:
-    entries = tree.get(section)
-    if not isinstance(entries, list):
-        raise UserError(f"annotations '{path}' are not COCO format: no list '{section}'")
-    seen = set()
-    for position, entry in enumerate(entries):
-        wrong = [
-            key
-            for key, kind in keys.items()
-            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind)
-        ]
-        if wrong:
-            raise UserError(f"'{path}': {section}[{position}] has no valid {', '.join(wrong)}")
-        if "bbox" in keys and not _is_box(entry["bbox"]):
-            raise UserError(
-                f"'{path}': {section}[{position}] has bbox {entry['bbox']!r}; "
-                "expected [x, y, width, height]"
-            )
-        if entry["id"] in seen:
-            raise UserError(f"'{path}': {section} has the id {entry['id']!r} twice")
-        seen.add(entry["id"])
-
-
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(number, int | float) for number in value)
-        and bool(np.isfinite(value).all())
-    )
-
-
-def _is_polygon(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0
-
-
-def _reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str | None:
+    Args:
+        annotation: Without faults.
+        width: Of its image, in pixels.
+        height: Of its image.
+    """
     if annotation.get("iscrowd", 0):
-        return "crowds"
+        return CROWDS
     x0, y0, x1, y1 = clipped_box(annotation, width, height)
     if x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS:
-        return "boxes without area"
-    return None if _has_mask(annotation) else "instances without a mask"
+        return NO_AREA
+    return None if has_mask(annotation.get("segmentation")) else NO_MASK
 
 
-def _has_mask(annotation: Annotation) -> bool:
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        return any(_is_polygon(polygon) for polygon in segmentation)
-    return isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys()
-
-
-def _head(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_IN_ERRORS
-    return ", ".join(names[:_NAMED_IN_ERRORS]) + (f", and {more} more" if more > 0 else "")
+def first_of(names: Sequence[str], limit: int = _NAMED_IN_ERRORS) -> str:
+    """Name the first few, and count the rest."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f", and {more:,} more" if more > 0 else "")

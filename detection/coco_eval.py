@@ -3,12 +3,15 @@
 import contextlib
 import io
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pycocotools.cocoeval import COCOeval
 
 from detection.coco import indexed
+from detection.masks import polygons
 
 logger = logging.getLogger(__name__)
 
@@ -18,34 +21,67 @@ segmentation, a compressed run-length code."""
 
 IOU_TYPES = ("bbox", "segm")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-# pycocotools' mark for a size that no annotated object has.
+# pycocotools' mark for what no annotated object has.
 _UNDEFINED = -1.0
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """COCO's metrics, as percentages."""
+
+    metrics: dict[str, float]
+    """``bbox_AP``, … ``segm_APl``; without those of a size that no annotated object has."""
+    by_category: list[dict[str, Any]]
+    """By rising category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
+    and ``segm_AP``; None where there is no object."""
+
+
 def evaluate(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Compute COCO's metrics over every image of an annotation file.
+    """Compute the metrics of ``evaluate_in_detail`` alone."""
+    return evaluate_in_detail(tree, predictions).metrics
+
+
+def evaluate_in_detail(
+    tree: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    iou_types: Sequence[str] = IOU_TYPES,
+) -> Evaluation:
+    """Compute COCO's metrics over every image of an annotation file, and AP by category.
 
     Args:
         tree: The annotation file's content.
         predictions: Detections with the file's own image and category ids.
+        iou_types: ``bbox``, ``segm`` or both; the predictions have what they compare.
 
     Returns:
-        ``bbox_AP``, … ``segm_APl`` as percentages. A size that no annotated object has is
-        left out: its average precision is not defined. Without any detection all are 0.
+        The numbers. Without any detection all are 0.
     """
     if not predictions:
         logger.warning("the detector found nothing: average precision is 0")
-    truth = indexed(_with_areas(tree))
+    complete = with_areas(tree)
+    truth = indexed(complete)
+    num_objects = Counter(
+        annotation["category_id"]
+        for annotation in complete["annotations"]
+        if not annotation["iscrowd"]
+    )
     metrics: dict[str, float] = {}
-    for iou_type in IOU_TYPES:
-        stats = _stats(truth, predictions, iou_type)
-        for name, value in zip(METRICS, stats, strict=False):
+    categories = sorted(tree["categories"], key=lambda category: int(category["id"]))
+    by_category: list[dict[str, Any]] = [
+        {"id": entry["id"], "name": entry["name"], "num_objects": num_objects[entry["id"]]}
+        for entry in categories
+    ]
+    for iou_type in iou_types:
+        evaluation = _run(truth, predictions, iou_type)
+        for name, value in zip(METRICS, evaluation.stats, strict=False):
             if value != _UNDEFINED:
                 metrics[f"{iou_type}_{name}"] = 100 * float(value)
-    return metrics
+        for index, entry in enumerate(by_category):
+            entry[f"{iou_type}_AP"] = _category_ap(evaluation, index)
+    return Evaluation(metrics, by_category)
 
 
-def _stats(truth: Any, predictions: Sequence[Prediction], iou_type: str) -> Sequence[float]:
+def _run(truth: Any, predictions: Sequence[Prediction], iou_type: str) -> Any:
     # Handed boxes and masks together, pycocotools takes a detection's area from its box, and the
     # masks' APs, APm and APl are then of another quantity than the annotations' areas.
     dropped = "segmentation" if iou_type == "bbox" else "bbox"
@@ -59,14 +95,24 @@ def _stats(truth: Any, predictions: Sequence[Prediction], iou_type: str) -> Sequ
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    stats: Sequence[float] = evaluation.stats
-    return stats
+    return evaluation
 
 
-def _with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what pycocotools requires and custom sets often lack."""
+def _category_ap(evaluation: Any, index: int) -> float | None:
+    """Average precision of the category of that rank over all sizes, in percent."""
+    # Thresholds, recalls, categories, sizes (all first), numbers of detections (most last).
+    precision = evaluation.eval["precision"][:, :, index, 0, -1]
+    defined = precision[precision > _UNDEFINED]
+    return 100 * float(defined.mean()) if defined.size else None
+
+
+def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what pycocotools requires and custom sets often lack; drop what it trips over."""
     annotations = []
     for annotation in tree["annotations"]:
         _, _, width, height = annotation["bbox"]
-        annotations.append({"iscrowd": 0, "area": width * height, **annotation})
+        complete = {"iscrowd": 0, "area": width * height, **annotation}
+        if isinstance(annotation.get("segmentation"), list):
+            complete["segmentation"] = polygons(annotation["segmentation"])
+        annotations.append(complete)
     return {**tree, "annotations": annotations}

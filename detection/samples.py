@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detection.coco import CocoSet, TrainingImage, clipped_box, render_mask
+from detection.coco import CocoSet, TrainingImage, clipped_box
+from detection.masks import render_mask
 from detection.recipe import InputConfig
 from rsa_pretrain.errors import UserError
 

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as mask_codec
 
-from detection.coco import check_test_set, open_coco, render_mask, training_images
+from detection.coco import check_test_set, open_coco, training_images
 from rsa_pretrain.errors import UserError
 
 SQUARE = [[2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]]
@@ -104,12 +102,26 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
         (_replaced("images", []), "lists no images"),
         (_replaced("annotations", [{"id": 1}]), r"annotations\[0\] has no valid image_id"),
         (_replaced("images", [{"id": "4"}]), r"images\[0\] has no valid id, file_name"),
-        (_replaced("annotations", [_annotation(1, 8, 3)]), "image_id 8, which the file does not"),
+        (_replaced("annotations", [_annotation(1, 8, 3)]), "not listed: annotation 1 .image_id 8"),
         (
             _replaced("annotations", [_annotation(1, 9, 1)]),
-            "category_id 1, which the file does not",
+            "not listed: annotation 1 .category_id 1",
         ),
         (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "the id 1 twice"),
+        (
+            _replaced("images", [{"id": 4, "file_name": "4.png", "height": 0, "width": 20}]),
+            r"without pixels: images\[0\] \(4.png, 20x0\); and 2 faults of other kinds",
+        ),
+        (_replaced("annotations", [_annotation(True, 9, 3)]), r"\[0\] has no valid id"),
+        (_replaced("annotations", [_annotation(1, 9, 3, iscrowd=2)]), "iscrowd is not 0 or 1"),
+        (_replaced("annotations", [_annotation(1, 9, 3, area="16")]), "area is no number"),
+        (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3, 1e9])]), r"bbox \[1, 2, 3"),
+        (
+            _replaced(
+                "annotations", [_annotation(1, 9, 3, segmentation={"size": [9, 9], "counts": [81]})]
+            ),
+            r"damaged: annotation 1 \(of size \[9, 9\], its image is \[10, 20\]\)",
+        ),
         (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3])]), r"bbox \[1, 2, 3\]"),
     ],
 )
@@ -159,32 +171,3 @@ def test_evaluation_needs_an_object(write_set: WriteSet) -> None:
     tree = _replaced("annotations", [_annotation(1, 9, 3, iscrowd=1)])(_small_tree())
     with pytest.raises(UserError, match="no object to be found"):
         check_test_set(open_coco(*write_set(tree)))
-
-
-def test_polygons_and_both_run_length_codes_agree() -> None:
-    """A 4x4 square is the same mask from each of COCO's three forms."""
-    expected = np.zeros((10, 20), np.uint8)
-    expected[2:6, 2:6] = 1
-    compressed = mask_codec.encode(np.asfortranarray(expected))
-    as_text = {"size": [10, 20], "counts": compressed["counts"].decode("ascii")}
-    counts = [22, 4, 6, 4, 6, 4, 6, 4, 144]
-    for segmentation in (SQUARE, as_text, {"size": [10, 20], "counts": counts}):
-        mask = render_mask(segmentation, (10, 20), (10, 20))
-        np.testing.assert_array_equal(mask, expected)
-
-
-def test_masks_scale_with_the_image() -> None:
-    """At twice the size the square covers 8x8 pixels, from polygon and from code."""
-    expected = np.zeros((20, 40), np.uint8)
-    expected[4:12, 4:12] = 1
-    counts = [22, 4, 6, 4, 6, 4, 6, 4, 144]
-    for segmentation in (SQUARE, {"size": [10, 20], "counts": counts}):
-        mask = render_mask(segmentation, (10, 20), (20, 40))
-        np.testing.assert_array_equal(mask, expected)
-
-
-def test_parts_of_an_instance_are_united() -> None:
-    """Several polygons are one mask; one too short to be a polygon adds nothing."""
-    other = [10.0, 2.0, 14.0, 2.0, 14.0, 6.0, 10.0, 6.0]
-    mask = render_mask([SQUARE[0], other, [1.0, 1.0]], (10, 20), (10, 20))
-    assert mask.sum() == 32

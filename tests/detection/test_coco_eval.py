@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as mask_codec
 
-from detection.coco_eval import evaluate
+from detection.coco_eval import evaluate, evaluate_in_detail
 
 SIZE = 100
 
@@ -115,3 +115,43 @@ def test_custom_sets_may_lack_area_and_iscrowd() -> None:
         del tree["annotations"][0][key]
     assert evaluate(tree, [_found(BOX, MASK, 0.9)])["segm_AP"] == pytest.approx(100.0)
     assert "area" not in tree["annotations"][0]
+
+
+def test_ap_by_category_by_hand() -> None:
+    """Boxes of IoU .62 (3 of 10 thresholds) and 1 in two categories: AP 30 and 100, mean 65."""
+    tree = _truth((BOX, MASK), ([70.0, 70.0, 20.0, 20.0], _rectangle(70, 70, 20, 20)))
+    tree["categories"] = [{"id": 9, "name": "b"}, {"id": 5, "name": "a"}, {"id": 7, "name": "c"}]
+    tree["annotations"][1]["category_id"] = 9
+    crowd = {**tree["annotations"][1], "id": 3, "iscrowd": 1, "bbox": [0.0, 90.0, 5.0, 5.0]}
+    tree["annotations"].append(crowd)
+    second = {
+        **_found([70.0, 70.0, 20.0, 20.0], _rectangle(70, 70, 20, 20), 0.8),
+        "category_id": 9,
+    }
+    first = _found([10.0, 10.0, 50.0, 31.0], _rectangle(10, 10, 50, 36), 0.9)
+    evaluation = evaluate_in_detail(tree, [first, second])
+    expected = [
+        {"id": 5, "name": "a", "num_objects": 1, "bbox_AP": 30.0, "segm_AP": 50.0},
+        {"id": 7, "name": "c", "num_objects": 0, "bbox_AP": None, "segm_AP": None},
+        {"id": 9, "name": "b", "num_objects": 1, "bbox_AP": 100.0, "segm_AP": 100.0},
+    ]
+    assert evaluation.by_category == [pytest.approx(entry) for entry in expected]
+    assert evaluation.metrics["bbox_AP"] == pytest.approx(65.0)
+    assert evaluation.metrics["segm_AP"] == pytest.approx(75.0)
+
+
+def test_one_kind_alone() -> None:
+    """Boxes without masks are evaluated as boxes alone."""
+    prediction = _found(BOX, MASK, 0.9)
+    del prediction["segmentation"]
+    evaluation = evaluate_in_detail(_truth((BOX, MASK)), [prediction], ["bbox"])
+    assert {name.partition("_")[0] for name in evaluation.metrics} == {"bbox"}
+    assert evaluation.by_category[0]["bbox_AP"] == pytest.approx(100.0)
+
+
+def test_parts_that_are_no_polygons_do_not_reach_pycocotools() -> None:
+    """A part of four coordinates, which pycocotools takes for a box, does not shift the mask."""
+    tree = _truth((BOX, MASK))
+    square = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
+    tree["annotations"][0]["segmentation"] = [[1.0, 1.0, 90.0, 90.0], square]
+    assert evaluate(tree, [_found(BOX, MASK, 0.9)])["segm_AP"] == pytest.approx(100.0)

@@ -1,0 +1,151 @@
+"""COCO's three forms of a mask: polygons, and run-length codes as a list or as text.
+
+pycocotools trusts what it is given: a code of another size, or one whose runs end early, reads
+memory that is not the mask's, and a corner far away ends the process. Hence the checks here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as mask_codec
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+
+# Beyond any image, and well inside the integers that pycocotools counts in.
+MAX_COORDINATE_PIXELS = 1e6
+_FEWEST_COORDINATES = 6
+
+
+def are_coordinates(values: Sequence[Any]) -> bool:
+    """Tell whether all are finite numbers that can be positions in or near an image."""
+    return all(
+        type(value) in (int, float) and abs(value) <= MAX_COORDINATE_PIXELS for value in values
+    )
+
+
+def is_polygon(part: Any) -> bool:
+    """Tell whether a part of a segmentation is a polygon: x, y pairs, at least three."""
+    return (
+        isinstance(part, list)
+        and len(part) >= _FEWEST_COORDINATES
+        and len(part) % 2 == 0
+        and are_coordinates(part)
+    )
+
+
+def polygons(segmentation: Any) -> list[list[float]]:
+    """Return the parts of a segmentation that are polygons."""
+    if not isinstance(segmentation, list):
+        return []
+    return [part for part in segmentation if is_polygon(part)]
+
+
+def has_mask(segmentation: Any) -> bool:
+    """Tell whether there is a polygon or a run-length code."""
+    return _is_code(segmentation) or bool(polygons(segmentation))
+
+
+def code_fault(segmentation: Any, size: Size) -> str | None:
+    """Say what is wrong with a run-length code; None if nothing is, or it is no code.
+
+    Args:
+        segmentation: In any of the three forms.
+        size: Of the image.
+    """
+    if not _is_code(segmentation):
+        return None
+    if segmentation["size"] != list(size):
+        return f"of size {segmentation['size']!r}, its image is {list(size)}"
+    runs = run_lengths(segmentation["counts"])
+    if runs is None:
+        return "unreadable"
+    covered = sum(runs)
+    return None if covered == size[0] * size[1] else f"of {covered} pixels, not {size[0] * size[1]}"
+
+
+def run_lengths(counts: Any) -> list[int] | None:
+    """Return the lengths of the runs of 0 and 1 in turn; None if they cannot be read.
+
+    Args:
+        counts: The lengths themselves, or COCO's text: six bits a character, of which the highest
+            says that more follow; from the third on, differences to the length two before.
+    """
+    runs = _read_text(counts) if isinstance(counts, str | bytes) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+        return None
+    return runs
+
+
+def _read_text(counts: str | bytes) -> list[int] | None:
+    raw = counts.encode("utf-8") if isinstance(counts, str) else counts
+    runs: list[int] = []
+    value = shift = 0
+    for byte in raw:
+        digit = byte - 48
+        if not 0 <= digit < 64:
+            return None
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        if digit & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs if shift == 0 else None
+
+
+def encode_mask(segmentation: Any, size: Size) -> dict[str, Any]:
+    """Return a segmentation as one compressed run-length code.
+
+    Args:
+        segmentation: In any of the three forms; its code, if it is one, without fault.
+        size: Of the image.
+    """
+    code: dict[str, Any]
+    if isinstance(segmentation, list):
+        code = _encode_polygons(polygons(segmentation), size)
+    elif isinstance(segmentation["counts"], list):
+        code = mask_codec.frPyObjects(segmentation, *size)
+    else:
+        code = segmentation
+    return code
+
+
+def render_mask(segmentation: Any, size: Size, new_size: Size) -> NDArray[np.uint8]:
+    """Rasterise a segmentation at another image size.
+
+    Args:
+        segmentation: In any of the three forms; its code, if it is one, without fault.
+        size: Of the annotated image.
+        new_size: Of the mask; polygons are scaled before they are drawn.
+
+    Returns:
+        0 and 1, of ``new_size``.
+    """
+    height, width = new_size
+    if isinstance(segmentation, list):
+        scale = (width / size[1], height / size[0])
+        scaled = [
+            [value * scale[index % 2] for index, value in enumerate(polygon)]
+            for polygon in polygons(segmentation)
+        ]
+        drawn: NDArray[np.uint8] = mask_codec.decode(_encode_polygons(scaled, new_size))
+        return drawn
+    full: NDArray[np.uint8] = mask_codec.decode(encode_mask(segmentation, size))
+    rows = (np.arange(height) + 0.5) * size[0] / height
+    columns = (np.arange(width) + 0.5) * size[1] / width
+    resampled: NDArray[np.uint8] = full[rows.astype(int)][:, columns.astype(int)]
+    return resampled
+
+
+def _encode_polygons(parts: list[list[float]], size: Size) -> dict[str, Any]:
+    code: dict[str, Any] = mask_codec.merge(mask_codec.frPyObjects(parts, *size))
+    return code
+
+
+def _is_code(segmentation: Any) -> bool:
+    return isinstance(segmentation, Mapping) and {"counts", "size"} <= segmentation.keys()
