@@ -4,6 +4,7 @@ A run folder holds
 
     config.yaml                       every setting, resolved
     metrics.jsonl                     one JSON object per logged interval
+    machines.json                     what it was trained on
     checkpoints/step-NNNNNNNN/
         model.safetensors             the method's networks (``backbone.…`` and its others)
         trainer.pt                    optimizer, step, random state; read with weights_only

@@ -15,6 +15,7 @@ from rsa_pretrain.config_files import config_hash, write_config
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.distributed import is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.machines import note_machine
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.run_state import RunState
 
@@ -61,6 +62,7 @@ class RunFolder:
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
             write_config(self.config, self.path / "config.yaml")
+            note_machine(self.path, self.state.device)
 
     def open_log(self) -> MetricsLog | None:
         """Open the log of metrics, going on behind the step that was taken up."""

@@ -27,6 +27,7 @@ SHARED = {
     "foreign.load",
     "image_set",
     "loader",
+    "machines",
     "metrics_log",
     "progress",
     "stop_signal",

@@ -161,11 +161,12 @@ def test_resume_from_an_earlier_checkpoint_drops_later_metrics(tiny_tree, tmp_pa
 
 
 def test_run_folder_holds_what_the_format_says(straight):
-    """Config, metrics, TensorBoard, checkpoints and the final backbone with its metadata."""
+    """Settings, logs, machines, checkpoints and the final backbone with its metadata."""
     names = {path.name for path in straight.iterdir()}
     assert names == {
         "config.yaml",
         "metrics.jsonl",
+        "machines.json",
         "tensorboard",
         "checkpoints",
         "backbone.safetensors",
