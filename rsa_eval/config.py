@@ -1,6 +1,7 @@
 """What every evaluation has in common: images, network, features and machine."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +37,9 @@ class EvaluationConfig(Section):
     """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
     """Type the features are kept in; fp16 halves the cache and rounds to three decimal digits."""
+    cache_dir: Path | None = None
+    """Folder that keeps extracted features for later evaluations; all processes must see it.
+    null: they are extracted anew, and held in memory."""
     precision: Precision = "fp32"
     """Autocast type of the backbone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,7 +53,7 @@ class EvaluationConfig(Section):
 
 
 # Settings that decide where and how fast an evaluation runs, and not what comes out.
-RESULT_NEUTRAL_KEYS = frozenset({"device", "data.root", "data.num_workers"})
+RESULT_NEUTRAL_KEYS = frozenset({"cache_dir", "device", "data.root", "data.num_workers"})
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Features of a frozen backbone: every image exactly once, in order."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,16 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.feature_cache import FORMAT_VERSION, CacheEntry, FeatureIdentity, tensors_sha256
+from rsa_eval.frozen import frozen as frozen
+from rsa_eval.share import ALONE, Share, own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor
 from rsa_pretrain.backbone import feature_dim, pooled_stages
+from rsa_pretrain.checkpoint import library_versions
 from rsa_pretrain.data_config import RGB, DataConfig
 from rsa_pretrain.device import autocast
+from rsa_pretrain.distributed import gather, is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import iterate, make_loader
@@ -25,7 +29,10 @@ FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features, float32 (N, D), with their class indices, int64 (N,)."""
+    """Features, (N, D), with their class indices, int64 (N,); both on the CPU.
+
+    Features are float32 except where a function says otherwise.
+    """
 
     features: Tensor
     labels: Tensor
@@ -66,34 +73,53 @@ def evaluation_transform(config: DataConfig, mean: RGB, std: RGB) -> v2.Transfor
     return to_square
 
 
-@contextmanager
-def frozen(backbone: nn.Module) -> Iterator[None]:
-    """Hold a backbone in eval mode without gradients, and prove afterwards that it did not move.
+def feature_batches(
+    backbone: nn.Module,
+    images: ImageSet,
+    transform: v2.Transform,
+    config: EvaluationConfig,
+    label: str,
+    share: Share,
+) -> Iterator[tuple[int, Tensor]]:
+    """Run a process's share of the images through a frozen backbone, a batch at a time.
 
-    In train mode BatchNorm would normalise by, and learn, the statistics of the evaluated
-    images. Modes and ``requires_grad`` are given back at the end.
+    The batches are those one process would make, so the features are the same bit for bit.
 
     Args:
-        backbone: The network.
+        backbone: In eval mode, on its device.
+        images: Images; each is read by one process, once.
+        transform: Evaluation transform.
+        config: Batch size, precision, layers and loader processes.
+        label: Title of the progress bar.
+        share: This process's part.
+
+    Yields:
+        The batch's first row among all images, and its features, (n, D), on the CPU.
 
     Raises:
-        RuntimeError: If a parameter or buffer differs in a single bit from before.
+        ValueError: If the backbone is in train mode.
+        UserError: At the end, if a feature is not finite.
     """
-    before = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
-    modes = {module: module.training for module in backbone.modules()}
-    gradients = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
-    backbone.eval().requires_grad_(False)
-    try:
-        yield
-        after = backbone.state_dict()
-        moved = [name for name in before if not _same_bits(before[name], after[name])]
-        if moved:
-            raise RuntimeError(f"the frozen backbone moved: {', '.join(moved[:5])}")
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for parameter, requires_grad in gradients.items():
-            parameter.requires_grad_(requires_grad)
+    batches = share.batches(len(images), config.batch_size)
+    loader = make_loader(
+        TransformedImages(images, transform),
+        [list(batch) for batch in batches],
+        config.data.num_workers,
+        device_of(backbone),
+    )
+    num_broken = 0
+    with progress_bar(sum(map(len, batches)), label, "img") as bar:
+        for rows, batch in zip(batches, iterate(loader), strict=True):
+            features = forward_frozen(backbone, batch, config).cpu()
+            num_broken += int((~features.isfinite().all(dim=1)).sum())
+            yield rows.start, features
+            bar.update(len(rows))
+    if num_broken:
+        raise UserError(
+            f"{num_broken} of {sum(map(len, batches))} {images.name} images have features that "
+            f"are not finite at precision {config.precision}, kept in {config.feature_dtype}; "
+            "the weights are not usable like this"
+        )
 
 
 def extract_features(
@@ -102,54 +128,43 @@ def extract_features(
     transform: v2.Transform,
     config: EvaluationConfig,
     label: str,
+    share: Share = ALONE,
 ) -> LabelledFeatures:
-    """Run all images through a frozen backbone, in order, the last partial batch included.
+    """Return the features of all images, held in memory as ``config.feature_dtype``.
 
     Args:
         backbone: In eval mode, on its device.
         images: Labelled images.
         transform: Evaluation transform.
-        config: Batch size, precision and loader processes.
+        config: Batch size, precision, layers and loader processes.
         label: Title of the progress bar.
-
-    Returns:
-        Features and labels, on the CPU.
+        share: This process's part of the work, the whole result of which each receives.
 
     Raises:
         ValueError: If the backbone is in train mode.
         UserError: If the images are unlabelled or a feature is not finite.
     """
     labels = torch.tensor(images.require_labels())
-    loader = make_loader(
-        TransformedImages(images, transform),
-        [
-            list(range(start, min(start + config.batch_size, len(images))))
-            for start in range(0, len(images), config.batch_size)
-        ],
-        config.data.num_workers,
-        device_of(backbone),
-    )
-    features = torch.empty(len(images), feature_width(backbone, config))
-    done = 0
-    with progress_bar(len(images), label, "img") as bar:
-        for batch in iterate(loader):
-            features[done : done + len(batch)] = forward_frozen(backbone, batch, config)
-            done += len(batch)
-            bar.update(len(batch))
-    assert done == len(images)
-    num_broken = int((~features.isfinite().all(dim=1)).sum())
-    if num_broken:
-        raise UserError(
-            f"{num_broken} of {len(images)} {images.name} images have features that are not "
-            f"finite at precision {config.precision}; the weights are not usable like this"
-        )
-    return LabelledFeatures(features, labels)
+    size, width = config.batch_size, feature_width(backbone, config)
+    most_batches = len(Share(0, share.count).batches(len(images), size))
+    own = torch.zeros(most_batches, size, width, dtype=FEATURE_DTYPES[config.feature_dtype])
+    found = feature_batches(backbone, images, transform, config, label, share)
+    for place, (_, features) in enumerate(found):
+        own[place, : len(features)] = features
+    if share.count > 1:
+        every = gather(own.to(device_of(backbone))).cpu()
+        own = every.view(share.count, most_batches, size, width).transpose(0, 1)
+    return LabelledFeatures(own.reshape(-1, width)[: len(images)], labels)
 
 
-def evaluation_features(
+def stored_features(
     subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
 ) -> LabelledFeatures:
-    """Return the features of all images under the evaluation transform.
+    """Return the features of all images, of type ``config.feature_dtype``.
+
+    With ``config.cache_dir`` they are mapped from a file there, and extracted only if there is
+    none that is whole and of the same weights, images and settings. The processes of a group
+    share the extraction.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
@@ -160,8 +175,69 @@ def evaluation_features(
     Raises:
         UserError: As ``extract_features``.
     """
+    backbone, share = subject.backbone, own_share()
     transform = evaluation_transform(config.data, subject.mean, subject.std)
-    return extract_features(subject.backbone, images, transform, config, label)
+    if config.cache_dir is None:
+        return extract_features(backbone, images, transform, config, label, share)
+    entry = cache_entry(subject, images, config)
+    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
+        with entry.writing() as file:
+            for row, features in feature_batches(backbone, images, transform, config, label, share):
+                file.write(row, features)
+    return LabelledFeatures(entry.map(), entry.labels)
+
+
+def cache_entry(subject: Subject, images: ImageSet, config: EvaluationConfig) -> CacheEntry:
+    """Return the place of some features in ``config.cache_dir``.
+
+    Args:
+        subject: Backbone and its pixel statistics.
+        images: Labelled images.
+        config: The evaluation.
+
+    Raises:
+        UserError: If the images are unlabelled.
+    """
+    assert config.cache_dir is not None
+    versions = library_versions()
+    identity = FeatureIdentity(
+        format_version=FORMAT_VERSION,
+        weights=tensors_sha256(subject.backbone.state_dict()),
+        images=images.fingerprint(),
+        transform=repr(evaluation_transform(config.data, subject.mean, subject.std)),
+        layers=config.layers,
+        precision=config.precision,
+        feature_dtype=config.feature_dtype,
+        library_versions={name: versions[name] for name in ("torch", "torchvision", "pillow")},
+    )
+    return CacheEntry(
+        folder=config.cache_dir,
+        name=images.name,
+        identity=identity,
+        labels=torch.tensor(images.require_labels()),
+        width=feature_width(subject.backbone, config),
+        dtype=FEATURE_DTYPES[config.feature_dtype],
+    )
+
+
+def evaluation_features(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
+) -> LabelledFeatures:
+    """Return the features of all images under the evaluation transform, float32.
+
+    They may be mapped from a file. Features kept in fp16 are converted, so they take memory.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Labelled images.
+        config: The evaluation.
+        label: Title of the progress bar.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    stored = stored_features(subject, images, config, label)
+    return LabelledFeatures(stored.features.float(), stored.labels)
 
 
 def feature_width(backbone: nn.Module, config: EvaluationConfig) -> int:
@@ -190,11 +266,3 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's parameters."""
     return next(module.parameters()).device
-
-
-def _same_bits(first: Tensor, second: Tensor) -> bool:
-    # Comparing bytes tells -0.0 from 0.0 and finds a NaN equal to itself.
-    return torch.equal(
-        first.reshape(-1).contiguous().view(torch.uint8),
-        second.detach().reshape(-1).contiguous().view(torch.uint8),
-    )

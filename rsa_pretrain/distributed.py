@@ -127,6 +127,15 @@ def min_over_ranks(number: int) -> int:
     return int(smallest)
 
 
+def text_of_main(text: str) -> str:
+    """Return the main process's text in every process."""
+    if world_size() == 1:
+        return text
+    texts = [text]
+    dist.broadcast_object_list(texts, src=0)
+    return texts[0]
+
+
 @torch.no_grad()
 def shuffled_over_ranks(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Apply a network so that each process computes a random share of all processes' images.

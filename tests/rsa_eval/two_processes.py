@@ -1,0 +1,43 @@
+"""What the tests of rsa_eval run under torchrun: ``two_processes.py WHAT TASK.json``."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from rsa_eval.features import stored_features
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.subject import load_subject
+from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.data import open_images
+from rsa_pretrain.distributed import process_group, rank
+
+
+def features(task, folder):
+    """Write the features each process receives and the batches it computed."""
+    config = parse_tree(KNNConfig, task["config"], "task")
+    subject = load_subject(Path(task["run"]), config)
+    sizes = []
+    subject.backbone.conv1.register_forward_hook(lambda *_: sizes.append(1))
+    images = open_images(config.data, "test")
+    plain = config.model_copy(update={"cache_dir": None})
+    outcome = {}
+    for name, settings in (("memory", plain), ("cache", config), ("again", config)):
+        sizes.clear()
+        found = stored_features(subject, images, settings, "test")
+        outcome |= {name: found.features.tolist(), f"forwards_{name}": len(sizes)}
+    (folder / f"features-{rank()}.json").write_text(json.dumps(outcome))
+
+
+def main(what, path):
+    """Do the task."""
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")):
+        TASKS[what](json.loads(path.read_text()), path.parent)
+
+
+TASKS = {"features": features}
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
