@@ -2,7 +2,7 @@
 
 import sys
 
-from detection.commands import convert, toy, train
+from detection.commands import convert, data_check, evaluate, toy, train, visualize
 from rsa_pretrain.command_line import Parser, run_command
 
 DESCRIPTION = "Transfer of a pretrained backbone to Mask R-CNN on COCO-format data."
@@ -16,7 +16,10 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-detect", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    data_check.add(commands)
     train.add(commands)
+    evaluate.add(commands)
+    visualize.add(commands)
     convert.add(commands)
     toy.add(commands)
     arguments = parser.parse_args(argv)

@@ -29,8 +29,10 @@ SHARED = {
     "loader",
     "machines",
     "metrics_log",
+    "parallel",
     "progress",
     "stop_signal",
+    "text_table",
 }
 ALLOWED = {
     "rsa_pretrain": set(),

@@ -1,5 +1,6 @@
 """What the detection tests share: small checkpoints, drawn data and a recipe to run on them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from detection.coco import CocoSet, open_coco
+from detection.masks import encode_mask
 from detection.recipe import Recipe
 from detection.shapes import ShapesConfig, write_shapes
 from rsa_pretrain.backbone import build_backbone
@@ -133,3 +136,38 @@ def make_recipe(shapes_folder: Path, tmp_path: Path) -> Callable[..., Recipe]:
         return parse_tree(Recipe, tree, "test")
 
     return make
+
+
+@pytest.fixture
+def shapes_test_set(shapes_folder: Path) -> CocoSet:
+    """The three drawn test images."""
+    return open_coco(shapes_folder / "annotations" / "instances_val.json", shapes_folder / "val")
+
+
+@pytest.fixture
+def perfect_predictions(shapes_test_set: CocoSet) -> list[dict[str, Any]]:
+    """Predict exactly what is annotated, with scores from 0.99 down."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in shapes_test_set.images}
+    predictions = []
+    for number, entry in enumerate(shapes_test_set.tree["annotations"]):
+        code = encode_mask(entry["segmentation"], sizes[entry["image_id"]])
+        predictions.append(
+            {
+                "image_id": entry["image_id"],
+                "category_id": entry["category_id"],
+                "bbox": entry["bbox"],
+                "score": 0.99 - 0.1 * number,
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+            }
+        )
+    return predictions
+
+
+@pytest.fixture
+def result_files(
+    shapes_test_set: CocoSet, perfect_predictions: list[dict[str, Any]], tmp_path: Path
+) -> list[str]:
+    """Annotations and predictions as words of a command."""
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(perfect_predictions), encoding="utf-8")
+    return [str(shapes_test_set.annotations_path), str(path)]

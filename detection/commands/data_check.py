@@ -1,0 +1,130 @@
+"""``rsa-detect data-check``: check a COCO-format data set before training on it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from detection.data_check import (
+    SetCheck,
+    check_set,
+    compare_categories,
+    count_in_words,
+    in_words,
+)
+from detection.picture_page import Page, write_page
+from detection.recipe import Recipe
+from detection.visualise import annotated_cards
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.command_line import Commands, add_overrides, positive, say
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.text_table import render_table
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "data-check",
+        help="check a COCO-format data set before training on it",
+        description="Check every entry of the annotations and decode every image of the training\n"
+        "and the test set of CONFIG, or of one annotation file. What would stop training or\n"
+        "evaluation is an error (exit code 2); what is handled, but may not be meant, a note.",
+        epilog="examples:\n"
+        "  rsa-detect data-check configs/detection/toy_shapes.yaml --preview shapes.html\n"
+        "  rsa-detect data-check instances_train.json --images train/",
+    )
+    parser.add_argument(
+        "source", metavar="CONFIG.yaml|ANNOTATIONS.json", type=Path, help="what to check"
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", type=Path, help="of ANNOTATIONS.json; without it: a config"
+    )
+    parser.add_argument(
+        "--role",
+        choices=("train", "test"),
+        help="check the config's set of that name alone; of ANNOTATIONS.json: what it is for "
+        "(default train)",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=positive,
+        default=20,
+        help="entries named per kind; the rest is counted (default 20)",
+    )
+    parser.add_argument(
+        "--preview",
+        metavar="PAGE.html",
+        type=Path,
+        help="write annotated images and the findings, one page per set",
+    )
+    parser.add_argument(
+        "--num-images", metavar="N", type=positive, default=24, help="on a page (default 24)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE.json", type=Path, help="write everything found, each entry named"
+    )
+    add_overrides(parser, Recipe)
+    parser.set_defaults(command=_data_check)
+
+
+def _data_check(arguments: argparse.Namespace) -> int:
+    checks = _checks(arguments)
+    for check in checks:
+        _report(check, arguments.limit)
+        if arguments.preview is not None:
+            path = arguments.preview
+            if len(checks) > 1:
+                path = path.with_stem(f"{path.stem}-{check.role}")
+            _write_preview(check, path, arguments.num_images, arguments.limit)
+    if arguments.out is not None:
+        tree = {check.role: check.to_tree() for check in checks}
+        write_text(arguments.out, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+        say(f"written: {arguments.out}")
+    num_errors = sum(check.num_errors for check in checks)
+    if num_errors:
+        raise UserError(f"the data cannot be used as they are; errors found: {num_errors:,}")
+    say("the data can be used")
+    return 0
+
+
+def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
+    if arguments.images is not None:
+        if arguments.overrides:
+            raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
+        return [check_set(arguments.source, arguments.images, arguments.role or "train")]
+    data = load_config(Recipe, arguments.source, arguments.overrides).data
+    checks = []
+    if arguments.role != "test":
+        checks.append(check_set(data.train_annotations, data.train_images, "train"))
+    if arguments.role != "train":
+        checks.append(check_set(data.test_annotations, data.test_images, "test"))
+    if len(checks) == 2:
+        compare_categories(*checks)
+    return checks
+
+
+def _report(check: SetCheck, limit: int) -> None:
+    say(f"{check.role}: {count_in_words(check)}")
+    rows = list(check.category_sizes.values())
+    if rows:
+        table = render_table(("category", "instances", "images"), rows)
+        say("\n".join(f"  {line}" for line in table.splitlines()))
+    for level, findings in (("error", check.errors), ("note", check.notes)):
+        for line in in_words(findings, limit):
+            say(f"  {level}: {line}")
+
+
+def _write_preview(check: SetCheck, path: Path, num_images: int, limit: int) -> None:
+    cards = annotated_cards(check.coco, check.usable, num_images)
+    page = Page(
+        title=check.coco.annotations_path.name,
+        subtitle=f"{check.role} set: {count_in_words(check)}; {len(cards)} images shown, "
+        "crowds dashed",
+        categories=[name for name, _, _ in check.category_sizes.values()],
+        errors=in_words(check.errors, limit),
+        notes=in_words(check.notes, limit),
+        counts=list(check.category_sizes.values()),
+    )
+    write_page(page, cards, path)
+    say(f"preview: {path}")

@@ -1,0 +1,64 @@
+"""``rsa-detect evaluate``: average precision of a file of predictions."""
+
+import argparse
+from pathlib import Path
+
+from detection.coco import check_masks, check_objects, read_sound_tree
+from detection.coco_eval import METRICS, evaluate_in_detail
+from detection.coco_results import iou_types_of, read_predictions
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.text_table import render_table
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="average precision of a file of predictions",
+        description="Compare predictions of any detector, in COCO's result format, with\n"
+        "annotations, and print COCO's metrics and AP by category, in percent. Boxes are compared\n"
+        "where every prediction has a bbox, masks where every one has a segmentation. Sizes and\n"
+        "categories without an object have a dash.",
+        epilog="example:\n  rsa-detect evaluate instances_val2017.json runs/coco/predictions.json",
+    )
+    parser.add_argument(
+        "annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO-format annotations"
+    )
+    parser.add_argument(
+        "predictions", metavar="PREDICTIONS.json", type=Path, help="image_id, category_id, score, …"
+    )
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    tree = read_sound_tree(arguments.annotations)
+    check_objects(arguments.annotations, tree)
+    predictions = read_predictions(arguments.predictions, tree)
+    kinds = iou_types_of(predictions)
+    if not kinds:
+        raise UserError(
+            f"some predictions of '{arguments.predictions}' have a bbox alone, others a "
+            "segmentation alone; split the file"
+        )
+    if "segm" in kinds:
+        check_masks(arguments.annotations, tree)
+    evaluation = evaluate_in_detail(tree, predictions, kinds)
+    rows = [
+        [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
+        for kind in kinds
+    ]
+    say(render_table(("", *METRICS), rows))
+    say("")
+    by_category = [
+        [entry["name"], entry["num_objects"], *(_printed(entry[f"{kind}_AP"]) for kind in kinds)]
+        for entry in evaluation.by_category
+    ]
+    say(render_table(("category", "objects", *(f"{kind} AP" for kind in kinds)), by_category))
+    found = len({prediction["image_id"] for prediction in predictions})
+    say(f"\n{len(predictions):,} predictions on {found:,} of {len(tree['images']):,} images")
+    return 0
+
+
+def _printed(value: float | None) -> str | None:
+    return None if value is None else f"{value:5.2f}"

@@ -1,0 +1,91 @@
+"""``rsa-detect visualize``: predictions beside what is annotated, on one page."""
+
+import argparse
+from pathlib import Path
+
+from detection.coco import CocoSet, open_coco
+from detection.coco_results import read_predictions
+from detection.picture_page import Page, write_page
+from detection.recipe import Recipe
+from detection.run import CONFIG_FILE, PREDICTIONS_FILE
+from detection.visualise import MATCHING_IOU, predicted_cards
+from rsa_pretrain.command_line import Commands, positive, say
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.errors import UserError
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "visualize",
+        help="draw predictions beside what is annotated",
+        description="Draw masks, boxes, category names and scores on test images, beside what is\n"
+        "annotated, as one HTML page that needs no network. Its slider moves the score threshold.",
+        epilog="examples:\n"
+        "  rsa-detect visualize runs/detection/toy_shapes found.html\n"
+        "  rsa-detect visualize predictions.json found.html --images val2017 \\\n"
+        "      --annotations instances_val2017.json",
+    )
+    parser.add_argument(
+        "source",
+        metavar="RUN|PREDICTIONS.json",
+        type=Path,
+        help=f"a finished run, or predictions of any detector like its {PREDICTIONS_FILE}",
+    )
+    parser.add_argument("out", metavar="PAGE.html", type=Path, help="page to write")
+    parser.add_argument(
+        "--annotations", metavar="FILE", type=Path, help="what was to be found (a run knows it)"
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", type=Path, help="the images' folder (a run knows it)"
+    )
+    parser.add_argument(
+        "--min-score",
+        metavar="S",
+        type=_share,
+        default=0.5,
+        help="score from which predictions show at first (default 0.5)",
+    )
+    parser.add_argument("--num-images", metavar="N", type=positive, default=20, help="(default 20)")
+    parser.set_defaults(command=_visualize)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found '{text}'")
+    return value
+
+
+def _visualize(arguments: argparse.Namespace) -> int:
+    predictions_path, coco = _open(arguments)
+    predictions = read_predictions(predictions_path, coco.tree)
+    cards = predicted_cards(coco, predictions, arguments.num_images)
+    names = {entry["id"]: entry["name"] for entry in coco.tree["categories"]}
+    page = Page(
+        title=str(arguments.source),
+        subtitle=f"{len(cards)} of {len(coco.images):,} images of "
+        f"{coco.annotations_path.name}. Dashed: crowds, and predictions that match no object of "
+        f"their category (IoU of boxes below {MATCHING_IOU:g})",
+        categories=[names[number] for number in coco.category_ids],
+        threshold=arguments.min_score,
+    )
+    write_page(page, cards, arguments.out)
+    say(f"page: {arguments.out}")
+    return 0
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Path, CocoSet]:
+    source, annotations, images = arguments.source, arguments.annotations, arguments.images
+    if source.is_dir():
+        if not (source / PREDICTIONS_FILE).is_file():
+            raise UserError(f"'{source}' is no finished run: it has no {PREDICTIONS_FILE}")
+        data = load_config(Recipe, source / CONFIG_FILE).data
+        annotations, images = annotations or data.test_annotations, images or data.test_images
+        source = source / PREDICTIONS_FILE
+    elif annotations is None or images is None:
+        raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
+    return source, open_coco(annotations, images)

@@ -1,0 +1,243 @@
+"""A COCO-format set counted, decoded and searched for what would break or bend training."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from detection.coco import (
+    CocoSet,
+    check_test_set,
+    first_of,
+    reason_to_leave_out,
+    training_images,
+)
+from detection.coco_format import Entry, read_tree, sort_out
+from detection.images import read_image
+from detection.masks import polygons
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.parallel import map_in_threads
+
+Role = Literal["train", "test"]
+# Rounded coordinates stick out by fractions of a pixel everywhere.
+TOLERANCE_PIXELS = 1.0
+
+_LEFT_OUT = "left out of training: "
+_EMPTY: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+
+
+@dataclass
+class SetCheck:
+    """What was found in a set.
+
+    Attributes:
+        role: What the set is for.
+        coco: Its sound entries with the folder of the images.
+        category_sizes: By category id: name, instances (crowds left out), images with one.
+        errors: By kind of what stops training or evaluation, each entry that has it.
+        notes: By kind of what is odd but handled, each entry that has it; a kind without entries
+            is a statement about the whole set.
+        usable: Ids of the images that could be read and have the size annotated.
+    """
+
+    role: Role
+    coco: CocoSet
+    category_sizes: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    usable: set[int] = field(default_factory=set)
+
+    @property
+    def num_errors(self) -> int:
+        """Entries that are in error; a statement about the set counts as one."""
+        return sum(max(1, len(entries)) for entries in self.errors.values())
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return counts and findings as plain JSON-compatible values."""
+        return {
+            "annotations": str(self.coco.annotations_path),
+            "images": str(self.coco.images_dir),
+            "num_images": len(self.coco.tree["images"]),
+            "num_annotations": len(self.coco.tree["annotations"]),
+            "categories": [
+                {"id": number, "name": name, "num_instances": instances, "num_images": images}
+                for number, (name, instances, images) in self.category_sizes.items()
+            ],
+            "errors": self.errors,
+            "notes": self.notes,
+        }
+
+
+def check_set(annotations: Path, images_dir: Path, role: Role) -> SetCheck:
+    """Check every entry of an annotation file and decode every image.
+
+    Args:
+        annotations: COCO-format JSON.
+        images_dir: Folder that the file names are relative to.
+        role: Training leaves some annotations out; testing needs a mask for each.
+
+    Returns:
+        The findings; of a file that cannot be read that alone.
+    """
+    check = SetCheck(role, CocoSet(annotations, images_dir, _EMPTY))
+    try:
+        tree, faults = sort_out(read_tree(annotations))
+    except UserError as error:
+        check.errors[str(error)] = []
+        return check
+    check.coco = CocoSet(annotations, images_dir, tree)
+    for fault in faults:
+        check.errors.setdefault(fault.what, []).append(fault.entry)
+    _count_categories(check)
+    _check_images(check)
+    _note_categories(check)
+    _note_annotations(check)
+    _note_images(check)
+    try:
+        if role == "train":
+            training_images(check.coco)
+        else:
+            check_test_set(check.coco)
+    except UserError as error:
+        check.errors[str(error)] = []
+    return check
+
+
+def compare_categories(train: SetCheck, test: SetCheck) -> None:
+    """Add to the test set's findings how its categories differ from training's."""
+    names = [
+        {entry["id"]: entry["name"] for entry in c.coco.tree["categories"]} for c in (train, test)
+    ]
+    ids = [set(found) for found in names]
+    if ids[0] != ids[1]:
+        test.errors["category ids that only one of the two sets has"] = [
+            f"{number} ({(names[0] | names[1])[number]})" for number in sorted(ids[0] ^ ids[1])
+        ]
+    renamed = [number for number in sorted(ids[0] & ids[1]) if names[0][number] != names[1][number]]
+    if renamed:
+        test.notes["categories named otherwise than in training"] = [
+            f"{number} ({names[0][number]}, here {names[1][number]})" for number in renamed
+        ]
+
+
+def count_in_words(check: SetCheck) -> str:
+    """Say how many entries the set has."""
+    counts = {name: len(check.coco.tree[name]) for name in ("images", "annotations", "categories")}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def in_words(findings: Mapping[str, Sequence[str]], limit: int) -> list[str]:
+    """Return a line per kind of finding; its first entries named, the others counted."""
+    return [
+        f"{what} ({len(entries):,}): {first_of(entries, limit)}" if entries else what
+        for what, entries in findings.items()
+    ]
+
+
+def _count_categories(check: SetCheck) -> None:
+    tree = check.coco.tree
+    instances: Counter[int] = Counter()
+    images: dict[int, set[int]] = {}
+    for entry in tree["annotations"]:
+        if not entry.get("iscrowd", 0):
+            instances[entry["category_id"]] += 1
+            images.setdefault(entry["category_id"], set()).add(entry["image_id"])
+    names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+    for number in sorted(names):
+        sizes = (names[number], instances[number], len(images.get(number, ())))
+        check.category_sizes[number] = sizes
+
+
+def _check_images(check: SetCheck) -> None:
+    images = check.coco.images
+    reasons = map_in_threads(
+        partial(_fault_of_image, check.coco.images_dir), images, f"{check.role} images", "img"
+    )
+    for image, fault in zip(images, reasons, strict=True):
+        if fault is None:
+            check.usable.add(image["id"])
+        else:
+            what, entry = fault
+            check.errors.setdefault(what, []).append(entry)
+
+
+def _fault_of_image(folder: Path, image: Entry) -> tuple[str, str] | None:
+    name = image["file_name"]
+    path = folder / name
+    if not path.is_file():
+        return f"images that are not in '{folder}'", name
+    try:
+        found = read_image(path)
+    except UserError as error:
+        return "images that cannot be decoded", str(error).removeprefix("image ")
+    expected = (image["width"], image["height"])
+    if found.size == expected:
+        return None
+    sizes = [f"{width}x{height}" for width, height in (found.size, expected)]
+    return "images of another size than annotated", f"{name} (is {sizes[0]}, annotated {sizes[1]})"
+
+
+def _note_categories(check: SetCheck) -> None:
+    ids = check.coco.category_ids
+    if ids and ids != list(range(1, len(ids) + 1)):
+        check.notes[
+            f"category ids are not 1 to {len(ids)} but lie in {ids[0]} to {ids[-1]}; "
+            "the detector's labels close the gaps, results keep the ids"
+        ] = []
+    names = Counter(name for name, _, _ in check.category_sizes.values())
+    repeated = [name for name, count in names.items() if count > 1]
+    _note(check, "category names that several ids have", repeated)
+    without = [name for name, instances, _ in check.category_sizes.values() if not instances]
+    _note(check, "categories without instances", without)
+
+
+def _note_annotations(check: SetCheck) -> None:
+    images = {image["id"]: image for image in check.coco.tree["images"]}
+    lacking: Counter[str] = Counter()
+    prefix = _LEFT_OUT if check.role == "train" else ""
+    for entry in check.coco.tree["annotations"]:
+        name = f"annotation {entry['id']}"
+        image = images[entry["image_id"]]
+        size = (image["width"], image["height"])
+        reason = reason_to_leave_out(entry, *size)
+        if reason is not None:
+            _note(check, f"{prefix}{reason}", [name])
+        x, y, width, height = entry["bbox"]
+        if _sticks_out([x, y, x + width, y + height], size):
+            _note(check, "boxes that leave the image", [name])
+        if any(_sticks_out(part, size) for part in polygons(entry.get("segmentation"))):
+            _note(check, "polygons that leave the image", [name])
+        if _has_stray_parts(entry.get("segmentation")):
+            _note(check, "outlines with parts that are no polygons, which are ignored", [name])
+        lacking.update({"area", "iscrowd"} - entry.keys())
+    for key, taken in (("area", "the box's"), ("iscrowd", "0")):
+        if lacking[key]:
+            check.notes[f"{lacking[key]:,} annotations have no {key}; taken as {taken}"] = []
+
+
+def _note_images(check: SetCheck) -> None:
+    annotated = {entry["image_id"] for entry in check.coco.tree["annotations"]}
+    images = check.coco.images
+    without = [image["file_name"] for image in images if image["id"] not in annotated]
+    prefix = _LEFT_OUT if check.role == "train" else ""
+    _note(check, f"{prefix}images without annotations", without)
+    names = Counter(image["file_name"] for image in images)
+    _note(check, "files listed for several images", [n for n, count in names.items() if count > 1])
+
+
+def _note(check: SetCheck, what: str, entries: Sequence[str]) -> None:
+    if entries:
+        check.notes.setdefault(what, []).extend(entries)
+
+
+def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
+    return any(
+        not -TOLERANCE_PIXELS <= value <= size[index % 2] + TOLERANCE_PIXELS
+        for index, value in enumerate(coordinates)
+    )
+
+
+def _has_stray_parts(segmentation: Any) -> bool:
+    return isinstance(segmentation, list) and len(polygons(segmentation)) < len(segmentation)

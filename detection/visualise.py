@@ -1,0 +1,172 @@
+"""Annotated images, and predictions beside them, as cards of a picture page."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pycocotools import mask as mask_codec
+
+from detection.coco import Annotation, CocoSet, clipped_box
+from detection.coco_eval import Prediction
+from detection.coco_format import Entry
+from detection.images import read_image
+from detection.masks import has_mask
+from detection.picture_page import Card, Panel, Thing
+from rsa_pretrain.errors import UserError
+
+MATCHING_IOU = 0.5
+MOST_PER_IMAGE = 100
+
+Item = TypeVar("Item")
+
+
+def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> list[Card]:
+    """Draw some images with what is annotated on them.
+
+    Args:
+        coco: Sound entries.
+        usable: Ids of the images that can be drawn.
+        num_images: Cards, spread evenly over the usable images that have annotations; if none
+            has, over all usable ones.
+    """
+    by_image = _by_image(coco.tree["annotations"])
+    images = [image for image in coco.images if image["id"] in usable]
+    annotated = [image for image in images if image["id"] in by_image]
+    ranks = _ranks(coco)
+    cards = []
+    for image in _spread(annotated or images, num_images):
+        photo = read_image(coco.images_dir / image["file_name"])
+        things = [_thing_of(entry, image, ranks) for entry in by_image[image["id"]]]
+        cards.append(Card(image["file_name"], photo, [Panel("", things)]))
+    return cards
+
+
+def predicted_cards(
+    coco: CocoSet, predictions: Sequence[Prediction], num_images: int
+) -> list[Card]:
+    """Draw some images twice, with what is annotated and with what was found.
+
+    A detection that matches no object of its category is marked; of an image's detections the
+    100 with the highest scores are drawn, as many as COCO counts.
+
+    Args:
+        coco: What was to be found.
+        predictions: With the set's own ids.
+        num_images: Cards, spread evenly over the images that have either.
+
+    Raises:
+        UserError: If an image cannot be decoded or has another size than annotated.
+    """
+    truth, found = _by_image(coco.tree["annotations"]), _by_image(predictions)
+    images = [image for image in coco.images if image["id"] in truth or image["id"] in found]
+    ranks = _ranks(coco)
+    cards = []
+    for image in _spread(images, num_images):
+        photo = read_image(coco.images_dir / image["file_name"])
+        if photo.size != (image["width"], image["height"]):
+            raise UserError(
+                f"image '{coco.images_dir / image['file_name']}' is {photo.width}x{photo.height}, "
+                f"annotated as {image['width']}x{image['height']}"
+            )
+        annotated, detected = truth[image["id"]], _highest(found[image["id"]])
+        matched = match(annotated, detected)
+        panels = [
+            Panel("annotated", [_thing_of(entry, image, ranks) for entry in annotated]),
+            Panel(
+                "found",
+                [
+                    _thing_of(entry, image, ranks, is_wrong=not is_match)
+                    for entry, is_match in zip(detected, matched, strict=True)
+                ],
+            ),
+        ]
+        cards.append(Card(image["file_name"], photo, panels))
+    return cards
+
+
+def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[bool]:
+    """Tell which detections of one image are right: COCO's matching of boxes at IoU 0.5.
+
+    One after the other, each takes the free object of its category with the largest overlap; a
+    crowd may be taken by several. In the order of falling scores a detection's match does not
+    depend on a score threshold.
+
+    Args:
+        truth: Annotations.
+        found: Detections with boxes, by falling score.
+    """
+    matches = [False] * len(found)
+    free = [True] * len(truth)
+    if not truth or not found:
+        return matches
+    crowds = [bool(entry.get("iscrowd", 0)) for entry in truth]
+    overlaps = mask_codec.iou(
+        [entry["bbox"] for entry in found], [entry["bbox"] for entry in truth], crowds
+    )
+    for index in range(len(found)):
+        candidates = [
+            (not crowds[place], overlaps[index, place], place)
+            for place, entry in enumerate(truth)
+            if free[place]
+            and entry["category_id"] == found[index]["category_id"]
+            and overlaps[index, place] >= MATCHING_IOU
+        ]
+        if candidates:
+            matches[index] = True
+            *_, place = max(candidates)
+            free[place] = crowds[place]
+    return matches
+
+
+def _thing_of(
+    entry: Mapping[str, Any],
+    image: Entry,
+    ranks: Mapping[int, tuple[int, str]],
+    *,
+    is_wrong: bool = False,
+) -> Thing:
+    rank, name = ranks[entry["category_id"]]
+    score = entry.get("score")
+    is_crowd = bool(entry.get("iscrowd", 0))
+    label = f"{name} (crowd)" if is_crowd else name
+    x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
+    segmentation = entry.get("segmentation")
+    return Thing(
+        category=rank,
+        label=label if score is None else f"{label} {score:.2f}",
+        box=(x0, y0, x1, y1),
+        segmentation=segmentation if has_mask(segmentation) else None,
+        score=score,
+        is_special=is_crowd or is_wrong,
+    )
+
+
+def _highest(found: Sequence[Prediction]) -> list[Prediction]:
+    ordered = sorted(found, key=lambda entry: -float(entry["score"]))
+    return [_with_box(entry) for entry in ordered[:MOST_PER_IMAGE]]
+
+
+def _with_box(prediction: Prediction) -> Prediction:
+    """Give a detection that is a mask alone the box around it."""
+    if "bbox" in prediction:
+        return prediction
+    return {**prediction, "bbox": mask_codec.toBbox(prediction["segmentation"]).tolist()}
+
+
+def _ranks(coco: CocoSet) -> dict[int, tuple[int, str]]:
+    names = {entry["id"]: entry["name"] for entry in coco.tree["categories"]}
+    return {number: (rank, names[number]) for rank, number in enumerate(coco.category_ids)}
+
+
+def _by_image(entries: Sequence[Entry]) -> defaultdict[int, list[Entry]]:
+    by_image: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_image[entry["image_id"]].append(entry)
+    return by_image
+
+
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Take ``count`` items at equal distances, or all."""
+    if count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

@@ -1,0 +1,347 @@
+import copy
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from detection.__main__ import main
+from detection.data_check import check_set, compare_categories, in_words
+from detection.recipe import Recipe
+from rsa_pretrain.config_files import write_config
+
+SQUARE = [2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]
+TEXT = "<img src=x onerror=alert(1)>&amp;\"'"
+
+Tree = dict[str, Any]
+Check = Callable[..., Any]
+
+
+def _annotation(number: int, image_id: int, category_id: int, **changes: Any) -> Tree:
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [2.0, 2.0, 4.0, 4.0],
+        "area": 16.0,
+        "iscrowd": 0,
+        "segmentation": [SQUARE],
+        **changes,
+    }
+
+
+def _sound_tree() -> Tree:
+    return {
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "height": 10, "width": 20}
+            for number in (1, 2)
+        ],
+        "annotations": [_annotation(1, 1, 1), _annotation(2, 2, 2), _annotation(3, 2, 1)],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The images 1.png and 2.png of 20x10 pixels."""
+    for number in (1, 2):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def check(folder: Path) -> Check:
+    """Check a tree with the folder's images."""
+
+    def run(tree: Tree, role: Any = "train") -> Any:
+        path = folder / "set.json"
+        path.write_text(json.dumps(tree), encoding="utf-8")
+        return check_set(path, folder, role)
+
+    return run
+
+
+@pytest.mark.parametrize("role", ["train", "test"])
+def test_sound_set_has_no_findings(check: Check, role: str) -> None:
+    """Nothing is found where nothing is odd; instances and images are counted by category."""
+    found = check(_sound_tree(), role)
+    assert (found.errors, found.notes, found.num_errors) == ({}, {}, 0)
+    assert found.category_sizes == {1: ("a", 2, 2), 2: ("b", 1, 1)}
+    assert found.usable == {1, 2}
+
+
+def _add(*annotations: Tree) -> Callable[[Tree], None]:
+    return lambda tree: tree["annotations"].extend(annotations)
+
+
+def _drop(section: str) -> Callable[[Tree], None]:
+    return lambda tree: tree.pop(section)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_add({"id": 7}), "entries without .*annotations.3. has no valid image_id, category_id"),
+        (_add("text"), "entries without .*annotations.3. has no valid id"),
+        (_add(_annotation(1, 1, 1)), r"id another has \(1\): annotations has the id 1 twice"),
+        (_add(_annotation(7, 9, 1)), r"image that is not listed \(1\): annotation 7 .image_id 9"),
+        (_add(_annotation(7, 1, 5)), r"category that is not listed .*annotation 7 .category_id 5"),
+        (_add(_annotation(7, 1, 1, bbox=[1, 2, "3", 4])), r"bbox is not .*annotation 7 .bbox"),
+        (_add(_annotation(7, 1, 1, bbox=[1, 2, float("nan"), 4])), "bbox is not .*annotation 7"),
+        (_add(_annotation(7, 1, 1, iscrowd="no")), "iscrowd is not 0 or 1 .*annotation 7"),
+        (
+            _add(_annotation(7, 1, 1, segmentation={"size": [10, 20], "counts": [199]})),
+            "code is damaged .*annotation 7 .of 199 pixels, not 200",
+        ),
+        (_drop("categories"), "no list 'categories'"),
+        (lambda tree: tree["images"].clear(), "lists no images"),
+        (lambda tree: tree["annotations"].clear(), "no image with a usable instance"),
+        (lambda tree: tree["images"].append(dict(tree["images"][0])), "images has the id 1 twice"),
+        (
+            lambda tree: tree["images"].append(
+                {"id": 3, "file_name": "absent.png", "height": 1, "width": 1}
+            ),
+            r"images that are not in .*\(1\): absent.png",
+        ),
+        (
+            lambda tree: tree["images"][0].update(height=20, width=10),
+            r"another size than annotated \(1\): 1.png \(is 20x10, annotated 10x20\)",
+        ),
+    ],
+)
+def test_what_stops_training_is_an_error(
+    check: Check, damage: Callable[[Tree], None], expected: str
+) -> None:
+    """Each damage is found, with the entry that has it, and sound entries are not accused."""
+    tree = copy.deepcopy(_sound_tree())
+    damage(tree)
+    found = check(tree)
+    assert found.num_errors == 1
+    (line,) = in_words(found.errors, 5)
+    assert re.search(expected, line)
+
+
+def test_broken_images_are_errors(check: Check, folder: Path) -> None:
+    """A cut file and a text file are named; an image turned by EXIF has the size it is seen in."""
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "2.png").write_text("no image", encoding="utf-8")
+    found = check(_sound_tree())
+    (line,) = in_words(found.errors, 5)
+    assert re.search(r"cannot be decoded \(2\): .*1\.png.*2\.png", line)
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for number in (1, 2):
+        Image.new("RGB", (10, 20)).save(folder / f"{number}.png", exif=turned)
+    assert check(_sound_tree()).num_errors == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            _add(_annotation(7, 1, 1, iscrowd=1)),
+            r"left out of training: crowds \(1\): annotation 7",
+        ),
+        (_add(_annotation(7, 1, 1, bbox=[2, 2, 0, 4])), "boxes without area .1.: annotation 7"),
+        (_add(_annotation(7, 1, 1, bbox=[2, 2, -4, 4])), "boxes without area .1.: annotation 7"),
+        (_add(_annotation(7, 1, 1, segmentation=[])), "instances without a mask .*annotation 7"),
+        (_add(_annotation(7, 1, 1, bbox=[15, 2, 9, 4])), "boxes that leave .*annotation 7"),
+        (
+            _add(_annotation(7, 1, 1, segmentation=[[*SQUARE[:6], 2, 30]])),
+            "polygons that leave .*annotation 7",
+        ),
+        (
+            _add(_annotation(7, 1, 1, segmentation=[SQUARE, [1.0, 2.0]])),
+            "parts that are no polygons.*annotation 7",
+        ),
+        (
+            lambda tree: tree["annotations"].pop(0),
+            r"left out of training: images without annotations \(1\): 1.png",
+        ),
+        (
+            lambda tree: tree["categories"].append({"id": 3, "name": "c"}),
+            r"without instances .1.: c",
+        ),
+        (
+            lambda tree: tree["annotations"].pop(1) and tree["categories"][1].update(id=4),
+            "ids are not 1 to 2 but lie in 1 to 4",
+        ),
+        (
+            lambda tree: tree["categories"][1].update(name="a"),
+            r"names that several ids have .1.: a",
+        ),
+        (lambda tree: tree["annotations"][0].pop("area"), "1 annotations have no area"),
+        (lambda tree: tree["annotations"][0].pop("iscrowd"), "1 annotations have no iscrowd"),
+        (
+            lambda tree: tree["images"][1].update(file_name="1.png"),
+            r"files listed for several images \(1\): 1.png",
+        ),
+    ],
+)
+def test_what_is_handled_is_a_note(
+    check: Check, change: Callable[[Tree], Any], expected: str
+) -> None:
+    """Each oddity is noted with its entry, and is no error in training."""
+    tree = copy.deepcopy(_sound_tree())
+    change(tree)
+    found = check(tree)
+    assert found.errors == {}
+    assert any(re.search(expected, line) for line in in_words(found.notes, 5))
+
+
+def test_a_pixel_beyond_the_edge_is_rounding(check: Check) -> None:
+    """Boxes and polygons may stick out by one pixel without a note."""
+    tree = _sound_tree()
+    outline = [10.0, 5.0, 20.9, 5.0, 20.9, 10.9]
+    tree["annotations"].append(
+        _annotation(7, 1, 1, bbox=[10.0, 5.0, 10.9, 5.9], segmentation=[outline])
+    )
+    assert check(tree).notes == {}
+
+
+def test_testing_needs_masks_and_objects(check: Check) -> None:
+    """What training leaves out stops the evaluation."""
+    tree = _sound_tree()
+    tree["annotations"].append(_annotation(7, 1, 1, segmentation=[]))
+    assert check(tree, "train").num_errors == 0
+    (line,) = in_words(check(tree, "test").errors, 5)
+    assert re.search("1 annotations have no segmentation.*ids 7", line)
+    tree["annotations"] = [_annotation(8, 1, 1, iscrowd=1)]
+    (line,) = in_words(check(tree, "test").errors, 5)
+    assert "no object to be found" in line
+
+
+def test_categories_of_two_sets_are_compared(check: Check) -> None:
+    """An id of one set alone is an error, another name of the same id a note."""
+    train = check(_sound_tree())
+    tree = _sound_tree()
+    tree["categories"] = [{"id": 1, "name": "A"}, {"id": 2, "name": "b"}, {"id": 7, "name": "c"}]
+    test = check(tree, "test")
+    compare_categories(train, test)
+    assert in_words(test.errors, 5) == ["category ids that only one of the two sets has (1): 7 (c)"]
+    assert "categories named otherwise than in training (1): 1 (a, here A)" in in_words(
+        test.notes, 5
+    )
+
+
+def test_many_entries_are_counted() -> None:
+    """Beyond the limit entries are a number."""
+    assert in_words({"x": list("abcde")}, 2) == ["x (5): a, b, and 3 more"]
+
+
+def test_command_checks_both_sets_of_a_config(
+    make_recipe: Callable[..., Recipe],
+    shapes_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Counts, pages and the JSON file of drawn shapes; overrides reach the data."""
+    write_config(make_recipe(), tmp_path / "recipe.yaml")
+    options = ["--preview", str(tmp_path / "page.html"), "--out", str(tmp_path / "found.json")]
+    assert main(["data-check", str(tmp_path / "recipe.yaml"), *options]) == 0
+    text = capsys.readouterr().out
+    assert "train: 6 images" in text
+    assert "test: 3 images" in text
+    assert "the data can be used" in text
+    tree = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert tree["train"]["num_images"] == 6
+    assert tree["test"]["errors"] == {}
+    for role, count in (("train", 6), ("test", 3)):
+        page = (tmp_path / f"page-{role}.html").read_text(encoding="utf-8")
+        assert page.count("<article") == count
+        assert page.count('class="mask"') == tree[role]["num_annotations"]
+        assert "://" not in page
+
+    words = ["--role", "test", f"data.test_images={shapes_folder / 'train'}"]
+    assert main(["data-check", str(tmp_path / "recipe.yaml"), *words]) == 0
+    assert "train: " not in capsys.readouterr().out
+
+
+def test_command_names_errors_and_fails(
+    check: Check, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, one error line, and the findings before it; the page shows what is usable."""
+    tree = _sound_tree()
+    tree["annotations"].append(_annotation(7, 9, 1))
+    check(tree)
+    (folder / "2.png").unlink()
+    page = folder / "page.html"
+    words = [
+        "data-check",
+        str(folder / "set.json"),
+        "--images",
+        str(folder),
+        "--preview",
+        str(page),
+    ]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert "error: annotations of an image that is not listed (1): annotation 7" in captured.out
+    assert "(1): 2.png" in captured.out
+    assert captured.err.splitlines()[-1] == (
+        "error: the data cannot be used as they are; errors found: 2"
+    )
+    assert page.read_text(encoding="utf-8").count("<article") == 1
+
+
+def test_hostile_text_is_escaped(folder: Path) -> None:
+    """Category names, file names and findings reach the page as text only."""
+    name = f"{TEXT}.png".replace("/", "")
+    (folder / "1.png").rename(folder / name)
+    tree = _sound_tree()
+    tree["images"][0]["file_name"] = name
+    tree["images"][1]["file_name"] = f"absent {TEXT}"
+    tree["categories"][0]["name"] = TEXT
+    path = folder / f"{TEXT}.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    page = folder / "page.html"
+    words = ["data-check", str(path), "--images", str(folder), "--preview", str(page)]
+    assert main(words) == 2
+    text = page.read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;amp;&#34;&#39;" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["absent.yaml"], "cannot read config 'absent.yaml'"),
+        (["absent.json", "--images", "."], "errors found: 1"),
+        (["set.json", "--images", ".", "seed=1"], "'seed=1' needs a config"),
+        (["set.json", "--limit", "0"], "expected a whole number above 0"),
+        (["set.json", "--role", "both"], "invalid choice: 'both'"),
+    ],
+)
+def test_command_line_mistakes(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is one error line and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["data-check", *words]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert message in line
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set")
+@pytest.mark.parametrize(("split", "num_crowds"), [("train", 6), ("val", 3)])
+def test_real_coco(split: str, num_crowds: int) -> None:
+    """COCO's photographs and annotations have no error; crowds and gaps are noted."""
+    root = Path(os.environ["RSA_DATA"]) / "coco_mini"
+    found = check_set(
+        root / f"annotations/instances_{split}2017.json", root / f"{split}2017", "train"
+    )
+    assert found.errors == {}
+    assert len(found.notes["left out of training: crowds"]) == num_crowds
+    assert any("not 1 to 80 but lie in 1 to 90" in what for what in found.notes)
+    assert not [what for what in found.notes if "leave the image" in what or "no area" in what]

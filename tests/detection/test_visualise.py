@@ -1,0 +1,143 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detection.__main__ import main
+from detection.coco import CocoSet
+from detection.recipe import Recipe
+from detection.visualise import annotated_cards, match, predicted_cards
+from rsa_pretrain.config_files import write_config
+
+Predictions = list[dict[str, Any]]
+
+BOX = [10.0, 10.0, 20.0, 20.0]
+
+
+def _entry(box: list[float], category: int = 1, **more: Any) -> dict[str, Any]:
+    return {"bbox": box, "category_id": category, **more}
+
+
+def test_matching_by_hand() -> None:
+    """An object is taken once, by the best score; category and overlap must fit; crowds give way.
+
+    The third box overlaps the object by 10 of 30 columns, IoU 1/3.
+    """
+    truth = [_entry(BOX), _entry([60.0, 60.0, 30.0, 30.0], iscrowd=1)]
+    found = [
+        _entry(BOX, category=2),
+        _entry(BOX),
+        _entry([20.0, 10.0, 20.0, 20.0]),
+        _entry([11.0, 10.0, 20.0, 20.0]),
+        _entry([60.0, 60.0, 10.0, 10.0]),
+        _entry([62.0, 62.0, 10.0, 10.0]),
+    ]
+    assert match(truth, found) == [False, True, False, False, True, True]
+    assert match([], found) == [False] * 6
+    assert match(truth, []) == []
+
+
+def test_the_larger_overlap_is_taken() -> None:
+    """Of two objects a detection takes the nearer one and leaves the other."""
+    truth = [_entry([13.0, 10.0, 20.0, 20.0]), _entry(BOX)]
+    assert match(truth, [_entry(BOX), _entry([14.0, 10.0, 20.0, 20.0])]) == [True, True]
+
+
+def test_predictions_stand_beside_annotations(
+    shapes_test_set: CocoSet, perfect_predictions: Predictions
+) -> None:
+    """Perfect detections are drawn as the annotations are, with scores; a wrong one is marked."""
+    predictions = perfect_predictions
+    first = predictions[0]["image_id"]
+    wrong = {**predictions[0], "bbox": [0.0, 0.0, 5.0, 5.0], "score": 0.01}
+    cards = predicted_cards(shapes_test_set, [*predictions, wrong], 10)
+    assert len(cards) == 3
+    for image, card in zip(shapes_test_set.images, cards, strict=True):
+        annotated, found = (panel.things for panel in card.panels)
+        assert len(found) == len(annotated) + (image["id"] == first)
+        assert [thing.is_special for thing in found] == [thing.score == 0.01 for thing in found]
+        assert sorted(thing.box for thing in annotated) == sorted(
+            thing.box for thing in found if not thing.is_special
+        )
+        assert all(thing.label.endswith(f" {thing.score:.2f}") for thing in found)
+
+
+def test_masks_alone_have_boxes_drawn_around_them(
+    shapes_test_set: CocoSet, perfect_predictions: Predictions
+) -> None:
+    """A prediction without bbox gets the mask's box, within a pixel of the annotation's."""
+    (prediction, *_) = perfect_predictions
+    box = prediction.pop("bbox")
+    thing = next(
+        thing
+        for card in predicted_cards(shapes_test_set, [prediction], 3)
+        for thing in card.panels[1].things
+    )
+    x, y, width, height = box
+    assert thing.box == pytest.approx((x, y, x + width, y + height), abs=1)
+
+
+def test_images_are_spread(shapes_test_set: CocoSet) -> None:
+    """Fewer cards than images are taken at equal distances; images that cannot be read are not."""
+    names = [image["file_name"] for image in shapes_test_set.images]
+    assert [card.title for card in annotated_cards(shapes_test_set, {1, 2, 3}, 2)] == names[:2]
+    assert [card.title for card in annotated_cards(shapes_test_set, {3}, 2)] == names[2:]
+
+
+def test_the_100_highest_are_drawn(
+    shapes_test_set: CocoSet, perfect_predictions: Predictions
+) -> None:
+    """More detections than COCO counts do not swell the page."""
+    (prediction, *_) = perfect_predictions
+    many = [{**prediction, "score": number / 200} for number in range(150)]
+    cards = predicted_cards(shapes_test_set, many, 3)
+    scores = [thing.score for card in cards for thing in card.panels[1].things]
+    assert scores == sorted(scores, reverse=True)
+    assert (len(scores), scores[-1]) == (100, 50 / 200)
+
+
+def test_visualize_draws_a_run(
+    make_recipe: Callable[..., Recipe], result_files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run folder knows its annotations and images."""
+    recipe = make_recipe()
+    write_config(recipe, recipe.output_dir / "config.yaml")
+    (recipe.output_dir / "predictions.json").write_bytes(Path(result_files[1]).read_bytes())
+    page = recipe.output_dir / "page.html"
+    words = ["visualize", str(recipe.output_dir), str(page), "--num-images", "2"]
+    assert main([*words, "--min-score", "0.3"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<article") == 2
+    assert text.count("<figure") == 4
+    assert 'value="0.3"' in text
+    assert "://" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "absent.json", "absent.json"], "cannot read annotations 'absent.json'"),
+        (["evaluate", "absent.json"], "required: PREDICTIONS.json"),
+        (["visualize", "absent.json", "out.html"], "is no run folder; predictions need"),
+        (["visualize", ".", "out.html"], "is no finished run: it has no predictions.json"),
+        (["visualize", ".", "out.html", "--min-score", "2"], "a number from 0 to 1, found '2'"),
+        (["visualize", ".", "out.html", "--min-score", "nan"], "found 'nan'"),
+    ],
+)
+def test_command_line_mistakes(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is one error line and exit code 2, and leaves no file behind."""
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
