@@ -17,7 +17,7 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
         config: The run's settings.
         bank_size: Training images there are.
     """
-    deviations = _common_deviations(config)
+    deviations = common_deviations(config)
     headline, published = config.settings[0], KNN_PROTOCOLS[config.protocol]
     if headline != published:
         deviations.append(f"{headline.label} (protocol: {published.label})")
@@ -28,7 +28,7 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
 
 def linear_deviations(config: LinearConfig) -> list[str]:
     """List the departures of a linear probe, in words."""
-    deviations = _common_deviations(config)
+    deviations = common_deviations(config)
     published = LINEAR_PROTOCOLS[config.protocol]
     for key in ProbeConfig.model_fields:
         found, expected = getattr(config.probe, key), getattr(published, key)
@@ -37,7 +37,8 @@ def linear_deviations(config: LinearConfig) -> list[str]:
     return deviations
 
 
-def _common_deviations(config: EvaluationConfig) -> list[str]:
+def common_deviations(config: EvaluationConfig) -> list[str]:
+    """List the departures in images and precision, in words."""
     deviations = []
     if config.data.num_train_images is not None:
         deviations.append(f"{config.data.num_train_images} training images (protocol: all)")

@@ -14,6 +14,7 @@ SHARED = {
     "augment",
     "backbone",
     "checkpoint",
+    "collapse",
     "command_line",
     "config",
     "config_files",

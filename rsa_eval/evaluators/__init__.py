@@ -1,6 +1,6 @@
 """The evaluators, by the name that commands use."""
 
-from rsa_eval.evaluators import knn, linear
+from rsa_eval.evaluators import diagnostics, knn, linear
 from rsa_eval.evaluators.base import Evaluator, Workspace, record_name
 
 __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
@@ -8,4 +8,5 @@ __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
 EVALUATORS: dict[str, Evaluator] = {
     "knn": knn.EVALUATOR,
     "linear": linear.EVALUATOR,
+    "diagnostics": diagnostics.EVALUATOR,
 }

@@ -1,0 +1,95 @@
+"""What the geometry of features tells without labels: effective rank, alignment, uniformity.
+
+Each measure takes features of any norm, (N, D), computes in float64 where they lie, and needs
+memory for one chunk beside them.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RANKME_EPSILON = 1e-7
+"""What Garrido et al. 2023 add to each share of the spectrum, for float32 features."""
+
+
+def rank_me(features: Tensor, chunk_size: int = 4096) -> float:
+    """Return RankMe, a smooth count of the directions that features take.
+
+    Garrido et al. 2023, Eqs. (1) and (2): exp(-Σ p_k log p_k) with p_k = σ_k / Σ σ + ε over the
+    min(N, D) singular values σ of the matrix as it is, neither centred nor normalised.
+
+    Args:
+        features: (N, D).
+        chunk_size: Rows folded at a time into a triangle that has the same singular values.
+
+    Returns:
+        From 1 to min(N, D), up to ε; 0 if all features are zero.
+    """
+    triangle = features.new_empty((0, features.shape[1]), dtype=torch.float64)
+    for chunk in torch.split(features, chunk_size):
+        triangle = torch.linalg.qr(torch.cat([triangle, chunk.double()]), mode="r").R
+    singular_values = torch.linalg.svdvals(triangle)
+    total = singular_values.sum()
+    if total == 0:
+        return 0.0
+    shares = singular_values / total + RANKME_EPSILON
+    return float((-(shares * shares.log()).sum()).exp())
+
+
+def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> float:
+    """Return the mean distance between unit features of two views of the same images.
+
+    Wang & Isola 2020, Section 4.1: E ‖f(x) - f(y)‖^α over positive pairs.
+
+    Args:
+        first: Features of one view of each image, (N, D).
+        second: Of another view of the same images, in the same order.
+        alpha: Exponent; 2 in the paper's experiments.
+
+    Returns:
+        0 for identical views; 2 for orthogonal and 4 for opposite features if ``alpha`` is 2.
+
+    Raises:
+        ValueError: If the shapes disagree or there is no pair.
+    """
+    if first.shape != second.shape or len(first) == 0:
+        raise ValueError(f"expected pairs, found {tuple(first.shape)} and {tuple(second.shape)}")
+    return float((_unit(first) - _unit(second)).norm(dim=1).pow(alpha).mean())
+
+
+def uniformity(features: Tensor, t: float = 2.0, chunk_size: int = 1024) -> float:
+    """Return the logarithm of the mean Gaussian potential of all pairs of unit features.
+
+    Wang & Isola 2020, Section 4.1: log E exp(-t ‖f(x) - f(y)‖²), over the N (N - 1) / 2 pairs of
+    different images, as in the authors' code.
+
+    Args:
+        features: (N, D), N at least 2.
+        t: Sharpness of the potential; 2 in the paper's experiments.
+        chunk_size: Rows compared with all later ones at a time.
+
+    Returns:
+        0 if all features point the same way, about -2 t if they are spread over a sphere of many
+        dimensions; lower is more uniform.
+
+    Raises:
+        ValueError: If there is no pair.
+    """
+    if len(features) < 2:
+        raise ValueError(f"uniformity needs at least 2 features, found {len(features)}")
+    unit = _unit(features)
+    squares = unit.square().sum(dim=1)
+    potential = unit.new_zeros(())
+    for start in range(0, len(unit), chunk_size):
+        rows, others = unit[start : start + chunk_size], unit[start:]
+        distances = (
+            squares[start : start + chunk_size, None] + squares[start:] - 2 * rows @ others.T
+        )
+        # Row i of the chunk is row i of the others; the pairs above the diagonal are new.
+        potential += (-t * distances.clamp_min(0)).exp().triu(diagonal=1).sum()
+    num_pairs = len(unit) * (len(unit) - 1) / 2
+    return float((potential / num_pairs).log())
+
+
+def _unit(features: Tensor) -> Tensor:
+    return functional.normalize(features.double(), dim=1)

@@ -1,0 +1,48 @@
+"""Settings of the diagnostics."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.knn_config import KNNSetting
+from rsa_pretrain.config import ViewsConfig
+from rsa_pretrain.config_files import Section
+
+RANKME_NUM_IMAGES = 25_600
+"""Images of which Garrido et al. 2023 take the rank."""
+
+
+class EmbeddingConfig(Section):
+    """The picture of the features in two dimensions."""
+
+    method: Literal["tsne", "pca"] = "tsne"
+    """tsne (van der Maaten & Hinton 2008) keeps neighbourhoods; pca is linear and fast."""
+    num_images: Annotated[int, Field(ge=4)] = 2000
+    """Test images drawn at random; all if there are fewer."""
+    perplexity: Annotated[float, Field(gt=0)] = 30.0
+    """tsne: neighbours that count; at most a third of the other images."""
+
+
+class DiagnosticsConfig(EvaluationConfig):
+    """What the features of the test images look like."""
+
+    protocol: Literal["test_features"] = "test_features"
+    """RankMe, alignment and uniformity as published, of the backbone's features."""
+    num_images: Annotated[int, Field(ge=2)] = RANKME_NUM_IMAGES
+    """Test images, drawn at random, that the rank, the standard deviation and the uniformity are
+    taken of; all if there are fewer."""
+    num_view_images: Annotated[int, Field(ge=1)] = 2000
+    """Test images, drawn at random, whose augmented views the alignment compares; all if there
+    are fewer."""
+    views: ViewsConfig = ViewsConfig()
+    """Augmentations of the alignment: two weak and two aggressive views of each image."""
+    vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
+    """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
+    num_queries: Annotated[int, Field(ge=1, le=100)] = 12
+    """Test images, drawn at random, on the retrieval page."""
+    num_neighbours: Annotated[int, Field(ge=1, le=20)] = 10
+    """Training images shown beside each of them."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    chunk_size: Annotated[int, Field(ge=1)] = 1024
+    """Test images compared with all training images at a time; bounds the memory."""

@@ -1,0 +1,162 @@
+"""Query images beside their nearest neighbours, as a picture and as a page."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+
+from rsa_eval.figures import INK, RIGHT, SOFT, WRONG, drawing, short_name
+from rsa_eval.retrieval import Neighbours
+from rsa_pretrain.image_set import ImageSet
+
+_THUMBNAIL_PIXELS = 128
+# Smaller images are shown pixel by pixel, and compressed without loss.
+_SMALL_PIXELS = 64
+
+# The picture's grid, in widths of a thumbnail.
+_GAP = 1.3
+"""From the query to the first neighbour."""
+_COLUMN = 1.08
+_ROW = 1.48
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image with its caption."""
+
+    thumbnail: Image.Image
+    """Square, RGB."""
+    class_name: str
+    similarity: float | None = None
+    """Cosine with the query; None for the query itself."""
+    is_right: bool = True
+    """Whether it has the query's class."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether single pixels should show."""
+        return self.thumbnail.width <= _SMALL_PIXELS
+
+    @property
+    def data_uri(self) -> str:
+        """The thumbnail as a page embeds it."""
+        kind = "png" if self.is_small else "jpeg"
+        file = io.BytesIO()
+        self.thumbnail.save(file, format=kind, quality=85)
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One query."""
+
+    query: Shown
+    neighbours: tuple[Shown, ...]
+    """The nearest first."""
+
+    @property
+    def num_right(self) -> int:
+        """Neighbours of the query's class."""
+        return sum(neighbour.is_right for neighbour in self.neighbours)
+
+
+def retrieval_rows(
+    test: ImageSet, train: ImageSet, queries: Sequence[int], neighbours: Neighbours
+) -> list[Row]:
+    """Read the images of some queries and of their neighbours.
+
+    Args:
+        test: Where the queries come from.
+        train: The bank.
+        queries: Test images.
+        neighbours: Of these, in the same order.
+
+    Raises:
+        UserError: If an image cannot be read or has no class.
+    """
+    classes, labels = train.class_names, train.require_labels()
+    rows = []
+    for place, query in enumerate(queries):
+        label = test.require_labels()[query]
+        shown = tuple(
+            Shown(_thumbnail(train[row]), classes[labels[row]], similarity, labels[row] == label)
+            for row, similarity in zip(
+                neighbours.indices[place].tolist(),
+                neighbours.similarities[place].tolist(),
+                strict=True,
+            )
+        )
+        rows.append(Row(Shown(_thumbnail(test[query]), classes[label]), shown))
+    return rows
+
+
+def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Draw a row per query: the query, then its neighbours, right and wrong marked.
+
+    Args:
+        rows: At least one.
+        title: Says whose neighbours these are.
+        path: PNG to write.
+    """
+    # One axes, in which a thumbnail is a unit square: an axes for each would take minutes.
+    width = _GAP + _COLUMN * len(rows[0].neighbours) + 0.02
+    height = _ROW * len(rows) + 0.2
+    inches = 0.92
+    with drawing(inches * width + 0.1, inches * height + 0.4, path) as figure:
+        axes = figure.add_subplot()
+        axes.set_title(title, fontsize=10)
+        for place, row in enumerate(rows):
+            top = _ROW * place
+            _draw_image(axes, row.query, 0.0, top, INK, "query")
+            for column, shown in enumerate(row.neighbours):
+                colour, mark = (RIGHT, "✓") if shown.is_right else (WRONG, "✗")
+                caption = f"{mark} {shown.similarity:.2f}"
+                _draw_image(axes, shown, _GAP + _COLUMN * column, top, colour, caption)
+        # Drawing an image fits the limits to it.
+        axes.set_xlim(-0.02, width - 0.02)
+        axes.set_ylim(height - 0.2, -0.2)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+
+
+def write_retrieval_page(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Write the same as one self-contained HTML page, thumbnails embedded, names escaped."""
+    environment = Environment(
+        loader=PackageLoader("rsa_eval", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("retrieval.html.jinja")
+    path.write_text(template.render(rows=rows, title=title), encoding="utf-8")
+
+
+def _thumbnail(image: Image.Image) -> Image.Image:
+    """Crop the centre to a square, and shrink a large image."""
+    side = min(image.size)
+    if side > _SMALL_PIXELS:
+        side = min(side, _THUMBNAIL_PIXELS)
+    return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+
+
+def _draw_image(
+    axes: Axes, shown: Shown, left: float, top: float, colour: str, caption: str
+) -> None:
+    axes.imshow(
+        shown.thumbnail,
+        extent=(left, left + 1, top + 1, top),
+        interpolation="nearest" if shown.is_small else "antialiased",
+    )
+    axes.add_patch(
+        Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.0, joinstyle="miter")
+    )
+    axes.text(left, top - 0.035, caption, fontsize=7.5, color=colour, va="bottom", weight="bold")
+    name = short_name(shown.class_name, 14)
+    axes.text(left, top + 1.04, name, fontsize=7, color=SOFT, va="top")
