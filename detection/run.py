@@ -6,14 +6,14 @@ A run folder holds
     metrics.jsonl, tensorboard/      losses, rate, and average precision on the way
     checkpoints/                     the engine's, of the whole detector and its trainer
     predictions.json                 at the end: test detections in COCO's result format
-    records/detection.json           at the end: average precision
+    records/detection.json           at the end: average precision, also by category
 """
 
 import json
 import time
 from pathlib import Path
 
-from detection.coco_eval import Prediction, evaluate
+from detection.coco_eval import Prediction, evaluate_in_detail
 from detection.engines import Engine, load_engine
 from detection.job import Job, open_job
 from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
@@ -24,6 +24,7 @@ from rsa_pretrain.config_files import flatten, load_config, to_tree, write_confi
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import is_main, process_group, wait_for_all
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.stop_signal import StopSignal
 
 CONFIG_FILE = "config.yaml"
@@ -71,6 +72,7 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
     record = _make_record(job, predictions, started, engine.DIFFERENCES_FROM_DETECTRON2)
     write_record(record, run_dir / RECORD_FILE)
+    _log_result(record, run_dir, recipe.solver.iterations)
     return 0, record
 
 
@@ -78,11 +80,11 @@ def _make_record(
     job: Job, predictions: list[Prediction], started: float, differences: tuple[str, ...]
 ) -> Record:
     recipe = job.recipe
-    metrics = evaluate(job.test_set.tree, predictions)
+    evaluation = evaluate_in_detail(job.test_set.tree, predictions)
     return make_record(
         kind="detection",
         protocol=recipe.name,
-        metrics={name: Metric(value=value, unit="%") for name, value in metrics.items()},
+        metrics={name: Metric(value=value, unit="%") for name, value in evaluation.metrics.items()},
         headline=HEADLINE,
         num_samples=len(job.test_set.images),
         data_set=recipe.data.name,
@@ -91,9 +93,24 @@ def _make_record(
         seeds=[recipe.seed],
         device=job.device,
         seconds=time.monotonic() - started,
-        details={"engine": recipe.engine, "num_predictions": len(predictions)},
+        details={
+            "engine": recipe.engine,
+            "num_predictions": len(predictions),
+            "categories": evaluation.by_category,
+        },
         deviations=[*job.deviations, *differences],
     )
+
+
+def _log_result(record: Record, run_dir: Path, step: int) -> None:
+    """End the log's curves of average precision; a run resumed at its end has done so."""
+    path = run_dir / METRICS_FILE
+    if path.exists() and any(
+        line["step"] == step and HEADLINE in line for line in read_metrics(path)
+    ):
+        return
+    with MetricsLog(run_dir, step) as log:
+        log.write(step, {name: metric.value for name, metric in record.metrics.items()})
 
 
 def _check_folder(recipe: Recipe, resume: bool) -> None:

@@ -81,8 +81,9 @@ def test_stopped_and_resumed_run_equals_a_straight_one(
     assert metadata.step == metadata_2.step == 4
     predictions = [(tmp_path / n / "predictions.json").read_text() for n in ("straight", "halved")]
     assert predictions[0] == predictions[1]
-    steps = [line["step"] for line in read_metrics(tmp_path / "halved" / "metrics.jsonl")]
-    assert steps == [2, 4]
+    lines = read_metrics(tmp_path / "halved" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4]
+    assert [line["step"] for line in lines if "segm_AP" in line] == [4]
 
 
 def test_finished_run_holds_its_result(
@@ -107,9 +108,15 @@ def test_finished_run_holds_its_result(
     predictions = json.loads((run_dir / "predictions.json").read_text(encoding="utf-8"))
     assert record.details["num_predictions"] == len(predictions)
     assert {entry["category_id"] for entry in predictions} <= {1, 2, 3}
+    categories = record.details["categories"]
+    assert [entry["name"] for entry in categories] == ["circle", "rectangle", "triangle"]
+    values = [entry["segm_AP"] for entry in categories if entry["num_objects"]]
+    assert record.metrics["segm_AP"].value == pytest.approx(sum(values) / len(values))
     lines = read_metrics(run_dir / "metrics.jsonl")
-    assert any("segm_AP" in line for line in lines)
-    assert {"loss", "loss_mask", "lr"} <= set(lines[-1])
+    curve = [(line["step"], line["segm_AP"]) for line in lines if "segm_AP" in line]
+    assert [step for step, _ in curve] == [1, 2]
+    assert curve[-1][1] == record.metrics["segm_AP"].value
+    assert {"loss", "loss_mask", "lr"} <= set(lines[-2])
     _, metadata, _ = load_checkpoint(run_dir / "checkpoints" / "last")
     assert (metadata.step, metadata.method, metadata.parent) == (
         2,
@@ -117,6 +124,9 @@ def test_finished_run_holds_its_result(
         trunk.subject.sha256,
     )
     assert metadata.mean == trunk.mean
+
+    assert run_recipe(recipe, trunk, resume=True)[0] == 0
+    assert read_metrics(run_dir / "metrics.jsonl") == lines
 
 
 def test_non_finite_loss_keeps_the_last_checkpoint(
