@@ -5,6 +5,7 @@ from typing import Any
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
 from rsa_eval.linear_config import LinearConfig, ProbeConfig
+from rsa_pretrain.config_files import Section
 
 KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
 LINEAR_PROTOCOLS = {"moco_v2": ProbeConfig()}
@@ -51,6 +52,18 @@ def common_deviations(config: EvaluationConfig) -> list[str]:
     if config.feature_dtype != "fp32":
         deviations.append(f"features kept in {config.feature_dtype} (protocol: fp32)")
     return deviations
+
+
+def settings_deviations(found: Section, published: Section) -> list[str]:
+    """List the settings of a section that differ from the published ones, in words."""
+    pairs = {
+        key: (getattr(found, key), getattr(published, key)) for key in type(found).model_fields
+    }
+    return [
+        f"{key} {_words(own)} (protocol: {_words(expected)})"
+        for key, (own, expected) in pairs.items()
+        if own != expected
+    ]
 
 
 def _words(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The evaluators, by the name that commands use."""
 
-from rsa_eval.evaluators import diagnostics, knn, linear
+from rsa_eval.evaluators import diagnostics, knn, linear, logistic
 from rsa_eval.evaluators.base import Evaluator, Workspace, record_name
 
 __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
@@ -8,5 +8,6 @@ __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
 EVALUATORS: dict[str, Evaluator] = {
     "knn": knn.EVALUATOR,
     "linear": linear.EVALUATOR,
+    "logistic": logistic.EVALUATOR,
     "diagnostics": diagnostics.EVALUATOR,
 }

@@ -1,0 +1,126 @@
+"""Logistic regression as an evaluation."""
+
+import logging
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rsa_eval.evaluators.base import (
+    Evaluator,
+    Workspace,
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+    place,
+)
+from rsa_eval.features import LabelledFeatures, evaluation_features
+from rsa_eval.frozen import frozen
+from rsa_eval.logistic import Choice, Fit, Fitter, choose_c, count_right
+from rsa_eval.logistic_config import LogisticConfig, SearchConfig
+from rsa_eval.protocols import common_deviations, settings_deviations
+from rsa_eval.record import Record, make_record
+from rsa_eval.subject import Subject
+from rsa_eval.subsets import draw_percent
+from rsa_pretrain.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Record:
+    """Choose C on held-out training images, fit on all of them, count the test images once.
+
+    Raises:
+        UserError: If the data or the device cannot be used.
+    """
+    started = time.perf_counter()
+    device = place(subject, config)
+    train, test = open_splits(config)
+    num_classes = len(train.class_names)
+    with frozen(subject.backbone):
+        train_features = evaluation_features(subject, train, config, "train features")
+        test_features = evaluation_features(subject, test, config, "test features")
+    choice = _choose(train_features, config.search, num_classes, config.seed)
+    final = _fitter(train_features, config.search, choice.fit).fit(choice.c)
+    counts = count_right(final, test_features, num_classes)
+    _warn(choice, final, config.search)
+    return make_record(
+        kind="logistic",
+        protocol=config.protocol,
+        metrics=accuracy_metrics(counts),
+        headline="top1",
+        num_samples=counts.total,
+        data_set=config.data.name,
+        model=subject.model,
+        config=config,
+        seeds=[config.seed],
+        device=device,
+        seconds=time.perf_counter() - started,
+        details=_details(choice, final) | {"images": describe_images(train, test)},
+        deviations=[
+            *common_deviations(config),
+            *settings_deviations(config.search, SearchConfig()),
+        ],
+    )
+
+
+def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> Choice:
+    labels = train.labels.numpy()
+    rows = draw_percent(labels, search.held_out_percent, seed, at_least=0, leave=1)
+    is_held_out = torch.zeros(len(labels), dtype=torch.bool)
+    is_held_out[rows] = True
+    if not len(rows):
+        raise UserError(
+            f"{search.held_out_percent:g} % of {len(labels)} training images leave none to choose "
+            "C on; raise search.held_out_percent"
+        )
+    rest, held_out = (
+        LabelledFeatures(train.features[chosen], train.labels[chosen])
+        for chosen in (~is_held_out, is_held_out)
+    )
+    return choose_c(_fitter(rest, search, None), held_out, search.strengths, num_classes)
+
+
+def _fitter(train: LabelledFeatures, search: SearchConfig, start: Fit | None) -> Fitter:
+    return Fitter(
+        train, max_iterations=search.max_iterations, tolerance=search.tolerance, start=start
+    )
+
+
+def _warn(choice: Choice, final: Fit, search: SearchConfig) -> None:
+    if choice.at_edge:
+        _log.warning(
+            "the best C, %g, lies at the edge of those tried; widen search.min_exponent and "
+            "search.max_exponent",
+            choice.c,
+        )
+    unfinished = sum(not trial.converged for trial in choice.trials) + (not final.converged)
+    if unfinished:
+        _log.warning(
+            "%d of %d fits, the final one %s, did not converge in %d iterations",
+            unfinished,
+            len(choice.trials) + 1,
+            "not among them" if final.converged else "among them",
+            search.max_iterations,
+        )
+
+
+def _details(choice: Choice, final: Fit) -> dict[str, Any]:
+    return {
+        "C": choice.c,
+        "C_at_edge": choice.at_edge,
+        "held_out": [asdict(trial) for trial in choice.trials],
+        "converged": final.converged,
+        "iterations": final.iterations,
+    }
+
+
+EVALUATOR = Evaluator(
+    config=LogisticConfig,
+    evaluate=evaluate_logistic,
+    summary="fit a logistic regression",
+    measures="top-1 and top-5 accuracy of it on a frozen backbone's features, C chosen on "
+    "held-out training images",
+    example_config="logistic/cifar10.yaml",
+)

@@ -1,0 +1,171 @@
+"""Small class-balanced parts of the training images, and published lists of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from rsa_pretrain.config_files import Section
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import ImageSet
+
+Rows = npt.NDArray[np.int64]
+
+
+class Subset(Section):
+    """One way to take few labels; exactly one of its fields is set."""
+
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    """This share of each class, at least one image of it; in all, the share of the whole."""
+    per_class: Annotated[int, Field(ge=1)] | None = None
+    """This many images of each class."""
+    list_file: Path | None = None
+    """The images a text file names, one a line, as NAME or CLASS/NAME (SimCLR's 1percent.txt holds
+    lines like n01440764_10026.JPEG)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(value is not None for value in (self.percent, self.per_class, self.list_file)) != 1:
+            raise ValueError("a subset takes exactly one of percent, per_class and list_file")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The subset as metrics name it: ``1pct``, ``5per_class``, or the list's file name."""
+        if self.list_file is not None:
+            return f"list_{self.list_file.stem}"
+        return f"{self.per_class}per_class" if self.percent is None else f"{self.percent:g}pct"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether another seed gives other images."""
+        return self.list_file is None
+
+
+def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
+    """Return which images a subset takes, in their order.
+
+    Args:
+        images: Labelled training images.
+        subset: What to take.
+        seed: Decides which images of a class are drawn; a list has no use for it.
+
+    Raises:
+        UserError: If a class has too few images, or a list and the images do not fit together.
+    """
+    labels = np.asarray(images.require_labels())
+    if subset.list_file is not None:
+        rows = _listed_rows(images, subset.list_file)
+    elif subset.percent is not None:
+        rows = draw_percent(labels, subset.percent, seed)
+    else:
+        assert subset.per_class is not None
+        rows = _draw_per_class(labels, subset.per_class, seed, images)
+    missing = len(images.class_names) - len(np.unique(labels[rows]))
+    if missing:
+        raise UserError(
+            f"the subset {subset.name} of {images.name} has no image of {missing} of the "
+            f"{len(images.class_names)} classes"
+        )
+    return rows
+
+
+def take(images: ImageSet, rows: Rows) -> ImageSet:
+    """Return the images of these rows."""
+    labels = images.require_labels()
+    kept = [labels[row] for row in rows]
+    return ImageSet(images.name, images.sources, kept, images.class_names, images.rows[rows])
+
+
+def draw_percent(
+    labels: Rows, percent: float, seed: int, *, at_least: int = 1, leave: int = 0
+) -> Rows:
+    """Draw a share of each class, so rounded that the share of all images comes out.
+
+    What rounding down leaves over goes to the classes that lose most by it.
+
+    Args:
+        labels: Class of each image.
+        percent: In (0, 100].
+        seed: Of the draw.
+        at_least: Images that every class gives.
+        leave: Images that every class keeps, even if it gives none.
+
+    Returns:
+        Rows in increasing order.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    wanted = sizes * percent / 100
+    counts = np.floor(wanted).astype(np.int64)
+    left_over = round(wanted.sum()) - counts.sum()
+    counts[np.argsort(counts - wanted, kind="stable")[:left_over]] += 1
+    counts = np.minimum(np.maximum(counts, at_least), sizes - leave)
+    return _draw(labels, classes, counts, seed)
+
+
+def _draw_per_class(labels: Rows, count: int, seed: int, images: ImageSet) -> Rows:
+    classes, sizes = np.unique(labels, return_counts=True)
+    if sizes.min() < count:
+        poorest = int(classes[sizes.argmin()])
+        raise UserError(
+            f"{count} images per class are wanted, but class '{images.class_names[poorest]}' of "
+            f"{images.name} has {sizes.min()}"
+        )
+    return _draw(labels, classes, np.full(len(classes), count), seed)
+
+
+def _draw(labels: Rows, classes: Rows, counts: Rows, seed: int) -> Rows:
+    generator = np.random.default_rng(seed)
+    drawn = [
+        generator.choice(np.flatnonzero(labels == label), count, replace=False)
+        for label, count in zip(classes, counts, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
+def _listed_rows(images: ImageSet, path: Path) -> Rows:
+    try:
+        names = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list of images '{path}': {error}") from None
+    names = [name.strip() for name in names if name.strip()]
+    found = _rows_by_name(images, with_class=any("/" in name for name in names))
+    unknown = [name for name in names if name not in found]
+    if unknown or not names:
+        raise UserError(
+            f"'{path}' should name training images of {images.name}, one a line; "
+            + (
+                f"{len(unknown)} are not there: {', '.join(unknown[:3])}"
+                if names
+                else "it is empty"
+            )
+        )
+    rows = np.array([found[name] for name in names])
+    if len(np.unique(rows)) < len(rows):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"'{path}' names {twice} twice")
+    return np.sort(rows)
+
+
+def _rows_by_name(images: ImageSet, *, with_class: bool) -> dict[str, int]:
+    found: dict[str, int] = {}
+    num_parts = 2 if with_class else 1
+    for index, row in enumerate(images.rows.tolist()):
+        parts = images.sources.where(row).replace("\\", "/").split("/")
+        name = "/".join(parts[-num_parts:])
+        if name in found:
+            raise UserError(
+                f"two training images of {images.name} are called '{name}'; a list can only name "
+                f"them as {'CLASS/NAME if that is unique' if with_class else 'CLASS/NAME'}"
+            )
+        found[name] = index
+    return found
+
+
+def class_counts(labels: Sequence[int]) -> dict[str, int]:
+    """Return the sizes of the smallest and the largest class that occur, for a record's details."""
+    _, sizes = np.unique(labels, return_counts=True)
+    return {"smallest_class": int(sizes.min()), "largest_class": int(sizes.max())}
