@@ -1,0 +1,88 @@
+"""Sets of other makers than COCO's, from the annotation file to the record."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detection.data_check import check_set
+from detection.masks import encode_mask, run_lengths
+from detection.recipe import Recipe
+from detection.run import run_recipe
+from detection.trunk import random_trunk
+
+Tree = dict[str, Any]
+MakeRecipe = Callable[..., Recipe]
+
+
+def _one_category(tree: Tree) -> None:
+    """One category with a high id; no area, no iscrowd; masks as compressed codes."""
+    tree["categories"] = [{"id": 907, "name": "thing"}]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
+    for entry in tree["annotations"]:
+        code = encode_mask(entry["segmentation"], sizes[entry["image_id"]])
+        entry["segmentation"] = {"size": code["size"], "counts": code["counts"].decode("ascii")}
+        entry["category_id"] = 907
+        del entry["area"], entry["iscrowd"]
+
+
+def _gaps_and_all_forms(tree: Tree) -> None:
+    """Ids 3, 40, 900; polygons beside uncompressed codes; a crowd; an image without annotations."""
+    ids = {1: 3, 2: 40, 3: 900}
+    for entry in tree["categories"]:
+        entry["id"] = ids[entry["id"]]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
+    last = tree["images"][-1]["id"]
+    tree["annotations"] = [entry for entry in tree["annotations"] if entry["image_id"] != last]
+    for number, entry in enumerate(tree["annotations"]):
+        entry["category_id"] = ids[entry["category_id"]]
+        size = sizes[entry["image_id"]]
+        if number % 2:
+            counts = run_lengths(encode_mask(entry["segmentation"], size)["counts"])
+            entry["segmentation"] = {"size": list(size), "counts": counts}
+    first = tree["images"][0]
+    height, width = first["height"], first["width"]
+    tree["annotations"].append(
+        {
+            "id": 10_000,
+            "image_id": first["id"],
+            "category_id": 40,
+            "iscrowd": 1,
+            "area": 9,
+            "bbox": [0, 0, 3, 3],
+            "segmentation": {"size": [height, width], "counts": [0, 3, height * width - 3]},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "ids"), [(_one_category, [907]), (_gaps_and_all_forms, [3, 40, 900])]
+)
+def test_custom_set_trains(
+    make_recipe: MakeRecipe,
+    shapes_folder: Path,
+    tmp_path: Path,
+    change: Callable[[Tree], None],
+    ids: list[int],
+) -> None:
+    """The check has no error; one iteration gives predictions and a record with the set's ids."""
+    data = {}
+    for split, role in (("train", "train"), ("val", "test")):
+        source = shapes_folder / "annotations" / f"instances_{split}.json"
+        tree = json.loads(source.read_text(encoding="utf-8"))
+        change(tree)
+        path = tmp_path / f"{split}.json"
+        path.write_text(json.dumps(tree), encoding="utf-8")
+        data[f"{role}_annotations"] = str(path)
+        assert check_set(path, shapes_folder / split, role).errors == {}  # type: ignore[arg-type]
+    solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
+    recipe = make_recipe(data=data, solver=solver)
+    exit_code, record = run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
+    assert exit_code == 0
+    assert record is not None
+    assert [entry["id"] for entry in record.details["categories"]] == ids
+    assert {"bbox_AP", "segm_AP"} <= record.metrics.keys()
+    predictions = json.loads((recipe.output_dir / "predictions.json").read_text(encoding="utf-8"))
+    assert {entry["category_id"] for entry in predictions} <= set(ids)
