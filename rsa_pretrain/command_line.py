@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rsa_pretrain.config_files import describe_keys
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import Stopped, exit_code
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -25,7 +26,7 @@ def run_command(command: Callable[[], int]) -> int:
         command: Does the work and returns the exit code.
 
     Returns:
-        The process's exit code; 130 after Ctrl-C.
+        The process's exit code; 128 + its number after a signal.
     """
     # Of processes that train together, one tells the story; errors come from any.
     level = logging.INFO if _rank() == "0" else logging.ERROR
@@ -37,6 +38,9 @@ def run_command(command: Callable[[], int]) -> int:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         message = reason if error.filename is None else f"'{error.filename}': {reason}"
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        return exit_code(stopped.received)
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; nothing half-written is left\n")
         return INTERRUPTED_EXIT_CODE

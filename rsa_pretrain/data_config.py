@@ -53,6 +53,9 @@ class DataConfig(Section):
     unchecked trusts the files and stops at the first that cannot be decoded."""
     class_list: Path | None = None
     """imagenet100: text file of the classes to take, one WordNet id a line; null: the usual 100."""
+    stl10_fold: Annotated[int, Field(ge=0, le=9)] | None = None
+    """stl10: take the 1,000 images of this predefined fold as the training images of an
+    evaluation or of supervised training; null: all 5,000."""
     shards: str | tuple[str, ...] | None = None
     """webdataset: training shards, as patterns like part-{000000..000146}.tar: local paths (below
     `root`, where that is set), URLs, or `pipe:` and a shell command that writes the tar."""
@@ -88,6 +91,7 @@ class DataConfig(Section):
             raise ValueError(f"data set '{self.name}' needs data.root, the folder that holds it")
         owners = {
             "class_list": "imagenet100",
+            "stl10_fold": "stl10",
             "shards": "webdataset",
             "test_shards": "webdataset",
             "shard_sizes": "webdataset",

@@ -117,6 +117,12 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return total / world_size()
 
 
+def sum_over_ranks(values: Tensor) -> None:
+    """Add up a tensor of the same shape over the processes, in place."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+
+
 def min_over_ranks(number: int) -> int:
     """Return the smallest of the processes' numbers."""
     if world_size() == 1:

@@ -36,6 +36,12 @@ def scaled_lr(base_lr: float, global_batch_size: int) -> float:
     return base_lr * global_batch_size / REFERENCE_BATCH_SIZE
 
 
+def trust_ratios(norms: Tensor, update_norms: Tensor, trust_coefficient: float) -> Tensor:
+    """Return LARS's factor of each update: trust_coefficient |w| / |u|, 1 where either is 0."""
+    ratios = trust_coefficient * norms / update_norms
+    return torch.where((norms > 0) & (update_norms > 0), ratios, 1.0)
+
+
 class LARS(optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017), as BYOL and SimCLR use it.
 
@@ -92,8 +98,7 @@ class LARS(optim.Optimizer):
         if group["adapt"]:
             norms = torch.stack(torch._foreach_norm(parameters))
             update_norms = torch.stack(torch._foreach_norm(updates))
-            ratios = group["trust_coefficient"] * norms / update_norms
-            ratios = torch.where((norms > 0) & (update_norms > 0), ratios, 1.0)
+            ratios = trust_ratios(norms, update_norms, group["trust_coefficient"])
             updates = torch._foreach_mul(updates, list(ratios.unbind()))
         velocities = [self._velocity(parameter) for parameter in parameters]
         torch._foreach_mul_(velocities, group["momentum"])

@@ -8,6 +8,19 @@ from typing import Self
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+class Stopped(Exception):
+    """A signal stopped a command, which has saved what it needs to go on.
+
+    Args:
+        received: The signal.
+        message: Where it stopped and how to go on.
+    """
+
+    def __init__(self, received: signal.Signals, message: str) -> None:
+        super().__init__(message)
+        self.received = received
+
+
 class StopSignal:
     """While entered, the first of these signals is only noted; a second one acts at once.
 

@@ -20,6 +20,7 @@ SHARED = {
     "config_files",
     "data",
     "data_config",
+    "data_sets.stl10",
     "device",
     "distributed",
     "errors",
@@ -30,8 +31,10 @@ SHARED = {
     "loader",
     "machines",
     "metrics_log",
+    "optim",
     "parallel",
     "progress",
+    "schedules",
     "stop_signal",
     "text_table",
 }

@@ -69,7 +69,7 @@ class BinaryImages:
 
 
 def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
-    """Open a split; ``pretrain`` is train and unlabeled."""
+    """Open a split; ``pretrain`` is train and unlabeled, ``train`` may be one of the folds."""
     assert config.root is not None
     folder = config.root / _FOLDER
     parts: list[str] = ["train", "unlabeled"] if split == "pretrain" else [split]
@@ -78,7 +78,11 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     labels = _labels(folder, parts[0])
     if "unlabeled" in parts:
         labels += [UNLABELLED] * NUM_IMAGES["unlabeled"]
-    return ImageSet("stl10", BinaryImages(folder, parts), labels, _CLASSES)
+    rows = None
+    if split == "train" and config.stl10_fold is not None:
+        rows = np.array(read_folds(config.root)[config.stl10_fold])
+        labels = [labels[row] for row in rows]
+    return ImageSet("stl10", BinaryImages(folder, parts), labels, _CLASSES, rows)
 
 
 def read_folds(root: Path) -> list[list[int]]:
@@ -89,6 +93,9 @@ def read_folds(root: Path) -> list[list[int]]:
 
     Returns:
         Indices into the training split.
+
+    Raises:
+        UserError: If the file is missing or not as published.
     """
     path = root / _FOLDER / "fold_indices.txt"
     if not path.is_file():

@@ -96,6 +96,20 @@ def test_stl10_folds_are_read(stl10_root):
         stl10.read_folds(stl10_root)
 
 
+def test_stl10_trains_on_one_fold(stl10_root):
+    """The fold's images in its order, with their labels; test and pretraining images stay whole."""
+    path = stl10_root / "stl10_binary" / "fold_indices.txt"
+    path.write_text("".join(f"{fold + 10} {fold} \n" for fold in range(10)))
+    whole = open_images(configure("stl10", stl10_root), "train")
+    config = configure("stl10", stl10_root, stl10_fold=3)
+    fold = open_images(config, "train")
+    assert fold.labels == [whole.labels[13], whole.labels[3]]
+    assert np.array_equal(np.asarray(fold[0]), np.asarray(whole[13]))
+    assert fold.fingerprint() != whole.fingerprint()
+    assert len(open_images(config, "test")) == 10
+    assert len(open_images(config, "pretrain")) == 50
+
+
 def test_a_damaged_stl10_says_what_to_download(stl10_root):
     """A missing and a cut file are named with the archive and the layout."""
     config = configure("stl10", stl10_root)
