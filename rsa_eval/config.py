@@ -53,7 +53,9 @@ class EvaluationConfig(Section):
 
 
 # Settings that decide where and how fast an evaluation runs, and not what comes out.
-RESULT_NEUTRAL_KEYS = frozenset({"cache_dir", "device", "data.root", "data.num_workers"})
+RESULT_NEUTRAL_KEYS = frozenset(
+    {"cache_dir", "device", "data.root", "data.num_workers", "save_every_minutes"}
+)
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,149 +1,124 @@
-"""A linear classifier trained on frozen features."""
+"""Training and scoring of linear classifiers on frozen features."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torchvision.transforms import v2
+from torch import Tensor
 
-from rsa_eval.features import LabelledFeatures, device_of, forward_frozen
-from rsa_eval.linear_config import LinearConfig, ProbeConfig
+from rsa_eval.features import LabelledFeatures
+from rsa_eval.linear_config import ProbeConfig
+from rsa_eval.linear_heads import Heads
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
-from rsa_eval.subject import Subject
-from rsa_pretrain.augment import to_normalised_tensor, weak_augmentation
+from rsa_eval.probe_batches import Batches, ReadOrder
+from rsa_eval.probe_state import ProbeState
+from rsa_pretrain.distributed import StopVote, wait_for_all
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.progress import progress_bar
+from rsa_pretrain.schedules import cosine
+from rsa_pretrain.stop_signal import Stopped, StopSignal
 
-# One training step: features, float32 (N, D), and labels, int64 (N,), on the probe's device.
-Batches = Iterator[tuple[Tensor, Tensor]]
-
-_SCORED_AT_ONCE = 8192
-
-
-@dataclass(frozen=True)
-class TrainedProbe:
-    """The classifier after its last epoch, and the mean loss of each epoch in nats."""
-
-    head: nn.Linear
-    losses: list[float]
-
-
-def read_order(num_images: int, probe: ProbeConfig, seed: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the batches of all epochs as (epoch, image) pairs: each image once per epoch.
-
-    An epoch's permutation depends on the seed and the epoch alone; its last batch may be partial.
-    """
-    for epoch in range(probe.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(num_images).tolist()
-        for start in range(0, num_images, probe.batch_size):
-            yield [(epoch, image) for image in order[start : start + probe.batch_size]]
-
-
-def cached_batches(
-    train: LabelledFeatures, probe: ProbeConfig, seed: int, device: torch.device
-) -> Batches:
-    """Yield the training steps from features that were extracted once."""
-    features, labels = train.features.to(device), train.labels.to(device)
-    for keys in read_order(len(labels), probe, seed):
-        rows = torch.tensor([image for _, image in keys], device=device)
-        yield features[rows], labels[rows]
-
-
-def online_batches(subject: Subject, images: ImageSet, config: LinearConfig) -> Batches:
-    """Yield the training steps from images that are augmented anew each epoch.
-
-    Raises:
-        UserError: If the images are unlabelled.
-    """
-    device = device_of(subject.backbone)
-    labels = torch.tensor(images.require_labels())
-    view = weak_augmentation(config.probe.train_view, config.data.image_size)
-    transform = v2.Compose([view, to_normalised_tensor(subject.mean, subject.std)])
-    order = list(read_order(len(images), config.probe, config.seed))
-    loader = make_loader(
-        AugmentedImages(images, transform, config.seed), order, config.data.num_workers, device
-    )
-    for keys, batch in zip(order, iterate(loader), strict=True):
-        rows = [image for _, image in keys]
-        yield forward_frozen(subject.backbone, batch, config), labels[rows].to(device)
+_SCORED_AT_ONCE = 4096
 
 
 def train_probe(
-    batches: Batches, num_images: int, head: nn.Linear, probe: ProbeConfig
-) -> TrainedProbe:
-    """Train a classifier by SGD on the cross-entropy.
+    state: ProbeState, batches: Batches, order: ReadOrder, save_every_minutes: float
+) -> None:
+    """Train all heads to the end of the last epoch, from where the state stands.
+
+    The state is saved as often as asked for, at the end, and when a signal stops the training.
 
     Args:
-        batches: The steps of all epochs.
-        num_images: Training images, to tell the epochs apart.
-        head: The initialised classifier, on its device; trained in place.
-        probe: Schedule and optimizer.
+        state: What is trained.
+        batches: Features and labels from a given step on.
+        order: How many steps there are, and their sizes.
+        save_every_minutes: 0 saves after each step.
 
     Raises:
-        UserError: If the loss stops being finite.
+        UserError: If no head's loss is finite any more.
+        Stopped: If a signal asked for it, in all processes alike.
     """
-    optimizer = torch.optim.SGD(
-        head.parameters(),
-        lr=probe.lr,
-        momentum=probe.sgd_momentum,
-        weight_decay=probe.weight_decay,
-        nesterov=probe.nesterov,
-    )
-    steps_per_epoch = math.ceil(num_images / probe.batch_size)
-    losses: list[float] = []
-    with progress_bar(probe.epochs * steps_per_epoch, "linear probe", "step") as bar:
-        for epoch in range(probe.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(probe, epoch)
-            loss_sum = torch.zeros((), device=head.weight.device)
-            for _ in range(steps_per_epoch):
-                features, labels = next(batches)
-                loss = functional.cross_entropy(head(features), labels)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                loss_sum += loss.detach() * len(labels)
-                bar.update()
-            losses.append(loss_sum.item() / num_images)
-            if not math.isfinite(losses[-1]):
-                raise UserError(
-                    f"the probe's loss is {losses[-1]} in epoch {epoch}; "
-                    f"lower probe.base_lr (now {probe.base_lr:g})"
-                )
-    return TrainedProbe(head, losses)
+    if state.step == order.num_steps:
+        return
+    received = None
+    bar = progress_bar(order.num_steps, "linear probe", "step", done=state.step)
+    with bar, closing(batches(state.step)) as steps, StopSignal() as stop:
+        vote = StopVote()
+        saved = time.monotonic()
+        while state.step < order.num_steps and received is None:
+            _train_step(state, steps, order)
+            bar.update()
+            received = vote.agree(stop.received)
+            if time.monotonic() - saved >= 60 * save_every_minutes:
+                state.save()
+                saved = time.monotonic()
+    state.save()
+    if received is not None and state.step < order.num_steps:
+        wait_for_all()  # torchrun ends all processes at the first that leaves
+        raise Stopped(
+            received,
+            f"stopped by {received.name} after step {state.step} of {order.num_steps}, saved; the "
+            "same command goes on from there",
+        )
 
 
-def new_head(
-    feature_dim: int, num_classes: int, probe: ProbeConfig, seed: int, device: torch.device
-) -> nn.Linear:
-    """Build the classifier: weights from N(0, ``init_std``²), biases 0."""
-    head = nn.Linear(feature_dim, num_classes, device="meta").to_empty(device="cpu")
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
-        head.weight.normal_(0.0, probe.init_std, generator=generator)
-        head.bias.zero_()
-    return head.to(device)
+def _train_step(
+    state: ProbeState, steps: Generator[tuple[Tensor, Tensor], None, None], order: ReadOrder
+) -> None:
+    epoch, batch = divmod(state.step, order.steps_per_epoch)
+    batch_size = order.images_in(state.step)
+    decay = rate_decay(state.trainer.probe, epoch, state.step / order.num_steps)
+    features, labels = next(steps)
+    losses = state.trainer.step(features, labels, batch_size, decay)
+    state.loss_sums.add_(losses, alpha=batch_size)
+    state.step += 1
+    if batch == order.steps_per_epoch - 1:
+        state.losses.append((state.loss_sums / order.num_images).tolist())
+        state.loss_sums.zero_()
+        if not any(math.isfinite(loss) for loss in state.losses[-1]):
+            raise UserError(
+                f"the probe's loss is {state.losses[-1][0]} in epoch {epoch}; lower probe.base_lr "
+                f"(now {', '.join(f'{rate:g}' for rate in state.trainer.probe.base_lr)})"
+            )
 
 
-def learning_rate(probe: ProbeConfig, epoch: int) -> float:
-    """Return the rate of an epoch, counted from 0."""
-    passed = sum(epoch >= milestone for milestone in probe.milestones)
-    return probe.lr * probe.gamma**passed
+def rate_decay(probe: ProbeConfig, epoch: int, progress: float) -> float:
+    """Return what the schedule multiplies the rates with.
+
+    Args:
+        probe: The schedule.
+        epoch: Counted from 0.
+        progress: Share of all steps that are done.
+    """
+    if probe.schedule == "milestones":
+        passed = sum(epoch >= milestone for milestone in probe.milestones)
+        return probe.gamma**passed
+    if probe.schedule == "cosine_by_epoch":
+        progress = epoch / probe.epochs
+    return cosine(1.0, 0.0, progress)
 
 
 @torch.no_grad()
-def score_probe(head: nn.Linear, test: LabelledFeatures) -> TopKCounts:
-    """Count how often the classifier is right."""
-    device = device_of(head)
-    counts = NOTHING_COUNTED
+def score_heads(
+    heads: Heads, test: LabelledFeatures, scaling: Callable[[Tensor], Tensor]
+) -> list[TopKCounts | None]:
+    """Count how often each head is right; None for one that diverged.
+
+    Args:
+        heads: The classifiers.
+        test: Features under the evaluation transform.
+        scaling: Applied to the features, as in training.
+    """
+    device = heads.weight.device
+    counts: list[TopKCounts | None] = [NOTHING_COUNTED] * len(heads.bias)
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = head(test.features[rows].to(device))
-        counts += count_top_k(scores, test.labels[rows].to(device))
+        scores = heads.scores(scaling(test.features[rows].to(device)))  # (n, H, C)
+        labels = test.labels[rows].to(device)
+        for number, so_far in enumerate(counts):
+            own = scores[:, number]
+            if so_far is not None:
+                counts[number] = None if own.isnan().any() else so_far + count_top_k(own, labels)
     return counts

@@ -4,11 +4,10 @@ from typing import Any
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
-from rsa_eval.linear_config import LinearConfig, ProbeConfig
+from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_pretrain.config_files import Section
 
 KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
-LINEAR_PROTOCOLS = {"moco_v2": ProbeConfig()}
 
 
 def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
@@ -30,6 +29,8 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
 def linear_deviations(config: LinearConfig) -> list[str]:
     """List the departures of a linear probe, in words."""
     deviations = common_deviations(config)
+    if config.stl10_folds:
+        deviations.append("mean over ten folds of the training images (protocol: all at once)")
     published = LINEAR_PROTOCOLS[config.protocol]
     for key in ProbeConfig.model_fields:
         found, expected = getattr(config.probe, key), getattr(published, key)
@@ -43,6 +44,8 @@ def common_deviations(config: EvaluationConfig) -> list[str]:
     deviations = []
     if config.data.num_train_images is not None:
         deviations.append(f"{config.data.num_train_images} training images (protocol: all)")
+    if config.data.stl10_fold is not None:
+        deviations.append(f"fold {config.data.stl10_fold} of the training images (protocol: all)")
     if config.data.num_test_images is not None:
         deviations.append(f"{config.data.num_test_images} test images (protocol: all)")
     if config.precision != "fp32":

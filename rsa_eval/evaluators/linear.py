@@ -1,73 +1,216 @@
 """The linear probe as an evaluation."""
 
+import hashlib
+import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from rsa_eval.config import result_settings
 from rsa_eval.evaluators.base import (
     Evaluator,
     Workspace,
     accuracy_metrics,
     describe_images,
+    open_labelled,
     open_splits,
     place,
 )
-from rsa_eval.features import evaluation_features, feature_width, frozen
+from rsa_eval.feature_scaling import measure, scaled, unscaled
+from rsa_eval.features import LabelledFeatures, evaluation_features, feature_width, frozen
 from rsa_eval.linear_config import LinearConfig
-from rsa_eval.linear_probe import (
-    Batches,
-    cached_batches,
-    new_head,
-    online_batches,
-    score_probe,
-    train_probe,
-)
+from rsa_eval.linear_heads import HeadTrainer, new_heads
+from rsa_eval.linear_probe import score_heads, train_probe
+from rsa_eval.metrics import TopKCounts
+from rsa_eval.probe_batches import Batches, ReadOrder, cached_batches, online_batches
+from rsa_eval.probe_state import ProbeState
 from rsa_eval.protocols import linear_deviations
-from rsa_eval.record import Record, make_record
+from rsa_eval.record import Metric, Record, make_record
 from rsa_eval.subject import Subject
+from rsa_pretrain.config_files import to_tree
+from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A trained probe.
+
+    Attributes:
+        state: The heads after the last epoch.
+        scaling: What the heads' input is to the backbone's features.
+        chosen: The head that is tested.
+        details: How it was trained, for the record.
+    """
+
+    state: ProbeState
+    scaling: Callable[[Tensor], Tensor]
+    chosen: int
+    details: dict[str, Any]
+
+    def test(self, features: LabelledFeatures) -> TopKCounts:
+        """Count how often the chosen head is right.
+
+        Raises:
+            UserError: If it diverged in the last epoch.
+        """
+        counts = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
+        if counts is None:
+            raise UserError("the probe diverged in its last epoch; lower probe.base_lr")
+        return counts
+
+
 def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Record:
-    """Train a linear classifier on the training images and count the test images once, at the end.
+    """Train linear classifiers on the training images and count the test images once, at the end.
 
     Raises:
         UserError: If the data or the device cannot be used, or the training diverges.
+        Stopped: If a signal stopped the training; the same call goes on with it.
     """
     started = time.perf_counter()
     device = place(subject, config)
     train, test = open_splits(config)
     with frozen(subject.backbone):
-        width = feature_width(subject.backbone, config)
-        head = new_head(width, len(train.class_names), config.probe, config.seed, device)
-        batches = _training_batches(subject, train, config, device)
-        trained = train_probe(batches, len(train), head, config.probe)
+        if config.stl10_folds:
+            probes = [
+                _train(subject, _open_fold(config, fold), config, _fold_state(workspace, fold))
+                for fold in range(NUM_FOLDS)
+            ]
+        else:
+            probes = [_train(subject, train, config, workspace.state)]
         features = evaluation_features(subject, test, config, "test features")
-        counts = score_probe(trained.head, features)
-    return make_record(
+        counts = [probe.test(features) for probe in probes]
+    record = make_record(
         kind="linear",
         protocol=config.protocol,
-        metrics=accuracy_metrics(counts),
+        metrics=_mean_metrics(counts) if config.stl10_folds else accuracy_metrics(counts[0]),
         headline="top1",
-        num_samples=counts.total,
+        num_samples=counts[0].total,
         data_set=config.data.name,
         model=subject.model,
         config=config,
         seeds=[config.seed],
         device=device,
         seconds=time.perf_counter() - started,
-        details={"loss_by_epoch": trained.losses, "images": describe_images(train, test)},
+        details=_details(config, probes, counts) | {"images": describe_images(train, test)},
         deviations=linear_deviations(config),
     )
+    for probe in probes:
+        probe.state.remove()
+    return record
+
+
+def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
+    """Train one probe on given images; of several heads, choose one on images kept out."""
+    device = next(subject.backbone.parameters()).device
+    probe, held_out = config.probe, None
+    if len(probe.base_lr) > 1:
+        count = round(len(images) * probe.held_out_share)
+        images, held_out = images.hold_out(count, config.seed)
+    width, num_classes = feature_width(subject.backbone, config), len(images.class_names)
+    trainer = HeadTrainer(new_heads(width, num_classes, probe, config.seed, device), probe)
+    state = ProbeState(trainer, _fingerprint(subject, images, config), path)
+    state.restore()
+    order = ReadOrder(len(images), probe.batch_size, probe.epochs, config.seed)
+    batches, scaling = _training_batches(subject, images, order, config, device)
+    train_probe(state, batches, order, config.save_every_minutes)
+    if held_out is None:
+        return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
+    features = evaluation_features(subject, held_out, config, "held-out features")
+    return _choose(state, scaling, score_heads(trainer.heads, features, scaling))
+
+
+def _choose(
+    state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: list[TopKCounts | None]
+) -> Probe:
+    """Take the head with the most held-out images right, of equal ones the lowest rate."""
+    right = [-1 if counts is None else counts.top1 for counts in held_out]
+    chosen = right.index(max(right))
+    losses = [list(by_epoch) for by_epoch in zip(*state.losses, strict=True)]
+    rates = state.trainer.probe.base_lr
+    details = {
+        "loss_by_epoch": losses[chosen],
+        "chosen_base_lr": rates[chosen],
+        "num_held_out_images": next(counts.total for counts in held_out if counts is not None),
+        "heads": [
+            {
+                "base_lr": base_lr,
+                "held_out_top1": None if counts is None else counts.percentages()["top1"],
+                "loss_by_epoch": own_losses,
+            }
+            for base_lr, counts, own_losses in zip(rates, held_out, losses, strict=True)
+        ],
+    }
+    return Probe(state, scaling, chosen, details)
 
 
 def _training_batches(
-    subject: Subject, train: ImageSet, config: LinearConfig, device: torch.device
-) -> Batches:
-    if config.probe.mode == "online":
-        return online_batches(subject, train, config)
-    features = evaluation_features(subject, train, config, "train features")
-    return cached_batches(features, config.probe, config.seed, device)
+    subject: Subject,
+    images: ImageSet,
+    order: ReadOrder,
+    config: LinearConfig,
+    device: torch.device,
+) -> tuple[Batches, Callable[[Tensor], Tensor]]:
+    """Return what brings the training steps, and the scaling of the features in them."""
+    probe = config.probe
+    if probe.mode == "online" and not probe.standardise:
+        return online_batches(subject, images, order, unscaled, config), unscaled
+    train = evaluation_features(subject, images, config, "train features")
+    if not probe.standardise:
+        return cached_batches(train, order, device), unscaled
+    scaling = measure(train.features)
+    if probe.mode == "online":
+        return online_batches(subject, images, order, scaling, config), scaling
+    train = LabelledFeatures(scaled(train.features, scaling), train.labels)
+    return cached_batches(train, order, device), scaling
+
+
+def _fingerprint(subject: Subject, images: ImageSet, config: LinearConfig) -> str:
+    """Return a hash of all that decides how the training goes."""
+    parts = [
+        result_settings(to_tree(config)),
+        [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],
+        images.fingerprint(),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
+    data = config.data.model_copy(update={"stl10_fold": fold})
+    return open_labelled(config.model_copy(update={"data": data}), "train")
+
+
+def _fold_state(workspace: Workspace, fold: int) -> Path:
+    return workspace.state.with_name(f"{workspace.state.stem}.fold-{fold}.pt")
+
+
+def _mean_metrics(counts: list[TopKCounts]) -> dict[str, Metric]:
+    """Return mean and sample standard deviation over the folds."""
+    percentages = [count.percentages() for count in counts]
+    metrics = {}
+    for name in percentages[0]:
+        values = [each[name] for each in percentages]
+        metrics[name] = Metric(value=mean(values), unit="%")
+        metrics[f"{name}_std"] = Metric(value=stdev(values), unit="%")
+    return metrics
+
+
+def _details(config: LinearConfig, probes: list[Probe], counts: list[TopKCounts]) -> dict[str, Any]:
+    mode = {"mode": config.probe.mode}
+    if not config.stl10_folds:
+        return mode | probes[0].details
+    folds = [
+        {"fold": fold, **count.percentages(), **probe.details}
+        for fold, (probe, count) in enumerate(zip(probes, counts, strict=True))
+    ]
+    return mode | {"folds": folds}
 
 
 EVALUATOR = Evaluator(

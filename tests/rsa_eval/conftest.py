@@ -56,9 +56,19 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moco_v2_probe() -> ModuleType:
-    """The slow rewrite of the linear probe."""
-    path = Path(__file__).parents[1] / "reference" / "moco_v2_probe.py"
-    spec = importlib.util.spec_from_file_location("moco_v2_probe", path)
+    """The slow rewrite of MoCo v2's linear probe."""
+    return _reference("moco_v2_probe")
+
+
+@pytest.fixture(scope="session")
+def mean_shift_probe() -> ModuleType:
+    """The slow rewrite of Mean Shift's linear probe."""
+    return _reference("mean_shift_probe")
+
+
+def _reference(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "reference" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

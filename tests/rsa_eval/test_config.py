@@ -7,7 +7,7 @@ import pytest
 import rsa_eval
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.linear_config import LinearConfig, ProbeConfig
+from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
 from rsa_pretrain.config_files import load_config, parse_tree
@@ -20,7 +20,7 @@ MODELS: dict[str, type[EvaluationConfig]] = {
     "logistic": LogisticConfig,
 }
 DATA = {"name": "digits", "image_size": 32}
-SHARED = ("base.yaml", "moco_v2.yaml")
+SHARED = ("base.yaml", *(f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS))
 FILES = sorted(
     path
     for kind in MODELS
@@ -104,11 +104,6 @@ def test_departures_are_told_in_words() -> None:
         "k=20, unweighted (protocol: k=200, T=0.1)",
         "all 10 training images vote (k=20)",
     ]
-
-
-def test_learning_rate_scales_in_floating_point() -> None:
-    """A batch of 64 trains at a quarter of the rate, not at none."""
-    assert ProbeConfig(batch_size=64).lr == 7.5
 
 
 @pytest.mark.parametrize("model", [EvaluationConfig, KNNConfig, ProbeConfig, SearchConfig])

@@ -1,24 +1,25 @@
+import math
 from collections import Counter
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
+from rsa_eval.feature_scaling import measure, scaled, unscaled
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.linear_config import LinearConfig, ProbeConfig
-from rsa_eval.linear_probe import (
-    cached_batches,
-    learning_rate,
-    new_head,
-    online_batches,
-    read_order,
-    score_probe,
-    train_probe,
-)
+from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.linear_heads import Heads, HeadTrainer, new_heads
+from rsa_eval.linear_probe import rate_decay, score_heads, train_probe
+from rsa_eval.metrics import TopKCounts
+from rsa_eval.probe_batches import ReadOrder, cached_batches, online_batches
+from rsa_eval.probe_state import ProbeState
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
@@ -27,26 +28,50 @@ from rsa_pretrain.errors import UserError
 CPU = torch.device("cpu")
 
 
-def _small_features() -> LabelledFeatures:
-    generator = torch.Generator().manual_seed(0)
+def _small_features(seed: int = 0) -> LabelledFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(4, (53,), generator=generator)
-    centres = torch.randn(4, 6, generator=generator)
     noise = torch.randn(53, 6, generator=generator)
     return LabelledFeatures(0.3 * (centres[labels] + noise), labels)
 
 
-def _linear_config(knn_config: KNNConfig, **probe: Any) -> LinearConfig:
-    tree = {"data": to_tree(knn_config.data), "device": "cpu", "probe": probe}
+def _linear_config(knn_config: KNNConfig, **settings: Any) -> LinearConfig:
+    tree = {"data": to_tree(knn_config.data), "device": "cpu", **settings}
     return parse_tree(LinearConfig, tree, "test")
 
 
-def test_equal_to_a_slow_literal_rewrite(moco_v2_probe: ModuleType) -> None:
-    """The same seed gives the weights of moco_v2 written out in NumPy, in float64."""
-    train = _small_features()
+def _train(train: LabelledFeatures, probe: ProbeConfig, seed: int, folder: Path) -> ProbeState:
+    """Train a probe on cached features."""
+    width, num_classes = train.features.shape[1], 4
+    trainer = HeadTrainer(new_heads(width, num_classes, probe, seed, CPU), probe)
+    state = ProbeState(trainer, "test", folder / "state.pt")
+    order = ReadOrder(len(train.labels), probe.batch_size, probe.epochs, seed)
+    train_probe(state, cached_batches(train, order, CPU), order, save_every_minutes=5)
+    return state
+
+
+def _assert_equal_to_oracle(heads: Heads, weights: np.ndarray, biases: np.ndarray) -> None:
+    # Forty steps in float32 against float64; the weights reach about 3.
+    tolerance = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(heads.weight[0].double(), torch.from_numpy(weights), **tolerance)
+    torch.testing.assert_close(heads.bias[0].double(), torch.from_numpy(biases), **tolerance)
+
+
+def _num_right(weights: np.ndarray, biases: np.ndarray, features: np.ndarray, labels: Any) -> int:
+    right = [
+        int(np.argmax(weights @ row + biases)) == label
+        for row, label in zip(features, labels.tolist(), strict=True)
+    ]
+    return sum(right)
+
+
+def test_moco_v2_equals_a_slow_literal_rewrite(moco_v2_probe: ModuleType, tmp_path: Path) -> None:
+    """The same seed gives the weights and the accuracy of moco_v2 in NumPy, in float64."""
+    train, test = _small_features(), _small_features(1)
     probe = ProbeConfig(mode="cached", epochs=10, milestones=(6, 8), batch_size=16)
-    head = new_head(6, 4, probe, 5, CPU)
-    start = head.weight.detach().numpy().copy()
-    train_probe(cached_batches(train, probe, 5, CPU), 53, head, probe)
+    start = new_heads(6, 4, probe, 5, CPU).weight[0].numpy()
+    heads = _train(train, probe, 5, tmp_path).trainer.heads
     weights, biases = moco_v2_probe.train(
         train.features.numpy(),
         train.labels.numpy(),
@@ -57,91 +82,159 @@ def test_equal_to_a_slow_literal_rewrite(moco_v2_probe: ModuleType) -> None:
         milestones=(6, 8),
         seed=5,
     )
-    # Forty steps in float32 against float64; the weights reach about 3.
+    _assert_equal_to_oracle(heads, weights, biases)
+    (counts,) = score_heads(heads, test, unscaled)
+    assert counts is not None
+    assert counts.top1 == _num_right(weights, biases, test.features.numpy(), test.labels)
+    assert counts.top1 > 27  # more than twice what chance gives: it has learnt
+
+
+def test_mean_shift_equals_a_slow_literal_rewrite(
+    mean_shift_probe: ModuleType, tmp_path: Path
+) -> None:
+    """Scaling, weights and accuracy are those of mean_shift in NumPy, in float64."""
+    train, test = _small_features(), _small_features(1)
+    changes = {"mode": "cached", "epochs": 10, "milestones": (6, 8), "batch_size": 16}
+    # The published rate hardly moves a probe in forty steps.
+    probe = LINEAR_PROTOCOLS["mean_shift"].model_copy(update=changes | {"base_lr": (1.0,)})
+    start = new_heads(6, 4, probe, 5, CPU)
+    scaling = measure(train.features)
+    inputs = LabelledFeatures(scaled(train.features, scaling), train.labels)
+    heads = _train(inputs, probe, 5, tmp_path).trainer.heads
+    statistics = mean_shift_probe.scaling(train.features.numpy())
+    expected = mean_shift_probe.scale(train.features.numpy(), statistics)
     torch.testing.assert_close(
-        head.weight.detach().double(), torch.from_numpy(weights), atol=1e-4, rtol=1e-4
+        inputs.features.double(), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
     )
-    torch.testing.assert_close(
-        head.bias.detach().double(), torch.from_numpy(biases), atol=1e-4, rtol=1e-4
+    weights, biases = mean_shift_probe.train(
+        expected,
+        train.labels.numpy(),
+        start.weight[0].numpy(),
+        start.bias[0].numpy(),
+        epochs=10,
+        batch_size=16,
+        base_lr=1.0,
+        milestones=(6, 8),
+        seed=5,
     )
+    _assert_equal_to_oracle(heads, weights, biases)
+    (counts,) = score_heads(heads, test, scaling)
+    assert counts is not None
+    scaled_test = mean_shift_probe.scale(test.features.numpy(), statistics)
+    assert counts.top1 == _num_right(weights, biases, scaled_test, test.labels)
+    assert counts.top1 > 27
+
+
+def test_standardised_features_have_mean_0_and_variance_1() -> None:
+    """Also where the rows come in several blocks, and where a feature is constant."""
+    features = torch.randn(9000, 3) * torch.tensor([1.0, 5.0, 0.5]) + 2
+    found = scaled(features, measure(features))
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
+    unit = torch.nn.functional.normalize(features)
+    shrunk = unit.var(dim=0) / (unit.var(dim=0) + 1e-5)  # by the 1e-5 under the root
+    torch.testing.assert_close(found.var(dim=0), shrunk, atol=1e-4, rtol=0)
+    constant = torch.ones(5, 2)
+    assert scaled(constant, measure(constant)).isfinite().all()
 
 
 def test_each_image_once_per_epoch() -> None:
     """53 images in batches of 16 make four steps an epoch, the last of five images."""
-    probe = ProbeConfig(epochs=2, milestones=(), batch_size=16)
-    batches = list(read_order(53, probe, 0))
-    assert [len(batch) for batch in batches] == [16, 16, 16, 5] * 2
-    assert set(Counter(key for batch in batches for key in batch).values()) == {1}
-    assert {key for batch in batches for key in batch} == {
-        (epoch, image) for epoch in range(2) for image in range(53)
-    }
-    assert batches[:4] != batches[4:]
+    order = ReadOrder(num_images=53, batch_size=16, epochs=2, seed=0)
+    steps = list(order.shares(0))
+    assert [len(images) for _, images in steps] == [16, 16, 16, 5] * 2
+    assert [order.images_in(step) for step in range(8)] == [16, 16, 16, 5] * 2
+    keys = [(epoch, image) for epoch, images in steps for image in images.tolist()]
+    assert Counter(keys) == Counter((epoch, image) for epoch in range(2) for image in range(53))
+    assert not np.array_equal(steps[0][1], steps[4][1])
 
 
-def test_learning_rate_by_hand() -> None:
-    """At batch 128 the rate is 15, then 1.5 from epoch 60 and 0.15 from epoch 80."""
-    probe = ProbeConfig(batch_size=128)
-    rates = [learning_rate(probe, epoch) for epoch in (0, 59, 60, 79, 80, 99)]
-    assert rates == pytest.approx([15, 15, 1.5, 1.5, 0.15, 0.15])
+def test_an_order_can_start_anywhere() -> None:
+    """From step 3 on it reads what it reads there when it starts at step 0."""
+    order = ReadOrder(num_images=53, batch_size=16, epochs=2, seed=0)
+    for (epoch, images), (same_epoch, same) in zip(
+        list(order.shares(0))[3:], order.shares(3), strict=True
+    ):
+        assert epoch == same_epoch
+        assert np.array_equal(images, same)
 
 
-def test_initial_head() -> None:
-    """Weights are N(0, 0.01²) by the seed alone, biases 0."""
-    head = new_head(2048, 100, ProbeConfig(), 0, CPU)
-    assert head.weight.std().item() == pytest.approx(0.01, rel=0.01)
-    assert head.weight.mean().item() == pytest.approx(0.0, abs=1e-4)
-    assert not head.bias.any()
-    assert torch.equal(head.weight, new_head(2048, 100, ProbeConfig(), 0, CPU).weight)
+def test_milestones_by_hand() -> None:
+    """The rate is whole, then a tenth from epoch 60 and a hundredth from epoch 80."""
+    probe = ProbeConfig()
+    rates = [rate_decay(probe, epoch, 0.0) for epoch in (0, 59, 60, 79, 80, 99)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_cosines_by_hand() -> None:
+    """SimSiam's rate stands still within an epoch; DINOv2's falls at each step."""
+    simsiam = LINEAR_PROTOCOLS["simsiam"]
+    rates = [rate_decay(simsiam, epoch, progress) for epoch, progress in ((0, 0.01), (45, 0.5))]
+    assert rates == pytest.approx([1.0, 0.5])
+    assert rate_decay(simsiam, 30, 0.34) == pytest.approx(0.75)  # cos 60° = 1/2
+    assert rate_decay(simsiam, 89, 0.999) == pytest.approx((1 + math.cos(math.pi * 89 / 90)) / 2)
+    assert rate_decay(LINEAR_PROTOCOLS["dinov2"], 3, 1 / 3) == pytest.approx(0.75)
 
 
 def test_score_counts_every_test_image() -> None:
-    """A head that names the largest of two inputs is right where the label says so."""
-    head = torch.nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        head.weight.copy_(torch.eye(2))
+    """A head that names the larger of two inputs is right where the label says so; one diverged."""
+    weight = torch.stack([torch.eye(2), torch.full((2, 2), math.nan), -torch.eye(2)])
+    heads = Heads(weight, torch.zeros(3, 2))
     test = LabelledFeatures(torch.tensor([[2.0, 1], [1.0, 2], [3.0, 0]]), torch.tensor([0, 1, 1]))
-    counts = score_probe(head, test)
-    assert (counts.top1, counts.top5, counts.total) == (2, 3, 3)
+    assert score_heads(heads, test, unscaled) == [TopKCounts(2, 3, 3), None, TopKCounts(1, 3, 3)]
 
 
-def test_diverging_loss_stops_with_advice() -> None:
-    """A loss that is not finite names the epoch and the setting to change."""
+def test_diverging_loss_stops_with_advice(tmp_path: Path) -> None:
+    """If no loss is finite, the epoch and the setting to change are named."""
     train = _small_features()
     broken = LabelledFeatures(train.features * 1e30, train.labels)
-    probe = ProbeConfig(mode="cached", epochs=3, milestones=(), base_lr=1e20)
-    head = new_head(6, 4, probe, 0, CPU)
-    with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch .*lower probe\.base_lr"):
-        train_probe(cached_batches(broken, probe, 0, CPU), 53, head, probe)
+    probe = ProbeConfig(mode="cached", epochs=3, milestones=(), base_lr=(1e20, 1e21))
+    with pytest.raises(UserError, match=r"loss is (nan|inf) in epoch .*\.base_lr \(now 1e\+20, "):
+        _train(broken, probe, 0, tmp_path)
+
+
+def test_one_diverging_head_leaves_the_others_alone(tmp_path: Path) -> None:
+    """The head beside it trains as if it were by itself."""
+    probe = ProbeConfig(epochs=3, milestones=(), batch_size=16, base_lr=(1.0, 5e39))
+    alone = probe.model_copy(update={"base_lr": (1.0,)})
+    both = _train(_small_features(), probe, 0, tmp_path)
+    expected = _train(_small_features(), alone, 0, tmp_path / "alone")
+    heads = both.trainer.heads
+    assert not heads.weight[1].isfinite().all()
+    torch.testing.assert_close(heads.weight[0], expected.trainer.heads.weight[0])
 
 
 def test_online_views_are_fresh_each_epoch_and_repeatable(
     subject: Subject, knn_config: KNNConfig
 ) -> None:
-    """An image's features differ between epochs; a second run repeats them exactly."""
-    config = _linear_config(knn_config, epochs=2, milestones=[], batch_size=60)
+    """An image's features differ between epochs; from any step on they are the same again."""
+    probe = {"epochs": 2, "milestones": [], "batch_size": 40}
+    config = _linear_config(knn_config, probe=probe)
     images = open_images(config.data, "train")
-    orders = list(read_order(60, config.probe, config.seed))
-    first, again = (list(online_batches(subject, images, config)) for _ in range(2))
-    for (features, labels), (same, _) in zip(first, again, strict=True):
+    order = ReadOrder(60, 40, 2, config.seed)
+    batches = online_batches(subject, images, order, unscaled, config)
+    first, again = list(batches(0)), list(batches(1))
+    assert [len(labels) for _, labels in first] == [40, 20, 40, 20]
+    for (features, labels), (same, same_labels) in zip(first[1:], again, strict=True):
         assert torch.equal(features, same)
-        assert labels.shape == (60,)
-    row = {
-        epoch: features[[image for _, image in order].index(0)]
-        for epoch, (order, (features, _)) in enumerate(zip(orders, first, strict=True))
+        assert torch.equal(labels, same_labels)
+    rows = {
+        (epoch, image): row
+        for (epoch, share), (features, _) in zip(order.shares(0), first, strict=True)
+        for image, row in zip(share.tolist(), features, strict=True)
     }
-    assert not torch.equal(row[0], row[1])
+    assert not torch.equal(rows[0, 7], rows[1, 7])
 
 
+@pytest.mark.parametrize("standardise", [False, True])
 def test_online_without_augmentation_equals_cached(
-    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace, standardise: bool
 ) -> None:
     """With the whole image as crop and no flip both modes train on the same features."""
     same = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "flip_probability": 0.0}
+    same |= {"epochs": 3, "milestones": [], "standardise": standardise, "base_lr": 1.0}
     losses = [
         evaluate_linear(
-            subject,
-            _linear_config(knn_config, mode=mode, epochs=3, milestones=[], **same),
-            workspace,
+            subject, _linear_config(knn_config, probe={"mode": mode, **same}), workspace
         ).details["loss_by_epoch"]
         for mode in ("online", "cached")
     ]
@@ -152,8 +245,8 @@ def test_deviations_are_recorded(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace
 ) -> None:
     """What differs from the published protocol stands in the record, and nothing else."""
-    config = _linear_config(knn_config, mode="cached", epochs=2, milestones=[1])
-    record = evaluate_linear(subject, config, workspace)
+    probe = {"mode": "cached", "epochs": 2, "milestones": [1]}
+    record = evaluate_linear(subject, _linear_config(knn_config, probe=probe), workspace)
     assert record.deviations == [
         "60 training images (protocol: all)",
         "30 test images (protocol: all)",
@@ -162,4 +255,60 @@ def test_deviations_are_recorded(
         "milestones 1 (protocol: 60 and 80)",
     ]
     assert record.num_samples == 30
+    assert record.details["mode"] == "cached"
     assert len(record.details["loss_by_epoch"]) == 2
+
+
+def test_the_head_is_chosen_on_held_out_training_images(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """The record gives each head's held-out accuracy and tests the first of the best ones."""
+    probe = {"mode": "cached", "epochs": 5, "batch_size": 16, "held_out_share": 0.5}
+    config = _linear_config(knn_config, protocol="dinov2", probe=probe)
+    record = evaluate_linear(subject, config, workspace)
+    heads = record.details["heads"]
+    assert [head["base_lr"] for head in heads] == list(LINEAR_PROTOCOLS["dinov2"].base_lr)
+    accuracies = [head["held_out_top1"] for head in heads]
+    best = accuracies.index(max(accuracies))
+    assert min(accuracies) < max(accuracies)
+    assert record.details["chosen_base_lr"] == heads[best]["base_lr"]
+    assert record.details["loss_by_epoch"] == heads[best]["loss_by_epoch"]
+    assert record.details["num_held_out_images"] == 30
+
+
+def test_the_test_images_do_not_choose_the_head(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Other test images, another accuracy, the same head by the same held-out accuracies."""
+    probe = {"mode": "cached", "epochs": 5, "batch_size": 16, "held_out_share": 0.5}
+    records = []
+    for count in (10, 300):
+        data = to_tree(knn_config.data) | {"num_test_images": count}
+        tree = {"data": data, "device": "cpu", "protocol": "dinov2", "probe": probe}
+        records.append(evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"), workspace))
+    few, many = records
+    assert few.metrics["top1"] != many.metrics["top1"]
+    assert few.details["heads"] == many.details["heads"]
+    assert few.details["chosen_base_lr"] == many.details["chosen_base_lr"]
+
+
+def _state_bytes(backbone: nn.Module) -> dict[str, bytes]:
+    return {
+        name: tensor.contiguous().numpy().tobytes()
+        for name, tensor in backbone.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("mode", ["online", "cached"])
+@pytest.mark.parametrize("protocol", LINEAR_PROTOCOLS)
+def test_every_protocol_leaves_the_backbone_unmoved(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace, protocol: str, mode: str
+) -> None:
+    """Every parameter and BatchNorm buffer has the same bytes afterwards."""
+    before = _state_bytes(subject.backbone)
+    probe = {"mode": mode, "epochs": 1, "milestones": [], "batch_size": 25}
+    record = evaluate_linear(
+        subject, _linear_config(knn_config, protocol=protocol, probe=probe), workspace
+    )
+    assert record.protocol == protocol
+    assert _state_bytes(subject.backbone) == before

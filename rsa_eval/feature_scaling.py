@@ -1,0 +1,55 @@
+"""Features brought to unit length, then to mean 0 and variance 1 per dimension, as Mean Shift's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_EPSILON = 1e-5
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """(x / |x| - mean) / sqrt(variance + 1e-5), with fixed statistics.
+
+    Attributes:
+        mean: Of the training features of unit length, (D,).
+        variance: Their unbiased variance, (D,).
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Scale features (N, D)."""
+        mean, variance = self.mean.to(features.device), self.variance.to(features.device)
+        return (functional.normalize(features) - mean) / (variance + _EPSILON).sqrt()
+
+
+def measure(features: Tensor) -> Standardisation:
+    """Take the statistics of the training features, (N, D) with N > 1.
+
+    Sums are float64 over blocks of rows, so that features larger than the memory can be read from
+    a file.
+    """
+    count = len(features)
+    mean = torch.zeros(features.shape[1], dtype=torch.float64)
+    for block in torch.split(features, _ROWS_AT_ONCE):
+        mean += functional.normalize(block).double().sum(dim=0) / count
+    variance = torch.zeros_like(mean)
+    for block in torch.split(features, _ROWS_AT_ONCE):
+        variance += (functional.normalize(block).double() - mean).square().sum(dim=0) / (count - 1)
+    return Standardisation(mean.float(), variance.float())
+
+
+def scaled(features: Tensor, scaling: Callable[[Tensor], Tensor]) -> Tensor:
+    """Scale features block by block, which needs little memory beside the result's."""
+    return torch.cat([scaling(block) for block in torch.split(features, _ROWS_AT_ONCE)])
+
+
+def unscaled(features: Tensor) -> Tensor:
+    """Leave features as they are."""
+    return features

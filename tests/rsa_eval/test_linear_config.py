@@ -1,0 +1,104 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rsa_eval
+from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.protocols import linear_deviations
+from rsa_pretrain.config_files import load_config, parse_tree
+from rsa_pretrain.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "linear"
+DATA = {"name": "digits", "image_size": 32}
+
+
+def test_there_is_a_config_for_each_protocol_and_data_set() -> None:
+    """Each protocol has one file per data set that it fits; one more is of STL-10's folds."""
+    shared = {f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS}
+    files = [path for path in CONFIGS.glob("*.yaml") if path.name not in shared]
+    names: dict[str, list[str]] = {}
+    for path in sorted(files):
+        config = load_config(LinearConfig, path)
+        assert path.name.startswith(f"{config.protocol}_{config.data.name}")
+        names.setdefault(config.protocol, []).append(config.data.name)
+    own, large = ["cifar10", "cifar100", "digits", "imagefolder"], ["imagenet", "imagenet100"]
+    medium = ["stl10", "tiny_imagenet"]
+    assert {protocol: sorted(found) for protocol, found in names.items()} == {
+        "moco_v2": sorted([*own, *medium, "stl10"]),
+        "mean_shift": sorted([*large, "imagefolder"]),
+        "simsiam": large,
+        "dinov2": sorted([*own, *medium, *large]),
+    }
+    assert load_config(LinearConfig, CONFIGS / "moco_v2_stl10_folds.yaml").stl10_folds
+
+
+@pytest.mark.parametrize("protocol", LINEAR_PROTOCOLS)
+def test_the_published_settings_deviate_in_nothing(protocol: str) -> None:
+    """The defaults of a protocol are the protocol."""
+    tree = {"data": DATA, "protocol": protocol}
+    assert linear_deviations(parse_tree(LinearConfig, tree, "test")) == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        ({"base_lr": []}, "probe.base_lr"),
+        ({"base_lr": [1.0, 0.0]}, "probe.base_lr"),
+        ({"schedule": "cosine_by_step"}, "schedule cosine_by_step has no milestones"),
+    ],
+)
+def test_contradictions_are_refused(probe: dict[str, Any], message: str) -> None:
+    """What cannot be trained is found when the config is loaded."""
+    with pytest.raises(UserError, match=message):
+        parse_tree(LinearConfig, {"data": DATA, "probe": probe}, "test")
+
+
+def test_the_protocol_decides_the_probe() -> None:
+    """A file or a word names the protocol; what is set beside it changes that alone."""
+    tree = {"data": DATA, "protocol": "simsiam", "probe": {"epochs": 3}}
+    probe = parse_tree(LinearConfig, tree, "test").probe
+    published = LINEAR_PROTOCOLS["simsiam"]
+    assert probe == published.model_copy(update={"epochs": 3})
+    assert (published.epochs, published.batch_size, published.base_lr) == (90, 4096, (0.1,))
+    word = "protocol=mean_shift"
+    config = load_config(LinearConfig, None, [word], {"data": DATA})
+    assert config.probe == LINEAR_PROTOCOLS["mean_shift"]
+    assert config.probe.standardise
+    with pytest.raises(UserError, match="'protocol'"):
+        load_config(LinearConfig, None, ["protocol=mocov2"], {"data": DATA})
+    with pytest.raises(UserError, match="'probe'"):
+        load_config(LinearConfig, None, ["probe=3"], {"data": DATA})
+
+
+def test_one_rate_may_stand_without_a_list() -> None:
+    """A number is a list of one."""
+    assert ProbeConfig(base_lr=10).base_lr == (10.0,)
+    assert len(LINEAR_PROTOCOLS["dinov2"].base_lr) == 13
+
+
+def test_folds_are_those_of_stl10() -> None:
+    """No other data set has them, and one fold is not each."""
+    with pytest.raises(UserError, match="stl10_folds belongs to 'stl10', not to 'digits'"):
+        parse_tree(LinearConfig, {"data": DATA, "stl10_folds": True}, "test")
+    with pytest.raises(UserError, match=r"stl10_fold belongs to 'stl10', not to 'digits'"):
+        parse_tree(LinearConfig, {"data": DATA | {"stl10_fold": 0}}, "test")
+    stl10 = {"name": "stl10", "root": "data", "image_size": 64}
+    for fold, settings in ((0, {"stl10_folds": True}), (10, {})):
+        with pytest.raises(UserError, match=r"leave data\.stl10_fold out|'data\.stl10_fold'"):
+            parse_tree(LinearConfig, {"data": stl10 | {"stl10_fold": fold}, **settings}, "test")
+    config = parse_tree(LinearConfig, {"data": stl10 | {"stl10_fold": 3}}, "test")
+    assert linear_deviations(config) == ["fold 3 of the training images (protocol: all)"]
+    config = parse_tree(LinearConfig, {"data": stl10, "stl10_folds": True}, "test")
+    assert linear_deviations(config) == [
+        "mean over ten folds of the training images (protocol: all at once)"
+    ]
+
+
+def test_every_field_of_the_evaluation_is_read() -> None:
+    """No option is accepted and then forgotten."""
+    folder = Path(rsa_eval.__file__).parent
+    code = "".join(path.read_text() for path in folder.rglob("*.py"))
+    unread = [name for name in LinearConfig.model_fields if not re.search(rf"\.{name}\b", code)]
+    assert unread == []
