@@ -59,6 +59,11 @@ class TrainingImage:
     labels: tuple[int, ...]
     """Contiguous label of each, from 1."""
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wider than high."""
+        return self.width > self.height
+
 
 def read_sound_tree(path: Path) -> dict[str, Any]:
     """Read an annotation file of which every entry can be used.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 DETECTRON2_PREFIX = "backbone.bottom_up."
 
 _CONV_LEAVES = frozenset({"weight"})
-_NORM_LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
+NORM_LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ def _leaves(torchvision_module: str) -> frozenset[str]:
     """Return which tensors a module of torchvision's has: a convolution's or a norm's."""
     parts = torchvision_module.split(".")
     part = ".".join(parts[2:]) if len(parts) > 1 else torchvision_module
-    return _NORM_LEAVES if part in _NORM_MODULES else _CONV_LEAVES
+    return NORM_LEAVES if part in _NORM_MODULES else _CONV_LEAVES

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detection.coco import CocoSet, TrainingImage, clipped_box
-from detection.masks import render_mask
+from detection.coco import Annotation, CocoSet, TrainingImage, clipped_box
+from detection.images import read_image
+from detection.masks import polygons, render_mask
 from detection.recipe import InputConfig
 from rsa_pretrain.errors import UserError
 
@@ -21,18 +22,26 @@ from rsa_pretrain.errors import UserError
 _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = range(4)
 
 
+Polygons = tuple[NDArray[np.float64], ...]
+"""Corners of each part of an object, (K, 2), x first, in pixels of the image it is seen in."""
+
+Outline = Polygons | Tensor
+"""An object annotated by polygons stays so; one annotated by a run-length code is a bitmap of the
+image's size, (H, W), uint8."""
+
+
 @dataclass(frozen=True)
 class TrainingSample:
     """One augmented image with its instances."""
 
     image: Tensor
-    """RGB in [0, 1], (3, H, W)."""
+    """RGB, (3, H, W), uint8."""
     boxes: Tensor
     """x0, y0, x1, y1 in pixels of ``image``, (N, 4)."""
     labels: Tensor
     """From 1, (N,), int64."""
-    masks: Tensor
-    """0 and 1, (N, H, W), uint8."""
+    outlines: tuple[Outline, ...]
+    """N."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class TestSample:
     __test__ = False  # not a test class, whatever pytest makes of its name
 
     image: Tensor
-    """RGB in [0, 1], (3, H, W)."""
+    """RGB, (3, H, W), uint8."""
     image_id: int
     height: int
     """Of the image as annotated, in pixels."""
@@ -74,12 +83,16 @@ class TrainingStream(Dataset[TrainingSample | Broken]):
         self._images = images
         self._settings = settings
         self._seed = seed
+        # The newest pass's permutation: a whole run of positions is asked for at once.
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def image_at(self, position: int) -> TrainingImage:
         """Return the image whose turn it is."""
         pass_index, offset = divmod(position, len(self._images))
-        order = _generator(self._seed, _ORDER_STREAM, pass_index).permutation(len(self._images))
-        return self._images[int(order[offset])]
+        if self._order[0] != pass_index:
+            random = _generator(self._seed, _ORDER_STREAM, pass_index)
+            self._order = (pass_index, random.permutation(len(self._images)))
+        return self._images[int(self._order[1][offset])]
 
     def __getitem__(self, position: int) -> TrainingSample | Broken:
         random = _generator(self._seed, _AUGMENTATION_STREAM, position)
@@ -120,7 +133,7 @@ class TestImages(Dataset[TestSample | Broken]):
 
 
 def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool) -> TrainingSample:
-    """Read, resize and perhaps flip an image, and its boxes and masks with it.
+    """Read, resize and perhaps flip an image, and its boxes and outlines with it.
 
     Raises:
         UserError: If the image cannot be decoded or has another size than annotated.
@@ -132,24 +145,30 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
         [clipped_box(annotation, image.width, image.height) for annotation in image.annotations]
     )
     boxes *= np.array([width / image.width, height / image.height] * 2)
-    masks = np.stack(
-        [render_mask(entry["segmentation"], size, new_size) for entry in image.annotations]
-    )
     if flip:
-        pixels, masks = pixels[:, ::-1], masks[:, :, ::-1]
+        pixels = pixels[:, ::-1]
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
     return TrainingSample(
         image=_to_tensor(pixels),
         boxes=torch.from_numpy(boxes.astype(np.float32)),
         labels=torch.tensor(image.labels, dtype=torch.int64),
-        masks=torch.from_numpy(np.ascontiguousarray(masks)),
+        outlines=tuple(_outline(entry, size, new_size, flip) for entry in image.annotations),
     )
 
 
 def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
-    """Return height and width with the short side as asked, unless the long one gets too long."""
-    scale = min(short_side / min(size), max_side / max(size))
-    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    """Return height and width with the short side as asked, unless the long one gets too long.
+
+    Each side is scaled once for the short side and once more for the limit, in that order: the
+    products' rounding decides some sizes by a pixel, and it is to be detectron2's.
+    """
+    scale = short_side / min(size)
+    # The short side itself is exact, without the product's rounding.
+    sides = [short_side if side == min(size) else scale * side for side in size]
+    limit = max_side / max(sides)
+    if limit < 1:
+        sides = [side * limit for side in sides]
+    height, width = (max(1, int(side + 0.5)) for side in sides)
     return height, width
 
 
@@ -158,9 +177,9 @@ def initialisation_seed(seed: int) -> int:
     return _torch_seed(_sequence(seed, _INITIALISATION_STREAM, 0))
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return torch's seed for what a training step draws: its anchors and regions."""
-    return _torch_seed(_sequence(seed, _STEP_STREAM, step))
+def step_seed(seed: int, step: int, process: int) -> int:
+    """Return torch's seed for what a process draws in a training step: anchors and regions."""
+    return _torch_seed(_sequence(seed, _STEP_STREAM, step, process))
 
 
 def unbroken(batches: Iterable[list[SampleT | Broken]]) -> Iterator[list[SampleT]]:
@@ -178,8 +197,8 @@ def unbroken(batches: Iterable[list[SampleT | Broken]]) -> Iterator[list[SampleT
         yield samples
 
 
-def _sequence(seed: int, stream: int, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence((seed % 2**32, stream, index))
+def _sequence(seed: int, stream: int, *indices: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence((seed % 2**32, stream, *indices))
 
 
 def _torch_seed(sequence: np.random.SeedSequence) -> int:
@@ -190,13 +209,26 @@ def _generator(seed: int, stream: int, index: int) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, stream, index))
 
 
+def _outline(
+    annotation: Annotation, size: tuple[int, int], new_size: tuple[int, int], flip: bool
+) -> Outline:
+    height, width = new_size
+    segmentation = annotation["segmentation"]
+    if not isinstance(segmentation, list):
+        bitmap = render_mask(segmentation, size, new_size)
+        return torch.from_numpy(np.ascontiguousarray(bitmap[:, ::-1] if flip else bitmap))
+    scale = np.array([width / size[1], height / size[0]])
+    parts = [
+        np.array(part, dtype=np.float64).reshape(-1, 2) * scale for part in polygons(segmentation)
+    ]
+    if flip:
+        parts = [np.stack([width - part[:, 0], part[:, 1]], axis=1) for part in parts]
+    return tuple(parts)
+
+
 def _read_image(path: Path, size: tuple[int, int], new_size: tuple[int, int]) -> NDArray[Any]:
-    """Return RGB pixels of ``new_size``, resized by PIL with antialiasing, uint8."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"image '{path}' cannot be decoded: {error}") from None
+    """Return upright RGB pixels of ``new_size``, resized by PIL with antialiasing, uint8."""
+    image = read_image(path)
     if (image.height, image.width) != size:
         raise UserError(
             f"image '{path}' is {image.width}x{image.height}, annotated as {size[1]}x{size[0]}"
@@ -205,5 +237,4 @@ def _read_image(path: Path, size: tuple[int, int], new_size: tuple[int, int]) ->
 
 
 def _to_tensor(pixels: NDArray[Any]) -> Tensor:
-    channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return torch.from_numpy(channels_first).float() / 255
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -5,6 +5,7 @@ One process per device, started by ``torchrun`` (or anything that sets its envir
 variables every function here does what is right for one process.
 """
 
+import inspect
 import os
 import re
 import signal
@@ -14,7 +15,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from rsa_pretrain.errors import UserError
 
@@ -48,6 +50,25 @@ def wait_for_all() -> None:
     """Wait until every process has come here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return the module with its gradients averaged over the processes, itself without others.
+
+    Running statistics stay each process's own.
+
+    Args:
+        module: On ``device``.
+        device: Where this process computes.
+    """
+    if world_size() == 1:
+        return module
+    devices = [device] if device.type == "cuda" else None
+    # torch 2.15 has a new name for this.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+    local_buffers: dict[str, Any] = {name: False}
+    return DistributedDataParallel(module, device_ids=devices, **local_buffers)
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """The only pretraining loop."""
 
-import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from rsa_pretrain.device import (
     explained_out_of_memory,
     resolve_device,
 )
-from rsa_pretrain.distributed import StopVote, rank, world_size
+from rsa_pretrain.distributed import StopVote, data_parallel, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import plan_batches, training_batches
@@ -84,7 +82,8 @@ class Trainer:
         self.num_steps = config.training.epochs * self.steps_per_epoch
         self.state = RunState(config, images.fingerprint(), self.device, self.plan)
         self.state.check_images(images)
-        self.network = self._wrap(self.state.method)
+        # Running statistics: the main process's are saved.
+        self.network = data_parallel(self.state.method, self.device)
         self._meter = Meter(self.device, self.batch_size)
         self._collapse = CollapseMonitor()
         self._grad_norm: Tensor | None = None
@@ -185,17 +184,6 @@ class Trainer:
             context: AbstractContextManager[None] = self.network.no_sync()
             return context
         return nullcontext()
-
-    def _wrap(self, method: nn.Module) -> nn.Module:
-        if self.plan.world_size == 1:
-            return method
-        devices = [self.device] if self.device.type == "cuda" else None
-        # Running statistics stay each process's own; the main process's are saved. torch 2.15 has a
-        # new name for this.
-        known = inspect.signature(DistributedDataParallel).parameters
-        name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
-        local_buffers: dict[str, Any] = {name: False}
-        return DistributedDataParallel(method, device_ids=devices, **local_buffers)
 
     def _learning_rate(self, progress: float) -> float:
         optimizer = self.config.optimizer

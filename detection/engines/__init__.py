@@ -12,7 +12,7 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import StopSignal
 
 ENGINES: dict[EngineName, str] = {
-    "torchvision": "detection.engines.torchvision_trainer",
+    "torchvision": "detection.engines.torchvision",
     "detectron2": "detection.engines.detectron2_trainer",
 }
 

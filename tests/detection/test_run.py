@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from detection.engines import torchvision_trainer
+from detection.engines.torchvision import run_state, trainer
+from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.job import open_job
 from detection.recipe import Recipe
 from detection.run import run_recipe
@@ -30,14 +31,14 @@ def trunk(write_checkpoint: Callable[..., LoadedBackbone], make_recipe: MakeReci
 
 def _send_signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
     """Let the process receive a real signal while step ``step`` is being taken."""
-    train_step = torchvision_trainer._Trainer._train_step
+    train_step = trainer._Trainer._train_step
 
     def train_step_and_signal(self: Any, samples: Any) -> dict[str, float]:
-        if self.step == step - 1:
+        if self.state.step == step - 1:
             os.kill(os.getpid(), number)
         return train_step(self, samples)
 
-    monkeypatch.setattr(torchvision_trainer._Trainer, "_train_step", train_step_and_signal)
+    monkeypatch.setattr(trainer._Trainer, "_train_step", train_step_and_signal)
 
 
 def _assert_same(first: Any, second: Any) -> None:
@@ -103,7 +104,7 @@ def test_finished_run_holds_its_result(
     assert {metric.unit for metric in record.metrics.values()} == {"%"}
     assert record.num_samples == 3
     assert record.model.sha256 == trunk.subject.sha256
-    assert "anchors rounded to whole pixels" in record.deviations
+    assert DIFFERENCES_FROM_DETECTRON2[0] in record.deviations
     assert record.details["engine"] == "torchvision"
     predictions = json.loads((run_dir / "predictions.json").read_text(encoding="utf-8"))
     assert record.details["num_predictions"] == len(predictions)
@@ -134,7 +135,7 @@ def test_non_finite_loss_keeps_the_last_checkpoint(
 ) -> None:
     """A loss that is not a number ends the run with an error; the checkpoint before it stays."""
     recipe = make_recipe(training={"checkpoint_every_iterations": 1})
-    build = torchvision_trainer.build_detector
+    build = run_state.build_detector
 
     def build_failing(*arguments: Any) -> torch.nn.Module:
         detector = build(*arguments)
@@ -147,7 +148,7 @@ def test_non_finite_loss_keeps_the_last_checkpoint(
         detector.register_forward_hook(spoil)
         return detector
 
-    monkeypatch.setattr(torchvision_trainer, "build_detector", build_failing)
+    monkeypatch.setattr(run_state, "build_detector", build_failing)
     with pytest.raises(UserError, match=r"the loss is nan at iteration 1.*lower solver\.base_lr"):
         run_recipe(recipe, trunk, resume=False)
     tensors, metadata, _ = load_checkpoint(recipe.output_dir / "checkpoints" / "last")
@@ -201,9 +202,7 @@ def test_bf16_trains_on_the_cpu(make_recipe: MakeRecipe, trunk: Trunk, tmp_path:
         training={"precision": "bf16"},
     )
     tmp_path.joinpath("run").mkdir()
-    detector = torchvision_trainer.train(
-        open_job(recipe, trunk), tmp_path / "run", None, StopSignal()
-    )
+    detector = trainer.train(open_job(recipe, trunk), tmp_path / "run", None, StopSignal())
     assert {parameter.dtype for parameter in detector.parameters()} == {torch.float32}
     (line,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert 0 < line["loss"] < 100

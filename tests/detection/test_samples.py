@@ -1,9 +1,12 @@
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as mask_codec
 from torch.utils.data import DataLoader
 
 from detection.coco import TrainingImage, open_coco, training_images
@@ -46,6 +49,8 @@ def _sample_at(stream: TrainingStream, position: int) -> TrainingSample:
         ((640, 480), 800, 1333, (1067, 800)),
         ((300, 1000), 800, 1333, (400, 1333)),
         ((64, 64), 32, 1333, (32, 32)),
+        ((427, 640), 640, 1333, (640, 959)),
+        ((2, 5333), 8, 1333, (1, 1333)),
     ],
 )
 def test_sizes_by_hand(
@@ -55,25 +60,48 @@ def test_sizes_by_hand(
     assert resized(size, short_side, max_side) == expected
 
 
+def test_photographs_are_turned_upright(images: list[TrainingImage], tmp_path: Path) -> None:
+    """A camera's orientation mark is obeyed: annotations are of the upright picture."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    image = replace(images[0], path=tmp_path / "turned.jpg", height=20, width=10)
+    assert make_sample(image, 10, 96, flip=False).image.shape == (3, 20, 10)
+
+
 def test_flip_mirrors_everything(images: list[TrainingImage]) -> None:
-    """Flipped pixels, masks and boxes are the mirror images of the unflipped."""
+    """Flipped pixels, outlines and boxes are the mirror images of the unflipped."""
     plain = make_sample(images[0], 48, 96, flip=False)
     flipped = make_sample(images[0], 48, 96, flip=True)
     assert torch.equal(flipped.image, plain.image.flip(2))
-    assert torch.equal(flipped.masks, plain.masks.flip(2))
+    for outline, mirrored in zip(plain.outlines, flipped.outlines, strict=True):
+        np.testing.assert_allclose(mirrored[0], outline[0] * [-1, 1] + [48, 0])
     expected = plain.boxes[:, [2, 1, 0, 3]]
     expected[:, [0, 2]] = 48 - expected[:, [0, 2]]
     torch.testing.assert_close(flipped.boxes, expected)
 
 
-def test_boxes_enclose_masks(images: list[TrainingImage]) -> None:
-    """After resizing, each mask fills its box to within two pixels."""
+def test_boxes_enclose_outlines(images: list[TrainingImage]) -> None:
+    """After resizing and flipping, each outline's extent is its box."""
     for image in images:
-        sample = make_sample(image, 64, 96, flip=False)
-        for box, mask in zip(sample.boxes, sample.masks, strict=True):
-            rows, columns = np.nonzero(mask.numpy())
-            extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            np.testing.assert_allclose(box.numpy(), extent, atol=2)
+        sample = make_sample(image, 96, 96, flip=True)
+        for box, outline in zip(sample.boxes, sample.outlines, strict=True):
+            corners = np.concatenate(outline)
+            extent = [*corners.min(axis=0), *corners.max(axis=0)]
+            np.testing.assert_allclose(box.numpy(), extent, atol=0.02)
+
+
+def test_run_length_codes_become_bitmaps(images: list[TrainingImage]) -> None:
+    """A mask that is no polygon is resized and flipped as pixels."""
+    bitmap = np.zeros((64, 64), dtype=np.uint8, order="F")
+    bitmap[8:24, 16:48] = 1
+    code = mask_codec.encode(bitmap)
+    annotation = {**images[0].annotations[0], "segmentation": code}
+    image = replace(images[0], annotations=(annotation,), labels=(1,))
+    (outline,) = make_sample(image, 32, 96, flip=True).outlines
+    expected = torch.zeros(32, 32, dtype=torch.uint8)
+    expected[4:12, 8:24] = 1
+    assert torch.equal(outline, expected)
 
 
 def test_sample_is_a_function_of_seed_and_position(images: list[TrainingImage]) -> None:
@@ -124,7 +152,7 @@ def test_broken_image_is_one_clear_error(images: list[TrainingImage], tmp_path: 
 
 
 def test_test_images_are_complete_and_sized(shapes_folder: Path) -> None:
-    """Every image comes once, by id, RGB in [0, 1], at test size."""
+    """Every image comes once, by id, 8-bit RGB, at test size."""
     annotations = shapes_folder / "annotations" / "instances_val.json"
     settings = INPUT.model_copy(update={"test_short_side_pixels": 32})
     samples = list(TestImages(open_coco(annotations, shapes_folder / "val"), settings))
@@ -133,9 +161,11 @@ def test_test_images_are_complete_and_sized(shapes_folder: Path) -> None:
         assert isinstance(sample, TestSample)
         assert sample.image.shape == (3, 32, 32)
         assert (sample.height, sample.width) == (64, 64)
-        assert 0 <= sample.image.min() < sample.image.max() <= 1
+        assert sample.image.dtype == torch.uint8
+        assert sample.image.min() < sample.image.max()
 
 
 def test_step_seeds_differ() -> None:
-    """Each step of each seed draws for itself."""
-    assert len({step_seed(seed, step) for seed in range(4) for step in range(50)}) == 200
+    """Each step of each seed and process draws for itself."""
+    seeds = {step_seed(*key) for key in itertools.product(range(4), range(25), range(2))}
+    assert len(seeds) == 200

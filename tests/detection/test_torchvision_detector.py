@@ -1,20 +1,24 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detection.engines.torchvision import build_detector, check_trunk
-from detection.engines.torchvision_trainer import parameter_groups
+from detection.engines.torchvision.detector import build_detector, check_trunk
+from detection.engines.torchvision.run_state import parameter_groups
 from detection.recipe import Recipe
+from detection.samples import TrainingSample
 from detection.trunk import Trunk, load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.errors import UserError
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 MakeRecipe = Callable[..., Recipe]
+
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 @pytest.fixture
@@ -23,16 +27,18 @@ def trunk(write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe) -> Trunk:
     return load_trunk(write_checkpoint().path, make_recipe().model)
 
 
-def _training_batch() -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
+def _training_batch() -> list[TrainingSample]:
     torch.manual_seed(0)
-    masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
-    masks[:, 8:40, 8:40] = 1
-    target = {
-        "boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
-        "labels": torch.tensor([1]),
-        "masks": masks,
-    }
-    return [torch.rand(3, 64, 64) for _ in range(2)], [target, target]
+    square = np.array([[8.0, 8.0], [40.0, 8.0], [40.0, 40.0], [8.0, 40.0]])
+    return [
+        TrainingSample(
+            image=torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8),
+            boxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
+            labels=torch.tensor([1]),
+            outlines=((square,),),
+        )
+        for _ in range(2)
+    ]
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
@@ -76,16 +82,15 @@ def test_frozen_norms_keep_their_tensors(trunk: Trunk, make_recipe: MakeRecipe) 
     """FrozenBN takes statistics and weights from the checkpoint and stays so in training."""
     detector = build_detector(make_recipe(model={"trunk_norm": "FrozenBN"}), trunk, 3).train()
     body = detector.get_submodule("backbone.body")
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
-    detector(*_training_batch())
+    assert not any(isinstance(module, NORMS) for module in body.modules())
+    detector(_training_batch())
     check_trunk(detector, trunk)
 
 
 def test_frozen_stages_stay(trunk: Trunk, make_recipe: MakeRecipe) -> None:
     """With freeze_at 2, stem and res2 get no gradient and no new statistics; res3 gets both."""
     detector = build_detector(make_recipe(model={"freeze_at": 2}), trunk, 3).train()
-    images, targets = _training_batch()
-    torch.stack(list(detector(images, targets).values())).sum().backward()
+    torch.stack(list(detector(_training_batch()).values())).sum().backward()
     body = detector.get_submodule("backbone.body")
     for name, parameter in body.named_parameters():
         assert (parameter.grad is None) == name.startswith(("conv1", "bn1", "layer1")), name
@@ -104,28 +109,34 @@ def test_heads_follow_the_recipe(trunk: Trunk, make_recipe: MakeRecipe) -> None:
     heads = detector.roi_heads
     for head, num_convs in ((heads.box_head, 4), (heads.mask_head, 3)):
         assert sum(isinstance(part, nn.Conv2d) for part in head.modules()) == num_convs
-        assert sum(isinstance(part, nn.BatchNorm2d) for part in head.modules()) == num_convs
+        assert sum(isinstance(part, NORMS) for part in head.modules()) == num_convs
     assert sum(isinstance(part, nn.Linear) for part in heads.box_head.modules()) == 2
     assert heads.box_predictor.cls_score.out_features == 8
-    assert heads.box_roi_pool.sampling_ratio == heads.mask_roi_pool.sampling_ratio == 0
-    assert detector.rpn._post_nms_top_n == {"training": 20, "testing": 20}
+    assert (heads.box_pool.resolution, heads.mask_pool.resolution) == (7, 14)
     pyramid = detector.get_submodule("backbone.fpn")
-    assert sum(isinstance(part, nn.BatchNorm2d) for part in pyramid.modules()) == 8
+    assert sum(isinstance(part, NORMS) for part in pyramid.modules()) == 8
     plain = build_detector(make_recipe(model={"head_norm": "none"}), trunk, 7)
-    outside = [name for name, part in plain.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    outside = [name for name, part in plain.named_modules() if isinstance(part, NORMS)]
     assert all(name.startswith("backbone.body.") for name in outside)
 
 
 def test_input_is_normalised_with_the_checkpoint_s_statistics(
     trunk: Trunk, make_recipe: MakeRecipe
 ) -> None:
-    """An image of the mean colour becomes zero, one standard deviation above it becomes one."""
-    transform = build_detector(make_recipe(), trunk, 3).transform
+    """8-bit pixels are normalised by the trunk's statistics and padded with zeros to 32s."""
+    detector = build_detector(make_recipe(), trunk, 3)
     mean, std = (torch.tensor(values)[:, None, None] for values in (trunk.mean, trunk.std))
-    images, _ = transform([mean.expand(3, 32, 48).clone(), (mean + std).expand(3, 32, 48).clone()])
-    assert images.image_sizes == [(32, 48), (32, 48)]
-    torch.testing.assert_close(images.tensors[0, :, :, :48], torch.zeros(3, 32, 48))
-    torch.testing.assert_close(images.tensors[1, :, :, :48], torch.ones(3, 32, 48))
+    images = [
+        torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        for height, width in ((32, 48), (40, 33))
+    ]
+    batch = detector.batched(images)
+    assert batch.image_sizes == [(32, 48), (40, 33)]
+    assert batch.tensors.shape == (2, 3, 64, 64)
+    for canvas, image in zip(batch.tensors, images, strict=True):
+        _, height, width = image.shape
+        torch.testing.assert_close(canvas[:, :height, :width], (image / 255 - mean) / std)
+        assert canvas[:, height:].abs().max() == canvas[:, :, width:].abs().max() == 0
 
 
 def test_norms_are_not_decayed(trunk: Trunk, make_recipe: MakeRecipe) -> None:
@@ -140,8 +151,7 @@ def test_norms_are_not_decayed(trunk: Trunk, make_recipe: MakeRecipe) -> None:
     assert "backbone.body.conv1.weight" not in grouped
     assert all(part.ndim == 1 for part in norms["params"])
     num_norms = sum(
-        isinstance(part, nn.BatchNorm2d) and part.weight.requires_grad
-        for part in detector.modules()
+        isinstance(part, NORMS) and part.weight.requires_grad for part in detector.modules()
     )
     assert len(norms["params"]) == 2 * num_norms
     assert not any(isinstance(p, FrozenBatchNorm2d) for p in norms["params"])

@@ -1,0 +1,174 @@
+"""Mask R-CNN with a feature pyramid, on a pretrained trunk: detectron2's, from torchvision's parts.
+
+Parameters have torchvision's names: ``backbone.body`` is the trunk, ``backbone.fpn`` the pyramid,
+``rpn.head``, ``roi_heads.box_head``, … the heads.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FrozenBatchNorm2d
+
+from detection.engines.torchvision.initialisation import initialise
+from detection.engines.torchvision.proposals import ProposalNetwork
+from detection.engines.torchvision.regions import Detections, RegionHeads, Target
+from detection.recipe import ModelConfig, Recipe
+from detection.samples import TestSample, TrainingSample
+from detection.trunk import Trunk
+from rsa_pretrain.backbone import build_backbone, feature_dim
+from rsa_pretrain.data_config import RGB
+
+PYRAMID_CHANNELS = 256
+_STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+_NORMS: dict[str, type[nn.Module] | None] = {
+    "none": None,
+    "BN": nn.BatchNorm2d,
+    "SyncBN": nn.SyncBatchNorm,
+}
+# The coarsest stride that the pyramid doubles from.
+_SIZE_DIVISOR = 32
+
+
+class MaskRCNN(nn.Module):
+    """The detector: samples to losses in training, samples to detections otherwise.
+
+    Args:
+        backbone: Images to the maps of five levels, strides 4 to 64.
+        rpn: Maps to boxes.
+        roi_heads: Maps and boxes to classes, better boxes and masks.
+        mean: Of RGB pixels in [0, 1].
+        std: Likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        rpn: ProposalNetwork,
+        roi_heads: RegionHeads,
+        mean: RGB,
+        std: RGB,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rpn = rpn
+        self.roi_heads = roi_heads
+        # Not part of the state: a checkpoint's metadata has them.
+        for name, values in (("mean", mean), ("std", std)):
+            pixels = torch.tensor([255 * value for value in values])[:, None, None]
+            self.register_buffer(name, pixels, persistent=False)
+
+    def forward(
+        self, samples: Sequence[TrainingSample] | Sequence[TestSample]
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Return the losses by detectron2's names, or each image's detections in its own pixels."""
+        images = self.batched([sample.image for sample in samples])
+        features = self.backbone(images.tensors)
+        targets = [self._target(s) for s in samples if isinstance(s, TrainingSample)] or None
+        proposals, proposal_losses = self.rpn(images, features, targets)
+        found, region_losses = self.roi_heads(features, proposals, images.image_sizes, targets)
+        return {**proposal_losses, **region_losses} if self.training else found
+
+    def batched(self, images: Sequence[Tensor]) -> ImageList:
+        """Normalise 8-bit images and pad them with zeros, at the right and the bottom."""
+        normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
+        sizes = [(image.shape[1], image.shape[2]) for image in normalised]
+        height, width = (
+            -(-max(sides) // _SIZE_DIVISOR) * _SIZE_DIVISOR for sides in zip(*sizes, strict=True)
+        )
+        batch = normalised[0].new_zeros(len(normalised), 3, height, width)
+        for canvas, image in zip(batch, normalised, strict=True):
+            canvas[:, : image.shape[1], : image.shape[2]] = image
+        return ImageList(batch, sizes)
+
+    def _target(self, sample: TrainingSample) -> Target:
+        device = self.mean.device
+        return {
+            "boxes": sample.boxes.to(device),
+            "labels": sample.labels.to(device),
+            "outlines": sample.outlines,
+        }
+
+
+def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:
+    """Build the detector, initialise its heads and load its trunk.
+
+    Args:
+        recipe: Architecture and sampling.
+        trunk: Weights to start from.
+        num_classes: Categories, without the background.
+
+    Raises:
+        RuntimeError: If a trunk tensor did not arrive.
+    """
+    model, sampling = recipe.model, recipe.sampling
+    norm = _NORMS[model.head_norm]
+    pyramid = _build_pyramid(model, trunk, norm)
+    proposals = ProposalNetwork(PYRAMID_CHANNELS, sampling)
+    heads = RegionHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
+    initialise(heads)
+    detector = MaskRCNN(pyramid, proposals, heads, trunk.mean, trunk.std)
+    check_trunk(detector, trunk)
+    return detector
+
+
+def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
+    """Compare every trunk tensor inside the detector with the one it should be, bitwise.
+
+    Raises:
+        RuntimeError: If one is absent, additional or different.
+    """
+    body = detector.get_submodule("backbone.body")
+    frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
+    without_count = {f"{name}.num_batches_tracked" for name in frozen}
+    expected = {name: trunk.tensors[name] for name in trunk.tensors.keys() - without_count}
+    found = body.state_dict()
+    wrong = [
+        name
+        for name in sorted(expected.keys() | found.keys())
+        if name not in expected
+        or name not in found
+        or not torch.equal(found[name].cpu(), expected[name])
+    ]
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+
+
+def _build_pyramid(
+    model: ModelConfig, trunk: Trunk, norm: type[nn.Module] | None
+) -> BackboneWithFPN:
+    body = build_backbone(trunk.backbone)
+    body.load_state_dict(trunk.tensors, strict=True)
+    if model.trunk_norm == "SyncBN":
+        body = nn.SyncBatchNorm.convert_sync_batchnorm(body)  # type: ignore[no-untyped-call]
+    width = feature_dim(body)
+    for number, stage in enumerate(_STAGES):
+        for name in stage:
+            part = body.get_submodule(name)
+            if number < model.freeze_at:
+                part.requires_grad_(False)
+            if number < model.freeze_at or model.trunk_norm == "FrozenBN":
+                setattr(body, name, _freeze_norms(part))
+    return BackboneWithFPN(
+        body,
+        return_layers={f"layer{level + 1}": str(level) for level in range(4)},
+        in_channels_list=[width // 8, width // 4, width // 2, width],
+        out_channels=PYRAMID_CHANNELS,
+        norm_layer=norm,
+    )
+
+
+def _freeze_norms(module: nn.Module) -> nn.Module:
+    """Replace BatchNorm by its frozen form: without gradient alone, statistics still move."""
+    if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+        frozen: nn.Module = FrozenBatchNorm2d(module.num_features, eps=module.eps)
+        frozen.load_state_dict(module.state_dict())
+        return frozen
+    for name, child in module.named_children():
+        setattr(module, name, _freeze_norms(child))
+    return module

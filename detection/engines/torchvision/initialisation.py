@@ -1,0 +1,34 @@
+"""detectron2's initialisation of the heads, where torchvision's parts begin otherwise.
+
+Already equal: the pyramid (Xavier uniform), the proposal network (standard deviation 0.01) and the
+heads' convolutions (Kaiming normal, fan-out).
+"""
+
+import torch
+from torch import nn
+
+from detection.engines.torchvision.regions import RegionHeads
+
+_CLASS_STD, _BOX_STD, _MASK_STD = 0.01, 0.001, 0.001
+
+
+@torch.no_grad()
+def initialise(heads: RegionHeads) -> None:
+    """Draw the heads' linear layers and the mask predictor anew.
+
+    The background's own offsets and mask, which detectron2 does not have and nothing reads, are 0
+    and stay so: they receive no gradient.
+    """
+    for layer in heads.box_head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+    for layer, std in (
+        (heads.box_predictor.cls_score, _CLASS_STD),
+        (heads.box_predictor.bbox_pred, _BOX_STD),
+        (heads.mask_predictor.mask_fcn_logits, _MASK_STD),
+    ):
+        nn.init.normal_(layer.weight, std=std)
+        nn.init.zeros_(layer.bias)
+    heads.box_predictor.bbox_pred.weight[:4] = 0
+    heads.mask_predictor.mask_fcn_logits.weight[0] = 0

@@ -1,0 +1,54 @@
+"""What the mask head should predict inside a region: the object's outline, drawn there.
+
+A polygon is moved into the region's frame, scaled to the mask's size and rasterised by
+pycocotools, so that no resolution is lost on the way. A bitmap is cut out by aligned RoIAlign.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as mask_codec
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from detection.samples import Outline, Polygons
+
+# A thinner region is drawn as if it had this side; its target is empty or full either way.
+_MIN_SIDE_PIXELS = np.float32(0.1)
+
+
+def mask_targets(outlines: Sequence[Outline], boxes: Tensor, side: int) -> Tensor:
+    """Draw each object inside its region.
+
+    Args:
+        outlines: One a region, in pixels of the image.
+        boxes: The regions, x0, y0, x1, y1, (N, 4).
+        side: Height and width of the result.
+
+    Returns:
+        True inside the object, (N, side, side), on the boxes' device.
+    """
+    drawn = [
+        _cropped(outline, box, side)
+        if isinstance(outline, Tensor)
+        else _rasterised(outline, box, side)
+        for outline, box in zip(outlines, boxes.detach().cpu().numpy(), strict=True)
+    ]
+    if not drawn:
+        return torch.zeros(0, side, side, dtype=torch.bool, device=boxes.device)
+    return torch.stack(drawn).to(boxes.device)
+
+
+def _rasterised(polygons: Polygons, box: NDArray[np.float32], side: int) -> Tensor:
+    scale = side / np.maximum(box[2:] - box[:2], _MIN_SIDE_PIXELS)
+    moved = [((polygon - box[:2]) * scale).ravel().tolist() for polygon in polygons]
+    code = mask_codec.merge(mask_codec.frPyObjects(moved, side, side))
+    return torch.from_numpy(mask_codec.decode(code)).bool()
+
+
+def _cropped(bitmap: Tensor, box: NDArray[np.float32], side: int) -> Tensor:
+    region = torch.from_numpy(box)[None]
+    cut: Tensor = roi_align(bitmap[None, None].float(), [region], side, 1.0, 0, True)
+    return cut[0, 0] >= 0.5

@@ -1,0 +1,62 @@
+"""Features of boxes by aligned RoIAlign, each box from the pyramid level of its size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from detection.engines.torchvision.anchors import STRIDES
+
+NUM_LEVELS = 4
+_CANONICAL_LEVEL = 2  # index of the level with stride 16
+_CANONICAL_SIDE_PIXELS = 224
+
+
+def box_levels(boxes: Tensor) -> Tensor:
+    """Return the index of each box's level, (N,).
+
+    Lin et al. 2017 (feature pyramids), Eq. (1): a box of 224 x 224 pixels is read from stride 16,
+    one of half that side from stride 8.
+
+    Args:
+        boxes: x0, y0, x1, y1 in pixels, (N, 4).
+    """
+    sides = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    # The addend keeps a box without area from a logarithm of zero.
+    levels = torch.floor(_CANONICAL_LEVEL + torch.log2(sides / _CANONICAL_SIDE_PIXELS + 1e-8))
+    return levels.clamp(0, NUM_LEVELS - 1).long()
+
+
+class AlignedPooler(nn.Module):
+    """Cuts boxes out of a pyramid, with as many samples a bin as it has pixels of the map.
+
+    Args:
+        resolution: Side of the result.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__()
+        self.resolution = resolution
+
+    def forward(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Pool every image's boxes.
+
+        Args:
+            maps: (N, C, H, W) of strides 4, 8, 16 and 32.
+            boxes: Of each image, (R_i, 4) in pixels.
+
+        Returns:
+            (R, C, resolution, resolution) in the boxes' order, float32.
+        """
+        image_of_box = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
+        rois = torch.cat([torch.cat(image_of_box), torch.cat(list(boxes))], dim=1)
+        levels = box_levels(rois[:, 1:])
+        side = self.resolution
+        pooled = rois.new_zeros(len(rois), maps[0].shape[1], side, side)
+        for level, features in enumerate(maps):
+            chosen = torch.where(levels == level)[0]
+            # Outside autocast's reach in parts: RoIAlign computes in float32, as in detectron2.
+            cut = roi_align(features.float(), rois[chosen], side, 1 / STRIDES[level], 0, True)
+            pooled = pooled.index_put((chosen,), cut)
+        return pooled

@@ -1,0 +1,54 @@
+"""BatchNorm statistics of the finished weights, in place of averages over moving ones.
+
+Wu and Johnson 2021 (Rethinking "Batch" in BatchNorm), Section 3: the weights stay, the statistics
+of many training batches are averaged.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from detection.engines.torchvision.detector import MaskRCNN
+from detection.job import Job
+from detection.samples import TrainingSample, step_seed
+from rsa_pretrain.device import autocast
+from rsa_pretrain.distributed import rank
+
+Batch = Sequence[TrainingSample]
+
+
+def refresh_statistics(
+    detector: MaskRCNN, batches: Iterator[Batch], num_batches: int, job: Job
+) -> None:
+    """Average the statistics of the norms that train; frozen ones have none.
+
+    Args:
+        detector: In train mode.
+        batches: At least ``num_batches`` of them.
+        num_batches: How many are averaged.
+        job: Decides what the regions of each batch are drawn from, and the precision.
+    """
+    with warnings.catch_warnings():
+        # fvcore compiles functions that are not used here when it is imported.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
+        from fvcore.nn.precise_bn import update_bn_stats
+
+    update_bn_stats(_Passes(detector, job), enumerate(batches), num_batches)
+
+
+class _Passes(nn.Module):
+    """Forward passes whose anchors and regions are functions of the batch's number."""
+
+    def __init__(self, detector: MaskRCNN, job: Job) -> None:
+        super().__init__()
+        self._detector = detector
+        self._job = job
+
+    def forward(self, numbered: tuple[int, Batch]) -> None:
+        number, samples = numbered
+        recipe = self._job.recipe
+        torch.manual_seed(step_seed(recipe.seed, number, rank()))
+        with autocast(recipe.training.precision, self._job.device):
+            self._detector(samples)

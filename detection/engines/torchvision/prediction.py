@@ -1,0 +1,113 @@
+"""The detector over every test image, and its detections in COCO's format."""
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pycocotools import mask as mask_codec
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from detection.coco_eval import Prediction
+from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.torchvision.mask_pasting import paste_masks
+from detection.engines.torchvision.proposals import has_area
+from detection.engines.torchvision.regions import Detections
+from detection.job import Job
+from detection.samples import TestImages, TestSample, unbroken
+from rsa_pretrain.device import autocast
+from rsa_pretrain.distributed import rank, world_size
+from rsa_pretrain.progress import progress_bar
+from rsa_pretrain.stop_signal import leave_signals_to_main_process
+
+
+@torch.no_grad()
+def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
+    """Detect in every test image once; several processes share the images.
+
+    Args:
+        detector: On the job's device; left in the mode it was in.
+        job: Names the test images and the precision.
+
+    Returns:
+        All detections, in every process, in COCO's result format, with the annotation file's ids.
+    """
+    images = TestImages(job.test_set, job.recipe.input)
+    loader = DataLoader(
+        images,
+        sampler=range(rank(), len(images), world_size()),
+        collate_fn=list,
+        num_workers=job.recipe.data.num_workers,
+        worker_init_fn=leave_signals_to_main_process,
+    )
+    was_training = detector.training
+    detector.eval()
+    category_ids = job.test_set.category_ids
+    predictions: list[Prediction] = []
+    with progress_bar(len(images), "detecting", "img") as bar:
+        for samples in unbroken(loader):
+            with autocast(job.recipe.training.precision, job.device):
+                (found,) = detector(samples)
+            predictions += to_coco(found, samples[0], category_ids)
+            bar.update(world_size())
+    detector.train(was_training)
+    return _gathered(predictions)
+
+
+def to_original(
+    found: Detections, input_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[Detections, Tensor]:
+    """Take detections from the resized image to the original one.
+
+    Args:
+        found: ``boxes`` in pixels of the resized image, ``labels``, ``scores``, ``masks``.
+        input_size: Height and width of the resized image.
+        size: Those of the original.
+
+    Returns:
+        ``boxes``, ``labels`` and ``scores`` of the detections that have an area there, and their
+        masks, (N, height, width), bool.
+    """
+    vertical, horizontal = size[0] / input_size[0], size[1] / input_size[1]
+    scale = torch.tensor([horizontal, vertical] * 2, device=found["boxes"].device)
+    limit = torch.tensor([size[1], size[0]] * 2, device=found["boxes"].device)
+    boxes = (found["boxes"] * scale).clamp(min=0).minimum(limit)
+    kept = has_area(boxes)
+    rest = {"boxes": boxes[kept], "labels": found["labels"][kept], "scores": found["scores"][kept]}
+    return rest, paste_masks(found["masks"][kept], boxes[kept], size)
+
+
+def to_coco(found: Detections, sample: TestSample, category_ids: list[int]) -> list[Prediction]:
+    """Describe an image's detections in COCO's result format.
+
+    Args:
+        found: As the detector returns them.
+        sample: The image.
+        category_ids: The category of each label, from label 1.
+    """
+    height, width = sample.image.shape[1:]
+    kept, masks = to_original(found, (height, width), (sample.height, sample.width))
+    codes = mask_codec.encode(np.asfortranarray(masks.cpu().permute(1, 2, 0).byte().numpy()))
+    x0, y0, x1, y1 = kept["boxes"].cpu().unbind(1)
+    corner_and_size = torch.stack([x0, y0, x1 - x0, y1 - y0], dim=1).tolist()
+    return [
+        {
+            "image_id": sample.image_id,
+            "category_id": category_ids[label - 1],
+            "score": score,
+            "bbox": box,
+            "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+        }
+        for label, score, box, code in zip(
+            kept["labels"].tolist(), kept["scores"].tolist(), corner_and_size, codes, strict=True
+        )
+    ]
+
+
+def _gathered(predictions: list[Prediction]) -> list[Prediction]:
+    """Concatenate all processes' predictions, by rising image id."""
+    if world_size() == 1:
+        return predictions
+    parts: list[list[Prediction]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, predictions)
+    everything = [prediction for part in parts for prediction in part]
+    return sorted(everything, key=lambda prediction: int(prediction["image_id"]))

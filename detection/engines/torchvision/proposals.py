@@ -1,0 +1,145 @@
+"""The region proposal network: which boxes of an image may hold an object.
+
+Ren et al. 2015 (Faster R-CNN), Section 3.1, on a feature pyramid: the best of each level, thinned
+by non-maximum suppression within the level, then the best of all levels of an image.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import (
+    BalancedPositiveNegativeSampler,
+    BoxCoder,
+    Matcher,
+)
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from detection.engines.torchvision.anchors import ASPECT_RATIOS, pyramid_anchors
+from detection.engines.torchvision.losses import proposal_losses
+from detection.recipe import SamplingConfig
+
+PRE_NMS_TOP_K_TRAIN, PRE_NMS_TOP_K_TEST = 2000, 1000
+"""Boxes of each level that enter non-maximum suppression."""
+NMS_IOU = 0.7
+POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
+POSITIVE_FRACTION = 0.5
+
+Targets = Sequence[dict[str, Tensor]]
+
+
+class ProposalNetwork(nn.Module):
+    """Scores and moves anchors, and keeps the best.
+
+    Args:
+        channels: Width of the pyramid.
+        sampling: How many anchors are trained on, and how many boxes are kept.
+    """
+
+    def __init__(self, channels: int, sampling: SamplingConfig) -> None:
+        super().__init__()
+        self.head = RPNHead(channels, len(ASPECT_RATIOS))
+        self._top_k = sampling.proposals_per_image
+        self._anchors_per_image = sampling.anchors_per_image
+        self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
+        self._matcher = Matcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
+        self._sampler = BalancedPositiveNegativeSampler(
+            sampling.anchors_per_image, POSITIVE_FRACTION
+        )
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: Targets | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Propose boxes.
+
+        Args:
+            images: Knows each image's own size; boxes are clipped to it.
+            features: Five maps, (N, C, H, W), from stride 4 to 64.
+            targets: ``boxes`` of each image, in training.
+
+        Returns:
+            Each image's proposals, (K, 4), best first and without gradient, and in training the
+            losses.
+        """
+        maps = list(features.values())
+        logits, deltas = self.head(maps)
+        # Cells row by row, then anchors of a cell: the order of pyramid_anchors.
+        flat_logits = [level.permute(0, 2, 3, 1).flatten(1).float() for level in logits]
+        flat_deltas = [_per_anchor(level).float() for level in deltas]
+        anchors = pyramid_anchors([(part.shape[2], part.shape[3]) for part in maps], maps[0].device)
+        losses: dict[str, Tensor] = {}
+        if self.training:
+            assert targets is not None, "training needs targets"
+            losses = self._losses(
+                torch.cat(flat_logits, 1), torch.cat(flat_deltas, 1), torch.cat(anchors), targets
+            )
+        with torch.no_grad():
+            proposals = self._select(flat_logits, flat_deltas, anchors, images.image_sizes)
+        return proposals, losses
+
+    def _losses(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Sample anchors of every image and compare; logits (N, A), deltas (N, A, 4)."""
+        labels, offsets = [], []
+        for target in targets:
+            matches = self._matcher(box_iou(target["boxes"], anchors))
+            # Objects 1, background 0, neither -1.
+            labels.append((matches >= 0).long() - (matches == Matcher.BETWEEN_THRESHOLDS).long())
+            matched = target["boxes"][matches.clamp(min=0)]
+            offsets.append(self._coder.encode_single(matched, anchors))
+        positive, negative = (torch.stack(masks).bool() for masks in self._sampler(labels))
+        sampled = positive | negative
+        return proposal_losses(
+            logits[sampled],
+            deltas[sampled],
+            torch.stack(labels)[sampled],
+            torch.stack(offsets)[sampled],
+            self._anchors_per_image * len(labels),
+        )
+
+    def _select(
+        self,
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        anchors: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[Tensor]:
+        """Keep the best boxes of every image; logits (N, A_level) and deltas (N, A_level, 4)."""
+        best = PRE_NMS_TOP_K_TRAIN if self.training else PRE_NMS_TOP_K_TEST
+        scores, boxes, levels = [], [], []
+        for level, level_anchors in enumerate(anchors):
+            top, chosen = logits[level].topk(min(best, len(level_anchors)), dim=1)
+            moves = deltas[level].gather(1, chosen[..., None].expand(-1, -1, 4)).flatten(0, 1)
+            decoded = self._coder.decode_single(moves, level_anchors[chosen].flatten(0, 1))
+            scores.append(top)
+            boxes.append(decoded.reshape(*chosen.shape, 4))
+            levels.append(torch.full_like(chosen[0], level))
+        all_levels = torch.cat(levels)
+        return [
+            self._thin(image_boxes, image_scores, all_levels, size)
+            for image_boxes, image_scores, size in zip(
+                torch.cat(boxes, 1), torch.cat(scores, 1), sizes, strict=True
+            )
+        ]
+
+    def _thin(self, boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[int, int]) -> Tensor:
+        boxes = clip_boxes_to_image(boxes, size)
+        usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
+        boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
+        kept: Tensor = batched_nms(boxes, scores, levels, NMS_IOU)[: self._top_k]
+        return boxes[kept]
+
+
+def has_area(boxes: Tensor) -> Tensor:
+    """Tell of each box, (N, 4), whether both its sides are above 0."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def _per_anchor(deltas: Tensor) -> Tensor:
+    """Turn (N, A * 4, H, W) into (N, H * W * A, 4)."""
+    images, channels, height, width = deltas.shape
+    split = deltas.view(images, channels // 4, 4, height, width)
+    return split.permute(0, 3, 4, 1, 2).reshape(images, -1, 4)

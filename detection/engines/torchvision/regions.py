@@ -1,0 +1,180 @@
+"""What each proposed region holds: its class, its box and its mask.
+
+He et al. 2017 (Mask R-CNN), Section 3, with separate features for boxes (7 x 7) and masks
+(14 x 14). Classes count from 1; 0 is the background.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import (
+    BalancedPositiveNegativeSampler,
+    BoxCoder,
+    Matcher,
+)
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
+from detection.engines.torchvision.mask_targets import mask_targets
+from detection.engines.torchvision.pooling import NUM_LEVELS, AlignedPooler
+from detection.recipe import ModelConfig, SamplingConfig
+
+BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
+FC_WIDTH = 1024
+OBJECT_IOU = 0.5
+OBJECT_FRACTION = 0.25
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+SCORE_THRESHOLD = 0.05
+NMS_IOU = 0.5
+
+Target = dict[str, Any]
+Detections = dict[str, Tensor]
+
+
+class _Sample(NamedTuple):
+    """Regions of one image that are trained on."""
+
+    boxes: Tensor
+    """(S, 4)."""
+    labels: Tensor
+    """0 for background, (S,)."""
+    matches: Tensor
+    """Index of the object each overlaps most, (S,)."""
+
+
+class RegionHeads(nn.Module):
+    """Box head and mask head over a pyramid.
+
+    Args:
+        channels: Width of the pyramid.
+        num_classes: Without the background.
+        model: How many layers each head has.
+        sampling: How many regions are trained on and how many detections kept.
+        norm: After each convolution; None for none.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        model: ModelConfig,
+        sampling: SamplingConfig,
+        norm: type[nn.Module] | None,
+    ) -> None:
+        super().__init__()
+        box_shape = (channels, BOX_RESOLUTION, BOX_RESOLUTION)
+        box_convs = [channels] * model.box_head_num_convs
+        mask_convs = [channels] * model.mask_head_num_convs
+        fcs = [FC_WIDTH] * model.box_head_num_fcs
+        self.box_pool = AlignedPooler(BOX_RESOLUTION)
+        self.box_head = FastRCNNConvFCHead(box_shape, box_convs, fcs, norm)
+        self.box_predictor = FastRCNNPredictor(FC_WIDTH, num_classes + 1)
+        self.mask_pool = AlignedPooler(MASK_RESOLUTION)
+        self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
+        self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
+        self._detections_per_image = sampling.detections_per_image
+        self._coder = BoxCoder(BOX_WEIGHTS)
+        self._matcher = Matcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
+        self._sampler = BalancedPositiveNegativeSampler(sampling.rois_per_image, OBJECT_FRACTION)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        targets: Sequence[Target] | None = None,
+    ) -> tuple[list[Detections], dict[str, Tensor]]:
+        """Compute the losses in training, detections otherwise.
+
+        Args:
+            features: The pyramid, from stride 4.
+            proposals: Each image's boxes, (K, 4).
+            image_sizes: Height and width of each image.
+            targets: ``boxes``, ``labels`` and ``outlines`` of each image, in training.
+
+        Returns:
+            Each image's ``boxes``, ``labels``, ``scores`` and ``masks`` (D, 28, 28), best first;
+            and the losses. One of the two is empty.
+        """
+        maps = list(features.values())[:NUM_LEVELS]
+        if self.training:
+            assert targets is not None, "training needs targets"
+            return [], self._losses(maps, proposals, targets)
+        logits, deltas = self._predict_boxes(maps, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        per_image = (torch.split(logits, counts), torch.split(deltas, counts))
+        parts = zip(*per_image, proposals, image_sizes, strict=True)
+        found = [self._detect(*part) for part in parts]
+        masks = self._predict_masks(maps, [entry["boxes"] for entry in found]).sigmoid()
+        own = of_class(masks, torch.cat([entry["labels"] for entry in found]))
+        counts = [len(entry["boxes"]) for entry in found]
+        for entry, part in zip(found, torch.split(own, counts), strict=True):
+            entry["masks"] = part
+        return found, {}
+
+    def _predict_boxes(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return class logits (R, 1 + C) and offsets (R, 4 * (1 + C))."""
+        logits, deltas = self.box_predictor(self.box_head(self.box_pool(maps, boxes)))
+        return logits.float(), deltas.float()
+
+    def _predict_masks(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Return logits of every class's mask, (R, 1 + C, 28, 28)."""
+        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_pool(maps, boxes)))
+        return logits.float()
+
+    def _losses(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        samples = [self._sample(*parts) for parts in zip(proposals, targets, strict=True)]
+        labels = torch.cat([sample.labels for sample in samples])
+        offsets = [
+            self._coder.encode_single(target["boxes"][sample.matches], sample.boxes)
+            for sample, target in zip(samples, targets, strict=True)
+        ]
+        predicted = self._predict_boxes(maps, [sample.boxes for sample in samples])
+        losses = box_losses(*predicted, labels, torch.cat(offsets))
+        objects = [torch.where(sample.labels > 0)[0] for sample in samples]
+        boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, objects, strict=True)]
+        outlines = [
+            target["outlines"][index]
+            for sample, chosen, target in zip(samples, objects, targets, strict=True)
+            for index in sample.matches[chosen].tolist()
+        ]
+        logits = self._predict_masks(maps, boxes)
+        wanted = mask_targets(outlines, torch.cat(boxes), logits.shape[-1])
+        losses["loss_mask"] = mask_loss(logits, labels[labels > 0], wanted)
+        return losses
+
+    def _sample(self, proposals: Tensor, target: Target) -> _Sample:
+        """Choose regions, a quarter of them objects where there are enough.
+
+        The objects' own boxes are among the candidates, so that the mask head never lacks one.
+        """
+        candidates = torch.cat([proposals, target["boxes"]])
+        matches = self._matcher(box_iou(target["boxes"], candidates))
+        nearest = matches.clamp(min=0)
+        labels = torch.where(matches >= 0, target["labels"][nearest], 0)
+        ((positive,), (negative,)) = self._sampler([labels])
+        chosen = torch.where(positive.bool() | negative.bool())[0]
+        return _Sample(candidates[chosen], labels[chosen], nearest[chosen])
+
+    def _detect(
+        self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[int, int]
+    ) -> Detections:
+        """Keep an image's best boxes, suppressing those of the same class that overlap."""
+        scores = functional.softmax(logits, dim=1)
+        boxes = self._coder.decode_single(deltas, proposals).reshape(len(scores), -1, 4)
+        finite = boxes.flatten(1).isfinite().all(1) & scores.isfinite().all(1)
+        scores, boxes = scores[finite, 1:], clip_boxes_to_image(boxes[finite, 1:], size)
+        likely = scores > SCORE_THRESHOLD
+        labels = likely.nonzero()[:, 1] + 1
+        scores, boxes = scores[likely], boxes[likely]
+        kept = batched_nms(boxes, scores, labels, NMS_IOU)[: self._detections_per_image]
+        return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}

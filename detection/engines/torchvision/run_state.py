@@ -1,0 +1,140 @@
+"""What a run of this engine is made of, and its checkpoints.
+
+Data order, augmentation and sampling are functions of (seed, step, process), so the detector, the
+optimizer, the gradient scaler and the step are the whole state.
+"""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detection.engines.torchvision.detector import build_detector
+from detection.job import Job
+from detection.recipe import SolverConfig
+from detection.samples import initialisation_seed
+from rsa_pretrain.checkpoint import (
+    FORMAT_VERSION,
+    BackboneMetadata,
+    check_tensors,
+    library_versions,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from rsa_pretrain.config_files import config_hash
+from rsa_pretrain.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+METHOD = "mask_rcnn"
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the folder of a run's newest checkpoint."""
+    checkpoints = list_checkpoints(run_dir)
+    return checkpoints[-1] if checkpoints else None
+
+
+def parameter_groups(detector: nn.Module, solver: SolverConfig) -> list[dict[str, object]]:
+    """Split trainable parameters into norms and others, which differ in weight decay."""
+    norms: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in detector.modules():
+        target = norms if isinstance(module, _NORMS) else others
+        target += [part for part in module.parameters(recurse=False) if part.requires_grad]
+    return [
+        {"params": others, "weight_decay": solver.weight_decay},
+        {"params": norms, "weight_decay": solver.norm_weight_decay},
+    ]
+
+
+class RunState:
+    """A detector in training: freshly initialised, or as a checkpoint has it.
+
+    Args:
+        job: The run.
+    """
+
+    def __init__(self, job: Job) -> None:
+        recipe = job.recipe
+        self._job = job
+        torch.manual_seed(initialisation_seed(recipe.seed))
+        self.detector = build_detector(recipe, job.trunk, job.num_classes).to(job.device).train()
+        self.step = 0
+        self.optimizer = torch.optim.SGD(
+            parameter_groups(self.detector, recipe.solver),
+            lr=recipe.solver.schedule.lr,
+            momentum=recipe.solver.sgd_momentum,
+            fused=True,
+        )
+        self.scaler = torch.amp.GradScaler(
+            job.device.type, enabled=recipe.training.precision == "fp16"
+        )
+
+    def resume(self, folder: Path) -> None:
+        """Continue where a checkpoint was written.
+
+        Raises:
+            UserError: If it is damaged, or belongs to another trunk, other annotations or another
+                detector.
+        """
+        tensors, metadata, state = load_checkpoint(folder)
+        if metadata.parent != self._job.trunk.subject.sha256:
+            raise UserError(f"'{folder}' was trained from another trunk than the one given")
+        missing = _TRAINER_KEYS - state.keys()
+        if missing:
+            raise UserError(f"the trainer state of '{folder}' lacks {', '.join(sorted(missing))}")
+        if state["train_sha256"] != self._job.train_sha256:
+            raise UserError(f"'{folder}' was trained on other annotations than the ones given")
+        check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")
+        self.detector.load_state_dict(tensors, strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        assert metadata.step is not None, "a run's checkpoint has its step"
+        self.step = metadata.step
+        logger.info("resuming from '%s' at iteration %d", folder, self.step)
+
+    def save(self, run_dir: Path) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: If a tensor is not finite; the earlier checkpoints stay.
+        """
+        tensors = self.detector.state_dict()
+        broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+        if broken:
+            raise UserError(
+                f"{len(broken)} tensors are not finite after iteration {self.step}; no checkpoint "
+                f"was written over the earlier ones in '{run_dir}'"
+            )
+        trainer_state = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "train_sha256": self._job.train_sha256,
+        }
+        keep = self._job.recipe.training.keep_checkpoints
+        save_checkpoint(run_dir, tensors, self._metadata(), trainer_state, keep)
+
+    def _metadata(self) -> BackboneMetadata:
+        job, recipe = self._job, self._job.recipe
+        return BackboneMetadata(
+            format_version=FORMAT_VERSION,
+            arch=job.trunk.backbone.arch,
+            stem=job.trunk.backbone.stem,
+            method=METHOD,
+            image_size=recipe.input.test_short_side_pixels,
+            channel_order="RGB",
+            mean=job.trunk.mean,
+            std=job.trunk.std,
+            data_set=recipe.data.name,
+            epochs=self.step * recipe.solver.batch_size / len(job.train_images),
+            step=self.step,
+            seed=recipe.seed,
+            config_hash=config_hash(recipe),
+            parent=job.trunk.subject.sha256,
+            library_versions=library_versions(),
+        )
