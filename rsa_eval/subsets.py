@@ -128,40 +128,35 @@ def _draw(labels: Rows, classes: Rows, counts: Rows, seed: int) -> Rows:
 
 def _listed_rows(images: ImageSet, path: Path) -> Rows:
     try:
-        names = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list of images '{path}': {error}") from None
-    names = [name.strip() for name in names if name.strip()]
-    found = _rows_by_name(images, with_class=any("/" in name for name in names))
-    unknown = [name for name in names if name not in found]
-    if unknown or not names:
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"the list of images '{path}' is empty")
+    rows_of = _rows_by_name(images, 2 if "/" in names[0] else 1)
+    unknown = [name for name in names if name not in rows_of]
+    if unknown:
         raise UserError(
-            f"'{path}' should name training images of {images.name}, one a line; "
-            + (
-                f"{len(unknown)} are not there: {', '.join(unknown[:3])}"
-                if names
-                else "it is empty"
-            )
+            f"'{path}' names {len(unknown)} images that are not among the training images of "
+            f"{images.name}: {', '.join(unknown[:3])}"
         )
-    rows = np.array([found[name] for name in names])
-    if len(np.unique(rows)) < len(rows):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"'{path}' names {twice} twice")
-    return np.sort(rows)
+    rows = [row for name in names for row in rows_of[name]]
+    if len(set(rows)) != len(names):
+        odd = next(name for name in names if names.count(name) > 1 or len(rows_of[name]) > 1)
+        raise UserError(
+            f"'{path}' should name each image once, and one image a line: '{odd}' comes "
+            f"{names.count(odd)} times and is the name of {len(rows_of[odd])}"
+        )
+    return np.array(sorted(rows))
 
 
-def _rows_by_name(images: ImageSet, *, with_class: bool) -> dict[str, int]:
-    found: dict[str, int] = {}
-    num_parts = 2 if with_class else 1
+def _rows_by_name(images: ImageSet, num_parts: int) -> dict[str, list[int]]:
+    """Return the images by the last parts of their paths."""
+    found: dict[str, list[int]] = {}
     for index, row in enumerate(images.rows.tolist()):
         parts = images.sources.where(row).replace("\\", "/").split("/")
-        name = "/".join(parts[-num_parts:])
-        if name in found:
-            raise UserError(
-                f"two training images of {images.name} are called '{name}'; a list can only name "
-                f"them as {'CLASS/NAME if that is unique' if with_class else 'CLASS/NAME'}"
-            )
-        found[name] = index
+        found.setdefault("/".join(parts[-num_parts:]), []).append(index)
     return found
 
 

@@ -9,6 +9,7 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
+from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
 from rsa_pretrain.config_files import load_config, parse_tree
 from rsa_pretrain.errors import UserError
@@ -18,6 +19,7 @@ MODELS: dict[str, type[EvaluationConfig]] = {
     "knn": KNNConfig,
     "linear": LinearConfig,
     "logistic": LogisticConfig,
+    "low_shot": LowShotConfig,
 }
 DATA = {"name": "digits", "image_size": 32}
 SHARED = ("base.yaml", *(f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS))
@@ -106,7 +108,10 @@ def test_departures_are_told_in_words() -> None:
     ]
 
 
-@pytest.mark.parametrize("model", [EvaluationConfig, KNNConfig, ProbeConfig, SearchConfig])
+@pytest.mark.parametrize(
+    "model",
+    [EvaluationConfig, KNNConfig, ProbeConfig, SearchConfig, LowShotConfig, ClassifierConfig],
+)
 def test_every_field_is_read(model: type[EvaluationConfig]) -> None:
     """No option is accepted and then forgotten."""
     folder = Path(rsa_eval.__file__).parent

@@ -1,0 +1,128 @@
+"""Classification from few labels as an evaluation."""
+
+import logging
+import time
+
+import numpy as np
+from torch import Tensor
+
+from rsa_eval.evaluators.base import (
+    Evaluator,
+    Workspace,
+    describe_images,
+    open_splits,
+    place,
+)
+from rsa_eval.features import LabelledFeatures, evaluation_features
+from rsa_eval.frozen import frozen
+from rsa_eval.low_shot import (
+    Draw,
+    Run,
+    centred_to_unit_norm,
+    describe_runs,
+    draw_all,
+    drawn_rows,
+    train_and_count,
+)
+from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
+from rsa_eval.protocols import common_deviations, settings_deviations
+from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.subject import Subject
+from rsa_eval.subsets import Rows, take
+from rsa_pretrain.progress import progress_bar
+
+_log = logging.getLogger(__name__)
+
+_PUBLISHED_DRAWS = 3
+
+
+def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Workspace) -> Record:
+    """Train a classifier on each draw of each subset; only images of a draw are read at all.
+
+    Raises:
+        UserError: If the data or the device cannot be used, or do not suffice for a subset.
+    """
+    started = time.perf_counter()
+    device = place(subject, config)
+    train, test = open_splits(config)
+    draws = draw_all(train, config.subsets, config.subset_seeds)
+    rows = drawn_rows(draws)
+    with frozen(subject.backbone):
+        features = evaluation_features(subject, take(train, rows), config, "train features")
+        test_features = evaluation_features(subject, test, config, "test features")
+    runs = _train_all(draws, rows, features, test_features, config, len(train.class_names))
+    described = [
+        describe_runs([run for run in runs if run.draw.subset == subset], train)
+        for subset in config.subsets
+    ]
+    metrics = {
+        f"top1_{entry['subset']}": Metric(value=entry["top1_mean"], unit="%") for entry in described
+    }
+    return make_record(
+        kind="low_shot",
+        protocol=config.protocol,
+        metrics=metrics,
+        headline=f"top1_{config.subsets[0].name}",
+        num_samples=len(test),
+        data_set=config.data.name,
+        model=subject.model,
+        config=config,
+        seeds=[config.seed],
+        device=device,
+        seconds=time.perf_counter() - started,
+        details={"subsets": described, "images": describe_images(train, test)},
+        deviations=_deviations(config),
+    )
+
+
+def _train_all(
+    draws: list[Draw],
+    rows: Rows,
+    features: LabelledFeatures,
+    test: LabelledFeatures,
+    config: LowShotConfig,
+    num_classes: int,
+) -> list[Run]:
+    train_inputs = centred_to_unit_norm(features.features)
+    test_inputs = LabelledFeatures(centred_to_unit_norm(test.features), test.labels)
+    runs: list[Run] = []
+    with progress_bar(len(draws), "low-shot", "fit") as bar:
+        for draw in draws:
+            places = np.searchsorted(rows, draw.rows)
+            own = LabelledFeatures(_select(train_inputs, places), _select(features.labels, places))
+            runs.append(train_and_count(draw, own, test_inputs, config.classifier, num_classes))
+            bar.update()
+    unfinished = sum(not run.converged for run in runs)
+    if unfinished:
+        _log.warning(
+            "%d of %d fits did not converge in %d iterations",
+            unfinished,
+            len(runs),
+            config.classifier.max_iterations,
+        )
+    return runs
+
+
+def _select(tensor: Tensor, places: Rows) -> Tensor:
+    return tensor[places.tolist()]
+
+
+def _deviations(config: LowShotConfig) -> list[str]:
+    deviations = [
+        *common_deviations(config),
+        *settings_deviations(config.classifier, ClassifierConfig()),
+    ]
+    num_draws = len(config.subset_seeds)
+    if num_draws != _PUBLISHED_DRAWS and any(subset.is_drawn for subset in config.subsets):
+        deviations.append(f"{num_draws} draws of a subset (protocol: {_PUBLISHED_DRAWS})")
+    return deviations
+
+
+EVALUATOR = Evaluator(
+    config=LowShotConfig,
+    evaluate=evaluate_low_shot,
+    summary="classify from few labels",
+    measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, 10 % "
+    "or a few images per class, the mean over several draws",
+    example_config="low_shot/cifar10.yaml",
+)
