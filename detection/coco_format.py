@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detection.masks import are_coordinates, code_fault
+from detection.masks import MAX_COORDINATE_PIXELS, are_coordinates, code_fault
 from rsa_pretrain.errors import UserError
 
 Entry = dict[str, Any]
@@ -17,7 +17,7 @@ _REQUIRED = {
 }
 MALFORMED = "entries without what the format requires"
 REPEATED = "entries whose id another has"
-EMPTY_IMAGE = "images without pixels"
+BAD_SIZE = "images of an impossible size"
 UNKNOWN_IMAGE = "annotations of an image that is not listed"
 UNKNOWN_CATEGORY = "annotations of a category that is not listed"
 BAD_BOX = "annotations whose bbox is not [x, y, width, height]"
@@ -90,9 +90,9 @@ def _sound_entries(
         wrong = [key for key, kind in keys.items() if not _has(entry, key, kind)]
         if wrong:
             faults.append(Fault(MALFORMED, f"{where} has no valid {', '.join(wrong)}"))
-        elif section == "images" and min(entry["height"], entry["width"]) < 1:
+        elif section == "images" and not _is_size(entry["height"], entry["width"]):
             size = f"{entry['width']}x{entry['height']}"
-            faults.append(Fault(EMPTY_IMAGE, f"{where} ({entry['file_name']}, {size})"))
+            faults.append(Fault(BAD_SIZE, f"{where} ({entry['file_name']}, {size})"))
         else:
             well_formed.append(entry)
     sound: dict[int, Entry] = {}
@@ -109,6 +109,10 @@ def _has(entry: Any, key: str, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def _is_size(height: int, width: int) -> bool:
+    return 1 <= height <= MAX_COORDINATE_PIXELS and 1 <= width <= MAX_COORDINATE_PIXELS
+
+
 def _faults_of(
     annotation: Entry, images: Mapping[int, Entry], categories: set[int]
 ) -> Iterator[Fault]:
@@ -122,7 +126,8 @@ def _faults_of(
     if len(box) != 4 or not are_coordinates(box):
         yield Fault(BAD_BOX, f"{name} (bbox {json.dumps(box)[:60]})")
     area = annotation.get("area", 0)
-    if annotation.get("iscrowd", 0) not in (0, 1) or type(area) not in (int, float) or area < 0:
+    is_area = type(area) in (int, float) and 0 <= area <= MAX_COORDINATE_PIXELS**2
+    if annotation.get("iscrowd", 0) not in (0, 1) or not is_area:
         yield Fault(BAD_NUMBER, name)
     if image is not None:
         reason = code_fault(annotation.get("segmentation"), (image["height"], image["width"]))

@@ -207,9 +207,11 @@ def _note_annotations(check: SetCheck) -> None:
         x, y, width, height = entry["bbox"]
         if _sticks_out([x, y, x + width, y + height], size):
             _note(check, "boxes that leave the image", [name])
-        if any(_sticks_out(part, size) for part in polygons(entry.get("segmentation"))):
+        segmentation = entry.get("segmentation")
+        parts = polygons(segmentation)
+        if any(_sticks_out(part, size) for part in parts):
             _note(check, "polygons that leave the image", [name])
-        if _has_stray_parts(entry.get("segmentation")):
+        if isinstance(segmentation, list) and len(parts) < len(segmentation):
             _note(check, "outlines with parts that are no polygons, which are ignored", [name])
         lacking.update({"area", "iscrowd"} - entry.keys())
     for key, taken in (("area", "the box's"), ("iscrowd", "0")):
@@ -233,11 +235,8 @@ def _note(check: SetCheck, what: str, entries: Sequence[str]) -> None:
 
 
 def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether x, y pairs leave an image of that width and height."""
     return any(
-        not -TOLERANCE_PIXELS <= value <= size[index % 2] + TOLERANCE_PIXELS
-        for index, value in enumerate(coordinates)
+        min(values) < -TOLERANCE_PIXELS or max(values) > side + TOLERANCE_PIXELS
+        for values, side in zip((coordinates[::2], coordinates[1::2]), size, strict=True)
     )
-
-
-def _has_stray_parts(segmentation: Any) -> bool:
-    return isinstance(segmentation, list) and len(polygons(segmentation)) < len(segmentation)

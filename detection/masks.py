@@ -4,6 +4,7 @@ pycocotools trusts what it is given: a code of another size, or one whose runs e
 memory that is not the mask's, and a corner far away ends the process. Hence the checks here.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,12 @@ _FEWEST_COORDINATES = 6
 
 def are_coordinates(values: Sequence[Any]) -> bool:
     """Tell whether all are finite numbers that can be positions in or near an image."""
-    return all(
-        type(value) in (int, float) and abs(value) <= MAX_COORDINATE_PIXELS for value in values
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    # A NaN is neither above nor below the limits, but makes the sum one.
+    limit = MAX_COORDINATE_PIXELS
+    return not values or (
+        min(values) >= -limit and max(values) <= limit and not math.isnan(sum(values))
     )
 
 
@@ -45,7 +50,9 @@ def polygons(segmentation: Any) -> list[list[float]]:
 
 def has_mask(segmentation: Any) -> bool:
     """Tell whether there is a polygon or a run-length code."""
-    return _is_code(segmentation) or bool(polygons(segmentation))
+    if isinstance(segmentation, list):
+        return any(is_polygon(part) for part in segmentation)
+    return _is_code(segmentation)
 
 
 def code_fault(segmentation: Any, size: Size) -> str | None:

@@ -110,8 +110,13 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
         (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "the id 1 twice"),
         (
             _replaced("images", [{"id": 4, "file_name": "4.png", "height": 0, "width": 20}]),
-            r"without pixels: images\[0\] \(4.png, 20x0\); and 2 faults of other kinds",
+            r"impossible size: images\[0\] \(4.png, 20x0\); and 2 faults of other kinds",
         ),
+        (
+            _replaced("images", [{"id": 4, "file_name": "4.png", "height": 1, "width": 10**400}]),
+            "impossible size",
+        ),
+        (_replaced("annotations", [_annotation(1, 9, 3, area=float("nan"))]), "area is no number"),
         (_replaced("annotations", [_annotation(True, 9, 3)]), r"\[0\] has no valid id"),
         (_replaced("annotations", [_annotation(1, 9, 3, iscrowd=2)]), "iscrowd is not 0 or 1"),
         (_replaced("annotations", [_annotation(1, 9, 3, area="16")]), "area is no number"),
