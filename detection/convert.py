@@ -15,8 +15,9 @@ import torch
 import yaml
 from torch import Tensor
 
+from detection.detectron2_config import weights_tree
 from detection.detectron2_file import Arrays, read_pickle, write_pickle
-from detection.detectron2_trunk import BASIC_BLOCK_ARCHS, enumerated_shapes, quoted_r50_shapes
+from detection.detectron2_trunk import enumerated_shapes, quoted_r50_shapes
 from detection.key_map import to_detectron2, to_torchvision
 from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
@@ -119,22 +120,9 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
 
 def paired_config(metadata: BackboneMetadata, weights: Path) -> dict[str, Any]:
     """Return the detectron2 keys without which the weights compute something else."""
-    resnets: dict[str, Any] = {
-        "DEPTH": int(metadata.arch.removeprefix("resnet")),
-        "STRIDE_IN_1X1": False,
-        "NORM": "BN",
-    }
-    if metadata.arch in BASIC_BLOCK_ARCHS:
-        resnets["RES2_OUT_CHANNELS"] = 64
-    return {
-        "MODEL": {
-            "WEIGHTS": str(weights),
-            "RESNETS": resnets,
-            "PIXEL_MEAN": [round(255 * value, 6) for value in metadata.mean],
-            "PIXEL_STD": [round(255 * value, 6) for value in metadata.std],
-        },
-        "INPUT": {"FORMAT": metadata.channel_order},
-    }
+    tree = weights_tree(metadata.arch, metadata.mean, metadata.std, norm="BN")
+    tree["MODEL"]["WEIGHTS"] = str(weights)
+    return tree
 
 
 _CONFIG_HEADER = """\
@@ -173,7 +161,10 @@ def _prove_features(path: Path, loaded: LoadedBackbone) -> dict[str, float] | No
     if importlib.util.find_spec("detectron2") is None:
         return None
     try:
-        from detection.engines.detectron2 import MAX_FEATURE_DIFFERENCE, feature_differences
+        from detection.engines.detectron2.features import (
+            MAX_FEATURE_DIFFERENCE,
+            feature_differences,
+        )
     except ImportError as error:
         raise UserError(
             f"detectron2 is installed but cannot be imported ({error}); repair or remove it"

@@ -8,12 +8,20 @@ import torch
 from detection.coco import CocoSet, TrainingImage, check_test_set, open_coco, training_images
 from detection.recipe import Recipe
 from detection.trunk import Trunk
-from rsa_pretrain.checkpoint import file_sha256
+from rsa_pretrain.checkpoint import (
+    FORMAT_VERSION,
+    BackboneMetadata,
+    file_sha256,
+    library_versions,
+)
+from rsa_pretrain.config_files import config_hash
 from rsa_pretrain.device import check_precision, resolve_device
 from rsa_pretrain.distributed import world_size
 from rsa_pretrain.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+METHOD = "mask_rcnn"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,27 @@ class Job:
     def num_classes(self) -> int:
         """Categories, without the background."""
         return len(self.test_set.category_ids)
+
+    def metadata(self, step: int) -> BackboneMetadata:
+        """Describe the detector after ``step`` iterations."""
+        recipe = self.recipe
+        return BackboneMetadata(
+            format_version=FORMAT_VERSION,
+            arch=self.trunk.backbone.arch,
+            stem=self.trunk.backbone.stem,
+            method=METHOD,
+            image_size=recipe.input.test_short_side_pixels,
+            channel_order="RGB",
+            mean=self.trunk.mean,
+            std=self.trunk.std,
+            data_set=recipe.data.name,
+            epochs=step * recipe.solver.batch_size / len(self.train_images),
+            step=step,
+            seed=recipe.seed,
+            config_hash=config_hash(recipe),
+            parent=self.trunk.subject.sha256,
+            library_versions=library_versions(),
+        )
 
 
 def open_job(recipe: Recipe, trunk: Trunk) -> Job:

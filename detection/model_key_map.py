@@ -15,7 +15,8 @@ on how many there are; the inverse is read from the same table.
 
 from dataclasses import dataclass
 
-from detection.key_map import DETECTRON2_PREFIX, NORM_LEAVES, to_detectron2, to_torchvision
+from detection.key_map import DETECTRON2_PREFIX, to_detectron2, to_torchvision
+from rsa_pretrain.foreign.names import NORM_LEAVES
 
 TRUNK_PREFIX = "backbone.body."
 CLASS_SCORE = "roi_heads.box_predictor.cls_score"

@@ -10,6 +10,7 @@ A run folder holds
 """
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -22,10 +23,10 @@ from rsa_eval.record import Metric, Record, make_record, write_record
 from rsa_pretrain.atomic_files import remove_leftovers, write_text
 from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
 from rsa_pretrain.device import resolve_device
-from rsa_pretrain.distributed import is_main, process_group, wait_for_all
+from rsa_pretrain.distributed import is_main, min_over_ranks, process_group, wait_for_all
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
-from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.stop_signal import StopSignal, exit_code
 
 CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
@@ -63,8 +64,9 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
         remove_leftovers(run_dir / "checkpoints")
     with StopSignal() as stop:
         detector = engine.train(job, run_dir, engine.newest_checkpoint(run_dir), stop)
-    if stop.received is not None:
-        return stop.exit_code, None
+    received = -min_over_ranks(-(stop.received or 0))
+    if received:
+        return exit_code(signal.Signals(received)), None
     started = time.monotonic()
     predictions = engine.predict(detector, job)
     if not is_main():
@@ -72,7 +74,7 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
     record = _make_record(job, predictions, started, engine.DIFFERENCES_FROM_DETECTRON2)
     write_record(record, run_dir / RECORD_FILE)
-    _log_result(record, run_dir, recipe.solver.iterations)
+    _log_result(record, run_dir, recipe.solver.schedule.iterations)
     return 0, record
 
 

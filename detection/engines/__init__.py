@@ -1,4 +1,4 @@
-"""One module per detection library; each is the only one that imports its library's detectors."""
+"""One module or folder per detection library; it alone imports its library's detectors."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from rsa_pretrain.stop_signal import StopSignal
 
 ENGINES: dict[EngineName, str] = {
     "torchvision": "detection.engines.torchvision",
-    "detectron2": "detection.engines.detectron2_trainer",
+    "detectron2": "detection.engines.detectron2",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _CONVOLUTION_LEAVES = ("weight",)
-_NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _STEM = ("conv1", "bn1")
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 _BLOCK = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample.0", "downsample.1")
@@ -63,7 +63,7 @@ def _join(module: str, part: str, leaf: str) -> str | None:
 
 
 def _leaves(part: str) -> tuple[str, ...]:
-    return _NORM_LEAVES if part in _NORMS else _CONVOLUTION_LEAVES
+    return NORM_LEAVES if part in _NORMS else _CONVOLUTION_LEAVES
 
 
 def _is_index(text: str) -> bool:

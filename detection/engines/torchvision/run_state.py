@@ -15,20 +15,15 @@ from detection.job import Job
 from detection.recipe import SolverConfig
 from detection.samples import initialisation_seed
 from rsa_pretrain.checkpoint import (
-    FORMAT_VERSION,
-    BackboneMetadata,
     check_tensors,
-    library_versions,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from rsa_pretrain.config_files import config_hash
 from rsa_pretrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-METHOD = "mask_rcnn"
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
 
@@ -117,24 +112,4 @@ class RunState:
             "train_sha256": self._job.train_sha256,
         }
         keep = self._job.recipe.training.keep_checkpoints
-        save_checkpoint(run_dir, tensors, self._metadata(), trainer_state, keep)
-
-    def _metadata(self) -> BackboneMetadata:
-        job, recipe = self._job, self._job.recipe
-        return BackboneMetadata(
-            format_version=FORMAT_VERSION,
-            arch=job.trunk.backbone.arch,
-            stem=job.trunk.backbone.stem,
-            method=METHOD,
-            image_size=recipe.input.test_short_side_pixels,
-            channel_order="RGB",
-            mean=job.trunk.mean,
-            std=job.trunk.std,
-            data_set=recipe.data.name,
-            epochs=self.step * recipe.solver.batch_size / len(job.train_images),
-            step=self.step,
-            seed=recipe.seed,
-            config_hash=config_hash(recipe),
-            parent=job.trunk.subject.sha256,
-            library_versions=library_versions(),
-        )
+        save_checkpoint(run_dir, tensors, self._job.metadata(self.step), trainer_state, keep)

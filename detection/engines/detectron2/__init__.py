@@ -1,0 +1,9 @@
+"""Mask R-CNN by detectron2; this folder alone imports it."""
+
+import detection.engines.detectron2.pillow_names  # noqa: F401  # before detectron2 itself
+from detection.engines.detectron2.predict import predict
+from detection.engines.detectron2.trainer import newest_checkpoint, train
+
+__all__ = ["DIFFERENCES_FROM_DETECTRON2", "newest_checkpoint", "predict", "train"]
+
+DIFFERENCES_FROM_DETECTRON2: tuple[str, ...] = ()

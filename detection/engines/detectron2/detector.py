@@ -1,0 +1,76 @@
+"""The detector that a job describes, with its trunk loaded and compared."""
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from torch import Tensor, nn
+
+from detection.detectron2_config import config_tree, mask_format
+from detection.job import Job
+from detection.key_map import DETECTRON2_PREFIX, to_detectron2
+from detection.trunk import Trunk
+
+_BATCH_COUNT = "num_batches_tracked"
+_BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")
+
+
+def make_config(job: Job) -> CfgNode:
+    """Return detectron2's config of a job, frozen; every key that is not its default is ours."""
+    config = get_cfg()
+    masks = mask_format(entry for image in job.train_images for entry in image.annotations)
+    config.merge_from_other_cfg(CfgNode(config_tree(job.recipe, job.trunk, job.num_classes, masks)))
+    config.MODEL.DEVICE = str(job.device)
+    config.freeze()
+    return config
+
+
+def build_detector(config: CfgNode, trunk: Trunk) -> nn.Module:
+    """Build the detector on the config's device and load its trunk.
+
+    Raises:
+        RuntimeError: If the trunk is not exactly the detector's, tensor by tensor.
+    """
+    detector: nn.Module = build_model(config)
+    load_trunk(detector, trunk)
+    check_trunk(detector, trunk)
+    return detector
+
+
+def load_trunk(detector: nn.Module, trunk: Trunk) -> None:
+    """Load a trunk by detectron2's full names, all of it or nothing.
+
+    Raises:
+        RuntimeError: If a tensor is missing, left over or of another shape.
+    """
+    bottom_up = detector.get_submodule(_BOTTOM_UP)
+    bottom_up.load_state_dict(_expected(bottom_up, trunk), strict=True)
+
+
+def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
+    """Compare every trunk tensor inside the detector with the one it should be, bitwise.
+
+    Raises:
+        RuntimeError: If one is absent, additional or different.
+    """
+    bottom_up = detector.get_submodule(_BOTTOM_UP)
+    expected, found = _expected(bottom_up, trunk), bottom_up.state_dict()
+    wrong = [
+        name
+        for name in sorted(expected.keys() | found.keys())
+        if name not in expected or name not in found or not found[name].cpu().equal(expected[name])
+    ]
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+
+
+def _expected(bottom_up: nn.Module, trunk: Trunk) -> dict[str, Tensor]:
+    """Return the trunk by the module's names; frozen norms have no batch count."""
+    has = bottom_up.state_dict().keys()
+    renamed = {
+        to_detectron2(name).removeprefix(DETECTRON2_PREFIX): tensor
+        for name, tensor in trunk.tensors.items()
+    }
+    return {
+        name: tensor
+        for name, tensor in renamed.items()
+        if name in has or not name.endswith(_BATCH_COUNT)
+    }

@@ -1,0 +1,317 @@
+"""Training and detecting with detectron2 itself; skipped where it cannot be had."""
+
+import importlib.util
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detection.coco import indexed, open_coco, training_images
+from detection.coco_eval import evaluate
+from detection.job import Job, open_job
+from detection.recipe import Recipe
+from detection.run import run_recipe
+from detection.trunk import Trunk, load_trunk, random_trunk
+from rsa_eval.record import read_record
+from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.metrics_log import read_metrics
+
+MakeRecipe = Callable[..., Recipe]
+COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
+
+pytestmark = [
+    pytest.mark.detectron2,
+    pytest.mark.skipif(
+        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
+    ),
+]
+needs_coco = [
+    pytest.mark.real_data,
+    pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set"),
+]
+
+
+@pytest.fixture
+def make_run(make_recipe: MakeRecipe) -> MakeRecipe:
+    """Return the small recipe for detectron2, with changes."""
+
+    def make(**changes: Any) -> Recipe:
+        return make_recipe(engine="detectron2", **changes)
+
+    return make
+
+
+@pytest.fixture
+def trunk(write_checkpoint: Callable[..., LoadedBackbone], make_recipe: MakeRecipe) -> Trunk:
+    """The ResNet-18 checkpoint as a trunk."""
+    return load_trunk(write_checkpoint().path, make_recipe().model)
+
+
+def _detector(job: Job) -> torch.nn.Module:
+    from detection.engines.detectron2.detector import build_detector, make_config
+
+    return build_detector(make_config(job), job.trunk)
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
+def test_trunk_arrives_bitwise(make_run: MakeRecipe, trunk: Trunk, norm: str) -> None:
+    """Each trunk tensor of detectron2's detector is the checkpoint's."""
+    detector = _detector(open_job(make_run(model={"trunk_norm": norm}), trunk))
+    found = detector.get_submodule("backbone.bottom_up").state_dict()
+    assert torch.equal(found["stem.conv1.weight"], trunk.tensors["conv1.weight"])
+    name = "downsample.1.running_var"
+    assert torch.equal(found["res5.0.shortcut.norm.running_var"], trunk.tensors[f"layer4.0.{name}"])
+    counts = [name for name in found if name.endswith("num_batches_tracked")]
+    assert len(counts) == (20 if norm == "BN" else 0)
+    assert len(found) - len(counts) == 100
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tensors: dict(list(tensors.items())[:60]), "Missing key"),
+        (lambda tensors: {k: v for k, v in tensors.items() if "running_" not in k}, "Missing key"),
+        (lambda tensors: tensors | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "size mismatch"),
+        (lambda tensors: tensors | {"fc.weight": torch.zeros(1)}, "not the name of a tensor"),
+    ],
+    ids=["half", "no statistics", "misshapen", "more"],
+)
+def test_half_a_trunk_is_refused(
+    make_run: MakeRecipe, trunk: Trunk, spoil: Callable[..., Any], message: str
+) -> None:
+    """Training does not start unless every tensor was there, whatever detectron2 would warn."""
+    half = replace(trunk, tensors=spoil(trunk.tensors))
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        run_recipe(make_run(), half, resume=False)
+
+
+def test_changed_tensor_is_noticed(make_run: MakeRecipe, trunk: Trunk) -> None:
+    """The check compares values, one by one."""
+    from detection.engines.detectron2.detector import check_trunk
+
+    detector = _detector(open_job(make_run(), trunk))
+    with torch.no_grad():
+        detector.get_submodule("backbone.bottom_up.res3.1.conv2").weight[0, 0, 0, 0] += 1
+    with pytest.raises(RuntimeError, match=r"1 trunk tensors were not loaded: res3\.1\.conv2"):
+        check_trunk(detector, trunk)
+
+
+def test_colour_order_changes_the_features(make_run: MakeRecipe, trunk: Trunk) -> None:
+    """Negative control: images read as BGR are other features; read as RGB, torchvision's."""
+    from detection.engines.detectron2.data import evaluation_loader, register_test
+    from detection.engines.detectron2.detector import build_detector, make_config
+    from rsa_pretrain.backbone import build_backbone
+
+    job = open_job(make_run(), trunk)
+    register_test(job, job.recipe.data.test_annotations.parent / "complete.json")
+    config = make_config(job)
+    detector = build_detector(config, trunk).eval()
+
+    def res5_of(order: str) -> tuple[Any, torch.Tensor]:
+        config.defrost()
+        config.INPUT.FORMAT = order
+        sample = next(iter(evaluation_loader(config)))
+        with torch.no_grad():
+            pixels = detector.preprocess_image(sample).tensor
+            return sample, detector.get_submodule("backbone.bottom_up")(pixels)["res5"]
+
+    sample, right = res5_of("RGB")
+    _, wrong = res5_of("BGR")
+    backbone = build_backbone(trunk.backbone).eval()
+    backbone.load_state_dict(trunk.tensors)
+    pixels = sample[0]["image"].float() / 255
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (trunk.mean, trunk.std))
+    network = torch.nn.Sequential(*list(backbone.children())[:-2])
+    with torch.no_grad():
+        expected = network(((pixels - mean) / std)[None])
+    assert (right - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert (wrong - expected).abs().max() > 0.01 * expected.abs().max()
+
+
+@needs_coco[0]
+@needs_coco[1]
+def test_entries_equal_detectron2_s_reader(tmp_path: Path) -> None:
+    """On COCO, the training entries are those of detectron2, less what it drops later."""
+    from detectron2.data.build import filter_images_with_only_crowd_annotations
+    from detectron2.data.datasets import load_coco_json
+
+    from detection.engines.detectron2.data import training_entries
+
+    file, folder = COCO / "annotations/instances_train2017.json", COCO / "train2017"
+    theirs = filter_images_with_only_crowd_annotations(
+        load_coco_json(str(file), str(folder), "coco_mini_entries")
+    )
+    for entry in theirs:
+        entry["annotations"] = [a for a in entry["annotations"] if not a["iscrowd"]]
+    assert training_entries(training_images(open_coco(file, folder))) == theirs
+
+
+def test_ten_iterations_lower_the_loss(
+    make_run: MakeRecipe, trunk: Trunk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run trains, is evaluated, and leaves record, metrics, config and checkpoint behind."""
+    recipe = make_run(
+        model={"trunk_norm": "SyncBN"},
+        solver={"iterations": 10, "decay_at": [], "warmup_iterations": 2, "base_lr": 0.03},
+        training={
+            "precise_bn_iterations": 2,
+            "evaluate_every_iterations": 9,
+            "log_every_iterations": 2,
+        },
+    )
+    with caplog.at_level(logging.INFO):
+        assert run_recipe(recipe, trunk, resume=False)[0] == 0
+    assert caplog.messages.count("one process: BN in place of SyncBN") == 1
+    lines = read_metrics(recipe.output_dir / "metrics.jsonl")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 5
+    assert losses[-1] < 0.8 * losses[0]
+    assert [line["step"] for line in lines if "segm_AP" in line] == [9, 10]
+    record = read_record(recipe.output_dir / "records" / "detection.json")
+    assert record.details["engine"] == "detectron2"
+    assert record.deviations == ["one process: BN in place of SyncBN"]
+    written = (recipe.output_dir / "detectron2.yaml").read_text(encoding="utf-8")
+    assert "FORMAT: RGB" in written
+    assert (recipe.output_dir / "checkpoints" / "model_final.pth").is_file()
+
+
+def test_detectron2_s_average_precision_is_ours(
+    make_run: MakeRecipe, trunk: Trunk, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Its evaluator and this toolkit's give the same numbers for the same detections."""
+    from detectron2.data import MetadataCatalog
+    from detectron2.evaluation import COCOEvaluator
+
+    from detection.engines.detectron2.data import register_test
+    from detection.engines.detectron2.predict import predict
+
+    job = open_job(make_run(), trunk)
+    register_test(job, tmp_path / "annotations.json")
+    truth = indexed(job.test_set.tree)
+    found = []
+    for entry in truth.dataset["annotations"]:
+        code = truth.annToRLE(entry)
+        x, y, width, height = entry["bbox"]
+        moved = {"bbox": [x + 2, y, width, height], "score": 0.9}
+        kept = {key: entry[key] for key in ("image_id", "category_id")}
+        found.append({**kept, **moved, "segmentation": code | {"counts": code["counts"].decode()}})
+    evaluator = COCOEvaluator("shapes_test", tasks=("bbox", "segm"), use_fast_impl=False)
+    ids = MetadataCatalog.get("shapes_test").thing_dataset_id_to_contiguous_id
+    evaluator._predictions = [
+        {"instances": [{**entry, "category_id": ids[entry["category_id"]]} for entry in found]}
+    ]
+    theirs = evaluator.evaluate()
+    ours = evaluate(job.test_set.tree, found)
+    assert 10 < ours["bbox_AP"] < ours["segm_AP"]
+    for name, value in ours.items():
+        kind, _, metric = name.partition("_")
+        assert theirs[kind][metric] == pytest.approx(value)
+    assert all(entry["category_id"] in ids for entry in predict(_detector(job), job))
+
+
+def test_stopped_run_resumes(
+    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM saves; --resume continues iteration, rate and momentum, of the same run alone."""
+    from detectron2.engine import SimpleTrainer
+
+    run_step = SimpleTrainer.run_step
+    rates: list[tuple[int, float]] = []
+
+    def run_step_and_signal(self: Any) -> None:
+        run_step(self)
+        rates.append((self.iter, self.optimizer.param_groups[0]["lr"]))
+        if self.iter == 1 and len(rates) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SimpleTrainer, "run_step", run_step_and_signal)
+    recipe = make_run()
+    assert run_recipe(recipe, trunk, resume=False) == (128 + signal.SIGTERM, None)
+    saved = recipe.output_dir / "checkpoints" / "model_0000001.pth"
+    state = torch.load(saved, weights_only=True)
+    assert state["trainer"]["iteration"] == 1
+    with pytest.raises(UserError, match="another trunk"):
+        run_recipe(recipe, random_trunk(recipe.model, 0), resume=True)
+    assert run_recipe(recipe, trunk, resume=True)[0] == 0
+    steps, found = zip(*rates, strict=True)
+    assert steps == (0, 1, 2, 3)
+    lr, factor = recipe.solver.base_lr, recipe.solver.warmup_factor
+    assert found == pytest.approx([lr * factor, lr * (1 + factor) / 2, lr, lr / 10])
+    assert [line["step"] for line in read_metrics(recipe.output_dir / "metrics.jsonl")] == [2, 4, 4]
+
+
+def test_broken_image_is_named(
+    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, shapes_folder: Path
+) -> None:
+    """An image that cannot be decoded ends the run with its name, out of a loader process too."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (shapes_folder / "train").iterdir():
+        (images / path.name).write_bytes(path.read_bytes()[:200])
+    recipe = make_run(data={"train_images": str(images), "num_workers": 1})
+    with pytest.raises(UserError, match=r"^image '.*images/\S+' cannot be used: [^\n]*$"):
+        run_recipe(recipe, trunk, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": {"precision": "bf16"}}, "precision 'bf16' needs a GPU in detectron2"),
+        ({"input": {"flip_probability": 0.1}}, "detectron2 has 0 and 0.5 only"),
+    ],
+)
+def test_what_detectron2_cannot_do_is_refused(
+    make_run: MakeRecipe, trunk: Trunk, change: dict[str, Any], message: str
+) -> None:
+    """A setting without a counterpart is an error, not another run."""
+    with pytest.raises(UserError, match=message):
+        run_recipe(make_run(**change), trunk, resume=False)
+
+
+def test_loss_that_breaks_down_is_one_error(make_run: MakeRecipe, trunk: Trunk) -> None:
+    """detectron2's floating-point error becomes a user's, with advice."""
+    recipe = make_run(solver={"base_lr": 1e12, "warmup_iterations": 0})
+    with pytest.raises(UserError, match=r"lower solver\.base_lr or warm up longer"):
+        run_recipe(recipe, trunk, resume=False)
+
+
+@needs_coco[0]
+@needs_coco[1]
+def test_ten_iterations_on_coco_lower_the_loss(make_run: MakeRecipe, trunk: Trunk) -> None:
+    """Photos, 80 categories whose ids have gaps: it trains, and detections have COCO's ids."""
+    data = {
+        "name": "coco_mini",
+        "train_annotations": str(COCO / "annotations/instances_train2017.json"),
+        "train_images": str(COCO / "train2017"),
+        "test_annotations": str(COCO / "annotations/instances_val2017.json"),
+        "test_images": str(COCO / "val2017"),
+    }
+    recipe = make_run(
+        data=data,
+        input={
+            "train_short_sides_pixels": [128],
+            "test_short_side_pixels": 128,
+            "max_side_pixels": 192,
+        },
+        solver={"iterations": 10, "decay_at": [], "warmup_iterations": 2, "base_lr": 0.01},
+        training={"log_every_iterations": 2},
+    )
+    assert run_recipe(recipe, trunk, resume=False)[0] == 0
+    lines = read_metrics(recipe.output_dir / "metrics.jsonl")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
+    predictions = json.loads((recipe.output_dir / "predictions.json").read_text())
+    known = {
+        entry["id"]
+        for entry in json.loads(Path(data["test_annotations"]).read_text())["categories"]
+    }
+    assert {entry["category_id"] for entry in predictions} <= known
+    assert read_record(recipe.output_dir / "records" / "detection.json").num_samples == 44
