@@ -2,7 +2,7 @@
 
 import sys
 
-from rsa_eval.commands import evaluate, report
+from rsa_eval.commands import evaluate, report, suite
 from rsa_pretrain.command_line import Parser, run_command
 
 
@@ -15,6 +15,7 @@ def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-eval", description="What frozen features are worth.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     evaluate.add(commands)
+    suite.add(commands)
     report.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))

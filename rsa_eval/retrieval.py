@@ -9,6 +9,8 @@ from torch.nn import functional
 from rsa_eval.knn import class_scores, nearest_neighbours
 from rsa_eval.knn_config import KNNSetting
 
+# A part of the bank, and of the queries' scores by class, in rows.
+_BANK_ROWS = 65_536
 _VOTES_AT_ONCE = 1024
 
 
@@ -25,22 +27,31 @@ class Neighbours:
 def find_neighbours(
     bank: Tensor, queries: Tensor, k: int, chunk_size: int, device: torch.device
 ) -> Neighbours:
-    """Find the nearest features of a bank by cosine similarity.
+    """Find the nearest features of a bank by cosine similarity; of equal ones the first.
 
     Args:
-        bank: Features, (M, D).
+        bank: Features, (M, D); a part of it is on the device at a time.
         queries: Features, (N, D).
         k: Neighbours of each; a smaller bank gives all it has.
-        chunk_size: Queries compared at a time, which bounds the memory.
+        chunk_size: Queries compared with a part of the bank at a time.
         device: Where the comparison runs.
     """
-    unit_bank = functional.normalize(bank.to(device).float(), dim=1)
-    found = []
-    for chunk in torch.split(queries, chunk_size):
-        similarities = functional.normalize(chunk.to(device).float(), dim=1) @ unit_bank.T
-        values, indices = nearest_neighbours(similarities, min(k, len(bank)))
-        found.append((values.cpu(), indices.cpu()))
-    values, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+    values = torch.empty(len(queries), 0)
+    indices = torch.empty(len(queries), 0, dtype=torch.int64)
+    for first_row, part in zip(
+        range(0, len(bank), _BANK_ROWS), torch.split(bank, _BANK_ROWS), strict=True
+    ):
+        unit_part = functional.normalize(part.to(device).float(), dim=1)
+        found = []
+        for rows in torch.split(torch.arange(len(queries)), chunk_size):
+            unit_queries = functional.normalize(queries[rows].to(device).float(), dim=1)
+            # The nearest so far stand before those of this part: they win where equal.
+            similarities = torch.cat([values[rows].to(device), unit_queries @ unit_part.T], dim=1)
+            numbers = first_row + torch.arange(len(part)).expand(len(rows), -1)
+            candidates = torch.cat([indices[rows], numbers], dim=1)
+            nearest, columns = nearest_neighbours(similarities, min(k, similarities.shape[1]))
+            found.append((nearest.cpu(), candidates.gather(1, columns.cpu())))
+        values, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Neighbours(values, indices)
 
 

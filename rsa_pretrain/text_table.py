@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 TableFormat = Literal["text", "markdown", "csv"]
@@ -30,7 +31,7 @@ def render_table(
         return file.getvalue().rstrip("\n")
     cells = [[_NOTHING if cell is None else str(cell) for cell in row] for row in rows]
     numeric = [
-        all(isinstance(row[column], int | float | None) for row in rows)
+        all(isinstance(row[column], int | float | Decimal | None) for row in rows)
         for column in range(len(columns))
     ]
     if table_format == "markdown":

@@ -1,26 +1,20 @@
 """``rsa-eval knn``, ``rsa-eval linear`` and the other evaluators: one record each."""
 
 import argparse
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rsa_eval.commands.outputs import check_output
-from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace, record_name
+from rsa_eval.commands.words import split_words
+from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.pretraining_run import RUN_CONFIG, run_folder_of
-from rsa_eval.record import Record, write_record
-from rsa_eval.subject import load_subject
+from rsa_eval.record import Record
+from rsa_eval.run_records import make_record_of
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
-from rsa_pretrain.device import resolve_device
-from rsa_pretrain.distributed import is_main, process_group
 from rsa_pretrain.errors import UserError
-
-# A word of this form is a setting, any other the checkpoint; a path that looks like a setting
-# can be written with a leading `./`.
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 
 _EVALUATE = """\
 {what}
@@ -68,17 +62,13 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:
-    overrides = [word for word in arguments.overrides if _OVERRIDE.match(word)]
-    paths = [Path(word) for word in arguments.overrides if not _OVERRIDE.match(word)]
+    paths, overrides = split_words(arguments.overrides)
     checkpoint = _the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
     start = None if arguments.config else _images_of_run(run_dir, checkpoint, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
-    with process_group(resolve_device(config.device)):
-        record = evaluator.evaluate(load_subject(checkpoint, config), config, Workspace(out))
-        if is_main():
-            write_record(record, out)
+    record = make_record_of(checkpoint, evaluator, config, out)
     for line in _result_lines(record):
         say(line)
     say(f"record: {out}")

@@ -16,6 +16,21 @@ def check_output(path: Path, suffix: str) -> None:
         raise UserError(f"--out '{path}' should end in {suffix}")
     if path.is_dir():
         raise UserError(f"--out '{path}' is a folder; name a file in it")
+    _check_parents(path)
+
+
+def check_output_folder(path: Path) -> None:
+    """Refuse, before any work is done, a folder that cannot be written to.
+
+    Raises:
+        UserError: If it is a file, or nothing can be made in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--out '{path}' is a file; name a folder")
+    _check_parents(path / "file")
+
+
+def _check_parents(path: Path) -> None:
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"--out '{path}' cannot be written: '{nearest}' is no writable folder")

@@ -147,7 +147,7 @@ def test_report_errors(error_of: Callable[..., str], tmp_path: Path) -> None:
     assert "--out" in error_of("report", tmp_path)
 
 
-@pytest.mark.parametrize("words", [[], ["knn"], ["linear"], ["report"]])
+@pytest.mark.parametrize("words", [[], ["knn"], ["linear"], ["diagnostics"], ["suite"], ["report"]])
 def test_help_shows_the_way(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command explains itself, with an example and its config keys."""
     with pytest.raises(SystemExit) as stopped:

@@ -1,0 +1,85 @@
+"""``rsa-eval suite``: every evaluation of a suite for several checkpoints."""
+
+import argparse
+import os
+from pathlib import Path
+
+from rsa_eval.commands.outputs import check_output_folder
+from rsa_eval.commands.words import split_words
+from rsa_eval.suite import plan_targets, run_suite, suite_table
+from rsa_eval.suite_config import SuiteConfig, load_evaluations
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.errors import UserError
+
+_TABLE_FILE = "suite.md"
+
+_DESCRIPTION = """\
+Evaluate every CHECKPOINT by every evaluation of a suite, and print a table of the headlines.
+
+CHECKPOINT is what the other commands take: a run folder, a checkpoint folder, or a file of this
+or another project. The records are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is
+FOLDER/suite.md, and `rsa-eval report FOLDER` draws up a page. Features are extracted once per
+checkpoint and transform, and kept in FOLDER/features.
+
+The same command again goes on where it stopped and skips what is recorded for the same weights
+and settings. An evaluation that fails stops no other; the exit code is then 2."""
+
+_EXAMPLES = """\
+examples:
+  rsa-eval suite runs/digits --random-init --suite configs/eval/digits.yaml
+  rsa-eval suite runs/rsa runs/byol --suite configs/eval/cifar10.yaml data.root=data/cifar10 \\
+      --out runs/eval-cifar10
+  rsa-eval suite runs/digits --suite configs/eval/digits.yaml evaluations.knn.settings.settings=\\
+      '[{k: 5, temperature: null}]'"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "suite",
+        help="evaluate several checkpoints in several ways",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument(
+        "--suite", metavar="YAML", type=Path, required=True, help="data and evaluations"
+    )
+    parser.add_argument(
+        "--random-init",
+        action="store_true",
+        help="add random weights of the same networks, or of backbone.arch and backbone.stem",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="default: runs/eval-NAME of the suite's file"
+    )
+    parser.usage = "rsa-eval suite --suite YAML [--random-init] [--out FOLDER] [CHECKPOINT ...]"
+    add_overrides(parser, SuiteConfig)
+    parser.set_defaults(command=_suite)
+
+
+def _suite(arguments: argparse.Namespace) -> int:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("a suite is one process; start its evaluations one by one under torchrun")
+    checkpoints, overrides = split_words(arguments.overrides)
+    suite = load_config(SuiteConfig, arguments.suite, overrides)
+    out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
+    check_output_folder(out)
+    evaluations = load_evaluations(suite, arguments.suite.parent, out / "features")
+    targets = plan_targets(suite, checkpoints, random_init=arguments.random_init)
+    outcome = run_suite(targets, evaluations, out)
+    say(suite_table(outcome, targets, evaluations))
+    table = suite_table(outcome, targets, evaluations, "markdown")
+    write_text(out / _TABLE_FILE, f"{table}\n")
+    say(f"table: {out / _TABLE_FILE}")
+    if outcome.failures:
+        messages = [
+            f"{evaluation} of {target}: {message}"
+            for (target, evaluation), message in outcome.failures.items()
+        ]
+        raise UserError(
+            f"{len(messages)} of {len(targets) * len(evaluations)} evaluations failed; the same "
+            f"command tries them again: {'; '.join(messages)}"
+        )
+    return 0

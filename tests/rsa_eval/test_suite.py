@@ -1,0 +1,376 @@
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rsa_eval.__main__ import main
+from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.record import Metric, Record, make_record, read_record
+from rsa_eval.run_records import metrics_of_run
+from rsa_eval.subject import Subject
+from rsa_eval.suite_config import SuiteConfig, load_evaluations
+from rsa_pretrain.checkpoint import load_backbone, save_tensors
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SUITES = sorted((ROOT / "configs/eval").glob("*.yaml"))
+DATA = {
+    "name": "digits",
+    "image_size": 32,
+    "num_train_images": 60,
+    "num_test_images": 30,
+    "num_workers": 0,
+}
+
+
+@dataclass
+class FakeEvaluator:
+    """Stands in for knn: counts its runs, and fails or stops when told to."""
+
+    runs: list[tuple[str | None, KNNConfig]] = field(default_factory=list)
+    failing_batches: set[int] = field(default_factory=set)
+    stops: bool = False
+    resumed: int = 0
+
+    def __call__(self, subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
+        """Pretend to evaluate."""
+        if config.batch_size in self.failing_batches:
+            raise UserError(f"a batch of {config.batch_size} is unlucky")
+        self.resumed += workspace.state.exists()
+        if self.stops:
+            workspace.state.parent.mkdir(parents=True, exist_ok=True)
+            workspace.state.touch()
+            raise KeyboardInterrupt
+        workspace.state.unlink(missing_ok=True)
+        self.runs.append((subject.model.sha256, config))
+        return make_record(
+            kind="knn",
+            protocol=config.protocol,
+            metrics={"top1": Metric(value=50.0 + len(self.runs), unit="%")},
+            headline="top1",
+            num_samples=30,
+            data_set=config.data.name,
+            model=subject.model,
+            config=config,
+            seeds=[config.seed],
+            device=torch.device("cpu"),
+            seconds=1.0,
+            details={},
+            deviations=[],
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluator:
+    """Evaluations that take no time."""
+    fake = FakeEvaluator()
+    evaluator = Evaluator(KNNConfig, fake, "pretend", "nothing", "knn/cifar10.yaml")
+    monkeypatch.setitem(EVALUATORS, "knn", evaluator)
+    return fake
+
+
+@pytest.fixture
+def write_suite(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a suite and returns its path."""
+
+    def write(evaluations: dict[str, Any], **changes: Any) -> Path:
+        path = tmp_path / "suite.yaml"
+        tree = {"data": DATA, "device": "cpu", "evaluations": evaluations} | changes
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def suite(write_suite: Callable[..., Path]) -> Path:
+    """Two evaluations that differ in one setting."""
+    return write_suite(
+        {"first": {"evaluator": "knn"}, "second": {"evaluator": "knn", "settings": {"seed": 7}}}
+    )
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where a suite's results go."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def run_suite(
+    suite: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, list[str]]]:
+    """A function that runs the command: exit code, standard output and error lines."""
+
+    def run(*words: str | Path, path: Path = suite) -> tuple[int, str, list[str]]:
+        capsys.readouterr()
+        code = main(["suite", "--suite", str(path), "--out", str(out), *map(str, words)])
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines()
+        return code, captured.out, [line for line in lines if line.startswith("error: ")]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def other_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the same name with other weights."""
+    folder = tmp_path_factory.mktemp("other") / finished_run.name
+    shutil.copytree(finished_run, folder)
+    loaded = load_backbone(folder)
+    with torch.no_grad():
+        loaded.backbone.get_parameter("conv1.weight").mul_(2)
+    file = folder / "backbone.safetensors"
+    save_tensors(file, loaded.backbone.state_dict(), loaded.metadata)
+    return folder
+
+
+def records_below(out: Path) -> list[str]:
+    """Names of the records, as target/evaluation."""
+    return sorted(f"{path.parents[1].name}/{path.stem}" for path in out.glob("*/records/*.json"))
+
+
+def test_a_suite_from_end_to_end(
+    run_folder: Path, write_suite: Callable[..., Path], run_suite: Any, out: Path
+) -> None:
+    """Two kinds of weights by two real evaluators: records, table, page, features kept once."""
+    linear = {"settings": {"probe.mode": "cached", "probe.epochs": 2, "probe.milestones": []}}
+    path = write_suite({"knn": {}, "linear": linear})
+    code, text, _ = run_suite(run_folder, "--random-init", path=path)
+    assert code == 0
+    names = sorted({name.split("/")[0] for name in records_below(out)})
+    assert len(records_below(out)) == 4
+    trained, random = names
+    assert trained == f"{run_folder.name}-{load_backbone(run_folder).sha256[:8]}"
+    assert random == "random-resnet18-standard-seed0"
+    rows = [line.split() for line in text.splitlines()]
+    assert [row[0] for row in rows[:3]] == ["weights", str(run_folder), random]
+    headline = read_record(out / random / "records/linear.json").metrics["top1"].value
+    assert rows[2][-1] == f"{headline:.2f}"
+    assert (out / "suite.md").read_text().startswith("| weights | knn top1 (%) | linear top1 (%) |")
+    assert len(list((out / "features").glob("*.safetensors"))) == 4
+    assert main(["report", str(out), "--out", str(out / "report.html")]) == 0
+    assert "random init" in (out / "report.html").read_text()
+
+
+def test_what_is_recorded_is_skipped(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """The same command evaluates nothing again and shows the same table."""
+    _, table, _ = run_suite(run_folder)
+    assert [config.seed for _, config in fake.runs] == [0, 7]
+    code, again, _ = run_suite(run_folder)
+    assert code == 0
+    assert again == table
+    assert len(fake.runs) == 2
+
+
+def test_changed_settings_are_evaluated_again(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """Only the evaluation whose result may differ; where it runs and keeps files makes none."""
+    run_suite(run_folder)
+    run_suite(run_folder, "evaluations.second.settings.chunk_size=9")
+    assert [config.chunk_size for _, config in fake.runs] == [1024, 1024, 9]
+    run_suite(run_folder, "evaluations.second.settings.chunk_size=9", "data.num_workers=1")
+    run_suite(run_folder, "evaluations.second.settings.chunk_size=9", f"cache_dir={out}/kept")
+    assert len(fake.runs) == 3
+
+
+def test_runs_of_one_name_do_not_collide(
+    run_folder: Path, other_run: Path, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """Each has its own folder, also if they are evaluated one after the other."""
+    run_suite(run_folder)
+    run_suite(other_run)
+    run_suite(run_folder, other_run)
+    assert len(fake.runs) == 4
+    assert len(records_below(out)) == 4
+    assert len({sha256 for sha256, _ in fake.runs}) == 2
+
+
+def test_a_failure_is_named_and_stops_no_other(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, write_suite: Any, out: Path
+) -> None:
+    """Exit code 2, one line of error, a dash in the table; the next run tries it alone again."""
+    entry = {"evaluator": "knn"}
+    path = write_suite({"bad": {**entry, "settings": {"batch_size": 13}}, "good": entry})
+    fake.failing_batches = {13}
+    code, text, errors = run_suite(run_folder, "--random-init", path=path)
+    assert code == 2
+    assert len(errors) == 1
+    assert errors[0].startswith("error: 2 of 4 evaluations failed")
+    assert "bad of random-resnet18-standard-seed0: a batch of 13 is unlucky" in errors[0]
+    assert [line.split()[-2:] for line in text.splitlines()[1:3]] == [
+        ["–", "51.00"],
+        ["–", "52.00"],
+    ]
+    assert {name.split("/")[1] for name in records_below(out)} == {"good"}
+    fake.failing_batches = set()
+    assert run_suite(run_folder, "--random-init", path=path)[0] == 0
+    assert len(fake.runs) == 4
+
+
+def test_a_stopped_suite_goes_on(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """What was done stays, and the stopped evaluation finds the state it left."""
+    run_suite(run_folder)
+    next(out.glob("*/records/second.json")).unlink()
+    fake.stops = True
+    assert run_suite(run_folder)[0] == 130
+    assert records_below(out) == [f"{next(out.glob('digits-*')).name}/first"]
+    fake.stops = False
+    assert run_suite(run_folder)[0] == 0
+    assert fake.resumed == 1
+    assert [config.seed for _, config in fake.runs] == [0, 7, 7]
+
+
+def test_a_damaged_record_is_named(run_folder: Path, run_suite: Any, fake: Any, out: Path) -> None:
+    """It fails that evaluation alone."""
+    run_suite(run_folder)
+    next(out.glob("*/records/first.json")).write_text("{")
+    code, _, errors = run_suite(run_folder)
+    assert code == 2
+    assert "1 of 2 evaluations failed" in errors[0]
+    assert "is not JSON" in errors[0]
+
+
+def test_random_baselines(run_folder: Path, run_suite: Any, fake: FakeEvaluator) -> None:
+    """The checkpoints' network, or the one that is named; its seed is the suite's."""
+    run_suite(run_folder, "--random-init", "seed=3")
+    sha256, config = fake.runs[2]
+    assert sha256 is None
+    assert config.backbone is not None
+    assert (config.backbone.arch, config.backbone.stem) == ("resnet18", "standard")
+    assert [config.seed for _, config in fake.runs] == [3, 7, 3, 7]
+    run_suite("--random-init", "backbone.arch=resnet18", "backbone.stem=cifar")
+    assert fake.runs[-1][1].backbone is not None
+    assert fake.runs[-1][1].backbone.stem == "cifar"
+
+
+def test_what_wins(tmp_path: Path, write_suite: Callable[..., Path], out: Path) -> None:
+    """An evaluation's own settings over the suite's, those over its file, that over defaults."""
+    (tmp_path / "knn.yaml").write_text(
+        "data: {name: cifar10, root: nowhere, image_size: 8}\nseed: 5\nbatch_size: 5\nchunk_size: 5"
+    )
+    settings = {"batch_size": 6, "data.num_test_images": 6, "data": {"num_train_images": 6}}
+    path = write_suite({"knn": {"config": "knn.yaml", "settings": settings}}, seed=1)
+    (evaluation,) = load_evaluations(load_config(SuiteConfig, path), tmp_path, out)
+    config = evaluation.config
+    assert isinstance(config, KNNConfig)
+    assert (config.seed, config.batch_size, config.chunk_size) == (1, 6, 5)
+    assert (config.data.name, config.data.root, config.data.image_size) == ("digits", None, 32)
+    assert (config.data.num_test_images, config.data.num_train_images) == (6, 6)
+    assert config.cache_dir == out
+    assert config.settings == KNNConfig.model_fields["settings"].default
+
+
+def test_a_base_file_is_extended(tmp_path: Path, suite: Path, out: Path) -> None:
+    """Evaluations are added, and null drops one."""
+    path = tmp_path / "more.yaml"
+    path.write_text("base: suite.yaml\nevaluations: {knn: {}, first: null}")
+    evaluations = load_evaluations(load_config(SuiteConfig, path), tmp_path, out)
+    assert [evaluation.name for evaluation in evaluations] == ["second", "knn"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluations.mine={}"], "evaluations.mine: 'mine' is no evaluator; set evaluations.mine"),
+        (["evaluations.knn={settings: {batchsize: 3}}"], "nearest valid key is 'batch_size'"),
+        (["evaluations.knn={confg: x.yaml}"], "unknown key 'evaluations.knn.confg'"),
+        (["evaluations.knn={config: x.yaml}"], "evaluations.knn: cannot read config"),
+        (["evaluations.knn={settings: {backbone: {arch: resnet18, stem: cifar}}}"], "'backbone'"),
+        (["evaluations={first: null, second: null}"], "no evaluations left"),
+        (["evaluations={a/b: {evaluator: knn}}"], "evaluations.a/b"),
+        (["colour=red"], "unknown key 'colour'"),
+        (["--fast"], "unrecognised argument: --fast"),
+        (["nowhere"], "checkpoint 'nowhere' does not exist"),
+        ([], "there is nothing to evaluate"),
+        (["--random-init"], "--random-init with backbone.arch"),
+    ],
+)
+def test_mistakes_show_before_any_evaluation(
+    words: list[str], message: str, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """One line of error that says what to do; nothing is run, nothing is left."""
+    code, text, errors = run_suite(*words)
+    assert (code, text, len(errors)) == (2, "", 1)
+    assert message in errors[0]
+    assert not fake.runs
+    assert not out.exists()
+
+
+def test_the_same_weights_twice(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, tmp_path: Path
+) -> None:
+    """A run and a copy of its file are named both."""
+    file = tmp_path / "copy.safetensors"
+    shutil.copy(run_folder / "backbone.safetensors", file)
+    code, _, errors = run_suite(run_folder, file)
+    assert code == 2
+    assert f"'{run_folder}' and '{file}' are the same weights" in errors[0]
+    assert not fake.runs
+
+
+def test_where_nothing_can_be_written(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
+) -> None:
+    """A file in the place of the folder, or above it."""
+    out.touch()
+    assert "is a file; name a folder" in run_suite(run_folder)[2][0]
+    out.unlink()
+    out.parent.joinpath("file").touch()
+    code, _, errors = run_suite(run_folder, "--out", out.parent / "file/x")
+    assert code == 2
+    assert "is no writable folder" in errors[0]
+    assert not fake.runs
+
+
+def test_no_suite(run_suite: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is asked for, and named if it is not there."""
+    assert "cannot read config" in run_suite("x", path=tmp_path / "none.yaml")[2][0]
+    assert main(["suite", "x"]) == 2
+    assert "--suite" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(run_suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in one of them would leave the others waiting."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "a suite is one process" in run_suite("x")[2][0]
+
+
+def test_metrics_of_a_run_are_recorded_once(run_folder: Path, fake: FakeEvaluator) -> None:
+    """Sweeps take the record that is there, and replace one of other settings."""
+    assert metrics_of_run(run_folder, "knn") == {"top1": 51.0}
+    assert metrics_of_run(run_folder, "knn") == {"top1": 51.0}
+    path = run_folder / "records/knn-weighted_vote-digits.json"
+    record = read_record(path)
+    changed = record.model_copy(update={"config": record.config | {"seed": 9}})
+    path.write_text(changed.model_dump_json())
+    assert metrics_of_run(run_folder, "knn") == {"top1": 52.0}
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
+def test_every_suite_loads(path: Path) -> None:
+    """Each file's evaluations resolve, and it opens with its command and what to expect."""
+    evaluations = load_evaluations(load_config(SuiteConfig, path), path.parent, Path("features"))
+    assert len({evaluation.name for evaluation in evaluations}) >= 3
+    header = path.read_text().split("\ndata:\n")[0].split("\nbase:")[0]
+    assert re.search(rf"#   rsa-eval suite .*--suite configs/eval/{path.name}", header)
+    assert "# Expected:" in header
+
+
+def test_there_are_suites_for_the_usual_data() -> None:
+    """One file per data set at least."""
+    names = {load_config(SuiteConfig, path).data.name for path in SUITES}
+    assert {"cifar10", "digits", "imagefolder", "imagenet"} <= names
