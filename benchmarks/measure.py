@@ -1,0 +1,170 @@
+"""Ratios measured within one run: alternating repeats, medians, and the facts of the machine."""
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.checkpoint import library_versions
+from rsa_pretrain.config_files import Section, to_tree
+from rsa_pretrain.device import describe_hardware
+from rsa_pretrain.errors import UserError
+
+Device = Literal["cpu", "cuda"]
+RESULTS = Path(__file__).parent / "results"
+
+
+class BenchmarkSettings(Section):
+    """What every benchmark needs."""
+
+    device: Device = "cpu"
+    """Where it runs."""
+    repeats: Annotated[int, Field(ge=1)] = 5
+    """Timed runs of each candidate, after one that is not counted."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the data."""
+
+
+class Finding(Section):
+    """One number and what is required of it."""
+
+    what: str
+    value: float
+    unit: str
+    """× for a ratio of medians."""
+    bound: Literal["at most", "at least"]
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the number is within its bound."""
+        return self.value <= self.limit if self.bound == "at most" else self.value >= self.limit
+
+
+class Result(Section):
+    """One run of a benchmark, whole."""
+
+    benchmark: str
+    findings: list[Finding]
+    seconds: dict[str, list[float]]
+    """Every timed run, by candidate."""
+    settings: dict[str, Any]
+    hardware: str
+    library_versions: dict[str, str]
+    command: list[str]
+    created: str
+    """UTC, ISO 8601."""
+
+    @property
+    def device(self) -> str:
+        """Where it ran."""
+        return str(self.settings["device"])
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a benchmark found, and the seconds behind it."""
+
+    findings: list[Finding]
+    seconds: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A claim with the program that measures it."""
+
+    settings: type[BenchmarkSettings]
+    measure: Callable[[Any], Measurement]
+    """From settings (of type ``settings``) to findings."""
+    summary: str
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], object]], repeats: int, device: Device
+) -> dict[str, list[float]]:
+    """Time candidates in turn, so that a busy spell of the machine falls on all of them.
+
+    Args:
+        candidates: What to run, by name; each runs once untimed before.
+        repeats: Timed runs of each.
+        device: Where they run; a GPU is waited for.
+
+    Returns:
+        Seconds of each run, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(repeats + 1):
+        for name, run in candidates.items():
+            _wait_for(device)
+            started = time.perf_counter()
+            run()
+            _wait_for(device)
+            if turn > 0:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], candidate: str, baseline: str) -> float:
+    """Return a candidate's median time over the baseline's."""
+    return statistics.median(seconds[candidate]) / statistics.median(seconds[baseline])
+
+
+def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
+    """Measure, and add what is known about the machine and the libraries.
+
+    Raises:
+        UserError: If the device is not there.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
+    measured = benchmark.measure(settings)
+    return Result(
+        benchmark=name,
+        findings=measured.findings,
+        seconds=measured.seconds,
+        settings=to_tree(settings),
+        hardware=describe_hardware(torch.device(settings.device)),
+        library_versions=library_versions() | {"python": platform.python_version()},
+        command=["python", "-m", "benchmarks", *sys.argv[1:]],
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def result_path(name: str, device: str, folder: Path = RESULTS) -> Path:
+    """Return where a benchmark's last result on a device is kept."""
+    return folder / f"{name}-{device}.json"
+
+
+def write_result(result: Result, folder: Path = RESULTS) -> Path:
+    """Write a result as JSON, in place of the last one on that device."""
+    path = result_path(result.benchmark, result.device, folder)
+    write_text(path, result.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def read_result(path: Path) -> Result | None:
+    """Read a result; None if there is none.
+
+    Raises:
+        UserError: If the file is no result.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValueError:
+        raise UserError(f"'{path}' is no result of a benchmark; remove it and measure") from None
+
+
+def _wait_for(device: Device) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

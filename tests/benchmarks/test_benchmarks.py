@@ -1,0 +1,112 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.catalogue import BENCHMARKS
+from benchmarks.measure import (
+    Benchmark,
+    BenchmarkSettings,
+    Finding,
+    Measurement,
+    alternate,
+    ratio,
+    read_result,
+    run_benchmark,
+    write_result,
+)
+from benchmarks.table import PAGE, draw_page
+from rsa_pretrain.errors import UserError
+
+# So little work that a run takes a second; the numbers mean nothing.
+SMALL: dict[str, dict[str, Any]] = {
+    "features": {"num_images": 4, "image_size": 32, "batch_size": 3, "repeats": 1},
+}
+
+
+def _constant(value: float) -> Benchmark:
+    finding = Finding(what="time over plain", value=value, unit="×", bound="at most", limit=1.3)
+    measured = Measurement([finding], {"ours": [1.0, 2.0, 9.0], "plain": [2.0]})
+    return Benchmark(BenchmarkSettings, lambda settings: measured, "A test.")
+
+
+def test_candidates_take_turns() -> None:
+    """One untimed run of each, then the timed ones alternating."""
+    calls: list[str] = []
+    candidates = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = alternate(candidates, 2, "cpu")
+    assert calls == ["a", "b"] * 3
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_a_ratio_is_one_of_medians() -> None:
+    """One slow run moves it by nothing; the slower candidate is above 1."""
+    assert ratio({"a": [2.0, 2.0, 50.0], "b": [1.0, 1.0, 1.0]}, "a", "b") == 2.0
+    seconds = alternate({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 3, "cpu")
+    assert ratio(seconds, "slow", "fast") > 2
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "met"),
+    [("at most", 1.3, True), ("at most", 1.31, False), ("at least", 0.95, False)],
+)
+def test_bounds(bound: Any, value: float, met: bool) -> None:
+    """A number on the bound is within it."""
+    assert Finding(what="x", value=value, unit="×", bound=bound, limit=1.3).met is met
+
+
+def test_results_come_back_and_make_the_table(tmp_path: Path) -> None:
+    """The page shows number, bound and verdict, and what was not measured."""
+    benchmark = _constant(1.5)
+    result = run_benchmark("demo", benchmark, BenchmarkSettings())
+    path = write_result(result, tmp_path)
+    assert read_result(path) == result
+    page = draw_page({"demo": benchmark}, tmp_path)
+    assert "| cpu | time over plain | 1.5 × | at most 1.3 | **missed** |" in page
+    assert "| cuda | | not yet measured | | |" in page
+    assert "Medians: ours 2 s; plain 2 s." in page
+    assert result.created[:10] in page
+    assert result.hardware in page
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
+    """It is named, not taken for "not yet measured"."""
+    (tmp_path / "demo-cpu.json").write_text("{}")
+    with pytest.raises(UserError, match=r"demo-cpu\.json' is no result"):
+        draw_page({"demo": _constant(1.0)}, tmp_path)
+
+
+def test_the_command_lists_runs_and_tabulates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 says that a number is out of its bound, 2 that the words were wrong."""
+    monkeypatch.setattr(command, "BENCHMARKS", {"good": _constant(1.0), "bad": _constant(2.0)})
+    monkeypatch.setattr(command, "PAGE", tmp_path / "BENCHMARKS.md")
+    monkeypatch.setattr(command, "write_result", lambda result: write_result(result, tmp_path))
+    assert command.main([]) == 0
+    assert "good  A test." in capsys.readouterr().out
+    assert command.main(["good", "seed=3"]) == 0
+    assert command.main(["bad"]) == 1
+    assert "2 × (at most 1.3: MISSED)" in capsys.readouterr().out
+    assert command.main(["good", "seeds=3"]) == 2
+    assert "the nearest valid key is 'seed'" in capsys.readouterr().err
+    result = read_result(tmp_path / "good-cpu.json")
+    assert result is not None
+    assert result.settings["seed"] == 3
+    assert (tmp_path / "BENCHMARKS.md").is_file()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmarks_run(name: str) -> None:
+    """Each measures something at a small size."""
+    benchmark = BENCHMARKS[name]
+    measured = benchmark.measure(benchmark.settings(**SMALL[name]))
+    assert all(finding.value > 0 for finding in measured.findings)
+    assert all(len(times) == 1 for times in measured.seconds.values())
+
+
+def test_the_page_is_up_to_date() -> None:
+    """BENCHMARKS.md is what ``python -m benchmarks table`` writes."""
+    assert PAGE.read_text(encoding="utf-8") == draw_page(BENCHMARKS)
