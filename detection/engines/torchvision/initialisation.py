@@ -14,7 +14,7 @@ _CLASS_STD, _BOX_STD, _MASK_STD = 0.01, 0.001, 0.001
 
 @torch.no_grad()
 def initialise(heads: RegionHeads) -> None:
-    """Draw the heads' linear layers and the mask predictor anew.
+    """Draw the heads' linear layers and the mask predictor anew, and start every bias at 0.
 
     The background's own offsets and mask, which detectron2 does not have and nothing reads, are 0
     and stay so: they receive no gradient.
@@ -30,5 +30,6 @@ def initialise(heads: RegionHeads) -> None:
     ):
         nn.init.normal_(layer.weight, std=std)
         nn.init.zeros_(layer.bias)
+    nn.init.zeros_(heads.mask_predictor.conv5_mask.bias)
     heads.box_predictor.bbox_pred.weight[:4] = 0
     heads.mask_predictor.mask_fcn_logits.weight[0] = 0
