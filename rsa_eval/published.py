@@ -1,11 +1,53 @@
-"""Published numbers to stand beside ours, as data with their source.
+"""Published numbers to stand beside ours: what was measured, of which weights, and the source.
 
 Scores are kept as printed. ``RSA`` is the RSA paper (Bai et al., NeurIPS 2022); its Tables 5 and 6
 take their baselines from InfoMin. Other sources are named in full.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from rsa_eval.published_numbers import (
+    DETECTION_METRICS,
+    OTHERS,
+    SMALL_SETS,
+    TABLE_1,
+    TABLE_2,
+    TABLE_3,
+    TABLE_4,
+    TABLE_5,
+    TABLE_6,
+    TABLE_8,
+    TABLE_8_SETS,
+)
+
+DATA_SETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "stl10": "STL-10",
+    "tiny_imagenet": "Tiny ImageNet",
+    "imagenet100": "ImageNet-100",
+    "imagenet": "ImageNet-1K",
+    "coco": "COCO",
+    "digits": "Digits",
+}
+"""Data sets as ``data.name`` and as papers call them."""
+
+METHODS = {
+    "rsa": "RSA",
+    "byol": "BYOL",
+    "simsiam": "SimSiam",
+    "simsiam_rsa": "SimSiam + RSA",
+    "simclr": "SimCLR",
+    "moco_v2": "MoCo v2",
+    "supervised": "Supervised",
+}
+"""Methods as ``method.name`` and as papers call them."""
+
+_METHOD_OF_LABEL = {label: name for name, label in METHODS.items()} | {"supervised": "supervised"}
+_RANDOM_INIT = "random init."
+_TUNED_BETA = {"cifar10": 0.3, "cifar100": 0.3}  # 0.4 on the others
+_ABLATION_BETA = 0.5  # Table 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +69,37 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Which weights a row of the paper is about; None where it leaves a thing open."""
+
+    arch: str
+    method: str | None = None
+    """``method.name``; None for random weights."""
+    data_set: str | None = None
+    """What they were trained on."""
+    epochs: int | None = None
+    views: str | None = None
+    """BYOL: AA or AW."""
+    beta_mode: str | None = None
+    """RSA: fixed or decay."""
+    beta_base: float | None = None
+    """RSA."""
+    batch_size: int | None = None
+    """Of the whole step."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table of the paper prints a score."""
+
+    table: int
+    row: tuple[str, ...]
+    """The row's labels."""
+    column: tuple[str, ...]
+    """The column's headings, outermost first; those of detection are the metrics' own."""
+
+
+@dataclass(frozen=True)
 class Published:
     """One model of one published table, on one data set."""
 
@@ -40,6 +113,10 @@ class Published:
     """By metric, named as in records."""
     source: str
     """Table and row."""
+    place: Place | None = None
+    """None outside the paper's tables."""
+    weights: Weights | None = None
+    """None where no weights of this toolkit can be meant."""
 
 
 def published_for(data_set: str, kind: str) -> list[Published]:
@@ -47,154 +124,84 @@ def published_for(data_set: str, kind: str) -> list[Published]:
     return [row for row in PUBLISHED if row.data_set == data_set and row.kind == kind]
 
 
-_SMALL_SETS = ("cifar10", "cifar100", "stl10", "tiny_imagenet")
-
-# Method, augmentation, beta; ResNet-18, 200 epochs (ImageNet-100: ResNet-50, 100 epochs).
-_TABLE_1 = {
-    ("BYOL", "AA", "–"): ("90.2±0.0", "63.9±0.5", "91.3±0.1", "49.5±0.1", "80.9"),
-    ("BYOL", "AW", "–"): ("90.5±0.2", "66.1±0.3", "90.7±0.0", "51.1±0.3", "81.2"),
-    ("RSA", "MA", "fixed"): ("91.3±0.2", "66.5±0.0", "92.8±0.2", "53.9±0.2", "83.2"),
-    ("RSA", "MA", "decay"): ("92.1±0.0", "67.6±0.3", "93.0±0.2", "54.7±0.3", "83.5"),
-}
-
-# 200 and 800 epochs for each of the four sets.
-_TABLE_2 = {
-    "SimCLR": ("88.3±0.2 91.1", "59.5±0.3 63.8", "87.9±0.4 91.0", "46.7±0.1 48.4"),
-    "MoCo v2": ("87.1±0.2 91.4", "60.3±0.4 65.0", "88.4±0.3 91.3", "47.8±0.4 50.1"),
-    "SimSiam": ("86.9±0.1 91.1", "55.8±0.9 62.4", "85.0±0.4 89.7", "41.2±0.3 44.5"),
-    "BYOL": ("90.2±0.0 92.7", "63.9±0.5 68.2", "91.3±0.1 93.4", "49.5±0.1 53.0"),
-    "RSA": ("92.3±0.1 93.7", "68.1±0.5 70.4", "93.1±0.2 94.0", "54.8±0.4 55.5"),
-}
-
-# 100 and 200 epochs.
-_TABLE_3 = {
-    "SimCLR": "79.1 82.4",
-    "MoCo v2": "80.9 83.9",
-    "SimSiam": "79.7 82.6",
-    "BYOL": "80.9 83.6",
-    "RSA": "83.7 85.5",
-}
-
-# Method, batch size, epochs, top-1.
-_TABLE_4 = (
-    ("Supervised", 256, 100, "76.2"),
-    ("InstDis", 256, 200, "56.5"),
-    ("PIRL", 256, 200, "63.6"),
-    ("SimCLR", 4096, 1000, "69.3"),
-    ("MoCo v2", 256, 200, "67.5"),
-    ("JCL", 256, 200, "68.7"),
-    ("ReSSL", 256, 200, "69.6"),
-    ("InfoMin Aug.", 256, 200, "70.1"),
-    ("W-MSE 4", 4096, 400, "72.6"),
-    ("SimSiam", 256, 200, "70.0"),
-    ("SwAV", 4096, 200, "69.1"),
-    ("BYOL", 4096, 100, "66.5"),
-    ("BYOL", 4096, 200, "70.6"),
-    ("BYOL", 2048, 300, "72.4"),
-    ("RSA", 2048, 100, "71.4"),
-    ("RSA", 2048, 200, "73.1"),
-)
-
-_DETECTION_METRICS = ("bbox_AP", "bbox_AP50", "bbox_AP75", "segm_AP", "segm_AP50", "segm_AP75")
-
-_TABLE_5 = {
-    "random init.": "32.8 50.9 35.3 29.9 47.9 32.0",
-    "supervised": "39.7 59.5 43.3 35.9 56.6 38.6",
-    "InstDis": "38.8 58.4 42.5 35.2 55.8 37.8",
-    "PIRL": "38.6 58.2 42.1 35.1 55.5 37.7",
-    "MoCo": "39.4 59.1 42.9 35.6 56.2 38.0",
-    "MoCo v2": "40.1 59.8 44.1 36.3 56.9 39.1",
-    "InfoMin Aug.": "40.6 60.6 44.6 36.7 57.7 39.4",
-    "RSA": "41.1 61.4 45.1 37.3 58.6 40.1",
-}
-
-_TABLE_6 = {
-    "random init.": "38.4 57.5 42.0 34.7 54.8 37.2",
-    "supervised": "41.6 61.7 45.3 37.6 58.7 40.4",
-    "InstDis": "41.3 61.0 45.3 37.3 58.3 39.9",
-    "PIRL": "41.2 61.2 45.2 37.4 58.5 40.3",
-    "MoCo": "41.7 61.4 45.7 37.5 58.6 40.5",
-    "MoCo v2": "41.7 61.6 45.6 37.6 58.7 40.5",
-    "InfoMin Aug.": "42.5 62.7 46.8 38.4 59.7 41.4",
-    "RSA": "42.7 62.9 47.1 38.5 60.0 41.4",
-}
-
-_TABLE_8_SETS = ("cifar100", "stl10", "imagenet100")
-_TABLE_8 = {
-    "SimSiam": ("55.8±0.9", "85.0±0.4", "82.6"),
-    "SimSiam + RSA": ("63.7±0.5", "89.2±0.5", "84.0"),
-}
-
-# Data set, evaluator, setting, source, then method and top-1.
-_OTHERS = (
-    (
-        ("cifar10", "linear", "ResNet-18, 1000 epochs", "solo-learn's results"),
-        {"BYOL": "92.58", "MoCo v2+": "92.94", "SimSiam": "90.51", "SimCLR": "90.74"},
-    ),
-    (
-        ("cifar100", "linear", "ResNet-18, 1000 epochs", "solo-learn's results"),
-        {"BYOL": "70.46", "MoCo v2+": "69.89", "SimSiam": "66.04", "SimCLR": "65.78"},
-    ),
-    (
-        ("imagenet100", "linear", "ResNet-18, 400 epochs", "solo-learn's results"),
-        {"BYOL": "80.3", "MoCo v2+": "79.3", "SimSiam": "78.7", "SimCLR": "77.6"},
-    ),
-    (
-        ("cifar10", "knn", "ResNet-18, 200 epochs, k=200", "lightly's benchmarks"),
-        {"BYOL": "86.9"},
-    ),
-    (
-        ("cifar10", "knn", "ResNet-18, 800 epochs, k=200", "lightly's benchmarks"),
-        {"BYOL": "91.0", "MoCo": "89.9", "SimSiam": "90.4", "SimCLR": "87.9"},
-    ),
-    (
-        ("imagenet1k", "linear", "ResNet-50, 100 epochs, batch 256", "lightly's benchmarks"),
-        {"BYOL": "62.5", "MoCo v2": "61.5", "SimCLR": "63.2"},
-    ),
-    (
-        ("imagenet1k", "knn", "ResNet-50, 100 epochs, batch 256", "lightly's benchmarks"),
-        {"BYOL": "46.0", "MoCo v2": "41.8", "SimCLR": "44.8"},
-    ),
-    (("imagenet1k", "linear", "ResNet-50, 200 epochs", "MoCo v2's paper"), {"MoCo v2": "67.5"}),
-    (("imagenet1k", "linear", "ResNet-50, 100 epochs", "SimSiam's paper"), {"SimSiam": "68.3"}),
-    (("imagenet1k", "linear", "ResNet-50, 200 epochs", "Mean Shift's paper"), {"MSF": "72.4"}),
-    (("imagenet1k", "knn", "200 epochs, 1-NN", "Mean Shift's paper"), {"MSF": "62.5"}),
-    (("imagenet1k", "knn", "200 epochs, 20-NN", "Mean Shift's paper"), {"MSF": "65.7"}),
-)
+def paper_cells(table: int) -> list[Published]:
+    """Return the cells of a table of the paper (rows of Tables 5 and 6), row by row."""
+    return [row for row in PUBLISHED if row.place is not None and row.place.table == table]
 
 
-def _all_rows() -> Iterator[Published]:
-    for (method, views, beta), scores in _TABLE_1.items():
+def _table_1() -> Iterator[Published]:
+    for (method, views, beta), scores in TABLE_1.items():
         how = f"{views}, beta {beta}" if method == "RSA" else views
-        for data_set, text in zip((*_SMALL_SETS, "imagenet100"), scores, strict=True):
+        for data_set, text in zip((*SMALL_SETS, "imagenet100"), scores, strict=True):
             epochs = 100 if data_set == "imagenet100" else 200
-            setting = f"{_network(data_set)}, {epochs} epochs, {how}"
-            yield _linear(data_set, method, setting, text, f"RSA, Table 1, row {method} {how}")
-    for method, cells in _TABLE_2.items():
-        for data_set, cell in zip(_SMALL_SETS, cells, strict=True):
+            weights = _weights(method, data_set, epochs)
+            if weights is not None and method == "RSA":
+                weights = replace(weights, beta_mode=beta, beta_base=_ABLATION_BETA)
+            elif weights is not None:
+                weights = replace(weights, views=views)
+            yield Published(
+                data_set=data_set,
+                kind="linear",
+                method=method,
+                setting=f"{_network(data_set)}, {epochs} epochs, {how}",
+                scores={"top1": Score(text)},
+                source=f"RSA, Table 1, row {method} {how}",
+                place=Place(1, (method, views, beta), (DATA_SETS[data_set],)),
+                weights=weights,
+            )
+
+
+def _table_2() -> Iterator[Published]:
+    for method, cells in TABLE_2.items():
+        for data_set, cell in zip(SMALL_SETS, cells, strict=True):
             for epochs, text in zip((200, 800), cell.split(), strict=True):
-                setting = f"ResNet-18, {epochs} epochs"
-                yield _linear(data_set, method, setting, text, f"RSA, Table 2, row {method}")
-    for method, cell in _TABLE_3.items():
+                place = Place(2, (method,), (DATA_SETS[data_set], f"{epochs} ep"))
+                yield _linear(data_set, method, epochs, text, place)
+
+
+def _table_3() -> Iterator[Published]:
+    for method, cell in TABLE_3.items():
         for epochs, text in zip((100, 200), cell.split(), strict=True):
-            setting = f"ResNet-50, {epochs} epochs"
-            yield _linear("imagenet100", method, setting, text, f"RSA, Table 3, row {method}")
-    for number, (method, batch, epochs, text) in enumerate(_TABLE_4, start=1):
-        setting = f"ResNet-50, {epochs} epochs, batch {batch}"
-        source = f"RSA, Table 4, row {number}: {method}"
-        yield _linear("imagenet1k", method, setting, text, source)
-    for table, schedule, rows in ((5, "1×", _TABLE_5), (6, "2×", _TABLE_6)):
+            place = Place(3, (method, "256"), (f"{epochs} ep",))
+            yield _linear("imagenet100", method, epochs, text, place)
+
+
+def _table_4() -> Iterator[Published]:
+    for number, (method, negatives, batch, epochs, text) in enumerate(TABLE_4, start=1):
+        place = Place(4, (method, negatives, str(batch), str(epochs)), ("Top-1 linear",))
+        row = _linear("imagenet", method, epochs, text, place)
+        yield replace(
+            row,
+            setting=f"{row.setting}, batch {batch}",
+            source=f"RSA, Table 4, row {number}: {method}",
+            weights=row.weights and replace(row.weights, batch_size=batch),
+        )
+
+
+def _tables_5_and_6() -> Iterator[Published]:
+    for table, schedule, rows in ((5, "1×", TABLE_5), (6, "2×", TABLE_6)):
         for method, cell in rows.items():
-            texts = zip(_DETECTION_METRICS, cell.split(), strict=True)
-            detection_scores = {metric: Score(text) for metric, text in texts}
-            setting = f"Mask R-CNN R50-FPN, {schedule} schedule"
-            source = f"RSA, Table {table}, row {method}"
-            yield Published("coco", "detection", method, setting, detection_scores, source)
-    for method, scores_8 in _TABLE_8.items():
-        for data_set, text in zip(_TABLE_8_SETS, scores_8, strict=True):
-            setting = f"{_network(data_set)}, 200 epochs"
-            yield _linear(data_set, method, setting, text, f"RSA, Table 8, row {method}")
-    for (data_set, kind, setting, source), methods in _OTHERS:
+            texts = zip(DETECTION_METRICS, cell.split(), strict=True)
+            yield Published(
+                data_set="coco",
+                kind="detection",
+                method=method,
+                setting=f"Mask R-CNN R50-FPN, {schedule} schedule",
+                scores={metric: Score(text) for metric, text in texts},
+                source=f"RSA, Table {table}, row {method}",
+                place=Place(table, (method,), ()),
+                weights=_detection_weights(method),
+            )
+
+
+def _table_8() -> Iterator[Published]:
+    for method, scores in TABLE_8.items():
+        for data_set, text in zip(TABLE_8_SETS, scores, strict=True):
+            yield _linear(data_set, method, 200, text, Place(8, (method,), (DATA_SETS[data_set],)))
+
+
+def _others() -> Iterator[Published]:
+    for (data_set, kind, setting, source), methods in OTHERS:
         for method, text in methods.items():
             yield Published(data_set, kind, method, setting, {"top1": Score(text)}, source)
     zoo = {"bbox_AP": Score("38.6"), "segm_AP": Score("35.2")}
@@ -202,12 +209,56 @@ def _all_rows() -> Iterator[Published]:
     yield Published("coco", "detection", "supervised", setting, zoo, "detectron2's model zoo")
 
 
-def _linear(data_set: str, method: str, setting: str, text: str, source: str) -> Published:
-    return Published(data_set, "linear", method, setting, {"top1": Score(text)}, source)
+def _linear(data_set: str, method: str, epochs: int, text: str, place: Place) -> Published:
+    return Published(
+        data_set=data_set,
+        kind="linear",
+        method=method,
+        setting=f"{_network(data_set)}, {epochs} epochs",
+        scores={"top1": Score(text)},
+        source=f"RSA, Table {place.table}, row {method}",
+        place=place,
+        weights=_weights(method, data_set, epochs),
+    )
+
+
+def _weights(label: str, data_set: str, epochs: int) -> Weights | None:
+    """Return what a row of this label is about, if the method is here."""
+    method = _METHOD_OF_LABEL.get(label)
+    if method is None:
+        return None
+    with_beta = method in ("rsa", "simsiam_rsa")
+    return Weights(
+        arch=_network(data_set).lower().replace("-", ""),
+        method=method,
+        data_set=data_set,
+        epochs=epochs,
+        views="AA" if method == "byol" else None,
+        beta_mode="decay" if with_beta else None,
+        beta_base=_TUNED_BETA.get(data_set, 0.4) if with_beta else None,
+        batch_size=256,
+    )
+
+
+def _detection_weights(label: str) -> Weights | None:
+    if label == _RANDOM_INIT:
+        return Weights(arch="resnet50")
+    weights = _weights(label, "imagenet", 200)
+    if weights is not None and label == "supervised":  # for how long is not said
+        return replace(weights, epochs=None, batch_size=None)
+    return weights and replace(weights, batch_size=2048 if label == "RSA" else 256)
 
 
 def _network(data_set: str) -> str:
-    return "ResNet-50" if data_set == "imagenet100" else "ResNet-18"
+    return "ResNet-18" if data_set in SMALL_SETS else "ResNet-50"
 
 
-PUBLISHED = tuple(_all_rows())
+PUBLISHED = (
+    *_table_1(),
+    *_table_2(),
+    *_table_3(),
+    *_table_4(),
+    *_tables_5_and_6(),
+    *_table_8(),
+    *_others(),
+)

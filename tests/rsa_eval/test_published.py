@@ -25,7 +25,7 @@ def _find(data_set: str, kind: str, method: str, setting: str, source: str) -> d
         ("cifar10", "RSA", "ResNet-18, 200 epochs", "RSA, Table 2", "92.3±0.1"),
         ("stl10", "SimSiam", "ResNet-18, 800 epochs", "RSA, Table 2", "89.7"),
         ("imagenet100", "MoCo v2", "ResNet-50, 200 epochs", "RSA, Table 3", "83.9"),
-        ("imagenet1k", "RSA", "ResNet-50, 200 epochs, batch 2048", "RSA, Table 4, row 16", "73.1"),
+        ("imagenet", "RSA", "ResNet-50, 200 epochs, batch 2048", "RSA, Table 4, row 16", "73.1"),
         ("cifar100", "SimSiam + RSA", "ResNet-18, 200 epochs", "RSA, Table 8", "63.7±0.5"),
         ("cifar100", "BYOL", "ResNet-18, 1000 epochs", "solo-learn", "70.46"),
     ],

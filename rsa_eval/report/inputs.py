@@ -5,13 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rsa_eval.record import Record, read_record
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.machines import Machine, read_machines
 from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
 
 RECORDS_FOLDER = "records"
 # Folders of a run in which no record and no other run can lie.
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
+# JSON beside runs that is no record: what a sweep sums up stands in its runs' records.
+_NO_RECORDS = frozenset({"sweep.json", "machines.json"})
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,24 @@ class Run:
     metrics: list[dict[str, Any]]
     config: str | None
     """Text of its ``config.yaml``."""
+    pretraining: PretrainConfig | None
+    """The same as settings; None if they are of no pretraining, as those of detection."""
+    machines: tuple[Machine, ...]
+    """What it was trained on, in the order of its parts; empty if it does not tell."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        return self.folder.name or str(self.folder)
+
+    @property
+    def machine(self) -> str:
+        """The machines in words; empty if it does not tell."""
+        return ", then ".join(
+            machine.hardware
+            + (f", {machine.num_processes} processes" if machine.num_processes > 1 else "")
+            for machine in self.machines
+        )
 
 
 @dataclass
@@ -68,7 +93,7 @@ def collect(paths: Sequence[Path]) -> Inputs:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     if not (folder / METRICS_FILE).is_file() and folder.name != RECORDS_FOLDER:
-        yield from sorted(folder.glob("*.json"))
+        yield from (file for file in sorted(folder.glob("*.json")) if file.name not in _NO_RECORDS)
     yield from _search(folder)
 
 
@@ -101,4 +126,12 @@ def _read_run(file: Path) -> Run:
         text = config.read_text(encoding="utf-8") if config.is_file() else None
     except UnicodeDecodeError:
         raise UserError(f"the log or the config in '{file.parent}' is not UTF-8 text") from None
-    return Run(file.parent, metrics, text)
+    return Run(file.parent, metrics, text, _pretraining(text), tuple(read_machines(file.parent)))
+
+
+def _pretraining(text: str | None) -> PretrainConfig | None:
+    try:
+        tree = yaml.safe_load(text or "")
+        return parse_tree(PretrainConfig, tree, "config.yaml") if isinstance(tree, dict) else None
+    except (yaml.YAMLError, UserError, RecursionError):
+        return None

@@ -1,0 +1,77 @@
+"""A run's log to small pictures, one per quantity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rsa_eval.report.figures import SERIES, Picture, canvas
+
+_MOST_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: what it shows, over optimizer steps."""
+
+    title: str
+    keys: tuple[str, ...]
+    """Metrics drawn; those of a key ending in * are all that begin so."""
+
+
+_PANELS = (
+    Panel("loss", ("loss*",)),
+    Panel("beta", ("beta",)),
+    Panel("EMA momentum", ("ema_momentum",)),
+    Panel("learning rate", ("lr",)),
+    Panel("standard deviation of projections", ("projection_std",)),
+    Panel("gradient norm", ("grad_norm",)),
+    Panel("online kNN, held-out training images (%)", ("knn_top1",)),
+    Panel("average precision (%)", ("bbox_AP", "segm_AP")),
+)
+
+
+def draw_curves(metrics: Sequence[dict[str, Any]]) -> list[Picture]:
+    """Draw the panels a log has numbers for.
+
+    Args:
+        metrics: Lines of a ``metrics.jsonl``; curves of more than 400 points are thinned evenly,
+            the last one kept.
+    """
+    pictures = []
+    for panel in _PANELS:
+        series = {key: _points(metrics, key) for key in _matching(metrics, panel.keys)}
+        series = {key: points for key, points in series.items() if points}
+        if series:
+            pictures.append(Picture(panel.title, _draw(panel.title, series)))
+    return pictures
+
+
+def _matching(metrics: Sequence[dict[str, Any]], patterns: tuple[str, ...]) -> list[str]:
+    names = dict.fromkeys(name for line in metrics for name in line)
+    return [
+        name
+        for pattern in patterns
+        for name in names
+        if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
+    ]
+
+
+def _points(metrics: Sequence[dict[str, Any]], key: str) -> list[tuple[int, float]]:
+    points = [
+        (line["step"], float(line[key]))
+        for line in metrics
+        if isinstance(line.get(key), int | float) and math.isfinite(line[key])
+    ]
+    stride = math.ceil(len(points) / _MOST_POINTS)
+    return points if stride <= 1 else [*points[:-1:stride], points[-1]]
+
+
+def _draw(title: str, series: dict[str, list[tuple[int, float]]]) -> str:
+    with canvas(title, "step", len(series)) as drawn:
+        for number, (key, points) in enumerate(series.items()):
+            steps, values = zip(*points, strict=True)
+            colour = SERIES[number % len(SERIES)]
+            marker = "o" if len(points) == 1 else None
+            drawn.axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, label=key)
+    return drawn.svg

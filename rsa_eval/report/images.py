@@ -1,0 +1,59 @@
+"""Pictures that belong to records, embedded if they are harmless, named if not."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MOST_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file that belongs to a record."""
+
+    title: str
+    path: str
+    """As the record gives it."""
+    data_uri: str
+    """The picture itself; empty if it is not embedded."""
+    reason: str
+    """Why it is not embedded; empty if it is."""
+
+
+def read_artifacts(artifacts: Mapping[str, str], record_folder: Path) -> list[Artifact]:
+    """Read those artifacts that are PNG files of at most 2 MiB below the record's folder.
+
+    Args:
+        artifacts: What each shows → its path, seen from the record's folder.
+        record_folder: Folder of the record's file.
+    """
+    return [_read(title, path, record_folder.resolve()) for title, path in artifacts.items()]
+
+
+def _read(title: str, path: str, folder: Path) -> Artifact:
+    try:
+        content, reason = _content(folder / path, folder)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        content, reason = b"", f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    uri = "" if reason else f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Artifact(title, path, uri, reason)
+
+
+def _content(path: Path, folder: Path) -> tuple[bytes, str]:
+    """Return the file's bytes, or why they are not to be embedded."""
+    file = path.resolve()
+    if not file.is_relative_to(folder):
+        return b"", "lies outside the record's folder"
+    if not file.is_file():
+        return b"", "is missing"
+    if file.suffix != ".png":
+        return b"", "is no PNG file"
+    with file.open("rb") as opened:
+        content = opened.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        return b"", "is larger than 2 MiB"
+    if not content.startswith(_MAGIC):
+        return b"", "is no PNG file"
+    return content, ""

@@ -1,0 +1,172 @@
+"""The paper's tables as it lays them out, our numbers beside the published ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsa_eval.published import Published, Score, paper_cells
+from rsa_eval.published_numbers import DETECTION_METRICS
+from rsa_eval.report.groups import Group, Statistic
+from rsa_eval.report.matching import belongs, departures
+
+_CAPTIONS = {
+    1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",
+    2: "Small and medium data sets: linear top-1, ResNet-18 (%)",
+    3: "ImageNet-100: linear top-1, ResNet-50 (%)",
+    4: "ImageNet-1K: linear top-1, ResNet-50 (%)",
+    5: "COCO, Mask R-CNN R50-FPN, 1× schedule: average precision (%)",
+    6: "COCO, Mask R-CNN R50-FPN, 2× schedule: average precision (%)",
+    8: "RSA on SimSiam: linear top-1 after 200 epochs (%)",
+}
+_LABELS = {
+    1: ("Method", "Aug.", "β"),
+    3: ("Method", "Batch size"),
+    4: ("Method", "Neg. pairs", "Batch size", "Epochs"),
+}
+_DETECTION_COLUMNS = {
+    metric: (
+        "Object detection" if metric.startswith("bbox") else "Instance segmentation",
+        metric.partition("_")[2],
+    )
+    for metric in DETECTION_METRICS
+}
+TABLES = tuple(_CAPTIONS)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """One of our numbers in a cell."""
+
+    statistic: Statistic
+    group: Group
+    marks: tuple[int, ...]
+    """Numbers of the footnotes."""
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """One cell of a table of the paper."""
+
+    published: Score
+    metric: str
+    ours: tuple[Ours, ...]
+    """Those without departures first; none if no record belongs here."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row."""
+
+    labels: tuple[str, ...]
+    cells: tuple[PaperCell | None, ...]
+    """By column; None where the paper's table has none."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table of the paper."""
+
+    number: int
+    caption: str
+    label_heads: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    """Each column's headings, outermost first."""
+    rows: tuple[PaperRow, ...]
+    footnotes: tuple[str, ...]
+    """Departures from the paper."""
+
+    @property
+    def num_ours(self) -> int:
+        """Cells with a number of ours."""
+        return sum(bool(cell and cell.ours) for row in self.rows for cell in row.cells)
+
+    @property
+    def num_cells(self) -> int:
+        """Cells with a published number."""
+        return sum(cell is not None for row in self.rows for cell in row.cells)
+
+    @property
+    def column_groups(self) -> list[tuple[str, int]]:
+        """Outer headings with the number of columns below each; empty if there are none."""
+        groups: list[tuple[str, int]] = []
+        for column in self.columns:
+            if len(column) > 1:
+                if groups and groups[-1][0] == column[0]:
+                    groups[-1] = (column[0], groups[-1][1] + 1)
+                else:
+                    groups.append((column[0], 1))
+        return groups
+
+    @property
+    def trials(self) -> list[tuple[str, str]]:
+        """The trials behind our numbers: each value, or the seed alone of a single one."""
+        lines: dict[tuple[str, str], None] = {}
+        for row in self.rows:
+            labels = " ".join(label for label in row.labels if label not in ("", "–"))
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                for ours in cell.ours if cell else ():
+                    found = ours.statistic
+                    # A single trial's value is the cell's own; detection's six columns share it.
+                    place = "" if self.is_detection and found.std is None else " ".join(column)
+                    where = ", ".join(part for part in (labels, place) if part)
+                    marks = "".join(f" [{mark}]" for mark in ours.marks)
+                    lines[where + marks, found.trials] = None
+        return list(lines)
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether its columns are the metrics of one record."""
+        return self.number in (5, 6)
+
+
+def build_paper_tables(groups: Sequence[Group]) -> list[PaperTable]:
+    """Lay out every table of the paper, with or without numbers of ours."""
+    return [_build(number, groups) for number in TABLES]
+
+
+def matched(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups that stand in some table of the paper."""
+    cells = [cell for number in TABLES for cell in paper_cells(number)]
+    return [group for group in groups if any(belongs(group, cell) for cell in cells)]
+
+
+def _build(number: int, groups: Sequence[Group]) -> PaperTable:
+    footnotes: list[str] = []
+    printed: dict[tuple[str, ...], dict[tuple[str, ...], PaperCell]] = {}
+    for entry in paper_cells(number):
+        if entry.place is None:
+            continue
+        ours = _ours(entry, groups, footnotes)
+        for metric, score in entry.scores.items():
+            column = entry.place.column or _DETECTION_COLUMNS[metric]
+            measured = tuple(
+                Ours(statistic, group, marks)
+                for group, marks in ours
+                if (statistic := group.statistic(metric)) is not None
+            )
+            cell = PaperCell(score, metric, measured)
+            printed.setdefault(entry.place.row, {})[column] = cell
+    columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
+    return PaperTable(
+        number=number,
+        caption=_CAPTIONS[number],
+        label_heads=_LABELS.get(number, ("Method",)),
+        columns=columns,
+        rows=tuple(
+            PaperRow(labels, tuple(cells.get(column) for column in columns))
+            for labels, cells in printed.items()
+        ),
+        footnotes=tuple(footnotes),
+    )
+
+
+def _ours(
+    entry: Published, groups: Sequence[Group], footnotes: list[str]
+) -> list[tuple[Group, tuple[int, ...]]]:
+    """Return the groups of a cell with their footnotes, new ones added to the list."""
+    found = []
+    for group in groups:
+        if belongs(group, entry):
+            texts = departures(group, entry)
+            footnotes += [text for text in texts if text not in footnotes]
+            found.append((group, tuple(footnotes.index(text) + 1 for text in texts)))
+    return sorted(found, key=lambda pair: len(pair[1]))

@@ -1,0 +1,164 @@
+"""What a report shows of a single record: its facts, the lists in its details, its pictures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rsa_eval.record import Record
+from rsa_eval.report.groups import seeds_of
+from rsa_eval.report.images import Artifact, read_artifacts
+from rsa_eval.report.tables import EVALUATORS, Table, data_set_name, model_detail, model_name
+
+_MOST_ROWS = 200
+_SCALARS = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a listing."""
+
+    name: str
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a listing."""
+
+    text: str
+    value: _SCALARS
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list of equal entries in a record's details, such as kNN's votes or AP by category."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+
+
+@dataclass(frozen=True)
+class RecordPage:
+    """One record in full."""
+
+    title: str
+    detail: str
+    facts: Mapping[str, str]
+    listings: tuple[Listing, ...]
+    config: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What records were made with."""
+
+    hardware: str
+    versions: str
+    commit: str
+    count: int
+    """Records made with it."""
+
+
+@dataclass(frozen=True)
+class RecordPicture:
+    """A picture with the model it is of."""
+
+    artifact: Artifact
+    model: str
+
+
+def describe_record(path: Path, record: Record) -> RecordPage:
+    """Gather what is shown of one record."""
+    facts = {
+        "file": str(path),
+        "checkpoint": record.model.checkpoint or "none: random weights",
+        "SHA-256": record.model.sha256 or "",
+        "seeds": seeds_of(record),
+        "test images": str(record.num_samples),
+        "protocol": record.protocol,
+        "deviations": "; ".join(record.deviations) or "none",
+        "date": record.created,
+        "time": f"{record.seconds:.1f} s",
+        "hardware": record.hardware,
+        "versions": _versions(record),
+        "commit": _commit(record),
+        "command": " ".join(record.command),
+    }
+    evaluator, data_set = EVALUATORS[record.kind], data_set_name(record.data_set)
+    return RecordPage(
+        title=f"{evaluator} on {data_set}: {model_name(record)}, {seeds_of(record)}",
+        detail=model_detail(record),
+        facts=facts,
+        listings=tuple(_listings(record.details)),
+        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
+    )
+
+
+def list_environments(records: Sequence[Record]) -> list[Environment]:
+    """Count the records by hardware, versions and commit."""
+    counts = Counter((record.hardware, _versions(record), _commit(record)) for record in records)
+    return [Environment(*key, count) for key, count in counts.items()]
+
+
+def pictures_by_table(tables: Sequence[Table]) -> dict[str, list[RecordPicture]]:
+    """Read the pictures of the records of each table, by its anchor."""
+    return {
+        table.anchor: [
+            RecordPicture(artifact, f"{row.name}, {seeds_of(record)}")
+            for row in table.rows
+            for record, path in zip(row.group.records, row.group.paths, strict=True)
+            for artifact in read_artifacts(record.artifacts, path.parent)
+        ]
+        for table in tables
+    }
+
+
+def _listings(details: Mapping[str, Any]) -> list[Listing]:
+    return [
+        _listing(name, entries)
+        for name, entries in details.items()
+        if isinstance(entries, list) and entries and all(map(_is_flat, entries))
+    ]
+
+
+def _is_flat(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(isinstance(v, _SCALARS) for v in entry.values())
+
+
+def _listing(name: str, entries: list[dict[str, Any]]) -> Listing:
+    keys = list(dict.fromkeys(key for entry in entries for key in entry))
+    columns = tuple(
+        Column(key, all(_is_number(entry.get(key)) for entry in entries)) for key in keys
+    )
+    title = name.replace("_", " ")
+    if len(entries) > _MOST_ROWS:
+        title += f", the first {_MOST_ROWS} of {len(entries)}"
+    rows = tuple(
+        tuple(Entry(_text(entry.get(key)), entry.get(key)) for key in keys)
+        for entry in entries[:_MOST_ROWS]
+    )
+    return Listing(title, columns, rows)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _text(value: _SCALARS) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _versions(record: Record) -> str:
+    return ", ".join(f"{name} {number}" for name, number in record.library_versions.items())
+
+
+def _commit(record: Record) -> str:
+    commit = "unknown" if record.git_commit is None else record.git_commit[:12]
+    return f"{commit}, with uncommitted changes" if record.git_dirty else commit

@@ -1,0 +1,72 @@
+"""What a page opens with: what was evaluated, and the best of each data set."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rsa_eval.report.paper import PaperTable
+from rsa_eval.report.tables import Row, Table
+
+_WITHOUT_A_BEST = frozenset({"diagnostics"})
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of one table."""
+
+    table: Table
+    row: Row
+    num_models: int
+    """Models compared, random weights among them."""
+
+    @property
+    def metric(self) -> str:
+        """The headline's name."""
+        return self.row.group.first.headline
+
+
+def find_best(tables: Sequence[Table]) -> list[Best]:
+    """Return the model with the highest headline of every table whose headline is a percentage."""
+    return list(_best(tables))
+
+
+def describe_extent(
+    tables: Sequence[Table], paper: Sequence[PaperTable], num_records: int, num_runs: int
+) -> str:
+    """Say in one sentence what the page covers."""
+    models = {(row.name, row.detail) for table in tables for row in table.rows}
+    data_sets = list(dict.fromkeys(table.data_set for table in tables))
+    ours, all_cells = sum(t.num_ours for t in paper), sum(t.num_cells for t in paper)
+    parts = []
+    if num_records:
+        parts.append(
+            f"{_count(num_records, 'record')} of {_count(len(models), 'model')} on "
+            f"{_listed(data_sets)}"
+        )
+    if num_runs:
+        parts.append(_count(num_runs, "training run"))
+    return (
+        f"{' and '.join(parts)}. {ours} of the paper’s {all_cells} numbers have ours beside them."
+    )
+
+
+def _best(tables: Sequence[Table]) -> Iterator[Best]:
+    for table in tables:
+        rows = [
+            row
+            for row in table.rows
+            if row.headline is not None and row.headline.unit == "%" and not row.group.is_baseline
+        ]
+        if rows and table.kind not in _WITHOUT_A_BEST:
+            yield Best(table, max(rows, key=_mean), len(table.rows))
+
+
+def _mean(row: Row) -> float:
+    return row.headline.mean if row.headline is not None else float("-inf")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

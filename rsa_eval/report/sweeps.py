@@ -1,0 +1,134 @@
+"""Accuracy over beta_base, from trials that differ in it alone (the paper's Figure 3)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsa_eval.published import METHODS, PUBLISHED, Published
+from rsa_eval.record import Record
+from rsa_eval.report.figures import SERIES, Picture, canvas
+from rsa_eval.report.groups import Group, Statistic, shared_settings, shared_training
+from rsa_eval.report.tables import EVALUATORS, data_set_name
+
+_KEY = "method.beta_base"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One curve with its numbers."""
+
+    title: str
+    detail: str
+    points: tuple[tuple[float, Statistic], ...]
+    """Our headline by beta_base, rising."""
+    published: tuple[tuple[float, Published], ...]
+    """What the paper's tables print for the same training."""
+    picture: Picture
+
+
+def find_sweeps(groups: Sequence[Group]) -> list[Sweep]:
+    """Draw each set of groups that differ in ``method.beta_base`` alone and hold two values."""
+    families: dict[str, dict[float, Group]] = {}
+    for group in groups:
+        beta = _beta_base(group.first)
+        if beta is not None and group.headline is not None:
+            families.setdefault(_family_key(group.first), {})[beta] = group
+    return [
+        _sweep(family, number)
+        for number, family in enumerate(families.values(), start=1)
+        if len(family) > 1
+    ]
+
+
+def _beta_base(record: Record) -> float | None:
+    if record.model.pretraining is None:
+        return None
+    value = shared_training(record.model.pretraining).get(_KEY)
+    return None if value is None else float(value)
+
+
+def _family_key(record: Record) -> str:
+    training = shared_training(record.model.pretraining or {})
+    training.pop(_KEY)
+    epochs = record.model.metadata and record.model.metadata.epochs
+    key = [record.kind, record.protocol, record.data_set, record.headline, record.deviations]
+    return json.dumps(
+        [*key, shared_settings(record), training, epochs], sort_keys=True, default=str
+    )
+
+
+def _sweep(family: dict[float, Group], number: int) -> Sweep:
+    record = next(iter(family.values())).first
+    metadata = record.model.metadata
+    method = metadata.method if metadata else ""
+    points = tuple(
+        (beta, statistic)
+        for beta in sorted(family)
+        if (statistic := family[beta].headline) is not None
+    )
+    published = _published(record)
+    evaluator = EVALUATORS[record.kind].lower()
+    title = f"{METHODS.get(method, method)} on {data_set_name(record.data_set)}"
+    detail = f"{evaluator}, {record.headline}"
+    if metadata is not None and metadata.epochs is not None:
+        detail += f", {metadata.epochs:g} epochs"
+    svg = _draw(f"{title}: {detail} ({number})", record.headline, points, published)
+    return Sweep(title, detail, points, published, Picture(title, svg))
+
+
+def _published(record: Record) -> tuple[tuple[float, Published], ...]:
+    """Find what the paper prints for the same method, data, length and schedule of beta."""
+    metadata = record.model.metadata
+    training = shared_training(record.model.pretraining or {})
+    if metadata is None:
+        return ()
+    found: dict[float, Published] = {}
+    for row in PUBLISHED:
+        weights = row.weights
+        if (
+            weights is not None
+            and weights.beta_base is not None
+            and (row.kind, row.data_set) == (record.kind, record.data_set)
+            and record.headline in row.scores
+            and (weights.method, weights.data_set, weights.epochs, weights.arch)
+            == (metadata.method, metadata.data_set, metadata.epochs, metadata.arch)
+            and weights.beta_mode == training.get("method.beta_mode")
+        ):
+            found.setdefault(weights.beta_base, row)
+    return tuple(sorted(found.items(), key=lambda pair: pair[0]))
+
+
+def _draw(
+    title: str,
+    headline: str,
+    points: tuple[tuple[float, Statistic], ...],
+    published: tuple[tuple[float, Published], ...],
+) -> str:
+    with canvas(title, "beta_base", 1 + bool(published)) as drawn:
+        betas = [beta for beta, _ in points]
+        means = [statistic.mean for _, statistic in points]
+        stds = [statistic.std or 0.0 for _, statistic in points]
+        drawn.axes.errorbar(
+            betas,
+            means,
+            yerr=stds,
+            color=SERIES[0],
+            linewidth=1.6,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label="ours",
+        )
+        if published:
+            scores = [row.scores[headline].mean for _, row in published]
+            drawn.axes.plot(
+                [beta for beta, _ in published],
+                scores,
+                linestyle="none",
+                marker="D",
+                markersize=5,
+                markerfacecolor="none",
+                markeredgecolor=SERIES[1],
+                label="paper's tables",
+            )
+    return drawn.svg

@@ -1,0 +1,219 @@
+"""Records to tables: one per data set and evaluator, with baselines and others' numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsa_eval.published import DATA_SETS, METHODS, published_for
+from rsa_eval.record import Record
+from rsa_eval.report.groups import Group, Statistic, format_number
+from rsa_pretrain.config_files import flatten
+
+EVALUATORS = {
+    "knn": "Nearest neighbours",
+    "linear": "Linear probe",
+    "logistic": "Logistic regression",
+    "low_shot": "Low-shot classification",
+    "finetune": "Fine-tuning",
+    "svm": "Linear SVM",
+    "diagnostics": "Diagnostics",
+    "detection": "Object detection and instance segmentation",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in one table."""
+
+    name: str
+    detail: str
+    group: Group
+    cells: tuple[Statistic | None, ...]
+    """By column; None where there is no number."""
+    difference: float | None
+    """Headline minus that of random weights; None where there is nothing to compare."""
+    marks: tuple[int, ...]
+    """Numbers of the footnotes."""
+
+    @property
+    def headline(self) -> Statistic | None:
+        """The headline cell."""
+        return self.group.headline
+
+    @property
+    def difference_text(self) -> str:
+        """The difference with its sign."""
+        if self.difference is None or self.headline is None:
+            return ""
+        sign = "+" if self.difference >= 0 else ""
+        return sign + format_number(self.difference, self.headline.unit)
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One published model in the same columns."""
+
+    name: str
+    detail: str
+    cells: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All models of one data set, evaluator and protocol."""
+
+    anchor: str
+    kind: str
+    title: str
+    data_set: str
+    """As papers call it."""
+    protocol: str
+    metrics: tuple[str, ...]
+    units: tuple[str, ...]
+    """Empty for numbers without one."""
+    headline_column: int
+    rows: tuple[Row, ...]
+    published: tuple[PublishedRow, ...]
+    """Numbers of other sources than the paper, whose tables are laid out on their own."""
+    footnotes: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Headings: metrics with their units."""
+        pairs = zip(self.metrics, self.units, strict=True)
+        return [f"{metric} ({unit})" if unit else metric for metric, unit in pairs]
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether any row has random weights to compare with."""
+        return any(row.difference is not None for row in self.rows)
+
+
+def build_tables(groups: Sequence[Group]) -> list[Table]:
+    """Sort trials into tables, evaluators in a fixed order, then by data set and protocol."""
+    places: dict[tuple[int, str, str], list[Group]] = {}
+    for group in groups:
+        record = group.first
+        place = list(EVALUATORS).index(record.kind)
+        places.setdefault((place, record.data_set, _protocol(record)), []).append(group)
+    return [
+        _build_table(places[key], f"table-{number}")
+        for number, key in enumerate(sorted(places), start=1)
+    ]
+
+
+def data_set_name(name: str) -> str:
+    """Call a data set as papers do."""
+    return DATA_SETS.get(name, name)
+
+
+def model_name(record: Record) -> str:
+    """Name what was evaluated: how the weights were made."""
+    metadata = record.model.metadata
+    return "random init" if metadata is None else METHODS.get(metadata.method, metadata.method)
+
+
+def model_detail(record: Record) -> str:
+    """Describe what was evaluated: network, training and origin, without seeds."""
+    backbone, metadata = record.model.backbone, record.model.metadata
+    parts = [f"{backbone.arch}, {backbone.stem} stem"]
+    if metadata is None:
+        if backbone.zero_init_residual:
+            parts.append("residual branches zero")
+        return " · ".join(parts)
+    if metadata.origin is not None:
+        origin = metadata.origin
+        parts.append(f"imported, layout {origin.layout}, network {origin.network}")
+        return " · ".join(parts)
+    trained = "trained" if metadata.epochs is None else f"{metadata.epochs:g} epochs"
+    parts.append(f"{trained} on {data_set_name(metadata.data_set or 'unknown images')}")
+    settings = flatten(record.model.pretraining or {})
+    if "method.beta_base" in settings:
+        parts.append(f"β {settings['method.beta_base']:g} {settings.get('method.beta_mode', '')}")
+    if "method.views" in settings:
+        parts.append(f"{settings['method.views']} views")
+    if record.model.pretraining is None and record.model.checkpoint is not None:
+        parts.append("/".join(Path(record.model.checkpoint).parts[-3:-1]))
+    return " · ".join(parts)
+
+
+def _protocol(record: Record) -> str:
+    """Name the protocol; detection's recipes differ by what they start from, which rows tell."""
+    return record.protocol.removesuffix("_random").removesuffix("_supervised")
+
+
+def _build_table(groups: list[Group], anchor: str) -> Table:
+    first = groups[0].first
+    records = [record for group in groups for record in group.records]
+    units = {name: metric.unit for record in records for name, metric in record.metrics.items()}
+    metrics = tuple(units)
+    footnotes = tuple(dict.fromkeys(text for record in records for text in record.deviations))
+    baselines = [group for group in groups if group.is_baseline]
+    trained = [group for group in groups if not group.is_baseline]
+    return Table(
+        anchor=anchor,
+        kind=first.kind,
+        title=EVALUATORS[first.kind],
+        data_set=data_set_name(first.data_set),
+        protocol=_protocol(first),
+        metrics=metrics,
+        units=tuple(units.values()),
+        headline_column=metrics.index(first.headline) if first.headline in metrics else 0,
+        rows=tuple(_row(group, metrics, baselines, footnotes) for group in [*trained, *baselines]),
+        published=_published_rows(first, metrics),
+        footnotes=footnotes,
+    )
+
+
+def _row(
+    group: Group, metrics: Sequence[str], baselines: Sequence[Group], footnotes: Sequence[str]
+) -> Row:
+    return Row(
+        name=model_name(group.first),
+        detail=model_detail(group.first),
+        group=group,
+        cells=tuple(group.statistic(metric) for metric in metrics),
+        difference=_difference(group, baselines),
+        marks=tuple(footnotes.index(text) + 1 for text in group.first.deviations),
+    )
+
+
+def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRow, ...]:
+    return tuple(
+        PublishedRow(
+            name=row.method,
+            detail=row.setting,
+            cells=tuple(
+                row.scores[name].text.replace("±", " ± ") if name in row.scores else ""
+                for name in metrics
+            ),
+            source=row.source,
+        )
+        for row in published_for(record.data_set, record.kind)
+        if row.place is None
+    )
+
+
+def _difference(group: Group, baselines: Sequence[Group]) -> float | None:
+    """Subtract the mean of the random weights that differ in nothing but weights and seed."""
+    headline = group.headline
+    if group.is_baseline or headline is None:
+        return None
+    values = [
+        value
+        for baseline in baselines
+        if _comparable(group.first, baseline.first) and baseline.headline is not None
+        for value in baseline.headline.values
+    ]
+    return headline.mean - sum(values) / len(values) if values else None
+
+
+def _comparable(record: Record, baseline: Record) -> bool:
+    ours, theirs = record.model.backbone, baseline.model.backbone
+    return (
+        (ours.arch, ours.stem) == (theirs.arch, theirs.stem)
+        and record.num_samples == baseline.num_samples
+        and record.deviations == baseline.deviations
+        and record.headline == baseline.headline
+    )

@@ -1,0 +1,38 @@
+"use strict";
+// A click on a column's heading sorts the rows below it, within each part of the table. Numbers
+// come from data-value; cells without one are last, whichever way the column is sorted.
+(() => {
+  const valueOf = (row, column, isNumber) => {
+    const cell = row.cells[column];
+    if (!isNumber) return cell.textContent.trim().toLowerCase() || null;
+    const value = parseFloat(cell.dataset.value);
+    return Number.isFinite(value) ? value : null;
+  };
+  const compare = (a, b, sign) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * (typeof a === "number" ? a - b : a.localeCompare(b));
+  };
+  const sort = (table, heading) => {
+    const isNumber = heading.classList.contains("number");
+    const first = isNumber ? "descending" : "ascending";
+    const other = isNumber ? "ascending" : "descending";
+    const direction = heading.getAttribute("aria-sort") === first ? other : first;
+    for (const cell of heading.parentElement.cells) cell.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
+    for (const part of table.tBodies) {
+      const rows = [...part.rows].map((row) => [valueOf(row, heading.cellIndex, isNumber), row]);
+      rows.sort(([a], [b]) => compare(a, b, sign));
+      part.append(...rows.map(([, row]) => row));
+    }
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    for (const heading of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      button.addEventListener("click", () => sort(table, heading));
+      heading.append(button);
+    }
+  }
+})();

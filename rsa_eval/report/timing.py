@@ -1,0 +1,126 @@
+"""How long training takes, each run relative to BYOL on equal machines and data (Table 7)."""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsa_eval.published import METHODS
+from rsa_eval.published_numbers import TABLE_7, TABLE_7_SETS
+from rsa_eval.report.inputs import Run
+from rsa_eval.report.tables import data_set_name
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import flatten, to_tree
+
+_REFERENCE = "byol"
+# What a run and its reference may differ in: the method, and what takes no time.
+_MAY_DIFFER = ("method.", "optimizer.", "monitor.", "seed", "output_dir", "data.root")
+_MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.keep_checkpoints")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run's rate."""
+
+    name: str
+    method: str
+    data_set: str
+    machine: str
+    """What it was trained on; empty if the run does not tell."""
+    epochs: float
+    """Trained so far."""
+    images_per_second: float
+    """Over all logged steps."""
+    seconds_per_epoch: float
+    hours: float
+    """Spent on the logged steps."""
+    relative: float | None
+    """Seconds per epoch over those of BYOL; None without a comparable run."""
+    published: float | None
+    """The paper's hours over those of BYOL."""
+
+
+@dataclass(frozen=True)
+class _Rate:
+    run: Run
+    config: PretrainConfig
+    epochs: float
+    images: int
+    seconds: float
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        return self.seconds / self.epochs_logged
+
+    @property
+    def epochs_logged(self) -> float:
+        steps = self.images / self.config.training.global_batch_size
+        return steps * self.epochs / float(self.run.metrics[-1]["step"])
+
+
+def time_runs(runs: Sequence[Run]) -> list[Timing]:
+    """Time every pretraining run whose log and settings tell how fast it was."""
+    rates = [
+        rate
+        for run in runs
+        if run.pretraining is not None and (rate := _rate(run, run.pretraining)) is not None
+    ]
+    references: dict[str, list[float]] = {}
+    for rate in rates:
+        key = _comparable_key(rate)
+        if rate.config.method.name == _REFERENCE and key is not None:
+            references.setdefault(key, []).append(rate.seconds_per_epoch)
+    return [_timing(rate, references) for rate in rates]
+
+
+def published_ratio(method: str, data_set: str) -> float | None:
+    """Return the paper's training time over BYOL's, if its Table 7 has both."""
+    label = METHODS.get(method)
+    if label not in TABLE_7 or data_set not in TABLE_7_SETS:
+        return None
+    column = TABLE_7_SETS.index(data_set)
+    return TABLE_7[label][column] / TABLE_7["BYOL"][column]
+
+
+def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
+    images, seconds, before = 0, 0.0, 0
+    for line in run.metrics:
+        per_second = line.get("images_per_second")
+        if isinstance(per_second, int | float) and math.isfinite(per_second) and per_second > 0:
+            logged = (line["step"] - before) * config.training.global_batch_size
+            images += logged
+            seconds += logged / per_second
+        before = line["step"]
+    epochs = run.metrics[-1].get("epoch") if run.metrics else None
+    if not isinstance(epochs, int | float) or epochs <= 0 or images <= 0:
+        return None
+    return _Rate(run, config, float(epochs), images, seconds)
+
+
+def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
+    key = _comparable_key(rate)
+    reference = references.get(key, []) if key is not None else []
+    method, data_set = rate.config.method.name, rate.config.data.name
+    return Timing(
+        name=rate.run.name,
+        method=METHODS.get(method, method),
+        data_set=data_set_name(data_set),
+        machine=rate.run.machine,
+        epochs=rate.epochs,
+        images_per_second=rate.images / rate.seconds,
+        seconds_per_epoch=rate.seconds_per_epoch,
+        hours=rate.seconds / 3600,
+        relative=rate.seconds_per_epoch / statistics.fmean(reference) if reference else None,
+        published=published_ratio(method, data_set),
+    )
+
+
+def _comparable_key(rate: _Rate) -> str | None:
+    """Return what two runs share if their rates compare; None on unknown or changing machines."""
+    if len(rate.run.machines) != 1:
+        return None
+    free = (*_MAY_DIFFER, *_MAY_DIFFER_TOO)
+    settings = flatten(to_tree(rate.config))
+    shared = {key: value for key, value in settings.items() if not key.startswith(free)}
+    return json.dumps([to_tree(rate.run.machines[0]), shared], sort_keys=True)

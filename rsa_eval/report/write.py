@@ -1,0 +1,126 @@
+"""Records and runs to one self-contained HTML page, and its tables as Markdown, LaTeX and CSV."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rsa_eval.report.csv_file import render_csv
+from rsa_eval.report.curves import draw_curves
+from rsa_eval.report.escaping import escape_latex, escape_markdown
+from rsa_eval.report.groups import group_records
+from rsa_eval.report.inputs import Inputs, Run, collect
+from rsa_eval.report.paper import build_paper_tables
+from rsa_eval.report.record_pages import describe_record, list_environments, pictures_by_table
+from rsa_eval.report.summary import describe_extent, find_best
+from rsa_eval.report.sweeps import find_sweeps
+from rsa_eval.report.tables import build_tables
+from rsa_eval.report.timing import time_runs
+from rsa_pretrain.atomic_files import write_text
+
+TABLE_SUFFIXES = (".md", ".tex", ".csv")
+"""What is written beside the page."""
+
+_TEMPLATES = ("rsa_eval.report", "templates")
+
+
+def write_report(paths: Sequence[Path], out: Path) -> list[str]:
+    """Write the page to ``out``, and its tables beside it as ``.md``, ``.tex`` and ``.csv``.
+
+    Every number comes from a record or a log; what no record holds stays empty.
+
+    Args:
+        paths: Run folders, record files, or folders of either.
+        out: HTML file.
+
+    Returns:
+        What is wrong with each file that could not be read; the page names them too.
+
+    Raises:
+        UserError: If a path does not exist or has nothing to report in it.
+    """
+    inputs = collect(paths)
+    content = _gather(inputs)
+    html = _environment(autoescape=True)
+    write_text(out, html.get_template("page.html.jinja").render(content | _style_and_script()))
+    markdown = _environment(autoescape=False)
+    markdown.filters["markdown"] = escape_markdown
+    write_text(out.with_suffix(".md"), markdown.get_template("tables.md.jinja").render(content))
+    latex = _environment(
+        autoescape=False,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
+    latex.filters["latex"] = escape_latex
+    write_text(out.with_suffix(".tex"), latex.get_template("tables.tex.jinja").render(content))
+    write_text(out.with_suffix(".csv"), render_csv(content["tables"], content["paper"]))
+    return inputs.unreadable
+
+
+def _gather(inputs: Inputs) -> dict[str, Any]:
+    """Work out everything that is shown."""
+    groups = group_records(inputs.records)
+    tables, paper = build_tables(groups), build_paper_tables(groups)
+    return {
+        "extent": describe_extent(tables, paper, len(inputs.records), len(inputs.runs)),
+        "best": find_best(tables),
+        "tables": tables,
+        "pictures": pictures_by_table(tables),
+        "paper": paper,
+        "sweeps": find_sweeps(groups),
+        "timings": time_runs(inputs.runs),
+        "runs": [_describe_run(run) for run in inputs.runs],
+        "machines": list_environments([record for _, record in inputs.records]),
+        "records": [describe_record(path, record) for path, record in inputs.records],
+        "unreadable": inputs.unreadable,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": version("rsa-toolkit"),
+    }
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    last = run.metrics[-1] if run.metrics else {}
+    facts = {"last step": f"{last['step']}"} if last else {}
+    if isinstance(last.get("epoch"), int | float):
+        facts["epochs"] = f"{last['epoch']:.4g}"
+    if run.machine:
+        facts["on"] = run.machine
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "facts": facts,
+        "pictures": draw_curves(run.metrics),
+        "config": run.config,
+    }
+
+
+def _environment(*, autoescape: bool, **syntax: str) -> Environment:
+    return Environment(
+        loader=PackageLoader(*_TEMPLATES),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **syntax,  # type: ignore[arg-type]
+    )
+
+
+def _style_and_script() -> dict[str, str]:
+    """Return what the page brings with it; the page runs no script of another hash."""
+    package, folder = _TEMPLATES
+    style, script = (
+        files(package).joinpath(folder, name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"style": style, "script": script, "script_hash": f"sha256-{digest}"}

@@ -1,0 +1,40 @@
+import pytest
+
+from rsa_eval.report.escaping import escape_latex, escape_markdown, escape_spreadsheet
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("a\n\nb", "a b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("![x](http://y)", r"!\[x\](http:&#47;&#47;y)"),
+        ("`*_~$\\", r"\`\*\_\~\$\\"),
+        ("a\x00\u202eb", "ab"),
+    ],
+)
+def test_markdown(text: str, escaped: str) -> None:
+    """Cells, markup, images, addresses and hidden characters."""
+    assert escape_markdown(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
+        ("50% & $x_1$ #~^", r"50\% \& \$x\_1\$ \#\textasciitilde{}\textasciicircum{}"),
+        ("92.3±0.1, β − ×", r"92.3$\pm$0.1, $\beta$ $-$ $\times$"),
+        ("a\n%b", r"a \%b"),
+    ],
+)
+def test_latex(text: str, escaped: str) -> None:
+    """No command, no comment, no mathematics but ours."""
+    assert escape_latex(text) == escaped
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\x00="])
+def test_spreadsheet(start: str) -> None:
+    """What a spreadsheet would compute stays text."""
+    assert escape_spreadsheet(f'{start}HYPERLINK("x")').startswith("'")
+    assert escape_spreadsheet("RSA") == "RSA"

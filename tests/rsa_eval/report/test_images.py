@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rsa_eval.report.images import read_artifacts
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """A folder of records with one picture, and one outside of it."""
+    folder = tmp_path / "records"
+    (folder / "knn").mkdir(parents=True)
+    for path in (folder / "knn/good.png", tmp_path / "outside.png"):
+        Image.new("RGB", (4, 4)).save(path)
+    return folder
+
+
+def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
+    """Its bytes stand in the page."""
+    (artifact,) = read_artifacts({"neighbours": "knn/good.png"}, records)
+    assert artifact.data_uri.startswith("data:image/png;base64,iVBORw0KGgo")
+    assert artifact.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("knn/absent.png", "is missing"),
+        ("../outside.png", "lies outside the record's folder"),
+        ("{outside}", "lies outside the record's folder"),
+        ("knn/link.png", "lies outside the record's folder"),
+        ("knn/page.html", "is no PNG file"),
+        ("knn/script.png", "is no PNG file"),
+        ("knn/huge.png", "is larger than 2 MiB"),
+        ("knn", "is missing"),
+        ("a\0b.png", "cannot be read"),
+        ("x" * 5000, "cannot be read"),
+    ],
+)
+def test_everything_else_is_named_only(records: Path, path: str, reason: str) -> None:
+    """What is absent, elsewhere, large or of another kind does not enter the page."""
+    outside = records.parent / "outside.png"
+    (records / "knn/link.png").symlink_to(outside)
+    (records / "knn/page.html").write_text("<script>")
+    (records / "knn/script.png").write_text("<svg onload=alert(1)>")
+    (records / "knn/huge.png").write_bytes((records / "knn/good.png").read_bytes() + bytes(2**21))
+    (artifact,) = read_artifacts({"what": path.format(outside=outside)}, records)
+    assert artifact.data_uri == ""
+    assert artifact.reason.startswith(reason)

@@ -1,0 +1,183 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.record import Record
+from rsa_eval.report.groups import Group, group_records
+from rsa_eval.report.paper import PaperTable, build_paper_tables
+from rsa_pretrain.recipes import DATA_SETS, Recipe, find_recipes
+
+MakeTrial = Callable[..., Record]
+CONFIGS = Path(__file__).parents[3] / "configs" / "pretrain"
+RECIPES = [recipe for recipe in find_recipes(CONFIGS) if recipe.paper_rows]
+RSA = "cifar10/rsa_200ep.yaml"
+
+
+def _groups(*records: Record) -> list[Group]:
+    return group_records([(Path(f"{n}.json"), record) for n, record in enumerate(records)])
+
+
+def _filled(tables: Sequence[PaperTable]) -> list[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    return [
+        (table.number, row.labels, column)
+        for table in tables
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell is not None and cell.ours
+    ]
+
+
+def _name(recipe: Recipe) -> str:
+    return f"{recipe.path.parent.name}/{recipe.path.name}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
+def test_a_recipe_fills_the_cells_it_names_and_no_other(
+    recipe: Recipe, make_trial: MakeTrial
+) -> None:
+    """Its header's rows, with the printed numbers, and without a departure from the paper."""
+    tables = build_paper_tables(_groups(make_trial(_name(recipe))))
+    found = set()
+    for table in tables:
+        assert table.footnotes == ()
+        for row in table.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if cell is not None and cell.ours:
+                    printed = cell.published.text.replace("±", " ± ")
+                    found.add((table.number, column, row.labels[0], printed))
+    labels = {name: label for label, name in DATA_SETS.items()}
+    expected = set()
+    for named in recipe.paper_rows:
+        data_set, epochs = labels[named.data_set], f"{named.epochs} ep"
+        columns = {
+            1: (data_set,),
+            2: (data_set, epochs),
+            3: (epochs,),
+            4: ("Top-1 linear",),
+            8: (data_set,),
+        }
+        label = named.row.partition(" ")[0] if named.table == 1 else named.row
+        expected.add((named.table, columns[named.table], label, named.published))
+    assert found == expected
+
+
+def test_seeds_are_one_number_in_the_cell(make_trial: MakeTrial) -> None:
+    """Three trials stand as mean ± standard deviation, each of them listed below."""
+    trials = [
+        make_trial(RSA, seed=seed, values={"top1": top1})
+        for seed, top1 in enumerate((92.0, 92.2, 92.4))
+    ]
+    table = build_paper_tables(_groups(*trials))[1]
+    (cell,) = (cell for row in table.rows for cell in row.cells if cell and cell.ours)
+    assert [ours.statistic.text for ours in cell.ours] == ["92.20 ± 0.20"]
+    assert table.trials == [("RSA, CIFAR-10 200 ep", "seed 0: 92.00, seed 1: 92.20, seed 2: 92.40")]
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["method.beta_base=0.2"], {}),
+        (["method.beta_mode=fixed"], {}),
+        (["training.epochs=199"], {}),
+        (["backbone.arch=resnet34"], {}),
+        ([], {"epochs": 150.0}),
+        ([], {"data_set": "stl10"}),
+        ([], {"kind": "knn"}),
+        ([], {"protocol": "mean_shift"}),
+        ([], {"pretraining": False}),
+    ],
+)
+def test_other_weights_or_evaluations_fill_no_cell(
+    make_trial: MakeTrial, words: list[str], changes: dict[str, object]
+) -> None:
+    """Another weight of pairs, length, network, data, evaluator or protocol; or not recorded."""
+    assert _filled(build_paper_tables(_groups(make_trial(RSA, *words, **changes)))) == []
+
+
+def test_a_checkpoint_on_the_way_is_not_the_shorter_run(make_trial: MakeTrial) -> None:
+    """At epoch 200 of 800 neither the rate nor beta has come down."""
+    record = make_trial("cifar10/rsa_800ep.yaml", epochs=200.0)
+    assert _filled(build_paper_tables(_groups(record))) == []
+
+
+def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
+    """Of the evaluation and of the pretraining, each in words."""
+    words = [
+        "training.global_batch_size=64",
+        "data.num_train_images=3200",
+        "backbone.stem=standard",
+    ]
+    odd = make_trial(RSA, *words, deviations=["mode cached (protocol: online)"])
+    table = build_paper_tables(_groups(odd, make_trial("cifar10/byol_200ep.yaml")))[1]
+    assert table.footnotes == (
+        "mode cached (protocol: online)",
+        "pretraining: data.num_train_images 3200 (paper: all)",
+        "pretraining: backbone.stem standard (paper: cifar)",
+        "pretraining: training.global_batch_size 64 (paper: 256)",
+    )
+    marks = {
+        row.labels: ours.marks
+        for row in table.rows
+        for cell in row.cells
+        for ours in (cell.ours if cell else ())
+    }
+    assert marks == {("RSA",): (1, 2, 3, 4), ("BYOL",): ()}
+
+
+def test_two_numbers_of_one_cell_stand_apart(make_trial: MakeTrial) -> None:
+    """Runs that differ in more than seeds are not averaged; what keeps to the paper is first."""
+    odd = make_trial(RSA, "optimizer.base_lr=0.2", values={"top1": 93.0})
+    plain = make_trial(RSA, values={"top1": 92.0})
+    table = build_paper_tables(_groups(odd, plain))[1]
+    (cell,) = (cell for row in table.rows for cell in row.cells if cell and cell.ours)
+    assert [ours.statistic.mean for ours in cell.ours] == [92.0, 93.0]
+    assert [ours.marks for ours in cell.ours] == [(), (1,)]
+
+
+DETECTION = {"bbox_AP": 40.0, "bbox_AP50": 60.0, "bbox_AP75": 44.0, "segm_AP": 36.5}
+
+
+def test_detection_rows_by_schedule_and_weights(
+    make_trial: MakeTrial, make_result: MakeTrial
+) -> None:
+    """RSA's two schedules, and random weights under the recipe's own name; a gap stays a gap."""
+    common = {"kind": "detection", "data_set": "coco", "values": DETECTION, "headline": "segm_AP"}
+    rsa = "imagenet/rsa_200ep.yaml"
+    random = make_result(random_init=True, protocol="mask_rcnn_R_50_FPN_2x_random", **common)
+    backbone = random.model.backbone.model_copy(update={"arch": "resnet50"})
+    model = random.model.model_copy(update={"backbone": backbone})
+    records = [
+        make_trial(rsa, protocol="mask_rcnn_R_50_FPN_1x", **common),
+        make_trial(rsa, protocol="toy_shapes", **common),
+        random.model_copy(update={"model": model}),
+    ]
+    filled = _filled(build_paper_tables(_groups(*records)))
+    columns = [("Object detection", name) for name in ("AP", "AP50", "AP75")]
+    columns.append(("Instance segmentation", "AP"))
+    assert filled == [
+        *((5, ("RSA",), column) for column in columns),
+        *((6, ("random init.",), column) for column in columns),
+    ]
+
+
+def test_layout_is_the_papers() -> None:
+    """Rows and columns of each table, and nothing of ours without a record."""
+    tables = {table.number: table for table in build_paper_tables([])}
+    shapes = {
+        number: (len(table.rows), len(table.columns), len(table.label_heads))
+        for number, table in tables.items()
+    }
+    assert shapes == {
+        1: (4, 5, 3),
+        2: (5, 8, 1),
+        3: (5, 2, 2),
+        4: (16, 1, 4),
+        5: (8, 6, 1),
+        6: (8, 6, 1),
+        8: (2, 3, 1),
+    }
+    assert tables[2].column_groups == [
+        (name, 2) for name in ("CIFAR-10", "CIFAR-100", "STL-10", "Tiny ImageNet")
+    ]
+    assert sum(table.num_ours for table in tables.values()) == 0
