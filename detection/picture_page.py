@@ -21,7 +21,8 @@ from PIL import Image
 from detection.masks import Size, render_mask
 from rsa_pretrain.atomic_files import write_text
 
-MAX_SIDE_PIXELS = 800
+# The long side of a photograph on the page; small ones are enlarged for smooth outlines.
+MIN_SIDE_PIXELS, MAX_SIDE_PIXELS = 480, 800
 _JPEG_QUALITY = 82
 _GOLDEN_RATIO = 0.618034
 _FILL_OPACITY = 90
@@ -40,9 +41,13 @@ class Thing:
     segmentation: Any = None
     """In any of COCO's forms, without fault; None draws no mask."""
     score: float | None = None
-    """Of a detection; it disappears above this threshold."""
+    """Of a detection, which shows while the threshold is no higher."""
+    is_target: bool = False
+    """An object that should be found; drawn dashed while it is not."""
+    found_score: float | None = None
+    """Of the detection that found a target; None if none did."""
     is_special: bool = False
-    """Drawn dashed: a crowd, or a wrong detection."""
+    """Always drawn dashed: a crowd, or a wrong detection."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Panel:
 
     title: str
     things: Sequence[Thing]
+    dashed: str = ""
+    """What its dashed things are, crowds aside, as their count says: missed or wrong."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ def category_colour(index: int) -> tuple[int, int, int]:
 
 def _draw_card(card: Card, colours: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
     width, height = card.photo.size
-    scale = min(1.0, MAX_SIDE_PIXELS / max(width, height))
+    longest = max(width, height)
+    scale = min(max(longest, MIN_SIDE_PIXELS), MAX_SIDE_PIXELS) / longest
     shown = (max(1, round(height * scale)), max(1, round(width * scale)))
     photo = card.photo.resize((shown[1], shown[0]), Image.Resampling.LANCZOS)
     return {
@@ -127,6 +135,7 @@ def _draw_card(card: Card, colours: Sequence[tuple[int, int, int]]) -> dict[str,
         "panels": [
             {
                 "title": panel.title,
+                "dashed": panel.dashed,
                 "things": [
                     _draw_thing(thing, colours[thing.category], (height, width), shown)
                     for thing in sorted(panel.things, key=_area, reverse=True)

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from pycocotools import mask as mask_codec
 
@@ -36,8 +37,8 @@ def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> 
     cards = []
     for image in _spread(annotated or images, num_images):
         photo = read_image(coco.images_dir / image["file_name"])
-        things = [_thing_of(entry, image, ranks) for entry in by_image[image["id"]]]
-        cards.append(Card(image["file_name"], photo, [Panel("", things)]))
+        panel = Panel("", _things(by_image[image["id"]], image, ranks))
+        cards.append(Card(image["file_name"], photo, [panel]))
     return cards
 
 
@@ -46,7 +47,7 @@ def predicted_cards(
 ) -> list[Card]:
     """Draw some images twice, with what is annotated and with what was found.
 
-    A detection that matches no object of its category is marked; of an image's detections the
+    Each knows whether it found or was found; of an image's detections the
     100 with the highest scores are drawn, as many as COCO counts.
 
     Args:
@@ -69,76 +70,81 @@ def predicted_cards(
                 f"annotated as {image['width']}x{image['height']}"
             )
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
-        matched = match(annotated, detected)
-        panels = [
-            Panel("annotated", [_thing_of(entry, image, ranks) for entry in annotated]),
-            Panel(
-                "found",
-                [
-                    _thing_of(entry, image, ranks, is_wrong=not is_match)
-                    for entry, is_match in zip(detected, matched, strict=True)
-                ],
-            ),
+        matches = match(annotated, detected)
+        scores = {
+            place: entry["score"]
+            for place, entry in zip(matches, detected, strict=True)
+            if place is not None
+        }
+        targets = [
+            replace(thing, is_target=not thing.is_special, found_score=scores.get(place))
+            for place, thing in enumerate(_things(annotated, image, ranks))
         ]
+        results = [
+            replace(thing, is_special=place is None)
+            for place, thing in zip(matches, _things(detected, image, ranks), strict=True)
+        ]
+        panels = [Panel("annotated", targets, "missed"), Panel("found", results, "wrong")]
         cards.append(Card(image["file_name"], photo, panels))
     return cards
 
 
-def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[bool]:
-    """Tell which detections of one image are right: COCO's matching of boxes at IoU 0.5.
+def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[int | None]:
+    """Return the position of the object that each detection of an image finds, if any.
 
-    One after the other, each takes the free object of its category with the largest overlap; a
-    crowd may be taken by several. In the order of falling scores a detection's match does not
-    depend on a score threshold.
+    This is COCO's matching of boxes at IoU 0.5: one after the other, each takes the free object
+    of its category with the largest overlap; a crowd may be taken by several. In the order of
+    falling scores a detection's match does not depend on a score threshold.
 
     Args:
         truth: Annotations.
         found: Detections with boxes, by falling score.
     """
-    matches = [False] * len(found)
-    free = [True] * len(truth)
+    matches: list[int | None] = [None] * len(found)
     if not truth or not found:
         return matches
+    free = [True] * len(truth)
     crowds = [bool(entry.get("iscrowd", 0)) for entry in truth]
-    overlaps = mask_codec.iou(
-        [entry["bbox"] for entry in found], [entry["bbox"] for entry in truth], crowds
-    )
-    for index in range(len(found)):
+    boxes = ([entry["bbox"] for entry in entries] for entries in (found, truth))
+    overlaps = mask_codec.iou(*boxes, crowds)
+    for index, detection in enumerate(found):
         candidates = [
             (not crowds[place], overlaps[index, place], place)
             for place, entry in enumerate(truth)
             if free[place]
-            and entry["category_id"] == found[index]["category_id"]
+            and entry["category_id"] == detection["category_id"]
             and overlaps[index, place] >= MATCHING_IOU
         ]
         if candidates:
-            matches[index] = True
             *_, place = max(candidates)
+            matches[index] = place
             free[place] = crowds[place]
     return matches
 
 
-def _thing_of(
-    entry: Mapping[str, Any],
-    image: Entry,
-    ranks: Mapping[int, tuple[int, str]],
-    *,
-    is_wrong: bool = False,
-) -> Thing:
-    rank, name = ranks[entry["category_id"]]
-    score = entry.get("score")
-    is_crowd = bool(entry.get("iscrowd", 0))
-    label = f"{name} (crowd)" if is_crowd else name
-    x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
-    segmentation = entry.get("segmentation")
-    return Thing(
-        category=rank,
-        label=label if score is None else f"{label} {score:.2f}",
-        box=(x0, y0, x1, y1),
-        segmentation=segmentation if has_mask(segmentation) else None,
-        score=score,
-        is_special=is_crowd or is_wrong,
-    )
+def _things(
+    entries: Sequence[Entry], image: Entry, ranks: Mapping[int, tuple[int, str]]
+) -> list[Thing]:
+    """Draw annotations or predictions of an image, in their order; crowds are special."""
+    things = []
+    for entry in entries:
+        rank, name = ranks[entry["category_id"]]
+        score = entry.get("score")
+        is_crowd = bool(entry.get("iscrowd", 0))
+        label = f"{name} (crowd)" if is_crowd else name
+        x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
+        segmentation = entry.get("segmentation")
+        things.append(
+            Thing(
+                category=rank,
+                label=label if score is None else f"{label} {score:.2f}",
+                box=(x0, y0, x1, y1),
+                segmentation=segmentation if has_mask(segmentation) else None,
+                score=score,
+                is_special=is_crowd,
+            )
+        )
+    return things
 
 
 def _highest(found: Sequence[Prediction]) -> list[Prediction]:

@@ -67,9 +67,9 @@ def _visualize(arguments: argparse.Namespace) -> int:
     names = {entry["id"]: entry["name"] for entry in coco.tree["categories"]}
     page = Page(
         title=str(arguments.source),
-        subtitle=f"{len(cards)} of {len(coco.images):,} images of "
-        f"{coco.annotations_path.name}. Dashed: crowds, and predictions that match no object of "
-        f"their category (IoU of boxes below {MATCHING_IOU:g})",
+        subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "
+        "Dashed: crowds, objects that no shown prediction finds, and predictions that find none "
+        f"(same category, IoU of boxes at least {MATCHING_IOU:g})",
         categories=[names[number] for number in coco.category_ids],
         threshold=arguments.min_score,
     )

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from detection.picture_page import Card, Page, Panel, Thing, category_colour, write_page
@@ -12,7 +13,7 @@ from detection.picture_page import Card, Page, Panel, Thing, category_colour, wr
 
 def _write(tmp_path: Path, thing: Thing, threshold: float | None = None) -> str:
     page = Page(title="t", subtitle="s", categories=["a", "b"], threshold=threshold)
-    photo = Image.new("RGB", (40, 20), (9, 9, 9))
+    photo = Image.new("RGB", (480, 240), (9, 9, 9))
     write_page(page, [Card("photo", photo, [Panel("found", [thing])])], tmp_path / "page.html")
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
@@ -43,6 +44,16 @@ def test_slider_is_there_for_scores(tmp_path: Path) -> None:
     assert 'id="threshold"' not in _write(tmp_path, thing)
 
 
+def test_objects_carry_what_found_them(tmp_path: Path) -> None:
+    """Mark and name of a target have its detection's score, or nothing where there is none."""
+    box = (1.0, 1.0, 9.0, 9.0)
+    text = _write(tmp_path, Thing(0, "a", box, is_target=True, found_score=0.75), threshold=0.5)
+    assert text.count(' data-found="0.75"') == 2
+    text = _write(tmp_path, Thing(0, "a", box, is_target=True), threshold=0.5)
+    assert text.count(' data-found=""') == 2
+    assert ' data-found="' not in _write(tmp_path, Thing(0, "a", box))
+
+
 def test_page_escapes_text(tmp_path: Path) -> None:
     """A label cannot leave its element or its attribute."""
     text = _write(tmp_path, Thing(0, "<script>\"'&", (1.0, 1.0, 9.0, 9.0)))
@@ -56,3 +67,17 @@ def test_neighbouring_categories_differ_in_colour() -> None:
     assert len(set(colours)) == 80
     for first, second in pairwise(colours):
         assert np.abs(np.subtract(first, second)).sum() > 100
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((120, 60), "480 240"), ((500, 1000), "400 800"), ((640, 480), "640 480")]
+)
+def test_photographs_fit_a_page(tmp_path: Path, size: tuple[int, int], shown: str) -> None:
+    """Small ones are enlarged and large ones reduced, marks with them: half of the width here."""
+    page = Page(title="t", subtitle="s", categories=["a"])
+    thing = Thing(0, "a", (0.0, 0.0, size[0] / 2, 4.0))
+    card = Card("photo", Image.new("RGB", size), [Panel("", [thing])])
+    write_page(page, [card], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f'viewBox="0 0 {shown}"' in text
+    assert f'<rect x="0.0" y="0.0" width="{int(shown.split()[0]) / 2}"' in text

@@ -33,15 +33,15 @@ def test_matching_by_hand() -> None:
         _entry([60.0, 60.0, 10.0, 10.0]),
         _entry([62.0, 62.0, 10.0, 10.0]),
     ]
-    assert match(truth, found) == [False, True, False, False, True, True]
-    assert match([], found) == [False] * 6
+    assert match(truth, found) == [None, 0, None, None, 1, 1]
+    assert match([], found) == [None] * 6
     assert match(truth, []) == []
 
 
 def test_the_larger_overlap_is_taken() -> None:
     """Of two objects a detection takes the nearer one and leaves the other."""
     truth = [_entry([13.0, 10.0, 20.0, 20.0]), _entry(BOX)]
-    assert match(truth, [_entry(BOX), _entry([14.0, 10.0, 20.0, 20.0])]) == [True, True]
+    assert match(truth, [_entry(BOX), _entry([14.0, 10.0, 20.0, 20.0])]) == [1, 0]
 
 
 def test_predictions_stand_beside_annotations(
@@ -61,6 +61,21 @@ def test_predictions_stand_beside_annotations(
             thing.box for thing in found if not thing.is_special
         )
         assert all(thing.label.endswith(f" {thing.score:.2f}") for thing in found)
+
+
+def test_objects_know_the_score_that_found_them(
+    shapes_test_set: CocoSet, perfect_predictions: Predictions
+) -> None:
+    """The page can tell at any threshold which objects are missed; one is at all, being unfound."""
+    *found, _ = perfect_predictions
+    cards = predicted_cards(shapes_test_set, found, 10)
+    targets = [thing for card in cards for thing in card.panels[0].things]
+    assert all(thing.is_target and thing.score is None for thing in targets)
+    scores = [thing.found_score for thing in targets]
+    assert scores.count(None) == 1
+    assert sorted(score for score in scores if score is not None) == sorted(
+        entry["score"] for entry in found
+    )
 
 
 def test_masks_alone_have_boxes_drawn_around_them(
