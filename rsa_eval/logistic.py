@@ -4,17 +4,16 @@ It minimises C Σ loss + |W|² / 2 over all weights but the intercepts; a smalle
 """
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from rsa_eval.convergence import counting_cut_short
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.metrics import TopKCounts, count_top_k
 from rsa_pretrain.errors import UserError
@@ -73,19 +72,10 @@ class Fitter:
 
     def fit(self, c: float) -> Fit:
         """Fit with this C."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with counting_cut_short() as cut_short:
             self._estimator.set_params(C=c).fit(self._features, self._labels)
-        converged = True
-        for warning in caught:
-            if issubclass(warning.category, ConvergenceWarning):
-                converged = False  # the caller reports it
-            else:
-                warnings.warn_explicit(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
         iterations = int(self._estimator.n_iter_.max())
-        return Fit(copy.copy(self._estimator), converged, iterations)
+        return Fit(copy.copy(self._estimator), not cut_short.count, iterations)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
-from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig
 from rsa_pretrain.config_files import Section
 
 KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
@@ -31,12 +31,7 @@ def linear_deviations(config: LinearConfig) -> list[str]:
     deviations = common_deviations(config)
     if config.stl10_folds:
         deviations.append("mean over ten folds of the training images (protocol: all at once)")
-    published = LINEAR_PROTOCOLS[config.protocol]
-    for key in ProbeConfig.model_fields:
-        found, expected = getattr(config.probe, key), getattr(published, key)
-        if found != expected:
-            deviations.append(f"{key} {_words(found)} (protocol: {_words(expected)})")
-    return deviations
+    return deviations + settings_deviations(config.probe, LINEAR_PROTOCOLS[config.protocol])
 
 
 def common_deviations(config: EvaluationConfig) -> list[str]:

@@ -28,6 +28,7 @@ SHARED = {
     "foreign.layout",
     "foreign.load",
     "foreign.names",
+    "image_folder",
     "image_set",
     "loader",
     "machines",

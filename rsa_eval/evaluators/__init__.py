@@ -1,6 +1,6 @@
 """The evaluators, by the name that commands use."""
 
-from rsa_eval.evaluators import diagnostics, knn, linear, logistic, low_shot
+from rsa_eval.evaluators import diagnostics, knn, linear, logistic, low_shot, svm
 from rsa_eval.evaluators.base import Evaluator, Workspace, record_name
 
 __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
@@ -10,5 +10,6 @@ EVALUATORS: dict[str, Evaluator] = {
     "linear": linear.EVALUATOR,
     "logistic": logistic.EVALUATOR,
     "low-shot": low_shot.EVALUATOR,
+    "svm": svm.EVALUATOR,
     "diagnostics": diagnostics.EVALUATOR,
 }

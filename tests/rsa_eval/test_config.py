@@ -11,6 +11,7 @@ from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
+from rsa_eval.svm_config import MachineConfig, MultiLabelConfig, SVMConfig
 from rsa_pretrain.config_files import load_config, parse_tree
 from rsa_pretrain.errors import UserError
 
@@ -20,6 +21,7 @@ MODELS: dict[str, type[EvaluationConfig]] = {
     "linear": LinearConfig,
     "logistic": LogisticConfig,
     "low_shot": LowShotConfig,
+    "svm": SVMConfig,
 }
 DATA = {"name": "digits", "image_size": 32}
 SHARED = ("base.yaml", *(f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS))
@@ -35,7 +37,7 @@ FILES = sorted(
 def test_every_config_loads(path: Path) -> None:
     """Each file is whole and valid, and opens with its command and what to expect of it."""
     config = load_config(MODELS[path.parent.name], path)
-    assert config.data.name in path.name
+    assert getattr(config, "data_set", config.data.name) in path.name
     header = path.read_text().split("base:")[0]
     command = path.parent.name.replace("_", "-")
     assert re.search(rf"#   rsa-eval {command} \S+ --config {path.relative_to(ROOT)}", header)
@@ -110,7 +112,17 @@ def test_departures_are_told_in_words() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [EvaluationConfig, KNNConfig, ProbeConfig, SearchConfig, LowShotConfig, ClassifierConfig],
+    [
+        EvaluationConfig,
+        KNNConfig,
+        ProbeConfig,
+        SearchConfig,
+        LowShotConfig,
+        ClassifierConfig,
+        SVMConfig,
+        MachineConfig,
+        MultiLabelConfig,
+    ],
 )
 def test_every_field_is_read(model: type[EvaluationConfig]) -> None:
     """No option is accepted and then forgotten."""

@@ -14,6 +14,7 @@ from rsa_pretrain.config_files import parse_tree, to_tree
 SETTINGS: dict[str, dict[str, Any]] = {
     "logistic": {"search": {"num_values": 2, "max_iterations": 5}},
     "low-shot": {"subsets": [{"per_class": 1}], "subset_seeds": [0]},
+    "svm": {"machine": {"costs": [0.1]}},
 }
 
 

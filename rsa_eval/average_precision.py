@@ -1,0 +1,68 @@
+"""Average precision of a ranking, as PASCAL VOC defines it: eleven points, or the area."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What lies above each distinct score, from the highest score down.
+
+    Attributes:
+        true_positives: Positives with this score or a higher one, int64 (T,).
+        selected: All samples with this score or a higher one, int64 (T,).
+        num_positives: Positives there are.
+    """
+
+    true_positives: npt.NDArray[np.int64]
+    selected: npt.NDArray[np.int64]
+    num_positives: int
+
+    @property
+    def best_precision(self) -> npt.NDArray[np.float64]:
+        """The highest precision at each recall or a higher one, (T,)."""
+        precision = self.true_positives / self.selected
+        return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def rank(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> Ranking:
+    """Rank samples by score; equal scores stand or fall together, whatever their order.
+
+    Args:
+        scores: Higher is more likely positive, (N,).
+        positive: Whether a sample is, (N,).
+
+    Raises:
+        ValueError: If a score is NaN, or no sample is positive.
+    """
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN")
+    if not positive.any():
+        raise ValueError("average precision needs a positive sample")
+    order = np.argsort(-scores, kind="stable")
+    is_last_of_its_score = np.append(np.diff(scores[order]) != 0, True)
+    selected = np.flatnonzero(is_last_of_its_score) + 1
+    true_positives = np.cumsum(positive[order].astype(np.int64))[selected - 1]
+    return Ranking(true_positives, selected, int(positive.sum()))
+
+
+def area(ranking: Ranking) -> float:
+    """Return the area under the precision-recall curve (VOC from 2010 on), in [0, 1].
+
+    The precision at a recall is the best at that recall or a higher one.
+    """
+    gained = np.diff(ranking.true_positives, prepend=0)
+    return float((gained * ranking.best_precision).sum() / ranking.num_positives)
+
+
+def eleven_points(ranking: Ranking) -> float:
+    """Return the mean precision at recalls 0, 0.1 … 1 (VOC 2007), in [0, 1].
+
+    The precision at a recall is the best at that recall or a higher one.
+    """
+    # Compared as whole numbers: 0.1 times 3 is more than 3 / 10.
+    tenths = 10 * ranking.true_positives
+    places = np.searchsorted(tenths, ranking.num_positives * np.arange(11))
+    return float(ranking.best_precision[places].mean())
