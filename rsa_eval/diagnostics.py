@@ -57,7 +57,7 @@ def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> float:
     return float((_unit(first) - _unit(second)).norm(dim=1).pow(alpha).mean())
 
 
-def uniformity(features: Tensor, t: float = 2.0, chunk_size: int = 1024) -> float:
+def uniformity(features: Tensor, t: float = 2.0, chunk_size: int = 256) -> float:
     """Return the logarithm of the mean Gaussian potential of all pairs of unit features.
 
     Wang & Isola 2020, Section 4.1: log E exp(-t ‖f(x) - f(y)‖²), over the N (N - 1) / 2 pairs of

@@ -6,7 +6,8 @@ further, do not meet.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from rsa_eval.run_records import make_record_of, recorded
 from rsa_eval.suite_config import Evaluation, SuiteConfig
 from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.data import normalisation
+from rsa_pretrain.distributed import wait_for_all, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.layout import Pixels
 from rsa_pretrain.foreign.load import load_weights
@@ -51,6 +53,26 @@ class Target:
         if self.random_backbone is None:
             return evaluation.config
         return evaluation.of_random(self.random_backbone)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One record to be made."""
+
+    target: Target
+    evaluation: Evaluation
+    config: EvaluationConfig
+    """The evaluation's settings for the target."""
+    path: Path
+    """Of the record."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Names of target and evaluation."""
+        return self.target.name, self.evaluation.name
+
+    def __str__(self) -> str:
+        return f"{self.evaluation.name} of {self.target.name}"
 
 
 @dataclass
@@ -104,23 +126,32 @@ def plan_targets(
 def run_suite(targets: Sequence[Target], evaluations: Sequence[Evaluation], out: Path) -> Outcome:
     """Make every record that is not there; an evaluation that fails stops no other.
 
+    Of several processes, all take part in every evaluation.
+
     Args:
         targets: What is evaluated.
         evaluations: How.
         out: Folder of the records.
+
+    Raises:
+        UserError: With several processes, at the first failure: the others may be waiting for
+            this one in the middle of the evaluation.
     """
+    tasks = [
+        _plan_task(target, evaluation, out) for target in targets for evaluation in evaluations
+    ]
     outcome = Outcome()
-    total = len(targets) * len(evaluations)
-    for target in targets:
-        for evaluation in evaluations:
-            key = (target.name, evaluation.name)
-            number = len(outcome.records) + len(outcome.failures) + 1
-            _log.info("%d of %d: %s of %s", number, total, evaluation.name, target.name)
-            try:
-                outcome.records[key] = _record_of(target, evaluation, out)
-            except (UserError, OSError) as error:
-                _log.warning("failed: %s", error)
-                outcome.failures[key] = str(error)
+    _take_recorded(tasks, outcome)
+    wait_for_all()  # before one of them writes a record that another would take for an old one
+    for number, task in enumerate(tasks, start=1):
+        if task.key in outcome.records:
+            _log.info("%d of %d: %s was recorded before", number, len(tasks), task)
+        elif task.key not in outcome.failures:
+            _log.info("%d of %d: %s", number, len(tasks), task)
+            with _failures_noted(task, outcome):
+                outcome.records[task.key] = make_record_of(
+                    task.target.checkpoint, task.evaluation.evaluator, task.config, task.path
+                )
     return outcome
 
 
@@ -143,14 +174,28 @@ def suite_table(
     return render_table(columns, rows, table_format)
 
 
-def _record_of(target: Target, evaluation: Evaluation, out: Path) -> Record:
+def _plan_task(target: Target, evaluation: Evaluation, out: Path) -> Task:
     path = out / target.name / "records" / f"{evaluation.name}.json"
-    config = target.config_of(evaluation)
-    record = recorded(path, target.sha256, config)
-    if record is not None:
-        _log.info("recorded before")
-        return record
-    return make_record_of(target.checkpoint, evaluation.evaluator, config, path)
+    return Task(target, evaluation, target.config_of(evaluation), path)
+
+
+def _take_recorded(tasks: Sequence[Task], outcome: Outcome) -> None:
+    for task in tasks:
+        with _failures_noted(task, outcome):
+            record = recorded(task.path, task.target.sha256, task.config)
+            if record is not None:
+                outcome.records[task.key] = record
+
+
+@contextmanager
+def _failures_noted(task: Task, outcome: Outcome) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if world_size() > 1:
+            raise UserError(f"{task}: {error}") from None
+        _log.warning("failed: %s", error)
+        outcome.failures[task.key] = str(error)
 
 
 def _own_name(loaded: LoadedBackbone) -> str:

@@ -45,8 +45,8 @@ class SuiteConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     cache_dir: Path | None = None
-    """Folder that keeps features, extracted once per checkpoint and transform; null: OUT/features.
-    """
+    """Folder that keeps features, extracted once per checkpoint, transform and set of images; null:
+    OUT/features."""
     evaluations: Annotated[dict[EvaluationName, EvaluationEntry | None], Field(min_length=1)]
     """By name, which is the name of the records' files; null drops one that a base file lists."""
 

@@ -1,7 +1,6 @@
 """``rsa-eval suite``: every evaluation of a suite for several checkpoints."""
 
 import argparse
-import os
 from pathlib import Path
 
 from rsa_eval.commands.outputs import check_output_folder
@@ -11,6 +10,8 @@ from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
+from rsa_pretrain.device import resolve_device
+from rsa_pretrain.distributed import is_main, process_group
 from rsa_pretrain.errors import UserError
 
 _TABLE_FILE = "suite.md"
@@ -21,16 +22,18 @@ Evaluate every CHECKPOINT by every evaluation of a suite, and print a table of t
 CHECKPOINT is what the other commands take: a run folder, a checkpoint folder, or a file of this
 or another project. The records are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is
 FOLDER/suite.md, and `rsa-eval report FOLDER` draws up a page. Features are extracted once per
-checkpoint and transform, and kept in FOLDER/features.
+checkpoint, transform and set of images, and kept in FOLDER/features.
 
 The same command again goes on where it stopped and skips what is recorded for the same weights
-and settings. An evaluation that fails stops no other; the exit code is then 2."""
+and settings. An evaluation that fails stops no other; the exit code is then 2. Under torchrun all
+processes share each evaluation, and a failure ends the suite."""
 
 _EXAMPLES = """\
 examples:
   rsa-eval suite runs/digits --random-init --suite configs/eval/digits.yaml
   rsa-eval suite runs/rsa runs/byol --suite configs/eval/cifar10.yaml data.root=data/cifar10 \\
       --out runs/eval-cifar10
+  torchrun --nproc-per-node=8 -m rsa_eval suite runs/rsa --suite configs/eval/imagenet.yaml
   rsa-eval suite runs/digits --suite configs/eval/digits.yaml evaluations.knn.settings.settings=\\
       '[{k: 5, temperature: null}]'"""
 
@@ -60,18 +63,18 @@ def add(commands: Commands) -> None:
 
 
 def _suite(arguments: argparse.Namespace) -> int:
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError("a suite is one process; start its evaluations one by one under torchrun")
     checkpoints, overrides = split_words(arguments.overrides)
     suite = load_config(SuiteConfig, arguments.suite, overrides)
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)
     evaluations = load_evaluations(suite, arguments.suite.parent, out / "features")
     targets = plan_targets(suite, checkpoints, random_init=arguments.random_init)
-    outcome = run_suite(targets, evaluations, out)
+    with process_group(resolve_device(suite.device)):
+        outcome = run_suite(targets, evaluations, out)
+        if is_main():
+            table = suite_table(outcome, targets, evaluations, "markdown")
+            write_text(out / _TABLE_FILE, f"{table}\n")
     say(suite_table(outcome, targets, evaluations))
-    table = suite_table(outcome, targets, evaluations, "markdown")
-    write_text(out / _TABLE_FILE, f"{table}\n")
     say(f"table: {out / _TABLE_FILE}")
     if outcome.failures:
         messages = [

@@ -1,5 +1,8 @@
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -343,10 +346,44 @@ def test_no_suite(run_suite: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--suite" in capsys.readouterr().err
 
 
-def test_several_processes_are_refused(run_suite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure in one of them would leave the others waiting."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "a suite is one process" in run_suite("x")[2][0]
+def test_two_processes_share_a_suite(
+    run_folder: Path, write_suite: Callable[..., Path], run_suite: Any, out: Path, tmp_path: Path
+) -> None:
+    """They make the records that one process makes, and one of them writes and speaks."""
+    small = {"num_view_images": 3, "num_queries": 2, "embedding": {"method": "pca"}}
+    path = write_suite({"knn": {}, "diagnostics": {"settings": small}})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["suite", str(run_folder), "--suite", str(path), "--out", str(tmp_path / "two")]
+    done = subprocess.run(
+        [*command, "-m", "rsa_eval", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    code, text, _ = run_suite(run_folder, path=path)
+    assert code == 0
+    assert done.stdout.splitlines()[:2] == text.splitlines()[:2]
+    assert len(done.stdout.splitlines()) == 3
+    for name in records_below(out):
+        target, evaluation = name.split("/")
+        place = f"{target}/records/{evaluation}.json"
+        together, alone = read_record(tmp_path / "two" / place), read_record(out / place)
+        assert together.metrics == alone.metrics
+        assert together.artifacts == alone.artifacts
+
+
+def test_a_failure_in_one_of_several_processes_ends_the_suite(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may wait for it; the evaluation is named."""
+    monkeypatch.setattr("rsa_eval.suite.world_size", lambda: 2)
+    fake.failing_batches = {256}
+    code, text, errors = run_suite(run_folder)
+    assert (code, text) == (2, "")
+    assert re.match(r"error: first of digits-\w{8}: a batch of 256 is unlucky", errors[0])
+    assert not fake.runs
 
 
 def test_metrics_of_a_run_are_recorded_once(run_folder: Path, fake: FakeEvaluator) -> None:
@@ -371,6 +408,7 @@ def test_every_suite_loads(path: Path) -> None:
 
 
 def test_there_are_suites_for_the_usual_data() -> None:
-    """One file per data set at least."""
-    names = {load_config(SuiteConfig, path).data.name for path in SUITES}
-    assert {"cifar10", "digits", "imagefolder", "imagenet"} <= names
+    """A quick one per data set, and one with everything."""
+    data_sets = ("cifar10", "digits", "imagefolder", "imagenet")
+    names = {path.stem for path in SUITES}
+    assert names == {*data_sets, *(f"{name}_quick" for name in data_sets)}
