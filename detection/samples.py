@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detection.coco import Annotation, CocoSet, TrainingImage, clipped_box
-from detection.images import read_image
+from detection.images import read_annotated_image
 from detection.masks import polygons, render_mask
 from detection.recipe import InputConfig
 from rsa_pretrain.errors import UserError
@@ -228,11 +228,7 @@ def _outline(
 
 def _read_image(path: Path, size: tuple[int, int], new_size: tuple[int, int]) -> NDArray[Any]:
     """Return upright RGB pixels of ``new_size``, resized by PIL with antialiasing, uint8."""
-    image = read_image(path)
-    if (image.height, image.width) != size:
-        raise UserError(
-            f"image '{path}' is {image.width}x{image.height}, annotated as {size[1]}x{size[0]}"
-        )
+    image = read_annotated_image(path, size)
     return np.asarray(image.resize((new_size[1], new_size[0]), Image.Resampling.BILINEAR))
 
 

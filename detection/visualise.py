@@ -10,10 +10,9 @@ from pycocotools import mask as mask_codec
 from detection.coco import Annotation, CocoSet, clipped_box
 from detection.coco_eval import Prediction
 from detection.coco_format import Entry
-from detection.images import read_image
+from detection.images import read_annotated_image, read_image
 from detection.masks import has_mask
 from detection.picture_page import Card, Panel, Thing
-from rsa_pretrain.errors import UserError
 
 MATCHING_IOU = 0.5
 MOST_PER_IMAGE = 100
@@ -63,12 +62,8 @@ def predicted_cards(
     ranks = _ranks(coco)
     cards = []
     for image in _spread(images, num_images):
-        photo = read_image(coco.images_dir / image["file_name"])
-        if photo.size != (image["width"], image["height"]):
-            raise UserError(
-                f"image '{coco.images_dir / image['file_name']}' is {photo.width}x{photo.height}, "
-                f"annotated as {image['width']}x{image['height']}"
-            )
+        size = (image["height"], image["width"])
+        photo = read_annotated_image(coco.images_dir / image["file_name"], size)
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
         matches = match(annotated, detected)
         scores = {

@@ -1,5 +1,6 @@
 """Sets of other makers than COCO's, from the annotation file to the record."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,22 @@ def _gaps_and_all_forms(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(
+    "engine",
+    [
+        "torchvision",
+        pytest.param(
+            "detectron2",
+            marks=[
+                pytest.mark.detectron2,
+                pytest.mark.skipif(
+                    importlib.util.find_spec("detectron2") is None,
+                    reason="detectron2 is not installed",
+                ),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize(
     ("change", "ids"), [(_one_category, [907]), (_gaps_and_all_forms, [3, 40, 900])]
 )
 def test_custom_set_trains(
@@ -66,6 +83,7 @@ def test_custom_set_trains(
     tmp_path: Path,
     change: Callable[[Tree], None],
     ids: list[int],
+    engine: str,
 ) -> None:
     """The check has no error; one iteration gives predictions and a record with the set's ids."""
     data = {}
@@ -78,7 +96,7 @@ def test_custom_set_trains(
         data[f"{role}_annotations"] = str(path)
         assert check_set(path, shapes_folder / split, role).errors == {}  # type: ignore[arg-type]
     solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
-    recipe = make_recipe(data=data, solver=solver)
+    recipe = make_recipe(data=data, solver=solver, engine=engine)
     exit_code, record = run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
     assert exit_code == 0
     assert record is not None
