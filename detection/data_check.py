@@ -105,21 +105,31 @@ def check_set(annotations: Path, images_dir: Path, role: Role) -> SetCheck:
     return check
 
 
-def compare_categories(train: SetCheck, test: SetCheck) -> None:
-    """Add to the test set's findings how its categories differ from training's."""
-    names = [
-        {entry["id"]: entry["name"] for entry in c.coco.tree["categories"]} for c in (train, test)
-    ]
-    ids = [set(found) for found in names]
-    if ids[0] != ids[1]:
+def compare_sets(train: SetCheck, test: SetCheck) -> None:
+    """Add to the test set's findings where its categories differ and which files are training's."""
+    ours, theirs = (
+        {number: name for number, (name, _, _) in check.category_sizes.items()}
+        for check in (test, train)
+    )
+    if ours.keys() != theirs.keys():
         test.errors["category ids that only one of the two sets has"] = [
-            f"{number} ({(names[0] | names[1])[number]})" for number in sorted(ids[0] ^ ids[1])
+            f"{number} ({(ours | theirs)[number]})"
+            for number in sorted(ours.keys() ^ theirs.keys())
         ]
-    renamed = [number for number in sorted(ids[0] & ids[1]) if names[0][number] != names[1][number]]
-    if renamed:
-        test.notes["categories named otherwise than in training"] = [
-            f"{number} ({names[0][number]}, here {names[1][number]})" for number in renamed
-        ]
+    renamed = [
+        f"{number} ({theirs[number]}, here {ours[number]})"
+        for number in sorted(ours.keys() & theirs.keys())
+        if ours[number] != theirs[number]
+    ]
+    _note(test, "categories named otherwise than in training", renamed)
+    train_files = set(_files(train.coco))
+    shared = [path.name for path in _files(test.coco) if path in train_files]
+    _note(test, "images that training has, too", shared)
+
+
+def _files(coco: CocoSet) -> list[Path]:
+    folder = coco.images_dir.resolve()
+    return [folder / image["file_name"] for image in coco.images]
 
 
 def count_in_words(check: SetCheck) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from detection.data_check import (
     SetCheck,
     check_set,
-    compare_categories,
+    compare_sets,
     count_in_words,
     in_words,
 )
@@ -100,7 +100,7 @@ def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
     if arguments.role != "train":
         checks.append(check_set(data.test_annotations, data.test_images, "test"))
     if len(checks) == 2:
-        compare_categories(*checks)
+        compare_sets(*checks)
     return checks
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from detection.__main__ import main
-from detection.data_check import check_set, compare_categories, in_words
+from detection.data_check import check_set, compare_sets, in_words
 from detection.recipe import Recipe
 from rsa_pretrain.config_files import write_config
 
@@ -223,11 +223,24 @@ def test_categories_of_two_sets_are_compared(check: Check) -> None:
     tree = _sound_tree()
     tree["categories"] = [{"id": 1, "name": "A"}, {"id": 2, "name": "b"}, {"id": 7, "name": "c"}]
     test = check(tree, "test")
-    compare_categories(train, test)
+    compare_sets(train, test)
     assert in_words(test.errors, 5) == ["category ids that only one of the two sets has (1): 7 (c)"]
     assert "categories named otherwise than in training (1): 1 (a, here A)" in in_words(
         test.notes, 5
     )
+
+
+def test_images_in_both_sets_are_noted(check: Check, folder: Path) -> None:
+    """A file that both sets list is named; another file of the same name is another image."""
+    train, test = check(_sound_tree()), check(_sound_tree(), "test")
+    compare_sets(train, test)
+    assert in_words(test.notes, 5) == ["images that training has, too (2): 1.png, 2.png"]
+    (folder / "other").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (20, 10)).save(folder / "other" / f"{number}.png")
+    other = check_set(folder / "set.json", folder / "other", "test")
+    compare_sets(train, other)
+    assert other.notes == {}
 
 
 def test_many_entries_are_counted() -> None:
