@@ -76,7 +76,7 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
     train, test = data_set_names(recipe)
     return {
         "VERSION": 2,
-        "MODEL": _model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
+        "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
         "DATASETS": {"TRAIN": [train], "TEST": [test]},
         "DATALOADER": {"NUM_WORKERS": recipe.data.num_workers},
@@ -87,9 +87,17 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
     }
 
 
-def _model_tree(
+def model_tree(
     model: ModelConfig, sampling: SamplingConfig, weights: Tree, num_classes: int
 ) -> Tree:
+    """Return the keys of a detector, as far as it is built from them.
+
+    Args:
+        model: Architecture.
+        sampling: How many anchors, proposals and regions.
+        weights: The ``MODEL`` part of ``weights_tree``.
+        num_classes: Categories, without the background.
+    """
     head_norm = "" if model.head_norm == "none" else model.head_norm
     stages = ["res2", "res3", "res4", "res5"]
     return {

@@ -25,6 +25,7 @@ SHARED = {
     "distributed",
     "errors",
     "foreign.array_pickle",
+    "foreign.file_content",
     "foreign.layout",
     "foreign.load",
     "foreign.names",

@@ -1,4 +1,4 @@
-"""``rsa-detect convert``: hand a backbone to detectron2."""
+"""``rsa-detect convert``: hand a backbone, or a whole detector, to detectron2; or take one back."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from detection.convert import DROPPED_LEAF, Conversion, convert
+from detection.exchange import Exchange, exchange
 from rsa_pretrain.command_line import Commands, say
 
 
@@ -13,12 +14,17 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "convert",
-        help="write detectron2 weights",
+        help="write detectron2 weights, or read a detector from them",
         description="Write a backbone as detectron2 weights: a plain pickle of numpy arrays under\n"
         "detectron2's own names. The file is read back and compared bitwise with the checkpoint\n"
         "and, where detectron2 is installed, its ResNet is run with it. The YAML keys that belong\n"
-        "to the weights are printed and written beside them as OUT.yaml.",
-        epilog="example:\n  rsa-detect convert runs/pretrain weights/rsa_r50.pkl",
+        "to the weights are printed and written beside them as OUT.yaml.\n\n"
+        "With --model the file is a whole Mask R-CNN: one of engine torchvision is written as\n"
+        "detectron2's .pth or .pkl, one of detectron2 as .safetensors for that engine. Both then\n"
+        "find the same boxes, classes and masks.",
+        epilog="examples:\n  rsa-detect convert runs/pretrain weights/rsa_r50.pkl\n"
+        "  rsa-detect convert --model runs/detection/coco weights/mask_rcnn.pth\n"
+        "  rsa-detect convert --model output/model_final.pth weights/mask_rcnn.safetensors",
     )
     parser.add_argument(
         "checkpoint",
@@ -26,11 +32,14 @@ def add(commands: Commands) -> None:
         type=Path,
         help="run folder, checkpoint folder, backbone.safetensors, or another project's file",
     )
-    parser.add_argument("out", metavar="OUT.pkl", type=Path, help="weights file to write")
+    parser.add_argument("out", metavar="OUT", type=Path, help="file to write; .pkl for a backbone")
+    parser.add_argument("--model", action="store_true", help="convert a whole detector")
     parser.set_defaults(command=_convert)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    if arguments.model:
+        return _exchange(exchange(arguments.checkpoint, arguments.out))
     done = convert(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")
@@ -41,6 +50,16 @@ def _convert(arguments: argparse.Namespace) -> int:
     say(f"proof    {_describe_features(done)}")
     say("with these keys, and no others in their place:")
     say(yaml.safe_dump(done.config_tree, sort_keys=False).rstrip())
+    return 0
+
+
+def _exchange(done: Exchange) -> int:
+    say(f"weights  {done.weights}")
+    if done.config is not None:
+        say(f"keys     {done.config}")
+    say(f"used     {done.num_tensors} tensors, each once")
+    say(f"unread   the background's rows of {', '.join(done.unread)}")
+    say("proof    the file, read back, gives the detector bitwise")
     return 0
 
 
