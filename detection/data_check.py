@@ -122,14 +122,13 @@ def compare_sets(train: SetCheck, test: SetCheck) -> None:
         if ours[number] != theirs[number]
     ]
     _note(test, "categories named otherwise than in training", renamed)
-    train_files = set(_files(train.coco))
-    shared = [path.name for path in _files(test.coco) if path in train_files]
+    seen = {_path(train, image) for image in train.coco.images}
+    shared = [image["file_name"] for image in test.coco.images if _path(test, image) in seen]
     _note(test, "images that training has, too", shared)
 
 
-def _files(coco: CocoSet) -> list[Path]:
-    folder = coco.images_dir.resolve()
-    return [folder / image["file_name"] for image in coco.images]
+def _path(check: SetCheck, image: Entry) -> Path:
+    return check.coco.images_dir.absolute() / str(image["file_name"])
 
 
 def count_in_words(check: SetCheck) -> str:
