@@ -1,9 +1,9 @@
 """Training and scoring of linear classifiers on frozen features."""
 
 import math
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,11 +14,9 @@ from rsa_eval.linear_heads import Heads
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.probe_batches import Batches, ReadOrder
 from rsa_eval.probe_state import ProbeState
-from rsa_pretrain.distributed import StopVote, wait_for_all
+from rsa_eval.resumable import run_to_end
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.schedules import cosine
-from rsa_pretrain.stop_signal import Stopped, StopSignal
 
 _SCORED_AT_ONCE = 4096
 
@@ -40,28 +38,9 @@ def train_probe(
         UserError: If no head's loss is finite any more.
         Stopped: If a signal asked for it, in all processes alike.
     """
-    if state.step == order.num_steps:
-        return
-    received = None
-    bar = progress_bar(order.num_steps, "linear probe", "step", done=state.step)
-    with bar, closing(batches(state.step)) as steps, StopSignal() as stop:
-        vote = StopVote()
-        saved = time.monotonic()
-        while state.step < order.num_steps and received is None:
-            _train_step(state, steps, order)
-            bar.update()
-            received = vote.agree(stop.received)
-            if time.monotonic() - saved >= 60 * save_every_minutes:
-                state.save()
-                saved = time.monotonic()
-    state.save()
-    if received is not None and state.step < order.num_steps:
-        wait_for_all()  # torchrun ends all processes at the first that leaves
-        raise Stopped(
-            received,
-            f"stopped by {received.name} after step {state.step} of {order.num_steps}, saved; the "
-            "same command goes on from there",
-        )
+    with closing(batches(state.step)) as steps:
+        take_step = partial(_train_step, state, steps, order)
+        run_to_end(state, take_step, order.num_steps, "linear probe", save_every_minutes)
 
 
 def _train_step(

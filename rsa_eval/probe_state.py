@@ -1,23 +1,13 @@
 """How far the training of a probe has come, on disk while it goes on."""
 
-import logging
-import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rsa_eval.linear_heads import HeadTrainer
-from rsa_pretrain.atomic_files import atomic_file
-from rsa_pretrain.distributed import is_main, min_over_ranks
-from rsa_pretrain.errors import UserError
-
-_log = logging.getLogger(__name__)
-
-_FORMAT_VERSION = 1
+from rsa_eval.resumable import StateFile
 
 
 @dataclass
@@ -43,20 +33,12 @@ class ProbeState:
     def __post_init__(self) -> None:
         heads = self.trainer.heads
         self.loss_sums = heads.bias.new_zeros(len(heads.bias), dtype=torch.float64)
+        self._file = StateFile(self.path, self.fingerprint)
 
     def save(self) -> None:
         """Write the state, from the main process."""
-        if not is_main():
-            return
-        content = {
-            "format_version": _FORMAT_VERSION,
-            "fingerprint": self.fingerprint,
-            "step": self.step,
-            "losses": self.losses,
-            "tensors": [tensor.cpu() for tensor in self._tensors()],
-        }
-        with atomic_file(self.path) as temporary:
-            torch.save(content, temporary)
+        tensors = [tensor.cpu() for tensor in self._tensors()]
+        self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
 
     def restore(self) -> None:
         """Go on from the file, if there is one of this training; otherwise leave all as it is.
@@ -64,50 +46,17 @@ class ProbeState:
         Raises:
             UserError: If the processes do not see the same file.
         """
-        content = self._read()
-        step = 0 if content is None else content["step"]
-        if min_over_ranks(step) != -min_over_ranks(-step):
-            raise UserError(
-                f"the processes do not see the same '{self.path}' (here step {step}); --out must "
-                "lie on storage that all of them share"
-            )
+        content = self._file.read()
         if content is None:
             return
         for tensor, saved in zip(self._tensors(), content["tensors"], strict=True):
             tensor.copy_(saved)
-        self.step, self.losses = step, content["losses"]
-        _log.info("going on from step %d of '%s'", self.step, self.path)
+        self.step, self.losses = content["step"], content["losses"]
 
     def remove(self) -> None:
         """Delete the file."""
-        if is_main():
-            self.path.unlink(missing_ok=True)
-
-    def _read(self) -> dict[str, Any] | None:
-        if not self.path.exists():
-            return None
-        content = _load(self.path)
-        if not isinstance(content, dict) or content.get("format_version") != _FORMAT_VERSION:
-            _log.warning("'%s' is not a whole state; the training starts anew", self.path)
-            return None
-        if content["fingerprint"] != self.fingerprint:
-            _log.warning(
-                "'%s' belongs to other weights, images or settings; the training starts anew",
-                self.path,
-            )
-            return None
-        return content
+        self._file.remove()
 
     def _tensors(self) -> list[Tensor]:
         heads = self.trainer.heads
         return [heads.weight, heads.bias, *self.trainer.velocities, self.loss_sums]
-
-
-def _load(path: Path) -> Any:
-    """Return the file's tensors and plain values, None if it is damaged."""
-    if not zipfile.is_zipfile(path):  # torch would read anything else as a pickle of old
-        return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError):
-        return None

@@ -1,7 +1,5 @@
 """The linear probe as an evaluation."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsa_eval.config import result_settings
 from rsa_eval.evaluators.base import (
     Evaluator,
     Workspace,
@@ -32,8 +29,8 @@ from rsa_eval.probe_batches import Batches, ReadOrder, cached_batches, online_ba
 from rsa_eval.probe_state import ProbeState
 from rsa_eval.protocols import linear_deviations
 from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
-from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -116,7 +113,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
         images, held_out = images.hold_out(count, config.seed)
     width, num_classes = feature_width(subject.backbone, config), len(images.class_names)
     trainer = HeadTrainer(new_heads(width, num_classes, probe, config.seed, device), probe)
-    state = ProbeState(trainer, _fingerprint(subject, images, config), path)
+    state = ProbeState(trainer, training_fingerprint(subject, images, config), path)
     state.restore()
     order = ReadOrder(len(images), probe.batch_size, probe.epochs, config.seed)
     batches, scaling = _training_batches(subject, images, order, config, device)
@@ -170,16 +167,6 @@ def _training_batches(
         return online_batches(subject, images, order, scaling, config), scaling
     train = LabelledFeatures(scaled(train.features, scaling), train.labels)
     return cached_batches(train, order, device), scaling
-
-
-def _fingerprint(subject: Subject, images: ImageSet, config: LinearConfig) -> str:
-    """Return a hash of all that decides how the training goes."""
-    parts = [
-        result_settings(to_tree(config)),
-        [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],
-        images.fingerprint(),
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
