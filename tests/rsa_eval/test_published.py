@@ -1,6 +1,11 @@
+import os
+import re
+from pathlib import Path
+
 import pytest
 
-from rsa_eval.published import PUBLISHED, Score, published_for
+from rsa_eval.published import PUBLISHED, Score, paper_cells, published_for
+from rsa_eval.published_numbers import TABLE_7
 
 
 def _find(data_set: str, kind: str, method: str, setting: str, source: str) -> dict[str, str]:
@@ -67,3 +72,42 @@ def test_scores_are_numbers() -> None:
 def test_nothing_is_published_for_digits() -> None:
     """A data set without published numbers has none."""
     assert published_for("digits", "knn") == []
+
+
+@pytest.fixture
+def printed_tables() -> dict[int, list[list[str]]]:
+    """The rows of the paper's tables, from its text beside the real data."""
+    folder = os.environ.get("RSA_DATA")
+    paper = Path(folder).parent / "paper.txt" if folder else None
+    if paper is None or not paper.is_file():
+        pytest.skip("there is no paper.txt beside the folder that RSA_DATA names")
+    tables: dict[int, list[list[str]]] = {}
+    rows: list[list[str]] | None = None
+    for line in paper.read_text(encoding="utf-8").splitlines():
+        if caption := re.match(r"Table (\d+):", line):
+            rows = tables.setdefault(int(caption[1]), [])
+        elif rows is not None and line.startswith("|"):
+            plain = line.replace(r"{\pm}", "±").replace("$", "").replace(" ", "")
+            rows.append([cell for cell in plain.strip("|").split("|") if cell])
+        elif line.strip():
+            rows = None
+    return tables
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4, 5, 6, 8])
+def test_numbers_are_the_papers_own(table: int, printed_tables: dict[int, list[list[str]]]) -> None:
+    """Each row of each table, number by number in the order of the columns."""
+    ours: dict[tuple[str, ...], list[str]] = {}
+    for entry in paper_cells(table):
+        assert entry.place is not None
+        scores = [score.text for score in entry.scores.values()]
+        ours.setdefault(entry.place.row, []).extend(scores)
+    number = re.compile(r"\d+\.\d(±\d\.\d)?")
+    rows = [[cell for cell in row if number.fullmatch(cell)] for row in printed_tables[table]]
+    assert list(ours.values()) == [row for row in rows if row]
+
+
+def test_training_times_are_the_papers_own(printed_tables: dict[int, list[list[str]]]) -> None:
+    """Table 7, in hours."""
+    rows = [[name, *(f"{hours}h" for hours in times)] for name, times in TABLE_7.items()]
+    assert printed_tables[7][2:] == rows
