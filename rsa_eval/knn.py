@@ -7,77 +7,68 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.knn_config import KNNSetting
 from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.neighbours import plan_chunks, search, unit_rows
+from rsa_eval.share import ALONE, Share
+from rsa_pretrain.errors import UserError
 
 
 def knn_counts(
     bank: LabelledFeatures,
-    queries: LabelledFeatures,
+    queries: LabelledFeatures | None,
     settings: Sequence[KNNSetting],
     num_classes: int,
-    chunk_size: int,
+    memory_budget_mib: int,
     device: torch.device,
+    share: Share = ALONE,
 ) -> list[TopKCounts]:
     """Classify every query by its neighbours in the bank, by all settings in one pass.
 
     Args:
-        bank: The voters; more memory than the bank itself takes only one chunk of similarities,
-            ``chunk_size`` times the bank's size in float32.
-        queries: The classified.
+        bank: The voters, of any float type; may be mapped from a file.
+        queries: The classified; None asks each voter about all others (leave one out).
         settings: Votes to count; a k beyond the bank's size takes the whole bank.
         num_classes: Classes there are, also those without a voter.
-        chunk_size: Queries compared at a time; the last chunk may be smaller.
+        memory_budget_mib: Memory of the comparison beside the features, in MiB.
         device: Where the comparison runs.
+        share: The part of the bank this process compares; all processes count the same.
 
     Returns:
         Counts by setting, in the given order.
+
+    Raises:
+        UserError: If a feature is not finite, or a bank of one is asked about itself.
     """
-    bank_features = functional.normalize(bank.features.to(device), dim=1)  # (M, D)
+    asked = bank if queries is None else queries
+    num_voters = len(bank.labels) - (queries is None)
+    if num_voters == 0:
+        raise UserError("a single image has no neighbours; leave-one-out needs two or more")
+    k = min(max(setting.k for setting in settings), num_voters)
+    width = bank.features.shape[1]
+    plan = plan_chunks(memory_budget_mib, len(asked.labels), width, k, num_classes)
     bank_labels = bank.labels.to(device)
-    largest_k = min(max(setting.k for setting in settings), len(bank_labels))
     counts = [NOTHING_COUNTED] * len(settings)
-    for start in range(0, len(queries.labels), chunk_size):
-        chunk = queries.features[start : start + chunk_size].to(device)
-        labels = queries.labels[start : start + chunk_size].to(device)
-        similarities = functional.normalize(chunk, dim=1) @ bank_features.T  # (N, M)
-        nearest, indices = nearest_neighbours(similarities, largest_k)  # both (N, largest_k)
-        voters = bank_labels[indices]
+    for start in range(0, len(asked.labels), plan.num_queries):
+        chunk = slice(start, start + plan.num_queries)
+        own_row = start if queries is None else None
+        found = search(
+            unit_rows(asked.features[chunk], device),
+            bank.features,
+            k,
+            plan.num_rows,
+            share,
+            own_row,
+        ).nearest_first()
+        voters = bank_labels[found.indices]
+        labels = asked.labels[chunk].to(device)
         for position, setting in enumerate(settings):
-            scores = class_scores(
-                nearest[:, : setting.k], voters[:, : setting.k], num_classes, setting.temperature
-            )
+            nearest = found.similarities[:, : setting.k]
+            scores = class_scores(nearest, voters[:, : setting.k], num_classes, setting.temperature)
             counts[position] += count_top_k(scores, labels)
     return counts
-
-
-def nearest_neighbours(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest similarities of each row and where they stand, largest first.
-
-    Of equal similarities the one that stands first in the row is the nearer, so that the k-th
-    neighbour does not depend on how ``topk`` happens to search.
-
-    Args:
-        similarities: (N, M).
-        k: At most M.
-
-    Returns:
-        Similarities and their columns, both (N, k).
-    """
-    width = min(k + 1, similarities.shape[1])
-    values, columns = similarities.topk(width, dim=1)
-    if width > k:  # the last place may be contested by columns that topk did not choose
-        contested = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
-        values, columns = values[:, :k], columns[:, :k]
-        if len(contested):
-            rows = similarities[contested].sort(dim=1, descending=True, stable=True)
-            values[contested], columns[contested] = rows.values[:, :k], rows.indices[:, :k]
-    columns, by_column = columns.sort(dim=1)
-    values, by_value = values.gather(1, by_column).sort(dim=1, descending=True, stable=True)
-    return values, columns.gather(1, by_value)
 
 
 def class_scores(

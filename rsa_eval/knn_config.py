@@ -38,5 +38,7 @@ class KNNConfig(EvaluationConfig):
     """InstDis's vote."""
     settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = (PAPER_VOTE, *_OTHER_VOTES)
     """The votes, all counted in one pass; the first is the headline."""
-    chunk_size: Annotated[int, Field(ge=1)] = 1024
-    """Test images compared with the whole bank at a time; bounds the memory."""
+    leave_one_out: bool = False
+    """Classify each training image by the others, in place of the test images by all."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
+    """Memory of the comparison beside the features, in MiB, whatever the number of images."""

@@ -51,7 +51,7 @@ def make_online_knn(
             queries,
             settings.settings,
             len(images.class_names),
-            settings.chunk_size,
+            settings.memory_budget_mib,
             device,
         )
         return {"knn_top1": counts.percentages()["top1"]}

@@ -15,12 +15,14 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
 
     Args:
         config: The run's settings.
-        bank_size: Training images there are.
+        bank_size: Training images that vote on an image.
     """
     deviations = common_deviations(config)
     headline, published = config.settings[0], KNN_PROTOCOLS[config.protocol]
     if headline != published:
         deviations.append(f"{headline.label} (protocol: {published.label})")
+    if config.leave_one_out:
+        deviations.append("each training image classified by the others (protocol: test images)")
     if headline.k > bank_size:
         deviations.append(f"all {bank_size} training images vote (k={headline.k})")
     return deviations

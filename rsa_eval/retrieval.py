@@ -1,27 +1,16 @@
 """The nearest training images of test images."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from rsa_eval.knn import class_scores, nearest_neighbours
+from rsa_eval.knn import class_scores
 from rsa_eval.knn_config import KNNSetting
+from rsa_eval.neighbours import Neighbours, search, unit_rows
+from rsa_eval.share import ALONE
 
 # A part of the bank, and of the queries' scores by class, in rows.
 _BANK_ROWS = 65_536
 _VOTES_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The k nearest of a bank for each query, the nearest first, on the CPU."""
-
-    similarities: Tensor
-    """Cosines, float32 (N, k)."""
-    indices: Tensor
-    """Rows of the bank, int64 (N, k)."""
 
 
 def find_neighbours(
@@ -35,24 +24,17 @@ def find_neighbours(
         k: Neighbours of each; a smaller bank gives all it has.
         chunk_size: Queries compared with a part of the bank at a time.
         device: Where the comparison runs.
+
+    Returns:
+        The nearest first, on the CPU.
     """
-    values = torch.empty(len(queries), 0)
-    indices = torch.empty(len(queries), 0, dtype=torch.int64)
-    for first_row, part in zip(
-        range(0, len(bank), _BANK_ROWS), torch.split(bank, _BANK_ROWS), strict=True
-    ):
-        unit_part = functional.normalize(part.to(device).float(), dim=1)
-        found = []
-        for rows in torch.split(torch.arange(len(queries)), chunk_size):
-            unit_queries = functional.normalize(queries[rows].to(device).float(), dim=1)
-            # The nearest so far stand before those of this part: they win where equal.
-            similarities = torch.cat([values[rows].to(device), unit_queries @ unit_part.T], dim=1)
-            numbers = first_row + torch.arange(len(part)).expand(len(rows), -1)
-            candidates = torch.cat([indices[rows], numbers], dim=1)
-            nearest, columns = nearest_neighbours(similarities, min(k, similarities.shape[1]))
-            found.append((nearest.cpu(), candidates.gather(1, columns.cpu())))
-        values, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Neighbours(values, indices)
+    k = min(k, len(bank))
+    found = [
+        search(unit_rows(part, device), bank, k, _BANK_ROWS, ALONE, None).nearest_first()
+        for part in torch.split(queries, chunk_size)
+    ]
+    similarities, indices = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    return Neighbours(similarities, indices)
 
 
 def predict(

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from rsa_eval.figures import INK, RIGHT, SOFT, WRONG, drawing, short_name
-from rsa_eval.retrieval import Neighbours
+from rsa_eval.neighbours import Neighbours
 from rsa_pretrain.image_set import ImageSet
 
 _THUMBNAIL_PIXELS = 128

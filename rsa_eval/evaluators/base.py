@@ -100,9 +100,16 @@ def accuracy_metrics(counts: TopKCounts) -> dict[str, Metric]:
     return {name: Metric(value=value, unit="%") for name, value in counts.percentages().items()}
 
 
-def describe_images(train: ImageSet, test: ImageSet) -> dict[str, dict[str, str | int]]:
-    """Return number and fingerprint of the images, for a record's details."""
+def describe_images(
+    train: ImageSet, test: ImageSet | None
+) -> dict[str, dict[str, str | int] | None]:
+    """Return number and fingerprint of the images, for a record's details.
+
+    Args:
+        train: Training images.
+        test: Test images; None if none were read.
+    """
     return {
-        split: {"count": len(images), "sha256": images.fingerprint()}
+        split: None if images is None else {"count": len(images), "sha256": images.fingerprint()}
         for split, images in (("train", train), ("test", test))
     }

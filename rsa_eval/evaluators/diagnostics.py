@@ -20,9 +20,10 @@ from rsa_eval.diagnostics_config import RANKME_NUM_IMAGES, DiagnosticsConfig
 from rsa_eval.embedding_plot import draw_embedding, embed
 from rsa_eval.evaluators.base import Evaluator, Workspace, describe_images, open_splits, place
 from rsa_eval.features import LabelledFeatures, evaluation_features, forward_frozen, frozen
+from rsa_eval.neighbours import Neighbours
 from rsa_eval.protocols import common_deviations
 from rsa_eval.record import Metric, Record, make_record
-from rsa_eval.retrieval import Neighbours, find_neighbours, predict
+from rsa_eval.retrieval import find_neighbours, predict
 from rsa_eval.retrieval_page import draw_retrieval, retrieval_rows, write_retrieval_page
 from rsa_eval.subject import Subject
 from rsa_pretrain.atomic_files import atomic_folder

@@ -7,36 +7,51 @@ from rsa_eval.evaluators.base import (
     Workspace,
     accuracy_metrics,
     describe_images,
+    open_labelled,
     open_splits,
     place,
 )
-from rsa_eval.features import evaluation_features, frozen
+from rsa_eval.features import frozen, stored_features
 from rsa_eval.knn import knn_counts
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.protocols import knn_deviations
 from rsa_eval.record import Record, make_record
+from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
+from rsa_pretrain.image_set import ImageSet
 
 
 def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
     """Classify the test images by their neighbours among the training images.
+
+    With ``config.leave_one_out`` the training images are classified, each by all others. Several
+    processes share the extraction and the bank.
 
     Raises:
         UserError: If the data or the device cannot be used.
     """
     started = time.perf_counter()
     device = place(subject, config)
-    train, test = open_splits(config)
+    train, test = _open(config)
     with frozen(subject.backbone):
-        bank = evaluation_features(subject, train, config, "train features")
-        queries = evaluation_features(subject, test, config, "test features")
+        bank = stored_features(subject, train, config, "train features")
+        queries = None
+        if test is not None:
+            queries = stored_features(subject, test, config, "test features")
     counts = knn_counts(
-        bank, queries, config.settings, len(train.class_names), config.chunk_size, device
+        bank,
+        queries,
+        config.settings,
+        len(train.class_names),
+        config.memory_budget_mib,
+        device,
+        own_share(),
     )
+    num_voters = len(train) - config.leave_one_out
     votes = [
         {
             "k": setting.k,
-            "neighbours": min(setting.k, len(train)),
+            "neighbours": min(setting.k, num_voters),
             "temperature": setting.temperature,
             **count.percentages(),
         }
@@ -55,8 +70,12 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         device=device,
         seconds=time.perf_counter() - started,
         details={"votes": votes, "images": describe_images(train, test)},
-        deviations=knn_deviations(config, len(train)),
+        deviations=knn_deviations(config, num_voters),
     )
+
+
+def _open(config: KNNConfig) -> tuple[ImageSet, ImageSet | None]:
+    return (open_labelled(config, "train"), None) if config.leave_one_out else open_splits(config)
 
 
 EVALUATOR = Evaluator(

@@ -107,8 +107,8 @@ def run_folder(finished_run: Path) -> Path:
 
 @pytest.fixture
 def knn_config() -> KNNConfig:
-    """Settings for a few digits; batches and chunks do not divide their number."""
-    tree = {"data": DATA, "batch_size": 16, "chunk_size": 7, "device": "cpu"}
+    """Settings for a few digits, whose number batches do not divide."""
+    tree = {"data": DATA, "batch_size": 16, "device": "cpu"}
     return parse_tree(KNNConfig, tree, "test")
 
 

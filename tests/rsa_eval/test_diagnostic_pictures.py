@@ -18,7 +18,8 @@ from rsa_eval.diagnostics_config import EmbeddingConfig
 from rsa_eval.embedding_plot import coloured_classes, draw_embedding, embed
 from rsa_eval.figures import CLASS_COLOURS, CLASS_MARKERS, short_name
 from rsa_eval.knn_config import KNNSetting
-from rsa_eval.retrieval import Neighbours, find_neighbours, predict
+from rsa_eval.neighbours import Neighbours
+from rsa_eval.retrieval import find_neighbours, predict
 from rsa_eval.retrieval_page import draw_retrieval, retrieval_rows, write_retrieval_page
 from rsa_pretrain.image_set import ImageSet
 

@@ -1,4 +1,10 @@
+import json
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,12 +12,19 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from rsa_eval import knn
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.knn import evaluate_knn
 from rsa_eval.features import LabelledFeatures
-from rsa_eval.knn import class_scores, knn_counts, nearest_neighbours
-from rsa_eval.knn_config import KNNSetting
+from rsa_eval.knn import class_scores, knn_counts
+from rsa_eval.knn_config import KNNConfig, KNNSetting
 from rsa_eval.metrics import TopKCounts
+from rsa_eval.neighbours import ChunkPlan
+from rsa_eval.subject import Subject
+from rsa_pretrain.errors import UserError
 
 CPU = torch.device("cpu")
+BUDGET = 64
 
 
 def _labelled(rows: list[list[float]], labels: list[int]) -> LabelledFeatures:
@@ -50,7 +63,7 @@ QUERY = _labelled([_unit(0)], [0])
 )
 def test_hand_worked_neighbours(setting: KNNSetting, right: int) -> None:
     """The nearest wins alone or by weight, and is outvoted without or with a flat weight."""
-    (counts,) = knn_counts(BANK, QUERY, [setting], 3, 4, CPU)
+    (counts,) = knn_counts(BANK, QUERY, [setting], 3, BUDGET, CPU)
     assert counts == TopKCounts(right, 1, 1)
 
 
@@ -89,7 +102,9 @@ def test_equal_to_scikit_learn(k: int, temperature: float | None) -> None:
     classifier = KNeighborsClassifier(k, weights=weights, algorithm="brute", metric="cosine")
     classifier.fit(normalised(bank.features), bank.labels.numpy())
     right = classifier.predict(normalised(queries.features)) == queries.labels.numpy()
-    (counts,) = knn_counts(bank, queries, [KNNSetting(k=k, temperature=temperature)], 7, 16, CPU)
+    (counts,) = knn_counts(
+        bank, queries, [KNNSetting(k=k, temperature=temperature)], 7, BUDGET, CPU
+    )
     assert counts.top1 == right.sum()
     assert counts.total == len(queries.labels)
 
@@ -98,48 +113,192 @@ def test_all_settings_in_one_pass_equal_each_alone() -> None:
     """A smaller k takes a prefix of the neighbours of the largest."""
     bank, queries = _random_problem(1)
     settings = [KNNSetting(k=k, temperature=t) for k in (3, 50, 10) for t in (None, 0.1)]
-    together = knn_counts(bank, queries, settings, 7, 16, CPU)
-    alone = [knn_counts(bank, queries, [setting], 7, 16, CPU)[0] for setting in settings]
+    together = knn_counts(bank, queries, settings, 7, BUDGET, CPU)
+    alone = [knn_counts(bank, queries, [setting], 7, BUDGET, CPU)[0] for setting in settings]
     assert together == alone
 
 
-def test_chunks_do_not_matter() -> None:
-    """Chunks of one, of a size that leaves a partial last one, and one for all agree."""
+@pytest.fixture
+def in_chunks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """A function that makes the search go in chunks of so many queries and so many voters."""
+
+    def use(num_queries: int, num_rows: int) -> None:
+        plan = ChunkPlan(num_queries, num_rows)
+        monkeypatch.setattr(knn, "plan_chunks", lambda *sizes: plan)
+
+    return use
+
+
+def test_chunks_do_not_matter(in_chunks: Callable[[int, int], None]) -> None:
+    """Chunks of one, of sizes that leave partial last ones, and one for all agree."""
     bank, queries = _random_problem(2)
+    settings = [KNNSetting(k=k, temperature=0.1) for k in (1, 10, 100)]
+    expected = knn_counts(bank, queries, settings, 7, BUDGET, CPU)
+    for sizes in ((1, 1), (7, 16), (16, 149), (1000, 30), (13, 1000)):
+        in_chunks(*sizes)
+        assert knn_counts(bank, queries, settings, 7, BUDGET, CPU) == expected
+
+
+_PEAK = """
+import resource, torch
+from rsa_eval.features import LabelledFeatures
+from rsa_eval.knn import knn_counts
+from rsa_eval.knn_config import KNNSetting
+
+torch.set_num_threads(1)
+def draw(count):
+    return LabelledFeatures(torch.rand(count, 64).half(), torch.zeros(count, dtype=torch.int64))
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def count(bank, queries):
+    knn_counts(bank, queries, [KNNSetting(k=20, temperature=0.1)], 10, 48, torch.device("cpu"))
+bank = draw(100_000)
+count(draw(100), draw(10))
+before = peak()
+count(bank, draw(1000))
+print(before, peak())
+"""
+
+
+def test_memory_stays_within_the_budget() -> None:
+    """With 48 MiB, in place of 400 for all similarities, the peak rises by no more.
+
+    16 MiB beside them are the libraries' own: buffers of a matrix product, the allocator's.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK],
+        check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    before, after = map(int, done.stdout.split())
+    assert after - before < 48 + 16
+
+
+def test_half_precision_banks_are_converted(in_chunks: Callable[[int, int], None]) -> None:
+    """Features kept in fp16 give the counts of their float32 values."""
+    bank, queries = _random_problem(4)
+    halves = [LabelledFeatures(x.features.half(), x.labels) for x in (bank, queries)]
+    rounded = [LabelledFeatures(x.features.float(), x.labels) for x in halves]
     settings = [KNNSetting(k=10, temperature=0.1)]
-    results = [knn_counts(bank, queries, settings, 7, size, CPU) for size in (1, 16, 1000)]
-    assert results[0] == results[1] == results[2]
+    in_chunks(16, 40)
+    found, expected = (knn_counts(*pair, settings, 7, BUDGET, CPU) for pair in (halves, rounded))
+    assert found == expected
+
+
+def test_features_are_left_as_they_were() -> None:
+    """Normalisation works on copies; the caller's features may be mapped from a file."""
+    bank, queries = _random_problem(5)
+    before = bank.features.clone(), queries.features.clone()
+    knn_counts(bank, queries, [KNNSetting(k=3, temperature=None)], 7, BUDGET, CPU)
+    assert torch.equal(bank.features, before[0])
+    assert torch.equal(queries.features, before[1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("side", ["bank", "queries"])
+def test_features_that_are_not_finite_are_refused(value: float, side: str) -> None:
+    """NaN, infinity and what overflows when squared would be everybody's or nobody's neighbour."""
+    bank, queries = _random_problem(6)
+    {"bank": bank, "queries": queries}[side].features[5, 3] = value
+    with pytest.raises(UserError, match="need finite features; 1 of"):
+        knn_counts(bank, queries, [KNNSetting(k=3, temperature=None)], 7, BUDGET, CPU)
+
+
+def test_a_single_class_is_always_right() -> None:
+    """Every vote goes to it, at any k."""
+    bank, queries = _random_problem(7)
+    one_class = [LabelledFeatures(x.features, torch.zeros_like(x.labels)) for x in (bank, queries)]
+    settings = [KNNSetting(k=k, temperature=t) for k in (1, 500) for t in (None, 0.1)]
+    assert set(knn_counts(*one_class, settings, 1, BUDGET, CPU)) == {TopKCounts(61, 61, 61)}
+
+
+def test_labels_need_not_be_contiguous() -> None:
+    """Classes 0, 10, 20, … of 61 count as classes 0, 1, 2, … of 7 do."""
+    bank, queries = _random_problem(8)
+    spread = [LabelledFeatures(x.features, 10 * x.labels) for x in (bank, queries)]
+    settings = [KNNSetting(k=10, temperature=0.1)]
+    (found,) = knn_counts(*spread, settings, 61, BUDGET, CPU)
+    (expected,) = knn_counts(bank, queries, settings, 7, BUDGET, CPU)
+    assert found.top1 == expected.top1
+
+
+@pytest.mark.parametrize("sizes", [(1000, 1000), (7, 16), (1, 1)])
+def test_leave_one_out_equals_removing_each_voter(
+    sizes: tuple[int, int], in_chunks: Callable[[int, int], None]
+) -> None:
+    """Each image is classified by the bank without it, also where k takes all others."""
+    bank, _ = _random_problem(9)
+    settings = [KNNSetting(k=k, temperature=0.1) for k in (1, 20, 149, 400)]
+    in_chunks(*sizes)
+    found = knn_counts(bank, None, settings, 7, BUDGET, CPU)
+    expected = [TopKCounts(0, 0, 0)] * len(settings)
+    for row in range(len(bank.labels)):
+        others = torch.arange(len(bank.labels)) != row
+        rest = LabelledFeatures(bank.features[others], bank.labels[others])
+        one = LabelledFeatures(bank.features[row : row + 1], bank.labels[row : row + 1])
+        alone = knn_counts(rest, one, settings, 7, BUDGET, CPU)
+        expected = [a + b for a, b in zip(expected, alone, strict=True)]
+    assert found == expected
+
+
+def test_leave_one_out_of_one_is_refused() -> None:
+    """Nobody is left to ask."""
+    with pytest.raises(UserError, match="two or more"):
+        knn_counts(QUERY, None, [KNNSetting(k=1, temperature=None)], 1, BUDGET, CPU)
+
+
+def test_leave_one_out_is_said_in_the_record(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """It counts the training images, reads no test image, and is a departure."""
+    config = knn_config.model_copy(update={"leave_one_out": True})
+    record = evaluate_knn(subject, config, workspace)
+    assert record.num_samples == 60
+    assert record.details["images"]["test"] is None
+    assert record.details["votes"][0]["neighbours"] == 59
+    assert "each training image classified by the others (protocol: test images)" in (
+        record.deviations
+    )
 
 
 def test_k_beyond_the_bank_takes_the_whole_bank() -> None:
     """K = 200 of a bank of 150 equals k = 150."""
     bank, queries = _random_problem(3)
     settings = [KNNSetting(k=k, temperature=0.1) for k in (150, 200)]
-    whole, beyond = knn_counts(bank, queries, settings, 7, 16, CPU)
+    whole, beyond = knn_counts(bank, queries, settings, 7, BUDGET, CPU)
     assert whole == beyond
-
-
-def test_tied_neighbours_are_taken_in_bank_order() -> None:
-    """Of five equal similarities the first three columns are chosen, after the larger one."""
-    similarities = torch.tensor([[0.5, 0.5, 0.1, 0.5, 0.9, 0.5, 0.5]])
-    values, columns = nearest_neighbours(similarities, 4)
-    assert columns.tolist() == [[4, 0, 1, 3]]
-    assert values[0].tolist() == pytest.approx([0.9, 0.5, 0.5, 0.5])
-
-
-def test_many_ties_equal_a_stable_sort() -> None:
-    """On coarse random numbers the choice is that of a stable descending sort of whole rows."""
-    generator = torch.Generator().manual_seed(0)
-    similarities = torch.randint(0, 5, (40, 90), generator=generator).float()
-    _, columns = nearest_neighbours(similarities, 13)
-    expected = similarities.sort(dim=1, descending=True, stable=True).indices[:, :13]
-    assert torch.equal(columns, expected)
 
 
 def test_tied_classes_go_to_the_lower_index() -> None:
     """One vote each for class 2 and class 1 makes class 1 the prediction."""
     bank = _labelled([_unit(10), _unit(-10)], [2, 1])
     (counts,) = knn_counts(
-        bank, _labelled([_unit(0)], [1]), [KNNSetting(k=2, temperature=None)], 3, 1, CPU
+        bank, _labelled([_unit(0)], [1]), [KNNSetting(k=2, temperature=None)], 3, BUDGET, CPU
     )
     assert counts.top1 == 1
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Each searches its half of the bank, and both count what one process counts."""
+    bank, queries = _random_problem(10)
+    settings = [KNNSetting(k=k, temperature=t) for k in (1, 20, 149) for t in (None, 0.1)]
+    expected = knn_counts(bank, queries, settings, 7, BUDGET, CPU)
+    expected += knn_counts(bank, None, settings, 7, BUDGET, CPU)
+    task = {
+        "bank": [bank.features.tolist(), bank.labels.tolist()],
+        "queries": [queries.features.tolist(), queries.labels.tolist()],
+        "settings": [setting.model_dump() for setting in settings],
+    }
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    program = Path(__file__).with_name("two_processes.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", str(program), "knn", str(tmp_path / "task.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=120)
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"knn-{rank}.json").read_text())
+        assert [TopKCounts(**counts) for counts in found] == expected

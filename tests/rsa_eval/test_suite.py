@@ -180,11 +180,12 @@ def test_changed_settings_are_evaluated_again(
     run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
 ) -> None:
     """Only the evaluation whose result may differ; where it runs and keeps files makes none."""
+    other_budget = "evaluations.second.settings.memory_budget_mib=99"
     run_suite(run_folder)
-    run_suite(run_folder, "evaluations.second.settings.chunk_size=9")
-    assert [config.chunk_size for _, config in fake.runs] == [1024, 1024, 9]
-    run_suite(run_folder, "evaluations.second.settings.chunk_size=9", "data.num_workers=1")
-    run_suite(run_folder, "evaluations.second.settings.chunk_size=9", f"cache_dir={out}/kept")
+    run_suite(run_folder, other_budget)
+    assert [config.memory_budget_mib for _, config in fake.runs] == [512, 512, 99]
+    run_suite(run_folder, other_budget, "data.num_workers=1")
+    run_suite(run_folder, other_budget, f"cache_dir={out}/kept")
     assert len(fake.runs) == 3
 
 
@@ -263,14 +264,15 @@ def test_random_baselines(run_folder: Path, run_suite: Any, fake: FakeEvaluator)
 def test_what_wins(tmp_path: Path, write_suite: Callable[..., Path], out: Path) -> None:
     """An evaluation's own settings over the suite's, those over its file, that over defaults."""
     (tmp_path / "knn.yaml").write_text(
-        "data: {name: cifar10, root: nowhere, image_size: 8}\nseed: 5\nbatch_size: 5\nchunk_size: 5"
+        "data: {name: cifar10, root: nowhere, image_size: 8}\nseed: 5\nbatch_size: 5\n"
+        "layers: [layer3]"
     )
     settings = {"batch_size": 6, "data.num_test_images": 6, "data": {"num_train_images": 6}}
     path = write_suite({"knn": {"config": "knn.yaml", "settings": settings}}, seed=1)
     (evaluation,) = load_evaluations(load_config(SuiteConfig, path), tmp_path, out)
     config = evaluation.config
     assert isinstance(config, KNNConfig)
-    assert (config.seed, config.batch_size, config.chunk_size) == (1, 6, 5)
+    assert (config.seed, config.batch_size, config.layers) == (1, 6, ("layer3",))
     assert (config.data.name, config.data.root, config.data.image_size) == ("digits", None, 32)
     assert (config.data.num_test_images, config.data.num_train_images) == (6, 6)
     assert config.cache_dir == out

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from rsa_eval.features import stored_features
-from rsa_eval.knn_config import KNNConfig
+from rsa_eval.features import LabelledFeatures, stored_features
+from rsa_eval.knn import knn_counts
+from rsa_eval.knn_config import KNNConfig, KNNSetting
+from rsa_eval.share import own_share
 from rsa_eval.subject import load_subject
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
@@ -30,6 +33,20 @@ def features(task, folder):
     (folder / f"features-{rank()}.json").write_text(json.dumps(outcome))
 
 
+def knn(task, folder):
+    """Write the counts that each process finds, of queries and of the bank itself."""
+    bank, queries = (
+        LabelledFeatures(*map(torch.tensor, task[name])) for name in ("bank", "queries")
+    )
+    settings = [KNNSetting(**setting) for setting in task["settings"]]
+    cpu, share = torch.device("cpu"), own_share()
+    counts = [
+        *knn_counts(bank, queries, settings, 7, 64, cpu, share),
+        *knn_counts(bank, None, settings, 7, 64, cpu, share),
+    ]
+    (folder / f"knn-{rank()}.json").write_text(json.dumps([asdict(count) for count in counts]))
+
+
 def main(what, path):
     """Do the task."""
     torch.set_num_threads(1)
@@ -37,7 +54,7 @@ def main(what, path):
         TASKS[what](json.loads(path.read_text()), path.parent)
 
 
-TASKS = {"features": features}
+TASKS = {"features": features, "knn": knn}
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
