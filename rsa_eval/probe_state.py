@@ -35,9 +35,14 @@ class ProbeState:
         self.loss_sums = heads.bias.new_zeros(len(heads.bias), dtype=torch.float64)
         self._file = StateFile(self.path, self.fingerprint)
 
+    def tensors(self) -> list[Tensor]:
+        """Return all that a step changes."""
+        heads = self.trainer.heads
+        return [heads.weight, heads.bias, *self.trainer.velocities, self.loss_sums]
+
     def save(self) -> None:
         """Write the state, from the main process."""
-        tensors = [tensor.cpu() for tensor in self._tensors()]
+        tensors = [tensor.cpu() for tensor in self.tensors()]
         self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
 
     def restore(self) -> None:
@@ -49,14 +54,10 @@ class ProbeState:
         content = self._file.read()
         if content is None:
             return
-        for tensor, saved in zip(self._tensors(), content["tensors"], strict=True):
+        for tensor, saved in zip(self.tensors(), content["tensors"], strict=True):
             tensor.copy_(saved)
         self.step, self.losses = content["step"], content["losses"]
 
     def remove(self) -> None:
         """Delete the file."""
         self._file.remove()
-
-    def _tensors(self) -> list[Tensor]:
-        heads = self.trainer.heads
-        return [heads.weight, heads.bias, *self.trainer.velocities, self.loss_sums]

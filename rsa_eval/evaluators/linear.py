@@ -20,7 +20,13 @@ from rsa_eval.evaluators.base import (
     place,
 )
 from rsa_eval.feature_scaling import measure, scaled, unscaled
-from rsa_eval.features import LabelledFeatures, evaluation_features, feature_width, frozen
+from rsa_eval.features import (
+    LabelledFeatures,
+    device_of,
+    evaluation_features,
+    feature_width,
+    frozen,
+)
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.linear_heads import HeadTrainer, new_heads
 from rsa_eval.linear_probe import score_heads, train_probe
@@ -106,7 +112,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
 
 def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
     """Train one probe on given images; of several heads, choose one on images kept out."""
-    device = next(subject.backbone.parameters()).device
+    device = device_of(subject.backbone)
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:
         count = round(len(images) * probe.held_out_share)

@@ -72,11 +72,11 @@ def main(path: Path) -> None:
     with process_group(CPU):
         for number, task in enumerate(tasks["trainings"]):
             state = train(task, folder / f"state-{number}.pt")
-            torch.save(state._tensors(), folder / f"result-{number}-{rank()}.pt")
+            torch.save(state.tensors(), folder / f"result-{number}-{rank()}.pt")
         why = train_stopped_by_the_second(tasks["trainings"][0], folder / "stopped.pt")
         (folder / f"stopped-{rank()}.txt").write_text(why)
         state = train(tasks["trainings"][0], folder / "stopped.pt")
-        torch.save(state._tensors(), folder / f"resumed-{rank()}.pt")
+        torch.save(state.tensors(), folder / f"resumed-{rank()}.pt")
         for words in tasks["commands"]:
             assert rsa_eval(words) == 0
         if is_main():

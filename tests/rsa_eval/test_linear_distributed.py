@@ -84,7 +84,7 @@ def test_two_processes_train_what_one_trains(
     together = [torch.load(outcome / f"result-{number}-{rank}.pt") for rank in range(2)]
     start = new_heads(6, 3, ProbeConfig(**TRAININGS[number]["probe"]), 0, torch.device("cpu"))
     assert not torch.allclose(alone.trainer.heads.weight, start.weight.double())
-    for expected, first, second in zip(alone._tensors(), *together, strict=True):
+    for expected, first, second in zip(alone.tensors(), *together, strict=True):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, expected, rtol=1e-10, atol=1e-12)
 

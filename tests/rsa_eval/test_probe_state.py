@@ -75,7 +75,7 @@ def test_going_on_equals_never_stopping(
     _train(taken_up, features)
     assert taken_up.losses == whole.losses
     assert len(whole.losses) == 4
-    for found, expected in zip(taken_up._tensors(), whole._tensors(), strict=True):
+    for found, expected in zip(taken_up.tensors(), whole.tensors(), strict=True):
         assert torch.equal(found, expected)
 
 
