@@ -1,8 +1,10 @@
 """The benchmarks by name."""
 
-from benchmarks import features
+from benchmarks import features, probe_heads, probe_modes
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     "features": features.BENCHMARK,
+    "probe_heads": probe_heads.BENCHMARK,
+    "probe_modes": probe_modes.BENCHMARK,
 }

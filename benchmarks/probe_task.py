@@ -1,0 +1,117 @@
+"""A small linear probe on real images, for the benchmarks of the probe."""
+
+import lzma
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from benchmarks.measure import BenchmarkSettings
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.linear import evaluate_linear
+from rsa_eval.linear_config import LinearConfig
+from rsa_eval.record import Record
+from rsa_eval.subject import Subject, load_subject
+from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.data import open_images
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.errors import UserError
+
+_BATCHES = "cifar-10-batches-py"
+
+
+class ProbeTaskSettings(BenchmarkSettings):
+    """A ResNet-18 (standard stem, random weights) on a class-balanced part of CIFAR-10.
+
+    The images come from the folder ``cifar10/`` of the one that RSA_DATA names.
+    """
+
+    num_train_images: Annotated[int, Field(ge=20)] = 400
+    """Images the probe is trained on."""
+    num_test_images: Annotated[int, Field(ge=1)] = 400
+    """Images it is tested on."""
+
+
+class ProbeTask:
+    """The same backbone and images under one probe after the other.
+
+    Args:
+        settings: How much is done.
+        folder: Holds the images as files, train/CLASS/ and val/CLASS/.
+    """
+
+    def __init__(self, settings: ProbeTaskSettings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self._subject: Subject = load_subject(None, self.config({}))
+
+    def config(self, probe: dict[str, Any], protocol: str = "moco_v2") -> LinearConfig:
+        """Return the settings of an evaluation whose probe departs from its protocol."""
+        tree = {
+            "protocol": protocol,
+            "data": {
+                "name": "imagefolder",
+                "root": str(self.folder),
+                "image_size": 32,
+                "on_broken": "unchecked",
+                "num_workers": 0,
+            },
+            "backbone": {"arch": "resnet18", "stem": "standard"},
+            "seed": self.settings.seed,
+            "device": self.settings.device,
+            "probe": probe,
+        }
+        return parse_tree(LinearConfig, tree, "benchmark")
+
+    def evaluate(self, config: LinearConfig) -> Record:
+        """Train and test a probe."""
+        workspace = Workspace(self.folder / "record.json")
+        return evaluate_linear(self._subject, config, workspace)
+
+
+@contextmanager
+def probe_task(settings: ProbeTaskSettings) -> Iterator[ProbeTask]:
+    """Lay out the images for the block.
+
+    Raises:
+        UserError: If RSA_DATA names no folder with CIFAR-10.
+    """
+    source = Path(os.environ.get("RSA_DATA", ""), "cifar10", _BATCHES)
+    if not source.is_dir():
+        raise UserError(f"RSA_DATA should name a folder that holds cifar10/{_BATCHES}/")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _unpack(source, folder / "published" / _BATCHES)
+        _write_images(settings, folder)
+        yield ProbeTask(settings, folder)
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        content = file.read_bytes()
+        content = lzma.decompress(content) if file.suffix == ".xz" else content
+        (folder / file.name.removesuffix(".xz")).write_bytes(content)
+
+
+def _write_images(settings: ProbeTaskSettings, folder: Path) -> None:
+    config = DataConfig(
+        name="cifar10",
+        root=folder / "published",
+        image_size=32,
+        num_train_images=settings.num_train_images,
+        num_test_images=settings.num_test_images,
+        subset_seed=settings.seed,
+    )
+    for images, split in (
+        (open_images(config, "train"), "train"),
+        (open_images(config, "test"), "val"),
+    ):
+        for index, label in enumerate(images.require_labels()):
+            path = folder / split / images.class_names[label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images[index].save(path)
