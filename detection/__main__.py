@@ -2,7 +2,7 @@
 
 import sys
 
-from detection.commands import convert, data_check, evaluate, toy, train, visualize
+from detection.commands import convert, data_check, evaluate, toy, train, unconvert, visualize
 from rsa_pretrain.command_line import Parser, run_command
 
 DESCRIPTION = "Transfer of a pretrained backbone to Mask R-CNN on COCO-format data."
@@ -21,6 +21,7 @@ def _dispatch(argv: list[str]) -> int:
     evaluate.add(commands)
     visualize.add(commands)
     convert.add(commands)
+    unconvert.add(commands)
     toy.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))

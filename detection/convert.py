@@ -1,11 +1,9 @@
 """Our checkpoint → detectron2 weights, proved before the file takes its name.
 
-The proof has three parts: names and shapes are exactly detectron2's; the written file, read back
-and renamed to torchvision's names, equals the checkpoint bitwise; and, where detectron2 is
-installed, its own network with these weights computes torchvision's features.
+The proof is ``trunk_proof``'s, and the written file, read back by the importer, equals the
+checkpoint bitwise.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,63 +14,48 @@ import yaml
 from torch import Tensor
 
 from detection.detectron2_config import weights_tree
-from detection.detectron2_file import Arrays, read_pickle, write_pickle
-from detection.detectron2_trunk import enumerated_shapes, quoted_r50_shapes
-from detection.key_map import to_detectron2, to_torchvision
+from detection.detectron2_file import SUFFIXES, write_weights
+from detection.key_map import to_detectron2
+from detection.trunk_proof import DROPPED_LEAF, Proof, prove_features, prove_shapes
 from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.load import load_weights
-
-# FrozenBN has no such tensor and BN starts its own count; the file's metadata keeps the values.
-DROPPED_LEAF = "num_batches_tracked"
+from rsa_pretrain.foreign.load import ImportOptions, import_weights, load_weights
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion did and what its proof found."""
+    """What a conversion wrote, and its proof."""
 
     weights: Path
     config: Path
     config_tree: dict[str, Any]
-    num_used: int
-    dropped: list[str]
-    shapes_source: str
-    feature_differences: dict[str, float] | None
-    """Largest difference per stage between the two libraries; None without detectron2."""
+    proof: Proof
 
 
-def to_detectron2_weights(tensors: Mapping[str, Tensor]) -> tuple[Arrays, dict[str, int]]:
+def to_detectron2_weights(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename a torchvision trunk, each tensor used once or on the drop list.
 
     Args:
         tensors: State of a ResNet without classifier, float32.
 
     Returns:
-        Arrays by detectron2's full names, and the dropped batch counts by torchvision's names.
+        Tensors by detectron2's full names, and the dropped batch counts by torchvision's names.
 
     Raises:
         ValueError: If a name is not a trunk tensor's.
     """
-    arrays: Arrays = {}
+    model: dict[str, Tensor] = {}
     dropped: dict[str, int] = {}
     for name, tensor in tensors.items():
         full_name = to_detectron2(name)
         if full_name.endswith(f".{DROPPED_LEAF}"):
             dropped[name] = int(tensor)
         else:
-            arrays[full_name] = tensor.detach().cpu().contiguous().numpy()
-    return arrays, dropped
-
-
-def to_torchvision_tensors(arrays: Arrays, dropped: Mapping[str, int]) -> dict[str, Tensor]:
-    """Undo ``to_detectron2_weights``, bitwise.
-
-    Raises:
-        ValueError: If a name is not a trunk tensor's.
-    """
-    tensors = {to_torchvision(name): torch.from_numpy(array) for name, array in arrays.items()}
-    return tensors | {name: torch.tensor(count) for name, count in dropped.items()}
+            model[full_name] = tensor.detach().cpu()
+    return model, dropped
 
 
 def convert(checkpoint: Path, out: Path) -> Conversion:
@@ -80,42 +63,52 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
 
     Args:
         checkpoint: A checkpoint of this toolkit or of another project (``load_weights``).
-        out: Weights file to write; must end in ``.pkl``.
+        out: Weights file to write; must end in ``.pkl`` or ``.pth``.
 
     Returns:
-        Counts and the proof's findings.
+        What was written, and the proof.
 
     Raises:
-        UserError: If the checkpoint is refused, has another stem than detectron2's, ``out`` is
-            not a ``.pkl``, or detectron2 is there but broken.
+        UserError: If the checkpoint is refused, has another stem than detectron2's, ``out`` has
+            another ending, or detectron2 is there but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
-    if out.suffix != ".pkl":
-        raise UserError(f"'{out}' must end in .pkl: detectron2 chooses its reader by that")
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"'{out}' must end in .pkl or .pth: detectron2 chooses its reader by that")
     loaded = load_weights(checkpoint)
     if loaded.metadata.stem != "standard":
         raise UserError(
             f"'{loaded.path}' has the '{loaded.metadata.stem}' stem; detectron2's ResNet has only "
             "the standard 7x7 stem, so pretrain with backbone.stem=standard"
         )
-    source = loaded.backbone.state_dict()
-    arrays, dropped = to_detectron2_weights(source)
-    shapes_source = _prove_shapes(arrays, loaded.metadata.arch)
+    with atomic_file(out) as temporary:
+        proof = write_proved(temporary, loaded)
+        _prove_file(temporary, loaded.backbone.state_dict())
+    tree = paired_config(loaded.metadata, out)
+    config = out.with_suffix(".yaml")
+    write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
+    return Conversion(out, config, tree, proof)
+
+
+def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
+    """Write a weights file and let detectron2, where it is, run it; the file keeps the proof.
+
+    Raises:
+        UserError: If detectron2 is there but broken.
+        RuntimeError: If names, shapes or features are not detectron2's.
+    """
+    model, dropped = to_detectron2_weights(loaded.backbone.state_dict())
+    shapes_source = prove_shapes(model, loaded.metadata.arch)
     extra = {
         "metadata": loaded.metadata.model_dump_json(),
         "source_sha256": loaded.sha256,
         DROPPED_LEAF: dropped,
     }
-    with atomic_file(out) as temporary:
-        write_pickle(temporary, arrays, extra)
-        _prove_file(temporary, source)
-        feature_differences = _prove_features(temporary, loaded)
-    tree = paired_config(loaded.metadata, out)
-    config = out.with_suffix(".yaml")
-    write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
-    return Conversion(
-        out, config, tree, len(arrays), sorted(dropped), shapes_source, feature_differences
-    )
+    write_weights(weights, model, extra)
+    differences = prove_features(weights, model, loaded.backbone, loaded.metadata)
+    proof = Proof(len(model), {DROPPED_LEAF: len(dropped)}, shapes_source, differences)
+    write_weights(weights, model, extra | {"proof": proof.lines()})
+    return proof
 
 
 def paired_config(metadata: BackboneMetadata, weights: Path) -> dict[str, Any]:
@@ -131,46 +124,12 @@ _CONFIG_HEADER = """\
 """
 
 
-def _prove_shapes(arrays: Arrays, arch: str) -> str:
-    if arch == "resnet50":
-        expected, source = quoted_r50_shapes(), "quoted from detectron2's ResNet-50"
-    else:
-        expected, source = enumerated_shapes(arch), f"listed from {arch}'s architecture"
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != expected:
-        differing = sorted(dict(found.items() ^ expected.items()))
-        raise RuntimeError(f"converted names or shapes are not those {source}: {differing}")
-    return source
-
-
 def _prove_file(path: Path, source: Mapping[str, Tensor]) -> None:
-    arrays, extra = read_pickle(path)
-    restored = to_torchvision_tensors(arrays, extra[DROPPED_LEAF])
-    unequal = [
-        name for name in source if name not in restored or not _same(source[name], restored[name])
-    ]
+    restored = import_weights(path, ImportOptions(layout="detectron2")).backbone.state_dict()
+    unequal = [name for name in source if not _same(source[name], restored.get(name))]
     if unequal or restored.keys() != source.keys():
         raise RuntimeError(f"the written file does not give back the checkpoint: {unequal}")
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.dtype == second.dtype and torch.equal(first, second)
-
-
-def _prove_features(path: Path, loaded: LoadedBackbone) -> dict[str, float] | None:
-    if importlib.util.find_spec("detectron2") is None:
-        return None
-    try:
-        from detection.engines.detectron2.features import (
-            MAX_FEATURE_DIFFERENCE,
-            feature_differences,
-        )
-    except ImportError as error:
-        raise UserError(
-            f"detectron2 is installed but cannot be imported ({error}); repair or remove it"
-        ) from None
-
-    differences = feature_differences(path, paired_config(loaded.metadata, path), loaded.backbone)
-    if max(differences.values()) > MAX_FEATURE_DIFFERENCE:
-        raise RuntimeError(f"detectron2's features differ from torchvision's: {differences}")
-    return differences
+def _same(first: Tensor, second: Tensor | None) -> bool:
+    return second is not None and first.dtype == second.dtype and torch.equal(first, second)

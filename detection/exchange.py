@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from detection.detectron2_file import AUTHOR, EXTRA_KEY, write_pickle
+from detection.detectron2_file import EXTRA_KEY, SUFFIXES, write_weights
 from detection.detectron2_model import (
     check_settings,
     describe_model,
@@ -39,7 +39,6 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.load import is_own_file
 
-DETECTRON2_SUFFIXES = (".pth", ".pkl")
 OWN_SUFFIX = ".safetensors"
 _MODEL_PREFIX = "model/"
 _METADATA = "metadata"
@@ -103,7 +102,7 @@ def read_detector(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata, Path
 
 
 def _to_detectron2(source: Path, out: Path) -> Exchange:
-    if out.suffix not in DETECTRON2_SUFFIXES:
+    if out.suffix not in SUFFIXES:
         raise UserError(
             f"'{out}' must end in .pth or .pkl: '{source}' is converted to detectron2, which "
             "chooses its reader by that"
@@ -112,10 +111,7 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
     model = to_detectron2_model(tensors)
     extra = {_METADATA: metadata.model_dump_json(), "source_sha256": file_sha256(file)}
     with atomic_file(out) as temporary:
-        if out.suffix == ".pkl":
-            write_pickle(temporary, {name: t.numpy() for name, t in model.items()}, extra)
-        else:
-            torch.save({"model": model, "__author__": AUTHOR, EXTRA_KEY: extra}, temporary)
+        write_weights(temporary, model, extra)
         written = _model_of(read_checkpoint_file(temporary))
         _prove(to_torchvision_model(written), _without_unread_rows(tensors))
     config = out.with_suffix(".yaml")

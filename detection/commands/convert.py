@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from detection.convert import DROPPED_LEAF, Conversion, convert
+from detection.convert import convert
 from detection.exchange import Exchange, exchange
 from rsa_pretrain.command_line import Commands, say
 
@@ -15,10 +15,11 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="write detectron2 weights, or read a detector from them",
-        description="Write a backbone as detectron2 weights: a plain pickle of numpy arrays under\n"
-        "detectron2's own names. The file is read back and compared bitwise with the checkpoint\n"
-        "and, where detectron2 is installed, its ResNet is run with it. The YAML keys that belong\n"
-        "to the weights are printed and written beside them as OUT.yaml.\n\n"
+        description="Write a backbone as detectron2 weights under its own full names: a plain\n"
+        "pickle of numpy arrays (.pkl), or torch's format (.pth). The file is read back and\n"
+        "compared bitwise with the checkpoint and, where detectron2 is installed, its ResNet is\n"
+        "run with it. The YAML keys that belong to the weights are printed and written beside\n"
+        "them as OUT.yaml. The way back is rsa-detect unconvert.\n\n"
         "With --model the file is a whole Mask R-CNN: one of engine torchvision is written as\n"
         "detectron2's .pth or .pkl, one of detectron2 as .safetensors for that engine. Both then\n"
         "find the same boxes, classes and masks.",
@@ -32,7 +33,9 @@ def add(commands: Commands) -> None:
         type=Path,
         help="run folder, checkpoint folder, backbone.safetensors, or another project's file",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="file to write; .pkl for a backbone")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="file to write; .pkl or .pth for a backbone"
+    )
     parser.add_argument("--model", action="store_true", help="convert a whole detector")
     parser.set_defaults(command=_convert)
 
@@ -43,11 +46,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     done = convert(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")
-    say(f"used     {done.num_used} tensors, each once")
-    say(f"dropped  {len(done.dropped)} tensors, all '{DROPPED_LEAF}'")
-    say(f"proof    names and shapes are those {done.shapes_source}")
-    say("proof    the file, read back, gives the checkpoint bitwise")
-    say(f"proof    {_describe_features(done)}")
+    for line in done.proof.lines():
+        say(f"proof    {line}")
     say("with these keys, and no others in their place:")
     say(yaml.safe_dump(done.config_tree, sort_keys=False).rstrip())
     return 0
@@ -61,10 +61,3 @@ def _exchange(done: Exchange) -> int:
     say(f"unread   the background's rows of {', '.join(done.unread)}")
     say("proof    the file, read back, gives the detector bitwise")
     return 0
-
-
-def _describe_features(done: Conversion) -> str:
-    if done.feature_differences is None:
-        return "detectron2 is not installed here, so its features were not compared"
-    found = ", ".join(f"{name} {value:g}" for name, value in done.feature_differences.items())
-    return f"detectron2's features against torchvision's, largest difference: {found}"

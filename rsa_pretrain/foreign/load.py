@@ -98,6 +98,26 @@ def import_weights(
         finite=not options.allow_non_finite,
         cifar_stem=options.cifar_stem,
     )
+    return load_found(content, found, options, assumed_pixels)
+
+
+def load_found(
+    content: FileContent,
+    found: Recognised,
+    options: ImportOptions,
+    assumed_pixels: Pixels | None = None,
+) -> LoadedBackbone:
+    """Build the backbone that a plan takes of a file.
+
+    Args:
+        content: The file.
+        found: The plan.
+        options: What the user states, as for ``import_weights``.
+        assumed_pixels: As for ``import_weights``.
+
+    Raises:
+        UserError: If its input statistics are unknown.
+    """
     plan = found.plan
     pixels, whence = _pixels(found, options, assumed_pixels)
     with torch.device("meta"):
@@ -105,7 +125,7 @@ def import_weights(
     tensors = {name: tensor.clone().contiguous() for name, tensor in plan.tensors.items()}
     backbone.load_state_dict(tensors, strict=True, assign=True)
     metadata = _metadata(content, found, options, pixels, whence)
-    return LoadedBackbone(backbone.eval(), metadata, path, content.sha256)
+    return LoadedBackbone(backbone.eval(), metadata, content.path, content.sha256)
 
 
 def write_import(path: Path, out: Path, options: ImportOptions) -> BackboneMetadata:

@@ -28,3 +28,5 @@ class Origin(Section):
     """Tensors with NaN or infinity, which the import was told to allow."""
     source: str
     """Where the layout's names were read."""
+    proof: tuple[str, ...] = ()
+    """What was compared with the project's own library, and what was found; a sentence each."""

@@ -11,30 +11,34 @@ import torch
 import yaml
 
 from detection import convert as convert_module
-from detection.convert import convert, to_detectron2_weights, to_torchvision_tensors
-from detection.detectron2_file import read_pickle, write_pickle
-from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
+from detection.convert import convert, to_detectron2_weights
+from detection.detectron2_file import write_weights
+from detection.unconvert import unconvert
+from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.file_content import read_checkpoint_file
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 
 
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_inverse_restores_the_checkpoint_bitwise(
-    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str
 ) -> None:
     """Checkpoint → file → checkpoint gives every tensor back, batch counts included."""
     loaded = write_checkpoint(arch)
-    done = convert(loaded.path, tmp_path / "out.pkl")
-    arrays, extra = read_pickle(done.weights)
-    restored = to_torchvision_tensors(arrays, extra["num_batches_tracked"])
-    source = loaded.backbone.state_dict()
+    done = convert(loaded.path, tmp_path / f"out{suffix}")
+    unconvert(done.weights, tmp_path / "back.safetensors", None)
+    back = load_backbone(tmp_path / "back.safetensors")
+    restored, source = back.backbone.state_dict(), loaded.backbone.state_dict()
     assert restored.keys() == source.keys()
     for name, tensor in source.items():
         assert restored[name].dtype == tensor.dtype
         assert torch.equal(restored[name], tensor), name
-    assert done.num_used + len(done.dropped) == len(source)
-    assert all(name.endswith(".num_batches_tracked") for name in done.dropped)
+    own = {"parent", "origin"}
+    assert back.metadata.model_dump(exclude=own) == loaded.metadata.model_dump(exclude=own)
+    assert done.proof.num_used + done.proof.dropped["num_batches_tracked"] == len(source)
 
 
 def test_file_is_plain_pickle_without_torch(
@@ -52,7 +56,7 @@ def test_file_is_plain_pickle_without_torch(
         assert array.dtype == np.float32
     classes = {argument for _, argument, _ in pickletools.genops(done.weights.read_bytes())}
     assert not any(str(name).startswith("torch") for name in classes if isinstance(name, str))
-    assert done.shapes_source == "quoted from detectron2's ResNet-50"
+    assert done.proof.shapes_source == "quoted from detectron2's ResNet-50"
 
 
 @pytest.mark.parametrize(("arch", "res2_channels"), [("resnet18", 64), ("resnet50", None)])
@@ -118,31 +122,41 @@ def test_failed_proof_writes_nothing(
 
     def write_wrong(path: Path, model: dict[str, Any], extra: dict[str, Any]) -> None:
         name = "backbone.bottom_up.res2.0.conv1.weight"
-        write_pickle(path, {**model, name: model[name] + 1e-7}, extra)
+        write_weights(path, {**model, name: model[name] + 1e-7}, extra)
 
-    monkeypatch.setattr(convert_module, "write_pickle", write_wrong)
+    monkeypatch.setattr(convert_module, "write_weights", write_wrong)
+    monkeypatch.setattr(convert_module, "prove_features", lambda *arguments: None)
     with pytest.raises(RuntimeError, match=r"does not give back the checkpoint: \['layer1\.0\.co"):
         convert(write_checkpoint().path, tmp_path / "out.pkl")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_out_must_end_in_pkl(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+def test_out_must_end_in_a_known_suffix(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
     """detectron2 chooses its reader by the suffix."""
-    with pytest.raises(UserError, match=r"must end in \.pkl"):
-        convert(write_checkpoint().path, tmp_path / "out.pth")
+    with pytest.raises(UserError, match=r"must end in \.pkl or \.pth"):
+        convert(write_checkpoint().path, tmp_path / "out.safetensors")
 
 
-def test_reader_runs_no_foreign_code(tmp_path: Path) -> None:
-    """A pickle that names anything but arrays is refused before it is called."""
-    path = tmp_path / "evil.pkl"
-    path.write_bytes(pickle.dumps({"model": Path("x"), "__author__": "a"}))
-    with pytest.raises(UserError, match="it refers to pathlib"):
-        read_pickle(path)
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_file_keeps_its_proof(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, suffix: str
+) -> None:
+    """What was proved stands in the file, and says whether detectron2 took part."""
+    done = convert(write_checkpoint().path, tmp_path / f"out{suffix}")
+    content = read_checkpoint_file(done.weights)
+    kept = [v for path, v in content.values.items() if path.startswith("rsa_toolkit/proof/")]
+    assert kept == done.proof.lines()
+    assert kept[0] == "used 100 tensors, each once"
+    has_detectron2 = importlib.util.find_spec("detectron2") is not None
+    assert (done.proof.feature_differences is not None) == has_detectron2
 
 
-def test_features_are_compared_only_with_detectron2(
+def test_pth_holds_tensors_and_plain_values(
     write_checkpoint: WriteCheckpoint, tmp_path: Path
 ) -> None:
-    """The result says whether detectron2's own network took part in the proof."""
-    done = convert(write_checkpoint().path, tmp_path / "out.pkl")
-    assert (done.feature_differences is None) == (importlib.util.find_spec("detectron2") is None)
+    """Torch reads it with ``weights_only``, as detectron2 does."""
+    done = convert(write_checkpoint("resnet50").path, tmp_path / "out.pth")
+    content = torch.load(done.weights, weights_only=True)
+    assert len(content["model"]) == 265
+    assert all(name.startswith("backbone.bottom_up.") for name in content["model"])
+    assert {tensor.dtype for tensor in content["model"].values()} == {torch.float32}

@@ -19,9 +19,11 @@ from detection.job import Job, open_job
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from detection.trunk import Trunk, load_trunk, random_trunk
+from detection.unconvert import unconvert
 from rsa_eval.record import read_record
-from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.load import load_weights
 from rsa_pretrain.metrics_log import read_metrics
 
 MakeRecipe = Callable[..., Recipe]
@@ -315,3 +317,22 @@ def test_ten_iterations_on_coco_lower_the_loss(make_run: MakeRecipe, trunk: Trun
     }
     assert {entry["category_id"] for entry in predictions} <= known
     assert read_record(recipe.output_dir / "records" / "detection.json").num_samples == 44
+
+
+def test_finished_run_gives_its_trunk_back(
+    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path
+) -> None:
+    """The fine-tuned trunk of a run folder computes in torchvision what it does in detectron2."""
+    recipe = make_run(solver={"iterations": 2, "decay_at": [], "warmup_iterations": 0})
+    run_recipe(recipe, trunk, resume=False)
+    out = tmp_path / "trunk.safetensors"
+    done = unconvert(recipe.output_dir, out, None)
+    assert done.proof.feature_differences == {"res2": 0, "res3": 0, "res4": 0, "res5": 0}
+    assert set(done.proof.dropped) == {"feature pyramid", "detection heads", "trainer state"}
+    loaded = load_backbone(out)
+    assert loaded.metadata.step == 2
+    found = loaded.backbone.state_dict()
+    assert not torch.equal(found["conv1.weight"], trunk.tensors["conv1.weight"])
+    directly = load_weights(recipe.output_dir / "checkpoints" / "model_final.pth")
+    for name, tensor in directly.backbone.state_dict().items():
+        assert torch.equal(tensor, found[name]), name

@@ -3,11 +3,14 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import detection
-from detection.convert import convert, paired_config
+from detection.convert import convert, paired_config, to_detectron2_weights
+from detection.detectron2_file import write_weights
 from rsa_pretrain.checkpoint import LoadedBackbone
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
@@ -18,6 +21,11 @@ needs_detectron2 = [
         importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
     ),
 ]
+
+
+def _model(loaded: LoadedBackbone) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors by detectron2's full names."""
+    return to_detectron2_weights(loaded.backbone.state_dict())[0]
 
 
 def _imported_packages(path: Path) -> set[str]:
@@ -52,33 +60,45 @@ class TestWithDetectron2:
     ) -> None:
         """detectron2's res2 … res5 are torchvision's layer1 … layer4, to the last bit."""
         done = convert(write_checkpoint(arch).path, tmp_path / "out.pkl")
-        assert done.feature_differences == {"res2": 0.0, "res3": 0.0, "res4": 0.0, "res5": 0.0}
+        assert done.proof.feature_differences == {
+            "res2": 0.0,
+            "res3": 0.0,
+            "res4": 0.0,
+            "res5": 0.0,
+        }
 
+    @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
     @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
     def test_checkpointer_misses_nothing(
         self,
         write_checkpoint: WriteCheckpoint,
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
         norm: str,
+        suffix: str,
     ) -> None:
         """DetectionCheckpointer loads all 265 tensors and warns of none but the dropped counts."""
         from detectron2.checkpoint import DetectionCheckpointer
 
         from detection.engines.detectron2.features import build_trunk, load_trunk
 
-        done = convert(write_checkpoint("resnet50").path, tmp_path / "out.pkl")
+        loaded = write_checkpoint("resnet50")
+        done = convert(loaded.path, tmp_path / f"out{suffix}")
         tree = dict(done.config_tree)
         tree["MODEL"]["RESNETS"]["NORM"] = norm
         trunk = build_trunk(tree)
         checkpointer = DetectionCheckpointer(trunk)
-        incompatible = checkpointer._load_model(checkpointer._load_file(str(done.weights)))
+        seen: list[Any] = []
+        monkeypatch.setattr(checkpointer, "_log_incompatible_keys", seen.append)
+        checkpointer.load(str(done.weights))
+        (incompatible,) = seen
         missing = [k for k in incompatible.missing_keys if not k.endswith("num_batches_tracked")]
         assert missing == []
         assert incompatible.unexpected_keys == []
         assert incompatible.incorrect_shapes == []
         with caplog.at_level(logging.WARNING):
-            load_trunk(trunk, done.weights)
+            load_trunk(trunk, done.weights, _model(loaded))
 
     def test_other_stride_placement_gives_other_features(
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path
@@ -90,7 +110,7 @@ class TestWithDetectron2:
         done = convert(loaded.path, tmp_path / "out.pkl")
         tree = paired_config(loaded.metadata, done.weights)
         tree["MODEL"]["RESNETS"]["STRIDE_IN_1X1"] = True
-        found = feature_differences(done.weights, tree, loaded.backbone)
+        found = feature_differences(done.weights, tree, _model(loaded), loaded.backbone)
         assert found["res2"] == 0.0
         assert min(found[stage] for stage in ("res3", "res4", "res5")) > 0.05
 
@@ -98,13 +118,12 @@ class TestWithDetectron2:
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path
     ) -> None:
         """A file without running statistics, which detectron2 fills in silently, is refused."""
-        from detection.detectron2_file import read_pickle, write_pickle
         from detection.engines.detectron2.features import build_trunk, load_trunk
 
         loaded = write_checkpoint()
-        done = convert(loaded.path, tmp_path / "out.pkl")
-        arrays, extra = read_pickle(done.weights)
-        half = {name: array for name, array in arrays.items() if "running_" not in name}
-        write_pickle(tmp_path / "half.pkl", half, extra)
+        model = _model(loaded)
+        half = {name: tensor for name, tensor in model.items() if "running_" not in name}
+        write_weights(tmp_path / "half.pkl", half, {})
+        trunk = build_trunk(paired_config(loaded.metadata, tmp_path / "half.pkl"))
         with pytest.raises(RuntimeError, match="did not load 40 tensors"):
-            load_trunk(build_trunk(done.config_tree), tmp_path / "half.pkl")
+            load_trunk(trunk, tmp_path / "half.pkl", model)

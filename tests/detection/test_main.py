@@ -48,10 +48,10 @@ def test_convert_prints_what_it_proved(
     assert main(["convert", str(write_checkpoint().path), str(out)]) == 0
     text = capsys.readouterr().out
     for expected in (
-        "used     100 tensors",
-        "dropped  20 tensors, all 'num_batches_tracked'",
+        "used 100 tensors",
+        "dropped 20 tensors: num_batches_tracked",
         "listed from resnet18's architecture",
-        "gives the checkpoint bitwise",
+        "read back, equals what was given, bitwise",
         "STRIDE_IN_1X1: false",
         "RES2_OUT_CHANNELS: 64",
         "FORMAT: RGB",

@@ -11,7 +11,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.detectron2_file import read_pickle
 from detection.key_map import DETECTRON2_PREFIX
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -34,16 +33,21 @@ def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
     return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})
 
 
-def load_trunk(trunk: nn.Module, weights: Path) -> None:
+def load_trunk(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
     """Load a weights file with detectron2's own checkpointer and check every tensor.
 
-    detectron2 only warns of what does not match, so the outcome is compared with the file.
+    detectron2 only warns of what does not match, so the outcome is compared with what the file
+    should hold.
+
+    Args:
+        trunk: As ``build_trunk`` returns it.
+        weights: A file of this toolkit; detectron2 unpickles it.
+        model: Its tensors by full name.
 
     Raises:
         RuntimeError: If a tensor was not loaded, or one of the file was not used.
     """
     DetectionCheckpointer(trunk).load(str(weights))
-    arrays, _ = read_pickle(weights)
     state = {
         name: tensor
         for name, tensor in trunk.state_dict().items()
@@ -51,30 +55,32 @@ def load_trunk(trunk: nn.Module, weights: Path) -> None:
     }
     wrong = [
         name
-        for name in sorted(state.keys() | arrays.keys())
-        if name not in state
-        or name not in arrays
-        or not torch.equal(state[name].cpu(), torch.from_numpy(arrays[name]))
+        for name in sorted(state.keys() | model.keys())
+        if name not in state or name not in model or not state[name].cpu().equal(model[name])
     ]
     if wrong:
         raise RuntimeError(f"detectron2 did not load {len(wrong)} tensors of '{weights}': {wrong}")
 
 
 def feature_differences(
-    weights: Path, config_tree: Mapping[str, Any], backbone: nn.Module
+    weights: Path,
+    config_tree: Mapping[str, Any],
+    model: Mapping[str, Tensor],
+    backbone: nn.Module,
 ) -> dict[str, float]:
     """Compare res2 … res5 with torchvision's layer1 … layer4 on a random image, in eval mode.
 
     Args:
         weights: Converted weights.
         config_tree: The detectron2 keys paired with them.
+        model: Their tensors by full name.
         backbone: The torchvision ResNet they came from.
 
     Returns:
         Per stage, the largest absolute difference divided by the stage's largest value.
     """
     trunk = build_trunk(config_tree)
-    load_trunk(trunk, weights)
+    load_trunk(trunk, weights, model)
     images = torch.randn(
         1, 3, _IMAGE_SIZE_PIXELS, _IMAGE_SIZE_PIXELS, generator=torch.Generator().manual_seed(0)
     )

@@ -1,4 +1,7 @@
-"""detectron2's ``.pkl`` ResNets: colour order and stride are in no name, only in who wrote them."""
+"""detectron2's ResNets, alone or in a detector.
+
+Colour order and stride placement are in no name, only in who wrote the file.
+"""
 
 import json
 
@@ -17,25 +20,31 @@ _RGB_AUTHORS = ("torchvision", "MOCO", "Yonglong", "OpenSelfSup", TOOLKIT)
 def author_objection(content: FileContent) -> str | None:
     """Return why colour order and stride are unknown, unless the author's are known."""
     author = content.values.get("__author__")
-    if author in _RGB_AUTHORS:
+    if author in _RGB_AUTHORS or toolkit_metadata(content) is not None:
         return None
     return (
         f"its author is {author!r}: colour order and stride placement are not in the file, and "
         "detectron2's own ResNets take BGR and stride in their 1x1 convolutions; convert the "
-        f"original weights with a converter that signs as {', '.join(_RGB_AUTHORS[:-1])}"
+        f"original weights with a converter that signs as {', '.join(_RGB_AUTHORS[:-1])}; or "
+        "take them, with the config that detectron2 wrote beside them, by rsa-detect unconvert"
     )
 
 
-def pixels_of_toolkit(content: FileContent) -> Pixels | None:
-    """Return the statistics that ``rsa-detect convert`` keeps in the file."""
+def toolkit_metadata(content: FileContent) -> BackboneMetadata | None:
+    """Return what this toolkit keeps in its detectron2 files: converted ones, and its runs'."""
     kept = content.values.get("rsa_toolkit/metadata")
     if not isinstance(kept, str):
         return None
     try:
-        metadata = parse_tree(BackboneMetadata, json.loads(kept), "rsa_toolkit/metadata")
+        return parse_tree(BackboneMetadata, json.loads(kept), "rsa_toolkit/metadata")
     except (ValueError, RecursionError):
         return None
-    return Pixels(metadata.mean, metadata.std)
+
+
+def pixels_of_toolkit(content: FileContent) -> Pixels | None:
+    """Return the statistics that this toolkit keeps in the file."""
+    metadata = toolkit_metadata(content)
+    return None if metadata is None else Pixels(metadata.mean, metadata.std)
 
 
 def counts_of_toolkit(content: FileContent) -> dict[str, int]:
@@ -50,13 +59,19 @@ def counts_of_toolkit(content: FileContent) -> dict[str, int]:
 
 DETECTRON2 = Layout(
     name="detectron2",
-    made_by="detectron2's converters from PyTorch, and rsa-detect convert",
+    made_by="detectron2's converters from PyTorch, rsa-detect convert and its detectron2 runs",
     source="facebookresearch/detectron2 tools/convert-torchvision-to-d2.py (1d650ef); "
     "facebookresearch/moco detection/convert-pretrain-to-detectron2.py (132aea9); "
     "HobbitLong/PyContrast pycontrast/detection/convert_pretrained.py (84f94ea)",
     markers=(r"model/(backbone\.bottom_up\.)?stem\.conv1\.weight",),
     networks={"trunk": ("model/backbone.bottom_up.", "model/")},
-    drops={r"model/stem\.fc\.": "classifier"},
+    drops={
+        r"model/stem\.fc\.": "classifier",
+        r"model/backbone\.(fpn_|top_block\.)": "feature pyramid",
+        r"model/(proposal_generator|roi_heads)\.": "detection heads",
+        r"model/pixel_(mean|std)$": "pixel statistics",
+        r"(trainer|optimizer|scheduler)/": "trainer state",
+    },
     names=NAMES,
     pixels=IMAGENET,
     has_batch_counts=False,

@@ -1,0 +1,50 @@
+"""``rsa-detect unconvert``: take a trunk back from detectron2, or out of a trained detector."""
+
+import argparse
+from pathlib import Path
+
+from detection.unconvert import unconvert
+from rsa_pretrain.command_line import Commands, say
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "unconvert",
+        help="take a trunk back from detectron2, or out of a trained detector",
+        description="Write the ResNet of a detectron2 file, or of a detector trained by either\n"
+        "engine, as a checkpoint of this toolkit, so that the fine-tuned trunk can be probed. No\n"
+        "code of the file is run. Colour order, strides and pixel statistics come from the file,\n"
+        "or from the config that detectron2 wrote beside it; what torchvision's network cannot\n"
+        "compute is refused.",
+        epilog="examples:\n"
+        "  rsa-detect unconvert runs/detection/mask_rcnn_R_50_FPN_1x trunk.safetensors\n"
+        "  rsa-detect unconvert output/model_final.pth trunk.safetensors\n"
+        "  rsa-eval knn configs/knn/cifar10.yaml trunk.safetensors",
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="weights (.pkl, .pth), a detector's checkpoint, or a run folder",
+    )
+    parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
+    parser.add_argument(
+        "--config",
+        metavar="CONFIG.yaml",
+        type=Path,
+        help="detectron2's config of FILE (default: config.yaml beside it, where FILE itself does "
+        "not tell)",
+    )
+    parser.set_defaults(command=_unconvert)
+
+
+def _unconvert(arguments: argparse.Namespace) -> int:
+    done = unconvert(arguments.file, arguments.out, arguments.config)
+    metadata = done.metadata
+    say(f"taken    {metadata.arch} of {done.source}")
+    for line in done.proof.lines():
+        say(f"proof    {line}")
+    say(f"pixels   mean {metadata.mean}, std {metadata.std}, RGB")
+    say(f"written  {arguments.out}")
+    return 0

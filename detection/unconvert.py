@@ -1,0 +1,153 @@
+"""A trunk out of detectron2's files and this toolkit's detectors, back into our checkpoint format.
+
+Taken are converted weights, what detectron2's own programs saved (with the config they wrote
+beside it) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from detection.convert import write_proved
+from detection.detectron2_pixels import pixels_of_config
+from detection.job import METHOD
+from detection.model_key_map import TRUNK_PREFIX
+from detection.trunk_proof import Proof
+from rsa_pretrain.atomic_files import atomic_file
+from rsa_pretrain.checkpoint import (
+    METADATA_KEY,
+    MODEL_FILE,
+    BackboneMetadata,
+    LoadedBackbone,
+    load_backbone,
+    save_tensors,
+)
+from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
+from rsa_pretrain.foreign.layout import Layout, Pixels
+from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, toolkit_metadata
+from rsa_pretrain.foreign.load import ImportOptions, load_found
+from rsa_pretrain.foreign.plan import make_plan
+from rsa_pretrain.foreign.recognise import Recognised
+
+_POINTER = "last_checkpoint"
+_CONFIG_BESIDE = "config.yaml"
+
+TORCHVISION_ENGINE = Layout(
+    name="rsa-detect, torchvision engine",
+    made_by="rsa-detect train engine=torchvision",
+    source="detection/model_key_map.py",
+    markers=(rf"{TRUNK_PREFIX}conv1\.weight",),
+    networks={"trunk": (TRUNK_PREFIX,)},
+    drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": "detection heads"},
+    pixels=None,
+    has_batch_counts=False,
+)
+
+
+@dataclass(frozen=True)
+class Unconversion:
+    """What was written, and its proof."""
+
+    source: Path
+    metadata: BackboneMetadata
+    proof: Proof
+
+
+def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
+    """Write the trunk of a detectron2 file, or of a detector, in our checkpoint format.
+
+    Args:
+        file: A weights file, a detector's checkpoint, or a run folder with checkpoints.
+        out: File to write; must end in ``.safetensors``.
+        config: detectron2's config of the file, where the file does not tell its input; None
+            takes the ``config.yaml`` that lies beside it.
+
+    Raises:
+        UserError: If the file is unsafe, damaged or holds no such trunk, its colour order, stride
+            placement or pixel statistics are unknown or not torchvision's, or ``out`` is misnamed.
+        RuntimeError: If a part of the proof fails; nothing is written then.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"'{out}' should end in .safetensors")
+    content = read_checkpoint_file(_newest_file(file))
+    loaded = _take(content, config)
+    with TemporaryDirectory() as folder:
+        proof = write_proved(Path(folder) / "trunk.pkl", loaded)
+    origin = loaded.metadata.origin
+    assert origin is not None, "what is taken of a file keeps its origin"
+    proof = replace(proof, num_used=origin.num_taken, dropped=origin.dropped)
+    metadata = loaded.metadata.model_copy(
+        update={"origin": origin.model_copy(update={"proof": tuple(proof.lines())})}
+    )
+    with atomic_file(out) as temporary:
+        save_tensors(temporary, loaded.backbone.state_dict(), metadata)
+        _prove_file(temporary, loaded)
+    return Unconversion(content.path, metadata, proof)
+
+
+def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
+    layout, own = _recognise(content)
+    if own is not None:
+        pixels = Pixels(own.mean, own.std)
+    else:
+        pixels = pixels_of_config(_find_config(content.path, config))
+    # What the layout would object to, unknown colours and strides, is known now.
+    plan = make_plan(content, replace(layout, objection=lambda _: None))
+    how = "stated by the file" if own is not None else "its input stated by detectron2's config"
+    loaded = load_found(content, Recognised(plan, how), ImportOptions(method=METHOD, pixels=pixels))
+    if own is None:
+        return loaded
+    kept = own.model_copy(update={"parent": content.sha256, "origin": loaded.metadata.origin})
+    return replace(loaded, metadata=kept)
+
+
+def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
+    """Return how to read a file, and what this toolkit says of it inside."""
+    if DETECTRON2.evidence(content) is not None:
+        return DETECTRON2, toolkit_metadata(content)
+    if TORCHVISION_ENGINE.evidence(content) is None:
+        raise UserError(
+            f"'{content.path}' holds neither a detectron2 ResNet nor a detector of this toolkit"
+        )
+    kept = content.values.get(METADATA_KEY)
+    if not isinstance(kept, str):
+        raise UserError(f"'{content.path}' carries no '{METADATA_KEY}' metadata")
+    tree: Mapping[str, object] = json.loads(kept)
+    return TORCHVISION_ENGINE, parse_tree(BackboneMetadata, tree, f"metadata of '{content.path}'")
+
+
+def _newest_file(path: Path) -> Path:
+    """Return the checkpoint file of a run folder; a file is itself."""
+    if not path.is_dir():
+        return path
+    for folder in (path, path / "checkpoints"):
+        pointer = folder / _POINTER
+        if pointer.is_file():
+            return folder / pointer.read_text(encoding="utf-8").strip()
+    for file in (path / MODEL_FILE, path / "checkpoints" / "last" / MODEL_FILE):
+        if file.is_file():
+            return file
+    raise UserError(f"'{path}' holds no detector's checkpoint; name the file itself")
+
+
+def _find_config(file: Path, config: Path | None) -> Path:
+    beside = file.parent / _CONFIG_BESIDE
+    if config is None and not beside.is_file():
+        raise UserError(
+            f"'{file}' tells neither colour order nor stride placement; give the config.yaml that "
+            "detectron2 wrote into its OUTPUT_DIR with --config"
+        )
+    return config or beside
+
+
+def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
+    restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
+    unequal = [name for name in source if not torch.equal(source[name], restored[name])]
+    if unequal:
+        raise RuntimeError(f"the written file does not give back the trunk: {unequal}")
