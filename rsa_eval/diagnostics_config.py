@@ -40,8 +40,8 @@ class DiagnosticsConfig(EvaluationConfig):
     vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
     """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12
-    """Test images, drawn at random, on the retrieval page."""
-    num_neighbours: Annotated[int, Field(ge=1, le=20)] = 10
+    """Test images, drawn at random, on the retrieval page; its picture shows the first 8."""
+    num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
     """Training images shown beside each of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     chunk_size: Annotated[int, Field(ge=1)] = 1024

@@ -28,11 +28,10 @@ CLASS_COLOURS = (
     "#000000",
 )
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
-_DOTS_PER_INCH = 150
 
 
 @contextmanager
-def drawing(width: float, height: float, path: Path) -> Iterator[Figure]:
+def drawing(width: float, height: float, path: Path, dots_per_inch: int = 150) -> Iterator[Figure]:
     """Yield an empty figure, which is written as PNG if the block succeeds.
 
     Text is taken literally: a class named ``$x$`` is no formula.
@@ -41,6 +40,7 @@ def drawing(width: float, height: float, path: Path) -> Iterator[Figure]:
         width: In inches.
         height: In inches.
         path: File to write.
+        dots_per_inch: Resolution.
     """
     with mpl.rc_context(
         {
@@ -57,7 +57,7 @@ def drawing(width: float, height: float, path: Path) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(path, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
+        figure.savefig(path, format="png", dpi=dots_per_inch, facecolor="white")
 
 
 def short_name(name: str, length: int = 18) -> str:

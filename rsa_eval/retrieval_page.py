@@ -19,6 +19,9 @@ _THUMBNAIL_PIXELS = 128
 # Smaller images are shown pixel by pixel, and compressed without loss.
 _SMALL_PIXELS = 64
 
+# Photos do not compress well: this keeps the picture below 2 MB.
+_DOTS_PER_INCH = 100
+
 # The picture's grid, in widths of a thumbnail.
 _GAP = 1.3
 """From the query to the first neighbour."""
@@ -67,32 +70,39 @@ class Row:
 
 
 def retrieval_rows(
-    test: ImageSet, train: ImageSet, queries: Sequence[int], neighbours: Neighbours
+    test: ImageSet,
+    train: ImageSet,
+    class_names: Sequence[str],
+    queries: Sequence[int],
+    neighbours: Neighbours,
 ) -> list[Row]:
     """Read the images of some queries and of their neighbours.
 
     Args:
         test: Where the queries come from.
         train: The bank.
+        class_names: By class index.
         queries: Test images.
         neighbours: Of these, in the same order.
 
     Raises:
         UserError: If an image cannot be read or has no class.
     """
-    classes, labels = train.class_names, train.require_labels()
+    labels = train.require_labels()
     rows = []
     for place, query in enumerate(queries):
         label = test.require_labels()[query]
         shown = tuple(
-            Shown(_thumbnail(train[row]), classes[labels[row]], similarity, labels[row] == label)
+            Shown(
+                _thumbnail(train[row]), class_names[labels[row]], similarity, labels[row] == label
+            )
             for row, similarity in zip(
                 neighbours.indices[place].tolist(),
                 neighbours.similarities[place].tolist(),
                 strict=True,
             )
         )
-        rows.append(Row(Shown(_thumbnail(test[query]), classes[label]), shown))
+        rows.append(Row(Shown(_thumbnail(test[query]), class_names[label]), shown))
     return rows
 
 
@@ -108,7 +118,8 @@ def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
     width = _GAP + _COLUMN * len(rows[0].neighbours) + 0.02
     height = _ROW * len(rows) + 0.2
     inches = 0.92
-    with drawing(inches * width + 0.1, inches * height + 0.4, path) as figure:
+    size = (inches * width + 0.1, inches * height + 0.4)
+    with drawing(*size, path, dots_per_inch=_DOTS_PER_INCH) as figure:
         axes = figure.add_subplot()
         axes.set_title(title, fontsize=10)
         for place, row in enumerate(rows):

@@ -37,6 +37,8 @@ from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.text_table import render_table
 
 _FEWEST_TEST_IMAGES = 4
+# A report embeds the picture; the page beside it has all queries.
+_MOST_ROWS_DRAWN = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class _Findings:
 
     train: ImageSet
     test: ImageSet
+    class_names: list[str]
+    """Of the training images; what is no text (a folder's name may be any bytes) is a ?."""
     features: LabelledFeatures
     """Of the test images."""
     neighbours: Neighbours
@@ -87,7 +91,8 @@ def evaluate_diagnostics(
     )
     predictions = predict(neighbours, bank.labels, config.vote, len(train.class_names))
     confusions = count_confusions(features.labels, predictions, len(train.class_names))
-    findings = _Findings(train, test, features, neighbours, confusions)
+    class_names = [name.encode(errors="replace").decode() for name in train.class_names]
+    findings = _Findings(train, test, class_names, features, neighbours, confusions)
     artifacts = _draw(findings, config, workspace)
     return make_record(
         kind="diagnostics",
@@ -175,7 +180,7 @@ def _details(findings: _Findings, config: DiagnosticsConfig) -> dict[str, Any]:
         "vote_top1": findings.top1,
         "most_frequent_mistakes": [
             {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
-            for mistake in most_frequent_mistakes(findings.confusions, findings.train.class_names)
+            for mistake in most_frequent_mistakes(findings.confusions, findings.class_names)
         ],
         "images": describe_images(findings.train, findings.test),
     }
@@ -202,7 +207,7 @@ def _draw(findings: _Findings, config: DiagnosticsConfig, workspace: Workspace) 
 
 
 def _draw_confusions(findings: _Findings, config: DiagnosticsConfig, folder: Path) -> None:
-    classes = findings.train.class_names
+    classes = findings.class_names
     title = (
         f"{findings.test.name}: {config.vote.label} vote, {findings.top1:.1f} % of "
         f"{len(findings.test)} test images right"
@@ -219,13 +224,16 @@ def _draw_neighbours(findings: _Findings, config: DiagnosticsConfig, folder: Pat
         findings.neighbours.similarities[queries, : config.num_neighbours],
         findings.neighbours.indices[queries, : config.num_neighbours],
     )
-    rows = retrieval_rows(findings.test, findings.train, queries.tolist(), neighbours)
-    title = (
-        f"{len(rows)} of {len(findings.test)} {findings.test.name} test images beside the nearest "
-        f"of {len(findings.train)} training images"
+    rows = retrieval_rows(
+        findings.test, findings.train, findings.class_names, queries.tolist(), neighbours
     )
-    draw_retrieval(rows, title, folder / "neighbours.png")
-    write_retrieval_page(rows, title, folder / "neighbours.html")
+    beside = (
+        f"of {len(findings.test)} {findings.test.name} test images beside the nearest of "
+        f"{len(findings.train)} training images"
+    )
+    drawn = rows[:_MOST_ROWS_DRAWN]
+    draw_retrieval(drawn, f"{len(drawn)} {beside}", folder / "neighbours.png")
+    write_retrieval_page(rows, f"{len(rows)} {beside}", folder / "neighbours.html")
 
 
 def _draw_embedding(findings: _Findings, config: DiagnosticsConfig, folder: Path) -> None:
@@ -235,7 +243,7 @@ def _draw_embedding(findings: _Findings, config: DiagnosticsConfig, folder: Path
     draw_embedding(
         points,
         findings.features.labels[rows].numpy(),
-        findings.train.class_names,
+        findings.class_names,
         f"{method} of the features of {len(rows)} {findings.test.name} test images",
         config.seed,
         folder / "embedding.png",

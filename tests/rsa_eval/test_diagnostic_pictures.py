@@ -129,7 +129,7 @@ def test_embedding_separates_clusters(method: str) -> None:
 def test_retrieval_page_is_whole_and_escaped(images: ImageSet, tmp_path: Path) -> None:
     """Thumbnails are embedded, right and wrong marked, and a class's name stays text."""
     neighbours = Neighbours(torch.tensor([[0.9, 0.8]]), torch.tensor([[1, 2]]))
-    rows = retrieval_rows(images, images, [0], neighbours)
+    rows = retrieval_rows(images, images, images.class_names, [0], neighbours)
     assert [shown.is_right for shown in rows[0].neighbours] == [False, True]
     assert rows[0].num_right == 1
     write_retrieval_page(rows, "noise <b>", tmp_path / "page.html")
@@ -148,12 +148,12 @@ def test_retrieval_picture_grows_with_its_rows(images: ImageSet, tmp_path: Path)
     sizes = []
     for count in (1, 3):
         neighbours = Neighbours(torch.full((count, 2), 0.5), torch.tensor([[1, 2]] * count))
-        rows = retrieval_rows(images, images, list(range(count)), neighbours)
+        rows = retrieval_rows(images, images, ["a", HOSTILE], range(count), neighbours)
         draw_retrieval(rows, HOSTILE, tmp_path / "rows.png")
         with Image.open(tmp_path / "rows.png") as picture:
             sizes.append(picture.size)
     assert sizes[0][0] == sizes[1][0]
-    assert sizes[1][1] - sizes[0][1] == pytest.approx(2 * 1.48 * 0.92 * 150, abs=2)
+    assert sizes[1][1] - sizes[0][1] == pytest.approx(2 * 1.48 * 0.92 * 100, abs=2)
 
 
 def test_large_photos_become_small_thumbnails() -> None:
@@ -162,7 +162,11 @@ def test_large_photos_become_small_thumbnails() -> None:
     pixels[:, :, 150:350] = 255
     photos = ImageSet.from_array("photo", pixels, [0], ["a"])
     (row,) = retrieval_rows(
-        photos, photos, [0], Neighbours(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64))
+        photos,
+        photos,
+        ["a"],
+        [0],
+        Neighbours(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)),
     )
     assert row.query.thumbnail.size == (128, 128)
     assert row.query.thumbnail.getpixel((64, 5)) == (255, 255, 255)

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import math
+import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import DiagnosticsConfig, EmbeddingConfig
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.diagnostics import diagnostics_deviations, evaluate_diagnostics
-from rsa_eval.record import Record
+from rsa_eval.record import Record, write_record
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import Section, load_config, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
@@ -183,6 +184,30 @@ def test_confusions_count_every_test_image(record: Record, workspace: Workspace)
     assert sum(int(count) for _, _, count in cells) == 30
     right = sum(int(count) for true, predicted, count in cells if true == predicted)
     assert record.details["vote_top1"] == pytest.approx(100 * right / 30)
+
+
+def test_classes_of_any_name(subject: Subject, tmp_path: Path) -> None:
+    """Folders may be named by bytes that are no text, by markup, line breaks and formulas."""
+    names = [b"caf\xe9", b"<b>&amp;", b"$x_1$\nnew,line"]
+    pixels = np.random.default_rng(0)
+    for split in (b"train", b"val"):
+        for name in names:
+            folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), split, name)))
+            folder.mkdir(parents=True)
+            for number in range(2):
+                noise = pixels.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / f"{number}.png")
+    data = {"name": "imagefolder", "root": str(tmp_path), "image_size": 32, "num_workers": 0}
+    tree = {"data": data, "device": "cpu", "embedding": {"method": "pca"}}
+    config = parse_tree(DiagnosticsConfig, tree, "test")
+    record = evaluate_diagnostics(subject, config, Workspace(tmp_path / "out.json"))
+    write_record(record, tmp_path / "out.json")
+    table = (tmp_path / "out/confusion.csv").read_text(encoding="utf-8")
+    assert "caf?" in table
+    assert '"$x_1$\nnew,line"' in table
+    page = (tmp_path / "out/neighbours.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;&amp;amp;" in page
+    assert "<b>&amp;" not in page
 
 
 def test_same_seed_same_numbers(
