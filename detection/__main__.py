@@ -2,7 +2,16 @@
 
 import sys
 
-from detection.commands import convert, data_check, evaluate, toy, train, unconvert, visualize
+from detection.commands import (
+    convert,
+    data_check,
+    evaluate,
+    export_config,
+    toy,
+    train,
+    unconvert,
+    visualize,
+)
 from rsa_pretrain.command_line import Parser, run_command
 
 DESCRIPTION = "Transfer of a pretrained backbone to Mask R-CNN on COCO-format data."
@@ -20,6 +29,7 @@ def _dispatch(argv: list[str]) -> int:
     train.add(commands)
     evaluate.add(commands)
     visualize.add(commands)
+    export_config.add(commands)
     convert.add(commands)
     unconvert.add(commands)
     toy.add(commands)

@@ -73,9 +73,28 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
             another ending, or detectron2 is there but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
+    loaded = load_weights(checkpoint)
+    proof = convert_loaded(loaded, out)
+    tree = paired_config(loaded.metadata, out)
+    config = out.with_suffix(".yaml")
+    write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
+    return Conversion(out, config, tree, proof)
+
+
+def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
+    """Write the weights of ``convert`` alone.
+
+    Args:
+        loaded: What to write.
+        out: Weights file to write; must end in ``.pkl`` or ``.pth``.
+
+    Raises:
+        UserError: If the stem is another than detectron2's, ``out`` has another ending, or
+            detectron2 is there but broken.
+        RuntimeError: If a part of the proof fails; nothing is written then.
+    """
     if out.suffix not in SUFFIXES:
         raise UserError(f"'{out}' must end in .pkl or .pth: detectron2 chooses its reader by that")
-    loaded = load_weights(checkpoint)
     if loaded.metadata.stem != "standard":
         raise UserError(
             f"'{loaded.path}' has the '{loaded.metadata.stem}' stem; detectron2's ResNet has only "
@@ -84,10 +103,7 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
     with atomic_file(out) as temporary:
         proof = write_proved(temporary, loaded)
         _prove_file(temporary, loaded.backbone.state_dict())
-    tree = paired_config(loaded.metadata, out)
-    config = out.with_suffix(".yaml")
-    write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
-    return Conversion(out, config, tree, proof)
+    return proof
 
 
 def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:

@@ -99,15 +99,15 @@ def model_tree(
         num_classes: Categories, without the background.
     """
     head_norm = "" if model.head_norm == "none" else model.head_norm
-    stages = ["res2", "res3", "res4", "res5"]
+    stages = ("res2", "res3", "res4", "res5")
     return {
         "META_ARCHITECTURE": "GeneralizedRCNN",
         "MASK_ON": True,
         "PIXEL_MEAN": weights["PIXEL_MEAN"],
         "PIXEL_STD": weights["PIXEL_STD"],
         "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
-        "RESNETS": weights["RESNETS"] | {"OUT_FEATURES": stages},
-        "FPN": {"IN_FEATURES": stages, "NORM": head_norm},
+        "RESNETS": weights["RESNETS"] | {"OUT_FEATURES": list(stages)},
+        "FPN": {"IN_FEATURES": list(stages), "NORM": head_norm},
         "ANCHOR_GENERATOR": {
             "SIZES": [[size] for size in _ANCHOR_SIZES_PIXELS],
             "ASPECT_RATIOS": [list(_ASPECT_RATIOS)],

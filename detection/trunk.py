@@ -10,6 +10,7 @@ from detection.recipe import ModelConfig
 from detection.samples import initialisation_seed
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
@@ -41,7 +42,16 @@ def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
         UserError: If ``load_weights`` refuses it, its stem has no place in the detector, or the
             recipe asks for another architecture.
     """
-    loaded = load_weights(checkpoint)
+    return trunk_of(load_weights(checkpoint), model)
+
+
+def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
+    """Take a loaded backbone as the trunk.
+
+    Raises:
+        UserError: If its stem has no place in the detector, or the recipe asks for another
+            architecture.
+    """
     metadata = loaded.metadata
     if metadata.stem != "standard":
         raise UserError(

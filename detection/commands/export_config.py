@@ -1,0 +1,43 @@
+"""``rsa-detect export-config``: a recipe for detectron2's own programs."""
+
+import argparse
+from pathlib import Path
+
+from detection.export_config import export_config
+from detection.recipe import Recipe
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config_files import load_config
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "export-config",
+        help="write a recipe for detectron2's own train_net.py",
+        description="Write CONFIG as the plain YAML that detectron2's own programs take, so that\n"
+        "they train the same model from the same weights, which are written beside it as OUT.pkl.\n"
+        "The file's first lines say how to run it and how to register the images. The training\n"
+        "annotations are read for their categories.",
+        epilog="example:\n"
+        "  rsa-detect export-config configs/detection/mask_rcnn_R_50_FPN_1x.yaml rsa_1x.yaml \\\n"
+        "    --checkpoint runs/pretrain",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
+    parser.add_argument("out", metavar="OUT.yaml", type=Path, help="detectron2's config to write")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="pretrained backbone to start from (default: random weights)",
+    )
+    add_overrides(parser, Recipe)
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    weights = export_config(recipe, arguments.out, arguments.checkpoint)
+    say(f"config   {arguments.out}")
+    if weights is not None:
+        say(f"weights  {weights}")
+    return 0
