@@ -2,7 +2,7 @@
 
 import sys
 
-from rsa_eval.commands import evaluate, report, suite
+from rsa_eval.commands import evaluate, features, report, suite
 from rsa_pretrain.command_line import Parser, run_command
 
 
@@ -14,6 +14,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-eval", description="What frozen features are worth.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    features.add(commands)
     evaluate.add(commands)
     suite.add(commands)
     report.add(commands)

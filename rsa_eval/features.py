@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -175,30 +176,55 @@ def stored_features(
     Raises:
         UserError: As ``extract_features``.
     """
-    backbone, share = subject.backbone, own_share()
-    transform = evaluation_transform(config.data, subject.mean, subject.std)
     if config.cache_dir is None:
-        return extract_features(backbone, images, transform, config, label, share)
-    entry = cache_entry(subject, images, config)
-    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
-        with entry.writing() as file:
-            for row, features in feature_batches(backbone, images, transform, config, label, share):
-                file.write(row, features)
+        transform = evaluation_transform(config.data, subject.mean, subject.std)
+        return extract_features(subject.backbone, images, transform, config, label, own_share())
+    entry = ensure_cached(subject, images, config, config.cache_dir, label)
     return LabelledFeatures(entry.map(), entry.labels)
 
 
-def cache_entry(subject: Subject, images: ImageSet, config: EvaluationConfig) -> CacheEntry:
-    """Return the place of some features in ``config.cache_dir``.
+def ensure_cached(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path, label: str
+) -> CacheEntry:
+    """Extract features into a cache, unless it holds them whole; processes share the work.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Labelled images.
+        config: The evaluation.
+        folder: The cache.
+        label: Title of the progress bar.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    entry = cache_entry(subject, images, config, folder)
+    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
+        transform = evaluation_transform(config.data, subject.mean, subject.std)
+        found = feature_batches(subject.backbone, images, transform, config, label, own_share())
+        with entry.writing() as file:
+            for row, features in found:
+                file.write(row, features)
+    return entry
+
+
+def cache_entry(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path
+) -> CacheEntry:
+    """Return the place of some features in a cache.
 
     Args:
         subject: Backbone and its pixel statistics.
         images: Labelled images.
         config: The evaluation.
+        folder: The cache.
 
     Raises:
         UserError: If the images are unlabelled.
     """
-    assert config.cache_dir is not None
     versions = library_versions()
     identity = FeatureIdentity(
         format_version=FORMAT_VERSION,
@@ -211,7 +237,7 @@ def cache_entry(subject: Subject, images: ImageSet, config: EvaluationConfig) ->
         library_versions={name: versions[name] for name in ("torch", "torchvision", "pillow")},
     )
     return CacheEntry(
-        folder=config.cache_dir,
+        folder=folder,
         name=images.name,
         identity=identity,
         labels=torch.tensor(images.require_labels()),

@@ -3,17 +3,16 @@
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rsa_eval.commands.outputs import check_output
+from rsa_eval.commands.subjects import images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
-from rsa_eval.pretraining_run import RUN_CONFIG, run_folder_of
+from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.record import Record
 from rsa_eval.run_records import make_record_of
 from rsa_pretrain.command_line import Commands, add_overrides, say
-from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
 
 _EVALUATE = """\
@@ -63,9 +62,9 @@ def add(commands: Commands) -> None:
 
 def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:
     paths, overrides = split_words(arguments.overrides)
-    checkpoint = _the_checkpoint(paths, arguments.random_init)
+    checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
-    start = None if arguments.config else _images_of_run(run_dir, checkpoint, overrides)
+    start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
     record = make_record_of(checkpoint, evaluator, config, out)
@@ -73,36 +72,6 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
         say(line)
     say(f"record: {out}")
     return 0
-
-
-def _the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
-    if random_init:
-        if paths:
-            raise UserError(
-                f"--random-init stands in place of a checkpoint, but '{paths[0]}' was given too"
-            )
-        return None
-    if len(paths) != 1:
-        found = ", ".join(f"'{path}'" for path in paths) or "none"
-        raise UserError(f"expected one CHECKPOINT, or --random-init; found {found}")
-    if not paths[0].exists():
-        raise UserError(f"checkpoint '{paths[0]}' does not exist")
-    return paths[0]
-
-
-def _images_of_run(
-    run_dir: Path | None, checkpoint: Path | None, overrides: list[str]
-) -> dict[str, Any] | None:
-    if run_dir is not None:
-        config = load_config(PretrainConfig, run_dir / RUN_CONFIG)
-        return {"data": to_tree(config.data)}
-    if not any(override.startswith("data.") for override in overrides):
-        what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"
-        raise UserError(
-            f"{what} does not say which images to use; give --config, or data.name and "
-            "data.image_size (and data.root) as overrides"
-        )
-    return None
 
 
 def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> Path:
@@ -119,7 +88,7 @@ def _result_lines(record: Record) -> list[str]:
     backbone = record.model.backbone
     name = record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
     lines = [
-        f"{record.kind} on {record.data_set} ({record.num_samples} test images): "
+        f"{record.kind} on {record.data_set} ({record.num_samples} images): "
         f"{backbone.arch}, {backbone.stem} stem, {name}"
     ]
     if record.kind == "knn":

@@ -6,6 +6,7 @@ import pytest
 
 import rsa_eval
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
@@ -17,6 +18,7 @@ from rsa_pretrain.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[EvaluationConfig]] = {
+    "features": FeaturesConfig,
     "knn": KNNConfig,
     "linear": LinearConfig,
     "logistic": LogisticConfig,

@@ -14,8 +14,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from rsa_eval.__main__ import main
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn import evaluate_knn
+from rsa_eval.feature_cache import CacheEntry
 from rsa_eval.features import (
     cache_entry,
     evaluation_features,
@@ -31,6 +33,13 @@ from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
+DATA = {
+    "name": "digits",
+    "image_size": 32,
+    "num_train_images": 60,
+    "num_test_images": 30,
+    "num_workers": 0,
+}
 PROGRAM = Path(__file__).with_name("two_processes.py")
 PEAK_PROGRAM = Path(__file__).with_name("extraction_peak.py")
 
@@ -110,6 +119,11 @@ def test_memory_mapped_features_can_be_changed_without_harm(
     assert torch.equal(evaluation_features(subject, images, cached, "test").features, before)
 
 
+def _entry(subject: Subject, images: ImageSet, config: KNNConfig) -> CacheEntry:
+    assert config.cache_dir is not None
+    return cache_entry(subject, images, config, config.cache_dir)
+
+
 def _cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 100)
 
@@ -162,12 +176,12 @@ def test_the_file_of_other_features_is_not_used(
     subject: Subject, cached: KNNConfig, images: ImageSet, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file under the right name, whole, but of other weights, is stale."""
-    path = cache_entry(subject, images, cached).path
+    path = _entry(subject, images, cached).path
     expected = evaluation_features(subject, images, cached, "test").features.clone()
     with torch.no_grad():
         subject.backbone.get_parameter("bn1.weight").mul_(1.5)
     evaluation_features(subject, images, cached, "test")
-    other = cache_entry(subject, images, cached).path
+    other = _entry(subject, images, cached).path
     shutil.copy(path, other)
     found = evaluation_features(subject, images, cached, "test").features
     assert "header is that of other features" in caplog.text
@@ -190,24 +204,24 @@ def test_what_decides_features_decides_the_file(
     """Each setting has a file of its own."""
     data = cached.data.model_copy(update=change.get("data", {}))
     other = cached.model_copy(update=change | {"data": data})
-    assert cache_entry(subject, images, cached).path != cache_entry(subject, images, other).path
+    assert _entry(subject, images, cached).path != _entry(subject, images, other).path
 
 
 def test_weights_and_images_decide_the_file(
     subject: Subject, cached: KNNConfig, images: ImageSet
 ) -> None:
     """One bit of one buffer, one label or the order of two images: another file."""
-    paths = {cache_entry(subject, images, cached).path}
+    paths = {_entry(subject, images, cached).path}
     reordered = ImageSet(
         images.name, images.sources, images.labels, images.class_names, images.rows[::-1]
     )
     assert images.labels is not None
     labels = [*images.labels[:-1], (images.labels[-1] + 1) % 10]
     relabelled = ImageSet(images.name, images.sources, labels, images.class_names, images.rows)
-    paths |= {cache_entry(subject, other, cached).path for other in (reordered, relabelled)}
+    paths |= {_entry(subject, other, cached).path for other in (reordered, relabelled)}
     with torch.no_grad():
         subject.backbone.get_buffer("bn1.running_mean")[0].mul_(-1)
-    paths.add(cache_entry(subject, images, cached).path)
+    paths.add(_entry(subject, images, cached).path)
     assert len(paths) == 4
 
 
@@ -216,7 +230,7 @@ def test_settings_of_machine_and_speed_do_not(
 ) -> None:
     """What was extracted by a GPU in large batches is found by an evaluation on a CPU."""
     other = cached.model_copy(update={"device": "cuda", "batch_size": 999, "seed": 5})
-    assert cache_entry(subject, images, cached).path == cache_entry(subject, images, other).path
+    assert _entry(subject, images, cached).path == _entry(subject, images, other).path
 
 
 def test_an_interrupted_extraction_leaves_nothing(
@@ -255,7 +269,7 @@ def test_a_kill_while_writing_leaves_no_file_under_the_final_name(
 ) -> None:
     """After kill -9 there is a nameless part, which the next extraction removes."""
     read_end, write_end = os.pipe()
-    entry = cache_entry(subject, images, cached)
+    entry = _entry(subject, images, cached)
     child = os.fork()
     if child == 0:
         with entry.writing() as file:
@@ -329,3 +343,35 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     peak_before, peak_after, num_bytes = map(int, done.stdout.split())
     assert num_bytes > 300 * 2**20
     assert peak_after - peak_before < 60 * 2**20
+
+
+def test_the_command_extracts_what_evaluations_read(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two files, named in the output; kNN with the same settings leaves them as they are."""
+    words = [str(run_folder), "device=cpu", "layers=[layer2,layer4]", f"cache_dir={tmp_path}"]
+    assert main(["features", *words, "feature_dtype=fp16"]) == 0
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(": ")[0] for line in lines] == [
+        "train: 60 x 640, fp16",
+        "test: 30 x 640, fp16",
+    ]
+    assert {line.rpartition(": ")[2] for line in lines} == {str(path) for path in files}
+    assert main(["knn", *words, "feature_dtype=fp16"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    assert main(["features", *words, "splits=[test]"]) == 0
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_command_takes_random_weights_and_needs_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another seed is another file; without cache_dir there is nowhere to write."""
+    words = ["--random-init", "backbone.arch=resnet18", "backbone.stem=standard", "device=cpu"]
+    words += [f"data.{key}={value}" for key, value in DATA.items()] + ["splits=[test]"]
+    for seed in (1, 2, 1):
+        assert main(["features", *words, f"cache_dir={tmp_path}", f"seed={seed}"]) == 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert main(["features", *words]) == 2
+    assert "'cache_dir' is required and not set" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""``rsa-eval features``: extract once what several evaluations read."""
+
+import argparse
+from pathlib import Path
+
+from rsa_eval.commands.subjects import images_of_run, the_checkpoint
+from rsa_eval.commands.words import split_words
+from rsa_eval.evaluators.base import open_labelled, place
+from rsa_eval.features import ensure_cached, frozen
+from rsa_eval.features_config import FeaturesConfig
+from rsa_eval.pretraining_run import run_folder_of
+from rsa_eval.subject import load_subject
+from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.config_files import load_config
+from rsa_pretrain.device import resolve_device
+from rsa_pretrain.distributed import process_group
+
+_DESCRIPTION = """\
+Extract features of the frozen backbone, every image once, into cache_dir.
+
+CHECKPOINT is what the evaluations take. One safetensors file is written per split, with features,
+labels and what they are of; it appears when it is whole. Evaluations with the same cache_dir take
+it if weights, images, transform, layers, precision and feature_dtype are the same. A file that is
+damaged, or of something else, is written anew. Processes started by torchrun share the work."""
+
+_EXAMPLES = """\
+examples:
+  rsa-eval features runs/digits cache_dir=runs/digits/features
+  rsa-eval knn runs/digits cache_dir=runs/digits/features
+  torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet \\
+      --config configs/features/imagenet.yaml data.root=data/imagenet"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "features",
+        help="extract features into a cache that evaluations read",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument(
+        "--random-init",
+        action="store_true",
+        help="features of random weights of backbone.arch and backbone.stem, no checkpoint",
+    )
+    parser.add_argument("--config", metavar="YAML", type=Path, help="settings of the extraction")
+    parser.usage = "rsa-eval features [--config YAML] CHECKPOINT | --random-init"
+    add_overrides(parser, FeaturesConfig)
+    parser.set_defaults(command=_features)
+
+
+def _features(arguments: argparse.Namespace) -> int:
+    paths, overrides = split_words(arguments.overrides)
+    checkpoint = the_checkpoint(paths, arguments.random_init)
+    run_dir = None if checkpoint is None else run_folder_of(checkpoint)
+    start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
+    config = load_config(FeaturesConfig, arguments.config, overrides, start)
+    with process_group(resolve_device(config.device)):
+        subject = load_subject(checkpoint, config)
+        place(subject, config)
+        with frozen(subject.backbone):
+            for split in config.splits:
+                images = open_labelled(config, split)
+                entry = ensure_cached(
+                    subject, images, config, config.cache_dir, f"{split} features"
+                )
+                size = f"{len(images)} x {entry.width}, {config.feature_dtype}"
+                say(f"{split}: {size}: {entry.path}")
+    return 0
