@@ -44,5 +44,5 @@ class DiagnosticsConfig(EvaluationConfig):
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
     """Training images shown beside each of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
-    chunk_size: Annotated[int, Field(ge=1)] = 1024
-    """Test images compared with all training images at a time; bounds the memory."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
+    """Memory of the search for neighbours beside the features, in MiB."""

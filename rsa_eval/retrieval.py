@@ -5,33 +5,42 @@ from torch import Tensor
 
 from rsa_eval.knn import class_scores
 from rsa_eval.knn_config import KNNSetting
-from rsa_eval.neighbours import Neighbours, search, unit_rows
-from rsa_eval.share import ALONE
+from rsa_eval.neighbours import Neighbours, plan_chunks, search, unit_rows
+from rsa_eval.share import ALONE, Share
 
-# A part of the bank, and of the queries' scores by class, in rows.
-_BANK_ROWS = 65_536
 _VOTES_AT_ONCE = 1024
 
 
 def find_neighbours(
-    bank: Tensor, queries: Tensor, k: int, chunk_size: int, device: torch.device
+    bank: Tensor,
+    queries: Tensor,
+    k: int,
+    memory_budget_mib: int,
+    device: torch.device,
+    share: Share = ALONE,
 ) -> Neighbours:
     """Find the nearest features of a bank by cosine similarity; of equal ones the first.
 
     Args:
-        bank: Features, (M, D); a part of it is on the device at a time.
+        bank: Features, (M, D), of any float type; may be mapped from a file.
         queries: Features, (N, D).
         k: Neighbours of each; a smaller bank gives all it has.
-        chunk_size: Queries compared with a part of the bank at a time.
+        memory_budget_mib: Memory of the comparison beside the features, in MiB.
         device: Where the comparison runs.
+        share: The part of the bank this process compares; all processes find the same.
 
     Returns:
         The nearest first, on the CPU.
+
+    Raises:
+        UserError: If a feature is not finite.
     """
     k = min(k, len(bank))
+    # No scores by class are made here.
+    plan = plan_chunks(memory_budget_mib, len(queries), bank.shape[1], k, num_classes=0)
     found = [
-        search(unit_rows(part, device), bank, k, _BANK_ROWS, ALONE, None).nearest_first()
-        for part in torch.split(queries, chunk_size)
+        search(unit_rows(part, device), bank, k, plan.num_rows, share, None).nearest_first()
+        for part in torch.split(queries, plan.num_queries)
     ]
     similarities, indices = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Neighbours(similarities, indices)
@@ -53,7 +62,7 @@ def predict(
     """
     voters = bank_labels[neighbours.indices[:, : vote.k]]
     predictions = []
-    # The scores of all queries at once would be as large as N times the number of classes.
+    # Those of all queries at once would be as large as N times the number of classes.
     for similarities, labels in zip(
         torch.split(neighbours.similarities[:, : vote.k], _VOTES_AT_ONCE),
         torch.split(voters, _VOTES_AT_ONCE),

@@ -19,12 +19,13 @@ from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import RANKME_NUM_IMAGES, DiagnosticsConfig
 from rsa_eval.embedding_plot import draw_embedding, embed
 from rsa_eval.evaluators.base import Evaluator, Workspace, describe_images, open_splits, place
-from rsa_eval.features import LabelledFeatures, evaluation_features, forward_frozen, frozen
+from rsa_eval.features import LabelledFeatures, forward_frozen, frozen, stored_features
 from rsa_eval.neighbours import Neighbours
 from rsa_eval.protocols import common_deviations
 from rsa_eval.record import Metric, Record, make_record
 from rsa_eval.retrieval import find_neighbours, predict
 from rsa_eval.retrieval_page import draw_retrieval, retrieval_rows, write_retrieval_page
+from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.atomic_files import atomic_folder
 from rsa_pretrain.augment import Views
@@ -78,16 +79,17 @@ def evaluate_diagnostics(
             f"diagnostics need {_FEWEST_TEST_IMAGES} test images or more, found {len(test)}"
         )
     with frozen(subject.backbone):
-        bank = evaluation_features(subject, train, config, "train features")
-        features = evaluation_features(subject, test, config, "test features")
+        bank = stored_features(subject, train, config, "train features")
+        features = stored_features(subject, test, config, "test features")
         views = _view_features(subject, test, config, device)
     metrics = _measure(features.features, views, config, device)
     neighbours = find_neighbours(
         bank.features,
         features.features,
         max(config.vote.k, config.num_neighbours),
-        config.chunk_size,
+        config.memory_budget_mib,
         device,
+        own_share(),
     )
     predictions = predict(neighbours, bank.labels, config.vote, len(train.class_names))
     confusions = count_confusions(features.labels, predictions, len(train.class_names))

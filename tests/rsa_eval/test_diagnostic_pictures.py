@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_eval import retrieval
 from rsa_eval.confusion import (
     confusion_rows,
     count_confusions,
@@ -38,25 +37,22 @@ def test_neighbours_by_hand() -> None:
     """The cosine decides, not the length; chunks and a bank below k change nothing else."""
     bank = torch.tensor([[5.0, 0.0], [0.1, 0.1], [0.0, 2.0]])
     queries = torch.tensor([[1.0, 0.2], [0.0, 1.0], [2.0, 2.0]])
-    for chunk_size in (1, 2, 5):
-        found = find_neighbours(bank, queries, 2, chunk_size, CPU)
+    for memory_budget_mib in (0, 16):
+        found = find_neighbours(bank, queries, 2, memory_budget_mib, CPU)
         assert found.indices.tolist() == [[0, 1], [2, 1], [1, 0]]
         assert found.similarities[2].tolist() == pytest.approx([1, 0.5**0.5])
-    assert find_neighbours(bank, queries, 9, 2, CPU).indices.shape == (3, 3)
+    assert find_neighbours(bank, queries, 9, 16, CPU).indices.shape == (3, 3)
 
 
-def test_neighbours_do_not_depend_on_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bank searched in parts gives the same neighbours, the first of equal ones too."""
+def test_neighbours_do_not_depend_on_the_memory() -> None:
+    """Row by row or at once, the neighbours are the same, the first of equal ones too."""
     # Unit vectors of halves, whose products no order of summation rounds.
     bank = torch.randint(0, 2, (40, 4)).float() * 2 - 1
     queries = torch.randint(0, 2, (9, 4)).float() * 2 - 1
-    whole = find_neighbours(bank, queries, 12, 4, CPU)
     order = (queries @ bank.T).sort(dim=1, descending=True, stable=True).indices[:, :12]
-    assert torch.equal(whole.indices, order)
-    for rows in (1, 7, 39):
-        monkeypatch.setattr(retrieval, "_BANK_ROWS", rows)
-        parts = find_neighbours(bank, queries, 12, 4, CPU)
-        assert torch.equal(parts.indices, whole.indices)
+    for memory_budget_mib in (0, 16):
+        found = find_neighbours(bank, queries, 12, memory_budget_mib, CPU)
+        assert torch.equal(found.indices, order)
 
 
 def test_vote_by_hand() -> None:

@@ -43,7 +43,6 @@ def config() -> DiagnosticsConfig:
     tree = {
         "data": DATA | {"num_train_images": 60, "num_test_images": 30},
         "batch_size": 16,
-        "chunk_size": 7,
         "num_view_images": 9,
         "num_queries": 3,
         "num_neighbours": 4,
