@@ -41,6 +41,8 @@ from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
+_DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -66,7 +68,7 @@ class Probe:
         """
         counts = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
         if counts is None:
-            raise UserError("the probe diverged in its last epoch; lower probe.base_lr")
+            raise UserError(_DIVERGED)
         return counts
 
 
@@ -115,7 +117,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
     device = device_of(subject.backbone)
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:
-        count = round(len(images) * probe.held_out_share)
+        count = max(1, round(len(images) * probe.held_out_share))
         images, held_out = images.hold_out(count, config.seed)
     width, num_classes = feature_width(subject.backbone, config), len(images.class_names)
     trainer = HeadTrainer(new_heads(width, num_classes, probe, config.seed, device), probe)
@@ -133,15 +135,17 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 def _choose(
     state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: list[TopKCounts | None]
 ) -> Probe:
-    """Take the head with the most held-out images right, of equal ones the lowest rate."""
-    right = [-1 if counts is None else counts.top1 for counts in held_out]
-    chosen = right.index(max(right))
+    """Take the head with the most held-out images right, of equal ones the first."""
+    usable = {number: counts for number, counts in enumerate(held_out) if counts is not None}
+    if not usable:
+        raise UserError(_DIVERGED)
+    chosen = max(usable, key=lambda number: usable[number].top1)
     losses = [list(by_epoch) for by_epoch in zip(*state.losses, strict=True)]
     rates = state.trainer.probe.base_lr
     details = {
         "loss_by_epoch": losses[chosen],
         "chosen_base_lr": rates[chosen],
-        "num_held_out_images": next(counts.total for counts in held_out if counts is not None),
+        "num_held_out_images": usable[chosen].total,
         "heads": [
             {
                 "base_lr": base_lr,

@@ -12,7 +12,7 @@ from torch import nn
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
 from rsa_eval.feature_scaling import measure, scaled, unscaled
-from rsa_eval.features import LabelledFeatures
+from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.linear_heads import Heads, HeadTrainer, new_heads
@@ -24,6 +24,7 @@ from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import ImageSet
 
 CPU = torch.device("cpu")
 
@@ -274,6 +275,38 @@ def test_the_head_is_chosen_on_held_out_training_images(
     assert record.details["chosen_base_lr"] == heads[best]["base_lr"]
     assert record.details["loss_by_epoch"] == heads[best]["loss_by_epoch"]
     assert record.details["num_held_out_images"] == 30
+
+
+def test_heads_that_all_diverge_at_the_end_give_no_accuracy(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """One step from finite losses to weights of no number: an error, not an accuracy of chance."""
+    for base_lr in (5e38, [5e38, 4e38]):
+        probe = {"mode": "cached", "epochs": 1, "milestones": [], "base_lr": base_lr}
+        with pytest.raises(UserError, match=r"diverged in its last epoch; lower probe\.base_lr"):
+            evaluate_linear(subject, _linear_config(knn_config, probe=probe), workspace)
+
+
+def test_no_head_is_trained_on_held_out_images(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Training and held-out images are parts of the training split without an image in common."""
+    rows: dict[str, set[int]] = {}
+
+    def noting(subject: Subject, images: ImageSet, config: Any, label: str) -> LabelledFeatures:
+        rows[label] = set(images.rows.tolist())
+        return evaluation_features(subject, images, config, label)
+
+    monkeypatch.setattr("rsa_eval.evaluators.linear.evaluation_features", noting)
+    probe = {"mode": "cached", "epochs": 1, "held_out_share": 0.25}
+    config = _linear_config(knn_config, protocol="dinov2", probe=probe)
+    evaluate_linear(subject, config, workspace)
+    train, held_out = rows["train features"], rows["held-out features"]
+    assert (len(train), len(held_out)) == (45, 15)
+    assert train | held_out == set(open_images(config.data, "train").rows.tolist())
 
 
 def test_the_test_images_do_not_choose_the_head(
