@@ -1,14 +1,17 @@
 """``rsa-detect train``: fine-tune and evaluate Mask R-CNN."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from detection.engines import load_engine
 from detection.recipe import Recipe
 from detection.run import PREDICTIONS_FILE, RECORD_FILE, run_recipe
 from detection.trunk import load_trunk, random_trunk
 from rsa_eval.record import Record
-from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.command_line import Commands, Parser, add_overrides, positive, say
 from rsa_pretrain.config_files import load_config
+from rsa_pretrain.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -33,11 +36,48 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="continue the run in output_dir where it stopped; start anew if there is none",
     )
+    _add_processes(parser)
     add_overrides(parser, Recipe)
     parser.set_defaults(command=_train)
 
 
+def _add_processes(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "several processes",
+        "Start the command with torchrun, or let detectron2's launch start them:",
+    )
+    group.add_argument(
+        "--num-gpus", metavar="N", type=positive, help="processes on this machine, one per GPU"
+    )
+    group.add_argument("--num-machines", metavar="N", type=positive, default=1, help="(default 1)")
+    group.add_argument(
+        "--machine-rank", metavar="N", type=int, default=0, help="number of this one (default 0)"
+    )
+    group.add_argument(
+        "--dist-url",
+        metavar="URL",
+        default="auto",
+        help="where machines meet, tcp://HOST:PORT of the first (default: a free port)",
+    )
+
+
 def _train(arguments: argparse.Namespace) -> int:
+    if arguments.num_gpus is None:
+        return _train_here(arguments)
+    recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    if recipe.engine != "detectron2":
+        raise UserError(f"--num-gpus is detectron2's; start engine {recipe.engine} with torchrun")
+    load_engine(recipe.engine)
+    from detection.engines.detectron2.launch import Processes, launch_processes
+
+    processes = Processes(
+        arguments.num_gpus, arguments.num_machines, arguments.machine_rank, arguments.dist_url
+    )
+    on_cpu = recipe.training.device == "cpu"
+    return launch_processes(processes, partial(_train_here, arguments), on_cpu=on_cpu)
+
+
+def _train_here(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
     if arguments.random_init:
         trunk = random_trunk(recipe.model, recipe.seed)

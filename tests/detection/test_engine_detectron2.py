@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from detection.trunk import Trunk, load_trunk, random_trunk
 from detection.unconvert import unconvert
 from rsa_eval.record import read_record
 from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone
+from rsa_pretrain.config_files import write_config
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import load_weights
 from rsa_pretrain.metrics_log import read_metrics
@@ -336,3 +339,32 @@ def test_finished_run_gives_its_trunk_back(
     directly = load_weights(recipe.output_dir / "checkpoints" / "model_final.pth")
     for name, tensor in directly.backbone.state_dict().items():
         assert torch.equal(tensor, found[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "detection"],
+        ["-m", "detection"],
+    ],
+    ids=["torchrun", "launch"],
+)
+def test_two_processes_train_one_detector(
+    make_run: MakeRecipe, tmp_path: Path, start: list[str]
+) -> None:
+    """Either way of starting them ends at one result, with one process's files."""
+    recipe = make_run(training={"precise_bn_iterations": 1, "evaluate_every_iterations": 2})
+    config = tmp_path / "recipe.yaml"
+    write_config(recipe, config)
+    command = [sys.executable, *start, "train", str(config), "--random-init"]
+    if "torch.distributed.run" not in start:
+        command += ["--num-gpus", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("bbox  AP ") == 1
+    lines = read_metrics(recipe.output_dir / "metrics.jsonl")
+    assert [line["step"] for line in lines if "segm_AP" in line] == [2, 4]
+    record = read_record(recipe.output_dir / "records" / "detection.json")
+    assert record.deviations == ["processes without GPUs: each its own BN in place of SyncBN"]
+    assert record.num_samples == 3

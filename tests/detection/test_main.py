@@ -118,6 +118,7 @@ def test_command_line_mistakes(
         ("data.train_images=absent", "6 of 6 images of"),
         ("model.arch=resnet34", "is a resnet18, but model.arch is resnet34"),
         ("nonsense", "is not of the form section.key=value"),
+        ("--num-gpus=2", "start engine torchvision with torchrun"),
     ],
 )
 def test_train_mistakes(
