@@ -236,7 +236,7 @@ def test_rank_of_as_many_images_as_published_deviates_in_nothing() -> None:
     assert diagnostics_deviations(config, 50_000) == []
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "imagefolder"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "imagefolder", "imagenet"])
 def test_configs_load(name: str) -> None:
     """Each file opens with its command and what to expect of it."""
     path = ROOT / f"configs/diagnostics/{name}.yaml"
