@@ -36,7 +36,7 @@ def _read(title: str, path: str, folder: Path) -> Artifact:
     try:
         content, reason = _content(folder / path, folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        content, reason = b"", f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        content, reason = b"", f"unreadable: {getattr(error, 'strerror', None) or error}"
     uri = "" if reason else f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return Artifact(title, path, uri, reason)
 
@@ -45,15 +45,15 @@ def _content(path: Path, folder: Path) -> tuple[bytes, str]:
     """Return the file's bytes, or why they are not to be embedded."""
     file = path.resolve()
     if not file.is_relative_to(folder):
-        return b"", "lies outside the record's folder"
+        return b"", "outside the record's folder"
     if not file.is_file():
-        return b"", "is missing"
+        return b"", "missing"
     if file.suffix != ".png":
-        return b"", "is no PNG file"
+        return b"", "no PNG file"
     with file.open("rb") as opened:
         content = opened.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
-        return b"", "is larger than 2 MiB"
+        return b"", "larger than 2 MiB"
     if not content.startswith(_MAGIC):
-        return b"", "is no PNG file"
+        return b"", "no PNG file"
     return content, ""

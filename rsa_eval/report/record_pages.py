@@ -65,11 +65,21 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class RecordPicture:
-    """A picture with the model it is of."""
+class Gallery:
+    """The files that belong to one record."""
 
-    artifact: Artifact
     model: str
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def pictures(self) -> list[Artifact]:
+        """Those embedded."""
+        return [artifact for artifact in self.artifacts if artifact.data_uri]
+
+    @property
+    def others(self) -> list[Artifact]:
+        """Those named only."""
+        return [artifact for artifact in self.artifacts if not artifact.data_uri]
 
 
 def describe_record(path: Path, record: Record) -> RecordPage:
@@ -105,14 +115,17 @@ def list_environments(records: Sequence[Record]) -> list[Environment]:
     return [Environment(*key, count) for key, count in counts.items()]
 
 
-def pictures_by_table(tables: Sequence[Table]) -> dict[str, list[RecordPicture]]:
-    """Read the pictures of the records of each table, by its anchor."""
+def galleries_by_table(tables: Sequence[Table]) -> dict[str, list[Gallery]]:
+    """Read the files that belong to the records of each table, by its anchor."""
     return {
         table.anchor: [
-            RecordPicture(artifact, f"{row.name}, {seeds_of(record)}")
+            Gallery(
+                model=f"{row.name}, {seeds_of(record)}",
+                artifacts=tuple(read_artifacts(record.artifacts, path.parent)),
+            )
             for row in table.rows
             for record, path in zip(row.group.records, row.group.paths, strict=True)
-            for artifact in read_artifacts(record.artifacts, path.parent)
+            if record.artifacts
         ]
         for table in tables
     }

@@ -17,7 +17,7 @@ from rsa_eval.report.escaping import escape_latex, escape_markdown
 from rsa_eval.report.groups import group_records
 from rsa_eval.report.inputs import Inputs, Run, collect
 from rsa_eval.report.paper import build_paper_tables
-from rsa_eval.report.record_pages import describe_record, list_environments, pictures_by_table
+from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
 from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
@@ -75,7 +75,7 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
         "extent": describe_extent(tables, paper, len(inputs.records), len(inputs.runs)),
         "best": find_best(tables),
         "tables": tables,
-        "pictures": pictures_by_table(tables),
+        "galleries": galleries_by_table(tables),
         "paper": paper,
         "sweeps": find_sweeps(groups),
         "timings": time_runs(inputs.runs),

@@ -26,16 +26,16 @@ def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("knn/absent.png", "is missing"),
-        ("../outside.png", "lies outside the record's folder"),
-        ("{outside}", "lies outside the record's folder"),
-        ("knn/link.png", "lies outside the record's folder"),
-        ("knn/page.html", "is no PNG file"),
-        ("knn/script.png", "is no PNG file"),
-        ("knn/huge.png", "is larger than 2 MiB"),
-        ("knn", "is missing"),
-        ("a\0b.png", "cannot be read"),
-        ("x" * 5000, "cannot be read"),
+        ("knn/absent.png", "missing"),
+        ("../outside.png", "outside the record's folder"),
+        ("{outside}", "outside the record's folder"),
+        ("knn/link.png", "outside the record's folder"),
+        ("knn/page.html", "no PNG file"),
+        ("knn/script.png", "no PNG file"),
+        ("knn/huge.png", "larger than 2 MiB"),
+        ("knn", "missing"),
+        ("a\0b.png", "unreadable"),
+        ("x" * 5000, "unreadable"),
     ],
 )
 def test_everything_else_is_named_only(records: Path, path: str, reason: str) -> None:
