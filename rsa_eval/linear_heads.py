@@ -63,8 +63,8 @@ class HeadTrainer:
 
         p = softmax(W x + b),  dL/dW = mean (p - y) xᵀ,  dL/db = mean (p - y)
 
-    The step is that of ``torch.optim.SGD``; LARS first scales each head's gradient of W, and that
-    of b, with the weight decay added, to trust_coefficient |W| and trust_coefficient |b|. (In
+    The step is that of ``torch.optim.SGD``. LARS first scales each head's gradient of W and that of
+    b, the weight decay added, to the lengths trust_coefficient |W| and trust_coefficient |b|. (In
     pretraining LARS leaves biases as they are; SimSiam's probe, which uses apex's LARC, does not.)
 
     Args:

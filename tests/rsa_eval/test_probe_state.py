@@ -1,5 +1,6 @@
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from rsa_eval.linear_probe import train_probe
 from rsa_eval.probe_batches import ReadOrder, cached_batches
 from rsa_eval.probe_state import ProbeState
 from rsa_eval.record import Record, read_record
+from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
+from rsa_pretrain.data import open_images
 from rsa_pretrain.stop_signal import Stopped
 
 CPU = torch.device("cpu")
@@ -140,6 +143,35 @@ def _evaluate(
 ) -> Record:
     tree = {"data": to_tree(knn_config.data), "device": "cpu", **settings}
     return evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"), workspace)
+
+
+def test_a_training_is_known_by_all_that_decides_it(
+    subject: Subject, knn_config: KNNConfig
+) -> None:
+    """Weights, pixel statistics, images and settings, but not where and how fast it runs."""
+
+    def fingerprint(other: Subject = subject, count: int = 60, **settings: Any) -> str:
+        data = to_tree(knn_config.data) | {"num_train_images": count}
+        tree = {"data": data | settings.pop("data", {}), **settings}
+        config = parse_tree(LinearConfig, tree, "test")
+        return training_fingerprint(other, open_images(config.data, "train"), config)
+
+    neutral = [
+        fingerprint(),
+        fingerprint(device="cpu", save_every_minutes=1),
+        fingerprint(data={"num_workers": 2}),
+    ]
+    assert len(set(neutral)) == 1
+    model = subject.model.model_copy(update={"sha256": "0" * 64})
+    decisive = [
+        fingerprint(replace(subject, model=model)),
+        fingerprint(replace(subject, mean=(0.5, 0.5, 0.5))),
+        fingerprint(count=50),
+        fingerprint(seed=1),
+        fingerprint(protocol="simsiam"),
+        fingerprint(probe={"nesterov": True}),
+    ]
+    assert len({*neutral, *decisive}) == 1 + len(decisive)
 
 
 @pytest.mark.parametrize("mode", ["online", "cached"])
