@@ -126,17 +126,23 @@ def model_tree(
             "NUM_CLASSES": num_classes,
             "BATCH_SIZE_PER_IMAGE": sampling.rois_per_image,
         },
+        **_head_trees(model, head_norm),
+    }
+
+
+def _head_trees(model: ModelConfig, norm: str) -> Tree:
+    return {
         "ROI_BOX_HEAD": {
             "NAME": "FastRCNNConvFCHead",
             "NUM_CONV": model.box_head_num_convs,
             "NUM_FC": model.box_head_num_fcs,
-            "NORM": head_norm,
+            "NORM": norm,
             "POOLER_RESOLUTION": 7,
         },
         "ROI_MASK_HEAD": {
             "NAME": "MaskRCNNConvUpsampleHead",
             "NUM_CONV": model.mask_head_num_convs,
-            "NORM": head_norm,
+            "NORM": norm,
             "POOLER_RESOLUTION": 14,
         },
     }

@@ -20,8 +20,9 @@ def add(commands: Commands) -> None:
         "train",
         help="fine-tune and evaluate Mask R-CNN",
         description="Train Mask R-CNN as CONFIG says, then evaluate boxes and masks.\n"
-        f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; its\n"
-        "checkpoints/last is the trained detector. SIGTERM and Ctrl-C save a checkpoint first.",
+        f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; the\n"
+        "newest of its checkpoints/ is the trained detector, last for engine torchvision and\n"
+        "model_final.pth for detectron2. SIGTERM and Ctrl-C save a checkpoint first.",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
     trunk = parser.add_mutually_exclusive_group(required=True)

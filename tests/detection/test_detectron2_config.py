@@ -186,3 +186,23 @@ def test_mask_format_follows_the_annotations() -> None:
     polygon, code = {"segmentation": [[0, 0, 1, 0, 1, 1]]}, {"segmentation": {"counts": "x"}}
     assert mask_format([polygon, polygon]) == "polygon"
     assert mask_format([polygon, code]) == "bitmask"
+
+
+@needs_detectron2[0]
+@needs_detectron2[1]
+@pytest.mark.parametrize("batch_size", [2, 4, 6, 8, 14, 32, 64])
+def test_scaling_is_detectron2_s(trunk: Trunk, batch_size: int) -> None:
+    """Rate, steps and warm-up at another batch are those of its reference-world-size rule."""
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.engine import DefaultTrainer
+
+    path = CONFIGS / "mask_rcnn_R_50_FPN_2x.yaml"
+    config = get_cfg()
+    tree = config_tree(load_config(Recipe, path), trunk, 80, "polygon")
+    config.merge_from_other_cfg(CfgNode(tree))
+    config.SOLVER.REFERENCE_WORLD_SIZE = 8
+    theirs = DefaultTrainer.auto_scale_workers(config, batch_size // 2).SOLVER
+    recipe = load_config(Recipe, path, [f"solver.batch_size={batch_size}"])
+    ours = config_tree(recipe, trunk, 80, "polygon")["SOLVER"]
+    for key in ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS"):
+        assert _listed(ours[key]) == _listed(theirs[key]), key

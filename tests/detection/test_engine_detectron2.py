@@ -250,7 +250,10 @@ def test_stopped_run_resumes(
     assert steps == (0, 1, 2, 3)
     lr, factor = recipe.solver.base_lr, recipe.solver.warmup_factor
     assert found == pytest.approx([lr * factor, lr * (1 + factor) / 2, lr, lr / 10])
-    assert [line["step"] for line in read_metrics(recipe.output_dir / "metrics.jsonl")] == [2, 4, 4]
+    steps_logged = [line["step"] for line in read_metrics(recipe.output_dir / "metrics.jsonl")]
+    assert steps_logged == [2, 4, 4]
+    assert run_recipe(recipe, trunk, resume=True)[0] == 0  # a finished run is only evaluated
+    assert len(rates) == 4
 
 
 def test_broken_image_is_named(
