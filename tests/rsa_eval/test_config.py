@@ -7,6 +7,7 @@ import pytest
 import rsa_eval
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.features_config import FeaturesConfig
+from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig, TuningConfig
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
@@ -24,9 +25,13 @@ MODELS: dict[str, type[EvaluationConfig]] = {
     "logistic": LogisticConfig,
     "low_shot": LowShotConfig,
     "svm": SVMConfig,
+    "finetune": FinetuneConfig,
 }
 DATA = {"name": "digits", "image_size": 32}
-SHARED = ("base.yaml", *(f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS))
+SHARED = (
+    "base.yaml",
+    *(f"{protocol}.yaml" for protocol in (*LINEAR_PROTOCOLS, *FINETUNE_PROTOCOLS)),
+)
 FILES = sorted(
     path
     for kind in MODELS
@@ -123,6 +128,8 @@ def test_departures_are_told_in_words() -> None:
         ClassifierConfig,
         SVMConfig,
         MachineConfig,
+        FinetuneConfig,
+        TuningConfig,
         MultiLabelConfig,
     ],
 )

@@ -1,0 +1,126 @@
+"""Fine-tuning as an evaluation."""
+
+import time
+
+import torch
+
+from rsa_eval.evaluators.base import (
+    Evaluator,
+    Workspace,
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+    place,
+)
+from rsa_eval.features import evaluation_transform, extract_features
+from rsa_eval.finetune import (
+    Classifier,
+    EvenOrder,
+    Tuning,
+    count_right,
+    shares_batchnorm,
+    training_steps,
+)
+from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig
+from rsa_eval.frozen import frozen
+from rsa_eval.metrics import TopKCounts
+from rsa_eval.protocols import common_deviations, settings_deviations
+from rsa_eval.record import Record, make_record
+from rsa_eval.resumable import StateFile, training_fingerprint
+from rsa_eval.share import own_share
+from rsa_eval.subject import Subject
+from rsa_eval.subsets import class_counts, subset_rows, take
+from rsa_pretrain.distributed import world_size
+from rsa_pretrain.image_set import ImageSet
+
+
+def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Record:
+    """Train a copy of the backbone on labels and count the test images once, at the end.
+
+    Raises:
+        UserError: If the data or the device cannot be used, or the training diverges.
+        Stopped: If a signal stopped the training; the same call goes on with it.
+    """
+    started = time.perf_counter()
+    device = place(subject, config)
+    train, test = open_splits(config)
+    labelled = _labelled(train, config)
+    tuning = _tune(subject, labelled, config, workspace)
+    counts = _test(subject, tuning, test, config)
+    record = make_record(
+        kind="finetune",
+        protocol=config.protocol,
+        metrics=accuracy_metrics(counts),
+        headline="top1",
+        num_samples=counts.total,
+        data_set=config.data.name,
+        model=subject.model,
+        config=config,
+        seeds=[config.seed],
+        device=device,
+        seconds=time.perf_counter() - started,
+        details={
+            "loss_by_epoch": tuning.losses,
+            "labelled": {
+                "count": len(labelled),
+                **class_counts(labelled.require_labels()),
+                "sha256": labelled.fingerprint(),
+            },
+            "images": describe_images(train, test),
+        },
+        deviations=_deviations(config, device),
+    )
+    tuning.file.remove()
+    return record
+
+
+def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:
+    if config.subset is None:
+        return train
+    return take(train, subset_rows(train, config.subset, config.subset_seed))
+
+
+def _tune(
+    subject: Subject, labelled: ImageSet, config: FinetuneConfig, workspace: Workspace
+) -> Tuning:
+    order = EvenOrder(len(labelled), config.tuning, config.seed)
+    classifier = Classifier(subject.backbone, len(labelled.class_names), config.seed)
+    file = StateFile(workspace.state, training_fingerprint(subject, labelled, config))
+    tuning = Tuning(classifier, config, order, file)
+    tuning.run(training_steps(subject, labelled, order, tuning.step, config))
+    return tuning
+
+
+def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConfig) -> TopKCounts:
+    transform = evaluation_transform(config.data, subject.mean, subject.std)
+    backbone, share = tuning.classifier.backbone, own_share()
+    with frozen(backbone):
+        features = extract_features(backbone, test, transform, config, "test features", share)
+    return count_right(tuning.classifier.head, features)
+
+
+def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
+    published = FINETUNE_PROTOCOLS[config.protocol]
+    deviations = [
+        *common_deviations(config),
+        *settings_deviations(config.tuning, published.tuning),
+    ]
+    if config.subset is None:
+        deviations.append(f"all labels (protocol: {published.subset.name})")
+    elif config.subset.is_drawn and config.subset != published.subset:
+        deviations.append(f"labels {config.subset.name} (protocol: {published.subset.name})")
+    if world_size() > 1 and not shares_batchnorm(config.tuning, device):
+        deviations.append(
+            f"BatchNorm statistics of {world_size()} processes apart (protocol: shared)"
+        )
+    return deviations
+
+
+EVALUATOR = Evaluator(
+    config=FinetuneConfig,
+    evaluate=evaluate_finetune,
+    summary="fine-tune the whole network",
+    measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % or "
+    "all of the labels",
+    example_config="finetune/swav_10pct_cifar10.yaml",
+)
