@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,17 +8,20 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from detection.engines.torchvision import anchors, proposals, regions
 from detection.engines.torchvision.detector import build_detector, check_trunk
 from detection.engines.torchvision.run_state import parameter_groups
-from detection.recipe import Recipe
+from detection.recipe import Recipe, lr_schedule
 from detection.samples import TrainingSample
 from detection.trunk import Trunk, load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 MakeRecipe = Callable[..., Recipe]
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "detection"
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -137,6 +141,42 @@ def test_input_is_normalised_with_the_checkpoint_s_statistics(
         _, height, width = image.shape
         torch.testing.assert_close(canvas[:, :height, :width], (image / 255 - mean) / std)
         assert canvas[:, height:].abs().max() == canvas[:, :, width:].abs().max() == 0
+
+
+@pytest.mark.parametrize(("name", "lr"), [("1x", 0.02), ("2x", 0.03)])
+def test_paper_recipe_resolves_value_by_value(
+    write_checkpoint: WriteCheckpoint, name: str, lr: float
+) -> None:
+    """What this engine builds from the COCO configs is RECIPES.md, Section 4."""
+    path = CONFIGS / f"mask_rcnn_R_50_FPN_{name}.yaml"
+    recipe = load_config(Recipe, path, ["engine=torchvision"])
+    trunk = load_trunk(write_checkpoint("resnet50").path, recipe.model)
+    detector = build_detector(recipe, trunk, 80)
+    parts = dict(detector.named_modules())
+    norms = [name for name, part in parts.items() if isinstance(part, NORMS)]
+    assert all(isinstance(parts[name], nn.SyncBatchNorm) for name in norms)
+    assert sum(name.startswith("backbone.body.") for name in norms) == 53
+    assert sum(name.startswith("backbone.fpn.") for name in norms) == 8
+    assert sum(name.startswith("roi_heads.") for name in norms) == 8
+    assert all(part.requires_grad for part in detector.parameters())
+    assert [parts[f"roi_heads.box_head.{index}.0"].out_channels for index in range(4)] == [256] * 4
+    assert parts["roi_heads.box_head.5"].out_features == 1024
+    assert parts["roi_heads.mask_predictor.mask_fcn_logits"].out_channels == 81
+    heads = detector.roi_heads
+    assert (heads.box_pool.resolution, heads.mask_pool.resolution) == (7, 14)
+    assert parts["backbone.body.layer2.0.conv1"].stride == (1, 1)
+    assert parts["backbone.body.layer2.0.conv2"].stride == (2, 2)
+    assert (anchors.SIZES_PIXELS, anchors.ASPECT_RATIOS) == ((32, 64, 128, 256, 512), (0.5, 1, 2))
+    assert (proposals.PRE_NMS_TOP_K_TRAIN, proposals.PRE_NMS_TOP_K_TEST) == (2000, 1000)
+    assert (proposals.NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (0.7, 0.5, 0.05)
+    assert (detector.rpn._top_k, detector.rpn._anchors_per_image) == (1000, 256)
+    assert heads._sampler.batch_size_per_image == 512
+    assert (heads._sampler.positive_fraction, regions.OBJECT_IOU) == (0.25, 0.5)
+    others, normed = parameter_groups(detector, recipe.solver)
+    assert (others["weight_decay"], normed["weight_decay"]) == (1e-4, 0.0)
+    schedule, share = recipe.solver.schedule, lr_schedule(recipe.solver)
+    rates = [schedule.lr * share(at / schedule.iterations) for at in (0, 1000, *schedule.decay_at)]
+    assert rates == pytest.approx([lr / 1000, lr, lr / 10, lr / 100])
 
 
 def test_norms_are_not_decayed(trunk: Trunk, make_recipe: MakeRecipe) -> None:

@@ -1,0 +1,38 @@
+"""What test_torchvision_processes.py runs under torchrun, with the path of a recipe's tree."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from detection.engines.torchvision import trainer
+from detection.recipe import Recipe
+from detection.run import run_recipe
+from detection.trunk import random_trunk
+from rsa_pretrain.config_files import parse_tree
+
+
+def main(path):
+    """Train and evaluate; note what each process found."""
+    torch.set_num_threads(1)
+    recipe = parse_tree(Recipe, json.loads(path.read_text()), "run")
+    counts = []
+    predict = trainer.predict
+
+    def predict_and_count(detector, job):
+        predictions = predict(detector, job)
+        counts.append(len(predictions))
+        return predictions
+
+    trainer.predict = predict_and_count
+    code, record = run_recipe(recipe, random_trunk(recipe.model, recipe.seed), resume=False)
+    process = os.environ["RANK"]
+    assert (record is not None) == (process == "0")
+    note = {"code": code, "predictions": counts}
+    (path.parent / f"process-{process}.json").write_text(json.dumps(note))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
