@@ -55,3 +55,12 @@ def test_both_of_table_1_and_3_stand_beside_imagenet100(make_trial: MakeTrial) -
         0.4: "83.7",
         0.5: "83.5",
     }
+
+
+def test_names_are_escaped_in_the_drawing(make_trial: MakeTrial) -> None:
+    """A data set cannot leave the label of its picture."""
+    evil = '"><script>alert(1)</script>'
+    trials = [make_trial(RSA, f"method.beta_base={beta}", data_set=evil) for beta in (0, 0.5)]
+    (sweep,) = find_sweeps(_groups(*trials))
+    assert "<script" not in sweep.picture.svg
+    assert 'aria-label="RSA on &quot;&gt;&lt;script&gt;' in sweep.picture.svg
