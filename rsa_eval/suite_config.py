@@ -1,12 +1,13 @@
 """Settings of a suite: one data set, several evaluations."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS, Evaluator
@@ -14,8 +15,7 @@ from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import DataConfig, Seed
 from rsa_pretrain.errors import UserError
 
-# The names of evaluations are names of files.
-EvaluationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class EvaluationEntry(Section):
@@ -47,8 +47,18 @@ class SuiteConfig(Section):
     cache_dir: Path | None = None
     """Folder that keeps features, extracted once per checkpoint, transform and set of images; null:
     OUT/features."""
-    evaluations: Annotated[dict[EvaluationName, EvaluationEntry | None], Field(min_length=1)]
+    evaluations: Annotated[dict[str, EvaluationEntry | None], Field(min_length=1)]
     """By name, which is the name of the records' files; null drops one that a base file lists."""
+
+    @field_validator("evaluations")
+    @classmethod
+    def _check_names(
+        cls, evaluations: dict[str, EvaluationEntry | None]
+    ) -> dict[str, EvaluationEntry | None]:
+        for name in evaluations:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"'{name}' names files, so use letters, digits, - and _ alone")
+        return evaluations
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,11 @@ def describe_keys(model: type[BaseModel]) -> str:
     lines = []
     for key, owner, name in _walk(model):
         field = owner.model_fields[name]
-        default = "required" if field.is_required() else f"default {field.get_default()!r}"
+        default = (
+            "required"
+            if field.is_required()
+            else f"default {field.get_default(call_default_factory=True)!r}"
+        )
         meaning = (field.description or "").strip().replace("\n", "\n      ")
         lines.append(f"  {key}  ({default})\n      {meaning}")
     return "\n".join(lines)
@@ -218,14 +222,20 @@ def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
 
 
 def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Yield (dotted key, model that owns it, field name) for every leaf."""
+    """Yield (dotted key, model that owns it, field name) for every leaf.
+
+    Sections by name have the key ``NAME`` in its place.
+    """
     seen = set()
     for name, field in model.model_fields.items():
-        sections = [kind for kind in _members(field.annotation) if _is_section(kind)]
+        below, annotation = f"{prefix}{name}.", field.annotation
+        if typing.get_origin(annotation) is dict:
+            below, annotation = f"{below}NAME.", typing.get_args(annotation)[1]
+        sections = [kind for kind in _members(annotation) if _is_section(kind)]
         if not sections:
             yield f"{prefix}{name}", model, name
         for section in sections:
-            for key, owner, leaf in _walk(section, f"{prefix}{name}."):
+            for key, owner, leaf in _walk(section, below):
                 if key not in seen:
                     seen.add(key)
                     yield key, owner, leaf

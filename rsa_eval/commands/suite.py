@@ -34,8 +34,8 @@ examples:
   rsa-eval suite runs/rsa runs/byol --suite configs/eval/cifar10.yaml data.root=data/cifar10 \\
       --out runs/eval-cifar10
   torchrun --nproc-per-node=8 -m rsa_eval suite runs/rsa --suite configs/eval/imagenet.yaml
-  rsa-eval suite runs/digits --suite configs/eval/digits.yaml evaluations.knn.settings.settings=\\
-      '[{k: 5, temperature: null}]'"""
+  rsa-eval suite runs/digits --suite configs/eval/digits.yaml \\
+      evaluations.linear.settings.probe.base_lr='[10]'"""
 
 
 def add(commands: Commands) -> None:

@@ -292,11 +292,11 @@ def test_a_base_file_is_extended(tmp_path: Path, suite: Path, out: Path) -> None
     [
         (["evaluations.mine={}"], "evaluations.mine: 'mine' is no evaluator; set evaluations.mine"),
         (["evaluations.knn={settings: {batchsize: 3}}"], "nearest valid key is 'batch_size'"),
-        (["evaluations.knn={confg: x.yaml}"], "unknown key 'evaluations.knn.confg'"),
+        (["evaluations.knn={confg: x.yaml}"], "the nearest valid key is 'evaluations.NAME.config'"),
         (["evaluations.knn={config: x.yaml}"], "evaluations.knn: cannot read config"),
         (["evaluations.knn={settings: {backbone: {arch: resnet18, stem: cifar}}}"], "'backbone'"),
         (["evaluations={first: null, second: null}"], "no evaluations left"),
-        (["evaluations={a/b: {evaluator: knn}}"], "evaluations.a/b"),
+        (["evaluations={a/b: {evaluator: knn}}"], "'a/b' names files, so use letters"),
         (["colour=red"], "unknown key 'colour'"),
         (["--fast"], "unrecognised argument: --fast"),
         (["nowhere"], "checkpoint 'nowhere' does not exist"),
