@@ -21,9 +21,9 @@ _BARE, _OURS = "bare forward", "extract_features"
 class FeatureSettings(BenchmarkSettings):
     """How much is extracted."""
 
-    arch: Literal["resnet18", "resnet50"] = "resnet18"
+    arch: Literal["resnet18", "resnet50"] = "resnet50"
     """Network; its stem is the standard one."""
-    num_images: Annotated[int, Field(ge=1)] = 512
+    num_images: Annotated[int, Field(ge=1)] = 256
     """Images of each run."""
     image_size: Annotated[int, Field(ge=32)] = 224
     """Side of the images, in pixels."""

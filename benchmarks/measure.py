@@ -118,6 +118,22 @@ def ratio(seconds: Mapping[str, list[float]], candidate: str, baseline: str) -> 
     return statistics.median(seconds[candidate]) / statistics.median(seconds[baseline])
 
 
+def extra_memory(run: Callable[[], object], device: Device) -> int:
+    """Return the bytes by which the peak of memory during a run exceeds what was in use before.
+
+    On a CPU this is what Linux counts for the process.
+    """
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is in use
+    before = _peak_of_process()
+    run()
+    return _peak_of_process() - before
+
+
 def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
     """Measure, and add what is known about the machine and the libraries.
 
@@ -163,6 +179,12 @@ def read_result(path: Path) -> Result | None:
         return Result.model_validate_json(path.read_bytes())
     except ValueError:
         raise UserError(f"'{path}' is no result of a benchmark; remove it and measure") from None
+
+
+def _peak_of_process() -> int:
+    status = Path("/proc/self/status").read_text()
+    (kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(kib)
 
 
 def _wait_for(device: Device) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rsa_eval.share import Share
 from rsa_pretrain.distributed import gather
@@ -22,11 +23,11 @@ class Neighbours(NamedTuple):
     """Rows of the bank, int64 (N, k)."""
 
     @classmethod
-    def none_yet(cls, num_queries: int, k: int, device: torch.device) -> Self:
-        """Return free places alone, of similarity -inf."""
+    def none_yet(cls, num_queries: int, device: torch.device) -> Self:
+        """Return empty lists."""
         return cls(
-            torch.full((num_queries, k), -torch.inf, device=device),
-            torch.zeros(num_queries, k, dtype=torch.int64, device=device),
+            torch.empty(num_queries, 0, device=device),
+            torch.empty(num_queries, 0, dtype=torch.int64, device=device),
         )
 
     def nearest_first(self) -> "Neighbours":
@@ -98,16 +99,13 @@ def search(
     Raises:
         UserError: As ``unit_rows``.
     """
-    found = Neighbours.none_yet(len(queries), k, queries.device)
+    found = Neighbours.none_yet(len(queries), queries.device)
     rows = share.rows(len(bank))
     for start in range(rows.start, rows.stop, rows_at_once):
         chunk = bank[start : min(start + rows_at_once, rows.stop)]
         # No name here holds the similarities: those of two chunks would be in memory at once.
-        found = with_chunk(found, _similarities(queries, chunk, start, own_row), start)
-    if share.count > 1:
-        similarities, indices = (_side_by_side(part, share.count) for part in found)
-        found = best(similarities, indices, k)
-    return found
+        found = with_chunk(found, _similarities(queries, chunk, start, own_row), start, k)
+    return found if share.count == 1 else _over_all(found, share.count, k)
 
 
 def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | None) -> Tensor:
@@ -117,30 +115,36 @@ def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | Non
     return similarities
 
 
-def with_chunk(found: Neighbours, similarities: Tensor, start: int) -> Neighbours:
-    """Take the rows of a further chunk that are nearer than the farthest found so far.
+def with_chunk(found: Neighbours, similarities: Tensor, start: int, k: int) -> Neighbours:
+    """Take up the rows of a further chunk that are nearer than the farthest of k found so far.
 
     After the first chunks these are few; only they are sorted out, not the whole chunk.
 
     Args:
-        found: The nearest of the rows before ``start``, in the bank's order.
+        found: The k nearest of the rows before ``start``, or all of them if there are fewer; in
+            the bank's order.
         similarities: To the rows from ``start`` on, (N, m).
         start: Row of the first column.
+        k: Neighbours wanted.
     """
-    k = found.indices.shape[1]
-    few = _few(similarities > found.similarities.amin(dim=1, keepdim=True), k)
-    if few is None:
+    nearer = None
+    if found.indices.shape[1] == k:
+        nearer = _few(similarities > found.similarities.amin(dim=1, keepdim=True), k)
+    if nearer is None:
         columns = largest(similarities, min(k, similarities.shape[1]))
         values = similarities.gather(1, columns)
     else:
-        columns, is_one = few
+        columns, is_one = nearer
         values = similarities.gather(1, columns).masked_fill_(~is_one, -torch.inf)
     values = torch.cat([found.similarities, values], dim=1)
-    return best(values, torch.cat([found.indices, columns + start], dim=1), k)
+    indices = torch.cat([found.indices, columns + start], dim=1)
+    return best(values, indices, k)
 
 
 def best(similarities: Tensor, indices: Tensor, k: int) -> Neighbours:
-    """Keep the k nearest of neighbours that stand in the bank's order."""
+    """Keep the k nearest of neighbours that stand in the bank's order, or all if fewer."""
+    if similarities.shape[1] <= k:
+        return Neighbours(similarities, indices)
     chosen = largest(similarities, k)
     return Neighbours(similarities.gather(1, chosen), indices.gather(1, chosen))
 
@@ -193,8 +197,16 @@ def _few(marks: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
     return columns, is_one
 
 
-def _side_by_side(part: Tensor, count: int) -> Tensor:
-    """Return the (N, k) of all processes as (N, count * k), in their order."""
-    num_queries, k = part.shape
-    every = gather(part).view(count, num_queries, k)
-    return every.transpose(0, 1).reshape(num_queries, count * k)
+def _over_all(found: Neighbours, count: int, k: int) -> Neighbours:
+    """Merge the lists of all processes; one whose share is below k fills up with -inf."""
+    num_queries, width = found.indices.shape
+    free = (0, k - width)
+    parts = (
+        functional.pad(found.similarities, free, value=-torch.inf),
+        functional.pad(found.indices, free),
+    )
+    similarities, indices = (
+        gather(part).view(count, num_queries, k).transpose(0, 1).reshape(num_queries, count * k)
+        for part in parts
+    )
+    return best(similarities, indices, k)

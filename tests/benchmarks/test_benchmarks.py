@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import __main__ as command
 from benchmarks.catalogue import BENCHMARKS
@@ -12,6 +13,7 @@ from benchmarks.measure import (
     Finding,
     Measurement,
     alternate,
+    extra_memory,
     ratio,
     read_result,
     run_benchmark,
@@ -23,6 +25,7 @@ from rsa_pretrain.errors import UserError
 # So little work that a run takes a second; the numbers mean nothing.
 SMALL: dict[str, dict[str, Any]] = {
     "features": {"num_images": 4, "image_size": 32, "batch_size": 3, "repeats": 1},
+    "knn": {"num_bank": 300, "num_queries": 20, "width": 16, "k": 30, "repeats": 1},
 }
 
 
@@ -46,6 +49,13 @@ def test_a_ratio_is_one_of_medians() -> None:
     assert ratio({"a": [2.0, 2.0, 50.0], "b": [1.0, 1.0, 1.0]}, "a", "b") == 2.0
     seconds = alternate({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 3, "cpu")
     assert ratio(seconds, "slow", "fast") > 2
+
+
+def test_memory_is_that_of_the_run() -> None:
+    """Filling 300 MiB shows as that, though more was filled and freed before."""
+    torch.ones(600 * 2**18)
+    filled = extra_memory(lambda: torch.ones(300 * 2**18), "cpu")
+    assert filled / 2**20 == pytest.approx(300, abs=5)
 
 
 @pytest.mark.parametrize(
