@@ -32,7 +32,7 @@ def test_one_checkpoint_runs_through_everything(tmp_path, capsys):
     assert rsa_eval(["linear", str(run), *probe]) == 0
     weights = tmp_path / "weights" / "rsa_r50.pkl"
     assert rsa_detect(["convert", str(run), str(weights)]) == 0
-    assert "used     265 tensors, each once" in capsys.readouterr().out
+    assert "used 265 tensors, each once" in capsys.readouterr().out
     toy = ["toy", str(shapes), "--num-train", "2", "--num-test", "2", "--image-size", "64"]
     assert rsa_detect(toy) == 0
     annotations = shapes / "annotations"
