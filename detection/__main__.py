@@ -7,6 +7,7 @@ from detection.commands import (
     data_check,
     evaluate,
     export_config,
+    predict,
     toy,
     train,
     unconvert,
@@ -27,6 +28,7 @@ def _dispatch(argv: list[str]) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     data_check.add(commands)
     train.add(commands)
+    predict.add(commands)
     evaluate.add(commands)
     visualize.add(commands)
     export_config.add(commands)

@@ -148,22 +148,6 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         )
 
 
-def statistics_of(settings: Mapping[str, Any], path: Path) -> tuple[RGB, RGB]:
-    """Return mean and standard deviation of RGB pixels in [0, 1].
-
-    Raises:
-        UserError: If the config does not state three of each.
-    """
-    stated = flatten(dict(settings))
-    triples = []
-    for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
-        values = stated.get(key)
-        if not isinstance(values, list | tuple) or len(values) != 3:
-            raise UserError(f"'{path}' states no {key} of three numbers")
-        triples.append((values[0] / 255, values[1] / 255, values[2] / 255))
-    return triples[0], triples[1]
-
-
 def _expected_tree(found: Description, mean: RGB, std: RGB) -> Tree:
     weights = weights_tree(found.arch, mean, std, found.model.trunk_norm)
     model = model_tree(found.model, SamplingConfig(), weights["MODEL"], found.num_classes)

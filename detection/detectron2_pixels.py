@@ -35,7 +35,8 @@ def pixels_of_config(path: Path) -> Pixels:
     Raises:
         UserError: If it is no such config, or its network is not torchvision's.
     """
-    values = _read(path)
+    tree = read_config(path)
+    values = {key: _value(tree, key) for key in _DEFAULTS}
     for key, wanted in _TORCHVISION_S.items():
         if values[key] != wanted:
             raise UserError(
@@ -51,7 +52,12 @@ def pixels_of_config(path: Path) -> Pixels:
     return Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a config's keys, nested.
+
+    Raises:
+        UserError: If it is no config of detectron2, or the difference to another.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -65,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"'{path}' is the difference to another config (_BASE_); give the whole one that "
             "detectron2 wrote into its OUTPUT_DIR"
         )
-    return {key: _value(tree, key) for key in _DEFAULTS}
+    return tree
 
 
 def _value(tree: Any, key: str) -> Any:

@@ -8,20 +8,19 @@ boxes, classes and masks (``tests/detection/test_engines_agree.py``).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
 
-from detection.detectron2_file import EXTRA_KEY, SUFFIXES, write_weights
+from detection.detectron2_file import SUFFIXES, write_weights
 from detection.detectron2_model import (
     check_settings,
     describe_model,
     paired_model_config,
     recognise_arch,
-    statistics_of,
 )
+from detection.detectron2_pixels import pixels_of_config, read_config
 from detection.job import METHOD
 from detection.model_weights import UNREAD_ROWS, to_detectron2_model, to_torchvision_model
 from rsa_pretrain.atomic_files import atomic_file, write_text
@@ -34,9 +33,9 @@ from rsa_pretrain.checkpoint import (
     read_tensors,
     save_tensors,
 )
-from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
+from rsa_pretrain.foreign.layouts.detectron2 import toolkit_metadata
 from rsa_pretrain.foreign.load import is_own_file
 
 OWN_SUFFIX = ".safetensors"
@@ -155,18 +154,16 @@ def _metadata_of(
 ) -> BackboneMetadata:
     """Describe detectron2's weights, as this toolkit noted in the file or by the YAML beside it."""
     arch = recognise_arch(model)
-    noted = content.values.get(f"{EXTRA_KEY}/{_METADATA}")
-    if isinstance(noted, str):
-        tree = yaml.safe_load(noted)
-        metadata = parse_tree(BackboneMetadata, tree, f"metadata of '{content.path}'")
-        if metadata.arch != arch:
-            raise UserError(f"'{content.path}' says {metadata.arch}, its tensors are a {arch}'s")
-        return metadata.model_copy(
+    noted = toolkit_metadata(content)
+    if noted is not None:
+        if noted.arch != arch:
+            raise UserError(f"'{content.path}' says {noted.arch}, its tensors are a {arch}'s")
+        return noted.model_copy(
             update={"parent": content.sha256, "library_versions": library_versions()}
         )
-    settings, path = _settings_beside(content.path)
-    check_settings(settings, describe_model(tensors, arch), path)
-    mean, std = statistics_of(settings, path)
+    path = _config_beside(content.path)
+    check_settings(read_config(path), describe_model(tensors, arch), path)
+    pixels = pixels_of_config(path)
     return BackboneMetadata(
         format_version=FORMAT_VERSION,
         arch=arch,
@@ -174,8 +171,8 @@ def _metadata_of(
         method=METHOD,
         image_size=None,
         channel_order="RGB",
-        mean=mean,
-        std=std,
+        mean=pixels.mean,
+        std=pixels.std,
         data_set=None,
         epochs=None,
         step=None,
@@ -186,8 +183,8 @@ def _metadata_of(
     )
 
 
-def _settings_beside(file: Path) -> tuple[dict[str, Any], Path]:
-    """Read detectron2's keys from OUT.yaml of a conversion, or what its trainer wrote."""
+def _config_beside(file: Path) -> Path:
+    """Find detectron2's keys: the YAML of a conversion, or what its trainer wrote."""
     candidates = [file.with_suffix(".yaml"), *(file.parent / name for name in _YAML_NAMES)]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
@@ -195,13 +192,7 @@ def _settings_beside(file: Path) -> tuple[dict[str, Any], Path]:
             f"'{file}' does not say how its pixels are normalised: put detectron2's config beside "
             f"it, as {' or '.join(candidate.name for candidate in candidates)}"
         )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        tree = None
-    if not isinstance(tree, dict):
-        raise UserError(f"'{path}' is not a YAML file of detectron2's keys")
-    return tree, path
+    return path
 
 
 def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ from torchvision.ops import FrozenBatchNorm2d
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import Detections, RegionHeads, Target
-from detection.recipe import ModelConfig, Recipe
+from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.samples import TestSample, TrainingSample
 from detection.trunk import Trunk
 from rsa_pretrain.backbone import build_backbone, feature_dim
-from rsa_pretrain.data_config import RGB
+from rsa_pretrain.foreign.layout import Pixels
 
 PYRAMID_CHANNELS = 256
 _STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
@@ -39,29 +39,29 @@ class MaskRCNN(nn.Module):
         backbone: Images to the maps of five levels, strides 4 to 64.
         rpn: Maps to boxes.
         roi_heads: Maps and boxes to classes, better boxes and masks.
-        mean: Of RGB pixels in [0, 1].
-        std: Likewise.
+        pixels: The input that the trunk expects.
     """
 
     mean: Tensor
+    """Of 8-bit RGB pixels, (3, 1, 1)."""
     std: Tensor
+    """Likewise."""
 
     def __init__(
         self,
         backbone: nn.Module,
         rpn: ProposalNetwork,
         roi_heads: RegionHeads,
-        mean: RGB,
-        std: RGB,
+        pixels: Pixels,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
         # Not part of the state: a checkpoint's metadata has them.
-        for name, values in (("mean", mean), ("std", std)):
-            pixels = torch.tensor([255 * value for value in values])[:, None, None]
-            self.register_buffer(name, pixels, persistent=False)
+        for name, values in (("mean", pixels.mean), ("std", pixels.std)):
+            scaled = torch.tensor([255 * value for value in values])[:, None, None]
+            self.register_buffer(name, scaled, persistent=False)
 
     def forward(
         self, samples: Sequence[TrainingSample] | Sequence[TestSample]
@@ -106,15 +106,36 @@ def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:
     Raises:
         RuntimeError: If a trunk tensor did not arrive.
     """
-    model, sampling = recipe.model, recipe.sampling
+    body = build_backbone(trunk.backbone)
+    body.load_state_dict(trunk.tensors, strict=True)
+    pixels = Pixels(trunk.mean, trunk.std)
+    detector = assemble(recipe.model, recipe.sampling, body, pixels, num_classes)
+    check_trunk(detector, trunk)
+    return detector
+
+
+def assemble(
+    model: ModelConfig,
+    sampling: SamplingConfig,
+    body: nn.Module,
+    pixels: Pixels,
+    num_classes: int,
+) -> MaskRCNN:
+    """Put freshly initialised heads on a trunk.
+
+    Args:
+        model: Architecture.
+        sampling: Numbers of anchors, proposals, regions and detections.
+        body: The trunk; its norms become what the architecture says.
+        pixels: The input that the trunk expects.
+        num_classes: Categories, without the background.
+    """
     norm = _NORMS[model.head_norm]
-    pyramid = _build_pyramid(model, trunk, norm)
+    pyramid = _build_pyramid(model, body, norm)
     proposals = ProposalNetwork(PYRAMID_CHANNELS, sampling)
     heads = RegionHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
     initialise(heads)
-    detector = MaskRCNN(pyramid, proposals, heads, trunk.mean, trunk.std)
-    check_trunk(detector, trunk)
-    return detector
+    return MaskRCNN(pyramid, proposals, heads, pixels)
 
 
 def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
@@ -140,10 +161,8 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
 
 
 def _build_pyramid(
-    model: ModelConfig, trunk: Trunk, norm: type[nn.Module] | None
+    model: ModelConfig, body: nn.Module, norm: type[nn.Module] | None
 ) -> BackboneWithFPN:
-    body = build_backbone(trunk.backbone)
-    body.load_state_dict(trunk.tensors, strict=True)
     if model.trunk_norm == "SyncBN":
         body = nn.SyncBatchNorm.convert_sync_batchnorm(body)  # type: ignore[no-untyped-call]
     width = feature_dim(body)

@@ -7,12 +7,14 @@ from pycocotools import mask as mask_codec
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from detection.coco import CocoSet
 from detection.coco_eval import Prediction
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.proposals import has_area
 from detection.engines.torchvision.regions import Detections
 from detection.job import Job
+from detection.recipe import InputConfig
 from detection.samples import TestImages, TestSample, unbroken
 from rsa_pretrain.device import autocast
 from rsa_pretrain.distributed import rank, world_size
@@ -20,7 +22,6 @@ from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 
-@torch.no_grad()
 def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
     """Detect in every test image once; several processes share the images.
 
@@ -31,23 +32,41 @@ def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
     Returns:
         All detections, in every process, in COCO's result format, with the annotation file's ids.
     """
-    images = TestImages(job.test_set, job.recipe.input)
+    recipe = job.recipe
+    with autocast(recipe.training.precision, job.device):
+        return detect(detector, job.test_set, recipe.input, recipe.data.num_workers)
+
+
+@torch.no_grad()
+def detect(
+    detector: MaskRCNN, coco: CocoSet, settings: InputConfig, num_workers: int
+) -> list[Prediction]:
+    """Detect in every image of a set once; several processes share the images.
+
+    Args:
+        detector: Left in the mode it was in.
+        coco: Its categories are the detector's.
+        settings: Test size.
+        num_workers: Loader processes.
+
+    Returns:
+        All detections, in every process, in COCO's result format, with the set's ids.
+    """
+    images = TestImages(coco, settings)
     loader = DataLoader(
         images,
         sampler=range(rank(), len(images), world_size()),
         collate_fn=list,
-        num_workers=job.recipe.data.num_workers,
+        num_workers=num_workers,
         worker_init_fn=leave_signals_to_main_process,
     )
     was_training = detector.training
     detector.eval()
-    category_ids = job.test_set.category_ids
     predictions: list[Prediction] = []
     with progress_bar(len(images), "detecting", "img") as bar:
         for samples in unbroken(loader):
-            with autocast(job.recipe.training.precision, job.device):
-                (found,) = detector(samples)
-            predictions += to_coco(found, samples[0], category_ids)
+            (found,) = detector(samples)
+            predictions += to_coco(found, samples[0], coco.category_ids)
             bar.update(world_size())
     detector.train(was_training)
     return _gathered(predictions)
