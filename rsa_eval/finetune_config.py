@@ -77,7 +77,7 @@ FINETUNE_PROTOCOLS = {
 
 
 class FinetuneConfig(EvaluationConfig):
-    """The whole network, trained on labels."""
+    """The whole network, trained on labels; its features are its own and not kept in a cache."""
 
     protocol: Literal["swav_10pct", "swav_1pct"] = "swav_10pct"
     """The published protocol this run follows: it decides the defaults of `tuning` and `subset`,

@@ -114,7 +114,7 @@ def _deviations(config: LowShotConfig) -> list[str]:
     ]
     num_draws = len(config.subset_seeds)
     if num_draws != _PUBLISHED_DRAWS and any(subset.is_drawn for subset in config.subsets):
-        deviations.append(f"{num_draws} draws of a subset (protocol: {_PUBLISHED_DRAWS})")
+        deviations.append(f"draws of each subset: {num_draws} (protocol: {_PUBLISHED_DRAWS})")
     return deviations
 
 

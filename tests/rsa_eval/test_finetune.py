@@ -164,19 +164,17 @@ def test_training_learns_its_labels(
     assert "all labels (protocol: 10pct)" in record.deviations
 
 
-@pytest.mark.parametrize("step", [3, 4])
 def test_going_on_equals_never_stopping(
     subject: Subject,
     knn_config: KNNConfig,
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
-    step: int,
 ) -> None:
-    """Stopped at the end of an epoch, or within one, it ends with the same losses and metrics."""
+    """Stopped at the end of an epoch it ends with the same losses and metrics."""
     whole = _evaluate(subject, knn_config, workspace)
     with monkeypatch.context() as patch:
-        _raise_at_step(patch, step, signal.SIGTERM)
-        with pytest.raises(Stopped, match=rf"stopped by SIGTERM after step {step} of 6, saved"):
+        _raise_at_step(patch, 3, signal.SIGTERM)
+        with pytest.raises(Stopped, match="stopped by SIGTERM after step 3 of 6, saved"):
             _evaluate(subject, knn_config, workspace)
     assert workspace.state.exists()
     resumed = _evaluate(subject, knn_config, workspace)

@@ -93,7 +93,7 @@ def test_equal_to_a_classifier_made_by_hand(
     accuracy = 100 * model.score(scale(unknown.features), unknown.labels.numpy())
     assert record.metrics["top1_3per_class"].value == pytest.approx(accuracy)
     assert record.details["subsets"][0]["top1_std"] is None
-    assert "1 draws of a subset (protocol: 3)" in record.deviations
+    assert "draws of each subset: 1 (protocol: 3)" in record.deviations
 
 
 def test_other_seeds_other_draws(

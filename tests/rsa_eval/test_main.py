@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rsa_eval.__main__ import main
+from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.record import read_record
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def test_report_errors(error_of: Callable[..., str], tmp_path: Path) -> None:
     assert "--out" in error_of("report", tmp_path)
 
 
-@pytest.mark.parametrize("words", [[], ["knn"], ["linear"], ["diagnostics"], ["suite"], ["report"]])
+@pytest.mark.parametrize("words", [[], *([name] for name in (*EVALUATORS, "suite", "report"))])
 def test_help_shows_the_way(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command explains itself, with an example and its config keys."""
     with pytest.raises(SystemExit) as stopped:
