@@ -4,8 +4,6 @@ Taken are converted weights, what detectron2's own programs saved (with the conf
 beside it) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +17,13 @@ from detection.model_key_map import TRUNK_PREFIX
 from detection.trunk_proof import Proof
 from rsa_pretrain.atomic_files import atomic_file
 from rsa_pretrain.checkpoint import (
-    METADATA_KEY,
     MODEL_FILE,
     BackboneMetadata,
     LoadedBackbone,
     load_backbone,
+    read_tensors,
     save_tensors,
 )
-from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layout import Layout, Pixels
@@ -115,11 +112,8 @@ def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
         raise UserError(
             f"'{content.path}' holds neither a detectron2 ResNet nor a detector of this toolkit"
         )
-    kept = content.values.get(METADATA_KEY)
-    if not isinstance(kept, str):
-        raise UserError(f"'{content.path}' carries no '{METADATA_KEY}' metadata")
-    tree: Mapping[str, object] = json.loads(kept)
-    return TORCHVISION_ENGINE, parse_tree(BackboneMetadata, tree, f"metadata of '{content.path}'")
+    _, metadata = read_tensors(content.path)
+    return TORCHVISION_ENGINE, metadata
 
 
 def _newest_file(path: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from detection.__main__ import main
 from detection.convert import to_detectron2_weights
@@ -196,3 +197,11 @@ def test_backbone_alone_is_no_detector(write_checkpoint: WriteCheckpoint, tmp_pa
     """A checkpoint of this toolkit needs no unconversion."""
     with pytest.raises(UserError, match="neither a detectron2 ResNet nor a detector"):
         unconvert(write_checkpoint().path, tmp_path / "out.safetensors", None)
+
+
+def test_detector_of_nobody_is_refused(tmp_path: Path) -> None:
+    """Names alone do not say what the pixels were: the engine's metadata must be there."""
+    file = tmp_path / "model.safetensors"
+    save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
+    with pytest.raises(UserError, match="carries no 'rsa_toolkit' metadata"):
+        unconvert(file, tmp_path / "out.safetensors", None)
