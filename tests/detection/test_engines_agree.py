@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,16 +14,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from detection.coco import TrainingImage
+from detection.coco import TrainingImage, open_coco
 from detection.engines.torchvision.detector import MaskRCNN, build_detector
-from detection.engines.torchvision.prediction import to_original
+from detection.engines.torchvision.loading import load_detector
+from detection.engines.torchvision.prediction import detect, to_original
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.exchange import exchange, read_detector
 from detection.job import Job, open_job
 from detection.model_weights import to_torchvision_model
 from detection.recipe import Recipe
+from detection.run import run_recipe
 from detection.samples import TestImages, TestSample, TrainingSample, make_sample, resized
-from detection.trunk import load_trunk
+from detection.trunk import load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
 
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
@@ -257,6 +260,34 @@ def test_detectron2_s_own_detector_comes_back(pair: Pair, tmp_path: Path) -> Non
     expected = theirs.backbone(images.tensor)
     for ours, name in zip(features.values(), ("p2", "p3", "p4", "p5", "p6"), strict=True):
         torch.testing.assert_close(ours, expected[name])
+
+
+def test_run_of_detectron2_is_evaluated_without_it(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Its checkpoint, converted, gives the predictions that detectron2 itself made."""
+    from detection.engines.detectron2 import newest_checkpoint
+
+    recipe = make_recipe(
+        engine="detectron2",
+        sampling={"proposals_per_image": 1000, "detections_per_image": 100},
+        solver={"iterations": 2, "decay_at": [], "warmup_iterations": 0},
+        training={"precise_bn_iterations": 2},
+    )
+    run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
+    expected = json.loads((recipe.output_dir / "predictions.json").read_text())
+    checkpoint = newest_checkpoint(recipe.output_dir)
+    assert checkpoint is not None
+    done = exchange(checkpoint, tmp_path / "ours.safetensors")
+    detector, _ = load_detector(done.weights)
+    test_set = open_coco(recipe.data.test_annotations, recipe.data.test_images)
+    found = detect(detector, test_set, recipe.input, num_workers=0)
+    assert len(found) == len(expected) > 10
+    for ours, theirs in zip(found, expected, strict=True):
+        for key in ("image_id", "category_id", "segmentation"):
+            assert ours[key] == theirs[key]
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
+        assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-3)
 
 
 def test_same_initialisation(pair: Pair) -> None:
