@@ -1,5 +1,6 @@
 """The nearest rows of a feature bank by cosine similarity, within a stated memory."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -53,8 +54,9 @@ def plan_chunks(
     lists of neighbours while they are merged, and the scores by class.
     """
     budget = budget_mib * _MIB
-    query_bytes = 4 * width + 120 * k + 40 * num_classes
-    queries = max(1, min(num_queries, budget // 4 // query_bytes))
+    query_bytes = 4 * width + 80 * k + 20 * num_classes
+    most_queries = max(1, budget // 4 // query_bytes)
+    queries = math.ceil(num_queries / math.ceil(num_queries / most_queries))
     rows = (budget - queries * query_bytes) // (4 * width + 5 * queries)
     return ChunkPlan(queries, max(1, rows))
 
@@ -66,14 +68,19 @@ def unit_rows(features: Tensor, device: torch.device) -> Tensor:
         UserError: If a row is not finite, or so large that its norm is not.
     """
     rows = features.to(device, torch.float32, copy=True)
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows.div_(_norms(rows)[:, None])
+
+
+def _norms(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
     num_broken = len(norms) - int(norms.isfinite().sum())
     if num_broken:
         raise UserError(
             f"nearest neighbours need finite features; {num_broken} of {len(norms)} images have "
             "features that are NaN, infinite or too large"
         )
-    return rows.div_(norms.clamp_min_(1e-12))
+    norms.clamp_min_(1e-12)
+    return norms
 
 
 def search(
@@ -109,7 +116,9 @@ def search(
 
 
 def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | None) -> Tensor:
-    similarities = queries @ unit_rows(chunk, queries.device).T
+    rows = chunk.to(queries.device, torch.float32)
+    # Dividing the products by the norms spares a copy of the rows.
+    similarities = (queries @ rows.T).div_(_norms(rows))
     if own_row is not None:
         similarities.diagonal(own_row - start).fill_(-torch.inf)
     return similarities
