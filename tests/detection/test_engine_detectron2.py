@@ -109,14 +109,16 @@ def test_changed_tensor_is_noticed(make_run: MakeRecipe, trunk: Trunk) -> None:
         check_trunk(detector, trunk)
 
 
-def test_colour_order_changes_the_features(make_run: MakeRecipe, trunk: Trunk) -> None:
+def test_colour_order_changes_the_features(
+    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path
+) -> None:
     """Negative control: images read as BGR are other features; read as RGB, torchvision's."""
     from detection.engines.detectron2.data import evaluation_loader, register_test
     from detection.engines.detectron2.detector import build_detector, make_config
     from rsa_pretrain.backbone import build_backbone
 
     job = open_job(make_run(), trunk)
-    register_test(job, job.recipe.data.test_annotations.parent / "complete.json")
+    register_test(job, tmp_path / "annotations.json")
     config = make_config(job)
     detector = build_detector(config, trunk).eval()
 
