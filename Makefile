@@ -19,15 +19,13 @@ demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	rsa-pretrain preview configs/pretrain/digits/rsa_demo.yaml $(DEMO)/views.png
 	rsa-pretrain run configs/pretrain/digits/rsa_demo.yaml output_dir=$(DEMO)/pretrain
-	rsa-eval knn $(DEMO)/pretrain --config configs/knn/digits.yaml
-	rsa-eval knn --random-init --config configs/knn/digits.yaml backbone.arch=resnet18 backbone.stem=standard --out $(DEMO)/random/records/knn.json
-	rsa-eval linear $(DEMO)/pretrain --config configs/linear/moco_v2_digits.yaml
-	rsa-eval linear --random-init --config configs/linear/moco_v2_digits.yaml backbone.arch=resnet18 backbone.stem=standard --out $(DEMO)/random/records/linear.json
+	rsa-eval suite $(DEMO)/pretrain --random-init --suite configs/eval/digits_quick.yaml --out $(DEMO)/evaluation
 	rsa-detect convert $(DEMO)/pretrain $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
 	rsa-detect train configs/detection/toy_shapes.yaml --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection $(SHAPES)
-	rsa-detect train configs/detection/toy_shapes.yaml --random-init output_dir=$(DEMO)/random/detection $(SHAPES)
-	rsa-eval report $(DEMO)/pretrain $(DEMO)/detection $(DEMO)/random --out $(DEMO)/report.html
+	rsa-detect train configs/detection/toy_shapes.yaml --random-init output_dir=$(DEMO)/detection_random $(SHAPES)
+	rsa-detect visualize $(DEMO)/detection $(DEMO)/detections.html
+	rsa-eval report $(DEMO)/pretrain $(DEMO)/evaluation $(DEMO)/detection $(DEMO)/detection_random --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
 
