@@ -49,7 +49,7 @@ def _content(path: Path, folder: Path) -> tuple[bytes, str]:
     if not file.is_file():
         return b"", "missing"
     if file.suffix != ".png":
-        return b"", "no PNG file"
+        return b"", "no picture, it lies beside the record"
     with file.open("rb") as opened:
         content = opened.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:

@@ -30,7 +30,7 @@ def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
         ("../outside.png", "outside the record's folder"),
         ("{outside}", "outside the record's folder"),
         ("knn/link.png", "outside the record's folder"),
-        ("knn/page.html", "no PNG file"),
+        ("knn/page.html", "no picture, it lies beside the record"),
         ("knn/script.png", "no PNG file"),
         ("knn/huge.png", "larger than 2 MiB"),
         ("knn", "missing"),
