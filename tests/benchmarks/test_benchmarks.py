@@ -113,7 +113,8 @@ def test_benchmarks_run(name: str) -> None:
     """Each measures something at a small size."""
     benchmark = BENCHMARKS[name]
     measured = benchmark.measure(benchmark.settings(**SMALL[name]))
-    assert all(finding.value > 0 for finding in measured.findings)
+    # So small a search fits into memory that the process has freed before: none is added.
+    assert all(finding.value > 0 for finding in measured.findings if finding.unit != "GiB")
     assert all(len(times) == 1 for times in measured.seconds.values())
 
 
