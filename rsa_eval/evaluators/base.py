@@ -1,6 +1,6 @@
 """What an evaluator is, and what all of them do alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,28 @@ class Workspace:
     @property
     def artifacts(self) -> Path:
         """Folder of pictures and tables that belong to the record."""
-        return self.record.with_suffix("")
+        return self.record.with_suffix(".artifacts")
+
+    def check_artifacts(self, names: Collection[str]) -> None:
+        """Refuse, before any work is done, to replace what is not the evaluation's own.
+
+        Args:
+            names: Files the evaluation writes to the folder.
+
+        Raises:
+            UserError: If there is a file in the folder's place, or another file in the folder.
+        """
+        folder = self.artifacts
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise UserError(f"'{folder}' is a file, and the pictures need a folder there")
+        foreign = sorted({path.name for path in folder.iterdir()} - set(names))
+        if foreign:
+            raise UserError(
+                f"the pictures would replace the folder '{folder}', which also holds "
+                f"'{foreign[0]}'; move that, or give another --out"
+            )
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,13 @@ from rsa_pretrain.text_table import render_table
 _FEWEST_TEST_IMAGES = 4
 # A report embeds the picture; the page beside it has all queries.
 _MOST_ROWS_DRAWN = 8
+_FILES = {
+    "Confusion matrix": "confusion.png",
+    "Confusion matrix as a table": "confusion.csv",
+    "Nearest neighbours": "neighbours.png",
+    "Nearest neighbours as a page": "neighbours.html",
+    "Features in two dimensions": "embedding.png",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,11 @@ def evaluate_diagnostics(
     """Measure and draw the features of the test images.
 
     Raises:
-        UserError: If the data or the device cannot be used.
+        UserError: If the data or the device cannot be used, or something else lies where the
+            pictures go.
     """
     started = time.perf_counter()
+    workspace.check_artifacts(_FILES.values())
     device = place(subject, config)
     train, test = open_splits(config)
     if len(test) < _FEWEST_TEST_IMAGES:
@@ -196,16 +205,7 @@ def _draw(findings: _Findings, config: DiagnosticsConfig, workspace: Workspace) 
             _draw_confusions(findings, config, temporary)
             _draw_neighbours(findings, config, temporary)
             _draw_embedding(findings, config, temporary)
-    return {
-        what: f"{folder.name}/{file}"
-        for what, file in {
-            "Confusion matrix": "confusion.png",
-            "Confusion matrix as a table": "confusion.csv",
-            "Nearest neighbours": "neighbours.png",
-            "Nearest neighbours as a page": "neighbours.html",
-            "Features in two dimensions": "embedding.png",
-        }.items()
-    }
+    return {what: f"{folder.name}/{file}" for what, file in _FILES.items()}
 
 
 def _draw_confusions(findings: _Findings, config: DiagnosticsConfig, folder: Path) -> None:

@@ -176,6 +176,34 @@ def test_pictures_lie_where_the_record_says(record: Record, workspace: Workspace
     assert len(list(workspace.record.parent.iterdir())) == 1
 
 
+def test_a_folder_of_the_records_name_is_left_alone(
+    subject: Subject, config: DiagnosticsConfig, tmp_path: Path
+) -> None:
+    """runs/NAME survives a record that is called runs/NAME.json."""
+    run = tmp_path / "name"
+    run.mkdir()
+    (run / "backbone.safetensors").write_text("weights")
+    record = evaluate_diagnostics(subject, config, Workspace(tmp_path / "name.json"))
+    assert (run / "backbone.safetensors").read_text() == "weights"
+    assert record.artifacts["Confusion matrix"] == "name.artifacts/confusion.png"
+
+
+def test_files_of_others_are_not_replaced(
+    subject: Subject, config: DiagnosticsConfig, workspace: Workspace
+) -> None:
+    """A folder with anything but the pictures, or a file in its place, is refused and kept."""
+    workspace.artifacts.mkdir(parents=True)
+    (workspace.artifacts / "embedding.png").touch()
+    (workspace.artifacts / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"which also holds 'thesis\.tex'"):
+        evaluate_diagnostics(subject, config, workspace)
+    assert len(list(workspace.artifacts.iterdir())) == 2
+    file = Workspace(workspace.record.with_name("other.json"))
+    file.artifacts.touch()
+    with pytest.raises(UserError, match=r"other\.artifacts' is a file"):
+        evaluate_diagnostics(subject, config, file)
+
+
 def test_confusions_count_every_test_image(record: Record, workspace: Workspace) -> None:
     """The table's cells add up to the test images, its diagonal to the vote's accuracy."""
     lines = (workspace.artifacts / "confusion.csv").read_text().splitlines()
@@ -201,10 +229,10 @@ def test_classes_of_any_name(subject: Subject, tmp_path: Path) -> None:
     config = parse_tree(DiagnosticsConfig, tree, "test")
     record = evaluate_diagnostics(subject, config, Workspace(tmp_path / "out.json"))
     write_record(record, tmp_path / "out.json")
-    table = (tmp_path / "out/confusion.csv").read_text(encoding="utf-8")
+    table = (tmp_path / "out.artifacts/confusion.csv").read_text(encoding="utf-8")
     assert "caf?" in table
     assert '"$x_1$\nnew,line"' in table
-    page = (tmp_path / "out/neighbours.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out.artifacts/neighbours.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;&amp;amp;" in page
     assert "<b>&amp;" not in page
 
