@@ -18,6 +18,7 @@ from rsa_eval.record import Record
 from rsa_eval.run_records import make_record_of, recorded
 from rsa_eval.suite_config import Evaluation, SuiteConfig
 from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.command_line import describe_error
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.distributed import wait_for_all, world_size
 from rsa_pretrain.errors import UserError
@@ -192,10 +193,11 @@ def _failures_noted(task: Task, outcome: Outcome) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
+        message = describe_error(error)
         if world_size() > 1:
-            raise UserError(f"{task}: {error}") from None
-        _log.warning("failed: %s", error)
-        outcome.failures[task.key] = str(error)
+            raise UserError(f"{task}: {message}") from None
+        _log.warning("failed: %s", message)
+        outcome.failures[task.key] = message
 
 
 def _own_name(loaded: LoadedBackbone) -> str:

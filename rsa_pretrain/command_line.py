@@ -33,11 +33,8 @@ def run_command(command: Callable[[], int]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         return command()
-    except UserError as error:
-        message = " ".join(str(error).split())
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        message = reason if error.filename is None else f"'{error.filename}': {reason}"
+    except (UserError, OSError) as error:
+        message = describe_error(error)
     except Stopped as stopped:
         logging.warning("%s", stopped)
         return exit_code(stopped.received)
@@ -46,6 +43,14 @@ def run_command(command: Callable[[], int]) -> int:
         return INTERRUPTED_EXIT_CODE
     sys.stderr.write(f"error: {message}{_which_process()}\n")
     return USER_ERROR_EXIT_CODE
+
+
+def describe_error(error: UserError | OSError) -> str:
+    """Return a mistake, or what the system refused and where, in one line."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"'{error.filename}': {reason}"
 
 
 def _which_process() -> str:

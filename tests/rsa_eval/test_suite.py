@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import shutil
@@ -221,6 +222,21 @@ def test_a_failure_is_named_and_stops_no_other(
     fake.failing_batches = set()
     assert run_suite(run_folder, "--random-init", path=path)[0] == 0
     assert len(fake.runs) == 4
+
+
+def test_a_failure_of_the_system_reads_as_a_commands(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file and the reason, without the error's number."""
+
+    def refuse(record: Record, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/disk")
+
+    monkeypatch.setattr("rsa_eval.run_records.write_record", refuse)
+    code, _, errors = run_suite(run_folder)
+    assert code == 2
+    assert ": '/full/disk': No space left on device; " in errors[0]
+    assert "Errno" not in errors[0]
 
 
 def test_a_stopped_suite_goes_on(
