@@ -30,8 +30,8 @@ class ProbeConfig(Section):
     """Learning rate for a batch of 256, lr = base_lr * batch_size / 256; or a list of them, each
     for a classifier (head) of its own, all trained in one pass over the data."""
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """With several rates: share of the training images (class-balanced) that no head is trained
-    on; the head most accurate on them is the one that is tested."""
+    """With several rates: share of each class of the training images that no head is trained on,
+    at most all but one; the head most accurate on them is the one that is tested."""
     optimizer: Literal["sgd", "lars"] = "sgd"
     """lars adapts weights and biases alike, as SimSiam's code does."""
     sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,7 @@ from rsa_eval.protocols import linear_deviations
 from rsa_eval.record import Metric, Record, make_record
 from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
+from rsa_eval.subsets import draw_percent, take
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -117,8 +119,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
     device = device_of(subject.backbone)
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:
-        count = max(1, round(len(images) * probe.held_out_share))
-        images, held_out = images.hold_out(count, config.seed)
+        images, held_out = _hold_out(images, probe.held_out_share, config.seed)
     width, num_classes = feature_width(subject.backbone, config), len(images.class_names)
     trainer = HeadTrainer(new_heads(width, num_classes, probe, config.seed, device), probe)
     state = ProbeState(trainer, training_fingerprint(subject, images, config), path)
@@ -130,6 +131,18 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
         return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
     features = evaluation_features(subject, held_out, config, "held-out features")
     return _choose(state, scaling, score_heads(trainer.heads, features, scaling))
+
+
+def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Part a share of each class from the rest, which keeps an image of every class."""
+    labels = np.asarray(images.require_labels())
+    rows = draw_percent(labels, 100 * share, seed, at_least=0, leave=1)
+    if not len(rows):
+        raise UserError(
+            f"a share of {share:g} of {len(labels)} training images leaves none to choose a head "
+            "on; raise probe.held_out_share"
+        )
+    return take(images, np.delete(np.arange(len(labels)), rows)), take(images, rows)
 
 
 def _choose(

@@ -309,6 +309,41 @@ def test_no_head_is_trained_on_held_out_images(
     assert train | held_out == set(open_images(config.data, "train").rows.tolist())
 
 
+def test_a_long_tail_keeps_its_rare_class_in_training(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of classes of 60, 30 and 3 images a third of each is held out, not equal numbers."""
+    labels = [0] * 60 + [1] * 30 + [2] * 3
+    pixels = np.random.default_rng(0).integers(0, 256, (93, 8, 8, 3), dtype=np.uint8)
+    images = ImageSet.from_array("tail", pixels, labels, ["often", "sometimes", "rarely"])
+    counts: dict[str, list[int]] = {}
+
+    def noting(subject: Subject, images: ImageSet, config: Any, label: str) -> LabelledFeatures:
+        counts[label] = np.bincount(images.require_labels()).tolist()
+        return evaluation_features(subject, images, config, label)
+
+    monkeypatch.setattr("rsa_eval.evaluators.linear.open_splits", lambda config: (images, images))
+    monkeypatch.setattr("rsa_eval.evaluators.linear.evaluation_features", noting)
+    probe = {"mode": "cached", "epochs": 1, "held_out_share": 1 / 3}
+    config = _linear_config(knn_config, protocol="dinov2", probe=probe)
+    evaluate_linear(subject, config, workspace)
+    assert counts["train features"] == [40, 20, 2]
+    assert counts["held-out features"] == [20, 10, 1]
+
+
+def test_a_share_without_an_image_is_refused(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """A thousandth of sixty images is none to choose a head on."""
+    probe = {"mode": "cached", "epochs": 1, "held_out_share": 0.001}
+    config = _linear_config(knn_config, protocol="dinov2", probe=probe)
+    with pytest.raises(UserError, match=r"leaves none .* raise probe\.held_out_share"):
+        evaluate_linear(subject, config, workspace)
+
+
 def test_the_test_images_do_not_choose_the_head(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace
 ) -> None:
