@@ -1,6 +1,5 @@
 """Features brought to unit length, then to mean 0 and variance 1 per dimension, as Mean Shift's."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +42,6 @@ def measure(features: Tensor) -> Standardisation:
     for block in torch.split(features, _ROWS_AT_ONCE):
         variance += (functional.normalize(block).double() - mean).square().sum(dim=0) / (count - 1)
     return Standardisation(mean.float(), variance.float())
-
-
-def scaled(features: Tensor, scaling: Callable[[Tensor], Tensor]) -> Tensor:
-    """Scale features block by block, which needs little memory beside the result's."""
-    return torch.cat([scaling(block) for block in torch.split(features, _ROWS_AT_ONCE)])
 
 
 def unscaled(features: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What a probe reads at each step, in an order that any number of processes can start anywhere."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,14 +64,22 @@ class ReadOrder:
             yield epoch, np.array_split(images, world_size())[rank()]
 
 
-def cached_batches(train: LabelledFeatures, order: ReadOrder, device: torch.device) -> Batches:
-    """Bring the training steps from features that were extracted once."""
+def cached_batches(
+    train: LabelledFeatures,
+    order: ReadOrder,
+    scaling: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> Batches:
+    """Bring the training steps from features that were extracted once.
+
+    Each step's features are scaled by themselves: all of ImageNet's would take 10 GB again.
+    """
     features, labels = train.features.to(device), train.labels.to(device)
 
     def batches(first_step: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         for _, images in order.shares(first_step):
             rows = torch.from_numpy(images).to(device)
-            yield features.index_select(0, rows), labels.index_select(0, rows)
+            yield scaling(features.index_select(0, rows)), labels.index_select(0, rows)
 
     return batches
 
@@ -108,12 +117,11 @@ def online_batches(
             if len(share)
         )
         loader = make_loader(dataset, keys, config.data.num_workers, device)
-        loaded = iterate(loader)
-        for _, share in order.shares(first_step):
-            features = torch.empty(0, width, device=device)
-            if len(share):
-                features = scaling(forward_frozen(subject.backbone, next(loaded), config))
-            yield features, labels[torch.from_numpy(share)].to(device)
-        loaded.close()
+        with closing(iterate(loader)) as loaded:
+            for _, share in order.shares(first_step):
+                features = torch.empty(0, width, device=device)
+                if len(share):
+                    features = scaling(forward_frozen(subject.backbone, next(loaded), config))
+                yield features, labels[torch.from_numpy(share)].to(device)
 
     return batches

@@ -20,14 +20,14 @@ from rsa_eval.evaluators.base import (
     open_splits,
     place,
 )
-from rsa_eval.feature_scaling import measure, scaled, unscaled
+from rsa_eval.feature_scaling import measure, unscaled
 from rsa_eval.features import (
     LabelledFeatures,
     device_of,
     evaluation_features,
     feature_width,
-    frozen,
 )
+from rsa_eval.frozen import frozen
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.linear_heads import HeadTrainer, new_heads
 from rsa_eval.linear_probe import score_heads, train_probe
@@ -183,13 +183,10 @@ def _training_batches(
     if probe.mode == "online" and not probe.standardise:
         return online_batches(subject, images, order, unscaled, config), unscaled
     train = evaluation_features(subject, images, config, "train features")
-    if not probe.standardise:
-        return cached_batches(train, order, device), unscaled
-    scaling = measure(train.features)
+    scaling = measure(train.features) if probe.standardise else unscaled
     if probe.mode == "online":
         return online_batches(subject, images, order, scaling, config), scaling
-    train = LabelledFeatures(scaled(train.features, scaling), train.labels)
-    return cached_batches(train, order, device), scaling
+    return cached_batches(train, order, scaling, device), scaling
 
 
 def _open_fold(config: LinearConfig, fold: int) -> ImageSet:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from rsa_eval.__main__ import main as rsa_eval
+from rsa_eval.feature_scaling import unscaled
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.linear_config import ProbeConfig
 from rsa_eval.linear_heads import Heads, HeadTrainer, new_heads
@@ -40,7 +41,7 @@ def train(task: dict[str, Any], path: Path) -> ProbeState:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(order.num_images, 6, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (order.num_images,), generator=generator)
-    batches = cached_batches(LabelledFeatures(features, labels), order, CPU)
+    batches = cached_batches(LabelledFeatures(features, labels), order, unscaled, CPU)
     train_probe(state, batches, order, save_every_minutes=5)
     return state
 

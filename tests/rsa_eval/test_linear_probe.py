@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
-from rsa_eval.feature_scaling import measure, scaled, unscaled
+from rsa_eval.feature_scaling import measure, unscaled
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
@@ -42,13 +43,20 @@ def _linear_config(knn_config: KNNConfig, **settings: Any) -> LinearConfig:
     return parse_tree(LinearConfig, tree, "test")
 
 
-def _train(train: LabelledFeatures, probe: ProbeConfig, seed: int, folder: Path) -> ProbeState:
+def _train(
+    train: LabelledFeatures,
+    probe: ProbeConfig,
+    seed: int,
+    folder: Path,
+    scaling: Callable[[Tensor], Tensor] = unscaled,
+) -> ProbeState:
     """Train a probe on cached features."""
     width, num_classes = train.features.shape[1], 4
     trainer = HeadTrainer(new_heads(width, num_classes, probe, seed, CPU), probe)
     state = ProbeState(trainer, "test", folder / "state.pt")
     order = ReadOrder(len(train.labels), probe.batch_size, probe.epochs, seed)
-    train_probe(state, cached_batches(train, order, CPU), order, save_every_minutes=5)
+    batches = cached_batches(train, order, scaling, CPU)
+    train_probe(state, batches, order, save_every_minutes=5)
     return state
 
 
@@ -100,12 +108,11 @@ def test_mean_shift_equals_a_slow_literal_rewrite(
     probe = LINEAR_PROTOCOLS["mean_shift"].model_copy(update=changes | {"base_lr": (1.0,)})
     start = new_heads(6, 4, probe, 5, CPU)
     scaling = measure(train.features)
-    inputs = LabelledFeatures(scaled(train.features, scaling), train.labels)
-    heads = _train(inputs, probe, 5, tmp_path).trainer.heads
+    heads = _train(train, probe, 5, tmp_path, scaling).trainer.heads
     statistics = mean_shift_probe.scaling(train.features.numpy())
     expected = mean_shift_probe.scale(train.features.numpy(), statistics)
     torch.testing.assert_close(
-        inputs.features.double(), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
+        scaling(train.features).double(), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
     )
     weights, biases = mean_shift_probe.train(
         expected,
@@ -129,13 +136,54 @@ def test_mean_shift_equals_a_slow_literal_rewrite(
 def test_standardised_features_have_mean_0_and_variance_1() -> None:
     """Also where the rows come in several blocks, and where a feature is constant."""
     features = torch.randn(9000, 3) * torch.tensor([1.0, 5.0, 0.5]) + 2
-    found = scaled(features, measure(features))
+    found = measure(features)(features)
     torch.testing.assert_close(found.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
     unit = torch.nn.functional.normalize(features)
     shrunk = unit.var(dim=0) / (unit.var(dim=0) + 1e-5)  # by the 1e-5 under the root
     torch.testing.assert_close(found.var(dim=0), shrunk, atol=1e-4, rtol=0)
     constant = torch.ones(5, 2)
-    assert scaled(constant, measure(constant)).isfinite().all()
+    assert measure(constant)(constant).isfinite().all()
+
+
+def test_cached_features_are_scaled_a_batch_at_a_time() -> None:
+    """No second copy of all features is made: the scaling never sees more than a batch."""
+    train, sizes = _small_features(), []
+    scaling = measure(train.features)
+
+    def noting(features: Tensor) -> Tensor:
+        sizes.append(len(features))
+        return scaling(features)
+
+    order = ReadOrder(len(train.labels), 16, 1, 0)
+    found = torch.cat([rows for rows, _ in cached_batches(train, order, noting, CPU)(0)])
+    images = np.concatenate([share for _, share in order.shares(0)])
+    assert max(sizes) == 16
+    assert torch.equal(found, scaling(train.features)[torch.from_numpy(images)])
+
+
+def test_an_abandoned_online_training_closes_its_loader(
+    subject: Subject, knn_config: KNNConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker processes end with the training, not when the garbage is collected."""
+    closed = []
+
+    def noting(loader: Any) -> Generator[Any, None, None]:
+        try:
+            yield from loader
+        finally:
+            closed.append(True)
+
+    loaders: list[Any] = []  # the references keep the collector from closing them
+    monkeypatch.setattr(
+        "rsa_eval.probe_batches.iterate",
+        lambda loader: loaders.append(noting(loader)) or loaders[-1],
+    )
+    config = _linear_config(knn_config, probe={"epochs": 2, "milestones": [], "batch_size": 40})
+    images = open_images(config.data, "train")
+    steps = online_batches(subject, images, ReadOrder(60, 40, 2, 0), unscaled, config)(0)
+    next(steps)
+    steps.close()
+    assert closed == [True]
 
 
 def test_each_image_once_per_epoch() -> None:

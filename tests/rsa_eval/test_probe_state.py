@@ -10,6 +10,7 @@ import torch
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
+from rsa_eval.feature_scaling import unscaled
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig, ProbeConfig
@@ -45,7 +46,7 @@ def _new_state(path: Path, fingerprint: str = "same") -> ProbeState:
 
 
 def _train(state: ProbeState, features: LabelledFeatures) -> ProbeState:
-    train_probe(state, cached_batches(features, ORDER, CPU), ORDER, save_every_minutes=5)
+    train_probe(state, cached_batches(features, ORDER, unscaled, CPU), ORDER, save_every_minutes=5)
     return state
 
 
@@ -104,7 +105,7 @@ def test_the_state_is_saved_now_and_then(
         return original(self, *arguments)
 
     monkeypatch.setattr(HeadTrainer, "step", dying)
-    batches = cached_batches(features, ORDER, CPU)
+    batches = cached_batches(features, ORDER, unscaled, CPU)
     with pytest.raises(ZeroDivisionError):
         train_probe(_new_state(tmp_path / "state.pt"), batches, ORDER, save_every_minutes=0)
     assert _new_state(tmp_path / "state.pt").step == 5
