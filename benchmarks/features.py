@@ -8,7 +8,8 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, BenchmarkSettings, Finding, Measurement, alternate, ratio
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.features import evaluation_transform, extract_features, frozen
+from rsa_eval.features import evaluation_transform, extract_features
+from rsa_eval.frozen import frozen
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import parse_tree

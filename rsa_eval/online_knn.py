@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from rsa_eval.features import evaluation_transform, extract_features, frozen
+from rsa_eval.features import evaluation_transform, extract_features
+from rsa_eval.frozen import frozen
 from rsa_eval.knn import knn_counts
 from rsa_eval.knn_config import KNNConfig, KNNSetting
 from rsa_pretrain.config import PretrainConfig

@@ -7,8 +7,6 @@ from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig
 from rsa_pretrain.config_files import Section
 
-KNN_PROTOCOLS = {"weighted_vote": PAPER_VOTE}
-
 
 def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
     """List the departures of a kNN evaluation's headline, in words.
@@ -18,9 +16,9 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
         bank_size: Training images that vote on an image.
     """
     deviations = common_deviations(config)
-    headline, published = config.settings[0], KNN_PROTOCOLS[config.protocol]
-    if headline != published:
-        deviations.append(f"{headline.label} (protocol: {published.label})")
+    headline = config.settings[0]
+    if headline != PAPER_VOTE:
+        deviations.append(f"{headline.label} (protocol: {PAPER_VOTE.label})")
     if config.leave_one_out:
         deviations.append("each training image classified by the others (protocol: test images)")
     if headline.k > bank_size:

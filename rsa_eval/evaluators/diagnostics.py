@@ -19,7 +19,8 @@ from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import RANKME_NUM_IMAGES, DiagnosticsConfig
 from rsa_eval.embedding_plot import draw_embedding, embed
 from rsa_eval.evaluators.base import Evaluator, Workspace, describe_images, open_splits, place
-from rsa_eval.features import LabelledFeatures, forward_frozen, frozen, stored_features
+from rsa_eval.features import LabelledFeatures, forward_frozen, stored_features
+from rsa_eval.frozen import frozen
 from rsa_eval.neighbours import Neighbours
 from rsa_eval.protocols import common_deviations
 from rsa_eval.record import Metric, Record, make_record

@@ -11,7 +11,8 @@ from rsa_eval.evaluators.base import (
     open_splits,
     place,
 )
-from rsa_eval.features import frozen, stored_features
+from rsa_eval.features import stored_features
+from rsa_eval.frozen import frozen
 from rsa_eval.knn import knn_counts
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.protocols import knn_deviations

@@ -13,8 +13,8 @@ from rsa_eval.features import (
     extract_features,
     feature_width,
     forward_frozen,
-    frozen,
 )
+from rsa_eval.frozen import frozen
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.subject import Subject, load_subject
