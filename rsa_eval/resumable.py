@@ -71,8 +71,9 @@ def run_to_end(
             if time.monotonic() - saved >= 60 * save_every_minutes:
                 training.save()
                 saved = time.monotonic()
+        received = received or vote.agree(stop.received)  # a signal during the last step
     training.save()
-    if received is not None and training.step < num_steps:
+    if received is not None:
         wait_for_all()  # torchrun ends all processes at the first that leaves
         raise Stopped(
             received,

@@ -63,11 +63,11 @@ def _raise_at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Si
     monkeypatch.setattr(HeadTrainer, "step", taking_step)
 
 
-@pytest.mark.parametrize("step", [8, 6])
+@pytest.mark.parametrize("step", [8, 6, 16])
 def test_going_on_equals_never_stopping(
     features: LabelledFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Stopped after two of four epochs, or within one, heads and losses come out bit for bit."""
+    """Stopped after two of four epochs, within one or at the end, all comes out bit for bit."""
     whole = _train(_new_state(tmp_path / "whole.pt"), features)
     path = tmp_path / "state.pt"
     with monkeypatch.context() as patch:
