@@ -57,7 +57,3 @@ class ProbeState:
         for tensor, saved in zip(self.tensors(), content["tensors"], strict=True):
             tensor.copy_(saved)
         self.step, self.losses = content["step"], content["losses"]
-
-    def remove(self) -> None:
-        """Delete the file."""
-        self._file.remove()

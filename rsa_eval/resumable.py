@@ -118,11 +118,6 @@ class StateFile:
             _log.info("going on from step %d of '%s'", step, self.path)
         return content
 
-    def remove(self) -> None:
-        """Delete the file."""
-        if is_main():
-            self.path.unlink(missing_ok=True)
-
     def _read(self) -> dict[str, Any] | None:
         if not self.path.exists():
             return None

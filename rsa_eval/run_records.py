@@ -1,5 +1,6 @@
 """Records by checkpoint and settings: taken where they are, made where they are not."""
 
+import logging
 from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
@@ -9,8 +10,17 @@ from rsa_eval.subject import load_subject
 from rsa_pretrain.checkpoint import BACKBONE_FILE, file_sha256
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
-from rsa_pretrain.device import resolve_device
+from rsa_pretrain.device import explained_out_of_memory, resolve_device
 from rsa_pretrain.distributed import is_main, process_group
+from rsa_pretrain.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+_MEMORY_HINT = (
+    "lower batch_size (of fine-tuning: tuning.batch_size), or train a linear probe with "
+    "probe.mode=online"
+)
+_SHOWN_KEYS = 3
 
 
 def metrics_of_run(run_dir: Path, evaluator: str) -> dict[str, float]:
@@ -25,7 +35,7 @@ def metrics_of_run(run_dir: Path, evaluator: str) -> dict[str, float]:
         evaluator: One of ``EVALUATORS``.
 
     Raises:
-        UserError: As the evaluation, or if a record there cannot be read.
+        UserError: As the evaluation.
     """
     run = load_config(PretrainConfig, run_dir / "config.yaml")
     config = load_config(EVALUATORS[evaluator].config, None, start={"data": to_tree(run.data)})
@@ -51,10 +61,12 @@ def make_record_of(
     Raises:
         UserError: As the evaluation.
     """
-    with process_group(resolve_device(config.device)):
-        record = evaluator.evaluate(load_subject(checkpoint, config), config, Workspace(path))
+    workspace = Workspace(path)
+    with process_group(resolve_device(config.device)), explained_out_of_memory(_MEMORY_HINT):
+        record = evaluator.evaluate(load_subject(checkpoint, config), config, workspace)
         if is_main():
             write_record(record, path)
+            workspace.remove_states()  # not before: a full disk must not cost the training
     return record
 
 
@@ -66,11 +78,47 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
         sha256: Hash of the weights; None for random ones, which the settings decide.
         config: The evaluation's settings.
 
-    Raises:
-        UserError: If the file there is no record.
+    Returns:
+        None if there is none, and for a file that cannot be read as one; a warning names that.
     """
+    record = _read_if_whole(path)
+    if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
+        return None
+    return record
+
+
+def check_replaceable(path: Path, config: EvaluationConfig) -> None:
+    """Refuse, before any work is done, to replace a record of other settings.
+
+    Raises:
+        UserError: Names settings that differ.
+    """
+    record = _read_if_whole(path)
+    keys = [] if record is None else _differing_keys(record, config)
+    if keys:
+        more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+        raise UserError(
+            f"'{path}' is a record of other settings ({', '.join(keys[:_SHOWN_KEYS])}{more}); "
+            "give --out FILE.json"
+        )
+
+
+def _read_if_whole(path: Path) -> Record | None:
     if not path.exists():
         return None
-    record = read_record(path)
-    same = result_settings(record.config) == result_settings(to_tree(config))
-    return record if same and record.model.sha256 == sha256 else None
+    try:
+        return read_record(path)
+    except UserError as error:
+        _log.warning("%s; it is made anew", error)
+        return None
+
+
+def _differing_keys(record: Record, config: EvaluationConfig) -> list[str]:
+    """Return the settings in which results of the record and of ``config`` may differ."""
+    found, wanted = result_settings(record.config), result_settings(to_tree(config))
+    missing = object()
+    return sorted(
+        key
+        for key in found.keys() | wanted.keys()
+        if found.get(key, missing) != wanted.get(key, missing)
+    )

@@ -51,20 +51,20 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 @contextmanager
-def explained_out_of_memory() -> Iterator[None]:
+def explained_out_of_memory(hint: str) -> Iterator[None]:
     """Turn the block's lack of GPU memory into a user error.
 
+    Args:
+        hint: Which setting helps.
+
     Raises:
-        UserError: Says which setting helps.
+        UserError: Ends in the hint.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         reason = str(error).partition(". ")[0]
-        raise UserError(
-            f"the GPU's memory is too small ({reason}); lower training.batch_size_per_device, "
-            "which keeps the global batch by accumulating gradients, or take more devices"
-        ) from None
+        raise UserError(f"the GPU's memory is too small ({reason}); {hint}") from None
 
 
 def describe_hardware(device: torch.device) -> str:

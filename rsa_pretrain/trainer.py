@@ -37,6 +37,11 @@ from rsa_pretrain.stop_signal import StopSignal, exit_code
 
 _log = logging.getLogger(__name__)
 
+_MEMORY_HINT = (
+    "lower training.batch_size_per_device, which keeps the global batch by accumulating "
+    "gradients, or take more devices"
+)
+
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -113,7 +118,7 @@ class Trainer:
             vote = StopVote()
             batches = self._meter.timed(loaded)
             while self._step < self.num_steps and received is None:
-                with explained_out_of_memory():
+                with explained_out_of_memory(_MEMORY_HINT):
                     self._train_step(batches)
                 bar.update(self.batch_size)
                 received = vote.agree(stop.received)

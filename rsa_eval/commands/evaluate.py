@@ -10,7 +10,7 @@ from rsa_eval.commands.words import split_words
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.record import Record
-from rsa_eval.run_records import make_record_of
+from rsa_eval.run_records import check_replaceable, make_record_of
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
@@ -20,8 +20,8 @@ _EVALUATE = """\
 
 CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
 project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
-in the run folder: records/{kind}-PROTOCOL-DATASET.json. Without --config the images are those of
-the run that made the checkpoint."""
+in the run folder: records/{kind}-PROTOCOL-DATASET.json, where none of other settings is replaced.
+Without --config the images are those of the run that made the checkpoint."""
 
 _EXAMPLES = """\
 examples:
@@ -67,6 +67,8 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
     start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
+    if arguments.out is None:
+        check_replaceable(out, config)
     record = make_record_of(checkpoint, evaluator, config, out)
     for line in _result_lines(record):
         say(line)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,18 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        """What a stopped evaluation goes on from; removed at its end."""
+        """What a stopped evaluation goes on from; removed when the record is written."""
         return self.record.with_suffix(".state.pt")
+
+    def fold_state(self, fold: int) -> Path:
+        """Return the state of one of several trainings of an evaluation."""
+        return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
+
+    def remove_states(self) -> None:
+        """Delete what a stopped evaluation goes on from."""
+        folds = f"{escape(self.state.stem)}.fold-*.pt"
+        for path in (self.state, *self.state.parent.glob(folds)):
+            path.unlink(missing_ok=True)
 
     @property
     def artifacts(self) -> Path:

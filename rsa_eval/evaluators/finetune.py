@@ -47,7 +47,7 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
     labelled = _labelled(train, config)
     tuning = _tune(subject, labelled, config, workspace)
     counts = _test(subject, tuning, test, config)
-    record = make_record(
+    return make_record(
         kind="finetune",
         protocol=config.protocol,
         metrics=accuracy_metrics(counts),
@@ -70,8 +70,6 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
         },
         deviations=_deviations(config, device),
     )
-    tuning.file.remove()
-    return record
 
 
 def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:

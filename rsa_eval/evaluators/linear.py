@@ -87,14 +87,14 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
     with frozen(subject.backbone):
         if config.stl10_folds:
             probes = [
-                _train(subject, _open_fold(config, fold), config, _fold_state(workspace, fold))
+                _train(subject, _open_fold(config, fold), config, workspace.fold_state(fold))
                 for fold in range(NUM_FOLDS)
             ]
         else:
             probes = [_train(subject, train, config, workspace.state)]
         features = evaluation_features(subject, test, config, "test features")
         counts = [probe.test(features) for probe in probes]
-    record = make_record(
+    return make_record(
         kind="linear",
         protocol=config.protocol,
         metrics=_mean_metrics(counts) if config.stl10_folds else accuracy_metrics(counts[0]),
@@ -109,9 +109,6 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         details=_details(config, probes, counts) | {"images": describe_images(train, test)},
         deviations=linear_deviations(config),
     )
-    for probe in probes:
-        probe.state.remove()
-    return record
 
 
 def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
@@ -192,10 +189,6 @@ def _training_batches(
 def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
     data = config.data.model_copy(update={"stl10_fold": fold})
     return open_labelled(config.model_copy(update={"data": data}), "train")
-
-
-def _fold_state(workspace: Workspace, fold: int) -> Path:
-    return workspace.state.with_name(f"{workspace.state.stem}.fold-{fold}.pt")
 
 
 def _mean_metrics(counts: list[TopKCounts]) -> dict[str, Metric]:

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import re
 import shutil
@@ -41,19 +42,19 @@ class FakeEvaluator:
 
     runs: list[tuple[str | None, KNNConfig]] = field(default_factory=list)
     failing_batches: set[int] = field(default_factory=set)
+    failure: Exception | None = None
     stops: bool = False
     resumed: int = 0
 
     def __call__(self, subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
         """Pretend to evaluate."""
         if config.batch_size in self.failing_batches:
-            raise UserError(f"a batch of {config.batch_size} is unlucky")
+            raise self.failure or UserError(f"a batch of {config.batch_size} is unlucky")
         self.resumed += workspace.state.exists()
         if self.stops:
             workspace.state.parent.mkdir(parents=True, exist_ok=True)
             workspace.state.touch()
             raise KeyboardInterrupt
-        workspace.state.unlink(missing_ok=True)
         self.runs.append((subject.model.sha256, config))
         return make_record(
             kind="knn",
@@ -254,14 +255,33 @@ def test_a_stopped_suite_goes_on(
     assert [config.seed for _, config in fake.runs] == [0, 7, 7]
 
 
-def test_a_damaged_record_is_named(run_folder: Path, run_suite: Any, fake: Any, out: Path) -> None:
-    """It fails that evaluation alone."""
+def test_a_damaged_record_is_named(
+    run_folder: Path, run_suite: Any, fake: Any, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It alone is made anew."""
     run_suite(run_folder)
-    next(out.glob("*/records/first.json")).write_text("{")
-    code, _, errors = run_suite(run_folder)
+    path = next(out.glob("*/records/first.json"))
+    path.write_text("{")
+    with caplog.at_level(logging.WARNING):
+        code, _, _ = run_suite(run_folder)
+    assert code == 0
+    assert f"record '{path}' is not JSON; it is made anew" in caplog.text
+    assert read_record(path).metrics["top1"].value == 53
+    assert len(fake.runs) == 3
+
+
+def test_too_little_gpu_memory_stops_no_other(
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, write_suite: Any, out: Path
+) -> None:
+    """It is a failure of that evaluation, with what helps."""
+    entry = {"evaluator": "knn"}
+    path = write_suite({"bad": {**entry, "settings": {"batch_size": 13}}, "good": entry})
+    fake.failing_batches = {13}
+    fake.failure = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+    code, _, errors = run_suite(run_folder, path=path)
     assert code == 2
-    assert "1 of 2 evaluations failed" in errors[0]
-    assert "is not JSON" in errors[0]
+    assert "memory is too small (CUDA out of memory); lower batch_size" in errors[0]
+    assert {name.split("/")[1] for name in records_below(out)} == {"good"}
 
 
 def test_random_baselines(run_folder: Path, run_suite: Any, fake: FakeEvaluator) -> None:
