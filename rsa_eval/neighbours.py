@@ -13,6 +13,7 @@ from rsa_pretrain.distributed import gather
 from rsa_pretrain.errors import UserError
 
 _MIB = 2**20
+_MOST_SIMILARITIES = 2**31 - 1
 
 
 class Neighbours(NamedTuple):
@@ -51,14 +52,15 @@ def plan_chunks(
     """Choose the largest chunks that fit a budget, in MiB, with a quarter of it for the queries.
 
     Counted are the float32 copies of both sides, their similarities with a mark for each, the
-    lists of neighbours while they are merged, and the scores by class.
+    lists of neighbours while they are merged, and the scores by class. A chunk has fewer than 2**31
+    similarities, the most that some of CUDA's kernels can count.
     """
     budget = budget_mib * _MIB
     query_bytes = 4 * width + 80 * k + 20 * num_classes
     most_queries = max(1, budget // 4 // query_bytes)
     queries = math.ceil(num_queries / math.ceil(num_queries / most_queries))
     rows = (budget - queries * query_bytes) // (4 * width + 5 * queries)
-    return ChunkPlan(queries, max(1, rows))
+    return ChunkPlan(queries, max(1, min(rows, _MOST_SIMILARITIES // queries)))
 
 
 def unit_rows(features: Tensor, device: torch.device) -> Tensor:
@@ -176,9 +178,10 @@ def largest(values: Tensor, k: int) -> Tensor:
     if width > k:  # the last place may be contested by columns that topk did not choose
         contested = (top[:, k - 1] == top[:, k]).nonzero().squeeze(1)
         columns = columns[:, :k]
-        if len(contested):
-            order = values[contested].sort(dim=1, descending=True, stable=True).indices
-            columns[contested] = order[:, :k]
+        # Sorting takes some 24 bytes per value; so it takes about one for each value of all rows.
+        for rows in contested.split(math.ceil(len(values) / 24)):
+            order = values[rows].sort(dim=1, descending=True, stable=True).indices
+            columns[rows] = order[:, :k]
     return columns.sort(dim=1).values
 
 

@@ -95,6 +95,12 @@ def test_chunks_fit_the_budget(budget: int, width: int, k: int, num_classes: int
     assert budget * 2**20 / 2 < similarities + copies < budget * 2**20
 
 
+def test_a_chunk_can_be_counted_in_32_bits() -> None:
+    """However large the budget, there are fewer than 2**31 similarities, nearly as many."""
+    plan = plan_chunks(10**6, 10**5, 64, 1, 2)
+    assert 2**30 < plan.num_queries * plan.num_rows < 2**31
+
+
 def test_few_queries_leave_the_memory_to_the_bank() -> None:
     """With ten queries the chunks of the bank are larger than with a million."""
     few, many = (plan_chunks(64, count, 512, 20, 10) for count in (10, 10**6))
