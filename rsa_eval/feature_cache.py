@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class CacheEntry:
                     fcntl.flock(file, fcntl.LOCK_EX)
                 start = len(self._blank_header) + 8 * len(self.labels)
                 yield FeatureFile(file, start, self.width, self.dtype)
+                # On a network's file system others read only what a machine has flushed.
+                os.fsync(file.fileno())
                 wait_for_all()
                 if is_main():
                     header = self._header(_sha256_from(file, len(self._blank_header)))

@@ -251,6 +251,17 @@ def test_an_interrupted_extraction_leaves_nothing(
     assert list(cached.cache_dir.iterdir()) == []
 
 
+def test_each_process_flushes_its_rows_before_it_waits(
+    subject: Subject, cached: KNNConfig, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main process may stand on another machine; it reads the rows after the barrier."""
+    events: list[str] = []
+    monkeypatch.setattr("rsa_eval.feature_cache.os.fsync", lambda number: events.append("flush"))
+    monkeypatch.setattr("rsa_eval.feature_cache.wait_for_all", lambda: events.append("wait"))
+    evaluation_features(subject, images, cached, "test")
+    assert events == ["flush", "wait", "wait"]
+
+
 def test_features_that_are_not_finite_are_not_kept(
     subject: Subject, cached: KNNConfig, images: ImageSet
 ) -> None:
