@@ -6,6 +6,7 @@ import pytest
 
 import rsa_eval
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.diagnostics_config import DiagnosticsConfig
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig, TuningConfig
 from rsa_eval.knn_config import KNNConfig
@@ -59,6 +60,24 @@ def test_there_is_a_config_for_each_data_set() -> None:
     }
     data_sets = ("cifar10", "digits", "imagefolder")
     assert names >= {(kind, name) for kind in MODELS for name in data_sets}
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("knn/imagenet.yaml", KNNConfig),
+        ("diagnostics/imagenet.yaml", DiagnosticsConfig),
+        *((f"linear/{name}_imagenet.yaml", LinearConfig) for name in ("mean_shift", "dinov2")),
+    ],
+)
+def test_evaluations_of_imagenet_read_what_is_extracted(
+    path: str, model: type[EvaluationConfig]
+) -> None:
+    """``rsa-eval features`` writes the features these configs look for, where they look."""
+    extracted = load_config(FeaturesConfig, ROOT / "configs/features/imagenet.yaml")
+    read = load_config(model, ROOT / "configs" / path)
+    for key in ("cache_dir", "data", "layers", "precision", "feature_dtype"):
+        assert getattr(read, key) == getattr(extracted, key)
 
 
 @pytest.mark.parametrize(
