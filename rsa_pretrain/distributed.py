@@ -100,8 +100,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         if not _LOST_PEER.search(str(error)):
             raise
         raise UserError(
-            f"lost contact with another process ({_first_line(error)}); the job ends here; start "
-            "it again with --resume to go on from the last checkpoint"
+            f"lost contact with another process ({_first_line(error)}); the job ends here; "
+            "the same command goes on (pretraining with --resume)"
         ) from None
     # Not after an error: tearing down may wait for processes that are gone.
     dist.destroy_process_group()
