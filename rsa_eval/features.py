@@ -18,7 +18,7 @@ from rsa_pretrain.augment import to_normalised_tensor
 from rsa_pretrain.backbone import feature_dim, pooled_stages
 from rsa_pretrain.checkpoint import library_versions
 from rsa_pretrain.data_config import RGB, DataConfig
-from rsa_pretrain.device import autocast
+from rsa_pretrain.device import autocast, without_tf32
 from rsa_pretrain.distributed import gather, is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -284,7 +284,8 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig
     device = device_of(backbone)
     # ResNets run faster in this memory order, on CPUs too; the values' order stays (N, C, H, W).
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-    with torch.no_grad(), autocast(config.precision, device):
+    precision = config.precision
+    with torch.no_grad(), autocast(precision, device), without_tf32(precision):
         features = pooled_stages(backbone, images, config.layers)
     return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
 

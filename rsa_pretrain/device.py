@@ -51,6 +51,20 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 @contextmanager
+def without_tf32(precision: Precision) -> Iterator[None]:
+    """Let cuDNN convolve float32 as float32, in the block, if ``precision`` is fp32.
+
+    By default torch lets it round the factors to TF32's ten bits of mantissa.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before and precision != "fp32"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
 def explained_out_of_memory(hint: str) -> Iterator[None]:
     """Turn the block's lack of GPU memory into a user error.
 

@@ -51,6 +51,22 @@ def test_train_mode_is_refused(subject: Subject, knn_config: KNNConfig) -> None:
         forward_frozen(subject.backbone, torch.zeros(2, 3, 32, 32), knn_config)
 
 
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", False), ("bf16", True)])
+def test_fp32_is_not_tf32(
+    subject: Subject, knn_config: KNNConfig, precision: str, inside: bool
+) -> None:
+    """At fp32 convolutions may not use TF32 in the forward pass; afterwards all is as before."""
+    allowed: list[bool] = []
+    subject.backbone.get_submodule("conv1").register_forward_hook(
+        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
+    assert torch.backends.cudnn.allow_tf32
+    config = knn_config.model_copy(update={"precision": precision})
+    forward_frozen(subject.backbone, torch.zeros(2, 3, 32, 32), config)
+    assert allowed == [inside]
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("mode", ["knn", "online", "cached"])
 def test_evaluations_leave_the_backbone_unmoved(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace, mode: str

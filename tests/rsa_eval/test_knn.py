@@ -147,7 +147,8 @@ from rsa_eval.knn_config import KNNSetting
 
 torch.set_num_threads(1)
 def draw(count):
-    return LabelledFeatures(getattr(torch, sys.argv[1])(count, 64).half(), torch.zeros(count, dtype=torch.int64))
+    rows = getattr(torch, sys.argv[1])(count, 64).half()
+    return LabelledFeatures(rows, torch.zeros(count, dtype=torch.int64))
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 def count(bank, queries):
@@ -164,7 +165,8 @@ print(before, peak())
 def test_memory_stays_within_the_budget(rows: str) -> None:
     """With 48 MiB, in place of 400 for all similarities, the peak rises by no more.
 
-    Also where all rows are equal. 16 MiB beside them are the libraries' own: buffers of a matrix product, the allocator's.
+    Also where all rows are equal. 16 MiB beside them are the libraries' own: buffers of a matrix
+    product, the allocator's.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
