@@ -179,7 +179,7 @@ def largest(values: Tensor, k: int) -> Tensor:
         contested = (top[:, k - 1] == top[:, k]).nonzero().squeeze(1)
         columns = columns[:, :k]
         # Sorting takes some 24 bytes per value; so it takes about one for each value of all rows.
-        for rows in contested.split(math.ceil(len(values) / 24)):
+        for rows in torch.split(contested, math.ceil(len(values) / 24)):
             order = values[rows].sort(dim=1, descending=True, stable=True).indices
             columns[rows] = order[:, :k]
     return columns.sort(dim=1).values
