@@ -1,6 +1,7 @@
 """Features of a frozen backbone: every image exactly once, in order."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,22 @@ def feature_batches(
         )
 
 
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let a user error of one process in the block end it in all, which would else wait for it.
+
+    Raises:
+        UserError: In a process that failed, its own; in the others, that another failed.
+    """
+    failure = None
+    try:
+        yield
+    except UserError as error:
+        failure = error
+    if not min_over_ranks(int(failure is None)):
+        raise failure or UserError("another process could not extract its features; it says why")
+
+
 def extract_features(
     backbone: nn.Module,
     images: ImageSet,
@@ -150,8 +167,9 @@ def extract_features(
     most_batches = len(Share(0, share.count).batches(len(images), size))
     own = torch.zeros(most_batches, size, width, dtype=FEATURE_DTYPES[config.feature_dtype])
     found = feature_batches(backbone, images, transform, config, label, share)
-    for place, (_, features) in enumerate(found):
-        own[place, : len(features)] = features
+    with failing_together() if share.count > 1 else nullcontext():
+        for place, (_, features) in enumerate(found):
+            own[place, : len(features)] = features
     if share.count > 1:
         every = gather(own.to(device_of(backbone))).cpu()
         own = every.view(share.count, most_batches, size, width).transpose(0, 1)
@@ -205,7 +223,7 @@ def ensure_cached(
     if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
         transform = evaluation_transform(config.data, subject.mean, subject.std)
         found = feature_batches(subject.backbone, images, transform, config, label, own_share())
-        with entry.writing() as file:
+        with entry.writing() as file, failing_together():
             for row, features in found:
                 file.write(row, features)
     return entry

@@ -344,6 +344,24 @@ def test_two_processes_equal_one(
     assert [outcome["forwards_again"] for outcome in outcomes] == [0, 0]
 
 
+def test_one_failing_process_ends_all(
+    finished_run: Path, cached: KNNConfig, tmp_path: Path
+) -> None:
+    """It says why, the other says that it failed; neither waits, and no file is left."""
+    config = cached.model_copy(update={"batch_size": 7})
+    task = tmp_path / "task.json"
+    task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", str(PROGRAM), "failing", str(task)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=60)
+    told = [json.loads((tmp_path / f"failing-{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0] == ["another process could not extract its features; it says why"] * 2
+    assert told[1] == ["cannot decode 'a.png'"] * 2
+    assert config.cache_dir is not None
+    assert list(config.cache_dir.iterdir()) == []
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     """Writing 300 MiB of features takes less than 60 MiB beyond what a few images take."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -15,6 +15,7 @@ from rsa_eval.subject import load_subject
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.distributed import process_group, rank
+from rsa_pretrain.errors import UserError
 
 
 def features(task, folder):
@@ -31,6 +32,26 @@ def features(task, folder):
         found = stored_features(subject, images, settings, "test")
         outcome |= {name: found.features.tolist(), f"forwards_{name}": len(sizes)}
     (folder / f"features-{rank()}.json").write_text(json.dumps(outcome))
+
+
+def failing(task, folder):
+    """Fail in the last process's first batch; write what each process is told, in memory first."""
+    config = parse_tree(KNNConfig, task["config"], "task")
+    subject = load_subject(Path(task["run"]), config)
+    images = open_images(config.data, "test")
+
+    def fail(*_):
+        raise UserError("cannot decode 'a.png'")
+
+    if rank() == 1:
+        subject.backbone.conv1.register_forward_hook(fail)
+    told = []
+    for settings in (config.model_copy(update={"cache_dir": None}), config):
+        try:
+            stored_features(subject, images, settings, "test")
+        except UserError as error:
+            told.append(str(error))
+    (folder / f"failing-{rank()}.json").write_text(json.dumps(told))
 
 
 def knn(task, folder):
@@ -54,7 +75,7 @@ def main(what, path):
         TASKS[what](json.loads(path.read_text()), path.parent)
 
 
-TASKS = {"features": features, "knn": knn}
+TASKS = {"features": features, "failing": failing, "knn": knn}
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
