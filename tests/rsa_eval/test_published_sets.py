@@ -62,6 +62,8 @@ def test_stl10_by_its_ten_folds(stl10_data: dict[str, Any], workspace: Workspace
     assert one.metrics["top1"].value == folds[4]["top1"]
     assert one.details["loss_by_epoch"] == folds[4]["loss_by_epoch"]
     assert one.details["images"]["train"]["count"] == 10
+    assert len(list(workspace.record.parent.glob("*.state.fold-*.pt"))) == 10
+    workspace.remove_states()
     assert not list(workspace.record.parent.glob("*"))
 
 
