@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 
 from rsa_eval.pretraining_run import pretraining_settings
 from rsa_pretrain.atomic_files import write_text
@@ -30,7 +31,7 @@ Kind = Literal[
 class Metric(Section):
     """One measured number."""
 
-    value: float
+    value: Annotated[float, Field(allow_inf_nan=False)]
     unit: str
     """``%`` for accuracies and average precisions."""
 
@@ -86,6 +87,12 @@ class Record(Section):
     """Wall time of the evaluation."""
     created: str
     """UTC, ISO 8601."""
+
+    @model_validator(mode="after")
+    def _check_headline(self) -> Self:
+        if self.headline not in self.metrics:
+            raise ValueError(f"headline '{self.headline}' is none of metrics {[*self.metrics]}")
+        return self
 
 
 def describe_checkpoint(loaded: LoadedBackbone) -> Model:

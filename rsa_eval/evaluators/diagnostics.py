@@ -162,7 +162,12 @@ def _view_features(
         for batch in iterate(loader):
             parts.append([forward_frozen(subject.backbone, view, config).cpu() for view in batch])
             bar.update(len(batch[0]))
-    columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    if not all(column.isfinite().all() for column in columns):
+        raise UserError(
+            f"features of augmented views are not finite at precision {config.precision}; set "
+            "precision=fp32, or look at how the weights were trained"
+        )
     return dict(zip(views.names, columns, strict=True))
 
 

@@ -145,7 +145,7 @@ def _make_result(**changes: Any) -> Record:
         "protocol": "moco_v2",
         "deviations": [],
         "metrics": {name: Metric(value=value, unit="%") for name, value in values.items()},
-        "headline": "top1",
+        "headline": "top1" if "top1" in values else next(iter(values)),
         "num_samples": 30,
         "data_set": "cifar10",
         "model": model,

@@ -204,6 +204,21 @@ def test_files_of_others_are_not_replaced(
         evaluate_diagnostics(subject, config, file)
 
 
+def test_views_without_finite_features_are_an_error(
+    subject: Subject,
+    config: DiagnosticsConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They give no number to record."""
+    monkeypatch.setattr(
+        "rsa_eval.evaluators.diagnostics.forward_frozen",
+        lambda backbone, images, config: torch.full((len(images), 4), torch.nan),
+    )
+    with pytest.raises(UserError, match="augmented views are not finite at precision fp32"):
+        evaluate_diagnostics(subject, config, workspace)
+
+
 def test_confusions_count_every_test_image(record: Record, workspace: Workspace) -> None:
     """The table's cells add up to the test images, its diagonal to the vote's accuracy."""
     lines = (workspace.artifacts / "confusion.csv").read_text().splitlines()

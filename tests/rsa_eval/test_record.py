@@ -3,6 +3,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,25 @@ def test_a_record_of_the_first_schema_is_read(
     del tree["model"]["pretraining"]
     (tmp_path / "record.json").write_text(json.dumps(tree))
     assert read_record(tmp_path / "record.json") == make_result()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": {"top1": {"value": "nan", "unit": "%"}}}, r"metrics\.top1\.value"),
+        ({"metrics": {"top1": {"value": "inf", "unit": "%"}}}, r"metrics\.top1\.value"),
+        ({"headline": "top9"}, r"headline 'top9' is none of metrics \['top1', 'top5'\]"),
+        ({"metrics": {}}, "headline 'top1' is none of metrics"),
+    ],
+)
+def test_a_record_has_a_number_to_show(
+    tmp_path: Path, make_result: Callable[..., Record], changes: dict[str, Any], message: str
+) -> None:
+    """No metric is undefined, and the headline is one of them."""
+    tree = json.loads(make_result().model_dump_json()) | changes
+    (tmp_path / "record.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=message):
+        read_record(tmp_path / "record.json")
 
 
 @pytest.mark.parametrize(
