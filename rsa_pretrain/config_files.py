@@ -59,12 +59,11 @@ def load_config(
         tree = _merge(copy.deepcopy(dict(start)), tree)
     for override in overrides:
         _apply_override(tree, override)
-    source = "overrides" if path is None else str(path)
-    return parse_tree(model, tree, source)
+    return parse_tree(model, tree, None if path is None else str(path))
 
 
-def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str) -> SectionT:
-    """Validate a tree of plain values; ``source`` names it in errors.
+def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | None) -> SectionT:
+    """Validate a tree of plain values; ``source`` names it in errors, where it has a name.
 
     Raises:
         UserError: As ``load_config``.
@@ -73,7 +72,8 @@ def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str) -> S
         return model.model_validate(tree)
     except ValidationError as error:
         messages = [_describe(detail, model, tree) for detail in error.errors()]
-        raise UserError(f"{source}: " + "; ".join(messages)) from None
+        name = "" if source is None else f"{source}: "
+        raise UserError(name + "; ".join(messages)) from None
 
 
 def to_tree(config: Section) -> Tree:

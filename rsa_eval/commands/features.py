@@ -16,7 +16,8 @@ from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import process_group
 
 _DESCRIPTION = """\
-Extract features of the frozen backbone, every image once, into cache_dir.
+Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
+folder features of the run that made the checkpoint.
 
 CHECKPOINT is what the evaluations take. One safetensors file is written per split, with features,
 labels and what they are of; it appears when it is whole. Evaluations with the same cache_dir take
@@ -25,7 +26,7 @@ damaged, or of something else, is written anew. Processes started by torchrun sh
 
 _EXAMPLES = """\
 examples:
-  rsa-eval features runs/digits cache_dir=runs/digits/features
+  rsa-eval features runs/digits
   rsa-eval knn runs/digits cache_dir=runs/digits/features
   torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet \\
       --config configs/features/imagenet.yaml data.root=data/imagenet"""
@@ -55,6 +56,8 @@ def _features(arguments: argparse.Namespace) -> int:
     checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
     start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
+    if run_dir is not None:
+        start = {"cache_dir": str(run_dir / "features")} | (start or {})
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)

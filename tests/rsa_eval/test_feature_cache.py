@@ -403,4 +403,14 @@ def test_the_command_takes_random_weights_and_needs_a_folder(
         assert main(["features", *words, f"cache_dir={tmp_path}", f"seed={seed}"]) == 0
     assert len(list(tmp_path.iterdir())) == 2
     assert main(["features", *words]) == 2
-    assert "'cache_dir' is required and not set" in capsys.readouterr().err
+    assert "error: 'cache_dir' is required and not set" in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_features(run_folder: Path, tmp_path: Path) -> None:
+    """In its folder, if no other is named."""
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    words = ["features", str(run), "device=cpu"]
+    assert main(words) == 0
+    assert len(list((run / "features").glob("*.safetensors"))) == 2
+    assert main([*words, f"cache_dir={tmp_path / 'other'}"]) == 0
+    assert len(list((tmp_path / "other").glob("*.safetensors"))) == 2
