@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.measure import RESULTS, Benchmark, Device, Result, read_result, result_path
+from rsa_pretrain.config_files import to_tree
 
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
 
@@ -38,15 +39,28 @@ def _section(name: str, benchmark: Benchmark, results: Mapping[str, Result | Non
         if result is None:
             lines.append(f"| {device} | | not yet measured | | |")
             continue
+        size = _size(benchmark, result)
         for finding in result.findings:
+            verdict = "met" if finding.met else "**missed**"
             lines.append(
                 f"| {device} | {finding.what} | {finding.value:.3g} {finding.unit} "
-                f"| {finding.bound} {finding.limit:g} | {'met' if finding.met else '**missed**'} |"
+                f"| {finding.bound} {finding.limit:g} | {verdict}{size} |"
             )
     for device, result in results.items():
         if result is not None:
             lines += ["", _describe(device, result)]
     return "\n".join(lines)
+
+
+def _size(benchmark: Benchmark, result: Result) -> str:
+    """Say at which settings other than the required ones, the defaults, a result was measured."""
+    defaults = to_tree(benchmark.settings())
+    changed = [
+        f"{key}={value}"
+        for key, value in result.settings.items()
+        if key != "device" and value != defaults.get(key)
+    ]
+    return f" at {', '.join(changed)}" if changed else ""
 
 
 def _describe(device: str, result: Result) -> str:

@@ -81,6 +81,13 @@ def test_results_come_back_and_make_the_table(tmp_path: Path) -> None:
     assert result.hardware in page
 
 
+def test_a_verdict_names_other_settings_than_the_defaults(tmp_path: Path) -> None:
+    """A bound that is met at another size is not met without a word."""
+    benchmark = _constant(1.0)
+    write_result(run_benchmark("demo", benchmark, BenchmarkSettings(repeats=2)), tmp_path)
+    assert "| at most 1.3 | met at repeats=2 |" in draw_page({"demo": benchmark}, tmp_path)
+
+
 def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     """It is named, not taken for "not yet measured"."""
     (tmp_path / "demo-cpu.json").write_text("{}")
