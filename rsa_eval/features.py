@@ -12,7 +12,6 @@ from torchvision.transforms import v2
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.feature_cache import FORMAT_VERSION, CacheEntry, FeatureIdentity, tensors_sha256
-from rsa_eval.frozen import frozen as frozen
 from rsa_eval.share import ALONE, Share, own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor

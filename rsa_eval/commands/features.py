@@ -6,8 +6,9 @@ from pathlib import Path
 from rsa_eval.commands.subjects import images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
 from rsa_eval.evaluators.base import open_labelled, place
-from rsa_eval.features import ensure_cached, frozen
+from rsa_eval.features import ensure_cached
 from rsa_eval.features_config import FeaturesConfig
+from rsa_eval.frozen import frozen
 from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Commands, add_overrides, say
