@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detection.detectron2_config import weights_tree
 from detection.detectron2_file import SUFFIXES, write_weights
+from detection.generated import check_generated
 from detection.key_map import to_detectron2
 from detection.trunk_proof import DROPPED_LEAF, Proof, prove_features, prove_shapes
 from rsa_pretrain.atomic_files import atomic_file, write_text
@@ -73,10 +74,11 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
             another ending, or detectron2 is there but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
+    config = out.with_suffix(".yaml")
+    check_generated(config, _CONFIG_HEADER)
     loaded = load_weights(checkpoint)
     proof = convert_loaded(loaded, out)
     tree = paired_config(loaded.metadata, out)
-    config = out.with_suffix(".yaml")
     write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
     return Conversion(out, config, tree, proof)
 

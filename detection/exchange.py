@@ -21,6 +21,7 @@ from detection.detectron2_model import (
     recognise_arch,
 )
 from detection.detectron2_pixels import pixels_of_config, read_config
+from detection.generated import check_generated
 from detection.job import METHOD
 from detection.model_weights import UNREAD_ROWS, to_detectron2_model, to_torchvision_model
 from rsa_pretrain.atomic_files import atomic_file, write_text
@@ -106,6 +107,8 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
             f"'{out}' must end in .pth or .pkl: '{source}' is converted to detectron2, which "
             "chooses its reader by that"
         )
+    config = out.with_suffix(".yaml")
+    check_generated(config, _HEADER)
     tensors, metadata, file = read_detector(source)
     model = to_detectron2_model(tensors)
     extra = {_METADATA: metadata.model_dump_json(), "source_sha256": file_sha256(file)}
@@ -113,7 +116,6 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
         write_weights(temporary, model, extra)
         written = _model_of(read_checkpoint_file(temporary))
         _prove(to_torchvision_model(written), _without_unread_rows(tensors))
-    config = out.with_suffix(".yaml")
     tree = paired_model_config(tensors, metadata, out)
     write_text(config, _HEADER + yaml.safe_dump(tree, sort_keys=False))
     return Exchange(out, config, len(model), sorted(UNREAD_ROWS))

@@ -14,11 +14,14 @@ from detection.detectron2_config import (
     data_set_names,
     mask_format,
 )
+from detection.generated import check_generated
 from detection.recipe import DataConfig, Recipe
 from detection.trunk import random_trunk, trunk_of
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import load_weights
+
+_OPENING = "Mask R-CNN of rsa-detect's recipe"
 
 
 def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | None:
@@ -38,6 +41,7 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{out}' should end in .yaml")
+    check_generated(out, f"# {_OPENING}")
     if recipe.training.precision == "bf16":
         raise UserError("detectron2's programs have no precision 'bf16'; use 'fp16' or 'fp32'")
     weights = None
@@ -74,7 +78,7 @@ def _header(recipe: Recipe, out: Path, tree: Tree) -> str:
     train, test = data_set_names(recipe)
     data = recipe.data
     text = f"""\
-Mask R-CNN of rsa-detect's recipe {recipe.name}, for detectron2's tools/train_net.py; the norms of
+{_OPENING} {recipe.name}, for detectron2's tools/train_net.py; the norms of
 several processes (SyncBN) need several GPUs, on one set them to BN:
 
   python train_net.py --config-file {out} --num-gpus 8

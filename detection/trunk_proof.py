@@ -47,7 +47,10 @@ class Proof:
         if self.feature_differences is None:
             return "detectron2 is not installed here, so its features were not compared"
         found = ", ".join(f"{name} {value:g}" for name, value in self.feature_differences.items())
-        return f"detectron2's features against torchvision's, largest difference: {found}"
+        return (
+            "detectron2's features against torchvision's, largest difference relative to each "
+            f"stage's largest value: {found}"
+        )
 
 
 def prove_shapes(model: Mapping[str, Tensor], arch: str) -> str:

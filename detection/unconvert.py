@@ -72,7 +72,10 @@ def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
     """
     if out.suffix != ".safetensors":
         raise UserError(f"'{out}' should end in .safetensors")
-    content = read_checkpoint_file(_newest_file(file))
+    source = _newest_file(file)
+    if out.resolve() == source.resolve():
+        raise UserError(f"'{out}' is the file to be read; write the trunk to another")
+    content = read_checkpoint_file(source)
     loaded = _take(content, config)
     with TemporaryDirectory() as folder:
         proof = write_proved(Path(folder) / "trunk.pkl", loaded)

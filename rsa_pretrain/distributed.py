@@ -144,6 +144,13 @@ def sum_over_ranks(values: Tensor) -> None:
         dist.all_reduce(values)
 
 
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the main one's buffers, which are those that are saved."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def min_over_ranks(number: int) -> int:
     """Return the smallest of the processes' numbers."""
     if world_size() == 1:

@@ -16,18 +16,25 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimize
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.name == "lars":
         return LARS(parameters, config.sgd_momentum, config.weight_decay, config.trust_coefficient)
-    sgd = optim.SGD(
-        parameters,
-        lr=0.0,
-        momentum=config.sgd_momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    if config.sgd_momentum != 0:
+    group = {"params": parameters, "weight_decay": config.weight_decay}
+    return fused_sgd([group], lr=0.0, momentum=config.sgd_momentum)
+
+
+def fused_sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> optim.SGD:
+    """Build torch's fused SGD with momentum buffers of zero.
+
+    Args:
+        groups: Parameter groups with their weight decay.
+        lr: Learning rate.
+        momentum: SGD momentum.
+    """
+    sgd = optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    if momentum != 0:
         # The fused kernel would leave its own buffers unset in a first step that fp16's gradient
         # scaler skips; from zero the first step is the same.
-        for parameter in parameters:
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for group in sgd.param_groups:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 

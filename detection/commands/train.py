@@ -50,20 +50,22 @@ def _add_processes(parser: Parser) -> None:
     group.add_argument(
         "--num-gpus", metavar="N", type=positive, help="processes on this machine, one per GPU"
     )
-    group.add_argument("--num-machines", metavar="N", type=positive, default=1, help="(default 1)")
+    group.add_argument("--num-machines", metavar="N", type=positive, help="(default 1)")
     group.add_argument(
-        "--machine-rank", metavar="N", type=int, default=0, help="number of this one (default 0)"
+        "--machine-rank", metavar="N", type=int, help="number of this one (default 0)"
     )
     group.add_argument(
         "--dist-url",
         metavar="URL",
-        default="auto",
         help="where machines meet, tcp://HOST:PORT of the first (default: a free port)",
     )
 
 
 def _train(arguments: argparse.Namespace) -> int:
     if arguments.num_gpus is None:
+        for option in ("num_machines", "machine_rank", "dist_url"):
+            if getattr(arguments, option) is not None:
+                raise UserError(f"--{option.replace('_', '-')} goes with --num-gpus")
         return _train_here(arguments)
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
     if recipe.engine != "detectron2":
@@ -72,7 +74,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from detection.engines.detectron2.launch import Processes, launch_processes
 
     processes = Processes(
-        arguments.num_gpus, arguments.num_machines, arguments.machine_rank, arguments.dist_url
+        num_gpus=arguments.num_gpus,
+        num_machines=arguments.num_machines or 1,
+        machine_rank=arguments.machine_rank or 0,
+        dist_url=arguments.dist_url or "auto",
     )
     on_cpu = recipe.training.device == "cpu"
     return launch_processes(processes, partial(_train_here, arguments), on_cpu=on_cpu)

@@ -47,7 +47,7 @@ def load_engine(name: EngineName) -> Engine:
         )
     try:
         return cast(Engine, import_module(ENGINES[name]))
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise UserError(
             f"engine {name} cannot be imported ({error}); repair its installation"
         ) from None

@@ -74,7 +74,7 @@ def _oracle(recipe: Recipe) -> dict[str, Tensor]:
 
 
 def test_two_processes_train_one_detector(recipe: Recipe, tmp_path: Path) -> None:
-    """Weights are the oracle's, every test image is detected once, and one process writes."""
+    """Weights are the oracle's, both detect with the saved statistics, and one process writes."""
     task = tmp_path / "task.json"
     task.write_text(json.dumps(to_tree(recipe)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -93,6 +93,7 @@ def test_two_processes_train_one_detector(recipe: Recipe, tmp_path: Path) -> Non
     notes = [json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in range(2)]
     assert notes[0] == notes[1]
     assert notes[0]["code"] == 0
+    assert len(notes[0]["buffers"]) == 1
     predictions = json.loads((recipe.output_dir / "predictions.json").read_text())
     images = [entry["image_id"] for entry in predictions]
     assert images == sorted(images)

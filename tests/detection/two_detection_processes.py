@@ -19,18 +19,20 @@ def main(path):
     torch.set_num_threads(1)
     recipe = parse_tree(Recipe, json.loads(path.read_text()), "run")
     counts = []
+    buffers = []
     predict = trainer.predict
 
     def predict_and_count(detector, job):
         predictions = predict(detector, job)
         counts.append(len(predictions))
+        buffers.append(sum(buffer.double().sum().item() for buffer in detector.buffers()))
         return predictions
 
     trainer.predict = predict_and_count
     code, record = run_recipe(recipe, random_trunk(recipe.model, recipe.seed), resume=False)
     process = os.environ["RANK"]
     assert (record is not None) == (process == "0")
-    note = {"code": code, "predictions": counts}
+    note = {"code": code, "predictions": counts, "buffers": buffers}
     (path.parent / f"process-{process}.json").write_text(json.dumps(note))
 
 

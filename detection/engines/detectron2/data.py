@@ -20,6 +20,7 @@ from detectron2.data import (
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_codec
+from torch.utils.data import get_worker_info
 
 from detection.coco import Annotation, CocoSet, TrainingImage
 from detection.coco_eval import with_areas
@@ -27,6 +28,7 @@ from detection.detectron2_config import data_set_names
 from detection.job import Job
 from detection.masks import polygons
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 Entry = dict[str, Any]
 
@@ -102,6 +104,8 @@ class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
     """detectron2's mapper; an image that it cannot use is named."""
 
     def __call__(self, entry: Entry) -> Any:
+        if get_worker_info() is not None:
+            leave_signals_to_main_process(0)  # detectron2's loader takes no function of ours
         try:
             return super().__call__(entry)
         except (OSError, SyntaxError, SizeMismatchError) as error:

@@ -13,7 +13,6 @@ from torch import nn
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.job import Job
 from detection.samples import TrainingSample, step_seed
-from rsa_pretrain.device import autocast
 from rsa_pretrain.distributed import rank
 
 Batch = Sequence[TrainingSample]
@@ -28,7 +27,7 @@ def refresh_statistics(
         detector: In train mode.
         batches: At least ``num_batches`` of them.
         num_batches: How many are averaged.
-        job: Decides what the regions of each batch are drawn from, and the precision.
+        job: Decides what the regions of each batch are drawn from.
     """
     with warnings.catch_warnings():
         # fvcore compiles functions that are not used here when it is imported.
@@ -48,7 +47,5 @@ class _Passes(nn.Module):
 
     def forward(self, numbered: tuple[int, Batch]) -> None:
         number, samples = numbered
-        recipe = self._job.recipe
-        torch.manual_seed(step_seed(recipe.seed, number, rank()))
-        with autocast(recipe.training.precision, self._job.device):
-            self._detector(samples)
+        torch.manual_seed(step_seed(self._job.recipe.seed, number, rank()))
+        self._detector(samples)

@@ -16,7 +16,6 @@ from detection.engines.torchvision.regions import Detections
 from detection.job import Job
 from detection.recipe import InputConfig
 from detection.samples import TestImages, TestSample, unbroken
-from rsa_pretrain.device import autocast
 from rsa_pretrain.distributed import rank, world_size
 from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
@@ -27,14 +26,12 @@ def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
 
     Args:
         detector: On the job's device; left in the mode it was in.
-        job: Names the test images and the precision.
+        job: Names the test images. Whatever the precision of training, this is float32.
 
     Returns:
         All detections, in every process, in COCO's result format, with the annotation file's ids.
     """
-    recipe = job.recipe
-    with autocast(recipe.training.precision, job.device):
-        return detect(detector, job.test_set, recipe.input, recipe.data.num_workers)
+    return detect(detector, job.test_set, job.recipe.input, job.recipe.data.num_workers)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from rsa_pretrain.checkpoint import (
     save_checkpoint,
 )
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.optim import fused_sgd
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +61,10 @@ class RunState:
         torch.manual_seed(initialisation_seed(recipe.seed))
         self.detector = build_detector(recipe, job.trunk, job.num_classes).to(job.device).train()
         self.step = 0
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = fused_sgd(
             parameter_groups(self.detector, recipe.solver),
             lr=recipe.solver.schedule.lr,
             momentum=recipe.solver.sgd_momentum,
-            fused=True,
         )
         self.scaler = torch.amp.GradScaler(
             job.device.type, enabled=recipe.training.precision == "fp16"

@@ -25,6 +25,7 @@ from rsa_pretrain.distributed import (
     is_main,
     mean_over_ranks,
     rank,
+    share_buffers,
     world_size,
 )
 from rsa_pretrain.errors import UserError
@@ -103,6 +104,7 @@ class _Trainer:
                     log.write(step, self._interval.take())
                 if self._evaluation_due() or finished:
                     self._refresh_statistics()
+                    share_buffers(self.state.detector)  # evaluated is what is saved
                 if self._evaluation_due() and not finished:  # the end is evaluated by the run
                     self._evaluate(log)
                 if saves and is_main():

@@ -1,0 +1,20 @@
+"""Files that only what wrote them may replace."""
+
+from pathlib import Path
+
+from rsa_pretrain.errors import UserError
+
+
+def check_generated(path: Path, opening: str) -> None:
+    """Refuse, before any work, to write over a file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        opening: How each file written there begins; its first line tells.
+
+    Raises:
+        UserError: If there is a file that begins otherwise.
+    """
+    first = opening.partition("\n")[0].encode()
+    if path.is_file() and not path.read_bytes().startswith(first):
+        raise UserError(f"'{path}' is another file, not one written here before; name another OUT")
