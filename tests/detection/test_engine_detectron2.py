@@ -247,6 +247,11 @@ def test_stopped_run_resumes(
     assert state["trainer"]["iteration"] == 1
     with pytest.raises(UserError, match="another trunk"):
         run_recipe(recipe, random_trunk(recipe.model, 0), resume=True)
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[:-1000])
+    with pytest.raises(UserError, match="model_0000001"):
+        run_recipe(recipe, trunk, resume=True)
+    saved.write_bytes(whole)
     assert run_recipe(recipe, trunk, resume=True)[0] == 0
     steps, found = zip(*rates, strict=True)
     assert steps == (0, 1, 2, 3)
@@ -258,15 +263,21 @@ def test_stopped_run_resumes(
     assert len(rates) == 4
 
 
+@pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "val")])
 def test_broken_image_is_named(
-    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, shapes_folder: Path
+    make_run: MakeRecipe,
+    trunk: Trunk,
+    tmp_path: Path,
+    shapes_folder: Path,
+    split: str,
+    folder: str,
 ) -> None:
     """An image that cannot be decoded ends the run with its name, out of a loader process too."""
     images = tmp_path / "images"
     images.mkdir()
-    for path in (shapes_folder / "train").iterdir():
+    for path in (shapes_folder / folder).iterdir():
         (images / path.name).write_bytes(path.read_bytes()[:200])
-    recipe = make_run(data={"train_images": str(images), "num_workers": 1})
+    recipe = make_run(data={f"{split}_images": str(images), "num_workers": 1})
     with pytest.raises(UserError, match=r"^image '.*images/\S+' cannot be used: [^\n]*$"):
         run_recipe(recipe, trunk, resume=False)
 

@@ -5,7 +5,8 @@ marks). These entries are made from files already checked, and equal the reader'
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def evaluation_loader(config: CfgNode) -> Any:
     (name,) = config.DATASETS.TEST
     mapper = _ExplainingMapper(config, is_train=False)
     return build_detection_test_loader(config, name, mapper=mapper)
+
+
+@contextmanager
+def explained_worker_errors() -> Iterator[None]:
+    """Raise a loader process's error without the traceback that torch puts into its message."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
 
 
 class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]

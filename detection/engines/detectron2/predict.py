@@ -11,7 +11,11 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from torch import nn
 
 from detection.coco_eval import IOU_TYPES, Prediction
-from detection.engines.detectron2.data import evaluation_loader, register_test
+from detection.engines.detectron2.data import (
+    evaluation_loader,
+    explained_worker_errors,
+    register_test,
+)
 from detection.engines.detectron2.detector import make_config
 from detection.job import Job
 from rsa_pretrain.distributed import is_main
@@ -39,7 +43,8 @@ def predict(detector: nn.Module, job: Job) -> list[Prediction]:
             output_dir=folder,
             use_fast_impl=importlib.util.find_spec("detectron2._C") is not None,
         )
-        with redirect_stdout(StringIO()):  # the tables it prints are logged as well
+        # The tables it prints are logged as well.
+        with explained_worker_errors(), redirect_stdout(StringIO()):
             inference_on_dataset(detector, evaluation_loader(config), evaluator)
         if not is_main():
             return []

@@ -19,7 +19,11 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from detection.coco_eval import evaluate
-from detection.engines.detectron2.data import register_train, train_loader
+from detection.engines.detectron2.data import (
+    explained_worker_errors,
+    register_train,
+    train_loader,
+)
 from detection.engines.detectron2.detector import build_detector, make_config
 from detection.engines.detectron2.hooks import (
     EvaluationHook,
@@ -31,8 +35,10 @@ from detection.engines.detectron2.hooks import (
 from detection.engines.detectron2.predict import predict
 from detection.job import Job
 from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.distributed import data_parallel, is_main, rank, world_size
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.stop_signal import StopSignal
 
@@ -40,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "detectron2.yaml"
 _POINTER = "last_checkpoint"
+_MODEL_PREFIX = "model/"
 
 # It logs each error with its traceback; an error is reported once, where it ends the command.
 logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
@@ -88,6 +95,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     trainer.register_hooks(_own_hooks(config, trainer, checkpointer, job))
     start = 0
     if resume_from is not None:
+        _check_checkpoint(resume_from, checkpointer.model)
         checkpointer.load(str(resume_from))
         start = trainer.iter + 1
         logger.info("resuming from '%s' at iteration %d", resume_from, start)
@@ -96,6 +104,19 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         trainer.register_hooks([StopHook(stop, checkpointer.save)])
         _run(trainer, start, config.SOLVER.MAX_ITER, run_dir)
     return trainer.model  # type: ignore[no-any-return]  # detectron2 has no type information
+
+
+def _check_checkpoint(path: Path, detector: nn.Module) -> None:
+    """Refuse, where detectron2 would only warn, what is not exactly this run's checkpoint."""
+    content = read_checkpoint_file(path)
+    found = {
+        name.removeprefix(_MODEL_PREFIX): tensor
+        for name, tensor in content.tensors.items()
+        if name.startswith(_MODEL_PREFIX)
+    }
+    check_tensors(found, detector.state_dict(), f"'{path}' as this recipe's detector")
+    if not any(name.startswith("rsa_toolkit/") for name in content.values):
+        raise UserError(f"'{path}' is no checkpoint of this toolkit's runs; it cannot be resumed")
 
 
 def _check(job: Job) -> None:
@@ -168,7 +189,8 @@ def _toolkit_hooks(job: Job, trainer: SimpleTrainer, log: MetricsLog | None) -> 
 
 def _run(trainer: SimpleTrainer, start: int, end: int, run_dir: Path) -> None:
     try:
-        trainer.train(start, end)
+        with explained_worker_errors():
+            trainer.train(start, end)
     except Stopped:
         logger.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
     except FloatingPointError as error:
@@ -176,6 +198,3 @@ def _run(trainer: SimpleTrainer, start: int, end: int, run_dir: Path) -> None:
             f"{error}; earlier checkpoints are in '{run_dir}'; lower solver.base_lr or warm up "
             "longer"
         ) from None
-    except UserError as error:
-        # A loader process hands the error over with its traceback.
-        raise UserError(str(error).rpartition("UserError: ")[2]) from None
