@@ -51,6 +51,8 @@ def _run(arguments: argparse.Namespace, name: str) -> int:
         verdict = "met" if finding.met else "MISSED"
         required = f"{finding.bound} {finding.limit:g}"
         say(f"{finding.what}: {finding.value:.3g} {finding.unit} ({required}: {verdict})")
+    for figure in result.figures:
+        say(f"{figure.what}: {figure.value:.4g} {figure.unit}")
     say(f"result: {write_result(result)}")
     _table(arguments)
     return 0 if all(finding.met for finding in result.findings) else _FAILED_EXIT_CODE

@@ -1,11 +1,13 @@
 """Ratios measured within one run: alternating repeats, medians, and the facts of the machine."""
 
+import multiprocessing
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,11 +52,21 @@ class Finding(Section):
         return self.value <= self.limit if self.bound == "at most" else self.value >= self.limit
 
 
+class Figure(Section):
+    """One number of which nothing is required."""
+
+    what: str
+    value: float
+    unit: str
+
+
 class Result(Section):
     """One run of a benchmark, whole."""
 
     benchmark: str
     findings: list[Finding]
+    figures: list[Figure] = Field(default_factory=list)
+    """Recorded beside the findings."""
     seconds: dict[str, list[float]]
     """Every timed run, by candidate."""
     settings: dict[str, Any]
@@ -76,6 +88,7 @@ class Measurement:
 
     findings: list[Finding]
     seconds: dict[str, list[float]]
+    figures: list[Figure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,19 @@ def ratio(seconds: Mapping[str, list[float]], candidate: str, baseline: str) -> 
     return statistics.median(seconds[candidate]) / statistics.median(seconds[baseline])
 
 
+def rates(seconds: Mapping[str, list[float]], num_images: int) -> list[Figure]:
+    """Return the images per second of each candidate's median run.
+
+    Args:
+        seconds: What ``alternate`` returned.
+        num_images: Images of each run.
+    """
+    return [
+        Figure(what=name, value=num_images / statistics.median(runs), unit="images/s")
+        for name, runs in seconds.items()
+    ]
+
+
 def extra_memory(run: Callable[[], object], device: Device) -> int:
     """Return the bytes by which the peak of memory during a run exceeds what was in use before.
 
@@ -134,6 +160,24 @@ def extra_memory(run: Callable[[], object], device: Device) -> int:
     return _peak_of_process() - before
 
 
+def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) -> list[Figure]:
+    """Return the peak memory of each candidate in a new process, all that it needs included.
+
+    Args:
+        candidates: What to run, by name: functions of a module, or partials of them.
+        device: Where they run; on a GPU its own memory is counted too.
+    """
+    figures = []
+    for name, run in candidates.items():
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peaks = pool.submit(_peaks_of, run, device).result()
+        figures += [
+            Figure(what=f"peak {kind}, {name}", value=peak / 2**20, unit="MiB")
+            for kind, peak in peaks.items()
+        ]
+    return figures
+
+
 def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
     """Measure, and add what is known about the machine and the libraries.
 
@@ -146,6 +190,7 @@ def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) 
     return Result(
         benchmark=name,
         findings=measured.findings,
+        figures=measured.figures,
         seconds=measured.seconds,
         settings=to_tree(settings),
         hardware=describe_hardware(torch.device(settings.device)),
@@ -179,6 +224,14 @@ def read_result(path: Path) -> Result | None:
         return Result.model_validate_json(path.read_bytes())
     except ValueError:
         raise UserError(f"'{path}' is no result of a benchmark; remove it and measure") from None
+
+
+def _peaks_of(run: Callable[[], object], device: Device) -> dict[str, int]:
+    run()
+    peaks = {"resident memory": _peak_of_process()}
+    if device == "cuda":
+        peaks["GPU memory"] = torch.cuda.max_memory_allocated()
+    return peaks
 
 
 def _peak_of_process() -> int:

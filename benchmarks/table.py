@@ -46,6 +46,10 @@ def _section(name: str, benchmark: Benchmark, results: Mapping[str, Result | Non
                 f"| {device} | {finding.what} | {finding.value:.3g} {finding.unit} "
                 f"| {finding.bound} {finding.limit:g} | {verdict}{size} |"
             )
+        lines += [
+            f"| {device} | {figure.what} | {figure.value:.4g} {figure.unit} | | recorded{size} |"
+            for figure in result.figures
+        ]
     for device, result in results.items():
         if result is not None:
             lines += ["", _describe(device, result)]

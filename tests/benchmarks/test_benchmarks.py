@@ -1,5 +1,6 @@
 import mmap
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import (
     Benchmark,
     BenchmarkSettings,
+    Figure,
     Finding,
     Measurement,
     alternate,
     extra_memory,
+    peak_memory,
+    rates,
     ratio,
     read_result,
     run_benchmark,
@@ -31,8 +35,15 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def _constant(value: float) -> Benchmark:
     finding = Finding(what="time over plain", value=value, unit="×", bound="at most", limit=1.3)
-    measured = Measurement([finding], {"ours": [1.0, 2.0, 9.0], "plain": [2.0]})
+    figure = Figure(what="ours", value=1234.5, unit="images/s")
+    measured = Measurement([finding], {"ours": [1.0, 2.0, 9.0], "plain": [2.0]}, [figure])
     return Benchmark(BenchmarkSettings, lambda settings: measured, "A test.")
+
+
+def _fill(mebibytes: int) -> None:
+    # Straight from the kernel: an allocator may have resident memory to hand out again.
+    with mmap.mmap(-1, mebibytes * 2**20, flags=mmap.MAP_PRIVATE) as block:
+        block[:: mmap.PAGESIZE] = bytes(len(block) // mmap.PAGESIZE)
 
 
 def test_candidates_take_turns() -> None:
@@ -53,14 +64,21 @@ def test_a_ratio_is_one_of_medians() -> None:
 
 def test_memory_is_that_of_the_run() -> None:
     """Filling 300 MiB shows as that, though more was filled and freed before."""
+    _fill(600)
+    assert extra_memory(partial(_fill, 300), "cpu") / 2**20 == pytest.approx(300, abs=5)
 
-    def fill(mebibytes: int) -> None:
-        # Straight from the kernel: an allocator may have resident memory to hand out again.
-        with mmap.mmap(-1, mebibytes * 2**20, flags=mmap.MAP_PRIVATE) as block:
-            block[:: mmap.PAGESIZE] = bytes(len(block) // mmap.PAGESIZE)
 
-    fill(600)
-    assert extra_memory(lambda: fill(300), "cpu") / 2**20 == pytest.approx(300, abs=5)
+def test_the_peak_is_that_of_a_new_process() -> None:
+    """300 MiB more show as that, and are not in the next process's peak."""
+    many, few = peak_memory({"many": partial(_fill, 301), "few": partial(_fill, 1)}, "cpu")
+    assert (many.what, many.unit) == ("peak resident memory, many", "MiB")
+    assert many.value - few.value == pytest.approx(300, abs=10)
+
+
+def test_rates_are_those_of_median_runs() -> None:
+    """Twenty images in two seconds are ten a second."""
+    (rate,) = rates({"a": [2.0, 1.0, 50.0]}, 20)
+    assert (rate.what, rate.value, rate.unit) == ("a", 10, "images/s")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +98,7 @@ def test_results_come_back_and_make_the_table(tmp_path: Path) -> None:
     assert read_result(path) == result
     page = draw_page({"demo": benchmark}, tmp_path)
     assert "| cpu | time over plain | 1.5 × | at most 1.3 | **missed** |" in page
+    assert "| cpu | ours | 1234 images/s | | recorded |" in page
     assert "| cuda | | not yet measured | | |" in page
     assert "Medians: ours 2 s; plain 2 s." in page
     assert result.created[:10] in page
