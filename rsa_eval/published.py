@@ -44,7 +44,9 @@ METHODS = {
 }
 """Methods as ``method.name`` and as papers call them."""
 
-_METHOD_OF_LABEL = {label: name for name, label in METHODS.items()} | {"supervised": "supervised"}
+METHOD_OF_LABEL = {label: name for name, label in METHODS.items()} | {"supervised": "supervised"}
+"""Methods as the paper's tables call them, and as ``method.name``."""
+
 _RANDOM_INIT = "random init."
 _TUNED_BETA = {"cifar10": 0.3, "cifar100": 0.3}  # 0.4 on the others
 _ABLATION_BETA = 0.5  # Table 1
@@ -224,7 +226,7 @@ def _linear(data_set: str, method: str, epochs: int, text: str, place: Place) ->
 
 def _weights(label: str, data_set: str, epochs: int) -> Weights | None:
     """Return what a row of this label is about, if the method is here."""
-    method = _METHOD_OF_LABEL.get(label)
+    method = METHOD_OF_LABEL.get(label)
     if method is None:
         return None
     with_beta = method in ("rsa", "simsiam_rsa")

@@ -39,6 +39,7 @@ SHARED = {
     "optim",
     "parallel",
     "progress",
+    "recipes",
     "schedules",
     "stop_signal",
     "text_table",
