@@ -1,9 +1,8 @@
-"""BYOL, SimSiam, SimCLR, MoCo v2 and LARS written out in float64: no code of the package.
+"""SimCLR, MoCo v2 and LARS written out in float64: no code of the package.
 
 Losses are loops over rows of numbers; training steps are autograd on the papers' formulas.
 """
 
-import copy
 import math
 
 import torch
@@ -43,40 +42,6 @@ def unit(z):
     return z / z.pow(2).sum(1, keepdim=True).sqrt()
 
 
-def byol_step_loss(online, target, v, v_prime):
-    """BYOL Eq. 2 and its symmetrisation: |q - z'|^2 of unit vectors, both ways."""
-    with torch.no_grad():
-        z, z_prime = unit(target(v)), unit(target(v_prime))
-    one = (unit(online(v)) - z_prime).pow(2).sum(1).mean()
-    return one + (unit(online(v_prime)) - z).pow(2).sum(1).mean()
-
-
-def simsiam_step_loss(f, h, v, v_prime):
-    """SimSiam Eq. 2: D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2."""
-    z, z_prime = f(v), f(v_prime)
-    p, p_prime = h(z), h(z_prime)
-    one = -(unit(p) * unit(z_prime.detach())).sum(1).mean()
-    return one / 2 - (unit(p_prime) * unit(z.detach())).sum(1).mean() / 2
-
-
-def simsiam_rsa_step_loss(f, h, views, beta):
-    """RSA Eq. 5 with SimSiam's D in place of L_mse, the weak views without gradient."""
-    v_a, v_a_prime, v_w, v_w_prime = views
-    z_a, z_a_prime = h(f(v_a)), h(f(v_a_prime))
-    with torch.no_grad():
-        z_w, z_w_prime = f(v_w), f(v_w_prime)
-
-    def d(p, z):
-        return -(unit(p) * unit(z.detach())).sum(1).mean()
-
-    return (
-        (1 - beta) * d(z_a, z_w_prime)
-        + beta * d(z_a, z_a_prime)
-        + (1 - beta) * d(z_a_prime, z_w)
-        + beta * d(z_a_prime, z_a)
-    )
-
-
 def moco_step(query, key, queue, v, v_prime, temperature):
     """Return MoCo's symmetrised loss and its new keys; logits as in MoCo's Algorithm 1."""
     with torch.no_grad():
@@ -102,11 +67,6 @@ def ema(target, online, tau):
     with torch.no_grad():
         for xi, theta in zip(target.parameters(), online.parameters(), strict=True):
             xi.copy_(tau * xi + (1 - tau) * theta)
-
-
-def frozen_copy(network):
-    """A copy to be moved by ema alone."""
-    return copy.deepcopy(network)
 
 
 def lars(w, gradients, lr, momentum, weight_decay, trust_coefficient):

@@ -1,15 +1,10 @@
 """Fixtures of the pretraining tests."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-
-REFERENCE = Path(__file__).parents[1] / "reference"
 
 # Settings of each method with narrow heads.
 SMALL_METHODS = {
@@ -26,26 +21,6 @@ SMALL_METHODS = {
     "moco_v2": {"hidden_dim": 12, "output_dim": 6, "queue_size": 20},
     "supervised": {"num_classes": 10},
 }
-
-
-def load_reference(name):
-    """A module of tests/reference."""
-    spec = importlib.util.spec_from_file_location(name, REFERENCE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def algorithm1():
-    """The slow rewrite of RSA's Algorithm 1."""
-    return load_reference("rsa_algorithm1")
-
-
-@pytest.fixture(scope="session")
-def rivals():
-    """The slow rewrites of the other methods."""
-    return load_reference("rival_methods")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 import math
 
 import pytest
+import rival_methods
+import rsa_algorithm1
 import torch
 
 from rsa_pretrain.losses import info_nce, negative_cosine, normalised_mse, nt_xent, rsa_loss
@@ -27,14 +29,14 @@ def test_normalised_mse_is_squared_distance_of_unit_vectors():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_rsa_loss_equals_algorithm_1(algorithm1, beta):
+def test_rsa_loss_equals_algorithm_1(beta):
     """The loss and its parts equal the slow float64 rewrite of Eq. 5."""
     views = random_views()
     rows = [view.tolist() for view in views]
     loss = rsa_loss(*views, beta)
-    assert loss.total.item() == pytest.approx(algorithm1.loss(*rows, beta), rel=1e-12)
-    assert loss.weak.item() == pytest.approx(algorithm1.loss(*rows, 0.0), rel=1e-12)
-    assert loss.aggressive.item() == pytest.approx(algorithm1.loss(*rows, 1.0), rel=1e-12)
+    assert loss.total.item() == pytest.approx(rsa_algorithm1.loss(*rows, beta), rel=1e-12)
+    assert loss.weak.item() == pytest.approx(rsa_algorithm1.loss(*rows, 0.0), rel=1e-12)
+    assert loss.aggressive.item() == pytest.approx(rsa_algorithm1.loss(*rows, 1.0), rel=1e-12)
 
 
 def test_rsa_loss_pairs_each_aggressive_view_with_the_other_crop():
@@ -102,11 +104,13 @@ def test_beta_outside_its_range_is_refused(beta):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_nt_xent_equals_its_equation(rivals, temperature):
+def test_nt_xent_equals_its_equation(temperature):
     """The vectorised loss equals SimCLR's Algorithm 1 as float64 loops."""
     z, z_prime, *_ = random_views()
     loss = nt_xent(z, z_prime, z, z_prime, 0, temperature)
-    assert loss.item() == pytest.approx(rivals.nt_xent(z.tolist(), z_prime.tolist(), temperature))
+    assert loss.item() == pytest.approx(
+        rival_methods.nt_xent(z.tolist(), z_prime.tolist(), temperature)
+    )
 
 
 def test_nt_xent_of_parts_averages_to_the_whole():
@@ -136,13 +140,13 @@ def test_nt_xent_of_identical_vectors_is_the_logarithm_of_the_choices():
     assert loss.item() == pytest.approx(math.log(5), rel=1e-6)
 
 
-def test_info_nce_equals_its_equation(rivals):
+def test_info_nce_equals_its_equation():
     """The vectorised loss equals MoCo's Eq. 1 as float64 loops."""
     queries, keys, others, _ = random_views()
     queue = torch.nn.functional.normalize(others, dim=1)
     loss = info_nce(queries, keys, queue, 0.2).item()
     assert loss == pytest.approx(
-        rivals.info_nce(queries.tolist(), keys.tolist(), others.tolist(), 0.2)
+        rival_methods.info_nce(queries.tolist(), keys.tolist(), others.tolist(), 0.2)
     )
 
 

@@ -23,37 +23,6 @@ def random_views(num_images=4):
     return [torch.randn(num_images, 3, 32, 32, dtype=torch.float64) for _ in range(4)]
 
 
-def test_three_steps_equal_algorithm_1(algorithm1):
-    """Losses, online and target weights of the module equal the literal float64 rewrite."""
-    method = small_rsa()
-    f, g, q = (
-        copy.deepcopy(network) for network in (method.backbone, method.projector, method.predictor)
-    )
-    batches = [random_views() for _ in range(3)]
-    rates = [0.05, 0.04, 0.02]
-    optimizer = torch.optim.SGD(
-        [p for p in method.parameters() if p.requires_grad], momentum=0.9, weight_decay=1e-3
-    )
-    losses = []
-    for k, views in enumerate(batches):
-        optimizer.param_groups[0]["lr"] = rates[k]
-        output = method(views, k / 3)
-        optimizer.zero_grad()
-        output.loss.backward()
-        optimizer.step()
-        method.after_optimizer_step(k / 3)
-        losses.append(output.loss.item())
-    expected, f_xi, g_xi = algorithm1.train(
-        f, g, q, batches, beta_base=0.4, tau_base=0.99, lr=rates, momentum=0.9, weight_decay=1e-3
-    )
-    assert losses == pytest.approx(expected, rel=1e-9)
-    networks = [method.backbone, method.projector, method.predictor]
-    networks += [method.target_backbone, method.target_projector]
-    for ours, theirs in zip(networks, [f, g, q, f_xi, g_xi], strict=True):
-        for name, tensor in ours.state_dict().items():
-            torch.testing.assert_close(tensor, theirs.state_dict()[name], msg=name)
-
-
 def test_no_gradient_reaches_the_target():
     """The target has no gradients; every online parameter has one."""
     method = small_rsa()
