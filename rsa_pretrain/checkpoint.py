@@ -10,6 +10,7 @@ A run folder holds
         trainer.pt                    optimizer, step, random state; read with weights_only
     checkpoints/last                  link to the newest of them
     backbone.safetensors              at the end: the backbone alone, torchvision's names
+    profile/                          with --profile: trace.json.gz, summary.txt
 
 Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
 """

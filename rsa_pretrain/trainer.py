@@ -20,7 +20,7 @@ from rsa_pretrain.device import (
     explained_out_of_memory,
     resolve_device,
 )
-from rsa_pretrain.distributed import StopVote, data_parallel, rank, world_size
+from rsa_pretrain.distributed import StopVote, data_parallel, is_main, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import plan_batches, training_batches
@@ -28,6 +28,7 @@ from rsa_pretrain.meter import Meter
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.optim import scaled_lr
+from rsa_pretrain.profiling import part, profiled_steps
 from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.run_folder import RunFolder
 from rsa_pretrain.run_state import RunState, count_parameters
@@ -57,6 +58,8 @@ class Trainer:
         resume: Go on from the run folder's last checkpoint, if it has one.
         evaluate: Measures the backbone every ``monitor.knn_every_epochs``; it must leave the
             backbone and the random state as they were. Runs in the main process.
+        profile: Look where the time of some early steps goes, and write it to the run folder's
+            ``profile/``. The training is the same.
 
     Raises:
         UserError: If the run folder is taken, the batch larger than the data set or not
@@ -70,10 +73,12 @@ class Trainer:
         *,
         resume: bool,
         evaluate: Evaluate | None = None,
+        profile: bool = False,
     ) -> None:
         self.config = config
         self.images = images
         self.evaluate = evaluate
+        self.profile = profile
         self.device = resolve_device(config.training.device)
         check_precision(config.training.precision, self.device)
         self.plan = plan_batches(config.training, world_size(), rank())
@@ -113,6 +118,7 @@ class Trainer:
             closing(self._batches()) as loaded,
             StopSignal() as stop,
             self.folder.open_log() or nullcontext() as log,
+            self._profiled() as end_step,
             bar,
         ):
             vote = StopVote()
@@ -124,11 +130,14 @@ class Trainer:
                 received = vote.agree(stop.received)
                 saving = received is not None or self._checkpoint_due()
                 if saving or self._log_due(self._step) or self._evaluation_due():
-                    bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
+                    with part("logging"):
+                        bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
                 if saving:
-                    self.folder.save()
+                    with part("checkpoint"):
+                        self.folder.save()
                 if saving or self._evaluation_due():
                     self._meter.restart_clock()
+                end_step()
         if received is not None and self._step < self.num_steps:
             _log.warning(
                 "stopped by %s after step %d of %d, saved; --resume goes on from there",
@@ -154,28 +163,35 @@ class Trainer:
         optimizer.zero_grad()
         share = 1 / self.plan.num_passes
         for number in range(1, self.plan.num_passes + 1):
-            views, labels = next(batches)
+            with part("data wait"):
+                views, labels = next(batches)
             with self._synchronised(number == self.plan.num_passes):
                 output = self._forward(views, labels, progress)
-                loss: Tensor = scaler.scale(output.loss * share)
-                loss.backward()  # type: ignore[no-untyped-call]
-            self._meter.add({"loss": output.loss.detach(), **output.metrics, "lr": lr}, share)
-        if self._log_due(self._step + 1):
-            scaler.unscale_(optimizer)
-            gradients = (parameter.grad for parameter in self.state.method.parameters())
-            self._grad_norm = get_total_norm([grad for grad in gradients if grad is not None])
-        scaler.step(optimizer)
-        scaler.update()
-        self.state.method.after_optimizer_step(progress)
+                with part("backward"):
+                    loss: Tensor = scaler.scale(output.loss * share)
+                    loss.backward()  # type: ignore[no-untyped-call]
+            with part("logging"):
+                self._meter.add({"loss": output.loss.detach(), **output.metrics, "lr": lr}, share)
+        with part("optimizer"):
+            if self._log_due(self._step + 1):
+                scaler.unscale_(optimizer)
+                gradients = (parameter.grad for parameter in self.state.method.parameters())
+                self._grad_norm = get_total_norm([grad for grad in gradients if grad is not None])
+            scaler.step(optimizer)
+            scaler.update()
+        with part("target update"):
+            self.state.method.after_optimizer_step(progress)
         self.state.step += 1
         self._meter.count_step()
 
     def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
-        views = [
-            view.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-            for view in views
-        ]
-        with autocast(self.config.training.precision, self.device):
+        with part("transfer"):
+            views = [
+                view.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+                for view in views
+            ]
+        # The networks' forwards are parts of their own.
+        with part("loss"), autocast(self.config.training.precision, self.device):
             if self.state.method.needs_labels:
                 labels = labels.to(self.device, non_blocking=True)
                 output: StepOutput = self.network(views, progress, labels)
@@ -189,6 +205,12 @@ class Trainer:
             context: AbstractContextManager[None] = self.network.no_sync()
             return context
         return nullcontext()
+
+    def _profiled(self) -> AbstractContextManager[Callable[[], None]]:
+        """Give what is to be called after each step, whether or not this process is profiled."""
+        if not (self.profile and is_main()):
+            return nullcontext(lambda: None)
+        return profiled_steps(self.folder.path / "profile", self.state.method, self.device)
 
     def _learning_rate(self, progress: float) -> float:
         optimizer = self.config.optimizer

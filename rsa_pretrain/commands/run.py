@@ -16,8 +16,12 @@ from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import process_group
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.profiling import PROFILED_STEPS, SKIPPED_STEPS, WARMUP_STEPS
 from rsa_pretrain.shards import ShardSet
 from rsa_pretrain.trainer import Evaluate, Trainer
+
+_FIRST_PROFILED = SKIPPED_STEPS + WARMUP_STEPS + 1
+_LAST_PROFILED = SKIPPED_STEPS + WARMUP_STEPS + PROFILED_STEPS
 
 MakeEvaluate = Callable[[PretrainConfig, ImageSet, ImageSet, torch.device], Evaluate]
 
@@ -39,11 +43,19 @@ def add(commands: Commands, make_evaluate: MakeEvaluate) -> None:
         action="store_true",
         help="go on from the run folder's last checkpoint; start anew if it has none",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help=f"write where the time of steps {_FIRST_PROFILED} to {_LAST_PROFILED} goes to the run "
+        "folder's profile/ (a trace for Perfetto or Chrome, a summary by part); training goes on",
+    )
     add_overrides(parser, PretrainConfig)
     parser.set_defaults(command=partial(_run, make_evaluate=make_evaluate))
 
 
-def pretrain(config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluate) -> int:
+def pretrain(
+    config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluate, profile: bool = False
+) -> int:
     """Train a run, alone or with the processes that the launcher started, to its end.
 
     Args:
@@ -51,6 +63,7 @@ def pretrain(config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluat
         resume: Go on from the run folder's last checkpoint, if it has one.
         make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
             and its held-out images.
+        profile: Look where the time of some early steps goes.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -72,7 +85,7 @@ def pretrain(config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluat
                 )
             images, held_out = images.hold_out(config.monitor.num_held_out_images, config.seed)
             evaluate = make_evaluate(config, images, held_out, device)
-        return Trainer(config, images, resume=resume, evaluate=evaluate).run()
+        return Trainer(config, images, resume=resume, evaluate=evaluate, profile=profile).run()
 
 
 def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
@@ -85,7 +98,12 @@ def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
             )
         say(f"already finished: {backbone}")
         return 0
-    exit_code = pretrain(config, resume=arguments.resume, make_evaluate=make_evaluate)
+    exit_code = pretrain(
+        config,
+        resume=arguments.resume,
+        make_evaluate=make_evaluate,
+        profile=arguments.profile,
+    )
     if exit_code == 0:
         say(f"backbone: {backbone}")
     return exit_code
