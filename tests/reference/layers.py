@@ -45,7 +45,7 @@ def conv(w, name, x, stride=1):
 
 
 def linear(w, name, x):
-    """X A^T, and b where there is one."""
+    """Multiply by the matrix, and add the bias where there is one."""
     y = x @ w[f"{name}.weight"].T
     return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
 

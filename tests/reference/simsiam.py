@@ -21,7 +21,7 @@ def train(w, batches, *, base_lr, weight_decay):
     Args:
         w: Initial f and h, by name; it becomes the final ones.
         batches: One [v, v'] per step.
-        base_lr: Initial rate for a batch of 256, scaled linearly (Section 4).
+        base_lr: Initial rate for a batch of 256, scaled linearly (Section 3).
         weight_decay: L2 penalty on every parameter.
 
     Returns:
