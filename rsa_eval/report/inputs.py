@@ -1,5 +1,6 @@
 """What a report is made of: the records and the metric logs found below some paths."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ RECORDS_FOLDER = "records"
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
 # JSON beside runs that is no record: what a sweep sums up stands in its runs' records.
 _NO_RECORDS = frozenset({"sweep.json", "machines.json"})
+TRIAL = re.compile(r"seed-(\d+)")
+"""Name of the folder of one of several trials of a row or of a sweep's cell."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Run:
     """A training run's log."""
 
     folder: Path
+    name: str
+    """How the report calls it."""
     metrics: list[dict[str, Any]]
     config: str | None
     """Text of its ``config.yaml``."""
@@ -33,11 +38,6 @@ class Run:
     """The same as settings; None if they are of no pretraining, as those of detection."""
     machines: tuple[Machine, ...]
     """What it was trained on, in the order of its parts; empty if it does not tell."""
-
-    @property
-    def name(self) -> str:
-        """How the report calls it."""
-        return self.folder.name or str(self.folder)
 
     @property
     def machine(self) -> str:
@@ -59,7 +59,7 @@ class Inputs:
     """What is wrong with each damaged file."""
 
 
-def collect(paths: Sequence[Path]) -> Inputs:
+def collect(paths: Sequence[Path], *, allow_empty: bool = False) -> Inputs:
     """Read every record and log below the given paths, each once.
 
     A file is a record. A folder is searched, with its subfolders, for ``metrics.jsonl`` and
@@ -68,6 +68,7 @@ def collect(paths: Sequence[Path]) -> Inputs:
 
     Args:
         paths: Run folders, record files, or folders of either.
+        allow_empty: Take a folder with nothing to report in it.
 
     Raises:
         UserError: If a path does not exist, or has nothing to report in it.
@@ -78,7 +79,7 @@ def collect(paths: Sequence[Path]) -> Inputs:
         if not path.exists():
             raise UserError(f"'{path}' does not exist")
         files = [path] if path.is_file() else list(_files_below(path))
-        if not files:
+        if not files and not allow_empty:
             raise UserError(
                 f"nothing to report in '{path}': expected {METRICS_FILE} or "
                 f"{RECORDS_FOLDER}/*.json in it or below it"
@@ -86,9 +87,14 @@ def collect(paths: Sequence[Path]) -> Inputs:
         for file in files:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
-                _read(file, inputs)
+                _read(file, path, inputs)
     inputs.records.sort(key=lambda found: (found[1].created, str(found[0])))
     return inputs
+
+
+def trials_folder(run_dir: Path) -> Path | None:
+    """Return the folder that holds a run beside its trials: x of x/seed-3; None for another."""
+    return run_dir.parent if TRIAL.fullmatch(run_dir.name) else None
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -109,24 +115,34 @@ def _search(folder: Path) -> Iterator[Path]:
             yield from _search(subfolder)
 
 
-def _read(file: Path, inputs: Inputs) -> None:
+def _read(file: Path, given: Path, inputs: Inputs) -> None:
     try:
         if file.name == METRICS_FILE:
-            inputs.runs.append(_read_run(file))
+            inputs.runs.append(_read_run(file, _run_name(file.parent, given)))
         else:
             inputs.records.append((file, read_record(file)))
     except UserError as error:
         inputs.unreadable.append(str(error))
 
 
-def _read_run(file: Path) -> Run:
+def _run_name(folder: Path, given: Path) -> str:
+    """Call a run by its folder, a trial by its path below the path that was given."""
+    if trials_folder(folder) is None:
+        return folder.name or str(folder)
+    below = folder.relative_to(given if given.is_dir() else given.parent)
+    parts = below.parts if len(below.parts) > 1 else folder.absolute().parts[-2:]
+    return "/".join(parts)
+
+
+def _read_run(file: Path, name: str) -> Run:
     try:
         metrics = read_metrics(file)
         config = file.parent / "config.yaml"
         text = config.read_text(encoding="utf-8") if config.is_file() else None
     except UnicodeDecodeError:
         raise UserError(f"the log or the config in '{file.parent}' is not UTF-8 text") from None
-    return Run(file.parent, metrics, text, _pretraining(text), tuple(read_machines(file.parent)))
+    machines = tuple(read_machines(file.parent))
+    return Run(file.parent, name, metrics, text, _pretraining(text), machines)
 
 
 def _pretraining(text: str | None) -> PretrainConfig | None:

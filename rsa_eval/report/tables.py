@@ -7,6 +7,7 @@ from pathlib import Path
 from rsa_eval.published import DATA_SETS, METHODS, published_for
 from rsa_eval.record import Record
 from rsa_eval.report.groups import Group, Statistic, format_number
+from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.config_files import flatten
 
 EVALUATORS = {
@@ -27,6 +28,7 @@ class Row:
 
     name: str
     detail: str
+    """How the weights were made, and the folder of trials that lie in one."""
     group: Group
     cells: tuple[Statistic | None, ...]
     """By column; None where there is no number."""
@@ -171,12 +173,18 @@ def _row(
 ) -> Row:
     return Row(
         name=model_name(group.first),
-        detail=model_detail(group.first),
+        detail=" · ".join([model_detail(group.first), *_trials_folder(group)]),
         group=group,
         cells=tuple(group.statistic(metric) for metric in metrics),
         difference=_difference(group, baselines),
         marks=tuple(footnotes.index(text) + 1 for text in group.first.deviations),
     )
+
+
+def _trials_folder(group: Group) -> list[str]:
+    """Name the folder that holds all of a group's trials, if one does."""
+    folders = {trials_folder(path.parent.parent) for path in group.paths}
+    return [str(folder) for folder in folders if folder is not None] if len(folders) == 1 else []
 
 
 def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRow, ...]:

@@ -23,11 +23,9 @@ _MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.kee
 class Timing:
     """One run's rate."""
 
-    name: str
+    run: Run
     method: str
     data_set: str
-    machine: str
-    """What it was trained on; empty if the run does not tell."""
     epochs: float
     """Trained so far."""
     images_per_second: float
@@ -39,6 +37,16 @@ class Timing:
     """Seconds per epoch over those of BYOL; None without a comparable run."""
     published: float | None
     """The paper's hours over those of BYOL."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls the run."""
+        return self.run.name
+
+    @property
+    def machine(self) -> str:
+        """What it was trained on; empty if the run does not tell."""
+        return self.run.machine
 
 
 @dataclass(frozen=True)
@@ -103,10 +111,9 @@ def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
     reference = references.get(key, []) if key is not None else []
     method, data_set = rate.config.method.name, rate.config.data.name
     return Timing(
-        name=rate.run.name,
+        run=rate.run,
         method=METHODS.get(method, method),
         data_set=data_set_name(data_set),
-        machine=rate.run.machine,
         epochs=rate.epochs,
         images_per_second=rate.images / rate.seconds,
         seconds_per_epoch=rate.seconds_per_epoch,
