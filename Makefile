@@ -1,7 +1,8 @@
-# make demo   the whole product on embedded data, from an empty environment
-# make test   the tests
-# make lint   ruff and mypy
-# make clean  remove the environment, caches and the demo's results
+# make demo     the whole product on embedded data, from an empty environment
+# make results  RESULTS.md and runs/results/report.html from the records in results/
+# make test     the tests
+# make lint     ruff and mypy
+# make clean    remove the environment, caches and the demo's results
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.
 	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint clean
+.PHONY: demo results test lint clean
 
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
@@ -28,6 +29,10 @@ demo: $(VENV)/.installed
 	rsa-eval report $(DEMO)/pretrain $(DEMO)/evaluation $(DEMO)/detection $(DEMO)/detection_random --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
+
+results: $(VENV)/.installed
+	rsa-eval ledger results --notes results/notes.md --out RESULTS.md
+	rsa-eval report results --out runs/results/report.html
 
 test: $(VENV)/.installed
 	python -m pytest -n auto --dist loadfile

@@ -2,7 +2,7 @@
 
 import sys
 
-from rsa_eval.commands import evaluate, features, report, suite
+from rsa_eval.commands import evaluate, features, ledger, report, suite
 from rsa_pretrain.command_line import Parser, run_command
 
 
@@ -18,6 +18,7 @@ def _dispatch(argv: list[str]) -> int:
     evaluate.add(commands)
     suite.add(commands)
     report.add(commands)
+    ledger.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))
 

@@ -8,7 +8,7 @@ from rsa_eval.published_numbers import DETECTION_METRICS
 from rsa_eval.report.groups import Group, Statistic
 from rsa_eval.report.matching import belongs, departures
 
-_CAPTIONS = {
+CAPTIONS = {
     1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",
     2: "Small and medium data sets: linear top-1, ResNet-18 (%)",
     3: "ImageNet-100: linear top-1, ResNet-50 (%)",
@@ -29,7 +29,7 @@ _DETECTION_COLUMNS = {
     )
     for metric in DETECTION_METRICS
 }
-TABLES = tuple(_CAPTIONS)
+TABLES = tuple(CAPTIONS)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     for entry in paper_cells(number):
         if entry.place is None:
             continue
-        ours = _ours(entry, groups, footnotes)
+        ours = groups_of(entry, groups, footnotes)
         for metric, score in entry.scores.items():
             column = entry.place.column or _DETECTION_COLUMNS[metric]
             measured = tuple(
@@ -148,7 +148,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
     return PaperTable(
         number=number,
-        caption=_CAPTIONS[number],
+        caption=CAPTIONS[number],
         label_heads=_LABELS.get(number, ("Method",)),
         columns=columns,
         rows=tuple(
@@ -159,7 +159,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     )
 
 
-def _ours(
+def groups_of(
     entry: Published, groups: Sequence[Group], footnotes: list[str]
 ) -> list[tuple[Group, tuple[int, ...]]]:
     """Return the groups of a cell with their footnotes, new ones added to the list."""

@@ -5,7 +5,6 @@ import pytest
 
 from rsa_eval.published import PUBLISHED
 from rsa_pretrain import run_folder
-from rsa_pretrain.__main__ import main
 from rsa_pretrain.command_line import Parser
 from rsa_pretrain.commands import recipes as recipes_command
 from rsa_pretrain.config import PretrainConfig
@@ -286,11 +285,3 @@ def test_filters_leave_the_rows_asked_for(capsys):
     ]
     with pytest.raises(UserError, match="no recipe matches"):
         list_recipes("--table", "3", "--data-set", "cifar10")
-
-
-def test_the_results_hold_the_table_as_it_is(monkeypatch, capsys):
-    """RESULTS.md ends with what ``rsa-pretrain recipes --format markdown`` prints."""
-    root = CONFIGS.parents[1]
-    monkeypatch.chdir(root)
-    assert main(["recipes", "--format", "markdown"]) == 0
-    assert (root / "RESULTS.md").read_text().endswith(capsys.readouterr().out)

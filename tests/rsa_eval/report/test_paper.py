@@ -80,6 +80,7 @@ def test_seeds_are_one_number_in_the_cell(make_trial: MakeTrial) -> None:
         (["method.beta_base=0.2"], {}),
         (["method.beta_mode=fixed"], {}),
         (["training.epochs=199"], {}),
+        (["training.epochs=6", "data.num_train_images=10000"], {}),
         (["backbone.arch=resnet34"], {}),
         ([], {"epochs": 150.0}),
         ([], {"data_set": "stl10"}),

@@ -1,0 +1,155 @@
+"""The study: every row's accuracies over its seeds, what they took, and the course of training."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rsa_eval.ledger.cost import Cost
+from rsa_eval.ledger.markdown import LINE_BREAK, NOT_YET, NOTHING, footnotes, marks, table
+from rsa_eval.ledger.measured import Measured, command_of, seeds_of
+from rsa_eval.ledger.timing import relative_to_byol
+from rsa_eval.record import Record
+from rsa_eval.report.escaping import escape_markdown
+from rsa_eval.report.groups import Group, group_records
+from rsa_eval.report.inputs import trials_folder
+from rsa_eval.report.tables import EVALUATORS
+from rsa_eval.report.timing import Timing
+from rsa_eval.reproduction.rows import Row
+
+_COURSE = """\
+The course of training, mean over seeds: top-1 (%) of kNN on training images held out, by epoch, and
+the loss over the first and the last logged interval. Losses of two methods do not compare."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One evaluation of all rows."""
+
+    kind: str
+    protocol: str
+    headline: str
+    deviations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        return cls(record.kind, record.protocol, record.headline, tuple(record.deviations))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One row with what was measured."""
+
+    row: Row
+    groups: Sequence[Group]
+    timings: Sequence[Timing]
+    """Of its runs."""
+
+    def in_column(self, column: _Column) -> list[Group]:
+        return [group for group in self.groups if _Column.of(group.first) == column]
+
+
+def study_tables(measured: Measured) -> str:
+    """Draw the study's results, and behind them the course of training."""
+    results = [_result(row, measured) for row in measured.rows_of(None)]
+    columns = _columns([group.first for result in results for group in result.groups])
+    notes = list(dict.fromkeys(text for column in columns for text in column.deviations))
+    headings = [_heading(column, notes) for column in columns] or ["measured"]
+    drawn = table(
+        ("row", *headings, "seeds", "hours", "× BYOL", "hardware", "command"),
+        [_line(result, columns, measured) for result in results],
+        headings,
+    )
+    parts = [drawn]
+    if notes:
+        parts += ["Departures from the protocols:", footnotes(list(map(escape_markdown, notes)))]
+    timed = [result for result in results if result.timings]
+    if timed:
+        parts += [_COURSE, _course(timed, measured)]
+    return "\n\n".join(parts)
+
+
+def lies_in(path: Path, row: Row, measured: Measured) -> bool:
+    """Whether a record's file is of a trial of a row."""
+    return trials_folder(path.parent.parent) == measured.results / row.home
+
+
+def _result(row: Row, measured: Measured) -> _Result:
+    records = [found for found in measured.records if lies_in(found[0], row, measured)]
+    folder = measured.results / row.home
+    timings = [t for run, t in measured.timings.items() if trials_folder(run) == folder]
+    return _Result(row, group_records(records), timings)
+
+
+def _columns(records: Sequence[Record]) -> list[_Column]:
+    kinds = list(EVALUATORS)
+    return sorted(
+        {_Column.of(record) for record in records},
+        key=lambda column: (kinds.index(column.kind), column.protocol, column.deviations),
+    )
+
+
+def _heading(column: _Column, notes: Sequence[str]) -> str:
+    title = escape_markdown(f"{EVALUATORS[column.kind]}, {column.protocol}: {column.headline}")
+    return title + marks([notes.index(text) + 1 for text in column.deviations])
+
+
+def _line(result: _Result, columns: Sequence[_Column], measured: Measured) -> list[str]:
+    cells = [_cell(result.in_column(column)) for column in columns] or [NOT_YET]
+    cost = Cost.of(result.groups, measured.timings) if result.groups else None
+    return [
+        measured.name(result.row),
+        *cells,
+        ", ".join(map(str, seeds_of(result.groups))) or NOTHING,
+        NOTHING if cost is None else cost.hours,
+        relative_to_byol(result.timings) or NOTHING,
+        NOTHING if cost is None else cost.hardware,
+        command_of(result.row, result.groups),
+    ]
+
+
+def _cell(groups: Sequence[Group]) -> str:
+    """Write mean ± std and each trial; trials that differ in more than seeds stand apart."""
+    return LINE_BREAK.join(_number(group) for group in groups) or NOT_YET
+
+
+def _number(group: Group) -> str:
+    found = group.headline
+    if found is None:
+        return NOTHING
+    return f"**{found.text}** ({found.trials})"
+
+
+def _course(results: Sequence[_Result], measured: Measured) -> str:
+    """Draw a row per method, a column per epoch at which kNN was measured."""
+    accuracies = {
+        result.row.name: _means_by_epoch(result.timings, "knn_top1") for result in results
+    }
+    epochs = sorted({epoch for by_epoch in accuracies.values() for epoch in by_epoch})
+    columns = ["row", *(f"epoch {epoch:g}" for epoch in epochs), "loss, first", "loss, last"]
+    rows = []
+    for result in results:
+        found = accuracies[result.row.name]
+        numbers = [found.get(epoch) for epoch in epochs]
+        losses = _means_by_epoch(result.timings, "loss")
+        first_and_last = [losses[min(losses)], losses[max(losses)]] if losses else [None, None]
+        rows.append(
+            [
+                measured.name(result.row),
+                *(NOTHING if number is None else f"{number:.2f}" for number in numbers),
+                *(NOTHING if loss is None else f"{loss:.3f}" for loss in first_and_last),
+            ]
+        )
+    return table(columns, rows, columns[1:])
+
+
+def _means_by_epoch(timings: Sequence[Timing], name: str) -> dict[float, float]:
+    """Return the mean over the runs of a metric, by the epochs at which all of them have it."""
+    values: dict[float, list[float]] = {}
+    for timing in timings:
+        for line in timing.run.metrics:
+            if isinstance(line.get(name), int | float) and "epoch" in line:
+                values.setdefault(float(line["epoch"]), []).append(float(line[name]))
+    whole = {epoch: found for epoch, found in values.items() if len(found) == len(timings)}
+    return {epoch: statistics.fmean(whole[epoch]) for epoch in sorted(whole)}

@@ -1,0 +1,61 @@
+"""What is kept of runs in the repository: small, and of no particular machine."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KEPT = re.compile(
+    r"notes\.md"
+    r"|.+/seed-\d+/(config\.yaml|metrics\.jsonl|machines\.json|records/[\w-]+\.json)"
+)
+ABSOLUTE = re.compile(r"(?<![\w.)<])/(?:data|home|mnt|opt|root|tmp|Users|usr|var|work)\b")
+MOST_BYTES = 1_000_000
+
+
+def faults(folder, names):
+    """What is wrong with files below a folder of results."""
+    found = []
+    for name in names:
+        path = folder / name
+        if not KEPT.fullmatch(name):
+            found.append(f"{name} is none of what is kept of a run")
+        elif path.stat().st_size > MOST_BYTES:
+            found.append(f"{name} is large")
+        elif match := ABSOLUTE.search(path.read_text(encoding="utf-8")):
+            found.append(f"{name} names {match[0]}")
+    return found
+
+
+def test_committed_results_are_small_and_name_no_machine():
+    """No weights, no picture, no absolute path."""
+    listed = ["git", "-C", str(ROOT / "results"), "ls-files"]
+    try:
+        names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout")
+    assert "notes.md" in names
+    assert faults(ROOT / "results", names.splitlines()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("study/rsa/seed-0/records/knn.json", '{"root": "data", "rate": "2 images/s"}', None),
+        ("study/rsa/seed-0/records/knn.json", '["data.root=/tmp/cifar10"]', "names /tmp"),
+        ("study/rsa/seed-0/config.yaml", "root: /home/me/data", "names /home"),
+        ("study/rsa/seed-0/metrics.jsonl", " " * 1_000_001, "is large"),
+        ("study/rsa/seed-0/backbone.safetensors", "", "is none of what is kept"),
+        ("study/rsa/seed-0/records/knn.state.pt", "", "is none of what is kept"),
+        ("records/knn.json", "{}", "is none of what is kept"),
+    ],
+)
+def test_faults_are_found(tmp_path, name, text, fault):
+    """Each of them would be."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    found = faults(tmp_path, [name])
+    assert found == [] if fault is None else fault in found[0]
