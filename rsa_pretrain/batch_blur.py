@@ -1,0 +1,70 @@
+"""Gaussian blur of a batch, each image by its own sigma, as products with band matrices."""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+# Results that one product computes, along the direction that is blurred.
+_STRIP = 32
+
+
+def blur_radius(highest_sigma: float, size: int) -> int:
+    """Return how many pixels away a blur looks: three standard deviations, within the image."""
+    return min(math.ceil(3 * highest_sigma), size - 1)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur squares; pixels beyond a border are those mirrored at it, as in torchvision.
+
+    The matrix of a direction is zero ``radius`` pixels from its diagonal, so a strip of the
+    results depends on little more than that strip of the image.
+
+    Args:
+        images: Float32 (N, 3, S, S).
+        sigma: Standard deviations in pixels, (N,).
+        radius: Pixels on either side that the kernel covers, below S.
+
+    Returns:
+        A new tensor like ``images``.
+    """
+    count, _, size, _ = images.shape
+    matrices = blur_matrices(sigma, size, radius)
+    lines = images.reshape(count, 3 * size, size)
+    narrow = torch.empty_like(lines)
+    result = torch.empty_like(images)
+    strips = [
+        (slice(start, start + _STRIP), slice(max(0, start - radius), start + _STRIP + radius))
+        for start in range(0, size, _STRIP)
+    ]
+    for strip, near in strips:
+        band = matrices[:, strip, near].transpose(1, 2)
+        torch.bmm(lines[:, :, near], band, out=narrow[:, :, strip])
+    planes = narrow.view_as(images)
+    for strip, near in strips:
+        torch.matmul(matrices[:, None, strip, near], planes[:, :, near], out=result[:, :, strip])
+    return result
+
+
+def blur_matrices(sigma: Tensor, size: int, radius: int) -> Tensor:
+    """Return the matrices that blur a column of ``size`` pixels, (N, size, size).
+
+    Args:
+        sigma: Standard deviations in pixels, (N,).
+        size: Pixels.
+        radius: Pixels on either side that the kernel covers, below ``size``.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=sigma.device)
+    kernels = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)
+    return (kernels @ _taps(size, radius, sigma.device)).view(-1, size, size)
+
+
+@functools.cache
+def _taps(size: int, radius: int, device: torch.device) -> Tensor:
+    """Return 1 where a tap of the kernel meets a pixel, else 0, (taps, size * size)."""
+    columns = torch.arange(size) + torch.arange(-radius, radius + 1)[:, None]
+    columns = columns.abs()
+    columns = columns.minimum(2 * (size - 1) - columns)
+    return one_hot(columns, size).float().flatten(1).to(device)

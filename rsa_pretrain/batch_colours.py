@@ -1,0 +1,139 @@
+"""The aggressive augmentation t_a on a batch: jitter, grayscale and blur, each by its own draws.
+
+Pixels are float32 in [0, 1] throughout; the operations are those of
+``torchvision.transforms.v2.functional`` on float images. Which images an operation acts on is
+planned from draws that lie on the CPU, so a GPU is never waited for.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from rsa_pretrain.batch_blur import gaussian_blur
+from rsa_pretrain.view_draws import JITTER_OPERATIONS, ColourDraws
+
+# ITU-R 601-2 luma, with torchvision's digits.
+LUMA = (0.2989, 0.587, 0.114)
+
+_CONTRAST = JITTER_OPERATIONS.index("contrast")
+_SATURATION = JITTER_OPERATIONS.index("saturation")
+_HUE = JITTER_OPERATIONS.index("hue")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Send a CPU tensor without making the CPU wait."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def coloured(images: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
+    """Return the images under t_a, as a new tensor.
+
+    The images whose colours are jittered are brought together, those with most operations before
+    the hue first. Each operation then acts on a contiguous part of them, in place.
+
+    Args:
+        images: Weak views, float32 (N, 3, S, S) in [0, 1].
+        draws: What happens to each.
+        blur_radius: Pixels on either side that the blur looks at.
+    """
+    device = images.device
+    num_jittered = int(draws.jitter.sum())
+    blends_before_hue = (draws.order == _HUE).int().argmax(dim=1)
+    order = torch.argsort(torch.where(draws.jitter, -blends_before_hue, 1))
+    x = images.index_select(0, to_device(order, device))
+    if num_jittered:
+        jitter_(x[:num_jittered], draws, order[:num_jittered])
+    x = x.index_select(0, to_device(torch.argsort(order), device))
+    gray = draws.grayscale.nonzero()[:, 0]
+    if len(gray):
+        rows = to_device(gray, device)
+        values = luma(x.index_select(0, rows))
+        x.index_copy_(0, rows, values[:, None].expand(-1, 3, -1, -1))
+    blurred = draws.blur_sigma.nonzero()[:, 0]
+    if len(blurred):
+        rows = to_device(blurred, device)
+        sigma = to_device(draws.blur_sigma[blurred], device)
+        x.index_copy_(0, rows, gaussian_blur(x.index_select(0, rows), sigma, blur_radius))
+    return x
+
+
+def jitter_(x: Tensor, draws: ColourDraws, rows: Tensor) -> None:
+    """Jitter the colours of images in place, each in its own order.
+
+    Args:
+        x: Images, float32 (n, 3, H, W), those with most blends before their hue first.
+        draws: Draws of the whole batch.
+        rows: Which of the batch's images these are, (n,).
+    """
+    order = draws.order[rows]
+    is_hue = order == _HUE
+    blends = order[~is_hue].view(-1, 3)
+    factors = torch.stack([draws.brightness, draws.contrast, draws.saturation], dim=1)[rows]
+    columns = [factors.gather(1, blends), blends == _CONTRAST, blends == _SATURATION]
+    table = torch.stack([column.float() for column in columns])[..., None, None]
+    factors, contrast, saturation = to_device(table, x.device)
+    before_hue = is_hue.int().argmax(dim=1)
+    num_before = [int((before_hue > i).sum()) for i in range(3)]
+    for i, num in enumerate(num_before):
+        blend_(x[:num], factors[:num, i], contrast[:num, i], saturation[:num, i])
+    adjust_hue_(x, to_device(draws.hue[rows], x.device))
+    for i, num in enumerate(num_before):
+        blend_(x[num:], factors[num:, i], contrast[num:, i], saturation[num:, i])
+
+
+def luma(images: Tensor) -> Tensor:
+    """Return the brightness of RGB pixels, (N, H, W)."""
+    red, green, blue = images.unbind(dim=1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+
+
+def blend_(x: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor) -> None:
+    """Adjust brightness, contrast or saturation of images in place.
+
+    All three move pixels away from a reference, or towards it, by a factor: from black, from the
+    image's mean luma, or from the pixel's own luma.
+
+    Args:
+        x: Images, (n, 3, H, W) in [0, 1].
+        factor: The move, 1 for none; (n, 1, 1).
+        contrast: 1 where the mean luma is the reference, else 0; (n, 1, 1).
+        saturation: 1 where the luma is the reference, else 0; (n, 1, 1).
+    """
+    if len(x) == 0:
+        return
+    gray = luma(x)
+    mean = gray.mean(dim=(1, 2), keepdim=True)
+    reference = gray.mul_(saturation).add_(mean.mul_(contrast))
+    torch.lerp(reference[:, None], x, factor[:, None], out=x).clamp_(0, 1)
+
+
+def adjust_hue_(x: Tensor, shift: Tensor) -> None:
+    """Turn the hue of images in place, keeping value and saturation of each pixel.
+
+    With ĉ = (c - min) / (max - min) for the channels c of a pixel, its hue in sixths of the colour
+    circle is 1 - r̂ + ĝ + b̂ where g >= b, and minus that elsewhere. At hue y in [0, 6) the
+    channels are r̂ = |y - 3| - 1, ĝ = 2 - |y - 2| and b̂ = 2 - |y - 4|, clamped to [0, 1]. Both are
+    HSV's definition without its distinction of cases.
+
+    Args:
+        x: Images, (n, 3, H, W) in [0, 1].
+        shift: In turns, (n,) in [-0.5, 0.5].
+    """
+    red, green, blue = x.unbind(dim=1)
+    low = x.amin(dim=1)
+    spread = x.amax(dim=1).sub_(low)
+    # Where a pixel is gray its hue does not matter, as long as it is a number.
+    hue = (green + blue).sub_(red).sub_(low).div_(spread.clamp_min(1e-12)).add_(1)
+    hue = hue.copysign_(green - blue).div_(6).add_(shift[:, None, None] + 1).frac_().mul_(6)
+    centre, sign, peak = _hexagon(x.device)
+    weights = (hue[:, None] - centre).abs_().mul_(sign).add_(peak).clamp_(0, 1)
+    torch.addcmul(low[:, None], spread[:, None], weights, out=x)
+
+
+@functools.cache
+def _hexagon(device: torch.device) -> Tensor:
+    """Return centre, sign and peak of each channel's course over the hue, (3, 3, 1, 1)."""
+    return torch.tensor([[3.0, 2, 4], [1, -1, -1], [-1, 2, 2]], device=device)[..., None, None]
