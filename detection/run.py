@@ -10,16 +10,18 @@ A run folder holds
 """
 
 import json
+import logging
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from detection.coco_eval import Prediction, evaluate_in_detail
 from detection.engines import Engine, load_engine
 from detection.job import Job, open_job
 from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
-from detection.trunk import Trunk
-from rsa_eval.record import Metric, Record, make_record, write_record
+from detection.trunk import Trunk, load_trunk, random_trunk
+from rsa_eval.record import Metric, Record, make_record, read_record, write_record
 from rsa_pretrain.atomic_files import remove_leftovers, write_text
 from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
 from rsa_pretrain.device import resolve_device
@@ -27,6 +29,8 @@ from rsa_pretrain.distributed import is_main, min_over_ranks, process_group, wai
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.stop_signal import StopSignal, exit_code
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
@@ -52,6 +56,37 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
     engine = load_engine(recipe.engine)
     with process_group(resolve_device(recipe.training.device)):
         return _run(engine, recipe, trunk, resume)
+
+
+def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) -> int:
+    """Run a recipe as it is written, or go on with it; does nothing if it was recorded.
+
+    Args:
+        path: YAML file.
+        overrides: ``key=value`` words: the seed, and what leaves the result as it is.
+        start: Whatever ``load_trunk`` takes; None starts from random weights.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it.
+
+    Raises:
+        UserError: If a word makes another run, or as ``run_recipe``.
+    """
+    recipe = load_config(Recipe, path, overrides)
+    written = load_config(Recipe, path).model_copy(update={"seed": recipe.seed})
+    changed = _changes(written, recipe)
+    if changed:
+        raise UserError(
+            f"'{path}' would be another run with {', '.join(changed)}; use 'rsa-detect train'"
+        )
+    if start is None:
+        trunk = random_trunk(recipe.model, recipe.seed)
+    else:
+        trunk = load_trunk(start, recipe.model)
+    _check_folder(recipe, resume=True)
+    if _is_recorded(recipe, trunk):
+        return 0
+    return run_recipe(recipe, trunk, resume=True)[0]
 
 
 def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[int, Record | None]:
@@ -126,11 +161,28 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
                 "add --resume to continue its run, or set another output_dir"
             )
         return
-    before, now = (flatten(to_tree(config)) for config in (load_config(Recipe, path), recipe))
-    changed = [
-        f"{key} (was {before.get(key)!r}, now {now.get(key)!r})"
-        for key in sorted(before.keys() | now.keys())
-        if key not in RESULT_NEUTRAL_KEYS and before.get(key) != now.get(key)
-    ]
+    changed = _changes(load_config(Recipe, path), recipe)
     if changed:
         raise UserError(f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}")
+
+
+def _changes(before: Recipe, now: Recipe) -> list[str]:
+    """List the settings that make another run, as ``key (was …, now …)``."""
+    old, new = flatten(to_tree(before)), flatten(to_tree(now))
+    return [
+        f"{key} (was {old.get(key)!r}, now {new.get(key)!r})"
+        for key in sorted(old.keys() | new.keys())
+        if key not in RESULT_NEUTRAL_KEYS and old.get(key) != new.get(key)
+    ]
+
+
+def _is_recorded(recipe: Recipe, trunk: Trunk) -> bool:
+    """Whether the folder's run has ended; a record that cannot be read is made anew."""
+    path = recipe.output_dir / RECORD_FILE
+    if not path.is_file():
+        return False
+    try:
+        return read_record(path).model.sha256 == trunk.subject.sha256
+    except UserError as error:
+        logger.warning("%s; it is made anew", error)
+        return False

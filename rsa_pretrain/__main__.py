@@ -4,6 +4,8 @@ import sys
 from functools import partial
 
 from detection.convert import convert
+from detection.run import run_from_backbone
+from rsa_eval.commands import reproduce
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.online_knn import make_online_knn
 from rsa_eval.run_records import metrics_of_run
@@ -29,12 +31,9 @@ def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-pretrain", description="Self-supervised pretraining of ResNets.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add(commands, make_online_knn)
-    sweep.add(
-        commands,
-        partial(run.pretrain, make_evaluate=make_online_knn),
-        metrics_of_run,
-        tuple(EVALUATORS),
-    )
+    train = partial(run.pretrain, make_evaluate=make_online_knn)
+    sweep.add(commands, train, metrics_of_run, tuple(EVALUATORS))
+    reproduce.add(commands, train, run_from_backbone)
     recipes.add(commands)
     preview.add(commands)
     data_check.add(commands)

@@ -76,10 +76,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def point_link(link: Path, target_name: str) -> None:
-    """Make ``link`` a symbolic link to ``target_name`` in its own folder, atomically."""
+    """Make ``link`` a symbolic link to ``target_name`` in its own folder, atomically.
+
+    A folder in its place, as copying leaves one that follows links, is replaced.
+    """
     temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target_name)
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
     temporary.replace(link)
     _flush_to_disk(link.parent)
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config_files import Section, flatten
+from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import DataConfig, Probability, Seed
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
@@ -199,3 +200,21 @@ def result_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and key not in RESUMABLE_CHANGES
     ]
+
+
+def refuse_another_run(run: PretrainConfig) -> None:
+    """Refuse, before any work is done, to go on in the folder of a run of other settings.
+
+    Raises:
+        UserError: Names them.
+    """
+    path = run.output_dir / "config.yaml"
+    if not path.exists():
+        return
+    before = load_config(PretrainConfig, path)
+    changed = result_changes(to_tree(before), to_tree(run))
+    if changed:
+        raise UserError(
+            f"'{run.output_dir}' holds a run of other settings: {', '.join(changed)}; "
+            "restore them or choose another --out"
+        )

@@ -50,7 +50,10 @@ class RunFolder:
                 "pass --resume to go on, or choose another output_dir"
             )
         if checkpoints:
-            model_state, _, trainer_state = load_checkpoint(self.path / "checkpoints" / "last")
+            last = self.path / "checkpoints" / "last"
+            # Not every way of copying a folder brings its links.
+            newest = last if last.exists() else checkpoints[-1]
+            model_state, _, trainer_state = load_checkpoint(newest)
             self.state.restore(model_state, trainer_state)
         if min_over_ranks(self.state.step) != -min_over_ranks(-self.state.step):
             raise UserError(

@@ -1,11 +1,15 @@
-"""SIGTERM, SIGINT and SIGUSR1 as a request to stop cleanly."""
+"""SIGTERM, SIGINT, SIGUSR1 and SIGALRM as a request to stop cleanly."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
-# SIGUSR1 is what clusters are told to send some time before they take the machine back.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# SIGUSR1 is what clusters are told to send some time before they take the machine back; SIGALRM is
+# the alarm of a ``TimeLimit``.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)
+
+_REPEAT_SECONDS = 1.0
 
 
 class Stopped(Exception):
@@ -54,6 +58,49 @@ class StopSignal:
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+class TimeLimit:
+    """While entered, this process is asked to stop when a time is up, as by a signal.
+
+    The alarm then repeats, so that a loop entered later stops as well. What has no ``StopSignal``
+    is not disturbed.
+
+    Args:
+        minutes: None sets no limit.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self._started = time.monotonic()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the time is over, by this process's clock."""
+        if self.minutes is None:
+            return False
+        return time.monotonic() - self._started >= 60 * self.minutes
+
+    @property
+    def exit_code(self) -> int:
+        """That of what ends when the time is up."""
+        return exit_code(signal.SIGALRM)
+
+    def __enter__(self) -> Self:
+        if self.minutes is not None:
+            self._previous = signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+            signal.setitimer(signal.ITIMER_REAL, 60 * self.minutes, _REPEAT_SECONDS)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.minutes is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._previous)
 
 
 def exit_code(received: signal.Signals) -> int:

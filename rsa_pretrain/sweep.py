@@ -14,13 +14,12 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from rsa_pretrain.checkpoint import BACKBONE_FILE
-from rsa_pretrain.config import PretrainConfig, result_changes
+from rsa_pretrain.config import PretrainConfig, refuse_another_run
 from rsa_pretrain.config_files import flatten, load_config, to_tree
 from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-_RUN_CONFIG = "config.yaml"
 _OWN_OPTIONS = {"seed": "--seeds", "output_dir": "--out"}
 _BRACKETS = {"[": "]", "{": "}"}
 
@@ -113,7 +112,7 @@ def plan_sweep(
     sweep = Sweep(folder, keys, tuple(cells))
     _refuse_same_runs(sweep)
     for run in sweep.runs:
-        _refuse_another_run(run)
+        refuse_another_run(run)
     return sweep
 
 
@@ -202,16 +201,3 @@ def _refuse_same_runs(sweep: Sweep) -> None:
                 "give each value and each seed once"
             )
         seen[settings] = run
-
-
-def _refuse_another_run(run: PretrainConfig) -> None:
-    path = run.output_dir / _RUN_CONFIG
-    if not path.exists():
-        return
-    before = load_config(PretrainConfig, path)
-    changed = result_changes(to_tree(before), to_tree(run))
-    if changed:
-        raise UserError(
-            f"'{run.output_dir}' holds a run of other settings: {', '.join(changed)}; "
-            "restore them or choose another --out"
-        )

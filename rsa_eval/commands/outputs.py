@@ -16,21 +16,25 @@ def check_output(path: Path, suffix: str) -> None:
         raise UserError(f"--out '{path}' should end in {suffix}")
     if path.is_dir():
         raise UserError(f"--out '{path}' is a folder; name a file in it")
-    _check_parents(path)
+    _check_parents(path, "--out")
 
 
-def check_output_folder(path: Path) -> None:
+def check_output_folder(path: Path, option: str = "--out") -> None:
     """Refuse, before any work is done, a folder that cannot be written to.
+
+    Args:
+        path: The folder.
+        option: What named it.
 
     Raises:
         UserError: If it is a file, or nothing can be made in it.
     """
     if path.exists() and not path.is_dir():
-        raise UserError(f"--out '{path}' is a file; name a folder")
-    _check_parents(path / "file")
+        raise UserError(f"{option} '{path}' is a file; name a folder")
+    _check_parents(path / "file", option)
 
 
-def _check_parents(path: Path) -> None:
+def _check_parents(path: Path, option: str) -> None:
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UserError(f"--out '{path}' cannot be written: '{nearest}' is no writable folder")
+        raise UserError(f"{option} '{path}' cannot be written: '{nearest}' is no writable folder")

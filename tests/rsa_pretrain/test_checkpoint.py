@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,6 +236,15 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     assert [
         path.name for path in (tmp_path / "checkpoints").iterdir() if "-0" not in path.name
     ] == ["last"]
+
+
+def test_a_copied_folder_in_place_of_the_link_is_replaced(tmp_path):
+    """Copying that follows links leaves a folder called last; the next save makes it a link."""
+    save_checkpoint(tmp_path / "run", {"x": torch.ones(1)}, describe(5), {}, keep=None)
+    copy = shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert not (copy / "checkpoints" / "last").is_symlink()
+    save_checkpoint(copy, {"x": torch.ones(1)}, describe(6), {}, keep=None)
+    assert (copy / "checkpoints" / "last").resolve().name == "step-00000006"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

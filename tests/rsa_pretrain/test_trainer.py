@@ -160,6 +160,13 @@ def test_resume_from_an_earlier_checkpoint_drops_later_metrics(tiny_tree, tmp_pa
     assert logged(straight) == before
 
 
+def test_resume_without_the_link_takes_the_newest_checkpoint(tiny_tree, straight):
+    """A folder copied without its links goes on all the same."""
+    (straight / "checkpoints" / "last").unlink()
+    trainer = make_trainer(tiny_tree, output_dir=str(straight), resume=True)
+    assert trainer.state.step == trainer.num_steps
+
+
 def test_run_folder_holds_what_the_format_says(straight):
     """Settings, logs, machines, checkpoints and the final backbone with its metadata."""
     names = {path.name for path in straight.iterdir()}

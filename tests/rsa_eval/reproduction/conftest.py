@@ -1,0 +1,107 @@
+"""Configs with a study so small that a row takes seconds."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsa_eval.linear_heads import HeadTrainer
+from rsa_pretrain.__main__ import main
+from rsa_pretrain.trainer import Trainer
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+STUDY = """\
+# rsa-pretrain run configs/pretrain/imagefolder/rsa_study.yaml
+#
+# Effective batch: 16 on one device.
+# Measured: not yet.
+output_dir: runs/study
+data: {name: imagefolder, root: nowhere, image_size: 16, num_workers: 0}
+backbone: {arch: resnet18, stem: standard, zero_init_residual: false}
+method: {name: rsa, hidden_dim: 16, output_dim: 8, beta_base: 0.3}
+optimizer: {base_lr: 0.1, weight_decay: 5.0e-4}
+training: {epochs: 2, global_batch_size: 16, checkpoint_every_epochs: 2, keep_checkpoints: 1}
+monitor: {log_every_steps: 1}
+"""
+
+
+def make_configs(folder: Path) -> Path:
+    """A folder of configs whose only recipe is the small study's; the suites are the toolkit's."""
+    recipe = folder / "pretrain" / "imagefolder" / "rsa_study.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(STUDY)
+    for name in ("eval", "knn", "linear"):
+        (folder / name).symlink_to(CONFIGS / name)
+    return folder
+
+
+def make_images(root: Path) -> Path:
+    """Four classes of random images, eight each for training and two for testing."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        for name in "abcd":
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def run_command(folder: Path, *words: object, out: str = "out") -> int:
+    """Run the command on the configs and images in a folder; return its exit code."""
+    options = {"--configs": "configs", "--out": out, "--results": "results"}
+    places = [part for option, name in options.items() for part in (option, str(folder / name))]
+    return main(["reproduce", *places, *map(str, words)])
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which both rows of the small study were made without a stop, seed 0."""
+    folder = tmp_path_factory.mktemp("made")
+    make_configs(folder / "configs")
+    make_images(folder / "data")
+    assert run_command(folder, "study", f"data.root={folder / 'data'}") == 0
+    return folder
+
+
+@pytest.fixture
+def reproduce() -> Callable[..., int]:
+    """Runs the command on a folder with rows and settings; returns its exit code."""
+    return run_command
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder in which nothing was made."""
+    make_configs(tmp_path / "configs")
+    make_images(tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def alarm_in_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the time be up during a step of pretraining."""
+    return lambda step: _alarm(monkeypatch, Trainer, "_train_step", step)
+
+
+@pytest.fixture
+def alarm_in_probe(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the time be up during a step of a linear probe."""
+    return lambda step: _alarm(monkeypatch, HeadTrainer, "step", step)
+
+
+def _alarm(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, step: int) -> None:
+    original, calls = getattr(owner, method), []
+
+    def take_step(*arguments: object) -> object:
+        calls.append(step)
+        if len(calls) == step:
+            signal.raise_signal(signal.SIGALRM)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, method, take_step)

@@ -1,0 +1,300 @@
+"""Whole rows by the command: made, stopped, gone on with, refused."""
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rsa_eval.__main__ import main as rsa_eval
+from rsa_eval.record import Record, read_record
+from rsa_eval.reproduction.rows import Detection, Row
+from rsa_eval.reproduction.runner import Makers, make_trials
+from rsa_eval.reproduction.trials import DetectorTrial, plan_trial
+from rsa_pretrain.checkpoint import read_tensors
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import TimeLimit
+
+Reproduce = Callable[..., int]
+Alarm = Callable[[int], None]
+
+RSA = "study/imagefolder/rsa"
+RANDOM = "study/imagefolder/random"
+TIME_IS_UP = 142
+RECORDS = ("knn", "linear_cached")
+
+
+def record(folder: Path, row: str, name: str) -> Record:
+    """A kept record, seed 0."""
+    return read_record(folder / "results" / row / "seed-0" / "records" / f"{name}.json")
+
+
+def results_of(record: Record) -> tuple[Any, ...]:
+    """What of a record may not depend on stops or places."""
+    return record.metrics, record.details, record.deviations, record.seeds
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that says what was wrong."""
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ")
+    return line
+
+
+def copy_run(made: Path, folder: Path) -> Path:
+    """Copy what was made of the study; return the folder of the run."""
+    shutil.copytree(made / "out", folder / "out")
+    return folder / "out" / RSA / "seed-0"
+
+
+def test_a_row_is_made_whole_and_what_is_small_is_kept(made: Path) -> None:
+    """Settings, log, machine and records are kept; weights, states and pictures are not."""
+    kept = made / "results" / RSA / "seed-0"
+    files = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    records = {f"records/{name}.json" for name in RECORDS}
+    assert files == {"config.yaml", "metrics.jsonl", "machines.json", *records}
+    run = made / "out" / RSA / "seed-0"
+    assert (run / "backbone.safetensors").is_file()
+    for name in files:
+        assert (kept / name).read_bytes() == (run / name).read_bytes()
+    random = made / "results" / RANDOM / "seed-0"
+    assert {path.name for path in random.rglob("*.json")} == {f"{name}.json" for name in RECORDS}
+    assert not list(made.rglob("results/**/*.safetensors"))
+
+
+def test_evaluations_are_of_the_row_and_its_seed(made: Path) -> None:
+    """The images are the recipe's; random weights are those of its network."""
+    trained, random = (record(made, row, "linear_cached") for row in (RSA, RANDOM))
+    assert trained.protocol == "moco_v2"
+    assert trained.deviations
+    assert trained.config["data"]["image_size"] == 16
+    assert trained.num_samples == random.num_samples == 8
+    assert trained.model.pretraining is not None
+    assert trained.model.pretraining["method"]["beta_base"] == 0.3
+    assert random.model.checkpoint is None
+    assert random.model.backbone.zero_init_residual is False
+    assert record(made, RSA, "knn").kind == "knn"
+
+
+def test_a_report_reads_what_is_kept(made: Path, tmp_path: Path) -> None:
+    """The kept folders are enough for a page with both rows and the curves."""
+    page = tmp_path / "report.html"
+    assert rsa_eval(["report", str(made / "results"), "--out", str(page)]) == 0
+    assert "linear" in page.read_text()
+
+
+def test_a_finished_row_is_not_made_again(
+    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is trained or evaluated; what was kept elsewhere is kept here."""
+    run = copy_run(made, fresh)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 0
+    assert "recorded: 1 of 1" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
+
+
+def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
+    made: Path,
+    fresh: Path,
+    reproduce: Reproduce,
+    alarm_in_training: Alarm,
+    alarm_in_probe: Alarm,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The budget ends in pretraining, then in the probe, on two machines: the same numbers."""
+    alarm_in_training(3)
+    words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", 60)
+    assert reproduce(fresh, *words) == TIME_IS_UP
+    said = capsys.readouterr().out
+    assert said.startswith(f"stopped; 1 of 1 runs are left, first {RSA}/seed-0 (step 3 of 4)")
+    assert not (fresh / "results").exists()
+
+    (fresh / "data").rename(fresh / "elsewhere")
+    shutil.copytree(fresh / "out", fresh / "copy")
+    shutil.rmtree(fresh / "out")
+    alarm_in_probe(5)
+    words = (RSA, f"data.root={fresh / 'elsewhere'}", "--budget-minutes", 60)
+    assert reproduce(fresh, *words, out="copy") == TIME_IS_UP
+    assert "(trained, knn)" in capsys.readouterr().out
+
+    assert reproduce(fresh, *words, out="copy") == 0
+    for name in RECORDS:
+        assert results_of(record(fresh, RSA, name)) == results_of(record(made, RSA, name))
+    ended, straight = (
+        read_tensors(folder / RSA / "seed-0" / "backbone.safetensors")[0]
+        for folder in (fresh / "copy", made / "out")
+    )
+    assert all(torch.equal(ended[name], straight[name]) for name in straight)
+
+
+def test_nothing_starts_when_the_time_is_up(
+    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A budget that is over before the first step leaves nothing behind."""
+    words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", "1e-9", "--seeds", "0,1")
+    assert reproduce(fresh, *words) == TIME_IS_UP
+    assert f"2 of 2 runs are left, first {RSA}/seed-0 (not started)" in capsys.readouterr().out
+    assert not (fresh / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("training.epochs=5", r"would not be what it says with training.epochs \(was 2, is 5\)"),
+        ("training.precision=bf16", "training.precision"),
+        ("seed=3", "'seed' differs from row to row; use --seeds"),
+        ("output_dir=x", "'output_dir' differs from row to row; use --out"),
+        ("training.epoch=2", "nearest valid key is 'training.epochs'"),
+    ],
+)
+def test_settings_that_make_another_run_are_refused(
+    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str], word: str, message: str
+) -> None:
+    """A row is what it says; one line tells."""
+    assert reproduce(fresh, RSA, word) == 2
+    assert re.search(message, error_line(capsys))
+    assert not (fresh / "out").exists()
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(
+    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe that was changed after the run does not take the run for its own."""
+    copy_run(made, fresh)
+    recipe = fresh / "configs" / "pretrain" / "imagefolder" / "rsa_study.yaml"
+    recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
+    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
+    error = error_line(capsys)
+    assert "holds a run of other settings: method.beta_base (was 0.3, is 0.7)" in error
+
+
+def test_a_damaged_record_is_made_anew(
+    made: Path, fresh: Path, reproduce: Reproduce, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one stays."""
+    run = copy_run(made, fresh)
+    (run / "records" / "knn.json").write_text("{")
+    before = (run / "records" / "linear_cached.json").stat().st_mtime_ns
+    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 0
+    assert "knn.json' is not JSON; it is made anew" in caplog.text
+    assert (run / "records" / "linear_cached.json").stat().st_mtime_ns == before
+    assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "method: [", "not valid YAML"),
+        ("backbone.safetensors", "weights", "is not a whole safetensors file"),
+    ],
+)
+def test_a_damaged_run_folder_is_named(
+    made: Path,
+    fresh: Path,
+    reproduce: Reproduce,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str,
+    message: str,
+) -> None:
+    """One line, no traceback, and no record of what cannot be read."""
+    run = copy_run(made, fresh)
+    (run / name).write_text(content)
+    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
+    error = error_line(capsys)
+    assert message in error
+    assert str(run) in error
+
+
+def test_places_that_cannot_be_written_are_refused(
+    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is trained."""
+    (fresh / "results").write_text("")
+    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 2
+    assert "--results" in error_line(capsys)
+    assert not (fresh / "out").exists()
+
+
+def test_rows_without_a_method_are_refused(
+    reproduce: Reproduce, fresh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the paper quotes cannot be made; neither can nothing."""
+    assert reproduce(fresh, "table5/coco/pirl") == 2
+    assert "the paper quotes them: table5/coco/pirl" in error_line(capsys)
+    assert reproduce(fresh) == 2
+    assert "name a ROW" in error_line(capsys)
+
+
+@pytest.mark.parametrize("option", [("--seeds", "a"), ("--budget-minutes", "0")])
+def test_malformed_options_are_refused(
+    reproduce: Reproduce,
+    fresh: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: tuple[str, str],
+) -> None:
+    """Seeds are whole numbers, a budget is above nothing."""
+    assert reproduce(fresh, RSA, *option) == 2
+    assert f"found '{option[1]}'" in error_line(capsys)
+
+
+class Detector:
+    """Stands in for the detection package: notes what it is asked for, leaves a record."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.calls: list[tuple[str, list[str], Path | None]] = []
+        self.code = code
+
+    def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
+        """Note the call."""
+        self.calls.append((path.name, list(overrides), start))
+        return self.code
+
+
+def detector_row(start: str | None) -> Row:
+    """A row of Table 5."""
+    work = Detection(Path("configs/detection/mask_rcnn_R_50_FPN_1x.yaml"), start)
+    name = "table5/coco/rsa"
+    return Row(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
+
+
+def never_trains(config: PretrainConfig, *, resume: bool) -> int:
+    """No detector trains a backbone."""
+    raise AssertionError
+
+
+def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
+    """Of the same seed; it must be there."""
+    trial = plan_trial(detector_row("table4/imagenet/rsa-200ep"), 3, tmp_path, ["a.b=1"])
+    detector = Detector(code=143)
+    makers = Makers(never_trains, detector)
+    with pytest.raises(UserError, match=r"rsa/seed-3: it starts from .*reproduce that"):
+        make_trials([trial], makers, tmp_path / "results", TimeLimit(None))
+    start = tmp_path / "table4/imagenet/rsa-200ep/seed-3"
+    start.mkdir(parents=True)
+    (start / "backbone.safetensors").write_bytes(b"")
+    assert make_trials([trial], makers, tmp_path / "results", TimeLimit(None)) == 143
+    ((name, overrides, given),) = detector.calls
+    assert name == "mask_rcnn_R_50_FPN_1x.yaml"
+    assert overrides == ["a.b=1", "seed=3", f'output_dir="{tmp_path}/table5/coco/rsa/seed-3"']
+    assert given == start
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_detector_s_small_files_are_kept(tmp_path: Path) -> None:
+    """Its predictions are not small."""
+    trial = plan_trial(detector_row(None), 0, tmp_path / "out", [])
+    assert isinstance(trial, DetectorTrial)
+    (trial.folder / "records").mkdir(parents=True)
+    for name in ("records/detection.json", "metrics.jsonl", "predictions.json"):
+        (trial.folder / name).write_text("{}")
+    makers = Makers(never_trains, Detector())
+    assert make_trials([trial], makers, tmp_path / "results", TimeLimit(None)) == 0
+    kept = {path.name for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    assert kept == {"detection.json", "metrics.jsonl"}
