@@ -150,7 +150,7 @@ def _see_shard(url: str) -> tuple[list[Seen], str | None]:
 
 def _see_shard_image(image: ShardImage) -> Seen:
     try:
-        decoded, mode = image.decode()
+        decoded, mode = image.encoded.read()
     except UserError as error:
         return Seen(image.label, 0, 0, "", str(error).partition("; ")[0])
     return Seen(image.label, decoded.width, decoded.height, mode, None)

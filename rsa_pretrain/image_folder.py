@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from rsa_pretrain.decode import DECODE_ERRORS
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import DECODE_ERRORS
 from rsa_pretrain.parallel import map_in_threads
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,10 @@ class ImageFiles:
     def load(self, index: int) -> Image.Image:
         """Open a file."""
         return Image.open(self.path(index))
+
+    def content(self, index: int) -> bytes:
+        """Read a file."""
+        return Path(self.path(index)).read_bytes()
 
     def where(self, index: int) -> str:
         """Return a path."""

@@ -1,35 +1,26 @@
 """A fixed sequence of RGB images with optional labels."""
 
 import hashlib
-import struct
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+import torch
+from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from rsa_pretrain.decode import EncodedImage, named_damage
 from rsa_pretrain.errors import UserError
 
 # The label of an image without class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
 
-# What Pillow's decoders raise on damaged or hostile files.
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
+_REMEDY = (
+    "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
+    "them out with data.on_broken=skip)"
 )
-
-
-def why_broken(error: BaseException) -> str:
-    """Say in a few words why decoding failed, without the file's name."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format is recognised"
-    return getattr(error, "strerror", None) or str(error)
 
 
 class Sources(Protocol):
@@ -45,6 +36,22 @@ class Sources(Protocol):
 
     def identity(self, index: int) -> bytes:
         """Return what tells an image from others in the fingerprint of its set."""
+
+
+@runtime_checkable
+class FileSources(Sources, Protocol):
+    """Images that are encoded files."""
+
+    def content(self, index: int) -> bytes:
+        """Return the whole file."""
+
+
+@runtime_checkable
+class PixelSources(Sources, Protocol):
+    """Images of one size, few and small enough to be held in memory."""
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the RGB pixels of some images, uint8 (N, H, W, 3)."""
 
 
 class PixelArray:
@@ -65,6 +72,12 @@ class PixelArray:
     def load(self, index: int) -> Image.Image:
         """Wrap the pixels."""
         return Image.fromarray(self.pixels[index])
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the pixels of some images, those of all in their order without a copy."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self.pixels
+        return self.pixels[rows]
 
     def where(self, index: int) -> str:
         """Name an image by its number."""
@@ -123,15 +136,31 @@ class ImageSet(Dataset[Image.Image]):
             UserError: If it cannot be decoded.
         """
         row = int(self.rows[index])
-        try:
-            with self.sources.load(row) as image:
-                return image.convert("RGB"), image.mode
-        except DECODE_ERRORS as error:
-            raise UserError(
-                f"cannot decode '{self.sources.where(row)}' ({why_broken(error)}); remove or "
-                "replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
-                "them out with data.on_broken=skip)"
-            ) from None
+        with named_damage(self._where(row), _REMEDY), self.sources.load(row) as image:
+            return image.convert("RGB"), image.mode
+
+    def labels_of(self, indices: Sequence[int]) -> Tensor:
+        """Return int64 labels (N,), ``UNLABELLED`` where there are none."""
+        if self.labels is None:
+            return torch.full((len(indices),), UNLABELLED)
+        return torch.tensor([self.labels[index] for index in indices])
+
+    def array(self) -> npt.NDArray[np.uint8]:
+        """Return the pixels of a set that can be held in memory, uint8 (N, H, W, 3)."""
+        assert isinstance(self.sources, PixelSources)
+        return self.sources.array(self.rows)
+
+    def encoded(self, index: int) -> EncodedImage:
+        """Read one image's file.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        assert isinstance(self.sources, FileSources)
+        row = int(self.rows[index])
+        where = self._where(row)
+        with named_damage(where, _REMEDY):
+            return EncodedImage(self.sources.content(row), where, _REMEDY)
 
     def require_labels(self) -> list[int]:
         """Return the labels.
@@ -195,6 +224,9 @@ class ImageSet(Dataset[Image.Image]):
         held_out = self._balanced_choice(labels, candidates, count, seed)
         rest = np.setdiff1d(np.arange(len(self)), held_out)
         return self._select(rest), self._select(held_out)
+
+    def _where(self, row: int) -> str:
+        return f"'{self.sources.where(row)}'"
 
     def _labelled_indices(self) -> npt.NDArray[np.int64]:
         if self.labels is None:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.batch_plan import BatchPlan
 from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.config import PretrainConfig, result_changes
-from rsa_pretrain.config_files import to_tree
+from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.loader import BatchPlan
 from rsa_pretrain.method_config import SupervisedConfig
 from rsa_pretrain.methods import METHODS
 from rsa_pretrain.optim import build_optimizer
@@ -156,7 +156,9 @@ class RunState:
             )
 
     def _refuse_another_run(self, saved_config: dict[str, Any], saved_data: str) -> None:
-        changed = result_changes(saved_config, to_tree(self.config))
+        # A setting that is newer than the checkpoint had no other effect than its default.
+        saved = parse_tree(PretrainConfig, saved_config, "the checkpoint's settings")
+        changed = result_changes(to_tree(saved), to_tree(self.config))
         if changed:
             raise UserError(
                 "cannot resume with settings that change the result: "

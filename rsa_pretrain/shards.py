@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
+from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import DECODE_ERRORS, why_broken
+from rsa_pretrain.loader import make_batch_loader
 from rsa_pretrain.shard_order import Piece, ShardOrder
-from rsa_pretrain.stop_signal import leave_signals_to_main_process
 from rsa_pretrain.tar_images import LABEL_SUFFIX, image_suffix, parse_label
 
 Item = TypeVar("Item")
+
+# Makes a batch of images, given the (epoch, number in the set) of each.
+MakeBatch = Callable[[Sequence[tuple[int, int]], Sequence[EncodedImage]], Any]
+
+_REMEDY = "write the shard again without it (rsa-pretrain data-check names all such images)"
 
 
 class ShardSet:
@@ -63,24 +67,8 @@ class ShardSet:
 class ShardImage(NamedTuple):
     """One sample, not yet decoded."""
 
-    where: str
-    content: bytes
+    encoded: EncodedImage
     label: int
-
-    def decode(self) -> tuple[Image.Image, str]:
-        """Return the image as RGB, and the mode in which it is stored.
-
-        Raises:
-            UserError: If it cannot be decoded.
-        """
-        try:
-            with Image.open(io.BytesIO(self.content)) as image:
-                return image.convert("RGB"), image.mode
-        except DECODE_ERRORS as error:
-            raise UserError(
-                f"cannot decode {self.where} ({why_broken(error)}); write the shard again without "
-                "it (rsa-pretrain data-check names all such images)"
-            ) from None
 
 
 def read_shard(url: str) -> Iterator[ShardImage]:
@@ -99,7 +87,8 @@ def read_shard(url: str) -> Iterator[ShardImage]:
             key = sample["__key__"]
             content = members[image_suffix(url, key, members)]
             label = parse_label(url, key, members.get(LABEL_SUFFIX))
-            yield ShardImage(f"'{key}' of shard '{url}'", content, label)
+            encoded = EncodedImage(content, f"'{key}' of shard '{url}'", _REMEDY)
+            yield ShardImage(encoded, label)
     except UserError:
         raise
     except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
@@ -126,7 +115,7 @@ def shard_library(name: str) -> Any:
 
 def shard_loader(
     shards: ShardSet,
-    transform: Callable[[Image.Image], Any],
+    make_batch: MakeBatch,
     *,
     seed: int,
     batch_size: int,
@@ -137,20 +126,19 @@ def shard_loader(
     num_workers: int,
     device: torch.device,
 ) -> "DataLoader[tuple[Any, Tensor]]":
-    """Build the loader of one rank: pairs of collated transforms and labels, int64 (N,).
+    """Build the loader of one rank: pairs of batches and labels, int64 (N,).
 
     An image without class has the label ``UNLABELLED``. In an epoch no image comes twice, over all
     ranks; all come but the incomplete rest, fewer than one batch of all ranks. With the same
     numbers of ranks and processes a batch is the same wherever the range starts; with others only
-    the images of an epoch as a whole are, as long as ``world_size * batch_size`` is. The draws of
-    the transform depend on the seed, the epoch and the image's number in the set alone.
+    the images of an epoch as a whole are, as long as ``world_size * batch_size`` is.
 
     Ten parameters: each is a number of the run that the loader cannot derive from another.
 
     Args:
         shards: The set.
-        transform: RGB image to what a batch collates; draws from torch's generator.
-        seed: Seed of the order and the draws.
+        make_batch: Decodes images and makes the batch of them.
+        seed: Seed of the order.
         batch_size: Images per batch of this rank.
         batches: This rank's batches to bring, counted from 0 over the whole run; batch ``b``
             belongs to epoch ``b // batches_per_epoch``.
@@ -162,16 +150,31 @@ def shard_loader(
     """
     num_streams = max(1, num_workers)
     order = ShardOrder(shards.sizes, seed, batch_size, batches_per_epoch, world_size, num_streams)
-    return DataLoader(
-        _ShardBatches(shards, transform, order, rank, batches),
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_main_process,
-        # As in make_loader: the global generator is not drawn from.
-        generator=torch.Generator(),
-    )
+    dataset = _ShardBatches(shards, make_batch, order, rank, batches)
+    return make_batch_loader(dataset, None, num_workers, device)
+
+
+class TransformedImages:
+    """A ``MakeBatch``: each image under a random transform, collated.
+
+    Args:
+        transform: RGB image to what a batch collates; draws from torch's generator, and what it
+            draws depends on (seed, epoch, image) alone.
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, transform: Callable[[Image.Image], Any], seed: int) -> None:
+        self.transform = transform
+        self.seed = seed
+
+    def __call__(self, keys: Sequence[tuple[int, int]], images: Sequence[EncodedImage]) -> Any:
+        """Make a batch."""
+        transformed = []
+        for (epoch, number), image in zip(keys, images, strict=True):
+            decoded, _ = image.read()
+            with draws_of(self.seed, epoch, number):
+                transformed.append(self.transform(decoded))
+        return default_collate(transformed)
 
 
 class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
@@ -180,13 +183,13 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
     def __init__(
         self,
         shards: ShardSet,
-        transform: Callable[[Image.Image], Any],
+        make_batch: MakeBatch,
         order: ShardOrder,
         rank: int,
         batches: range,
     ) -> None:
         self.shards = shards
-        self.transform = transform
+        self.make_batch = make_batch
         self.order = order
         self.rank = rank
         self.batches = batches
@@ -211,12 +214,9 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
                     yield self._batch(epoch, list(islice(images, self.order.batch_size)))
 
     def _batch(self, epoch: int, images: list[tuple[int, ShardImage]]) -> tuple[Any, Tensor]:
-        transformed = []
-        for number, image in images:
-            decoded, _ = image.decode()
-            with draws_of(self.order.seed, epoch, number):
-                transformed.append(self.transform(decoded))
-        return default_collate(transformed), torch.tensor([image.label for _, image in images])
+        keys = [(epoch, number) for number, _ in images]
+        batch = self.make_batch(keys, [image.encoded for _, image in images])
+        return batch, torch.tensor([image.label for _, image in images])
 
     def _shuffled(self, epoch: int, stream: int) -> Iterator[tuple[int, ShardImage]]:
         generator = np.random.default_rng([self.order.seed, epoch, self.rank, stream])
@@ -252,7 +252,3 @@ def _shuffle(
         buffer[chosen] = item
     for chosen in generator.permutation(len(buffer)).tolist():
         yield buffer[chosen]
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

@@ -55,11 +55,15 @@ class TarImages:
         return len(self._places)
 
     def load(self, index: int) -> Image.Image:
+        """Open one member."""
+        return Image.open(io.BytesIO(self.content(index)))
+
+    def content(self, index: int) -> bytes:
         """Read one member."""
         offset, size = self._places[index].tolist()
         with self._shard(index).open("rb") as file:
             file.seek(offset)
-            return Image.open(io.BytesIO(file.read(size)))
+            return file.read(size)
 
     def where(self, index: int) -> str:
         """Name the shard and the image's number in it."""

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from rsa_pretrain.augment import Views
 from rsa_pretrain.backbone import gflops_per_image
+from rsa_pretrain.batch_plan import plan_batches
 from rsa_pretrain.collapse import CollapseMonitor
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.data import normalisation
 from rsa_pretrain.device import (
     autocast,
     check_precision,
@@ -23,7 +22,6 @@ from rsa_pretrain.device import (
 from rsa_pretrain.distributed import StopVote, data_parallel, is_main, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.loader import plan_batches, training_batches
 from rsa_pretrain.meter import Meter
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.metrics_log import MetricsLog
@@ -35,6 +33,7 @@ from rsa_pretrain.run_state import RunState, count_parameters
 from rsa_pretrain.schedules import warmup_cosine
 from rsa_pretrain.shards import ShardSet
 from rsa_pretrain.stop_signal import StopSignal, exit_code
+from rsa_pretrain.training_views import training_views
 
 _log = logging.getLogger(__name__)
 
@@ -218,17 +217,8 @@ class Trainer:
         return warmup_cosine(peak, optimizer.warmup_epochs / self.config.training.epochs, progress)
 
     def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
-        config = self.config
-        size, recipe = config.data.image_size, config.method.view_recipe
-        return training_batches(
-            self.images,
-            Views(recipe, config.views, size, *normalisation(config.data)),
-            config.seed,
-            self.plan,
-            range(self._step, self.num_steps),
-            config.data.num_workers,
-            self.device,
-        )
+        steps = range(self._step, self.num_steps)
+        return training_views(self.config, self.images, self.plan, steps, self.device)
 
     def _write_metrics(self, log: MetricsLog | None) -> float:
         """Log the means since the last line and return the mean loss."""

@@ -8,6 +8,7 @@ first 5,000 have a class.
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from rsa_pretrain.data_config import DataConfig
@@ -21,6 +22,7 @@ NUM_FOLDS = 10
 
 _FOLDER = "stl10_binary"
 _SIDE = 96
+_PLANES = (3, _SIDE, _SIDE)
 _IMAGE_BYTES = 3 * _SIDE * _SIDE
 _CLASSES = [
     *("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
@@ -48,7 +50,19 @@ class BinaryImages:
         pixels = np.fromfile(
             self.folder / f"{part}_X.bin", np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES
         )
-        return Image.fromarray(pixels.reshape(3, _SIDE, _SIDE).transpose(2, 1, 0).copy())
+        return Image.fromarray(pixels.reshape(_PLANES).transpose(2, 1, 0).copy())
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Read some images: 28 kB each, 2.9 GB for train and unlabeled."""
+        files = {
+            part: np.memmap(self.folder / f"{part}_X.bin", np.uint8, "r").reshape(-1, *_PLANES)
+            for part in self.parts
+        }
+        planes = np.empty((len(rows), *_PLANES), np.uint8)
+        for position, row in enumerate(rows.tolist()):
+            part, number = self._locate(row)
+            planes[position] = files[part][number]
+        return planes.transpose(0, 3, 2, 1)
 
     def where(self, index: int) -> str:
         """Name the file and the image's number in it."""

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from rsa_pretrain.augment import Views
+from rsa_pretrain.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data import NORMALISATION, normalisation, open_images
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.loader import AugmentedImages, BatchPlan, StepSampler, iterate, make_loader
+from rsa_pretrain.loader import AugmentedImages, iterate, make_loader
 
 DIGITS = DataConfig(name="digits", image_size=32)
 

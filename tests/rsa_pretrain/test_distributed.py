@@ -20,11 +20,11 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
+from rsa_pretrain.batch_plan import BatchPlan, StepSampler, plan_batches
 from rsa_pretrain.checkpoint import list_checkpoints, load_checkpoint
 from rsa_pretrain.config import TrainingConfig
 from rsa_pretrain.distributed import StopVote
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.loader import BatchPlan, StepSampler, plan_batches
 from rsa_pretrain.methods import METHODS
 from rsa_pretrain.metrics_log import read_metrics
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_pretrain import shards as shards_module
 from rsa_pretrain.data import open_images
 from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED
 from rsa_pretrain.loader import iterate
 from rsa_pretrain.shard_order import ShardOrder
-from rsa_pretrain.shards import ShardSet, read_shard, shard_loader
+from rsa_pretrain.shards import ShardSet, TransformedImages, read_shard, shard_loader
 
 SIZES = (7, 1, 12, 5, 9)
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def load(shards, batches, *, rank=0, world_size=1, num_workers=0, per_epoch=3, s
     """The batches of one rank, three images each, as (numbers, draws, labels) lists."""
     loader = shard_loader(
         shards,
-        number_and_draw,
+        TransformedImages(number_and_draw, seed),
         seed=seed,
         batch_size=3,
         batches=batches,
@@ -193,10 +193,8 @@ def test_skipped_images_are_not_decoded(root, monkeypatch):
     """Starting late decodes exactly the images that it brings."""
     shards = small_buffer(root)
     decoded = []
-    decode = shards_module.ShardImage.decode
-    monkeypatch.setattr(
-        shards_module.ShardImage, "decode", lambda image: decoded.append(image) or decode(image)
-    )
+    read = EncodedImage.read
+    monkeypatch.setattr(EncodedImage, "read", lambda image: decoded.append(image) or read(image))
     load(shards, range(9, 11), per_epoch=11)
     assert len(decoded) == 2 * 3
 
@@ -406,7 +404,7 @@ def test_missing_shards_say_what_is_expected(root, settings, split, message):
 def test_local_shards_can_be_evaluated_on(root):
     """Images by index agree with the stream; the test shards are their own."""
     streamed = [
-        (image.decode()[0].getpixel((0, 0))[0], image.label)
+        (image.encoded.read()[0].getpixel((0, 0))[0], image.label)
         for shard in range(len(SIZES))
         for image in read_shard(str(root / f"train/part-{shard:03}.tar"))
     ]
