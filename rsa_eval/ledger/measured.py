@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rsa_eval.ledger.markdown import NOTHING, code, link
-from rsa_eval.published import Published, paper_cells
+from rsa_eval.published import METHODS, Published, paper_cells
 from rsa_eval.record import Record
 from rsa_eval.report.groups import Group, group_records
 from rsa_eval.report.inputs import TRIAL
@@ -48,9 +48,9 @@ class Measured:
         return link(text, Path(os.path.relpath(path, self.page_folder)).as_posix())
 
     def name(self, row: Row) -> str:
-        """Name a row, with a link to its config."""
-        config = _config_of(row)
-        return row.label if config is None else self.link(row.label, config)
+        """Name a row as papers do, with a link to its config."""
+        label, config = _label_of(row), _config_of(row)
+        return label if config is None else self.link(label, config)
 
 
 def cells_by_row(table: int) -> dict[_Key, Published]:
@@ -107,6 +107,16 @@ def _label(cell: Published) -> str:
     if cell.place is not None and cell.place.table == 1:
         return " ".join(label for label in cell.place.row if label != NOTHING)
     return cell.method
+
+
+def _label_of(row: Row) -> str:
+    """Name a row of the study after its method; one of the paper keeps the name it has there."""
+    if row.table is not None or not isinstance(row.work, Pretraining) or not row.work.trained:
+        return row.label
+    method = row.work.recipe.config.method
+    rest = row.label.removeprefix(method.name.replace("_", " ")).strip()
+    views = getattr(method, "views", "")
+    return f"{METHODS[method.name]} {views if rest == views.lower() else rest}".strip()
 
 
 def _config_of(row: Row) -> Path | None:

@@ -10,14 +10,16 @@ from rsa_eval.ledger.cost import Cost
 from rsa_eval.ledger.markdown import LINE_BREAK, NOT_YET, NOTHING, footnotes, marks, table
 from rsa_eval.ledger.measured import Measured, command_of, seeds_of
 from rsa_eval.ledger.timing import relative_to_byol
+from rsa_eval.published import METHODS
 from rsa_eval.record import Record
 from rsa_eval.report.escaping import escape_markdown
-from rsa_eval.report.groups import Group, group_records
+from rsa_eval.report.groups import Group, format_number, group_records
 from rsa_eval.report.inputs import trials_folder
 from rsa_eval.report.tables import EVALUATORS
 from rsa_eval.report.timing import Timing
-from rsa_eval.reproduction.rows import Row
+from rsa_eval.reproduction.rows import Pretraining, Row
 
+_SEEDS = "Behind each mean stand the numbers of the seeds, in their order."
 _COURSE = """\
 The course of training, mean over seeds: top-1 (%) of kNN on training images held out, by epoch, and
 the loss over the first and the last logged interval. Losses of two methods do not compare."""
@@ -30,11 +32,18 @@ class _Column:
     kind: str
     protocol: str
     headline: str
+    unit: str
     deviations: tuple[str, ...]
 
     @classmethod
     def of(cls, record: Record) -> Self:
-        return cls(record.kind, record.protocol, record.headline, tuple(record.deviations))
+        return cls(
+            kind=record.kind,
+            protocol=record.protocol,
+            headline=record.headline,
+            unit=record.metrics[record.headline].unit,
+            deviations=tuple(record.deviations),
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,8 @@ class _Result:
 
 def study_tables(measured: Measured) -> str:
     """Draw the study's results, and behind them the course of training."""
-    results = [_result(row, measured) for row in measured.rows_of(None)]
+    rows = sorted(measured.rows_of(None), key=_order)
+    results = [_result(row, measured) for row in rows]
     columns = _columns([group.first for result in results for group in result.groups])
     notes = list(dict.fromkeys(text for column in columns for text in column.deviations))
     headings = [_heading(column, notes) for column in columns] or ["measured"]
@@ -61,7 +71,7 @@ def study_tables(measured: Measured) -> str:
         [_line(result, columns, measured) for result in results],
         headings,
     )
-    parts = [drawn]
+    parts = [_SEEDS, drawn]
     if notes:
         parts += ["Departures from the protocols:", footnotes(list(map(escape_markdown, notes)))]
     timed = [result for result in results if result.timings]
@@ -73,6 +83,14 @@ def study_tables(measured: Measured) -> str:
 def lies_in(path: Path, row: Row, measured: Measured) -> bool:
     """Whether a record's file is of a trial of a row."""
     return trials_folder(path.parent.parent) == measured.results / row.home
+
+
+def _order(row: Row) -> tuple[int, str]:
+    """Take rows by method, random weights last."""
+    methods = list(METHODS)
+    if not isinstance(row.work, Pretraining) or not row.work.trained:
+        return len(methods), row.label
+    return methods.index(row.work.recipe.config.method.name), row.label
 
 
 def _result(row: Row, measured: Measured) -> _Result:
@@ -91,12 +109,12 @@ def _columns(records: Sequence[Record]) -> list[_Column]:
 
 
 def _heading(column: _Column, notes: Sequence[str]) -> str:
-    title = escape_markdown(f"{EVALUATORS[column.kind]}, {column.protocol}: {column.headline}")
-    return title + marks([notes.index(text) + 1 for text in column.deviations])
+    title = f"{EVALUATORS[column.kind]} {column.protocol}, {column.headline} ({column.unit})"
+    return escape_markdown(title) + marks([notes.index(text) + 1 for text in column.deviations])
 
 
 def _line(result: _Result, columns: Sequence[_Column], measured: Measured) -> list[str]:
-    cells = [_cell(result.in_column(column)) for column in columns] or [NOT_YET]
+    cells = [_cell(result, column) for column in columns] or [NOT_YET]
     cost = Cost.of(result.groups, measured.timings) if result.groups else None
     return [
         measured.name(result.row),
@@ -109,16 +127,21 @@ def _line(result: _Result, columns: Sequence[_Column], measured: Measured) -> li
     ]
 
 
-def _cell(groups: Sequence[Group]) -> str:
+def _cell(result: _Result, column: _Column) -> str:
     """Write mean ± std and each trial; trials that differ in more than seeds stand apart."""
-    return LINE_BREAK.join(_number(group) for group in groups) or NOT_YET
+    groups = result.in_column(column)
+    whole = len(groups) == 1 and len(groups[0].records) == len(seeds_of(result.groups))
+    return LINE_BREAK.join(_number(group, whole) for group in groups) or NOT_YET
 
 
-def _number(group: Group) -> str:
+def _number(group: Group, whole: bool) -> str:
+    """Name the seeds of each value unless it is one per seed of the row."""
     found = group.headline
     if found is None:
         return NOTHING
-    return f"**{found.text}** ({found.trials})"
+    values = ", ".join(format_number(value, found.unit) for value in found.values)
+    trials = values if whole else found.trials
+    return f"**{found.text}**" + (f" ({trials})" if len(found.values) > 1 or not whole else "")
 
 
 def _course(results: Sequence[_Result], measured: Measured) -> str:

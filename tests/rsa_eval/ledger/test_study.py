@@ -14,7 +14,7 @@ from rsa_pretrain.recipes import read_recipe
 AddTrial = Callable[..., None]
 CONFIGS = Path(__file__).parents[3] / "configs" / "pretrain"
 SHORT = ("training.epochs=1", "data.num_train_images=25600")
-RSA, BYOL, RANDOM = "study/cifar10/rsa", "study/cifar10/byol", "study/cifar10/random"
+RSA, BYOL, RANDOM = "study/cifar10/rsa", "study/cifar10/byol-aa", "study/cifar10/random"
 RECIPES = {RSA: "cifar10/rsa_200ep.yaml", BYOL: "cifar10/byol_200ep.yaml"}
 
 
@@ -22,7 +22,7 @@ def _row(name: str, recipe: str, *, trained: bool = True) -> Row:
     return Row(
         name=name,
         table=None,
-        label=name.rpartition("/")[2],
+        label=name.rpartition("/")[2].replace("-", " "),
         data_set="cifar10",
         epochs=1,
         published=None,
@@ -38,7 +38,7 @@ def draw(tmp_path: Path) -> Callable[[], str]:
 
     def draw() -> str:
         inputs = collect([tmp_path / "results"], allow_empty=True)
-        rows = [_row(name, recipe) for name, recipe in RECIPES.items()]
+        rows = [_row(name, recipe) for name, recipe in sorted(RECIPES.items())]
         measured = Measured(
             rows=[*rows, _row(RANDOM, RECIPES[RSA], trained=False)],
             records=inputs.records,
@@ -73,20 +73,25 @@ def test_rows_with_every_evaluation_over_their_seeds(
     head, _, rsa, byol, untrained, *course = _cells(page)
     assert head[:4] == [
         "row",
-        "Nearest neighbours, moco\\_v2: top1 [1]",
-        "Linear probe, moco\\_v2: top1 [1]",
+        "Nearest neighbours moco\\_v2, top1 (%) [1]",
+        "Linear probe moco\\_v2, top1 (%) [1]",
         "seeds",
     ]
+    assert [line[0].partition("]")[0] for line in (rsa, byol, untrained)] == [
+        "[RSA",
+        "[BYOL AA",
+        "[random",
+    ]
     assert rsa[1:6] == [
-        "**30.50 ± 0.71** (seed 0: 30.00, seed 1: 31.00)",
-        "**40.50 ± 0.71** (seed 0: 40.00, seed 1: 41.00)",
+        "**30.50 ± 0.71** (30.00, 31.00)",
+        "**40.50 ± 0.71** (40.00, 41.00)",
         "0, 1",
         "0.14 + 0.02",
         "1.25 ± 0.00",
     ]
     assert rsa[-1] == f"`rsa-pretrain reproduce {RSA} --seeds 0,1 data.root=data`"
-    assert byol[1:4] == ["not yet measured", "**41.00** (seed 0)", "0"]
-    assert untrained[2:6] == ["**33.00** (seed 0)", "0", "– + 0.00", "–"]
+    assert byol[1:4] == ["not yet measured", "**41.00**", "0"]
+    assert untrained[2:6] == ["**33.00**", "0", "– + 0.00", "–"]
     assert "- [1] 10000 images" in page
     assert course[0] == ["row", "epoch 1", "loss, first", "loss, last"]
     assert [line[1:] for line in course[2:]] == [
