@@ -8,6 +8,7 @@ from detection.run import run_from_backbone
 from rsa_eval.commands import reproduce
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.online_knn import make_online_knn
+from rsa_eval.reproduction.runner import Makers
 from rsa_eval.run_records import metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
@@ -20,6 +21,7 @@ from rsa_pretrain.commands import (
     run,
     sweep,
 )
+from rsa_pretrain.step_cost import measure_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def _dispatch(argv: list[str]) -> int:
     run.add(commands, make_online_knn)
     train = partial(run.pretrain, make_evaluate=make_online_knn)
     sweep.add(commands, train, metrics_of_run, tuple(EVALUATORS))
-    reproduce.add(commands, train, run_from_backbone)
+    reproduce.add(commands, Makers(train, run_from_backbone), measure_step)
     recipes.add(commands)
     preview.add(commands)
     data_check.add(commands)

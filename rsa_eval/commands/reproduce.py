@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.words import split_words
+from rsa_eval.reproduction.listing import Listing, Measure
 from rsa_eval.reproduction.rows import Row, find_rows, select_rows
-from rsa_eval.reproduction.runner import Detect, Makers, Train, make_trials
+from rsa_eval.reproduction.runner import Makers, make_trials
 from rsa_eval.reproduction.trials import CHANGEABLE, RECORDED, BackboneTrial, Trial, plan_trial
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.config import refuse_another_run
@@ -30,22 +31,28 @@ data.root and other settings that leave the result what it is. SIGTERM and Ctrl-
 with its state saved. So does --budget-minutes; the exit code is then {_TIME_IS_UP}. What cannot be
 saved half-way, as kNN, is finished first. torchrun works as with run."""
 
+_MEASURED = """\
+GiB and hours: pretraining by one process here, from one step on generated images: the GPU's memory,
+or without one the process's. Evaluation is not in them."""
+_NOT_MEASURED = "GiB and hours of pretraining: --list --measure ROW"
+
 _EXAMPLES = """\
 examples:
   rsa-pretrain reproduce table1/cifar10/rsa-decay data.root=data
   rsa-pretrain reproduce study/cifar10 --seeds 0,1 --budget-minutes 90 data.root=data
-  rsa-pretrain reproduce --list table1/cifar10 data.root=data
+  rsa-pretrain reproduce --list data.root=data
+  rsa-pretrain reproduce --list --measure table1/cifar10/rsa-decay
   torchrun --nproc-per-node=8 -m rsa_pretrain reproduce table4/imagenet/rsa-100ep \\
       data.root=data/imagenet"""
 
 
-def add(commands: Commands, train: Train, detect: Detect) -> None:
+def add(commands: Commands, makers: Makers, measure: Measure) -> None:
     """Add the command to the parser.
 
     Args:
         commands: The parser's commands.
-        train: Trains one run.
-        detect: Trains and evaluates one detector.
+        makers: What trains runs and detectors.
+        measure: Times a step of a run.
     """
     parser = commands.add_parser(
         "reproduce",
@@ -74,16 +81,24 @@ def add(commands: Commands, train: Train, detect: Detect) -> None:
         "--budget-minutes", metavar="N", type=_minutes, help="stop after this time, state saved"
     )
     parser.add_argument(
+        "--list", action="store_true", help="name the rows, what they need and how far they are"
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --list ROW: time steps of their networks and batches on this machine",
+    )
+    parser.add_argument(
         "--configs",
         metavar="DIR",
         type=Path,
         default=Path("configs"),
         help="folder of pretrain/, detection/ and eval/reproduce/ (default: %(default)s)",
     )
-    parser.usage = "rsa-pretrain reproduce [options] ROW [ROW ...] [section.key=value ...]"
+    parser.usage = "rsa-pretrain reproduce [options] [ROW ...] [section.key=value ...]"
     parser.set_defaults(
         takes_overrides=True,
-        command=lambda arguments: _reproduce(arguments, Makers(train, detect)),
+        command=lambda arguments: _reproduce(arguments, makers, measure),
     )
 
 
@@ -104,9 +119,17 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _reproduce(arguments: argparse.Namespace, makers: Makers) -> int:
+def _reproduce(arguments: argparse.Namespace, makers: Makers, measure: Measure) -> int:
     words, overrides = split_words(arguments.overrides)
-    rows = select_rows(find_rows(arguments.configs), [str(word) for word in words])
+    every = find_rows(arguments.configs)
+    rows = select_rows(every, [str(word) for word in words])
+    if arguments.measure and not (arguments.list and rows):
+        raise UserError("--measure goes with --list and the ROWs to measure")
+    if arguments.list:
+        listing = Listing(arguments.out, overrides, measure if arguments.measure else None)
+        say(listing.table(rows or every))
+        say(_MEASURED if arguments.measure else _NOT_MEASURED)
+        return 0
     check_output_folder(arguments.out)
     check_output_folder(arguments.results, "--results")
     trials = _plan(rows, arguments.seeds, arguments.out, overrides)

@@ -124,12 +124,17 @@ def plan_trial(row: Row, seed: int, out: Path, overrides: Sequence[str]) -> Tria
         start = None if row.work.start is None else out / row.work.start / f"seed-{seed}"
         return DetectorTrial(name, out / name, row.work.config, seed, start, tuple(overrides))
     assert row.work is not None
-    config = _run_config(row, row.work, overrides)
+    config = run_config(row, row.work, overrides)
     config = config.model_copy(update={"seed": seed, "output_dir": out / name})
     return BackboneTrial(name, config, _evaluations(row.work, config), row.work.trained)
 
 
-def _run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> PretrainConfig:
+def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> PretrainConfig:
+    """Return the settings of a row's run, with the recipe's seed and folder.
+
+    Raises:
+        UserError: If a word is malformed, or makes another run than the row's.
+    """
     config = load_config(PretrainConfig, work.recipe.path, overrides)
     changed = result_changes(to_tree(work.recipe.config), to_tree(config))
     if changed:

@@ -1,0 +1,159 @@
+"""The table of rows: needs, measured steps, status."""
+
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.reproduction.listing import COLUMNS, Listing
+from rsa_eval.reproduction.rows import Row, find_rows
+from rsa_pretrain.config import PretrainConfig
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+RSA = "study/imagefolder/rsa"
+RANDOM = "study/imagefolder/random"
+
+Reproduce = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    """The toolkit's rows."""
+    return find_rows(CONFIGS)
+
+
+class Measured:
+    """Stands in for a machine on which a step takes so long and so much."""
+
+    def __init__(self, cost: tuple[float, int] | None) -> None:
+        self.cost = cost
+        self.configs: list[PretrainConfig] = []
+
+    def __call__(self, config: PretrainConfig) -> tuple[float, int] | None:
+        """Note the run."""
+        self.configs.append(config)
+        return self.cost
+
+
+def cells_of(rows: list[Row], name: str, listing: Listing) -> dict[str, object]:
+    """One row's cells by column."""
+    (row,) = (row for row in rows if row.name == name)
+    return dict(zip(COLUMNS, listing.cells(row), strict=True))
+
+
+def status_of(folder: Path, name: str, out: str = "out") -> object:
+    """A row of the small study, as it is listed."""
+    listing = Listing(folder / out, (), None)
+    return cells_of(find_rows(folder / "configs"), name, listing)["status"]
+
+
+def test_every_row_is_listed_with_its_number_and_what_makes_it(
+    capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[Row]
+) -> None:
+    """A line each, without measuring anything; what is quoted says so."""
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    assert reproduce(tmp_path, "--list") == 0
+    heading, *lines, note = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["row", "published", "made", "by", "data", "GiB", "hours", "status"]
+    assert [line.split()[0] for line in lines] == [row.name for row in rows]
+    assert sum("not here" in line for line in lines) == sum(row.work is None for row in rows)
+    assert "--measure" in note
+
+
+def test_some_rows_are_listed(
+    capsys: pytest.CaptureFixture[str], reproduce: Reproduce, fresh: Path
+) -> None:
+    """Named rows only; a row that is not there is refused."""
+    assert reproduce(fresh, "--list", RSA) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert reproduce(fresh, "--list", "study/imagefolder/rsb") == 2
+    assert f"near it are {RSA}" in capsys.readouterr().err
+
+
+def test_another_tables_run_is_named(rows: list[Row], tmp_path: Path) -> None:
+    """A row that shares a run says whose."""
+    cells = cells_of(rows, "table7/cifar100/byol", Listing(tmp_path, (), None))
+    assert cells["made by"] == "table2/cifar100/byol-800ep"
+    assert cells["published"] == "11.3 h"
+
+
+def test_data_is_looked_for_below_the_root(rows: list[Row], tmp_path: Path) -> None:
+    """The folder that the published archive unpacks to."""
+    listing = Listing(tmp_path, (f"data.root={tmp_path}",), None)
+    name = "table1/cifar10/rsa-decay"
+    assert cells_of(rows, name, listing)["data"] == f"cifar10, not in {tmp_path}"
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert cells_of(rows, name, listing)["data"] == f"cifar10, found in {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "batch", "epochs"),
+    [
+        ("table1/cifar10/rsa-decay", 50_000, 256, 200),
+        ("table2/stl10/simclr-800ep", 105_000, 256, 800),
+        ("table3/imagenet100/rsa-200ep", 126_689, 256, 200),
+        ("table4/imagenet/rsa-200ep", 1_281_167, 2048, 200),
+    ],
+)
+def test_hours_are_those_of_all_steps(
+    rows: list[Row], tmp_path: Path, name: str, images: int, batch: int, epochs: int
+) -> None:
+    """Whole batches of every epoch, at the measured seconds a step."""
+    measured = Measured((0.5, 3 * 2**30))
+    cells = cells_of(rows, name, Listing(tmp_path, (), measured))
+    assert cells["hours"] == Decimal(f"{images // batch * epochs * 0.5 / 3600:.2f}")
+    assert cells["GiB"] == Decimal("3.0")
+    (config,) = measured.configs
+    assert config.training.global_batch_size == batch
+
+
+def test_what_does_not_fit_says_so(rows: list[Row], tmp_path: Path) -> None:
+    """No hours for a step that cannot be taken."""
+    cells = cells_of(rows, "table1/cifar10/byol-aa", Listing(tmp_path, (), Measured(None)))
+    assert (cells["GiB"], cells["hours"]) == ("too much", None)
+
+
+def test_measuring_takes_real_steps_and_leaves_nothing(
+    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the rows that were named, which is asked for; random weights need no step."""
+    before = {path for path in fresh.rglob("*")}
+    assert reproduce(fresh, "--list", "--measure", "study") == 0
+    _, random, trained, *_ = capsys.readouterr().out.splitlines()
+    assert "untrained" in random
+    gib, hours = trained.removesuffix("not started").split()[-2:]
+    assert 0.1 < float(gib) < 8
+    assert hours == "–"  # nobody knows how many images the folder has
+    assert {path for path in fresh.rglob("*")} == before
+    assert reproduce(fresh, "--list", "--measure") == 2
+    assert "--measure goes with --list and the ROWs" in capsys.readouterr().err
+
+
+def test_status_follows_a_run(made: Path, fresh: Path) -> None:
+    """Not started, steps taken, trained, some records, all of them; damage is named."""
+    assert status_of(made, RSA) == status_of(made, RANDOM) == "seed 0: recorded"
+    assert status_of(fresh, RSA) == "not started"
+    run = fresh / "out" / RSA / "seed-0"
+    shutil.copytree(made / "out" / RSA / "seed-0", run)
+    (run / "records" / "knn.json").unlink()
+    assert status_of(fresh, RSA) == "seed 0: trained, linear_cached"
+    shutil.rmtree(run / "records")
+    assert status_of(fresh, RSA) == "seed 0: trained"
+    (run / "backbone.safetensors").unlink()
+    assert status_of(fresh, RSA) == "seed 0: step 4 of 4"
+    (run / "checkpoints" / "step-00000004").rename(run / "checkpoints" / "step-00000002")
+    assert status_of(fresh, RSA) == "seed 0: step 2 of 4"
+    (run / "metrics.jsonl").write_text("no line\nno line\n")
+    assert str(status_of(fresh, RSA)).startswith("seed 0: damaged (")
+    (run.parent / "seed-12").mkdir()
+    assert str(status_of(fresh, RSA)).endswith("; seed 12: not started")
+
+
+def test_settings_of_another_run_are_refused_in_a_list(
+    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when rows are made."""
+    assert reproduce(fresh, "--list", "training.epochs=7") == 2
+    assert "would not be what it says" in capsys.readouterr().err
