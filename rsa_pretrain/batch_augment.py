@@ -7,9 +7,10 @@ from torch import Tensor
 
 from rsa_pretrain.augment import VIEW_NAMES
 from rsa_pretrain.batch_blur import blur_radius
-from rsa_pretrain.batch_colours import coloured, to_device
+from rsa_pretrain.batch_colours import coloured
 from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data_config import RGB
+from rsa_pretrain.device import to_device
 from rsa_pretrain.method_config import ViewRecipe
 from rsa_pretrain.view_draws import CropDraws, ViewDraws
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.batch_blur import gaussian_blur
+from rsa_pretrain.device import to_device
 from rsa_pretrain.view_draws import JITTER_OPERATIONS, ColourDraws
 
 # ITU-R 601-2 luma, with torchvision's digits.
@@ -19,13 +20,6 @@ LUMA = (0.2989, 0.587, 0.114)
 _CONTRAST = JITTER_OPERATIONS.index("contrast")
 _SATURATION = JITTER_OPERATIONS.index("saturation")
 _HUE = JITTER_OPERATIONS.index("hue")
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Send a CPU tensor without making the CPU wait."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def coloured(images: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:

@@ -70,6 +70,16 @@ class ViewsConfig(Section):
     aggressive: AggressiveConfig = AggressiveConfig()
 
 
+class TrainingViewsConfig(ViewsConfig):
+    """The views of a run, and what makes them."""
+
+    implementation: Literal["pillow", "batched"] = "pillow"
+    """pillow: image by image in the loader processes; batched: whole batches of uint8 images on the
+    training device, several times faster. The views are the same in distribution, the draws are
+    not. A set of small images is then held in memory (or the GPU's) and needs no loader processes;
+    of others they decode and crop."""
+
+
 class BackboneConfig(Section):
     """The network whose features are wanted."""
 
@@ -152,7 +162,7 @@ class PretrainConfig(Section):
     seed: Seed = 0
     """Seeds initialisation, data order and augmentation."""
     data: DataConfig
-    views: ViewsConfig = ViewsConfig()
+    views: TrainingViewsConfig = TrainingViewsConfig()
     backbone: BackboneConfig
     method: MethodConfig
     optimizer: OptimizerConfig

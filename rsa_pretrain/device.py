@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rsa_pretrain.distributed import local_rank
 from rsa_pretrain.errors import UserError
@@ -30,6 +31,13 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
             f"{torch.cuda.device_count()}; start at most one process per GPU"
         )
     return torch.device(name, local_rank()) if name == "cuda" else torch.device(name)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Send a CPU tensor without making the CPU wait."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -51,7 +51,26 @@ class PixelSources(Sources, Protocol):
     """Images of one size, few and small enough to be held in memory."""
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the RGB pixels of some images, uint8 (N, H, W, 3)."""
+        """Return the RGB pixels of some images, uint8 (N, H, W, 3).
+
+        Raises:
+            UserError: If one cannot be decoded.
+        """
+
+
+def read_encoded(sources: FileSources, index: int) -> EncodedImage:
+    """Read an image's file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    where = _quoted(sources, index)
+    with named_damage(where, _REMEDY):
+        return EncodedImage(sources.content(index), where, _REMEDY)
+
+
+def _quoted(sources: Sources, index: int) -> str:
+    return f"'{sources.where(index)}'"
 
 
 class PixelArray:
@@ -136,7 +155,7 @@ class ImageSet(Dataset[Image.Image]):
             UserError: If it cannot be decoded.
         """
         row = int(self.rows[index])
-        with named_damage(self._where(row), _REMEDY), self.sources.load(row) as image:
+        with named_damage(_quoted(self.sources, row), _REMEDY), self.sources.load(row) as image:
             return image.convert("RGB"), image.mode
 
     def labels_of(self, indices: Sequence[int]) -> Tensor:
@@ -146,21 +165,22 @@ class ImageSet(Dataset[Image.Image]):
         return torch.tensor([self.labels[index] for index in indices])
 
     def array(self) -> npt.NDArray[np.uint8]:
-        """Return the pixels of a set that can be held in memory, uint8 (N, H, W, 3)."""
+        """Return all pixels of a set of ``PixelSources``, uint8 (N, H, W, 3).
+
+        Raises:
+            UserError: If an image cannot be decoded.
+        """
         assert isinstance(self.sources, PixelSources)
         return self.sources.array(self.rows)
 
     def encoded(self, index: int) -> EncodedImage:
-        """Read one image's file.
+        """Read one image's file, in a set of ``FileSources``.
 
         Raises:
             UserError: If it cannot be read.
         """
         assert isinstance(self.sources, FileSources)
-        row = int(self.rows[index])
-        where = self._where(row)
-        with named_damage(where, _REMEDY):
-            return EncodedImage(self.sources.content(row), where, _REMEDY)
+        return read_encoded(self.sources, int(self.rows[index]))
 
     def require_labels(self) -> list[int]:
         """Return the labels.
@@ -224,9 +244,6 @@ class ImageSet(Dataset[Image.Image]):
         held_out = self._balanced_choice(labels, candidates, count, seed)
         rest = np.setdiff1d(np.arange(len(self)), held_out)
         return self._select(rest), self._select(held_out)
-
-    def _where(self, row: int) -> str:
-        return f"'{self.sources.where(row)}'"
 
     def _labelled_indices(self) -> npt.NDArray[np.int64]:
         if self.labels is None:

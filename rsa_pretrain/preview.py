@@ -6,15 +6,20 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from rsa_pretrain.atomic_files import atomic_file
-from rsa_pretrain.augment import Views
+from rsa_pretrain.augment import VIEW_NAMES, Views
+from rsa_pretrain.batch_augment import BatchedViews
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.view_draws import draw_views
 
 
 def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_images: int) -> None:
@@ -27,13 +32,26 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
         num_images: Rows.
     """
     torch.manual_seed(config.seed)
-    size, statistics = config.data.image_size, normalisation(config.data)
-    views = Views(config.method.view_recipe, config.views, size, *statistics)
+    recipe, size = config.method.view_recipe, config.data.image_size
+    pillow = Views(recipe, config.views, size, *normalisation(config.data))
     rows = []
     for index in torch.randperm(len(images))[:num_images].tolist():
         image = images[index]
-        rows.append([image, *views.pixels(image)])
-    _save_grid(["image", *(_title(name) for name in views.names)], rows, path)
+        if config.views.implementation == "batched":
+            rows.append([image, *_batched_views(config, image, index)])
+        else:
+            rows.append([image, *pillow.pixels(image)])
+    _save_grid(["image", *(_title(name) for name in VIEW_NAMES[recipe])], rows, path)
+
+
+def _batched_views(config: PretrainConfig, image: Image.Image, index: int) -> list[Image.Image]:
+    """Return the views that the run sees of an image in its first epoch, not normalised."""
+    recipe, size = config.method.view_recipe, config.data.image_size
+    numbers = np.array([[0], [index], [image.height], [image.width]], np.int64)
+    draws = draw_views(VIEW_NAMES[recipe], config.views, config.seed, *numbers)
+    views = BatchedViews(recipe, config.views, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    pixels: Tensor = pil_to_tensor(image)
+    return [to_pil_image(view[0].clamp(0, 1)) for view in views.from_images(pixels[None], draws)]
 
 
 def _title(view: str) -> str:

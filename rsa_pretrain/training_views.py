@@ -1,25 +1,31 @@
-"""How views reach the training step: drawn in loader processes."""
+"""How views reach the training step: drawn in loader processes, or made on the device."""
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rsa_pretrain.augment import Views
+from rsa_pretrain.augment import VIEW_NAMES, Views
+from rsa_pretrain.batch_augment import BatchedViews
 from rsa_pretrain.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.decoded_crops import CropImages, CroppedFiles, Crops
+from rsa_pretrain.device import to_device
+from rsa_pretrain.image_set import ImageSet, PixelSources
 from rsa_pretrain.loader import (
     AugmentedImages,
     LabelledImages,
     iterate,
+    make_batch_loader,
     make_loader,
 )
 from rsa_pretrain.prefetch import Ready, prefetched
 from rsa_pretrain.shards import MakeBatch, ShardSet, TransformedImages, shard_loader
+from rsa_pretrain.view_draws import ViewDraws, draw_views
 
 
 def training_views(
@@ -48,8 +54,32 @@ def training_views(
     Raises:
         UserError: If an image cannot be read.
     """
-    pillow = PillowViews(config, images, plan, steps, device)
-    return prefetched(pillow.load(), pillow.prepare, device)
+    way = _choose_way(config, images, plan, steps, device)
+    return prefetched(way.load(), way.prepare, device)
+
+
+class _Way(Protocol):
+    """How views are brought."""
+
+    def load(self) -> Generator[Any, None, None]:
+        """Yield batches in host memory."""
+
+    def prepare(self, batch: Any) -> Ready:
+        """Queue what makes the views of one on the device."""
+
+
+def _choose_way(
+    config: PretrainConfig,
+    images: ImageSet | ShardSet,
+    plan: BatchPlan,
+    steps: range,
+    device: torch.device,
+) -> _Way:
+    if config.views.implementation == "pillow":
+        return PillowViews(config, images, plan, steps, device)
+    if isinstance(images, ImageSet) and isinstance(images.sources, PixelSources):
+        return InMemoryViews(config, images, plan, steps, device)
+    return CropViews(config, images, plan, steps, device)
 
 
 class PillowViews:
@@ -81,7 +111,94 @@ class PillowViews:
     def prepare(self, batch: tuple[list[Tensor], Tensor]) -> Ready:
         """Move them."""
         views, labels = batch
-        return [_moved(view, self.device) for view in views], _moved(labels, self.device)
+        return [to_device(view, self.device) for view in views], to_device(labels, self.device)
+
+
+class PixelBatch(NamedTuple):
+    """Which images of those in memory make a batch.
+
+    Attributes:
+        numbers: int64 (N,).
+        draws: Parameters of their views.
+        labels: int64 (N,).
+    """
+
+    numbers: Tensor
+    draws: ViewDraws
+    labels: Tensor
+
+
+class InMemoryViews:
+    """The whole set lies on the device as uint8, where the views are made; nothing is loaded."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: ImageSet,
+        plan: BatchPlan,
+        steps: range,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.images = images
+        self.sampler = StepSampler(len(images), plan, config.seed, steps)
+        self.device = device
+        self.views = _batched_views(config)
+        self.pixels = torch.from_numpy(images.array()).to(device)
+
+    def load(self) -> Generator[PixelBatch, None, None]:
+        """Yield which images to take, and draw their views."""
+        names = VIEW_NAMES[self.config.method.view_recipe]
+        height, width = self.pixels.shape[1:3]
+        for keys in self.sampler:
+            epochs, numbers = np.array(keys, np.int64).T
+            sides = np.full_like(numbers, height), np.full_like(numbers, width)
+            draws = draw_views(names, self.config.views, self.config.seed, epochs, numbers, *sides)
+            labels = self.images.labels_of(numbers.tolist())
+            yield PixelBatch(torch.from_numpy(numbers), draws, labels)
+
+    def prepare(self, batch: PixelBatch) -> Ready:
+        """Take the images and make the views."""
+        images = self.pixels[to_device(batch.numbers, self.device)].permute(0, 3, 1, 2)
+        return self.views.from_images(images, batch.draws), to_device(batch.labels, self.device)
+
+
+class CropViews:
+    """Loader processes decode and crop, the device does the rest."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: ImageSet | ShardSet,
+        plan: BatchPlan,
+        steps: range,
+        device: torch.device,
+    ) -> None:
+        names, size = VIEW_NAMES[config.method.view_recipe], config.data.image_size
+        make_batch = CropImages(names, config.views, size, config.seed)
+        self.device = device
+        self.views = _batched_views(config)
+        if isinstance(images, ShardSet):
+            self.loader = _load_shards(images, make_batch, config, plan, steps, device)
+        else:
+            dataset = CroppedFiles(images, make_batch)
+            sampler = StepSampler(len(images), plan, config.seed, steps)
+            self.loader = make_batch_loader(dataset, sampler, config.data.num_workers, device)
+
+    def load(self) -> Generator[tuple[Crops, Tensor], None, None]:
+        """Yield crops and labels."""
+        return iterate(self.loader)
+
+    def prepare(self, batch: tuple[Crops, Tensor]) -> Ready:
+        """Move them and make the views."""
+        (crops, draws), labels = batch
+        moved = {prime: to_device(crop, self.device) for prime, crop in crops.items()}
+        return self.views.from_crops(moved, draws), to_device(labels, self.device)
+
+
+def _batched_views(config: PretrainConfig) -> BatchedViews:
+    recipe, size = config.method.view_recipe, config.data.image_size
+    return BatchedViews(recipe, config.views, size, *normalisation(config.data))
 
 
 def _load_shards(
@@ -105,8 +222,3 @@ def _load_shards(
         num_workers=config.data.num_workers,
         device=device,
     )
-
-
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """Queue a copy to the device; pages that are not pinned would have to be waited for."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

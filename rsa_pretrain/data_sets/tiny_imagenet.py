@@ -2,16 +2,48 @@
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import AnySplit
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_folder import ImageFiles, class_folders, walk
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.image_set import ImageSet, read_encoded
+from rsa_pretrain.parallel import map_in_threads
 
 NUM_CLASSES = 200
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 _FOLDER = "tiny-imagenet-200"
+_SIDE = 64
+
+
+class TinyFiles(ImageFiles):
+    """Image files that may be held in memory: 1.2 GB for the training split."""
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Decode some images, uint8 (N, 64, 64, 3).
+
+        Raises:
+            UserError: If one cannot be decoded or has another size.
+        """
+        array = np.empty((len(rows), _SIDE, _SIDE, 3), np.uint8)
+        decoded = map_in_threads(self._decode, rows.tolist(), "decoding images", "img")
+        for position, pixels in enumerate(decoded):
+            array[position] = pixels.permute(1, 2, 0)
+        return array
+
+    def _decode(self, index: int) -> Tensor:
+        pixels = read_encoded(self, index).pixels()
+        if pixels.shape[1:] != (_SIDE, _SIDE):
+            raise UserError(
+                f"'{self.where(index)}' has {pixels.shape[1]} x {pixels.shape[2]} pixels, Tiny "
+                f"ImageNet's images have {_SIDE} x {_SIDE}; unpack {URL} again, or use "
+                "data.name=imagefolder for other images"
+            )
+        return pixels
 
 
 def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -40,7 +72,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name] for name in classes]
-    files = ImageFiles(below, names, published=True)
+    files = TinyFiles(below, names, published=True)
     return ImageSet("tiny_imagenet", files, labels, class_names)
 
 

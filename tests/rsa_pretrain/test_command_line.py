@@ -32,19 +32,21 @@ def test_run_trains_and_names_its_result(run_file, tmp_path, capsys):
     assert "holds a finished run" in capsys.readouterr().err
 
 
-def test_preview_draws_a_picture(run_file, tmp_path):
+@pytest.mark.parametrize("views", ["pillow", "batched"])
+def test_preview_draws_a_picture(run_file, tmp_path, views):
     """The grid is a PNG of five columns, taller with more rows, the same for the same seed."""
     sizes = []
     for rows in (2, 4):
         path = tmp_path / f"{rows}.png"
-        assert main(["preview", str(run_file), str(path), "--num-images", str(rows)]) == 0
+        argv = ["preview", str(run_file), str(path), f"views.implementation={views}"]
+        assert main([*argv, "--num-images", str(rows)]) == 0
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             sizes.append(picture.size)
     assert sizes[0][0] == sizes[1][0]
     assert sizes[0][1] < sizes[1][1]
     again = tmp_path / "again.png"
-    main(["preview", str(run_file), str(again), "--num-images", "4"])
+    assert main([*argv[:2], str(again), argv[3], "--num-images", "4"]) == 0
     assert again.read_bytes() == (tmp_path / "4.png").read_bytes()
 
 

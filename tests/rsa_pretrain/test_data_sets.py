@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,16 @@ def test_stl10_images_are_those_that_torchvision_reads(stl10_root, monkeypatch):
         for index, (image, label) in enumerate(expected):
             assert np.array_equal(np.asarray(images[index]), np.asarray(image))
             assert images.labels[index] == label
+
+
+def test_stl10_is_read_into_memory(stl10_root):
+    """All pixels at once, or those of a subset, are those of the images."""
+    whole = open_images(configure("stl10", stl10_root), "pretrain")
+    for images in (whole, whole.random_subset(7, seed=0)):
+        array = images.array()
+        assert array.shape == (len(images), 96, 96, 3)
+        for index, pixels in enumerate(array):
+            assert np.array_equal(pixels, np.asarray(images[index]))
 
 
 def test_stl10_pretrains_on_more_than_it_evaluates_on(stl10_root):
@@ -161,6 +172,22 @@ def test_tiny_imagenet_as_distributed(tiny_root):
     assert train.labels == list(range(200))
     expected = {f"val_{number}.JPEG": TINY_CLASSES[number * 7 % 200] for number in range(400)}
     assert labels_by_name(test) == expected
+
+
+def test_tiny_imagenet_is_read_into_memory(tiny_root):
+    """A subset's pixels are those of its images; another size and a broken file are named."""
+    images = open_images(configure("tiny_imagenet", tiny_root), "train").random_subset(3, seed=0)
+    paths = [images.sources.path(row) for row in images.rows]
+    for colour, path in enumerate(paths):
+        Image.new("RGB", (64, 64), (90, 7, 40 * colour)).save(path)
+    for index, pixels in enumerate(images.array()):
+        assert np.array_equal(pixels, np.asarray(images[index]))
+    Image.new("RGB", (64, 60)).save(paths[1])
+    with pytest.raises(UserError, match=rf"'{paths[1]}' has 60 x 64 pixels.*have 64 x 64"):
+        images.array()
+    Path(paths[1]).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"^cannot decode '{paths[1]}'"):
+        images.array()
 
 
 def test_tiny_imagenet_sorted_into_folders(tiny_root):

@@ -107,6 +107,7 @@ def jobs(tmp_path_factory, small_methods):
     # Not fewer than 4 images per pass: BatchNorm of 2 values amplifies rounding without bound.
     passes = {"training": {"epochs": 2, "global_batch_size": 16, "batch_size_per_device": 4}}
     trees["accumulated"] = trees["rsa"] | passes
+    trees["batched"] = trees["byol"] | {"views": {"implementation": "batched"}}
     trees["stopped"] = copy.deepcopy(trees["byol"])
     for name, tree in trees.items():
         tree["output_dir"] = str(folder / name)
@@ -120,7 +121,7 @@ def jobs(tmp_path_factory, small_methods):
     return folder, trees | {"stopped": stopped}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "batched"])
 def test_two_processes_equal_one(name, jobs, tmp_path):
     """Weights, statistics, queue and logged losses after an epoch of the same global batch."""
     folder, trees = jobs

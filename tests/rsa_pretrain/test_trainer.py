@@ -134,6 +134,36 @@ def test_resume_with_workers_is_bitwise(tiny_tree, tmp_path, straight, monkeypat
     assert_same_run(straight, tmp_path / "resumed")
 
 
+def test_resume_with_batched_views_is_bitwise(tiny_tree, tmp_path, monkeypatch):
+    """Views made on the device from pixels in memory depend on no earlier step."""
+    tiny_tree["views"] = {"implementation": "batched"}
+    tiny_tree["training"]["batch_size_per_device"] = 4
+    assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
+    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
+    stop_after(monkeypatch, trainer, 3)
+    assert trainer.run() == 128 + signal.SIGTERM
+    assert make_trainer(tiny_tree, resume=True).run() == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+
+
+def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(tiny_tree, monkeypatch):
+    """A run saved before there were batched views resumes with Pillow's, and only with them."""
+    trainer = make_trainer(tiny_tree)
+    stop_after(monkeypatch, trainer, 4)
+    before = trainer.state.trainer_state
+
+    def state_without_it():
+        state = before()
+        del state["config"]["views"]["implementation"]
+        return state
+
+    monkeypatch.setattr(trainer.state, "trainer_state", state_without_it)
+    trainer.run()
+    with pytest.raises(UserError, match=r"views\.implementation \(was pillow, is batched\)"):
+        make_trainer(tiny_tree | {"views": {"implementation": "batched"}}, resume=True)
+    assert make_trainer(tiny_tree, resume=True).state.step == 4
+
+
 def test_a_signal_between_steps_loses_nothing(tiny_tree, monkeypatch):
     """A signal that arrives while a step is logged lets the next step finish and be saved."""
     trainer = make_trainer(tiny_tree)
@@ -282,9 +312,11 @@ def test_a_missing_gpu_is_an_error(tiny_tree):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("views", ["pillow", "batched"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_precisions_train_on_a_gpu(tiny_tree, precision):
+def test_precisions_train_on_a_gpu(tiny_tree, precision, views):
     """Each precision takes its steps; the scaler's state is saved with fp16."""
+    tiny_tree["views"] = {"implementation": views}
     trainer = make_trainer(tiny_tree, training__device="cuda", training__precision=precision)
     assert trainer.run() == 0
     _, _, trainer_state = load_checkpoint(trainer.config.output_dir / "checkpoints" / "last")

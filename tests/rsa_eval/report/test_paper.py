@@ -102,6 +102,13 @@ def test_a_checkpoint_on_the_way_is_not_the_shorter_run(make_trial: MakeTrial) -
     assert _filled(build_paper_tables(_groups(record))) == []
 
 
+def test_either_implementation_of_the_views_is_the_papers(make_trial: MakeTrial) -> None:
+    """Views made in batches are the same in distribution: no footnote."""
+    table = build_paper_tables(_groups(make_trial(RSA, "views.implementation=batched")))[1]
+    assert table.footnotes == ()
+    assert len(_filled([table])) == 1
+
+
 def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
     """Of the evaluation and of the pretraining, each in words."""
     words = [
