@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex, escape_markdown
@@ -79,6 +80,7 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
         "paper": paper,
         "sweeps": find_sweeps(groups),
         "timings": time_runs(inputs.runs),
+        "comparisons": compare_runs(inputs.runs),
         "runs": [_describe_run(run) for run in inputs.runs],
         "machines": list_environments([record for _, record in inputs.records]),
         "records": [describe_record(path, record) for path, record in inputs.records],

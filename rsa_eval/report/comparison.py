@@ -1,0 +1,79 @@
+"""Online kNN of runs on the same images in one picture, a line per row of trials."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rsa_eval.report.figures import SERIES, Picture, canvas
+from rsa_eval.report.inputs import Run, trials_folder
+from rsa_eval.report.tables import data_set_name
+from rsa_pretrain.config import PretrainConfig
+
+_METRIC = "knn_top1"
+_LINE_STYLES = ("-", "--", ":")
+
+_Curve = dict[float, list[float]]
+
+
+def compare_runs(runs: Sequence[Run]) -> list[Picture]:
+    """Draw each set of rows that were trained and watched on the same images by the same network.
+
+    A row is what lies in one folder of trials, or a run of its own. Its line is the mean of its
+    trials by epoch, with the range of their values behind it.
+    """
+    families: dict[str, dict[str, _Curve]] = {}
+    for run in runs:
+        points = _points(run)
+        if run.pretraining is not None and points:
+            curve = families.setdefault(_family(run.pretraining), {}).setdefault(_row(run), {})
+            for epoch, value in points:
+                curve.setdefault(epoch, []).append(value)
+    return [_draw(family, rows) for family, rows in families.items() if len(rows) > 1]
+
+
+def _points(run: Run) -> list[tuple[float, float]]:
+    return [
+        (float(line["epoch"]), float(line[_METRIC]))
+        for line in run.metrics
+        if all(_is_finite(line.get(name)) for name in ("epoch", _METRIC))
+    ]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _family(config: PretrainConfig) -> str:
+    num_images = config.data.num_train_images
+    images = "" if num_images is None else f", {num_images} images"
+    return (
+        f"{data_set_name(config.data.name)}{images}, {config.backbone.arch}, "
+        f"{config.backbone.stem} stem"
+    )
+
+
+def _row(run: Run) -> str:
+    folder = trials_folder(run.folder)
+    return run.name if folder is None else folder.absolute().name
+
+
+def _draw(family: str, rows: dict[str, _Curve]) -> Picture:
+    with canvas(family, "epoch", len(rows)) as drawn:
+        for number, (row, curve) in enumerate(rows.items()):
+            epochs = sorted(curve)
+            colour = SERIES[number % len(SERIES)]
+            drawn.axes.plot(
+                epochs,
+                [statistics.fmean(curve[epoch]) for epoch in epochs],
+                color=colour,
+                linewidth=1.6,
+                linestyle=_LINE_STYLES[number // len(SERIES) % len(_LINE_STYLES)],
+                marker="o",
+                markersize=3,
+                label=row,
+            )
+            low = [min(curve[epoch]) for epoch in epochs]
+            high = [max(curve[epoch]) for epoch in epochs]
+            drawn.axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
+    return Picture(family, drawn.svg)
