@@ -111,8 +111,10 @@ def _label(cell: Published) -> str:
 
 def _label_of(row: Row) -> str:
     """Name a row of the study after its method; one of the paper keeps the name it has there."""
-    if row.table is not None or not isinstance(row.work, Pretraining) or not row.work.trained:
+    if row.table is not None or not isinstance(row.work, Pretraining):
         return row.label
+    if not row.work.trained:
+        return "Random weights"
     method = row.work.recipe.config.method
     rest = row.label.removeprefix(method.name.replace("_", " ")).strip()
     views = getattr(method, "views", "")

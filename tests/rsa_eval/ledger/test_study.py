@@ -80,7 +80,7 @@ def test_rows_with_every_evaluation_over_their_seeds(
     assert [line[0].partition("]")[0] for line in (rsa, byol, untrained)] == [
         "[RSA",
         "[BYOL AA",
-        "[random",
+        "[Random weights",
     ]
     assert rsa[1:6] == [
         "**30.50 ± 0.71** (30.00, 31.00)",
