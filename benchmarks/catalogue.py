@@ -1,6 +1,6 @@
 """The benchmarks by name."""
 
-from benchmarks import features, knn, probe_heads, probe_modes
+from benchmarks import features, knn, probe_heads, probe_modes, step
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -8,4 +8,5 @@ BENCHMARKS: dict[str, Benchmark] = {
     "knn": knn.BENCHMARK,
     "probe_heads": probe_heads.BENCHMARK,
     "probe_modes": probe_modes.BENCHMARK,
+    "step": step.BENCHMARK,
 }
