@@ -14,8 +14,9 @@ from rsa_pretrain.device import to_device
 from rsa_pretrain.method_config import ViewRecipe
 from rsa_pretrain.view_draws import CropDraws, ViewDraws
 
-# Pixels per view that a CPU works on at a time, so that they stay in its cache.
-_BLOCK_PIXELS = 32 * 32 * 32
+# Pixels per view that a CPU works on at a time: enough to make the calls cheap beside the work,
+# and few enough to keep the memory between them small.
+_BLOCK_PIXELS = 2**18
 
 
 class BatchedViews:
@@ -57,9 +58,9 @@ class BatchedViews:
         """
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
-            pixels = images[rows].float()
+            pixels = images[rows].float().div_(255)
             for prime, crop in draws.crops.items():
-                yield prime, resized_crops(pixels, crop, self.image_size).div_(255)
+                yield prime, resized_crops(pixels, crop, self.image_size)
 
         return self._views(len(images), images.device, draws, weak)
 
@@ -76,10 +77,10 @@ class BatchedViews:
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
             for prime, crop in draws.crops.items():
-                pixels = crops[prime][rows].float().div_(255)
+                pixels = crops[prime][rows].transpose(0, 1).float().contiguous().div_(255)
                 flipped = to_device(crop.flip.nonzero()[:, 0], pixels.device)
-                mirrored = pixels.index_select(0, flipped).flip(-1)
-                yield prime, pixels.index_copy_(0, flipped, mirrored)
+                mirrored = pixels.index_select(1, flipped).flip(-1)
+                yield prime, pixels.index_copy_(1, flipped, mirrored)
 
         some = next(iter(crops.values()))
         return self._views(len(some), some.device, draws, weak)
@@ -107,9 +108,9 @@ class BatchedViews:
                     self._normalise(aggressive, views[f"v_a{prime}"][rows])
         return [views[name] for name in self.names]
 
-    def _normalise(self, pixels: Tensor, out: Tensor) -> None:
-        self.mean, self.std = self.mean.to(pixels.device), self.std.to(pixels.device)
-        torch.sub(pixels, self.mean, out=out).div_(self.std)
+    def _normalise(self, planes: Tensor, out: Tensor) -> None:
+        self.mean, self.std = self.mean.to(out.device), self.std.to(out.device)
+        torch.sub(planes.transpose(0, 1), self.mean, out=out).div_(self.std)
 
 
 def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:
@@ -121,15 +122,20 @@ def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:
         size: Side S of the results.
 
     Returns:
-        Float (N, 3, S, S).
+        Planes, float (3, N, S, S).
     """
-    height, width = images.shape[-2:]
-    no_flip = torch.zeros_like(crops.flip)
-    rows = resize_matrices(crops.top, crops.height, no_flip, height, size, images.device)
-    columns = resize_matrices(crops.left, crops.width, crops.flip, width, size, images.device)
-    lines = images.reshape(len(images), 3 * height, width)
+    count, _, height, width = images.shape
+    start = torch.cat([crops.top, crops.left])
+    length = torch.cat([crops.height, crops.width])
+    flip = torch.cat([torch.zeros_like(crops.flip), crops.flip])
+    matrices = resize_matrices(start, length, flip, max(height, width), size, images.device)
+    rows, columns = matrices[:count, :, :height], matrices[count:, :, :width]
+    lines = images.reshape(count, 3 * height, width)
     narrowed = torch.bmm(lines, columns.transpose(1, 2)).view(-1, 3, height, size)
-    return rows[:, None] @ narrowed
+    planes = images.new_empty(3, count, size, size)
+    for plane, channel in zip(planes, narrowed.unbind(dim=1), strict=True):
+        torch.bmm(rows, channel, out=plane)
+    return planes
 
 
 def resize_matrices(

@@ -16,36 +16,34 @@ def blur_radius(highest_sigma: float, size: int) -> int:
     return min(math.ceil(3 * highest_sigma), size - 1)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur squares; pixels beyond a border are those mirrored at it, as in torchvision.
 
     The matrix of a direction is zero ``radius`` pixels from its diagonal, so a strip of the
     results depends on little more than that strip of the image.
 
     Args:
-        images: Float32 (N, 3, S, S).
+        x: Planes of N images, float32 (3, N, S, S).
         sigma: Standard deviations in pixels, (N,).
         radius: Pixels on either side that the kernel covers, below S.
 
     Returns:
-        A new tensor like ``images``.
+        A new tensor like ``x``.
     """
-    count, _, size, _ = images.shape
-    matrices = blur_matrices(sigma, size, radius)
-    lines = images.reshape(count, 3 * size, size)
-    narrow = torch.empty_like(lines)
-    result = torch.empty_like(images)
+    size = x.shape[-1]
+    matrices = blur_matrices(sigma.repeat(3), size, radius)
+    planes = x.reshape(-1, size, size)
+    narrow, result = torch.empty_like(planes), torch.empty_like(planes)
     strips = [
         (slice(start, start + _STRIP), slice(max(0, start - radius), start + _STRIP + radius))
         for start in range(0, size, _STRIP)
     ]
     for strip, near in strips:
         band = matrices[:, strip, near].transpose(1, 2)
-        torch.bmm(lines[:, :, near], band, out=narrow[:, :, strip])
-    planes = narrow.view_as(images)
+        torch.bmm(planes[:, :, near], band, out=narrow[:, :, strip])
     for strip, near in strips:
-        torch.matmul(matrices[:, None, strip, near], planes[:, :, near], out=result[:, :, strip])
-    return result
+        torch.bmm(matrices[:, strip, near], narrow[:, near], out=result[:, strip])
+    return result.view_as(x)
 
 
 def blur_matrices(sigma: Tensor, size: int, radius: int) -> Tensor:

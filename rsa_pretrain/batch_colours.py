@@ -1,8 +1,8 @@
 """The aggressive augmentation t_a on a batch: jitter, grayscale and blur, each by its own draws.
 
-Pixels are float32 in [0, 1] throughout; the operations are those of
-``torchvision.transforms.v2.functional`` on float images. Which images an operation acts on is
-planned from draws that lie on the CPU, so a GPU is never waited for.
+Pixels are float32 in [0, 1] throughout, in planes (3, N, H, W) so that a channel lies in one piece.
+The operations are those of ``torchvision.transforms.v2.functional`` on float images. Which images
+an operation acts on is planned from draws that lie on the CPU, so a GPU is never waited for.
 """
 
 import functools
@@ -22,35 +22,34 @@ _SATURATION = JITTER_OPERATIONS.index("saturation")
 _HUE = JITTER_OPERATIONS.index("hue")
 
 
-def coloured(images: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
-    """Return the images under t_a, as a new tensor.
+def coloured(weak: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
+    """Return images under t_a, as a new tensor.
 
     The images whose colours are jittered are brought together, those with most operations before
     the hue first. Each operation then acts on a contiguous part of them, in place.
 
     Args:
-        images: Weak views, float32 (N, 3, S, S) in [0, 1].
-        draws: What happens to each.
+        weak: Planes of the weak views, (3, N, S, S).
+        draws: What happens to each of the N images.
         blur_radius: Pixels on either side that the blur looks at.
     """
-    device = images.device
+    device = weak.device
     num_jittered = int(draws.jitter.sum())
     blends_before_hue = (draws.order == _HUE).int().argmax(dim=1)
     order = torch.argsort(torch.where(draws.jitter, -blends_before_hue, 1))
-    x = images.index_select(0, to_device(order, device))
+    x = weak.index_select(1, to_device(order, device))
     if num_jittered:
-        jitter_(x[:num_jittered], draws, order[:num_jittered])
-    x = x.index_select(0, to_device(torch.argsort(order), device))
+        jitter_(x[:, :num_jittered], draws, order[:num_jittered])
+    x = x.index_select(1, to_device(torch.argsort(order), device))
     gray = draws.grayscale.nonzero()[:, 0]
     if len(gray):
         rows = to_device(gray, device)
-        values = luma(x.index_select(0, rows))
-        x.index_copy_(0, rows, values[:, None].expand(-1, 3, -1, -1))
+        x.index_copy_(1, rows, luma(x.index_select(1, rows)).expand(3, -1, -1, -1))
     blurred = draws.blur_sigma.nonzero()[:, 0]
     if len(blurred):
         rows = to_device(blurred, device)
         sigma = to_device(draws.blur_sigma[blurred], device)
-        x.index_copy_(0, rows, gaussian_blur(x.index_select(0, rows), sigma, blur_radius))
+        x.index_copy_(1, rows, gaussian_blur(x.index_select(1, rows), sigma, blur_radius))
     return x
 
 
@@ -58,50 +57,55 @@ def jitter_(x: Tensor, draws: ColourDraws, rows: Tensor) -> None:
     """Jitter the colours of images in place, each in its own order.
 
     Args:
-        x: Images, float32 (n, 3, H, W), those with most blends before their hue first.
+        x: Planes of n images, (3, n, H, W), those with most blends before their hue first.
         draws: Draws of the whole batch.
         rows: Which of the batch's images these are, (n,).
     """
-    order = draws.order[rows]
+    order = draws.order[rows].T
     is_hue = order == _HUE
-    blends = order[~is_hue].view(-1, 3)
-    factors = torch.stack([draws.brightness, draws.contrast, draws.saturation], dim=1)[rows]
-    columns = [factors.gather(1, blends), blends == _CONTRAST, blends == _SATURATION]
-    table = torch.stack([column.float() for column in columns])[..., None, None]
-    factors, contrast, saturation = to_device(table, x.device)
-    before_hue = is_hue.int().argmax(dim=1)
+    before_hue = is_hue.int().argmax(dim=0)
+    blends = order.T[~is_hue.T].view(-1, 3).T
+    strengths = torch.stack([draws.brightness, draws.contrast, draws.saturation])[:, rows]
+    table = torch.stack(
+        [
+            strengths.gather(0, blends),
+            (blends == _CONTRAST).float(),
+            (blends == _SATURATION).float(),
+        ],
+        dim=1,
+    )
+    moves = to_device(table, x.device)[..., None, None]
     num_before = [int((before_hue > i).sum()) for i in range(3)]
-    for i, num in enumerate(num_before):
-        blend_(x[:num], factors[:num, i], contrast[:num, i], saturation[:num, i])
+    for move, num in zip(moves, num_before, strict=True):
+        blend_(x[:, :num], move[:, :num])
     adjust_hue_(x, to_device(draws.hue[rows], x.device))
-    for i, num in enumerate(num_before):
-        blend_(x[num:], factors[num:, i], contrast[num:, i], saturation[num:, i])
+    for move, num in zip(moves, num_before, strict=True):
+        blend_(x[:, num:], move[:, num:])
 
 
-def luma(images: Tensor) -> Tensor:
-    """Return the brightness of RGB pixels, (N, H, W)."""
-    red, green, blue = images.unbind(dim=1)
-    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+def luma(x: Tensor) -> Tensor:
+    """Return the brightness of RGB planes (3, N, H, W) as (N, H, W)."""
+    return (x[0] * LUMA[0]).add_(x[1], alpha=LUMA[1]).add_(x[2], alpha=LUMA[2])
 
 
-def blend_(x: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor) -> None:
+def blend_(x: Tensor, move: Tensor) -> None:
     """Adjust brightness, contrast or saturation of images in place.
 
     All three move pixels away from a reference, or towards it, by a factor: from black, from the
     image's mean luma, or from the pixel's own luma.
 
     Args:
-        x: Images, (n, 3, H, W) in [0, 1].
-        factor: The move, 1 for none; (n, 1, 1).
-        contrast: 1 where the mean luma is the reference, else 0; (n, 1, 1).
-        saturation: 1 where the luma is the reference, else 0; (n, 1, 1).
+        x: Planes of n images, (3, n, H, W) in [0, 1].
+        move: Factor, 1 for none; 1 where the mean luma is the reference, else 0; 1 where the
+            pixel's luma is, else 0; (3, n, 1, 1).
     """
-    if len(x) == 0:
+    if x.numel() == 0:
         return
+    factor, contrast, saturation = move
     gray = luma(x)
     mean = gray.mean(dim=(1, 2), keepdim=True)
     reference = gray.mul_(saturation).add_(mean.mul_(contrast))
-    torch.lerp(reference[:, None], x, factor[:, None], out=x).clamp_(0, 1)
+    torch.lerp(reference, x, factor, out=x).clamp_(0, 1)
 
 
 def adjust_hue_(x: Tensor, shift: Tensor) -> None:
@@ -113,21 +117,22 @@ def adjust_hue_(x: Tensor, shift: Tensor) -> None:
     HSV's definition without its distinction of cases.
 
     Args:
-        x: Images, (n, 3, H, W) in [0, 1].
+        x: Planes of n images, (3, n, H, W) in [0, 1].
         shift: In turns, (n,) in [-0.5, 0.5].
     """
-    red, green, blue = x.unbind(dim=1)
-    low = x.amin(dim=1)
-    spread = x.amax(dim=1).sub_(low)
+    red, green, blue = x
+    low = x.amin(dim=0)
+    spread = x.amax(dim=0).sub_(low)
     # Where a pixel is gray its hue does not matter, as long as it is a number.
     hue = (green + blue).sub_(red).sub_(low).div_(spread.clamp_min(1e-12)).add_(1)
     hue = hue.copysign_(green - blue).div_(6).add_(shift[:, None, None] + 1).frac_().mul_(6)
     centre, sign, peak = _hexagon(x.device)
-    weights = (hue[:, None] - centre).abs_().mul_(sign).add_(peak).clamp_(0, 1)
-    torch.addcmul(low[:, None], spread[:, None], weights, out=x)
+    weights = (hue - centre).abs_().mul_(sign).add_(peak).clamp_(0, 1)
+    torch.addcmul(low, spread, weights, out=x)
 
 
 @functools.cache
 def _hexagon(device: torch.device) -> Tensor:
-    """Return centre, sign and peak of each channel's course over the hue, (3, 3, 1, 1)."""
-    return torch.tensor([[3.0, 2, 4], [1, -1, -1], [-1, 2, 2]], device=device)[..., None, None]
+    """Return centre, sign and peak of each channel's course over the hue, (3, 3, 1, 1, 1)."""
+    table = [[3.0, 2, 4], [1, -1, -1], [-1, 2, 2]]
+    return torch.tensor(table, device=device)[..., None, None, None]

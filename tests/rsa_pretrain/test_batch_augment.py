@@ -36,6 +36,11 @@ def floats_of(count, height=32, width=32):
     return images_of(count, height, width).float() / 255
 
 
+def swapped(images):
+    """Images as planes, (3, N, H, W), and back."""
+    return images.transpose(0, 1).contiguous()
+
+
 def draws_of(images, names=FOUR, epoch=0, **settings):
     """Parameters of a batch's views, for images numbered from 0."""
     count, _, height, width = images.shape
@@ -78,7 +83,7 @@ def test_crops_are_torchvisions(height, width, size):
     """Crop, antialiased resize and flip, shrinking and enlarging: within 2e-6 of [0, 1]."""
     images = floats_of(12, height, width)
     draws = draws_of(images).crops[""]
-    ours = resized_crops(images, draws, size)
+    ours = swapped(resized_crops(images, draws, size))
     for row, image in enumerate(images):
         box = [int(getattr(draws, name)[row]) for name in ("top", "left", "height", "width")]
         theirs = functional.resized_crop(image, *box, [size, size], antialias=True)
@@ -91,7 +96,7 @@ def test_whole_image_at_its_size_is_unchanged():
     images = images_of(2).float()
     zero, whole = torch.tensor([0, 0]), torch.tensor([32, 32])
     crops = CropDraws(zero, zero, whole, whole, torch.tensor([False, True]))
-    ours = resized_crops(images, crops, 32)
+    ours = swapped(resized_crops(images, crops, 32))
     assert torch.equal(ours[0], images[0])
     assert torch.equal(ours[1], images[1].flip(-1))
 
@@ -103,9 +108,10 @@ def test_blends_are_torchvisions(kind):
     Contrast's reference is the mean of each image's own luma.
     """
     images, factors = floats_of(6), torch.tensor([0.0, 0.3, 0.9, 1.0, 1.4, 2.5])
-    ours = images.clone()
-    flags = [torch.full((6, 1, 1), float(kind == other)) for other in (1, 2)]
-    blend_(ours, factors[:, None, None], *flags)
+    ours = swapped(images)
+    flags = [torch.full((6,), float(kind == other)) for other in (1, 2)]
+    blend_(ours, torch.stack([factors, *flags])[..., None, None])
+    ours = swapped(ours)
     for result, image, factor in zip(ours, images, factors, strict=True):
         theirs = ADJUST[kind](image, factor.item())
         torch.testing.assert_close(result, theirs, rtol=0, atol=1e-6)
@@ -118,8 +124,9 @@ def test_hue_is_torchvisions():
     images = floats_of(8)
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 0.5, 1.0])] * 3)
     images[:, :, 4, :27] = corners.T
-    ours = images.clone()
+    ours = swapped(images)
     adjust_hue_(ours, shifts)
+    ours = swapped(ours)
     for result, image, shift in zip(ours, images, shifts, strict=True):
         theirs = functional.adjust_hue(image, shift.item())
         torch.testing.assert_close(result, theirs, rtol=0, atol=2e-6)
@@ -127,7 +134,7 @@ def test_hue_is_torchvisions():
 
 def test_hue_leaves_gray_pixels_alone():
     """Gray, black and white pixels keep their values bitwise, whatever the shift."""
-    gray = torch.linspace(0, 1, 64).view(1, 1, 8, 8).expand(5, 3, 8, 8)
+    gray = torch.linspace(0, 1, 64).view(1, 1, 8, 8).expand(3, 5, 8, 8)
     ours = gray.clone()
     adjust_hue_(ours, torch.linspace(-0.5, 0.5, 5))
     assert torch.equal(ours, gray)
@@ -137,14 +144,14 @@ def test_luma_is_torchvisions():
     """The gray of ``rgb_to_grayscale``: within 1e-6."""
     images = floats_of(3)
     theirs = functional.rgb_to_grayscale(images)[:, 0]
-    torch.testing.assert_close(luma(images), theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(luma(swapped(images)), theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "radius"), [(32, 6), (8, 6), (7, 6), (33, 3), (70, 12), (224, 6)])
 def test_blur_is_torchvisions(size, radius):
     """Sigma from hardly any to 5 px, reflected borders, sizes off the strips: within 2e-6."""
     images, sigmas = floats_of(5, size, size), torch.tensor([0.1, 0.5, 1.0, 2.0, 5.0])
-    ours = gaussian_blur(images, sigmas, radius)
+    ours = swapped(gaussian_blur(swapped(images), sigmas, radius))
     for result, image, sigma in zip(ours, images, sigmas, strict=True):
         theirs = functional.gaussian_blur(image, [2 * radius + 1] * 2, [sigma.item()] * 2)
         torch.testing.assert_close(result, theirs, rtol=0, atol=2e-6)
@@ -220,12 +227,15 @@ def test_both_implementations_make_views_of_one_distribution():
 
 
 def test_views_do_not_depend_on_the_batch():
-    """An image's views are the same alone, in any batch and order, and in blocks: within 2e-6."""
-    images = images_of(150)
+    """An image's views are the same alone, in any batch and in several blocks: within 2e-6.
+
+    (Matrix products may round by the batch's size.)
+    """
+    images = images_of(300)
     recipe, draws = batched(), draws_of(images)
     whole = recipe.from_images(images, draws)
     torch.manual_seed(5)
-    for rows in (slice(0, 1), slice(3, 20), slice(60, 150)):
+    for rows in (slice(0, 1), slice(3, 20), slice(60, 300)):
         part = recipe.from_images(images[rows], draws.rows(rows))
         for ours, all_views in zip(part, whole, strict=True):
             torch.testing.assert_close(ours, all_views[rows], rtol=0, atol=2e-6 / min(STD))
