@@ -22,10 +22,10 @@ Measure = Callable[[PretrainConfig], tuple[float, int] | None]
 _NOT_HERE = "not here"
 _USUAL_IMAGENET_100 = 126_689  # training images of the 100 classes that come with the package
 _FOLDERS = {
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "stl10": "stl10_binary",
-    "tiny_imagenet": "tiny-imagenet-200",
+    "cifar10": ("cifar-10-batches-py",),
+    "cifar100": ("cifar-100-python",),
+    "stl10": ("stl10_binary",),
+    "tiny_imagenet": ("tiny-imagenet-200", "train"),
 }
 
 
@@ -100,8 +100,9 @@ def _data(data: DataConfig) -> str:
     """Name the data set, and say whether its folder is there."""
     if data.root is None:
         return data.name
-    folder = data.root / _FOLDERS.get(data.name, data.train_dir)
-    return f"{data.name}, {'found' if folder.is_dir() else 'not'} in {data.root}"
+    folders = _FOLDERS.get(data.name, (data.train_dir,))
+    found = any((data.root / folder).is_dir() for folder in folders)
+    return f"{data.name}, {'found' if found else 'not'} in {data.root}"
 
 
 def _num_images(config: PretrainConfig) -> int | None:

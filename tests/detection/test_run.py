@@ -12,10 +12,11 @@ from detection.engines.torchvision import run_state, trainer
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.job import open_job
 from detection.recipe import Recipe
-from detection.run import run_recipe
+from detection.run import run_from_backbone, run_recipe
 from detection.trunk import Trunk, load_trunk, random_trunk
 from rsa_eval.record import read_record
 from rsa_pretrain.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
+from rsa_pretrain.config_files import write_config
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import read_metrics
 from rsa_pretrain.stop_signal import StopSignal
@@ -174,6 +175,35 @@ def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
     swapped = one_step.data.model_copy(update={"train_annotations": val[0], "train_images": val[1]})
     with pytest.raises(UserError, match="other annotations"):
         run_recipe(one_step.model_copy(update={"data": swapped}), trunk, resume=True)
+
+
+def test_a_recipe_is_run_as_written_and_once(
+    make_recipe: MakeRecipe,
+    write_checkpoint: Callable[..., LoadedBackbone],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A recorded run is left alone, a damaged record made anew; other settings are refused."""
+    path, start = tmp_path / "recipe.yaml", write_checkpoint().path
+    one_step = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
+    write_config(make_recipe(solver=one_step), path)
+    assert run_from_backbone(path, ["seed=5", "data.num_workers=0"], start) == 0
+    record_path = tmp_path / "run" / "records" / "detection.json"
+    record = read_record(record_path)
+    assert record.seeds == [5]
+    written = record_path.stat().st_mtime_ns
+    assert run_from_backbone(path, ["seed=5"], start) == 0
+    assert record_path.stat().st_mtime_ns == written
+    record_path.write_text("{")
+    assert run_from_backbone(path, ["seed=5"], start) == 0
+    assert "is not JSON; it is made anew" in caplog.text
+    assert read_record(record_path).metrics == record.metrics
+    with pytest.raises(UserError, match=r"another run with solver\.base_lr \(was 0\.0025, now 1"):
+        run_from_backbone(path, ["seed=5", "solver.base_lr=1.0"], start)
+    with pytest.raises(UserError, match=r"other settings: seed \(was 5, now 6\)"):
+        run_from_backbone(path, ["seed=6"], start)
+    with pytest.raises(UserError, match="another trunk"):
+        run_from_backbone(path, ["seed=5"], None)
 
 
 def test_categories_must_agree(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path) -> None:
