@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from rsa_pretrain.profiling import part
+
 Loaded = TypeVar("Loaded")
 
 # Views, each (N, 3, S, S), and labels (N,), on the device.
@@ -28,8 +30,13 @@ def prefetched(
         prepare: Makes views and labels on the device of one of them.
         device: Where they go.
     """
+
+    def make_ready(batch: Loaded) -> Ready:
+        with part("views"):
+            return prepare(batch)
+
     with closing(loaded):
-        ready = map(prepare, loaded)
+        ready = map(make_ready, loaded)
         yield from _ahead(ready, device) if device.type == "cuda" else ready
 
 

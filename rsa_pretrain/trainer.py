@@ -184,15 +184,11 @@ class Trainer:
         self._meter.count_step()
 
     def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
-        with part("transfer"):
-            views = [
-                view.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-                for view in views
-            ]
+        with part("layout"):
+            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         # The networks' forwards are parts of their own.
         with part("loss"), autocast(self.config.training.precision, self.device):
             if self.state.method.needs_labels:
-                labels = labels.to(self.device, non_blocking=True)
                 output: StepOutput = self.network(views, progress, labels)
             else:
                 output = self.network(views, progress)

@@ -21,7 +21,8 @@ from rsa_pretrain.trainer import Trainer
 
 PARTS = {
     "data wait",
-    "transfer",
+    "views",
+    "layout",
     "forward backbone",
     "forward projector",
     "forward predictor",
