@@ -108,6 +108,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Parse whole numbers between commas; an argparse ``type``."""
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, found '{text}'")
+    return [int(part) for part in parts]
+
+
 def add_overrides(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
     """Let a command take ``section.key=value`` words, and list the keys in its help.
 

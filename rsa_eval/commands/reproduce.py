@@ -11,7 +11,7 @@ from rsa_eval.reproduction.listing import Listing, Measure
 from rsa_eval.reproduction.rows import Row, find_rows, select_rows
 from rsa_eval.reproduction.runner import Makers, make_trials
 from rsa_eval.reproduction.trials import CHANGEABLE, RECORDED, BackboneTrial, Trial, plan_trial
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.command_line import Commands, Parser, say, whole_numbers
 from rsa_pretrain.config import refuse_another_run
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import TimeLimit, exit_code
@@ -60,8 +60,17 @@ def add(commands: Commands, makers: Makers, measure: Measure) -> None:
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n\nsettings that may differ: {', '.join(CHANGEABLE)}",
     )
+    _add_options(parser)
+    parser.usage = "rsa-pretrain reproduce [options] [ROW ...] [section.key=value ...]"
+    parser.set_defaults(
+        takes_overrides=True,
+        command=lambda arguments: _reproduce(arguments, makers, measure),
+    )
+
+
+def _add_options(parser: Parser) -> None:
     parser.add_argument(
-        "--seeds", metavar="S,…", type=_seeds, default=[0], help="seeds of each (default: 0)"
+        "--seeds", metavar="S,…", type=whole_numbers, default=[0], help="seeds of each (default: 0)"
     )
     parser.add_argument(
         "--out",
@@ -95,18 +104,6 @@ def add(commands: Commands, makers: Makers, measure: Measure) -> None:
         default=Path("configs"),
         help="folder of pretrain/, detection/ and eval/reproduce/ (default: %(default)s)",
     )
-    parser.usage = "rsa-pretrain reproduce [options] [ROW ...] [section.key=value ...]"
-    parser.set_defaults(
-        takes_overrides=True,
-        command=lambda arguments: _reproduce(arguments, makers, measure),
-    )
-
-
-def _seeds(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, found '{text}'")
-    return list(dict.fromkeys(int(part) for part in parts))
 
 
 def _minutes(text: str) -> float:
@@ -135,9 +132,8 @@ def _reproduce(arguments: argparse.Namespace, makers: Makers, measure: Measure) 
     trials = _plan(rows, arguments.seeds, arguments.out, overrides)
     with TimeLimit(arguments.budget_minutes) as limit:
         code = make_trials(trials, makers, arguments.results, limit)
-    left = [trial for trial in trials if trial.status() != RECORDED]
     if code:
-        say(_what_is_left(left, len(trials)))
+        say(_what_is_left(trials))
     else:
         say(f"recorded: {len(trials)} of {len(trials)}, kept in '{arguments.results}'")
     return code
@@ -155,17 +151,22 @@ def _plan(
             if rows
             else "name a ROW, or several; --list shows them"
         )
-    trials = [plan_trial(row, seed, out, overrides) for seed in seeds for row in here.values()]
+    trials = [
+        plan_trial(row, seed, out, overrides)
+        for seed in dict.fromkeys(seeds)
+        for row in here.values()
+    ]
     for trial in trials:
         if isinstance(trial, BackboneTrial):
             refuse_another_run(trial.config)
     return trials
 
 
-def _what_is_left(left: Sequence[Trial], num_trials: int) -> str:
+def _what_is_left(trials: Sequence[Trial]) -> str:
+    left = [trial for trial in trials if trial.status() != RECORDED]
     if not left:
-        return f"stopped; all {num_trials} runs are recorded, the same command keeps the rest"
+        return f"stopped; all {len(trials)} runs are recorded, the same command keeps the rest"
     return (
-        f"stopped; {len(left)} of {num_trials} runs are left, first {left[0].name} "
+        f"stopped; {len(left)} of {len(trials)} runs are left, first {left[0].name} "
         f"({left[0].status()}); the same command goes on"
     )

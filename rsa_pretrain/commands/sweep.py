@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, add_overrides, say
+from rsa_pretrain.command_line import Commands, add_overrides, say, whole_numbers
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.sweep import Evaluate, Sweep, Train, plan_sweep, run_sweep
@@ -46,7 +46,10 @@ def add(commands: Commands, train: Train, evaluate: Evaluate, evaluators: Sequen
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the runs")
     parser.add_argument(
-        "--seeds", metavar="S,…", type=_seeds, help="seeds of each (default: the config's own)"
+        "--seeds",
+        metavar="S,…",
+        type=whole_numbers,
+        help="seeds of each (default: the config's own)",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="default: the config's output_dir with -sweep"
@@ -59,13 +62,6 @@ def add(commands: Commands, train: Train, evaluate: Evaluate, evaluators: Sequen
     )
     add_overrides(parser, PretrainConfig)
     parser.set_defaults(command=lambda arguments: _sweep(arguments, train, evaluate, evaluators))
-
-
-def _seeds(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, found '{text}'")
-    return [int(part) for part in parts]
 
 
 def _sweep(

@@ -19,6 +19,8 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import TimeLimit
 
+CONFIGS = Path(__file__).parents[3] / "configs"
+
 Reproduce = Callable[..., int]
 Alarm = Callable[[int], None]
 
@@ -141,6 +143,17 @@ def test_nothing_starts_when_the_time_is_up(
     assert reproduce(fresh, *words) == TIME_IS_UP
     assert f"2 of 2 runs are left, first {RSA}/seed-0 (not started)" in capsys.readouterr().out
     assert not (fresh / "out").exists()
+
+
+def test_a_run_of_two_tables_is_made_once(
+    tmp_path: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the folder of the first; a seed that is named twice counts once."""
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
+    assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
+    left = "1 of 1 runs are left, first table1/cifar10/byol-aa/seed-4 (not started)"
+    assert left in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
