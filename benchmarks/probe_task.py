@@ -1,6 +1,5 @@
 """A small linear probe on real images, for the benchmarks of the probe."""
 
-import lzma
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from benchmarks.images import CIFAR_BATCHES, unpack_cifar
 from benchmarks.measure import BenchmarkSettings
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
@@ -20,8 +20,6 @@ from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
-
-_BATCHES = "cifar-10-batches-py"
 
 
 class ProbeTaskSettings(BenchmarkSettings):
@@ -80,22 +78,14 @@ def probe_task(settings: ProbeTaskSettings) -> Iterator[ProbeTask]:
     Raises:
         UserError: If RSA_DATA names no folder with CIFAR-10.
     """
-    source = Path(os.environ.get("RSA_DATA", ""), "cifar10", _BATCHES)
+    source = Path(os.environ.get("RSA_DATA", ""), "cifar10", CIFAR_BATCHES)
     if not source.is_dir():
-        raise UserError(f"RSA_DATA should name a folder that holds cifar10/{_BATCHES}/")
+        raise UserError(f"RSA_DATA should name a folder that holds cifar10/{CIFAR_BATCHES}/")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _unpack(source, folder / "published" / _BATCHES)
+        unpack_cifar(source, folder / "published" / CIFAR_BATCHES)
         _write_images(settings, folder)
         yield ProbeTask(settings, folder)
-
-
-def _unpack(source: Path, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for file in source.iterdir():
-        content = file.read_bytes()
-        content = lzma.decompress(content) if file.suffix == ".xz" else content
-        (folder / file.name.removesuffix(".xz")).write_bytes(content)
 
 
 def _write_images(settings: ProbeTaskSettings, folder: Path) -> None:
