@@ -1,12 +1,28 @@
 """The benchmarks by name."""
 
-from benchmarks import features, knn, probe_heads, probe_modes, step
+from benchmarks import (
+    epoch,
+    features,
+    knn,
+    lightly_epoch,
+    probe_heads,
+    probe_modes,
+    scaling,
+    step,
+    view_cost,
+    views,
+)
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "views": views.BENCHMARK,
+    "view_cost": view_cost.BENCHMARK,
+    "step": step.BENCHMARK,
+    "epoch": epoch.BENCHMARK,
+    "lightly_epoch": lightly_epoch.BENCHMARK,
+    "scaling": scaling.BENCHMARK,
     "features": features.BENCHMARK,
     "knn": knn.BENCHMARK,
     "probe_heads": probe_heads.BENCHMARK,
     "probe_modes": probe_modes.BENCHMARK,
-    "step": step.BENCHMARK,
 }

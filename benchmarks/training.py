@@ -1,0 +1,129 @@
+"""Whole training epochs of the trainer, for the benchmarks that compare them with others'."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from benchmarks.measure import BenchmarkSettings, Device
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import Tree, parse_tree
+from rsa_pretrain.device import Precision
+from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.trainer import Trainer
+
+HIDDEN_DIM, OUTPUT_DIM = 1024, 128
+"""Of projector and predictor, as in the paper for ResNet-18."""
+
+RSA: Tree = {
+    "name": "rsa",
+    "beta_base": 0.3,
+    "hidden_dim": HIDDEN_DIM,
+    "output_dim": OUTPUT_DIM,
+}
+BYOL: Tree = {"name": "byol", "hidden_dim": HIDDEN_DIM, "output_dim": OUTPUT_DIM}
+
+
+class TrainingSettings(BenchmarkSettings):
+    """A ResNet on a class-balanced part of CIFAR-10, or on noise where RSA_DATA has none."""
+
+    repeats: Annotated[int, Field(ge=1)] = 3
+    """Timed epochs of each candidate, each after one of the same training that is not counted."""
+    num_images: Annotated[int, Field(ge=4)] = 1024
+    """Images of an epoch."""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    """Images per step."""
+    arch: Literal["resnet18", "resnet50"] = "resnet18"
+    """Network."""
+    stem: Literal["standard", "cifar"] = "standard"
+    """Its stem."""
+
+
+def training_config(
+    settings: TrainingSettings, method: Tree, precision: Precision, folder: Path
+) -> PretrainConfig:
+    """Return a run of two epochs with batched views and no checkpoint between them."""
+    tree: dict[str, Any] = {
+        "output_dir": str(folder / "run"),
+        "seed": settings.seed,
+        "data": {"name": "cifar10", "root": str(folder), "image_size": 32, "num_workers": 0},
+        "views": {"implementation": "batched"},
+        "backbone": {"arch": settings.arch, "stem": settings.stem},
+        "method": method,
+        "optimizer": {"base_lr": 0.1, "weight_decay": 5e-4},
+        "training": {
+            "epochs": 2,
+            "global_batch_size": settings.batch_size,
+            "precision": precision,
+            "device": settings.device,
+            "checkpoint_every_epochs": 2,
+        },
+        "monitor": {"knn_every_epochs": 1},
+    }
+    return parse_tree(PretrainConfig, tree, "benchmark")
+
+
+def trainer_epoch(
+    settings: TrainingSettings, method: Tree, precision: Precision, images: ImageSet
+) -> float:
+    """Train two epochs and return the seconds of the second."""
+    first, second = epoch_ends(settings, method, precision, images)
+    return second - first
+
+
+def epoch_ends(
+    settings: TrainingSettings, method: Tree, precision: Precision, images: ImageSet
+) -> list[float]:
+    """Train two epochs and return when each was over; empty beside the main process."""
+    ends: list[float] = []
+
+    def note_the_end(backbone: nn.Module) -> dict[str, float]:
+        wait_for(settings.device)
+        ends.append(time.perf_counter())
+        return {}
+
+    with tempfile.TemporaryDirectory() as name:
+        config = training_config(settings, method, precision, Path(name))
+        # Called where the nearest-neighbour monitor is: an epoch is over and nothing saved yet.
+        Trainer(config, images, resume=False, evaluate=note_the_end).run()
+    return ends
+
+
+def timed_epoch(epoch: Callable[[], object], device: Device) -> float:
+    """Run an epoch twice and return the seconds of the second."""
+    epoch()
+    wait_for(device)
+    started = time.perf_counter()
+    epoch()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def alternate_epochs(
+    candidates: Mapping[str, Callable[[], float]], repeats: int
+) -> dict[str, list[float]]:
+    """Let candidates train in turn, so that a busy spell of the machine falls on all of them.
+
+    Args:
+        candidates: What trains, by name; each returns the seconds of an epoch.
+        repeats: Turns.
+
+    Returns:
+        Seconds of each epoch, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, train in candidates.items():
+            seconds[name].append(train())
+    return seconds
+
+
+def wait_for(device: Device) -> None:
+    """Wait until a GPU has nothing left to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,174 @@
+"""The benchmarks of views and training, at sizes at which the numbers mean nothing."""
+
+import io
+import pickle
+from concurrent.futures import Future
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import measure, scaling
+from benchmarks.catalogue import BENCHMARKS
+from benchmarks.epoch import bare_passes
+from benchmarks.feeding import draw_feeding
+from benchmarks.images import jpegs, small_images
+from benchmarks.measure import Figure, Result
+from benchmarks.our_views import OurViews
+from benchmarks.training import RSA, alternate_epochs
+from benchmarks.view_cost import RSAStep, ViewCostSettings
+from benchmarks.views import CROPS_224, OURS_224
+from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.method_config import RSAConfig
+from rsa_pretrain.methods.rsa import RSA as Method
+
+TRAINING = {"num_images": 8, "batch_size": 4, "repeats": 1}
+SMALL: dict[str, dict[str, Any]] = {
+    "epoch": TRAINING,
+    "lightly_epoch": TRAINING | {"lightly_workers": 0},
+    "scaling": TRAINING
+    | {"num_photos": 2, "num_workers": (0,), "batch_sizes": (4, 8), "num_processes": ()},
+    "view_cost": TRAINING | {"num_photos": 2},
+    "views": {"num_small_images": 5, "num_photos": 2, "batch_size": 3, "repeats": 1},
+}
+# Findings with their bounds, and the figures' units.
+EXPECTED: dict[str, tuple[list[float], set[str]]] = {
+    "epoch": ([1.05], {"images/s", "MiB"}),
+    "lightly_epoch": ([1.5, 1.5], {"images/s", "MiB"}),
+    "scaling": ([], {"images/s", "kB"}),
+    "view_cost": ([1.1, 1.1, 1.03], set()),
+    "views": ([8, 3.5, 1.3], {"images/s", "MiB"}),
+}
+
+
+class _SameProcess:
+    """Stands in for a pool of new processes; what they get is pickled all the same."""
+
+    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
+        """Run at once."""
+        future: Future[Any] = Future()
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture(autouse=True)
+def _generated_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacking CIFAR-10 takes ten seconds."""
+    monkeypatch.delenv("RSA_DATA", raising=False)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_they_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its findings with their bounds, its figures, and one timed run of each candidate."""
+    monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda *_: nullcontext(_SameProcess()))
+    benchmark = BENCHMARKS[name]
+    measured = benchmark.measure(benchmark.settings(**SMALL[name]))
+    limits, units = EXPECTED[name]
+    assert [finding.limit for finding in measured.findings] == limits
+    assert {figure.unit for figure in measured.figures} == units
+    assert all(number.value > 0 for number in [*measured.findings, *measured.figures])
+    assert len(measured.seconds) > 1
+    assert all(len(times) == 1 for times in measured.seconds.values())
+
+
+@pytest.mark.slow
+def test_processes_train_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes share a batch; the main one times the second epoch."""
+    settings = scaling.ScalingSettings(**TRAINING)
+    assert scaling.parallel_epoch(settings, 2, small_images(8, 0)) > 0
+
+
+def test_generated_images_depend_on_their_seed_alone() -> None:
+    """Equal seeds make equal images, others do not; JPEGs are 500 x 375 and of a photo's size."""
+    first, second, other = (small_images(3, seed) for seed in (0, 0, 1))
+    assert first.fingerprint() == second.fingerprint() != other.fingerprint()
+    assert first[0].size == (32, 32)
+    photos, same, others = (jpegs(2, seed) for seed in (0, 0, 1))
+    assert photos.files == same.files
+    assert photos.files[0] not in others.files
+    with Image.open(io.BytesIO(photos.files[0])) as image:
+        assert (image.format, image.size) == ("JPEG", (500, 375))
+    assert 20_000 < len(photos.files[0]) < 200_000
+
+
+def test_our_views_are_the_recipes() -> None:
+    """From pixels and from files, four or two normalised views; the crops are not flipped yet."""
+    pixels = torch.full((3, 3, 40, 30), 255, dtype=torch.uint8)
+    four = OurViews("multi_stage", 32, "cpu", 0).of_pixels(pixels)
+    assert [view.shape for view in four] == 4 * [(3, 3, 32, 32)]
+    white = (1 - torch.tensor(NORMALISATION["cifar10"][0])) / torch.tensor(
+        NORMALISATION["cifar10"][1]
+    )
+    torch.testing.assert_close(four[2], white[:, None, None].expand(3, 3, 32, 32))
+    views = OurViews("aggressive_pair", 224, "cpu", 0)
+    files = jpegs(2, 0).files
+    assert [view.shape for view in views.of_files(files)] == 2 * [(2, 3, 224, 224)]
+    crops, draws = views.crops(files)
+    assert crops.keys() == draws.crops.keys() == {"", "'"}
+    assert {crop.dtype for crop in crops.values()} == {torch.uint8}
+
+
+def test_the_bare_passes_are_those_of_a_step() -> None:
+    """Two views leave gradients of the online network, two run the target's BatchNorm."""
+    backbone = build_backbone(BackboneConfig(arch="resnet18", stem="standard"))
+    method = Method(backbone, RSAConfig(**RSA))
+    views = [torch.randn(2, 3, 32, 32) for _ in range(4)]
+    bare_passes(method, views, torch.randn(2, 128), "fp32")
+    trained = [tensor for tensor in method.parameters() if tensor.requires_grad]
+    assert all(tensor.grad is not None for tensor in trained)
+    for network in (method.backbone, method.target_backbone):
+        assert network.bn1.num_batches_tracked == 2
+
+
+def test_the_step_of_the_view_costs_trains() -> None:
+    """Online weights move by the optimizer, target weights by the average."""
+    step = RSAStep(ViewCostSettings(batch_size=2))
+    for network in (step.method.projector, step.method.target_projector):
+        before = network[0].weight.clone()
+        step([torch.randn(2, 3, 32, 32) for _ in range(4)])
+        assert not torch.equal(network[0].weight, before)
+
+
+def test_epochs_take_turns() -> None:
+    """Each candidate's own seconds are kept, turn by turn."""
+    calls: list[str] = []
+
+    def train(name: str, seconds: float) -> float:
+        calls.append(name)
+        return seconds
+
+    candidates = {"a": lambda: train("a", 2.0), "b": lambda: train("b", 1.0)}
+    assert alternate_epochs(candidates, 2) == {"a": [2.0, 2.0], "b": [1.0, 1.0]}
+    assert calls == ["a", "b", "a", "b"]
+
+
+def test_feeding_reasons_from_the_measured_figures() -> None:
+    """Half the measured rate asks for twice the cores; without a measurement it says so."""
+    assert "not yet measured" in draw_feeding(None)
+    page = draw_feeding(_result(crops=250.0, everything=50.0))
+    assert "1,000 / 250 = 4.0 cores" in page
+    assert "1,000 / 50 = 20 cores" in page
+    assert "data.num_workers=4" in page
+    assert "1,000 / 125 = 8.0 cores" in draw_feeding(_result(crops=125.0, everything=50.0))
+
+
+def _result(crops: float, everything: float) -> Result:
+    return Result(
+        benchmark="views",
+        findings=[],
+        figures=[
+            Figure(what=CROPS_224, value=crops, unit="images/s"),
+            Figure(what=OURS_224, value=everything, unit="images/s"),
+        ],
+        seconds={},
+        settings={"device": "cpu"},
+        hardware="a processor",
+        library_versions={},
+        command=[],
+        created="2026-01-01T00:00:00+00:00",
+    )
