@@ -32,8 +32,9 @@ class Meter:
         """
         for name, value in metrics.items():
             if isinstance(value, Tensor):
-                summed = self._tensors.get(name, torch.zeros((), device=self._device))
-                self._tensors[name] = summed + weight * value.float()
+                if name not in self._tensors:
+                    self._tensors[name] = torch.zeros((), device=self._device)
+                self._tensors[name].add_(value, alpha=weight)
             else:
                 self._floats[name] = self._floats.get(name, 0.0) + weight * value
 
