@@ -15,8 +15,8 @@ from rsa_pretrain.method_config import ViewRecipe
 from rsa_pretrain.view_draws import CropDraws, ViewDraws
 
 # Pixels per view that a CPU works on at a time: enough to make the calls cheap beside the work,
-# and few enough to keep the memory between them small.
-_BLOCK_PIXELS = 2**18
+# and few enough for the allocator to hand out the same memory again.
+_BLOCK_PIXELS = 2**17
 
 
 class BatchedViews:
@@ -58,7 +58,7 @@ class BatchedViews:
         """
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
-            pixels = images[rows].float().div_(255)
+            pixels = _to_float(images[rows])
             for prime, crop in draws.crops.items():
                 yield prime, resized_crops(pixels, crop, self.image_size)
 
@@ -77,7 +77,7 @@ class BatchedViews:
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
             for prime, crop in draws.crops.items():
-                pixels = crops[prime][rows].transpose(0, 1).float().contiguous().div_(255)
+                pixels = _to_float(crops[prime][rows].transpose(0, 1))
                 flipped = to_device(crop.flip.nonzero()[:, 0], pixels.device)
                 mirrored = pixels.index_select(1, flipped).flip(-1)
                 yield prime, pixels.index_copy_(1, flipped, mirrored)
@@ -111,6 +111,11 @@ class BatchedViews:
     def _normalise(self, planes: Tensor, out: Tensor) -> None:
         self.mean, self.std = self.mean.to(out.device), self.std.to(out.device)
         torch.sub(planes.transpose(0, 1), self.mean, out=out).div_(self.std)
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    """Scale uint8 to [0, 1], contiguous whatever the memory format was."""
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:

@@ -35,11 +35,10 @@ def coloured(weak: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
     """
     device = weak.device
     num_jittered = int(draws.jitter.sum())
-    blends_before_hue = (draws.order == _HUE).int().argmax(dim=1)
-    order = torch.argsort(torch.where(draws.jitter, -blends_before_hue, 1))
+    place_of_hue = (draws.order == _HUE).int().argmax(dim=1)
+    order = torch.argsort(torch.where(draws.jitter, -place_of_hue, 1))
     x = weak.index_select(1, to_device(order, device))
-    if num_jittered:
-        jitter_(x[:, :num_jittered], draws, order[:num_jittered])
+    jitter_(x[:, :num_jittered], draws.rows(order[:num_jittered]))
     x = x.index_select(1, to_device(torch.argsort(order), device))
     gray = draws.grayscale.nonzero()[:, 0]
     if len(gray):
@@ -53,33 +52,26 @@ def coloured(weak: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
     return x
 
 
-def jitter_(x: Tensor, draws: ColourDraws, rows: Tensor) -> None:
+def jitter_(x: Tensor, draws: ColourDraws) -> None:
     """Jitter the colours of images in place, each in its own order.
 
     Args:
-        x: Planes of n images, (3, n, H, W), those with most blends before their hue first.
-        draws: Draws of the whole batch.
-        rows: Which of the batch's images these are, (n,).
+        x: Planes of n images, (3, n, H, W), those with most operations before the hue first.
+        draws: Draws of these images.
     """
-    order = draws.order[rows].T
-    is_hue = order == _HUE
-    before_hue = is_hue.int().argmax(dim=0)
-    blends = order.T[~is_hue.T].view(-1, 3).T
-    strengths = torch.stack([draws.brightness, draws.contrast, draws.saturation])[:, rows]
-    table = torch.stack(
-        [
-            strengths.gather(0, blends),
-            (blends == _CONTRAST).float(),
-            (blends == _SATURATION).float(),
-        ],
-        dim=1,
-    )
-    moves = to_device(table, x.device)[..., None, None]
-    num_before = [int((before_hue > i).sum()) for i in range(3)]
-    for move, num in zip(moves, num_before, strict=True):
+    if x.numel() == 0:
+        return
+    is_hue = draws.order == _HUE
+    blends = draws.order[~is_hue].view(-1, 3)
+    factors = torch.stack([draws.brightness, draws.contrast, draws.saturation], dim=1)
+    table = [factors.gather(1, blends), blends == _CONTRAST, blends == _SATURATION]
+    moves = to_device(torch.stack(table).permute(2, 0, 1), x.device)[..., None, None]
+    # How many images have a first, second and third blend before their hue.
+    nums_before = (~is_hue).cumprod(dim=1).sum(dim=0)[:3].tolist()
+    for move, num in zip(moves, nums_before, strict=True):
         blend_(x[:, :num], move[:, :num])
-    adjust_hue_(x, to_device(draws.hue[rows], x.device))
-    for move, num in zip(moves, num_before, strict=True):
+    adjust_hue_(x, to_device(draws.hue, x.device))
+    for move, num in zip(moves, nums_before, strict=True):
         blend_(x[:, num:], move[:, num:])
 
 

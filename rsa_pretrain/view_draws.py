@@ -32,8 +32,8 @@ _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 class _Draws:
     """One CPU tensor per parameter, its first dimension the image."""
 
-    def rows(self, rows: slice) -> Self:
-        """Return the parameters of some images, sharing their memory."""
+    def rows(self, rows: slice | Tensor) -> Self:
+        """Return the parameters of some images."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 

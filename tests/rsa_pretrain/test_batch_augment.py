@@ -309,6 +309,27 @@ def test_everything_applied_to_every_image():
     assert (aggressive.diff(dim=-1).abs().mean((1, 2, 3)) < weak.diff().abs().mean((1, 2, 3))).all()
 
 
+def test_nothing_is_learnt_from_the_device():
+    """On the meta device, which holds no values to wait for, the views have their shape."""
+    draws = draws_of(images_of(20, 40, 30))
+    images = torch.empty(20, 3, 40, 30, dtype=torch.uint8, device="meta")
+    crops = torch.empty(20, 3, 32, 32, dtype=torch.uint8, device="meta")
+    recipe = batched()
+    views = recipe.from_images(images, draws) + recipe.from_crops({"": crops, "'": crops}, draws)
+    assert [view.shape for view in views] == [(20, 3, 32, 32)] * 8
+    assert all(view.device.type == "meta" for view in views)
+
+
+def test_memory_format_makes_no_difference():
+    """Images whose channels lie last give the same views, bitwise."""
+    images = images_of(20)
+    draws = draws_of(images)
+    expected = batched().from_images(images, draws)
+    last = images.contiguous(memory_format=torch.channels_last)
+    found = batched().from_images(last, draws)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.gpu
 def test_gpu_and_cpu_make_the_same_views():
     """Whole views of both entries agree within 1e-5 of [0, 1], without a wait for the GPU."""
