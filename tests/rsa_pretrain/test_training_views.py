@@ -78,6 +78,24 @@ def test_both_implementations_bring_the_same_images(tree):
             torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("method", "num_views"),
+    [
+        ({"name": "supervised", "num_classes": 2}, 1),
+        ({"name": "byol", "views": "AW", "hidden_dim": 12, "output_dim": 6}, 2),
+    ],
+)
+def test_every_recipe_is_brought(photos, method, num_views):
+    """One weak view, or an aggressive and a weak one of different crops, and the labels."""
+    photos["method"] = method
+    images = open_images(parse_tree(PretrainConfig, photos, "run").data, "train")
+    for views, labels in brought(photos, range(3)):
+        assert [view.shape for view in views] == [(8, 3, 16, 16)] * num_views
+        assert all(view.isfinite().all() for view in views)
+        assert len(views) == 1 or not torch.equal(*views)
+        assert set(labels.tolist()) <= set(images.labels)
+
+
 def test_pixels_in_memory_need_no_loader(tree, monkeypatch):
     """No loader is made, and the pixels are not copied."""
     monkeypatch.setattr(module, "make_loader", None)
