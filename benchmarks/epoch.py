@@ -83,13 +83,15 @@ def bare_passes(
         precision: Autocast type of the forward passes.
     """
     method.zero_grad()
-    for view in views[:2]:
-        with autocast(precision, view.device):
-            predictions = method.predictor(method.projector(method.backbone(view)))
-        predictions.backward(gradient.to(predictions.dtype))
-    for view in views[2:]:
-        with torch.no_grad(), autocast(precision, view.device):
-            method.target_projector(method.target_backbone(view))
+    # One context, so that weights are cast once for both views, as in the trainer's step.
+    with autocast(precision, gradient.device):
+        predictions = [
+            method.predictor(method.projector(method.backbone(view))) for view in views[:2]
+        ]
+        with torch.no_grad():
+            for view in views[2:]:
+                method.target_projector(method.target_backbone(view))
+    torch.autograd.backward(predictions, [gradient.to(each.dtype) for each in predictions])
 
 
 BENCHMARK = Benchmark(

@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from benchmarks.epoch import bare_passes
 from benchmarks.gpu_peaks import matrix_peak
 from benchmarks.measure import (
     Benchmark,
@@ -35,18 +36,16 @@ from benchmarks.measure import (
     rates,
     ratio,
 )
+from benchmarks.training import BYOL, OUTPUT_DIM, RSA
 from rsa_pretrain.backbone import gflops_per_image
 from rsa_pretrain.config import BackboneConfig, PretrainConfig
-from rsa_pretrain.config_files import Tree, parse_tree
-from rsa_pretrain.device import Precision, autocast
+from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.device import Precision
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.trainer import Trainer
 
 _RSA, _BYOL, _BARE = "RSA", "BYOL (AA)", "bare passes"
-_METHODS: dict[str, Tree] = {
-    _RSA: {"name": "rsa", "beta_base": 0.3, "hidden_dim": 1024, "output_dim": 128},
-    _BYOL: {"name": "byol", "hidden_dim": 1024, "output_dim": 128},
-}
+_METHODS = {_RSA: RSA, _BYOL: BYOL}
 _NUM_VIEWS = {_RSA: 4, _BYOL: 2}
 # Two forward and backward, a backward being two forwards; two forward.
 _FORWARDS_PER_STEP = 2 * 3 + 2
@@ -142,18 +141,11 @@ def prepared_passes(settings: StepSettings) -> Callable[[], None]:
     """Return what sends views through RSA's networks, without loss, optimizer or EMA."""
     method = _trainer(settings, _RSA).state.method
     views = _views(settings, _NUM_VIEWS[_RSA])
-    device = torch.device(settings.device)
+    gradient = torch.ones(settings.batch_size, OUTPUT_DIM, device=settings.device)
 
     def passes() -> None:
         for _ in range(settings.steps_per_run):
-            with autocast(settings.precision, device):
-                for view in views[:2]:
-                    predictions = method.predictor(method.projector(method.backbone(view)))
-                    predictions.backward(torch.ones_like(predictions))
-                with torch.no_grad():
-                    for view in views[2:]:
-                        method.target_projector(method.target_backbone(view))
-            method.zero_grad()
+            bare_passes(method, views, gradient, settings.precision)
 
     return passes
 
