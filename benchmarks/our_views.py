@@ -1,6 +1,5 @@
 """The views of this project's batched pipeline, from pixels in memory and from JPEG files."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,6 @@ from rsa_pretrain.data import NORMALISATION
 from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.decoded_crops import CropImages, Crops
 from rsa_pretrain.method_config import ViewRecipe
-from rsa_pretrain.view_draws import draw_views
 
 
 class OurViews:
@@ -26,21 +24,18 @@ class OurViews:
     """
 
     def __init__(self, recipe: ViewRecipe, image_size: int, device: Device, seed: int) -> None:
-        self.names = VIEW_NAMES[recipe]
-        self.config = ViewsConfig()
-        self.seed = seed
+        config = ViewsConfig()
         self.device = torch.device(device)
-        self.crop_images = CropImages(self.names, self.config, image_size, seed)
+        self.crop_images = CropImages(VIEW_NAMES[recipe], config, image_size, seed)
         statistics = NORMALISATION["cifar10" if image_size == 32 else "imagenet"]
-        self.views = BatchedViews(recipe, self.config, image_size, *statistics)
+        self.views = BatchedViews(recipe, config, image_size, *statistics)
 
     def of_pixels(self, images: Tensor) -> list[Tensor]:
         """Return the views of images on the device, uint8 (N, 3, H, W)."""
-        numbers = np.arange(len(images))
-        height, width = (np.full_like(numbers, side) for side in images.shape[2:])
-        epochs = np.zeros_like(numbers)
-        draws = draw_views(self.names, self.config, self.seed, epochs, numbers, height, width)
-        return self.views.from_images(images, draws)
+        numbers = torch.arange(len(images))
+        height, width = (torch.full_like(numbers, side) for side in images.shape[2:])
+        drawn_for = torch.stack([torch.zeros_like(numbers), numbers, height, width])
+        return self.views.from_images(images, self.crop_images.draws(drawn_for))
 
     def crops(self, files: list[bytes]) -> Crops:
         """Decode JPEG files and cut both crops of each: all that a CPU does for a GPU."""
@@ -49,6 +44,6 @@ class OurViews:
 
     def of_files(self, files: list[bytes]) -> list[Tensor]:
         """Return the views of JPEG files."""
-        crops, draws = self.crops(files)
-        on_device = {prime: crop.to(self.device) for prime, crop in crops.items()}
-        return self.views.from_crops(on_device, draws)
+        crops = self.crops(files)
+        on_device = {prime: crop.to(self.device) for prime, crop in crops.pixels.items()}
+        return self.views.from_crops(on_device, self.crop_images.draws(crops.images))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,11 +19,12 @@ class Crops(NamedTuple):
 
     Attributes:
         pixels: By prime, those of the weak view before its flip, uint8 (N, 3, S, S).
-        draws: Parameters of the views.
+        images: Epoch, number in the set, height and width of each, int64 (4, N). The views'
+            parameters follow from them; as two dozen tensors they would cost more to send.
     """
 
     pixels: dict[str, Tensor]
-    draws: ViewDraws
+    images: Tensor
 
 
 class CropImages:
@@ -47,19 +47,23 @@ class CropImages:
 
     def __call__(self, keys: Sequence[tuple[int, int]], images: Sequence[EncodedImage]) -> Crops:
         """Make a batch; the images are decoded one after the other, not held together."""
-        epochs, numbers = np.array(keys, np.int64).T
-        heights, widths = np.array([image.size() for image in images], np.int64).T
-        draws = draw_views(self.names, self.config, self.seed, epochs, numbers, heights, widths)
-        boxes = {prime: _boxes(crop) for prime, crop in draws.crops.items()}
+        sizes = [image.size() for image in images]
+        drawn_for = torch.cat([torch.tensor(keys), torch.tensor(sizes)], dim=1).T
+        crops = self.draws(drawn_for).crops
+        boxes = {prime: _boxes(crop) for prime, crop in crops.items()}
         side = self.image_size
-        crops = {
+        pixels = {
             prime: torch.empty((len(images), 3, side, side), dtype=torch.uint8) for prime in boxes
         }
         for row, image in enumerate(images):
-            pixels = image.pixels()
+            decoded = image.pixels()
             for prime, box in boxes.items():
-                crops[prime][row] = resized_crop(pixels, *box[row], [side, side], antialias=True)
-        return Crops(crops, draws)
+                pixels[prime][row] = resized_crop(decoded, *box[row], [side, side], antialias=True)
+        return Crops(pixels, drawn_for)
+
+    def draws(self, images: Tensor) -> ViewDraws:
+        """Draw the views of images of these epochs, numbers, heights and widths, int64 (4, N)."""
+        return draw_views(self.names, self.config, self.seed, *images.numpy())
 
 
 class CroppedFiles(Dataset[Any]):

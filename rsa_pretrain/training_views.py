@@ -175,13 +175,13 @@ class CropViews:
         device: torch.device,
     ) -> None:
         names, size = VIEW_NAMES[config.method.view_recipe], config.data.image_size
-        make_batch = CropImages(names, config.views, size, config.seed)
+        self.crop_images = CropImages(names, config.views, size, config.seed)
         self.device = device
         self.views = _batched_views(config)
         if isinstance(images, ShardSet):
-            self.loader = _load_shards(images, make_batch, config, plan, steps, device)
+            self.loader = _load_shards(images, self.crop_images, config, plan, steps, device)
         else:
-            dataset = CroppedFiles(images, make_batch)
+            dataset = CroppedFiles(images, self.crop_images)
             sampler = StepSampler(len(images), plan, config.seed, steps)
             self.loader = make_batch_loader(dataset, sampler, config.data.num_workers, device)
 
@@ -191,9 +191,10 @@ class CropViews:
 
     def prepare(self, batch: tuple[Crops, Tensor]) -> Ready:
         """Move them and make the views."""
-        (crops, draws), labels = batch
-        moved = {prime: to_device(crop, self.device) for prime, crop in crops.items()}
-        return self.views.from_crops(moved, draws), to_device(labels, self.device)
+        crops, labels = batch
+        pixels = {prime: to_device(crop, self.device) for prime, crop in crops.pixels.items()}
+        views = self.views.from_crops(pixels, self.crop_images.draws(crops.images))
+        return views, to_device(labels, self.device)
 
 
 def _batched_views(config: PretrainConfig) -> BatchedViews:
