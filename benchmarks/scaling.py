@@ -25,6 +25,7 @@ from benchmarks.training import (
 from rsa_pretrain.decoded_crops import Crops
 from rsa_pretrain.device import Precision, resolve_device
 from rsa_pretrain.distributed import process_group
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import make_batch_loader
 
@@ -47,13 +48,20 @@ class ScalingSettings(TrainingSettings):
     batch_sizes: Counts = (64, 128, 256)
     """Images per training step, 32 x 32 pixels, one process."""
     num_processes: Counts = (1, 2)
-    """Processes that train together, with batch_size images per step in all."""
+    """Processes that train together, a GPU each, with batch_size images per step in all."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes."""
 
 
 def measure(settings: ScalingSettings) -> Measurement:
-    """Time each series; nothing is required of it."""
+    """Time each series; nothing is required of it.
+
+    Raises:
+        UserError: If there are fewer GPUs than processes.
+    """
+    most, gpus = max(settings.num_processes, default=1), torch.cuda.device_count()
+    if settings.device == "cuda" and most > gpus:
+        raise UserError(f"num_processes asks for {most} GPUs, but there is {gpus}; set less")
     files = jpegs(settings.num_photos, settings.seed).files
     loading = {
         LOADING.format(workers): partial(load_crops, settings, files, workers)
