@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch._C._autograd import DeviceType, _profiler_enabled
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule
 
 from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.text_table import render_table
@@ -37,6 +37,7 @@ _QUIET = "6"
 _PART = "part: "
 _STEP = "ProfilerStep"
 _OTHER = "other"
+_RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
 
 
 def part(name: str) -> AbstractContextManager[object]:
@@ -65,21 +66,25 @@ def profiled_steps(
     window = schedule(
         skip_first=SKIPPED_STEPS, wait=0, warmup=WARMUP_STEPS, active=PROFILED_STEPS, repeat=1
     )
-    written = False
+    num_steps = 0
 
     def write(profiler: profile) -> None:
-        nonlocal written
-        written = True
-        _write(folder, profiler)
+        if num_steps:
+            _write(folder, profiler, num_steps)
+
+    def end_step() -> None:
+        nonlocal num_steps
+        num_steps += profiler.current_action in _RECORDING
+        profiler.step()
 
     ranges = [_ForwardRange(name, network) for name, network in method.named_children()]
     try:
         with profile(activities=activities, schedule=window, on_trace_ready=write) as profiler:
-            yield profiler.step
+            yield end_step
     finally:
         for forward_range in ranges:
             forward_range.remove()
-        if not written:
+        if not num_steps:
             _log.warning(
                 "nothing was profiled: the training ended within its first %d steps",
                 SKIPPED_STEPS + WARMUP_STEPS,
@@ -96,14 +101,17 @@ class PartTimes(NamedTuple):
     """Of the kernels and copies that were launched in the part; empty on a CPU."""
 
 
-def time_by_part(events: Iterable[Any]) -> PartTimes:
+def time_by_part(events: Iterable[Any], num_steps: int) -> PartTimes:
     """Add up a profile's times.
 
     Args:
         events: The profiler's ``FunctionEvent``, times in microseconds.
+        num_steps: Steps that ended; the profiler has begun another when a run ends early.
     """
     every = list(events)
     on_host = [event for event in every if event.device_type == DeviceType.CPU]
+    ends = sorted(event.time_range.end for event in on_host if event.name.startswith(_STEP))
+    on_host = [event for event in on_host if event.time_range.start < ends[num_steps - 1]]
     on_device = [event for event in every if event.device_type != DeviceType.CPU]
     starts, names = _timeline(on_host)
     host: dict[str, float] = defaultdict(float)
@@ -119,7 +127,7 @@ def time_by_part(events: Iterable[Any]) -> PartTimes:
     busy = sum(_duration(event) for event in on_device if not event.is_user_annotation)
     device[_OTHER] += busy - sum(device.values())
     return PartTimes(
-        len([event for event in on_host if event.name.startswith(_STEP)]),
+        num_steps,
         {name: time / 1e6 for name, time in host.items()},
         {name: device[name] / 1e6 for name in host} if on_device else {},
     )
@@ -201,10 +209,10 @@ def _per_step(seconds: float, times: PartTimes) -> Decimal:
     return Decimal(f"{1e3 * seconds / times.num_steps:.3f}")
 
 
-def _write(folder: Path, profiler: profile) -> None:
+def _write(folder: Path, profiler: profile, num_steps: int) -> None:
     with atomic_file(folder / TRACE_FILE) as temporary:
         profiler.export_chrome_trace(str(temporary))
-    times = time_by_part(profiler.events() or ())  # type: ignore[no-untyped-call]
+    times = time_by_part(profiler.events() or (), num_steps)  # type: ignore[no-untyped-call]
     summary = draw_summary(times)
     write_text(folder / SUMMARY_FILE, summary + "\n")
     _log.info("time of %d steps by part; trace in '%s'\n%s", times.num_steps, folder, summary)

@@ -16,7 +16,7 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.metrics_log import read_metrics
-from rsa_pretrain.profiling import draw_summary, time_by_part
+from rsa_pretrain.profiling import draw_summary, part, profiled_steps, time_by_part
 from rsa_pretrain.trainer import Trainer
 
 PARTS = {
@@ -159,6 +159,28 @@ def test_a_short_run_says_that_nothing_was_profiled(tiny_tree, caplog):
     assert not (trainer.config.output_dir / "profile").exists()
 
 
+@pytest.mark.parametrize("num_steps", [10, 12, 19])
+def test_a_run_that_ends_early_counts_the_steps_it_took(num_steps, tmp_path, caplog):
+    """The step that the profiler begins after the last one is none, and adds no time."""
+    with (
+        caplog.at_level(logging.INFO),
+        profiled_steps(tmp_path, torch.nn.Sequential(), torch.device("cpu")) as end_step,
+    ):
+        for _ in range(num_steps):
+            with part("loss"):
+                time.sleep(0.01)
+            end_step()
+        time.sleep(0.1)
+    if num_steps == 10:
+        assert "ended within its first 10 steps" in caplog.text
+        assert not list(tmp_path.iterdir())
+    else:
+        assert f"time of {num_steps - 10} steps by part" in caplog.text
+        lines = (tmp_path / "summary.txt").read_text().splitlines()
+        loss, step = (float(line.split()[1]) for line in (lines[-2], lines[-1]))
+        assert 10 <= loss <= step < loss + 10
+
+
 def test_a_part_leaves_out_the_parts_within_it():
     """Gaps within a step are "other"; what lies between two steps belongs to none."""
     times = time_by_part(
@@ -170,7 +192,8 @@ def test_a_part_leaves_out_the_parts_within_it():
             event("aten::conv2d", 1.5e6, 2e6),
             event("ProfilerStep*", 12e6, 15e6, annotation=True),
             event("part: loss", 13e6, 15e6, annotation=True),
-        ]
+        ],
+        num_steps=2,
     )
     assert times.num_steps == 2
     assert times.host == {
@@ -196,7 +219,8 @@ def test_kernels_belong_to_the_part_that_launched_them():
             event("conv backward", 30, 70, device=DeviceType.CUDA),
             event("launched by no operation", 70, 75, device=DeviceType.CUDA),
             event("part: loss", 2, 92, device=DeviceType.CUDA, annotation=True),
-        ]
+        ],
+        num_steps=1,
     )
     assert times.device == pytest.approx({"loss": 21e-6, "backward": 40e-6, "other": 5e-6})
     summary = draw_summary(times).splitlines()
