@@ -117,9 +117,10 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
         marker = f"{UserError.__name__}: "
         raise UserError(str(error).rpartition(marker)[2].strip()) from None
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        # Of a process that died, or from one that got no memory to send a batch in.
+        if not any(part in str(error) for part in ("DataLoader worker (pid", "shared memory")):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = str(error).strip().rpartition("\n")[2]
         raise UserError(
             f"a loader process ended ({reason}); the machine may lack memory or shared memory: "
             "try fewer data.num_workers"

@@ -1,5 +1,6 @@
 import lzma
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -167,6 +168,31 @@ def test_unchecked_files_fail_at_the_first_read(tree, num_workers):
     loader = make_loader(dataset, [[(0, 3)]], num_workers, torch.device("cpu"))
     with pytest.raises(UserError, match=r"^cannot decode '.*ant/9\.jpg' .*on_broken=skip"):
         list(iterate(loader))
+
+
+def fail_as(kind):
+    """Fail in a loader process: by a fault of the program, for lack of memory, or by dying."""
+    if kind == "fault":
+        raise RuntimeError("shapes differ")
+    if kind == "memory":
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_7>: (28)")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "message"),
+    [
+        ("fault", RuntimeError, r"(?s)in fail_as\n.*shapes differ"),
+        ("memory", UserError, r"\(RuntimeError: unable to allocate .*\(28\)\); .*num_workers$"),
+        ("death", UserError, r"^a loader process ended \(DataLoader worker .*num_workers$"),
+    ],
+)
+def test_only_lack_of_memory_is_blamed_on_the_number_of_workers(tree, kind, expected, message):
+    """A fault of the program keeps its own words and its traceback."""
+    images = open_images(folder_config(tree), "train")
+    dataset = AugmentedImages(images, lambda image: fail_as(kind), seed=0)
+    with pytest.raises(expected, match=message):
+        list(iterate(make_loader(dataset, [[(0, 0)]], 1, torch.device("cpu"))))
 
 
 def test_links_back_up_the_tree_end(tree):
