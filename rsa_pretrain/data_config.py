@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rsa_pretrain.config_files import Section
 
 RGB = tuple[float, float, float]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -17,6 +17,7 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import TimeLimit, exit_code
 
 _TIME_IS_UP = exit_code(signal.SIGALRM)
+_MOST_MINUTES = 366 * 24 * 60  # the system's clocks do not take any number
 
 _DESCRIPTION = f"""\
 Make every ROW with every seed: pretraining, kNN, linear evaluation by the paper's protocol, their
@@ -111,8 +112,10 @@ def _minutes(text: str) -> float:
         minutes = float(text)
     except ValueError:
         minutes = 0.0
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected minutes above 0, found '{text}'")
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise argparse.ArgumentTypeError(
+            f"expected minutes above 0 and at most {_MOST_MINUTES}, found '{text}'"
+        )
     return minutes
 
 

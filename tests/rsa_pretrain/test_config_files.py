@@ -84,6 +84,7 @@ def test_overrides_win_in_order(minimal):
         ("views.weak.flip=1", "unknown key 'views.weak.flip'; "),
         ("training.epochs=0", "'training.epochs': .*greater than or equal to 1"),
         ("seed=-1", "'seed': .*greater than or equal to 0"),
+        (f"seed={2**32}", f"'seed': .*less than {2**32}"),
         ("data.subset_seed=-1", "'data.subset_seed': .*greater than or equal to 0"),
         ("training.epochs=two", r"'training.epochs': .*integer.*\(found 'two'\)"),
         ("backbone.arch=vgg", "'backbone.arch': .*'resnet18'"),
