@@ -9,8 +9,9 @@ from typing import Any
 
 from rsa_eval.config import result_settings
 from rsa_eval.record import Record
-from rsa_pretrain.config import RESUMABLE_CHANGES
-from rsa_pretrain.config_files import flatten
+from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
+from rsa_pretrain.config_files import flatten, parse_tree, to_tree
+from rsa_pretrain.errors import UserError
 
 # Settings that differ between trials, or that decide where a result is kept.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
@@ -132,7 +133,14 @@ def shared_settings(record: Record) -> dict[str, Any]:
 
 
 def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pretraining's settings but for seed, place and speed, by dotted key."""
+    """Return a pretraining's settings but for seed, place and speed, by dotted key.
+
+    Settings that came after the run have their defaults, which are what it did.
+    """
+    try:
+        pretraining = to_tree(parse_tree(PretrainConfig, pretraining, "pretraining"))
+    except UserError:
+        pass  # of a toolkit whose settings are others: as recorded
     unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
     return {key: value for key, value in flatten(pretraining).items() if key not in unlike}
 

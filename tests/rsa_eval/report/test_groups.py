@@ -65,6 +65,16 @@ def test_another_training_setting_is_no_trial_and_another_place_is(make_trial: M
     assert len(group_records(_found(make_trial(RSA), elsewhere))) == 1
 
 
+def test_a_setting_that_came_later_parts_no_trials(make_trial: MakeTrial) -> None:
+    """A run from before it did what its default says."""
+    old, new = (make_trial(RSA, seed=seed) for seed in (0, 1))
+    assert old.model.pretraining is not None
+    del old.model.pretraining["views"]["implementation"]
+    batched = make_trial(RSA, "views.implementation=batched", seed=2)
+    groups = group_records(_found(old, new, batched))
+    assert [group.records for group in groups] == [(old, new), (batched,)]
+
+
 def test_a_trial_evaluated_twice_counts_once_by_its_newest_record(make_trial: MakeTrial) -> None:
     """A copied or repeated record does not shrink the deviation."""
     old, new = (make_trial(RSA, values={"top1": top1}) for top1 in (80.0, 90.0))
