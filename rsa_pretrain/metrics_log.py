@@ -68,9 +68,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a ``metrics.jsonl``; a last line cut short by a kill is left out.
 
     Raises:
-        UserError: If another line is not a JSON object with a ``step``.
+        UserError: If another line is not a JSON object with a ``step``, or it is not UTF-8 text.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"'{path}' is not UTF-8 text") from None
     metrics = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -15,6 +15,8 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import min_over_ranks, process_group
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.machines import read_machines
+from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.stop_signal import Stopped, TimeLimit, exit_code
 
 _log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ def make_trials(trials: Sequence[Trial], makers: Makers, results: Path, limit: T
         _log.info("%d of %d: %s", number, len(trials), trial.name)
         try:
             code = _make(trial, makers, limit)
+            if code == 0:
+                _keep(trial, results)
         except UserError as error:
             raise UserError(f"{trial.name}: {error}") from None
         except Stopped as stopped:
@@ -77,7 +81,6 @@ def make_trials(trials: Sequence[Trial], makers: Makers, results: Path, limit: T
             return exit_code(stopped.received)
         if code:
             return code
-        _keep(trial, results)
     return 0
 
 
@@ -116,6 +119,10 @@ def _is_up(limit: TimeLimit) -> bool:
 
 
 def _keep(trial: Trial, results: Path) -> None:
+    """Copy what is small; a damaged log, which no page could read, is refused."""
+    read_machines(trial.folder)
+    if (trial.folder / METRICS_FILE).is_file():
+        read_metrics(trial.folder / METRICS_FILE)
     # Several processes write the same bytes.
     for pattern in _KEPT:
         for path in sorted(trial.folder.glob(pattern)):

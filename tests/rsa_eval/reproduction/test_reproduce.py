@@ -205,6 +205,9 @@ def test_a_damaged_record_is_made_anew(
     [
         ("config.yaml", "method: [", "not valid YAML"),
         ("backbone.safetensors", "weights", "is not a whole safetensors file"),
+        ("metrics.jsonl", "\xff", "is not UTF-8 text"),
+        ("metrics.jsonl", "{\n{", "line 1 is not a JSON object"),
+        ("machines.json", "[1", "is damaged"),
     ],
 )
 def test_a_damaged_run_folder_is_named(
@@ -218,11 +221,12 @@ def test_a_damaged_run_folder_is_named(
 ) -> None:
     """One line, no traceback, and no record of what cannot be read."""
     run = copy_run(made, fresh)
-    (run / name).write_text(content)
+    (run / name).write_text(content, encoding="latin-1")
     assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
     error = error_line(capsys)
     assert message in error
     assert str(run) in error
+    assert not (fresh / "results").exists()
 
 
 def test_places_that_cannot_be_written_are_refused(
