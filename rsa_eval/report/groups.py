@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,10 +138,8 @@ def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
 
     Settings that came after the run have their defaults, which are what it did.
     """
-    try:
+    with suppress(UserError):  # of a toolkit whose settings are others: as recorded
         pretraining = to_tree(parse_tree(PretrainConfig, pretraining, "pretraining"))
-    except UserError:
-        pass  # of a toolkit whose settings are others: as recorded
     unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
     return {key: value for key, value in flatten(pretraining).items() if key not in unlike}
 
