@@ -160,10 +160,13 @@ def _draw_crops(u: Uniforms, config: WeakConfig, heights: Integers, widths: Inte
 
 
 def _largest_crops(ratio: Range, heights: Integers, widths: Integers) -> tuple[Integers, Integers]:
-    """Return rows and columns of the largest part whose width over height lies in ``ratio``."""
+    """Return rows and columns of the largest part whose width over height lies in ``ratio``.
+
+    A row or column of pixels may hold none; one pixel is then the part.
+    """
     low, high = ratio
-    height = np.minimum(heights, np.rint(widths / low).astype(np.int64))
-    width = np.minimum(widths, np.rint(heights * high).astype(np.int64))
+    height = np.minimum(heights, np.rint(widths / low).astype(np.int64).clip(1))
+    width = np.minimum(widths, np.rint(heights * high).astype(np.int64).clip(1))
     return height, width
 
 

@@ -126,10 +126,12 @@ def test_centre_crop_where_no_try_fits():
     assert crops.left.tolist() == [43] * 5
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 50), (31, 33)])
-def test_crops_lie_within_the_image(height, width):
+@pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.3, 0.4), (2.5, 3)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (50, 1), (3, 50), (31, 33)])
+def test_crops_lie_within_the_image(height, width, ratio):
     """No crop is empty or leaves its image."""
-    for crops in draws_of(range(2000), height=height, width=width).crops.values():
+    draws = draws_of(range(2000), height=height, width=width, weak={"crop_ratio": ratio})
+    for crops in draws.crops.values():
         assert min(crops.top.min(), crops.left.min()) >= 0
         assert min(crops.height.min(), crops.width.min()) >= 1
         assert (crops.top + crops.height).max() <= height
