@@ -14,7 +14,7 @@ from rsa_pretrain.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.decoded_crops import CropImages, CroppedFiles, Crops
-from rsa_pretrain.device import to_device
+from rsa_pretrain.device import explained_out_of_memory, to_device
 from rsa_pretrain.image_set import ImageSet, PixelSources
 from rsa_pretrain.loader import (
     AugmentedImages,
@@ -26,6 +26,11 @@ from rsa_pretrain.loader import (
 from rsa_pretrain.prefetch import Ready, prefetched
 from rsa_pretrain.shards import MakeBatch, ShardSet, TransformedImages, shard_loader
 from rsa_pretrain.view_draws import ViewDraws, draw_views
+
+_MEMORY_HINT = (
+    "the batched views of these images hold the whole set in it; make the views in loader "
+    "processes with views.implementation=pillow"
+)
 
 
 def training_views(
@@ -144,7 +149,8 @@ class InMemoryViews:
         self.sampler = StepSampler(len(images), plan, config.seed, steps)
         self.device = device
         self.views = _batched_views(config)
-        self.pixels = torch.from_numpy(images.array()).to(device)
+        with explained_out_of_memory(_MEMORY_HINT):
+            self.pixels = torch.from_numpy(images.array()).to(device)
 
     def load(self) -> Generator[PixelBatch, None, None]:
         """Yield which images to take, and draw their views."""

@@ -107,6 +107,17 @@ def test_pixels_in_memory_need_no_loader(tree, monkeypatch):
     assert held.pixels.data_ptr() == images.sources.pixels.ctypes.data
 
 
+def test_a_set_too_large_for_the_gpu_is_a_user_error(tree, monkeypatch):
+    """It names the setting that keeps the set out of the GPU's memory."""
+
+    def too_large(array):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.70 GiB. GPU 0 has")
+
+    monkeypatch.setattr(module.torch, "from_numpy", too_large)
+    with pytest.raises(UserError, match=r"\(CUDA out of memory\).*views\.implementation=pillow$"):
+        brought(tree, range(1))
+
+
 @pytest.mark.parametrize("kind", ["in memory", "files"])
 def test_starting_anywhere_gives_the_same_views(kind, request, tree):
     """From any step on, also within an epoch, the batches are an uninterrupted run's."""
