@@ -95,7 +95,7 @@ def command_of(row: Row, groups: Sequence[Group] = ()) -> str:
         return "quoted: not here"
     seeds = seeds_of(groups)
     words = f"reproduce {row.name}"
-    if len(seeds) > 1:
+    if seeds not in ([], [0]):
         words += f" --seeds {','.join(map(str, seeds))}"
     if isinstance(row.work, Detection):
         return code(f"rsa-pretrain {words}")

@@ -13,11 +13,12 @@ from rsa_eval.ledger.timing import relative_to_byol
 from rsa_eval.published import METHODS
 from rsa_eval.record import Record
 from rsa_eval.report.escaping import escape_markdown
-from rsa_eval.report.groups import Group, format_number, group_records
+from rsa_eval.report.groups import Group, format_number, group_records, shared_training
 from rsa_eval.report.inputs import trials_folder
 from rsa_eval.report.tables import EVALUATORS
 from rsa_eval.report.timing import Timing
 from rsa_eval.reproduction.rows import Pretraining, Row
+from rsa_pretrain.config_files import to_tree
 
 _SEEDS = "Behind each mean stand the numbers of the seeds, in their order."
 _COURSE = """\
@@ -65,15 +66,21 @@ def study_tables(measured: Measured) -> str:
     results = [_result(row, measured) for row in rows]
     columns = _columns([group.first for result in results for group in result.groups])
     notes = list(dict.fromkeys(text for column in columns for text in column.deviations))
+    for result in results:
+        for group in result.groups:
+            notes += [text for text in _changes(group, result.row) if text not in notes]
     headings = [_heading(column, notes) for column in columns] or ["measured"]
     drawn = table(
         ("row", *headings, "seeds", "hours", "× BYOL", "hardware", "command"),
-        [_line(result, columns, measured) for result in results],
+        [_line(result, columns, notes, measured) for result in results],
         headings,
     )
     parts = [_SEEDS, drawn]
     if notes:
-        parts += ["Departures from the protocols:", footnotes(list(map(escape_markdown, notes)))]
+        parts += [
+            "Departures from the protocols and the configs:",
+            footnotes(list(map(escape_markdown, notes))),
+        ]
     timed = [result for result in results if result.timings]
     if timed:
         parts += [_COURSE, _course(timed, measured)]
@@ -113,8 +120,29 @@ def _heading(column: _Column, notes: Sequence[str]) -> str:
     return escape_markdown(title) + marks([notes.index(text) + 1 for text in column.deviations])
 
 
-def _line(result: _Result, columns: Sequence[_Column], measured: Measured) -> list[str]:
-    cells = [_cell(result, column) for column in columns] or [NOT_YET]
+def _changes(group: Group, row: Row) -> list[str]:
+    """List how the weights depart from those that a row's config makes."""
+    assert isinstance(row.work, Pretraining)
+    model = group.first.model
+    is_random = model.checkpoint is None
+    if is_random == row.work.trained:
+        return ["the weights are random" if is_random else "the weights are trained"]
+    if is_random:
+        return []
+    if model.pretraining is None:
+        return ["the settings of training are not recorded"]
+    expected = shared_training(to_tree(row.work.recipe.config))
+    return [
+        f"training: {key} {value} (config: {expected.get(key)})"
+        for key, value in shared_training(model.pretraining).items()
+        if value != expected.get(key)
+    ]
+
+
+def _line(
+    result: _Result, columns: Sequence[_Column], notes: Sequence[str], measured: Measured
+) -> list[str]:
+    cells = [_cell(result, column, notes) for column in columns] or [NOT_YET]
     cost = Cost.of(result.groups, measured.timings) if result.groups else None
     return [
         measured.name(result.row),
@@ -127,21 +155,26 @@ def _line(result: _Result, columns: Sequence[_Column], measured: Measured) -> li
     ]
 
 
-def _cell(result: _Result, column: _Column) -> str:
+def _cell(result: _Result, column: _Column, notes: Sequence[str]) -> str:
     """Write mean ± std and each trial; trials that differ in more than seeds stand apart."""
     groups = result.in_column(column)
     whole = len(groups) == 1 and len(groups[0].records) == len(seeds_of(result.groups))
-    return LINE_BREAK.join(_number(group, whole) for group in groups) or NOT_YET
+    numbers = [
+        _number(group, whole, [notes.index(text) + 1 for text in _changes(group, result.row)])
+        for group in groups
+    ]
+    return LINE_BREAK.join(numbers) or NOT_YET
 
 
-def _number(group: Group, whole: bool) -> str:
+def _number(group: Group, whole: bool, places: Sequence[int]) -> str:
     """Name the seeds of each value unless it is one per seed of the row."""
     found = group.headline
     if found is None:
         return NOTHING
     values = ", ".join(format_number(value, found.unit) for value in found.values)
     trials = values if whole else found.trials
-    return f"**{found.text}**" + (f" ({trials})" if len(found.values) > 1 or not whole else "")
+    number = f"**{found.text}**{marks(places)}"
+    return number + (f" ({trials})" if len(found.values) > 1 or not whole else "")
 
 
 def _course(results: Sequence[_Result], measured: Measured) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from rsa_eval.record import Record, write_record
 from rsa_eval.report.inputs import collect
 from rsa_eval.report.timing import time_runs
 from rsa_eval.reproduction.rows import Pretraining, Row
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import load_config
 from rsa_pretrain.recipes import read_recipe
 
 AddTrial = Callable[..., None]
@@ -18,7 +21,9 @@ RSA, BYOL, RANDOM = "study/cifar10/rsa", "study/cifar10/byol-aa", "study/cifar10
 RECIPES = {RSA: "cifar10/rsa_200ep.yaml", BYOL: "cifar10/byol_200ep.yaml"}
 
 
-def _row(name: str, recipe: str, *, trained: bool = True) -> Row:
+def _row(name: str, path: str, *, trained: bool = True) -> Row:
+    config = load_config(PretrainConfig, CONFIGS / path, SHORT)
+    recipe = replace(read_recipe(CONFIGS / path), config=config)
     return Row(
         name=name,
         table=None,
@@ -27,7 +32,7 @@ def _row(name: str, recipe: str, *, trained: bool = True) -> Row:
         epochs=1,
         published=None,
         home=name,
-        work=Pretraining(read_recipe(CONFIGS / recipe), Path("study.yaml"), trained),
+        work=Pretraining(recipe, Path("study.yaml"), trained),
     )
 
 
@@ -110,9 +115,36 @@ def test_without_records_every_row_says_so(draw: Callable[[], str]) -> None:
 def test_trials_that_differ_in_more_than_seeds_are_not_averaged(
     draw: Callable[[], str], add_trial: AddTrial
 ) -> None:
-    """Another rate in one of the seeds' folders is another number."""
+    """Another rate in one of the seeds' folders is another number, and is told."""
     add_trial(RSA, RECIPES[RSA], *SHORT, values={"top1": 40.0})
     add_trial(
         RSA, RECIPES[RSA], *SHORT, "optimizer.base_lr=0.3", seed=1, seeds=[1], values={"top1": 44.0}
     )
-    assert _cells(draw())[2][1] == "**40.00** (seed 0)<br>**44.00** (seed 1)"
+    page = draw()
+    assert _cells(page)[2][1] == "**40.00** (seed 0)<br>**44.00** [1] (seed 1)"
+    assert "- [1] training: optimizer.base\\_lr 0.3 (config: 0.1)" in page
+
+
+def test_results_of_a_config_that_was_changed_say_so(
+    draw: Callable[[], str], add_trial: AddTrial
+) -> None:
+    """So do weights whose training is not known, and trained ones in place of random ones."""
+    add_trial(RSA, RECIPES[RSA], *SHORT, "method.beta_base=0.9", values={"top1": 40.0})
+    add_trial(BYOL, RECIPES[BYOL], *SHORT, values={"top1": 41.0}, pretraining=False)
+    add_trial(RANDOM, RECIPES[RSA], *SHORT, values={"top1": 42.0})
+    page = draw()
+    _, _, rsa, byol, untrained, *_ = _cells(page)
+    assert rsa[1] == "**40.00** [1]"
+    assert byol[1] == "**41.00** [2]"
+    assert untrained[1] == "**42.00** [3]"
+    assert "- [1] training: method.beta\\_base 0.9 (config: 0.3)" in page
+    assert "- [2] the settings of training are not recorded" in page
+    assert "- [3] the weights are trained" in page
+
+
+def test_the_command_makes_the_seed_that_was_measured(
+    draw: Callable[[], str], add_trial: AddTrial
+) -> None:
+    """Without the option it would make seed 0."""
+    add_trial(RSA, RECIPES[RSA], *SHORT, seed=1, values={"top1": 40.0})
+    assert _cells(draw())[2][-1] == f"`rsa-pretrain reproduce {RSA} --seeds 1 data.root=data`"
