@@ -44,6 +44,8 @@ def add(commands: Commands) -> None:
 
 def _ledger(arguments: argparse.Namespace) -> int:
     check_output(arguments.out, ".md")
+    if arguments.out.resolve() == arguments.notes.resolve():
+        raise UserError(f"--out '{arguments.out}' would replace --notes; name another file")
     unreadable = write_ledger(arguments.results, arguments.notes, arguments.configs, arguments.out)
     say(f"ledger: {arguments.out}")
     if unreadable:

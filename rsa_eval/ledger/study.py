@@ -205,7 +205,8 @@ def _means_by_epoch(timings: Sequence[Timing], name: str) -> dict[float, float]:
     values: dict[float, list[float]] = {}
     for timing in timings:
         for line in timing.run.metrics:
-            if isinstance(line.get(name), int | float) and "epoch" in line:
-                values.setdefault(float(line["epoch"]), []).append(float(line[name]))
+            epoch, value = line.get("epoch"), line.get(name)
+            if isinstance(epoch, int | float) and isinstance(value, int | float):
+                values.setdefault(float(epoch), []).append(float(value))
     whole = {epoch: found for epoch, found in values.items() if len(found) == len(timings)}
     return {epoch: statistics.fmean(whole[epoch]) for epoch in sorted(whole)}

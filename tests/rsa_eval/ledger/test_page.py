@@ -70,6 +70,18 @@ def test_notes_without_a_place_for_the_tables_are_refused(
     assert not (tmp_path / "RESULTS.md").exists()
 
 
+def test_the_notes_are_not_replaced_by_the_page(
+    tmp_path: Path, draw: Draw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prose is written by hand; whatever the path is spelled like."""
+    before = (tmp_path / "notes.md").read_text()
+    words = [str(tmp_path / "results"), "--notes", str(tmp_path / "notes.md")]
+    out = tmp_path / "results" / ".." / "notes.md"
+    assert main(["ledger", *words, "--out", str(out)]) == 2
+    assert "would replace --notes" in capsys.readouterr().err
+    assert (tmp_path / "notes.md").read_text() == before
+
+
 def test_the_same_records_make_the_same_page(draw: Draw, add_trial: AddTrial) -> None:
     """No date, no order of the file system."""
     add_trial(ROW, RSA)

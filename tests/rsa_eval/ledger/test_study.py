@@ -142,6 +142,16 @@ def test_results_of_a_config_that_was_changed_say_so(
     assert "- [3] the weights are trained" in page
 
 
+def test_a_logged_line_without_a_number_for_its_epoch_is_no_part_of_the_course(
+    tmp_path: Path, draw: Callable[[], str], add_trial: AddTrial
+) -> None:
+    """A log is what anyone may have written."""
+    add_trial(RSA, RECIPES[RSA], *SHORT, values={"top1": 40.0})
+    log = tmp_path / "results" / RSA / "seed-0" / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"epoch": 0.5', '"epoch": "half"'))
+    assert _cells(draw())[-1][1:] == ["30.00", "0.000", "0.000"]
+
+
 def test_the_command_makes_the_seed_that_was_measured(
     draw: Callable[[], str], add_trial: AddTrial
 ) -> None:
