@@ -6,9 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from rsa_eval.reproduction.rows import Pretraining, Row
-from rsa_eval.reproduction.trials import NOT_STARTED, plan_trial, run_config
+from rsa_eval.reproduction.trials import NOT_STARTED, BackboneTrial, plan_trial, run_config
 from rsa_pretrain.command_line import describe_error
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import PretrainConfig, refuse_another_run
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets.published import PUBLISHED
 from rsa_pretrain.errors import UserError
@@ -91,9 +91,12 @@ class Listing:
 
     def _status_of(self, row: Row, seed: int) -> str:
         try:
-            return plan_trial(row, seed, self.out, self.overrides).status()
+            trial = plan_trial(row, seed, self.out, self.overrides)
+            if isinstance(trial, BackboneTrial):
+                refuse_another_run(trial.config)
+            return trial.status()
         except (UserError, OSError) as error:
-            return f"damaged ({describe_error(error)})"
+            return f"unusable ({describe_error(error)})"
 
 
 def _data(data: DataConfig) -> str:

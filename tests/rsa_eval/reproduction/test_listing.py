@@ -146,9 +146,18 @@ def test_status_follows_a_run(made: Path, fresh: Path) -> None:
     (run / "checkpoints" / "step-00000004").rename(run / "checkpoints" / "step-00000002")
     assert status_of(fresh, RSA) == "seed 0: step 2 of 4"
     (run / "metrics.jsonl").write_text("no line\nno line\n")
-    assert str(status_of(fresh, RSA)).startswith("seed 0: damaged (")
+    assert str(status_of(fresh, RSA)).startswith("seed 0: unusable (")
     (run.parent / "seed-12").mkdir()
     assert str(status_of(fresh, RSA)).endswith("; seed 12: not started")
+
+
+def test_a_run_that_is_not_gone_on_with_is_no_progress(made: Path, fresh: Path) -> None:
+    """A folder that was copied to another seed's place is not this seed, trained."""
+    run = made / "out" / RSA / "seed-0"
+    shutil.copytree(run, fresh / "out" / RSA / "seed-1")
+    status = str(status_of(fresh, RSA))
+    assert status.startswith("seed 1: unusable (")
+    assert "holds a run of other settings: seed (was 0, is 1)" in status
 
 
 def test_settings_of_another_run_are_refused_in_a_list(
