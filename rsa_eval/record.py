@@ -84,7 +84,7 @@ class Record(Section):
     library_versions: dict[str, str]
     hardware: str
     seconds: float
-    """Wall time of the evaluation."""
+    """Wall time of the evaluation; of one that was stopped, since its last start."""
     created: str
     """UTC, ISO 8601."""
 

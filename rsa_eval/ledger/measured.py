@@ -11,7 +11,7 @@ from rsa_eval.ledger.markdown import NOTHING, code, link
 from rsa_eval.published import METHODS, Published, paper_cells
 from rsa_eval.record import Record
 from rsa_eval.report.groups import Group, group_records
-from rsa_eval.report.inputs import TRIAL
+from rsa_eval.report.inputs import TRIAL, trials_folder
 from rsa_eval.report.timing import Timing
 from rsa_eval.reproduction.rows import Detection, Pretraining, Row
 
@@ -42,6 +42,11 @@ class Measured:
     def rows_of(self, table: int | None) -> list[Row]:
         """Return the rows of a table of the paper; None: those of the study."""
         return [row for row in self.rows if row.table == table]
+
+    def timings_of(self, row: Row) -> list[Timing]:
+        """Return the times of the runs in a row's own folder."""
+        folder = self.results / row.home
+        return [timing for run, timing in self.timings.items() if trials_folder(run) == folder]
 
     def link(self, text: str, path: Path) -> str:
         """Link to a file."""

@@ -102,9 +102,7 @@ def _order(row: Row) -> tuple[int, str]:
 
 def _result(row: Row, measured: Measured) -> _Result:
     records = [found for found in measured.records if lies_in(found[0], row, measured)]
-    folder = measured.results / row.home
-    timings = [t for run, t in measured.timings.items() if trials_folder(run) == folder]
-    return _Result(row, group_records(records), timings)
+    return _Result(row, group_records(records), measured.timings_of(row))
 
 
 def _columns(records: Sequence[Record]) -> list[_Column]:

@@ -13,7 +13,7 @@ from rsa_eval.reproduction.rows import Row
 
 _CAPTION = """\
 Training time: 800 epochs on one V100, of ImageNet-100 200 epochs on four. × BYOL is relative to
-BYOL, ours on the same machine with the same settings, by the logs of runs of any length."""
+BYOL, ours on the same machine with the same settings, by the log of the row's own run."""
 
 
 def timing_table(measured: Measured) -> str:
@@ -35,7 +35,7 @@ def relative_to_byol(timings: Sequence[Timing]) -> str | None:
 
 
 def _line(row: Row, measured: Measured) -> list[str]:
-    timings = _timings(row, measured)
+    timings = measured.timings_of(row)
     ratio = published_ratio(METHOD_OF_LABEL[row.label], row.data_set)
     hours = [f"{timing.hours:.2f} h for {timing.epochs:g} epochs" for timing in timings]
     machines = dict.fromkeys(timing.machine for timing in timings if timing.machine)
@@ -49,11 +49,4 @@ def _line(row: Row, measured: Measured) -> list[str]:
         relative_to_byol(timings) or NOT_YET,
         "; ".join(map(escape_markdown, machines)) or NOTHING,
         command_of(row),
-    ]
-
-
-def _timings(row: Row, measured: Measured) -> list[Timing]:
-    place = (row.label, data_set_name(row.data_set))
-    return [
-        timing for timing in measured.timings.values() if (timing.method, timing.data_set) == place
     ]

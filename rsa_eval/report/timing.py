@@ -12,8 +12,8 @@ from rsa_eval.report.inputs import Run
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import flatten, to_tree
+from rsa_pretrain.method_config import BYOLConfig
 
-_REFERENCE = "byol"
 # What a run and its reference may differ in: the method, and what takes no time.
 _MAY_DIFFER = ("method.", "optimizer.", "monitor.", "seed", "output_dir", "data.root")
 _MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.keep_checkpoints")
@@ -77,7 +77,7 @@ def time_runs(runs: Sequence[Run]) -> list[Timing]:
     references: dict[str, list[float]] = {}
     for rate in rates:
         key = _comparable_key(rate)
-        if rate.config.method.name == _REFERENCE and key is not None:
+        if _is_reference(rate.config) and key is not None:
             references.setdefault(key, []).append(rate.seconds_per_epoch)
     return [_timing(rate, references) for rate in rates]
 
@@ -89,6 +89,11 @@ def published_ratio(method: str, data_set: str) -> float | None:
         return None
     column = TABLE_7_SETS.index(data_set)
     return TABLE_7[label][column] / TABLE_7["BYOL"][column]
+
+
+def _is_reference(config: PretrainConfig) -> bool:
+    """Whether a run is of BYOL with two aggressive views, the paper's own."""
+    return isinstance(config.method, BYOLConfig) and config.method.views == "AA"
 
 
 def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
