@@ -18,8 +18,8 @@ from rsa_pretrain.schedules import cosine, rsa_beta
 class RSA(nn.Module):
     """Algorithm 1: an online network sees aggressive views, its EMA target the weak ones.
 
-    Deviations from the paper's text, following its release: each view is a forward of its own,
-    so BatchNorm statistics are per view; the target stays in train mode.
+    Where the paper is silent its release is followed: each view is a forward of its own, so
+    BatchNorm statistics are per view; the target stays in train mode.
 
     Args:
         backbone: f_theta, from (N, 3, H, W) to (N, F).

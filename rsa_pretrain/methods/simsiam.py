@@ -30,7 +30,7 @@ class SimSiam(nn.Module):
         self.predictor = build_simsiam_predictor(config.projector_dim, config.predictor_hidden_dim)
 
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
-        """Compute Eq. 2 on ``[v, v']``."""
+        """Compute Eq. 4 on ``[v, v']``."""
         v, v_prime = views
         z, z_prime = self._project(v), self._project(v_prime)  # (N, D) each
         p, p_prime = self.predictor(z), self.predictor(z_prime)  # (N, D) each

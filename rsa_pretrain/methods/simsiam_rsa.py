@@ -17,7 +17,7 @@ class SimSiamRSA(nn.Module):
 
     Aggressive views are predicted with gradient; weak views are projected by the same network
     without one. Eq. 5 is taken as it stands, the sum over both directions, with the negative
-    cosine in place of the squared distance (SimSiam's own Eq. 2 halves that sum).
+    cosine in place of the squared distance (SimSiam's own Eq. 4 halves that sum).
 
     Args:
         backbone: f, from (N, 3, H, W) to (N, F).
