@@ -45,7 +45,7 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
 
 
 def _batched_views(config: PretrainConfig, image: Image.Image, index: int) -> list[Image.Image]:
-    """Return the views that the run sees of an image in its first epoch, not normalised."""
+    """Return the first epoch's views of the image of this number, not normalised."""
     recipe, size = config.method.view_recipe, config.data.image_size
     numbers = np.array([[0], [index], [image.height], [image.width]], np.int64)
     draws = draw_views(VIEW_NAMES[recipe], config.views, config.seed, *numbers)
