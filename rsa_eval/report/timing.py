@@ -12,7 +12,6 @@ from rsa_eval.report.inputs import Run
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import flatten, to_tree
-from rsa_pretrain.method_config import BYOLConfig
 
 # What a run and its reference may differ in: the method, and what takes no time.
 _MAY_DIFFER = ("method.", "optimizer.", "monitor.", "seed", "output_dir", "data.root")
@@ -93,7 +92,8 @@ def published_ratio(method: str, data_set: str) -> float | None:
 
 def _is_reference(config: PretrainConfig) -> bool:
     """Whether a run is of BYOL with two aggressive views, the paper's own."""
-    return isinstance(config.method, BYOLConfig) and config.method.views == "AA"
+    method = to_tree(config.method)
+    return (method["name"], method.get("views")) == ("byol", "AA")
 
 
 def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
