@@ -107,11 +107,15 @@ def _category_ap(evaluation: Any, index: int) -> float | None:
 
 
 def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what pycocotools requires and custom sets often lack; drop what it trips over."""
+    """Fill in what pycocotools requires and custom sets often lack; drop what it trips over.
+
+    Annotations are numbered from 1: pycocotools notes a match by the annotation's id and takes
+    id 0 for no match.
+    """
     annotations = []
-    for annotation in tree["annotations"]:
+    for number, annotation in enumerate(tree["annotations"], start=1):
         _, _, width, height = annotation["bbox"]
-        complete = {"iscrowd": 0, "area": width * height, **annotation}
+        complete = {"iscrowd": 0, "area": width * height, **annotation, "id": number}
         if isinstance(annotation.get("segmentation"), list):
             complete["segmentation"] = polygons(annotation["segmentation"])
         annotations.append(complete)

@@ -93,6 +93,8 @@ or, for COCO itself below $DETECTRON2_DATASETS, end the command with
 
   DATASETS.TRAIN '("coco_2017_train",)' DATASETS.TEST '("coco_2017_val",)'
 
+Its evaluation takes an annotation of id 0 for one never found: number test annotations from 1.
+
 {_advice(tree)}
 """
     return indent(text, "# ", lambda line: True).replace("# \n", "#\n")

@@ -155,3 +155,20 @@ def test_parts_that_are_no_polygons_do_not_reach_pycocotools() -> None:
     square = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
     tree["annotations"][0]["segmentation"] = [[1.0, 1.0, 90.0, 90.0], square]
     assert evaluate(tree, [_found(BOX, MASK, 0.9)])["segm_AP"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("first_id", [0, 1, 1000])
+def test_annotation_ids_do_not_matter(first_id: int) -> None:
+    """Perfect detections of four objects score 100 wherever the ids start; the input stays."""
+    objects = [
+        ([x, y, 20.0, 20.0], _rectangle(int(x), int(y), 20, 20))
+        for x, y in ((5.0, 5.0), (35.0, 5.0), (5.0, 60.0), (60.0, 60.0))
+    ]
+    tree = _truth(*objects)
+    ids = list(range(first_id, first_id + 4))
+    for annotation, number in zip(tree["annotations"], ids, strict=True):
+        annotation["id"] = number
+    evaluation = evaluate_in_detail(tree, [_found(box, mask, 0.9) for box, mask in objects])
+    assert evaluation.metrics["bbox_AP"] == evaluation.metrics["segm_AP"] == pytest.approx(100.0)
+    assert evaluation.by_category[0]["bbox_AP"] == pytest.approx(100.0)
+    assert [annotation["id"] for annotation in tree["annotations"]] == ids

@@ -40,6 +40,7 @@ def test_file_is_the_engine_s_config_and_weights(
     assert yaml.safe_load(text) == expected
     assert "&id" not in text
     assert "#   register_coco_instances('shapes_train', {}, '" in text
+    assert "number test annotations from 1" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "out.pkl",
         "out.yaml",
