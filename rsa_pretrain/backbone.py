@@ -28,10 +28,12 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
     backbone: nn.Module = builder(weights=None, zero_init_residual=config.zero_init_residual)
     backbone.fc = nn.Identity()
     if config.stem == "cifar":
-        conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
-        backbone.conv1 = conv1
+        backbone.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
         backbone.maxpool = nn.Identity()
+    if config.stem_init == "default":
+        backbone.conv1.reset_parameters()
+    elif config.stem == "cifar":
+        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
     return backbone
 
 

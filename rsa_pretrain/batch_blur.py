@@ -17,7 +17,7 @@ def blur_radius(highest_sigma: float, size: int) -> int:
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur squares; pixels beyond a border are those mirrored at it, as in torchvision.
+    """Blur squares; beyond a border the outermost pixels repeat, as in Pillow.
 
     The matrix of a direction is zero ``radius`` pixels from its diagonal, so a strip of the
     results depends on little more than that strip of the image.
@@ -63,6 +63,4 @@ def blur_matrices(sigma: Tensor, size: int, radius: int) -> Tensor:
 def _taps(size: int, radius: int, device: torch.device) -> Tensor:
     """Return 1 where a tap of the kernel meets a pixel, else 0, (taps, size * size)."""
     columns = torch.arange(size) + torch.arange(-radius, radius + 1)[:, None]
-    columns = columns.abs()
-    columns = columns.minimum(2 * (size - 1) - columns)
-    return one_hot(columns, size).float().flatten(1).to(device)
+    return one_hot(columns.clamp(0, size - 1), size).float().flatten(1).to(device)

@@ -76,8 +76,9 @@ class TrainingViewsConfig(ViewsConfig):
     implementation: Literal["pillow", "batched"] = "pillow"
     """pillow: image by image in the loader processes; batched: whole batches of uint8 images on the
     training device, several times faster. The views are the same in distribution, the draws are
-    not. A set of small images is then held in memory (or the GPU's) and needs no loader processes;
-    of others they decode and crop."""
+    not; aggressive views are one grey level of 255 brighter on average, since Pillow truncates
+    after each operation. A set of small images is then held in memory (or the GPU's) and needs no
+    loader processes; of others they decode and crop."""
 
 
 class BackboneConfig(Section):
@@ -87,8 +88,13 @@ class BackboneConfig(Section):
     """torchvision's ResNet of this name, without its classifier."""
     stem: Literal["standard", "cifar"]
     """standard: 7x7 stride 2 and max-pool; cifar: 3x3 stride 1, no max-pool."""
+    stem_init: Literal["kaiming", "default"] = "kaiming"
+    """Initial weights of the first convolution. kaiming: normal by fan-out, as in torchvision's
+    ResNets (standard deviation 0.06 in the cifar stem); default: torch's own of a convolution, as
+    RSA's release leaves its CIFAR stem (0.11)."""
     zero_init_residual: bool = True
-    """Start each residual branch at zero."""
+    """Start each residual branch at zero, as BYOL, SimSiam, SimCLR and RSA's release do; MoCo v2
+    and supervised training do not."""
 
 
 class OptimizerConfig(Section):

@@ -18,7 +18,7 @@ def build_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential
 
 
 def build_plain_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """Build Linear, ReLU, Linear (SimCLR, Section 2.1; MoCo v2's public code).
+    """Build Linear, ReLU, Linear (MoCo v2's public code).
 
     Returns:
         Module from (N, ``input_dim``) to (N, ``output_dim``).
@@ -27,6 +27,26 @@ def build_plain_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequ
         nn.Linear(input_dim, hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, output_dim),
+    )
+
+
+def build_simclr_projector(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
+    """Build SimCLR's projector as its public code does: Linear, BatchNorm, ReLU, Linear, BatchNorm.
+
+    The paper (Section 2.1) names no BatchNorm; the code has one after each layer, the last without
+    a shift, and draws the layers' weights from N(0, 0.01).
+
+    Returns:
+        Module from (N, ``input_dim``) to (N, ``output_dim``).
+    """
+    hidden = nn.Linear(input_dim, hidden_dim, bias=False)
+    output = nn.Linear(hidden_dim, output_dim, bias=False)
+    for layer in (hidden, output):
+        nn.init.normal_(layer.weight, std=0.01)
+    last_norm = nn.BatchNorm1d(output_dim)
+    last_norm.bias.requires_grad_(False)
+    return nn.Sequential(
+        hidden, nn.BatchNorm1d(hidden_dim), nn.ReLU(inplace=True), output, last_norm
     )
 
 

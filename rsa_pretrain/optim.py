@@ -50,13 +50,17 @@ def trust_ratios(norms: Tensor, update_norms: Tensor, trust_coefficient: float) 
 
 
 class LARS(optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017), as BYOL and SimCLR use it.
+    """Layer-wise adaptive rate scaling (You et al. 2017), as BYOL's code has it.
 
     For a tensor w of two or more dimensions with gradient g:
 
         u = g + weight_decay w
         u = u * trust_coefficient |w| / |u|     (left as it is where |w| or |u| is 0)
         v = momentum v + u,  w = w - lr v
+
+    SimCLR's code, like You et al., keeps the rate in the velocity (v = momentum v + lr u,
+    w = w - v). The two agree while the rate is constant and differ while it changes: here a new
+    rate acts on the whole velocity, there on the newest update alone.
 
     Tensors of one dimension or none (biases, norms) are neither decayed nor adapted. All tensors
     are updated together, by ``torch._foreach`` operations. With an fp16 gradient scaler torch waits

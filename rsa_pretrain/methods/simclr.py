@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from rsa_pretrain.backbone import feature_dim
 from rsa_pretrain.collapse import projection_std
 from rsa_pretrain.distributed import gather_with_gradient, rank
-from rsa_pretrain.heads import build_plain_mlp
+from rsa_pretrain.heads import build_simclr_projector
 from rsa_pretrain.losses import nt_xent
 from rsa_pretrain.method_config import SimCLRConfig
 from rsa_pretrain.methods.base import StepOutput
@@ -26,7 +26,7 @@ class SimCLR(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.projector = build_plain_mlp(
+        self.projector = build_simclr_projector(
             feature_dim(backbone), config.hidden_dim, config.output_dim
         )
 

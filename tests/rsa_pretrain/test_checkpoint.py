@@ -329,6 +329,22 @@ def test_zero_init_residual_starts_the_branches_at_zero():
         assert build_backbone(config).layer4[1].bn2.weight.unique().tolist() == [float(not zero)]
 
 
+@pytest.mark.parametrize(
+    ("stem", "init", "deviation"),
+    [
+        ("cifar", "kaiming", (2 / (64 * 9)) ** 0.5),
+        ("cifar", "default", (1 / (3 * 3 * 9)) ** 0.5),
+        ("standard", "kaiming", (2 / (64 * 49)) ** 0.5),
+        ("standard", "default", (1 / (3 * 3 * 49)) ** 0.5),
+    ],
+)
+def test_first_convolution_starts_as_stated(stem, init, deviation):
+    """Kaiming: sqrt(2 / fan_out); default: uniform, a third of the variance 1 / fan_in."""
+    config = BackboneConfig(arch="resnet18", stem=stem, stem_init=init)
+    weight = build_backbone(config).conv1.weight
+    assert weight.std().item() == pytest.approx(deviation, rel=0.1)
+
+
 def test_flop_count_of_resnet50():
     """4.1 G multiply-adds at 224 px, the published figure, are 8.2 GFLOP."""
     config = BackboneConfig(arch="resnet50", stem="standard")

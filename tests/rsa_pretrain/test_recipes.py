@@ -137,6 +137,14 @@ def test_a_recipe_is_named_after_its_run(path):
             },
         ),
         ("imagenet/simclr_1000ep", {"training.global_batch_size": 4096, "method.temperature": 0.1}),
+        (
+            "cifar10/rsa_200ep",
+            {"backbone.stem_init": "default", "backbone.zero_init_residual": True},
+        ),
+        ("cifar10/moco_v2_200ep", {"backbone.zero_init_residual": False}),
+        ("imagenet/moco_v2_200ep", {"backbone.zero_init_residual": False}),
+        ("imagenet/supervised_100ep", {"backbone.zero_init_residual": False}),
+        ("cifar10/rsa_decay_study", {"backbone.stem_init": "kaiming"}),
     ],
 )
 def test_recipes_hold_the_papers_settings(name, settings):

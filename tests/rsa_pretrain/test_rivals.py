@@ -12,6 +12,7 @@ from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig, PretrainConfig
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.heads import build_simclr_projector
 from rsa_pretrain.method_config import MethodConfig
 from rsa_pretrain.methods import METHODS
 
@@ -67,6 +68,19 @@ def test_simclr_equals_its_equations(small_methods, random_views):
     assert loss == pytest.approx(expected, rel=1e-9)
 
 
+def test_simclr_s_projector_is_its_code_s():
+    """Both layers are normalised over the batch; the last norm scales and does not shift."""
+    projector = build_simclr_projector(512, 256, 64).train()
+    assert projector[0].weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert projector[3].weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert projector[0].bias is projector[3].bias is None
+    nn.init.uniform_(projector[4].weight, 0.5, 2.0)
+    projections = projector(3 + torch.randn(512, 512))
+    torch.testing.assert_close(projections.mean(0), torch.zeros(64), rtol=0, atol=1e-5)
+    spread = projections.std(0, correction=0)
+    torch.testing.assert_close(spread, projector[4].weight.detach(), rtol=0.05, atol=0)
+
+
 def test_moco_v2_equals_its_equations(small_methods, random_views):
     """Three steps of losses, weights and queue equal the literal rewrite; the queue wraps."""
     method = build("moco_v2", small_methods)
@@ -112,7 +126,7 @@ def test_supervised_is_cross_entropy(small_methods, random_views):
         ("byol", 2, "target_"),
         ("simsiam", 2, None),
         ("simsiam_rsa", 4, None),
-        ("simclr", 2, None),
+        ("simclr", 2, "projector.4.bias"),  # BatchNorm without a shift
         ("moco_v2", 2, "key_"),
     ],
 )
