@@ -42,6 +42,11 @@ class CocoSet:
         return sorted(category["id"] for category in self.tree["categories"])
 
     @property
+    def category_names(self) -> dict[int, str]:
+        """The name of each category id."""
+        return {category["id"]: category["name"] for category in self.tree["categories"]}
+
+    @property
     def images(self) -> list[dict[str, Any]]:
         """Every image's entry, by rising id."""
         return sorted(self.tree["images"], key=lambda image: int(image["id"]))

@@ -4,13 +4,13 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pycocotools.cocoeval import COCOeval
 
-from detection.coco import indexed
+from detection.coco import first_of, indexed
 from detection.masks import polygons
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ segmentation, a compressed run-length code."""
 
 IOU_TYPES = ("bbox", "segm")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+# The most of an image and category that COCO's metrics look at.
+_MOST_PER_CATEGORY = 100
 # pycocotools' mark for what no annotated object has.
 _UNDEFINED = -1.0
 
@@ -34,6 +36,8 @@ class Evaluation:
     by_category: list[dict[str, Any]]
     """By rising category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
     and ``segm_AP``; None where there is no object."""
+    notes: tuple[str, ...]
+    """What COCO's metrics leave out of the count, one sentence each."""
 
 
 def evaluate(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -54,10 +58,13 @@ def evaluate_in_detail(
         iou_types: ``bbox``, ``segm`` or both; the predictions have what they compare.
 
     Returns:
-        The numbers. Without any detection all are 0.
+        The numbers. Without any detection all are 0. What they leave out is logged, too.
     """
     if not predictions:
         logger.warning("the detector found nothing: average precision is 0")
+    notes = tuple(_left_out(tree, predictions))
+    for note in notes:
+        logger.warning("%s", note)
     complete = with_areas(tree)
     truth = indexed(complete)
     num_objects = Counter(
@@ -78,7 +85,27 @@ def evaluate_in_detail(
                 metrics[f"{iou_type}_{name}"] = 100 * float(value)
         for index, entry in enumerate(by_category):
             entry[f"{iou_type}_AP"] = _category_ap(evaluation, index)
-    return Evaluation(metrics, by_category)
+    return Evaluation(metrics, by_category, notes)
+
+
+def _left_out(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> Iterator[str]:
+    """Yield what COCO's definition of average precision does not count."""
+    with_objects = {entry["category_id"] for entry in tree["annotations"]}
+    names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+    found = Counter(entry["category_id"] for entry in predictions)
+    absent = sorted(found.keys() - with_objects)
+    if absent:
+        yield (
+            f"{sum(found[number] for number in absent):,} detections do not count, as their "
+            f"categories have no object: {first_of([names[number] for number in absent])}"
+        )
+    per_image = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
+    surplus = sum(max(0, count - _MOST_PER_CATEGORY) for count in per_image.values())
+    if surplus:
+        yield (
+            f"{surplus:,} detections do not count, being behind the {_MOST_PER_CATEGORY} with the "
+            "highest scores of their image and category"
+        )
 
 
 def _run(truth: Any, predictions: Sequence[Prediction], iou_type: str) -> Any:

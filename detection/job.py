@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from detection.coco import CocoSet, TrainingImage, check_test_set, open_coco, training_images
+from detection.coco import (
+    CocoSet,
+    TrainingImage,
+    check_test_set,
+    first_of,
+    open_coco,
+    training_images,
+)
 from detection.recipe import Recipe
 from detection.trunk import Trunk
 from rsa_pretrain.checkpoint import (
@@ -77,11 +84,7 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     data = recipe.data
     train_set = open_coco(data.train_annotations, data.train_images)
     test_set = open_coco(data.test_annotations, data.test_images)
-    if train_set.category_ids != test_set.category_ids:
-        raise UserError(
-            f"category ids of '{data.train_annotations}' ({train_set.category_ids}) and "
-            f"'{data.test_annotations}' ({test_set.category_ids}) differ"
-        )
+    _check_categories(train_set, test_set)
     check_test_set(test_set)
     recipe, deviations = _with_local_norms(recipe, device)
     return Job(
@@ -93,6 +96,24 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
         device=device,
         deviations=deviations,
     )
+
+
+def _check_categories(train_set: CocoSet, test_set: CocoSet) -> None:
+    """Refuse sets in which an id stands for different things."""
+    train, test = train_set.category_names, test_set.category_names
+    files = f"'{train_set.annotations_path}' and '{test_set.annotations_path}'"
+    if train.keys() != test.keys():
+        raise UserError(
+            f"category ids of {files} differ: {sorted(train)} in training, {sorted(test)} in test"
+        )
+    renamed = [number for number in sorted(train) if train[number] != test[number]]
+    shown = first_of([f"{number} ('{train[number]}', '{test[number]}')" for number in renamed])
+    if {train[number] for number in renamed} & {test[number] for number in renamed}:
+        raise UserError(
+            f"category ids of {files} stand for different names: {shown}; number both files alike"
+        )
+    if renamed:
+        logger.warning("categories of %s that are named differently: %s", files, shown)
 
 
 def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:

@@ -135,7 +135,7 @@ def _make_record(
             "num_predictions": len(predictions),
             "categories": evaluation.by_category,
         },
-        deviations=[*job.deviations, *differences],
+        deviations=[*job.deviations, *differences, *evaluation.notes],
     )
 
 

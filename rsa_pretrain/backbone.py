@@ -30,10 +30,12 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
     if config.stem == "cifar":
         backbone.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
         backbone.maxpool = nn.Identity()
+    conv1 = backbone.get_submodule("conv1")
+    assert isinstance(conv1, nn.Conv2d)
     if config.stem_init == "default":
-        backbone.conv1.reset_parameters()
+        conv1.reset_parameters()
     elif config.stem == "cifar":
-        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
     return backbone
 
 

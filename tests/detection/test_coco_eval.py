@@ -172,3 +172,21 @@ def test_annotation_ids_do_not_matter(first_id: int) -> None:
     assert evaluation.metrics["bbox_AP"] == evaluation.metrics["segm_AP"] == pytest.approx(100.0)
     assert evaluation.by_category[0]["bbox_AP"] == pytest.approx(100.0)
     assert [annotation["id"] for annotation in tree["annotations"]] == ids
+
+
+def test_detections_that_do_not_count_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a category without objects, and the 101st of an image and category: AP stays 100."""
+    tree = _truth((BOX, MASK))
+    tree["categories"].append({"id": 9, "name": "ghost"})
+    right = _found(BOX, MASK, 0.9)
+    predictions = [right] + [{**right, "score": 0.1}] * 102
+    predictions += [{**right, "category_id": 9, "score": 0.99}] * 7
+    evaluation = evaluate_in_detail(tree, predictions)
+    assert evaluation.metrics["bbox_AP"] == pytest.approx(100.0)
+    assert evaluation.notes == (
+        "7 detections do not count, as their categories have no object: ghost",
+        "3 detections do not count, being behind the 100 with the highest scores of their image "
+        "and category",
+    )
+    assert all(note in caplog.text for note in evaluation.notes)
+    assert evaluate_in_detail(tree, [right]).notes == ()

@@ -218,6 +218,24 @@ def test_categories_must_agree(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: 
     assert not recipe.output_dir.exists()
 
 
+def test_an_id_is_one_category_in_both_sets(
+    make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Swapped names are refused, which would score right detections as wrong; spelling is noted."""
+    tree = json.loads(make_recipe().data.test_annotations.read_text(encoding="utf-8"))
+    other = tmp_path / "other.json"
+    recipe = make_recipe(data={"test_annotations": str(other)})
+    first, second, third = tree["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+    other.write_text(json.dumps(tree), encoding="utf-8")
+    with pytest.raises(UserError, match=r"different names: 1 \('circle', 'rectangle'\), 2 \("):
+        open_job(recipe, trunk)
+    first["name"], second["name"], third["name"] = "circle", "rectangle", "Triangle"
+    other.write_text(json.dumps(tree), encoding="utf-8")
+    open_job(recipe, trunk)
+    assert "named differently: 3 ('triangle', 'Triangle')" in caplog.text
+
+
 def test_bf16_trains_on_the_cpu(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path) -> None:
     """Autocast forward passes leave float32 weights and a finite loss."""
     recipe = make_recipe(
