@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from detection.coco_format import read_tree, sort_out
 from detection.masks import has_mask
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class CocoSet:
     images_dir: Path
     tree: dict[str, Any]
     """The annotation file's content."""
+    rules: ReadRules = DEFAULT_RULES
+    """How the images are read."""
 
     @property
     def category_ids(self) -> list[int]:
@@ -63,6 +66,8 @@ class TrainingImage:
     """At least one; their boxes lie inside the image."""
     labels: tuple[int, ...]
     """Contiguous label of each, from 1."""
+    rules: ReadRules = DEFAULT_RULES
+    """How it is read."""
 
     @property
     def is_wide(self) -> bool:
@@ -87,12 +92,13 @@ def read_sound_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def open_coco(annotations: Path, images_dir: Path) -> CocoSet:
+def open_coco(annotations: Path, images_dir: Path, rules: ReadRules = DEFAULT_RULES) -> CocoSet:
     """Read an annotation file and check it and its images.
 
     Args:
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
+        rules: How the images are read.
 
     Raises:
         UserError: If ``read_sound_tree`` refuses the file, or images are missing.
@@ -105,7 +111,7 @@ def open_coco(annotations: Path, images_dir: Path) -> CocoSet:
             f"{len(missing)} of {len(names)} images of '{annotations}' are not in "
             f"'{images_dir}': {first_of(missing)}"
         )
-    return CocoSet(annotations, images_dir, tree)
+    return CocoSet(annotations, images_dir, tree, rules)
 
 
 def training_images(coco: CocoSet) -> list[TrainingImage]:
@@ -134,6 +140,7 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
             width=image["width"],
             annotations=tuple(by_image[image["id"]]),
             labels=tuple(labels[annotation["category_id"]] for annotation in by_image[image["id"]]),
+            rules=coco.rules,
         )
         for image in coco.images
         if image["id"] in by_image

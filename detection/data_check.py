@@ -15,10 +15,12 @@ from detection.coco import (
     training_images,
 )
 from detection.coco_format import Entry, read_tree, sort_out
-from detection.images import read_image
+from detection.images import read_with_mode
 from detection.masks import polygons
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.parallel import map_in_threads
+from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.stored_modes import how_read
 
 Role = Literal["train", "test"]
 # Rounded coordinates stick out by fractions of a pixel everywhere.
@@ -70,24 +72,27 @@ class SetCheck:
         }
 
 
-def check_set(annotations: Path, images_dir: Path, role: Role) -> SetCheck:
+def check_set(
+    annotations: Path, images_dir: Path, role: Role, rules: ReadRules = DEFAULT_RULES
+) -> SetCheck:
     """Check every entry of an annotation file and decode every image.
 
     Args:
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
         role: Training leaves some annotations out; testing needs a mask for each.
+        rules: How the images are read.
 
     Returns:
         The findings; of a file that cannot be read that alone.
     """
-    check = SetCheck(role, CocoSet(annotations, images_dir, _EMPTY))
+    check = SetCheck(role, CocoSet(annotations, images_dir, _EMPTY, rules))
     try:
         tree, faults = sort_out(read_tree(annotations))
     except UserError as error:
         check.errors[str(error)] = []
         return check
-    check.coco = CocoSet(annotations, images_dir, tree)
+    check.coco = CocoSet(annotations, images_dir, tree, rules)
     for fault in faults:
         check.errors.setdefault(fault.what, []).append(fault.entry)
     _count_categories(check)
@@ -161,31 +166,34 @@ def _count_categories(check: SetCheck) -> None:
 
 def _check_images(check: SetCheck) -> None:
     images = check.coco.images
-    reasons = map_in_threads(
-        partial(_fault_of_image, check.coco.images_dir), images, f"{check.role} images", "img"
-    )
-    for image, fault in zip(images, reasons, strict=True):
+    see = partial(_see_image, check.coco)
+    seen = map_in_threads(see, images, f"{check.role} images", "img")
+    for image, (mode, fault) in zip(images, seen, strict=True):
         if fault is None:
             check.usable.add(image["id"])
         else:
             what, entry = fault
             check.errors.setdefault(what, []).append(entry)
+        for part, how in how_read([mode]).items():
+            _note(check, f"images stored as {part}, which is read so: {how}", [image["file_name"]])
 
 
-def _fault_of_image(folder: Path, image: Entry) -> tuple[str, str] | None:
+def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None]:
+    """Return the name of the mode in which an image is stored, and what is wrong with it."""
     name = image["file_name"]
-    path = folder / name
+    path = coco.images_dir / name
     if not path.is_file():
-        return f"images that are not in '{folder}'", name
+        return "", (f"images that are not in '{coco.images_dir}'", name)
     try:
-        found = read_image(path)
+        found, mode = read_with_mode(path, coco.rules)
     except UserError as error:
-        return "images that cannot be decoded", str(error).removeprefix("image ")
+        return "", ("images that cannot be decoded", str(error).removeprefix("image "))
     expected = (image["width"], image["height"])
     if found.size == expected:
-        return None
+        return mode, None
     sizes = [f"{width}x{height}" for width, height in (found.size, expected)]
-    return "images of another size than annotated", f"{name} (is {sizes[0]}, annotated {sizes[1]})"
+    fault = f"{name} (is {sizes[0]}, annotated {sizes[1]})"
+    return mode, ("images of another size than annotated", fault)
 
 
 def _note_categories(check: SetCheck) -> None:

@@ -82,8 +82,8 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     device = resolve_device(recipe.training.device)
     check_precision(recipe.training.precision, device)
     data = recipe.data
-    train_set = open_coco(data.train_annotations, data.train_images)
-    test_set = open_coco(data.test_annotations, data.test_images)
+    train_set = open_coco(data.train_annotations, data.train_images, data)
+    test_set = open_coco(data.test_annotations, data.test_images, data)
     _check_categories(train_set, test_set)
     check_test_set(test_set)
     recipe, deviations = _with_local_norms(recipe, device)

@@ -18,13 +18,14 @@ from pydantic import Field, model_validator
 
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.device import Precision
+from rsa_pretrain.read_rules import ReadRules
 
 EngineName = Literal["torchvision", "detectron2"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class DataConfig(Section):
+class DataConfig(ReadRules):
     """COCO-format annotations and the folders of their images."""
 
     name: str
@@ -206,6 +207,7 @@ RESULT_NEUTRAL_KEYS = frozenset(
         "data.test_annotations",
         "data.test_images",
         "data.num_workers",
+        "data.max_megapixels",
         "training.device",
         "training.evaluate_every_iterations",
         "training.checkpoint_every_iterations",

@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 
 from detection.coco import Annotation, CocoSet, TrainingImage, clipped_box
 from detection.images import read_annotated_image
-from detection.masks import polygons, render_mask
+from detection.masks import Size, polygons, render_mask
 from detection.recipe import InputConfig
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import ReadRules
 
 # Keep the draws of one seed apart.
 _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = range(4)
@@ -126,7 +127,8 @@ class TestImages(Dataset[TestSample | Broken]):
             size, self._settings.test_short_side_pixels, self._settings.max_side_pixels
         )
         try:
-            pixels = _read_image(self._coco.images_dir / entry["file_name"], size, new_size)
+            path = self._coco.images_dir / entry["file_name"]
+            pixels = _read_image(path, size, new_size, self._coco.rules)
         except UserError as error:
             return Broken(str(error))
         return TestSample(_to_tensor(pixels), int(entry["id"]), *size)
@@ -140,7 +142,7 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
     """
     size = (image.height, image.width)
     height, width = new_size = resized(size, short_side, max_side)
-    pixels = _read_image(image.path, size, new_size)
+    pixels = _read_image(image.path, size, new_size, image.rules)
     boxes = np.array(
         [clipped_box(annotation, image.width, image.height) for annotation in image.annotations]
     )
@@ -226,9 +228,9 @@ def _outline(
     return tuple(parts)
 
 
-def _read_image(path: Path, size: tuple[int, int], new_size: tuple[int, int]) -> NDArray[Any]:
-    """Return upright RGB pixels of ``new_size``, resized by PIL with antialiasing, uint8."""
-    image = read_annotated_image(path, size)
+def _read_image(path: Path, size: Size, new_size: Size, rules: ReadRules) -> NDArray[Any]:
+    """Return RGB pixels of ``new_size``, resized by PIL with antialiasing, uint8."""
+    image = read_annotated_image(path, size, rules)
     return np.asarray(image.resize((new_size[1], new_size[0]), Image.Resampling.BILINEAR))
 
 

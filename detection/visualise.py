@@ -35,7 +35,7 @@ def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> 
     ranks = _ranks(coco)
     cards = []
     for image in _spread(annotated or images, num_images):
-        photo = read_image(coco.images_dir / image["file_name"])
+        photo = read_image(coco.images_dir / image["file_name"], coco.rules)
         panel = Panel("", _things(by_image[image["id"]], image, ranks))
         cards.append(Card(image["file_name"], photo, [panel]))
     return cards
@@ -63,7 +63,7 @@ def predicted_cards(
     cards = []
     for image in _spread(images, num_images):
         size = (image["height"], image["width"])
-        photo = read_annotated_image(coco.images_dir / image["file_name"], size)
+        photo = read_annotated_image(coco.images_dir / image["file_name"], size, coco.rules)
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
         matches = match(annotated, detected)
         scores = {

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from rsa_pretrain.backbone import Stage
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, flatten
-from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
 from rsa_pretrain.device import Precision
 
 
@@ -54,8 +54,17 @@ class EvaluationConfig(Section):
 
 # Settings that decide where and how fast an evaluation runs, and not what comes out.
 RESULT_NEUTRAL_KEYS = frozenset(
-    {"cache_dir", "device", "data.root", "data.num_workers", "save_every_minutes"}
+    {
+        "cache_dir",
+        "device",
+        "data.root",
+        "data.num_workers",
+        "data.max_megapixels",
+        "save_every_minutes",
+    }
 )
+
+_TURNING = "data.exif_orientation"
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,4 +73,10 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         tree: An evaluation's settings as plain values.
     """
-    return {key: value for key, value in flatten(tree).items() if key not in RESULT_NEUTRAL_KEYS}
+    found = flatten(tree)
+    # Before there was a choice, detection turned photographs as EXIF says, evaluations did not.
+    settings = {_TURNING: "data.train_annotations" in found} | found
+    neutral = RESULT_NEUTRAL_KEYS
+    if settings.get("data.name") in SETS_OF_PIXELS:
+        neutral = neutral | {_TURNING}
+    return {key: value for key, value in settings.items() if key not in neutral}

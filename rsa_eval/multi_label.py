@@ -76,7 +76,7 @@ def open_multi_label(
     files, truth, class_names = read(data.root, name)
     combinations, labels = np.unique(truth, axis=0, return_inverse=True)
     spelled = [" + ".join(np.array(class_names)[row == 1]) or "none" for row in combinations]
-    sources = ImageFiles(data.root, files)
+    sources = ImageFiles(data.root, files, data)
     images = ImageSet(config.name, sources, labels.reshape(-1).tolist(), spelled)
     count = data.num_train_images if split == "train" else data.num_test_images
     if count is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
-from rsa_pretrain.data_config import DataConfig, Probability, Seed
+from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 
@@ -192,6 +192,7 @@ RESUMABLE_CHANGES = frozenset(
         "output_dir",
         "data.root",
         "data.num_workers",
+        "data.max_megapixels",
         "training.batch_size_per_device",
         "training.compile",
         "training.device",
@@ -216,6 +217,18 @@ def result_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and key not in RESUMABLE_CHANGES
     ]
+
+
+def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings, which may be older than the choice of how image files are turned.
+
+    Other settings newer than a run had no other effect than their defaults. Image files were read
+    as they are stored.
+    """
+    data = tree.get("data", {})
+    if "exif_orientation" in data or data.get("name") in SETS_OF_PIXELS:
+        return dict(tree)
+    return {**tree, "data": {**data, "exif_orientation": False}}
 
 
 def refuse_another_run(run: PretrainConfig) -> None:

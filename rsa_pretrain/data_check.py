@@ -14,7 +14,9 @@ from rsa_pretrain.data_sets.published import PUBLISHED, Published
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.parallel import map_in_threads
+from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.shards import ShardImage, read_shard
+from rsa_pretrain.stored_modes import how_read
 
 _SHOWN = 20
 
@@ -120,6 +122,8 @@ def describe(check: SplitCheck) -> Iterator[str]:
             )
         modes = ", ".join(f"{mode} {count:,}" for mode, count in check.modes.most_common())
         yield f"  stored as {modes} (all are read as RGB)"
+        for part, how in how_read(check.modes).items():
+            yield f"    {part}: {how}"
     for text in check.broken[:_SHOWN]:
         yield f"  broken: {text}"
     if len(check.broken) > _SHOWN:
@@ -137,11 +141,11 @@ def _see(images: ImageSet, index: int) -> Seen:
     return Seen(label, image.width, image.height, mode, None)
 
 
-def _see_shard(url: str) -> tuple[list[Seen], str | None]:
+def _see_shard(url: str, rules: ReadRules) -> tuple[list[Seen], str | None]:
     """Decode a shard; return its images, and why it cannot be read to its end."""
     seen: list[Seen] = []
     try:
-        for image in read_shard(url):
+        for image in read_shard(url, rules):
             seen.append(_see_shard_image(image))
     except UserError as error:
         return seen, str(error)
@@ -160,7 +164,8 @@ def _check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> Non
     urls = tar_shards.list_shards(config, split)
     names = tar_shards.shard_names(urls)
     stated = tar_shards.stated_sizes(config, urls)
-    results = map_in_threads(_see_shard, urls, f"{split} shards", "shard")
+    see = partial(_see_shard, rules=config)
+    results = map_in_threads(see, urls, f"{split} shards", "shard")
     for name, (seen, error) in zip(names, results, strict=True):
         labels = max((image.label for image in seen), default=UNLABELLED) + 1
         for label in range(len(check.class_sizes), labels):

@@ -5,14 +5,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config_files import Section
+from rsa_pretrain.read_rules import ReadRules
 
 RGB = tuple[float, float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
+SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
+"""Data sets that are no image files: how those are read does not matter."""
 
-class DataConfig(Section):
+
+class DataConfig(ReadRules):
     """Which images, where they lie and how they enter the network."""
 
     name: Literal[

@@ -3,15 +3,18 @@
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from rsa_pretrain.decode import DECODE_ERRORS
+from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import read_encoded
 from rsa_pretrain.parallel import map_in_threads
+from rsa_pretrain.read_rules import ReadRules
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +30,16 @@ class ImageFiles:
     Args:
         folder: Root of the files.
         names: Paths relative to it, with forward slashes.
+        rules: How they are read.
         published: The files are those of a published data set, so their names identify them;
             otherwise their sizes do so too, which costs a system call each.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], *, published: bool = False) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], rules: ReadRules, *, published: bool = False
+    ) -> None:
         self.folder = folder
+        self.rules = rules
         self.published = published
         encoded = [os.fsencode(name) for name in names]
         self._names = b"".join(encoded)
@@ -49,9 +56,9 @@ class ImageFiles:
         """Return a path."""
         return os.path.join(self.folder, self.name(index))
 
-    def load(self, index: int) -> Image.Image:
-        """Open a file."""
-        return Image.open(self.path(index))
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Decode a file."""
+        return read_encoded(self, index).read()
 
     def content(self, index: int) -> bytes:
         """Read a file."""
@@ -75,7 +82,10 @@ class ImageFiles:
 
 
 def find_images(
-    folder: Path, key: str, on_broken: Literal["error", "skip", "unchecked"]
+    folder: Path,
+    key: str,
+    on_broken: Literal["error", "skip", "unchecked"],
+    rules: ReadRules,
 ) -> ImageFiles:
     """List the images below a folder, in a fixed order.
 
@@ -87,6 +97,7 @@ def find_images(
         key: Name of the setting that chose the folder, for errors.
         on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
             those out with a counted warning; ``unchecked`` decodes nothing.
+        rules: How they are read.
 
     Raises:
         UserError: If there is no folder, no image in it, or (``error``) a broken file.
@@ -98,10 +109,10 @@ def find_images(
         )
     names = walk(folder)
     if on_broken != "unchecked":
-        names = _without_broken(folder, names, on_broken)
+        names = _without_broken(folder, names, on_broken, rules)
     if not names:
         raise UserError(f"no image below '{folder}' ({key})")
-    return ImageFiles(folder, names)
+    return ImageFiles(folder, names, rules)
 
 
 def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> list[str]:
@@ -138,11 +149,14 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def _without_broken(
-    folder: Path, names: list[str], on_broken: Literal["error", "skip"]
+    folder: Path, names: list[str], on_broken: Literal["error", "skip"], rules: ReadRules
 ) -> list[str]:
     paths = [os.path.join(folder, name) for name in names]
-    whole = list(map_in_threads(_is_whole_image, paths, "checking images", "img"))
-    broken = [path for path, good in zip(paths, whole, strict=True) if not good]
+    check = partial(fault_of, rules=rules)
+    faults = list(map_in_threads(check, paths, "checking images", "img"))
+    broken = [
+        f"{path} ({fault})" for path, fault in zip(paths, faults, strict=True) if fault is not None
+    ]
     if not broken:
         return names
     shown = ", ".join(broken[:_SHOWN])
@@ -150,25 +164,14 @@ def _without_broken(
         shown += f", and {len(broken) - _SHOWN} more"
     if on_broken == "error":
         raise UserError(
-            f"{len(broken)} of {len(names)} files below '{folder}' are no whole image: "
-            f"{shown}; remove them or set data.on_broken=skip"
+            f"{len(broken)} of {len(names)} files below '{folder}' are no image that can be read: "
+            f"{shown}; mend or remove them, or set data.on_broken=skip"
         )
     _log.warning(
-        "skipping %d of %d files below '%s' that are no whole image: %s",
+        "skipping %d of %d files below '%s' that are no image that can be read: %s",
         len(broken),
         len(names),
         folder,
         shown,
     )
-    return [name for name, good in zip(names, whole, strict=True) if good]
-
-
-def _is_whole_image(path: str) -> bool:
-    try:
-        with Image.open(path) as image:
-            # A JPEG is read to its end but reconstructed at an eighth of its size.
-            image.draft("RGB", (1, 1))
-            image.load()
-    except DECODE_ERRORS:
-        return False
-    return True
+    return [name for name, fault in zip(names, faults, strict=True) if fault is None]

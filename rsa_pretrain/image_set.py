@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from rsa_pretrain.decode import EncodedImage, named_damage
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import ReadRules
 
 # The label of an image without class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
@@ -28,8 +29,12 @@ class Sources(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int) -> Image.Image:
-        """Open an image in its stored mode; raises one of ``DECODE_ERRORS`` if it is none."""
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Return an image as RGB, and the name of the mode in which it is stored.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
 
     def where(self, index: int) -> str:
         """Name an image for people."""
@@ -40,7 +45,9 @@ class Sources(Protocol):
 
 @runtime_checkable
 class FileSources(Sources, Protocol):
-    """Images that are encoded files."""
+    """Images that are encoded files, read by these rules."""
+
+    rules: ReadRules
 
     def content(self, index: int) -> bytes:
         """Return the whole file."""
@@ -64,13 +71,18 @@ def read_encoded(sources: FileSources, index: int) -> EncodedImage:
     Raises:
         UserError: If it cannot be read.
     """
-    where = _quoted(sources, index)
+    where = f"'{sources.where(index)}'"
     with named_damage(where, _REMEDY):
-        return EncodedImage(sources.content(index), where, _REMEDY)
+        return EncodedImage(sources.content(index), where, _REMEDY, sources.rules)
 
 
-def _quoted(sources: Sources, index: int) -> str:
-    return f"'{sources.where(index)}'"
+def rules_identity(rules: ReadRules) -> bytes:
+    """Return what rules add to the fingerprint of a set of image files.
+
+    Nothing for images as they are stored, which is how all were read before there was a choice;
+    the limit of pixels decides which images there are, not what they look like.
+    """
+    return b"upright by EXIF\n" if rules.exif_orientation else b""
 
 
 class PixelArray:
@@ -88,9 +100,9 @@ class PixelArray:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def load(self, index: int) -> Image.Image:
+    def read(self, index: int) -> tuple[Image.Image, str]:
         """Wrap the pixels."""
-        return Image.fromarray(self.pixels[index])
+        return Image.fromarray(self.pixels[index]), "RGB"
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the pixels of some images, those of all in their order without a copy."""
@@ -149,14 +161,10 @@ class ImageSet(Dataset[Image.Image]):
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Decode one image as RGB and say in which mode it is stored.
 
-        EXIF orientation is not applied, as in torchvision.
-
         Raises:
             UserError: If it cannot be decoded.
         """
-        row = int(self.rows[index])
-        with named_damage(_quoted(self.sources, row), _REMEDY), self.sources.load(row) as image:
-            return image.convert("RGB"), image.mode
+        return self.sources.read(int(self.rows[index]))
 
     def labels_of(self, indices: Sequence[int]) -> Tensor:
         """Return int64 labels (N,), ``UNLABELLED`` where there are none."""
@@ -198,6 +206,8 @@ class ImageSet(Dataset[Image.Image]):
     def fingerprint(self) -> str:
         """Return a SHA-256 of the labels and of each image's identity."""
         digest = hashlib.sha256(f"{self.name} {len(self)} {self.labels}".encode())
+        if isinstance(self.sources, FileSources):
+            digest.update(rules_identity(self.sources.rules))
         for row in self.rows.tolist():
             digest.update(self.sources.identity(row))
         return digest.hexdigest()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.batch_plan import BatchPlan
 from rsa_pretrain.checkpoint import check_tensors
-from rsa_pretrain.config import PretrainConfig, result_changes
+from rsa_pretrain.config import PretrainConfig, result_changes, with_old_orientation
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -156,7 +156,7 @@ class RunState:
             )
 
     def _refuse_another_run(self, saved_config: dict[str, Any], saved_data: str) -> None:
-        # A setting that is newer than the checkpoint had no other effect than its default.
+        saved_config = with_old_orientation(saved_config)
         saved = parse_tree(PretrainConfig, saved_config, "the checkpoint's settings")
         changed = result_changes(to_tree(saved), to_tree(self.config))
         if changed:

@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import rules_identity
 from rsa_pretrain.loader import make_batch_loader
+from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.shard_order import Piece, ShardOrder
 from rsa_pretrain.tar_images import LABEL_SUFFIX, image_suffix, parse_label
 
@@ -37,6 +39,7 @@ class ShardSet:
         names: What the shards are called wherever they lie.
         sizes: Images in each.
         shuffle_buffer: Images among which a loader process draws the next one.
+        rules: How images are read.
     """
 
     name = "webdataset"
@@ -48,11 +51,13 @@ class ShardSet:
         names: Sequence[str],
         sizes: Sequence[int],
         shuffle_buffer: int,
+        rules: ReadRules = DEFAULT_RULES,
     ) -> None:
         self.urls = tuple(urls)
         self.names = tuple(names)
         self.sizes = tuple(sizes)
         self.shuffle_buffer = shuffle_buffer
+        self.rules = rules
         self.class_names: list[str] = []
 
     def __len__(self) -> int:
@@ -61,7 +66,9 @@ class ShardSet:
     def fingerprint(self) -> str:
         """Return a SHA-256 of the shards' names and sizes."""
         lines = (f"{name} {size}\n" for name, size in zip(self.names, self.sizes, strict=True))
-        return hashlib.sha256(f"{self.name}\n{''.join(lines)}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.name}\n{''.join(lines)}".encode())
+        digest.update(rules_identity(self.rules))
+        return digest.hexdigest()
 
 
 class ShardImage(NamedTuple):
@@ -71,8 +78,12 @@ class ShardImage(NamedTuple):
     label: int
 
 
-def read_shard(url: str) -> Iterator[ShardImage]:
+def read_shard(url: str, rules: ReadRules = DEFAULT_RULES) -> Iterator[ShardImage]:
     """Yield the samples of a shard in their order, read as a stream by the webdataset library.
+
+    Args:
+        url: The shard.
+        rules: How its images are read.
 
     Raises:
         UserError: If the library is missing, or the shard cannot be read to its end.
@@ -87,7 +98,7 @@ def read_shard(url: str) -> Iterator[ShardImage]:
             key = sample["__key__"]
             content = members[image_suffix(url, key, members)]
             label = parse_label(url, key, members.get(LABEL_SUFFIX))
-            encoded = EncodedImage(content, f"'{key}' of shard '{url}'", _REMEDY)
+            encoded = EncodedImage(content, f"'{key}' of shard '{url}'", _REMEDY, rules)
             yield ShardImage(encoded, label)
     except UserError:
         raise
@@ -228,7 +239,7 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
         """Yield a piece's images with their numbers in the set."""
         stated, url = self.shards.sizes[piece.shard], self.shards.urls[piece.shard]
         found = 0
-        for image in read_shard(url):
+        for image in read_shard(url, self.shards.rules):
             found += 1
             if found > piece.stop:
                 break

@@ -5,7 +5,6 @@ webdataset library has it: ``KEY.jpg`` (or jpeg, png, webp) and, if it has a cla
 which holds the class index as text. Other members of the key are ignored.
 """
 
-import io
 import os
 import re
 import tarfile
@@ -18,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED
+from rsa_pretrain.image_set import UNLABELLED, read_encoded
+from rsa_pretrain.read_rules import ReadRules
 
 _IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp"})
 LABEL_SUFFIX = "cls"
@@ -43,10 +43,12 @@ class TarImages:
     Args:
         shards: Uncompressed tar files.
         indices: The images of each.
+        rules: How they are read.
     """
 
-    def __init__(self, shards: list[Path], indices: list[list[TarImage]]) -> None:
+    def __init__(self, shards: list[Path], indices: list[list[TarImage]], rules: ReadRules) -> None:
         self.shards = shards
+        self.rules = rules
         self._starts = np.cumsum([0, *map(len, indices)])
         places = [(image.offset, image.size) for index in indices for image in index]
         self._places = np.array(places, np.int64).reshape(-1, 2)
@@ -54,9 +56,9 @@ class TarImages:
     def __len__(self) -> int:
         return len(self._places)
 
-    def load(self, index: int) -> Image.Image:
-        """Open one member."""
-        return Image.open(io.BytesIO(self.content(index)))
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Decode one member."""
+        return read_encoded(self, index).read()
 
     def content(self, index: int) -> bytes:
         """Read one member."""

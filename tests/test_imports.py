@@ -22,6 +22,7 @@ SHARED = {
     "data_config",
     "data_sets.published",
     "data_sets.stl10",
+    "decode",
     "device",
     "distributed",
     "errors",
@@ -40,9 +41,11 @@ SHARED = {
     "optim",
     "parallel",
     "progress",
+    "read_rules",
     "recipes",
     "schedules",
     "stop_signal",
+    "stored_modes",
     "text_table",
 }
 ALLOWED = {

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from detection.commands.rules_options import add_rules, chosen_rules
 from detection.data_check import (
     SetCheck,
     check_set,
@@ -64,6 +65,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--out", metavar="FILE.json", type=Path, help="write everything found, each entry named"
     )
+    add_rules(parser)
     add_overrides(parser, Recipe)
     parser.set_defaults(command=_data_check)
 
@@ -92,13 +94,15 @@ def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
     if arguments.images is not None:
         if arguments.overrides:
             raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
-        return [check_set(arguments.source, arguments.images, arguments.role or "train")]
+        role, rules = arguments.role or "train", chosen_rules(arguments)
+        return [check_set(arguments.source, arguments.images, role, rules)]
     data = load_config(Recipe, arguments.source, arguments.overrides).data
+    rules = chosen_rules(arguments, data)
     checks = []
     if arguments.role != "test":
-        checks.append(check_set(data.train_annotations, data.train_images, "train"))
+        checks.append(check_set(data.train_annotations, data.train_images, "train", rules))
     if arguments.role != "train":
-        checks.append(check_set(data.test_annotations, data.test_images, "test"))
+        checks.append(check_set(data.test_annotations, data.test_images, "test", rules))
     if len(checks) == 2:
         compare_sets(*checks)
     return checks

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from detection.coco import open_coco
+from detection.commands.rules_options import add_rules, chosen_rules
 from detection.recipe import InputConfig
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, say
@@ -37,6 +38,7 @@ def add(commands: Commands) -> None:
     ):
         help_text = f"{meaning} (default {value})"
         parser.add_argument(option, metavar="N", type=int, default=value, help=help_text)
+    add_rules(parser)
     parser.set_defaults(command=_predict)
 
 
@@ -48,7 +50,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if min(arguments.short_side, arguments.max_side) < 1:
         raise UserError("--short-side and --max-side must be at least 1")
     detector, num_classes = load_detector(arguments.detector)
-    coco = open_coco(arguments.annotations, arguments.images)
+    coco = open_coco(arguments.annotations, arguments.images, chosen_rules(arguments))
     if len(coco.category_ids) != num_classes:
         raise UserError(
             f"'{arguments.detector}' knows {num_classes} categories, "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detection.coco import CocoSet, open_coco
 from detection.coco_results import read_predictions
+from detection.commands.rules_options import add_rules, chosen_rules
 from detection.picture_page import Page, write_page
 from detection.recipe import Recipe
 from detection.run import CONFIG_FILE, PREDICTIONS_FILE
@@ -47,6 +48,7 @@ def add(commands: Commands) -> None:
         help="score from which predictions show at first (default 0.5)",
     )
     parser.add_argument("--num-images", metavar="N", type=positive, default=20, help="(default 20)")
+    add_rules(parser)
     parser.set_defaults(command=_visualize)
 
 
@@ -80,12 +82,14 @@ def _visualize(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> tuple[Path, CocoSet]:
     source, annotations, images = arguments.source, arguments.annotations, arguments.images
+    rules = chosen_rules(arguments)
     if source.is_dir():
         if not (source / PREDICTIONS_FILE).is_file():
             raise UserError(f"'{source}' is no finished run: it has no {PREDICTIONS_FILE}")
         data = load_config(Recipe, source / CONFIG_FILE).data
         annotations, images = annotations or data.test_annotations, images or data.test_images
+        rules = chosen_rules(arguments, data)
         source = source / PREDICTIONS_FILE
     elif annotations is None or images is None:
         raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
-    return source, open_coco(annotations, images)
+    return source, open_coco(annotations, images, rules)

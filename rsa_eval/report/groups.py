@@ -10,7 +10,7 @@ from typing import Any
 
 from rsa_eval.config import result_settings
 from rsa_eval.record import Record
-from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
+from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.config_files import flatten, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 
@@ -136,10 +136,11 @@ def shared_settings(record: Record) -> dict[str, Any]:
 def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
     """Return a pretraining's settings but for seed, place and speed, by dotted key.
 
-    Settings that came after the run have their defaults, which are what it did.
+    Settings that came after the run have the values that are what it did.
     """
     with suppress(UserError):  # of a toolkit whose settings are others: as recorded
-        pretraining = to_tree(parse_tree(PretrainConfig, pretraining, "pretraining"))
+        known = with_old_orientation(pretraining)
+        pretraining = to_tree(parse_tree(PretrainConfig, known, "pretraining"))
     unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
     return {key: value for key, value in flatten(pretraining).items() if key not in unlike}
 

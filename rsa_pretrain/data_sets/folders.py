@@ -14,7 +14,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     assert config.root is not None
     train_folder, test_folder = config.root / config.train_dir, config.root / config.test_dir
     if split == "test":
-        files = find_images(test_folder, "data.test_dir", config.on_broken)
+        files = find_images(test_folder, "data.test_dir", config.on_broken, config)
         folders = files.first_folders()
         class_names = _training_classes(train_folder)
         unknown = sorted({str(name) for name in folders} - set(class_names))
@@ -24,7 +24,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
                 f"lacks: {', '.join(unknown[:5])}"
             )
     else:
-        files = find_images(train_folder, "data.train_dir", config.on_broken)
+        files = find_images(train_folder, "data.train_dir", config.on_broken, config)
         folders = files.first_folders()
         class_names = [] if None in folders else sorted({str(name) for name in folders})
     number = {name: index for index, name in enumerate(class_names)}

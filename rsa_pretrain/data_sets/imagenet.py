@@ -37,7 +37,8 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
         raise UserError(f"no image below '{folder}' (data.{key})")
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name.partition("/")[0]] for name in names]
-    return ImageSet(config.name, ImageFiles(folder, names, published=True), labels, class_names)
+    files = ImageFiles(folder, names, config, published=True)
+    return ImageSet(config.name, files, labels, class_names)
 
 
 def read_class_list(path: Path | None) -> list[str]:

@@ -44,13 +44,13 @@ class BinaryImages:
     def __len__(self) -> int:
         return sum(NUM_IMAGES[part] for part in self.parts)
 
-    def load(self, index: int) -> Image.Image:
+    def read(self, index: int) -> tuple[Image.Image, str]:
         """Read one image."""
         part, number = self._locate(index)
         pixels = np.fromfile(
             self.folder / f"{part}_X.bin", np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES
         )
-        return Image.fromarray(pixels.reshape(_PLANES).transpose(2, 1, 0).copy())
+        return Image.fromarray(pixels.reshape(_PLANES).transpose(2, 1, 0).copy()), "RGB"
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Read some images: 28 kB each, 2.9 GB for train and unlabeled."""

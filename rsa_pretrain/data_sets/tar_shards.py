@@ -29,7 +29,8 @@ def open_stream(config: DataConfig) -> ShardSet:
     """
     urls = list_shards(config, "train")
     names = shard_names(urls)
-    return ShardSet(urls, names, _sizes(config, urls, names), config.shuffle_buffer)
+    sizes = _sizes(config, urls, names)
+    return ShardSet(urls, names, sizes, config.shuffle_buffer, config)
 
 
 def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -50,9 +51,9 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     if not labels:
         raise UserError(f"no image in the {len(shards)} shards of the {split} split")
     if max(labels) == UNLABELLED:
-        return ImageSet("webdataset", TarImages(shards, indices), None, [])
+        return ImageSet("webdataset", TarImages(shards, indices, config), None, [])
     class_names = [str(number) for number in range(max(labels) + 1)]
-    return ImageSet("webdataset", TarImages(shards, indices), labels, class_names)
+    return ImageSet("webdataset", TarImages(shards, indices, config), labels, class_names)
 
 
 def list_shards(config: DataConfig, split: AnySplit) -> list[str]:

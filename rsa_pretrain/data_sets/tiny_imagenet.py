@@ -72,7 +72,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name] for name in classes]
-    files = TinyFiles(below, names, published=True)
+    files = TinyFiles(below, names, config, published=True)
     return ImageSet("tiny_imagenet", files, labels, class_names)
 
 

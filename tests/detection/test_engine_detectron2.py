@@ -278,7 +278,7 @@ def test_broken_image_is_named(
     for path in (shapes_folder / folder).iterdir():
         (images / path.name).write_bytes(path.read_bytes()[:200])
     recipe = make_run(data={f"{split}_images": str(images), "num_workers": 1})
-    with pytest.raises(UserError, match=r"^image '.*images/\S+' cannot be used: [^\n]*$"):
+    with pytest.raises(UserError, match=r"^image '.*images/\S+' cannot be decoded: [^\n]*$"):
         run_recipe(recipe, trunk, resume=False)
 
 

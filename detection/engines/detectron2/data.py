@@ -17,6 +17,7 @@ from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
+    detection_utils,
 )
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BoxMode
@@ -26,9 +27,11 @@ from torch.utils.data import get_worker_info
 from detection.coco import Annotation, CocoSet, TrainingImage
 from detection.coco_eval import with_areas
 from detection.detectron2_config import data_set_names
+from detection.images import read_image
 from detection.job import Job
 from detection.masks import polygons
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 Entry = dict[str, Any]
@@ -111,15 +114,25 @@ def explained_worker_errors() -> Iterator[None]:
 
 
 class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
-    """detectron2's mapper; an image that it cannot use is named."""
+    """detectron2's mapper, which reads images as all engines do; one it cannot use is named."""
+
+    def __init__(self, config: CfgNode, *, is_train: bool) -> None:
+        super().__init__(config, is_train=is_train)
+        (name,) = config.DATASETS.TRAIN if is_train else config.DATASETS.TEST
+        self._rules: ReadRules = MetadataCatalog.get(name).read_rules
 
     def __call__(self, entry: Entry) -> Any:
         if get_worker_info() is not None:
             leave_signals_to_main_process(0)  # detectron2's loader takes no function of ours
+        detection_utils.read_image = self._read  # nor its mapper a reader
         try:
             return super().__call__(entry)
         except (OSError, SyntaxError, SizeMismatchError) as error:
             raise UserError(f"image '{entry['file_name']}' cannot be used: {error}") from None
+
+    def _read(self, file_name: str, format: str) -> Any:
+        image = read_image(Path(file_name), self._rules)
+        return detection_utils.convert_PIL_to_numpy(image, format)
 
 
 def _register(name: str, entries: list[Entry], categories: CocoSet) -> None:
@@ -130,6 +143,7 @@ def _register(name: str, entries: list[Entry], categories: CocoSet) -> None:
     ids = categories.category_ids
     names = {category["id"]: category["name"] for category in categories.tree["categories"]}
     MetadataCatalog.get(name).set(
+        read_rules=categories.rules,
         thing_classes=[names[category] for category in ids],
         thing_dataset_id_to_contiguous_id={category: index for index, category in enumerate(ids)},
     )
