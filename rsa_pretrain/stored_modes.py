@@ -22,7 +22,6 @@ TURNED = "turned by EXIF"
 HOW_READ = {
     "RGB": "as they are",
     "RGBA": "alpha is ignored: the stored colours count",
-    "RGBX": "without the fourth channel",
     "L": "the grey level becomes all three channels",
     "LA": "the same, alpha is ignored",
     "1": "black 0, white 255",
@@ -46,7 +45,7 @@ _WHITE_IS_ZERO = (262, 0)  # TIFF's tag of the meaning of levels
 
 def stored_mode(image: Image.Image) -> str:
     """Name the mode of an opened image that is not loaded yet: parts of ``HOW_READ``, joined."""
-    name, raw_mode = image.mode, _raw_mode(image)
+    name, raw_mode = image.mode.removesuffix("X"), _raw_mode(image)
     if _largest_level(image) is not None:
         name = _DEEP_GREY
     elif name == "F":
@@ -87,7 +86,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             f"integers of 32 bits or with a sign, from {low} to {high}, expected 8 or 16 bits "
             "without sign"
         )
-    if image.mode not in HOW_READ:
+    if image.mode.removesuffix("X") not in HOW_READ:  # RGBX, in Pillow below 11
         raise ValueError(f"stored as {image.mode}, expected RGB or grey")
     # Pillow would look for a transparent colour of the RGB image, and warn that there is none.
     image.info.pop("transparency", None)
