@@ -174,8 +174,9 @@ def _check_images(check: SetCheck) -> None:
         else:
             what, entry = fault
             check.errors.setdefault(what, []).append(entry)
-        for part, how in how_read([mode]).items():
-            _note(check, f"images stored as {part}, which is read so: {how}", [image["file_name"]])
+        rules = [f"{part}: {how}" for part, how in how_read([mode]).items()]
+        if rules:
+            _note(check, f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
 
 
 def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None]:

@@ -33,7 +33,7 @@ HOW_READ = {
     _DEEP_GREY: "scaled by the range of the type: 65535 becomes 255, rounded",
     _FLOATS: "0 to 1 becomes 0 to 255, rounded; other values and NaN are refused",
     _DEEP_COLOURS: "the high byte of each: 65535 becomes 255",
-    _TRANSPARENCY: "is ignored: the stored colours count",
+    _TRANSPARENCY: "ignored: the stored colours count",
     _FRAMES: "the first one",
     TURNED: "made upright (data.exif_orientation)",
 }

@@ -94,8 +94,8 @@ def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
     if arguments.images is not None:
         if arguments.overrides:
             raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
-        role, rules = arguments.role or "train", chosen_rules(arguments)
-        return [check_set(arguments.source, arguments.images, role, rules)]
+        rules = chosen_rules(arguments)
+        return [check_set(arguments.source, arguments.images, arguments.role or "train", rules)]
     data = load_config(Recipe, arguments.source, arguments.overrides).data
     rules = chosen_rules(arguments, data)
     checks = []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -139,6 +140,38 @@ def test_broken_images_are_errors(check: Check, folder: Path) -> None:
     for number in (1, 2):
         Image.new("RGB", (10, 20)).save(folder / f"{number}.png", exif=turned)
     assert check(_sound_tree()).num_errors == 0
+
+
+def test_stored_modes_are_noted(check: Check, folder: Path) -> None:
+    """What is not plain RGB is named with what is read of it, and is no error."""
+    Image.new("P", (20, 10)).save(folder / "1.png", transparency=b"\0")
+    Image.fromarray(np.zeros((10, 20), np.uint16)).save(folder / "2.png")
+    found = check(_sound_tree())
+    assert found.num_errors == 0
+    assert in_words(found.notes, 5) == [
+        "images stored as P + transparency (P: the palette's colours; transparency: ignored: the "
+        "stored colours count) (1): 1.png",
+        "images stored as 16-bit grey (16-bit grey: scaled by the range of the type: 65535 "
+        "becomes 255, rounded) (1): 2.png",
+    ]
+
+
+def test_options_say_how_images_are_read(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a config the limit of pixels and the turning by EXIF are options."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(folder / "1.png", exif=exif)
+    (folder / "set.json").write_text(json.dumps(_sound_tree()), encoding="utf-8")
+    words = ["data-check", str(folder / "set.json"), "--images", str(folder)]
+    assert main(words) == 2
+    assert "1.png (is 10x20, annotated 20x10)" in capsys.readouterr().out
+    assert main([*words, "--as-stored"]) == 0
+    assert main([*words, "--as-stored", "--max-megapixels", "0.0001"]) == 2
+    assert "0.1 megapixels, data.max_megapixels is 0.0001" in capsys.readouterr().out
+    assert main([*words, "--max-megapixels", "0"]) == 2
+    assert "'max_megapixels': Input should be greater than 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

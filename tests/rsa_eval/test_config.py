@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import rsa_eval
-from rsa_eval.config import EvaluationConfig
+from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.diagnostics_config import DiagnosticsConfig
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig, TuningConfig
@@ -78,6 +78,29 @@ def test_evaluations_of_imagenet_read_what_is_extracted(
     read = load_config(model, ROOT / "configs" / path)
     for key in ("cache_dir", "data", "layers", "precision", "feature_dtype"):
         assert getattr(read, key) == getattr(extracted, key)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"name": "imagefolder"}, False),
+        ({"name": "imagefolder", "exif_orientation": False}, False),
+        ({"name": "imagefolder", "exif_orientation": True}, True),
+        ({"name": "coco", "train_annotations": "a.json"}, True),
+        ({"name": "cifar10"}, None),
+        ({"name": "cifar10", "exif_orientation": True}, None),
+    ],
+)
+def test_older_records_have_the_turning_that_was(
+    data: dict[str, Any], expected: bool | None
+) -> None:
+    """Detection turned photographs before there was a choice, evaluation did not.
+
+    Sets of pixels have no orientation, and the limit of pixels decides no result.
+    """
+    settings = result_settings({"data": data | {"max_megapixels": 9}})
+    assert settings.get("data.exif_orientation") is expected
+    assert "data.max_megapixels" not in settings
 
 
 @pytest.mark.parametrize(

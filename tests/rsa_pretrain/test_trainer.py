@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from rsa_eval.online_knn import make_online_knn
 from rsa_pretrain.__main__ import main
@@ -270,6 +271,36 @@ def test_a_taken_run_folder_is_refused(tiny_tree, straight):
     """Without --resume nothing is overwritten."""
     with pytest.raises(UserError, match=r"already holds a run .*--resume"):
         make_trainer(tiny_tree, output_dir=str(straight))
+
+
+def test_a_run_older_than_the_turning_of_files_goes_on_with_stored_ones(
+    tiny_tree, tmp_path, monkeypatch
+):
+    """Its images were not turned; the refusal says so, and the limit of pixels may be raised."""
+    for number in range(8):
+        path = tmp_path / "train" / "a" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((16, 16), 50).save(path)
+    files = {"name": "imagefolder", "root": str(tmp_path), "exif_orientation": False}
+    tiny_tree["data"] = {"image_size": 16, "num_workers": 0} | files
+    trainer = make_trainer(tiny_tree)
+    stop_after(monkeypatch, trainer, 1)
+    before = trainer.state.trainer_state
+
+    def state_without_them():
+        state = before()
+        del state["config"]["data"]["exif_orientation"]
+        del state["config"]["data"]["max_megapixels"]
+        return state
+
+    monkeypatch.setattr(trainer.state, "trainer_state", state_without_them)
+    trainer.run()
+    with pytest.raises(UserError, match=r"data\.exif_orientation \(was False, is True\)"):
+        make_trainer(tiny_tree, resume=True, data__exif_orientation=True)
+    again = make_trainer(
+        tiny_tree, resume=True, data__exif_orientation=False, data__max_megapixels=1
+    )
+    assert again.state.step == 1
 
 
 @pytest.mark.parametrize(
