@@ -1,11 +1,14 @@
 """A data set counted, decoded and held against its published numbers."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
+
+from PIL import Image
 
 from rsa_pretrain.data import open_images
 from rsa_pretrain.data_config import DataConfig
@@ -29,6 +32,10 @@ class Seen(NamedTuple):
     height: int
     mode: str
     error: str | None
+    where: str = ""
+    """Which it is."""
+    digest: bytes = b""
+    """Hash of its pixels."""
 
 
 @dataclass
@@ -45,6 +52,7 @@ class SplitCheck:
         broken: For each image that is not whole, which and why.
         published: What is published about the split, in words; empty if nothing is.
         problems: What is not as it should be, one sentence each.
+        digests: Where the image of each hash of pixels lies, in a set that is not published.
         shard_sizes: Images by shard, of a webdataset; those read to their end.
     """
 
@@ -58,6 +66,7 @@ class SplitCheck:
     published: str = ""
     problems: list[str] = field(default_factory=list)
     shard_sizes: dict[str, int] = field(default_factory=dict)
+    digests: dict[bytes, str] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -66,7 +75,9 @@ class SplitCheck:
 
     def to_tree(self) -> dict[str, Any]:
         """Return everything as plain JSON-compatible values."""
-        return {"num_images": self.num_images, **vars(self)}
+        tree = {"num_images": self.num_images, **vars(self)}
+        del tree["digests"]
+        return tree
 
 
 def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> SplitCheck:
@@ -82,7 +93,8 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
     whole = {"num_train_images": None, "num_test_images": None, "on_broken": "unchecked"}
     config = config.model_copy(update=whole)
     name: AnySplit = "train" if split == "pretrain" and config.name != "stl10" else split
-    check = SplitCheck(name)
+    published = PUBLISHED.get((config.name, name), Published(None, None, None))
+    check = SplitCheck(name, published=_in_words(published))
     if config.name == "webdataset":
         _check_shards(config, name, check)
     else:
@@ -91,10 +103,20 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
         check.class_sizes = dict.fromkeys(images.class_names, 0)
         seen = map_in_threads(partial(_see, images), range(len(images)), f"{name} images", "img")
         _count(check, seen, images.class_names)
-    published = PUBLISHED.get((config.name, name), Published(None, None, None))
-    check.published = _in_words(published)
+        if config.name == "imagefolder":
+            check.problems += _stray(images)
     check.problems += _problems(check, published)
     return check
+
+
+def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
+    """Add to the test split's problems the images that training has, too."""
+    shared = sorted(test.digests[digest] for digest in test.digests.keys() & train.digests.keys())
+    if shared:
+        test.problems.append(
+            f"images that training has, too ({len(shared):,}), which make accuracy look better "
+            f"than it is: {_some(shared)}"
+        )
 
 
 def describe(check: SplitCheck) -> Iterator[str]:
@@ -138,7 +160,12 @@ def _see(images: ImageSet, index: int) -> Seen:
         image, mode = images.read(index)
     except UserError as error:
         return Seen(label, 0, 0, "", str(error).partition("; ")[0])
-    return Seen(label, image.width, image.height, mode, None)
+    return _seen(label, image, mode, images.where(index))
+
+
+def _seen(label: int, image: Image.Image, mode: str, where: str) -> Seen:
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+    return Seen(label, image.width, image.height, mode, None, where, digest)
 
 
 def _see_shard(url: str, rules: ReadRules) -> tuple[list[Seen], str | None]:
@@ -157,7 +184,7 @@ def _see_shard_image(image: ShardImage) -> Seen:
         decoded, mode = image.encoded.read()
     except UserError as error:
         return Seen(image.label, 0, 0, "", str(error).partition("; ")[0])
-    return Seen(image.label, decoded.width, decoded.height, mode, None)
+    return _seen(image.label, decoded, mode, image.encoded.where)
 
 
 def _check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None:
@@ -192,8 +219,21 @@ def _count(check: SplitCheck, images: Iterable[Seen], class_names: list[str]) ->
             check.widths[image.width] += 1
             check.heights[image.height] += 1
             check.modes[image.mode] += 1
+            if not check.published:
+                check.digests[image.digest] = image.where
         else:
             check.broken.append(image.error)
+
+
+def _stray(images: ImageSet) -> Iterator[str]:
+    """Yield what is wrong with images in no class folder where others are in one."""
+    labels = images.labels or []
+    stray = [images.where(index) for index, label in enumerate(labels) if label == UNLABELLED]
+    if stray:
+        yield (
+            f"images in no class folder, beside class folders ({len(stray):,}): {_some(stray)}; "
+            "move each into the folder of its class"
+        )
 
 
 def _problems(check: SplitCheck, published: Published) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,22 @@ from rsa_pretrain.read_rules import ReadRules
 _log = logging.getLogger(__name__)
 
 _SHOWN = 10
+
+# What operating systems, archivers and storage devices leave in folders, beside hidden names.
+_SYSTEM_NAMES = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
 
 
 class ImageFiles:
@@ -75,10 +92,19 @@ class ImageFiles:
         size = "" if self.published else f" {os.stat(path).st_size}"
         return os.fsencode(f"{os.path.basename(parent)}/{name}{size}\n")
 
-    def first_folders(self) -> list[str | None]:
-        """Return for each file the first folder of its path, None for a file without."""
-        names = map(self.name, range(len(self)))
-        return [name.partition("/")[0] if "/" in name else None for name in names]
+    def classes(self) -> list[str | None]:
+        """Return the class of each file: the first folder of its path, None for one without."""
+        return [class_of(self.name(index)) for index in range(len(self))]
+
+
+def class_of(name: str) -> str | None:
+    """Return the first folder of a relative path, None if there is none.
+
+    Its letters are in the composed form of Unicode: macOS stores accents apart, and the same name
+    must be the same class.
+    """
+    folder, slash, _ = name.partition("/")
+    return unicodedata.normalize("NFC", folder) if slash else None
 
 
 def find_images(
@@ -89,8 +115,7 @@ def find_images(
 ) -> ImageFiles:
     """List the images below a folder, in a fixed order.
 
-    Every file counts except hidden ones (their name starts with a dot). Links to folders are
-    followed.
+    Every file counts that ``walk`` finds.
 
     Args:
         folder: Root of the split.
@@ -118,34 +143,74 @@ def find_images(
 def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> list[str]:
     """List the files below some subfolders, relative to the folder, in the order of their parts.
 
-    Hidden files and folders are left out; links to folders are followed, but not back up the tree.
+    Left out are hidden files and folders and those of operating systems and archivers. Links to
+    folders are followed where they lead out of the tree to files not seen before: otherwise the
+    same images would come twice, under two classes perhaps. The folders left out are logged.
 
     Args:
         folder: Root.
         subfolders: Where to look; the root itself by default.
     """
     names: list[str] = []
-    visited: set[str] = set()
+    system: list[str] = []
+    again: list[str] = []
+    seen = _Trees(folder)
     for start in subfolders:
         for directory, below, files in os.walk(folder / start, followlinks=True):
-            real = os.path.realpath(directory)
-            if real in visited:
-                below.clear()
-                continue
-            visited.add(real)
-            below[:] = sorted(name for name in below if not name.startswith("."))
             prefix = os.path.relpath(directory, folder)
             prefix = "" if prefix == "." else prefix.replace(os.sep, "/") + "/"
-            names += [prefix + name for name in files if not name.startswith(".")]
+            kept = []
+            for name in sorted(below):
+                path = os.path.join(directory, name)
+                if is_system(name):
+                    system.append(prefix + name)
+                elif os.path.islink(path) and not seen.add(path):
+                    again.append(prefix + name)
+                else:
+                    kept.append(name)
+            below[:] = kept
+            names += [prefix + name for name in files if not is_system(name)]
+    _log_left_out(folder, "hidden or system folders", system)
+    _log_left_out(folder, "links to folders that are there already", again)
     return sorted(names, key=lambda name: name.split("/"))
 
 
+class _Trees:
+    """Folder trees that do not overlap."""
+
+    def __init__(self, folder: Path) -> None:
+        self.roots: set[str] = set()
+        self.above: set[str] = set()
+        self.add(folder)
+
+    def add(self, folder: str | Path) -> bool:
+        """Add a tree unless it lies in another or contains one; return whether it was added."""
+        real = os.path.realpath(folder)
+        parents = [str(parent) for parent in Path(real).parents]
+        if real in self.roots or real in self.above or not self.roots.isdisjoint(parents):
+            return False
+        self.roots.add(real)
+        self.above.update(parents)
+        return True
+
+
 def class_folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder, hidden ones left out."""
+    """Return the sorted names of the folders in a folder, without hidden and system ones."""
     with os.scandir(folder) as entries:
         return sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            entry.name for entry in entries if entry.is_dir() and not is_system(entry.name)
         )
+
+
+def is_system(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden or an operating system's."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _log_left_out(folder: Path, what: str, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+        _log.info("left out below '%s': %s (%d): %s", folder, what, len(names), shown)
 
 
 def _without_broken(

@@ -18,6 +18,8 @@ from rsa_pretrain.read_rules import ReadRules
 # The label of an image without class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
 
+_SHOWN = 3
+
 _REMEDY = (
     "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
     "them out with data.on_broken=skip)"
@@ -166,6 +168,10 @@ class ImageSet(Dataset[Image.Image]):
         """
         return self.sources.read(int(self.rows[index]))
 
+    def where(self, index: int) -> str:
+        """Name an image for people."""
+        return self.sources.where(int(self.rows[index]))
+
     def labels_of(self, indices: Sequence[int]) -> Tensor:
         """Return int64 labels (N,), ``UNLABELLED`` where there are none."""
         if self.labels is None:
@@ -197,9 +203,14 @@ class ImageSet(Dataset[Image.Image]):
             UserError: If an image is unlabelled.
         """
         if self.labels is None or UNLABELLED in self.labels:
+            labels = self.labels_of(range(len(self)))
+            without = [
+                self.where(index) for index in (labels == UNLABELLED).nonzero()[:, 0].tolist()
+            ]
             raise UserError(
-                f"some {self.name} images have no classes: they lie directly in the split's "
-                "folder, or were published without; an evaluation needs one class per image"
+                f"{len(without):,} of {len(self):,} {self.name} images have no classes: "
+                f"{', '.join(without[:_SHOWN])}{' …' if len(without) > _SHOWN else ''}; they lie "
+                "in no class folder, or were published without; this needs one class per image"
             )
         return self.labels
 
@@ -278,8 +289,8 @@ class ImageSet(Dataset[Image.Image]):
             members = candidates[labels == label]
             if wanted > len(members):
                 raise UserError(
-                    f"a balanced subset of {count} needs {wanted} images of class {label} of "
-                    f"{self.name}, which has {len(members)}"
+                    f"a balanced subset of {count} needs {wanted} images of each class of "
+                    f"{self.name}, '{self.class_names[label]}' has {len(members)}"
                 )
             chosen += generator.choice(members, wanted, replace=False).tolist()
         return np.array(sorted(chosen), np.int64)

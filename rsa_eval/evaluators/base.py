@@ -115,14 +115,15 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
     """Open the training and the test images.
 
     Raises:
-        UserError: If the data cannot be used, or a test image has a class unknown in training.
+        UserError: If the data cannot be used, or all training images are of one class.
     """
     train, test = open_labelled(config, "train"), open_labelled(config, "test")
-    known, largest = len(train.class_names), max(test.require_labels())
-    if largest >= known:
+    assert train.class_names == test.class_names
+    labels = set(train.require_labels())
+    if len(labels) == 1:
         raise UserError(
-            f"the test images of {test.name} have class {largest}, the training images only "
-            f"{known} classes (0 to {known - 1})"
+            f"all {len(train):,} training images are of one class, "
+            f"'{train.class_names[labels.pop()]}': whatever they are compared with is right"
         )
     return train, test
 

@@ -9,7 +9,7 @@ from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data_check import SplitCheck, check_split, describe
+from rsa_pretrain.data_check import SplitCheck, check_split, compare_splits, describe
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
 
@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         "data-check",
         help="count and decode every image of a data set",
         description="Count images and classes, decode every image, and compare with the published "
-        "numbers. Exit code 0: all is well; 1: problems were found; 2: nothing to check.",
+        "numbers. Exit code 0: all is well; 1: problems were found; 2: it cannot be checked.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
     parser.add_argument("--split", choices=_SPLITS, help="check this split alone (default: both)")
@@ -47,7 +47,12 @@ def _data_check(arguments: argparse.Namespace) -> int:
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
     checks: list[SplitCheck] = []
     for split in _SPLITS if arguments.split is None else (arguments.split,):
+        if checks and _has_no_test_split(config):
+            say("test: none; evaluations need one (data.test_dir or data.test_shards)")
+            break
         checks.append(_check(config, split, may_be_absent=bool(checks)))
+        if len(checks) == len(_SPLITS):
+            compare_splits(*checks)
         for line in describe(checks[-1]):
             say(line)
     if arguments.out is not None:
@@ -68,6 +73,13 @@ def _check(
         if not may_be_absent:
             raise
         return SplitCheck(split, problems=[str(error)])
+
+
+def _has_no_test_split(config: DataConfig) -> bool:
+    """Whether a set of the user's own is one to pretrain on alone."""
+    if config.name not in ("imagefolder", "webdataset") or config.test_shards is not None:
+        return False
+    return config.root is None or not (config.root / config.test_dir).exists()
 
 
 def _write_sizes(path: Path, checks: list[SplitCheck]) -> None:

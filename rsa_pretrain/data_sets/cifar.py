@@ -1,5 +1,7 @@
 """CIFAR-10 and CIFAR-100: the published python batches."""
 
+from pathlib import Path
+
 import torchvision
 
 from rsa_pretrain.data_config import DataConfig
@@ -26,9 +28,28 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
         # torchvision checks the files' published MD5 sums before it unpickles them.
         source = data_set(str(config.root), train=split != "test", download=False)
     except RuntimeError:
+        assert config.root is not None
         raise UserError(
-            f"no whole {config.name} in '{config.root}/{data_set.base_folder}'; download {url} and "
-            f"unpack it in '{config.root}' (data.root), so that this folder holds the published "
-            "batch files"
+            f"no whole {config.name} in '{config.root}/{data_set.base_folder}'; "
+            f"{_remedy(config.root, data_set.base_folder, url)}"
         ) from None
     return ImageSet.from_array(config.name, source.data, source.targets, source.classes)
+
+
+def _remedy(root: Path, base_folder: str, url: str) -> str:
+    """Say what to do, by what is there in place of the batch files."""
+    archive = url.rpartition("/")[2]
+    if root.resolve().name == base_folder:
+        return f"data.root should be the folder that holds '{base_folder}': '{root.parent}'"
+    compressed = sorted((root / base_folder).glob("*.xz"))
+    if compressed:
+        return (
+            f"its batch files are compressed ({compressed[0].name}, …): unpack them beside, with "
+            f"unxz --keep {root / base_folder}/*.xz"
+        )
+    if (root / archive).is_file():
+        return f"unpack '{root / archive}' there: tar -xzf {archive}"
+    return (
+        f"download {url} and unpack it in '{root}' (data.root), so that this folder holds the "
+        "published batch files"
+    )

@@ -1,38 +1,103 @@
 """Any tree of image files, one folder per class or none."""
 
+import logging
 from pathlib import Path
 
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_folder import class_folders, find_images
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.image_folder import class_of, find_images, is_system, walk
+from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = 5
 
 
 def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
-    """Open ``root/train_dir`` or ``root/test_dir``; both number the training split's classes."""
+    """Open ``root/train_dir`` or ``root/test_dir``.
+
+    The classes of both splits are the class folders of the training split that hold an image,
+    numbered by name. An image that lies in no folder has no class.
+    """
     assert config.root is not None
     train_folder, test_folder = config.root / config.train_dir, config.root / config.test_dir
     if split == "test":
+        _check_test_folder(train_folder, test_folder)
         files = find_images(test_folder, "data.test_dir", config.on_broken, config)
-        folders = files.first_folders()
-        class_names = _training_classes(train_folder)
-        unknown = sorted({str(name) for name in folders} - set(class_names))
-        if unknown:
-            raise UserError(
-                f"'{test_folder}' holds class folders that '{train_folder}' "
-                f"lacks: {', '.join(unknown[:5])}"
-            )
+        classes = files.classes()
+        class_names = _training_classes(train_folder, config)
+        _check_test_classes(classes, class_names, train_folder, test_folder)
     else:
         files = find_images(train_folder, "data.train_dir", config.on_broken, config)
-        folders = files.first_folders()
-        class_names = [] if None in folders else sorted({str(name) for name in folders})
-    number = {name: index for index, name in enumerate(class_names)}
-    labels = [number[str(name)] for name in folders] if class_names else None
-    return ImageSet("imagefolder", files, labels, class_names)
+        classes = files.classes()
+        class_names = sorted({name for name in classes if name is not None})
+        _log_empty_folders(train_folder, class_names)
+    if not any(classes):
+        return ImageSet("imagefolder", files, None, [])
+    number = {None: UNLABELLED} | {name: index for index, name in enumerate(class_names)}
+    return ImageSet("imagefolder", files, [number[name] for name in classes], class_names)
 
 
-def _training_classes(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"'{folder}' (data.train_dir) is not a folder")
-    return class_folders(folder)
+def _training_classes(folder: Path, config: DataConfig) -> list[str]:
+    """Return the classes of the training split, without decoding more of it than must be."""
+    found = set()
+    for name in walk(folder):
+        class_name = class_of(name)
+        if class_name is None or class_name in found:
+            continue
+        if config.on_broken == "skip" and fault_of(str(folder / name), config) is not None:
+            continue
+        found.add(class_name)
+    return sorted(found)
+
+
+def _check_test_folder(train_folder: Path, test_folder: Path) -> None:
+    if not train_folder.is_dir():
+        raise UserError(
+            f"'{train_folder}' (data.train_dir) is not a folder; its class folders number the "
+            "classes of both splits"
+        )
+    if test_folder.is_dir() and test_folder.samefile(train_folder):
+        raise UserError(
+            f"'{test_folder}' is both data.train_dir and data.test_dir; images to train on cannot "
+            "be tested on, set data.test_dir to the folder of others"
+        )
+
+
+def _check_test_classes(
+    classes: list[str | None], class_names: list[str], train_folder: Path, test_folder: Path
+) -> None:
+    unknown = sorted({name for name in classes if name is not None} - set(class_names))
+    if not unknown:
+        return
+    spelt = {name.casefold(): name for name in class_names}
+    shown = [
+        f"{name} (training has {spelt[name.casefold()]})" if name.casefold() in spelt else name
+        for name in unknown[:_SHOWN]
+    ]
+    raise UserError(
+        f"'{test_folder}' holds class folders that '{train_folder}' lacks ({len(unknown)}): "
+        f"{', '.join(shown)}{' …' if len(unknown) > _SHOWN else ''}; training has "
+        f"{', '.join(class_names[:_SHOWN]) or 'no class folders'}"
+        f"{' …' if len(class_names) > _SHOWN else ''}"
+    )
+
+
+def _log_empty_folders(folder: Path, class_names: list[str]) -> None:
+    """Name the folders that are no class for lack of an image that can be read."""
+    names = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.is_symlink() and not is_system(entry.name)
+    )
+    empty = [name for name in names if class_of(f"{name}/") not in class_names]
+    if empty:
+        shown = ", ".join(empty[:_SHOWN]) + (" …" if len(empty) > _SHOWN else "")
+        _log.warning(
+            "no class, as no image in it can be read: %d folders below '%s': %s",
+            len(empty),
+            folder,
+            shown,
+        )

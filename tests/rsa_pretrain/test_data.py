@@ -1,6 +1,10 @@
+import logging
 import lzma
 import os
+import re
+import shutil
 import signal
+import unicodedata
 
 import numpy as np
 import pytest
@@ -201,6 +205,123 @@ def test_links_back_up_the_tree_end(tree):
     assert len(open_images(folder_config(tree), "train")) == 6
 
 
+def broken_class(train):
+    """A class of files that are no images."""
+    (train / "hat").mkdir()
+    (train / "hat" / "0.jpg").write_bytes(b"no image")
+
+
+def hidden_file(train):
+    """A class folder that version control keeps."""
+    (train / "cat").mkdir()
+    (train / "cat" / ".gitkeep").touch()
+
+
+def archiver(train):
+    """What macOS's archiver leaves, images among it, and Windows's thumbnails."""
+    (train / "__MACOSX").mkdir()
+    Image.new("RGB", (8, 8)).save(train / "__MACOSX" / "x.png")
+    for name in ("Thumbs.db", "desktop.ini"):
+        (train / "bee" / name).write_bytes(b"system")
+
+
+INTRUDERS = {
+    "empty": (lambda train: (train / "alp").mkdir(), "no class, .* 1 folders .*: alp"),
+    "gitkeep": (hidden_file, "no class, .* 1 folders .*: cat"),
+    "broken": (broken_class, "no class, .* 1 folders .*: hat"),
+    "link": (lambda train: os.symlink(train / "bee", train / "aaa"), r"links to .* \(1\): aaa"),
+    "link up": (lambda train: os.symlink(train.parent, train / "aaa"), r"links to .* \(1\): aaa"),
+    "system": (archiver, r"hidden or system folders \(1\): __MACOSX"),
+    "checkpoints": (lambda train: (train / ".ipynb_checkpoints").mkdir(), r"\(1\): \.ipynb"),
+}
+
+
+@pytest.mark.parametrize("kind", INTRUDERS)
+def test_what_is_no_class_moves_no_label(tree, kind, caplog):
+    """Folders without images, system folders and links change neither split, and are named."""
+    caplog.set_level(logging.INFO)
+    config = folder_config(tree, on_broken="skip")
+    before = [open_images(config, split) for split in ("train", "test")]
+    make, message = INTRUDERS[kind]
+    make(tree / "train")
+    for images, split in zip(before, ("train", "test"), strict=True):
+        again = open_images(config, split)
+        assert again.class_names == images.class_names == ["ant", "bee"]
+        assert again.labels == images.labels
+        assert again.fingerprint() == images.fingerprint()
+    assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize("on_broken", ["error", "skip", "unchecked"])
+def test_classes_are_training_s_where_test_has_fewer(tree, on_broken):
+    """A class that only training has keeps its number."""
+    shutil.rmtree(tree / "val" / "ant")
+    images = open_images(folder_config(tree, on_broken=on_broken), "test")
+    assert images.class_names == ["ant", "bee"]
+    assert images.labels == [1]
+
+
+def test_a_link_out_of_the_tree_is_followed_once(tree, tmp_path_factory, caplog):
+    """Two classes that link to the same folder are one, and the other is named."""
+    caplog.set_level(logging.INFO)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    Image.new("RGB", (8, 8)).save(elsewhere / "0.png")
+    for name in ("cat", "dog"):
+        os.symlink(elsewhere, tree / "train" / name)
+    assert open_images(folder_config(tree), "train").class_names == ["ant", "bee", "cat"]
+    assert re.search(r"links to folders that are there already \(1\): dog", caplog.text)
+
+
+def test_a_stray_photograph_has_no_class(tree):
+    """The others keep theirs; what needs classes names it."""
+    Image.new("RGB", (8, 8)).save(tree / "train" / "photo.png")
+    images = open_images(folder_config(tree), "train")
+    assert images.class_names == ["ant", "bee"]
+    assert sorted(images.labels) == [-1, 0, 0, 0, 1, 1, 1]
+    with pytest.raises(UserError, match=r"1 of 7 .* no classes: .*train/photo\.png; "):
+        images.require_labels()
+
+
+def test_names_of_macos_are_the_same_classes(tree):
+    """An accent stored apart, as macOS does, and one letter are the same name."""
+    apart, one = unicodedata.normalize("NFD", "café"), unicodedata.normalize("NFC", "café")
+    assert apart != one
+    (tree / "train" / "ant").rename(tree / "train" / one)
+    (tree / "val" / "ant").rename(tree / "val" / apart)
+    images = open_images(folder_config(tree), "test")
+    assert images.class_names == ["bee", one]
+    assert sorted(images.labels) == [0, 1]
+
+
+def test_another_case_is_named(tree):
+    """A test class that differs in case alone is refused beside training's spelling."""
+    (tree / "val" / "ant").rename(tree / "val" / "Ant")
+    with pytest.raises(UserError, match=r"lacks \(1\): Ant \(training has ant\); training has ant"):
+        open_images(folder_config(tree), "test")
+
+
+def test_images_to_train_on_are_not_tested_on(tree):
+    """The same folder as both splits is refused."""
+    with pytest.raises(UserError, match=r"is both data\.train_dir and data\.test_dir"):
+        open_images(folder_config(tree, test_dir="val/../train"), "test")
+
+
+def test_cifar_hints(tmp_path):
+    """A root that is one level too deep, and files left compressed, are told."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    config = DataConfig(name="cifar10", root=folder, image_size=32)
+    with pytest.raises(UserError, match=rf"folder that holds '{folder.name}': '{tmp_path}'"):
+        open_images(config, "train")
+    config = DataConfig(name="cifar10", root=tmp_path, image_size=32)
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    with pytest.raises(UserError, match=r"unpack '.*' there: tar -xzf cifar-10-python\.tar\.gz"):
+        open_images(config, "train")
+    (folder / "data_batch_1.xz").touch()
+    with pytest.raises(UserError, match=r"are compressed \(data_batch_1\.xz, …\): .*unxz --keep"):
+        open_images(config, "train")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -219,7 +340,9 @@ def test_unknown_test_classes_are_refused(tree):
     """A class that training never saw cannot be numbered."""
     (tree / "val" / "cat").mkdir()
     Image.new("RGB", (8, 8)).save(tree / "val" / "cat" / "0.png")
-    with pytest.raises(UserError, match=r"class folders that .* lacks: cat"):
+    with pytest.raises(
+        UserError, match=r"class folders that .* lacks \(1\): cat; training has ant, bee"
+    ):
         open_images(folder_config(tree), "test")
 
 

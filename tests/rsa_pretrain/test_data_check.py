@@ -38,7 +38,7 @@ def folder(tmp_path):
         Image.new("RGB", (20, 10)).save(tmp_path / f"{path}.png")
     for name in ("ant", "bee"):
         (tmp_path / "val" / name).mkdir(parents=True)
-        Image.new("RGB", (20, 10)).save(tmp_path / "val" / name / "0.png")
+        Image.new("RGB", (20, 10), "white").save(tmp_path / "val" / name / "0.png")
     return tmp_path
 
 
@@ -109,15 +109,45 @@ def test_a_class_without_images_is_a_problem(run, folder, capsys):
     assert run(*overrides(folder), "--split", "pretrain") == 0
 
 
-def test_an_absent_test_split_is_a_problem_and_absent_images_an_error(run, folder, capsys):
-    """Exit code 1 while something could be checked, 2 when nothing can."""
+def test_photographs_without_test_split_are_well(run, folder, capsys):
+    """To pretrain on them none is needed; asked for by name its absence is an error."""
     (folder / "val").rename(folder / "gone")
-    assert run(*overrides(folder)) == 1
-    captured = capsys.readouterr()
-    assert "problem: '" in captured.out
-    assert "val' (data.test_dir) is not a folder" in captured.out
+    assert run(*overrides(folder)) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "test: none; evaluations need one (data.test_dir or data.test_shards)\nall is well\n"
+    )
+    assert run(*overrides(folder), "--split", "test") == 2
+    assert "val' (data.test_dir) is not a folder" in capsys.readouterr().err
     assert run(*overrides(folder / "nowhere")) == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_unlabelled_photographs_are_well(run, folder, capsys):
+    """Images in one folder have no classes, and need none to be pretrained on."""
+    words = (*overrides(folder), "data.train_dir=train/ant", "data.test_dir=absent")
+    assert run(*words) == 0
+    assert "train: 3 images, 3 of them without class\n" in capsys.readouterr().out
+
+
+def test_a_stray_photograph_is_a_problem(run, folder, capsys):
+    """Beside class folders an image in none is named."""
+    Image.new("RGB", (20, 10)).save(folder / "train/photo.png")
+    assert run(*overrides(folder)) == 1
+    out = capsys.readouterr().out
+    assert "train: 6 images in 2 classes, 1 of them without class" in out
+    assert "problem: images in no class folder, beside class folders (1): " in out
+    assert "train/photo.png" in out
+
+
+def test_images_of_both_splits_are_a_problem(run, folder, capsys):
+    """The same pixels under another name and in another format are found in the test split."""
+    Image.effect_noise((20, 10), 50).convert("RGB").save(folder / "train/ant/9.png")
+    Image.open(folder / "train/ant/9.png").save(folder / "val/ant/other.bmp")
+    assert run(*overrides(folder)) == 1
+    out = capsys.readouterr().out
+    assert "problem: images that training has, too (1), which make accuracy look better" in out
+    assert "val/ant/other.bmp" in out
 
 
 def test_published_numbers_are_compared(tmp_path):
