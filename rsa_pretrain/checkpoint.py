@@ -155,6 +155,16 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the folder of a run's last checkpoint, None if it has none."""
+    last = run_dir / "checkpoints" / "last"
+    if last.exists():
+        return last
+    # Not every way of copying a folder brings its links.
+    checkpoints = list_checkpoints(run_dir)
+    return checkpoints[-1] if checkpoints else None
+
+
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, dict[str, Any]]:
     """Read a checkpoint folder whole, for resuming.
 

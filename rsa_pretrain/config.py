@@ -1,10 +1,10 @@
 """What one pretraining run consists of: every setting, its default and its meaning."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
@@ -160,6 +160,17 @@ class MonitorConfig(Section):
     """Also log to this Weights & Biases project (needs the extra `wandb`)."""
 
 
+class ExtensionConfig(Section):
+    """The finished run that another goes on from; ``--extend`` fills it in."""
+
+    backbone_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of that run's backbone.safetensors, the `parent` of every file of this run."""
+    step: Annotated[int, Field(ge=1)]
+    """Optimizer steps it took."""
+    before: dict[str, JsonValue]
+    """Its schedule, by dotted key, and what it extended itself."""
+
+
 class PretrainConfig(Section):
     """One pretraining run."""
 
@@ -174,6 +185,9 @@ class PretrainConfig(Section):
     optimizer: OptimizerConfig
     training: TrainingConfig
     monitor: MonitorConfig = MonitorConfig()
+    extends: ExtensionConfig | None = None
+    """The finished run this one goes on from, filled in by --extend; null: none, it starts from
+    random weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,18 +218,37 @@ RESUMABLE_CHANGES = frozenset(
 )
 
 
-def result_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+# What the learning rate, beta and the target's momentum are as functions of progress; extending a
+# finished run may change them.
+SCHEDULE_SETTINGS = frozenset(
+    {
+        "training.epochs",
+        "optimizer.base_lr",
+        "optimizer.warmup_epochs",
+        "method.ema_momentum",
+        "method.beta_base",
+        "method.beta_mode",
+    }
+)
+
+
+def result_changes(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    may_differ: Collection[str] = RESUMABLE_CHANGES,
+) -> list[str]:
     """List the settings that make another run, as ``key (was …, is …)``.
 
     Args:
         before: Settings of a run, as plain values.
         now: Settings to go on with.
+        may_differ: Dotted keys that are not looked at.
     """
     old, new = flatten(before), flatten(now)
     return [
         f"{key} (was {old.get(key)}, is {new.get(key)})"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in RESUMABLE_CHANGES
+        if old.get(key) != new.get(key) and key not in may_differ
     ]
 
 

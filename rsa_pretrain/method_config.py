@@ -6,13 +6,22 @@ from pydantic import Field
 
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.data_config import Probability
+from rsa_pretrain.schedules import cosine, rsa_beta
 
 Width = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(gt=0)]
 ViewRecipe = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
 
 
-class RSAConfig(Section):
+class ScheduledSection(Section):
+    """Settings of a method, some of which may change over the run."""
+
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Return what the method's schedules say at a share of the run, in [0, 1]."""
+        return {}
+
+
+class RSAConfig(ScheduledSection):
     """RSA: Bai et al. 2022."""
 
     view_recipe: ClassVar[ViewRecipe] = "multi_stage"
@@ -33,8 +42,15 @@ class RSAConfig(Section):
     """Send both views of a network through it at once, sharing their BatchNorm statistics;
     the paper's recipes use one forward per view."""
 
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Return beta and the target's momentum."""
+        return {
+            "beta": rsa_beta(self.beta_base, self.beta_mode, progress),
+            "ema_momentum": cosine(self.ema_momentum, 1.0, progress),
+        }
 
-class BYOLConfig(Section):
+
+class BYOLConfig(ScheduledSection):
     """BYOL: Grill et al. 2020, symmetrised."""
 
     name: Literal["byol"]
@@ -53,8 +69,12 @@ class BYOLConfig(Section):
         """Views that a step needs."""
         return "aggressive_pair" if self.views == "AA" else "aggressive_weak"
 
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Return the target's momentum."""
+        return {"ema_momentum": cosine(self.ema_momentum, 1.0, progress)}
 
-class SimSiamConfig(Section):
+
+class SimSiamConfig(ScheduledSection):
     """SimSiam: Chen and He 2021."""
 
     view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
@@ -69,7 +89,7 @@ class SimSiamConfig(Section):
     """Width of the predictor's bottleneck."""
 
 
-class SimSiamRSAConfig(Section):
+class SimSiamRSAConfig(ScheduledSection):
     """SimSiam with RSA's views and pairs: Bai et al. 2022, Section 4.7."""
 
     view_recipe: ClassVar[ViewRecipe] = "multi_stage"
@@ -87,8 +107,12 @@ class SimSiamRSAConfig(Section):
     beta_mode: Literal["decay", "fixed"] = "decay"
     """As in rsa."""
 
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Return beta."""
+        return {"beta": rsa_beta(self.beta_base, self.beta_mode, progress)}
 
-class SimCLRConfig(Section):
+
+class SimCLRConfig(ScheduledSection):
     """SimCLR: Chen et al. 2020."""
 
     view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
@@ -103,7 +127,7 @@ class SimCLRConfig(Section):
     """Of the softmax over similarities; SimCLR: 0.5 on CIFAR-10, 0.1 on ImageNet."""
 
 
-class MoCoV2Config(Section):
+class MoCoV2Config(ScheduledSection):
     """MoCo v2: Chen et al. 2020, with the symmetrised loss of SimSiam's comparison."""
 
     view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
@@ -124,8 +148,12 @@ class MoCoV2Config(Section):
     """Let each device compute keys of other devices' images, so that BatchNorm's statistics do
     not tell a query its key. One device has nothing to shuffle; SyncBatchNorm needs no shuffle."""
 
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Return the key network's momentum, which stays."""
+        return {"ema_momentum": self.ema_momentum}
 
-class SupervisedConfig(Section):
+
+class SupervisedConfig(ScheduledSection):
     """Cross-entropy on the labels, for the "supervised" rows."""
 
     view_recipe: ClassVar[ViewRecipe] = "weak"

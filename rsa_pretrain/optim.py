@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from rsa_pretrain.config import OptimizerConfig
+from rsa_pretrain.config import OptimizerConfig, TrainingConfig
+from rsa_pretrain.schedules import warmup_cosine
 
 REFERENCE_BATCH_SIZE = 256
 
@@ -41,6 +42,12 @@ def fused_sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> optim
 def scaled_lr(base_lr: float, global_batch_size: int) -> float:
     """Scale a rate linearly with the batch (Goyal et al. 2017), base_lr being for 256 images."""
     return base_lr * global_batch_size / REFERENCE_BATCH_SIZE
+
+
+def learning_rate(config: OptimizerConfig, training: TrainingConfig, progress: float) -> float:
+    """Return the rate at a share of the run, in [0, 1)."""
+    peak = scaled_lr(config.base_lr, training.global_batch_size)
+    return warmup_cosine(peak, config.warmup_epochs / training.epochs, progress)
 
 
 def trust_ratios(norms: Tensor, update_norms: Tensor, trust_coefficient: float) -> Tensor:

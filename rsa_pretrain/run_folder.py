@@ -8,13 +8,16 @@ from rsa_pretrain.checkpoint import (
     library_versions,
     list_checkpoints,
     load_checkpoint,
+    newest_checkpoint,
     save_checkpoint,
     save_tensors,
 )
 from rsa_pretrain.config_files import config_hash, write_config
+from rsa_pretrain.continuation import EXTEND
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.distributed import is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.extension import Parent
 from rsa_pretrain.machines import note_machine
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.run_state import RunState
@@ -36,25 +39,33 @@ class RunFolder:
         self.path = state.config.output_dir
         self.steps_per_epoch = steps_per_epoch
 
-    def open(self, resume: bool) -> None:
-        """Take up the last checkpoint, if there is one, and write the settings.
+    def open(self, resume: bool, parent: Parent | None) -> None:
+        """Take up the last checkpoint, if there is one, or else the parent's; write the settings.
+
+        What is taken up from a parent is saved at once, so that the run needs it no more.
 
         Raises:
             UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
-                the processes see different ones.
+                the processes see different ones; if ``extends`` is set without a parent.
         """
-        checkpoints = list_checkpoints(self.path)
-        if checkpoints and not resume:
+        own = newest_checkpoint(self.path)
+        if own is not None and not resume:
             raise UserError(
-                f"'{self.path}' already holds a run ({checkpoints[-1].name}); "
+                f"'{self.path}' already holds a run ({own.resolve().name}); "
                 "pass --resume to go on, or choose another output_dir"
             )
-        if checkpoints:
-            last = self.path / "checkpoints" / "last"
-            # Not every way of copying a folder brings its links.
-            newest = last if last.exists() else checkpoints[-1]
-            model_state, _, trainer_state = load_checkpoint(newest)
+        if own is not None:
+            model_state, _, trainer_state = load_checkpoint(own)
             self.state.restore(model_state, trainer_state)
+        elif parent is not None:
+            model_state, _, trainer_state = load_checkpoint(parent.checkpoint)
+            self.state.restore(model_state, trainer_state, EXTEND)
+            parent.describe_seam(self.config)
+        elif self.config.extends is not None:
+            raise UserError(
+                f"'{self.path}' is to extend the run whose {BACKBONE_FILE} has SHA-256 "
+                f"{self.config.extends.backbone_sha256}; name its folder with --extend"
+            )
         if min_over_ranks(self.state.step) != -min_over_ranks(-self.state.step):
             raise UserError(
                 f"the processes do not see the same checkpoints in '{self.path}' (here step "
@@ -66,6 +77,8 @@ class RunFolder:
             remove_leftovers(self.path / "checkpoints")
             write_config(self.config, self.path / "config.yaml")
             note_machine(self.path, self.state.device)
+        if own is None and parent is not None:
+            self.save()
 
     def open_log(self) -> MetricsLog | None:
         """Open the log of metrics, going on behind the step that was taken up."""
@@ -110,6 +123,7 @@ class RunFolder:
 
     def _metadata(self) -> BackboneMetadata:
         mean, std = normalisation(self.config.data)
+        extends = self.config.extends
         return BackboneMetadata(
             format_version=FORMAT_VERSION,
             arch=self.config.backbone.arch,
@@ -124,6 +138,6 @@ class RunFolder:
             step=self.state.step,
             seed=self.config.seed,
             config_hash=config_hash(self.config),
-            parent=None,
+            parent=None if extends is None else extends.backbone_sha256,
             library_versions=library_versions(),
         )

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.batch_plan import BatchPlan
 from rsa_pretrain.checkpoint import check_tensors
-from rsa_pretrain.config import PretrainConfig, result_changes, with_old_orientation
-from rsa_pretrain.config_files import parse_tree, to_tree
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import to_tree
+from rsa_pretrain.continuation import RESUME, Continuation
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.method_config import SupervisedConfig
@@ -102,14 +103,27 @@ class RunState:
             "data_fingerprint": self.data_fingerprint,
         }
 
-    def restore(self, model_state: dict[str, Tensor], trainer_state: dict[str, Any]) -> None:
+    def restore(
+        self,
+        model_state: dict[str, Tensor],
+        trainer_state: dict[str, Any],
+        continuation: Continuation = RESUME,
+    ) -> None:
         """Take up a saved state.
+
+        Args:
+            model_state: The networks.
+            trainer_state: Everything else.
+            continuation: What may differ from the run that saved it.
 
         Raises:
             UserError: If it belongs to another config or other images, or is not whole.
         """
         try:
-            self._refuse_another_run(trainer_state["config"], trainer_state["data_fingerprint"])
+            continuation.refuse_other_settings(trainer_state["config"], self.config)
+            continuation.refuse_other_images(
+                trainer_state["data_fingerprint"], self.data_fingerprint
+            )
             check_tensors(model_state, self.method.state_dict(), "the networks of the checkpoint")
             self.method.load_state_dict(model_state, strict=True)
             self.optimizer.load_state_dict(trainer_state["optimizer"])
@@ -153,22 +167,6 @@ class RunState:
                 "by %d times %d; an epoch begun before the stop may repeat or miss images",
                 *self._streams,
                 *streams,
-            )
-
-    def _refuse_another_run(self, saved_config: dict[str, Any], saved_data: str) -> None:
-        saved_config = with_old_orientation(saved_config)
-        saved = parse_tree(PretrainConfig, saved_config, "the checkpoint's settings")
-        changed = result_changes(to_tree(saved), to_tree(self.config))
-        if changed:
-            raise UserError(
-                "cannot resume with settings that change the result: "
-                + ", ".join(changed)
-                + "; restore them or choose another output_dir"
-            )
-        if saved_data != self.data_fingerprint:
-            raise UserError(
-                "cannot resume: the training images are not those the run started with; "
-                "restore them or choose another output_dir"
             )
 
 

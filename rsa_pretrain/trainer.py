@@ -21,16 +21,16 @@ from rsa_pretrain.device import (
 )
 from rsa_pretrain.distributed import StopVote, data_parallel, is_main, rank, world_size
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.extension import Parent
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.meter import Meter
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.metrics_log import MetricsLog
-from rsa_pretrain.optim import scaled_lr
+from rsa_pretrain.optim import learning_rate
 from rsa_pretrain.profiling import part, profiled_steps
 from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.run_folder import RunFolder
 from rsa_pretrain.run_state import RunState, count_parameters
-from rsa_pretrain.schedules import warmup_cosine
 from rsa_pretrain.shards import ShardSet
 from rsa_pretrain.stop_signal import StopSignal, exit_code
 from rsa_pretrain.training_views import training_views
@@ -59,6 +59,8 @@ class Trainer:
             backbone and the random state as they were. Runs in the main process.
         profile: Look where the time of some early steps goes, and write it to the run folder's
             ``profile/``. The training is the same.
+        parent: The finished run that ``config.extends`` names, to go on from unless the run folder
+            holds a checkpoint.
 
     Raises:
         UserError: If the run folder is taken, the batch larger than the data set or not
@@ -73,6 +75,7 @@ class Trainer:
         resume: bool,
         evaluate: Evaluate | None = None,
         profile: bool = False,
+        parent: Parent | None = None,
     ) -> None:
         self.config = config
         self.images = images
@@ -97,7 +100,7 @@ class Trainer:
         self._collapse = CollapseMonitor()
         self._grad_norm: Tensor | None = None
         self.folder = RunFolder(self.state, self.steps_per_epoch)
-        self.folder.open(resume)
+        self.folder.open(resume, parent)
         self._describe()
 
     def run(self) -> int:
@@ -155,7 +158,7 @@ class Trainer:
     def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
         """Take one optimizer step, in as many passes as the plan has."""
         progress = self._step / self.num_steps
-        lr = self._learning_rate(progress)
+        lr = learning_rate(self.config.optimizer, self.config.training, progress)
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -206,11 +209,6 @@ class Trainer:
         if not (self.profile and is_main()):
             return nullcontext(lambda: None)
         return profiled_steps(self.folder.path / "profile", self.state.method, self.device)
-
-    def _learning_rate(self, progress: float) -> float:
-        optimizer = self.config.optimizer
-        peak = scaled_lr(optimizer.base_lr, self.batch_size)
-        return warmup_cosine(peak, optimizer.warmup_epochs / self.config.training.epochs, progress)
 
     def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
         steps = range(self._step, self.num_steps)

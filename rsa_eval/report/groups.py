@@ -16,6 +16,8 @@ from rsa_pretrain.errors import UserError
 
 # Settings that differ between trials, or that decide where a result is kept.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
+# Each seed extends a run of its own; the schedules of those, beside it, tell trials from others.
+_PARENT = "extends.backbone_sha256"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,11 @@ def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
         known = with_old_orientation(pretraining)
         pretraining = to_tree(parse_tree(PretrainConfig, known, "pretraining"))
     unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
-    return {key: value for key, value in flatten(pretraining).items() if key not in unlike}
+    return {
+        key: value
+        for key, value in flatten(pretraining).items()
+        if key not in unlike and not key.endswith(_PARENT)
+    }
 
 
 def _group(trials: list[tuple[Path, Record]]) -> Group:

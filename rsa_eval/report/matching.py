@@ -60,7 +60,8 @@ def _are(model: Model, weights: Weights) -> bool:
     metadata, pretraining = model.metadata, flatten(model.pretraining or {})
     if metadata is None:
         return False
-    # A checkpoint at epoch 200 of 800 has not gone through the schedule of a run of 200.
+    # A checkpoint at epoch 200 of 800 has not gone through the schedule of a run of 200, nor has
+    # a run of 100 that was extended.
     epochs = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
     stated = {
         "method.views": weights.views,
@@ -70,6 +71,7 @@ def _are(model: Model, weights: Weights) -> bool:
     return (
         (metadata.method, metadata.data_set) == (weights.method, weights.data_set)
         and (weights.epochs is None or epochs == {weights.epochs})
+        and "extends.step" not in pretraining
         and all(
             value is None or _equal(pretraining.get(key), value) for key, value in stated.items()
         )

@@ -88,6 +88,7 @@ def _published(record: Record) -> tuple[tuple[float, Published], ...]:
         if (
             weights is not None
             and weights.beta_base is not None
+            and "extends.step" not in training
             and (row.kind, row.data_set) == (record.kind, record.data_set)
             and record.headline in row.scores
             and (weights.method, weights.data_set, weights.epochs, weights.arch)

@@ -14,7 +14,7 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import flatten, to_tree
 
 # What a run and its reference may differ in: the method, and what takes no time.
-_MAY_DIFFER = ("method.", "optimizer.", "monitor.", "seed", "output_dir", "data.root")
+_MAY_DIFFER = ("method.", "optimizer.", "monitor.", "extends", "seed", "output_dir", "data.root")
 _MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.keep_checkpoints")
 
 
@@ -26,7 +26,7 @@ class Timing:
     method: str
     data_set: str
     epochs: float
-    """Trained so far."""
+    """Trained so far, without those of a run that this one extends."""
     images_per_second: float
     """Over all logged steps."""
     seconds_per_epoch: float
@@ -52,7 +52,7 @@ class Timing:
 class _Rate:
     run: Run
     config: PretrainConfig
-    epochs: float
+    steps_per_epoch: float
     images: int
     seconds: float
 
@@ -62,8 +62,12 @@ class _Rate:
 
     @property
     def epochs_logged(self) -> float:
-        steps = self.images / self.config.training.global_batch_size
-        return steps * self.epochs / float(self.run.metrics[-1]["step"])
+        return self.images / self.config.training.global_batch_size / self.steps_per_epoch
+
+    @property
+    def epochs(self) -> float:
+        last: int = self.run.metrics[-1]["step"]
+        return (last - _first_step(self.config)) / self.steps_per_epoch
 
 
 def time_runs(runs: Sequence[Run]) -> list[Timing]:
@@ -97,7 +101,7 @@ def _is_reference(config: PretrainConfig) -> bool:
 
 
 def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
-    images, seconds, before = 0, 0.0, 0
+    images, seconds, before = 0, 0.0, _first_step(config)
     for line in run.metrics:
         per_second = line.get("images_per_second")
         if isinstance(per_second, int | float) and math.isfinite(per_second) and per_second > 0:
@@ -108,7 +112,11 @@ def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
     epochs = run.metrics[-1].get("epoch") if run.metrics else None
     if not isinstance(epochs, int | float) or epochs <= 0 or images <= 0:
         return None
-    return _Rate(run, config, float(epochs), images, seconds)
+    return _Rate(run, config, run.metrics[-1]["step"] / epochs, images, seconds)
+
+
+def _first_step(config: PretrainConfig) -> int:
+    return 0 if config.extends is None else config.extends.step
 
 
 def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:

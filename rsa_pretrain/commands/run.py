@@ -15,6 +15,8 @@ from rsa_pretrain.data import AnySplit, open_images
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import process_group
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.extension import Parent, open_parent
+from rsa_pretrain.finished_run import refuse_another_finished_run, with_known_parent
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.profiling import PROFILED_STEPS, SKIPPED_STEPS, WARMUP_STEPS
 from rsa_pretrain.shards import ShardSet
@@ -34,14 +36,23 @@ def add(commands: Commands, make_evaluate: MakeEvaluate) -> None:
         description="Pretrain as CONFIG says. The run folder (output_dir) receives config.yaml,\n"
         "metrics.jsonl, tensorboard/, checkpoints/ and, at the end, backbone.safetensors.\n"
         "SIGTERM and Ctrl-C stop after the current step with a saved checkpoint.",
-        epilog="example:\n  rsa-pretrain run configs/pretrain/cifar10/rsa_200ep.yaml "
-        "data.root=data training.epochs=20",
+        epilog="examples:\n  rsa-pretrain run configs/pretrain/cifar10/rsa_200ep.yaml "
+        "data.root=data training.epochs=20\n  rsa-pretrain run "
+        "configs/pretrain/cifar10/rsa_200ep.yaml --extend runs/rsa \\\n"
+        "      output_dir=runs/rsa-400 training.epochs=400",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
     parser.add_argument(
         "--resume",
         action="store_true",
         help="go on from the run folder's last checkpoint; start anew if it has none",
+    )
+    parser.add_argument(
+        "--extend",
+        metavar="RUN",
+        type=Path,
+        help="go on from the end of a finished run, in a new output_dir, to training.epochs in all "
+        "with a new schedule; RUN stays as it is",
     )
     parser.add_argument(
         "--profile",
@@ -54,7 +65,12 @@ def add(commands: Commands, make_evaluate: MakeEvaluate) -> None:
 
 
 def pretrain(
-    config: PretrainConfig, *, resume: bool, make_evaluate: MakeEvaluate, profile: bool = False
+    config: PretrainConfig,
+    *,
+    resume: bool,
+    make_evaluate: MakeEvaluate,
+    profile: bool = False,
+    parent: Parent | None = None,
 ) -> int:
     """Train a run, alone or with the processes that the launcher started, to its end.
 
@@ -64,6 +80,7 @@ def pretrain(
         make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
             and its held-out images.
         profile: Look where the time of some early steps goes.
+        parent: The finished run to go on from, if the run folder has no checkpoint.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -73,29 +90,44 @@ def pretrain(
     """
     device = resolve_device(config.training.device)
     with process_group(device):
-        # Supervised training needs every image labelled; the others take all there are.
-        split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
-        images = open_images(config.data, split)
+        images, held_out = _open_images(config)
         evaluate = None
-        if config.monitor.knn_every_epochs is not None:
-            if isinstance(images, ShardSet):
-                raise UserError(
-                    "monitor.knn_every_epochs holds images out, which a stream of shards cannot; "
-                    "set it to null"
-                )
-            images, held_out = images.hold_out(config.monitor.num_held_out_images, config.seed)
+        if held_out is not None:
+            assert isinstance(images, ImageSet), "a stream holds nothing out"
             evaluate = make_evaluate(config, images, held_out, device)
-        return Trainer(config, images, resume=resume, evaluate=evaluate, profile=profile).run()
+        return Trainer(
+            config, images, resume=resume, evaluate=evaluate, profile=profile, parent=parent
+        ).run()
+
+
+def _open_images(config: PretrainConfig) -> tuple[ImageSet | ShardSet, ImageSet | None]:
+    """Open the training images, and those that the monitor holds out of them."""
+    # Supervised training needs every image labelled; the others take all there are.
+    split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
+    images = open_images(config.data, split)
+    if config.monitor.knn_every_epochs is None:
+        return images, None
+    if isinstance(images, ShardSet):
+        raise UserError(
+            "monitor.knn_every_epochs holds images out, which a stream of shards cannot; "
+            "set it to null"
+        )
+    return images.hold_out(config.monitor.num_held_out_images, config.seed)
 
 
 def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
     backbone = config.output_dir / BACKBONE_FILE
+    if backbone.exists() and not arguments.resume:
+        raise UserError(f"'{config.output_dir}' holds a finished run; choose another output_dir")
+    parent = None
+    if arguments.extend is not None:
+        parent = open_parent(arguments.extend, config)
+        config = parent.extended(config)
+    elif arguments.resume:
+        config = with_known_parent(config)
     if backbone.exists():
-        if not arguments.resume:
-            raise UserError(
-                f"'{config.output_dir}' holds a finished run; choose another output_dir"
-            )
+        refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
         say(f"already finished: {backbone}")
         return 0
     exit_code = pretrain(
@@ -103,6 +135,7 @@ def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
         resume=arguments.resume,
         make_evaluate=make_evaluate,
         profile=arguments.profile,
+        parent=parent,
     )
     if exit_code == 0:
         say(f"backbone: {backbone}")

@@ -10,7 +10,6 @@ from rsa_pretrain.heads import build_mlp
 from rsa_pretrain.losses import normalised_mse
 from rsa_pretrain.method_config import BYOLConfig
 from rsa_pretrain.methods.base import StepOutput
-from rsa_pretrain.schedules import cosine
 
 
 class BYOL(nn.Module):
@@ -46,20 +45,14 @@ class BYOL(nn.Module):
         loss = normalised_mse(q, z_prime) + normalised_mse(q_prime, z)
         return StepOutput(
             loss,
-            {
-                "ema_momentum": self._ema_momentum(progress),
-                "projection_std": projection_std(y),
-            },
+            {**self.config.scheduled(progress), "projection_std": projection_std(y)},
         )
 
     def after_optimizer_step(self, progress: float) -> None:
         """Move the target towards the online network, Eq. 1."""
-        ema_momentum = self._ema_momentum(progress)
+        ema_momentum = self.config.scheduled(progress)["ema_momentum"]
         update_target(self.target_backbone, self.backbone, ema_momentum)
         update_target(self.target_projector, self.projector, ema_momentum)
-
-    def _ema_momentum(self, progress: float) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress)
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

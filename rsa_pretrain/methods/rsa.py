@@ -12,7 +12,6 @@ from rsa_pretrain.heads import build_mlp
 from rsa_pretrain.losses import rsa_loss
 from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.base import StepOutput
-from rsa_pretrain.schedules import cosine, rsa_beta
 
 
 class RSA(nn.Module):
@@ -47,27 +46,23 @@ class RSA(nn.Module):
         with torch.no_grad():
             # (N, D) each
             z_w, z_w_prime = self._forward_views(self._project_target, v_w, v_w_prime)
-        beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
-        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta)
+        scheduled = self.config.scheduled(progress)
+        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, scheduled["beta"])
         return StepOutput(
             loss.total,
             {
                 "loss_weak": loss.weak.detach(),
                 "loss_aggressive": loss.aggressive.detach(),
-                "beta": beta,
-                "ema_momentum": self._ema_momentum(progress),
+                **scheduled,
                 "projection_std": projection_std(y_a),
             },
         )
 
     def after_optimizer_step(self, progress: float) -> None:
         """Move the target towards the online network (BYOL Eq. 1)."""
-        ema_momentum = self._ema_momentum(progress)
+        ema_momentum = self.config.scheduled(progress)["ema_momentum"]
         update_target(self.target_backbone, self.backbone, ema_momentum)
         update_target(self.target_projector, self.projector, ema_momentum)
-
-    def _ema_momentum(self, progress: float) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress)
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

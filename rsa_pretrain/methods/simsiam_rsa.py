@@ -9,7 +9,6 @@ from rsa_pretrain.heads import build_simsiam_predictor, build_simsiam_projector
 from rsa_pretrain.losses import negative_cosine, rsa_loss
 from rsa_pretrain.method_config import SimSiamRSAConfig
 from rsa_pretrain.methods.base import StepOutput
-from rsa_pretrain.schedules import rsa_beta
 
 
 class SimSiamRSA(nn.Module):
@@ -43,7 +42,7 @@ class SimSiamRSA(nn.Module):
         z_a, z_a_prime = self.predictor(y_a), self.predictor(y_a_prime)  # (N, D) each
         with torch.no_grad():
             z_w, z_w_prime = self._project(v_w), self._project(v_w_prime)  # (N, D) each
-        beta = rsa_beta(self.config.beta_base, self.config.beta_mode, progress)
+        beta = self.config.scheduled(progress)["beta"]
         loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta, negative_cosine)
         return StepOutput(
             loss.total,

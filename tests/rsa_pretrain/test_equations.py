@@ -9,10 +9,8 @@ import rsa_algorithm1
 import simsiam
 import torch
 import torch.nn.functional as F
-import torchvision
-from torchvision.models.resnet import BasicBlock, ResNet
 
-from rsa_pretrain import losses, run_state, schedules
+from rsa_pretrain import losses, method_config, optim, run_state, schedules
 from rsa_pretrain import trainer as trainer_module
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig, PretrainConfig
@@ -99,25 +97,14 @@ def own_weak_views(z_a, z_a_prime, z_w, z_w_prime, beta):
 
 # One mistake each: what is replaced, and by what.
 MISTAKES = {
-    "beta a step early": (rsa, "rsa_beta", a_step_early(schedules.rsa_beta)),
-    "tau a step early": (rsa, "cosine", a_step_early(schedules.cosine)),
-    "rate a step early": (trainer_module, "warmup_cosine", a_step_early(schedules.warmup_cosine)),
+    "beta a step early": (method_config, "rsa_beta", a_step_early(schedules.rsa_beta)),
+    "tau a step early": (method_config, "cosine", a_step_early(schedules.cosine)),
+    "rate a step early": (optim, "warmup_cosine", a_step_early(schedules.warmup_cosine)),
     "no stop-gradient": (losses, "negative_cosine", without_stop_gradient),
     "own weak views": (rsa, "rsa_loss", own_weak_views),
     "norms without decay": (run_state, "build_optimizer", norms_and_biases_without_decay),
     "averaged statistics": (rsa, "update_target", update_target_and_statistics),
 }
-
-
-class NarrowResNet(ResNet):
-    """ResNet-18 with one block a stage and a sixteenth of its width there."""
-
-    def __init__(self, *, weights, zero_init_residual):
-        assert weights is None
-        super().__init__(BasicBlock, [1, 1, 1, 1], zero_init_residual=zero_init_residual)
-
-    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        return super()._make_layer(block, planes // 16, blocks, stride, dilate)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,12 +121,11 @@ def equations():
 
 
 @pytest.fixture
-def train_both(tmp_path, equations, monkeypatch):
+def train_both(tmp_path, equations, monkeypatch, narrow_resnet18):
     """A function that trains a case by the trainer and by its loop, from equal weights.
 
     It returns two pairs: logged numbers of every step, and the final weights and statistics.
     """
-    monkeypatch.setattr(torchvision.models, "resnet18", NarrowResNet)
 
     def train(case):
         method, loop = CASES[case]
