@@ -204,7 +204,7 @@ def load_backbone(path: Path) -> LoadedBackbone:
         UserError: If the file is missing, damaged, of another format, or does not hold exactly
             the backbone its metadata names; lists what is missing, unexpected and misshapen.
     """
-    file = _find_weights(path)
+    file = find_weights(path)
     tensors, metadata = read_tensors(file)
     if file.name == MODEL_FILE:
         tensors = {
@@ -271,14 +271,20 @@ def check_tensors(
         raise UserError(f"cannot load {what}: " + "; ".join(listed))
 
 
-def _find_weights(path: Path) -> Path:
+def find_weights(path: Path) -> Path:
+    """Return the file of weights of a run folder or checkpoint folder, and a file as it is.
+
+    Raises:
+        UserError: If there is none.
+    """
     if not path.exists():
         raise UserError(f"checkpoint '{path}' does not exist")
     if path.is_file():
         return path
-    for name in (BACKBONE_FILE, MODEL_FILE, f"checkpoints/last/{MODEL_FILE}"):
-        if (path / name).is_file():
-            return path / name
+    folders = [path, newest_checkpoint(path) or path]
+    for file in (path / BACKBONE_FILE, *(folder / MODEL_FILE for folder in folders)):
+        if file.is_file():
+            return file
     raise UserError(
         f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
         "expected a run folder, a checkpoint folder or a file"

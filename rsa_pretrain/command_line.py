@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from rsa_pretrain.config_files import describe_keys
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.stop_signal import Stopped, exit_code
+from rsa_pretrain.user_paths import user_path
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -73,6 +75,8 @@ def say(text: str) -> None:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are user errors, and whose help keeps its line breaks.
 
+    In arguments of ``type=Path`` a leading ``~`` is a home folder.
+
     A command given to ``add_overrides`` takes ``section.key=value`` words anywhere after its own
     arguments, between options too.
     """
@@ -80,6 +84,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage and exiting."""
@@ -99,6 +104,13 @@ class Parser(argparse.ArgumentParser):
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def _path(text: str) -> Path:
+    try:
+        return user_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.user_paths import expand_user, user_path
 
 Tree = dict[str, Any]
 
 
 class Section(BaseModel):
-    """A frozen group of settings in which an unknown key is an error."""
+    """A frozen group of settings in which an unknown key is an error and ``~`` a home folder."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
+
+    @field_validator("*")
+    @classmethod
+    def _expand_paths(cls, value: Any) -> Any:
+        return user_path(value) if isinstance(value, Path) else value
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -149,7 +155,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Tree:
         raise UserError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
     merged: Tree = {}
     for base in _base_names(tree.pop("base", []), path):
-        merged = _merge(merged, _read_with_base(path.parent / base, (*seen, resolved)))
+        merged = _merge(merged, _read_with_base(path.parent / expand_user(base), (*seen, resolved)))
     return _merge(merged, tree)
 
 

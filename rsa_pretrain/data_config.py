@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.user_paths import expand_user
 
 RGB = tuple[float, float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+UserPathText = Annotated[str, AfterValidator(expand_user)]
 
 SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
 """Data sets that are no image files: how those are read does not matter."""
@@ -46,10 +48,10 @@ class DataConfig(ReadRules):
     """The same for the test images."""
     subset_seed: Seed = 0
     """Seed of both subsets."""
-    train_dir: str = "train"
+    train_dir: UserPathText = "train"
     """imagefolder, imagenet, imagenet100: training images lie in root/train_dir/CLASS/… (`.` is
     the root itself); webdataset: training shards are root/train_dir/*.tar."""
-    test_dir: str = "val"
+    test_dir: UserPathText = "val"
     """The same for the test images."""
     on_broken: Literal["error", "skip", "unchecked"] = "error"
     """imagefolder: decode every file at the start and refuse, or leave out, what is no image;

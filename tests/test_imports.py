@@ -47,6 +47,7 @@ SHARED = {
     "stop_signal",
     "stored_modes",
     "text_table",
+    "user_paths",
 }
 ALLOWED = {
     "rsa_pretrain": set(),

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from rsa_pretrain.checkpoint import find_weights
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.foreign.describe import describe_file
 
@@ -14,15 +15,21 @@ def add(commands: Commands) -> None:
         help="show what a checkpoint file holds",
         description="Show what a checkpoint of any project holds: how it is written, its layout\n"
         "and how sure that is, its networks, tensors, statistics, NaNs and values. No code of the\n"
-        "file is run, and nothing is written.",
-        epilog="example:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar",
+        "file is run, and nothing is written. Of a run folder it is the backbone, or the last\n"
+        "checkpoint while there is none.",
+        epilog="examples:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar\n"
+        "  rsa-pretrain inspect runs/rsa",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="checkpoint file")
+    parser.add_argument(
+        "file", metavar="FILE|RUN", type=Path, help="checkpoint file, or run folder"
+    )
     parser.add_argument("--tensors", action="store_true", help="add one line per tensor")
     parser.set_defaults(command=_inspect)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    for line in describe_file(arguments.file, every_tensor=arguments.tensors):
+    path: Path = arguments.file
+    file = find_weights(path) if path.is_dir() else path
+    for line in describe_file(file, every_tensor=arguments.tensors):
         say(line)
     return 0

@@ -14,6 +14,7 @@ from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.shards import ShardSet, shard_library
 from rsa_pretrain.tar_images import TarImages, index_shard
+from rsa_pretrain.user_paths import expand_user
 
 SIZES_FILE = "sizes.json"
 
@@ -130,7 +131,7 @@ def _tars_below(config: DataConfig, directory: str, is_test: bool) -> list[str]:
 def _expand(pattern: str) -> list[str]:
     braces = shard_library("braceexpand")
     try:
-        return list(braces.braceexpand(pattern))
+        return [expand_user(url) for url in braces.braceexpand(pattern)]
     except ValueError as error:
         raise UserError(f"cannot expand the braces of '{pattern}': {error}") from None
 

@@ -96,3 +96,32 @@ def test_a_mistake_as_a_process_has_no_traceback():
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == "error: cannot read config 'missing.yaml': No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "inspected"),
+    [
+        ((), "backbone.safetensors"),
+        (("backbone.safetensors",), "checkpoints/last/model.safetensors"),
+        (
+            ("backbone.safetensors", "checkpoints/last"),
+            "checkpoints/step-00000004/model.safetensors",
+        ),
+    ],
+)
+def test_inspect_looks_at_a_runs_weights(run_file, tmp_path, capsys, missing, inspected):
+    """Of a run folder it is the backbone, and of an unfinished run its last checkpoint."""
+    assert main(["run", str(run_file), "training.epochs=1"]) == 0
+    for name in missing:
+        (tmp_path / "run" / name).unlink()
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"file      {tmp_path / 'run' / inspected}\n")
+    assert "layout    this toolkit's" in shown
+
+
+def test_inspect_says_what_a_folder_lacks(tmp_path, capsys):
+    """A folder without weights is no run folder."""
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "expected a run folder, a checkpoint folder or a file" in capsys.readouterr().err
