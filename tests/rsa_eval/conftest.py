@@ -213,6 +213,21 @@ def make_trial(make_result: Callable[..., Record]) -> Callable[..., Record]:
 
 
 @pytest.fixture
+def extending() -> Callable[..., list[str]]:
+    """A function that gives the words of a run which extends one of so many epochs and steps."""
+
+    def words(epochs: int, step: int = 1, parent: str = "a", **before: Any) -> list[str]:
+        extends = {
+            "backbone_sha256": parent * 64,
+            "step": step,
+            "before": {"training.epochs": epochs, **before},
+        }
+        return [f"extends={json.dumps(extends)}"]
+
+    return words
+
+
+@pytest.fixture
 def write_log() -> Callable[..., None]:
     """A function that leaves the log of a run in a folder, with the recipe's settings if named."""
 

@@ -105,3 +105,18 @@ def test_numbers_by_unit() -> None:
     assert format_number(-2.73159, "") == "−2.732"
     assert format_number(-0.5, "%") == "−0.50"
     assert format_number(512.0, "dimensions") == "512"
+
+
+def test_an_extended_run_is_no_trial_of_one_from_scratch(
+    make_trial: MakeTrial, extending: Callable[..., list[str]]
+) -> None:
+    """Seeds that extend runs of one schedule are trials, whatever the hashes of those."""
+    scratch = make_trial(RSA)
+    one, other = (
+        make_trial(RSA, *extending(100, parent=parent), seed=seed)
+        for seed, parent in ((0, "a"), (1, "b"))
+    )
+    shorter = make_trial(RSA, *extending(50), seed=2)
+    twice = make_trial(RSA, *extending(100, **{"extends.before.training.epochs": 50}), seed=3)
+    groups = group_records(_found(scratch, one, other, shorter, twice))
+    assert [group.records for group in groups] == [(scratch,), (one, other), (shorter,), (twice,)]

@@ -102,6 +102,13 @@ def test_a_checkpoint_on_the_way_is_not_the_shorter_run(make_trial: MakeTrial) -
     assert _filled(build_paper_tables(_groups(record))) == []
 
 
+def test_an_extended_run_is_not_the_papers(
+    make_trial: MakeTrial, extending: Callable[..., list[str]]
+) -> None:
+    """100 epochs and 100 more are not the schedule of 200."""
+    assert _filled(build_paper_tables(_groups(make_trial(RSA, *extending(100))))) == []
+
+
 def test_either_implementation_of_the_views_is_the_papers(make_trial: MakeTrial) -> None:
     """Views made in batches are the same in distribution: no footnote."""
     table = build_paper_tables(_groups(make_trial(RSA, "views.implementation=batched")))[1]

@@ -64,3 +64,13 @@ def test_names_are_escaped_in_the_drawing(make_trial: MakeTrial) -> None:
     (sweep,) = find_sweeps(_groups(*trials))
     assert "<script" not in sweep.picture.svg
     assert 'aria-label="RSA on &quot;&gt;&lt;script&gt;' in sweep.picture.svg
+
+
+def test_extended_runs_have_no_published_number(
+    make_trial: MakeTrial, extending: Callable[..., list[str]]
+) -> None:
+    """The paper trained 800 epochs by one schedule."""
+    words = extending(400)
+    trials = [make_trial(RSA, f"method.beta_base={beta}", *words) for beta in (0.3, 0.5)]
+    (sweep,) = find_sweeps(_groups(*trials))
+    assert sweep.published == ()

@@ -82,3 +82,17 @@ def test_published_ratios() -> None:
     assert published_ratio("byol", "imagenet100") == 1
     assert published_ratio("simclr", "stl10") is None
     assert published_ratio("rsa", "cifar10") is None
+
+
+def test_the_steps_of_an_extended_run_are_not_counted_again(
+    tmp_path: Path, write_log: WriteLog, extending: Callable[..., list[str]]
+) -> None:
+    """From step 4 on, two steps at 256 images/s take 2 s: half an epoch, at BYOL's pace."""
+    write_log(tmp_path / "byol", BYOL, lines=_lines(256.0, 256.0), machines=("A",))
+    lines = _lines(1.0, 1.0, 256.0)[2:]
+    write_log(tmp_path / "long", RSA, *extending(400, step=4), lines=lines, machines=("A",))
+    timing = _timed(tmp_path)["long"]
+    assert timing.hours == pytest.approx(2 / 3600)
+    assert timing.epochs == pytest.approx(0.5)
+    assert timing.seconds_per_epoch == pytest.approx(4)
+    assert timing.relative == pytest.approx(1)

@@ -110,7 +110,7 @@ def test_inspect_shows_damage_and_unknown_files(command, tmp_path, capsys):
     assert "1 to 3, 2 ± 1" in printed
     assert "value     steps: 5" in printed
     assert command("inspect", tmp_path) == 2
-    assert "is a folder" in capsys.readouterr().err
+    assert "holds neither backbone.safetensors nor" in capsys.readouterr().err
 
 
 def test_export_writes_and_says_how_to_load(command, moco_file, tmp_path, capsys):
