@@ -7,6 +7,7 @@ from rsa_pretrain.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.data import open_images
+from rsa_pretrain.data_sets.folders import refuse_among_images
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.preview import draw_preview
 
@@ -31,6 +32,7 @@ def _preview(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"'{arguments.out}' should end in .png")
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
+    refuse_among_images(config.data, arguments.out)
     images = open_images(config.data, "train")
     draw_preview(config, images, arguments.out, arguments.num_images)
     say(f"views: {arguments.out}")

@@ -12,6 +12,7 @@ from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.data import AnySplit, open_images
+from rsa_pretrain.data_sets.folders import refuse_among_images
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import process_group
 from rsa_pretrain.errors import UserError
@@ -88,6 +89,7 @@ def pretrain(
     Raises:
         UserError: As ``Trainer``.
     """
+    refuse_among_images(config.data, config.output_dir)
     device = resolve_device(config.training.device)
     with process_group(device):
         images, held_out = _open_images(config)

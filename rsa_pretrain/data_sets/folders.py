@@ -40,6 +40,27 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     return ImageSet("imagefolder", files, [number[name] for name in classes], class_names)
 
 
+def refuse_among_images(config: DataConfig, path: Path) -> None:
+    """Refuse to write where the images are looked for: what is written would be taken for one.
+
+    Args:
+        config: The data set.
+        path: File or folder to be written.
+
+    Raises:
+        UserError: If it lies below the folder of a split.
+    """
+    if config.name != "imagefolder" or config.root is None:
+        return
+    for key in ("train_dir", "test_dir"):
+        folder = config.root / getattr(config, key)
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"'{path}' lies below '{folder}' (data.{key}), where every file is taken for an "
+                "image; write elsewhere"
+            )
+
+
 def _training_classes(folder: Path, config: DataConfig) -> list[str]:
     """Return the classes of the training split, without decoding more of it than must be."""
     found = set()

@@ -65,6 +65,11 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
         (["run", "FILE", "training.global_batch_size=99"], "more than the 32"),
         (["run", "FILE", "output_dir=/proc/nowhere"], "/proc/nowhere': No such file"),
         (["preview", "FILE", "out.jpg"], "should end in .png"),
+        (["preview", "FILE", "x/train/v.png", "data.name=imagefolder", "data.root=x"], "elsewhere"),
+        (
+            ["run", "FILE", "output_dir=x/train", "data.name=imagefolder", "data.root=x"],
+            "elsewhere",
+        ),
         (
             ["preview", "FILE", "out.png", "--num-images", "0"],
             "expected a whole number above 0, found '0'",

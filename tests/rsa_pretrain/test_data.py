@@ -16,6 +16,7 @@ from rsa_pretrain.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data import NORMALISATION, normalisation, open_images
 from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets.folders import refuse_among_images
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.loader import AugmentedImages, iterate, make_loader
 
@@ -304,6 +305,16 @@ def test_images_to_train_on_are_not_tested_on(tree):
     """The same folder as both splits is refused."""
     with pytest.raises(UserError, match=r"is both data\.train_dir and data\.test_dir"):
         open_images(folder_config(tree, test_dir="val/../train"), "test")
+
+
+def test_nothing_is_written_among_the_images(tree):
+    """A run folder or picture below a split would be taken for images; beside them it is not."""
+    config = folder_config(tree, train_dir=".")
+    for path in (tree / "views.png", tree / "runs" / "x", tree / "val" / "ant" / "views.png"):
+        with pytest.raises(UserError, match=r"lies below .*, where every file is taken for an"):
+            refuse_among_images(config, path)
+    refuse_among_images(folder_config(tree), tree / "runs" / "x")
+    refuse_among_images(DIGITS, tree / "train" / "x")
 
 
 def test_cifar_hints(tmp_path):
