@@ -41,7 +41,9 @@ def metrics_of_run(run_dir: Path, evaluator: str) -> dict[str, float]:
     config = load_config(EVALUATORS[evaluator].config, None, start={"data": to_tree(run.data)})
     path = run_dir / "records" / record_name(evaluator, config)
     record = recorded(path, file_sha256(run_dir / BACKBONE_FILE), config)
-    if record is None:
+    if record is not None:
+        tell_other_place(record, config, path)
+    else:
         record = make_record_of(run_dir, EVALUATORS[evaluator], config, path)
     names = sorted(record.metrics, key=lambda name: name != record.headline)
     return {name: record.metrics[name].value for name in names}
@@ -85,6 +87,19 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
     if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
         return None
     return record
+
+
+def tell_other_place(record: Record, config: EvaluationConfig, path: Path) -> None:
+    """Warn if a record that is taken as it is was made of images in another place."""
+    place = record.config.get("data", {}).get("root")
+    if place != to_tree(config)["data"]["root"]:
+        _log.warning(
+            "'%s' was made of the images in '%s', not in '%s'; if these are others, delete it and "
+            "run the command again",
+            path,
+            place,
+            config.data.root,
+        )
 
 
 def check_replaceable(path: Path, config: EvaluationConfig) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.record import Record
-from rsa_eval.run_records import make_record_of, recorded
+from rsa_eval.run_records import make_record_of, recorded, tell_other_place
 from rsa_eval.suite_config import Evaluation, SuiteConfig
 from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.command_line import describe_error
@@ -185,6 +185,7 @@ def _take_recorded(tasks: Sequence[Task], outcome: Outcome) -> None:
         with _failures_noted(task, outcome):
             record = recorded(task.path, task.target.sha256, task.config)
             if record is not None:
+                tell_other_place(record, task.config, task.path)
                 outcome.records[task.key] = record
 
 

@@ -264,6 +264,12 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {**tree, "data": {**data, "exif_orientation": False}}
 
 
+def reads_elsewhere(run: PretrainConfig) -> bool:
+    """Whether a run names another ``data.root`` than the one in its folder, which may be moved."""
+    path = run.output_dir / "config.yaml"
+    return path.exists() and load_config(PretrainConfig, path).data.root != run.data.root
+
+
 def refuse_another_run(run: PretrainConfig) -> None:
     """Refuse, before any work is done, to go on in the folder of a run of other settings.
 

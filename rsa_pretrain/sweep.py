@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from rsa_pretrain.checkpoint import BACKBONE_FILE
-from rsa_pretrain.config import PretrainConfig, refuse_another_run
+from rsa_pretrain.config import PretrainConfig, reads_elsewhere, refuse_another_run
 from rsa_pretrain.config_files import flatten, load_config, to_tree
 from rsa_pretrain.errors import UserError
 
@@ -31,7 +31,10 @@ weights."""
 
 
 class Train(Protocol):
-    """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it."""
+    """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it.
+
+    A finished run is only held against what is asked for, settings and images.
+    """
 
     def __call__(self, config: PretrainConfig, *, resume: bool) -> int:
         """Train, from the run folder's last checkpoint if it has one and ``resume`` is set."""
@@ -129,7 +132,8 @@ def run_sweep(sweep: Sweep, evaluators: Sequence[str], train: Train, evaluate: E
     for number, run in enumerate(sweep.runs, start=1):
         _log.info("run %d of %d: %s", number, len(sweep.runs), run.output_dir)
         try:
-            if (run.output_dir / BACKBONE_FILE).exists():
+            # Images in another place may be others, which training compares.
+            if (run.output_dir / BACKBONE_FILE).exists() and not reads_elsewhere(run):
                 _log.info("trained before")
             elif exit_code := train(run, resume=True):
                 outcome.stopped = exit_code

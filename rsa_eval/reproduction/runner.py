@@ -11,7 +11,7 @@ from rsa_eval.reproduction.trials import DetectorTrial, Trial
 from rsa_eval.suite import run_suite
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.checkpoint import BACKBONE_FILE
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import min_over_ranks, process_group
 from rsa_pretrain.errors import UserError
@@ -26,7 +26,10 @@ _KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json")
 
 
 class Train(Protocol):
-    """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it."""
+    """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it.
+
+    A finished run is only held against what is asked for, settings and images.
+    """
 
     def __call__(self, config: PretrainConfig, *, resume: bool) -> int:
         """Train, from the run folder's last checkpoint if it has one and ``resume`` is set."""
@@ -90,7 +93,9 @@ def _make(trial: Trial, makers: Makers, limit: TimeLimit) -> int:
     with process_group(resolve_device(trial.config.training.device)):
         if _is_up(limit):
             return limit.exit_code
-        if not trial.has_weights and (code := makers.train(trial.config, resume=True)):
+        # Images in another place may be others, which training compares.
+        train = not trial.has_weights or (trial.trained and reads_elsewhere(trial.config))
+        if train and (code := makers.train(trial.config, resume=True)):
             return code
         if _is_up(limit):
             return limit.exit_code

@@ -77,7 +77,8 @@ def pretrain(
 
     Args:
         config: The run.
-        resume: Go on from the run folder's last checkpoint, if it has one.
+        resume: Go on from the run folder's last checkpoint, if it has one; a finished run is only
+            held against ``config``.
         make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
             and its held-out images.
         profile: Look where the time of some early steps goes.
@@ -90,6 +91,9 @@ def pretrain(
         UserError: As ``Trainer``.
     """
     refuse_among_images(config.data, config.output_dir)
+    if resume and (config.output_dir / BACKBONE_FILE).exists():
+        refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
+        return 0
     device = resolve_device(config.training.device)
     with process_group(device):
         images, held_out = _open_images(config)
@@ -120,7 +124,8 @@ def _open_images(config: PretrainConfig) -> tuple[ImageSet | ShardSet, ImageSet 
 def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
     backbone = config.output_dir / BACKBONE_FILE
-    if backbone.exists() and not arguments.resume:
+    finished = backbone.exists()
+    if finished and not arguments.resume:
         raise UserError(f"'{config.output_dir}' holds a finished run; choose another output_dir")
     parent = None
     if arguments.extend is not None:
@@ -128,10 +133,6 @@ def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
         config = parent.extended(config)
     elif arguments.resume:
         config = with_known_parent(config)
-    if backbone.exists():
-        refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
-        say(f"already finished: {backbone}")
-        return 0
     exit_code = pretrain(
         config,
         resume=arguments.resume,
@@ -140,5 +141,5 @@ def _run(arguments: argparse.Namespace, make_evaluate: MakeEvaluate) -> int:
         parent=parent,
     )
     if exit_code == 0:
-        say(f"backbone: {backbone}")
+        say(f"{'already finished' if finished else 'backbone'}: {backbone}")
     return exit_code

@@ -450,3 +450,21 @@ def test_there_are_suites_for_the_usual_data() -> None:
     whole = {"cifar10", "digits", "imagefolder", "imagenet"}
     quick = whole | {"cifar100", "stl10", "tiny_imagenet", "imagenet100"}
     assert {path.stem for path in SUITES} == whole | {f"{name}_quick" for name in quick}
+
+
+def test_records_of_images_elsewhere_are_taken_with_a_warning(
+    write_suite: Callable[..., Path],
+    run_suite: Callable[..., tuple[int, str, list[str]]],
+    run_folder: Path,
+    fake: FakeEvaluator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Images may be moved or be others; the user is told where a number's images were."""
+    data = {"name": "imagefolder", "root": "/here", "image_size": 32}
+    path = write_suite({"knn": {}}, data=data)
+    for words in ([], []):
+        assert run_suite(run_folder, *words, path=path)[0] == 0
+    assert "was made of the images in" not in caplog.text
+    assert run_suite(run_folder, "data.root=/there", path=path)[0] == 0
+    assert len(fake.runs) == 1
+    assert "was made of the images in '/here', not in '/there'" in caplog.text

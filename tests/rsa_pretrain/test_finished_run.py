@@ -1,5 +1,6 @@
 """``rsa-pretrain run --resume`` on a finished run."""
 
+import itertools
 import logging
 import shutil
 
@@ -15,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of eight labelled photos in two classes."""
-    for number in range(8):
-        path = tmp_path / "photos" / "train" / f"class-{number % 2}" / f"{number}.png"
+    """A folder of eight labelled photos in two classes, and as many for testing."""
+    for split, number in itertools.product(("train", "val"), range(8)):
+        path = tmp_path / "photos" / split / f"class-{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (20 * number, 100, 50)).save(path)
     return tmp_path / "photos"
@@ -149,3 +150,16 @@ def test_a_damaged_trainer_state_is_an_error(tmp_path, ask):
     assert (code, "trainer.pt' is damaged" in output) == (2, True)
     with pytest.raises(ValueError, match="damaged"):
         load_checkpoint(checkpoint)
+
+
+def test_a_sweep_holds_finished_runs_against_images_elsewhere(photos, run_file, tmp_path, capfd):
+    """The same images in another folder are the runs' own, changed ones are not."""
+    words = ["sweep", str(run_file), "--out", str(tmp_path / "sweep")]
+    assert main(words) == 0
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    words.append(f"data.root={moved}")
+    assert main(words) == 0
+    capfd.readouterr()
+    (moved / "train" / "class-0" / "0.png").rename(moved / "train" / "class-0" / "x.png")
+    assert main(words) == 1
+    assert "the training images are not those the run started with" in capfd.readouterr().out

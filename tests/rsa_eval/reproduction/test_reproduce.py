@@ -101,6 +101,20 @@ def test_a_finished_row_is_not_made_again(
     assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
 
 
+def test_a_finished_row_is_held_against_images_elsewhere(
+    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same images in another folder are its own, changed ones are not."""
+    copy_run(made, fresh)
+    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 0
+    (fresh / "data" / "train" / "a" / "0.png").rename(fresh / "data" / "train" / "a" / "x.png")
+    copied = fresh / "out" / RSA / "seed-0" / "config.yaml"
+    before = copied.read_text()
+    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 2
+    assert "the training images are not those the run started with" in capsys.readouterr().err
+    assert copied.read_text() == before
+
+
 def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     made: Path,
     fresh: Path,
