@@ -85,6 +85,7 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
         trunk = load_trunk(start, recipe.model)
     _check_folder(recipe, resume=True)
     if _is_recorded(recipe, trunk):
+        _tell_other_places(recipe)
         return 0
     return run_recipe(recipe, trunk, resume=True)[0]
 
@@ -92,13 +93,19 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
 def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[int, Record | None]:
     run_dir = recipe.output_dir
     _check_folder(recipe, resume)
+    newest = engine.newest_checkpoint(run_dir)
+    if newest is None and (run_dir / RECORD_FILE).is_file():
+        raise UserError(
+            f"'{run_dir}' holds a finished run ({RECORD_FILE}) without its checkpoints, which "
+            "resuming needs and a new run would replace; set another output_dir"
+        )
     job = open_job(recipe, trunk)
     wait_for_all()  # all of them see the folder as it was
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)
         remove_leftovers(run_dir / "checkpoints")
     with StopSignal() as stop:
-        detector = engine.train(job, run_dir, engine.newest_checkpoint(run_dir), stop)
+        detector = engine.train(job, run_dir, newest, stop)
     received = -min_over_ranks(-(stop.received or 0))
     if received:
         return exit_code(signal.Signals(received)), None
@@ -174,6 +181,21 @@ def _changes(before: Recipe, now: Recipe) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if key not in RESULT_NEUTRAL_KEYS and old.get(key) != new.get(key)
     ]
+
+
+def _tell_other_places(recipe: Recipe) -> None:
+    """Warn if the record that is taken as it is was made of images in other places."""
+    before = load_config(Recipe, recipe.output_dir / CONFIG_FILE).data
+    for name in ("train_annotations", "train_images", "test_annotations", "test_images"):
+        place = getattr(before, name)
+        if place != getattr(recipe.data, name):
+            logger.warning(
+                "'%s' was made with data.%s '%s'; if that is not the same, make it again with "
+                "'rsa-detect train --resume'",
+                recipe.output_dir / RECORD_FILE,
+                name,
+                place,
+            )
 
 
 def _is_recorded(recipe: Recipe, trunk: Trunk) -> bool:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -204,6 +205,37 @@ def test_a_recipe_is_run_as_written_and_once(
         run_from_backbone(path, ["seed=6"], start)
     with pytest.raises(UserError, match="another trunk"):
         run_from_backbone(path, ["seed=5"], None)
+
+
+def test_a_record_of_other_places_is_taken_with_a_warning(
+    make_recipe: MakeRecipe,
+    write_checkpoint: Callable[..., LoadedBackbone],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Annotations may be moved or be others; the user is told where the run's were."""
+    recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    path, start = tmp_path / "recipe.yaml", write_checkpoint().path
+    write_config(recipe, path)
+    for _ in range(2):
+        assert run_from_backbone(path, [], start) == 0
+    assert "was made with" not in caplog.text
+    assert run_from_backbone(path, ["data.test_images=elsewhere"], start) == 0
+    assert f"was made with data.test_images '{recipe.data.test_images}'" in caplog.text
+
+
+def test_a_finished_run_without_checkpoints_is_kept(
+    make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path
+) -> None:
+    """Resuming it, from whatever trunk, would train a new one over its record."""
+    recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    assert run_recipe(recipe, trunk, resume=False)[0] == 0
+    shutil.rmtree(recipe.output_dir / "checkpoints")
+    record = (recipe.output_dir / "records" / "detection.json").read_bytes()
+    for given in (trunk, random_trunk(recipe.model, 0)):
+        with pytest.raises(UserError, match=r"holds a finished run .* without its checkpoints"):
+            run_recipe(recipe, given, resume=True)
+    assert (recipe.output_dir / "records" / "detection.json").read_bytes() == record
 
 
 def test_categories_must_agree(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path) -> None:
