@@ -43,7 +43,6 @@ TORCHVISION_ENGINE = Layout(
     networks={"trunk": (TRUNK_PREFIX,)},
     drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": "detection heads"},
     pixels=None,
-    has_batch_counts=False,
 )
 
 

@@ -253,17 +253,25 @@ def check_tensors(
         finite: Refuse NaN and infinity too.
 
     Raises:
-        UserError: Lists missing, unexpected and misshapen tensors, and non-finite ones.
+        UserError: Lists missing, unexpected and misshapen tensors, those of another element type,
+            and non-finite ones.
     """
+    both = [name for name in expected if name in found]
     misshapen = [
         f"{name} ({_shape(found[name])}, expected {_shape(expected[name])})"
-        for name in expected
-        if name in found and _shape(found[name]) != _shape(expected[name])
+        for name in both
+        if found[name].shape != expected[name].shape
+    ]
+    mistyped = [
+        f"{name} ({_type(found[name])}, expected {_type(expected[name])})"
+        for name in both
+        if found[name].dtype != expected[name].dtype
     ]
     problems = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "misshapen": misshapen,
+        "of another type": mistyped,
         "not finite": [name for name in found if finite and not found[name].isfinite().all()],
     }
     listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
@@ -308,7 +316,11 @@ def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
 
 
 def _shape(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return f"{_type(tensor)} {list(tensor.shape)}"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _head(names: Iterable[str], shown: int = 5) -> str:

@@ -21,7 +21,9 @@ def add(commands: Commands) -> None:
         help="take over another project's backbone",
         description="Write one network of another project's checkpoint in this toolkit's format,\n"
         "with its provenance. Every backbone tensor must be there in its shape, and every other\n"
-        "tensor on the layout's drop list, or the file is refused. No code of the file is run.",
+        "tensor on the layout's drop list, or the file is refused. Of a file of no layout below,\n"
+        "the one network is taken whose names are known, wherever it lies (module. and other\n"
+        "wrappers aside); of several, state one with --prefix. No code of the file is run.",
         epilog="layouts, and their networks (the first is taken unless --network names another):\n"
         + "\n".join(_layout_lines())
         + "\n\nexample:\n  rsa-pretrain import moco_v2_800ep_pretrain.pth.tar moco_v2.safetensors",
@@ -32,6 +34,12 @@ def add(commands: Commands) -> None:
         "--layout", metavar="NAME", default=AUTO, help="layout; auto tells it by the keys (default)"
     )
     parser.add_argument("--network", metavar="NAME", help="which of the layout's networks to take")
+    parser.add_argument(
+        "--prefix",
+        metavar="PREFIX",
+        help="what stands before the network's names, such as state_dict/model.backbone.; "
+        "everything elsewhere is dropped",
+    )
     parser.add_argument("--method", metavar="NAME", help="how the weights were made, for tables")
     parser.add_argument("--data-set", metavar="NAME", help="what they were trained on")
     for name in ("mean", "std"):
@@ -53,6 +61,7 @@ def _import(arguments: argparse.Namespace) -> int:
     options = ImportOptions(
         layout=arguments.layout,
         network=arguments.network,
+        prefix=arguments.prefix,
         method=arguments.method,
         data_set=arguments.data_set,
         pixels=_pixels(arguments.mean, arguments.std),
@@ -67,8 +76,10 @@ def _import(arguments: argparse.Namespace) -> int:
     say(f"backbone  {metadata.arch}, {metadata.stem} stem, {origin.num_taken} tensors")
     for why, count in origin.dropped.items():
         say(f"dropped   {count} x {why}")
-    if origin.filled:
-        say(f"filled    {len(origin.filled)} batch counts that the file does not hold, with 0")
+    if origin.wrappers:
+        say(f"unwrapped {', '.join(origin.wrappers)}")
+    for line in origin.changes():
+        say(line)
     if origin.non_finite:
         say(f"NaN/Inf   in {', '.join(origin.non_finite)}")
     say(f"pixels    mean {metadata.mean}, std {metadata.std}, RGB ({origin.pixels})")

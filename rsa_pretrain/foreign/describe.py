@@ -9,11 +9,13 @@ from torch import Tensor
 
 from rsa_pretrain.checkpoint import METADATA_KEY
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.assign import networks_in, shown_prefix
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layout import Layout
-from rsa_pretrain.foreign.plan import make_plan, networks_in
+from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import matching_layouts, recognise
 from rsa_pretrain.foreign.tree import printable
+from rsa_pretrain.foreign.unwrap import unwrapped
 
 _SHOWN_VALUES = 12
 _SHOWN_VALUE_LETTERS = 60
@@ -81,9 +83,11 @@ def _layout_lines(content: FileContent) -> list[str]:
     for network, prefix in networks_in(content, plan.layout).items():
         default = ", taken by default" if network == plan.layout.default_network else ""
         what = _network(content, plan.layout, network)
-        lines.append(f"network   {network}, under '{prefix}'{default}: {what}")
+        shown = shown_prefix(unwrapped(content), plan.layout, prefix)
+        lines.append(f"network   {network}, under '{shown}'{default}: {what}")
     for why, paths in plan.dropped.items():
         lines.append(f"dropped   {len(paths)} x {why}, such as '{paths[0]}'")
+    lines += [f"converted {count} x {kind}" for kind, count in plan.converted.items()]
     if plan.filled:
         lines.append(f"filled    {len(plan.filled)} batch counts that the file does not hold")
     pixels = plan.pixels

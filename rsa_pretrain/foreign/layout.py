@@ -23,7 +23,11 @@ UNNORMALISED = Pixels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """One project's checkpoints. Paths join containers by ``/``: ``state_dict/backbone.conv1…``."""
+    """One project's checkpoints. Paths join containers by ``/``: ``state_dict/backbone.conv1…``.
+
+    Their names are without wrappers (``unwrap``). What is training state or a head in any layout
+    (``beside``) is on no layout's own list.
+    """
 
     name: str
     made_by: str
@@ -39,20 +43,22 @@ class Layout:
     names: NameTable = TORCHVISION
     pixels: Pixels | None = IMAGENET
     """Of networks with the standard stem; None if the project has no one value."""
+    pixels_from: str = "the layout's"
+    """Who states them."""
     has_cifar_stem: bool = False
     """Whether its 3x3 stem is this toolkit's: stride 1, padding 1, no max-pool."""
     cifar_pixels: Pixels | None = None
     """Of networks with the 3x3 stem; None as for ``pixels``."""
     cifar_refusal: str | None = None
     """Why its 3x3 stem is known not to be this toolkit's."""
-    has_batch_counts: bool = True
-    """Whether it keeps ``num_batches_tracked``; where not, zeros take their place."""
     objection: Callable[[FileContent], str | None] = field(default=lambda content: None)
     """Why these weights, though their names fit, compute something else."""
     stated_pixels: Callable[[FileContent], Pixels | None] = field(default=lambda content: None)
     """Pixel statistics that the file itself states."""
     batch_counts: Callable[[FileContent], Mapping[str, int]] = field(default=lambda content: {})
     """``num_batches_tracked`` kept elsewhere than among the tensors."""
+    elsewhere: Callable[[str], str | None] | None = None
+    """What a path is that lies outside the one network to be taken, whatever it is called."""
 
     @property
     def default_network(self) -> str:

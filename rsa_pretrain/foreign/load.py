@@ -1,6 +1,8 @@
 """Weights of any origin, loaded like this toolkit's own: imported in memory, with provenance."""
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from rsa_pretrain.foreign.regular_file import check_regular_file
 from rsa_pretrain.foreign.safetensors_file import read_header_entry
 
 _MAX_EPOCHS = 1e6
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class ImportOptions:
     """Name of its layout."""
     network: str | None = None
     """Which of its networks; None takes the layout's default."""
+    prefix: str | None = None
+    """Where the network lies, if not as its layout says; everything elsewhere is dropped."""
     method: str | None = None
     """How the weights were made, for tables; None takes the layout's name."""
     data_set: str | None = None
@@ -70,7 +75,18 @@ def load_weights(path: Path, assumed_pixels: Pixels | None = None) -> LoadedBack
     """
     if is_own_file(path):
         return load_backbone(path)
-    return import_weights(path, ImportOptions(), assumed_pixels)
+    loaded = import_weights(path, ImportOptions(), assumed_pixels)
+    origin = loaded.metadata.origin
+    assert origin is not None, "an import keeps its origin"
+    for line in origin.changes():
+        _tell(path, line)
+    return loaded
+
+
+@cache
+def _tell(path: Path, line: str) -> None:
+    """Log what was made of a file, once for all the evaluations that load it."""
+    _log.info("'%s': %s", path, " ".join(line.split()))
 
 
 def import_weights(
@@ -95,6 +111,7 @@ def import_weights(
         content,
         options.layout,
         options.network,
+        prefix=options.prefix,
         finite=not options.allow_non_finite,
         cifar_stem=options.cifar_stem,
     )
@@ -159,7 +176,7 @@ def _pixels(
     if options.pixels is not None:
         return options.pixels, "stated"
     if found.plan.pixels is not None:
-        return found.plan.pixels, "the layout's"
+        return found.plan.pixels, found.plan.layout.pixels_from
     if assumed is not None:
         return assumed, "the evaluation's data set's"
     raise UserError(
@@ -198,6 +215,8 @@ def _metadata(
             num_taken=len(plan.tensors) - len(plan.filled),
             dropped={why: len(paths) for why, paths in plan.dropped.items()},
             filled=list(plan.filled),
+            converted=dict(plan.converted),
+            wrappers=plan.wrappers,
             pixels=whence,
             non_finite=non_finite,
             source=plan.layout.source,

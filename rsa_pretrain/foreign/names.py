@@ -10,6 +10,7 @@ layer2.0.downsample.1.bias    5.0.downsample.1.bias    encoder.stages.1.layers.0
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 _CONVOLUTION_LEAVES = ("weight",)
 NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -26,6 +27,12 @@ class NameTable:
     stem: Mapping[str, str]
     stages: Mapping[str, str]
     block: Mapping[str, str]
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """First parts of the names: the modules that stem and stages are made of."""
+        places = [*self.stem.values(), *self.stages.values()]
+        return frozenset(place.partition(".")[0] for place in places)
 
     def to_torchvision(self, name: str) -> str | None:
         """Return torchvision's name of a tensor; None if the layout has no such tensor."""

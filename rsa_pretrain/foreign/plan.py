@@ -12,14 +12,24 @@ from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import BackboneMetadata, check_tensors
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.assign import (
+    assign,
+    find_prefix,
+    first_names,
+    shown_prefix,
+    without_heads,
+)
+from rsa_pretrain.foreign.element_types import to_types_of
 from rsa_pretrain.foreign.file_content import FileContent
-from rsa_pretrain.foreign.layout import Layout, Pixels, matching
+from rsa_pretrain.foreign.layout import Layout, Pixels
+from rsa_pretrain.foreign.unwrap import Unwrapped, unwrapped, wrappers_in
 
 _CIFAR_KERNEL = (3, 3)
 _UNKNOWN_STEM = (
     "its first convolution is 3x3, and names tell neither its stride and padding nor whether a "
     "max-pool follows; if they are 1, 1 and none, say so with rsa-pretrain import --cifar-stem"
 )
+_LAST_NORM = "layer4.0.downsample.1.weight"
 _ARCHS = get_args(BackboneMetadata.model_fields["arch"].annotation)
 
 
@@ -30,13 +40,18 @@ class Plan:
     layout: Layout
     network: str
     prefix: str
+    """As in the file, wrappers included."""
     config: BackboneConfig
     tensors: Mapping[str, Tensor]
     """By torchvision's names."""
     dropped: Mapping[str, tuple[str, ...]]
     """What they are → paths that are not taken."""
     filled: tuple[str, ...]
-    """Batch counts the file does not hold."""
+    """Batch counts the file does not hold, or not as finite numbers."""
+    converted: Mapping[str, int]
+    """Element types that are not the network's → tensors turned into it."""
+    wrappers: tuple[str, ...]
+    """What was taken off the tensors' names."""
     pixels: Pixels | None
     """None if neither layout nor file tells."""
 
@@ -62,103 +77,79 @@ def make_plan(
         UserError: If the file has no such network, lacks a tensor, has one in another shape or
             one that is neither the network's nor on the drop list; lists them.
     """
+    content = unwrapped(content)
     network = network or layout.default_network
     if network not in layout.networks:
         known = ", ".join(layout.networks)
         raise UserError(f"layout {layout.name} has no network '{network}'; choose of: {known}")
     what = f"'{content.path}' as {layout.name} ({network})"
-    prefix = _prefix(content, layout, network)
+    prefix = _locate(content, layout, network, what)
+    shown = shown_prefix(content, layout, prefix)
+    if layout.elsewhere is not None and shown:
+        what += f" under '{shown}'"
+    paths = assign(content, layout, prefix)
+    found = {name: content.tensors[path] for name, path in paths.taken.items()}
+    config = _config_of(found, what)
+    expected = _expected(config)
+    paths = without_heads(paths, content, layout, prefix, expected[_LAST_NORM].numel())
+    filled = _fill_batch_counts(content, layout, found)
+    tensors, converted = to_types_of(expected, found, what)
+    strange = {content.in_file[path]: content.tensors[path] for path in paths.strange}
+    check_tensors(tensors | strange, expected, what, finite=finite)
+    _check_objections(content, layout, config, what, cifar_stem=cifar_stem)
+    known_pixels = layout.pixels if config.stem == "standard" else layout.cifar_pixels
+    dropped = {
+        why: tuple(content.in_file[path] for path in paths.dropped[why]) for why in paths.dropped
+    }
+    return Plan(
+        layout,
+        network,
+        shown,
+        config,
+        tensors,
+        dropped,
+        filled,
+        converted,
+        wrappers_in(content.in_file[path] for path in paths.taken.values()),
+        layout.stated_pixels(content) or known_pixels,
+    )
+
+
+def _locate(content: Unwrapped, layout: Layout, network: str, what: str) -> str:
+    prefix = find_prefix(content, layout, network)
     if prefix is None:
         raise UserError(
-            f"cannot load {what}: no tensor is called {' or '.join(_first_names(layout, network))}"
+            f"cannot load {what}: no tensor is called "
+            f"{' or '.join(first_names(layout, network))} (wrappers aside)"
         )
-    taken, dropped, strange = _assign(content, layout, prefix)
-    filled = _fill_batch_counts(content, layout, taken)
-    config = _config_of(taken, what)
-    check_tensors(taken | strange, _expected(config), what, finite=finite)
+    return prefix
+
+
+def _check_objections(
+    content: FileContent, layout: Layout, config: BackboneConfig, what: str, *, cifar_stem: bool
+) -> None:
+    """Refuse weights that would compute something else, though names and shapes fit."""
     objection = layout.objection(content)
     if config.stem == "cifar":
         told = layout.has_cifar_stem or cifar_stem
         objection = layout.cifar_refusal or objection or (None if told else _UNKNOWN_STEM)
     if objection is not None:
         raise UserError(f"cannot load {what}: {objection}")
-    known_pixels = layout.pixels if config.stem == "standard" else layout.cifar_pixels
-    pixels = layout.stated_pixels(content) or known_pixels
-    return Plan(layout, network, prefix, config, taken, dropped, filled, pixels)
-
-
-def networks_in(content: FileContent, layout: Layout) -> dict[str, str]:
-    """Return which of a layout's networks a file holds, and under which prefix."""
-    found = {network: _prefix(content, layout, network) for network in layout.networks}
-    return {network: prefix for network, prefix in found.items() if prefix is not None}
-
-
-def _first_names(layout: Layout, network: str) -> list[str]:
-    first = layout.names.from_torchvision("conv1.weight")
-    return [f"{prefix}{first}" for prefix in layout.networks[network]]
-
-
-def _prefix(content: FileContent, layout: Layout, network: str) -> str | None:
-    for prefix, first in zip(layout.networks[network], _first_names(layout, network), strict=True):
-        if first in content.tensors:
-            return prefix
-    return None
-
-
-def _assign(
-    content: FileContent, layout: Layout, prefix: str
-) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]], dict[str, Tensor]]:
-    """Return the network's tensors, what is dropped and why, and what nothing accounts for."""
-    others = {prefix: name for name, prefix in networks_in(content, layout).items()}
-    del others[prefix]
-    taken: dict[str, Tensor] = {}
-    dropped: dict[str, tuple[str, ...]] = {}
-    strange: dict[str, Tensor] = {}
-    for path, tensor in content.tensors.items():
-        why = _why_dropped(layout, others, path)
-        name = _network_name(layout, prefix, path)
-        if why is not None:
-            dropped[why] = (*dropped.get(why, ()), path)
-        elif name is not None:
-            taken[name] = tensor
-        else:
-            strange[path] = tensor
-    return taken, dropped, strange
-
-
-def _why_dropped(layout: Layout, others: Mapping[str, str], path: str) -> str | None:
-    """Return what a path is that is not taken: on the drop list, or of another network."""
-    for drop, why in layout.drops.items():
-        if matching(drop, path):
-            return why
-    for prefix, network in others.items():
-        if _network_name(layout, prefix, path) is not None:
-            return f"{network} network"
-    return None
-
-
-def _network_name(layout: Layout, prefix: str, path: str) -> str | None:
-    """Return torchvision's name of a tensor of the network under a prefix."""
-    if not path.startswith(prefix):
-        return None
-    return layout.names.to_torchvision(path.removeprefix(prefix))
 
 
 def _fill_batch_counts(
-    content: FileContent, layout: Layout, taken: dict[str, Tensor]
+    content: FileContent, layout: Layout, found: dict[str, Tensor]
 ) -> tuple[str, ...]:
-    """Add the counts of batches, which evaluation never reads, where a layout keeps none."""
-    if layout.has_batch_counts:
-        return ()
-    counts = layout.batch_counts(content)
-    filled = [
+    """Add the counts of batches, which evaluation never reads, where the file has none."""
+    elsewhere = layout.batch_counts(content)
+    counts = [
         name.replace("running_mean", "num_batches_tracked")
-        for name in taken
+        for name in found
         if name.endswith("running_mean")
     ]
-    absent = tuple(name for name in filled if name not in taken)
-    taken.update({name: torch.tensor(counts.get(name, 0)) for name in absent})
-    return tuple(name for name in absent if name not in counts)
+    absent = [name for name in counts if name not in found or not found[name].isfinite().all()]
+    found.update({name: torch.tensor(elsewhere.get(name, 0)) for name in absent})
+    return tuple(name for name in absent if name not in elsewhere)
 
 
 def _config_of(taken: Mapping[str, Tensor], what: str) -> BackboneConfig:

@@ -129,7 +129,7 @@ REFUSALS = {
     ),
     "half": (
         lambda s: s.update({"conv1.weight": s["conv1.weight"].half()}),
-        r"1 misshapen: conv1\.weight \(float16",
+        r"1 of another type: conv1\.weight \(float16, expected float32\)",
     ),
     "nan": (lambda s: s["conv1.weight"].fill_(float("nan")), r"1 not finite: conv1\.weight"),
     "all at once": (

@@ -12,7 +12,7 @@ from rsa_pretrain.foreign.layouts.lightning import (
 )
 from rsa_pretrain.foreign.layouts.moco import MEAN_SHIFT, MOCO, MOCO_V3, RSA_RELEASE
 from rsa_pretrain.foreign.layouts.openmmlab import MMPRETRAIN, OPENSELFSUP
-from rsa_pretrain.foreign.layouts.plain import TIMM, TORCHVISION
+from rsa_pretrain.foreign.layouts.plain import NUMBERED_CHILDREN, TIMM, TORCHVISION
 from rsa_pretrain.foreign.layouts.pycontrast import CMC, PYCONTRAST
 from rsa_pretrain.foreign.layouts.siamese import (
     BYOL_PYTORCH,
@@ -53,4 +53,8 @@ LAYOUTS: tuple[Layout, ...] = (
     HUGGINGFACE,
     DETECTRON2,
 )
+# What any network may be called, wherever it lies; timm's names are torchvision's.
+NAMINGS: tuple[Layout, ...] = (TORCHVISION, NUMBERED_CHILDREN, HUGGINGFACE, DETECTRON2)
+# Their markers are the first names of any such network, so another reading may fit better.
+PLAIN: tuple[Layout, ...] = (TORCHVISION, TIMM)
 UNUSABLE: tuple[Unusable, ...] = (CMC, LIGHTLY_CIFAR, CAFFE2)

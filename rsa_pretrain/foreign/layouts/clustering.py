@@ -2,8 +2,6 @@
 
 from rsa_pretrain.foreign.layout import Layout, Pixels
 
-_TRAINING = {r"(optimizer|scaler|amp|fp16_scaler)/": "optimizer state"}
-
 SWAV = Layout(
     name="swav",
     made_by="SwAV and DeepCluster v2",
@@ -11,15 +9,14 @@ SWAV = Layout(
     "(06b1b7c); it divides red by 0.228, and pads before its first convolution, which comes to "
     "torchvision's padding",
     markers=(
-        r"(state_dict/)?(module\.)?conv1\.",
-        r"(state_dict/)?(module\.)?(projection_head|prototypes)\.",
+        r"(state_dict/)?conv1\.",
+        r"(state_dict/)?(projection_head|prototypes)\.",
     ),
-    networks={"model": ("state_dict/module.", "module.", "state_dict/", "")},
+    networks={"model": ("state_dict/", "")},
     drops={
-        r"(state_dict/)?(module\.)?projection_head\.": "projector",
-        r"(state_dict/)?(module\.)?prototypes\.": "prototypes",
-    }
-    | _TRAINING,
+        r"(state_dict/)?projection_head\.": "projector",
+        r"(state_dict/)?prototypes\.": "prototypes",
+    },
     pixels=Pixels((0.485, 0.456, 0.406), (0.228, 0.224, 0.225)),
 )
 
@@ -28,31 +25,29 @@ DINO = Layout(
     made_by="DINO with a ResNet, the training checkpoint",
     source="facebookresearch/dino main_dino.py, utils.py, vision_transformer.py (7c446df)",
     markers=(
-        r"teacher/(module\.)?backbone\.conv1\.",
-        r"student/(module\.)?backbone\.conv1\.",
+        r"teacher/backbone\.conv1\.",
+        r"student/backbone\.conv1\.",
     ),
     networks={
-        "teacher": ("teacher/module.backbone.", "teacher/backbone."),
-        "student": ("student/module.backbone.", "student/backbone."),
+        "teacher": ("teacher/backbone.",),
+        "student": ("student/backbone.",),
     },
     drops={
-        r"(teacher|student)/(module\.)?head\.": "projection head",
+        r"(teacher|student)/head\.": "projection head",
         r"dino_loss/": "centre of the loss",
-    }
-    | _TRAINING,
+    },
 )
 
 BARLOW_TWINS = Layout(
     name="barlow_twins",
     made_by="Barlow Twins, the training checkpoint",
     source="facebookresearch/barlowtwins main.py (8e8d284)",
-    markers=(r"model/(module\.)?backbone\.conv1\.", r"model/(module\.)?bn\.running_mean"),
-    networks={"backbone": ("model/module.backbone.", "model/backbone.")},
+    markers=(r"model/backbone\.conv1\.", r"model/bn\.running_mean"),
+    networks={"backbone": ("model/backbone.",)},
     drops={
-        r"model/(module\.)?projector\.": "projector",
-        r"model/(module\.)?bn\.": "norm of the projections",
-    }
-    | _TRAINING,
+        r"model/projector\.": "projector",
+        r"model/bn\.": "norm of the projections",
+    },
 )
 
 VICREG = Layout(
@@ -60,9 +55,9 @@ VICREG = Layout(
     made_by="VICReg, the training checkpoint",
     source="facebookresearch/vicreg main_vicreg.py, resnet.py, augmentations.py (4e12602); it pads "
     "before its first convolution, which comes to torchvision's padding",
-    markers=(r"model/(module\.)?backbone\.conv1\.", r"model/(module\.)?projector\."),
-    networks={"backbone": ("model/module.backbone.", "model/backbone.")},
-    drops={r"model/(module\.)?projector\.": "projector"} | _TRAINING,
+    markers=(r"model/backbone\.conv1\.", r"model/projector\."),
+    networks={"backbone": ("model/backbone.",)},
+    drops={r"model/projector\.": "projector"},
 )
 
 _TRUNK = r"(classy_state_dict/base_model/model/trunk|model_state_dict)/"

@@ -4,10 +4,6 @@ from rsa_pretrain.foreign.layout import Layout, Unusable
 from rsa_pretrain.foreign.names import NUMBERED
 
 _LIGHTNING = r"pytorch-lightning_version$"
-_TRAINING = {
-    r"(optimizer_states|lr_schedulers|callbacks|loops|hparams|hyper_parameters|MixedPrecision)"
-    r"[^/]*/": "training state"
-}
 
 SOLO_LEARN = Layout(
     name="solo_learn",
@@ -25,8 +21,7 @@ SOLO_LEARN = Layout(
         r"state_dict/predictor\.": "predictor",
         r"state_dict/(queue|queue_y|queue_ptr)$": "negatives",
         r"state_dict/dino_loss_func\.": "centre of the loss",
-    }
-    | _TRAINING,
+    },
     cifar_refusal="solo-learn's 3x3 stem pads by 2 where this toolkit's pads by 1, so the same "
     "weights compute other features",
 )
@@ -39,7 +34,7 @@ _LIGHTLY_DROPS = {
     r"state_dict/prototypes\.": "prototypes",
     r"state_dict/criterion\.": "state of the loss",
     r"state_dict/(memory_bank|queues)\.": "negatives",
-} | _TRAINING
+}
 
 LIGHTLY = Layout(
     name="lightly",

@@ -2,38 +2,34 @@
 
 from rsa_pretrain.foreign.layout import Layout
 
-_TRAINING = {r"(optimizer|scaler)/": "optimizer state"}
-
 MOCO = Layout(
     name="moco",
     made_by="MoCo v1 and v2",
     source="facebookresearch/moco moco/builder.py, main_moco.py, main_lincls.py (132aea9)",
-    markers=(r"state_dict/(module\.)?encoder_q\.conv1\.", r"state_dict/(module\.)?encoder_q\.fc\."),
+    markers=(r"state_dict/encoder_q\.conv1\.", r"state_dict/encoder_q\.fc\."),
     networks={
-        "query": ("state_dict/module.encoder_q.", "state_dict/encoder_q."),
-        "key": ("state_dict/module.encoder_k.", "state_dict/encoder_k."),
+        "query": ("state_dict/encoder_q.",),
+        "key": ("state_dict/encoder_k.",),
     },
     drops={
-        r"state_dict/(module\.)?encoder_[qk]\.fc\.": "projection head",
-        r"state_dict/(module\.)?queue(_ptr)?$": "negatives",
-    }
-    | _TRAINING,
+        r"state_dict/encoder_[qk]\.fc\.": "projection head",
+        r"state_dict/queue(_ptr)?$": "negatives",
+    },
 )
 
 MOCO_V3 = Layout(
     name="moco_v3",
     made_by="MoCo v3 with a ResNet",
     source="facebookresearch/moco-v3 moco/builder.py, main_moco.py, main_lincls.py (c349e6e)",
-    markers=(r"state_dict/(module\.)?base_encoder\.conv1\.",),
+    markers=(r"state_dict/base_encoder\.conv1\.",),
     networks={
-        "base": ("state_dict/module.base_encoder.", "state_dict/base_encoder."),
-        "momentum": ("state_dict/module.momentum_encoder.", "state_dict/momentum_encoder."),
+        "base": ("state_dict/base_encoder.",),
+        "momentum": ("state_dict/momentum_encoder.",),
     },
     drops={
-        r"state_dict/(module\.)?(base|momentum)_encoder\.fc\.": "projection head",
-        r"state_dict/(module\.)?predictor\.": "predictor",
-    }
-    | _TRAINING,
+        r"state_dict/(base|momentum)_encoder\.fc\.": "projection head",
+        r"state_dict/predictor\.": "predictor",
+    },
 )
 
 MEAN_SHIFT = Layout(
@@ -41,33 +37,32 @@ MEAN_SHIFT = Layout(
     made_by="Mean Shift (MSF)",
     source="UMBCvision/MSF train_msf.py, eval_linear.py (130191c)",
     markers=(
-        r"state_dict/encoder_q\.(module\.)?conv1\.",
+        r"state_dict/encoder_q\.conv1\.",
         r"state_dict/(encoder_t|predict_q)\.",
     ),
     networks={
-        "online": ("state_dict/encoder_q.module.", "state_dict/encoder_q."),
-        "target": ("state_dict/encoder_t.module.", "state_dict/encoder_t."),
+        "online": ("state_dict/encoder_q.",),
+        "target": ("state_dict/encoder_t.",),
     },
     drops={
-        r"state_dict/encoder_[qt]\.(module\.)?fc\.": "projection head",
+        r"state_dict/encoder_[qt]\.fc\.": "projection head",
         r"state_dict/predict_q\.": "predictor",
         r"state_dict/(queue|queue_ptr|labels)$": "memory bank",
-    }
-    | _TRAINING,
+    },
 )
 
 RSA_RELEASE = Layout(
     name="rsa_release",
     made_by="the public release of RSA, its RSA and BYOL",
     source="tmllab/2022_NeurIPS_RSA methods/BYOL.py, train_multi.py, train_single.py (f4fa807)",
-    markers=(r"(module\.)?encoder_q\.conv1\.", r"(module\.)?encoder_q_head\."),
+    markers=(r"encoder_q\.conv1\.", r"encoder_q_head\."),
     networks={
-        "online": ("module.encoder_q.", "encoder_q."),
-        "target": ("module.encoder_k.", "encoder_k."),
+        "online": ("encoder_q.",),
+        "target": ("encoder_k.",),
     },
     drops={
-        r"(module\.)?encoder_[qk]_head\.": "projector",
-        r"(module\.)?pred\.": "predictor",
+        r"encoder_[qk]_head\.": "projector",
+        r"pred\.": "predictor",
     },
     has_cifar_stem=True,
 )

@@ -2,8 +2,7 @@
 
 from rsa_pretrain.foreign.layout import Layout
 
-_HEADS = {r"state_dict/(neck|head)\.": "neck and head"}
-_TRAINING = {r"(optimizer|param_schedulers|message_hub)/": "optimizer state"}
+_HEADS = {r"(ema_)?state_dict/(neck|head)\.": "neck and head"}
 _QUEUES = {r"state_dict/queue2?(_ptr)?$": "negatives"}
 
 OPENSELFSUP = Layout(
@@ -24,8 +23,7 @@ OPENSELFSUP = Layout(
         r"state_dict/(encoder_[qk]|online_net|target_net)\.1\.": "neck",
     }
     | _HEADS
-    | _QUEUES
-    | _TRAINING,
+    | _QUEUES,
 )
 
 MMPRETRAIN = Layout(
@@ -34,21 +32,23 @@ MMPRETRAIN = Layout(
     source="open-mmlab/mmpretrain mmpretrain/models/backbones/resnet.py, "
     "mmpretrain/models/selfsup/{moco,byol}.py, tools/model_converters/torchvision_to_mmpretrain.py "
     "(ee7f2e8); open-mmlab/mmselfsup mmselfsup/models/algorithms/*.py (db861f3); stride in the 3x3 "
-    "convolution (style 'pytorch', the projects' default)",
+    "convolution (style 'pytorch', the projects' default); open-mmlab/mmengine "
+    "mmengine/runner/runner.py, mmengine/hooks/ema_hook.py",
     markers=(r"state_dict/backbone\.conv1\.", r"meta/|message_hub/|state_dict/(neck|head)\."),
     networks={
         "online": ("state_dict/backbone.",),
         "target": (
-            "state_dict/encoder_k.module.0.",
-            "state_dict/target_net.module.0.",
-            "state_dict/momentum_encoder.module.0.",
+            "state_dict/encoder_k.0.",
+            "state_dict/target_net.0.",
+            "state_dict/momentum_encoder.0.",
         ),
+        # Its EMAHook swaps: the averaged weights are in state_dict, those trained are here.
+        "ema_state_dict": ("ema_state_dict/backbone.",),
     },
     drops={
-        r"state_dict/(encoder_k|target_net|momentum_encoder)\.(steps$|module\.1\.)": "neck",
+        r"state_dict/(encoder_k|target_net|momentum_encoder)\.(steps$|1\.)": "neck",
         r"state_dict/data_preprocessor\.": "input normalisation",
     }
     | _HEADS
-    | _QUEUES
-    | _TRAINING,
+    | _QUEUES,
 )

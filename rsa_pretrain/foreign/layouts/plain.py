@@ -1,10 +1,10 @@
 """torchvision's own names, bare or in a training script's wrapping."""
 
 from rsa_pretrain.foreign.layout import Layout
+from rsa_pretrain.foreign.names import NUMBERED
 
-_CONV1 = r"(model/|state_dict/)?(module\.)?conv1\.weight"
-_CLASSIFIER = {r"(model/|state_dict/)?(module\.)?fc\.(weight|bias)$": "classifier"}
-_TRAINING = {r"(optimizer|lr_scheduler|scheduler|scaler)/": "optimizer state"}
+_CONV1 = r"(model/|state_dict/)?conv1\.weight"
+_CLASSIFIER = {r"(model/|state_dict/|state_dict_ema/)?fc\.(weight|bias)$": "classifier"}
 
 TORCHVISION = Layout(
     name="torchvision",
@@ -16,11 +16,8 @@ TORCHVISION = Layout(
     "tools/model_converters/extract_backbone_weights.py (db861f3); lucidrains/byol-pytorch "
     "byol_pytorch/trainer.py (2993126)",
     markers=(_CONV1,),
-    networks={
-        "model": ("", "module.", "state_dict/module.", "state_dict/", "model/module.", "model/")
-    },
+    networks={"model": ("", "state_dict/", "model/")},
     drops=_CLASSIFIER
-    | _TRAINING
     | {r"model_ema/": "averaged network of the training script, not the one taken"},
 )
 
@@ -31,12 +28,19 @@ TIMM = Layout(
     "(1.0.31)",
     markers=(_CONV1,),
     networks={
-        "model": ("", "state_dict/module.", "state_dict/"),
-        "ema": ("state_dict_ema/module.", "state_dict_ema/"),
+        "model": ("", "state_dict/"),
+        "ema": ("state_dict_ema/",),
     },
-    drops=_CLASSIFIER
-    | {
-        r"state_dict_ema/(module\.)?fc\.(weight|bias)$": "classifier",
-        r"(optimizer|amp_scaler|apex_amp)/": "optimizer state",
-    },
+    drops=_CLASSIFIER,
+)
+
+# Not recognised by markers: its names are numbers, which many other networks have too.
+NUMBERED_CHILDREN = Layout(
+    name="numbered",
+    made_by="nn.Sequential of the children of a torchvision network",
+    source="pytorch/vision torchvision/models/resnet.py, its children in order",
+    markers=(),
+    networks={"model": ("",)},
+    drops={},
+    names=NUMBERED,
 )

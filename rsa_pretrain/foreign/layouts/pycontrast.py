@@ -11,22 +11,21 @@ PYCONTRAST = Layout(
     name="pycontrast",
     made_by="PyContrast: InstDis, MoCo, PIRL, InfoMin",
     source=_SOURCE,
-    markers=(r"model/(module\.)?encoder\.conv1\.", r"model/(module\.)?head\."),
+    markers=(r"model/encoder\.conv1\.", r"model/head\."),
     networks={
-        "model": ("model/module.encoder.", "model/encoder."),
-        "model_ema": ("model_ema/module.encoder.", "model_ema/encoder."),
+        "model": ("model/encoder.",),
+        "model_ema": ("model_ema/encoder.",),
     },
     drops={
-        r"model(_ema)?/(module\.)?head(_jig)?\.": "projection head",
+        r"model(_ema)?/head(_jig)?\.": "projection head",
         r"contrast/": "memory of the loss",
-        r"(optimizer|amp)/": "optimizer state",
     },
 )
 
 CMC = Unusable(
     name="pycontrast CMC",
     source=_SOURCE,
-    markers=(r"model/(module\.)?encoder1\.conv1\.", r"model/(module\.)?encoder2\.conv1\."),
+    markers=(r"model/encoder1\.conv1\.", r"model/encoder2\.conv1\."),
     why="CMC trains two half-width networks, one on luminance and one on chrominance of "
     "YDbDr images; neither is a ResNet of RGB images",
 )

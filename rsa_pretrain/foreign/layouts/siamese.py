@@ -3,19 +3,16 @@
 from rsa_pretrain.foreign.layout import UNNORMALISED, Layout
 from rsa_pretrain.foreign.names import NUMBERED
 
-_TRAINING = {r"(optimizer|optimizer_state_dict|opt_state_dict|amp)/": "optimizer state"}
-
 SIMSIAM = Layout(
     name="simsiam",
     made_by="SimSiam",
     source="facebookresearch/simsiam simsiam/builder.py, main_simsiam.py (a7bc177)",
-    markers=(r"state_dict/(module\.)?encoder\.conv1\.", r"state_dict/(module\.)?encoder\.fc\."),
-    networks={"encoder": ("state_dict/module.encoder.", "state_dict/encoder.")},
+    markers=(r"state_dict/encoder\.conv1\.", r"state_dict/encoder\.fc\."),
+    networks={"encoder": ("state_dict/encoder.",)},
     drops={
-        r"state_dict/(module\.)?encoder\.fc\.": "projector",
-        r"state_dict/(module\.)?predictor\.": "predictor",
-    }
-    | _TRAINING,
+        r"state_dict/encoder\.fc\.": "projector",
+        r"state_dict/predictor\.": "predictor",
+    },
 )
 
 BYOL_PYTORCH = Layout(
@@ -42,7 +39,7 @@ BYOL_STHALLES = Layout(
         "online": ("online_network_state_dict/encoder.",),
         "target": ("target_network_state_dict/encoder.",),
     },
-    drops={r"(online|target)_network_state_dict/projetion\.": "projector"} | _TRAINING,
+    drops={r"(online|target)_network_state_dict/projetion\.": "projector"},
     names=NUMBERED,
     pixels=UNNORMALISED,
 )
@@ -52,16 +49,15 @@ BYOL_YAOX12 = Layout(
     made_by="BYOL-PyTorch",
     source="yaox12/BYOL-PyTorch model/byol_model.py, model/basic_modules.py, "
     "trainer/byol_trainer.py (edefc01)",
-    markers=(r"model/(module\.)?online_network\.encoder\.0\.weight",),
+    markers=(r"model/online_network\.encoder\.0\.weight",),
     networks={
-        "online": ("model/module.online_network.encoder.", "model/online_network.encoder."),
-        "target": ("model/module.target_network.encoder.", "model/target_network.encoder."),
+        "online": ("model/online_network.encoder.",),
+        "target": ("model/target_network.encoder.",),
     },
     drops={
-        r"model/(module\.)?(online|target)_network\.projetion\.": "projector",
-        r"model/(module\.)?predictor\.": "predictor",
-    }
-    | _TRAINING,
+        r"model/(online|target)_network\.projetion\.": "projector",
+        r"model/predictor\.": "predictor",
+    },
     names=NUMBERED,
 )
 
@@ -73,7 +69,7 @@ SIMCLR_STHALLES = Layout(
     "or std",
     markers=(r"state_dict/backbone\.conv1\.", r"state_dict/backbone\.fc\.[02]\."),
     networks={"backbone": ("state_dict/backbone.",)},
-    drops={r"state_dict/backbone\.fc\.": "projector"} | _TRAINING,
+    drops={r"state_dict/backbone\.fc\.": "projector"},
     pixels=UNNORMALISED,
 )
 
@@ -99,8 +95,7 @@ SIMCLR_ATANOV = Layout(
     drops={
         r"state_dict/convnet\.fc\.": "classifier",
         r"state_dict/projection\.": "projector",
-    }
-    | _TRAINING,
+    },
     pixels=UNNORMALISED,
     has_cifar_stem=True,
     cifar_pixels=UNNORMALISED,
