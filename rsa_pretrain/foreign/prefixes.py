@@ -4,7 +4,6 @@ A network is seen where its first convolution and the first one of each stage ha
 whether it is whole, and nothing else's, is then ``make_plan``'s to say.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -105,15 +104,19 @@ def _place(content: Unwrapped, layout: Layout, prefix: str) -> Place:
     """Narrow a layout to one network, beside which everything is dropped by where it is."""
     there = {network: at for network, at in networks_in(content, layout).items() if at == prefix}
     network = next(iter(there), layout.default_network)
-    groups = Counter(filter(None, (_group(path, prefix) for path in content.tensors)))
+    shown = shown_prefix(content, layout, prefix)
+    groups = {
+        path: _group(content.in_file[path], shown) or _group(path, prefix)
+        for path in content.tensors
+        if not path.startswith(prefix)
+    }
+    few = len(set(groups.values())) <= _LISTED_GROUPS
 
     def elsewhere(path: str) -> str | None:
-        group = _group(path, prefix)
-        if group is None:
+        if path not in groups:
             return None
-        return f"'{group}'" if len(groups) <= _LISTED_GROUPS else "outside the prefix"
+        return f"'{groups[path]}'" if few else "outside the prefix"
 
-    shown = shown_prefix(content, layout, prefix)
     return Place(shown, replace(layout, networks={network: (prefix,)}, elsewhere=elsewhere))
 
 

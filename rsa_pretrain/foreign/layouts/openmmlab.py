@@ -47,7 +47,8 @@ MMPRETRAIN = Layout(
     },
     drops={
         r"state_dict/(encoder_k|target_net|momentum_encoder)\.(steps$|1\.)": "neck",
-        r"state_dict/data_preprocessor\.": "input normalisation",
+        r"(ema_)?state_dict/data_preprocessor\.": "input normalisation",
+        r"ema_state_dict/steps$": "training state",
     }
     | _HEADS
     | _QUEUES,

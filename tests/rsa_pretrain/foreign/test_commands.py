@@ -5,6 +5,7 @@ from detection.recipe import ModelConfig
 from detection.trunk import load_trunk
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.subject import load_subject
+from rsa_pretrain.checkpoint import load_backbone
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import export, import_checkpoint, inspect_file
 from rsa_pretrain.config_files import parse_tree
@@ -72,6 +73,36 @@ def test_import_refuses_with_one_line(command, moco_file, tmp_path, capsys, word
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_import_takes_the_network_under_a_prefix(command, network, tmp_path, capsys):
+    """Several networks are an error that lists them; --prefix chooses, and all of it is told."""
+    state = {f"module.a.{name}": part for name, part in network(1).items()}
+    state |= {f"module.b.{name}": part.half() for name, part in network(2).items()}
+    torch.save({"state_dict": state, "head.weight": torch.ones(3, 3)}, tmp_path / "x.pth")
+    out = tmp_path / "x.safetensors"
+    assert command("import", tmp_path / "x.pth", out) == 2
+    error = capsys.readouterr().err
+    assert "holds 2 networks, under 'state_dict/module.a.', 'state_dict/module.b.'" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+    assert command("import", tmp_path / "x.pth", out, "--prefix", "state_dict/module.b.") == 0
+    printed = capsys.readouterr().out
+    for line in (
+        "layout    torchvision, its prefix is stated",
+        "network   model, under 'state_dict/module.b.'",
+        "unwrapped module",
+        "dropped   120 x 'state_dict/module.a'",
+        "dropped   1 x 'head'",
+        "converted 120 float16 tensors to the network's float32 and int64",
+        "(ImageNet's, since the file tells no project's)",
+    ):
+        assert line in printed
+    assert torch.equal(
+        load_backbone(out).backbone.state_dict()["bn1.bias"], network(2)["bn1.bias"].half().float()
+    )
+    assert command("inspect", tmp_path / "x.pth") == 0
+    assert "holds 2 networks" in capsys.readouterr().out
 
 
 def test_import_refuses_its_own_files_and_names(command, moco_file, own_backbone, tmp_path, capsys):
