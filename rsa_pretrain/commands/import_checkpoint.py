@@ -10,6 +10,7 @@ from rsa_pretrain.foreign.layout import Pixels
 from rsa_pretrain.foreign.layouts import LAYOUTS
 from rsa_pretrain.foreign.load import ImportOptions, write_import
 from rsa_pretrain.foreign.recognise import AUTO
+from rsa_pretrain.foreign.tree import listed
 
 _NAME_COLUMNS = 18
 
@@ -78,6 +79,9 @@ def _import(arguments: argparse.Namespace) -> int:
         say(f"dropped   {count} x {why}")
     if origin.wrappers:
         say(f"unwrapped {', '.join(origin.wrappers)}")
+    if origin.passed_over:
+        kinds = [f"{count} x {kind}" for kind, count in origin.passed_over.items()]
+        say(f"beside    passed over: {listed(kinds)}")
     for line in origin.changes():
         say(line)
     if origin.non_finite:

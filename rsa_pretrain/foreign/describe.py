@@ -10,20 +10,21 @@ from torch import Tensor
 from rsa_pretrain.checkpoint import METADATA_KEY
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.assign import networks_in, shown_prefix
-from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
+from rsa_pretrain.foreign.file_content import FileContent, look_at_file
 from rsa_pretrain.foreign.layout import Layout
 from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import matching_layouts, recognise
-from rsa_pretrain.foreign.tree import printable
+from rsa_pretrain.foreign.tree import listed, printable
 from rsa_pretrain.foreign.unwrap import unwrapped
 
 _SHOWN_VALUES = 12
 _SHOWN_VALUE_LETTERS = 60
 _SHOWN_SHAPES = 4
+_SHOWN_KINDS = 20
 
 
 def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
-    """Describe any checkpoint that can be read safely, whether or not it can be imported.
+    """Describe any checkpoint, whether or not it can be imported; runs no code of the file.
 
     Args:
         path: The file.
@@ -32,19 +33,27 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     Raises:
         UserError: If it cannot be read.
     """
-    content = read_checkpoint_file(path)
+    content = look_at_file(path)
     lines = [
         f"file      {path}",
         f"written   {content.kind}, {content.size / 1e6:.1f} MB, SHA-256 {content.sha256}",
+    ]
+    lines += [
+        f"DANGER    it refers to {name}, which was not run; an import refuses this file"
+        for name in content.dangerous
     ]
     if METADATA_KEY in content.values:
         lines += _own_metadata(str(content.values[METADATA_KEY]))
     else:
         lines += _layout_lines(content)
-    lines += ["tensors   group, count, elements, smallest to largest, mean ± std, shapes"]
-    lines += [f"  {line}" for line in _group_lines(content)]
-    lines += _non_finite_lines(content)
+    if content.tensors:
+        lines += ["tensors   group, count, elements, smallest to largest, mean ± std, shapes"]
+        lines += [f"  {line}" for line in _group_lines(content)]
+        lines += _non_finite_lines(content)
+    else:
+        lines += ["tensors   none"]
     lines += _value_lines(content)
+    lines += _passed_over_lines(content)
     if every_tensor:
         lines += [
             f"  {path}  {_summary({path: tensor})}" for path, tensor in content.tensors.items()
@@ -67,6 +76,8 @@ def _own_metadata(text: str) -> list[str]:
 
 def _layout_lines(content: FileContent) -> list[str]:
     """Say how the file would be imported, or why not, and which networks it holds."""
+    if not content.tensors:
+        return ["layout    none: it holds no tensors"]
     try:
         candidates = matching_layouts(content)
         chosen = recognise(content, finite=False)
@@ -172,3 +183,11 @@ def _value_lines(content: FileContent) -> list[str]:
     if len(values) > len(shown):
         lines.append(f"value     and {len(values) - len(shown)} more")
     return lines
+
+
+def _passed_over_lines(content: FileContent) -> list[str]:
+    total = sum(content.passed_over.values())
+    kinds = [f"{count} x {kind}" for kind, count in content.passed_over.items()]
+    return (
+        [f"beside    {total} objects passed over: {listed(kinds, _SHOWN_KINDS)}"] if kinds else []
+    )

@@ -1,35 +1,31 @@
 """Any checkpoint file, read safely: its tensors and plain values by path."""
 
-import pickle
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rsa_pretrain.checkpoint import file_sha256
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.array_pickle import load_array_pickle
+from rsa_pretrain.foreign.array_pickle import load_pickle
+from rsa_pretrain.foreign.containers import is_scripted
+from rsa_pretrain.foreign.danger import dangerous
+from rsa_pretrain.foreign.other_files import what_else
 from rsa_pretrain.foreign.regular_file import check_regular_file
 from rsa_pretrain.foreign.safetensors_file import header_length, load_safetensors
-from rsa_pretrain.foreign.torch_file import (
-    LEGACY_MAGIC,
-    ZIP_MAGIC,
-    load_torch_legacy,
-    load_torch_zip,
-)
-from rsa_pretrain.foreign.tree import Value, printable, walk
+from rsa_pretrain.foreign.stand_in import Name, StandIn
+from rsa_pretrain.foreign.torch_file import ZIP_MAGIC, load_torch_zip
+from rsa_pretrain.foreign.torch_legacy import is_torch_legacy, load_torch_legacy
+from rsa_pretrain.foreign.tree import Value, listed, printable, walk
 
-_SNIFFED_BYTES = 64
+_SNIFFED_BYTES = 512
 _PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-_OTHER_FILES = {
-    b"\x1f\x8b": "a gzip archive; unpack it first",
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file it stands for",
-    b"<": "a web page; download the file itself",
-    b"\x89HDF": "an HDF5 file",
-    b"\x08": "an ONNX or TensorFlow file",
-}
 
 
 @dataclass(frozen=True)
@@ -46,59 +42,105 @@ class FileContent:
     """By path, such as ``state_dict/module.encoder_q.conv1.weight``."""
     values: Mapping[str, Value]
     """Plain values by path; a safetensors header's entries under their names."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Objects that are neither: class or kind → how many."""
+    dangerous: tuple[str, ...] = ()
+    """Names that the file refers to in order to run code, none of which was run."""
 
 
 def read_checkpoint_file(path: Path) -> FileContent:
     """Read a checkpoint of any project; runs no code of the file, whatever it holds.
 
     Args:
-        path: A file of ``torch.save`` (either format), safetensors, or a pickle of numpy arrays.
+        path: A file of ``torch.save`` (either format) or ``torch.jit.save``, safetensors, or a
+            pickle of arrays or tensors.
 
     Raises:
-        UserError: If it is none of these, damaged, or asks for more than tensors and values.
+        UserError: If it is none of these, is damaged, holds no tensors, or was made to run code.
+    """
+    content = look_at_file(path)
+    if content.dangerous:
+        raise UserError(
+            f"'{path}' is refused, for it was made to run code: it refers to "
+            f"{listed(content.dangerous)}. None of it was run; rsa-pretrain inspect shows what "
+            "else the file holds. Get the weights from a source you trust, as safetensors if it "
+            "has them"
+        )
+    if not content.tensors:
+        beside = f" (but {listed(content.passed_over)})" if content.passed_over else ""
+        raise UserError(
+            f"'{path}' holds no tensors{beside}; expected a checkpoint, such as "
+            "torch.save(model.state_dict(), ...) writes"
+        )
+    return content
+
+
+def look_at_file(path: Path) -> FileContent:
+    """Read a file as ``read_checkpoint_file`` does, even one that it refuses for what it holds.
+
+    Raises:
+        UserError: If it is no checkpoint or is damaged.
     """
     size = check_regular_file(path)
     with path.open("rb") as file:
         start = file.read(_SNIFFED_BYTES)
     try:
-        kind, content = _load(path, size, start)
+        kind, content, names = _load(path, size, start)
     except UserError as error:
         raise UserError(printable(str(error))) from None  # it may quote the file
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, Value] = {}
-    for name, value in walk(path, content):
-        if name in tensors or name in values:
-            raise UserError(f"'{path}' holds '{name}' twice; it is not clear which one counts")
-        if isinstance(value, Tensor):
-            tensors[name] = value
-        else:
-            values[name] = value
-    if not tensors:
-        raise UserError(f"'{path}' holds no tensors; expected a checkpoint")
-    return FileContent(path, kind, size, file_sha256(path), tensors, values)
-
-
-def _load(path: Path, size: int, start: bytes) -> tuple[str, Any]:
-    if start.startswith(ZIP_MAGIC):
-        return "torch.save", load_torch_zip(path, size)
-    if start.startswith(LEGACY_MAGIC):
-        return "torch.save before 1.6", load_torch_legacy(path)
-    if start.startswith(_PICKLE_PROTOCOLS):
-        return "pickle of numpy arrays", _load_pickle(path)
-    if header_length(start, size) is not None:
-        tensors, header = load_safetensors(path)
-        return "safetensors", {**header, **tensors}
-    for magic, what in _OTHER_FILES.items():
-        if start.startswith(magic):
-            raise UserError(f"'{path}' is {what}")
-    raise UserError(
-        f"'{path}' is not a checkpoint (it begins with {start[:8].hex(' ')}); expected a file of "
-        "torch.save, safetensors, or a pickle of numpy arrays"
+    tensors, values, passed_over = _sort(path, content)
+    return FileContent(
+        path,
+        kind,
+        size,
+        file_sha256(path),
+        tensors,
+        values,
+        passed_over,
+        tuple(printable(name) for name in dangerous(names)),
     )
 
 
-def _load_pickle(path: Path) -> Any:
-    try:
-        return load_array_pickle(path.read_bytes())
-    except pickle.UnpicklingError as error:
-        raise UserError(f"'{path}' is not a pickle of arrays and plain values: {error}") from None
+def _load(path: Path, size: int, start: bytes) -> tuple[str, Any, list[Name]]:
+    if start.startswith(ZIP_MAGIC):
+        content, names = load_torch_zip(path, size)
+        return "torch.jit.save" if is_scripted(content) else "torch.save", content, names
+    if is_torch_legacy(start):
+        return "torch.save before 1.6", *load_torch_legacy(path, size)
+    if start.startswith(_PICKLE_PROTOCOLS):
+        return "pickle of numpy arrays", *load_pickle(path)
+    if header_length(start, size) is not None:
+        tensors, header = load_safetensors(path)
+        return "safetensors", {**header, **tensors}, []
+    raise UserError(f"'{path}' is {what_else(start)}")
+
+
+def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value], dict[str, int]]:
+    """Tell tensors and plain values from what is passed over, of which the kinds are counted."""
+    tensors: dict[str, Tensor] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    values: dict[str, Value] = {}
+    passed_over: Counter[str] = Counter()
+    for name, part in walk(path, content):
+        if isinstance(part, StandIn | Name):
+            passed_over[printable(str(part))] += 1
+        elif name in tensors or name in arrays or name in values:
+            raise UserError(f"'{path}' holds '{name}' twice; it is not clear which one counts")
+        elif isinstance(part, np.ndarray):
+            arrays[name] = part
+        elif not isinstance(part, Tensor):
+            values[name] = part
+        elif _is_random_state(part):
+            passed_over["random state"] += 1
+        else:
+            tensors[name] = part
+    if not tensors:
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    elif arrays:  # weights are tensors there, and arrays are random states, statistics, labels
+        passed_over["numpy.ndarray"] += len(arrays)
+    return tensors, values, dict(passed_over)
+
+
+def _is_random_state(tensor: Tensor) -> bool:
+    """Tell what ``torch.get_rng_state`` returns; no weights are rows of bytes."""
+    return tensor.dtype == torch.uint8 and tensor.dim() == 1

@@ -214,6 +214,7 @@ def _metadata(
             prefix=plan.prefix,
             num_taken=len(plan.tensors) - len(plan.filled),
             dropped={why: len(paths) for why, paths in plan.dropped.items()},
+            passed_over=dict(content.passed_over),
             filled=list(plan.filled),
             converted=dict(plan.converted),
             wrappers=plan.wrappers,

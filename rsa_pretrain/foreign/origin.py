@@ -34,6 +34,8 @@ class Origin(Section):
     """Tensors with NaN or infinity, which the import was told to allow."""
     source: str
     """Where the layout's names were read."""
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    """Objects in the file that are neither tensors nor plain values → how many."""
     proof: tuple[str, ...] = ()
     """What was compared with the project's own library, and what was found; a sentence each."""
 

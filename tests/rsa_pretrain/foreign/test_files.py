@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.array_pickle import load_array_pickle
 from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.foreign.regular_file import check_regular_file
+
+EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
 
 def same_tensors(content, wanted):
@@ -37,7 +38,7 @@ def test_every_kind_of_file_is_read(small_files, small_tensors, read_bytes):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_arrays_of_every_protocol_and_order_are_read(protocol):
+def test_arrays_of_every_protocol_and_order_are_read(read_bytes, protocol):
     """Old protocols write bytes as text; Fortran order, big endian and scalars come out right."""
     arrays = {
         "plain": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -46,10 +47,12 @@ def test_arrays_of_every_protocol_and_order_are_read(protocol):
         "scalar": np.array(5, dtype=np.int64),
         "empty": np.zeros((0, 4), dtype=np.float32),
     }
-    found = load_array_pickle(pickle.dumps(arrays, protocol=protocol))
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype.newbyteorder("=")
+    content = read_bytes(pickle.dumps(arrays, protocol=protocol))
+    wanted = {
+        name: torch.tensor(array.astype(array.dtype.newbyteorder("=")))
+        for name, array in arrays.items()
+    }
+    assert same_tensors(content, wanted)
 
 
 def rewritten_zip(data, change=None, *, compression=zipfile.ZIP_STORED, extra=()):
@@ -81,8 +84,14 @@ def test_stated_sizes_are_bounded_before_they_are_believed(torch_bytes, read_byt
         "checksum of '.*data/0' is wrong": whole.replace(
             np.float32(999).tobytes(), np.float32(998).tobytes()
         ),
-        "is a zip without data.pkl": rewritten_zip(b"PK\x05\x06" + bytes(18), extra=[("a/b", b"")]),
-        "TorchScript program": rewritten_zip(whole, extra=[("archive/constants.pkl", b"")]),
+        "is a zip without data.pkl": rewritten_zip(EMPTY_ZIP, extra=[("a/b", b"")]),
+        "is a program of torch.export": rewritten_zip(
+            EMPTY_ZIP, extra=[("a/archive_format", b"pt2"), ("a/models/model.json", b"{}")]
+        ),
+        "is a Keras model": rewritten_zip(EMPTY_ZIP, extra=[("model.weights.h5", b"")]),
+        "TorchScript program from before": rewritten_zip(
+            whole, extra=[("archive/model.json", b"")]
+        ),
     }
     for message, data in cases.items():
         with pytest.raises(UserError, match=message):
@@ -155,7 +164,17 @@ def test_a_file_beyond_any_resnet_is_refused(tmp_path):
     ("data", "message"),
     [
         (b"<!DOCTYPE html>", "is a web page; download the file itself"),
+        (b"\xef\xbb\xbf\r\n<html>", "is a web page; download the file itself"),
+        (b'{"weight_map": {}}', "is JSON text"),
         (b"\x1f\x8b\x08\x00", "is a gzip archive"),
+        (b"BZh91AY", "is a bzip2 archive"),
+        (b"\xfd7zXZ\x00", "is an xz archive"),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
+        (b"model.pth" + bytes(248) + b"ustar\x0000" + bytes(248), "is a tar archive"),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes"),
+        (b"\x08\x07\x12\x07pytorch", "is an ONNX or TensorFlow file; save the state_dict"),
+        (b"\x93NUMPY\x01\x00", "is one numpy array"),
+        (b"GGUF\x03\x00", "is a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         (b"just text", "is not a checkpoint .it begins with 6a 75 73 74"),
         (b"PK\x03\x04 and no archive", "is damaged and cannot be read as a torch checkpoint"),
