@@ -23,12 +23,15 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.command_line import say
@@ -57,18 +60,46 @@ class TooSlowError(BaseException):
     """Raised by the clock; no handler of exceptions may take it for damage."""
 
 
-def torch_zip() -> bytes:
-    """Return a file of torch.save."""
+def torch_file(content: Any, protocol: int = 2, *, legacy: bool = False) -> bytes:
+    """Return a file of torch.save, or of torch.save before PyTorch 1.6."""
     buffer = io.BytesIO()
-    torch.save({**TENSORS, **VALUES}, buffer)
+    torch.save(content, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
 
 
-def torch_legacy() -> bytes:
-    """Return a file of torch.save before PyTorch 1.6."""
-    buffer = io.BytesIO()
-    torch.save({**TENSORS, **VALUES}, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
+def plain() -> dict[str, Any]:
+    """Return weights and settings."""
+    return {**TENSORS, **VALUES}
+
+
+def beside() -> dict[str, Any]:
+    """Return weights and what scripts keep beside them."""
+    others = {
+        "numpy": np.random.default_rng(0),
+        "rng": torch.get_rng_state(),
+        "scalar": np.float64(0.5),
+        "names": np.array(["a", "b"]),
+        "out": PurePosixPath("/a"),
+        "when": datetime(2026, 1, 1, tzinfo=UTC),
+        "method": nn.ReLU().forward,
+        "counts": Counter("aab"),
+        "classes": {1, 2},
+    }
+    return plain() | {"beside": others}
+
+
+def whole_network() -> nn.Module:
+    """Return a network that holds the weights under their names, to be pickled whole."""
+    root = nn.Module()
+    for name, tensor in TENSORS.items():
+        *folders, leaf = name.split(".")
+        module = root
+        for folder in folders:
+            if folder not in module._modules:
+                module.add_module(folder, nn.Module())
+            module = module.get_submodule(folder)
+        module.register_buffer(leaf, tensor)
+    return root
 
 
 def array_pickle() -> bytes:
@@ -128,12 +159,23 @@ def safetensors_header(data: bytes, chance: random.Random) -> bytes:
 
 
 FORMATS: dict[str, tuple[Callable[[], bytes], Mutate]] = {
-    "torch.save": (torch_zip, mutate),
-    "torch.save, pickle changed inside": (torch_zip, mutate_inside_zip),
-    "torch.save before 1.6": (torch_legacy, mutate),
+    "torch.save": (lambda: torch_file(plain()), mutate),
+    "torch.save, pickle changed inside": (lambda: torch_file(plain()), mutate_inside_zip),
+    "torch.save before 1.6": (lambda: torch_file(plain(), legacy=True), mutate),
+    "other objects, pickle changed inside": (lambda: torch_file(beside()), mutate_inside_zip),
+    "other objects, protocol 5, before 1.6": (
+        lambda: torch_file(beside(), protocol=5, legacy=True),
+        mutate,
+    ),
+    "whole network, pickle changed inside": (
+        lambda: torch_file(whole_network(), protocol=4),
+        mutate_inside_zip,
+    ),
+    "whole network before 1.6": (lambda: torch_file(whole_network(), legacy=True), mutate),
     "safetensors": (lambda: save(TENSORS), mutate),
     "safetensors, header changed": (lambda: save(TENSORS), safetensors_header),
     "pickle of numpy arrays": (array_pickle, mutate),
+    "pickle of tensors": (lambda: pickle.dumps(plain()), mutate),
 }
 CHECKSUMMED = "torch.save"
 

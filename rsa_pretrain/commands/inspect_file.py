@@ -14,9 +14,10 @@ def add(commands: Commands) -> None:
         "inspect",
         help="show what a checkpoint file holds",
         description="Show what a checkpoint of any project holds: how it is written, its layout\n"
-        "and how sure that is, its networks, tensors, statistics, NaNs and values. No code of the\n"
-        "file is run, and nothing is written. Of a run folder it is the backbone, or the last\n"
-        "checkpoint while there is none.",
+        "and how sure that is, its networks, tensors, statistics, NaNs and values, what is\n"
+        "passed over beside them, and what an import refuses. No code of the file is run, and\n"
+        "nothing is written. Of a run folder it is the backbone, or the last checkpoint while\n"
+        "there is none.",
         epilog="examples:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar\n"
         "  rsa-pretrain inspect runs/rsa",
     )

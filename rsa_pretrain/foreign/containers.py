@@ -45,8 +45,8 @@ def parts_of(thing: StandIn, *, is_whole_file: bool) -> Any:
         return thing.state.get("_content", thing.state.get("_val"))
     if thing.entries or (thing.items and not thing.name.startswith("builtins.")):
         return thing.entries or thing.items
-    if is_whole_file and isinstance(thing.state, dict):
-        return thing.state
+    if is_whole_file:
+        return thing.state if isinstance(thing.state, dict) else thing.arguments
     return thing
 
 

@@ -8,21 +8,29 @@ from collections.abc import Iterable
 
 from rsa_pretrain.foreign.stand_in import Name
 
-_PROCESSES = ("os", "posix", "nt", "subprocess", "_posixsubprocess", "multiprocessing", "pty")
-_PROCESSES_OF_PYTHON_2 = ("popen2", "commands", "imp", "urllib2", "httplib", "cPickle")
-_CODE = ("sys", "importlib", "runpy", "code", "codeop", "ctypes", "_ctypes", "zipimport", "pkgutil")
-_CODE_RUNNERS = ("pdb", "bdb", "timeit", "cProfile", "profile", "pip", "setuptools", "asyncio")
-_PICKLES = ("pickle", "_pickle", "marshal")
+_PROCESSES = ("os", "posix", "nt", "subprocess", "_posixsubprocess", "pty", "popen2", "commands")
+_CODE = ("sys", "imp", "runpy", "code", "codeop", "ctypes", "_ctypes", "zipimport", "pkgutil")
+_CODE_RUNNERS = ("pdb", "bdb", "timeit", "cProfile", "profile", "pip", "setuptools")
+_PICKLES = ("pickle", "_pickle", "cPickle", "marshal")
 _FILES = ("io", "_io", "shutil", "tempfile")
-_NETWORK = ("socket", "urllib", "requests", "http", "ftplib", "smtplib", "webbrowser")
-_MODULES = frozenset(
-    _PROCESSES + _PROCESSES_OF_PYTHON_2 + _CODE + _CODE_RUNNERS + _PICKLES + _FILES + _NETWORK
-)
+_NETWORK = ("socket", "urllib2", "requests", "httplib", "ftplib", "smtplib", "webbrowser")
+# Of these names the module itself is meant: a project may well have a package called code.
+_MODULES = frozenset(_PROCESSES + _CODE + _CODE_RUNNERS + _PICKLES + _FILES + _NETWORK)
 _HARMLESS = frozenset({"io.BytesIO", "_io.BytesIO", "io.StringIO", "_io.StringIO"})
 _RUNNING_CODE = ("eval", "exec", "execfile", "compile", "__import__", "reload", "apply")
 _REACHING_OUT = ("open", "file", "input", "raw_input", "breakpoint", "globals", "locals")
 _BUILTINS = frozenset(_RUNNING_CODE + _REACHING_OUT)
-_FUNCTIONS = (
+# And whatever is in them.
+_PLACES = (
+    "asyncio",
+    "http",
+    "importlib",
+    "multiprocessing",
+    "urllib",
+    "numpy.load",
+    "numpy.f2py",
+    "numpy.testing",
+    "numpy.distutils",
     "torch.load",
     "torch.hub",
     "torch.jit.load",
@@ -31,10 +39,6 @@ _FUNCTIONS = (
     "torch.serialization.load",
     "torch.utils.cpp_extension",
     "torch.utils.model_zoo",
-    "numpy.load",
-    "numpy.f2py",
-    "numpy.testing",
-    "numpy.distutils",
 )
 
 
@@ -46,15 +50,16 @@ def dangerous(names: Iterable[Name]) -> tuple[str, ...]:
 def _is_dangerous(name: Name) -> bool:
     # An attribute may be reached through any module that imports it: torch.serialization.os.system.
     parts = name.qualified.split(".")
-    return _does_harm(str(name)) or any(
-        _does_harm(".".join(parts[start:])) for start in range(len(parts) - 1)
+    reached = [(part, ".".join(parts[number:])) for number, part in enumerate(parts[:-1], start=1)]
+    return any(
+        _does_harm(module, inside) for module, inside in [(name.module, name.qualified), *reached]
     )
 
 
-def _does_harm(name: str) -> bool:
-    module, _, rest = name.partition(".")
-    return (
-        (module in _MODULES and name not in _HARMLESS)
-        or (module in ("builtins", "__builtin__") and rest in _BUILTINS)
-        or any(name == harm or name.startswith(f"{harm}.") for harm in _FUNCTIONS)
+def _does_harm(module: str, qualified: str) -> bool:
+    name = f"{module}.{qualified}"
+    if module in ("builtins", "__builtin__"):
+        return qualified.partition(".")[0] in _BUILTINS
+    return (module in _MODULES and name not in _HARMLESS) or any(
+        f"{name}.".startswith(f"{place}.") for place in _PLACES
     )

@@ -25,6 +25,10 @@ from rsa_pretrain.foreign.torch_legacy import is_torch_legacy, load_torch_legacy
 from rsa_pretrain.foreign.tree import Value, listed, printable, walk
 
 _SNIFFED_BYTES = 512
+# Networks that share layers hold some tensors often; thousands of times, none could be looked at.
+_MAX_REPEATS = 64
+_MAX_KINDS = 100
+_MAX_KIND_LETTERS = 200
 _PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -89,6 +93,8 @@ def look_at_file(path: Path) -> FileContent:
     except UserError as error:
         raise UserError(printable(str(error))) from None  # it may quote the file
     tensors, values, passed_over = _sort(path, content)
+    if sum(tensor.nbytes for tensor in tensors.values()) > _MAX_REPEATS * size:
+        raise UserError(f"'{path}' holds the same tensors more than {_MAX_REPEATS} times over")
     return FileContent(
         path,
         kind,
@@ -108,7 +114,7 @@ def _load(path: Path, size: int, start: bytes) -> tuple[str, Any, list[Name]]:
     if is_torch_legacy(start):
         return "torch.save before 1.6", *load_torch_legacy(path, size)
     if start.startswith(_PICKLE_PROTOCOLS):
-        return "pickle of numpy arrays", *load_pickle(path)
+        return "pickle", *load_pickle(path)
     if header_length(start, size) is not None:
         tensors, header = load_safetensors(path)
         return "safetensors", {**header, **tensors}, []
@@ -123,7 +129,9 @@ def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value]
     passed_over: Counter[str] = Counter()
     for name, part in walk(path, content):
         if isinstance(part, StandIn | Name):
-            passed_over[printable(str(part))] += 1
+            kind = printable(str(part))[:_MAX_KIND_LETTERS]
+            is_shown = kind in passed_over or len(passed_over) < _MAX_KINDS
+            passed_over[kind if is_shown else "other object"] += 1
         elif name in tensors or name in arrays or name in values:
             raise UserError(f"'{path}' holds '{name}' twice; it is not clear which one counts")
         elif isinstance(part, np.ndarray):
@@ -134,8 +142,8 @@ def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value]
             passed_over["random state"] += 1
         else:
             tensors[name] = part
-    if not tensors:
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if not any(tensor.dim() for tensor in tensors.values()):
+        tensors.update({name: torch.from_numpy(array) for name, array in arrays.items()})
     elif arrays:  # weights are tensors there, and arrays are random states, statistics, labels
         passed_over["numpy.ndarray"] += len(arrays)
     return tensors, values, dict(passed_over)

@@ -18,6 +18,7 @@ from rsa_pretrain.foreign.stand_in import Deferred, Name, StandIn
 
 # An opcode makes at most an empty container, so this bounds the memory to some 300 MB.
 _MAX_OPCODES = 2_000_000
+_MAX_NAME_LETTERS = 1000
 _GETATTR = ("builtins.getattr", "__builtin__.getattr")
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _TEXTS = ("STRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
@@ -186,6 +187,8 @@ class PickleReader:
     def _named(self, module: Any, qualified: Any) -> Name:
         if not isinstance(module, str) or not isinstance(qualified, str):
             raise pickle.UnpicklingError("it refers to a name that is no text")
+        if len(module) + len(qualified) > _MAX_NAME_LETTERS:
+            raise pickle.UnpicklingError(f"it refers to a name of over {_MAX_NAME_LETTERS} letters")
         name = Name(module, qualified)
         self.names[name] = None
         return name

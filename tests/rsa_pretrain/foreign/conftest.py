@@ -103,7 +103,7 @@ def small_files(small_tensors: State, torch_bytes: Callable[..., bytes]) -> dict
         "torch.save": torch_bytes(SMALL),
         "torch.save before 1.6": torch_bytes(SMALL, legacy=True),
         "safetensors": save(small_tensors, {"format": "pt"}),
-        "pickle of numpy arrays": pickle.dumps(arrays, protocol=4),
+        "pickle": pickle.dumps(arrays, protocol=4),
     }
 
 

@@ -17,7 +17,7 @@ from rsa_pretrain.foreign.numpy_builders import ARRAY_BUILDERS
 from rsa_pretrain.foreign.pickle_reader import PickleReader
 from rsa_pretrain.foreign.stand_in import Name
 
-KINDS = ["torch.save", "torch.save before 1.6", "safetensors", "pickle of numpy arrays"]
+KINDS = ["torch.save", "torch.save before 1.6", "safetensors", "pickle"]
 
 
 class Marker:
@@ -86,6 +86,7 @@ def read_pickle(data):
         (b"\x80\x04K\x01K\x02\x93.", "it refers to a name that is no text"),
         (b"\x80\x02K\x01K\x02a.", "it appends to an object that is no list"),
         (b"\x80\x02K\x01K\x02K\x03s.", "it sets keys of an object that is no mapping"),
+        (b"\x80\x02ca\n" + b"a." * 10**6 + b"a\n.", "it refers to a name of over 1000 letters"),
         (b"\x80\x05\x97.", "it has opcode NEXT_BUFFER"),
         (b"\x80\x02K\x01Q.", "it refers to data outside the pickle"),
         (b"\x80\x020000.", "it is damaged"),
@@ -138,7 +139,11 @@ def test_calls_are_kept_by_name_and_not_made(data, name):
         ("_io", "BytesIO", False),
         ("builtins", "getattr", False),
         ("pathlib", "PosixPath", False),
+        ("builtins", "eval.__call__", True),
+        ("os", "system.__call__", True),
         ("project.os", "Reader", False),
+        ("code.models.resnet", "ResNet", False),
+        ("code", "InteractiveConsole", True),
         ("project", "Outer.Inner", False),
     ],
 )
@@ -183,6 +188,15 @@ def test_shared_and_nested_containers_are_bounded(torch_bytes, read_bytes):
             read_bytes(torch_bytes(tree))
         with pytest.raises(UserError, match=r"nests (too deeply|more than)"):
             read_bytes(pickle.dumps({"w": np.ones(1), "x": content}))
+
+
+def test_tensors_shared_without_end_are_refused(torch_bytes, read_bytes):
+    """One tensor under a few names is read; under a thousand, as a bomb is, it is refused."""
+    tensor = torch.ones(10_000)
+    content = read_bytes(torch_bytes({f"w{number}": tensor for number in range(50)}))
+    assert len(content.tensors) == 50
+    with pytest.raises(UserError, match="holds the same tensors more than 64 times over"):
+        read_bytes(torch_bytes({f"w{number}": tensor for number in range(1000)}))
 
 
 def test_text_of_a_file_cannot_steer_a_terminal(torch_bytes, read_bytes, tmp_path):

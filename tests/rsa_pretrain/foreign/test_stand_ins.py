@@ -258,6 +258,7 @@ def assert_state(content, module, folder=""):
         assert torch.equal(content.tensors[name], tensor)
 
 
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code:UserWarning")
 @pytest.mark.parametrize("new_format", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("wrap", [lambda module: module, nn.DataParallel])
@@ -301,10 +302,31 @@ def test_an_object_that_is_the_whole_file_is_looked_into(saved, read_bytes):
     assert content.values == {"lr": 0.1}
 
 
+def test_a_named_tuple_that_is_the_whole_file_is_looked_into(project, read_bytes, monkeypatch):
+    """Its parts are found by their places, for the names are its class's."""
+    kind = collections.namedtuple("State", ["weights", "epoch"])
+    monkeypatch.setattr(kind, "__module__", PROJECT)
+    project.State = kind
+    content = read_bytes(pickle.dumps(kind({name: t.numpy() for name, t in WEIGHTS.items()}, 3)))
+    assert content.tensors.keys() == {f"0/{name}" for name in WEIGHTS}
+    assert content.values == {"1": 3}
+
+
+def test_many_kinds_and_long_names_are_bounded(read_bytes):
+    """A file of a thousand classes, one called by 900 letters, does not fill a record."""
+    classes = b"".join(b"cproject\nC%d\n" % number for number in range(1000))
+    content = read_bytes(b"\x80\x02(cproject\n" + b"x" * 900 + b"\n" + classes + ARRAY + b"l.")
+    assert len(content.passed_over) == 101
+    assert content.passed_over["other object"] == 901
+    assert max(len(name) for name in content.passed_over) == 200
+
+
 def test_arrays_are_the_weights_where_there_are_no_tensors(saved, read_bytes):
-    """torch.save of numpy arrays holds the same weights as of tensors."""
-    content = read_bytes(saved({name: tensor.numpy() for name, tensor in WEIGHTS.items()}))
+    """torch.save of numpy arrays holds the same weights as of tensors, a best score beside them."""
+    arrays = {name: tensor.numpy() for name, tensor in WEIGHTS.items()}
+    content = read_bytes(saved(arrays | {"best": torch.tensor(75.0)}))
     assert content.passed_over == {}
+    assert content.tensors.keys() == {*WEIGHTS, "best"}
     for name, tensor in WEIGHTS.items():
         assert torch.equal(content.tensors[name], tensor)
 
@@ -341,6 +363,7 @@ def saved_again(content, new_format):
     return buffer.getvalue()
 
 
+ARRAY = pickle.dumps(np.ones(1), protocol=2)[2:-1]
 TENSOR = (
     b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
     b"ctorch\n%s\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK%ctQK%c(K%ct(K%ct\x89Nt%ss."
