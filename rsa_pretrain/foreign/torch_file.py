@@ -16,6 +16,7 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.pickle_reader import PickleReader
 from rsa_pretrain.foreign.stand_in import Name
 from rsa_pretrain.foreign.torch_builders import TORCH_BUILDERS, StorageTable, map_file
+from rsa_pretrain.foreign.tree import listed
 
 ZIP_MAGIC = b"PK\x03\x04"
 _MAX_MEMBERS = 100_000
@@ -78,7 +79,10 @@ def _checked_members(path: Path, archive: zipfile.ZipFile, size: int) -> Members
         if name in members:
             raise UserError(f"'{path}' is {what}")
     if "data.pkl" not in members:
-        raise UserError(f"'{path}' is a zip without data.pkl; expected one of torch.save")
+        raise UserError(
+            f"'{path}' is a zip without data.pkl (it holds {listed(archive.namelist(), 3)}); "
+            "expected one of torch.save"
+        )
     read = {name: member for name, member in members.items() if not name.startswith(_CODE)}
     _check_sizes(path, list(read.values()), size)
     if "byteorder" in read and archive.read(read["byteorder"]) != b"little":
