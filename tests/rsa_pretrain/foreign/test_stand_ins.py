@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import nn
 
+from rsa_pretrain.__main__ import main
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.describe import describe_file
 from rsa_pretrain.foreign.file_content import look_at_file
@@ -449,3 +450,27 @@ def test_an_import_keeps_what_it_passed_over(network, tmp_path):
     metadata = write_import(path, tmp_path / "own.safetensors", ImportOptions())
     assert metadata.origin.passed_over["pathlib.PosixPath"] == 1
     assert metadata.origin.passed_over["random state"] == 2
+
+
+def test_the_commands_say_what_was_passed_over(network, tmp_path, capsys):
+    """An import prints it in one line; of an attack it prints one error and writes nothing."""
+    path, out = tmp_path / "file.pth", tmp_path / "own.safetensors"
+    torch.save({"state_dict": network(), "out": tmp_path, "sets": [{1}, {2}]}, path)
+    assert main(["import", str(path), str(out)]) == 0
+    assert (
+        "beside    passed over: 1 x pathlib.PosixPath, 2 x builtins.set" in capsys.readouterr().out
+    )
+    out.unlink()
+
+    class Attack:
+        def __reduce__(self):
+            return eval, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
+
+    torch.save({"state_dict": network(), "x": Attack()}, path)
+    assert main(["import", str(path), str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "made to run code: it refers to __builtin__.eval" in error
+    assert main(["inspect", str(path)]) == 0
+    assert "DANGER    it refers to __builtin__.eval" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["file.pth"]
