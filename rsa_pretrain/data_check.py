@@ -1,10 +1,11 @@
 """A data set counted, decoded and held against its published numbers."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,8 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.sample_labels import Label, label_indices
+from rsa_pretrain.sample_rules import SampleRules, sample_rules
 from rsa_pretrain.shards import ShardImage, read_shard
 from rsa_pretrain.stored_modes import how_read
 
@@ -27,7 +30,7 @@ _SHOWN = 20
 class Seen(NamedTuple):
     """One decoded image: its class, its size in pixels and its stored mode, or why it is broken."""
 
-    label: int
+    label: Label
     width: int
     height: int
     mode: str
@@ -52,6 +55,7 @@ class SplitCheck:
         broken: For each image that is not whole, which and why.
         published: What is published about the split, in words; empty if nothing is.
         problems: What is not as it should be, one sentence each.
+        notes: What a user should know, one sentence each.
         digests: Where the image of each hash of pixels lies, in a set that is not published.
         shard_sizes: Images by shard, of a webdataset; those read to their end.
     """
@@ -65,6 +69,7 @@ class SplitCheck:
     broken: list[str] = field(default_factory=list)
     published: str = ""
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     shard_sizes: dict[str, int] = field(default_factory=dict)
     digests: dict[bytes, str] = field(default_factory=dict)
 
@@ -102,7 +107,7 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
         assert isinstance(images, ImageSet)
         check.class_sizes = dict.fromkeys(images.class_names, 0)
         seen = map_in_threads(partial(_see, images), range(len(images)), f"{name} images", "img")
-        _count(check, seen, images.class_names)
+        _count(check, seen, dict(enumerate(images.class_names)))
         if config.name == "imagefolder":
             check.problems += _stray(images)
     check.problems += _problems(check, published)
@@ -150,6 +155,8 @@ def describe(check: SplitCheck) -> Iterator[str]:
         yield f"  broken: {text}"
     if len(check.broken) > _SHOWN:
         yield f"  … and {len(check.broken) - _SHOWN:,} more broken images"
+    for text in check.notes:
+        yield f"  note: {text}"
     for text in check.problems:
         yield f"  problem: {text}"
 
@@ -163,20 +170,27 @@ def _see(images: ImageSet, index: int) -> Seen:
     return _seen(label, image, mode, images.where(index))
 
 
-def _seen(label: int, image: Image.Image, mode: str, where: str) -> Seen:
+def _seen(label: Label, image: Image.Image, mode: str, where: str) -> Seen:
     digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
     return Seen(label, image.width, image.height, mode, None, where, digest)
 
 
-def _see_shard(url: str, rules: ReadRules) -> tuple[list[Seen], str | None]:
-    """Decode a shard; return its images, and why it cannot be read to its end."""
-    seen: list[Seen] = []
+class _SeenShard(NamedTuple):
+    """What a shard holds, and why it cannot be read to its end."""
+
+    images: list[Seen]
+    left_out: dict[str, list[str]]
+    error: str | None
+
+
+def _see_shard(url: str, rules: ReadRules, samples: SampleRules) -> _SeenShard:
+    seen = _SeenShard([], {}, None)
     try:
-        for image in read_shard(url, rules):
-            seen.append(_see_shard_image(image))
+        for image in read_shard(url, rules, samples, seen.left_out):
+            seen.images.append(_see_shard_image(image))
     except UserError as error:
-        return seen, str(error)
-    return seen, None
+        return seen._replace(error=str(error))
+    return seen
 
 
 def _see_shard_image(image: ShardImage) -> Seen:
@@ -191,25 +205,59 @@ def _check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> Non
     urls = tar_shards.list_shards(config, split)
     names = tar_shards.shard_names(urls)
     stated = tar_shards.stated_sizes(config, urls)
-    see = partial(_see_shard, rules=config)
+    see = partial(_see_shard, rules=config, samples=sample_rules(config))
+    labels: dict[str, set[Label]] = {}
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    whole: list[str] = []
     results = map_in_threads(see, urls, f"{split} shards", "shard")
-    for name, (seen, error) in zip(names, results, strict=True):
-        labels = max((image.label for image in seen), default=UNLABELLED) + 1
-        for label in range(len(check.class_sizes), labels):
-            check.class_sizes[str(label)] = 0
-        _count(check, seen, list(check.class_sizes))
+    for url, name, (seen, passed_over, error) in zip(urls, names, results, strict=True):
+        labels[url] = {image.label for image in seen}
+        classes = {label: str(label) for label in labels[url] - {UNLABELLED}}
+        for label in sorted(classes.values()):
+            check.class_sizes.setdefault(label, 0)
+        _count(check, seen, classes)
+        for kind, members in passed_over.items():
+            left_out[kind] += members
         if error is not None:
             check.problems.append(error)
             continue
+        whole.append(url)
         check.shard_sizes[name] = len(seen)
-        if stated is not None and stated[1].get(name) != len(seen):
-            check.problems.append(
-                f"shard '{name}' holds {len(seen)} images, '{stated[0]}' says "
-                f"{stated[1].get(name, 'nothing')}"
-            )
+        if stated is not None:
+            size = tar_shards.stated_size(stated[1], name, url)
+            if size != len(seen):
+                says = "nothing" if size is None else size
+                check.problems.append(
+                    f"shard '{name}' holds {len(seen)} images, '{stated[0]}' says {says}"
+                )
+    check.notes += [
+        f"left out: {len(members):,} {kind}, such as '{members[0]}'"
+        for kind, members in left_out.items()
+    ]
+    check.problems += _problems_of_classes(config, split, check, labels)
+    # Pretraining streams the training shards; the test shards are an evaluation's alone.
+    refusals = check.problems if split == "test" else check.notes
+    refusals += tar_shards.refused_by_evaluation(config, whole, labels)
 
 
-def _count(check: SplitCheck, images: Iterable[Seen], class_names: list[str]) -> None:
+def _problems_of_classes(
+    config: DataConfig, split: AnySplit, check: SplitCheck, labels: dict[str, set[Label]]
+) -> Iterator[str]:
+    """Put the classes in their order, those without images among them."""
+    if not check.num_images:
+        yield f"no image in the {len(labels)} shards of the {split} split"
+        return
+    try:
+        names = tar_shards.classes_of(config, split, labels)
+        if names:
+            label_indices(names, chain.from_iterable(labels.values()))
+    except UserError as error:
+        yield str(error)
+    else:
+        check.class_sizes = {name: check.class_sizes.get(name, 0) for name in names}
+
+
+def _count(check: SplitCheck, images: Iterable[Seen], class_names: Mapping[Label, str]) -> None:
     for image in images:
         if image.label == UNLABELLED:
             check.unlabelled += 1

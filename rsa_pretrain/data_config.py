@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.sample_rules import SampleRules
 from rsa_pretrain.user_paths import expand_user
 
 RGB = tuple[float, float, float]
@@ -17,7 +18,7 @@ SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
 """Data sets that are no image files: how those are read does not matter."""
 
 
-class DataConfig(ReadRules):
+class DataConfig(SampleRules, ReadRules):
     """Which images, where they lie and how they enter the network."""
 
     name: Literal[
@@ -50,7 +51,7 @@ class DataConfig(ReadRules):
     """Seed of both subsets."""
     train_dir: UserPathText = "train"
     """imagefolder, imagenet, imagenet100: training images lie in root/train_dir/CLASS/… (`.` is
-    the root itself); webdataset: training shards are root/train_dir/*.tar."""
+    the root itself); webdataset: training shards are root/train_dir/*.tar (or .tar.gz, .tgz, …)."""
     test_dir: UserPathText = "val"
     """The same for the test images."""
     on_broken: Literal["error", "skip", "unchecked"] = "error"
@@ -100,7 +101,9 @@ class DataConfig(ReadRules):
             "shards": "webdataset",
             "test_shards": "webdataset",
             "shard_sizes": "webdataset",
+            **dict.fromkeys(SampleRules.model_fields, "webdataset"),
         }
         for field, owner in owners.items():
-            if self.name != owner and getattr(self, field) is not None:
+            default = type(self).model_fields[field].default
+            if self.name != owner and getattr(self, field) != default:
                 raise ValueError(f"data.{field} belongs to '{owner}', not to '{self.name}'")

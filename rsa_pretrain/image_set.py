@@ -25,6 +25,8 @@ _REMEDY = (
     "them out with data.on_broken=skip)"
 )
 
+_WHY_UNLABELLED = "they lie directly in the split's folder, or were published without"
+
 
 class Sources(Protocol):
     """Where the images of a set come from; small to copy into loader processes."""
@@ -130,6 +132,7 @@ class ImageSet(Dataset[Image.Image]):
         labels: One class index per image (``UNLABELLED`` for none), or None if no image has one.
         class_names: Names by class index; empty if unlabelled.
         rows: Which sources, in which order; None takes all.
+        why_unlabelled: Why some have no class, in errors.
     """
 
     def __init__(
@@ -139,12 +142,14 @@ class ImageSet(Dataset[Image.Image]):
         labels: list[int] | None,
         class_names: list[str],
         rows: npt.NDArray[np.int64] | None = None,
+        why_unlabelled: str = _WHY_UNLABELLED,
     ) -> None:
         self.name = name
         self.sources = sources
         self.labels = labels
         self.class_names = class_names
         self.rows = np.arange(len(sources)) if rows is None else rows
+        self.why_unlabelled = why_unlabelled
         assert labels is None or len(labels) == len(self.rows)
 
     @classmethod
@@ -209,8 +214,8 @@ class ImageSet(Dataset[Image.Image]):
             ]
             raise UserError(
                 f"{len(without):,} of {len(self):,} {self.name} images have no classes: "
-                f"{', '.join(without[:_SHOWN])}{' …' if len(without) > _SHOWN else ''}; they lie "
-                "in no class folder, or were published without; this needs one class per image"
+                f"{', '.join(without[:_SHOWN])}{' …' if len(without) > _SHOWN else ''}; "
+                f"{self.why_unlabelled}; an evaluation needs one class per image"
             )
         return self.labels
 
@@ -298,4 +303,4 @@ class ImageSet(Dataset[Image.Image]):
     def _select(self, indices: npt.NDArray[np.int64]) -> "ImageSet":
         kept = None if self.labels is None else [self.labels[index] for index in indices]
         rows = self.rows[indices]
-        return ImageSet(self.name, self.sources, kept, self.class_names, rows)
+        return ImageSet(self.name, self.sources, kept, self.class_names, rows, self.why_unlabelled)

@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, islice
+from tarfile import TarFile
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,11 +17,14 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import rules_identity
+from rsa_pretrain.image_set import UNLABELLED, rules_identity
 from rsa_pretrain.loader import make_batch_loader
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.sample_labels import Label
+from rsa_pretrain.sample_rules import DEFAULT_SAMPLES, SampleRules
 from rsa_pretrain.shard_order import Piece, ShardOrder
-from rsa_pretrain.tar_images import LABEL_SUFFIX, image_suffix, parse_label
+from rsa_pretrain.tar_files import named_shard, open_stream
+from rsa_pretrain.tar_samples import SampleReader
 
 Item = TypeVar("Item")
 
@@ -40,6 +43,7 @@ class ShardSet:
         sizes: Images in each.
         shuffle_buffer: Images among which a loader process draws the next one.
         rules: How images are read.
+        samples: What makes a sample.
     """
 
     name = "webdataset"
@@ -52,62 +56,78 @@ class ShardSet:
         sizes: Sequence[int],
         shuffle_buffer: int,
         rules: ReadRules = DEFAULT_RULES,
+        samples: SampleRules = DEFAULT_SAMPLES,
     ) -> None:
         self.urls = tuple(urls)
         self.names = tuple(names)
         self.sizes = tuple(sizes)
         self.shuffle_buffer = shuffle_buffer
         self.rules = rules
+        self.samples = samples
         self.class_names: list[str] = []
 
     def __len__(self) -> int:
         return sum(self.sizes)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the shards' names and sizes."""
+        """Return a SHA-256 of the shards' names and sizes, and of what chooses the images."""
         lines = (f"{name} {size}\n" for name, size in zip(self.names, self.sizes, strict=True))
-        digest = hashlib.sha256(f"{self.name}\n{''.join(lines)}".encode())
+        # Only a choice counts, so that shards without one keep the fingerprint they always had.
+        choices = (
+            f"{name} {getattr(self.samples, name)}\n"
+            for name in ("image_suffix", "dotted_keys")
+            if getattr(self.samples, name) != getattr(DEFAULT_SAMPLES, name)
+        )
+        digest = hashlib.sha256(f"{self.name}\n{''.join(lines)}{''.join(choices)}".encode())
         digest.update(rules_identity(self.rules))
         return digest.hexdigest()
 
 
 class ShardImage(NamedTuple):
-    """One sample, not yet decoded."""
+    """One sample, not yet decoded, and its class as stated."""
 
     encoded: EncodedImage
-    label: int
+    label: Label
 
 
-def read_shard(url: str, rules: ReadRules = DEFAULT_RULES) -> Iterator[ShardImage]:
-    """Yield the samples of a shard in their order, read as a stream by the webdataset library.
+def read_shard(
+    url: str,
+    rules: ReadRules = DEFAULT_RULES,
+    samples: SampleRules = DEFAULT_SAMPLES,
+    left_out: MutableMapping[str, list[str]] | None = None,
+) -> Iterator[ShardImage]:
+    """Yield the samples of a shard in their order, read as a stream.
+
+    The webdataset library opens it; what makes a sample is the same as for an index.
 
     Args:
-        url: The shard.
+        url: Local path, URL, or ``pipe:`` and a shell command that writes a tar.
         rules: How its images are read.
+        samples: What makes a sample.
+        left_out: Takes the members that are passed over, by kind.
 
     Raises:
         UserError: If the library is missing, or the shard cannot be read to its end.
     """
-    webdataset = shard_library("webdataset")
-    samples = webdataset.DataPipeline(
-        webdataset.SimpleShardList([url]), webdataset.tarfile_to_samples()
-    )
-    try:
-        for sample in samples:
-            members = {name: part for name, part in sample.items() if not name.startswith("__")}
-            key = sample["__key__"]
-            content = members[image_suffix(url, key, members)]
-            label = parse_label(url, key, members.get(LABEL_SUFFIX))
-            encoded = EncodedImage(content, f"'{key}' of shard '{url}'", _REMEDY, rules)
+    with opened_shard(url) as tar:
+        reader = SampleReader(url, tar, samples, with_images=True)
+        for key, image, label in reader:
+            encoded = EncodedImage(image.content, f"'{key}' of shard '{url}'", _REMEDY, rules)
             yield ShardImage(encoded, label)
-    except UserError:
-        raise
-    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
-        # The library appends its own objects to the exception's arguments.
-        what = getattr(error, "strerror", None) or str(error.args[0]).partition(" @ ")[0]
-        raise UserError(
-            f"cannot read shard '{url}' ({what}); check data.shards and that the tar is whole"
-        ) from None
+        if left_out is not None:
+            left_out.update(reader.left_out)
+
+
+@contextmanager
+def opened_shard(url: str) -> Iterator[TarFile]:
+    """Open a shard for reading once, as a stream.
+
+    Raises:
+        UserError: If the library is missing, or the shard cannot be read.
+    """
+    gopen = shard_library("webdataset").gopen
+    with named_shard(url), open_stream(url, gopen) as tar:
+        yield tar
 
 
 def shard_library(name: str) -> Any:
@@ -139,10 +159,10 @@ def shard_loader(
 ) -> "DataLoader[tuple[Any, Tensor]]":
     """Build the loader of one rank: pairs of batches and labels, int64 (N,).
 
-    An image without class has the label ``UNLABELLED``. In an epoch no image comes twice, over all
-    ranks; all come but the incomplete rest, fewer than one batch of all ranks. With the same
-    numbers of ranks and processes a batch is the same wherever the range starts; with others only
-    the images of an epoch as a whole are, as long as ``world_size * batch_size`` is.
+    An image whose class is no number has the label ``UNLABELLED``. In an epoch no image comes
+    twice, over all ranks; all come but the incomplete rest, fewer than one batch of all ranks. With
+    the same numbers of ranks and processes a batch is the same wherever the range starts; with
+    others only the images of an epoch as a whole are, as long as ``world_size * batch_size`` is.
 
     Ten parameters: each is a number of the run that the loader cannot derive from another.
 
@@ -227,7 +247,9 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
     def _batch(self, epoch: int, images: list[tuple[int, ShardImage]]) -> tuple[Any, Tensor]:
         keys = [(epoch, number) for number, _ in images]
         batch = self.make_batch(keys, [image.encoded for _, image in images])
-        return batch, torch.tensor([image.label for _, image in images])
+        # Only the shards of a whole split together number their names.
+        labels = [UNLABELLED if isinstance(i.label, str) else i.label for _, i in images]
+        return batch, torch.tensor(labels)
 
     def _shuffled(self, epoch: int, stream: int) -> Iterator[tuple[int, ShardImage]]:
         generator = np.random.default_rng([self.order.seed, epoch, self.rank, stream])
@@ -239,7 +261,7 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
         """Yield a piece's images with their numbers in the set."""
         stated, url = self.shards.sizes[piece.shard], self.shards.urls[piece.shard]
         found = 0
-        for image in read_shard(url, self.shards.rules):
+        for image in read_shard(url, self.shards.rules, self.shards.samples):
             found += 1
             if found > piece.stop:
                 break

@@ -1,40 +1,36 @@
-"""Images in tar shards: which members make a sample, and reading local shards in any order.
-
-A sample is a run of members whose names agree up to the first dot of the file name, its key, as the
-webdataset library has it: ``KEY.jpg`` (or jpeg, png, webp) and, if it has a class, ``KEY.cls``,
-which holds the class index as text. Other members of the key are ignored.
-"""
+"""Images of local tar shards, indexed by their headers and read in any order."""
 
 import os
-import re
-import tarfile
-from collections.abc import Collection, Iterator
-from itertools import groupby
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED, read_encoded
+from rsa_pretrain.image_set import read_encoded
 from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.sample_labels import Label
+from rsa_pretrain.sample_rules import SampleRules
+from rsa_pretrain.tar_files import compression_of, named_shard, open_plain
+from rsa_pretrain.tar_samples import SampleReader
 
-_IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp"})
-LABEL_SUFFIX = "cls"
-# A damaged label must not make room for classes by the billion.
-_MOST_LABEL_DIGITS = 6
-
-# Members of this form describe the shard; the library skips them.
-_META_NAME = re.compile(r"__[^/]*__($|/)")
+# Shards whose index is kept: opening the test split needs the classes of the training split.
+_MOST_KEPT = 4096
 
 
-class TarImage(NamedTuple):
-    """Where an image lies in its shard, in bytes, and its class index."""
+class ShardIndex(NamedTuple):
+    """The images of a shard.
 
-    offset: int
-    size: int
-    label: int
+    Attributes:
+        places: Where they lie in it and how long they are, in bytes, int64 (N, 2).
+        labels: Their classes, as stated.
+    """
+
+    places: npt.NDArray[np.int64]
+    labels: tuple[Label, ...]
 
 
 class TarImages:
@@ -46,12 +42,11 @@ class TarImages:
         rules: How they are read.
     """
 
-    def __init__(self, shards: list[Path], indices: list[list[TarImage]], rules: ReadRules) -> None:
+    def __init__(self, shards: list[Path], indices: list[ShardIndex], rules: ReadRules) -> None:
         self.shards = shards
         self.rules = rules
-        self._starts = np.cumsum([0, *map(len, indices)])
-        places = [(image.offset, image.size) for index in indices for image in index]
-        self._places = np.array(places, np.int64).reshape(-1, 2)
+        self._starts = np.cumsum([0, *(len(index.places) for index in indices)])
+        self._places = np.concatenate([index.places for index in indices])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -63,7 +58,7 @@ class TarImages:
     def content(self, index: int) -> bytes:
         """Read one member."""
         offset, size = self._places[index].tolist()
-        with self._shard(index).open("rb") as file:
+        with self.shard(index).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
@@ -75,82 +70,44 @@ class TarImages:
     def identity(self, index: int) -> bytes:
         """Return the shard's name and the image's place in it."""
         offset, size = self._places[index].tolist()
-        return os.fsencode(f"{self._shard(index).name} {offset} {size}\n")
+        return os.fsencode(f"{self.shard(index).name} {offset} {size}\n")
 
-    def _shard(self, index: int) -> Path:
+    def shard(self, index: int) -> Path:
+        """Return the shard that holds an image."""
         return self.shards[self._shard_number(index)]
 
     def _shard_number(self, index: int) -> int:
         return int(np.searchsorted(self._starts, index, side="right")) - 1
 
 
-def index_shard(path: Path) -> list[TarImage]:
+def index_shard(path: Path, rules: SampleRules) -> ShardIndex:
     """Find the images of a local shard from its headers.
 
     Raises:
-        UserError: If it is no whole uncompressed tar file, or a sample is not as described above.
+        UserError: If it is compressed or damaged, or a sample is malformed.
     """
-    try:
-        with tarfile.open(path, "r:") as tar:
-            return list(_find_images(path, tar))
-    except (tarfile.TarError, EOFError) as error:
+    stat = path.stat()
+    return _index(path, rules, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(_MOST_KEPT)
+def _index(path: Path, rules: SampleRules, mtime_ns: int, size: int) -> ShardIndex:
+    """Index a file of this time and size."""
+    places, labels = [], []
+    with named_shard(str(path)):
+        _refuse_compressed(path)
+        with open_plain(path) as tar:
+            for _, image, label in SampleReader(str(path), tar, rules, with_images=False):
+                places.append((image.info.offset_data, image.info.size))
+                labels.append(label)
+    return ShardIndex(np.array(places, np.int64).reshape(-1, 2), tuple(labels))
+
+
+def _refuse_compressed(path: Path) -> None:
+    compression = compression_of(path)
+    if compression is not None:
         raise UserError(
-            f"shard '{path}' is no whole uncompressed tar file ({error}); copy or unpack it again"
-        ) from None
-
-
-def image_suffix(shard: str, key: str, suffixes: Collection[str]) -> str:
-    """Return which of a sample's members is its image.
-
-    Raises:
-        UserError: If none or several are.
-    """
-    images = sorted(_IMAGE_SUFFIXES & set(suffixes))
-    if len(images) != 1:
-        raise UserError(
-            f"sample '{key}' of shard '{shard}' should have one image (KEY.jpg, .jpeg, .png or "
-            f".webp, where KEY has no dot), found {', '.join(f'.{name}' for name in suffixes)}"
+            f"shard '{path}' is compressed with {compression.name}: pretraining streams it, an "
+            "evaluation reads images in any order, which only a plain tar allows; unpack it with "
+            f"`{compression.command} '{path.name}' > NAME.tar`"
         )
-    return images[0]
-
-
-def parse_label(shard: str, key: str, content: bytes | None) -> int:
-    """Return the class index that a ``.cls`` member holds, ``UNLABELLED`` if there is none.
-
-    Raises:
-        UserError: If it holds anything else.
-    """
-    if content is None:
-        return UNLABELLED
-    text = content.decode("ascii", errors="replace").strip()
-    if not text.isdecimal() or len(text) > _MOST_LABEL_DIGITS:
-        raise UserError(
-            f"'{key}.cls' of shard '{shard}' should hold a class index from 0 to "
-            f"{10**_MOST_LABEL_DIGITS - 1}, found '{text[:20]}'"
-        )
-    return int(text)
-
-
-def _find_images(path: Path, tar: tarfile.TarFile) -> Iterator[TarImage]:
-    named = ((_split_name(member.name), member) for member in tar if member.isreg())
-    samples = groupby(
-        ((parts, member) for parts, member in named if parts), lambda pair: pair[0][0]
-    )
-    for key, run in samples:
-        sample: dict[str, tarfile.TarInfo] = {}
-        for (_, suffix), member in run:
-            if suffix in sample:
-                raise UserError(f"shard '{path}' holds '{key}.{suffix}' twice")
-            sample[suffix] = member
-        image = sample[image_suffix(str(path), key, sample)]
-        label = tar.extractfile(sample[LABEL_SUFFIX]) if LABEL_SUFFIX in sample else None
-        content = None if label is None else label.read()
-        yield TarImage(image.offset_data, image.size, parse_label(str(path), key, content))
-
-
-def _split_name(name: str) -> tuple[str, str] | None:
-    folder, slash, file = name.rpartition("/")
-    stem, dot, suffix = file.partition(".")
-    if not stem or not dot or _META_NAME.match(name):
-        return None
-    return folder + slash + stem, suffix.lower()

@@ -285,9 +285,7 @@ def test_wrong_sizes_are_noticed(root, stated, found):
     ("members", "message"),
     [
         ([("a.txt", b"x")], r"sample 'a' .*should have one image .*found \.txt"),
-        ([("a.v2.png", encoded(1))], r"sample 'a' .*KEY has no dot.*found \.v2\.png"),
         ([("a.png", encoded(1)), ("a.jpg", encoded(1, "JPEG"))], r"one image .*\.png, \.jpg"),
-        ([("a.png", encoded(1)), ("a.cls", b"cat")], r"'a\.cls' .*class index.*found 'cat'"),
         ([("a.png", encoded(1)), ("a.cls", b"-1")], r"'a\.cls' .*class index.*found '-1'"),
         ([("a.png", encoded(1)), ("a.PNG", encoded(1))], r"(duplicate|twice)"),
     ],
@@ -430,7 +428,7 @@ def test_shards_without_classes_are_unlabelled(tmp_path):
 def test_compressed_shards_cannot_be_indexed(tmp_path):
     """Only an uncompressed tar has images at byte positions."""
     write_tar(tmp_path / "train" / "a.tar", [("a.png", encoded(1))], mode="w:gz")
-    with pytest.raises(UserError, match=r"no whole uncompressed tar file"):
+    with pytest.raises(UserError, match=r"is compressed with gzip.*unpack it"):
         open_images(configure(tmp_path), "train")
     sizes = tmp_path / "train" / "sizes.json"
     sizes.write_text('{"a.tar": 1}')
