@@ -62,7 +62,8 @@ def named_damage(where: str, remedy: str) -> Iterator[None]:
 
 def why_broken(error: BaseException) -> str:
     """Say in a few words why decoding failed, without the file's name."""
-    return getattr(error, "strerror", None) or str(error)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return reason.partition("\n")[0]
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detection.coco import indexed, open_coco, training_images
 from detection.coco_eval import evaluate
@@ -280,6 +282,32 @@ def test_broken_image_is_named(
     recipe = make_run(data={f"{split}_images": str(images), "num_workers": 1})
     with pytest.raises(UserError, match=r"^image '.*images/\S+' cannot be decoded: [^\n]*$"):
         run_recipe(recipe, trunk, resume=False)
+
+
+def test_images_are_read_by_the_rules_of_all_engines(
+    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, shapes_folder: Path
+) -> None:
+    """Deep grey is scaled, and photographs stay as stored where the config says so."""
+    from detection.engines.detectron2.data import evaluation_loader, register_test
+    from detection.engines.detectron2.detector import make_config
+
+    images = tmp_path / "images"
+    images.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (shapes_folder / "val").iterdir():
+        with Image.open(path) as image:
+            deep = np.zeros((image.height, image.width), np.uint16)
+        deep[: len(deep) // 2] = 30000
+        Image.fromarray(deep).save(images / path.name, "PNG", exif=exif)
+    for as_stored in (True, False):
+        data = {"test_images": str(images), "num_workers": 0, "exif_orientation": not as_stored}
+        job = open_job(make_run(data=data), trunk)
+        register_test(job, tmp_path / "annotations.json")
+        pixels = next(iter(evaluation_loader(make_config(job))))[0]["image"]
+        bright, dark = (pixels[:, 0, 0], pixels[:, -1, 0])[:: 1 if as_stored else -1]
+        assert bright.tolist() == [117] * 3
+        assert dark.tolist() == [0] * 3
 
 
 @pytest.mark.parametrize(
