@@ -67,13 +67,10 @@ def recognise(
         return Recognised(plan(find_layout(layout), network), "stated")
     candidates = matching_layouts(content)
     plans, refusals = _try(partial(plan, network=network), list(candidates))
+    if not plans and network is not None:
+        raise UserError(_refused(content, list(refusals.values())) or _no_network(content, network))
     if not plans:
-        decided = {
-            layout: refusal
-            for layout, refusal in refusals.items()
-            if network is not None or layout not in PLAIN or len(networks_in(content, layout)) > 1
-        }
-        return _take_only_network(content, plan, list(candidates), decided)
+        return _take_only_network(content, plan, list(candidates), _final(content, refusals))
     first, *others = plans
     differing = [plan for plan in others if not _alike(first, plan)]
     if differing:
@@ -133,6 +130,15 @@ def _layout_at(content: Unwrapped, layout: str, prefix: str) -> Layout:
     return found.layout
 
 
+def _final(content: Unwrapped, refusals: dict[Layout, str]) -> dict[Layout, str]:
+    """Return the refusals that leave no other reading: of layouts whose marks are their own."""
+    return {
+        layout: refusal
+        for layout, refusal in refusals.items()
+        if layout not in PLAIN or len(networks_in(content, layout)) > 1
+    }
+
+
 def _take_only_network(
     content: Unwrapped,
     plan: Callable[[Layout], Plan],
@@ -145,7 +151,7 @@ def _take_only_network(
         content: The file.
         plan: Plans the import under a layout.
         documented: Layouts whose marks the file bears.
-        refusals: Why those do not account for the file whose marks leave no other reading.
+        refusals: Why some of those do not account for it, and leave no other reading.
     """
     seen = networks_seen(content, documented)
     plans, others = _try(plan, [place.layout for place in seen])
@@ -202,9 +208,16 @@ def _how(
     return f"certain: {accounted}, by no other layout"
 
 
+def _no_network(content: FileContent, network: str) -> str:
+    return (
+        f"'{content.path}' is of no documented layout, and networks have names in those alone; "
+        f"in place of --network {network}, state where it lies with --prefix, or its --layout"
+    )
+
+
 def _refused(content: FileContent, refusals: list[str]) -> str:
-    if len(refusals) == 1:
-        return refusals[0]
+    if len(refusals) < 2:
+        return "".join(refusals)
     return (
         f"'{content.path}' bears the marks of {len(refusals)} layouts, and none accounts for it; "
         "state one with rsa-pretrain import --layout: " + " | ".join(refusals)

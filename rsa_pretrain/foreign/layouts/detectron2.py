@@ -70,6 +70,7 @@ DETECTRON2 = Layout(
         r"model/backbone\.(fpn_|top_block\.)": "feature pyramid",
         r"model/(proposal_generator|roi_heads)\.": "detection heads",
         r"model/pixel_(mean|std)$": "pixel statistics",
+        r"(trainer|optimizer|scheduler)/": "trainer state",
     },
     names=NAMES,
     pixels=IMAGENET,

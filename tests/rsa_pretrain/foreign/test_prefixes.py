@@ -217,6 +217,8 @@ def test_a_stated_prefix_must_hold_a_network(network, as_content):
         recognise(content, prefix="c.")
     with pytest.raises(UserError, match="state --network or --prefix, not both"):
         recognise(content, network="model", prefix="b.")
+    with pytest.raises(UserError, match="in place of --network teacher, state where it lies"):
+        recognise(as_content(under("b.", network(2))), network="teacher")
     with pytest.raises(UserError, match=r"under 'b\.': 1 unexpected: b\.layer5\.0\.weight"):
         recognise(
             as_content(under("b.", network(2)) | {"b.layer5.0.weight": torch.ones(2)}), prefix="b."
