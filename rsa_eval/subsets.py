@@ -64,11 +64,13 @@ def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
     else:
         assert subset.per_class is not None
         rows = _draw_per_class(labels, subset.per_class, seed, images)
-    missing = len(images.class_names) - len(np.unique(labels[rows]))
+    taken = set(labels[rows].tolist())
+    missing = [name for label, name in enumerate(images.class_names) if label not in taken]
     if missing:
         raise UserError(
-            f"the subset {subset.name} of {images.name} has no image of {missing} of the "
-            f"{len(images.class_names)} classes"
+            f"the subset {subset.name} of {images.name} has no image of {len(missing)} of the "
+            f"{len(images.class_names)} classes: {', '.join(missing[:10])}"
+            f"{' …' if len(missing) > 10 else ''}"
         )
     return rows
 

@@ -3,10 +3,10 @@
 import logging
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -20,17 +20,21 @@ from rsa_pretrain.read_rules import ReadRules
 _log = logging.getLogger(__name__)
 
 _SHOWN = 10
+_SYSTEM = "hidden, or made by a system"
 
 # What operating systems, archivers and storage devices leave in folders, beside hidden names.
 _SYSTEM_NAMES = frozenset(
     {
         "thumbs.db",
         "ehthumbs.db",
+        "ehthumbs_vista.db",
         "desktop.ini",
         "icon\r",
         "__macosx",
         "@eadir",
+        "@recycle",
         "#recycle",
+        "#snapshot",
         "$recycle.bin",
         "system volume information",
         "lost+found",
@@ -112,7 +116,7 @@ def find_images(
     key: str,
     on_broken: Literal["error", "skip", "unchecked"],
     rules: ReadRules,
-) -> ImageFiles:
+) -> tuple[ImageFiles, dict[str, str]]:
     """List the images below a folder, in a fixed order.
 
     Every file counts that ``walk`` finds.
@@ -124,6 +128,9 @@ def find_images(
             those out with a counted warning; ``unchecked`` decodes nothing.
         rules: How they are read.
 
+    Returns:
+        The images, and why a folder was left out, by its path relative to the root.
+
     Raises:
         UserError: If there is no folder, no image in it, or (``error``) a broken file.
     """
@@ -132,47 +139,71 @@ def find_images(
             f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
             f"or set {key} (`.` takes every image below data.root)"
         )
-    names = walk(folder)
+    names, left_out = walk(folder)
     if on_broken != "unchecked":
         names = _without_broken(folder, names, on_broken, rules)
     if not names:
         raise UserError(f"no image below '{folder}' ({key})")
-    return ImageFiles(folder, names, rules)
+    return ImageFiles(folder, names, rules), left_out
 
 
-def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> list[str]:
-    """List the files below some subfolders, relative to the folder, in the order of their parts.
+class Listing(NamedTuple):
+    """What was found in a folder, by paths relative to it.
+
+    Attributes:
+        names: What counts, in the order of the paths' parts.
+        left_out: Why a folder does not, by its path.
+    """
+
+    names: list[str]
+    left_out: dict[str, str]
+
+
+def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
+    """List the files below some subfolders.
 
     Left out are hidden files and folders and those of operating systems and archivers. Links to
     folders are followed where they lead out of the tree to files not seen before: otherwise the
-    same images would come twice, under two classes perhaps. The folders left out are logged.
+    same images would come twice, under two classes perhaps.
 
     Args:
         folder: Root.
         subfolders: Where to look; the root itself by default.
+
+    Raises:
+        OSError: If a folder cannot be listed.
     """
     names: list[str] = []
-    system: list[str] = []
-    again: list[str] = []
+    left_out: dict[str, str] = {}
     seen = _Trees(folder)
     for start in subfolders:
-        for directory, below, files in os.walk(folder / start, followlinks=True):
+        if start and os.path.islink(folder / start) and not seen.add(folder / start):
+            left_out[start] = _link(folder / start)
+            continue
+        for directory, below, files in os.walk(folder / start, onerror=_refuse, followlinks=True):
             prefix = os.path.relpath(directory, folder)
             prefix = "" if prefix == "." else prefix.replace(os.sep, "/") + "/"
             kept = []
             for name in sorted(below):
                 path = os.path.join(directory, name)
                 if is_system(name):
-                    system.append(prefix + name)
+                    left_out[prefix + name] = _SYSTEM
                 elif os.path.islink(path) and not seen.add(path):
-                    again.append(prefix + name)
+                    left_out[prefix + name] = _link(path)
                 else:
                     kept.append(name)
             below[:] = kept
             names += [prefix + name for name in files if not is_system(name)]
-    _log_left_out(folder, "hidden or system folders", system)
-    _log_left_out(folder, "links to folders that are there already", again)
-    return sorted(names, key=lambda name: name.split("/"))
+    return Listing(sorted(names, key=lambda name: name.split("/")), left_out)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    # Left to itself, the walk passes over a folder it may not read.
+    raise error
+
+
+def _link(path: str | Path) -> str:
+    return f"a link to '{os.readlink(path)}', which is there already"
 
 
 class _Trees:
@@ -194,12 +225,12 @@ class _Trees:
         return True
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the sorted names of the folders in a folder, without hidden and system ones."""
+def class_folders(folder: Path) -> Listing:
+    """List the folders in a folder, without hidden and system ones."""
     with os.scandir(folder) as entries:
-        return sorted(
-            entry.name for entry in entries if entry.is_dir() and not is_system(entry.name)
-        )
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    left_out = {name: _SYSTEM for name in names if is_system(name)}
+    return Listing([name for name in names if name not in left_out], left_out)
 
 
 def is_system(name: str) -> bool:
@@ -207,10 +238,25 @@ def is_system(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def _log_left_out(folder: Path, what: str, names: list[str]) -> None:
-    if names:
-        shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
-        _log.info("left out below '%s': %s (%d): %s", folder, what, len(names), shown)
+def report_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
+    """Log in one line which folders below a folder do not count, and why."""
+    if left_out:
+        told = [f"{name} ({why})" for name, why in sorted(left_out.items())]
+        _log.warning("folders left out below '%s': %s", folder, _shorten(told))
+
+
+def report_empty_classes(folder: Path, class_names: Sequence[str], labels: Iterable[int]) -> None:
+    """Log which classes of a published training split have no image."""
+    present = set(labels)
+    empty = [name for label, name in enumerate(class_names) if label not in present]
+    if empty:
+        _log.warning("no image below '%s' of %d classes: %s", folder, len(empty), _shorten(empty))
+
+
+def _shorten(entries: Sequence[str]) -> str:
+    """Return a list in words; the end of a long one is only counted."""
+    more = f", and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return ", ".join(entries[:_SHOWN]) + more
 
 
 def _without_broken(
@@ -224,9 +270,7 @@ def _without_broken(
     ]
     if not broken:
         return names
-    shown = ", ".join(broken[:_SHOWN])
-    if len(broken) > _SHOWN:
-        shown += f", and {len(broken) - _SHOWN} more"
+    shown = _shorten(broken)
     if on_broken == "error":
         raise UserError(
             f"{len(broken)} of {len(names)} files below '{folder}' are no image that can be read: "

@@ -115,10 +115,21 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
     """Open the training and the test images.
 
     Raises:
-        UserError: If the data cannot be used, or all training images are of one class.
+        UserError: If the data cannot be used, a test image has a class unknown in training, or
+            all training images are of one class.
     """
     train, test = open_labelled(config, "train"), open_labelled(config, "test")
-    assert train.class_names == test.class_names
+    unknown = [
+        test.class_names[label]
+        for label in sorted(set(test.require_labels()))
+        if train.class_names[label : label + 1] != [test.class_names[label]]
+    ]
+    if unknown:
+        raise UserError(
+            f"the test images of {test.name} are of classes that the training images lack or "
+            f"number otherwise ({len(unknown)}): {', '.join(unknown[:10])}"
+            f"{' …' if len(unknown) > 10 else ''}"
+        )
     labels = set(train.require_labels())
     if len(labels) == 1:
         raise UserError(

@@ -48,7 +48,10 @@ def _data_check(arguments: argparse.Namespace) -> int:
     checks: list[SplitCheck] = []
     for split in _SPLITS if arguments.split is None else (arguments.split,):
         if checks and _has_no_test_split(config):
-            say("test: none; evaluations need one (data.test_dir or data.test_shards)")
+            say(
+                f"test: none (data.test_dir={config.test_dir}, data.root={config.root}); "
+                "evaluations need one"
+            )
             break
         checks.append(_check(config, split, may_be_absent=bool(checks)))
         if len(checks) == len(_SPLITS):

@@ -40,7 +40,12 @@ def _remedy(root: Path, base_folder: str, url: str) -> str:
     """Say what to do, by what is there in place of the batch files."""
     archive = url.rpartition("/")[2]
     if root.resolve().name == base_folder:
-        return f"data.root should be the folder that holds '{base_folder}': '{root.parent}'"
+        return (
+            f"data.root should be the folder that holds '{base_folder}': '{root.resolve().parent}'"
+        )
+    below = sorted(root.glob(f"*/{base_folder}"))
+    if below:
+        return f"data.root should be the folder that holds '{base_folder}': '{below[0].parent}'"
     compressed = sorted((root / base_folder).glob("*.xz"))
     if compressed:
         return (

@@ -1,16 +1,19 @@
 """Any tree of image files, one folder per class or none."""
 
-import logging
 from pathlib import Path
 
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import AnySplit
 from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_folder import class_of, find_images, is_system, walk
+from rsa_pretrain.image_folder import (
+    class_folders,
+    class_of,
+    find_images,
+    report_left_out,
+    walk,
+)
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
-
-_log = logging.getLogger(__name__)
 
 _SHOWN = 5
 
@@ -19,22 +22,28 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open ``root/train_dir`` or ``root/test_dir``.
 
     The classes of both splits are the class folders of the training split that hold an image,
-    numbered by name. An image that lies in no folder has no class.
+    numbered by name. An image that lies in no folder has no class. Folders that do not count are
+    logged.
     """
     assert config.root is not None
     train_folder, test_folder = config.root / config.train_dir, config.root / config.test_dir
     if split == "test":
-        _check_test_folder(train_folder, test_folder)
-        files = find_images(test_folder, "data.test_dir", config.on_broken, config)
+        if not train_folder.is_dir():
+            raise UserError(
+                f"'{train_folder}' (data.train_dir) is not a folder; its class folders number the "
+                "classes of both splits"
+            )
+        files, left_out = find_images(test_folder, "data.test_dir", config.on_broken, config)
+        report_left_out(test_folder, left_out)
         classes = files.classes()
         class_names = _training_classes(train_folder, config)
         _check_test_classes(classes, class_names, train_folder, test_folder)
     else:
-        files = find_images(train_folder, "data.train_dir", config.on_broken, config)
+        files, left_out = find_images(train_folder, "data.train_dir", config.on_broken, config)
         classes = files.classes()
         class_names = sorted({name for name in classes if name is not None})
-        _log_empty_folders(train_folder, class_names)
-    if not any(classes):
+        report_left_out(train_folder, _empty_folders(train_folder, class_names) | left_out)
+    if not class_names:
         return ImageSet("imagefolder", files, None, [])
     number = {None: UNLABELLED} | {name: index for index, name in enumerate(class_names)}
     return ImageSet("imagefolder", files, [number[name] for name in classes], class_names)
@@ -64,7 +73,7 @@ def refuse_among_images(config: DataConfig, path: Path) -> None:
 def _training_classes(folder: Path, config: DataConfig) -> list[str]:
     """Return the classes of the training split, without decoding more of it than must be."""
     found = set()
-    for name in walk(folder):
+    for name in walk(folder).names:
         class_name = class_of(name)
         if class_name is None or class_name in found:
             continue
@@ -74,22 +83,15 @@ def _training_classes(folder: Path, config: DataConfig) -> list[str]:
     return sorted(found)
 
 
-def _check_test_folder(train_folder: Path, test_folder: Path) -> None:
-    if not train_folder.is_dir():
-        raise UserError(
-            f"'{train_folder}' (data.train_dir) is not a folder; its class folders number the "
-            "classes of both splits"
-        )
-    if test_folder.is_dir() and test_folder.samefile(train_folder):
+def _check_test_classes(
+    classes: list[str | None], class_names: list[str], train_folder: Path, test_folder: Path
+) -> None:
+    # Photographs without classes may be looked at as both; no number compares them.
+    if class_names and test_folder.samefile(train_folder):
         raise UserError(
             f"'{test_folder}' is both data.train_dir and data.test_dir; images to train on cannot "
             "be tested on, set data.test_dir to the folder of others"
         )
-
-
-def _check_test_classes(
-    classes: list[str | None], class_names: list[str], train_folder: Path, test_folder: Path
-) -> None:
     unknown = sorted({name for name in classes if name is not None} - set(class_names))
     if not unknown:
         return
@@ -106,19 +108,10 @@ def _check_test_classes(
     )
 
 
-def _log_empty_folders(folder: Path, class_names: list[str]) -> None:
-    """Name the folders that are no class for lack of an image that can be read."""
-    names = sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.is_symlink() and not is_system(entry.name)
-    )
-    empty = [name for name in names if class_of(f"{name}/") not in class_names]
-    if empty:
-        shown = ", ".join(empty[:_SHOWN]) + (" …" if len(empty) > _SHOWN else "")
-        _log.warning(
-            "no class, as no image in it can be read: %d folders below '%s': %s",
-            len(empty),
-            folder,
-            shown,
-        )
+def _empty_folders(folder: Path, class_names: list[str]) -> dict[str, str]:
+    """Return the folders that are no class, for lack of an image that can be read."""
+    return {
+        name: "no image in it can be read"
+        for name in class_folders(folder).names
+        if class_of(f"{name}/") not in class_names
+    }

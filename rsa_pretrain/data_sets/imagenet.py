@@ -7,7 +7,13 @@ from pathlib import Path
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import AnySplit
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_folder import ImageFiles, class_folders, walk
+from rsa_pretrain.image_folder import (
+    ImageFiles,
+    class_folders,
+    report_empty_classes,
+    report_left_out,
+    walk,
+)
 from rsa_pretrain.image_set import ImageSet
 
 NUM_CLASSES = 1000
@@ -24,7 +30,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     key = "test_dir" if split == "test" else "train_dir"
     folder = config.root / getattr(config, key)
     _check_folder(config, folder, f"data.{key}")
-    found = class_folders(folder)
+    found, left_out = class_folders(folder)
     if split == "test" and not found:
         raise UserError(
             f"'{folder}' has no class folders, as ILSVRC2012_img_val.tar leaves it; move each "
@@ -32,11 +38,16 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
             "development kit (ILSVRC2012_devkit_t12.tar.gz)"
         )
     class_names = _classes(config, folder, found)
-    names = walk(folder, class_names)
+    if split == "test":
+        _check_numbering(config.root / config.train_dir, folder, class_names)
+    names, left_out_below = walk(folder, class_names)
+    report_left_out(folder, left_out | left_out_below)
     if not names:
         raise UserError(f"no image below '{folder}' (data.{key})")
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name.partition("/")[0]] for name in names]
+    if split != "test":
+        report_empty_classes(folder, class_names, labels)
     files = ImageFiles(folder, names, config, published=True)
     return ImageSet(config.name, files, labels, class_names)
 
@@ -78,6 +89,18 @@ def _check_folder(config: DataConfig, folder: Path, key: str) -> None:
             "https://image-net.org/challenges/LSVRC/2012/ (free registration) and unpack them as "
             f"{config.root}/{config.train_dir}/WNID/*.JPEG and "
             f"{config.root}/{config.test_dir}/WNID/*.JPEG, one folder per class"
+        )
+
+
+def _check_numbering(train: Path, test: Path, class_names: list[str]) -> None:
+    """Refuse test classes that training would number otherwise."""
+    if not train.is_dir():
+        return
+    missing = sorted(set(class_names) - set(class_folders(train).names))
+    if missing:
+        raise UserError(
+            f"'{train}' lacks {len(missing)} classes of '{test}', so that the two number their "
+            f"classes differently: {', '.join(missing[:10])}{' …' if len(missing) > 10 else ''}"
         )
 
 

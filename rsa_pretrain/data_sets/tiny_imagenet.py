@@ -9,7 +9,13 @@ from torch import Tensor
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import AnySplit
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_folder import ImageFiles, class_folders, walk
+from rsa_pretrain.image_folder import (
+    ImageFiles,
+    class_folders,
+    report_empty_classes,
+    report_left_out,
+    walk,
+)
 from rsa_pretrain.image_set import ImageSet, read_encoded
 from rsa_pretrain.parallel import map_in_threads
 
@@ -61,7 +67,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     below = folder / ("val" if split == "test" else "train")
     if not below.is_dir():
         raise _missing(f"'{below}' is not a folder", config.root)
-    if split == "test" and walk(below, ["images"]):
+    if split == "test" and (below / "images").is_dir() and walk(below, ["images"]).names:
         names, classes = _annotated(below)
     else:
         names, classes = _sorted_by_class(below)
@@ -72,6 +78,8 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name] for name in classes]
+    if split != "test":
+        report_empty_classes(below, class_names, labels)
     files = TinyFiles(below, names, config, published=True)
     return ImageSet("tiny_imagenet", files, labels, class_names)
 
@@ -80,7 +88,7 @@ def _classes(folder: Path, root: Path) -> list[str]:
     train = folder / "train"
     if not train.is_dir():
         raise _missing(f"'{train}' is not a folder", root)
-    names = class_folders(train)
+    names = class_folders(train).names
     if len(names) != NUM_CLASSES:
         raise UserError(
             f"'{train}' holds {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; unpack "
@@ -101,7 +109,8 @@ def _annotated(val: Path) -> tuple[list[str], list[str]]:
     if malformed:
         raise UserError(f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …")
     class_of = {f"images/{name}": class_name for name, class_name, *_ in lines}
-    names = walk(val, ["images"])
+    names, left_out = walk(val, ["images"])
+    report_left_out(val, left_out)
     differing = sorted(set(names) ^ set(class_of))
     if differing:
         raise UserError(
@@ -112,10 +121,11 @@ def _annotated(val: Path) -> tuple[list[str], list[str]]:
 
 
 def _sorted_by_class(folder: Path) -> tuple[list[str], list[str]]:
+    folders, left_out = class_folders(folder)
+    found, left_out_below = walk(folder, folders)
+    report_left_out(folder, left_out | left_out_below)
     # Each training class also has a text file of boxes.
-    names = [
-        name for name in walk(folder, class_folders(folder)) if not name.endswith("_boxes.txt")
-    ]
+    names = [name for name in found if not name.endswith("_boxes.txt")]
     return names, [name.partition("/")[0] for name in names]
 
 

@@ -1,4 +1,3 @@
-import logging
 import lzma
 import os
 import re
@@ -226,21 +225,41 @@ def archiver(train):
         (train / "bee" / name).write_bytes(b"system")
 
 
+def thumbnails(train):
+    """What network storage leaves beside photographs: small copies of them."""
+    (train / "ant" / "@eaDir").mkdir()
+    Image.new("RGB", (8, 8)).save(train / "ant" / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg")
+
+
 INTRUDERS = {
-    "empty": (lambda train: (train / "alp").mkdir(), "no class, .* 1 folders .*: alp"),
-    "gitkeep": (hidden_file, "no class, .* 1 folders .*: cat"),
-    "broken": (broken_class, "no class, .* 1 folders .*: hat"),
-    "link": (lambda train: os.symlink(train / "bee", train / "aaa"), r"links to .* \(1\): aaa"),
-    "link up": (lambda train: os.symlink(train.parent, train / "aaa"), r"links to .* \(1\): aaa"),
-    "system": (archiver, r"hidden or system folders \(1\): __MACOSX"),
-    "checkpoints": (lambda train: (train / ".ipynb_checkpoints").mkdir(), r"\(1\): \.ipynb"),
+    "empty": (lambda train: (train / "alp").mkdir(), "alp (no image in it can be read)"),
+    "gitkeep": (hidden_file, "cat (no image in it can be read)"),
+    "broken": (broken_class, "hat (no image in it can be read)"),
+    "link": (lambda train: os.symlink("bee", train / "aaa"), "aaa (a link to 'bee', which is"),
+    "link up": (lambda train: os.symlink("..", train / "aaa"), "aaa (a link to '..', which is"),
+    "nested link": (
+        lambda train: os.symlink("../bee", train / "ant" / "more"),
+        "ant/more (a link to '../bee', which is there already)",
+    ),
+    "system": (archiver, "__MACOSX (hidden, or made by a system)"),
+    "thumbnails": (thumbnails, "ant/@eaDir (hidden, or made by a system)"),
+    "checkpoints": (
+        lambda train: (train / ".ipynb_checkpoints").mkdir(),
+        ".ipynb_checkpoints (hidden, or made by a system)",
+    ),
+    **{
+        name: (
+            lambda train, name=name: (train / name).mkdir(),
+            f"{name} (hidden, or made by a system)",
+        )
+        for name in ("$RECYCLE.BIN", "System Volume Information", "lost+found", "#recycle")
+    },
 }
 
 
 @pytest.mark.parametrize("kind", INTRUDERS)
 def test_what_is_no_class_moves_no_label(tree, kind, caplog):
-    """Folders without images, system folders and links change neither split, and are named."""
-    caplog.set_level(logging.INFO)
+    """Folders without images, system folders and links change neither split; one line tells."""
     config = folder_config(tree, on_broken="skip")
     before = [open_images(config, split) for split in ("train", "test")]
     make, message = INTRUDERS[kind]
@@ -250,7 +269,35 @@ def test_what_is_no_class_moves_no_label(tree, kind, caplog):
         assert again.class_names == images.class_names == ["ant", "bee"]
         assert again.labels == images.labels
         assert again.fingerprint() == images.fingerprint()
-    assert re.search(message, caplog.text)
+    told = [text for text in caplog.messages if text.startswith("folders left out")]
+    assert len(told) == 1
+    assert message in told[0]
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", ".DS_Store", "._0.jpg"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_files_of_systems_are_no_images(tree, name, split):
+    """They are left out of both splits without a setting."""
+    before = open_images(folder_config(tree), split)
+    for folder in ("train", "val"):
+        (tree / folder / "bee" / name).write_bytes(b"system")
+    again = open_images(folder_config(tree), split)
+    assert again.labels == before.labels
+    assert again.fingerprint() == before.fingerprint()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tree, monkeypatch):
+    """Its images are not silently missing."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("bee"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="bee"):
+        open_images(folder_config(tree), "train")
 
 
 @pytest.mark.parametrize("on_broken", ["error", "skip", "unchecked"])
@@ -264,13 +311,12 @@ def test_classes_are_training_s_where_test_has_fewer(tree, on_broken):
 
 def test_a_link_out_of_the_tree_is_followed_once(tree, tmp_path_factory, caplog):
     """Two classes that link to the same folder are one, and the other is named."""
-    caplog.set_level(logging.INFO)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     Image.new("RGB", (8, 8)).save(elsewhere / "0.png")
     for name in ("cat", "dog"):
         os.symlink(elsewhere, tree / "train" / name)
     assert open_images(folder_config(tree), "train").class_names == ["ant", "bee", "cat"]
-    assert re.search(r"links to folders that are there already \(1\): dog", caplog.text)
+    assert re.search(r"dog \(a link to '.*', which is there already\)", caplog.text)
 
 
 def test_a_stray_photograph_has_no_class(tree):
@@ -281,6 +327,23 @@ def test_a_stray_photograph_has_no_class(tree):
     assert sorted(images.labels) == [-1, 0, 0, 0, 1, 1, 1]
     with pytest.raises(UserError, match=r"1 of 7 .* no classes: .*train/photo\.png; "):
         images.require_labels()
+
+
+def test_test_photographs_in_no_folder_have_no_class(tree):
+    """Beside labelled training images each is named where classes are needed; none is ``None``."""
+    images = open_images(folder_config(tree, test_dir="val/ant"), "test")
+    assert images.class_names == ["ant", "bee"]
+    assert images.labels == [-1]
+    with pytest.raises(UserError, match=r"1 of 1 .* no classes: .*val/ant/0\.jpg; "):
+        images.require_labels()
+
+
+def test_photographs_without_classes_may_be_both_splits(tree):
+    """Nothing is compared by class, so one folder serves to train on and to look at."""
+    config = folder_config(tree, train_dir="train/ant", test_dir="train/ant")
+    train, test = (open_images(config, split) for split in ("train", "test"))
+    assert train.labels is test.labels is None
+    assert train.fingerprint() == test.fingerprint()
 
 
 def test_names_of_macos_are_the_same_classes(tree):
@@ -317,20 +380,28 @@ def test_nothing_is_written_among_the_images(tree):
     refuse_among_images(DIGITS, tree / "train" / "x")
 
 
-def test_cifar_hints(tmp_path):
-    """A root that is one level too deep, and files left compressed, are told."""
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    config = DataConfig(name="cifar10", root=folder, image_size=32)
-    with pytest.raises(UserError, match=rf"folder that holds '{folder.name}': '{tmp_path}'"):
-        open_images(config, "train")
-    config = DataConfig(name="cifar10", root=tmp_path, image_size=32)
-    (tmp_path / "cifar-10-python.tar.gz").touch()
-    with pytest.raises(UserError, match=r"unpack '.*' there: tar -xzf cifar-10-python\.tar\.gz"):
-        open_images(config, "train")
-    (folder / "data_batch_1.xz").touch()
-    with pytest.raises(UserError, match=r"are compressed \(data_batch_1\.xz, …\): .*unxz --keep"):
-        open_images(config, "train")
+@pytest.mark.parametrize(
+    ("name", "base", "archive"),
+    [
+        ("cifar10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+        ("cifar100", "cifar-100-python", "cifar-100-python.tar.gz"),
+    ],
+)
+def test_cifar_hints(tmp_path, name, base, archive):
+    """A root one level off, an archive left packed and files left compressed are told."""
+
+    def match_error(root, hint):
+        with pytest.raises(UserError, match=hint):
+            open_images(DataConfig(name=name, root=root, image_size=32), "train")
+
+    root = tmp_path / "cifar"
+    (root / base).mkdir(parents=True)
+    match_error(root / base, rf"the folder that holds '{base}': '{root}'$")
+    match_error(tmp_path, rf"the folder that holds '{base}': '{root}'$")
+    (root / archive).touch()
+    match_error(root, rf"unpack '.*' there: tar -xzf {archive}$")
+    (root / base / "train.xz").touch()
+    match_error(root, r"are compressed \(train\.xz, …\): .*unxz --keep")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_photographs_without_test_split_are_well(run, folder, capsys):
     assert run(*overrides(folder)) == 0
     out = capsys.readouterr().out
     assert out.endswith(
-        "test: none; evaluations need one (data.test_dir or data.test_shards)\nall is well\n"
+        f"test: none (data.test_dir=val, data.root={folder}); evaluations need one\nall is well\n"
     )
     assert run(*overrides(folder), "--split", "test") == 2
     assert "val' (data.test_dir) is not a folder" in capsys.readouterr().err
@@ -128,6 +128,22 @@ def test_unlabelled_photographs_are_well(run, folder, capsys):
     words = (*overrides(folder), "data.train_dir=train/ant", "data.test_dir=absent")
     assert run(*words) == 0
     assert "train: 3 images, 3 of them without class\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("train_dir", "test_dir", "problem"),
+    [
+        ("train", "val/bee", "images in no class folder, beside class folders (1): "),
+        ("train/ant", "val", "lacks (2): ant, bee; training has no class folders"),
+    ],
+)
+def test_classes_in_one_split_alone_are_a_problem(
+    run, folder, train_dir, test_dir, problem, capsys
+):
+    """Labels that the other split cannot number are no set to evaluate on."""
+    words = (*overrides(folder), f"data.train_dir={train_dir}", f"data.test_dir={test_dir}")
+    assert run(*words) == 1
+    assert problem in capsys.readouterr().out
 
 
 def test_a_stray_photograph_is_a_problem(run, folder, capsys):

@@ -1,6 +1,8 @@
 import io
 import os
 import pickle
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,19 @@ def test_tiny_imagenet_sorted_into_folders(tiny_root):
     assert labels_by_name(open_images(configure("tiny_imagenet", folder), "test")) == expected
 
 
+def test_tiny_imagenet_s_system_folders_and_empty_classes_are_named(tiny_root, caplog):
+    """A system folder is no class; a class without images keeps its number, and is told."""
+    config = configure("tiny_imagenet", tiny_root)
+    before = open_images(config, "train")
+    (tiny_root / "tiny-imagenet-200" / "train" / "__MACOSX").mkdir()
+    shutil.rmtree(tiny_root / "tiny-imagenet-200" / "train" / before.class_names[0] / "images")
+    images = open_images(config, "train")
+    assert images.class_names == before.class_names
+    assert images.labels == [label for label in before.labels if label != 0]
+    assert "__MACOSX (hidden, or made by a system)" in caplog.text
+    assert f"of 1 classes: {before.class_names[0]}" in caplog.text
+
+
 def test_tiny_imagenet_faults_are_named(tiny_root):
     """An image without annotation, a class too few, no annotations and no data are user errors."""
     config, folder = configure("tiny_imagenet", tiny_root), tiny_root / "tiny-imagenet-200"
@@ -262,6 +277,43 @@ def test_imagenet_folders_of_other_names_are_refused(imagenet_root):
     (imagenet_root / "val" / "n00000003").rename(imagenet_root / "val" / "3")
     with pytest.raises(UserError, match=r"holds the folder '3'; expected .* WordNet id"):
         open_images(configure("imagenet", imagenet_root), "test")
+
+
+def test_imagenet_classes_of_both_splits_are_the_same(imagenet_root):
+    """Another class in one split would number those after it otherwise."""
+    (imagenet_root / "val" / "n00000003").rename(imagenet_root / "val" / "n00000009")
+    with pytest.raises(UserError, match=r"train' lacks 1 classes of '.*val', .*: n00000009$"):
+        open_images(configure("imagenet", imagenet_root), "test")
+
+
+def test_imagenet_is_tested_on_without_its_training_images(imagenet_root):
+    """A whole validation split numbers its classes as training would."""
+    (imagenet_root / "train").rename(imagenet_root / "gone")
+    assert open_images(configure("imagenet", imagenet_root), "test").labels == list(range(6))
+
+
+def test_system_folders_are_no_classes_of_imagenet(imagenet_root, caplog):
+    """They are left out and named; the others keep their numbers."""
+    before = open_images(configure("imagenet", imagenet_root), "train")
+    (imagenet_root / "train" / "__MACOSX").mkdir()
+    write(imagenet_root / "train/n00000001/@eaDir/0.JPEG", jpeg())
+    images = open_images(configure("imagenet", imagenet_root), "train")
+    assert images.fingerprint() == before.fingerprint()
+    assert "__MACOSX (hidden" in caplog.text
+    assert "n00000001/@eaDir (hidden" in caplog.text
+
+
+def test_imagenet_classes_that_are_links_are_read_once(imagenet_root, caplog):
+    """A link out of the tree is a class; one to another class is named, and the class is empty."""
+    for name, target in (("n00000001", "../moved"), ("n00000002", "n00000000")):
+        (imagenet_root / "train" / name).rename(imagenet_root / f"moved{name[-1]}")
+        os.symlink(
+            target + name[-1] if "moved" in target else target, imagenet_root / "train" / name
+        )
+    images = open_images(configure("imagenet", imagenet_root), "train")
+    assert images.labels == [0, 0, 1, 1, 3, 3, 4, 4, 5, 5]
+    assert "n00000002 (a link to 'n00000000', which is there already)" in caplog.text
+    assert re.search("no image below '.*train' of 1 classes: n00000002", caplog.text)
 
 
 def test_imagenet_has_a_thousand_classes(tmp_path):
