@@ -3,7 +3,7 @@
 import logging
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
@@ -96,10 +96,6 @@ class ImageFiles:
         size = "" if self.published else f" {os.stat(path).st_size}"
         return os.fsencode(f"{os.path.basename(parent)}/{name}{size}\n")
 
-    def classes(self) -> list[str | None]:
-        """Return the class of each file: the first folder of its path, None for one without."""
-        return [class_of(self.name(index)) for index in range(len(self))]
-
 
 def class_of(name: str) -> str | None:
     """Return the first folder of a relative path, None if there is none.
@@ -109,42 +105,6 @@ def class_of(name: str) -> str | None:
     """
     folder, slash, _ = name.partition("/")
     return unicodedata.normalize("NFC", folder) if slash else None
-
-
-def find_images(
-    folder: Path,
-    key: str,
-    on_broken: Literal["error", "skip", "unchecked"],
-    rules: ReadRules,
-) -> tuple[ImageFiles, dict[str, str]]:
-    """List the images below a folder, in a fixed order.
-
-    Every file counts that ``walk`` finds.
-
-    Args:
-        folder: Root of the split.
-        key: Name of the setting that chose the folder, for errors.
-        on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
-            those out with a counted warning; ``unchecked`` decodes nothing.
-        rules: How they are read.
-
-    Returns:
-        The images, and why a folder was left out, by its path relative to the root.
-
-    Raises:
-        UserError: If there is no folder, no image in it, or (``error``) a broken file.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
-            f"or set {key} (`.` takes every image below data.root)"
-        )
-    names, left_out = walk(folder)
-    if on_broken != "unchecked":
-        names = _without_broken(folder, names, on_broken, rules)
-    if not names:
-        raise UserError(f"no image below '{folder}' ({key})")
-    return ImageFiles(folder, names, rules), left_out
 
 
 class Listing(NamedTuple):
@@ -159,12 +119,41 @@ class Listing(NamedTuple):
     left_out: dict[str, str]
 
 
+def find_images(
+    folder: Path,
+    key: str,
+    on_broken: Literal["error", "skip", "unchecked"],
+    rules: ReadRules,
+) -> Listing:
+    """List the images below a folder, in a fixed order.
+
+    Every file counts that ``walk`` finds.
+
+    Args:
+        folder: Root of the split.
+        key: Name of the setting that chose the folder, for errors.
+        on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
+            those out with a counted warning; ``unchecked`` decodes nothing.
+        rules: How they are read.
+
+    Raises:
+        UserError: If there is no folder, no image in it, or (``error``) a broken file.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
+            f"or set {key} (`.` takes every image below data.root)"
+        )
+    names, left_out = walk(folder)
+    if on_broken != "unchecked":
+        names = _without_broken(folder, names, on_broken, rules)
+    if not names:
+        raise UserError(f"no image below '{folder}' ({key})")
+    return Listing(names, left_out)
+
+
 def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
     """List the files below some subfolders.
-
-    Left out are hidden files and folders and those of operating systems and archivers. Links to
-    folders are followed where they lead out of the tree to files not seen before: otherwise the
-    same images would come twice, under two classes perhaps.
 
     Args:
         folder: Root.
@@ -173,8 +162,32 @@ def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
     Raises:
         OSError: If a folder cannot be listed.
     """
-    names: list[str] = []
     left_out: dict[str, str] = {}
+    names = [
+        prefix + name
+        for prefix, files in walk_folders(folder, left_out, subfolders)
+        for name in files
+    ]
+    return Listing(sorted(names, key=lambda name: name.split("/")), left_out)
+
+
+def walk_folders(
+    folder: Path, left_out: dict[str, str], subfolders: Iterable[str] = ("",)
+) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield each folder, as the beginning of its files' paths, and their names in no fixed order.
+
+    Left out are hidden files and folders and those of operating systems and archivers. Links to
+    folders are followed where they lead out of the tree to files not seen before: otherwise the
+    same images would come twice, under two classes perhaps.
+
+    Args:
+        folder: Root.
+        left_out: Receives why a folder was left out, by its path.
+        subfolders: As for ``walk``.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
     seen = _Trees(folder)
     for start in subfolders:
         if start and os.path.islink(folder / start) and not seen.add(folder / start):
@@ -193,8 +206,7 @@ def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
                 else:
                     kept.append(name)
             below[:] = kept
-            names += [prefix + name for name in files if not is_system(name)]
-    return Listing(sorted(names, key=lambda name: name.split("/")), left_out)
+            yield prefix, (name for name in files if not is_system(name))
 
 
 def _refuse(error: OSError) -> NoReturn:

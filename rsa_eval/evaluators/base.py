@@ -130,6 +130,7 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
             f"number otherwise ({len(unknown)}): {', '.join(unknown[:10])}"
             f"{' …' if len(unknown) > 10 else ''}"
         )
+    test = ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
     labels = set(train.require_labels())
     if len(labels) == 1:
         raise UserError(

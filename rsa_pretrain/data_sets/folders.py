@@ -7,11 +7,12 @@ from rsa_pretrain.data_sets import AnySplit
 from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_folder import (
+    ImageFiles,
     class_folders,
     class_of,
     find_images,
     report_left_out,
-    walk,
+    walk_folders,
 )
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 
@@ -33,16 +34,19 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
                 f"'{train_folder}' (data.train_dir) is not a folder; its class folders number the "
                 "classes of both splits"
             )
-        files, left_out = find_images(test_folder, "data.test_dir", config.on_broken, config)
-        report_left_out(test_folder, left_out)
-        classes = files.classes()
+        folder = test_folder
+        names, left_out = find_images(folder, "data.test_dir", config.on_broken, config)
+        classes = [class_of(name) for name in names]
         class_names = _training_classes(train_folder, config)
         _check_test_classes(classes, class_names, train_folder, test_folder)
     else:
-        files, left_out = find_images(train_folder, "data.train_dir", config.on_broken, config)
-        classes = files.classes()
+        folder = train_folder
+        names, left_out = find_images(folder, "data.train_dir", config.on_broken, config)
+        classes = [class_of(name) for name in names]
         class_names = sorted({name for name in classes if name is not None})
-        report_left_out(train_folder, _empty_folders(train_folder, class_names) | left_out)
+        left_out |= _empty_folders(folder, class_names, left_out)
+    report_left_out(folder, left_out)
+    files = ImageFiles(folder, names, config)
     if not class_names:
         return ImageSet("imagefolder", files, None, [])
     number = {None: UNLABELLED} | {name: index for index, name in enumerate(class_names)}
@@ -73,13 +77,15 @@ def refuse_among_images(config: DataConfig, path: Path) -> None:
 def _training_classes(folder: Path, config: DataConfig) -> list[str]:
     """Return the classes of the training split, without decoding more of it than must be."""
     found = set()
-    for name in walk(folder).names:
-        class_name = class_of(name)
+    for prefix, files in walk_folders(folder, {}):
+        class_name = class_of(prefix)
         if class_name is None or class_name in found:
             continue
-        if config.on_broken == "skip" and fault_of(str(folder / name), config) is not None:
-            continue
-        found.add(class_name)
+        paths = (str(folder / (prefix + name)) for name in files)
+        if config.on_broken == "skip":
+            paths = (path for path in paths if fault_of(path, config) is None)
+        if any(paths):
+            found.add(class_name)
     return sorted(found)
 
 
@@ -108,10 +114,12 @@ def _check_test_classes(
     )
 
 
-def _empty_folders(folder: Path, class_names: list[str]) -> dict[str, str]:
+def _empty_folders(
+    folder: Path, class_names: list[str], left_out: dict[str, str]
+) -> dict[str, str]:
     """Return the folders that are no class, for lack of an image that can be read."""
     return {
         name: "no image in it can be read"
         for name in class_folders(folder).names
-        if class_of(f"{name}/") not in class_names
+        if name not in left_out and class_of(f"{name}/") not in class_names
     }
