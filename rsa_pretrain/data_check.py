@@ -115,9 +115,9 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
 
 
 def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
-    """Add to the test split's problems the images that training has, too."""
+    """Add to the test split's problems the images with classes that training has, too."""
     shared = sorted(test.digests[digest] for digest in test.digests.keys() & train.digests.keys())
-    if shared:
+    if shared and test.class_sizes:
         test.problems.append(
             f"images that training has, too ({len(shared):,}), which make accuracy look better "
             f"than it is: {_some(shared)}"

@@ -130,6 +130,13 @@ def test_unlabelled_photographs_are_well(run, folder, capsys):
     assert "train: 3 images, 3 of them without class\n" in capsys.readouterr().out
 
 
+def test_unlabelled_photographs_may_be_both_splits(run, folder, capsys):
+    """Without classes there is no accuracy that shared images could flatter."""
+    words = (*overrides(folder), "data.train_dir=train/ant", "data.test_dir=train/ant")
+    assert run(*words) == 0
+    assert "test: 3 images, 3 of them without class\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("train_dir", "test_dir", "problem"),
     [
