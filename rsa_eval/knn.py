@@ -86,11 +86,12 @@ def class_scores(
         temperature: T > 0; None counts each neighbour as one.
 
     Returns:
-        Scores, float64 (N, C); 0 for a class without a vote.
+        Scores, float64 (N, C); minus infinity for a class without a vote.
     """
     if temperature is None:
         votes = torch.ones_like(similarities, dtype=torch.float64)
     else:
         votes = ((similarities.double() - similarities[:, :1].double()) / temperature).exp()
-    scores = votes.new_zeros(len(votes), num_classes)
-    return scores.scatter_add_(1, voters, votes)
+    scores = votes.new_full((len(votes), num_classes), -torch.inf)
+    # A class that has a vote starts at 0: its weight may be too small for a float.
+    return scores.scatter_(1, voters, 0.0).scatter_add_(1, voters, votes)

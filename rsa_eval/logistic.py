@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsa_eval.convergence import counting_cut_short
 from rsa_eval.features import LabelledFeatures
-from rsa_eval.metrics import TopKCounts, count_top_k
+from rsa_eval.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.progress import progress_bar
 
@@ -124,7 +124,7 @@ def choose_c(
         for c in strengths:
             fit = fitter.fit(c)
             counts = count_right(fit, held_out, num_classes)
-            trials.append(Trial(c, counts.percentages()["top1"], fit.converged, fit.iterations))
+            trials.append(Trial(c, counts.top1_percent, fit.converged, fit.iterations))
             if best is None or counts.top1 > best[0]:
                 best = counts.top1, c, fit
             bar.update()
@@ -136,11 +136,11 @@ def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCou
     """Count how often a classifier is right.
 
     Args:
-        fit: The classifier; a class it has not seen ranks behind all it has.
+        fit: The classifier; a class it has not seen is never right.
         images: What is classified.
         num_classes: Classes there are.
     """
-    total = TopKCounts(0, 0, 0)
+    total = NOTHING_COUNTED
     for start in range(0, len(images.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
         scores = _class_scores(fit.estimator, images.features[rows], num_classes)

@@ -97,7 +97,7 @@ def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
         runs: Of the same subset.
         images: All training images.
     """
-    accuracies = [run.counts.percentages()["top1"] for run in runs]
+    accuracies = [run.counts.top1_percent for run in runs]
     first = take(images, runs[0].draw.rows)
     return {
         "subset": runs[0].draw.subset.name,
@@ -109,7 +109,7 @@ def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
             {
                 "seed": run.draw.seed,
                 "sha256": take(images, run.draw.rows).fingerprint(),
-                **run.counts.percentages(),
+                **run.counts.percentages(len(images.class_names)),
                 "converged": run.converged,
                 "iterations": run.iterations,
             }

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_K = 5
+
 
 @dataclass(frozen=True)
 class TopKCounts:
@@ -17,15 +19,29 @@ class TopKCounts:
     def __add__(self, other: "TopKCounts") -> "TopKCounts":
         return TopKCounts(self.top1 + other.top1, self.top5 + other.top5, self.total + other.total)
 
-    def percentages(self) -> dict[str, float]:
-        """Return ``top1`` and ``top5`` in percent.
+    @property
+    def top1_percent(self) -> float:
+        """Top-1 in percent.
 
         Raises:
             ValueError: If nothing was counted.
         """
         if self.total == 0:
             raise ValueError("no samples were counted")
-        return {"top1": 100 * self.top1 / self.total, "top5": 100 * self.top5 / self.total}
+        return 100 * self.top1 / self.total
+
+    def percentages(self, num_classes: int) -> dict[str, float]:
+        """Return ``top1`` and ``top5`` in percent.
+
+        Args:
+            num_classes: Classes there are; with five or fewer there is no ``top5``, which any
+                ranking of all classes would get right.
+
+        Raises:
+            ValueError: If nothing was counted.
+        """
+        top1 = {"top1": self.top1_percent}
+        return top1 if num_classes <= _K else top1 | {"top5": 100 * self.top5 / self.total}
 
 
 NOTHING_COUNTED = TopKCounts(0, 0, 0)
@@ -35,10 +51,10 @@ def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
     """Rank each sample's own class among all classes.
 
     Of equal scores the class with the lower index ranks first, so constant scores are worth
-    chance and no more. With five classes or fewer every sample counts for top-5.
+    chance and no more. A class that cannot be named (no vote, or never trained on) is not ranked.
 
     Args:
-        scores: Higher is better, (N, C).
+        scores: Higher is better, (N, C); minus infinity for a class that cannot be named.
         labels: Class indices, int64 (N,).
 
     Raises:
@@ -49,4 +65,5 @@ def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
     own = scores.gather(1, labels[:, None])  # (N, 1)
     lower_index = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
     rank = ((scores > own) | ((scores == own) & lower_index)).sum(dim=1)  # (N,)
-    return TopKCounts(int((rank < 1).sum()), int((rank < 5).sum()), len(labels))
+    rank.masked_fill_(own[:, 0] == -torch.inf, scores.shape[1] + _K)
+    return TopKCounts(int((rank < 1).sum()), int((rank < _K).sum()), len(labels))

@@ -55,6 +55,6 @@ def make_online_knn(
             settings.memory_budget_mib,
             device,
         )
-        return {"knn_top1": counts.percentages()["top1"]}
+        return {"knn_top1": counts.top1_percent}
 
     return evaluate

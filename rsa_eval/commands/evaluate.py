@@ -97,7 +97,8 @@ def _result_lines(record: Record) -> list[str]:
         lines.append(f"{'k':>6} {'T':>6} {'top1 %':>8} {'top5 %':>8}")
         for vote in record.details["votes"]:
             weight = "–" if vote["temperature"] is None else f"{vote['temperature']:g}"
-            lines.append(f"{vote['k']:>6} {weight:>6} {vote['top1']:>8.2f} {vote['top5']:>8.2f}")
+            top5 = f"{vote['top5']:.2f}" if "top5" in vote else "–"
+            lines.append(f"{vote['k']:>6} {weight:>6} {vote['top1']:>8.2f} {top5:>8}")
     else:
         width = max(map(len, record.metrics))
         lines += [

@@ -140,9 +140,10 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
     return train, test
 
 
-def accuracy_metrics(counts: TopKCounts) -> dict[str, Metric]:
-    """Return top-1 and top-5 as a record holds them."""
-    return {name: Metric(value=value, unit="%") for name, value in counts.percentages().items()}
+def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
+    """Return top-1 and, of more than five classes, top-5 as a record holds them."""
+    found = counts.percentages(num_classes)
+    return {name: Metric(value=value, unit="%") for name, value in found.items()}
 
 
 def describe_images(

@@ -50,7 +50,7 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
     return make_record(
         kind="finetune",
         protocol=config.protocol,
-        metrics=accuracy_metrics(counts),
+        metrics=accuracy_metrics(counts, len(train.class_names)),
         headline="top1",
         num_samples=counts.total,
         data_set=config.data.name,

@@ -34,6 +34,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
     started = time.perf_counter()
     device = place(subject, config)
     train, test = _open(config)
+    num_classes = len(train.class_names)
     with frozen(subject.backbone):
         bank = stored_features(subject, train, config, "train features")
         queries = None
@@ -43,7 +44,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         bank,
         queries,
         config.settings,
-        len(train.class_names),
+        num_classes,
         config.memory_budget_mib,
         device,
         own_share(),
@@ -54,14 +55,14 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
             "k": setting.k,
             "neighbours": min(setting.k, num_voters),
             "temperature": setting.temperature,
-            **count.percentages(),
+            **count.percentages(num_classes),
         }
         for setting, count in zip(config.settings, counts, strict=True)
     ]
     return make_record(
         kind="knn",
         protocol=config.protocol,
-        metrics=accuracy_metrics(counts[0]),
+        metrics=accuracy_metrics(counts[0], num_classes),
         headline="top1",
         num_samples=counts[0].total,
         data_set=config.data.name,

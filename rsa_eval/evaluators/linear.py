@@ -97,7 +97,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
     return make_record(
         kind="linear",
         protocol=config.protocol,
-        metrics=_mean_metrics(counts) if config.stl10_folds else accuracy_metrics(counts[0]),
+        metrics=_metrics(counts, len(train.class_names)),
         headline="top1",
         num_samples=counts[0].total,
         data_set=config.data.name,
@@ -106,7 +106,8 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         seeds=[config.seed],
         device=device,
         seconds=time.perf_counter() - started,
-        details=_details(config, probes, counts) | {"images": describe_images(train, test)},
+        details=_details(config, probes, counts, len(train.class_names))
+        | {"images": describe_images(train, test)},
         deviations=linear_deviations(config),
     )
 
@@ -159,7 +160,7 @@ def _choose(
         "heads": [
             {
                 "base_lr": base_lr,
-                "held_out_top1": None if counts is None else counts.percentages()["top1"],
+                "held_out_top1": None if counts is None else counts.top1_percent,
                 "loss_by_epoch": own_losses,
             }
             for base_lr, counts, own_losses in zip(rates, held_out, losses, strict=True)
@@ -191,9 +192,11 @@ def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
     return open_labelled(config.model_copy(update={"data": data}), "train")
 
 
-def _mean_metrics(counts: list[TopKCounts]) -> dict[str, Metric]:
-    """Return mean and sample standard deviation over the folds."""
-    percentages = [count.percentages() for count in counts]
+def _metrics(counts: list[TopKCounts], num_classes: int) -> dict[str, Metric]:
+    """Return the accuracies; of several folds their mean and sample standard deviation."""
+    if len(counts) == 1:
+        return accuracy_metrics(counts[0], num_classes)
+    percentages = [count.percentages(num_classes) for count in counts]
     metrics = {}
     for name in percentages[0]:
         values = [each[name] for each in percentages]
@@ -202,12 +205,14 @@ def _mean_metrics(counts: list[TopKCounts]) -> dict[str, Metric]:
     return metrics
 
 
-def _details(config: LinearConfig, probes: list[Probe], counts: list[TopKCounts]) -> dict[str, Any]:
+def _details(
+    config: LinearConfig, probes: list[Probe], counts: list[TopKCounts], num_classes: int
+) -> dict[str, Any]:
     mode = {"mode": config.probe.mode}
     if not config.stl10_folds:
         return mode | probes[0].details
     folds = [
-        {"fold": fold, **count.percentages(), **probe.details}
+        {"fold": fold, **count.percentages(num_classes), **probe.details}
         for fold, (probe, count) in enumerate(zip(probes, counts, strict=True))
     ]
     return mode | {"folds": folds}

@@ -48,7 +48,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     return make_record(
         kind="logistic",
         protocol=config.protocol,
-        metrics=accuracy_metrics(counts),
+        metrics=accuracy_metrics(counts, num_classes),
         headline="top1",
         num_samples=counts.total,
         data_set=config.data.name,

@@ -47,6 +47,11 @@ def _random_problem(seed: int) -> tuple[LabelledFeatures, LabelledFeatures]:
     return draw(150), draw(61)
 
 
+def _normalised(features: Tensor) -> np.ndarray:
+    array = features.double().numpy()
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
 # One voter of class 0 close by, two of class 1 farther away.
 BANK = _labelled([_unit(5), _unit(40), _unit(-40), _unit(90)], [0, 1, 1, 2])
 QUERY = _labelled([_unit(0)], [0])
@@ -68,10 +73,10 @@ def test_hand_worked_neighbours(setting: KNNSetting, right: int) -> None:
 
 
 def test_scores_are_the_sum_of_weighted_votes() -> None:
-    """Up to the common factor exp(s_max / T), score_c = Σ exp(s / T)·1[y = c]."""
+    """Up to a factor exp(s_max / T), score_c = Σ exp(s / T)·1[y = c]; -inf without a vote."""
     similarities = torch.tensor([[0.9, 0.7, 0.2]])
     scores = class_scores(similarities, torch.tensor([[2, 0, 2]]), 4, 0.5)
-    expected = [math.exp(1.4), 0.0, math.exp(1.8) + math.exp(0.4), 0.0]
+    expected = [math.exp(1.4), -math.inf, math.exp(1.8) + math.exp(0.4), -math.inf]
     factor = math.exp(-1.8)
     assert scores[0].tolist() == pytest.approx([value * factor for value in expected])
 
@@ -88,10 +93,6 @@ def test_equal_to_scikit_learn(k: int, temperature: float | None) -> None:
     """Predictions are those of scikit-learn's brute force with the same weights."""
     bank, queries = _random_problem(0)
 
-    def normalised(features: Tensor) -> np.ndarray:
-        array = features.double().numpy()
-        return array / np.linalg.norm(array, axis=1, keepdims=True)
-
     def weights(distances: np.ndarray) -> np.ndarray:
         return (
             np.ones_like(distances)
@@ -100,8 +101,8 @@ def test_equal_to_scikit_learn(k: int, temperature: float | None) -> None:
         )
 
     classifier = KNeighborsClassifier(k, weights=weights, algorithm="brute", metric="cosine")
-    classifier.fit(normalised(bank.features), bank.labels.numpy())
-    right = classifier.predict(normalised(queries.features)) == queries.labels.numpy()
+    classifier.fit(_normalised(bank.features), bank.labels.numpy())
+    right = classifier.predict(_normalised(queries.features)) == queries.labels.numpy()
     (counts,) = knn_counts(
         bank, queries, [KNNSetting(k=k, temperature=temperature)], 7, BUDGET, CPU
     )
@@ -209,6 +210,52 @@ def test_features_that_are_not_finite_are_refused(value: float, side: str) -> No
     {"bank": bank, "queries": queries}[side].features[5, 3] = value
     with pytest.raises(UserError, match="need finite features; 1 of"):
         knn_counts(bank, queries, [KNNSetting(k=3, temperature=None)], 7, BUDGET, CPU)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize("temperature", [None, 0.1, 1e-5])
+@pytest.mark.parametrize("k", [1, 3, 4, 6, 20, 200])
+def test_top5_counts_only_classes_with_a_vote(
+    k: int, temperature: float | None, leave_one_out: bool
+) -> None:
+    """Counts are those of a list of the voted classes by weight, which may name fewer than five."""
+    bank, queries = _random_problem(10)
+    asked = bank if leave_one_out else queries
+    setting = KNNSetting(k=k, temperature=temperature)
+    (counts,) = knn_counts(bank, None if leave_one_out else queries, [setting], 7, BUDGET, CPU)
+    right = [0, 0]
+    similarities = _normalised(asked.features) @ _normalised(bank.features).T
+    if leave_one_out:
+        np.fill_diagonal(similarities, -np.inf)
+    for row, label in zip(similarities, asked.labels.tolist(), strict=True):
+        nearest = np.argsort(-row, kind="stable")[: min(k, len(row) - leave_one_out)]
+        votes = dict.fromkeys(sorted(bank.labels[nearest].tolist()), 0.0)
+        for neighbour in nearest:
+            shifted = row[neighbour] - row[nearest[0]]
+            weight = 1.0 if temperature is None else math.exp(shifted / temperature)
+            votes[int(bank.labels[neighbour])] += weight
+        ranking = sorted(votes, key=lambda label: -votes[label])
+        right[0] += label == ranking[0]
+        right[1] += label in ranking[:5]
+    assert counts == TopKCounts(*right, len(asked.labels))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.07])
+def test_one_neighbour_names_one_class(temperature: float | None) -> None:
+    """With k=1 top-5 is top-1: no class is added by its index."""
+    bank, queries = _random_problem(11)
+    (counts,) = knn_counts(
+        bank, queries, [KNNSetting(k=1, temperature=temperature)], 7, BUDGET, CPU
+    )
+    assert 0 < counts.top1 == counts.top5 < counts.total
+
+
+def test_a_vote_too_light_for_a_float_is_a_vote() -> None:
+    """At T = 1e-4 the second neighbour weighs exp(-5000), 0 as a float: its class ranks second."""
+    similarities, voters = torch.tensor([[0.9, 0.4]]), torch.tensor([[7, 9]])
+    scores = class_scores(similarities, voters, 10, 1e-4)
+    assert scores[0].isfinite().nonzero()[:, 0].tolist() == [7, 9]
+    assert scores[0, 7] > scores[0, 9] == 0.0
 
 
 def test_a_single_class_is_always_right() -> None:

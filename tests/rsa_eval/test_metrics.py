@@ -10,10 +10,26 @@ def test_counts_by_hand() -> None:
     assert count_top_k(scores, torch.tensor([0, 1, 0])) == TopKCounts(1, 2, 3)
 
 
-def test_fewer_than_five_classes_all_count_for_top5() -> None:
-    """With three classes top-5 is certain and top-1 is not."""
-    counts = count_top_k(torch.tensor([[3.0, 2, 1], [3.0, 2, 1]]), torch.tensor([0, 2]))
-    assert counts.percentages() == {"top1": 50.0, "top5": 100.0}
+@pytest.mark.parametrize(("num_classes", "has_top5"), [(1, False), (5, False), (6, True)])
+def test_of_five_classes_or_fewer_there_is_no_top5(num_classes: int, has_top5: bool) -> None:
+    """Where the first five are all classes, a top-5 of 100 would say nothing."""
+    counts = count_top_k(torch.zeros(2, num_classes), torch.zeros(2, dtype=torch.int64))
+    assert ("top5" in counts.percentages(num_classes)) == has_top5
+    assert counts.percentages(num_classes)["top1"] == counts.top1_percent == 100.0
+
+
+def test_a_class_that_cannot_be_named_is_never_right() -> None:
+    """Of ten classes two are ranked: those two count for top-5, the eight others do not."""
+    scores = torch.full((10, 10), -torch.inf)
+    scores[:, [4, 9]] = torch.tensor([2.0, 1.0])
+    assert count_top_k(scores, torch.arange(10)) == TopKCounts(1, 2, 10)
+
+
+def test_of_more_than_five_ranked_classes_five_are_right() -> None:
+    """Seven of ten classes are ranked: the first five count, unranked ones fill no place."""
+    scores = torch.full((10, 10), -torch.inf)
+    scores[:, 3:] = torch.arange(7, 0, -1.0)
+    assert count_top_k(scores, torch.arange(10)) == TopKCounts(1, 5, 10)
 
 
 def test_equal_scores_rank_the_lower_class_first() -> None:
@@ -24,7 +40,7 @@ def test_equal_scores_rank_the_lower_class_first() -> None:
 def test_counts_add_up_before_the_one_division() -> None:
     """Batches of unequal size weigh by their samples."""
     total = TopKCounts(1, 1, 1) + TopKCounts(0, 1, 3)
-    assert total.percentages() == {"top1": 25.0, "top5": 50.0}
+    assert total.percentages(10) == {"top1": 25.0, "top5": 50.0}
 
 
 def test_nan_is_refused() -> None:
@@ -36,4 +52,4 @@ def test_nan_is_refused() -> None:
 def test_nothing_counted_has_no_percentage() -> None:
     """An empty count is an error, not zero per cent."""
     with pytest.raises(ValueError, match="no samples"):
-        TopKCounts(0, 0, 0).percentages()
+        TopKCounts(0, 0, 0).percentages(10)
