@@ -74,8 +74,10 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
         tree: An evaluation's settings as plain values.
     """
     found = flatten(tree)
-    # Before there was a choice, detection turned photographs as EXIF says, evaluations did not.
-    settings = {_TURNING: "data.train_annotations" in found} | found
+    # Before there was a choice, every evaluation resized bilinearly; detection turned photographs as
+    # EXIF says, evaluations did not.
+    old = {"data.eval_interpolation": "bilinear", _TURNING: "data.train_annotations" in found}
+    settings = old | found
     neutral = RESULT_NEUTRAL_KEYS
     if settings.get("data.name") in SETS_OF_PIXELS:
         neutral = neutral | {_TURNING}

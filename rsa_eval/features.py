@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.feature_cache import FORMAT_VERSION, CacheEntry, FeatureIdentity, tensors_sha256
@@ -63,13 +63,13 @@ def evaluation_transform(config: DataConfig, mean: RGB, std: RGB) -> v2.Transfor
     """Build the transform of evaluated images, from an RGB image to float32 (3, S, S).
 
     With ``eval_resize`` the short side is resized to it and the centre cropped, as ImageNet is
-    evaluated; without, the whole image is resized to the square, whatever its shape. Bilinear.
+    evaluated; without, the whole image is resized to the square, whatever its shape.
     """
-    side = config.image_size
+    side, mode = config.image_size, InterpolationMode(config.eval_interpolation)
     if config.eval_resize is None:
-        geometry = [v2.Resize((side, side))]
+        geometry = [v2.Resize((side, side), mode)]
     else:
-        geometry = [v2.Resize(config.eval_resize), v2.CenterCrop(side)]
+        geometry = [v2.Resize(config.eval_resize, mode), v2.CenterCrop(side)]
     to_square: v2.Transform = v2.Compose([*geometry, to_normalised_tensor(mean, std)])
     return to_square
 

@@ -249,12 +249,13 @@ def training_steps(
         first_step: Where to start.
         config: The evaluation.
     """
-    view = weak_augmentation(config.tuning.train_view, config.data.image_size)
+    data = config.data
+    view = weak_augmentation(config.tuning.train_view, data.image_size, data.eval_interpolation)
     transform = v2.Compose([view, to_normalised_tensor(subject.mean, subject.std)])
     loader = make_loader(
         LabelledImages(AugmentedImages(images, transform, config.seed)),
         (keys for keys, _ in order.shares(first_step)),
-        config.data.num_workers,
+        data.num_workers,
         device_of(subject.backbone),
     )
     with closing(iterate(loader)) as loaded:

@@ -112,7 +112,7 @@ LINEAR_PROTOCOLS = {
         milestones=(),
     ),
     # DINOv2 (Oquab et al. 2023), Appendix B.3, on the last features alone: 12,500 steps of 1,024
-    # images there are ten epochs of ImageNet. It chooses the head on ImageNet's validation images.
+    # images there are ten epochs of ImageNet. protocols.py lists what else differs from its code.
     "dinov2": ProbeConfig(
         epochs=10,
         batch_size=1024,

@@ -105,7 +105,8 @@ def online_batches(
     """
     device = device_of(subject.backbone)
     labels = torch.tensor(images.require_labels())
-    view = weak_augmentation(config.probe.train_view, config.data.image_size)
+    data = config.data
+    view = weak_augmentation(config.probe.train_view, data.image_size, data.eval_interpolation)
     transform = v2.Compose([view, to_normalised_tensor(subject.mean, subject.std)])
     dataset = AugmentedImages(images, transform, config.seed)
     width = feature_width(subject.backbone, config)
@@ -116,7 +117,7 @@ def online_batches(
             for epoch, share in order.shares(first_step)
             if len(share)
         )
-        loader = make_loader(dataset, keys, config.data.num_workers, device)
+        loader = make_loader(dataset, keys, data.num_workers, device)
         with closing(iterate(loader)) as loaded:
             for _, share in order.shares(first_step):
                 features = torch.empty(0, width, device=device)

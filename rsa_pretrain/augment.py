@@ -3,10 +3,10 @@
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from rsa_pretrain.config import AggressiveConfig, Range, ViewsConfig, WeakConfig
-from rsa_pretrain.data_config import RGB
+from rsa_pretrain.data_config import RGB, Interpolation
 from rsa_pretrain.method_config import ViewRecipe
 
 # The views of each recipe in the order a method receives them; a prime marks the second crop.
@@ -60,11 +60,14 @@ class Views:
         return [drawn[name] for name in self.names]
 
 
-def weak_augmentation(config: WeakConfig, image_size: int) -> v2.Transform:
-    """Build t_w: random resized crop (bilinear), then horizontal flip."""
+def weak_augmentation(
+    config: WeakConfig, image_size: int, interpolation: Interpolation = "bilinear"
+) -> v2.Transform:
+    """Build t_w: random resized crop, then horizontal flip."""
+    mode = InterpolationMode(interpolation)
     return v2.Compose(
         [
-            v2.RandomResizedCrop(image_size, config.crop_scale, config.crop_ratio),
+            v2.RandomResizedCrop(image_size, config.crop_scale, config.crop_ratio, mode),
             v2.RandomHorizontalFlip(config.flip_probability),
         ]
     )

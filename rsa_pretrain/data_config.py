@@ -13,6 +13,7 @@ RGB = tuple[float, float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 UserPathText = Annotated[str, AfterValidator(expand_user)]
+Interpolation = Literal["bilinear", "bicubic"]
 
 SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
 """Data sets that are no image files: how those are read does not matter."""
@@ -39,6 +40,8 @@ class DataConfig(SampleRules, ReadRules):
     """Side of the square network input, in pixels."""
     eval_resize: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Evaluation resizes the short side to this and crops the centre; null: to the square."""
+    eval_interpolation: Interpolation = "bilinear"
+    """How evaluation resizes: that, and the random crops that probes and fine-tuning train on."""
     mean: RGB | None = None
     """Per-channel mean, for pixels in [0, 1]; null takes the data set's published value."""
     std: RGB | None = None

@@ -21,10 +21,10 @@ from rsa_eval.finetune import (
     shares_batchnorm,
     training_steps,
 )
-from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig
+from rsa_eval.finetune_config import FinetuneConfig
 from rsa_eval.frozen import frozen
 from rsa_eval.metrics import TopKCounts
-from rsa_eval.protocols import common_deviations, settings_deviations
+from rsa_eval.protocols import finetune_deviations
 from rsa_eval.record import Record, make_record
 from rsa_eval.resumable import StateFile, training_fingerprint
 from rsa_eval.share import own_share
@@ -98,15 +98,7 @@ def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConf
 
 
 def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
-    published = FINETUNE_PROTOCOLS[config.protocol]
-    deviations = [
-        *common_deviations(config),
-        *settings_deviations(config.tuning, published.tuning),
-    ]
-    if config.subset is None:
-        deviations.append(f"all labels (protocol: {published.subset.name})")
-    elif config.subset.is_drawn and config.subset != published.subset:
-        deviations.append(f"labels {config.subset.name} (protocol: {published.subset.name})")
+    deviations = finetune_deviations(config)
     if world_size() > 1 and not shares_batchnorm(config.tuning, device):
         deviations.append(
             f"BatchNorm statistics of {world_size()} processes apart (protocol: shared)"

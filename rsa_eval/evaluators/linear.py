@@ -108,7 +108,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         seconds=time.perf_counter() - started,
         details=_details(config, probes, counts, len(train.class_names))
         | {"images": describe_images(train, test)},
-        deviations=linear_deviations(config),
+        deviations=linear_deviations(config, probes[0].state.step),
     )
 
 

@@ -19,7 +19,7 @@ from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.logistic import Choice, Fit, Fitter, choose_c, count_right
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
-from rsa_eval.protocols import common_deviations, settings_deviations
+from rsa_eval.protocols import logistic_deviations
 from rsa_eval.record import Record, make_record
 from rsa_eval.subject import Subject
 from rsa_eval.subsets import draw_percent
@@ -58,10 +58,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         device=device,
         seconds=time.perf_counter() - started,
         details=_details(choice, final) | {"images": describe_images(train, test)},
-        deviations=[
-            *common_deviations(config),
-            *settings_deviations(config.search, SearchConfig()),
-        ],
+        deviations=logistic_deviations(config),
     )
 
 

@@ -67,7 +67,7 @@ def test_there_is_a_config_for_each_data_set() -> None:
     [
         ("knn/imagenet.yaml", KNNConfig),
         ("diagnostics/imagenet.yaml", DiagnosticsConfig),
-        *((f"linear/{name}_imagenet.yaml", LinearConfig) for name in ("mean_shift", "dinov2")),
+        ("linear/mean_shift_imagenet.yaml", LinearConfig),  # dinov2's are resized otherwise
     ],
 )
 def test_evaluations_of_imagenet_read_what_is_extracted(
@@ -137,7 +137,7 @@ def test_a_layer_twice_is_refused() -> None:
 
 def test_published_settings_deviate_in_nothing() -> None:
     """The defaults are the protocols."""
-    assert linear_deviations(parse_tree(LinearConfig, {"data": DATA}, "test")) == []
+    assert linear_deviations(parse_tree(LinearConfig, {"data": DATA}, "test"), 600) == []
     assert knn_deviations(parse_tree(KNNConfig, {"data": DATA}, "test"), 1437) == []
 
 

@@ -196,6 +196,7 @@ def test_the_file_of_other_features_is_not_used(
         {"precision": "bf16"},
         {"data": {"image_size": 24}},
         {"data": {"eval_resize": 40}},
+        {"data": {"eval_interpolation": "bicubic"}},
     ],
 )
 def test_what_decides_features_decides_the_file(

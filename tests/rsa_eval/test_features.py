@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.knn import evaluate_knn
 from rsa_eval.evaluators.linear import evaluate_linear
 from rsa_eval.features import (
@@ -18,9 +19,11 @@ from rsa_eval.frozen import frozen
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.subject import Subject, load_subject
+from rsa_pretrain.augment import weak_augmentation
+from rsa_pretrain.config import WeakConfig
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
-from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_config import DataConfig, Interpolation
 from rsa_pretrain.errors import UserError
 
 
@@ -173,6 +176,65 @@ def test_transform_resizes_to_the_square_or_crops_the_centre() -> None:
     assert square.shape == centre.shape == (3, 50, 50)
     assert square.mean().item() == pytest.approx(1 / 3, abs=0.02)
     assert centre.min().item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "filter_"),
+    [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)],
+)
+@pytest.mark.parametrize("eval_resize", [None, 50])
+def test_the_interpolation_is_the_one_asked_for(
+    interpolation: str, filter_: Image.Resampling, eval_resize: int | None
+) -> None:
+    """The pixels are those of Pillow's filter, level for level, with and without a centre crop."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    data = {"name": "digits", "image_size": 40, "eval_interpolation": interpolation}
+    config = parse_tree(DataConfig, data | {"eval_resize": eval_resize}, "test")
+    found = evaluation_transform(config, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))(image)
+    expected = np.asarray(image.resize((eval_resize or 40,) * 2, filter_))
+    margin = (len(expected) - 40) // 2
+    expected = expected[margin : margin + 40, margin : margin + 40]
+    levels = (found * 255).round().to(torch.uint8).permute(1, 2, 0)
+    assert np.array_equal(levels.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "filter_"),
+    [
+        ([], Image.Resampling.BILINEAR),
+        (["bilinear"], Image.Resampling.BILINEAR),
+        (["bicubic"], Image.Resampling.BICUBIC),
+    ],
+)
+def test_training_crops_take_the_interpolation(
+    words: list[Interpolation], filter_: Image.Resampling
+) -> None:
+    """A crop of the whole image is Pillow's resize; pretraining's, told nothing, is bilinear."""
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 90, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    whole = WeakConfig(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip_probability=0.0)
+    found = weak_augmentation(whole, 32, *words)(image)
+    assert np.array_equal(np.asarray(found), np.asarray(image.resize((32, 32), filter_)))
+
+
+@pytest.mark.parametrize("kind", ["linear", "finetune"])
+def test_training_on_labels_resizes_as_the_evaluation_does(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace, kind: str
+) -> None:
+    """The crops a probe and fine-tuning see change with data.eval_interpolation."""
+    evaluator = EVALUATORS[kind]
+    training = {"epochs": 1, "milestones": [], "batch_size": 30}
+    section = {"linear": {"probe": training}, "finetune": {"tuning": training, "subset": None}}
+    losses = []
+    for interpolation in ("bilinear", "bicubic"):
+        data = to_tree(knn_config.data) | {"eval_interpolation": interpolation}
+        tree = {"data": data, "device": "cpu", **section[kind]}
+        config = parse_tree(evaluator.config, tree, "test")
+        record = evaluator.evaluate(subject, config, workspace)
+        workspace.remove_states()
+        losses.append(record.details["loss_by_epoch"][0])
+    assert losses[0] != losses[1]
 
 
 def test_statistics_belong_to_the_weights(finished_run: Path, knn_config: KNNConfig) -> None:

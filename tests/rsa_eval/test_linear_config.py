@@ -7,6 +7,7 @@ import pytest
 import rsa_eval
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.protocols import linear_deviations
+from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.config_files import load_config, parse_tree
 from rsa_pretrain.errors import UserError
 
@@ -36,9 +37,56 @@ def test_there_is_a_config_for_each_protocol_and_data_set() -> None:
 
 @pytest.mark.parametrize("protocol", LINEAR_PROTOCOLS)
 def test_the_published_settings_deviate_in_nothing(protocol: str) -> None:
-    """The defaults of a protocol are the protocol."""
-    tree = {"data": DATA, "protocol": protocol}
-    assert linear_deviations(parse_tree(LinearConfig, tree, "test")) == []
+    """The defaults of a protocol are the protocol; of DINOv2's, what its code does besides."""
+    published = {"data": DATA | {"eval_interpolation": "bicubic"}, "precision": "fp16"}
+    tree = {"data": DATA, "protocol": protocol} | (published if protocol == "dinov2" else {})
+    found = linear_deviations(parse_tree(LinearConfig, tree, "test"), 12_500)
+    beyond_settings = ["heads 13", "all heads start", "head chosen"] if protocol == "dinov2" else []
+    assert len(found) == len(beyond_settings)
+    for deviation, start in zip(found, beyond_settings, strict=True):
+        assert deviation.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("changes", "deviation"),
+    [
+        ({}, "bilinear resizing (protocol: bicubic)"),
+        ({}, "steps 490 (protocol: 12500)"),
+        ({}, "precision fp32 (protocol: fp16)"),
+        ({}, "all heads start from the same weights (protocol: each from its own)"),
+        ({}, "head chosen on held-out training images (protocol: on the test images)"),
+        ({"protocol": "moco_v2", "data": {"eval_interpolation": "bicubic"}}, "bicubic resizing"),
+    ],
+)
+def test_departures_from_the_original_code_are_listed(
+    changes: dict[str, Any], deviation: str
+) -> None:
+    """A run that does not do as the protocol's authors says so, whichever way it differs."""
+    tree = {"protocol": "dinov2"} | changes | {"data": DATA | changes.get("data", {})}
+    found = linear_deviations(parse_tree(LinearConfig, tree, "test"), 490)
+    assert any(entry.startswith(deviation) for entry in found)
+
+
+def test_one_head_is_not_chosen() -> None:
+    """With a single rate nothing is held out, and nothing is said of heads beside each other."""
+    tree = {"data": DATA, "protocol": "dinov2", "probe": {"base_lr": 0.1}}
+    found = linear_deviations(parse_tree(LinearConfig, tree, "test"), 490)
+    assert not any("chosen" in entry or "all heads" in entry for entry in found)
+
+
+def test_every_dinov2_config_resizes_bicubically() -> None:
+    """Alone and in a suite whose images others share; the shared features of the quick one do not.
+
+    Nothing is resized where a set's images have the network's size, but crops are.
+    """
+    for path in CONFIGS.glob("dinov2_*.yaml"):
+        assert load_config(LinearConfig, path).data.eval_interpolation == "bicubic"
+    for name in ("cifar10", "digits", "imagefolder", "imagenet"):
+        path = CONFIGS.parent / "eval" / f"{name}.yaml"
+        suite = load_config(SuiteConfig, path)
+        for evaluation in load_evaluations(suite, path.parent, Path("features")):
+            expected = "bicubic" if evaluation.config.protocol == "dinov2" else "bilinear"
+            assert evaluation.config.data.eval_interpolation == expected
 
 
 @pytest.mark.parametrize(
@@ -89,9 +137,9 @@ def test_folds_are_those_of_stl10() -> None:
         with pytest.raises(UserError, match=r"leave data\.stl10_fold out|'data\.stl10_fold'"):
             parse_tree(LinearConfig, {"data": stl10 | {"stl10_fold": fold}, **settings}, "test")
     config = parse_tree(LinearConfig, {"data": stl10 | {"stl10_fold": 3}}, "test")
-    assert linear_deviations(config) == ["fold 3 of the training images (protocol: all)"]
+    assert linear_deviations(config, 12_500) == ["fold 3 of the training images (protocol: all)"]
     config = parse_tree(LinearConfig, {"data": stl10, "stl10_folds": True}, "test")
-    assert linear_deviations(config) == [
+    assert linear_deviations(config, 12_500) == [
         "mean over ten folds of the training images (protocol: all at once)"
     ]
 

@@ -14,6 +14,7 @@ from rsa_eval.features import LabelledFeatures
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.logistic import Fitter, choose_c, count_right
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
+from rsa_eval.protocols import logistic_deviations
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
@@ -138,6 +139,23 @@ def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: 
     again = evaluate_logistic(subject, config, workspace)
     assert again.metrics == record.metrics
     assert again.details["held_out"] == record.details["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("data", "deviation"),
+    [
+        ({}, "bilinear resizing (protocol: bicubic)"),
+        ({"eval_resize": 40}, "short side resized to 40 (protocol: 224)"),
+        ({}, "scikit-learn's L-BFGS, tolerance 1e-06 (protocol: cuML's, 1e-12)"),
+        ({}, "held out by class (protocol: of all images alike)"),
+    ],
+)
+def test_departures_from_the_original_code_are_listed(
+    knn_config: KNNConfig, data: dict[str, Any], deviation: str
+) -> None:
+    """What DINOv2's code does otherwise stands in the record."""
+    tree = {"data": to_tree(knn_config.data) | data}
+    assert deviation in logistic_deviations(parse_tree(LogisticConfig, tree, "test"))
 
 
 def test_another_seed_holds_out_other_images(

@@ -1,4 +1,5 @@
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,8 @@ import pytest
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.record import Record, read_record
-from rsa_eval.run_records import make_record_of
+from rsa_eval.record import Record, read_record, write_record
+from rsa_eval.run_records import make_record_of, recorded
 from rsa_pretrain.config_files import parse_tree, to_tree
 
 DEFAULT = "records/knn-weighted_vote-digits.json"
@@ -43,6 +44,24 @@ def test_a_full_disk_does_not_cost_the_training(
     workspace.fold_state(3).touch()
     make_record_of(run_folder, kind, config, workspace.record)
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(("interpolation", "same"), [("bilinear", True), ("bicubic", False)])
+def test_a_record_from_before_the_interpolation_is_bilinear(
+    tmp_path: Path,
+    knn_config: KNNConfig,
+    make_result: Callable[..., Record],
+    interpolation: str,
+    same: bool,
+) -> None:
+    """An old record has no data.eval_interpolation: it is taken for bilinear, which it was."""
+    tree = to_tree(knn_config)
+    tree["data"]["eval_interpolation"] = interpolation
+    config = parse_tree(KNNConfig, tree, "test")
+    del tree["data"]["eval_interpolation"]
+    old = make_result(kind="knn", random_init=True, config=tree)
+    write_record(old, tmp_path / "record.json")
+    assert (recorded(tmp_path / "record.json", None, config) == old) == same
 
 
 def test_a_record_of_other_settings_is_not_replaced(
