@@ -65,6 +65,8 @@ RESULT_NEUTRAL_KEYS = frozenset(
 )
 
 _TURNING = "data.exif_orientation"
+# What evaluations did whose records lack these settings.
+_BEFORE_THERE_WAS_A_CHOICE = {"data.eval_interpolation": "bilinear", "split": "test"}
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,10 +76,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
         tree: An evaluation's settings as plain values.
     """
     found = flatten(tree)
-    # Before there was a choice, every evaluation resized bilinearly; detection turned photographs as
-    # EXIF says, evaluations did not.
-    old = {"data.eval_interpolation": "bilinear", _TURNING: "data.train_annotations" in found}
-    settings = old | found
+    # Detection turned photographs as EXIF says, evaluations did not.
+    turned = {_TURNING: "data.train_annotations" in found}
+    settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
     neutral = RESULT_NEUTRAL_KEYS
     if settings.get("data.name") in SETS_OF_PIXELS:
         neutral = neutral | {_TURNING}

@@ -17,6 +17,8 @@ from rsa_eval.figures import CLASS_COLOURS, CLASS_MARKERS, GREY, INK, LINE, draw
 
 _MOST_COLOURED = len(CLASS_COLOURS)
 
+_POINT: dict[str, Any] = {"alpha": 0.8, "edgecolors": "white", "linewidths": 0.3}
+
 Points = npt.NDArray[np.float64]
 
 
@@ -52,7 +54,7 @@ def coloured_classes(labels: npt.NDArray[np.int64], seed: int) -> list[int]:
 
 def draw_embedding(
     points: Points,
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64] | None,
     class_names: Sequence[str],
     title: str,
     seed: int,
@@ -62,39 +64,49 @@ def draw_embedding(
 
     Args:
         points: (N, 2).
-        labels: Class indices, (N,).
+        labels: Class indices, (N,); None draws all points alike.
         class_names: By class index.
         title: Says what is drawn.
         seed: Decides which classes are coloured if there are more than ten.
         path: PNG to write.
     """
-    coloured = coloured_classes(labels, seed)
-    num_classes = len(np.unique(labels))
+    coloured = [] if labels is None else coloured_classes(labels, seed)
+    num_classes = 0 if labels is None else len(np.unique(labels))
     if num_classes > len(coloured):
         title += f"\n{len(coloured)} of {num_classes} classes, drawn at random, in colour"
     size = 14 if len(points) > 1000 and num_classes == len(coloured) else 24
     with drawing(7.6, 6.0, path) as figure:
         axes = figure.add_subplot()
         axes.set_title(title, fontsize=10)
-        others = ~np.isin(labels, coloured)
-        if others.any():
-            x, y = points[others].T
-            axes.scatter(x, y, s=size / 3, color=GREY, linewidths=0, label="other classes")
-        for label, colour, marker in zip(coloured, CLASS_COLOURS, CLASS_MARKERS, strict=False):
-            x, y = points[labels == label].T
-            axes.scatter(
-                x,
-                y,
-                s=1.7 * size if marker == "*" else size,
-                marker=marker,
-                color=colour,
-                alpha=0.8,
-                edgecolors="white",
-                linewidths=0.3,
-                label=short_name(class_names[label]),
-            )
+        if labels is None:
+            axes.scatter(*points.T, color=CLASS_COLOURS[0], s=size, **_POINT)
+        else:
+            _draw_classes(axes, points, labels, class_names, coloured, size)
+            figure.legend(loc="outside right upper", frameon=False, labelcolor=INK, markerscale=1.4)
         _frame(axes)
-        figure.legend(loc="outside right upper", frameon=False, labelcolor=INK, markerscale=1.4)
+
+
+def _draw_classes(
+    axes: Axes,
+    points: Points,
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    coloured: list[int],
+    size: int,
+) -> None:
+    others = ~np.isin(labels, coloured)
+    if others.any():
+        x, y = points[others].T
+        axes.scatter(x, y, s=size / 3, color=GREY, linewidths=0, label="other classes")
+    for label, colour, marker in zip(coloured, CLASS_COLOURS, CLASS_MARKERS, strict=False):
+        axes.scatter(
+            *points[labels == label].T,
+            s=1.7 * size if marker == "*" else size,
+            marker=marker,
+            color=colour,
+            label=short_name(class_names[label]),
+            **_POINT,
+        )
 
 
 def _frame(axes: Axes) -> None:

@@ -32,7 +32,8 @@ FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 class LabelledFeatures:
     """Features, (N, D), with their class indices, int64 (N,); both on the CPU.
 
-    Features are float32 except where a function says otherwise.
+    Features are float32 except where a function says otherwise. The index of an image without
+    class is ``UNLABELLED``.
     """
 
     features: Tensor
@@ -151,7 +152,7 @@ def extract_features(
 
     Args:
         backbone: In eval mode, on its device.
-        images: Labelled images.
+        images: Images.
         transform: Evaluation transform.
         config: Batch size, precision, layers and loader processes.
         label: Title of the progress bar.
@@ -159,9 +160,9 @@ def extract_features(
 
     Raises:
         ValueError: If the backbone is in train mode.
-        UserError: If the images are unlabelled or a feature is not finite.
+        UserError: If a feature is not finite.
     """
-    labels = torch.tensor(images.require_labels())
+    labels = images.labels_of(range(len(images)))
     size, width = config.batch_size, feature_width(backbone, config)
     most_batches = len(Share(0, share.count).batches(len(images), size))
     own = torch.zeros(most_batches, size, width, dtype=FEATURE_DTYPES[config.feature_dtype])
@@ -186,7 +187,7 @@ def stored_features(
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
-        images: Labelled images.
+        images: Images.
         config: The evaluation.
         label: Title of the progress bar.
 
@@ -207,7 +208,7 @@ def ensure_cached(
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
-        images: Labelled images.
+        images: Images.
         config: The evaluation.
         folder: The cache.
         label: Title of the progress bar.
@@ -235,12 +236,9 @@ def cache_entry(
 
     Args:
         subject: Backbone and its pixel statistics.
-        images: Labelled images.
+        images: Images.
         config: The evaluation.
         folder: The cache.
-
-    Raises:
-        UserError: If the images are unlabelled.
     """
     versions = library_versions()
     identity = FeatureIdentity(
@@ -257,7 +255,7 @@ def cache_entry(
         folder=folder,
         name=images.name,
         identity=identity,
-        labels=torch.tensor(images.require_labels()),
+        labels=images.labels_of(range(len(images))),
         width=feature_width(subject.backbone, config),
         dtype=FEATURE_DTYPES[config.feature_dtype],
     )
@@ -272,7 +270,7 @@ def evaluation_features(
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
-        images: Labelled images.
+        images: Images.
         config: The evaluation.
         label: Title of the progress bar.
 

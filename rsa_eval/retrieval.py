@@ -13,7 +13,7 @@ _VOTES_AT_ONCE = 1024
 
 def find_neighbours(
     bank: Tensor,
-    queries: Tensor,
+    queries: Tensor | None,
     k: int,
     memory_budget_mib: int,
     device: torch.device,
@@ -23,7 +23,7 @@ def find_neighbours(
 
     Args:
         bank: Features, (M, D), of any float type; may be mapped from a file.
-        queries: Features, (N, D).
+        queries: Features, (N, D); None asks each of the bank about all others.
         k: Neighbours of each; a smaller bank gives all it has.
         memory_budget_mib: Memory of the comparison beside the features, in MiB.
         device: Where the comparison runs.
@@ -35,13 +35,15 @@ def find_neighbours(
     Raises:
         UserError: If a feature is not finite.
     """
-    k = min(k, len(bank))
+    asked = bank if queries is None else queries
+    k = min(k, len(bank) - (queries is None))
     # No scores by class are made here.
-    plan = plan_chunks(memory_budget_mib, len(queries), bank.shape[1], k, num_classes=0)
-    found = [
-        search(unit_rows(part, device), bank, k, plan.num_rows, share, None).nearest_first()
-        for part in torch.split(queries, plan.num_queries)
-    ]
+    plan = plan_chunks(memory_budget_mib, len(asked), bank.shape[1], k, num_classes=0)
+    found = []
+    for start in range(0, len(asked), plan.num_queries):
+        part = unit_rows(asked[start : start + plan.num_queries], device)
+        own_row = start if queries is None else None
+        found.append(search(part, bank, k, plan.num_rows, share, own_row).nearest_first())
     similarities, indices = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Neighbours(similarities, indices)
 

@@ -22,6 +22,9 @@ _SMALL_PIXELS = 64
 # Photos do not compress well: this keeps the picture below 2 MB.
 _DOTS_PER_INCH = 100
 
+# Colour and mark of a neighbour: of the query's class, of another, of none.
+_MARKS = {True: (RIGHT, "✓ "), False: (WRONG, "✗ "), None: (SOFT, "")}
+
 # The picture's grid, in widths of a thumbnail.
 _GAP = 1.3
 """From the query to the first neighbour."""
@@ -35,11 +38,12 @@ class Shown:
 
     thumbnail: Image.Image
     """Square, RGB."""
-    class_name: str
+    class_name: str | None
+    """None where images have no classes."""
     similarity: float | None = None
     """Cosine with the query; None for the query itself."""
-    is_right: bool = True
-    """Whether it has the query's class."""
+    is_right: bool | None = None
+    """Whether it has the query's class; None where there are no classes."""
 
     @property
     def is_small(self) -> bool:
@@ -64,15 +68,17 @@ class Row:
     """The nearest first."""
 
     @property
-    def num_right(self) -> int:
-        """Neighbours of the query's class."""
-        return sum(neighbour.is_right for neighbour in self.neighbours)
+    def num_right(self) -> int | None:
+        """Neighbours of the query's class; None where there are no classes."""
+        if self.query.class_name is None:
+            return None
+        return sum(bool(neighbour.is_right) for neighbour in self.neighbours)
 
 
 def retrieval_rows(
     test: ImageSet,
     train: ImageSet,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     queries: Sequence[int],
     neighbours: Neighbours,
 ) -> list[Row]:
@@ -81,29 +87,40 @@ def retrieval_rows(
     Args:
         test: Where the queries come from.
         train: The bank.
-        class_names: By class index.
+        class_names: By class index; None leaves classes out.
         queries: Test images.
         neighbours: Of these, in the same order.
 
     Raises:
-        UserError: If an image cannot be read or has no class.
+        UserError: If an image cannot be read.
     """
-    labels = train.require_labels()
     rows = []
     for place, query in enumerate(queries):
-        label = test.require_labels()[query]
+        found = zip(
+            neighbours.indices[place].tolist(), neighbours.similarities[place].tolist(), strict=True
+        )
+        wanted = _label(test, query)
         shown = tuple(
             Shown(
-                _thumbnail(train[row]), class_names[labels[row]], similarity, labels[row] == label
+                _thumbnail(train[row]),
+                _class_name(train, row, class_names),
+                similarity,
+                None if class_names is None else _label(train, row) == wanted,
             )
-            for row, similarity in zip(
-                neighbours.indices[place].tolist(),
-                neighbours.similarities[place].tolist(),
-                strict=True,
-            )
+            for row, similarity in found
         )
-        rows.append(Row(Shown(_thumbnail(test[query]), class_names[label]), shown))
+        rows.append(
+            Row(Shown(_thumbnail(test[query]), _class_name(test, query, class_names)), shown)
+        )
     return rows
+
+
+def _label(images: ImageSet, row: int) -> int:
+    return int(images.labels_of([row]))
+
+
+def _class_name(images: ImageSet, row: int, class_names: Sequence[str] | None) -> str | None:
+    return None if class_names is None else class_names[_label(images, row)]
 
 
 def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -126,8 +143,8 @@ def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
             top = _ROW * place
             _draw_image(axes, row.query, 0.0, top, INK, "query")
             for column, shown in enumerate(row.neighbours):
-                colour, mark = (RIGHT, "✓") if shown.is_right else (WRONG, "✗")
-                caption = f"{mark} {shown.similarity:.2f}"
+                colour, mark = _MARKS[shown.is_right]
+                caption = f"{mark}{shown.similarity:.2f}"
                 _draw_image(axes, shown, _GAP + _COLUMN * column, top, colour, caption)
         # Drawing an image fits the limits to it.
         axes.set_xlim(-0.02, width - 0.02)
@@ -146,7 +163,9 @@ def write_retrieval_page(rows: Sequence[Row], title: str, path: Path) -> None:
         lstrip_blocks=True,
     )
     template = environment.get_template("retrieval.html.jinja")
-    path.write_text(template.render(rows=rows, title=title), encoding="utf-8")
+    has_classes = rows[0].num_right is not None
+    page = template.render(rows=rows, title=title, has_classes=has_classes)
+    path.write_text(page, encoding="utf-8")
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:
@@ -169,5 +188,6 @@ def _draw_image(
         Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.0, joinstyle="miter")
     )
     axes.text(left, top - 0.035, caption, fontsize=7.5, color=colour, va="bottom", weight="bold")
-    name = short_name(shown.class_name, 14)
-    axes.text(left, top + 1.04, name, fontsize=7, color=SOFT, va="top")
+    if shown.class_name is not None:
+        name = short_name(shown.class_name, 14)
+        axes.text(left, top + 1.04, name, fontsize=7, color=SOFT, va="top")

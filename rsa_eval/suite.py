@@ -175,6 +175,17 @@ def suite_table(
     return render_table(columns, rows, table_format)
 
 
+def failure_lines(outcome: Outcome) -> list[str]:
+    """Say once for each reason which evaluations failed by it."""
+    failed: dict[tuple[str, str], list[str]] = {}
+    for (target, evaluation), message in outcome.failures.items():
+        failed.setdefault((message, target), []).append(evaluation)
+    whose: dict[str, list[str]] = {}
+    for (message, target), names in failed.items():
+        whose.setdefault(message, []).append(f"{', '.join(names)} of {target}")
+    return [f"{'; '.join(parts)}: {message}" for message, parts in whose.items()]
+
+
 def _plan_task(target: Target, evaluation: Evaluation, out: Path) -> Task:
     path = out / target.name / "records" / f"{evaluation.name}.json"
     return Task(target, evaluation, target.config_of(evaluation), path)
@@ -197,7 +208,8 @@ def _failures_noted(task: Task, outcome: Outcome) -> Iterator[None]:
         message = describe_error(error)
         if world_size() > 1:
             raise UserError(f"{task}: {message}") from None
-        _log.warning("failed: %s", message)
+        known = message in outcome.failures.values()
+        _log.warning("failed%s", " for the same reason" if known else f": {message}")
         outcome.failures[task.key] = message
 
 

@@ -201,6 +201,11 @@ class ImageSet(Dataset[Image.Image]):
         assert isinstance(self.sources, FileSources)
         return read_encoded(self.sources, int(self.rows[index]))
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether each image has a class."""
+        return self.labels is not None and UNLABELLED not in self.labels
+
     def require_labels(self) -> list[int]:
         """Return the labels.
 

@@ -105,5 +105,6 @@ def _result_lines(record: Record) -> list[str]:
             f"  {key:<{width}} {metric.value:>9.2f} {metric.unit}".rstrip()
             for key, metric in record.metrics.items()
         ]
+    lines += [f"left out: {reason}" for reason in record.details.get("left_out", ())]
     lines += [f"deviates: {deviation}" for deviation in record.deviations]
     return lines

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rsa_eval.commands.subjects import images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
-from rsa_eval.evaluators.base import open_labelled, place
+from rsa_eval.evaluators.base import place
 from rsa_eval.features import ensure_cached
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.frozen import frozen
@@ -13,8 +13,11 @@ from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
+from rsa_pretrain.data import Split, open_images
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import process_group
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.image_set import UNLABELLED, ImageSet
 
 _DESCRIPTION = """\
 Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
@@ -23,7 +26,8 @@ folder features of the run that made the checkpoint.
 CHECKPOINT is what the evaluations take. One safetensors file is written per split, with features,
 labels and what they are of; it appears when it is whole. Evaluations with the same cache_dir take
 it if weights, images, transform, layers, precision and feature_dtype are the same. A file that is
-damaged, or of something else, is written anew. Processes started by torchrun share the work."""
+damaged, or of something else, is written anew. Images need no classes. Processes started by
+torchrun share the work."""
 
 _EXAMPLES = """\
 examples:
@@ -63,12 +67,26 @@ def _features(arguments: argparse.Namespace) -> int:
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)
         place(subject, config)
+        found = {split: _open(config, split) for split in config.splits}
         with frozen(subject.backbone):
-            for split in config.splits:
-                images = open_labelled(config, split)
+            for split, images in found.items():
                 entry = ensure_cached(
                     subject, images, config, config.cache_dir, f"{split} features"
                 )
                 size = f"{len(images)} x {entry.width}, {config.feature_dtype}"
                 say(f"{split}: {size}: {entry.path}")
+                if not images.is_labelled:
+                    say(f"{split}: some images have no class, which is label {UNLABELLED} there")
     return 0
+
+
+def _open(config: FeaturesConfig, split: Split) -> ImageSet:
+    try:
+        return open_images(config.data, split)
+    except UserError as error:
+        if config.splits == (split,):
+            raise
+        rest = ",".join(other for other in config.splits if other != split)
+        raise UserError(
+            f"{error}; or set splits=[{rest}] to leave the {split} images out"
+        ) from None

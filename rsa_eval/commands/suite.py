@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.words import split_words
-from rsa_eval.suite import plan_targets, run_suite, suite_table
+from rsa_eval.suite import failure_lines, plan_targets, run_suite, suite_table
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
@@ -77,12 +77,8 @@ def _suite(arguments: argparse.Namespace) -> int:
     say(suite_table(outcome, targets, evaluations))
     say(f"table: {out / _TABLE_FILE}")
     if outcome.failures:
-        messages = [
-            f"{evaluation} of {target}: {message}"
-            for (target, evaluation), message in outcome.failures.items()
-        ]
         raise UserError(
-            f"{len(messages)} of {len(targets) * len(evaluations)} evaluations failed; the same "
-            f"command tries them again: {'; '.join(messages)}"
+            f"{len(outcome.failures)} of {len(targets) * len(evaluations)} evaluations failed; the "
+            f"same command tries them again: {'; '.join(failure_lines(outcome))}"
         )
     return 0

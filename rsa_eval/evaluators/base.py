@@ -119,6 +119,22 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
             all training images are of one class.
     """
     train, test = open_labelled(config, "train"), open_labelled(config, "test")
+    check_test_classes(train, test)
+    labels = set(train.require_labels())
+    if len(labels) == 1:
+        raise UserError(
+            f"all {len(train):,} training images are of one class, "
+            f"'{train.class_names[labels.pop()]}': whatever they are compared with is right"
+        )
+    return train, ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
+
+
+def check_test_classes(train: ImageSet, test: ImageSet) -> None:
+    """Refuse test images of a class that the training images do not know.
+
+    Raises:
+        UserError: If there are any.
+    """
     unknown = [
         test.class_names[label]
         for label in sorted(set(test.require_labels()))
@@ -130,14 +146,18 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
             f"number otherwise ({len(unknown)}): {', '.join(unknown[:10])}"
             f"{' …' if len(unknown) > 10 else ''}"
         )
-    test = ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
-    labels = set(train.require_labels())
-    if len(labels) == 1:
-        raise UserError(
-            f"all {len(train):,} training images are of one class, "
-            f"'{train.class_names[labels.pop()]}': whatever they are compared with is right"
-        )
-    return train, test
+
+
+def lack_of_classes(*sets: ImageSet) -> str | None:
+    """Say why images cannot be told apart by class; None if they can."""
+    for images in sets:
+        if not images.is_labelled:
+            return (
+                f"{'the' if images.labels is None else 'some'} {images.name} images have no class"
+            )
+        if len(images.class_names) < 2:
+            return f"all {images.name} images are of one class, '{images.class_names[0]}'"
+    return None
 
 
 def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
