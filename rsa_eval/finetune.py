@@ -64,7 +64,7 @@ class EvenOrder:
             raise UserError(
                 f"{num_images} labelled images in steps of at most {tuning.batch_size} leave a "
                 f"process {smallest} in a step, and BatchNorm needs 2; take fewer processes, more "
-                "labels or another tuning.batch_size"
+                "labels (subset; null takes all) or another tuning.batch_size"
             )
 
     def shares(self, first_step: int) -> Iterator[tuple[list[tuple[int, int]], int]]:

@@ -114,7 +114,7 @@ def _draw_per_class(labels: Rows, count: int, seed: int, images: ImageSet) -> Ro
         poorest = int(classes[sizes.argmin()])
         raise UserError(
             f"{count} images per class are wanted, but class '{images.class_names[poorest]}' of "
-            f"{images.name} has {sizes.min()}"
+            f"{images.name} has {sizes.min()}; set per_class={sizes.min()} or less"
         )
     return _draw(labels, classes, np.full(len(classes), count), seed)
 

@@ -17,6 +17,8 @@ from rsa_pretrain.progress import progress_bar
 
 Matrix = npt.NDArray[np.float64]
 
+_FEWEST_FOLDS = 2
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -56,9 +58,10 @@ def train_machines(
         for name, own in zip(class_names, truth.T, strict=True):
             for what, count in (("", (own == 1).sum()), ("not ", (own == -1).sum())):
                 if count < config.folds:
+                    possible = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
                     raise UserError(
                         f"{count} training images are {what}of class '{name}'; cross-validation "
-                        f"by {config.folds} folds needs {config.folds}"
+                        f"by {config.folds} folds needs {config.folds}{possible}"
                     )
             known = own != 0
             machines.append(_train_machine(features[known], own[known], config, seed))

@@ -64,8 +64,14 @@ def evaluate_diagnostics(
     device = place(subject, config)
     train, images = _open(config)
     if len(images) < _FEWEST_IMAGES:
+        rest = (
+            f"; split=train looks at the {len(train)} training images"
+            if images is not train
+            else ""
+        )
         raise UserError(
-            f"diagnostics need {_FEWEST_IMAGES} {config.split} images or more, found {len(images)}"
+            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
+            f"images{rest}"
         )
     lack = lack_of_classes(train, images)
     if lack is None:

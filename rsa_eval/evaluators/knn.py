@@ -7,6 +7,7 @@ from rsa_eval.evaluators.base import (
     Workspace,
     accuracy_metrics,
     describe_images,
+    lack_of_classes,
     open_labelled,
     open_splits,
     place,
@@ -19,6 +20,7 @@ from rsa_eval.protocols import knn_deviations
 from rsa_eval.record import Record, make_record
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
 
@@ -77,7 +79,13 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
 
 
 def _open(config: KNNConfig) -> tuple[ImageSet, ImageSet | None]:
-    return (open_labelled(config, "train"), None) if config.leave_one_out else open_splits(config)
+    if not config.leave_one_out:
+        return open_splits(config)
+    images = open_labelled(config, "train")
+    lack = lack_of_classes(images)
+    if lack is not None:
+        raise UserError(f"{lack}: every vote would be right")
+    return images, None
 
 
 EVALUATOR = Evaluator(

@@ -28,6 +28,7 @@ from rsa_eval.features import (
     feature_width,
 )
 from rsa_eval.frozen import frozen
+from rsa_eval.held_out import held_out_rows
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.linear_heads import HeadTrainer, new_heads
 from rsa_eval.linear_probe import score_heads, train_probe
@@ -38,7 +39,7 @@ from rsa_eval.protocols import linear_deviations
 from rsa_eval.record import Metric, Record, make_record
 from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
-from rsa_eval.subsets import draw_percent, take
+from rsa_eval.subsets import take
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
@@ -134,12 +135,8 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Part a share of each class from the rest, which keeps an image of every class."""
     labels = np.asarray(images.require_labels())
-    rows = draw_percent(labels, 100 * share, seed, at_least=0, leave=1)
-    if not len(rows):
-        raise UserError(
-            f"a share of {share:g} of {len(labels)} training images leaves none to choose a head "
-            "on; raise probe.held_out_share"
-        )
+    key = "probe.held_out_share"
+    rows = held_out_rows(labels, 100 * share, seed, key=key, unit=0.01)
     return take(images, np.delete(np.arange(len(labels)), rows)), take(images, rows)
 
 

@@ -17,13 +17,12 @@ from rsa_eval.evaluators.base import (
 )
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
+from rsa_eval.held_out import held_out_rows
 from rsa_eval.logistic import Choice, Fit, Fitter, choose_c, count_right
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.protocols import logistic_deviations
 from rsa_eval.record import Record, make_record
 from rsa_eval.subject import Subject
-from rsa_eval.subsets import draw_percent
-from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -64,14 +63,10 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
 
 def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> Choice:
     labels = train.labels.numpy()
-    rows = draw_percent(labels, search.held_out_percent, seed, at_least=0, leave=1)
+    key = "search.held_out_percent"
+    rows = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
     is_held_out = torch.zeros(len(labels), dtype=torch.bool)
     is_held_out[rows] = True
-    if not len(rows):
-        raise UserError(
-            f"{search.held_out_percent:g} % of {len(labels)} training images leave none to choose "
-            "C on; raise search.held_out_percent"
-        )
     rest, held_out = (
         LabelledFeatures(train.features[chosen], train.labels[chosen])
         for chosen in (~is_held_out, is_held_out)

@@ -388,7 +388,7 @@ def test_a_share_without_an_image_is_refused(
     """A thousandth of sixty images is none to choose a head on."""
     probe = {"mode": "cached", "epochs": 1, "held_out_share": 0.001}
     config = _linear_config(knn_config, protocol="dinov2", probe=probe)
-    with pytest.raises(UserError, match=r"leaves none .* raise probe\.held_out_share"):
+    with pytest.raises(UserError, match=r"leaves none .* set probe\.held_out_share="):
         evaluate_linear(subject, config, workspace)
 
 

@@ -218,7 +218,7 @@ def test_too_few_images_to_hold_any_out(
     """One image per class is needed to learn it."""
     tree = to_tree(_config(knn_config))
     tree["data"] |= {"num_train_images": 10}
-    with pytest.raises(UserError, match="of 10 training images leave none to choose C on"):
+    with pytest.raises(UserError, match=r"leaves none .* set search\.held_out_percent="):
         evaluate_logistic(subject, parse_tree(LogisticConfig, tree, "test"), workspace)
 
 
