@@ -79,7 +79,8 @@ def draw_embedding(
         axes = figure.add_subplot()
         axes.set_title(title, fontsize=10)
         if labels is None:
-            axes.scatter(*points.T, color=CLASS_COLOURS[0], s=size, **_POINT)
+            x, y = points.T
+            axes.scatter(x, y, color=CLASS_COLOURS[0], s=size, **_POINT)
         else:
             _draw_classes(axes, points, labels, class_names, coloured, size)
             figure.legend(loc="outside right upper", frameon=False, labelcolor=INK, markerscale=1.4)
@@ -99,8 +100,10 @@ def _draw_classes(
         x, y = points[others].T
         axes.scatter(x, y, s=size / 3, color=GREY, linewidths=0, label="other classes")
     for label, colour, marker in zip(coloured, CLASS_COLOURS, CLASS_MARKERS, strict=False):
+        x, y = points[labels == label].T
         axes.scatter(
-            *points[labels == label].T,
+            x,
+            y,
             s=1.7 * size if marker == "*" else size,
             marker=marker,
             color=colour,

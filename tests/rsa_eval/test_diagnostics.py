@@ -269,7 +269,7 @@ def test_too_few_test_images(subject: Subject, tmp_path: Path) -> None:
     """It is said before features are extracted."""
     tree = {"data": DATA | {"num_train_images": 20, "num_test_images": 3}, "device": "cpu"}
     config = parse_tree(DiagnosticsConfig, tree, "test")
-    with pytest.raises(UserError, match="need 4 test images or more, found 3"):
+    with pytest.raises(UserError, match="need 4 images or more, found 3 test images"):
         evaluate_diagnostics(subject, config, Workspace(tmp_path / "x.json"))
 
 

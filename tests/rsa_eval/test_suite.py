@@ -236,7 +236,8 @@ def test_a_failure_of_the_system_reads_as_a_commands(
     monkeypatch.setattr("rsa_eval.run_records.write_record", refuse)
     code, _, errors = run_suite(run_folder)
     assert code == 2
-    assert ": '/full/disk': No space left on device; " in errors[0]
+    assert "again: first, second of digits-" in errors[0]
+    assert errors[0].endswith(": '/full/disk': No space left on device")
     assert "Errno" not in errors[0]
 
 
