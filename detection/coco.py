@@ -4,14 +4,16 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
 from detection.coco_format import read_tree, sort_out
+from detection.coco_repair import repair
+from detection.image_places import where_images_are
 from detection.masks import has_mask
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
@@ -24,7 +26,6 @@ Annotation = Mapping[str, Any]
 MIN_BOX_SIDE_PIXELS = 0.01
 CROWDS = "crowds"
 NO_AREA = "boxes without area"
-NO_MASK = "instances without a mask"
 _NAMED_IN_ERRORS = 5
 
 
@@ -35,7 +36,11 @@ class CocoSet:
     annotations_path: Path
     images_dir: Path
     tree: dict[str, Any]
-    """The annotation file's content."""
+    """The annotation file's content, in COCO's strict form."""
+    repairs: tuple[str, ...] = ()
+    """What was read otherwise than it is written: how many, what and how."""
+    is_annotated: bool = True
+    """Whether the file says what is on the images; if not, its list of annotations is empty."""
     rules: ReadRules = DEFAULT_RULES
     """How the images are read."""
 
@@ -63,7 +68,7 @@ class TrainingImage:
     height: int
     width: int
     annotations: tuple[Annotation, ...]
-    """At least one; their boxes lie inside the image."""
+    """At least one; their boxes lie inside the image. Some may lack a mask."""
     labels: tuple[int, ...]
     """Contiguous label of each, from 1."""
     rules: ReadRules = DEFAULT_RULES
@@ -75,50 +80,85 @@ class TrainingImage:
         return self.width > self.height
 
 
-def read_sound_tree(path: Path) -> dict[str, Any]:
-    """Read an annotation file of which every entry can be used.
+class SoundTree(NamedTuple):
+    """The content of an annotation file of which every entry can be used."""
+
+    tree: dict[str, Any]
+    repairs: tuple[str, ...]
+    is_annotated: bool
+
+
+def read_sound_tree(
+    path: Path,
+    images_dir: Path | None = None,
+    rules: ReadRules = DEFAULT_RULES,
+    *,
+    needs_annotations: bool = True,
+) -> SoundTree:
+    """Read an annotation file of which every entry can be used; log what is repaired.
+
+    Args:
+        path: COCO-format JSON.
+        images_dir: Folder of the images, where sizes that the file lacks are looked up.
+        rules: How the images are read.
+        needs_annotations: Whether a file of images alone is refused.
 
     Raises:
-        UserError: If ``read_tree`` refuses it, or an entry is faulty; the first kind of fault is
-            named, with some of the entries that have it.
+        UserError: If ``read_tree`` refuses it, or an entry is faulty; each kind of fault is named,
+            with how many entries have it.
     """
-    tree, faults = sort_out(read_tree(path))
+    raw = read_tree(path, needs_annotations=needs_annotations)
+    repaired, notes = repair(raw.tree, images_dir, rules)
+    tree, faults = sort_out(repaired)
     if faults:
-        what = faults[0].what
-        entries = first_of([fault.entry for fault in faults if fault.what == what])
-        others = sum(fault.what != what for fault in faults)
-        also = f"; and {others:,} faults of other kinds (see rsa-detect data-check)"
-        raise UserError(f"'{path}' has {what}: {entries}{also if others else ''}")
-    return tree
+        kinds: dict[str, list[str]] = {}
+        for fault in faults:
+            kinds.setdefault(fault.what, []).append(fault.entry)
+        named = [f"{what} ({len(found):,}): {first_of(found)}" for what, found in kinds.items()]
+        raise UserError(f"'{path}' has {'; '.join(named)}")
+    repairs = (*raw.notes, *notes)
+    for line in repairs:
+        logger.warning("'%s': %s", path, line)
+    return SoundTree(tree, repairs, raw.is_annotated)
 
 
-def open_coco(annotations: Path, images_dir: Path, rules: ReadRules = DEFAULT_RULES) -> CocoSet:
+def open_coco(
+    annotations: Path,
+    images_dir: Path,
+    rules: ReadRules = DEFAULT_RULES,
+    *,
+    images_key: str = "the image folder",
+    needs_annotations: bool = True,
+) -> CocoSet:
     """Read an annotation file and check it and its images.
 
     Args:
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
         rules: How the images are read.
+        images_key: What sets the folder, for errors.
+        needs_annotations: Whether a file of images alone is refused.
 
     Raises:
         UserError: If ``read_sound_tree`` refuses the file, or images are missing.
     """
-    tree = read_sound_tree(annotations)
-    names = [image["file_name"] for image in tree["images"]]
+    found = read_sound_tree(annotations, images_dir, rules, needs_annotations=needs_annotations)
+    names = [image["file_name"] for image in found.tree["images"]]
     missing = [name for name in names if not (images_dir / name).is_file()]
     if missing:
+        places = where_images_are(missing, images_dir, images_key)
         raise UserError(
             f"{len(missing)} of {len(names)} images of '{annotations}' are not in "
-            f"'{images_dir}': {first_of(missing)}"
+            f"'{images_dir}': {first_of(missing)}{places}"
         )
-    return CocoSet(annotations, images_dir, tree, rules)
+    return CocoSet(annotations, images_dir, *found, rules)
 
 
 def training_images(coco: CocoSet) -> list[TrainingImage]:
     """Return the images that have something to learn from, by rising id.
 
-    Left out, and counted in one log line: crowds, boxes without area inside the image,
-    instances without a mask, and then images without instances.
+    Left out, and counted in one log line: crowds, boxes without area inside the image, and then
+    images without instances. Instances without a mask are counted, too: they train boxes alone.
 
     Raises:
         UserError: If no image is left.
@@ -146,39 +186,41 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
         if image["id"] in by_image
     ]
     if not usable:
-        raise UserError(f"'{coco.annotations_path}' has no image with a usable instance")
+        why = f" (left out: {_counts(left_out)})" if left_out else ""
+        raise UserError(f"'{coco.annotations_path}' has no image with a usable instance{why}")
     left_out["images without instances"] = len(sizes) - len(usable)
-    counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-    logger.info("training on %d images; left out: %s", len(usable), counts or "nothing")
+    logger.info("training on %d images; left out: %s", len(usable), _counts(left_out) or "nothing")
     return usable
 
 
-def check_test_set(coco: CocoSet) -> None:
-    """Refuse a test set on which average precision of boxes and masks is not defined.
-
-    Raises:
-        UserError: If it has no object, or an annotation without a mask.
-    """
-    check_objects(coco.annotations_path, coco.tree)
-    check_masks(coco.annotations_path, coco.tree)
+def _counts(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
 
 
 def check_objects(path: Path, tree: Mapping[str, Any]) -> None:
-    """Refuse annotations in which there is nothing to be found."""
+    """Refuse annotations in which there is nothing to be found.
+
+    Raises:
+        UserError: If there are no objects, or crowds alone.
+    """
     if all(annotation.get("iscrowd", 0) for annotation in tree["annotations"]):
         raise UserError(f"'{path}' has no object to be found; average precision needs one")
 
 
-def check_masks(path: Path, tree: Mapping[str, Any]) -> None:
-    """Refuse annotations of which one has no mask."""
-    lacking = [
-        str(entry["id"]) for entry in tree["annotations"] if not has_mask(entry.get("segmentation"))
-    ]
-    if lacking:
-        raise UserError(
-            f"'{path}': {len(lacking)} annotations have no segmentation, which mask AP needs: "
-            f"ids {first_of(lacking)}"
-        )
+def without_mask(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Return the annotations that have no mask."""
+    return [entry for entry in annotations if not has_mask(entry.get("segmentation"))]
+
+
+def mask_gap(tree: Mapping[str, Any]) -> str | None:
+    """Say why average precision of masks is not defined; None if every annotation has a mask."""
+    lacking = [str(entry["id"]) for entry in without_mask(tree["annotations"])]
+    if not lacking:
+        return None
+    return (
+        f"{len(lacking):,} of {len(tree['annotations']):,} annotations have no mask "
+        f"(ids {first_of(lacking)})"
+    )
 
 
 def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float, ...]:
@@ -212,9 +254,8 @@ def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str 
     if annotation.get("iscrowd", 0):
         return CROWDS
     x0, y0, x1, y1 = clipped_box(annotation, width, height)
-    if x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS:
-        return NO_AREA
-    return None if has_mask(annotation.get("segmentation")) else NO_MASK
+    narrow = x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS
+    return NO_AREA if narrow else None
 
 
 def first_of(names: Sequence[str], limit: int = _NAMED_IN_ERRORS) -> str:

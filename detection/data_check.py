@@ -9,14 +9,16 @@ from typing import Any, Literal
 
 from detection.coco import (
     CocoSet,
-    check_test_set,
+    check_objects,
     first_of,
     reason_to_leave_out,
     training_images,
 )
 from detection.coco_format import Entry, read_tree, sort_out
+from detection.coco_repair import repair
+from detection.image_places import where_images_are
 from detection.images import read_with_mode
-from detection.masks import polygons
+from detection.masks import has_mask, polygons
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
@@ -27,7 +29,10 @@ Role = Literal["train", "test"]
 TOLERANCE_PIXELS = 1.0
 
 _LEFT_OUT = "left out of training: "
-_EMPTY: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+_MASKLESS: dict[Role, str] = {
+    "train": "instances without a mask, which train boxes alone",
+    "test": "annotations without a mask, for which masks are not evaluated",
+}
 
 
 @dataclass
@@ -50,11 +55,6 @@ class SetCheck:
     errors: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     usable: set[int] = field(default_factory=set)
-
-    @property
-    def num_errors(self) -> int:
-        """Entries that are in error; a statement about the set counts as one."""
-        return sum(max(1, len(entries)) for entries in self.errors.values())
 
     def to_tree(self) -> dict[str, Any]:
         """Return counts and findings as plain JSON-compatible values."""
@@ -80,19 +80,18 @@ def check_set(
     Args:
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
-        role: Training leaves some annotations out; testing needs a mask for each.
+        role: Training leaves some annotations out; testing needs a mask for each to evaluate masks.
         rules: How the images are read.
 
-    Returns:
-        The findings; of a file that cannot be read that alone.
+    Raises:
+        UserError: If the file cannot be read as far as its lists.
     """
-    check = SetCheck(role, CocoSet(annotations, images_dir, _EMPTY, rules))
-    try:
-        tree, faults = sort_out(read_tree(annotations))
-    except UserError as error:
-        check.errors[str(error)] = []
-        return check
-    check.coco = CocoSet(annotations, images_dir, tree, rules)
+    raw = read_tree(annotations)
+    repaired, repairs = repair(raw.tree, images_dir, rules)
+    tree, faults = sort_out(repaired)
+    coco = CocoSet(annotations, images_dir, tree, (*raw.notes, *repairs), rules=rules)
+    check = SetCheck(role, coco)
+    check.notes.update({line: [] for line in check.coco.repairs})
     for fault in faults:
         check.errors.setdefault(fault.what, []).append(fault.entry)
     _count_categories(check)
@@ -100,14 +99,26 @@ def check_set(
     _note_categories(check)
     _note_annotations(check)
     _note_images(check)
+    if not faults:  # they are the cause, where nothing is left
+        _check_use(check)
+    return check
+
+
+def unreadable_set(annotations: Path, images_dir: Path, role: Role, error: UserError) -> SetCheck:
+    """Return the finding that a file cannot be read."""
+    nothing: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    return SetCheck(role, CocoSet(annotations, images_dir, nothing), errors={str(error): []})
+
+
+def _check_use(check: SetCheck) -> None:
+    """Add what stops the use of a set whose entries are sound."""
     try:
-        if role == "train":
+        if check.role == "train":
             training_images(check.coco)
         else:
-            check_test_set(check.coco)
+            check_objects(check.coco.annotations_path, check.coco.tree)
     except UserError as error:
         check.errors[str(error)] = []
-    return check
 
 
 def compare_sets(train: SetCheck, test: SetCheck) -> None:
@@ -177,6 +188,15 @@ def _check_images(check: SetCheck) -> None:
         rules = [f"{part}: {how}" for part, how in how_read([mode]).items()]
         if rules:
             _note(check, f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
+    folder = check.coco.images_dir
+    missing = check.errors.pop(_absent_from(folder), None)
+    if missing:
+        places = where_images_are(missing, folder, f"data.{check.role}_images")
+        check.errors[_absent_from(folder) + places] = missing
+
+
+def _absent_from(folder: Path) -> str:
+    return f"images that are not in '{folder}'"
 
 
 def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None]:
@@ -184,7 +204,7 @@ def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None
     name = image["file_name"]
     path = coco.images_dir / name
     if not path.is_file():
-        return "", (f"images that are not in '{coco.images_dir}'", name)
+        return "", (_absent_from(coco.images_dir), name)
     try:
         found, mode = read_with_mode(path, coco.rules)
     except UserError as error:
@@ -209,11 +229,17 @@ def _note_categories(check: SetCheck) -> None:
     _note(check, "category names that several ids have", repeated)
     without = [name for name, instances, _ in check.category_sizes.values() if not instances]
     _note(check, "categories without instances", without)
+    parents = [
+        entry["supercategory"]
+        for entry in check.coco.tree["categories"]
+        if entry.get("supercategory") != entry["name"] and "supercategory" in entry
+    ]
+    placeholders = [name for name in without if name in parents]
+    _note(check, "categories that only group others, yet count as a class", placeholders)
 
 
 def _note_annotations(check: SetCheck) -> None:
     images = {image["id"]: image for image in check.coco.tree["images"]}
-    lacking: Counter[str] = Counter()
     prefix = _LEFT_OUT if check.role == "train" else ""
     for entry in check.coco.tree["annotations"]:
         name = f"annotation {entry['id']}"
@@ -226,15 +252,13 @@ def _note_annotations(check: SetCheck) -> None:
         if _sticks_out([x, y, x + width, y + height], size):
             _note(check, "boxes that leave the image", [name])
         segmentation = entry.get("segmentation")
+        if reason is None and not has_mask(segmentation):
+            _note(check, _MASKLESS[check.role], [name])
         parts = polygons(segmentation)
         if any(_sticks_out(part, size) for part in parts):
             _note(check, "polygons that leave the image", [name])
         if isinstance(segmentation, list) and len(parts) < len(segmentation):
             _note(check, "outlines with parts that are no polygons, which are ignored", [name])
-        lacking.update({"area", "iscrowd"} - entry.keys())
-    for key, taken in (("area", "the box's"), ("iscrowd", "0")):
-        if lacking[key]:
-            check.notes[f"{lacking[key]:,} annotations have no {key}; taken as {taken}"] = []
 
 
 def _note_images(check: SetCheck) -> None:
@@ -243,6 +267,11 @@ def _note_images(check: SetCheck) -> None:
     without = [image["file_name"] for image in images if image["id"] not in annotated]
     prefix = _LEFT_OUT if check.role == "train" else ""
     _note(check, f"{prefix}images without annotations", without)
+    objects = {
+        entry["image_id"] for entry in check.coco.tree["annotations"] if not entry.get("iscrowd", 0)
+    }
+    crowded = [image["file_name"] for image in images if image["id"] in annotated - objects]
+    _note(check, f"{prefix}images of crowds alone", crowded)
     names = Counter(image["file_name"] for image in images)
     _note(check, "files listed for several images", [n for n, count in names.items() if count > 1])
 

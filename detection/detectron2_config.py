@@ -102,7 +102,7 @@ def model_tree(
     stages = ("res2", "res3", "res4", "res5")
     return {
         "META_ARCHITECTURE": "GeneralizedRCNN",
-        "MASK_ON": True,
+        "MASK_ON": model.mask_head,
         "PIXEL_MEAN": weights["PIXEL_MEAN"],
         "PIXEL_STD": weights["PIXEL_STD"],
         "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
@@ -131,7 +131,7 @@ def model_tree(
 
 
 def _head_trees(model: ModelConfig, norm: str) -> Tree:
-    return {
+    trees: Tree = {
         "ROI_BOX_HEAD": {
             "NAME": "FastRCNNConvFCHead",
             "NUM_CONV": model.box_head_num_convs,
@@ -139,13 +139,15 @@ def _head_trees(model: ModelConfig, norm: str) -> Tree:
             "NORM": norm,
             "POOLER_RESOLUTION": 7,
         },
-        "ROI_MASK_HEAD": {
+    }
+    if model.mask_head:
+        trees["ROI_MASK_HEAD"] = {
             "NAME": "MaskRCNNConvUpsampleHead",
             "NUM_CONV": model.mask_head_num_convs,
             "NORM": norm,
             "POOLER_RESOLUTION": 14,
-        },
-    }
+        }
+    return trees
 
 
 def _input_tree(recipe: Recipe, masks: MaskFormat) -> Tree:

@@ -9,7 +9,7 @@ from torch import Tensor
 from detection.detectron2_config import Tree, model_tree, weights_tree
 from detection.detectron2_trunk import enumerated_shapes
 from detection.key_map import DETECTRON2_PREFIX
-from detection.model_weights import heads_of, num_classes
+from detection.model_weights import has_mask_head, heads_of, num_classes
 from detection.recipe import ModelConfig, SamplingConfig
 from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config_files import flatten
@@ -88,6 +88,7 @@ def describe_model(tensors: Mapping[str, Tensor], arch: Arch) -> Description:
         arch: Its trunk.
     """
     heads = heads_of(tensors)
+    has_masks = has_mask_head(tensors)
     frozen = [_is_frozen(tensors, stage) for stage in _STAGES]
     model = ModelConfig(
         arch=arch,
@@ -96,7 +97,8 @@ def describe_model(tensors: Mapping[str, Tensor], arch: Arch) -> Description:
         head_norm="BN" if "backbone.fpn.inner_blocks.0.1.weight" in tensors else "none",
         box_head_num_convs=heads.box_convs,
         box_head_num_fcs=heads.box_fcs,
-        mask_head_num_convs=heads.mask_convs,
+        mask_head=has_masks,
+        **({"mask_head_num_convs": heads.mask_convs} if has_masks else {}),
     )
     return Description(arch, model, num_classes(tensors))
 

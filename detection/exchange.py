@@ -23,7 +23,7 @@ from detection.detectron2_model import (
 from detection.detectron2_pixels import pixels_of_config, read_config
 from detection.generated import check_generated
 from detection.job import METHOD
-from detection.model_weights import UNREAD_ROWS, to_detectron2_model, to_torchvision_model
+from detection.model_weights import to_detectron2_model, to_torchvision_model, unread_rows
 from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.checkpoint import (
     FORMAT_VERSION,
@@ -118,7 +118,7 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
         _prove(to_torchvision_model(written), _without_unread_rows(tensors))
     tree = paired_model_config(tensors, metadata, out)
     write_text(config, _HEADER + yaml.safe_dump(tree, sort_keys=False))
-    return Exchange(out, config, len(model), sorted(UNREAD_ROWS))
+    return Exchange(out, config, len(model), sorted(unread_rows(tensors)))
 
 
 def _from_detectron2(source: Path, out: Path) -> Exchange:
@@ -138,7 +138,7 @@ def _from_detectron2(source: Path, out: Path) -> Exchange:
     with atomic_file(out) as temporary:
         save_tensors(temporary, tensors, metadata)
         _prove(to_detectron2_model(read_tensors(temporary)[0]), model)
-    return Exchange(out, None, len(model), sorted(UNREAD_ROWS))
+    return Exchange(out, None, len(model), sorted(unread_rows(tensors)))
 
 
 def _model_of(content: FileContent) -> dict[str, Tensor]:
@@ -200,7 +200,7 @@ def _config_beside(file: Path) -> Path:
 def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with 0 where nothing reads them."""
     copies = dict(tensors)
-    for module, rows in UNREAD_ROWS.items():
+    for module, rows in unread_rows(tensors).items():
         for name in (f"{module}.weight", f"{module}.bias"):
             copies[name] = tensors[name].clone()
             copies[name][:rows] = 0

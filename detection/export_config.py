@@ -1,25 +1,28 @@
 """A recipe as a plain YAML file for detectron2's own programs, with the weights it starts from."""
 
+import logging
 from pathlib import Path
 from textwrap import indent
 
 import yaml
 
-from detection.coco import read_sound_tree, reason_to_leave_out
+from detection.coco import Annotation, read_sound_tree, reason_to_leave_out
 from detection.convert import convert_loaded
 from detection.detectron2_config import (
-    MaskFormat,
     Tree,
     config_tree,
     data_set_names,
     mask_format,
 )
 from detection.generated import check_generated
+from detection.job import with_trainable_heads
 from detection.recipe import DataConfig, Recipe
 from detection.trunk import random_trunk, trunk_of
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import load_weights
+
+logger = logging.getLogger(__name__)
 
 _OPENING = "Mask R-CNN of rsa-detect's recipe"
 
@@ -51,8 +54,9 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
         loaded = load_weights(checkpoint)
         trunk = trunk_of(loaded, recipe.model)
         weights = out.with_suffix(".pkl")
-    num_classes, masks = _read_data(recipe.data)
-    tree = config_tree(recipe, trunk, num_classes, masks)
+    num_classes, instances = _read_data(recipe.data)
+    recipe, _ = with_trainable_heads(recipe.model_copy(update={"engine": "detectron2"}), instances)
+    tree = config_tree(recipe, trunk, num_classes, mask_format(instances))
     tree["MODEL"]["WEIGHTS"] = "" if weights is None else str(weights)
     if recipe.training.device == "cpu":
         tree["MODEL"]["DEVICE"] = "cpu"
@@ -62,16 +66,20 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     return weights
 
 
-def _read_data(data: DataConfig) -> tuple[int, MaskFormat]:
-    """Return how many categories the training annotations have, and how masks are written."""
-    tree = read_sound_tree(data.train_annotations)
+def _read_data(data: DataConfig) -> tuple[int, list[Annotation]]:
+    """Return how many categories the training annotations have, and the instances to train on."""
+    tree, repairs, _ = read_sound_tree(data.train_annotations, data.train_images)
+    if repairs:
+        logger.warning(
+            "detectron2's programs read '%s' without these repairs", data.train_annotations
+        )
     sizes = {image["id"]: (image["width"], image["height"]) for image in tree["images"]}
     used = [
         annotation
         for annotation in tree["annotations"]
         if reason_to_leave_out(annotation, *sizes[annotation["image_id"]]) is None
     ]
-    return len(tree["categories"]), mask_format(used)
+    return len(tree["categories"]), used
 
 
 def _header(recipe: Recipe, out: Path, tree: Tree) -> str:

@@ -1,18 +1,23 @@
 """What an engine is given: the recipe, the trunk and the data, all checked."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from detection.coco import (
+    Annotation,
     CocoSet,
     TrainingImage,
-    check_test_set,
+    check_objects,
     first_of,
+    mask_gap,
     open_coco,
     training_images,
+    without_mask,
 )
+from detection.coco_eval import IOU_TYPES
 from detection.recipe import Recipe
 from detection.trunk import Trunk
 from rsa_pretrain.checkpoint import (
@@ -36,12 +41,16 @@ class Job:
     """One run, ready to start."""
 
     recipe: Recipe
-    """Its norms are those that these processes can compute."""
+    """Its norms are those that these processes can compute, its heads those that the training
+    instances can train."""
     trunk: Trunk
     train_images: list[TrainingImage]
     train_sha256: str
     """Of the training annotations; a resumed run must have the same."""
     test_set: CocoSet
+    iou_types: tuple[str, ...]
+    """What is evaluated: ``bbox``, and ``segm`` where masks are found and every test annotation has
+    one."""
     device: torch.device
     deviations: tuple[str, ...]
     """How the run departs from the recipe as written."""
@@ -82,19 +91,33 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     device = resolve_device(recipe.training.device)
     check_precision(recipe.training.precision, device)
     data = recipe.data
-    train_set = open_coco(data.train_annotations, data.train_images, data)
-    test_set = open_coco(data.test_annotations, data.test_images, data)
+    train_set = open_coco(
+        data.train_annotations, data.train_images, data, images_key="data.train_images"
+    )
+    test_set = open_coco(
+        data.test_annotations, data.test_images, data, images_key="data.test_images"
+    )
     _check_categories(train_set, test_set)
-    check_test_set(test_set)
-    recipe, deviations = _with_local_norms(recipe, device)
+    check_objects(test_set.annotations_path, test_set.tree)
+    train_images = training_images(train_set)
+    recipe, norms = _with_local_norms(recipe, device)
+    recipe, heads = with_trainable_heads(
+        recipe, [entry for image in train_images for entry in image.annotations]
+    )
+    iou_types, unevaluated = _iou_types(recipe, test_set)
     return Job(
         recipe=recipe,
         trunk=trunk,
-        train_images=training_images(train_set),
+        train_images=train_images,
         train_sha256=file_sha256(data.train_annotations),
         test_set=test_set,
+        iou_types=iou_types,
         device=device,
-        deviations=deviations,
+        deviations=(
+            *(*norms, *heads, *unevaluated),
+            *(f"training annotations: {line}" for line in train_set.repairs),
+            *(f"test annotations: {line}" for line in test_set.repairs),
+        ),
     )
 
 
@@ -114,6 +137,48 @@ def _check_categories(train_set: CocoSet, test_set: CocoSet) -> None:
         )
     if renamed:
         logger.warning("categories of %s that are named differently: %s", files, shown)
+
+
+def with_trainable_heads(
+    recipe: Recipe, instances: Sequence[Annotation]
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Take the mask head away where no training instance has a mask; say so, or which have none.
+
+    Raises:
+        UserError: If some instances have masks and engine detectron2 is asked to train on them: it
+            takes all or none.
+    """
+    lacking = len(without_mask(instances))
+    if not recipe.model.mask_head or not lacking:
+        return recipe, ()
+    if lacking == len(instances):
+        deviation = "no training instance has a mask: boxes alone are trained, without a mask head"
+        model = recipe.model.model_copy(update={"mask_head": False})
+        recipe = recipe.model_copy(update={"model": model})
+    else:
+        deviation = (
+            f"{lacking:,} of {len(instances):,} training instances have no mask and train boxes "
+            "alone"
+        )
+        if recipe.engine == "detectron2":
+            raise UserError(
+                f"{deviation}, which detectron2 cannot: use engine=torchvision, or "
+                "model.mask_head=false for boxes of all"
+            )
+    logger.warning(deviation)
+    return recipe, (deviation,)
+
+
+def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what can be evaluated, and why masks cannot."""
+    if not recipe.model.mask_head:
+        return ("bbox",), ()
+    gap = mask_gap(test_set.tree)
+    if gap is None:
+        return IOU_TYPES, ()
+    deviation = f"masks are not evaluated: of the test set, {gap}"
+    logger.warning(deviation)
+    return ("bbox",), (deviation,)
 
 
 def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:

@@ -17,7 +17,8 @@ Size = tuple[int, int]
 
 # Beyond any image, and well inside the integers that pycocotools counts in.
 MAX_COORDINATE_PIXELS = 1e6
-_FEWEST_COORDINATES = 6
+FEWEST_COORDINATES = 6
+_BOX_LENGTH = 4
 
 
 def are_coordinates(values: Sequence[Any]) -> bool:
@@ -31,11 +32,21 @@ def are_coordinates(values: Sequence[Any]) -> bool:
     )
 
 
+def is_size(height: int, width: int) -> bool:
+    """Tell whether an image can have this size."""
+    return 1 <= height <= MAX_COORDINATE_PIXELS and 1 <= width <= MAX_COORDINATE_PIXELS
+
+
+def is_box(values: Any) -> bool:
+    """Tell whether a value is [x, y, width, height]."""
+    return isinstance(values, list) and len(values) == _BOX_LENGTH and are_coordinates(values)
+
+
 def is_polygon(part: Any) -> bool:
     """Tell whether a part of a segmentation is a polygon: x, y pairs, at least three."""
     return (
         isinstance(part, list)
-        and len(part) >= _FEWEST_COORDINATES
+        and len(part) >= FEWEST_COORDINATES
         and len(part) % 2 == 0
         and are_coordinates(part)
     )
@@ -55,6 +66,11 @@ def has_mask(segmentation: Any) -> bool:
     return _is_code(segmentation)
 
 
+def has_sound_mask(segmentation: Any, size: Size) -> bool:
+    """Tell whether there is a mask that can be drawn."""
+    return has_mask(segmentation) and code_fault(segmentation, size) is None
+
+
 def code_fault(segmentation: Any, size: Size) -> str | None:
     """Say what is wrong with a run-length code; None if nothing is, or it is no code.
 
@@ -62,8 +78,10 @@ def code_fault(segmentation: Any, size: Size) -> str | None:
         segmentation: In any of the three forms.
         size: Of the image.
     """
-    if not _is_code(segmentation):
+    if isinstance(segmentation, list) or not isinstance(segmentation, Mapping):
         return None
+    if not _is_code(segmentation):
+        return f"without {' and '.join(sorted({'counts', 'size'} - segmentation.keys()))}"
     if segmentation["size"] != list(size):
         return f"of size {segmentation['size']!r}, its image is {list(size)}"
     runs = run_lengths(segmentation["counts"])
@@ -120,6 +138,21 @@ def encode_mask(segmentation: Any, size: Size) -> dict[str, Any]:
     else:
         code = segmentation
     return code
+
+
+def area_of(segmentation: Any, size: Size) -> float:
+    """Return how many pixels a sound mask covers."""
+    return float(mask_codec.area(encode_mask(segmentation, size)))
+
+
+def box_around(segmentation: Any, size: Size) -> list[float]:
+    """Return the box around a sound mask: its corners' extent, or its pixels' without corners."""
+    corners = [value for part in polygons(segmentation) for value in part]
+    if not corners:
+        box: list[float] = mask_codec.toBbox(encode_mask(segmentation, size)).tolist()
+        return box
+    x, y = corners[::2], corners[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def render_mask(segmentation: Any, size: Size, new_size: Size) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from rsa_pretrain.errors import UserError
 
 Tensors = Mapping[str, Tensor]
 
+_MASK_HEAD = "roi_heads.mask"
 _LEAVES = ("weight", "bias")
 _COORDINATES = 4
 UNREAD_ROWS = {BOX_OFFSETS: _COORDINATES, MASK_LOGITS: 1}
@@ -43,18 +44,30 @@ def num_classes(tensors: Tensors) -> int:
     """Return the categories, without the background, of a model in the torchvision engine's names.
 
     Raises:
-        UserError: If the model is not a Mask R-CNN with boxes and masks for each class.
+        UserError: If the model is not a Mask R-CNN with boxes and masks for each class, or one
+            without its mask head.
     """
     _check_predictors(tensors)
-    scores, boxes, masks = (
-        len(tensors[f"{name}.weight"]) for name in (CLASS_SCORE, BOX_OFFSETS, MASK_LOGITS)
-    )
+    rows = {name: len(tensors[f"{name}.weight"]) for name in (CLASS_SCORE, *unread_rows(tensors))}
+    scores = rows[CLASS_SCORE]
+    boxes, masks = rows[BOX_OFFSETS], rows.get(MASK_LOGITS, scores)
     if (boxes, masks) != (_COORDINATES * scores, scores):
         raise UserError(
             f"the model has {scores - 1} classes, but offsets for {boxes / _COORDINATES - 1:g} and "
             f"masks for {masks - 1}: class-agnostic heads have no counterpart here"
         )
     return scores - 1
+
+
+def has_mask_head(tensors: Tensors) -> bool:
+    """Tell whether a model, in either library's names, predicts masks."""
+    return any(name.startswith(_MASK_HEAD) for name in tensors)
+
+
+def unread_rows(tensors: Tensors) -> dict[str, int]:
+    """Return ``UNREAD_ROWS`` of the layers that a model has."""
+    has_masks = has_mask_head(tensors)
+    return {name: rows for name, rows in UNREAD_ROWS.items() if has_masks or name != MASK_LOGITS}
 
 
 def to_detectron2_model(tensors: Tensors) -> dict[str, Tensor]:
@@ -72,7 +85,7 @@ def to_detectron2_model(tensors: Tensors) -> dict[str, Tensor]:
     for leaf in _LEAVES:
         scores = tensors[f"{CLASS_SCORE}.{leaf}"]
         model[f"{CLASS_SCORE}.{leaf}"] = torch.cat([scores[1:], scores[:1]])
-        for module, rows in UNREAD_ROWS.items():
+        for module, rows in unread_rows(tensors).items():
             model[f"{module}.{leaf}"] = tensors[f"{module}.{leaf}"][rows:]
     return {names.to_detectron2(name): tensor for name, tensor in model.items()}
 
@@ -88,7 +101,7 @@ def to_torchvision_model(tensors: Tensors) -> dict[str, Tensor]:
     model = {names.to_torchvision(name): tensor for name, tensor in tensors.items()}
     _check_predictors(model)
     for leaf in _LEAVES:
-        for module, rows in UNREAD_ROWS.items():
+        for module, rows in unread_rows(model).items():
             known = model[f"{module}.{leaf}"]
             model[f"{module}.{leaf}"] = torch.cat([known.new_zeros(rows, *known.shape[1:]), known])
         scores = model[f"{CLASS_SCORE}.{leaf}"]
@@ -98,7 +111,7 @@ def to_torchvision_model(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _check_predictors(tensors: Tensors) -> None:
-    modules = (CLASS_SCORE, *UNREAD_ROWS)
+    modules = (CLASS_SCORE, *unread_rows(tensors))
     names = [f"{module}.{leaf}" for module in modules for leaf in _LEAVES]
     missing = [name for name in names if name not in tensors]
     if missing:

@@ -58,7 +58,7 @@ class InputConfig(Section):
 
 
 class ModelConfig(Section):
-    """Mask R-CNN with a feature pyramid."""
+    """Mask R-CNN with a feature pyramid; without its mask head, Faster R-CNN."""
 
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
     """Trunk; a checkpoint of another is refused, null takes the checkpoint's. --random-init
@@ -74,6 +74,9 @@ class ModelConfig(Section):
     """3x3 convolutions of the box head, 256 wide."""
     box_head_num_fcs: Count = 1
     """Fully connected layers of the box head, 1024 wide."""
+    mask_head: bool = True
+    """Whether masks are predicted beside boxes. A run whose training instances have no mask is
+    trained without, and says so."""
     mask_head_num_convs: Count = 4
     """3x3 convolutions of the mask head, 256 wide."""
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
 RECORD_FILE = Path("records") / "detection.json"
-HEADLINE = "segm_AP"
+HEADLINE, BOXES_HEADLINE = "segm_AP", "bbox_AP"
 
 
 def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
@@ -124,12 +124,12 @@ def _make_record(
     job: Job, predictions: list[Prediction], started: float, differences: tuple[str, ...]
 ) -> Record:
     recipe = job.recipe
-    evaluation = evaluate_in_detail(job.test_set.tree, predictions)
+    evaluation = evaluate_in_detail(job.test_set.tree, predictions, job.iou_types)
     return make_record(
         kind="detection",
         protocol=recipe.name,
         metrics={name: Metric(value=value, unit="%") for name, value in evaluation.metrics.items()},
-        headline=HEADLINE,
+        headline=HEADLINE if HEADLINE in evaluation.metrics else BOXES_HEADLINE,
         num_samples=len(job.test_set.images),
         data_set=recipe.data.name,
         model=job.trunk.subject,
@@ -150,7 +150,7 @@ def _log_result(record: Record, run_dir: Path, step: int) -> None:
     """End the log's curves of average precision; a run resumed at its end has done so."""
     path = run_dir / METRICS_FILE
     if path.exists() and any(
-        line["step"] == step and HEADLINE in line for line in read_metrics(path)
+        line["step"] == step and record.headline in line for line in read_metrics(path)
     ):
         return
     with MetricsLog(run_dir, step) as log:

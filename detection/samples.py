@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from detection.coco import Annotation, CocoSet, TrainingImage, clipped_box
 from detection.images import read_annotated_image
-from detection.masks import Size, polygons, render_mask
+from detection.masks import Size, has_mask, polygons, render_mask
 from detection.recipe import InputConfig
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import ReadRules
@@ -26,9 +26,9 @@ _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = rang
 Polygons = tuple[NDArray[np.float64], ...]
 """Corners of each part of an object, (K, 2), x first, in pixels of the image it is seen in."""
 
-Outline = Polygons | Tensor
+Outline = Polygons | Tensor | None
 """An object annotated by polygons stays so; one annotated by a run-length code is a bitmap of the
-image's size, (H, W), uint8."""
+image's size, (H, W), uint8; one annotated by a box alone has none."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,9 @@ def _outline(
     annotation: Annotation, size: tuple[int, int], new_size: tuple[int, int], flip: bool
 ) -> Outline:
     height, width = new_size
-    segmentation = annotation["segmentation"]
+    segmentation = annotation.get("segmentation")
+    if not has_mask(segmentation):
+        return None
     if not isinstance(segmentation, list):
         bitmap = render_mask(segmentation, size, new_size)
         return torch.from_numpy(np.ascontiguousarray(bitmap[:, ::-1] if flip else bitmap))

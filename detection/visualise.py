@@ -47,7 +47,8 @@ def predicted_cards(
     """Draw some images twice, with what is annotated and with what was found.
 
     Each knows whether it found or was found; of an image's detections the
-    100 with the highest scores are drawn, as many as COCO counts.
+    100 with the highest scores are drawn, as many as COCO counts. Images of which nothing is
+    annotated by intent, a file without annotations, are drawn once, with what was found.
 
     Args:
         coco: What was to be found.
@@ -65,6 +66,10 @@ def predicted_cards(
         size = (image["height"], image["width"])
         photo = read_annotated_image(coco.images_dir / image["file_name"], size, coco.rules)
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
+        if not coco.is_annotated:
+            panels = [Panel("found", _things(detected, image, ranks))]
+            cards.append(Card(image["file_name"], photo, panels))
+            continue
         matches = match(annotated, detected)
         scores = {
             place: entry["score"]

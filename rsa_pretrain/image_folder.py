@@ -16,30 +16,12 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import read_encoded
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.system_files import is_system
 
 _log = logging.getLogger(__name__)
 
 _SHOWN = 10
 _SYSTEM = "hidden, or made by a system"
-
-# What operating systems, archivers and storage devices leave in folders, beside hidden names.
-_SYSTEM_NAMES = frozenset(
-    {
-        "thumbs.db",
-        "ehthumbs.db",
-        "ehthumbs_vista.db",
-        "desktop.ini",
-        "icon\r",
-        "__macosx",
-        "@eadir",
-        "@recycle",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-    }
-)
 
 
 class ImageFiles:
@@ -243,11 +225,6 @@ def class_folders(folder: Path) -> Listing:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     left_out = {name: _SYSTEM for name in names if is_system(name)}
     return Listing([name for name in names if name not in left_out], left_out)
-
-
-def is_system(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or an operating system's."""
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def report_left_out(folder: Path, left_out: Mapping[str, str]) -> None:

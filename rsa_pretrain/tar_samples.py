@@ -31,16 +31,14 @@ from rsa_pretrain.sample_suffixes import (
     label_suffix,
     stem,
 )
+from rsa_pretrain.system_files import is_system
 
 _MOST_LABEL_BYTES = 2**24
 
-# What operating systems and archivers add, beside hidden files and folders.
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
-_SYSTEM_FOLDER = re.compile(
-    r"\.(?!\.?$).*|__MACOSX|@eaDir|\$RECYCLE\.BIN|PaxHeaders?(\.\d+)?", re.IGNORECASE
-)
 # Members of this form describe the shard; the webdataset library skips them.
 _META = re.compile(r"__.*__")
+# GNU tar numbers the folder of the headers that it could not interpret.
+_PAX_HEADERS = re.compile(r"PaxHeaders?\.\d+", re.IGNORECASE)
 
 SYSTEM_MEMBERS = "system and hidden files"
 NO_SUFFIX = "files without a suffix"
@@ -133,7 +131,7 @@ class SampleReader:
             name = info.name
             folder, _, file = name.rpartition("/")
             start, _, suffix = file.rpartition(".") if dotted_keys else file.partition(".")
-            if _is_system_folder(folder) or _is_system_file(file):
+            if _is_system_folder(folder) or is_system(file):
                 self.left_out[SYSTEM_MEMBERS].append(name)
             elif not start or not suffix:
                 self.left_out[NO_SUFFIX].append(name)
@@ -220,11 +218,10 @@ def _is_whole(info: tarfile.TarInfo) -> bool:
 @lru_cache(4096)
 def _is_system_folder(folder: str) -> bool:
     parts = folder.split("/")
-    return _META.fullmatch(parts[0]) is not None or any(map(_SYSTEM_FOLDER.fullmatch, parts))
-
-
-def _is_system_file(file: str) -> bool:
-    return file.startswith(".") or file.lower() in _SYSTEM_FILES
+    return _META.fullmatch(parts[0]) is not None or any(
+        (part not in ("", ".", "..") and is_system(part)) or _PAX_HEADERS.fullmatch(part)
+        for part in parts
+    )
 
 
 def _stem_of_member(member: Member) -> str:

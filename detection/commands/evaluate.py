@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from detection.coco import check_masks, check_objects, read_sound_tree
+from detection.coco import check_objects, mask_gap, read_sound_tree
 from detection.coco_eval import METRICS, evaluate_in_detail
 from detection.coco_results import iou_types_of, read_predictions
 from rsa_pretrain.command_line import Commands, say
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    tree = read_sound_tree(arguments.annotations)
+    tree = read_sound_tree(arguments.annotations).tree
     check_objects(arguments.annotations, tree)
     predictions = read_predictions(arguments.predictions, tree)
     kinds = iou_types_of(predictions)
@@ -41,8 +41,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"some predictions of '{arguments.predictions}' have a bbox alone, others a "
             "segmentation alone; split the file"
         )
-    if "segm" in kinds:
-        check_masks(arguments.annotations, tree)
+    gap = mask_gap(tree) if "segm" in kinds else None
+    if gap is not None:
+        kinds.remove("segm")
+        if not kinds:
+            raise UserError(f"'{arguments.annotations}': {gap}, which AP of masks needs")
+        say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]

@@ -104,5 +104,8 @@ def _report(record: Record, run_dir: Path) -> None:
             for name, metric in record.metrics.items()
             if name.startswith(kind)
         ]
-        say(f"{kind}  " + "  ".join(values))
+        if values:
+            say(f"{kind}  " + "  ".join(values))
+    for deviation in record.deviations:
+        say(f"note  {deviation}")
     say(f"record  {run_dir / RECORD_FILE}")

@@ -14,6 +14,12 @@ from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
 
+_DASHED = (
+    "Dashed: crowds, objects that no shown prediction finds, and predictions that find none (same "
+    f"category, IoU of boxes at least {MATCHING_IOU:g})"
+)
+_UNANNOTATED = "They have no annotations: whether a prediction is right is not known"
+
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
@@ -35,7 +41,10 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("out", metavar="PAGE.html", type=Path, help="page to write")
     parser.add_argument(
-        "--annotations", metavar="FILE", type=Path, help="what was to be found (a run knows it)"
+        "--annotations",
+        metavar="FILE",
+        type=Path,
+        help="what was to be found, or the images without annotations (a run knows it)",
     )
     parser.add_argument(
         "--images", metavar="FOLDER", type=Path, help="the images' folder (a run knows it)"
@@ -70,8 +79,7 @@ def _visualize(arguments: argparse.Namespace) -> int:
     page = Page(
         title=str(arguments.source),
         subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "
-        "Dashed: crowds, objects that no shown prediction finds, and predictions that find none "
-        f"(same category, IoU of boxes at least {MATCHING_IOU:g})",
+        + (_DASHED if coco.is_annotated else _UNANNOTATED),
         categories=[names[number] for number in coco.category_ids],
         threshold=arguments.min_score,
     )
@@ -92,4 +100,7 @@ def _open(arguments: argparse.Namespace) -> tuple[Path, CocoSet]:
         source = source / PREDICTIONS_FILE
     elif annotations is None or images is None:
         raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
-    return source, open_coco(annotations, images, rules)
+    coco = open_coco(annotations, images, rules, images_key="--images", needs_annotations=False)
+    if not coco.tree["categories"]:
+        raise UserError(f"'{annotations}' lists no categories, which the predictions' names need")
+    return source, coco

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +126,23 @@ def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def make_recipe(shapes_folder: Path, tmp_path: Path) -> Callable[..., Recipe]:
-    """Return the small recipe, with changes such as ``solver={"iterations": 2}``."""
+@pytest.fixture(scope="session")
+def make_recipe_at(shapes_folder: Path) -> Callable[..., Recipe]:
+    """Return the small recipe of a run folder, with changes such as ``solver={…}``."""
 
-    def make(**changes: Any) -> Recipe:
-        tree = recipe_tree(shapes_folder, tmp_path / "run")
+    def make(run_dir: Path, /, **changes: Any) -> Recipe:
+        tree = recipe_tree(shapes_folder, run_dir)
         for key, value in changes.items():
             tree[key] = {**tree[key], **value} if isinstance(value, dict) else value
         return parse_tree(Recipe, tree, "test")
 
     return make
+
+
+@pytest.fixture
+def make_recipe(make_recipe_at: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Recipe]:
+    """Return the small recipe, with changes such as ``solver={"iterations": 2}``."""
+    return partial(make_recipe_at, tmp_path / "run")
 
 
 @pytest.fixture

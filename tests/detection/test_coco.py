@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detection.coco import check_test_set, open_coco, training_images
+from detection.coco import check_objects, mask_gap, open_coco, training_images
 from rsa_pretrain.errors import UserError
 
 SQUARE = [[2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]]
@@ -66,7 +66,7 @@ def test_category_gaps_close(write_set: WriteSet) -> None:
 
 
 def test_what_training_leaves_out(write_set: WriteSet, caplog: pytest.LogCaptureFixture) -> None:
-    """Crowds, boxes without area in the image and instances without mask go, and are counted."""
+    """Crowds and boxes without area in the image go, and are counted; what lacks a mask stays."""
     tree = _small_tree()
     tree["annotations"] += [
         _annotation(3, 9, 3, iscrowd=1, segmentation={"size": [10, 20], "counts": [0, 200]}),
@@ -78,10 +78,9 @@ def test_what_training_leaves_out(write_set: WriteSet, caplog: pytest.LogCapture
     ]
     with caplog.at_level("INFO"):
         images = training_images(open_coco(*write_set(tree)))
-    assert [entry["id"] for image in images for entry in image.annotations] == [2, 1]
+    assert [entry["id"] for image in images for entry in image.annotations] == [2, 1, 6, 7]
     assert "2 crowds" in caplog.text
     assert "2 boxes without area" in caplog.text
-    assert "2 instances without a mask" in caplog.text
     assert "1 images without instances" in caplog.text
 
 
@@ -100,32 +99,39 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
         (_without("categories"), "no list 'categories'"),
         (_replaced("categories", []), "lists no categories"),
         (_replaced("images", []), "lists no images"),
-        (_replaced("annotations", [{"id": 1}]), r"annotations\[0\] has no valid image_id"),
-        (_replaced("images", [{"id": "4"}]), r"images\[0\] has no valid id, file_name"),
-        (_replaced("annotations", [_annotation(1, 8, 3)]), "not listed: annotation 1 .image_id 8"),
+        (
+            _replaced("annotations", [{"id": 1}]),
+            r"without a valid image_id, .* \(1\): annotations\[0\]",
+        ),
+        (_replaced("images", [{"id": "4"}]), r"images without a valid file_name, .*: images\[0\]"),
+        (_replaced("images", [{"id": 4.5}]), "images without a valid id, file_name"),
+        (
+            _replaced("annotations", [_annotation(1, 8, 3)]),
+            r"not listed \(1\): annotation 1 .image_id 8",
+        ),
         (
             _replaced("annotations", [_annotation(1, 9, 1)]),
-            "not listed: annotation 1 .category_id 1",
+            r"not listed \(1\): annotation 1 .category_id 1",
         ),
         (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "the id 1 twice"),
         (
             _replaced("images", [{"id": 4, "file_name": "4.png", "height": 0, "width": 20}]),
-            r"impossible size: images\[0\] \(4.png, 20x0\); and 2 faults of other kinds",
+            r"impossible size \(1\): images\[0\] \(4.png, 20x0\); .* not listed \(1\): ",
         ),
         (
             _replaced("images", [{"id": 4, "file_name": "4.png", "height": 1, "width": 10**400}]),
             "impossible size",
         ),
         (_replaced("annotations", [_annotation(1, 9, 3, area=float("nan"))]), "area is no number"),
-        (_replaced("annotations", [_annotation(True, 9, 3)]), r"\[0\] has no valid id"),
+        (_replaced("annotations", [_annotation(True, 9, 3)]), r"without a valid id .*\[0\]"),
         (_replaced("annotations", [_annotation(1, 9, 3, iscrowd=2)]), "iscrowd is not 0 or 1"),
-        (_replaced("annotations", [_annotation(1, 9, 3, area="16")]), "area is no number"),
+        (_replaced("annotations", [_annotation(1, 9, 3, area="wide")]), "area is no number"),
         (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3, 1e9])]), r"bbox \[1, 2, 3"),
         (
             _replaced(
                 "annotations", [_annotation(1, 9, 3, segmentation={"size": [9, 9], "counts": [81]})]
             ),
-            r"damaged: annotation 1 \(of size \[9, 9\], its image is \[10, 20\]\)",
+            r"damaged \(1\): annotation 1 \(of size \[9, 9\], its image is \[10, 20\]\)",
         ),
         (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3])]), r"bbox \[1, 2, 3\]"),
     ],
@@ -164,15 +170,17 @@ def test_set_without_usable_instance_is_refused(write_set: WriteSet) -> None:
 
 
 def test_mask_evaluation_needs_masks(write_set: WriteSet) -> None:
-    """A test set in which an object has only a box is refused by name."""
+    """An object that has only a box is named as what keeps masks from being evaluated."""
     tree = _small_tree()
+    assert mask_gap(open_coco(*write_set(tree)).tree) is None
     tree["annotations"].append(_annotation(17, 9, 3, segmentation=[]))
-    with pytest.raises(UserError, match=r"1 annotations have no segmentation.*ids 17"):
-        check_test_set(open_coco(*write_set(tree)))
+    gap = mask_gap(open_coco(*write_set(tree)).tree)
+    assert gap == "1 of 3 annotations have no mask (ids 17)"
 
 
 def test_evaluation_needs_an_object(write_set: WriteSet) -> None:
     """A test set of nothing but crowds has no average precision and is refused."""
     tree = _replaced("annotations", [_annotation(1, 9, 3, iscrowd=1)])(_small_tree())
+    coco = open_coco(*write_set(tree))
     with pytest.raises(UserError, match="no object to be found"):
-        check_test_set(open_coco(*write_set(tree)))
+        check_objects(coco.annotations_path, coco.tree)

@@ -14,6 +14,7 @@ from detection.__main__ import main
 from detection.data_check import check_set, compare_sets, in_words
 from detection.recipe import Recipe
 from rsa_pretrain.config_files import write_config
+from rsa_pretrain.errors import UserError
 
 SQUARE = [2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]
 TEXT = "<img src=x onerror=alert(1)>&amp;\"'"
@@ -70,7 +71,7 @@ def check(folder: Path) -> Check:
 def test_sound_set_has_no_findings(check: Check, role: str) -> None:
     """Nothing is found where nothing is odd; instances and images are counted by category."""
     found = check(_sound_tree(), role)
-    assert (found.errors, found.notes, found.num_errors) == ({}, {}, 0)
+    assert (found.errors, found.notes) == ({}, {})
     assert found.category_sizes == {1: ("a", 2, 2), 2: ("b", 1, 1)}
     assert found.usable == {1, 2}
 
@@ -86,20 +87,21 @@ def _drop(section: str) -> Callable[[Tree], None]:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (_add({"id": 7}), "entries without .*annotations.3. has no valid image_id, category_id"),
-        (_add("text"), "entries without .*annotations.3. has no valid id"),
+        (
+            _add({"id": 7}),
+            r"annotations without a valid image_id, category_id, bbox \(1\): annotations.3.",
+        ),
+        (_add("text"), r"annotations without a valid id, .*: annotations.3."),
         (_add(_annotation(1, 1, 1)), r"id another has \(1\): annotations has the id 1 twice"),
         (_add(_annotation(7, 9, 1)), r"image that is not listed \(1\): annotation 7 .image_id 9"),
         (_add(_annotation(7, 1, 5)), r"category that is not listed .*annotation 7 .category_id 5"),
-        (_add(_annotation(7, 1, 1, bbox=[1, 2, "3", 4])), r"bbox is not .*annotation 7 .bbox"),
+        (_add(_annotation(7, 1, 1, bbox=[1, 2, "wide", 4])), r"bbox is not .*annotation 7 .bbox"),
         (_add(_annotation(7, 1, 1, bbox=[1, 2, float("nan"), 4])), "bbox is not .*annotation 7"),
         (_add(_annotation(7, 1, 1, iscrowd="no")), "iscrowd is not 0 or 1 .*annotation 7"),
         (
             _add(_annotation(7, 1, 1, segmentation={"size": [10, 20], "counts": [199]})),
             "code is damaged .*annotation 7 .of 199 pixels, not 200",
         ),
-        (_drop("categories"), "no list 'categories'"),
-        (lambda tree: tree["images"].clear(), "lists no images"),
         (lambda tree: tree["annotations"].clear(), "no image with a usable instance"),
         (lambda tree: tree["images"].append(dict(tree["images"][0])), "images has the id 1 twice"),
         (
@@ -121,8 +123,46 @@ def test_what_stops_training_is_an_error(
     tree = copy.deepcopy(_sound_tree())
     damage(tree)
     found = check(tree)
-    assert found.num_errors == 1
     (line,) = in_words(found.errors, 5)
+    assert re.search(expected, line)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_drop("categories"), "no list 'categories'"),
+        (_drop("annotations"), "images without annotations .* which training and evaluation need"),
+        (lambda tree: tree["images"].clear(), "lists no images"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(
+    check: Check, damage: Callable[[Tree], None], expected: str
+) -> None:
+    """A file without one of its lists has nothing to check."""
+    tree = _sound_tree()
+    damage(tree)
+    with pytest.raises(UserError, match=expected):
+        check(tree)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "expected"),
+    [
+        ("annotations", "bbox", r"annotations without a valid bbox \(80\): annotations\[0\], "),
+        ("annotations", "image_id", r"annotations without a valid image_id \(80\)"),
+        ("images", "file_name", r"images without a valid file_name \(2\): images\[0\], "),
+    ],
+)
+def test_one_cause_is_one_line(check: Check, section: str, key: str, expected: str) -> None:
+    """A field that all entries lack is one finding; what follows from it is none."""
+    tree = _sound_tree()
+    tree["annotations"] = [
+        _annotation(number, 1 + number % 2, 1 + number % 2, segmentation=None)
+        for number in range(1, 81)
+    ]
+    for entry in tree[section]:
+        del entry[key]
+    (line,) = in_words(check(tree).errors, 1)
     assert re.search(expected, line)
 
 
@@ -139,7 +179,7 @@ def test_broken_images_are_errors(check: Check, folder: Path) -> None:
     turned[0x0112] = 6
     for number in (1, 2):
         Image.new("RGB", (10, 20)).save(folder / f"{number}.png", exif=turned)
-    assert check(_sound_tree()).num_errors == 0
+    assert check(_sound_tree()).errors == {}
 
 
 def test_stored_modes_are_noted(check: Check, folder: Path) -> None:
@@ -183,7 +223,10 @@ def test_options_say_how_images_are_read(
         ),
         (_add(_annotation(7, 1, 1, bbox=[2, 2, 0, 4])), "boxes without area .1.: annotation 7"),
         (_add(_annotation(7, 1, 1, bbox=[2, 2, -4, 4])), "boxes without area .1.: annotation 7"),
-        (_add(_annotation(7, 1, 1, segmentation=[])), "instances without a mask .*annotation 7"),
+        (
+            _add(_annotation(7, 1, 1, segmentation=[])),
+            "without a mask, which train boxes alone .1.: annotation 7",
+        ),
         (_add(_annotation(7, 1, 1, bbox=[15, 2, 9, 4])), "boxes that leave .*annotation 7"),
         (
             _add(_annotation(7, 1, 1, segmentation=[[*SQUARE[:6], 2, 30]])),
@@ -209,8 +252,25 @@ def test_options_say_how_images_are_read(
             lambda tree: tree["categories"][1].update(name="a"),
             r"names that several ids have .1.: a",
         ),
-        (lambda tree: tree["annotations"][0].pop("area"), "1 annotations have no area"),
-        (lambda tree: tree["annotations"][0].pop("iscrowd"), "1 annotations have no iscrowd"),
+        (
+            lambda tree: tree["annotations"][0].pop("area"),
+            "1 values of annotations.area are absent; computed from the masks",
+        ),
+        (
+            lambda tree: tree["annotations"][0].pop("iscrowd"),
+            "1 values of annotations.iscrowd are absent; taken as 0",
+        ),
+        (
+            lambda tree: (
+                tree["categories"].append({"id": 0, "name": "all"})
+                or tree["categories"][0].update(supercategory="all")
+            ),
+            r"categories that only group others, yet count as a class \(1\): all",
+        ),
+        (
+            lambda tree: tree["annotations"][0].update(iscrowd=1),
+            r"left out of training: images of crowds alone \(1\): 1.png",
+        ),
         (
             lambda tree: tree["images"][1].update(file_name="1.png"),
             r"files listed for several images \(1\): 1.png",
@@ -238,13 +298,14 @@ def test_a_pixel_beyond_the_edge_is_rounding(check: Check) -> None:
     assert check(tree).notes == {}
 
 
-def test_testing_needs_masks_and_objects(check: Check) -> None:
-    """What training leaves out stops the evaluation."""
+def test_testing_needs_objects(check: Check) -> None:
+    """Crowds alone stop the evaluation; an object without a mask stops that of masks alone."""
     tree = _sound_tree()
     tree["annotations"].append(_annotation(7, 1, 1, segmentation=[]))
-    assert check(tree, "train").num_errors == 0
-    (line,) = in_words(check(tree, "test").errors, 5)
-    assert re.search("1 annotations have no segmentation.*ids 7", line)
+    found = check(tree, "test")
+    assert found.errors == {}
+    expected = "annotations without a mask, for which masks are not evaluated (1): annotation 7"
+    assert in_words(found.notes, 5) == [expected]
     tree["annotations"] = [_annotation(8, 1, 1, iscrowd=1)]
     (line,) = in_words(check(tree, "test").errors, 5)
     assert "no object to be found" in line
@@ -294,7 +355,7 @@ def test_command_checks_both_sets_of_a_config(
     text = capsys.readouterr().out
     assert "train: 6 images" in text
     assert "test: 3 images" in text
-    assert "the data can be used" in text
+    assert "all is well" in text
     tree = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert tree["train"]["num_images"] == 6
     assert tree["test"]["errors"] == {}
@@ -309,10 +370,36 @@ def test_command_checks_both_sets_of_a_config(
     assert "train: " not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "exit_code", "last"),
+    [
+        ([], 0, "all is well"),
+        (["data.test_annotations=absent.json"], 1, "problems found: 1"),
+        (["--role", "test", "data.test_annotations=absent.json"], 2, None),
+        (["data.train_annotations=absent.json"], 2, None),
+        (["data.train_images=absent"], 1, "problems found: 1"),
+    ],
+)
+def test_exit_codes_are_those_of_pretraining_s_check(
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    exit_code: int,
+    last: str | None,
+) -> None:
+    """0: all is well; 1: problems were found; 2, and an error line: there is nothing to check."""
+    write_config(make_recipe(), tmp_path / "recipe.yaml")
+    assert main(["data-check", str(tmp_path / "recipe.yaml"), *words]) == exit_code
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1:] == ([] if last is None else [last])
+    assert ("error: cannot read annotations 'absent.json'" in captured.err) == (exit_code == 2)
+
+
 def test_command_names_errors_and_fails(
     check: Check, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, one error line, and the findings before it; the page shows what is usable."""
+    """Exit code 1 and a line per finding; the page shows what is usable."""
     tree = _sound_tree()
     tree["annotations"].append(_annotation(7, 9, 1))
     check(tree)
@@ -326,13 +413,11 @@ def test_command_names_errors_and_fails(
         "--preview",
         str(page),
     ]
-    assert main(words) == 2
+    assert main(words) == 1
     captured = capsys.readouterr()
     assert "error: annotations of an image that is not listed (1): annotation 7" in captured.out
     assert "(1): 2.png" in captured.out
-    assert captured.err.splitlines()[-1] == (
-        "error: the data cannot be used as they are; errors found: 2"
-    )
+    assert captured.out.splitlines()[-1] == "problems found: 2"
     assert page.read_text(encoding="utf-8").count("<article") == 1
 
 
@@ -348,7 +433,7 @@ def test_hostile_text_is_escaped(folder: Path) -> None:
     path.write_text(json.dumps(tree), encoding="utf-8")
     page = folder / "page.html"
     words = ["data-check", str(path), "--images", str(folder), "--preview", str(page)]
-    assert main(words) == 2
+    assert main(words) == 1
     text = page.read_text(encoding="utf-8")
     assert "<img" not in text
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;amp;&#34;&#39;" in text
@@ -358,7 +443,7 @@ def test_hostile_text_is_escaped(folder: Path) -> None:
     ("words", "message"),
     [
         (["absent.yaml"], "cannot read config 'absent.yaml'"),
-        (["absent.json", "--images", "."], "errors found: 1"),
+        (["absent.json", "--images", "."], "cannot read annotations 'absent.json'"),
         (["set.json", "--images", ".", "seed=1"], "'seed=1' needs a config"),
         (["set.json", "--limit", "0"], "expected a whole number above 0"),
         (["set.json", "--role", "both"], "invalid choice: 'both'"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.coco import check_test_set, open_coco, training_images
+from detection.coco import check_objects, mask_gap, open_coco, training_images
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from detection.trunk import load_trunk
@@ -28,7 +28,9 @@ def test_coco_opens() -> None:
     assert sets["train"].category_ids == sets["val"].category_ids
     assert len(sets["val"].category_ids) == 80
     assert sets["val"].category_ids[-1] == 90
-    check_test_set(sets["val"])
+    check_objects(sets["val"].annotations_path, sets["val"].tree)
+    assert mask_gap(sets["val"].tree) is None
+    assert [found.repairs for found in sets.values()] == [(), ()]
     images = training_images(sets["train"])
     assert 30 <= len(images) <= 39
     assert max(label for image in images for label in image.labels) <= 80

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.path import Path as Outline
 from PIL import Image
 
-from detection.coco import check_test_set, open_coco, training_images
+from detection.coco import check_objects, open_coco, training_images
 from detection.shapes import CATEGORIES, ShapesConfig, draw_image, rasterise, write_shapes
 from rsa_pretrain.errors import UserError
 
@@ -41,7 +41,7 @@ def test_set_is_coco_format(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2)):
         annotations = tmp_path / "set" / "annotations" / f"instances_{split}.json"
         coco = open_coco(annotations, tmp_path / "set" / split)
-        check_test_set(coco)
+        check_objects(coco.annotations_path, coco.tree)
         images = training_images(coco)
         assert len(images) == count
         assert all(Image.open(image.path).size == (image.width, image.height) for image in images)

@@ -29,7 +29,7 @@ from detection.coco_eval import with_areas
 from detection.detectron2_config import data_set_names
 from detection.images import read_image
 from detection.job import Job
-from detection.masks import polygons
+from detection.masks import has_mask, polygons
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
@@ -70,7 +70,7 @@ def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
                     "bbox": annotation["bbox"],
                     "bbox_mode": BoxMode.XYWH_ABS,
                     "category_id": label - 1,
-                    "segmentation": _segmentation(annotation),
+                    **_segmentation(annotation),
                 }
                 for annotation, label in zip(image.annotations, image.labels, strict=True)
             ],
@@ -149,10 +149,13 @@ def _register(name: str, entries: list[Entry], categories: CocoSet) -> None:
     )
 
 
-def _segmentation(annotation: Annotation) -> Any:
-    segmentation = annotation["segmentation"]
+def _segmentation(annotation: Annotation) -> Entry:
+    """Return an instance's mask under detectron2's key; empty if it has none."""
+    segmentation: Any = annotation.get("segmentation")
+    if not has_mask(segmentation):
+        return {}
     if isinstance(segmentation, list):
-        return polygons(segmentation)
+        return {"segmentation": polygons(segmentation)}
     if isinstance(segmentation["counts"], list):
-        return mask_codec.frPyObjects(segmentation, *segmentation["size"])
-    return segmentation
+        return {"segmentation": mask_codec.frPyObjects(segmentation, *segmentation["size"])}
+    return {"segmentation": segmentation}

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from torch import nn
 
-from detection.coco_eval import IOU_TYPES, Prediction
+from detection.coco_eval import Prediction
 from detection.engines.detectron2.data import (
     evaluation_loader,
     explained_worker_errors,
@@ -39,7 +39,7 @@ def predict(detector: nn.Module, job: Job) -> list[Prediction]:
         register_test(job, Path(folder) / "annotations.json")
         evaluator = COCOEvaluator(
             config.DATASETS.TEST[0],
-            tasks=IOU_TYPES,
+            tasks=job.iou_types,
             output_dir=folder,
             use_fast_impl=importlib.util.find_spec("detectron2._C") is not None,
         )

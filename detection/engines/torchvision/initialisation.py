@@ -23,13 +23,16 @@ def initialise(heads: RegionHeads) -> None:
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
-    for layer, std in (
+    predictors = [
         (heads.box_predictor.cls_score, _CLASS_STD),
         (heads.box_predictor.bbox_pred, _BOX_STD),
-        (heads.mask_predictor.mask_fcn_logits, _MASK_STD),
-    ):
+    ]
+    if heads.has_mask_head:
+        predictors.append((heads.mask_predictor.mask_fcn_logits, _MASK_STD))
+    for layer, std in predictors:
         nn.init.normal_(layer.weight, std=std)
         nn.init.zeros_(layer.bias)
-    nn.init.zeros_(heads.mask_predictor.conv5_mask.bias)
     heads.box_predictor.bbox_pred.weight[:4] = 0
-    heads.mask_predictor.mask_fcn_logits.weight[0] = 0
+    if heads.has_mask_head:
+        nn.init.zeros_(heads.mask_predictor.conv5_mask.bias)
+        heads.mask_predictor.mask_fcn_logits.weight[0] = 0

@@ -13,13 +13,13 @@ from pycocotools import mask as mask_codec
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detection.samples import Outline, Polygons
+from detection.samples import Polygons
 
 # A thinner region is drawn as if it had this side; its target is empty or full either way.
 _MIN_SIDE_PIXELS = np.float32(0.1)
 
 
-def mask_targets(outlines: Sequence[Outline], boxes: Tensor, side: int) -> Tensor:
+def mask_targets(outlines: Sequence[Polygons | Tensor], boxes: Tensor, side: int) -> Tensor:
     """Draw each object inside its region.
 
     Args:

@@ -71,17 +71,18 @@ def detect(
 
 def to_original(
     found: Detections, input_size: tuple[int, int], size: tuple[int, int]
-) -> tuple[Detections, Tensor]:
+) -> tuple[Detections, Tensor | None]:
     """Take detections from the resized image to the original one.
 
     Args:
-        found: ``boxes`` in pixels of the resized image, ``labels``, ``scores``, ``masks``.
+        found: ``boxes`` in pixels of the resized image, ``labels``, ``scores`` and perhaps
+            ``masks``.
         input_size: Height and width of the resized image.
         size: Those of the original.
 
     Returns:
         ``boxes``, ``labels`` and ``scores`` of the detections that have an area there, and their
-        masks, (N, height, width), bool.
+        masks, (N, height, width), bool; None of a detector without a mask head.
     """
     vertical, horizontal = size[0] / input_size[0], size[1] / input_size[1]
     scale = torch.tensor([horizontal, vertical] * 2, device=found["boxes"].device)
@@ -89,6 +90,8 @@ def to_original(
     boxes = (found["boxes"] * scale).clamp(min=0).minimum(limit)
     kept = has_area(boxes)
     rest = {"boxes": boxes[kept], "labels": found["labels"][kept], "scores": found["scores"][kept]}
+    if "masks" not in found:
+        return rest, None
     return rest, paste_masks(found["masks"][kept], boxes[kept], size)
 
 
@@ -102,7 +105,6 @@ def to_coco(found: Detections, sample: TestSample, category_ids: list[int]) -> l
     """
     height, width = sample.image.shape[1:]
     kept, masks = to_original(found, (height, width), (sample.height, sample.width))
-    codes = mask_codec.encode(np.asfortranarray(masks.cpu().permute(1, 2, 0).byte().numpy()))
     x0, y0, x1, y1 = kept["boxes"].cpu().unbind(1)
     corner_and_size = torch.stack([x0, y0, x1 - x0, y1 - y0], dim=1).tolist()
     return [
@@ -111,11 +113,24 @@ def to_coco(found: Detections, sample: TestSample, category_ids: list[int]) -> l
             "category_id": category_ids[label - 1],
             "score": score,
             "bbox": box,
-            "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
+            **mask,
         }
-        for label, score, box, code in zip(
-            kept["labels"].tolist(), kept["scores"].tolist(), corner_and_size, codes, strict=True
+        for label, score, box, mask in zip(
+            kept["labels"].tolist(),
+            kept["scores"].tolist(),
+            corner_and_size,
+            [{}] * len(corner_and_size) if masks is None else _coded(masks),
+            strict=True,
         )
+    ]
+
+
+def _coded(masks: Tensor) -> list[Prediction]:
+    """Return each mask as a compressed run-length code under COCO's key."""
+    codes = mask_codec.encode(np.asfortranarray(masks.cpu().permute(1, 2, 0).byte().numpy()))
+    return [
+        {"segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")}}
+        for code in codes
     ]
 
 

@@ -48,7 +48,7 @@ class _Sample(NamedTuple):
 
 
 class RegionHeads(nn.Module):
-    """Box head and mask head over a pyramid.
+    """Box head over a pyramid, and mask head where the model has one.
 
     Args:
         channels: Width of the pyramid.
@@ -69,14 +69,16 @@ class RegionHeads(nn.Module):
         super().__init__()
         box_shape = (channels, BOX_RESOLUTION, BOX_RESOLUTION)
         box_convs = [channels] * model.box_head_num_convs
-        mask_convs = [channels] * model.mask_head_num_convs
         fcs = [FC_WIDTH] * model.box_head_num_fcs
         self.box_pool = AlignedPooler(BOX_RESOLUTION)
         self.box_head = FastRCNNConvFCHead(box_shape, box_convs, fcs, norm)
         self.box_predictor = FastRCNNPredictor(FC_WIDTH, num_classes + 1)
-        self.mask_pool = AlignedPooler(MASK_RESOLUTION)
-        self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
-        self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
+        self.has_mask_head = model.mask_head
+        if model.mask_head:
+            mask_convs = [channels] * model.mask_head_num_convs
+            self.mask_pool = AlignedPooler(MASK_RESOLUTION)
+            self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
+            self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
         self._detections_per_image = sampling.detections_per_image
         self._coder = BoxCoder(BOX_WEIGHTS)
         self._matcher = Matcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
@@ -98,8 +100,8 @@ class RegionHeads(nn.Module):
             targets: ``boxes``, ``labels`` and ``outlines`` of each image, in training.
 
         Returns:
-            Each image's ``boxes``, ``labels``, ``scores`` and ``masks`` (D, 28, 28), best first;
-            and the losses. One of the two is empty.
+            Each image's ``boxes``, ``labels``, ``scores`` and, with a mask head, ``masks``
+            (D, 28, 28), best first; and the losses. One of the two is empty.
         """
         maps = list(features.values())[:NUM_LEVELS]
         if self.training:
@@ -110,6 +112,8 @@ class RegionHeads(nn.Module):
         per_image = (torch.split(logits, counts), torch.split(deltas, counts))
         parts = zip(*per_image, proposals, image_sizes, strict=True)
         found = [self._detect(*part) for part in parts]
+        if not self.has_mask_head:
+            return found, {}
         masks = self._predict_masks(maps, [entry["boxes"] for entry in found]).sigmoid()
         own = of_class(masks, torch.cat([entry["labels"] for entry in found]))
         counts = [len(entry["boxes"]) for entry in found]
@@ -140,6 +144,14 @@ class RegionHeads(nn.Module):
         ]
         predicted = self._predict_boxes(maps, [sample.boxes for sample in samples])
         losses = box_losses(*predicted, labels, torch.cat(offsets))
+        if self.has_mask_head:
+            losses["loss_mask"] = self._mask_loss(maps, samples, targets)
+        return losses
+
+    def _mask_loss(
+        self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[Target]
+    ) -> Tensor:
+        """Compare the masks of the sampled objects; those annotated by a box alone do not count."""
         objects = [torch.where(sample.labels > 0)[0] for sample in samples]
         boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, objects, strict=True)]
         outlines = [
@@ -147,10 +159,17 @@ class RegionHeads(nn.Module):
             for sample, chosen, target in zip(samples, objects, targets, strict=True)
             for index in sample.matches[chosen].tolist()
         ]
-        logits = self._predict_masks(maps, boxes)
-        wanted = mask_targets(outlines, torch.cat(boxes), logits.shape[-1])
-        losses["loss_mask"] = mask_loss(logits, labels[labels > 0], wanted)
-        return losses
+        labels = torch.cat(
+            [sample.labels[chosen] for sample, chosen in zip(samples, objects, strict=True)]
+        )
+        logits, regions = self._predict_masks(maps, boxes), torch.cat(boxes)
+        drawn = [outline for outline in outlines if outline is not None]
+        if len(drawn) < len(outlines):
+            known = torch.tensor(
+                [outline is not None for outline in outlines], device=labels.device
+            )
+            logits, regions, labels = logits[known], regions[known], labels[known]
+        return mask_loss(logits, labels, mask_targets(drawn, regions, logits.shape[-1]))
 
     def _sample(self, proposals: Tensor, target: Target) -> _Sample:
         """Choose regions, a quarter of them objects where there are enough.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detection.batches import OrientedBatches
-from detection.coco_eval import evaluate
+from detection.coco_eval import evaluate_in_detail
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
 from detection.engines.torchvision.prediction import predict
@@ -168,7 +168,9 @@ class _Trainer:
     def _evaluate(self, log: MetricsLog | None) -> None:
         predictions = predict(self.state.detector, self._job)
         if log is not None:
-            log.write(self.state.step, evaluate(self._job.test_set.tree, predictions))
+            job = self._job
+            found = evaluate_in_detail(job.test_set.tree, predictions, job.iou_types)
+            log.write(self.state.step, found.metrics)
 
 
 class _Averages:

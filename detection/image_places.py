@@ -1,0 +1,55 @@
+"""Where images are that lie elsewhere than an annotation file says."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+_FOLDERS_ABOVE = 3
+_FOLDERS_BELOW = 50
+
+
+def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str) -> str:
+    """Say what to set for missing images to be found; empty if they are nowhere near.
+
+    Looked through are the folders above and below the image folder, and then the folder itself
+    for the last components of the names: exports keep the folders of another machine.
+
+    Args:
+        missing: File names that are not below the folder.
+        images_dir: The folder.
+        images_key: What sets it.
+    """
+    tidy = [name.replace("\\", "/").lstrip("/") for name in missing]
+    counts = {
+        folder: sum((folder / name).is_file() for name in tidy) for folder in _near(images_dir)
+    }
+    best = max(counts, key=lambda folder: counts[folder], default=None)
+    if best is not None and counts[best]:
+        first = next(name for name in tidy if (best / name).is_file())
+        return (
+            f"; {counts[best]:,} of them are found like '{best / first}': "
+            f"set {images_key} to '{best}'"
+        )
+    own = {name.casefold(): name for name in os.listdir(images_dir)} if images_dir.is_dir() else {}
+    found = [
+        (name, own[last.casefold()])
+        for name, last in zip(missing, (os.path.basename(name) for name in tidy), strict=True)
+        if last.casefold() in own
+    ]
+    if not found:
+        return ""
+    name, last = found[0]
+    return (
+        f"; {len(found):,} of them are in it by the last part of their names: if these are the "
+        f"same images, write file_name relative to the folder, '{last}' in place of '{name}'"
+    )
+
+
+def _near(images_dir: Path) -> list[Path]:
+    folder = images_dir.absolute()
+    below = (
+        sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
+        if folder.is_dir()
+        else []
+    )
+    return [*list(folder.parents)[:_FOLDERS_ABOVE], *below[:_FOLDERS_BELOW]]
