@@ -20,8 +20,13 @@ BAD_SIZE = "images of an impossible size"
 UNKNOWN_IMAGE = "annotations of an image that is not listed"
 UNKNOWN_CATEGORY = "annotations of a category that is not listed"
 BAD_BOX = "annotations whose bbox is not [x, y, width, height]"
+CORNERS = "annotations whose bbox seems to be [x0, y0, x1, y1], expected [x, y, width, height]"
 BAD_NUMBER = "annotations whose area is no number or whose iscrowd is not 0 or 1"
 BAD_CODE = "annotations whose run-length code is damaged"
+# How many boxes are looked at, and the share of them that must reach out of their images, for all
+# to be suspected of being corners; fewer could be so by chance.
+_FEWEST, _LOOKED_AT = 8, 1000
+_SUSPICIOUS = 0.25
 
 
 class Fault(NamedTuple):
@@ -125,7 +130,26 @@ def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         faults += found
         if image is not None and is_known and not found:
             annotations.append(annotation)
+    if _are_corners(annotations, images):
+        faults += [Fault(CORNERS, f"annotation {entry['id']}") for entry in annotations]
     return {**sound, "annotations": annotations}, faults
+
+
+def _are_corners(annotations: list[Entry], images: Mapping[int, Entry]) -> bool:
+    """Tell whether boxes make sense as two corners alone.
+
+    Read as COCO's they reach out of many images, read as corners all lie in theirs.
+    """
+    looked_at = annotations[:_LOOKED_AT]
+    reaching_out = 0
+    for entry in looked_at:
+        x, y, right, bottom = entry["bbox"]
+        image = images[entry["image_id"]]
+        width, height = image["width"], image["height"]
+        if not (x < right <= width + 1 and y < bottom <= height + 1):
+            return False
+        reaching_out += x + right > width + 1 or y + bottom > height + 1
+    return len(looked_at) >= _FEWEST and reaching_out > _SUSPICIOUS * len(looked_at)
 
 
 def _sound_entries(

@@ -229,6 +229,7 @@ def _is_strict_annotation(entry: Entry) -> bool:
             and type(entry["category_id"]) is int
             and type(entry["iscrowd"]) is int
             and type(entry["area"]) in _NUMBERS
+            and entry["area"] > 0
             and len(entry["bbox"]) == _BOX_LENGTH
             and set(map(type, entry["bbox"])) <= _NUMBERS
             and is_nested_as_in_coco(entry.get("segmentation"))
@@ -253,7 +254,7 @@ def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
     mask, box = entry.get("segmentation"), entry.get("bbox")
     mask_size = None
     # Checking a code reads all of it: only where something is to be computed from it.
-    if size is not None and (box in (None, []) or entry.get("area") is None):
+    if size is not None and (box in (None, []) or (as_number(entry.get("area")) or 0) <= 0):
         mask_size = size if has_sound_mask(mask, size) else None
     if isinstance(box, list) and any(isinstance(value, str) for value in box):
         numbers = [as_number(value) for value in box]
@@ -285,13 +286,16 @@ def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None
     """Repair an annotation's area in place, by its mask if ``size`` is given, else by its box."""
     value = entry.get("area")
     number = as_number(value)
+    # An object has some: COCO's metrics would count it among the small ones, or not at all.
+    if number is not None and number <= 0:
+        value = number = None
     if type(value) not in _NUMBERS and number is not None:
         entry["area"] = number
         notes[f"values of annotations.area {_LOOSE}"] += 1
     elif value is None and size is not None:
         entry["area"] = area_of(entry["segmentation"], size)
-        notes["values of annotations.area are absent; computed from the masks"] += 1
+        notes["values of annotations.area are absent or not above 0; computed from the masks"] += 1
     elif value is None and is_box(entry.get("bbox")):
         _, _, width, height = entry["bbox"]
         entry["area"] = max(width, 0) * max(height, 0)
-        notes["values of annotations.area are absent; taken as the boxes'"] += 1
+        notes["values of annotations.area are absent or not above 0; taken as the boxes'"] += 1

@@ -65,6 +65,24 @@ def test_category_gaps_close(write_set: WriteSet) -> None:
     assert [image.labels for image in images] == [(1,), (3,)]
 
 
+def test_boxes_of_two_corners_are_refused(write_set: WriteSet) -> None:
+    """Boxes [x0, y0, x1, y1], which would be far too large, are told; a few are no sign."""
+    tree = _small_tree()
+    corners = [[2.0, 2.0, 6.0, 6.0], [12.0, 3.0, 19.0, 9.0], [1.0, 6.0, 9.0, 9.5]]
+    tree["annotations"] = [
+        _annotation(number, 9, 70, bbox=corners[number % 3]) for number in range(1, 13)
+    ]
+    with pytest.raises(UserError, match=r"seems to be \[x0, y0, x1, y1\], expected .* \(12\): ann"):
+        open_coco(*write_set(tree))
+    tree["annotations"] = tree["annotations"][:4]
+    open_coco(*write_set(tree))
+    sides = [[x, y, right - x, bottom - y] for x, y, right, bottom in corners]
+    tree["annotations"] = [
+        _annotation(number, 9, 70, bbox=sides[number % 3]) for number in range(1, 13)
+    ]
+    open_coco(*write_set(tree))
+
+
 def test_what_training_leaves_out(write_set: WriteSet, caplog: pytest.LogCaptureFixture) -> None:
     """Crowds and boxes without area in the image go, and are counted; what lacks a mask stays."""
     tree = _small_tree()

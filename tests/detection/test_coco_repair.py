@@ -93,7 +93,7 @@ NESTED = "segmentation are nested otherwise than [[x1, y1, …]], and read so"
 LISTED = "segmentation are run-length codes in a list, taken out of it"
 SPELT = "segmentation have numbers as text or with decimals, read as numbers"
 TIDIED = "file_name have backslashes or a leading slash, read as relative paths"
-MASKED_AREA = "area are absent; computed from the masks"
+MASKED_AREA = "area are absent or not above 0; computed from the masks"
 SWITCHED = "iscrowd are text, decimals or true and false, read as 0 and 1"
 NUMBERED = "are absent or no numbers; numbered after the highest"
 
@@ -119,6 +119,8 @@ CASES: dict[str, tuple[Change, list[str]]] = {
         [SPELT],
     ),
     "area null": (_set("annotations", "area", lambda area: None), [MASKED_AREA]),
+    "area 0": (_set("annotations", "area", lambda area: 0), [MASKED_AREA]),
+    "area below 0": (_set("annotations", "area", lambda area: -1.0), [MASKED_AREA]),
     "area absent": (_drop("annotations", "area"), [MASKED_AREA]),
     "area as text": (_set("annotations", "area", str), [f"area {LOOSE}"]),
     "iscrowd null": (
@@ -302,7 +304,8 @@ def test_areas_without_masks_are_the_boxes(tree: Tree) -> None:
     for entry in repaired["annotations"]:
         assert entry["area"] == entry["bbox"][2] * entry["bbox"][3]
     assert notes == [
-        f"{len(tree['annotations'])} values of annotations.area are absent; taken as the boxes'"
+        f"{len(tree['annotations'])} values of annotations.area are absent or not above 0; taken as "
+        "the boxes'"
     ]
 
 
