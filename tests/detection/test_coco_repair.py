@@ -304,8 +304,8 @@ def test_areas_without_masks_are_the_boxes(tree: Tree) -> None:
     for entry in repaired["annotations"]:
         assert entry["area"] == entry["bbox"][2] * entry["bbox"][3]
     assert notes == [
-        f"{len(tree['annotations'])} values of annotations.area are absent or not above 0; taken as "
-        "the boxes'"
+        f"{len(tree['annotations'])} values of annotations.area are absent or not above 0; taken "
+        "as the boxes'"
     ]
 
 
