@@ -33,10 +33,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.command_line import say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import read_checkpoint_file
+from rsa_pretrain.tensor_check import check_tensors
 
 BATCH = 250
 SECONDS_PER_MUTANT = 10

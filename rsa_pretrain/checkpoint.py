@@ -20,7 +20,7 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,7 @@ from rsa_pretrain.config_files import Section, parse_tree
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.origin import Origin
+from rsa_pretrain.tensor_check import check_tensors
 
 FORMAT_VERSION = 1
 METADATA_KEY = "rsa_toolkit"
@@ -241,44 +242,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
         ) from None
 
 
-def check_tensors(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str, *, finite: bool = True
-) -> None:
-    """Refuse tensors that are not exactly the expected ones.
-
-    Args:
-        found: Tensors by name.
-        expected: Tensors whose names, shapes and types are wanted.
-        what: Names the source in the error.
-        finite: Refuse NaN and infinity too.
-
-    Raises:
-        UserError: Lists missing, unexpected and misshapen tensors, those of another element type,
-            and non-finite ones.
-    """
-    both = [name for name in expected if name in found]
-    misshapen = [
-        f"{name} ({_shape(found[name])}, expected {_shape(expected[name])})"
-        for name in both
-        if found[name].shape != expected[name].shape
-    ]
-    mistyped = [
-        f"{name} ({_type(found[name])}, expected {_type(expected[name])})"
-        for name in both
-        if found[name].dtype != expected[name].dtype
-    ]
-    problems = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "misshapen": misshapen,
-        "of another type": mistyped,
-        "not finite": [name for name in found if finite and not found[name].isfinite().all()],
-    }
-    listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
-    if listed:
-        raise UserError(f"cannot load {what}: " + "; ".join(listed))
-
-
 def find_weights(path: Path) -> Path:
     """Return the file of weights of a run folder or checkpoint folder, and a file as it is.
 
@@ -313,17 +276,3 @@ def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
             "use the toolkit version that wrote it"
         )
     return parse_tree(BackboneMetadata, tree, f"metadata of '{path}'")
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{_type(tensor)} {list(tensor.shape)}"
-
-
-def _type(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _head(names: Iterable[str], shown: int = 5) -> str:
-    listed = list(names)
-    more = f", and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.batch_plan import BatchPlan
-from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.continuation import RESUME, Continuation
@@ -18,6 +17,7 @@ from rsa_pretrain.method_config import SupervisedConfig
 from rsa_pretrain.methods import METHODS
 from rsa_pretrain.optim import build_optimizer
 from rsa_pretrain.shards import ShardSet
+from rsa_pretrain.tensor_check import check_tensors
 
 _log = logging.getLogger(__name__)
 

@@ -46,6 +46,7 @@ SHARED = {
     "schedules",
     "stop_signal",
     "stored_modes",
+    "tensor_check",
     "text_table",
     "user_paths",
 }

@@ -35,12 +35,12 @@ from detection.engines.detectron2.hooks import (
 from detection.engines.detectron2.predict import predict
 from detection.job import Job
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.distributed import data_parallel, is_main, rank, world_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.tensor_check import check_tensors
 
 logger = logging.getLogger(__name__)
 

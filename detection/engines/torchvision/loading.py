@@ -9,9 +9,9 @@ from detection.engines.torchvision.detector import MaskRCNN, assemble
 from detection.exchange import read_detector
 from detection.recipe import SamplingConfig
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import check_tensors
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.tensor_check import check_tensors
 
 
 def load_detector(path: Path) -> tuple[MaskRCNN, int]:

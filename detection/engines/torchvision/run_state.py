@@ -15,13 +15,13 @@ from detection.job import Job
 from detection.recipe import SolverConfig
 from detection.samples import initialisation_seed
 from rsa_pretrain.checkpoint import (
-    check_tensors,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.optim import fused_sgd
+from rsa_pretrain.tensor_check import check_tensors
 
 logger = logging.getLogger(__name__)
 
