@@ -9,9 +9,10 @@ from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data_check import SplitCheck, check_split, compare_splits, describe
+from rsa_pretrain.data_check import check_split, compare_splits, describe
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.split_check import SplitCheck
 
 PROBLEMS_EXIT_CODE = 1
 
