@@ -40,9 +40,13 @@ class Evaluation:
     """What COCO's metrics leave out of the count, one sentence each."""
 
 
-def evaluate(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, float]:
+def evaluate(
+    tree: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    iou_types: Sequence[str] = IOU_TYPES,
+) -> dict[str, float]:
     """Compute the metrics of ``evaluate_in_detail`` alone."""
-    return evaluate_in_detail(tree, predictions).metrics
+    return evaluate_in_detail(tree, predictions, iou_types).metrics
 
 
 def evaluate_in_detail(

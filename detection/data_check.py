@@ -169,7 +169,7 @@ def _count_categories(check: SetCheck) -> None:
         if not entry.get("iscrowd", 0):
             instances[entry["category_id"]] += 1
             images.setdefault(entry["category_id"], set()).add(entry["image_id"])
-    names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+    names = check.coco.category_names
     for number in sorted(names):
         sizes = (names[number], instances[number], len(images.get(number, ())))
         check.category_sizes[number] = sizes

@@ -160,7 +160,7 @@ def _with_box(prediction: Prediction) -> Prediction:
 
 
 def _ranks(coco: CocoSet) -> dict[int, tuple[int, str]]:
-    names = {entry["id"]: entry["name"] for entry in coco.tree["categories"]}
+    names = coco.category_names
     return {number: (rank, names[number]) for rank, number in enumerate(coco.category_ids)}
 
 

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.errors import UserError
-
-RUN_CONFIG = "config.yaml"
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +15,7 @@ _log = logging.getLogger(__name__)
 def run_folder_of(checkpoint: Path) -> Path | None:
     """Return the run folder a checkpoint lies in: runs/x of runs/x/checkpoints/last/file."""
     folders = [checkpoint, *checkpoint.absolute().parents[:3]]
-    return next((folder for folder in folders if (folder / RUN_CONFIG).is_file()), None)
+    return next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
 
 
 def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
@@ -31,7 +29,7 @@ def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
     if folder is None or loaded.metadata.origin is not None:
         return None
     try:
-        config = load_config(PretrainConfig, folder / RUN_CONFIG)
+        config = load_config(PretrainConfig, folder / CONFIG_FILE)
     except UserError as error:
         _log.warning("the record will not tell how the weights were trained: %s", error)
         return None
@@ -39,7 +37,7 @@ def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
         _log.warning(
             "the record will not tell how the weights were trained: '%s' describes another run "
             "than the one that made '%s'",
-            folder / RUN_CONFIG,
+            folder / CONFIG_FILE,
             loaded.path,
         )
         return None

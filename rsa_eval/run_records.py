@@ -8,7 +8,7 @@ from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace, record_name
 from rsa_eval.record import Record, read_record, write_record
 from rsa_eval.subject import load_subject
 from rsa_pretrain.checkpoint import BACKBONE_FILE, file_sha256
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.device import explained_out_of_memory, resolve_device
 from rsa_pretrain.distributed import is_main, process_group
@@ -37,7 +37,7 @@ def metrics_of_run(run_dir: Path, evaluator: str) -> dict[str, float]:
     Raises:
         UserError: As the evaluation.
     """
-    run = load_config(PretrainConfig, run_dir / "config.yaml")
+    run = load_config(PretrainConfig, run_dir / CONFIG_FILE)
     config = load_config(EVALUATORS[evaluator].config, None, start={"data": to_tree(run.data)})
     path = run_dir / "records" / record_name(evaluator, config)
     record = recorded(path, file_sha256(run_dir / BACKBONE_FILE), config)

@@ -171,6 +171,10 @@ class ExtensionConfig(Section):
     """Its schedule, by dotted key, and what it extended itself."""
 
 
+CONFIG_FILE = "config.yaml"
+"""Every setting of a run, in its folder."""
+
+
 class PretrainConfig(Section):
     """One pretraining run."""
 
@@ -266,7 +270,7 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def reads_elsewhere(run: PretrainConfig) -> bool:
     """Whether a run names another ``data.root`` than the one in its folder, which may be moved."""
-    path = run.output_dir / "config.yaml"
+    path = run.output_dir / CONFIG_FILE
     return path.exists() and load_config(PretrainConfig, path).data.root != run.data.root
 
 
@@ -276,7 +280,7 @@ def refuse_another_run(run: PretrainConfig) -> None:
     Raises:
         UserError: Names them.
     """
-    path = run.output_dir / "config.yaml"
+    path = run.output_dir / CONFIG_FILE
     if not path.exists():
         return
     before = load_config(PretrainConfig, path)

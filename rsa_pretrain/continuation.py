@@ -64,6 +64,6 @@ RESUME = Continuation("resume", RESUMABLE_CHANGES, "restore them or choose anoth
 EXTEND = Continuation(
     "extend",
     RESUMABLE_CHANGES | SCHEDULE_SETTINGS | {"extends"},
-    f"restore them, or train a run of its own (--extend may change "
+    "restore them, or train a new run (--extend may change "
     f"{', '.join(sorted(SCHEDULE_SETTINGS))})",
 )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rsa_pretrain.config_files import Section
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.sample_rules import SampleRules
 from rsa_pretrain.user_paths import expand_user
@@ -19,8 +20,8 @@ SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
 """Data sets that are no image files: how those are read does not matter."""
 
 
-class DataConfig(SampleRules, ReadRules):
-    """Which images, where they lie and how they enter the network."""
+class _DataSet(Section):
+    """The settings that every data set has; a base class, so that `--help` lists them first."""
 
     name: Literal[
         "cifar10",
@@ -77,6 +78,10 @@ class DataConfig(SampleRules, ReadRules):
     """webdataset: images among which each loader process draws the next one."""
     num_workers: Annotated[int, Field(ge=0)] = 2
     """Loader processes (0 loads in the main process); only a webdataset's order depends on it."""
+
+
+class DataConfig(SampleRules, ReadRules, _DataSet):
+    """Which images, where they lie and how they enter the network."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

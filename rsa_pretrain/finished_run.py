@@ -5,14 +5,12 @@ import logging
 from collections.abc import Callable
 
 from rsa_pretrain.checkpoint import BACKBONE_FILE, load_checkpoint, newest_checkpoint
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.continuation import RESUME
 from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.yaml"
 
 _FINISHED = dataclasses.replace(
     RESUME,

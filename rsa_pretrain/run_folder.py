@@ -12,6 +12,7 @@ from rsa_pretrain.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.config_files import config_hash, write_config
 from rsa_pretrain.continuation import EXTEND
 from rsa_pretrain.data import normalisation
@@ -75,7 +76,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
-            write_config(self.config, self.path / "config.yaml")
+            write_config(self.config, self.path / CONFIG_FILE)
             note_machine(self.path, self.state.device)
         if own is None and parent is not None:
             self.save()

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         description="Check every entry of the annotations and decode every image of the training\n"
         "and the test set of CONFIG, or of one annotation file. What would stop training or\n"
         "evaluation is an error; what is handled, but may not be meant, a note. Exit code 0: all\n"
-        "is well; 1: errors were found; 2: nothing to check.",
+        "is well; 1: errors were found; 2: it cannot be checked.",
         epilog="examples:\n"
         "  rsa-detect data-check configs/detection/toy_shapes.yaml --preview shapes.html\n"
         "  rsa-detect data-check instances_train.json --images train/",

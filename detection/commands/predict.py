@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
         "predict",
         help="what a trained detector finds in a set of images",
         usage="rsa-detect predict [-h] [--categories FILE.json] [--short-side N] [--max-side N]\n"
+        "                          [--max-megapixels N] [--as-stored]\n"
         "                          DETECTOR [ANNOTATIONS.json] IMAGES OUT.json",
         description="Run a detector of engine torchvision, or one of detectron2's that\n"
         "'convert --model' took over, on every image of an annotation file or of a folder, and\n"

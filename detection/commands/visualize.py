@@ -75,7 +75,7 @@ def _visualize(arguments: argparse.Namespace) -> int:
     predictions_path, coco = _open(arguments)
     predictions = read_predictions(predictions_path, coco.tree)
     cards = predicted_cards(coco, predictions, arguments.num_images)
-    names = {entry["id"]: entry["name"] for entry in coco.tree["categories"]}
+    names = coco.category_names
     page = Page(
         title=str(arguments.source),
         subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rsa_eval.pretraining_run import RUN_CONFIG
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.errors import UserError
 
@@ -38,7 +37,7 @@ def images_of_run(
         UserError: If there is no run, and no settings name images either.
     """
     if run_dir is not None:
-        config = load_config(PretrainConfig, run_dir / RUN_CONFIG)
+        config = load_config(PretrainConfig, run_dir / CONFIG_FILE)
         return {"data": to_tree(config.data)}
     if not any(override.startswith("data.") for override in overrides):
         what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"

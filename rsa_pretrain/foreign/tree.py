@@ -1,6 +1,5 @@
 """Walk what a checkpoint holds: nested containers, flattened to paths."""
 
-import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def walk(path: Path, content: Any) -> Iterator[tuple[str, Part]]:
 
     Args:
         path: Names the file in errors.
-        content: Dicts, lists, tuples, namespaces, tensors, numpy arrays, plain values, stand-ins.
+        content: Dicts, lists, tuples, tensors, numpy arrays, plain values, stand-ins.
 
     Raises:
         UserError: If it nests too deeply, has too many parts, or one without a proper name.
@@ -83,8 +82,6 @@ def listed(names: Iterable[str], most: int = _SHOWN_NAMES) -> str:
 
 def _parts(value: Any) -> Iterable[tuple[object, Any]] | None:
     """Return the parts of a container by key; None for what is none."""
-    if isinstance(value, argparse.Namespace):
-        value = vars(value)
     if isinstance(value, dict):
         return value.items()
     if isinstance(value, list | tuple) and not _is_long_list_of_numbers(value):

@@ -141,7 +141,7 @@ def _register(name: str, entries: list[Entry], categories: CocoSet) -> None:
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, lambda: entries)
     ids = categories.category_ids
-    names = {category["id"]: category["name"] for category in categories.tree["categories"]}
+    names = categories.category_names
     MetadataCatalog.get(name).set(
         read_rules=categories.rules,
         thing_classes=[names[category] for category in ids],

@@ -18,7 +18,7 @@ from detectron2.utils.env import seed_all_rng
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from detection.coco_eval import evaluate_in_detail
+from detection.coco_eval import evaluate
 from detection.engines.detectron2.data import (
     explained_worker_errors,
     register_train,
@@ -176,9 +176,7 @@ def _toolkit_hooks(job: Job, trainer: SimpleTrainer, log: MetricsLog | None) -> 
         chosen.append(
             EvaluationHook(
                 lambda: predict(trainer.model, job),
-                lambda predictions: (
-                    evaluate_in_detail(job.test_set.tree, predictions, job.iou_types).metrics
-                ),
+                lambda predictions: evaluate(job.test_set.tree, predictions, job.iou_types),
                 training.evaluate_every_iterations,
                 log,
             )

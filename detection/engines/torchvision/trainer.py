@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detection.batches import OrientedBatches
-from detection.coco_eval import evaluate_in_detail
+from detection.coco_eval import evaluate
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
 from detection.engines.torchvision.prediction import predict
@@ -169,8 +169,8 @@ class _Trainer:
         predictions = predict(self.state.detector, self._job)
         if log is not None:
             job = self._job
-            found = evaluate_in_detail(job.test_set.tree, predictions, job.iou_types)
-            log.write(self.state.step, found.metrics)
+            metrics = evaluate(job.test_set.tree, predictions, job.iou_types)
+            log.write(self.state.step, metrics)
 
 
 class _Averages:
