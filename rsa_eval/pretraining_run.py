@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
-from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
-from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig, load_run
+from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
     if folder is None or loaded.metadata.origin is not None:
         return None
     try:
-        config = load_config(PretrainConfig, folder / CONFIG_FILE)
+        config = load_run(folder)
     except UserError as error:
         _log.warning("the record will not tell how the weights were trained: %s", error)
         return None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
+from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
 from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
@@ -171,8 +171,7 @@ class ExtensionConfig(Section):
     """Its schedule, by dotted key, and what it extended itself."""
 
 
-CONFIG_FILE = "config.yaml"
-"""Every setting of a run, in its folder."""
+CONFIG_FILE = "config.yaml"  # every setting of a run, in its folder
 
 
 class PretrainConfig(Section):
@@ -268,10 +267,21 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {**tree, "data": {**data, "exif_orientation": False}}
 
 
+def load_run(folder: Path) -> PretrainConfig:
+    """Read the settings of a run from its folder; they may be older than some choices.
+
+    Raises:
+        UserError: As ``load_config``.
+    """
+    path = folder / CONFIG_FILE
+    stated = load_config(PretrainConfig, path).model_dump(mode="json", exclude_unset=True)
+    return parse_tree(PretrainConfig, with_old_orientation(stated), str(path))
+
+
 def reads_elsewhere(run: PretrainConfig) -> bool:
     """Whether a run names another ``data.root`` than the one in its folder, which may be moved."""
-    path = run.output_dir / CONFIG_FILE
-    return path.exists() and load_config(PretrainConfig, path).data.root != run.data.root
+    is_started = (run.output_dir / CONFIG_FILE).exists()
+    return is_started and load_run(run.output_dir).data.root != run.data.root
 
 
 def refuse_another_run(run: PretrainConfig) -> None:
@@ -280,11 +290,9 @@ def refuse_another_run(run: PretrainConfig) -> None:
     Raises:
         UserError: Names them.
     """
-    path = run.output_dir / CONFIG_FILE
-    if not path.exists():
+    if not (run.output_dir / CONFIG_FILE).exists():
         return
-    before = load_config(PretrainConfig, path)
-    changed = result_changes(to_tree(before), to_tree(run))
+    changed = result_changes(to_tree(load_run(run.output_dir)), to_tree(run))
     if changed:
         raise UserError(
             f"'{run.output_dir}' holds a run of other settings: {', '.join(changed)}; "

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 
 from rsa_pretrain.checkpoint import BACKBONE_FILE, load_checkpoint, newest_checkpoint
-from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
-from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig, load_run
+from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.continuation import RESUME
 from rsa_pretrain.errors import UserError
 
@@ -21,10 +21,9 @@ _FINISHED = dataclasses.replace(
 
 def with_known_parent(config: PretrainConfig) -> PretrainConfig:
     """Take over what the run in ``output_dir`` extends, which is named only at its start."""
-    path = config.output_dir / CONFIG_FILE
-    if config.extends is not None or not path.is_file():
+    if config.extends is not None or not (config.output_dir / CONFIG_FILE).is_file():
         return config
-    return config.model_copy(update={"extends": load_config(PretrainConfig, path).extends})
+    return config.model_copy(update={"extends": load_run(config.output_dir).extends})
 
 
 def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[], str]) -> None:
@@ -48,8 +47,7 @@ def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[]
                 f"'{folder}' holds a {BACKBONE_FILE}, but neither checkpoints nor {CONFIG_FILE} to "
                 "tell what run it is of; choose another output_dir"
             )
-        saved = load_config(PretrainConfig, folder / CONFIG_FILE)
-        _FINISHED.refuse_other_settings(to_tree(saved), config)
+        _FINISHED.refuse_other_settings(to_tree(load_run(folder)), config)
         _log.info(
             "'%s' has no checkpoints left; its settings are the same, its images are not compared",
             folder,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import PretrainConfig, load_run, refuse_another_run
 from rsa_pretrain.config_files import (
     Section,
     config_hash,
@@ -178,3 +178,25 @@ def test_every_setting_is_read_somewhere():
             yield name
 
     assert set(fields(PretrainConfig)) <= read
+
+
+@pytest.mark.parametrize(
+    ("data", "turned"),
+    [
+        ("{name: imagefolder, root: photos, image_size: 32}", False),
+        ("{name: imagefolder, root: photos, image_size: 32, exif_orientation: true}", True),
+        ("{name: cifar10, root: data, image_size: 32}", True),
+    ],
+)
+def test_the_folder_of_an_older_run_says_what_it_did(tmp_path, data, turned):
+    """Without the setting image files were not turned; where there are none, nothing differs."""
+    text = MINIMAL.replace("{name: digits, image_size: 32}", data)
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("runs/x", str(tmp_path)))
+    assert load_run(tmp_path).data.exif_orientation is turned
+    now = load_config(PretrainConfig, path)
+    if turned:
+        refuse_another_run(now)
+    else:
+        with pytest.raises(UserError, match=r"data\.exif_orientation \(was False, is True\)"):
+            refuse_another_run(now)

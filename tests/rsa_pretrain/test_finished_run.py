@@ -134,6 +134,18 @@ def test_a_setting_newer_than_the_run_counts_as_its_default(tmp_path, ask):
     assert (code, "views.implementation (was pillow, is batched)" in output) == (2, True)
 
 
+def test_a_run_older_than_the_turning_of_files_had_them_as_stored(tmp_path, ask):
+    """Known by its config.yaml alone, too, it is not taken for a run that turned its images."""
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    path = tmp_path / "run" / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    del tree["data"]["exif_orientation"], tree["data"]["max_megapixels"]
+    path.write_text(yaml.safe_dump(tree))
+    code, output = ask()
+    assert (code, "data.exif_orientation (was False, is True)" in output) == (2, True)
+    assert ask("data.exif_orientation=false")[0] == 0
+
+
 def test_a_backbone_alone_is_not_taken_for_the_run(tmp_path, ask):
     """Without checkpoints and config.yaml nothing says what was trained."""
     shutil.rmtree(tmp_path / "run" / "checkpoints")
