@@ -14,16 +14,18 @@ from typing import Any
 from detection.image_list import header_size
 from detection.loose_numbers import as_number, as_whole
 from detection.mask_nesting import is_nested_as_in_coco, nested_as_in_coco
-from detection.masks import Size, area_of, box_around, has_sound_mask, is_box, is_size
+from detection.masks import BOX_LENGTH, Size, area_of, box_around, has_sound_mask, is_box, is_size
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
 Entry = dict[str, Any]
 
 _NUMBERS = {int, float}
-_BOX_LENGTH = 4
 _SIDES = ("height", "width")
 _LOOSE = "are text or decimals, read as numbers"
+_LOOSE_CROWDS = (
+    "values of annotations.iscrowd are text, decimals or true and false, read as 0 and 1"
+)
 _TIDIED = "values of images.file_name have backslashes or a leading slash, read as relative paths"
 
 
@@ -203,7 +205,7 @@ def _header_size(path: Path, rules: ReadRules) -> Size | None:
     try:
         return header_size(path, rules)
     except UserError:
-        return None  # whoever opens the set or decodes the image says what is wrong with it
+        return None  # opening the set or decoding the image says what is wrong with it
 
 
 def _with_name(entry: Any, notes: Counter[str]) -> Any:
@@ -230,7 +232,7 @@ def _is_strict_annotation(entry: Entry) -> bool:
             and type(entry["iscrowd"]) is int
             and type(entry["area"]) in _NUMBERS
             and entry["area"] > 0
-            and len(entry["bbox"]) == _BOX_LENGTH
+            and len(entry["bbox"]) == BOX_LENGTH
             and set(map(type, entry["bbox"])) <= _NUMBERS
             and is_nested_as_in_coco(entry.get("segmentation"))
         )
@@ -276,10 +278,7 @@ def _complete_crowd(entry: Entry, notes: Counter[str]) -> None:
         number = int(value) if isinstance(value, bool) else as_whole(value)
         if number is not None:
             entry["iscrowd"] = number
-            notes[
-                "values of annotations.iscrowd are text, decimals or true and false, "
-                "read as 0 and 1"
-            ] += 1
+            notes[_LOOSE_CROWDS] += 1
 
 
 def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None:

@@ -18,7 +18,7 @@ Size = tuple[int, int]
 # Beyond any image, and well inside the integers that pycocotools counts in.
 MAX_COORDINATE_PIXELS = 1e6
 FEWEST_COORDINATES = 6
-_BOX_LENGTH = 4
+BOX_LENGTH = 4
 
 
 def are_coordinates(values: Sequence[Any]) -> bool:
@@ -39,7 +39,7 @@ def is_size(height: int, width: int) -> bool:
 
 def is_box(values: Any) -> bool:
     """Tell whether a value is [x, y, width, height]."""
-    return isinstance(values, list) and len(values) == _BOX_LENGTH and are_coordinates(values)
+    return isinstance(values, list) and len(values) == BOX_LENGTH and are_coordinates(values)
 
 
 def is_polygon(part: Any) -> bool:

@@ -161,7 +161,7 @@ class MonitorConfig(Section):
 
 
 class ExtensionConfig(Section):
-    """The finished run that another goes on from; ``--extend`` fills it in."""
+    """The finished run that this one extends; ``--extend`` fills it in."""
 
     backbone_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of that run's backbone.safetensors, the `parent` of every file of this run."""
@@ -189,8 +189,8 @@ class PretrainConfig(Section):
     training: TrainingConfig
     monitor: MonitorConfig = MonitorConfig()
     extends: ExtensionConfig | None = None
-    """The finished run this one goes on from, filled in by --extend; null: none, it starts from
-    random weights."""
+    """The finished run that this one extends, filled in by --extend; null: it starts from random
+    weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -245,7 +245,7 @@ def result_changes(
     Args:
         before: Settings of a run, as plain values.
         now: Settings to go on with.
-        may_differ: Dotted keys that are not looked at.
+        may_differ: Dotted keys that are not compared.
     """
     old, new = flatten(before), flatten(now)
     return [

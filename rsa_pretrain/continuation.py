@@ -1,4 +1,4 @@
-"""Whether a saved run may be continued as the one that is asked for."""
+"""Refuse to continue a saved run as one of other settings or images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from rsa_pretrain.errors import UserError
 
 @dataclass(frozen=True)
 class Continuation:
-    """A way to go on with a run, and what it leaves open."""
+    """A way to continue a run: resume or extend."""
 
     verb: str
+    """What it is called, in errors."""
     may_differ: frozenset[str]
-    """Dotted keys."""
+    """Dotted keys of the settings that it may change."""
     remedy: str
     """What to do about a difference."""
 

@@ -17,7 +17,7 @@ UserPathText = Annotated[str, AfterValidator(expand_user)]
 Interpolation = Literal["bilinear", "bicubic"]
 
 SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
-"""Data sets that are no image files: how those are read does not matter."""
+"""Data sets stored as pixels, to which the rules of reading image files do not apply."""
 
 
 class _DataSet(Section):

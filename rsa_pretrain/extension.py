@@ -1,4 +1,4 @@
-"""The finished run that another goes on from, with a new schedule, in a folder of its own."""
+"""Extend a finished run with a new schedule, in a new folder."""
 
 import logging
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished run, whole enough to go on from."""
+    """A finished run that can be extended."""
 
     folder: Path
     checkpoint: Path
-    """Its last."""
+    """Folder of its last checkpoint."""
     config: PretrainConfig
     backbone_sha256: str
     step: int
     """Optimizer steps it took."""
 
     def extended(self, config: PretrainConfig) -> PretrainConfig:
-        """Note in a run's settings that it goes on from this one.
+        """Return a run's settings with a note that it extends this one.
 
         Raises:
             UserError: If the settings name another run than this.
@@ -76,11 +76,11 @@ class Parent:
 
 
 def open_parent(folder: Path, config: PretrainConfig) -> Parent:
-    """Look at the finished run that is to be extended.
+    """Open the finished run that is to be extended, if it can be.
 
     Args:
         folder: Its run folder; it stays as it is.
-        config: The run that goes on from there.
+        config: The run that extends it.
 
     Raises:
         UserError: If the folder holds no finished run with its last checkpoint, the settings

@@ -59,7 +59,7 @@ class Trainer:
             backbone and the random state as they were. Runs in the main process.
         profile: Look where the time of some early steps goes, and write it to the run folder's
             ``profile/``. The training is the same.
-        parent: The finished run that ``config.extends`` names, to go on from unless the run folder
+        parent: The finished run that ``config.extends`` names; it is extended unless the run folder
             holds a checkpoint.
 
     Raises:

@@ -63,16 +63,6 @@ def evaluate_diagnostics(
     workspace.check_artifacts(PICTURE_FILES)
     device = place(subject, config)
     train, images = _open(config)
-    if len(images) < _FEWEST_IMAGES:
-        rest = (
-            f"; split=train looks at the {len(train)} training images"
-            if images is not train
-            else ""
-        )
-        raise UserError(
-            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
-            f"images{rest}"
-        )
     lack = lack_of_classes(train, images)
     if lack is None:
         check_test_classes(train, images)
@@ -114,14 +104,21 @@ def evaluate_diagnostics(
 
 
 def _open(config: DiagnosticsConfig) -> tuple[ImageSet, ImageSet]:
-    """Open the training images and those that are looked at."""
-    train = open_images(config.data, "train")
-    if config.split == "train":
-        return train, train
-    try:
-        return train, open_images(config.data, "test")
-    except UserError as error:
-        raise UserError(f"{error}; or set split=train to look at the training images") from None
+    """Open the training images and those that are looked at, which must be enough."""
+    images = train = open_images(config.data, "train")
+    rest = ""
+    if config.split == "test":
+        try:
+            images = open_images(config.data, "test")
+        except UserError as error:
+            raise UserError(f"{error}; or set split=train to look at the training images") from None
+        rest = f"; split=train looks at the {len(train)} training images"
+    if len(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
+            f"images{rest}"
+        )
+    return train, images
 
 
 def _find_classes(

@@ -43,13 +43,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         if test is not None:
             queries = stored_features(subject, test, config, "test features")
     counts = knn_counts(
-        bank,
-        queries,
-        config.settings,
-        num_classes,
-        config.memory_budget_mib,
-        device,
-        own_share(),
+        bank, queries, config.settings, num_classes, config.memory_budget_mib, device, own_share()
     )
     num_voters = len(train) - config.leave_one_out
     votes = [

@@ -16,7 +16,7 @@ from rsa_pretrain.errors import UserError
 
 # Settings that differ between trials, or that decide where a result is kept.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
-# Each seed extends a run of its own; the schedules of those, beside it, tell trials from others.
+# Each seed extends another run; the schedules of those, beside it, tell trials from others.
 _PARENT = "extends.backbone_sha256"
 
 

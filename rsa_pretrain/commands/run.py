@@ -52,8 +52,8 @@ def add(commands: Commands, make_evaluate: MakeEvaluate) -> None:
         "--extend",
         metavar="RUN",
         type=Path,
-        help="go on from the end of a finished run, in a new output_dir, to training.epochs in all "
-        "with a new schedule; RUN stays as it is",
+        help="train a finished run further, in a new output_dir, to training.epochs in all with a "
+        "new schedule; RUN is left unchanged",
     )
     parser.add_argument(
         "--profile",
@@ -78,11 +78,11 @@ def pretrain(
     Args:
         config: The run.
         resume: Go on from the run folder's last checkpoint, if it has one; a finished run is only
-            held against ``config``.
+            compared with ``config``.
         make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
             and its held-out images.
         profile: Look where the time of some early steps goes.
-        parent: The finished run to go on from, if the run folder has no checkpoint.
+        parent: The finished run to extend, if the run folder has no checkpoint.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.

@@ -100,7 +100,7 @@ def classes_of(
     try:
         urls = list_shards(config, "train")
     except UserError:
-        return own  # which is the error of whatever opens the training split
+        return own  # opening the training split reports this
     if any(map(is_remote, urls)):
         return own
     return number_classes("train", _stated(urls, _indices(config, urls))) or own

@@ -1,7 +1,7 @@
 """Names that a checkpoint has no use for and an attack has.
 
-Nothing that a file names is ever run, so this guards nothing: it tells a user that somebody meant
-to run code on whoever opens the file.
+Nothing that a file names is ever run, so this guards nothing: it tells a user that the file was
+made to run code when it is opened.
 """
 
 from collections.abc import Iterable

@@ -24,7 +24,7 @@ def what_else(start: bytes) -> str:
     if start[_TAR] == b"ustar":
         return (
             "a tar archive; unpack it first (of PyTorch's format before 0.2, load it with torch "
-            "and save its state_dict() anew)"
+            "and save its state_dict() again)"
         )
     text = start.lstrip(_WHITE_SPACE)
     for magic, what in _STARTS.items():

@@ -1,10 +1,10 @@
 """Read a pickle without running any of it.
 
-Python's own unpickler imports and calls whatever a file names. This one is a machine of its own
-for the opcodes that ``pickletools`` decodes: it builds numbers, text and containers, gives a few
-exact names to builders of this toolkit, and keeps everything else as inert stand-ins. No opcode
-imports, calls, sets an attribute or looks one up. Stated lengths reserve nothing: they are read
-from bytes in memory or mapped, and the number of opcodes is bounded.
+Python's own unpickler imports and calls whatever a file names. This one interprets the
+opcodes that ``pickletools`` decodes: it builds numbers, text and containers, gives a few exact
+names to builders of this toolkit, and keeps everything else as inert stand-ins. No opcode imports,
+calls, sets an attribute or looks one up. Stated lengths reserve nothing: they are read from bytes
+in memory or mapped, and the number of opcodes is bounded.
 """
 
 import io
@@ -220,7 +220,7 @@ def _built(made: Any, state: Any) -> Any:
     if isinstance(made, StandIn | Deferred):
         made.build(state)
     elif not isinstance(made, dict | list):  # there a state is attributes, and no part
-        raise pickle.UnpicklingError("it changes an object that is none of its own")
+        raise pickle.UnpicklingError("it changes an object that it did not make")
     return made
 
 

@@ -80,14 +80,7 @@ def make_plan(
     """
     content = unwrapped(content)
     network = network or layout.default_network
-    if network not in layout.networks:
-        known = ", ".join(layout.networks)
-        raise UserError(f"layout {layout.name} has no network '{network}'; choose of: {known}")
-    what = f"'{content.path}' as {layout.name} ({network})"
-    prefix = _locate(content, layout, network, what)
-    shown = shown_prefix(content, layout, prefix)
-    if layout.elsewhere is not None and shown:
-        what += f" under '{shown}'"
+    prefix, shown, what = _locate(content, layout, network)
     paths = assign(content, layout, prefix)
     found = {name: content.tensors[path] for name, path in paths.taken.items()}
     config = _config_of(found, what)
@@ -116,14 +109,22 @@ def make_plan(
     )
 
 
-def _locate(content: Unwrapped, layout: Layout, network: str, what: str) -> str:
+def _locate(content: Unwrapped, layout: Layout, network: str) -> tuple[str, str, str]:
+    """Return a network's prefix, without wrappers and as in the file, and its name for errors."""
+    if network not in layout.networks:
+        known = ", ".join(layout.networks)
+        raise UserError(f"layout {layout.name} has no network '{network}'; choose of: {known}")
+    what = f"'{content.path}' as {layout.name} ({network})"
     prefix = find_prefix(content, layout, network)
     if prefix is None:
         raise UserError(
             f"cannot load {what}: no tensor is called "
             f"{' or '.join(first_names(layout, network))} (wrappers aside)"
         )
-    return prefix
+    shown = shown_prefix(content, layout, prefix)
+    if layout.elsewhere is not None and shown:
+        what += f" under '{shown}'"
+    return prefix, shown, what
 
 
 def _check_objections(

@@ -72,16 +72,14 @@ def recognise(
     if not plans:
         return _take_only_network(content, plan, list(candidates), _final(content, refusals))
     first, *others = plans
-    differing = [plan for plan in others if not _alike(first, plan)]
-    if differing:
+    if not all(_alike(first, plan) for plan in others):
         names = ", ".join(plan.layout.name for plan in plans)
         raise UserError(
             f"'{content.path}' is ambiguous: {names} all account for its tensors and differ in "
             "what they take; state one with rsa-pretrain import --layout"
         )
-    return Recognised(
-        first, _how(content, first, [plan.layout.name for plan in others], candidates)
-    )
+    names_of_others = [plan.layout.name for plan in others]
+    return Recognised(first, _how(content, first, names_of_others, candidates))
 
 
 def find_layout(name: str) -> Layout:

@@ -86,7 +86,7 @@ def _checked_members(path: Path, archive: zipfile.ZipFile, size: int) -> Members
     read = {name: member for name, member in members.items() if not name.startswith(_CODE)}
     _check_sizes(path, list(read.values()), size)
     if "byteorder" in read and archive.read(read["byteorder"]) != b"little":
-        raise UserError(f"'{path}' is not little-endian; save it anew on such a machine")
+        raise UserError(f"'{path}' is not little-endian; save it again on such a machine")
     for member in read.values():
         _check_sum(path, archive, member)
     return read

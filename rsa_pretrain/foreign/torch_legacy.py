@@ -45,7 +45,7 @@ def load_torch_legacy(path: Path, size: int) -> tuple[Any, list[Name]]:
             return _read(stream, map_file(path, size))
     except ForeignOrderError:
         raise UserError(
-            f"'{path}' was not written on a little-endian machine; save it anew on one"
+            f"'{path}' was not written on a little-endian machine; save it again on one"
         ) from None
     except Exception as error:  # whatever damage leads to: KeyError, TypeError, OverflowError …
         raise damaged(path, error) from None
