@@ -13,7 +13,7 @@ from PIL import Image
 
 from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import read_encoded
+from rsa_pretrain.image_sources import read_encoded
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.system_files import is_system

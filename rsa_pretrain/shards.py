@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED, rules_identity
+from rsa_pretrain.image_set import UNLABELLED
+from rsa_pretrain.image_sources import rules_identity
 from rsa_pretrain.loader import make_batch_loader
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.sample_labels import Label

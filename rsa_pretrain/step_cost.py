@@ -14,7 +14,8 @@ import torch
 from rsa_pretrain.config import MonitorConfig, PretrainConfig
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet, PixelArray
+from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.image_sources import PixelArray
 from rsa_pretrain.method_config import SupervisedConfig
 from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.trainer import Trainer

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import read_encoded
+from rsa_pretrain.image_sources import read_encoded
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.sample_labels import Label
 from rsa_pretrain.sample_rules import SampleRules

@@ -15,7 +15,8 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.decoded_crops import CropImages, CroppedFiles, Crops
 from rsa_pretrain.device import explained_out_of_memory, to_device
-from rsa_pretrain.image_set import ImageSet, PixelSources
+from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.image_sources import PixelSources
 from rsa_pretrain.loader import (
     AugmentedImages,
     LabelledImages,

@@ -16,7 +16,8 @@ from rsa_pretrain.image_folder import (
     report_left_out,
     walk,
 )
-from rsa_pretrain.image_set import ImageSet, read_encoded
+from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.image_sources import read_encoded
 from rsa_pretrain.parallel import map_in_threads
 
 NUM_CLASSES = 200
