@@ -212,13 +212,25 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     assert "3 of 3 fits, the final one among them, did not converge in 2" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("num_train_images", "message"),
+    [
+        (10, "each of 10 classes has a single training image, so none can be held out"),
+        (20, r"1 % of 20 training images leaves none .* set search\.held_out_percent=50, which"),
+    ],
+)
 def test_too_few_images_to_hold_any_out(
-    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    num_train_images: int,
+    message: str,
 ) -> None:
-    """One image per class is needed to learn it."""
+    """One image per class is needed to learn it, and the share that helps is named."""
     tree = to_tree(_config(knn_config))
-    tree["data"] |= {"num_train_images": 10}
-    with pytest.raises(UserError, match=r"leaves none .* set search\.held_out_percent="):
+    tree["data"] |= {"num_train_images": num_train_images}
+    tree["search"]["held_out_percent"] = 1
+    with pytest.raises(UserError, match=message):
         evaluate_logistic(subject, parse_tree(LogisticConfig, tree, "test"), workspace)
 
 
