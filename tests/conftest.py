@@ -1,6 +1,7 @@
 """Shared fixtures: seeds, a tiny run, real data where it is present."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ TINY_RUN = {
 }
 
 
+def pytest_runtest_setup(item):
+    """Skip what this machine cannot run, and say why."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    if item.get_closest_marker("detectron2") and find_spec("detectron2") is None:
+        pytest.skip("detectron2 is not installed")
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
@@ -32,12 +41,6 @@ def _seed():
 def _leave_files_in_the_page_cache(monkeypatch):
     """Waiting for the disk takes longer than the tests; no test cuts the power."""
     monkeypatch.setattr(atomic_files, "_flush_to_disk", lambda path: None)
-
-
-@pytest.fixture(autouse=True)
-def _skip_without_gpu(request):
-    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
 
 
 @pytest.fixture

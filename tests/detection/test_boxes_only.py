@@ -1,6 +1,5 @@
 """Sets in which some or all instances have a box and no mask."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -78,16 +77,7 @@ def _run(recipe: Recipe) -> tuple[Record, list[Tree]]:
     "engine",
     [
         "torchvision",
-        pytest.param(
-            "detectron2",
-            marks=[
-                pytest.mark.detectron2,
-                pytest.mark.skipif(
-                    importlib.util.find_spec("detectron2") is None,
-                    reason="detectron2 is not installed",
-                ),
-            ],
-        ),
+        pytest.param("detectron2", marks=pytest.mark.detectron2),
     ],
 )
 def test_boxes_alone_train_without_mask_head(

@@ -1,6 +1,5 @@
 """Sets of other makers than COCO's, from the annotation file to the record."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -62,16 +61,7 @@ def _gaps_and_all_forms(tree: Tree) -> None:
     "engine",
     [
         "torchvision",
-        pytest.param(
-            "detectron2",
-            marks=[
-                pytest.mark.detectron2,
-                pytest.mark.skipif(
-                    importlib.util.find_spec("detectron2") is None,
-                    reason="detectron2 is not installed",
-                ),
-            ],
-        ),
+        pytest.param("detectron2", marks=pytest.mark.detectron2),
     ],
 )
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,13 +50,6 @@ SCHEDULES = {
     "2x": {"SOLVER.BASE_LR": 0.03, "SOLVER.MAX_ITER": 180_000, "SOLVER.STEPS": [120_000, 160_000]},
 }
 
-needs_detectron2 = [
-    pytest.mark.detectron2,
-    pytest.mark.skipif(
-        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-    ),
-]
-
 
 @pytest.fixture(scope="module")
 def trunk() -> Trunk:
@@ -86,7 +78,7 @@ def _merged(tree: dict[str, Any]) -> dict[str, Any]:
     "in_detectron2",
     [
         pytest.param(False, id="as data"),
-        pytest.param(True, id="in detectron2", marks=needs_detectron2),
+        pytest.param(True, id="in detectron2", marks=pytest.mark.detectron2),
     ],
 )
 @pytest.mark.parametrize("schedule", ["1x", "2x"])
@@ -101,8 +93,7 @@ def test_recipes_are_infomin_s_value_by_value(
     assert {key: found[key] for key in expected} == expected
 
 
-@needs_detectron2[0]
-@needs_detectron2[1]
+@pytest.mark.detectron2
 def test_the_rest_is_the_zoo_s(trunk: Trunk) -> None:
     """Where InfoMin says nothing, the keys are those of detectron2's own Mask R-CNN R50-FPN."""
     import detectron2
@@ -188,8 +179,7 @@ def test_mask_format_follows_the_annotations() -> None:
     assert mask_format([polygon, code]) == "bitmask"
 
 
-@needs_detectron2[0]
-@needs_detectron2[1]
+@pytest.mark.detectron2
 @pytest.mark.parametrize("batch_size", [2, 4, 6, 8, 14, 32, 64])
 def test_scaling_is_detectron2_s(trunk: Trunk, batch_size: int) -> None:
     """Rate, steps and warm-up at another batch are those of its reference-world-size rule."""

@@ -1,6 +1,5 @@
 """Training and detecting with detectron2 itself; skipped where it cannot be had."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -34,12 +33,7 @@ from rsa_pretrain.metrics_log import read_metrics
 MakeRecipe = Callable[..., Recipe]
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
 
-pytestmark = [
-    pytest.mark.detectron2,
-    pytest.mark.skipif(
-        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-    ),
-]
+pytestmark = pytest.mark.detectron2
 needs_coco = [
     pytest.mark.real_data,
     pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set"),

@@ -1,6 +1,5 @@
 """The two engines on the same weights and images; skipped where detectron2 cannot be had."""
 
-import importlib.util
 import itertools
 import json
 import os
@@ -35,9 +34,6 @@ CLASS_STD, BOX_STD, MASK_STD = 0.3, 0.05, 0.3
 
 pytestmark = [
     pytest.mark.detectron2,
-    pytest.mark.skipif(
-        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-    ),
     pytest.mark.real_data,
     pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set"),
 ]

@@ -16,12 +16,7 @@ from detection.coco_eval import METRICS, evaluate_in_detail
 from detection.coco_results import read_predictions
 from detection.masks import render_mask
 
-pytestmark = [
-    pytest.mark.detectron2,
-    pytest.mark.skipif(
-        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-    ),
-]
+pytestmark = pytest.mark.detectron2
 
 Tree = dict[str, Any]
 Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]

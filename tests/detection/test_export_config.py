@@ -1,4 +1,3 @@
-import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -80,9 +79,6 @@ def test_mistakes_write_nothing(
 
 
 @pytest.mark.detectron2
-@pytest.mark.skipif(
-    importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-)
 def test_detectron2_s_own_trainer_trains_the_same_model(
     make_recipe: MakeRecipe,
     write_checkpoint: WriteCheckpoint,

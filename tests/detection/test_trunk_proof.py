@@ -1,5 +1,4 @@
 import ast
-import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,6 @@ from detection.detectron2_file import write_weights
 from rsa_pretrain.checkpoint import LoadedBackbone
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
-
-needs_detectron2 = [
-    pytest.mark.detectron2,
-    pytest.mark.skipif(
-        importlib.util.find_spec("detectron2") is None, reason="detectron2 is not installed"
-    ),
-]
 
 
 def _model(loaded: LoadedBackbone) -> dict[str, torch.Tensor]:
@@ -52,7 +44,7 @@ def test_only_the_engine_imports_detectron2() -> None:
 class TestWithDetectron2:
     """What only detectron2 itself can prove."""
 
-    pytestmark = needs_detectron2
+    pytestmark = pytest.mark.detectron2
 
     @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101"])
     def test_features_are_equal(
