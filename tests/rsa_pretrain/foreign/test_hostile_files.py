@@ -69,7 +69,10 @@ def read_pickle(data):
         (b"\x80\x04\x95\x00", "it is damaged"),
         (b"\x80\x02\x82\x01.", "it refers to extension 1"),
         # Attributes for a class by BUILD with a slot state.
-        (b"\x80\x02cnumpy\nndarray\nN}X\x01\x00\x00\x00aK\x01s\x86b.", "changes an object that is"),
+        (
+            b"\x80\x02cnumpy\nndarray\nN}X\x01\x00\x00\x00aK\x01s\x86b.",
+            "changes an object that it did not make",
+        ),
         # A first shape of 2**40 elements: numpy would reserve the memory.
         (
             b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
