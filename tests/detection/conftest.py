@@ -146,6 +146,31 @@ def make_recipe(make_recipe_at: Callable[..., Recipe], tmp_path: Path) -> Callab
 
 
 @pytest.fixture
+def make_changed_recipe(
+    make_recipe: Callable[..., Recipe], shapes_folder: Path, tmp_path: Path
+) -> Callable[..., Recipe]:
+    """Return the small recipe of one iteration on sets whose two annotation files are changed."""
+
+    def make(
+        train: Callable[[dict[str, Any]], None],
+        test: Callable[[dict[str, Any]], None],
+        **changes: Any,
+    ) -> Recipe:
+        data = {}
+        for split, role, change in (("train", "train", train), ("val", "test", test)):
+            source = shapes_folder / "annotations" / f"instances_{split}.json"
+            tree = json.loads(source.read_text(encoding="utf-8"))
+            change(tree)
+            path = tmp_path / f"{split}.json"
+            path.write_text(json.dumps(tree), encoding="utf-8")
+            data[f"{role}_annotations"] = str(path)
+        solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
+        return make_recipe(data=data, solver=solver, **changes)
+
+    return make
+
+
+@pytest.fixture
 def shapes_test_set(shapes_folder: Path) -> CocoSet:
     """The three drawn test images."""
     return open_coco(shapes_folder / "annotations" / "instances_val.json", shapes_folder / "val")

@@ -45,25 +45,6 @@ def _keep(tree: Tree) -> None:
     """Change nothing."""
 
 
-@pytest.fixture
-def make_set(make_recipe: MakeRecipe, shapes_folder: Path, tmp_path: Path) -> Callable[..., Recipe]:
-    """A recipe of one iteration whose two annotation files are changed first."""
-
-    def make(train: Callable[[Tree], None], test: Callable[[Tree], None], **more: Any) -> Recipe:
-        data = {}
-        for split, role, change in (("train", "train", train), ("val", "test", test)):
-            source = shapes_folder / "annotations" / f"instances_{split}.json"
-            tree = json.loads(source.read_text(encoding="utf-8"))
-            change(tree)
-            path = tmp_path / f"{split}.json"
-            path.write_text(json.dumps(tree), encoding="utf-8")
-            data[f"{role}_annotations"] = str(path)
-        solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
-        return make_recipe(data=data, solver=solver, **more)
-
-    return make
-
-
 def _run(recipe: Recipe) -> tuple[Record, list[Tree]]:
     exit_code, record = run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
     assert exit_code == 0
@@ -81,10 +62,10 @@ def _run(recipe: Recipe) -> tuple[Record, list[Tree]]:
     ],
 )
 def test_boxes_alone_train_without_mask_head(
-    make_set: Callable[..., Recipe], strip: Callable[[Tree], None], engine: str
+    make_changed_recipe: Callable[..., Recipe], strip: Callable[[Tree], None], engine: str
 ) -> None:
     """The run says so, its record has no AP of masks, and its head no masks."""
-    recipe = make_set(
+    recipe = make_changed_recipe(
         strip, _keep, engine=engine, training={"evaluate_every_iterations": 1, "device": "cpu"}
     )
     record, predictions = _run(recipe)
@@ -97,10 +78,10 @@ def test_boxes_alone_train_without_mask_head(
 
 
 def test_detector_of_boxes_predicts_and_converts(
-    make_set: Callable[..., Recipe], tmp_path: Path
+    make_changed_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     """A detector without mask head is loaded, converted to detectron2 and back, and is the same."""
-    recipe = make_set(
+    recipe = make_changed_recipe(
         _strip_all,
         _keep,
         sampling={"proposals_per_image": 1000, "detections_per_image": 100},
@@ -119,9 +100,9 @@ def test_detector_of_boxes_predicts_and_converts(
     assert json.loads(out.read_text()) == expected
 
 
-def test_some_missing_masks_train_boxes_alone(make_set: Callable[..., Recipe]) -> None:
+def test_some_missing_masks_train_boxes_alone(make_changed_recipe: Callable[..., Recipe]) -> None:
     """An instance without a mask is trained on and counted; masks are still evaluated."""
-    recipe = make_set(_strip_first, _keep)
+    recipe = make_changed_recipe(_strip_first, _keep)
     job = open_job(recipe, random_trunk(recipe.model, 0))
     whole = open_coco(recipe.data.train_annotations, recipe.data.train_images)
     assert sum(len(image.annotations) for image in job.train_images) == len(
@@ -138,13 +119,13 @@ def test_some_missing_masks_train_boxes_alone(make_set: Callable[..., Recipe]) -
     ("strip", "count"), [(_strip_all, "7 of 7"), (_empty_all, "7 of 7"), (_strip_first, "1 of 7")]
 )
 def test_masks_are_not_evaluated_where_some_lack(
-    make_set: Callable[..., Recipe],
+    make_changed_recipe: Callable[..., Recipe],
     strip: Callable[[Tree], None],
     count: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """AP of masks is left out and said so, not 0; boxes are evaluated."""
-    record, predictions = _run(make_set(_keep, strip))
+    record, predictions = _run(make_changed_recipe(_keep, strip))
     assert record.headline == "bbox_AP"
     assert not [name for name in record.metrics if name.startswith("segm")]
     (deviation,) = [line for line in record.deviations if line.startswith("masks are not")]
@@ -153,10 +134,10 @@ def test_masks_are_not_evaluated_where_some_lack(
 
 
 def test_detectron2_refuses_some_missing_masks(
-    make_set: Callable[..., Recipe], tmp_path: Path
+    make_changed_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     """Its loader takes masks of all instances or of none: refused by name, with what to do."""
-    recipe = make_set(_strip_first, _keep, engine="detectron2")
+    recipe = make_changed_recipe(_strip_first, _keep, engine="detectron2")
     message = r"1 of 17 .* which detectron2 cannot: use engine=torchvision, or model.mask_head="
     with pytest.raises(UserError, match=message):
         open_job(recipe, random_trunk(recipe.model, 0))
@@ -171,18 +152,18 @@ def test_detectron2_refuses_some_missing_masks(
     assert keys["MODEL"]["MASK_ON"] is False
 
 
-def test_detectron2_gets_no_mask_head(make_set: Callable[..., Recipe]) -> None:
+def test_detectron2_gets_no_mask_head(make_changed_recipe: Callable[..., Recipe]) -> None:
     """The keys of a run on boxes alone turn its masks off."""
-    recipe = make_set(_strip_all, _strip_all, engine="detectron2")
+    recipe = make_changed_recipe(_strip_all, _strip_all, engine="detectron2")
     job = open_job(recipe, random_trunk(recipe.model, 0))
     keys = config_tree(job.recipe, job.trunk, job.num_classes, "polygon")
     assert keys["MODEL"]["MASK_ON"] is False
     assert "ROI_MASK_HEAD" not in keys["MODEL"]
 
 
-def test_mask_head_can_be_left_out(make_set: Callable[..., Recipe]) -> None:
+def test_mask_head_can_be_left_out(make_changed_recipe: Callable[..., Recipe]) -> None:
     """model.mask_head=false trains boxes of a set with masks; that is the recipe, no deviation."""
-    record, predictions = _run(make_set(_keep, _keep, model={"mask_head": False}))
+    record, predictions = _run(make_changed_recipe(_keep, _keep, model={"mask_head": False}))
     assert record.headline == "bbox_AP"
     assert not [line for line in record.deviations if "mask" in line and "head" in line]
     assert all("segmentation" not in entry for entry in predictions)

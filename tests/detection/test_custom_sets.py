@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,25 +67,13 @@ def _gaps_and_all_forms(tree: Tree) -> None:
     ("change", "ids"), [(_one_category, [907]), (_gaps_and_all_forms, [3, 40, 900])]
 )
 def test_custom_set_trains(
-    make_recipe: MakeRecipe,
-    shapes_folder: Path,
-    tmp_path: Path,
-    change: Callable[[Tree], None],
-    ids: list[int],
-    engine: str,
+    make_changed_recipe: MakeRecipe, change: Callable[[Tree], None], ids: list[int], engine: str
 ) -> None:
     """The check has no error; one iteration gives predictions and a record with the set's ids."""
-    data = {}
-    for split, role in (("train", "train"), ("val", "test")):
-        source = shapes_folder / "annotations" / f"instances_{split}.json"
-        tree = json.loads(source.read_text(encoding="utf-8"))
-        change(tree)
-        path = tmp_path / f"{split}.json"
-        path.write_text(json.dumps(tree), encoding="utf-8")
-        data[f"{role}_annotations"] = str(path)
-        assert check_set(path, shapes_folder / split, role).errors == {}  # type: ignore[arg-type]
-    solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
-    recipe = make_recipe(data=data, solver=solver, engine=engine)
+    recipe = make_changed_recipe(change, change, engine=engine)
+    data = recipe.data
+    assert check_set(data.train_annotations, data.train_images, "train").errors == {}
+    assert check_set(data.test_annotations, data.test_images, "test").errors == {}
     exit_code, record = run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
     assert exit_code == 0
     assert record is not None
