@@ -24,8 +24,8 @@ class BatchedViews:
 
     The views are those of ``augment.Views``, in distribution and up to rounding: pixels stay
     float32 between the operations, where Pillow truncates each result to a grey level (aggressive
-    views are 1.0 grey levels of 255 brighter on average over CIFAR-10's test images), and the blur
-    is a true Gaussian. Each crop is made once, and its aggressive view starts from its pixels.
+    views are about one grey level of 255 brighter on average), and the blur is a true Gaussian.
+    Each crop is made once, and its aggressive view starts from its pixels.
 
     The work is done where the images are; neither entry makes the CPU wait for a GPU. Call them
     outside of autocast.

@@ -76,9 +76,9 @@ class TrainingViewsConfig(ViewsConfig):
     implementation: Literal["pillow", "batched"] = "pillow"
     """pillow: image by image in the loader processes; batched: whole batches of uint8 images on the
     training device, several times faster. The views are the same in distribution, the draws are
-    not; aggressive views are one grey level of 255 brighter on average, since Pillow truncates
-    after each operation. A set of small images is then held in memory (or the GPU's) and needs no
-    loader processes; of others they decode and crop."""
+    not; aggressive views are about one grey level of 255 brighter on average, since Pillow
+    truncates after each operation. A set of small images is then held in memory (or the GPU's) and
+    needs no loader processes; of others they decode and crop."""
 
 
 class BackboneConfig(Section):
