@@ -23,6 +23,7 @@ from detection.job import Job, open_job
 from detection.model_weights import to_torchvision_model
 from detection.recipe import Recipe
 from detection.run import run_recipe
+from detection.run_checkpoints import newest_checkpoint
 from detection.samples import TestImages, TestSample, TrainingSample, make_sample, resized
 from detection.trunk import load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
@@ -137,8 +138,8 @@ def _theirs_of(sample: TrainingSample) -> dict[str, Any]:
     from detectron2.structures import Boxes, Instances, PolygonMasks
 
     instances = Instances(sample.image.shape[1:])
-    instances.gt_boxes = Boxes(sample.boxes)
-    instances.gt_classes = sample.labels - 1
+    instances.gt_boxes = Boxes(torch.from_numpy(sample.boxes))
+    instances.gt_classes = torch.from_numpy(sample.labels) - 1
     instances.gt_masks = PolygonMasks([[part.ravel() for part in o] for o in sample.outlines])
     return {"image": sample.image, "instances": instances}
 
@@ -262,8 +263,6 @@ def test_run_of_detectron2_is_evaluated_without_it(
     make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     """Its checkpoint, converted, gives the predictions that detectron2 itself made."""
-    from detection.engines.detectron2 import newest_checkpoint
-
     recipe = make_recipe(
         engine="detectron2",
         sampling={"proposals_per_image": 1000, "detections_per_image": 100},
@@ -342,8 +341,8 @@ def test_same_samples(pair: Pair) -> None:
             ours = make_sample(image, SHORT_SIDE, LONG_SIDE, flip)
             assert torch.equal(ours.image, theirs["image"])
             instances = theirs["instances"]
-            torch.testing.assert_close(ours.boxes, instances.gt_boxes.tensor, rtol=0, atol=1e-4)
-            assert torch.equal(ours.labels - 1, instances.gt_classes)
+            np.testing.assert_allclose(ours.boxes, instances.gt_boxes.tensor, rtol=0, atol=1e-4)
+            assert (ours.labels - 1).tolist() == instances.gt_classes.tolist()
             for outline, polygons in zip(ours.outlines, instances.gt_masks.polygons, strict=True):
                 for part, polygon in zip(outline, polygons, strict=True):
                     np.testing.assert_allclose(np.ravel(part), polygon, atol=1e-9)

@@ -37,8 +37,8 @@ def _training_batch() -> list[TrainingSample]:
     return [
         TrainingSample(
             image=torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8),
-            boxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
-            labels=torch.tensor([1]),
+            boxes=np.array([[8, 8, 40, 40]], dtype=np.float32),
+            labels=np.array([1]),
             outlines=((square,),),
         )
         for _ in range(2)

@@ -22,6 +22,7 @@ from detection.engines.torchvision.prediction import to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import RegionHeads
 from detection.recipe import ModelConfig, SamplingConfig
+from detection.samples import Bitmap, cut_out
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
@@ -201,19 +202,42 @@ def test_own_boxes_are_candidates() -> None:
 
 
 def test_mask_targets_by_hand() -> None:
-    """A rectangle is drawn in its region's frame; both forms of an outline agree on it."""
+    """A rectangle is drawn in its region's frame; both forms of an outline agree on it.
+
+    So do a whole bitmap and its part with the object.
+    """
     rectangle = np.array([[10.0, 20.0], [24.0, 20.0], [24.0, 48.0], [10.0, 48.0]])
-    bitmap = torch.zeros(60, 60, dtype=torch.uint8)
-    bitmap[20:48, 10:24] = 1
+    whole = np.zeros((60, 60), dtype=np.uint8)
+    whole[20:48, 10:24] = 1
+    bitmaps = Bitmap(whole, 0, 0), Bitmap(whole[19:49, 9:25], left=9, top=19)
     boxes = torch.tensor(
         [[10.0, 20.0, 38.0, 48.0], [24.0, 20.0, 31.0, 34.0], [3.0, 6.0, 17.0, 34.0]]
     )
     expected = torch.zeros(3, 28, 28, dtype=torch.bool)
     expected[0, :, :14] = True
     expected[2, 14:, 14:] = True
-    for outline in ((rectangle,), bitmap):
+    for outline in ((rectangle,), *bitmaps):
         assert torch.equal(mask_targets([outline] * 3, boxes, 28), expected)
     assert mask_targets([], boxes[:0], 28).shape == (0, 28, 28)
+
+
+def test_part_of_a_bitmap_is_read_as_the_whole() -> None:
+    """Regions inside, across and beyond the object, also at the image's border: equal targets."""
+    generator = np.random.default_rng(3)
+    for corner in ((0, 0), (13, 21), (40, 32)):
+        whole = np.zeros((60, 52), dtype=np.uint8)
+        row, column = corner
+        whole[row : row + 20, column : column + 20] = generator.integers(0, 2, (20, 20))
+        top_left = generator.uniform(-4, 45, (60, 2))
+        sides = generator.uniform(0.5, 40, (60, 2))
+        boxes = torch.from_numpy(np.hstack([top_left, top_left + sides]).astype(np.float32))
+        part = cut_out(whole)
+        assert part.pixels.size < whole.size / 3
+        found, expected = (
+            mask_targets([bitmap] * len(boxes), boxes, 28) for bitmap in (part, Bitmap(whole, 0, 0))
+        )
+        assert expected.any()
+        assert torch.equal(found, expected)
 
 
 def test_mask_target_of_parts_and_thin_regions() -> None:

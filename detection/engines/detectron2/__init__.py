@@ -2,8 +2,8 @@
 
 import detection.engines.detectron2.pillow_names  # noqa: F401  # before detectron2 itself
 from detection.engines.detectron2.predict import predict
-from detection.engines.detectron2.trainer import newest_checkpoint, train
+from detection.engines.detectron2.trainer import train
 
-__all__ = ["DIFFERENCES_FROM_DETECTRON2", "newest_checkpoint", "predict", "train"]
+__all__ = ["DIFFERENCES_FROM_DETECTRON2", "predict", "train"]
 
 DIFFERENCES_FROM_DETECTRON2: tuple[str, ...] = ()

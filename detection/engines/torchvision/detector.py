@@ -89,8 +89,8 @@ class MaskRCNN(nn.Module):
     def _target(self, sample: TrainingSample) -> Target:
         device = self.mean.device
         return {
-            "boxes": sample.boxes.to(device),
-            "labels": sample.labels.to(device),
+            "boxes": torch.from_numpy(sample.boxes).to(device),
+            "labels": torch.from_numpy(sample.labels).to(device),
             "outlines": sample.outlines,
         }
 
