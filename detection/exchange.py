@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from detection.detectron2_anchors import read_anchors
 from detection.detectron2_file import SUFFIXES, write_weights
 from detection.detectron2_model import (
     check_settings,
@@ -24,6 +25,7 @@ from detection.detectron2_pixels import pixels_of_config, read_config
 from detection.generated import check_generated
 from detection.job import METHOD
 from detection.model_weights import to_detectron2_model, to_torchvision_model, unread_rows
+from detection.recipe import DEFAULT_ANCHORS, Anchors
 from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.checkpoint import (
     FORMAT_VERSION,
@@ -101,6 +103,11 @@ def read_detector(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata, Path
     return tensors, metadata, file
 
 
+def anchors_of(metadata: BackboneMetadata) -> Anchors:
+    """Return a detector's anchors; the defaults, as all had, where its file does not name them."""
+    return DEFAULT_ANCHORS
+
+
 def _to_detectron2(source: Path, out: Path) -> Exchange:
     if out.suffix not in SUFFIXES:
         raise UserError(
@@ -116,7 +123,7 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
         write_weights(temporary, model, extra)
         written = _model_of(read_checkpoint_file(temporary))
         _prove(to_torchvision_model(written), _without_unread_rows(tensors))
-    tree = paired_model_config(tensors, metadata, out)
+    tree = paired_model_config(tensors, metadata, anchors_of(metadata), out)
     write_text(config, _HEADER + yaml.safe_dump(tree, sort_keys=False))
     return Exchange(out, config, len(model), sorted(unread_rows(tensors)))
 
@@ -134,7 +141,11 @@ def _from_detectron2(source: Path, out: Path) -> Exchange:
         raise UserError(
             f"'{source}' is not a detector that the engine can build: {error}"
         ) from None
-    metadata = _metadata_of(content, model, tensors)
+    metadata, anchors = _describe(content, model, tensors)
+    if anchors != anchors_of(metadata):
+        raise UserError(
+            f"'{source}' has anchors of {_in_words(anchors)}, which '{out}' could not name"
+        )
     with atomic_file(out) as temporary:
         save_tensors(temporary, tensors, metadata)
         _prove(to_detectron2_model(read_tensors(temporary)[0]), model)
@@ -151,22 +162,30 @@ def _model_of(content: FileContent) -> dict[str, Tensor]:
     return inside or dict(content.tensors)
 
 
-def _metadata_of(
+def _in_words(anchors: Anchors) -> str:
+    sizes, ratios = (", ".join(f"{number:g}" for number in part) for part in anchors)
+    return f"{sizes} pixels and aspect ratios {ratios}"
+
+
+def _describe(
     content: FileContent, model: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> BackboneMetadata:
+) -> tuple[BackboneMetadata, Anchors]:
     """Describe detectron2's weights, as this toolkit noted in the file or by the YAML beside it."""
     arch = recognise_arch(model)
     noted = toolkit_metadata(content)
     if noted is not None:
         if noted.arch != arch:
             raise UserError(f"'{content.path}' says {noted.arch}, its tensors are a {arch}'s")
-        return noted.model_copy(
-            update={"parent": content.sha256, "library_versions": library_versions()}
-        )
+        anchors = anchors_of(noted)
+        describe_model(tensors, arch, anchors)
+        update = {"parent": content.sha256, "library_versions": library_versions()}
+        return noted.model_copy(update=update), anchors
     path = _config_beside(content.path)
-    check_settings(read_config(path), describe_model(tensors, arch), path)
+    settings = read_config(path)
+    anchors = read_anchors(settings, path)
+    check_settings(settings, describe_model(tensors, arch, anchors), path)
     pixels = pixels_of_config(path)
-    return BackboneMetadata(
+    metadata = BackboneMetadata(
         format_version=FORMAT_VERSION,
         arch=arch,
         stem="standard",
@@ -183,6 +202,7 @@ def _metadata_of(
         parent=content.sha256,
         library_versions=library_versions(),
     )
+    return metadata, anchors
 
 
 def _config_beside(file: Path) -> Path:

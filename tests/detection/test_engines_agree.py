@@ -31,6 +31,10 @@ from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
 SHORT_SIDE, LONG_SIDE = 128, 213
 MOST = 40
+SMALL_ANCHORS = {
+    "anchor_sizes_pixels": [8, 16, 32, 64, 128],
+    "anchor_aspect_ratios": [0.25, 1, 4],
+}
 CLASS_STD, BOX_STD, MASK_STD = 0.3, 0.05, 0.3
 
 pytestmark = [
@@ -48,7 +52,15 @@ class Pair(NamedTuple):
     theirs: Any
 
 
-@pytest.fixture(params=["resnet18", "resnet50"])
+with_small_anchors_too = pytest.mark.parametrize(
+    "pair",
+    [("resnet18", {}), ("resnet50", {}), ("resnet18", SMALL_ANCHORS)],
+    indirect=True,
+    ids=["resnet18", "resnet50", "small_anchors"],
+)
+
+
+@pytest.fixture(params=[("resnet18", {}), ("resnet50", {})], ids=["resnet18", "resnet50"])
 def pair(
     request: pytest.FixtureRequest,
     write_checkpoint: Callable[..., LoadedBackbone],
@@ -62,7 +74,8 @@ def pair(
     from detection.engines.detectron2.detector import build_detector as build_theirs
     from detection.engines.detectron2.detector import make_config
 
-    loaded = write_checkpoint(request.param)
+    arch, anchors = request.param
+    loaded = write_checkpoint(arch)
     recipe = make_recipe(
         data=_coco(),
         input={
@@ -70,7 +83,7 @@ def pair(
             "test_short_side_pixels": SHORT_SIDE,
             "max_side_pixels": LONG_SIDE,
         },
-        model={"arch": request.param, "box_head_num_convs": 2},
+        model={"arch": arch, "box_head_num_convs": 2, **anchors},
         sampling={"rois_per_image": 48, "proposals_per_image": 300, "detections_per_image": MOST},
     )
     job = open_job(recipe, load_trunk(loaded.path, recipe.model))
@@ -161,6 +174,7 @@ def _losses(pair: Pair, batch: list[TrainingSample]) -> tuple[dict[str, Tensor],
     return ours, theirs
 
 
+@with_small_anchors_too
 def test_same_detections(pair: Pair) -> None:
     """Boxes overlap by 0.999 and more, scores differ by less than 1e-4, masks are the same."""
     pair.ours.eval()
@@ -188,6 +202,7 @@ def test_same_detections(pair: Pair) -> None:
     assert num_found > 80
 
 
+@with_small_anchors_too
 def test_same_losses(pair: Pair) -> None:
     """The five losses of two batches, one of mirrored images, agree to 1e-4 of their value."""
     pair.ours.train()

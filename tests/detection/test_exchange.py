@@ -12,7 +12,7 @@ from detection.__main__ import main
 from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import build_detector
 from detection.exchange import exchange, read_detector
-from detection.recipe import Recipe
+from detection.recipe import Anchors, Recipe
 from detection.trunk import load_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
@@ -100,7 +100,19 @@ def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: P
     [
         ("RESNETS", "STRIDE_IN_1X1", True, r"STRIDE_IN_1X1 is True, expected False"),
         ("RESNETS", "NORM", "GN", r"RESNETS\.NORM is 'GN', but the tensors are of 'BN'"),
-        ("ANCHOR_GENERATOR", "SIZES", [[32, 64]], r"SIZES is \[\[32, 64\]\], expected"),
+        (
+            "ANCHOR_GENERATOR",
+            "SIZES",
+            [[32, 64]],
+            r"model_final\.yaml' has MODEL\.ANCHOR_GENERATOR\.SIZES \[\[32, 64\]\]; expected one",
+        ),
+        ("ANCHOR_GENERATOR", "ASPECT_RATIOS", [[1.0, 2.0]], "3 anchors at .* ratios are 2: 1, 2"),
+        (
+            "ANCHOR_GENERATOR",
+            "SIZES",
+            [[8], [16], [32], [64], [128]],
+            r"has anchors of 8, 16, 32, 64, 128 pixels and aspect ratios 0\.5, 1, 2, which",
+        ),
         ("ROI_BOX_HEAD", "POOLER_TYPE", "ROIAlign", "POOLER_TYPE is 'ROIAlign', expected"),
         ("ROI_HEADS", "NUM_CLASSES", 80, "NUM_CLASSES is 80, expected 5"),
     ],
@@ -116,6 +128,34 @@ def test_other_arithmetic_is_refused(
     with pytest.raises(UserError, match=message):
         exchange(done.weights, tmp_path / "back.safetensors")
     assert not (tmp_path / "back.safetensors").exists()
+
+
+def test_number_of_anchors_is_the_tensors(
+    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe
+) -> None:
+    """Anchors of another number are refused; those that fit are part of the architecture."""
+    anchors = Anchors((8, 16, 32, 64, 128), (0.25, 1, 4, 9))
+    model = dict(zip(("anchor_sizes_pixels", "anchor_aspect_ratios"), anchors, strict=True))
+    recipe = make_recipe(model={"head_norm": "BN", **model})
+    trunk = load_trunk(write_checkpoint().path, recipe.model)
+    tensors = build_detector(recipe, trunk, 5).state_dict()
+    assert describe_model(tensors, "resnet18", anchors).model.anchors == anchors
+    with pytest.raises(UserError, match=r"of 4 anchors at each .* ratios are 3: 0\.5, 1, 2$"):
+        describe_model(tensors, "resnet18")
+
+
+def test_known_anchors_reach_the_paired_keys(
+    detector_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The YAML beside converted weights names the detector's anchors, and gives them back."""
+    anchors = Anchors((8, 16, 32, 64, 128), (0.25, 1, 4))
+    monkeypatch.setattr(exchange_module, "anchors_of", lambda _: anchors)
+    done = exchange(detector_file, tmp_path / "model_final.pth")
+    assert done.config is not None
+    keys = yaml.safe_load(done.config.read_text(encoding="utf-8"))["MODEL"]["ANCHOR_GENERATOR"]
+    assert keys == {"SIZES": [[8], [16], [32], [64], [128]], "ASPECT_RATIOS": [[0.25, 1, 4]]}
+    _without_note(done.weights)
+    exchange(done.weights, tmp_path / "back.safetensors")
 
 
 def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from detection.engines.torchvision import proposals as proposals_module
-from detection.engines.torchvision.anchors import SIZES_PIXELS, STRIDES, pyramid_anchors
+from detection.engines.torchvision.anchors import STRIDES, pyramid_anchors
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.losses import box_losses, mask_loss, proposal_losses
 from detection.engines.torchvision.mask_pasting import paste_masks
@@ -21,7 +21,7 @@ from detection.engines.torchvision.pooling import AlignedPooler, box_levels
 from detection.engines.torchvision.prediction import to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import RegionHeads
-from detection.recipe import ModelConfig, SamplingConfig
+from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
 from detection.samples import Bitmap, cut_out
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
@@ -52,10 +52,25 @@ def _heads(num_classes: int = 3) -> RegionHeads:
 
 def test_anchors(oracle: ModuleType) -> None:
     """Sizes, shapes, strides and order are those of the formula, to float32."""
-    for level, found in enumerate(pyramid_anchors(SHAPES, torch.device("cpu"))):
+    levels = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
+    for level, found in enumerate(levels):
         expected = torch.tensor(oracle.anchors(level, *SHAPES[level]))
         torch.testing.assert_close(found, expected)
-    assert (STRIDES, SIZES_PIXELS) == (oracle.STRIDES, oracle.SIZES)
+    assert (STRIDES, DEFAULT_ANCHORS) == (oracle.STRIDES, (oracle.SIZES, oracle.RATIOS))
+
+
+def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
+    """A side of 8 and ratio 4 is 4 wide and 16 high; each cell has them in the order given."""
+    anchors = Anchors((8, 16, 32, 64, 128), (4, 1))
+    levels = pyramid_anchors(anchors, SHAPES, torch.device("cpu"))
+    assert [len(level) for level in levels] == [2 * height * width for height, width in SHAPES]
+    assert levels[0][:3].tolist() == [[-2, -8, 2, 8], [-4, -4, 4, 4], [2, -8, 6, 8]]
+    assert levels[4].tolist() == [
+        [-32, -128, 32, 128],
+        [-64, -64, 64, 64],
+        [32, -128, 96, 128],
+        [0, -64, 128, 64],
+    ]
 
 
 def test_box_levels(oracle: ModuleType) -> None:
@@ -133,9 +148,9 @@ def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms:
     """The best of each level, thinned within it, then the best of the image, clipped to it."""
     monkeypatch.setattr(proposals_module, "PRE_NMS_TOP_K_TEST", pre_nms)
     torch.manual_seed(5)
-    network = ProposalNetwork(8, SamplingConfig(proposals_per_image=40)).eval()
+    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig(proposals_per_image=40)).eval()
     size = (60, 90)
-    anchors = pyramid_anchors(SHAPES, torch.device("cpu"))
+    anchors = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
     logits = [torch.randn(1, len(part)) for part in anchors]
     deltas = [torch.randn(1, len(part), 4) * 0.4 for part in anchors]
     (found,) = network._select(logits, deltas, anchors, [size])
@@ -150,7 +165,7 @@ def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms:
 
 def test_proposals_that_are_no_boxes_are_left_out() -> None:
     """Infinite or empty boxes do not reach non-maximum suppression."""
-    network = ProposalNetwork(8, SamplingConfig()).eval()
+    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig()).eval()
     boxes = torch.tensor(
         [[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, float("nan"), 8.0], [50.0, 0.0, 60.0, 9.0]]
     )
@@ -291,7 +306,7 @@ def test_initialisation() -> None:
         (heads.box_predictor.cls_score.weight, 0.01),
         (heads.box_predictor.bbox_pred.weight[4:], 0.001),
         (heads.mask_predictor.mask_fcn_logits.weight[1:], 0.001),
-        (ProposalNetwork(64, SamplingConfig()).head.conv[0][0].weight, 0.01),
+        (ProposalNetwork(64, DEFAULT_ANCHORS, SamplingConfig()).head.conv[0][0].weight, 0.01),
     ]
     for weight, std in expected:
         assert float(weight.std()) == pytest.approx(std, rel=0.05)

@@ -132,7 +132,7 @@ def assemble(
     """
     norm = _NORMS[model.head_norm]
     pyramid = _build_pyramid(model, body, norm)
-    proposals = ProposalNetwork(PYRAMID_CHANNELS, sampling)
+    proposals = ProposalNetwork(PYRAMID_CHANNELS, model.anchors, sampling)
     heads = RegionHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
     initialise(heads)
     return MaskRCNN(pyramid, proposals, heads, pixels)

@@ -6,7 +6,7 @@ import torch
 
 from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import MaskRCNN, assemble
-from detection.exchange import read_detector
+from detection.exchange import anchors_of, read_detector
 from detection.recipe import SamplingConfig
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
@@ -28,7 +28,7 @@ def load_detector(path: Path) -> tuple[MaskRCNN, int]:
         UserError: If there is none, or a tensor is missing, left over, misshapen or not finite.
     """
     tensors, metadata, file = read_detector(path)
-    found = describe_model(tensors, metadata.arch)
+    found = describe_model(tensors, metadata.arch, anchors_of(metadata))
     pixels = Pixels(metadata.mean, metadata.std)
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced
         body = build_backbone(BackboneConfig(arch=metadata.arch, stem="standard"))
