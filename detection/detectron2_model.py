@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
+from detection.card import DetectorCard
 from detection.detectron2_anchors import SECTION as ANCHOR_SECTION
 from detection.detectron2_config import Tree, model_tree, weights_tree
 from detection.detectron2_trunk import enumerated_shapes
@@ -117,19 +118,24 @@ def describe_model(
 
 
 def paired_model_config(
-    tensors: Mapping[str, Tensor], metadata: BackboneMetadata, anchors: Anchors, weights: Path
+    tensors: Mapping[str, Tensor], metadata: BackboneMetadata, card: DetectorCard, weights: Path
 ) -> Tree:
     """Return the detectron2 keys that belong to a detector's weights.
 
     Args:
         tensors: By the torchvision engine's names.
         metadata: Theirs.
-        anchors: Theirs.
+        card: Theirs.
         weights: The file that detectron2 will read.
     """
-    found = describe_model(tensors, metadata.arch, anchors)
-    tree = _expected_tree(found, metadata.mean, metadata.std)
+    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    tree = _expected_tree(found, metadata.mean, metadata.std, card.sampling)
     tree["MODEL"]["WEIGHTS"] = str(weights)
+    tree["INPUT"] |= {
+        "MIN_SIZE_TEST": card.input.test_short_side_pixels,
+        "MAX_SIZE_TEST": card.input.max_side_pixels,
+    }
+    tree["TEST"] = {"DETECTIONS_PER_IMAGE": card.sampling.detections_per_image}
     return tree
 
 
@@ -145,9 +151,10 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         UserError: Lists the keys that differ or are not stated.
     """
     unit: RGB = (1.0, 1.0, 1.0)
+    expected_tree = _expected_tree(found, unit, unit, SamplingConfig())
     stated = flatten(dict(settings))
     wrong = []
-    for key, expected in flatten(_expected_tree(found, unit, unit)).items():
+    for key, expected in flatten(expected_tree).items():
         if key.startswith(_FREE):
             continue
         value = stated.get(key)
@@ -175,9 +182,9 @@ def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors) -> None:
         )
 
 
-def _expected_tree(found: Description, mean: RGB, std: RGB) -> Tree:
+def _expected_tree(found: Description, mean: RGB, std: RGB, sampling: SamplingConfig) -> Tree:
     weights = weights_tree(found.arch, mean, std, found.model.trunk_norm)
-    model = model_tree(found.model, SamplingConfig(), weights["MODEL"], found.num_classes)
+    model = model_tree(found.model, sampling, weights["MODEL"], found.num_classes)
     return {"MODEL": model, "INPUT": weights["INPUT"]}
 
 

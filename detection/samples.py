@@ -135,14 +135,17 @@ class TestImages(Dataset[TestSample]):
     def __len__(self) -> int:
         return len(self._images)
 
+    def input_size(self, index: int) -> Size:
+        """Return the height and width at which an image enters the network."""
+        entry = self._images[index]
+        size = (int(entry["height"]), int(entry["width"]))
+        return resized(size, self._settings.test_short_side_pixels, self._settings.max_side_pixels)
+
     def __getitem__(self, index: int) -> TestSample:
         entry = self._images[index]
         size = (int(entry["height"]), int(entry["width"]))
-        new_size = resized(
-            size, self._settings.test_short_side_pixels, self._settings.max_side_pixels
-        )
         path = self._coco.images_dir / entry["file_name"]
-        pixels = _read_image(path, size, new_size, self._coco.rules)
+        pixels = _read_image(path, size, self.input_size(index), self._coco.rules)
         return TestSample(_to_tensor(pixels), int(entry["id"]), *size)
 
 

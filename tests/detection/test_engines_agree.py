@@ -18,13 +18,14 @@ from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.prediction import detect, to_original
 from detection.engines.torchvision.run_state import parameter_groups
-from detection.exchange import exchange, read_detector
+from detection.exchange import exchange
 from detection.job import Job, open_job
 from detection.model_weights import to_torchvision_model
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from detection.run_checkpoints import newest_checkpoint
 from detection.samples import TestImages, TestSample, TrainingSample, make_sample, resized
+from detection.trained import read_trained
 from detection.trunk import load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
 
@@ -262,7 +263,7 @@ def test_detectron2_s_own_detector_comes_back(pair: Pair, tmp_path: Path) -> Non
     DetectionCheckpointer(theirs, str(tmp_path / "output")).save("model_final", iteration=9)
     (tmp_path / "output" / "config.yaml").write_text(config.dump())
     done = exchange(tmp_path / "output" / "model_final.pth", tmp_path / "ours.safetensors")
-    tensors, metadata, _ = read_detector(done.weights)
+    tensors, metadata, *_ = read_trained(done.weights)
     pair.ours.load_state_dict(tensors)
     assert metadata.mean == pytest.approx(pair.job.trunk.mean)
     sample = TestImages(pair.job.test_set, pair.job.recipe.input)[0]
@@ -289,7 +290,7 @@ def test_run_of_detectron2_is_evaluated_without_it(
     checkpoint = newest_checkpoint(recipe.output_dir)
     assert checkpoint is not None
     done = exchange(checkpoint, tmp_path / "ours.safetensors")
-    detector, _ = load_detector(done.weights)
+    detector = load_detector(done.weights).detector
     test_set = open_coco(recipe.data.test_annotations, recipe.data.test_images)
     found = detect(detector, test_set, recipe.input, num_workers=0)
     assert len(found) == len(expected) > 10

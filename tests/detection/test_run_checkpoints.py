@@ -28,14 +28,20 @@ def test_newest_file_is_found_whatever_the_note_says(tmp_path: Path, note: str |
 
 
 @pytest.mark.parametrize("size", [0, 100, -1])
-def test_file_that_was_cut_short_is_passed_over(tmp_path: Path, size: int) -> None:
-    """What another program was killed in the midst of writing is not resumed from."""
+def test_file_that_was_cut_short_is_passed_over(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a program was killed in the midst of writing is named, and not resumed from."""
     folder = tmp_path / "checkpoints"
     _write(folder, "model_0000009.pth", "model_0000099.pth")
     newest = folder / "model_0000099.pth"
     newest.write_bytes(newest.read_bytes()[:size])
     assert newest_checkpoint(tmp_path) == folder / "model_0000009.pth"
     assert list_files(folder) == [folder / "model_0000009.pth"]
+    assert "cut short: model_0000099.pth" in caplog.text
+    (folder / "model_0000009.pth").unlink()
+    with pytest.raises(UserError, match=r"no whole checkpoint: model_0000099\.pth cut short"):
+        newest_checkpoint(tmp_path)
 
 
 def test_folders_of_the_other_engine(tmp_path: Path) -> None:

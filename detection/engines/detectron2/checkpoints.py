@@ -59,6 +59,7 @@ class Provenance:
         """Return plain values."""
         return {
             "metadata": self._job.metadata(self._step()).model_dump_json(),
+            **self._job.notes,
             "trunk_sha256": self._job.trunk.subject.sha256,
             "train_sha256": self._job.train_sha256,
         }

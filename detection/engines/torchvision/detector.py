@@ -15,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import Detections, RegionHeads, Target
+from detection.masks import Size
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.samples import TestSample, TrainingSample
 from detection.trunk import Trunk
@@ -30,6 +31,14 @@ _NORMS: dict[str, type[nn.Module] | None] = {
 }
 # The coarsest stride that the pyramid doubles from.
 _SIZE_DIVISOR = 32
+
+
+def padded_size(sizes: Sequence[Size]) -> Size:
+    """Return the height and width that images of these sizes are padded to together."""
+    height, width = (
+        -(-max(sides) // _SIZE_DIVISOR) * _SIZE_DIVISOR for sides in zip(*sizes, strict=True)
+    )
+    return height, width
 
 
 class MaskRCNN(nn.Module):
@@ -78,10 +87,7 @@ class MaskRCNN(nn.Module):
         """Normalise 8-bit images and pad them with zeros, at the right and the bottom."""
         normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
         sizes = [(image.shape[1], image.shape[2]) for image in normalised]
-        height, width = (
-            -(-max(sides) // _SIZE_DIVISOR) * _SIZE_DIVISOR for sides in zip(*sizes, strict=True)
-        )
-        batch = normalised[0].new_zeros(len(normalised), 3, height, width)
+        batch = normalised[0].new_zeros(len(normalised), 3, *padded_size(sizes))
         for canvas, image in zip(batch, normalised, strict=True):
             canvas[:, : image.shape[1], : image.shape[2]] = image
         return ImageList(batch, sizes)

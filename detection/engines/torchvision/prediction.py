@@ -7,10 +7,11 @@ import torch
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
+from detection.batches import same_size_batches
 from detection.coco import CocoSet
 from detection.coco_eval import Prediction
 from detection.engines.gathering import gathered
-from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.torchvision.detector import MaskRCNN, padded_size
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.proposals import has_area
 from detection.engines.torchvision.regions import Detections
@@ -37,7 +38,11 @@ def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
 
 @torch.no_grad()
 def detect(
-    detector: MaskRCNN, coco: CocoSet, settings: InputConfig, num_workers: int
+    detector: MaskRCNN,
+    coco: CocoSet,
+    settings: InputConfig,
+    num_workers: int,
+    batch_size: int = 1,
 ) -> list[Prediction]:
     """Detect in every image of a set once; several processes share the images.
 
@@ -46,21 +51,24 @@ def detect(
         coco: Its categories are the detector's.
         settings: Test size.
         num_workers: Loader processes.
+        batch_size: The most images at a time, all of one size.
 
     Returns:
         All detections, in every process, in COCO's result format, with the set's ids.
     """
     images = TestImages(coco, settings)
-    batches = [[index] for index in range(rank(), len(images), world_size())]
+    share = range(rank(), len(images), world_size())
+    sizes = [padded_size([images.input_size(index)]) for index in range(len(images))]
+    batches = same_size_batches(share, sizes.__getitem__, batch_size)
     loader = make_loader(images, batches, num_workers, detector.mean.device, collate=list)
     was_training = detector.training
     detector.eval()
     predictions: list[Prediction] = []
     with progress_bar(len(images), "detecting", "img") as bar, closing(iterate(loader)) as loaded:
         for samples in loaded:
-            (found,) = detector(samples)
-            predictions += to_coco(found, samples[0], coco.category_ids)
-            bar.update(world_size())
+            for found, sample in zip(detector(samples), samples, strict=True):
+                predictions += to_coco(found, sample, coco.category_ids)
+            bar.update(world_size() * len(samples))
     detector.train(was_training)
     return gathered(predictions)
 

@@ -101,5 +101,5 @@ class RunState:
             "scaler": self.scaler.state_dict(),
             "train_sha256": self._job.train_sha256,
         }
-        keep = self._job.recipe.training.keep_checkpoints
-        save_checkpoint(run_dir, tensors, self._job.metadata(self.step), trainer_state, keep)
+        metadata, keep = self._job.metadata(self.step), self._job.recipe.training.keep_checkpoints
+        save_checkpoint(run_dir, tensors, metadata, trainer_state, keep, self._job.notes)
