@@ -78,7 +78,10 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
         "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
         "DATASETS": {"TRAIN": [train], "TEST": [test]},
-        "DATALOADER": {"NUM_WORKERS": recipe.data.num_workers},
+        "DATALOADER": {
+            "NUM_WORKERS": recipe.data.num_workers,
+            "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,
+        },
         "SOLVER": _solver_tree(recipe),
         "TEST": _test_tree(recipe),
         "OUTPUT_DIR": str(recipe.output_dir),

@@ -110,7 +110,7 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
         f"'{test_set.annotations_path}'",
     )
     check_objects(test_set.annotations_path, test_set.tree)
-    train_images = training_images(train_set)
+    train_images = training_images(train_set, keep_empty=data.keep_empty_images)
     recipe, norms = _with_local_norms(recipe, device)
     recipe, heads = with_trainable_heads(
         recipe, [entry for image in train_images for entry in image.annotations]

@@ -51,6 +51,9 @@ class DataConfig(ReadRules):
     """COCO-format JSON of the test images; its categories are those of training."""
     test_images: Path
     """Folder of the test images."""
+    keep_empty_images: bool = False
+    """Train also on images without annotations, as background alone; those of crowds alone stay
+    out."""
     num_workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes (0 loads in the main process); the images do not depend on it."""
 

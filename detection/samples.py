@@ -160,7 +160,7 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
     pixels = _read_image(image.path, size, new_size, image.rules)
     boxes = np.array(
         [clipped_box(annotation, image.width, image.height) for annotation in image.annotations]
-    )
+    ).reshape(-1, 4)
     boxes *= np.array([width / image.width, height / image.height] * 2)
     if flip:
         pixels = pixels[:, ::-1]

@@ -145,6 +145,7 @@ def test_settings_reach_their_keys(make_recipe: MakeRecipe) -> None:
         },
         solver={"batch_size": 4, "decay_at": [2], "iterations": 8},
         training={"evaluate_every_iterations": 7, "precision": "fp16"},
+        data={"keep_empty_images": True},
         input={"flip_probability": 0.0},
     )
     trunk = random_trunk(make_recipe().model, 0)
@@ -159,6 +160,7 @@ def test_settings_reach_their_keys(make_recipe: MakeRecipe) -> None:
         "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 32,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False,
         "TEST.DETECTIONS_PER_IMAGE": 5,
         "TEST.EVAL_PERIOD": 7,
         "TEST.PRECISE_BN.ENABLED": False,

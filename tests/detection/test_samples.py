@@ -124,6 +124,17 @@ def test_sample_crosses_processes_as_one_tensor(images: list[TrainingImage]) -> 
     assert sum(isinstance(value, torch.Tensor) for value in values) == 1
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_image_without_objects_is_a_sample(images: list[TrainingImage], flip: bool) -> None:
+    """Its boxes and labels are empty, of the shape and type of others."""
+    empty = make_sample(replace(images[0], annotations=(), labels=()), 48, 96, flip)
+    full = make_sample(images[0], 48, 96, flip)
+    assert torch.equal(empty.image, full.image)
+    assert (empty.boxes.shape, empty.boxes.dtype) == ((0, 4), full.boxes.dtype)
+    assert (empty.labels.shape, empty.labels.dtype) == ((0,), full.labels.dtype)
+    assert empty.outlines == ()
+
+
 def test_sample_is_a_function_of_seed_and_position(images: list[TrainingImage]) -> None:
     """Two streams agree at each position; another seed or position differs."""
     first, second = TrainingStream(images, INPUT, 5), TrainingStream(images, INPUT, 5)
@@ -160,10 +171,7 @@ def test_broken_image_is_one_clear_error(images: list[TrainingImage], tmp_path: 
     (tmp_path / "bad.png").write_bytes(b"no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     for name, message in (("bad.png", "cannot be decoded"), ("small.png", "is 8x8, annotated as")):
-        entry = images[0]
-        image = TrainingImage(
-            tmp_path / name, entry.height, entry.width, entry.annotations, entry.labels
-        )
+        image = replace(images[0], path=tmp_path / name)
         stream = TrainingStream([image], INPUT, 0)
         loader = make_loader(stream, [[0]], 1, CPU, collate=list)
         with pytest.raises(UserError, match=rf"^image '.*{name}' {message}[^\n]*$"):

@@ -127,7 +127,7 @@ def test_losses(oracle: ModuleType) -> None:
 
 
 def test_losses_without_objects_keep_the_graph() -> None:
-    """Images of background alone give zero, and a gradient of zero, to boxes and masks."""
+    """Background alone gives zero, and a gradient of zero, to boxes and masks; so does nothing."""
     deltas, masks = (
         torch.randn(4, 8, requires_grad=True),
         torch.randn(0, 2, 3, 3, requires_grad=True),
@@ -141,6 +141,27 @@ def test_losses_without_objects_keep_the_graph() -> None:
     assert deltas.grad is not None
     assert deltas.grad.abs().max() == 0
     assert masks.grad is not None
+    logits = torch.randn(0, 2, requires_grad=True)
+    losses = box_losses(logits, torch.zeros(0, 8), nothing, torch.zeros(0, 4))
+    assert [float(loss) for loss in losses.values()] == [0, 0]
+    losses["loss_cls"].backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+
+
+def test_image_without_objects_and_proposals_has_losses() -> None:
+    """Where nothing is proposed either, every loss is 0 and every parameter in its graph."""
+    heads = _heads().train()
+    features = {str(level): torch.randn(1, 16, 32 >> level, 32 >> level) for level in range(4)}
+    nothing = torch.zeros(0, 4)
+    target = {"boxes": nothing, "labels": torch.zeros(0, dtype=torch.long), "outlines": ()}
+    _, losses = heads(features, [nothing], [(128, 128)], [target])
+    assert {name: float(loss) for name, loss in losses.items()} == {
+        "loss_cls": 0,
+        "loss_box_reg": 0,
+        "loss_mask": 0,
+    }
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert not [name for name, part in heads.named_parameters() if part.grad is None]
 
 
 @pytest.mark.parametrize("pre_nms", [1000, 30])

@@ -1,6 +1,7 @@
 """Mask R-CNN by detectron2; this folder alone imports it."""
 
-import detection.engines.detectron2.pillow_names  # noqa: F401  # before detectron2 itself
+import detection.engines.detectron2.pillow_names  # before detectron2 itself
+import detection.engines.norm_statistics  # noqa: F401  # its hook of precise BN then has them
 from detection.engines.detectron2.predict import predict
 from detection.engines.detectron2.trainer import train
 

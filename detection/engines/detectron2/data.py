@@ -41,7 +41,7 @@ def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
             "file_name": str(image.path),
             "height": image.height,
             "width": image.width,
-            "image_id": image.annotations[0]["image_id"],
+            "image_id": image.image_id,
             "annotations": [
                 {
                     "iscrowd": 0,

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import (
-    BalancedPositiveNegativeSampler,
-    BoxCoder,
-    Matcher,
-)
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from detection.engines.torchvision.anchors import pyramid_anchors
 from detection.engines.torchvision.losses import proposal_losses
+from detection.engines.torchvision.matching import ObjectMatcher, of_object
 from detection.recipe import Anchors, SamplingConfig
 
 PRE_NMS_TOP_K_TRAIN, PRE_NMS_TOP_K_TEST = 2000, 1000
@@ -46,7 +43,7 @@ class ProposalNetwork(nn.Module):
         self._top_k = sampling.proposals_per_image
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
-        self._matcher = Matcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
+        self._matcher = ObjectMatcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
         self._sampler = BalancedPositiveNegativeSampler(
             sampling.anchors_per_image, POSITIVE_FRACTION
         )
@@ -90,8 +87,10 @@ class ProposalNetwork(nn.Module):
         for target in targets:
             matches = self._matcher(box_iou(target["boxes"], anchors))
             # Objects 1, background 0, neither -1.
-            labels.append((matches >= 0).long() - (matches == Matcher.BETWEEN_THRESHOLDS).long())
-            matched = target["boxes"][matches.clamp(min=0)]
+            labels.append(
+                (matches >= 0).long() - (matches == ObjectMatcher.BETWEEN_THRESHOLDS).long()
+            )
+            matched = of_object(target["boxes"], matches, anchors)
             offsets.append(self._coder.encode_single(matched, anchors))
         positive, negative = (torch.stack(masks).bool() for masks in self._sampler(labels))
         sampled = positive | negative
