@@ -7,10 +7,9 @@ from typing import Any
 
 from detection.coco import first_of
 from detection.coco_eval import IOU_TYPES, Prediction
+from detection.coco_precision import KEY_OF
 from detection.masks import Size, are_coordinates, code_fault, encode_mask, has_mask
 from rsa_pretrain.errors import UserError
-
-_KEY_OF = {"bbox": "bbox", "segm": "segmentation"}
 
 
 def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
@@ -48,7 +47,7 @@ def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
 
 def iou_types_of(predictions: Sequence[Prediction]) -> list[str]:
     """Return what every prediction has: ``bbox``, ``segm`` or both."""
-    return [kind for kind in IOU_TYPES if all(_KEY_OF[kind] in entry for entry in predictions)]
+    return [kind for kind in IOU_TYPES if all(KEY_OF[kind] in entry for entry in predictions)]
 
 
 def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iterator[str]:
@@ -62,7 +61,7 @@ def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iter
             return
     if not are_coordinates([entry.get("score")]):
         yield "has no score"
-    if not entry.keys() & set(_KEY_OF.values()):
+    if not entry.keys() & set(KEY_OF.values()):
         yield "has neither bbox nor segmentation"
     box = entry.get("bbox", [0, 0, 0, 0])
     if not isinstance(box, list) or len(box) != 4 or not are_coordinates(box):
