@@ -5,6 +5,7 @@ Their numbers are the same to the last bit.
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -72,11 +73,14 @@ def precision(
             "annotations": compared(tree["annotations"], *_COUNTED),
         }
     )
+    # faster-coco-eval reserves memory for as many detections of every image as may count.
+    found_together = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
+    most = min(max_detections, max(found_together.values(), default=1))
     run = evaluator()
     with contextlib.redirect_stdout(io.StringIO()):
         entries = compared(predictions, "score")
         found = truth.loadRes(entries) if entries else indexed({**truth.dataset, "annotations": []})
-        return run(truth, found, iou_type, max_detections)
+        return run(truth, found, iou_type, most)
 
 
 def evaluator() -> Evaluator:

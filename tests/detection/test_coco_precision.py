@@ -229,6 +229,19 @@ def test_neither_foreign_keys_nor_large_ids_matter(
     assert np.array_equal(_by(run, monkeypatch, tree, predictions, "bbox", 100), expected)
 
 
+@pytest.mark.parametrize("run", EVALUATORS)
+def test_a_limit_beyond_every_count_is_no_limit(
+    run: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large, it costs nothing and overflows nowhere; an image has less than 300 here."""
+    tree, predictions = _random_set(30)
+    plenty, beyond = (
+        _by(run, monkeypatch, tree, predictions, "bbox", limit) for limit in (300, 10**30)
+    )
+    assert np.array_equal(plenty, beyond)
+    assert not np.array_equal(plenty, _by(run, monkeypatch, tree, predictions, "bbox", 100))
+
+
 @needs_faster_coco_eval
 def test_faster_coco_eval_says_nothing(
     capfd: pytest.CaptureFixture[str],
