@@ -1,6 +1,7 @@
 """Annotation files of another tool read into one COCO-format file."""
 
 import json
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,9 +25,11 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
+logger = logging.getLogger(__name__)
+
 _INFO = {"description": "annotations imported by rsa-detect import-annotations"}
 _OPENING = json.dumps({"info": _INFO}).rstrip("}")
-_FOUND_BY_STEM = "images that are not where their annotation file says; found by its own name"
+_FOUND_BY_STEM = "annotation files whose image is not where they say; found by their own name"
 _WITHOUT_FILE = {
     True: "images without an annotation file; images without objects",
     False: "images without an annotation file, left out",
@@ -82,6 +85,13 @@ def import_annotations(config: ImportConfig, out: Path) -> Imported:
     files = tool.files_in(folder)
     if not files:
         raise UserError(f"no annotation file ({tool.suffix}) below '{folder}'")
+    folders = sorted({posixpath.dirname(file) or "." for file in files})
+    if len(folders) > 1:
+        logger.warning(
+            "files of %d folders go into one set (%s); import each of them for sets apart",
+            len(folders),
+            first_of(folders),
+        )
     index = ImageIndex(config.images or tool.images_of(folder))
     class_names = None if config.classes is None else read_class_names(config.classes)
     if tool.name == "yolo" and class_names is None:
@@ -178,7 +188,7 @@ class _Reader:
         if found is None:
             found = self.index.find(without_suffix(last), self.tool.image_folder(folder))
             if found is not None and named is not None:
-                self.notes.add(_FOUND_BY_STEM, f"{file} (names '{named}', is of '{found}')")
+                self.notes.add(_FOUND_BY_STEM, f"{file} (names '{named}', taken as of '{found}')")
         return found
 
     def _size(self, where: str, image: Path, stated: Size | None) -> Size:

@@ -46,8 +46,9 @@ def add(commands: Commands) -> None:
         "--classes",
         metavar="FILE",
         type=Path,
-        help="class names in the order of their numbers, one a line, or YOLO's YAML; gives several "
-        "imports the same categories (default: YOLO's own, others' sorted)",
+        help="class names in the order of their numbers: a text file of one a line, YOLO's YAML, "
+        "or an earlier OUT.json, to number a second set as the first (default: YOLO's own, "
+        "others' sorted by name)",
     )
     add_rules(parser)
     parser.set_defaults(command=_import)

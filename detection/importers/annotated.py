@@ -66,15 +66,15 @@ class Notes:
     """What is not carried over or read otherwise than written, by kind, each entry that is so."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, list[str]] = {}
+        self.kinds: dict[str, list[str]] = {}
 
     def add(self, kind: str, entry: str) -> None:
         """Remember an entry of a kind."""
-        self._kinds.setdefault(kind, []).append(entry)
+        self.kinds.setdefault(kind, []).append(entry)
 
     def report(self) -> None:
         """Log one line per kind: how many entries, the first few by name."""
-        for kind, entries in self._kinds.items():
+        for kind, entries in self.kinds.items():
             logger.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
 
 
@@ -100,9 +100,10 @@ def check_coordinates(where: str, values: Sequence[Any]) -> None:
         UserError: If a value is no number, not finite or far out of any image.
     """
     if not are_coordinates(values):
+        wrong = next(value for value in values if not are_coordinates([value]))
         raise UserError(
-            f"{where} has a coordinate that is no number within ±{MAX_COORDINATE_PIXELS:,.0f}: "
-            f"{str(list(values))[:80]}"
+            f"{where} has {str(wrong)[:40]!r} as a coordinate, expected a number within "
+            f"±{MAX_COORDINATE_PIXELS:,.0f} pixels"
         )
 
 

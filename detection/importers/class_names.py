@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from detection.coco import first_of
+from detection.coco import first_of, read_sound_tree
 from detection.importers.annotated import text_of
 from detection.loose_numbers import as_whole
 from rsa_pretrain.errors import UserError
@@ -24,12 +24,13 @@ def read_class_names(path: Path) -> list[str]:
     """Read names in the order of their numbers.
 
     Args:
-        path: YOLO's YAML with ``names``, or a text file of one name a line; empty lines and
-            LabelMe's ``__ignore__`` and ``_background_`` are passed over.
+        path: YOLO's YAML with ``names``; COCO-format JSON, whose categories count from 1; or a text
+            file of one name a line: empty lines and LabelMe's ``__ignore__`` and ``_background_``
+            are passed over.
 
     Raises:
-        UserError: If the file is unreadable, lists nothing or a name twice, or its numbers are not
-            those from 0.
+        UserError: If the file is unreadable, lists nothing or a name twice, or its numbers have
+            gaps.
     """
     try:
         text = text_of(str(path), path.read_bytes())
@@ -37,6 +38,8 @@ def read_class_names(path: Path) -> list[str]:
         raise UserError(f"cannot read class names '{path}': {error.strerror}") from None
     if path.suffix.lower() in _YAML_SUFFIXES:
         names = _yaml_names(path, text)
+    elif path.suffix.lower() == ".json":
+        names = _coco_names(path)
     else:
         names = [line.strip() for line in text.splitlines()]
         names = [name for name in names if name and name not in _PLACEHOLDERS]
@@ -68,6 +71,14 @@ def find_class_names(folder: Path) -> list[str]:
     path = next(iter(found))
     logger.info("class names from '%s'", path)
     return found[path]
+
+
+def _coco_names(path: Path) -> list[str]:
+    categories = read_sound_tree(path, needs_annotations=False).tree["categories"]
+    by_id = {entry["id"]: entry["name"] for entry in categories}
+    if set(by_id) != set(range(1, len(by_id) + 1)):
+        raise UserError(f"'{path}' should number its categories from 1 without gaps")
+    return [by_id[number] for number in sorted(by_id)]
 
 
 def _yaml_names(path: Path, text: str) -> list[str]:

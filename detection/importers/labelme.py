@@ -28,7 +28,7 @@ _OUTLINES = {"polygon", "oriented_rectangle", "rotation"}
 _CIRCLE_CORNERS = 64
 _SHAPE_KEYS = {"label", "points", "group_id", "shape_type", "mask"}
 _FILE_KEYS = {"version", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"}
-_COLOUR_KEYS = {"line_color", "fill_color", "lineColor", "fillColor"}
+_COLOURS = {"line_color", "fill_color", "lineColor", "fillColor"}
 
 
 class _Shape(NamedTuple):
@@ -89,7 +89,7 @@ def _note_keys(tree: dict[str, Any], known: set[str], whose: str, named: str, no
     """Note the keys that say something and are not read; switches that are off say nothing."""
     for key, value in tree.items():
         says = any(value.values()) if isinstance(value, dict) else value
-        if says and key not in known | _COLOUR_KEYS:
+        if says and key not in known | _COLOURS:
             notes.add(f"'{key}' {whose}, not carried over", named)
 
 

@@ -44,8 +44,11 @@ class Tool(NamedTuple):
 
     def images_of(self, folder: Path) -> Path:
         """Return the folder of the images that belong to a folder of annotation files."""
-        swapped = Path(self.image_folder(folder.absolute().as_posix()))
-        return swapped if self.folder in folder.absolute().parts and swapped.is_dir() else folder
+        for path in (folder, folder.absolute()):
+            swapped = Path(self.image_folder(path.as_posix()))
+            if swapped.is_dir():
+                return swapped
+        return folder
 
     def image_folder(self, folder: str) -> str:
         """Put the images' folder in place of the annotations', where it last comes in a path."""

@@ -9,13 +9,16 @@ import xml.etree.ElementTree as ET
 
 from detection.importers.annotated import Instance, Notes, ParsedFile, check_coordinates
 from detection.loose_numbers import as_number, as_whole
-from detection.masks import Size, is_polygon, is_size
+from detection.masks import FEWEST_COORDINATES, Size, is_size
 from rsa_pretrain.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _READ = {"name", "bndbox", "polygon", "difficult"}
 _SAYS_NOTHING = {"", "0", "unspecified"}
-_DIFFICULT = "objects marked difficult; kept as the key 'difficult', trained and evaluated as any"
+_DIFFICULT = (
+    "objects marked difficult; kept as the key 'difficult', but trained and evaluated as any "
+    "(VOC's own evaluation passes over them)"
+)
 _FROM_ZERO = "boxes that begin at 0, though VOC counts from 1; cut at the edge"
 _UNKNOWN_OUTLINE = "outlines in an unknown form, left out; their boxes are kept"
 
@@ -73,11 +76,12 @@ def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Ins
     place = f"object {number} ('{label}') of '{where}'"
     if element.find("bndbox") is None:
         raise UserError(f"{place} has no bndbox")
-    values = [as_number(_text(element, f"bndbox/{corner}")) for corner in _CORNERS]
-    check_coordinates(f"{place}: bndbox", values)
-    x0, y0, x1, y1 = (value for value in values if value is not None)
+    x0, y0, x1, y1 = _numbers(place, [_text(element, f"bndbox/{corner}") for corner in _CORNERS])
     if x1 < x0 or y1 < y0:
-        raise UserError(f"{place} has a box that ends before it begins: {values}")
+        raise UserError(
+            f"{place} has a box that ends before it begins: xmin {x0:g}, ymin {y0:g}, "
+            f"xmax {x1:g}, ymax {y1:g}"
+        )
     named = f"{where}: {label}"
     if min(x0, y0) < 1:
         notes.add(_FROM_ZERO, named)
@@ -85,14 +89,17 @@ def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Ins
     if _text(element, "difficult").lower() in ("1", "true"):
         notes.add(_DIFFICULT, named)
         extra["difficult"] = 1
-    for tag in sorted({child.tag for child in element} - _READ):
-        if len(element.find(tag) or ()) or _text(element, tag).lower() not in _SAYS_NOTHING:
-            notes.add(f"<{tag}> of objects, not carried over", named)
+    for tag in sorted({child.tag for child in element if _says_something(child)} - _READ):
+        notes.add(f"<{tag}> of objects, not carried over", named)
     outlines = [_outline(place, polygon) for polygon in element.findall("polygon")]
     if None in outlines:
         notes.add(_UNKNOWN_OUTLINE, named)
     known = [outline for outline in outlines if outline is not None]
     return Instance(label, [x0 - 1, y0 - 1, x1 - x0 + 1, y1 - y0 + 1], known or None, extra)
+
+
+def _says_something(child: ET.Element) -> bool:
+    return len(child) > 0 or (child.text or "").strip().lower() not in _SAYS_NOTHING
 
 
 def _outline(place: str, polygon: ET.Element) -> list[float] | None:
@@ -104,9 +111,15 @@ def _outline(place: str, polygon: ET.Element) -> list[float] | None:
         if points
         else [_text(polygon, tag) for tag in tags]
     )
-    values = [as_number(word) for word in words]
-    if len(values) < 6 or "" in words:
+    if len(words) < FEWEST_COORDINATES or "" in words:
         return None
-    check_coordinates(f"{place}: polygon", values)
-    outline = [value for value in values if value is not None]
-    return outline if is_polygon(outline) else None
+    return _numbers(place, words)
+
+
+def _numbers(place: str, words: list[str]) -> list[float]:
+    numbers = [as_number(word) for word in words]
+    check_coordinates(
+        place,
+        [word if number is None else number for word, number in zip(words, numbers, strict=True)],
+    )
+    return [number for number in numbers if number is not None]
