@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _INFO = {"description": "annotations imported by rsa-detect import-annotations"}
 _OPENING = json.dumps({"info": _INFO}).rstrip("}")
-_FOUND_BY_STEM = "annotation files whose image is not where they say; found by their own name"
+_FOUND_BY_NAME = "annotation files whose image is not where they say, but found by name"
 _WITHOUT_FILE = {
     True: "images without an annotation file; images without objects",
     False: "images without an annotation file, left out",
@@ -184,11 +184,12 @@ class _Reader:
     def _find(self, file: str, named: str | None) -> str | None:
         """Return an annotation file's image: the one it names, or else that of its own name."""
         folder, last = posixpath.split(file)
-        found = None if named is None else self.index.find(named, folder)
-        if found is None:
-            found = self.index.find(without_suffix(last), self.tool.image_folder(folder))
-            if found is not None and named is not None:
-                self.notes.add(_FOUND_BY_STEM, f"{file} (names '{named}', taken as of '{found}')")
+        own = said = posixpath.join(self.tool.image_folder(folder), without_suffix(last))
+        if named is not None:
+            said = posixpath.normpath(posixpath.join(folder, named.replace("\\", "/")))
+        found = self.index.find(said) or self.index.find(own)
+        if found is not None and said not in (found, without_suffix(found)):
+            self.notes.add(_FOUND_BY_NAME, f"{file} (says '{said}', found '{found}')")
         return found
 
     def _size(self, where: str, image: Path, stated: Size | None) -> Size:

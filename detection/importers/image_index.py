@@ -11,7 +11,7 @@ from rsa_pretrain.sample_suffixes import is_image_suffix
 
 
 class ImageIndex:
-    """The images below a folder; capital and small letters count as the same.
+    """The images below a folder.
 
     Args:
         folder: Root.
@@ -29,46 +29,36 @@ class ImageIndex:
         self.names = [name for name in listing.names if is_image_suffix(name.lower())]
         if not self.names:
             raise UserError(f"no image below '{folder}'; name their folder with --images")
-        self._by_path: dict[str, list[str]] = defaultdict(list)
-        self._by_last_part: dict[str, list[str]] = defaultdict(list)
+        self._by_key: dict[str, list[str]] = defaultdict(list)
         for name in self.names:
-            for key in (name.casefold(), without_suffix(name).casefold()):
-                self._by_path[key].append(name)
-                self._by_last_part[posixpath.basename(key)].append(name)
+            for key in (name, without_suffix(name)):
+                self._by_key[key.casefold()].append(name)
 
-    def find(self, wanted: str, folder: str) -> str | None:
-        """Return the image that a name stands for, with or without its suffix; None if none does.
+    def find(self, path: str) -> str | None:
+        """Return the image that a path ends with, by as much of its end as possible.
 
-        Looked for are, in this order, the name relative to the annotation file's folder and to the
-        root, the same for its last part alone, and the last part anywhere below the root, if the
-        annotation file lies directly in its own.
+        The path may lack the suffix, or have other capital letters: Windows does not mind.
 
         Args:
-            wanted: Any path, of another machine too.
-            folder: Of the annotation file, relative to its root.
+            path: With forward slashes; from another machine or folder, perhaps.
 
         Raises:
-            UserError: If it stands for several.
+            UserError: If it stands for several images.
         """
-        wanted = wanted.replace("\\", "/")
-        last = posixpath.basename(wanted)
-        paths = [
-            posixpath.normpath(posixpath.join(base, name))
-            for name in (wanted, last)
-            for base in (folder, "")
-        ]
-        keys = [path.casefold() for path in paths]
-        found = next((self._by_path[key] for key in keys if key in self._by_path), [])
-        if not found and not folder:
-            found = self._by_last_part.get(last.casefold(), [])
-        exact = [name for name in found if name in paths]
-        exact = exact or [name for name in found if without_suffix(name) in paths] or found
-        if len(exact) > 1:
-            raise UserError(
-                f"'{wanted}' stands for several images below '{self.folder}': "
-                f"{first_of(exact)}; keep one"
-            )
-        return next(iter(exact), None)
+        parts = posixpath.normpath(path).split("/")
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            found = self._by_key.get(end.casefold())
+            if found is not None:
+                exact = [name for name in found if name == end]
+                exact = exact or [name for name in found if without_suffix(name) == end] or found
+                if len(exact) > 1:
+                    raise UserError(
+                        f"'{path}' stands for several images below '{self.folder}': "
+                        f"{first_of(exact)}; keep one"
+                    )
+                return exact[0]
+        return None
 
 
 def without_suffix(name: str) -> str:

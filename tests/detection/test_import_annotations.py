@@ -313,8 +313,8 @@ def test_layouts_are_recognised(
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == tree
 
 
-def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
-    """With the folder named, paths of another machine find their image by its name."""
+def test_images_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the folder named, paths of another machine find their image by its name; it is told."""
     root = _put(
         tmp_path,
         {
@@ -326,6 +326,11 @@ def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
     )
     tree, _ = _import(root / "json", tmp_path / "out.json", images=root / "images")
     assert [image["file_name"] for image in tree["images"]] == ["a.png", "b.png"]
+    assert caplog.messages == [
+        "annotation files whose image is not where they say, but found by name (2): "
+        "a.json (says '../images/a.png', found 'a.png'), "
+        "b.json (says 'C:/Users/bob/b.png', found 'b.png')"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -437,8 +442,8 @@ def test_stale_names_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     tree, _ = _import(tmp_path, tmp_path / "out.json")
     assert tree["images"][0]["file_name"] == "new.png"
     assert caplog.messages == [
-        "annotation files whose image is not where they say; found by their own name (1): "
-        "new.xml (names 'old.png', taken as of 'new.png')"
+        "annotation files whose image is not where they say, but found by name (1): "
+        "new.xml (says 'old.png', found 'new.png')"
     ]
 
 
