@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from detection.coco import first_of
 from detection.commands.rules_options import add_rules, chosen_rules
 from detection.import_annotations import ImportConfig, import_annotations
 from detection.importers.tools import TOOLS
@@ -66,9 +67,9 @@ def _import(arguments: argparse.Namespace) -> int:
     annotations = tree["annotations"]
     empty = len(tree["images"]) - len({entry["image_id"] for entry in annotations})
     masks = sum("segmentation" in entry for entry in annotations)
-    categories = tree["categories"]
+    names = [entry["name"] for entry in tree["categories"]]
     say(f"images       {len(tree['images']):,} in '{images_dir}', {empty:,} without objects")
     say(f"objects      {len(annotations):,}, {masks:,} with a mask")
-    say(f"categories   {len(categories):,}: {', '.join(entry['name'] for entry in categories)}")
+    say(f"categories   {len(names):,}: {first_of(names, limit=10)}")
     say(f"written      {arguments.out}")
     return 0

@@ -46,7 +46,7 @@ class Tool(NamedTuple):
         """Return the folder of the images that belong to a folder of annotation files."""
         for path in (folder, folder.absolute()):
             swapped = Path(self.image_folder(path.as_posix()))
-            if swapped.is_dir():
+            if swapped != path and swapped.is_dir():
                 return swapped
         return folder
 

@@ -18,6 +18,7 @@ from detection.data_check import check_set
 from detection.import_annotations import ImportConfig, import_annotations
 from detection.masks import encode_mask
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import ReadRules
 
 Tree = dict[str, Any]
 
@@ -417,6 +418,10 @@ def test_turned_photographs(tmp_path: Path) -> None:
     assert main(arguments) == 0
     stored = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert (stored["images"][0]["height"], stored["images"][0]["width"]) == (40, 60)
+    _put(tmp_path, {"a.json": _labelme(**upright)})
+    rules = ReadRules(exif_orientation=False)
+    with pytest.raises(UserError, match=r"40x60 pixels, but '.*a\.jpg' has 60x40$"):
+        _import(tmp_path, tmp_path / "out.json", rules=rules)
 
 
 def test_images_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -485,6 +490,37 @@ def test_boxes_end_with_their_images(tmp_path: Path, caplog: pytest.LogCaptureFi
         "objects without area inside their images, left out (2): "
         f"{tmp_path / 'a.json'}: outside, {tmp_path / 'a.json'}: flat",
     ]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([[-2, 5], [9, 9]], [0, 5, 9, 4]),
+        ([[5, -2], [9, 9]], [5, 0, 4, 9]),
+        ([[50, 5], [62, 9]], [50, 5, 10, 4]),
+        ([[5, 30], [9, 42]], [5, 30, 4, 10]),
+    ],
+)
+def test_every_side_is_cut(
+    points: Any, expected: list[float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Left, top, right and bottom, each with the note."""
+    shape = {"label": "cat", "shape_type": "rectangle", "points": points}
+    _put(tmp_path, {"a.json": json.dumps({"shapes": [shape]}), "a.png": None})
+    tree, _ = _import(tmp_path, tmp_path / "out.json")
+    assert [entry["bbox"] for entry in tree["annotations"]] == [expected]
+    assert [line.partition(";")[0] for line in caplog.messages] == [
+        "objects that reach out of their images"
+    ]
+
+
+def test_folders_are_found_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a folder called `.`, and where a folder further up has the same name."""
+    files = {"labels/set/labels/train/a.txt": BOX, "labels/set/images/train/a.png": None}
+    _put(tmp_path, {**files, "labels/set/classes.txt": "cat"})
+    monkeypatch.chdir(tmp_path / "labels" / "set" / "labels" / "train")
+    _, images_dir = _import(Path("."), tmp_path / "out.json")
+    assert images_dir == tmp_path / "labels" / "set" / "images" / "train"
 
 
 def test_classes_number_categories(tmp_path: Path) -> None:
