@@ -63,7 +63,11 @@ class AnnotatedImage(NamedTuple):
 
 
 class Notes:
-    """What is not carried over or read otherwise than written, by kind, each entry that is so."""
+    """What is not carried over or read otherwise than written.
+
+    Attributes:
+        kinds: By kind, each entry that is so.
+    """
 
     def __init__(self) -> None:
         self.kinds: dict[str, list[str]] = {}

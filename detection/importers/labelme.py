@@ -1,7 +1,7 @@
 """LabelMe's JSON files: outlines, boxes and masks; shapes of one group are parts of one object.
 
 A rectangle is a box without a mask, unless it is grouped with outlines or masks: then it is a part
-of the object's mask. Circles become polygons. What has no area is no object.
+of the object's mask. Circles become polygons. Points and lines have no area and are no objects.
 """
 
 import base64
@@ -94,14 +94,14 @@ def _note_keys(tree: dict[str, Any], known: set[str], whose: str, named: str, no
 
 
 def _shape(where: str, number: int, shape: Any, notes: Notes, rules: ReadRules) -> _Shape | None:
-    """Check a shape; None, and a note, if it has no area."""
+    """Check a shape; None, and a note, if it cannot be carried over."""
     place = f"shape {number} of '{where}'"
     if not isinstance(shape, dict):
         raise UserError(f"{place} is no object")
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label.strip():
         raise UserError(f"{place} has no label")
-    label = label.strip()
+    label = " ".join(label.split())
     place = f"{place} ('{label}')"
     points, group = shape.get("points"), shape.get("group_id")
     if not isinstance(points, list) or not all(
@@ -119,7 +119,7 @@ def _shape(where: str, number: int, shape: Any, notes: Notes, rules: ReadRules) 
             notes.add("outlines of fewer than three corners, left out", named)
             return None
     elif kind not in ("rectangle", "circle", "mask"):
-        notes.add(f"shapes of the type '{kind}', which have no area, left out", named)
+        notes.add(f"shapes of the type '{kind}', left out", named)
         return None
     elif len(corners) < 4:
         raise UserError(f"{place} is a {kind} of fewer than two points")

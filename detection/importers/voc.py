@@ -70,7 +70,7 @@ def _size(where: str, root: ET.Element) -> Size | None:
 
 
 def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Instance:
-    label = _text(element, "name")
+    label = " ".join(_text(element, "name").split())
     if not label:
         raise UserError(f"object {number} of '{where}' has no name")
     place = f"object {number} ('{label}') of '{where}'"

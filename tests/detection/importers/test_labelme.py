@@ -131,13 +131,19 @@ def test_what_is_not_carried_over_is_noted() -> None:
     assert notes == {
         "'flags' of images, not carried over": ["a.json"],
         **{
-            f"shapes of the type '{kind}', which have no area, left out": ["a.json: cat"]
+            f"shapes of the type '{kind}', left out": ["a.json: cat"]
             for kind in ("point", "line", "linestrip", "points")
         },
         "outlines of fewer than three corners, left out": ["a.json: cat"],
         "'flags' of shapes, not carried over": ["a.json: cat"],
         "'description' of shapes, not carried over": ["a.json: cat"],
     }
+
+
+def test_spaces_in_labels_are_one() -> None:
+    """At the ends they are none: a slip of the keyboard is no other class."""
+    (instance,), _ = _read(_shape("polygon", SQUARE, label=" wild \n cat "))
+    assert instance.label == "wild cat"
 
 
 @pytest.mark.parametrize(

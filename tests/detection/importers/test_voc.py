@@ -38,6 +38,12 @@ def test_boxes_count_from_one_and_include_their_last_pixel() -> None:
     assert notes == {}
 
 
+def test_spaces_in_names_are_one() -> None:
+    """XML may be laid out at will."""
+    (instance,), _ = _read(_object().replace("cat", "\n wild\n\tcat "))
+    assert instance.label == "wild cat"
+
+
 def test_boxes_from_zero_are_noted() -> None:
     """VOC knows no pixel 0: the tool counts otherwise."""
     _, notes = _read(_object(box=_box(0, 4, 12, 9)), _object(box=_box(1, 0, 12, 9)), _object())
