@@ -3,6 +3,7 @@
 The masks tell: they say where an object is, so a form in which the boxes fit them is the one meant.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,8 +36,9 @@ _LOOKED_AT = 1000
 # must not fit in COCO's: an object in the image's first corner fits in several.
 _FITTING, _MISFITTING, _FEWEST_MISFITTING = 0.95, 0.1, 3
 # Without masks, how many there must be and the share that must reach out of their images to be
-# suspected of being corners; fewer could be so by chance.
+# suspected of being corners; fewer could be so by chance. Areas are rounded.
 _FEWEST, _SUSPICIOUS = 8, 0.25
+_AREA_TOLERANCE = 0.02
 
 
 _Sized = tuple[Entry, ImageSize]
@@ -172,16 +174,16 @@ def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> s
     misfitting = sum(
         not fits(_inside(_of_sides(box), size), around) for box, size, around in masked
     )
-    if misfitting >= max(_FEWEST_MISFITTING, _MISFITTING * len(masked)):
-        for form in FORMS:
-            fitting = sum(fits(form.read(box, size), around) for box, size, around in masked)
-            if fitting >= _FITTING * len(masked):
-                return form.fault
+    for form in FORMS if _are_many(misfitting, len(masked)) else ():
+        fitting = sum(fits(form.read(box, size), around) for box, size, around in masked)
+        if fitting >= _FITTING * len(masked):
+            return form.fault
     if relative:
         return FRACTIONS
     # Masks that most boxes fit say that these are COCO's.
-    in_doubt = not masked or 2 * misfitting >= len(masked)
-    return _CORNERS.fault if in_doubt and _reach_out(sample) else None
+    in_doubt = 2 * misfitting >= len(masked)
+    are_corners = in_doubt and (_reach_out(sample) or _have_areas_of_corners(sample))
+    return _CORNERS.fault if are_corners else None
 
 
 def _reach_out(sample: Sequence[_Sized]) -> bool:
@@ -196,6 +198,22 @@ def _reach_out(sample: Sequence[_Sized]) -> bool:
             return False
         reaching_out += x + right > width + 1 or y + bottom > height + 1
     return len(sample) >= _FEWEST and reaching_out > _SUSPICIOUS * len(sample)
+
+
+def _have_areas_of_corners(sample: Sequence[_Sized]) -> bool:
+    """Tell whether the areas annotated are those between two corners, and not those of COCO's."""
+    as_corners = as_sides = 0
+    for entry, _ in sample:
+        x, y, right, bottom = entry["bbox"]
+        area = entry.get("area", 0)
+        as_corners += math.isclose((right - x) * (bottom - y), area, rel_tol=_AREA_TOLERANCE)
+        as_sides += math.isclose(right * bottom, area, rel_tol=_AREA_TOLERANCE)
+    num_sides_wrong = len(sample) - as_sides
+    return as_corners >= _FITTING * len(sample) and _are_many(num_sides_wrong, len(sample))
+
+
+def _are_many(num_misfitting: int, number: int) -> bool:
+    return num_misfitting >= max(_FEWEST_MISFITTING, _MISFITTING * number)
 
 
 def _are_fractions(values: Sequence[float]) -> bool:

@@ -75,6 +75,15 @@ def test_boxes_around_their_masks_are_fine(box: list[float], mask: str) -> None:
     assert (check.errors, check.notes) == ({}, {})
 
 
+@pytest.mark.parametrize(("off", "notes"), [(2.0, {}), (2.1, {LOOSE: ["annotation 7"]})])
+def test_small_masks_have_two_pixels_to_spare(off: float, notes: dict[str, list[str]]) -> None:
+    """A tenth of a small object's side is less than the rounding of two tools."""
+    check = _compared(
+        bbox=[60.0 + off, 40.0, 9.0, 9.0], segmentation=_outline(60.0, 40.0, 9.0, 9.0)
+    )
+    assert (check.errors, check.notes) == ({}, notes)
+
+
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(
     "box",
@@ -100,6 +109,7 @@ def test_boxes_beside_their_masks_are_errors(box: list[float], mask: str) -> Non
         [50.0, 30.0, 70.0, 50.0],  # all of an object that is partly hidden
         [60.0, 40.0, 20.0, 10.0],  # its visible part
         [65.5, 40.0, 50.0, 30.0],
+        [60.0, 36.0, 50.0, 34.0],
         [60.0, 36.5, 50.0, 30.0],
         [60.0, 40.0, 56.0, 30.0],
         [60.0, 40.0, 50.0, 26.0],
@@ -195,9 +205,9 @@ def test_repeats_have_the_same_box_and_mask(changes: Tree, is_repeat: bool) -> N
     check = _set(_entry(3), *others, _entry(7, **changes))
     find_repeats(check)
     assert check.errors == {}
-    (names,) = check.notes.values() if is_repeat else [[]]
     first, later = (7, 3) if changes.get("bbox", PLACE)[0] < PLACE[0] else (3, 7)
-    assert names == ([f"annotation {later} (as annotation {first})"] if is_repeat else [])
+    name = f"annotation {later} (as annotation {first})"
+    assert check.notes == ({TWICE: [name]} if is_repeat else {})
 
 
 @pytest.mark.parametrize("num_repeats", [2, 3])

@@ -18,6 +18,8 @@ from rsa_pretrain.errors import UserError
 WIDTH, HEIGHT = 200, 120
 # x, y, width, height.
 BOXES = [[20, 10, 50, 40], [90, 60, 30, 50], [140, 5, 45, 100], [60, 70, 24, 30], [5, 80, 80, 30]]
+# Near the first corner: read as sides, the other corner stays in the image.
+NEAR = [[20, 10, 50, 40], [30, 12, 40, 40], [15, 5, 45, 50], [40, 30, 50, 20]]
 
 Tree = dict[str, Any]
 Box = list[float]
@@ -156,6 +158,17 @@ def test_objects_in_the_first_corner_fit_two_forms() -> None:
     assert len(entries) == 25
 
 
+def test_crowds_tell_nothing() -> None:
+    """Their boxes are named with the others, but not looked at."""
+    boxes = [FORMS["[x0, y0, x1, y1]"](*box) for box in BOXES]
+    tree = _tree([*boxes, [0, 0, 9, 9]], [*(_outline(*box) for box in BOXES), _code(90, 9, 60, 60)])
+    assert _faults(tree) == {}
+    tree["annotations"][-1]["iscrowd"] = 1
+    ((what, entries),) = _faults(tree).items()
+    assert "[x0, y0, x1, y1]" in what
+    assert entries == [*ALL, "annotation 6"]
+
+
 def test_two_boxes_in_another_form_stop_nothing() -> None:
     """A claim about a whole file needs three that fit in no other way."""
     boxes = [FORMS["[x0, y0, x1, y1]"](*box) for box in BOXES]
@@ -173,6 +186,49 @@ def test_masks_overrule_boxes_that_leave_the_image() -> None:
         entry["segmentation"] = []
     ((what, _),) = _faults(tree).items()
     assert "[x0, y0, x1, y1]" in what
+
+
+@pytest.mark.parametrize(
+    ("form", "area", "is_told"),
+    [
+        ("[x0, y0, x1, y1]", lambda x, y, w, h: w * h, True),
+        ("[x0, y0, x1, y1]", lambda x, y, w, h: 1.01 * w * h, True),
+        ("[x0, y0, x1, y1]", lambda x, y, w, h: 0.8 * w * h, False),
+        ("[x0, y0, x1, y1]", lambda x, y, w, h: (x + w) * (y + h), False),
+        ("[x, y, width, height]", lambda x, y, w, h: w * h, False),
+    ],
+)
+def test_areas_tell_corners_without_masks(
+    form: str, area: Callable[..., float], is_told: bool
+) -> None:
+    """Corners that stay in their images are told by areas that are right."""
+    tree = _tree([FORMS.get(form, lambda *box: list(box))(*box) for box in NEAR], [[]] * 4)
+    for entry, box in zip(tree["annotations"], NEAR, strict=True):
+        entry["area"] = area(*box)
+    assert [what for what in _faults(tree) if form in what] == list(_faults(tree))
+    assert len(_faults(tree)) == is_told
+    tree["annotations"] = tree["annotations"][:2]
+    assert _faults(tree) == {}
+
+
+def test_objects_that_fill_their_images_have_both_areas() -> None:
+    """Where corners and sides are the same numbers, nothing is accused."""
+    tree = _tree([[0, 0, 190, 110]] * 9 + [[10, 5, 60, 35]], [[]] * 10)
+    for entry in tree["annotations"]:
+        entry["area"] = 190 * 110
+    tree["annotations"][-1]["area"] = 50 * 30
+    assert _faults(tree) == {}
+
+
+def test_a_mixed_file_is_not_accused_as_a_whole() -> None:
+    """Where some boxes fit in one form and some in another, each is for data-check to name."""
+    boxes = [*BOXES, *[FORMS["[x0, y0, x1, y1]"](*box) for box in BOXES]]
+    assert _faults(_tree(boxes, [_outline(*box) for box in [*BOXES, *BOXES]])) == {}
+    boxes = [FORMS["[x0, y0, x1, y1]"](*box) for box in NEAR * 10]
+    masks = [_outline(*box) for box in NEAR * 10]
+    for slips, is_told in ((2, True), (3, False)):
+        masks[:slips] = [_outline(150, 100, 9, 9)] * slips
+        assert bool(_faults(_tree(boxes, masks))) == is_told
 
 
 def test_boxes_all_over_a_long_file_are_looked_at() -> None:
