@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import detection.engines.foreign_warnings  # noqa: F401  # before any engine's library
 from detection.coco_eval import Prediction
 from detection.job import Job
 from detection.recipe import EngineName
