@@ -177,7 +177,7 @@ def test_annotation_ids_do_not_matter(first_id: int) -> None:
     assert [annotation["id"] for annotation in tree["annotations"]] == ids
 
 
-def test_detections_that_do_not_count_are_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_detections_that_do_not_count_are_noted() -> None:
     """Of a category without objects, and the 101st of an image and category: AP stays 100."""
     tree = _truth((BOX, MASK))
     tree["categories"].append({"id": 9, "name": "ghost"})
@@ -191,7 +191,6 @@ def test_detections_that_do_not_count_are_said(caplog: pytest.LogCaptureFixture)
         "3 detections do not count, being behind the 100 with the highest scores of their image "
         "and category",
     )
-    assert all(note in caplog.text for note in evaluation.notes)
     assert evaluate_in_detail(tree, [right]).notes == ()
 
 
