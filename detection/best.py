@@ -59,8 +59,8 @@ def read_best(file: Path) -> Best | None:
         else:
             note = read_checkpoint_file(file).values.get(f"rsa_toolkit/{_KEY}")
         if not isinstance(note, str):
-            raise UserError(f"'{file}' does not say what was measured")
+            raise UserError(f"it has no note {_KEY}")
         return parse_tree(Best, json.loads(note), f"the note {_KEY} of '{file}'")
-    except (UserError, ValueError) as error:
-        logger.warning("the best weights so far cannot be compared with: %s", error)
+    except (UserError, ValueError, RecursionError) as error:
+        logger.warning("the best weights so far, '%s', cannot be compared with: %s", file, error)
         return None

@@ -245,9 +245,12 @@ def test_more_detections_than_coco_counts(limit: int, num_recalls: int, notes: l
 
 
 def test_the_command_counts_as_many_as_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By default COCO's 100; fewer, which COCO's metrics do not know, are refused."""
+    """By default COCO's 100; fewer, which COCO's metrics do not know, are refused.
+
+    What does not count is said.
+    """
     words = ["evaluate"]
     for name, content in zip(("truth", "found"), _row(200), strict=True):
         words.append(str(tmp_path / f"{name}.json"))
@@ -255,5 +258,11 @@ def test_the_command_counts_as_many_as_asked_for(
     for more, ap in (([], "50.50"), (["--max-detections", "200"], "100.00")):
         assert main([*words, *more]) == 0
         assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["bbox", ap]
+    notes = [entry.message for entry in caplog.records if entry.name.endswith(".evaluate")]
+    assert notes == [
+        "100 detections do not count, being behind the 100 with the highest scores of their image "
+        "and category",
+        "average precision counts 200 detections an image and category, where COCO's counts 100",
+    ]
     assert main([*words, "--max-detections", "20"]) == 2
     assert "--max-detections: expected 100 or more, found 20" in capsys.readouterr().err
