@@ -136,6 +136,7 @@ def test_best_weights_survive_a_resumed_run(
     content = best.read_bytes()
     assert read_best(best) == Best(step=2, metric="segm_AP", value=30.0)
     assert newest_checkpoint(recipe.output_dir) == _checkpoint(recipe, 3)
+    assert not _checkpoint(recipe, 2).exists()
 
     set_precision(25.0)
     record = _run(recipe, resume=True)
