@@ -37,6 +37,7 @@ SHARED = {
     "image_set",
     "loader",
     "machines",
+    "meter",
     "metrics_log",
     "optim",
     "parallel",
