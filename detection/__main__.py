@@ -7,6 +7,7 @@ from detection.commands import (
     data_check,
     evaluate,
     export_config,
+    init,
     predict,
     toy,
     train,
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-detect", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    init.add(commands)
     data_check.add(commands)
     train.add(commands)
     predict.add(commands)
