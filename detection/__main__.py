@@ -7,6 +7,7 @@ from detection.commands import (
     data_check,
     evaluate,
     export_config,
+    import_annotations,
     init,
     predict,
     toy,
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-detect", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    import_annotations.add(commands)
     init.add(commands)
     data_check.add(commands)
     train.add(commands)

@@ -18,7 +18,7 @@ Categories = list[dict[str, Any]]
 def check_same_categories(
     ours: Mapping[int, str], theirs: Mapping[int, str], our_source: str, their_source: str
 ) -> None:
-    """Refuse lists in which an id stands for different things; case and outer blanks aside.
+    """Refuse lists in which an id stands for different things.
 
     Args:
         ours: The name of each id.
@@ -39,10 +39,15 @@ def check_same_categories(
     renamed = [
         f"{number} is '{ours[number]}' and '{theirs[number]}'"
         for number in sorted(ours)
-        if ours[number].strip().casefold() != theirs[number].strip().casefold()
+        if not is_same_name(ours[number], theirs[number])
     ]
     if renamed:
         raise UserError(f"{sources}: {first_of(renamed)}; number and name both alike")
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Tell whether names are equal, case and outer blanks aside."""
+    return one.strip().casefold() == other.strip().casefold()
 
 
 def categories_of(

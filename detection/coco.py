@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
+from detection.box_forms import box_of
 from detection.coco_format import read_tree, sort_out
 from detection.coco_repair import repair
 from detection.image_places import where_images_are
@@ -240,13 +241,7 @@ def mask_gap(tree: Mapping[str, Any]) -> str | None:
 
 def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float, ...]:
     """Return an annotation's box as x0, y0, x1, y1 inside the image, in pixels."""
-    x, y, box_width, box_height = annotation["bbox"]
-    return (
-        min(max(x, 0.0), width),
-        min(max(y, 0.0), height),
-        min(max(x + box_width, 0.0), width),
-        min(max(y + box_height, 0.0), height),
-    )
+    return box_of(annotation, (width, height))
 
 
 def indexed(tree: Mapping[str, Any]) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from rsa_pretrain.checkpoint import file_sha256, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.foreign.load import is_own_file
+from rsa_pretrain.tensor_check import differing
 
 OWN_SUFFIX = ".safetensors"
 _METADATA = "metadata"
@@ -112,13 +112,6 @@ def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _prove(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    wrong = [
-        name
-        for name in sorted(found.keys() | expected.keys())
-        if name not in found
-        or name not in expected
-        or found[name].dtype != expected[name].dtype
-        or not torch.equal(found[name], expected[name])
-    ]
+    wrong = differing(found, expected)
     if wrong:
         raise RuntimeError(f"the written file does not give back the detector: {wrong[:5]}")

@@ -15,6 +15,10 @@ def check_generated(path: Path, opening: str) -> None:
     Raises:
         UserError: If there is a file that begins otherwise.
     """
-    first = opening.partition("\n")[0].encode()
-    if path.is_file() and not path.read_bytes().startswith(first):
+    if path.is_file() and not is_generated(path.read_bytes(), opening):
         raise UserError(f"'{path}' is another file, not one written here before; name another OUT")
+
+
+def is_generated(content: bytes, opening: str) -> bool:
+    """Tell whether a file's content begins with the first line of an opening."""
+    return content.startswith(opening.partition("\n")[0].encode())

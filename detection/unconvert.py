@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from detection.convert import write_proved
 from detection.detectron2_pixels import pixels_of_config
 from detection.job import METHOD
@@ -31,6 +29,7 @@ from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, toolkit_metadata
 from rsa_pretrain.foreign.load import ImportOptions, load_found
 from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import Recognised
+from rsa_pretrain.tensor_check import differing
 
 _CONFIG_BESIDE = "config.yaml"
 
@@ -129,6 +128,6 @@ def _find_config(file: Path, config: Path | None) -> Path:
 
 def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
     restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
-    unequal = [name for name in source if not torch.equal(source[name], restored[name])]
+    unequal = differing(restored, source)
     if unequal:
         raise RuntimeError(f"the written file does not give back the trunk: {unequal}")

@@ -43,6 +43,7 @@ SHARED = {
     "progress",
     "read_rules",
     "recipes",
+    "sample_suffixes",
     "schedules",
     "stop_signal",
     "stored_modes",

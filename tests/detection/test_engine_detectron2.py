@@ -107,7 +107,7 @@ def test_changed_tensor_is_noticed(make_run: MakeRecipe, trunk: Trunk) -> None:
 
 def test_colour_order_changes_the_features(make_run: MakeRecipe, trunk: Trunk) -> None:
     """Negative control: images read as BGR are other features; read as RGB, torchvision's."""
-    from detection.engines.detectron2.data import test_batches
+    from detection.engines.detectron2.data import evaluation_batches
     from detection.engines.detectron2.detector import build_detector, make_config
     from rsa_pretrain.backbone import build_backbone
 
@@ -118,7 +118,7 @@ def test_colour_order_changes_the_features(make_run: MakeRecipe, trunk: Trunk) -
     def res5_of(order: str) -> tuple[Any, torch.Tensor]:
         config.defrost()
         config.INPUT.FORMAT = order
-        sample = next(test_batches(config, job))
+        sample = next(evaluation_batches(config, job))
         with torch.no_grad():
             pixels = detector.preprocess_image(sample).tensor
             return sample, detector.get_submodule("backbone.bottom_up")(pixels)["res5"]
@@ -329,7 +329,7 @@ def test_images_are_read_by_the_rules_of_all_engines(
     make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, shapes_folder: Path
 ) -> None:
     """Deep grey is scaled, and photographs stay as stored where the config says so."""
-    from detection.engines.detectron2.data import test_batches
+    from detection.engines.detectron2.data import evaluation_batches
     from detection.engines.detectron2.detector import make_config
 
     images = tmp_path / "images"
@@ -344,7 +344,7 @@ def test_images_are_read_by_the_rules_of_all_engines(
     for as_stored in (True, False):
         data = {"test_images": str(images), "num_workers": 0, "exif_orientation": not as_stored}
         job = open_job(make_run(data=data), trunk)
-        pixels = next(test_batches(make_config(job), job))[0]["image"]
+        pixels = next(evaluation_batches(make_config(job), job))[0]["image"]
         bright, dark = (pixels[:, 0, 0], pixels[:, -1, 0])[:: 1 if as_stored else -1]
         assert bright.tolist() == [117] * 3
         assert dark.tolist() == [0] * 3

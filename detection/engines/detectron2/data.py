@@ -95,7 +95,7 @@ def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) ->
     return iterate(make_loader(stream, batches, num_workers, job.device, collate=list))
 
 
-def test_batches(config: CfgNode, job: Job) -> Batches:
+def evaluation_batches(config: CfgNode, job: Job) -> Batches:
     """Yield this process's share of the test images, one a batch."""
     entries = evaluation_entries(job.test_set)
     batches = [[index] for index in range(rank(), len(entries), world_size())]

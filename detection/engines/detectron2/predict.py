@@ -7,7 +7,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from torch import nn
 
 from detection.coco_eval import Prediction
-from detection.engines.detectron2.data import test_batches
+from detection.engines.detectron2.data import evaluation_batches
 from detection.engines.detectron2.detector import make_config
 from detection.engines.gathering import gathered
 from detection.job import Job
@@ -32,7 +32,7 @@ def predict(detector: nn.Module, job: Job) -> list[Prediction]:
     detector.eval()
     predictions: list[Prediction] = []
     total = len(job.test_set.images)
-    loaded = test_batches(make_config(job), job)
+    loaded = evaluation_batches(make_config(job), job)
     with progress_bar(total, "detecting", "img") as bar, closing(loaded):
         for (sample,) in loaded:
             (found,) = detector([sample])

@@ -18,7 +18,7 @@ from detection.engines.torchvision.regions import Detections, RegionHeads, Targe
 from detection.masks import Size
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.samples import TestSample, TrainingSample
-from detection.trunk import Trunk
+from detection.trunk import Trunk, check_arrived
 from rsa_pretrain.backbone import build_backbone, feature_dim
 from rsa_pretrain.foreign.layout import Pixels
 
@@ -154,16 +154,7 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
     frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
     without_count = {f"{name}.num_batches_tracked" for name in frozen}
     expected = {name: trunk.tensors[name] for name in trunk.tensors.keys() - without_count}
-    found = body.state_dict()
-    wrong = [
-        name
-        for name in sorted(expected.keys() | found.keys())
-        if name not in expected
-        or name not in found
-        or not torch.equal(found[name].cpu(), expected[name])
-    ]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+    check_arrived(body.state_dict(), expected)
 
 
 def _build_pyramid(
