@@ -22,7 +22,7 @@ from detection.fitting_sizes import (
     matched_share,
     sides_of,
 )
-from detection.recipe import DEFAULT_ANCHORS, EngineName, SamplingConfig
+from detection.recipe import DEFAULT_ANCHORS, EngineName, SamplingConfig, TrainingConfig
 
 _BATCH_SIZE = 4
 _COCO_RATE, _COCO_BATCH_SIZE = 0.02, 16
@@ -31,6 +31,10 @@ _FEWEST_ITERATIONS, _MANY_ITERATIONS = 2_000, 20_000
 _WARMUP_SHARE, _FEWEST_WARMUP_ITERATIONS = 0.05, 300
 _DECAY_SHARES = (0.7, 0.9)
 _EVALUATIONS = 10
+_MOST_BETWEEN_CHECKPOINTS = TrainingConfig().checkpoint_every_iterations
+_NORMS = (
+    "Of one process, over the images of its batch; SyncBN is over those of several GPUs together."
+)
 _FEWEST_NORM_BATCHES, _MOST_NORM_BATCHES = 20, 200
 _DETECTIONS_STEP = 100
 _MOST_EMPTY = 0.5
@@ -61,7 +65,8 @@ def fit_settings(
     boxes = entered_boxes(images, entered.settings)
     choices = [
         *_input_choices(entered),
-        *_norm_choices(),
+        Choice("model.trunk_norm", "BN", _NORMS),
+        Choice("model.head_norm", "BN"),
         _mask_choice(images, engine),
         *_anchor_choices(boxes),
         *_sampling_choices(most_objects),
@@ -79,14 +84,14 @@ def keep_empty_choice(coco: CocoSet) -> Choice:
     annotated = {entry["image_id"] for entry in coco.tree["annotations"]}
     num_images = len(coco.images)
     num_empty = num_images - len(annotated)
-    why = f"{num_empty:,} of {num_images:,} training images have no annotation"
+    kept = 0 < num_empty <= _MOST_EMPTY * num_images
     if not num_empty:
-        why += "."
-    elif num_empty <= _MOST_EMPTY * num_images:
+        return Choice("data.keep_empty_images", kept, "Every training image has an annotation.")
+    why = f"{num_empty:,} of {num_images:,} training images have no annotation"
+    if kept:
         why += " and are background; if they are only not annotated yet, false leaves them out."
     else:
         why += ", too many to be meant as background; true trains on them, too."
-    kept = 0 < num_empty <= _MOST_EMPTY * num_images
     return Choice("data.keep_empty_images", kept, why)
 
 
@@ -106,13 +111,6 @@ def _input_choices(entered: InputFit) -> list[Choice]:
         Choice("input.train_short_sides_pixels", [*settings.train_short_sides_pixels], entered.why),
         Choice("input.test_short_side_pixels", settings.test_short_side_pixels),
         Choice("input.max_side_pixels", settings.max_side_pixels),
-    ]
-
-
-def _norm_choices() -> list[Choice]:
-    return [
-        Choice("model.trunk_norm", "BN", "TODO"),
-        Choice("model.head_norm", "BN"),
     ]
 
 
@@ -194,7 +192,7 @@ def _loop_choices(num_images: int, epochs: int | None) -> list[Choice]:
         Choice("solver.warmup_iterations", warmup, warming),
         Choice("solver.decay_at", decay_at, "At 70 and 90 % of the run."),
         Choice("training.evaluate_every_iterations", every, watched),
-        Choice("training.checkpoint_every_iterations", every),
+        Choice("training.checkpoint_every_iterations", min(every, _MOST_BETWEEN_CHECKPOINTS)),
         Choice("training.precise_bn_iterations", norm_batches, norms),
     ]
 

@@ -50,9 +50,6 @@ def add(commands: Commands) -> None:
         "--test-images", metavar="FOLDER", type=Path, help="images of TEST.json (default: IMAGES)"
     )
     parser.add_argument(
-        "--name", metavar="NAME", help="of the data set and the run folder (default: OUT)"
-    )
-    parser.add_argument(
         "--epochs",
         metavar="N",
         type=positive,
@@ -82,13 +79,11 @@ def _share(text: str) -> float:
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.test_images is not None and arguments.test is None:
         raise UserError("--test-images goes with --test")
-    out = arguments.out or Path(f"{arguments.name or arguments.data.stem}.yaml")
     run = write_fitted_run(
         Request(
             annotations=arguments.data,
             images_dir=arguments.images,
-            out=out,
-            name=arguments.name or out.stem,
+            out=arguments.out or Path(f"{arguments.data.stem}.yaml"),
             test_share=arguments.split,
             test_annotations=arguments.test,
             test_images_dir=arguments.test_images or arguments.images,

@@ -188,22 +188,26 @@ def test_length(num_images: int, epochs: int | None, iterations: int, why: str) 
 
 
 @pytest.mark.parametrize(
-    ("epochs", "warmup", "decay_at", "every"),
+    ("epochs", "warmup", "decay_at", "every", "checkpoint_every"),
     [
-        (50, 300, [2100, 2700], 300),
-        (200, 600, [8400, 10800], 1200),
-        (2, 40, [84, 108], 12),
+        (50, 300, [2100, 2700], 300, 300),
+        (200, 600, [8400, 10800], 1200, 1200),
+        (2, 40, [84, 108], 12, 12),
+        (2000, 6000, [84_000, 108_000], 12_000, 5000),
     ],
 )
 def test_schedule_is_shares_of_the_run(
-    epochs: int, warmup: int, decay_at: list[int], every: int
+    epochs: int, warmup: int, decay_at: list[int], every: int, checkpoint_every: int
 ) -> None:
-    """Warm-up: a twentieth, 300 iterations at least, a third at most; decay at 70 and 90 %."""
+    """Warm-up: a twentieth, 300 iterations at least, a third at most; decay at 70 and 90 %.
+
+    Evaluated ten times, and a checkpoint written as often or each 5,000 iterations.
+    """
     found = _fit(_images(240, (640, 480), [(50, 50)]), epochs=epochs)
     assert found["solver.warmup_iterations"].value == warmup
     assert found["solver.decay_at"].value == decay_at
     assert found["training.evaluate_every_iterations"].value == every
-    assert found["training.checkpoint_every_iterations"].value == every
+    assert found["training.checkpoint_every_iterations"].value == checkpoint_every
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(1, 1), (3, 3), (4, 4), (300, 4)])
@@ -247,7 +251,7 @@ def test_mask_head(segmentations: list[Any], engine: str, kept: bool, why: str) 
 @pytest.mark.parametrize(
     ("num_empty", "num_images", "kept", "why"),
     [
-        (0, 4, False, "0 of 4 training images have no annotation."),
+        (0, 4, False, "Every training image has an annotation."),
         (1, 4, True, "1 of 4 training images have no annotation and are background"),
         (2, 4, True, "2 of 4"),
         (3, 4, False, "3 of 4 training images have no annotation, too many to be meant"),

@@ -115,7 +115,7 @@ def test_smallest_set() -> None:
 
 
 def test_a_category_goes_short_where_each_image_is_needed() -> None:
-    """Two images of a category that are the only ones of others stay in training, and it is said."""
+    """Images that are the only ones of others stay in training, and their category is named."""
     split = split_set(_set([[1, 2], [1, 3], [4], [4]]), 0.5, 0)
     assert _categories(split.train) == {1, 2, 3, 4}
     assert _categories(split.test) == {4}
