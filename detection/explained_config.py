@@ -41,15 +41,6 @@ def explained_yaml(header: Sequence[str], choices: Iterable[Choice]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_nested(choices: Iterable[Choice]) -> dict[str, Any]:
-    """Return the settings as the tree that the YAML text holds."""
-    tree: dict[str, Any] = {}
-    for choice in choices:
-        section, _, name = choice.key.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[name] = choice.value
-    return tree
-
-
 def printable(text: str) -> str:
     """Return text for a comment or a terminal: one line of characters that can be seen."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from detection.box_checks import compare_with_masks, find_repeats
 from detection.categories import check_same_categories
 from detection.coco import CocoSet, check_objects, first_of, open_coco, training_images
 from detection.coco_format import Entry
-from detection.explained_config import Choice, explained_yaml, printable, to_nested
+from detection.explained_config import Choice, explained_yaml, printable
 from detection.fitting import fit_settings, keep_empty_choice
 from detection.generated import check_generated
 from detection.image_list import list_files
@@ -100,11 +102,12 @@ def write_fitted_run(request: Request) -> FittedRun:
     most_objects = max((parts.train.objects_per_image | parts.test.objects_per_image).values())
     fit = fit_settings(images, most_objects, request.epochs, request.engine)
     choices = [*_choices(request, parts, kept), *fit.choices]
-    parse_tree(Recipe, to_nested(choices), str(request.out))
     header = _header(request, parts)
+    text = explained_yaml(header, choices)
+    parse_tree(Recipe, yaml.safe_load(text), str(request.out))
     for part in parts.new_files:
         write_text(part.annotations_path, json.dumps(part.tree) + "\n")
-    write_text(request.out, explained_yaml(header, choices))
+    write_text(request.out, text)
     return FittedRun(
         summary=header[0],
         notes=[*parts.notes, *fit.notes],
@@ -117,13 +120,15 @@ def _check_targets(request: Request) -> None:
     """Refuse, before any work, to write over what was not written here, or is read."""
     if request.out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{request.out}' should end in .yaml")
-    check_generated(request.out, f"# {_OPENING}")
-    if request.test_annotations is not None:
-        return
-    for path in request.part_paths:
+    openings = {request.out: f"# {_OPENING}"}
+    if request.test_annotations is None:
+        openings |= dict.fromkeys(request.part_paths, PART_OPENING)
+    for path, opening in openings.items():
+        if path.is_dir():
+            raise UserError(f"'{path}' is a folder; name another OUT.yaml")
         if path.resolve() == request.annotations.resolve():
             raise UserError(f"'{path}' is read and would be written over; name another OUT.yaml")
-        check_generated(path, PART_OPENING)
+        check_generated(path, opening)
 
 
 def _open_parts(request: Request) -> Parts:

@@ -341,6 +341,15 @@ def test_others_files_stay(
     assert sorted(home.iterdir()) == before
 
 
+def test_folder_in_the_place_of_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused before anything is written."""
+    (home / "own_test.json").mkdir()
+    before = sorted(home.iterdir())
+    assert main(["init", "own.json", "photos"]) == 2
+    assert "error: 'own_test.json' is a folder; name another OUT" in capsys.readouterr().err
+    assert sorted(home.iterdir()) == before
+
+
 def test_data_is_not_written_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A part that is divided again does not become one of its own parts."""
     _init()
