@@ -24,6 +24,7 @@ from detection.set_check import SetCheck, in_words
 from detection.splitting import PART_OPENING, Split, split_set
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.device import usable_cores
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
@@ -218,7 +219,11 @@ def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
         *(Choice(f"data.{key}", str(path)) for key, path in paths.items()),
         *(Choice(f"data.{key}", value) for key, value in _unusual(request.rules).items()),
         kept,
-        Choice("data.num_workers", 4, "Processes that read images; 0 reads in the main one."),
+        Choice(
+            "data.num_workers",
+            min(4, usable_cores()),
+            "Processes that read images: 4 or the number of cores; 0 reads in the main one.",
+        ),
     ]
 
 
