@@ -59,4 +59,5 @@ class AlignedPooler(nn.Module):
             for features, index, stride in zip(maps, chosen, STRIDES[:NUM_LEVELS], strict=True)
         ]
         # Put in order at once: filled in level by level, the gradient would be copied for each.
-        return torch.cat(cuts).index_select(0, torch.cat(chosen).argsort())
+        pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
+        return pooled.index_copy_(0, torch.cat(chosen), torch.cat(cuts))
