@@ -8,13 +8,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
-from detection.engines.torchvision.regions import Detections, RegionHeads, Target
+from detection.engines.torchvision.regions import (
+    SCORE_THRESHOLD,
+    Detections,
+    RegionHeads,
+    Target,
+)
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.samples import TestSample, TrainingSample
 from detection.trunk import Trunk
@@ -64,14 +70,23 @@ class MaskRCNN(nn.Module):
             self.register_buffer(name, scaled, persistent=False)
 
     def forward(
-        self, samples: Sequence[TrainingSample] | Sequence[TestSample]
+        self,
+        samples: Sequence[TrainingSample] | Sequence[TestSample],
+        score_threshold: float | Tensor = SCORE_THRESHOLD,
     ) -> dict[str, Tensor] | list[Detections]:
-        """Return the losses by detectron2's names, or each image's detections in its own pixels."""
+        """Return the losses by detectron2's names, or each image's detections in its own pixels.
+
+        Args:
+            samples: Of training or of testing, as the mode is.
+            score_threshold: Detections score above it.
+        """
         images = self.batched([sample.image for sample in samples])
         features = self.backbone(images.tensors)
         targets = [self._target(s) for s in samples if isinstance(s, TrainingSample)] or None
         proposals, proposal_losses = self.rpn(images, features, targets)
-        found, region_losses = self.roi_heads(features, proposals, images.image_sizes, targets)
+        found, region_losses = self.roi_heads(
+            features, proposals, images.image_sizes, targets, score_threshold
+        )
         return {**proposal_losses, **region_losses} if self.training else found
 
     def batched(self, images: Sequence[Tensor]) -> ImageList:
@@ -79,12 +94,14 @@ class MaskRCNN(nn.Module):
         normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
         sizes = [(image.shape[1], image.shape[2]) for image in normalised]
         height, width = (
-            -(-max(sides) // _SIZE_DIVISOR) * _SIZE_DIVISOR for sides in zip(*sizes, strict=True)
+            (max(sides) + _SIZE_DIVISOR - 1) // _SIZE_DIVISOR * _SIZE_DIVISOR
+            for sides in zip(*sizes, strict=True)
         )
-        batch = normalised[0].new_zeros(len(normalised), 3, height, width)
-        for canvas, image in zip(batch, normalised, strict=True):
-            canvas[:, : image.shape[1], : image.shape[2]] = image
-        return ImageList(batch, sizes)
+        padded = [
+            functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+            for image in normalised
+        ]
+        return ImageList(torch.stack(padded), sizes)
 
     def _target(self, sample: TrainingSample) -> Target:
         device = self.mean.device

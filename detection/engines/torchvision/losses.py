@@ -67,4 +67,4 @@ def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 def of_class(values: Tensor, labels: Tensor) -> Tensor:
     """Choose from (N, C, …) what belongs to each one's label; (N, …)."""
-    return values[torch.arange(len(labels), device=labels.device), labels]
+    return values[torch.arange(labels.shape[0], device=labels.device), labels]

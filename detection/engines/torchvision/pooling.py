@@ -53,7 +53,7 @@ class AlignedPooler(nn.Module):
         rois = torch.cat([torch.cat(image_of_box), torch.cat(list(boxes))], dim=1)
         levels = box_levels(rois[:, 1:])
         side = self.resolution
-        pooled = rois.new_zeros(len(rois), maps[0].shape[1], side, side)
+        pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], side, side)
         for level, features in enumerate(maps):
             chosen = torch.where(levels == level)[0]
             # Outside autocast's reach in parts: RoIAlign computes in float32, as in detectron2.

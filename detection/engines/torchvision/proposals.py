@@ -15,9 +15,10 @@ from torchvision.models.detection._utils import (
 )
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import batched_nms, box_iou
 
 from detection.engines.torchvision.anchors import ASPECT_RATIOS, pyramid_anchors
+from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image
 from detection.engines.torchvision.losses import proposal_losses
 from detection.recipe import SamplingConfig
 
@@ -41,6 +42,7 @@ class ProposalNetwork(nn.Module):
     def __init__(self, channels: int, sampling: SamplingConfig) -> None:
         super().__init__()
         self.head = RPNHead(channels, len(ASPECT_RATIOS))
+        self.suppress: Suppress = batched_nms
         self._top_k = sampling.proposals_per_image
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
@@ -111,7 +113,7 @@ class ProposalNetwork(nn.Module):
         best = PRE_NMS_TOP_K_TRAIN if self.training else PRE_NMS_TOP_K_TEST
         scores, boxes, levels = [], [], []
         for level, level_anchors in enumerate(anchors):
-            top, chosen = logits[level].topk(min(best, len(level_anchors)), dim=1)
+            top, chosen = logits[level].topk(at_most(best, level_anchors.shape[0]), dim=1)
             moves = deltas[level].gather(1, chosen[..., None].expand(-1, -1, 4)).flatten(0, 1)
             decoded = self._coder.decode_single(moves, level_anchors[chosen].flatten(0, 1))
             scores.append(top)
@@ -126,10 +128,10 @@ class ProposalNetwork(nn.Module):
         ]
 
     def _thin(self, boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[int, int]) -> Tensor:
-        boxes = clip_boxes_to_image(boxes, size)
+        boxes = clip_to_image(boxes, size)
         usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
         boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
-        kept: Tensor = batched_nms(boxes, scores, levels, NMS_IOU)[: self._top_k]
+        kept = self.suppress(boxes, scores, levels, NMS_IOU)[: self._top_k]
         return boxes[kept]
 
 

@@ -17,8 +17,9 @@ from torchvision.models.detection._utils import (
 )
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import batched_nms, box_iou
 
+from detection.engines.torchvision.boxes import Suppress, clip_to_image
 from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.pooling import NUM_LEVELS, AlignedPooler
@@ -79,7 +80,8 @@ class RegionHeads(nn.Module):
             self.mask_pool = AlignedPooler(MASK_RESOLUTION)
             self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
             self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
-        self._detections_per_image = sampling.detections_per_image
+        self.suppress: Suppress = batched_nms
+        self.detections_per_image = sampling.detections_per_image
         self._coder = BoxCoder(BOX_WEIGHTS)
         self._matcher = Matcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
         self._sampler = BalancedPositiveNegativeSampler(sampling.rois_per_image, OBJECT_FRACTION)
@@ -90,6 +92,7 @@ class RegionHeads(nn.Module):
         proposals: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
         targets: Sequence[Target] | None = None,
+        score_threshold: float | Tensor = SCORE_THRESHOLD,
     ) -> tuple[list[Detections], dict[str, Tensor]]:
         """Compute the losses in training, detections otherwise.
 
@@ -98,6 +101,7 @@ class RegionHeads(nn.Module):
             proposals: Each image's boxes, (K, 4).
             image_sizes: Height and width of each image.
             targets: ``boxes``, ``labels`` and ``outlines`` of each image, in training.
+            score_threshold: Detections score above it.
 
         Returns:
             Each image's ``boxes``, ``labels``, ``scores`` and, with a mask head, ``masks``
@@ -108,15 +112,15 @@ class RegionHeads(nn.Module):
             assert targets is not None, "training needs targets"
             return [], self._losses(maps, proposals, targets)
         logits, deltas = self._predict_boxes(maps, proposals)
-        counts = [len(boxes) for boxes in proposals]
+        counts = [boxes.shape[0] for boxes in proposals]
         per_image = (torch.split(logits, counts), torch.split(deltas, counts))
         parts = zip(*per_image, proposals, image_sizes, strict=True)
-        found = [self._detect(*part) for part in parts]
+        found = [self._detect(*part, score_threshold) for part in parts]
         if not self.has_mask_head:
             return found, {}
         masks = self._predict_masks(maps, [entry["boxes"] for entry in found]).sigmoid()
         own = of_class(masks, torch.cat([entry["labels"] for entry in found]))
-        counts = [len(entry["boxes"]) for entry in found]
+        counts = [entry["boxes"].shape[0] for entry in found]
         for entry, part in zip(found, torch.split(own, counts), strict=True):
             entry["masks"] = part
         return found, {}
@@ -185,15 +189,19 @@ class RegionHeads(nn.Module):
         return _Sample(candidates[chosen], labels[chosen], nearest[chosen])
 
     def _detect(
-        self, logits: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[int, int]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: Tensor,
+        size: tuple[int, int],
+        score_threshold: float | Tensor = SCORE_THRESHOLD,
     ) -> Detections:
         """Keep an image's best boxes, suppressing those of the same class that overlap."""
         scores = functional.softmax(logits, dim=1)
-        boxes = self._coder.decode_single(deltas, proposals).reshape(len(scores), -1, 4)
-        finite = boxes.flatten(1).isfinite().all(1) & scores.isfinite().all(1)
-        scores, boxes = scores[finite, 1:], clip_boxes_to_image(boxes[finite, 1:], size)
-        likely = scores > SCORE_THRESHOLD
-        labels = likely.nonzero()[:, 1] + 1
-        scores, boxes = scores[likely], boxes[likely]
-        kept = batched_nms(boxes, scores, labels, NMS_IOU)[: self._detections_per_image]
+        boxes = self._coder.decode_single(deltas, proposals).reshape(*scores.shape, 4)
+        usable = torch.where(boxes.flatten(1).isfinite().all(1) & scores.isfinite().all(1))[0]
+        scores, boxes = scores[usable, 1:], clip_to_image(boxes[usable, 1:], size)
+        rows, columns = torch.where(scores > score_threshold)
+        scores, boxes, labels = scores[rows, columns], boxes[rows, columns], columns + 1
+        kept = self.suppress(boxes, scores, labels, NMS_IOU)[: self.detections_per_image]
         return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
