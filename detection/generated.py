@@ -17,4 +17,22 @@ def check_generated(path: Path, opening: str) -> None:
     """
     first = opening.partition("\n")[0].encode()
     if path.is_file() and not path.read_bytes().startswith(first):
-        raise UserError(f"'{path}' is another file, not one written here before; name another OUT")
+        raise _foreign(path)
+
+
+def check_marked(path: Path, mark: str) -> None:
+    """Refuse, before any work, to write over a binary file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        mark: What each file written there holds somewhere.
+
+    Raises:
+        UserError: If there is a file without it.
+    """
+    if path.is_file() and mark.encode() not in path.read_bytes():
+        raise _foreign(path)
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(f"'{path}' is another file, not one written here before; name another OUT")

@@ -88,7 +88,7 @@ def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
         raise UserError(f"'{out}' is a folder; name a file in it")
     if not target.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists and is not an empty folder; name another")
-    missing = missing_packages(target)
+    missing = missing_packages(target.packages)
     if missing and target.layout is None:
         raise UserError(
             f"export to {target.name} needs {', '.join(missing)}; install rsa-toolkit[export]"
@@ -117,7 +117,7 @@ def _same(first: torch.Tensor, second: torch.Tensor | None) -> bool:
 
 
 def _prove_features(loaded: LoadedBackbone, target: Target, written: Path) -> float | None:
-    if missing_packages(target):
+    if missing_packages(target.packages):
         return None
     images = probe_images()
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """What a target of an export is, and the image that proves one."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,9 @@ class Target:
     """Whose chatter about its inner steps is left out."""
 
 
-def missing_packages(target: Target) -> list[str]:
-    """Return the packages of a target that are not installed."""
-    return [name for name in target.packages if importlib.util.find_spec(name) is None]
+def missing_packages(packages: Iterable[str]) -> list[str]:
+    """Return those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def probe_images() -> Tensor:
