@@ -23,7 +23,7 @@ from detection.export.graph import (
     output_names,
 )
 
-# torchvision's batched_nms moves groups apart for up to 1000 boxes, and takes them one by one above.
+# torchvision's batched_nms moves groups apart for up to 1000 boxes, and takes more one by one.
 _MOVED_APART = 1000
 _LOWEST = float(torch.finfo(torch.float32).min)
 _ERRORS_AND_ABOVE = 3  # of ONNX Runtime

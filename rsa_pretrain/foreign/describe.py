@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rsa_pretrain.checkpoint import METADATA_KEY
+from rsa_pretrain.checkpoint import METADATA_KEY, NOT_A_BACKBONE, is_detector
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.assign import networks_in, shown_prefix
 from rsa_pretrain.foreign.file_content import FileContent, look_at_file
@@ -44,6 +44,7 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     ]
     if METADATA_KEY in content.values:
         lines += _own_metadata(str(content.values[METADATA_KEY]))
+        lines += [f"network   {NOT_A_BACKBONE}"] if is_detector(content.tensors) else []
     else:
         lines += _layout_lines(content)
     if content.tensors:
