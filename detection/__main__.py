@@ -8,6 +8,7 @@ from detection.commands import (
     evaluate,
     export,
     export_config,
+    import_annotations,
     predict,
     toy,
     train,
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-detect", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    import_annotations.add(commands)
     data_check.add(commands)
     train.add(commands)
     predict.add(commands)

@@ -1,10 +1,12 @@
-"""Which positions of the training stream form each batch: images of one orientation together.
+"""Which images form each batch: of one orientation in training, of one size in testing.
 
 Landscape images padded to one size waste less than a mixture, and detectron2 batches this way.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+from detection.masks import Size
 
 
 class OrientedBatches:
@@ -48,3 +50,23 @@ class OrientedBatches:
             if len(collected[wide]) == self._batch_size:
                 yield collected[wide]
                 collected[wide] = []
+
+
+def same_size_batches(
+    images: Iterable[int], size_of: Callable[[int], Size], batch_size: int
+) -> list[list[int]]:
+    """Group images that enter the network at the same size, so that none sees another's padding.
+
+    Args:
+        images: Numbers of images.
+        size_of: The padded height and width of each.
+        batch_size: The most in a batch.
+    """
+    complete: list[list[int]] = []
+    collected: dict[Size, list[int]] = {}
+    for image in images:
+        batch = collected.setdefault(size_of(image), [])
+        batch.append(image)
+        if len(batch) == batch_size:
+            complete.append(collected.pop(size_of(image)))
+    return [*complete, *collected.values()]

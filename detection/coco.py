@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
+from detection.box_forms import box_of
 from detection.coco_format import read_tree, sort_out
 from detection.coco_repair import repair
 from detection.image_places import where_images_are
@@ -64,11 +65,12 @@ class CocoSet:
 class TrainingImage:
     """An image with the instances that training uses."""
 
+    image_id: int
     path: Path
     height: int
     width: int
     annotations: tuple[Annotation, ...]
-    """At least one; their boxes lie inside the image. Some may lack a mask."""
+    """Their boxes lie inside the image; some may lack a mask. None: all is background."""
     labels: tuple[int, ...]
     """Contiguous label of each, from 1."""
     rules: ReadRules = DEFAULT_RULES
@@ -154,14 +156,18 @@ def open_coco(
     return CocoSet(annotations, images_dir, *found, rules)
 
 
-def training_images(coco: CocoSet) -> list[TrainingImage]:
+def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[TrainingImage]:
     """Return the images that have something to learn from, by rising id.
 
     Left out, and counted in one log line: crowds, boxes without area inside the image, and then
-    images without instances. Instances without a mask are counted, too: they train boxes alone.
+    images without instances.
+
+    Args:
+        coco: The training set.
+        keep_empty: Whether images stay that have no annotation at all, not even of these.
 
     Raises:
-        UserError: If no image is left.
+        UserError: If no instance is left.
     """
     labels = {category: index for index, category in enumerate(coco.category_ids, start=1)}
     by_image: dict[int, list[Annotation]] = {}
@@ -173,8 +179,15 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
         else:
             left_out[reason] += 1
+    if not by_image:
+        why = f" (left out: {_counts(left_out)})" if left_out else ""
+        raise UserError(f"'{coco.annotations_path}' has no image with a usable instance{why}")
+    if keep_empty:
+        annotated = {annotation["image_id"] for annotation in coco.tree["annotations"]}
+        by_image |= {number: [] for number in sizes.keys() - annotated}
     usable = [
         TrainingImage(
+            image_id=image["id"],
             path=coco.images_dir / image["file_name"],
             height=image["height"],
             width=image["width"],
@@ -185,11 +198,14 @@ def training_images(coco: CocoSet) -> list[TrainingImage]:
         for image in coco.images
         if image["id"] in by_image
     ]
-    if not usable:
-        why = f" (left out: {_counts(left_out)})" if left_out else ""
-        raise UserError(f"'{coco.annotations_path}' has no image with a usable instance{why}")
     left_out["images without instances"] = len(sizes) - len(usable)
-    logger.info("training on %d images; left out: %s", len(usable), _counts(left_out) or "nothing")
+    num_empty = sum(not image.annotations for image in usable)
+    logger.info(
+        "training on %d images%s; left out: %s",
+        len(usable),
+        f" ({num_empty} of them without objects)" if num_empty else "",
+        _counts(left_out) or "nothing",
+    )
     return usable
 
 
@@ -225,13 +241,7 @@ def mask_gap(tree: Mapping[str, Any]) -> str | None:
 
 def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float, ...]:
     """Return an annotation's box as x0, y0, x1, y1 inside the image, in pixels."""
-    x, y, box_width, box_height = annotation["bbox"]
-    return (
-        min(max(x, 0.0), width),
-        min(max(y, 0.0), height),
-        min(max(x + box_width, 0.0), width),
-        min(max(y + box_height, 0.0), height),
-    )
+    return box_of(annotation, (width, height))
 
 
 def indexed(tree: Mapping[str, Any]) -> Any:

@@ -1,16 +1,15 @@
-"""Average precision of boxes and masks, by pycocotools."""
+"""Average precision of boxes and masks."""
 
-import contextlib
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pycocotools.cocoeval import COCOeval
+import numpy as np
 
-from detection.coco import first_of, indexed
+from detection.coco import first_of
+from detection.coco_precision import Precision, precision
 from detection.masks import polygons
 
 logger = logging.getLogger(__name__)
@@ -20,11 +19,18 @@ Prediction = dict[str, Any]
 segmentation, a compressed run-length code."""
 
 IOU_TYPES = ("bbox", "segm")
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-# The most of an image and category that COCO's metrics look at.
-_MOST_PER_CATEGORY = 100
-# pycocotools' mark for what no annotated object has.
-_UNDEFINED = -1.0
+COCO_MAX_DETECTIONS = 100
+"""The most of an image and category that COCO's metrics count."""
+# Which overlaps, recalls, categories and sizes of the precision each metric is the mean of.
+_AVERAGED: dict[str, tuple[int | slice, ...]] = {
+    "AP": np.s_[:, :, :, 0],
+    "AP50": np.s_[0, :, :, 0],
+    "AP75": np.s_[5, :, :, 0],
+    "APs": np.s_[:, :, :, 1],
+    "APm": np.s_[:, :, :, 2],
+    "APl": np.s_[:, :, :, 3],
+}
+METRICS = tuple(_AVERAGED)
 
 
 @dataclass(frozen=True)
@@ -37,22 +43,24 @@ class Evaluation:
     """By rising category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
     and ``segm_AP``; None where there is no object."""
     notes: tuple[str, ...]
-    """What COCO's metrics leave out of the count, one sentence each."""
+    """Where the count is not COCO's, and what it leaves out, one sentence each."""
 
 
 def evaluate(
     tree: Mapping[str, Any],
     predictions: Sequence[Prediction],
     iou_types: Sequence[str] = IOU_TYPES,
+    max_detections: int = COCO_MAX_DETECTIONS,
 ) -> dict[str, float]:
     """Compute the metrics of ``evaluate_in_detail`` alone."""
-    return evaluate_in_detail(tree, predictions, iou_types).metrics
+    return evaluate_in_detail(tree, predictions, iou_types, max_detections).metrics
 
 
 def evaluate_in_detail(
     tree: Mapping[str, Any],
     predictions: Sequence[Prediction],
     iou_types: Sequence[str] = IOU_TYPES,
+    max_detections: int = COCO_MAX_DETECTIONS,
 ) -> Evaluation:
     """Compute COCO's metrics over every image of an annotation file, and AP by category.
 
@@ -60,17 +68,22 @@ def evaluate_in_detail(
         tree: The annotation file's content.
         predictions: Detections with the file's own image and category ids.
         iou_types: ``bbox``, ``segm`` or both; the predictions have what they compare.
+        max_detections: How many of an image and category count, if more than COCO's 100; a
+            detector that keeps fewer is measured by COCO's rule.
 
     Returns:
-        The numbers. Without any detection all are 0. What they leave out is logged, too.
+        The numbers. Without any detection all are 0. The notes are logged, too.
+
+    Raises:
+        UserError: If faster-coco-eval is installed and broken.
     """
     if not predictions:
         logger.warning("the detector found nothing: average precision is 0")
-    notes = tuple(_left_out(tree, predictions))
+    limit = max(COCO_MAX_DETECTIONS, max_detections)
+    notes = tuple(_differences(tree, predictions, limit))
     for note in notes:
         logger.warning("%s", note)
     complete = with_areas(tree)
-    truth = indexed(complete)
     num_objects = Counter(
         annotation["category_id"]
         for annotation in complete["annotations"]
@@ -83,17 +96,25 @@ def evaluate_in_detail(
         for entry in categories
     ]
     for iou_type in iou_types:
-        evaluation = _run(truth, predictions, iou_type)
-        for name, value in zip(METRICS, evaluation.stats, strict=False):
-            if value != _UNDEFINED:
-                metrics[f"{iou_type}_{name}"] = 100 * float(value)
+        values = precision(complete, predictions, iou_type, limit)
+        for name, place in _AVERAGED.items():
+            value = _average(values[place])
+            if value is not None:
+                metrics[f"{iou_type}_{name}"] = value
         for index, entry in enumerate(by_category):
-            entry[f"{iou_type}_AP"] = _category_ap(evaluation, index)
+            entry[f"{iou_type}_AP"] = _average(values[:, :, index, 0])
     return Evaluation(metrics, by_category, notes)
 
 
-def _left_out(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> Iterator[str]:
-    """Yield what COCO's definition of average precision does not count."""
+def _differences(
+    tree: Mapping[str, Any], predictions: Sequence[Prediction], limit: int
+) -> Iterator[str]:
+    """Yield where the count is not COCO's, and which detections it leaves out."""
+    if limit > COCO_MAX_DETECTIONS:
+        yield (
+            f"average precision counts {limit:,} detections an image and category, where COCO's "
+            f"counts {COCO_MAX_DETECTIONS}"
+        )
     with_objects = {entry["category_id"] for entry in tree["annotations"]}
     names = {entry["id"]: entry["name"] for entry in tree["categories"]}
     found = Counter(entry["category_id"] for entry in predictions)
@@ -104,36 +125,17 @@ def _left_out(tree: Mapping[str, Any], predictions: Sequence[Prediction]) -> Ite
             f"categories have no object: {first_of([names[number] for number in absent])}"
         )
     per_image = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
-    surplus = sum(max(0, count - _MOST_PER_CATEGORY) for count in per_image.values())
+    surplus = sum(max(0, count - limit) for count in per_image.values())
     if surplus:
         yield (
-            f"{surplus:,} detections do not count, being behind the {_MOST_PER_CATEGORY} with the "
+            f"{surplus:,} detections do not count, being behind the {limit:,} with the "
             "highest scores of their image and category"
         )
 
 
-def _run(truth: Any, predictions: Sequence[Prediction], iou_type: str) -> Any:
-    # Handed boxes and masks together, pycocotools takes a detection's area from its box, and the
-    # masks' APs, APm and APl are then of another quantity than the annotations' areas.
-    dropped = "segmentation" if iou_type == "bbox" else "bbox"
-    entries = [
-        {key: value for key, value in prediction.items() if key != dropped}
-        for prediction in predictions
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = truth.loadRes(entries) if entries else indexed({**truth.dataset, "annotations": []})
-        evaluation = COCOeval(truth, found, iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
-
-
-def _category_ap(evaluation: Any, index: int) -> float | None:
-    """Average precision of the category of that rank over all sizes, in percent."""
-    # Thresholds, recalls, categories, sizes (all first), numbers of detections (most last).
-    precision = evaluation.eval["precision"][:, :, index, 0, -1]
-    defined = precision[precision > _UNDEFINED]
+def _average(values: Precision) -> float | None:
+    """Average over what has an object, in percent; None if nothing has."""
+    defined = values[values >= 0]
     return 100 * float(defined.mean()) if defined.size else None
 
 

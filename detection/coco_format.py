@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detection.box_forms import faults_of_all
+from detection.json_file import read_json
 from detection.masks import MAX_COORDINATE_PIXELS, code_fault, is_box, is_size
 from rsa_pretrain.errors import UserError
 
@@ -20,20 +22,16 @@ BAD_SIZE = "images of an impossible size"
 UNKNOWN_IMAGE = "annotations of an image that is not listed"
 UNKNOWN_CATEGORY = "annotations of a category that is not listed"
 BAD_BOX = "annotations whose bbox is not [x, y, width, height]"
-CORNERS = "annotations whose bbox seems to be [x0, y0, x1, y1], expected [x, y, width, height]"
 BAD_NUMBER = "annotations whose area is no number or whose iscrowd is not 0 or 1"
 BAD_CODE = "annotations whose run-length code is damaged"
-# How many boxes are looked at, and the share of them that must reach out of their images, for all
-# to be suspected of being corners; fewer could be so by chance.
-_FEWEST, _LOOKED_AT = 8, 1000
-_SUSPICIOUS = 0.25
 
 
 class Fault(NamedTuple):
     """An entry that cannot be used."""
 
     what: str
-    """One of this module's constants, or which keys the entries of a section lack."""
+    """One of this module's constants or of ``box_forms.FAULTS_OF_ALL``, or which keys the entries
+    of a section lack."""
     entry: str
     """Which entry, and its value where that helps."""
 
@@ -60,7 +58,7 @@ def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:
     Raises:
         UserError: If it is unreadable, lacks a list, or lists no images or no categories.
     """
-    tree, notes = _read_json(path)
+    tree, notes = read_json(path, "annotations")
     if not isinstance(tree, dict):
         raise UserError(f"annotations '{path}' are not COCO format: expected a JSON object")
     is_annotated = tree.get("annotations") is not None
@@ -78,27 +76,6 @@ def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:
         if not tree[section]:
             raise UserError(f"'{path}' lists no {section}")
     return RawTree(tree, notes, is_annotated)
-
-
-def _read_json(path: Path) -> tuple[Any, tuple[str, ...]]:
-    try:
-        with path.open("rb") as file:
-            encoding = json.detect_encoding(file.read(4))
-        tree = json.loads(path.read_text(encoding=encoding))
-    except OSError as error:
-        raise UserError(f"cannot read annotations '{path}': {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"annotations '{path}' are not {encoding.upper()} (byte {error.start:,}); "
-            "save the file as UTF-8"
-        ) from None
-    except (ValueError, RecursionError):
-        raise UserError(f"annotations '{path}' are not JSON") from None
-    notes = {
-        "utf-8": (),
-        "utf-8-sig": ("1 byte order mark at the start of the file, passed over",),
-    }
-    return tree, notes.get(encoding, (f"1 file in {encoding.upper()}, not in UTF-8, read as such",))
 
 
 def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
@@ -130,26 +107,9 @@ def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         faults += found
         if image is not None and is_known and not found:
             annotations.append(annotation)
-    if _are_corners(annotations, images):
-        faults += [Fault(CORNERS, f"annotation {entry['id']}") for entry in annotations]
+    for what, entries in faults_of_all(annotations, images):
+        faults += [Fault(what, _name(entry)) for entry in entries]
     return {**sound, "annotations": annotations}, faults
-
-
-def _are_corners(annotations: list[Entry], images: Mapping[int, Entry]) -> bool:
-    """Tell whether boxes make sense as two corners alone.
-
-    Read as COCO's they reach out of many images, read as corners all lie in theirs.
-    """
-    looked_at = annotations[:_LOOKED_AT]
-    reaching_out = 0
-    for entry in looked_at:
-        x, y, right, bottom = entry["bbox"]
-        image = images[entry["image_id"]]
-        width, height = image["width"], image["height"]
-        if not (x < right <= width + 1 and y < bottom <= height + 1):
-            return False
-        reaching_out += x + right > width + 1 or y + bottom > height + 1
-    return len(looked_at) >= _FEWEST and reaching_out > _SUSPICIOUS * len(looked_at)
 
 
 def _sound_entries(

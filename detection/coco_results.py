@@ -1,16 +1,19 @@
 """Files of predictions in COCO's result format."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detection.coco import first_of
 from detection.coco_eval import IOU_TYPES, Prediction
+from detection.coco_precision import KEY_OF
+from detection.json_file import read_json
 from detection.masks import Size, are_coordinates, code_fault, encode_mask, has_mask
 from rsa_pretrain.errors import UserError
 
-_KEY_OF = {"bbox": "bbox", "segm": "segmentation"}
+logger = logging.getLogger(__name__)
 
 
 def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
@@ -26,14 +29,11 @@ def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
     Raises:
         UserError: If the file cannot be read or a prediction cannot be evaluated.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read predictions '{path}': {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"predictions '{path}' are not JSON") from None
+    entries, notes = read_json(path, "predictions")
     if not isinstance(entries, list):
         raise UserError(f"predictions '{path}' are not COCO results: expected a JSON list")
+    for note in notes:
+        logger.warning("'%s': %s", path, note)
     sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
     categories = {category["id"] for category in tree["categories"]}
     faults = [
@@ -48,7 +48,7 @@ def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
 
 def iou_types_of(predictions: Sequence[Prediction]) -> list[str]:
     """Return what every prediction has: ``bbox``, ``segm`` or both."""
-    return [kind for kind in IOU_TYPES if all(_KEY_OF[kind] in entry for entry in predictions)]
+    return [kind for kind in IOU_TYPES if all(KEY_OF[kind] in entry for entry in predictions)]
 
 
 def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iter
             return
     if not are_coordinates([entry.get("score")]):
         yield "has no score"
-    if not entry.keys() & set(_KEY_OF.values()):
+    if not entry.keys() & set(KEY_OF.values()):
         yield "has neither bbox nor segmentation"
     box = entry.get("bbox", [0, 0, 0, 0])
     if not isinstance(box, list) or len(box) != 4 or not are_coordinates(box):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from rsa_pretrain.atomic_files import atomic_file, write_text
 from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import ImportOptions, import_weights, load_weights
+from rsa_pretrain.tensor_check import differing
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,6 @@ _CONFIG_HEADER = """\
 
 def _prove_file(path: Path, source: Mapping[str, Tensor]) -> None:
     restored = import_weights(path, ImportOptions(layout="detectron2")).backbone.state_dict()
-    unequal = [name for name in source if not _same(source[name], restored.get(name))]
-    if unequal or restored.keys() != source.keys():
+    unequal = differing(restored, source)
+    if unequal:
         raise RuntimeError(f"the written file does not give back the checkpoint: {unequal}")
-
-
-def _same(first: Tensor, second: Tensor | None) -> bool:
-    return second is not None and first.dtype == second.dtype and torch.equal(first, second)

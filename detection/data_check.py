@@ -1,30 +1,27 @@
 """A COCO-format set counted, decoded and searched for what would break or bend training."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from detection.coco import (
-    CocoSet,
-    check_objects,
-    first_of,
-    reason_to_leave_out,
-    training_images,
-)
+from detection.box_checks import compare_with_masks, find_repeats
+from detection.box_forms import FAULTS_OF_ALL
+from detection.categories import is_same_name
+from detection.coco import CocoSet, check_objects, reason_to_leave_out, training_images
 from detection.coco_format import Entry, read_tree, sort_out
 from detection.coco_repair import repair
 from detection.image_places import where_images_are
 from detection.images import read_with_mode
+from detection.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
 from detection.masks import has_mask, polygons
+from detection.set_check import Role, SetCheck
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.stored_modes import how_read
 
-Role = Literal["train", "test"]
 # Rounded coordinates stick out by fractions of a pixel everywhere.
 TOLERANCE_PIXELS = 1.0
 
@@ -35,45 +32,14 @@ _MASKLESS: dict[Role, str] = {
 }
 
 
-@dataclass
-class SetCheck:
-    """What was found in a set.
-
-    Attributes:
-        role: What the set is for.
-        coco: Its sound entries with the folder of the images.
-        category_sizes: By category id: name, instances (crowds left out), images with one.
-        errors: By kind of what stops training or evaluation, each entry that has it.
-        notes: By kind of what is odd but handled, each entry that has it; a kind without entries
-            is a statement about the whole set.
-        usable: Ids of the images that could be read and have the size annotated.
-    """
-
-    role: Role
-    coco: CocoSet
-    category_sizes: dict[int, tuple[str, int, int]] = field(default_factory=dict)
-    errors: dict[str, list[str]] = field(default_factory=dict)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    usable: set[int] = field(default_factory=set)
-
-    def to_tree(self) -> dict[str, Any]:
-        """Return counts and findings as plain JSON-compatible values."""
-        return {
-            "annotations": str(self.coco.annotations_path),
-            "images": str(self.coco.images_dir),
-            "num_images": len(self.coco.tree["images"]),
-            "num_annotations": len(self.coco.tree["annotations"]),
-            "categories": [
-                {"id": number, "name": name, "num_instances": instances, "num_images": images}
-                for number, (name, instances, images) in self.category_sizes.items()
-            ],
-            "errors": self.errors,
-            "notes": self.notes,
-        }
-
-
 def check_set(
-    annotations: Path, images_dir: Path, role: Role, rules: ReadRules = DEFAULT_RULES
+    annotations: Path,
+    images_dir: Path,
+    role: Role,
+    rules: ReadRules = DEFAULT_RULES,
+    limits: DetectorLimits | None = None,
+    *,
+    keep_empty: bool = False,
 ) -> SetCheck:
     """Check every entry of an annotation file and decode every image.
 
@@ -82,10 +48,13 @@ def check_set(
         images_dir: Folder that the file names are relative to.
         role: Training leaves some annotations out; testing needs a mask for each to evaluate masks.
         rules: How the images are read.
+        limits: Of the detector; None takes those of the default recipe.
+        keep_empty: Whether images without annotations are trained on, too.
 
     Raises:
         UserError: If the file cannot be read as far as its lists.
     """
+    limits = limits or limits_of(role)
     raw = read_tree(annotations)
     repaired, repairs = repair(raw.tree, images_dir, rules)
     tree, faults = sort_out(repaired)
@@ -93,14 +62,19 @@ def check_set(
     check = SetCheck(role, coco)
     check.notes.update({line: [] for line in check.coco.repairs})
     for fault in faults:
-        check.errors.setdefault(fault.what, []).append(fault.entry)
+        check.accuse(fault.what, [fault.entry])
     _count_categories(check)
     _check_images(check)
     _note_categories(check)
     _note_annotations(check)
-    _note_images(check)
+    _note_images(check, keep_empty=keep_empty)
+    if FAULTS_OF_ALL.isdisjoint(fault.what for fault in faults):
+        compare_with_masks(check)
+        check_sizes(check, limits)
+    find_repeats(check)
     if not faults:  # they are the cause, where nothing is left
-        _check_use(check)
+        _check_use(check, keep_empty=keep_empty)
+        check_counts(check, limits)
     return check
 
 
@@ -110,11 +84,11 @@ def unreadable_set(annotations: Path, images_dir: Path, role: Role, error: UserE
     return SetCheck(role, CocoSet(annotations, images_dir, nothing), errors={str(error): []})
 
 
-def _check_use(check: SetCheck) -> None:
+def _check_use(check: SetCheck, *, keep_empty: bool) -> None:
     """Add what stops the use of a set whose entries are sound."""
     try:
         if check.role == "train":
-            training_images(check.coco)
+            training_images(check.coco, keep_empty=keep_empty)
         else:
             check_objects(check.coco.annotations_path, check.coco.tree)
     except UserError as error:
@@ -135,30 +109,16 @@ def compare_sets(train: SetCheck, test: SetCheck) -> None:
     renamed = [
         f"{number} ({theirs[number]}, here {ours[number]})"
         for number in sorted(ours.keys() & theirs.keys())
-        if ours[number] != theirs[number]
+        if not is_same_name(ours[number], theirs[number])
     ]
-    _note(test, "categories named otherwise than in training", renamed)
+    test.accuse("categories named otherwise than in training", renamed)
     seen = {_path(train, image) for image in train.coco.images}
     shared = [image["file_name"] for image in test.coco.images if _path(test, image) in seen]
-    _note(test, "images that training has, too", shared)
+    test.note("images that training has, too", shared)
 
 
 def _path(check: SetCheck, image: Entry) -> Path:
     return check.coco.images_dir.absolute() / str(image["file_name"])
-
-
-def count_in_words(check: SetCheck) -> str:
-    """Say how many entries the set has."""
-    counts = {name: len(check.coco.tree[name]) for name in ("images", "annotations", "categories")}
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
-
-
-def in_words(findings: Mapping[str, Sequence[str]], limit: int) -> list[str]:
-    """Return a line per kind of finding; its first entries named, the others counted."""
-    return [
-        f"{what} ({len(entries):,}): {first_of(entries, limit)}" if entries else what
-        for what, entries in findings.items()
-    ]
 
 
 def _count_categories(check: SetCheck) -> None:
@@ -184,10 +144,10 @@ def _check_images(check: SetCheck) -> None:
             check.usable.add(image["id"])
         else:
             what, entry = fault
-            check.errors.setdefault(what, []).append(entry)
+            check.accuse(what, [entry])
         rules = [f"{part}: {how}" for part, how in how_read([mode]).items()]
         if rules:
-            _note(check, f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
+            check.note(f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
     folder = check.coco.images_dir
     missing = check.errors.pop(_absent_from(folder), None)
     if missing:
@@ -226,16 +186,16 @@ def _note_categories(check: SetCheck) -> None:
         ] = []
     names = Counter(name for name, _, _ in check.category_sizes.values())
     repeated = [name for name, count in names.items() if count > 1]
-    _note(check, "category names that several ids have", repeated)
+    check.note("category names that several ids have", repeated)
     without = [name for name, instances, _ in check.category_sizes.values() if not instances]
-    _note(check, "categories without instances", without)
+    check.note("categories without instances", without)
     parents = [
         entry["supercategory"]
         for entry in check.coco.tree["categories"]
         if entry.get("supercategory") != entry["name"] and "supercategory" in entry
     ]
     placeholders = [name for name in without if name in parents]
-    _note(check, "categories that only group others, yet count as a class", placeholders)
+    check.note("categories that only group others, yet count as a class", placeholders)
 
 
 def _note_annotations(check: SetCheck) -> None:
@@ -247,38 +207,33 @@ def _note_annotations(check: SetCheck) -> None:
         size = (image["width"], image["height"])
         reason = reason_to_leave_out(entry, *size)
         if reason is not None:
-            _note(check, f"{prefix}{reason}", [name])
+            check.note(f"{prefix}{reason}", [name])
         x, y, width, height = entry["bbox"]
         if _sticks_out([x, y, x + width, y + height], size):
-            _note(check, "boxes that leave the image", [name])
+            check.note("boxes that leave the image", [name])
         segmentation = entry.get("segmentation")
         if reason is None and not has_mask(segmentation):
-            _note(check, _MASKLESS[check.role], [name])
+            check.note(_MASKLESS[check.role], [name])
         parts = polygons(segmentation)
         if any(_sticks_out(part, size) for part in parts):
-            _note(check, "polygons that leave the image", [name])
+            check.note("polygons that leave the image", [name])
         if isinstance(segmentation, list) and len(parts) < len(segmentation):
-            _note(check, "outlines with parts that are no polygons, which are ignored", [name])
+            check.note("outlines with parts that are no polygons, which are ignored", [name])
 
 
-def _note_images(check: SetCheck) -> None:
+def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
     annotated = {entry["image_id"] for entry in check.coco.tree["annotations"]}
     images = check.coco.images
     without = [image["file_name"] for image in images if image["id"] not in annotated]
     prefix = _LEFT_OUT if check.role == "train" else ""
-    _note(check, f"{prefix}images without annotations", without)
+    check.note(f"{'' if keep_empty else prefix}images without annotations", without)
     objects = {
         entry["image_id"] for entry in check.coco.tree["annotations"] if not entry.get("iscrowd", 0)
     }
     crowded = [image["file_name"] for image in images if image["id"] in annotated - objects]
-    _note(check, f"{prefix}images of crowds alone", crowded)
+    check.note(f"{prefix}images of crowds alone", crowded)
     names = Counter(image["file_name"] for image in images)
-    _note(check, "files listed for several images", [n for n, count in names.items() if count > 1])
-
-
-def _note(check: SetCheck, what: str, entries: Sequence[str]) -> None:
-    if entries:
-        check.notes.setdefault(what, []).extend(entries)
+    check.note("files listed for several images", [n for n, count in names.items() if count > 1])
 
 
 def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from detection.coco import Annotation
+from detection.detectron2_anchors import anchor_tree
 from detection.detectron2_trunk import BASIC_BLOCK_ARCHS
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.trunk import Trunk
@@ -18,8 +19,6 @@ Tree = dict[str, Any]
 MaskFormat = Literal["polygon", "bitmask"]
 
 _PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")
-_ANCHOR_SIZES_PIXELS = (32, 64, 128, 256, 512)
-_ASPECT_RATIOS = (0.5, 1.0, 2.0)
 _PROPOSALS_PER_LEVEL_TRAIN, _PROPOSALS_PER_LEVEL_TEST = 2000, 1000
 
 
@@ -79,7 +78,10 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
         "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
         "DATASETS": {"TRAIN": [train], "TEST": [test]},
-        "DATALOADER": {"NUM_WORKERS": recipe.data.num_workers},
+        "DATALOADER": {
+            "NUM_WORKERS": recipe.data.num_workers,
+            "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,
+        },
         "SOLVER": _solver_tree(recipe),
         "TEST": _test_tree(recipe),
         "OUTPUT_DIR": str(recipe.output_dir),
@@ -108,10 +110,7 @@ def model_tree(
         "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
         "RESNETS": weights["RESNETS"] | {"OUT_FEATURES": list(stages)},
         "FPN": {"IN_FEATURES": list(stages), "NORM": head_norm},
-        "ANCHOR_GENERATOR": {
-            "SIZES": [[size] for size in _ANCHOR_SIZES_PIXELS],
-            "ASPECT_RATIOS": [list(_ASPECT_RATIOS)],
-        },
+        "ANCHOR_GENERATOR": anchor_tree(model.anchors),
         "RPN": {
             "IN_FEATURES": [*_PYRAMID_LEVELS, "p6"],
             "BATCH_SIZE_PER_IMAGE": sampling.anchors_per_image,

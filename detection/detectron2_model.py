@@ -6,11 +6,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
+from detection.card import DetectorCard
+from detection.detectron2_anchors import SECTION as ANCHOR_SECTION
 from detection.detectron2_config import Tree, model_tree, weights_tree
 from detection.detectron2_trunk import enumerated_shapes
 from detection.key_map import DETECTRON2_PREFIX
+from detection.model_key_map import OBJECTNESS
 from detection.model_weights import has_mask_head, heads_of, num_classes
-from detection.recipe import ModelConfig, SamplingConfig
+from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
 from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config_files import flatten
 from rsa_pretrain.data_config import RGB
@@ -21,8 +24,10 @@ Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 _STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")
 _BATCH_COUNT = "num_batches_tracked"
 # Keys of model_tree that weights do not decide: how many anchors and regions, which layers train,
-# which processes share a norm's statistics, and the pixels, which are read and not compared.
+# which processes share a norm's statistics, and the pixels and anchors, which are read instead.
 _FREE = (
+    f"{ANCHOR_SECTION}.SIZES",
+    f"{ANCHOR_SECTION}.ASPECT_RATIOS",
     "MODEL.BACKBONE.FREEZE_AT",
     "MODEL.PIXEL_",
     "MODEL.RPN.",
@@ -80,13 +85,20 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
     )
 
 
-def describe_model(tensors: Mapping[str, Tensor], arch: Arch) -> Description:
+def describe_model(
+    tensors: Mapping[str, Tensor], arch: Arch, anchors: Anchors = DEFAULT_ANCHORS
+) -> Description:
     """Read the architecture from a detector's tensors.
 
     Args:
         tensors: By the torchvision engine's names.
         arch: Its trunk.
+        anchors: What no tensor tells but their number.
+
+    Raises:
+        UserError: If the tensors are of another number of anchors, or no such detector's.
     """
+    _check_anchors(tensors, anchors)
     heads = heads_of(tensors)
     has_masks = has_mask_head(tensors)
     frozen = [_is_frozen(tensors, stage) for stage in _STAGES]
@@ -99,22 +111,31 @@ def describe_model(tensors: Mapping[str, Tensor], arch: Arch) -> Description:
         box_head_num_fcs=heads.box_fcs,
         mask_head=has_masks,
         **({"mask_head_num_convs": heads.mask_convs} if has_masks else {}),
+        anchor_sizes_pixels=anchors.sizes_pixels,
+        anchor_aspect_ratios=anchors.aspect_ratios,
     )
     return Description(arch, model, num_classes(tensors))
 
 
 def paired_model_config(
-    tensors: Mapping[str, Tensor], metadata: BackboneMetadata, weights: Path
+    tensors: Mapping[str, Tensor], metadata: BackboneMetadata, card: DetectorCard, weights: Path
 ) -> Tree:
     """Return the detectron2 keys that belong to a detector's weights.
 
     Args:
         tensors: By the torchvision engine's names.
         metadata: Theirs.
+        card: Theirs.
         weights: The file that detectron2 will read.
     """
-    tree = _expected_tree(describe_model(tensors, metadata.arch), metadata.mean, metadata.std)
+    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    tree = _expected_tree(found, metadata.mean, metadata.std, card.sampling)
     tree["MODEL"]["WEIGHTS"] = str(weights)
+    tree["INPUT"] |= {
+        "MIN_SIZE_TEST": card.input.test_short_side_pixels,
+        "MAX_SIZE_TEST": card.input.max_side_pixels,
+    }
+    tree["TEST"] = {"DETECTIONS_PER_IMAGE": card.sampling.detections_per_image}
     return tree
 
 
@@ -130,9 +151,10 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         UserError: Lists the keys that differ or are not stated.
     """
     unit: RGB = (1.0, 1.0, 1.0)
+    expected_tree = _expected_tree(found, unit, unit, SamplingConfig())
     stated = flatten(dict(settings))
     wrong = []
-    for key, expected in flatten(_expected_tree(found, unit, unit)).items():
+    for key, expected in flatten(expected_tree).items():
         if key.startswith(_FREE):
             continue
         value = stated.get(key)
@@ -150,9 +172,19 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         )
 
 
-def _expected_tree(found: Description, mean: RGB, std: RGB) -> Tree:
+def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors) -> None:
+    logits = tensors.get(f"{OBJECTNESS}.weight")
+    if logits is not None and len(logits) != len(anchors.aspect_ratios):
+        ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)
+        raise UserError(
+            f"the detector's tensors are of {len(logits)} anchors at each position, but its "
+            f"aspect ratios are {len(anchors.aspect_ratios)}: {ratios}"
+        )
+
+
+def _expected_tree(found: Description, mean: RGB, std: RGB, sampling: SamplingConfig) -> Tree:
     weights = weights_tree(found.arch, mean, std, found.model.trunk_norm)
-    model = model_tree(found.model, SamplingConfig(), weights["MODEL"], found.num_classes)
+    model = model_tree(found.model, sampling, weights["MODEL"], found.num_classes)
     return {"MODEL": model, "INPUT": weights["INPUT"]}
 
 

@@ -9,43 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
+from detection.card import CARD_KEY
 from detection.detectron2_file import SUFFIXES, write_weights
-from detection.detectron2_model import (
-    check_settings,
-    describe_model,
-    paired_model_config,
-    recognise_arch,
-)
-from detection.detectron2_pixels import pixels_of_config, read_config
+from detection.detectron2_model import paired_model_config
 from detection.generated import check_generated
-from detection.job import METHOD
 from detection.model_weights import to_detectron2_model, to_torchvision_model, unread_rows
+from detection.run_checkpoints import detector_file
+from detection.trained import detectron2_model, read_trained
 from rsa_pretrain.atomic_files import atomic_file, write_text
-from rsa_pretrain.checkpoint import (
-    FORMAT_VERSION,
-    MODEL_FILE,
-    BackboneMetadata,
-    file_sha256,
-    library_versions,
-    read_tensors,
-    save_tensors,
-)
+from rsa_pretrain.checkpoint import file_sha256, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
-from rsa_pretrain.foreign.layouts.detectron2 import toolkit_metadata
+from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.foreign.load import is_own_file
+from rsa_pretrain.tensor_check import differing
 
 OWN_SUFFIX = ".safetensors"
-_MODEL_PREFIX = "model/"
 _METADATA = "metadata"
-_YAML_NAMES = ("config.yaml", "detectron2.yaml")
 _HEADER = """\
-# detectron2 keys that belong to these weights; norms may be SyncBN in place of BN. Numbers of
-# anchors, proposals and regions are the recipe's, not the weights'.
+# detectron2 keys that belong to these weights; norms may be SyncBN in place of BN. The size of
+# images and the numbers of proposals and detections are those of the run that trained them.
 """
 
 
@@ -65,40 +50,17 @@ def exchange(source: Path, out: Path) -> Exchange:
     """Convert a detector to the other library's file.
 
     Args:
-        source: Run folder, checkpoint folder or safetensors file of the torchvision engine; or
-            detectron2's ``.pth`` or ``.pkl``, by full names.
-        out: ``.pth`` or ``.pkl`` in the first case, ``.safetensors`` in the second.
+        source: Whatever ``read_trained`` takes.
+        out: ``.pth`` or ``.pkl`` for a detector of the torchvision engine, ``.safetensors`` for one
+            of detectron2.
 
     Raises:
         UserError: If ``source`` is not such a detector, its settings compute something else than
             the torchvision engine does or are not known, or ``out`` has another suffix.
         RuntimeError: If the written file does not give the source back; nothing is left then.
     """
-    if not source.exists():
-        raise UserError(f"'{source}' does not exist")
-    return _to_detectron2(source, out) if is_own_file(source) else _from_detectron2(source, out)
-
-
-def read_detector(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata, Path]:
-    """Read a trained detector of the torchvision engine.
-
-    Args:
-        path: Run folder, checkpoint folder or safetensors file.
-
-    Returns:
-        Its tensors, their metadata and the file they came from.
-
-    Raises:
-        UserError: If there is none.
-    """
-    candidates = [path / MODEL_FILE, path / "checkpoints" / "last" / MODEL_FILE]
-    file = path if path.is_file() else next((f for f in candidates if f.is_file()), None)
-    if file is None:
-        raise UserError(f"'{path}' holds no {MODEL_FILE} and no checkpoints/last of this engine")
-    tensors, metadata = read_tensors(file)
-    if metadata.method != METHOD:
-        raise UserError(f"'{file}' is not a detector: its method is '{metadata.method}'")
-    return tensors, metadata, file
+    file = detector_file(source)
+    return _to_detectron2(file, out) if is_own_file(file) else _from_detectron2(file, out)
 
 
 def _to_detectron2(source: Path, out: Path) -> Exchange:
@@ -109,16 +71,20 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
         )
     config = out.with_suffix(".yaml")
     check_generated(config, _HEADER)
-    tensors, metadata, file = read_detector(source)
-    model = to_detectron2_model(tensors)
-    extra = {_METADATA: metadata.model_dump_json(), "source_sha256": file_sha256(file)}
+    trained = read_trained(source)
+    model = to_detectron2_model(trained.tensors)
+    notes = {
+        _METADATA: trained.metadata.model_dump_json(),
+        CARD_KEY: trained.card.model_dump_json(),
+        "source_sha256": file_sha256(source),
+    }
     with atomic_file(out) as temporary:
-        write_weights(temporary, model, extra)
-        written = _model_of(read_checkpoint_file(temporary))
-        _prove(to_torchvision_model(written), _without_unread_rows(tensors))
-    tree = paired_model_config(tensors, metadata, out)
+        write_weights(temporary, model, notes)
+        written = detectron2_model(read_checkpoint_file(temporary))
+        _prove(to_torchvision_model(written), _without_unread_rows(trained.tensors))
+    tree = paired_model_config(trained.tensors, trained.metadata, trained.card, out)
     write_text(config, _HEADER + yaml.safe_dump(tree, sort_keys=False))
-    return Exchange(out, config, len(model), sorted(unread_rows(tensors)))
+    return Exchange(out, config, len(model), sorted(unread_rows(trained.tensors)))
 
 
 def _from_detectron2(source: Path, out: Path) -> Exchange:
@@ -126,75 +92,13 @@ def _from_detectron2(source: Path, out: Path) -> Exchange:
         raise UserError(
             f"'{out}' must end in {OWN_SUFFIX}: '{source}' is converted from detectron2"
         )
-    content = read_checkpoint_file(source)
-    model = _model_of(content)
-    try:
-        tensors = to_torchvision_model(model)
-    except ValueError as error:
-        raise UserError(
-            f"'{source}' is not a detector that the engine can build: {error}"
-        ) from None
-    metadata = _metadata_of(content, model, tensors)
+    trained = read_trained(source)
+    notes = {CARD_KEY: trained.card.model_dump_json()}
+    model = detectron2_model(read_checkpoint_file(source))
     with atomic_file(out) as temporary:
-        save_tensors(temporary, tensors, metadata)
+        save_tensors(temporary, trained.tensors, trained.metadata, notes)
         _prove(to_detectron2_model(read_tensors(temporary)[0]), model)
-    return Exchange(out, None, len(model), sorted(unread_rows(tensors)))
-
-
-def _model_of(content: FileContent) -> dict[str, Tensor]:
-    """Return the tensors under ``model``, or all of a file that has nothing else."""
-    inside = {
-        name.removeprefix(_MODEL_PREFIX): tensor
-        for name, tensor in content.tensors.items()
-        if name.startswith(_MODEL_PREFIX)
-    }
-    return inside or dict(content.tensors)
-
-
-def _metadata_of(
-    content: FileContent, model: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> BackboneMetadata:
-    """Describe detectron2's weights, as this toolkit noted in the file or by the YAML beside it."""
-    arch = recognise_arch(model)
-    noted = toolkit_metadata(content)
-    if noted is not None:
-        if noted.arch != arch:
-            raise UserError(f"'{content.path}' says {noted.arch}, its tensors are a {arch}'s")
-        return noted.model_copy(
-            update={"parent": content.sha256, "library_versions": library_versions()}
-        )
-    path = _config_beside(content.path)
-    check_settings(read_config(path), describe_model(tensors, arch), path)
-    pixels = pixels_of_config(path)
-    return BackboneMetadata(
-        format_version=FORMAT_VERSION,
-        arch=arch,
-        stem="standard",
-        method=METHOD,
-        image_size=None,
-        channel_order="RGB",
-        mean=pixels.mean,
-        std=pixels.std,
-        data_set=None,
-        epochs=None,
-        step=None,
-        seed=None,
-        config_hash=None,
-        parent=content.sha256,
-        library_versions=library_versions(),
-    )
-
-
-def _config_beside(file: Path) -> Path:
-    """Find detectron2's keys: the YAML of a conversion, or what its trainer wrote."""
-    candidates = [file.with_suffix(".yaml"), *(file.parent / name for name in _YAML_NAMES)]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise UserError(
-            f"'{file}' does not say how its pixels are normalised: put detectron2's config beside "
-            f"it, as {' or '.join(candidate.name for candidate in candidates)}"
-        )
-    return path
+    return Exchange(out, None, len(model), sorted(unread_rows(trained.tensors)))
 
 
 def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,13 +112,6 @@ def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _prove(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    wrong = [
-        name
-        for name in sorted(found.keys() | expected.keys())
-        if name not in found
-        or name not in expected
-        or found[name].dtype != expected[name].dtype
-        or not torch.equal(found[name], expected[name])
-    ]
+    wrong = differing(found, expected)
     if wrong:
         raise RuntimeError(f"the written file does not give back the detector: {wrong[:5]}")

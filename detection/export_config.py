@@ -105,6 +105,11 @@ Its evaluation takes an annotation of id 0 for one never found: number test anno
 
 {_advice(tree)}
 """
+    if data.keep_empty_images:
+        text += (
+            "\nFILTER_EMPTY_ANNOTATIONS False keeps images of crowds alone, too, which rsa-detect "
+            "leaves out.\n"
+        )
     return indent(text, "# ", lambda line: True).replace("# \n", "#\n")
 
 

@@ -15,9 +15,13 @@ def check_generated(path: Path, opening: str) -> None:
     Raises:
         UserError: If there is a file that begins otherwise.
     """
-    first = opening.partition("\n")[0].encode()
-    if path.is_file() and not path.read_bytes().startswith(first):
+    if path.is_file() and not is_generated(path.read_bytes(), opening):
         raise _foreign(path)
+
+
+def is_generated(content: bytes, opening: str) -> bool:
+    """Tell whether a file's content begins with the first line of an opening."""
+    return content.startswith(opening.partition("\n")[0].encode())
 
 
 def check_marked(path: Path, mark: str) -> None:

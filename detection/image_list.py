@@ -1,6 +1,7 @@
 """A plain folder of photographs as the images of a COCO-format file, and their sizes by header."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,45 @@ def list_images(folder: Path, rules: ReadRules) -> list[dict[str, Any]]:
         raise UserError(f"'{folder}' is neither an annotation file nor a folder of images")
     names, left_out = walk(folder)
     report_left_out(folder, left_out)
-    paths = [folder / name for name in names]
-    sizes = list(
-        map_in_threads(partial(_size_or_fault, rules=rules), paths, "reading sizes", "img")
-    )
-    faults = [size for size in sizes if isinstance(size, str)]
+    sizes, faults = _sizes([folder / name for name in names], rules)
     if len(faults) == len(names):
         raise UserError(f"no image below '{folder}' ({len(faults):,} other files)")
     if faults:
         shown = "; ".join(faults[:_SHOWN]) + ("; …" if len(faults) > _SHOWN else "")
         logger.warning("left out: %d files of '%s': %s", len(faults), folder, shown)
-    found = [
-        (name, size) for name, size in zip(names, sizes, strict=True) if isinstance(size, tuple)
-    ]
+    return _entries([(name, sizes[folder / name]) for name in names if folder / name in sizes])
+
+
+def list_files(files: Sequence[Path], rules: ReadRules) -> list[dict[str, Any]]:
+    """List named photographs as COCO's entries, by their paths, numbered from 1 in their order.
+
+    Args:
+        files: At least one.
+        rules: How the images are read.
+
+    Raises:
+        UserError: If one is absent or no image.
+    """
+    sizes, faults = _sizes(files, rules)
+    if faults:
+        shown = "; ".join(faults[:_SHOWN]) + ("; …" if len(faults) > _SHOWN else "")
+        raise UserError(f"{len(faults):,} of {len(files):,} files are no images: {shown}")
+    return _entries([(file.as_posix(), sizes[file]) for file in dict.fromkeys(files)])
+
+
+def _entries(found: Sequence[tuple[str, Size]]) -> list[dict[str, Any]]:
     return [
         {"id": number, "file_name": name, "height": height, "width": width}
         for number, (name, (height, width)) in enumerate(found, start=1)
     ]
+
+
+def _sizes(paths: Sequence[Path], rules: ReadRules) -> tuple[dict[Path, Size], list[str]]:
+    """Return the sizes of the images among files, and what is wrong with the others."""
+    look = partial(_size_or_fault, rules=rules)
+    found = list(map_in_threads(look, paths, "reading sizes", "img"))
+    sizes = {path: size for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)}
+    return sizes, [fault for fault in found if isinstance(fault, str)]
 
 
 def header_size(path: Path, rules: ReadRules) -> Size:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
+from detection.card import CARD_KEY, make_card
+from detection.categories import check_same_categories
 from detection.coco import (
     Annotation,
     CocoSet,
     TrainingImage,
     check_objects,
-    first_of,
     mask_gap,
     open_coco,
     training_images,
@@ -60,6 +61,11 @@ class Job:
         """Categories, without the background."""
         return len(self.test_set.category_ids)
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What every file of the detector's weights says beside its metadata."""
+        return {CARD_KEY: make_card(self.recipe, self.test_set.category_names).model_dump_json()}
+
     def metadata(self, step: int) -> BackboneMetadata:
         """Describe the detector after ``step`` iterations."""
         recipe = self.recipe
@@ -97,9 +103,14 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     test_set = open_coco(
         data.test_annotations, data.test_images, data, images_key="data.test_images"
     )
-    _check_categories(train_set, test_set)
+    check_same_categories(
+        train_set.category_names,
+        test_set.category_names,
+        f"'{train_set.annotations_path}'",
+        f"'{test_set.annotations_path}'",
+    )
     check_objects(test_set.annotations_path, test_set.tree)
-    train_images = training_images(train_set)
+    train_images = training_images(train_set, keep_empty=data.keep_empty_images)
     recipe, norms = _with_local_norms(recipe, device)
     recipe, heads = with_trainable_heads(
         recipe, [entry for image in train_images for entry in image.annotations]
@@ -119,24 +130,6 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
             *(f"test annotations: {line}" for line in test_set.repairs),
         ),
     )
-
-
-def _check_categories(train_set: CocoSet, test_set: CocoSet) -> None:
-    """Refuse sets in which an id stands for different things."""
-    train, test = train_set.category_names, test_set.category_names
-    files = f"'{train_set.annotations_path}' and '{test_set.annotations_path}'"
-    if train.keys() != test.keys():
-        raise UserError(
-            f"category ids of {files} differ: {sorted(train)} in training, {sorted(test)} in test"
-        )
-    renamed = [number for number in sorted(train) if train[number] != test[number]]
-    shown = first_of([f"{number} ('{train[number]}', '{test[number]}')" for number in renamed])
-    if {train[number] for number in renamed} & {test[number] for number in renamed}:
-        raise UserError(
-            f"category ids of {files} stand for different names: {shown}; number both files alike"
-        )
-    if renamed:
-        logger.warning("categories of %s that are named differently: %s", files, shown)
 
 
 def with_trainable_heads(

@@ -19,13 +19,14 @@ from detection.key_map import DETECTRON2_PREFIX, to_detectron2, to_torchvision
 from rsa_pretrain.foreign.names import NORM_LEAVES
 
 TRUNK_PREFIX = "backbone.body."
+OBJECTNESS = "rpn.head.cls_logits"
 CLASS_SCORE = "roi_heads.box_predictor.cls_score"
 BOX_OFFSETS = "roi_heads.box_predictor.bbox_pred"
 MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
 
 _SAME_EVERYWHERE = {
     "rpn.head.conv.0.0": "proposal_generator.rpn_head.conv",
-    "rpn.head.cls_logits": "proposal_generator.rpn_head.objectness_logits",
+    OBJECTNESS: "proposal_generator.rpn_head.objectness_logits",
     "rpn.head.bbox_pred": "proposal_generator.rpn_head.anchor_deltas",
     CLASS_SCORE: "roi_heads.box_predictor.cls_score",
     BOX_OFFSETS: "roi_heads.box_predictor.bbox_pred",

@@ -5,8 +5,9 @@ InfoMin, with the paper's learning rates); a config file states what is its own.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
@@ -14,7 +15,7 @@ from fvcore.common.param_scheduler import (
     MultiStepParamScheduler,
     ParamScheduler,
 )
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.device import Precision
@@ -23,6 +24,18 @@ from rsa_pretrain.read_rules import ReadRules
 EngineName = Literal["torchvision", "detectron2"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+PYRAMID_LEVELS = 5
+
+
+class Anchors(NamedTuple):
+    """The boxes that a proposal network starts from, at each position of each level."""
+
+    sizes_pixels: tuple[float, ...]
+    """Square root of the area, on each level."""
+    aspect_ratios: tuple[float, ...]
+    """Height / width, the same on every level."""
 
 
 class DataConfig(ReadRules):
@@ -38,6 +51,9 @@ class DataConfig(ReadRules):
     """COCO-format JSON of the test images; its categories are those of training."""
     test_images: Path
     """Folder of the test images."""
+    keep_empty_images: bool = False
+    """Train also on images without annotations, as background alone; those of crowds alone stay
+    out."""
     num_workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes (0 loads in the main process); the images do not depend on it."""
 
@@ -79,6 +95,36 @@ class ModelConfig(Section):
     trained without, and says so."""
     mask_head_num_convs: Count = 4
     """3x3 convolutions of the mask head, 256 wide."""
+    anchor_sizes_pixels: Annotated[
+        tuple[Length, ...], Field(min_length=PYRAMID_LEVELS, max_length=PYRAMID_LEVELS)
+    ] = (32, 64, 128, 256, 512)
+    """Side of the square anchors of each pyramid level (strides 4, 8, 16, 32 and 64), in pixels of
+    the resized image. They rise."""
+    anchor_aspect_ratios: Annotated[tuple[Length, ...], Field(min_length=1)] = (0.5, 1, 2)
+    """Shapes of the anchors at each position, as height / width."""
+
+    @property
+    def anchors(self) -> Anchors:
+        """Sizes and shapes together."""
+        return Anchors(self.anchor_sizes_pixels, self.anchor_aspect_ratios)
+
+    @field_validator("anchor_sizes_pixels")
+    @classmethod
+    def _check_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
+        if any(larger <= smaller for smaller, larger in pairwise(sizes)):
+            raise ValueError("anchors must rise from level to level")
+        return sizes
+
+    @field_validator("anchor_aspect_ratios")
+    @classmethod
+    def _check_ratios(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(ratios)) < len(ratios):
+            raise ValueError("each ratio counts once")
+        return ratios
+
+
+DEFAULT_ANCHORS = ModelConfig().anchors
+"""Those of a detector whose file does not name its own."""
 
 
 class SamplingConfig(Section):
@@ -91,7 +137,8 @@ class SamplingConfig(Section):
     rois_per_image: Count = 512
     """Regions in the box head's loss, a quarter of them objects where there are enough."""
     detections_per_image: Count = 100
-    """Detections kept in testing; COCO counts no more than 100."""
+    """Detections kept in testing. Average precision counts as many of an image and category, and
+    100 where this is lower."""
 
 
 @dataclass(frozen=True)

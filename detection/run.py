@@ -20,6 +20,7 @@ from detection.coco_eval import Prediction, evaluate_in_detail
 from detection.engines import Engine, load_engine
 from detection.job import Job, open_job
 from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
+from detection.run_checkpoints import newest_checkpoint
 from detection.trunk import Trunk, load_trunk, random_trunk
 from rsa_eval.record import Metric, Record, make_record, read_record, write_record
 from rsa_pretrain.atomic_files import remove_leftovers, write_text
@@ -93,7 +94,7 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
 def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[int, Record | None]:
     run_dir = recipe.output_dir
     _check_folder(recipe, resume)
-    newest = engine.newest_checkpoint(run_dir)
+    newest = newest_checkpoint(run_dir)
     if newest is None and (run_dir / RECORD_FILE).is_file():
         raise UserError(
             f"'{run_dir}' holds a finished run ({RECORD_FILE}) without its checkpoints, which "

@@ -1,9 +1,9 @@
 """Training and test samples, each a function of the seed and its position alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from detection.coco import Annotation, CocoSet, TrainingImage, clipped_box
 from detection.images import read_annotated_image
 from detection.masks import Size, has_mask, polygons, render_mask
 from detection.recipe import InputConfig
-from rsa_pretrain.errors import UserError
 from rsa_pretrain.read_rules import ReadRules
 
 # Keep the draws of one seed apart.
@@ -26,21 +25,36 @@ _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = rang
 Polygons = tuple[NDArray[np.float64], ...]
 """Corners of each part of an object, (K, 2), x first, in pixels of the image it is seen in."""
 
-Outline = Polygons | Tensor | None
-"""An object annotated by polygons stays so; one annotated by a run-length code is a bitmap of the
-image's size, (H, W), uint8; one annotated by a box alone has none."""
+
+class Bitmap(NamedTuple):
+    """The part of an image's mask that holds its object, with a pixel around it."""
+
+    pixels: NDArray[np.uint8]
+    """0 and 1, (h, w)."""
+    left: int
+    """Column of the image that the part begins with."""
+    top: int
+    """Row, likewise."""
+
+
+Outline = Polygons | Bitmap | None
+"""An object annotated by polygons stays so; one annotated by a run-length code is a bitmap; one
+annotated by a box alone has none."""
 
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One augmented image with its instances."""
+    """One augmented image with its instances.
+
+    The image is the only tensor: between processes each tensor takes an open file of its own.
+    """
 
     image: Tensor
     """RGB, (3, H, W), uint8."""
-    boxes: Tensor
+    boxes: NDArray[np.float32]
     """x0, y0, x1, y1 in pixels of ``image``, (N, 4)."""
-    labels: Tensor
-    """From 1, (N,), int64."""
+    labels: NDArray[np.int64]
+    """From 1, (N,)."""
     outlines: tuple[Outline, ...]
     """N."""
 
@@ -59,55 +73,56 @@ class TestSample:
     width: int
 
 
-SampleT = TypeVar("SampleT", TrainingSample, TestSample)
+class ImageOrder:
+    """The endless order in which a run sees its images; each pass is drawn from (seed, pass).
 
-
-@dataclass(frozen=True)
-class Broken:
-    """Stands for a sample that could not be made.
-
-    A loader process hands it over in place of an exception, which would arrive with a
-    traceback pasted into its message.
+    Args:
+        num_images: Length of a pass.
+        seed: Of the run.
     """
 
-    message: str
+    def __init__(self, num_images: int, seed: int) -> None:
+        self._num_images = num_images
+        self._seed = seed
+        # The newest pass's permutation: a whole run of positions is asked for at once.
+        self._newest: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    def __getitem__(self, position: int) -> int:
+        """Return the number of the image whose turn it is."""
+        pass_index, offset = divmod(position, self._num_images)
+        if self._newest[0] != pass_index:
+            random = np.random.default_rng(_sequence(self._seed, _ORDER_STREAM, pass_index))
+            self._newest = (pass_index, random.permutation(self._num_images))
+        return int(self._newest[1][offset])
 
 
-class TrainingStream(Dataset[TrainingSample | Broken]):
+class TrainingStream(Dataset[TrainingSample]):
     """The endless sequence of training samples; position p is the same in every run.
 
-    Each pass over the images is a permutation drawn from (seed, pass); each augmentation is
-    drawn from (seed, position). Workers, batches and resumption change neither.
+    Each augmentation is drawn from (seed, position). Workers, batches and resumption change neither
+    it nor the order.
     """
 
     def __init__(self, images: Sequence[TrainingImage], settings: InputConfig, seed: int) -> None:
         self._images = images
         self._settings = settings
         self._seed = seed
-        # The newest pass's permutation: a whole run of positions is asked for at once.
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._order = ImageOrder(len(images), seed)
 
     def image_at(self, position: int) -> TrainingImage:
         """Return the image whose turn it is."""
-        pass_index, offset = divmod(position, len(self._images))
-        if self._order[0] != pass_index:
-            random = _generator(self._seed, _ORDER_STREAM, pass_index)
-            self._order = (pass_index, random.permutation(len(self._images)))
-        return self._images[int(self._order[1][offset])]
+        return self._images[self._order[position]]
 
-    def __getitem__(self, position: int) -> TrainingSample | Broken:
-        random = _generator(self._seed, _AUGMENTATION_STREAM, position)
+    def __getitem__(self, position: int) -> TrainingSample:
+        random = np.random.default_rng(augmentation_seed(self._seed, position))
         short_side = int(random.choice(self._settings.train_short_sides_pixels))
         flip = bool(random.random() < self._settings.flip_probability)
-        try:
-            return make_sample(
-                self.image_at(position), short_side, self._settings.max_side_pixels, flip
-            )
-        except UserError as error:
-            return Broken(str(error))
+        return make_sample(
+            self.image_at(position), short_side, self._settings.max_side_pixels, flip
+        )
 
 
-class TestImages(Dataset[TestSample | Broken]):
+class TestImages(Dataset[TestSample]):
     """Every image of a set once, by rising id, at test size."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
@@ -120,17 +135,17 @@ class TestImages(Dataset[TestSample | Broken]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> TestSample | Broken:
+    def input_size(self, index: int) -> Size:
+        """Return the height and width at which an image enters the network."""
         entry = self._images[index]
         size = (int(entry["height"]), int(entry["width"]))
-        new_size = resized(
-            size, self._settings.test_short_side_pixels, self._settings.max_side_pixels
-        )
-        try:
-            path = self._coco.images_dir / entry["file_name"]
-            pixels = _read_image(path, size, new_size, self._coco.rules)
-        except UserError as error:
-            return Broken(str(error))
+        return resized(size, self._settings.test_short_side_pixels, self._settings.max_side_pixels)
+
+    def __getitem__(self, index: int) -> TestSample:
+        entry = self._images[index]
+        size = (int(entry["height"]), int(entry["width"]))
+        path = self._coco.images_dir / entry["file_name"]
+        pixels = _read_image(path, size, self.input_size(index), self._coco.rules)
         return TestSample(_to_tensor(pixels), int(entry["id"]), *size)
 
 
@@ -145,17 +160,31 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
     pixels = _read_image(image.path, size, new_size, image.rules)
     boxes = np.array(
         [clipped_box(annotation, image.width, image.height) for annotation in image.annotations]
-    )
+    ).reshape(-1, 4)
     boxes *= np.array([width / image.width, height / image.height] * 2)
     if flip:
         pixels = pixels[:, ::-1]
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
     return TrainingSample(
         image=_to_tensor(pixels),
-        boxes=torch.from_numpy(boxes.astype(np.float32)),
-        labels=torch.tensor(image.labels, dtype=torch.int64),
+        boxes=boxes.astype(np.float32),
+        labels=np.array(image.labels, dtype=np.int64),
         outlines=tuple(_outline(entry, size, new_size, flip) for entry in image.annotations),
     )
+
+
+def cut_out(bitmap: NDArray[np.uint8]) -> Bitmap:
+    """Cut an object out of an image's bitmap, (H, W).
+
+    RoIAlign reads the part as it would the whole: the empty pixel around the object, where the
+    image has one, is what it finds further out.
+    """
+    rows, columns = (np.flatnonzero(bitmap.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return Bitmap(np.zeros((1, 1), np.uint8), 0, 0)
+    top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
+    pixels = bitmap[top : rows[-1] + 2, left : columns[-1] + 2]
+    return Bitmap(np.ascontiguousarray(pixels), int(left), int(top))
 
 
 def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
@@ -184,19 +213,9 @@ def step_seed(seed: int, step: int, process: int) -> int:
     return _torch_seed(_sequence(seed, _STEP_STREAM, step, process))
 
 
-def unbroken(batches: Iterable[list[SampleT | Broken]]) -> Iterator[list[SampleT]]:
-    """Pass batches on.
-
-    Raises:
-        UserError: At the first sample that could not be made.
-    """
-    for batch in batches:
-        samples: list[SampleT] = []
-        for sample in batch:
-            if isinstance(sample, Broken):
-                raise UserError(sample.message)
-            samples.append(sample)
-        yield samples
+def augmentation_seed(seed: int, position: int) -> np.random.SeedSequence:
+    """Return the source of what is drawn for the sample at a position."""
+    return _sequence(seed, _AUGMENTATION_STREAM, position)
 
 
 def _sequence(seed: int, stream: int, *indices: int) -> np.random.SeedSequence:
@@ -205,10 +224,6 @@ def _sequence(seed: int, stream: int, *indices: int) -> np.random.SeedSequence:
 
 def _torch_seed(sequence: np.random.SeedSequence) -> int:
     return int(sequence.generate_state(1, np.uint64)[0]) >> 1
-
-
-def _generator(seed: int, stream: int, index: int) -> np.random.Generator:
-    return np.random.default_rng(_sequence(seed, stream, index))
 
 
 def _outline(
@@ -220,7 +235,7 @@ def _outline(
         return None
     if not isinstance(segmentation, list):
         bitmap = render_mask(segmentation, size, new_size)
-        return torch.from_numpy(np.ascontiguousarray(bitmap[:, ::-1] if flip else bitmap))
+        return cut_out(bitmap[:, ::-1] if flip else bitmap)
     scale = np.array([width / size[1], height / size[0]])
     parts = [
         np.array(part, dtype=np.float64).reshape(-1, 2) * scale for part in polygons(segmentation)

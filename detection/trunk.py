@@ -1,5 +1,6 @@
 """The pretrained trunk that a detector starts from, or random weights in its place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import load_weights
+from rsa_pretrain.tensor_check import differing
 
 # What random weights are fed with: ImageNet's statistics, as every detection recipe uses them.
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
@@ -92,3 +94,14 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
         std=IMAGENET_STD,
         subject=describe_random_init(backbone),
     )
+
+
+def check_arrived(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare every trunk tensor inside a detector with the one it should be, bitwise.
+
+    Raises:
+        RuntimeError: If one is absent, additional or different.
+    """
+    wrong = differing(found, expected)
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")

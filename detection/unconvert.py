@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from detection.convert import write_proved
 from detection.detectron2_pixels import pixels_of_config
 from detection.job import METHOD
 from detection.model_key_map import TRUNK_PREFIX
+from detection.run_checkpoints import detector_file
 from detection.trunk_proof import Proof
 from rsa_pretrain.atomic_files import atomic_file
 from rsa_pretrain.checkpoint import (
-    MODEL_FILE,
     BackboneMetadata,
     LoadedBackbone,
     load_backbone,
@@ -31,8 +29,8 @@ from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, toolkit_metadata
 from rsa_pretrain.foreign.load import ImportOptions, load_found
 from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import Recognised
+from rsa_pretrain.tensor_check import differing
 
-_POINTER = "last_checkpoint"
 _CONFIG_BESIDE = "config.yaml"
 
 TORCHVISION_ENGINE = Layout(
@@ -71,7 +69,7 @@ def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
     """
     if out.suffix != ".safetensors":
         raise UserError(f"'{out}' should end in .safetensors")
-    source = _newest_file(file)
+    source = detector_file(file)
     if out.resolve() == source.resolve():
         raise UserError(f"'{out}' is the file to be read; write the trunk to another")
     content = read_checkpoint_file(source)
@@ -118,20 +116,6 @@ def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
     return TORCHVISION_ENGINE, metadata
 
 
-def _newest_file(path: Path) -> Path:
-    """Return the checkpoint file of a run folder; a file is itself."""
-    if not path.is_dir():
-        return path
-    for folder in (path, path / "checkpoints"):
-        pointer = folder / _POINTER
-        if pointer.is_file():
-            return folder / pointer.read_text(encoding="utf-8").strip()
-    for file in (path / MODEL_FILE, path / "checkpoints" / "last" / MODEL_FILE):
-        if file.is_file():
-            return file
-    raise UserError(f"'{path}' holds no detector's checkpoint; name the file itself")
-
-
 def _find_config(file: Path, config: Path | None) -> Path:
     beside = file.parent / _CONFIG_BESIDE
     if config is None and not beside.is_file():
@@ -144,6 +128,6 @@ def _find_config(file: Path, config: Path | None) -> Path:
 
 def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
     restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
-    unequal = [name for name in source if not torch.equal(source[name], restored[name])]
+    unequal = differing(restored, source)
     if unequal:
         raise RuntimeError(f"the written file does not give back the trunk: {unequal}")

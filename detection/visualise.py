@@ -15,7 +15,7 @@ from detection.masks import has_mask
 from detection.picture_page import Card, Panel, Thing
 
 MATCHING_IOU = 0.5
-MOST_PER_IMAGE = 100
+MOST_PER_IMAGE = 1000
 
 Item = TypeVar("Item")
 
@@ -46,9 +46,9 @@ def predicted_cards(
 ) -> list[Card]:
     """Draw some images twice, with what is annotated and with what was found.
 
-    Each knows whether it found or was found; of an image's detections the
-    100 with the highest scores are drawn, as many as COCO counts. Images of which nothing is
-    annotated by intent, a file without annotations, are drawn once, with what was found.
+    Each knows whether it found or was found. Of an image's detections the 1,000 with the highest
+    scores are drawn; if there are more, the drawing says so. Images of which nothing is annotated
+    by intent, a file without annotations, are drawn once, with what was found.
 
     Args:
         coco: What was to be found.
@@ -66,8 +66,9 @@ def predicted_cards(
         size = (image["height"], image["width"])
         photo = read_annotated_image(coco.images_dir / image["file_name"], size, coco.rules)
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
+        title = _title(len(detected), len(found[image["id"]]))
         if not coco.is_annotated:
-            panels = [Panel("found", _things(detected, image, ranks))]
+            panels = [Panel(title, _things(detected, image, ranks))]
             cards.append(Card(image["file_name"], photo, panels))
             continue
         matches = match(annotated, detected)
@@ -84,7 +85,7 @@ def predicted_cards(
             replace(thing, is_special=place is None)
             for place, thing in zip(matches, _things(detected, image, ranks), strict=True)
         ]
-        panels = [Panel("annotated", targets, "missed"), Panel("found", results, "wrong")]
+        panels = [Panel("annotated", targets, "missed"), Panel(title, results, "wrong")]
         cards.append(Card(image["file_name"], photo, panels))
     return cards
 
@@ -150,6 +151,11 @@ def _things(
 def _highest(found: Sequence[Prediction]) -> list[Prediction]:
     ordered = sorted(found, key=lambda entry: -float(entry["score"]))
     return [_with_box(entry) for entry in ordered[:MOST_PER_IMAGE]]
+
+
+def _title(num_drawn: int, num_found: int) -> str:
+    """Name the drawing of what was found; the page puts the number drawn behind it."""
+    return "found" if num_drawn == num_found else f"of {num_found:,} found, the highest"
 
 
 def _with_box(prediction: Prediction) -> Prediction:

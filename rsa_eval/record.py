@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -149,11 +149,20 @@ def make_record(
         git_commit=commit,
         git_dirty=dirty,
         library_versions=library_versions()
-        | {"python": platform.python_version(), "pycocotools": version("pycocotools")},
+        | {"python": platform.python_version(), "pycocotools": version("pycocotools")}
+        | _faster_coco_eval_version(),
         hardware=describe_hardware(device),
         seconds=seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _faster_coco_eval_version() -> dict[str, str]:
+    """Return the version of what computes average precision where it is installed."""
+    try:
+        return {"faster-coco-eval": version("faster-coco-eval")}
+    except PackageNotFoundError:
+        return {}
 
 
 def write_record(record: Record, path: Path) -> None:

@@ -114,11 +114,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: BackboneMetadata) -> None:
-    """Write tensors and metadata as safetensors, atomically."""
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: BackboneMetadata,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors and metadata as safetensors, atomically.
+
+    Args:
+        path: File to write.
+        tensors: By name.
+        metadata: Theirs.
+        notes: More entries of the file's header, read by ``read_header``.
+    """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(content, temporary, {METADATA_KEY: metadata.model_dump_json()})
+        header = {METADATA_KEY: metadata.model_dump_json(), **(notes or {})}
+        save_file(content, temporary, header)
 
 
 def save_checkpoint(
@@ -127,6 +140,7 @@ def save_checkpoint(
     metadata: BackboneMetadata,
     trainer_state: Mapping[str, Any],
     keep: int | None,
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write one checkpoint, point ``last`` at it and drop the oldest beyond ``keep``.
 
@@ -138,13 +152,14 @@ def save_checkpoint(
         metadata: Describes the backbone; ``metadata.step`` names the folder.
         trainer_state: Tensors and plain values only.
         keep: How many checkpoints stay; None keeps all.
+        notes: As for ``save_tensors``.
 
     Returns:
         The checkpoint folder.
     """
     folder = run_dir / "checkpoints" / f"step-{metadata.step:08d}"
     with atomic_folder(folder) as temporary:
-        save_tensors(temporary / MODEL_FILE, model_state, metadata)
+        save_tensors(temporary / MODEL_FILE, model_state, metadata, notes)
         torch.save(dict(trainer_state), temporary / TRAINER_FILE)
     point_link(folder.parent / "last", folder.name)
     if keep is not None:
@@ -250,6 +265,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
         ) from None
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """Return what the header of a safetensors file holds beside its tensors' places.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"'{path}' is not a whole safetensors file ({error})") from None
 def is_detector(names: Iterable[str]) -> bool:
     """Tell by its tensors' names whether a file of this toolkit is a whole detector."""
     return any(name.startswith(_DETECTOR_HEADS) for name in names)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from rsa_pretrain.config_files import describe_keys
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader_processes import end_loader_processes, why_lost
 from rsa_pretrain.stop_signal import Stopped, exit_code
 from rsa_pretrain.user_paths import user_path
 
@@ -40,9 +41,16 @@ def run_command(command: Callable[[], int]) -> int:
     except Stopped as stopped:
         logging.warning("%s", stopped)
         return exit_code(stopped.received)
+    except RuntimeError as error:
+        reason = why_lost(error)
+        if reason is None:
+            raise
+        message = reason
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; nothing half-written is left\n")
         return INTERRUPTED_EXIT_CODE
+    finally:
+        end_loader_processes()
     sys.stderr.write(f"error: {message}{_which_process()}\n")
     return USER_ERROR_EXIT_CODE
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
+from rsa_pretrain.loader_processes import why_lost
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 
@@ -61,11 +62,21 @@ def make_loader(
     batches: Iterable[list[Any]],
     num_workers: int,
     device: torch.device,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
-    """Build a loader over given batches of keys."""
+    """Build a loader over given batches of keys.
+
+    Args:
+        dataset: Makes a sample of a key.
+        batches: The keys.
+        num_workers: Loader processes.
+        device: Where the batches go.
+        collate: Makes a batch of samples; None stacks tensors.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
+        collate_fn=collate,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=leave_signals_to_main_process,
@@ -117,14 +128,10 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
         marker = f"{UserError.__name__}: "
         raise UserError(str(error).rpartition(marker)[2].strip()) from None
     except RuntimeError as error:
-        # Of a process that died, or from one that got no memory to send a batch in.
-        if not any(part in str(error) for part in ("DataLoader worker (pid", "shared memory")):
+        reason = why_lost(error)
+        if reason is None:
             raise
-        reason = str(error).strip().rpartition("\n")[2]
-        raise UserError(
-            f"a loader process ended ({reason}); the machine may lack memory or shared memory: "
-            "try fewer data.num_workers"
-        ) from None
+        raise UserError(reason) from None
     finally:
         # Loader processes ignore signals: left to the interpreter's exit they would hang it.
         if loader.num_workers:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from rsa_pretrain.errors import UserError
@@ -45,6 +46,24 @@ def check_tensors(
     listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
     if listed:
         raise UserError(f"cannot load {what}: " + "; ".join(listed))
+
+
+def differing(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that one side lacks, or that differ in type, shape or any bit.
+
+    Args:
+        found: By name, on any device.
+        expected: Likewise.
+    """
+    return [
+        name
+        for name in sorted(found.keys() | expected.keys())
+        if name not in found or name not in expected or not _same(found[name], expected[name])
+    ]
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first.cpu(), second.cpu())
 
 
 def _shape(tensor: Tensor) -> str:

@@ -45,6 +45,7 @@ SHARED = {
     "progress",
     "read_rules",
     "recipes",
+    "sample_suffixes",
     "schedules",
     "stop_signal",
     "stored_modes",

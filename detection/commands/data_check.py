@@ -5,16 +5,11 @@ import json
 from pathlib import Path
 
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.data_check import (
-    SetCheck,
-    check_set,
-    compare_sets,
-    count_in_words,
-    in_words,
-    unreadable_set,
-)
+from detection.data_check import check_set, compare_sets, unreadable_set
+from detection.limit_checks import limits_of
 from detection.picture_page import Page, write_page
-from detection.recipe import DataConfig, Recipe
+from detection.recipe import Recipe
+from detection.set_check import Role, SetCheck, count_in_words, in_words
 from detection.visualise import annotated_cards
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, positive, say
@@ -33,8 +28,9 @@ def add(commands: Commands) -> None:
         help="check a COCO-format data set before training on it",
         description="Check every entry of the annotations and decode every image of the training\n"
         "and the test set of CONFIG, or of one annotation file. What would stop training or\n"
-        "evaluation is an error; what is handled, but may not be meant, a note. Exit code 0: all\n"
-        "is well; 1: errors were found; 2: it cannot be checked.",
+        "evaluation, or have it learn or count something wrong, is an error; what is handled, but\n"
+        "may not be meant, a note. Exit code 0: all is well; 1: errors were found; 2: it cannot\n"
+        "be checked. Without a config, the detector's limits are those of the default recipe.",
         epilog="examples:\n"
         "  rsa-detect data-check configs/detection/toy_shapes.yaml --preview shapes.html\n"
         "  rsa-detect data-check instances_train.json --images train/",
@@ -99,25 +95,37 @@ def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
             raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
         rules = chosen_rules(arguments)
         return [check_set(arguments.source, arguments.images, arguments.role or "train", rules)]
-    data = load_config(Recipe, arguments.source, arguments.overrides).data
-    rules = chosen_rules(arguments, data)
+    recipe = load_config(Recipe, arguments.source, arguments.overrides)
+    rules = chosen_rules(arguments, recipe.data)
     checks = []
     if arguments.role != "test":
-        checks.append(check_set(data.train_annotations, data.train_images, "train", rules))
+        checks.append(_check_of(recipe, "train", rules))
     if arguments.role != "train":
-        checks.append(_check_test_set(data, rules, is_alone=not checks))
+        checks.append(_check_test_set(recipe, rules, is_alone=not checks))
     if len(checks) == 2 and all(check.category_sizes for check in checks):
         compare_sets(*checks)
     return checks
 
 
-def _check_test_set(data: DataConfig, rules: ReadRules, *, is_alone: bool) -> SetCheck:
+def _check_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
+    data = recipe.data
+    places = {
+        "train": (data.train_annotations, data.train_images),
+        "test": (data.test_annotations, data.test_images),
+    }
+    sizes = recipe.model.anchor_sizes_pixels
+    limits = limits_of(role, recipe.input, recipe.sampling, sizes)
+    return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
+
+
+def _check_test_set(recipe: Recipe, rules: ReadRules, *, is_alone: bool) -> SetCheck:
     """Check the test set; beside training's, one that cannot be read is a problem of the data."""
     try:
-        return check_set(data.test_annotations, data.test_images, "test", rules)
+        return _check_of(recipe, "test", rules)
     except UserError as error:
         if is_alone:
             raise
+        data = recipe.data
         return unreadable_set(data.test_annotations, data.test_images, "test", error)
 
 

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from detection.coco import check_objects, mask_gap, read_sound_tree
-from detection.coco_eval import METRICS, evaluate_in_detail
+from detection.coco_eval import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
 from detection.coco_results import iou_types_of, read_predictions
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.text_table import render_table
 
@@ -20,7 +20,9 @@ def add(commands: Commands) -> None:
         "annotations, and print COCO's metrics and AP by category, in percent. Boxes are compared\n"
         "where every prediction has a bbox, masks where every one has a segmentation. Sizes and\n"
         "categories without an object have a dash.",
-        epilog="example:\n  rsa-detect evaluate instances_val2017.json runs/coco/predictions.json",
+        epilog="examples:\n"
+        "  rsa-detect evaluate instances_val2017.json runs/coco/predictions.json\n"
+        "  rsa-detect evaluate cells.json found.json --max-detections 300",
     )
     parser.add_argument(
         "annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO-format annotations"
@@ -28,7 +30,25 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "predictions", metavar="PREDICTIONS.json", type=Path, help="image_id, category_id, score, …"
     )
+    parser.add_argument(
+        "--max-detections",
+        metavar="N",
+        type=_max_detections,
+        default=COCO_MAX_DETECTIONS,
+        help="how many detections of an image and category count, those with the highest scores "
+        f"(default {COCO_MAX_DETECTIONS}, as COCO's metrics are defined)",
+    )
     parser.set_defaults(command=_evaluate)
+
+
+def _max_detections(text: str) -> int:
+    number = positive(text)
+    if number < COCO_MAX_DETECTIONS:
+        raise argparse.ArgumentTypeError(
+            f"expected {COCO_MAX_DETECTIONS} or more, found {number}: COCO's metrics count "
+            f"{COCO_MAX_DETECTIONS}, of a detector that keeps fewer, too"
+        )
+    return number
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -47,7 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if not kinds:
             raise UserError(f"'{arguments.annotations}': {gap}, which AP of masks needs")
         say(f"masks are not evaluated: {gap}\n")
-    evaluation = evaluate_in_detail(tree, predictions, kinds)
+    evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
         for kind in kinds

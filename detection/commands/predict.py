@@ -1,67 +1,88 @@
-"""``rsa-detect predict``: what a trained detector finds in a set of images."""
+"""``rsa-detect predict``: what a trained detector finds in images."""
 
 import argparse
+import glob
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from detection.card import DetectorCard
+from detection.categories import categories_of, check_same_categories
 from detection.coco import CocoSet, open_coco
 from detection.commands.rules_options import add_rules, chosen_rules
 from detection.generated import check_generated
-from detection.image_list import list_images
-from detection.label_categories import categories_of
+from detection.image_list import list_files, list_images
+from detection.prediction_page import write_predictions
 from detection.recipe import InputConfig
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
-_LIST_SUFFIX = ".images.json"
-_LIST_INFO = {"info": {"description": "images of a folder, listed by rsa-detect predict"}}
+_LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
+_LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
+_EXPECTED = "expected DETECTOR IMAGES OUT.json"
+_MOST_PICTURES = 200
+_MIN_SCORE = 0.5
+_BATCH_ON_GPU = 8
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "predict",
-        help="what a trained detector finds in a set of images",
-        usage="rsa-detect predict [-h] [--categories FILE.json] [--short-side N] [--max-side N]\n"
+        help="what a trained detector finds in images",
+        usage="rsa-detect predict [-h] [--pictures] [--categories FILE.json] [--short-side N]\n"
+        "                          [--max-side N] [--batch-size N] [--num-workers N]\n"
         "                          [--max-megapixels N] [--as-stored]\n"
-        "                          DETECTOR [ANNOTATIONS.json] IMAGES OUT.json",
-        description="Run a detector of engine torchvision, or one of detectron2's that\n"
-        "'convert --model' took over, on every image of an annotation file or of a folder, and\n"
-        "write its detections in COCO's result format, for 'evaluate' and 'visualize': at most\n"
-        "100 an image, of 1000 proposals. Annotations give image ids and categories; objects are\n"
-        "not read and may be absent. A plain folder's images are numbered from 1 in the order of\n"
-        f"their names, and listed in OUT{_LIST_SUFFIX}, the annotation file for 'visualize'.",
-        epilog="examples:\n  rsa-detect predict runs/detection/coco instances_val2017.json val2017 "
-        "found.json\n  rsa-detect predict runs/detection/coco photos/ found.json",
+        "                          DETECTOR IMAGES... OUT.json",
+        description="Run a detector of either engine, or of detectron2's own programs, and write\n"
+        "its detections in COCO's result format, for 'evaluate' and 'visualize'. Classes, input\n"
+        "size and the numbers of proposals and detections are the detector's own.\n\n"
+        "IMAGES is a folder, image files, patterns like 'photos/*.jpg', or a COCO-format file,\n"
+        "followed by its images' folder where that is not its own. Images that no such file lists\n"
+        f"are numbered from 1 and listed in OUT{_LIST_SUFFIX}, the annotation file for\n"
+        "'visualize'. Of a COCO-format file, annotations are not read and may be absent.",
+        epilog="examples:\n  rsa-detect predict runs/detection/coco photos/ found.json --pictures\n"
+        "  rsa-detect predict runs/detection/coco IMG_0001.jpg IMG_0002.jpg found.json\n"
+        "  rsa-detect predict runs/detection/coco instances_val2017.json val2017 found.json",
     )
-    default = InputConfig()
     parser.add_argument("detector", metavar="DETECTOR", type=Path, help="run folder or file")
-    parser.add_argument(
-        "first",
-        metavar="ANNOTATIONS.json",
-        type=Path,
-        help="COCO-format annotations, or images without; leave it out for a plain folder",
-    )
-    parser.add_argument("second", metavar="IMAGES", type=Path, help="folder of the images")
-    # The last word, OUT.json, is read with the config overrides of other commands: argparse gives
-    # an optional argument up as soon as an option follows.
+    parser.add_argument("words", metavar="IMAGES... OUT.json", nargs="+", type=Path)
+    # The words after an option are read with the config overrides of other commands.
     parser.set_defaults(takes_overrides=True)
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help=f"draw what is found on OUT{_PAGE_SUFFIX}, at most {_MOST_PICTURES} images",
+    )
     parser.add_argument(
         "--categories",
         metavar="FILE.json",
         type=Path,
-        help="COCO-format file with the detector's categories, where the images come without "
-        "(default: those of its run, else its labels, from 1)",
+        help="COCO-format file with the detector's categories, for one that does not keep them",
     )
-    for option, value, meaning in (
-        ("--short-side", default.test_short_side_pixels, "short side of the input, in pixels"),
-        ("--max-side", default.max_side_pixels, "the long side never exceeds this"),
+    for option, meaning in (
+        ("--short-side", "short side of the input, in pixels (default: the detector's)"),
+        ("--max-side", "the long side never exceeds this (default: the detector's)"),
     ):
-        help_text = f"{meaning} (default {value})"
-        parser.add_argument(option, metavar="N", type=int, default=value, help=help_text)
+        parser.add_argument(option, metavar="N", type=positive, help=meaning)
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=positive,
+        help=f"images of one size taken at a time (default: {_BATCH_ON_GPU} on a GPU; else 1,\n"
+        "whose detections are a run's own to the last bit)",
+    )
+    parser.add_argument(
+        "--num-workers",
+        metavar="N",
+        type=int,
+        default=4,
+        help="processes that read images; 0 reads in the main one (default 4)",
+    )
     add_rules(parser)
     parser.set_defaults(command=_predict)
 
@@ -71,57 +92,79 @@ def _predict(arguments: argparse.Namespace) -> int:
     from detection.engines.torchvision.loading import load_detector
     from detection.engines.torchvision.prediction import detect
 
-    annotations, images, out = _paths(arguments)
-    if min(arguments.short_side, arguments.max_side) < 1:
-        raise UserError("--short-side and --max-side must be at least 1")
-    detector, num_classes = load_detector(arguments.detector)
-    if annotations is None:
-        coco = _listed(arguments, images, out, num_classes)
+    sources, out = _sources_and_out(arguments)
+    detector, card, _, _, num_classes = load_detector(arguments.detector)
+    if sources[0].suffix.lower() == ".json":
+        coco = _annotated(arguments, sources, card, num_classes)
     else:
-        coco = _annotated(arguments, annotations, images, num_classes)
-    settings = InputConfig(
-        test_short_side_pixels=arguments.short_side, max_side_pixels=arguments.max_side
+        coco = _listed(arguments, sources, out, card, num_classes)
+    device = resolve_device("auto")
+    batch_size = arguments.batch_size or (_BATCH_ON_GPU if device.type == "cuda" else 1)
+    found = detect(
+        detector.to(device),
+        coco,
+        _settings(arguments, card),
+        num_workers=min(arguments.num_workers, len(coco.images) // (2 * batch_size)),
+        batch_size=batch_size,
     )
-    found = detect(detector.to(resolve_device("auto")), coco, settings, num_workers=0)
     write_text(out, json.dumps(found) + "\n")
     say(f"{len(found):,} detections on {len(coco.images):,} images in {out}")
-    if annotations is None:
-        write_text(coco.annotations_path, json.dumps(coco.tree) + "\n")
+    if coco.annotations_path == out.with_suffix(_LIST_SUFFIX):
+        # Without a list of annotations: an empty one would say that nothing is to be found.
+        tree = {key: value for key, value in coco.tree.items() if key != "annotations"}
+        write_text(coco.annotations_path, json.dumps(tree) + "\n")
         say(f"images and categories by id in {coco.annotations_path}")
+    if arguments.pictures:
+        page = out.with_suffix(_PAGE_SUFFIX)
+        title = f"{arguments.detector} on {sources[0]}"
+        write_predictions(page, title, coco, found, num_images=_MOST_PICTURES, min_score=_MIN_SCORE)
+        say(f"pictures in {page}")
     return 0
 
 
-def _paths(arguments: argparse.Namespace) -> tuple[Path | None, Path, Path]:
-    """Return the annotation file, if there is one, the folder of the images and what to write."""
-    words = [arguments.first, arguments.second, *map(Path, arguments.overrides)]
-    if len(words) > 3:
-        raise UserError(f"unrecognised argument: {' '.join(arguments.overrides[1:])}")
-    if len(words) == 3:
-        annotations, images, out = words
-        return annotations, images, out
-    images, out = words
-    if not images.is_dir():
-        raise UserError(
-            f"'{images}' is no folder of images; expected [ANNOTATIONS.json] IMAGES OUT.json"
-        )
-    return None, images, out
+def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
+    """Tell the images from the file to write, which ends the words."""
+    words = [*arguments.words, *map(Path, arguments.overrides)]
+    *sources, out = words
+    # Else a list of images without OUT would be written over its last one.
+    if not sources or out.suffix.lower() != ".json":
+        raise UserError(f"'{out}' is no OUT.json; {_EXPECTED}")
+    return sources, out
+
+
+def _settings(arguments: argparse.Namespace, card: DetectorCard) -> InputConfig:
+    chosen = {
+        "test_short_side_pixels": arguments.short_side,
+        "max_side_pixels": arguments.max_side,
+    }
+    return card.input.model_copy(update={key: n for key, n in chosen.items() if n is not None})
 
 
 def _annotated(
-    arguments: argparse.Namespace, annotations: Path, images: Path, num_classes: int
+    arguments: argparse.Namespace, sources: list[Path], card: DetectorCard, num_classes: int
 ) -> CocoSet:
     """Open a file of images, with annotations or without."""
+    annotations, *folders = sources
+    if len(folders) > 1:
+        raise UserError(
+            f"after '{annotations}' come {len(folders)} paths; expected its images' folder"
+        )
     coco = open_coco(
         annotations,
-        images,
-        chosen_rules(arguments),
+        folders[0] if folders else annotations.parent,
+        _rules(arguments, card),
         images_key="IMAGES",
         needs_annotations=False,
     )
     if not coco.tree["categories"] or arguments.categories is not None:
-        categories = categories_of(arguments.detector, num_classes, arguments.categories)
+        categories = categories_of(
+            arguments.detector, num_classes, card.names, arguments.categories
+        )
         return replace(coco, tree={**coco.tree, "annotations": [], "categories": categories})
-    if len(coco.category_ids) != num_classes:
+    if card.names is not None:
+        detector = f"detector '{arguments.detector}'"
+        check_same_categories(card.names, coco.category_names, detector, f"'{annotations}'")
+    elif len(coco.category_ids) != num_classes:
         raise UserError(
             f"'{arguments.detector}' knows {num_classes} categories, "
             f"'{annotations}' lists {len(coco.category_ids)}"
@@ -129,11 +172,40 @@ def _annotated(
     return coco
 
 
-def _listed(arguments: argparse.Namespace, images: Path, out: Path, num_classes: int) -> CocoSet:
-    """List a plain folder's images as an annotation file beside ``out`` will have them."""
+def _listed(
+    arguments: argparse.Namespace,
+    sources: list[Path],
+    out: Path,
+    card: DetectorCard,
+    num_classes: int,
+) -> CocoSet:
+    """List a folder's images, or named ones, as the file beside ``out`` will have them."""
     path = out.with_suffix(_LIST_SUFFIX)
     check_generated(path, json.dumps(_LIST_INFO).rstrip("}"))
-    categories = categories_of(arguments.detector, num_classes, arguments.categories)
-    rules = chosen_rules(arguments)
-    tree = {**_LIST_INFO, "images": list_images(images, rules), "categories": categories}
-    return CocoSet(path, images, tree, rules=rules)
+    categories = categories_of(arguments.detector, num_classes, card.names, arguments.categories)
+    rules = _rules(arguments, card)
+    images: list[dict[str, Any]]
+    if len(sources) == 1 and sources[0].is_dir():
+        folder, images = sources[0], list_images(sources[0], rules)
+    else:
+        folder, images = Path(), list_files(_expanded(sources), rules)
+    tree = {**_LIST_INFO, "images": images, "annotations": [], "categories": categories}
+    return CocoSet(path, folder, tree, is_annotated=False, rules=rules)
+
+
+def _expanded(sources: list[Path]) -> list[Path]:
+    """Return the files that paths and patterns name."""
+    files: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            raise UserError(f"'{source}' is a folder; expected one folder alone, or image files")
+        found = [source] if source.exists() else sorted(glob.glob(str(source), recursive=True))
+        if not found:
+            raise UserError(f"'{source}' does not exist; {_EXPECTED}")
+        files += map(Path, found)
+    return files
+
+
+def _rules(arguments: argparse.Namespace, card: DetectorCard) -> ReadRules:
+    as_trained = DEFAULT_RULES.model_copy(update={"exif_orientation": card.exif_orientation})
+    return chosen_rules(arguments, as_trained)

@@ -6,19 +6,12 @@ from pathlib import Path
 from detection.coco import CocoSet, open_coco
 from detection.coco_results import read_predictions
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.picture_page import Page, write_page
+from detection.prediction_page import write_predictions
 from detection.recipe import Recipe
 from detection.run import CONFIG_FILE, PREDICTIONS_FILE
-from detection.visualise import MATCHING_IOU, predicted_cards
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
-
-_DASHED = (
-    "Dashed: crowds, objects that no shown prediction finds, and predictions that find none (same "
-    f"category, IoU of boxes at least {MATCHING_IOU:g})"
-)
-_UNANNOTATED = "They have no annotations: whether a prediction is right is not known"
 
 
 def add(commands: Commands) -> None:
@@ -74,16 +67,14 @@ def _share(text: str) -> float:
 def _visualize(arguments: argparse.Namespace) -> int:
     predictions_path, coco = _open(arguments)
     predictions = read_predictions(predictions_path, coco.tree)
-    cards = predicted_cards(coco, predictions, arguments.num_images)
-    names = coco.category_names
-    page = Page(
-        title=str(arguments.source),
-        subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "
-        + (_DASHED if coco.is_annotated else _UNANNOTATED),
-        categories=[names[number] for number in coco.category_ids],
-        threshold=arguments.min_score,
+    write_predictions(
+        arguments.out,
+        str(arguments.source),
+        coco,
+        predictions,
+        num_images=arguments.num_images,
+        min_score=arguments.min_score,
     )
-    write_page(page, cards, arguments.out)
     say(f"page: {arguments.out}")
     return 0
 

@@ -23,9 +23,6 @@ class Engine(Protocol):
     DIFFERENCES_FROM_DETECTRON2: tuple[str, ...]
     """What makes its numbers others than detectron2's; every result quotes them."""
 
-    def newest_checkpoint(self, run_dir: Path) -> Path | None:
-        """Return what a resumed run continues from, if there is anything."""
-
     def train(self, job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> Any:
         """Fine-tune to the end of the schedule, or to a stop signal; return the detector."""
 

@@ -21,6 +21,7 @@ from rsa_pretrain.foreign.model_card import RecordOfWeights, model_card
 from rsa_pretrain.foreign.quiet import quiet
 from rsa_pretrain.foreign.targets import TARGETS
 from rsa_pretrain.foreign.targets.base import Target, missing_packages, probe_images
+from rsa_pretrain.tensor_check import differing
 
 CARD_FILE = "README.md"
 
@@ -106,14 +107,10 @@ def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool
     pixels = Pixels(loaded.metadata.mean, loaded.metadata.std)
     again = import_weights(file, ImportOptions(target.layout, pixels=pixels, cifar_stem=True))
     source, restored = loaded.backbone.state_dict(), again.backbone.state_dict()
-    unequal = [name for name in source if not _same(source[name], restored.get(name))]
-    if unequal or source.keys() != restored.keys():
+    unequal = differing(restored, source)
+    if unequal:
         raise RuntimeError(f"what was written does not give back the backbone: {unequal}")
     return True
-
-
-def _same(first: torch.Tensor, second: torch.Tensor | None) -> bool:
-    return second is not None and first.dtype == second.dtype and torch.equal(first, second)
 
 
 def _prove_features(loaded: LoadedBackbone, target: Target, written: Path) -> float | None:

@@ -171,6 +171,17 @@ def make_changed_recipe(
 
 
 @pytest.fixture
+def sparse_data(shapes_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """Data settings: of the six training images, two have objects; the others are kept."""
+    source = shapes_folder / "annotations" / "instances_train.json"
+    tree = json.loads(source.read_text(encoding="utf-8"))
+    tree["annotations"] = [entry for entry in tree["annotations"] if entry["image_id"] <= 2]
+    path = tmp_path / "sparse.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    return {"train_annotations": str(path), "keep_empty_images": True}
+
+
+@pytest.fixture
 def shapes_test_set(shapes_folder: Path) -> CocoSet:
     """The three drawn test images."""
     return open_coco(shapes_folder / "annotations" / "instances_val.json", shapes_folder / "val")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,6 +18,7 @@ from detection.export_config import export_config
 from detection.job import open_job
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.run import run_recipe
+from detection.samples import Bitmap
 from detection.trunk import random_trunk
 from rsa_eval.record import Record
 from rsa_pretrain.errors import UserError
@@ -188,7 +190,7 @@ def _mask_loss(heads: RegionHeads, outlines: list[Any]) -> torch.Tensor:
 
 def test_mask_loss_is_that_of_the_masks_there_are(heads: RegionHeads) -> None:
     """Of two objects, the mean loss of both is the mean of what each alone gives."""
-    drawn = [torch.ones(128, 128, dtype=torch.uint8), torch.zeros(128, 128, dtype=torch.uint8)]
+    drawn = [Bitmap(np.full((128, 128), value, np.uint8), 0, 0) for value in (1, 0)]
     both = _mask_loss(heads, list(drawn))
     first, second = _mask_loss(heads, [drawn[0], None]), _mask_loss(heads, [None, drawn[1]])
     torch.testing.assert_close(both, (first + second) / 2)

@@ -102,6 +102,28 @@ def test_what_training_leaves_out(write_set: WriteSet, caplog: pytest.LogCapture
     assert "1 images without instances" in caplog.text
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_images_without_annotations_are_kept_on_request(
+    write_set: WriteSet, caplog: pytest.LogCaptureFixture, keep: bool
+) -> None:
+    """They come in their place, without objects; those of crowds or empty boxes alone stay out."""
+    tree = _small_tree()
+    tree["images"] += [
+        {"id": number, "file_name": "4.png", "height": 10, "width": 20} for number in (1, 2)
+    ]
+    tree["annotations"] += [
+        _annotation(3, 1, 3, iscrowd=1),
+        _annotation(4, 2, 3, bbox=[3.0, 3.0, 0.0, 4.0]),
+    ]
+    with caplog.at_level("INFO"):
+        images = training_images(open_coco(*write_set(tree)), keep_empty=keep)
+    found = [(image.image_id, image.labels, len(image.annotations)) for image in images]
+    assert found == [(4, (1,), 1), *([(5, (), 0)] if keep else []), (9, (3,), 1)]
+    counted = "3 images (1 of them without objects)" if keep else "2 images"
+    left_out = f"1 crowds, 1 boxes without area, {2 if keep else 3} images without instances"
+    assert f"training on {counted}; left out: {left_out}" in caplog.text
+
+
 def _without(key: str) -> Callable[[dict[str, Any]], Any]:
     return lambda tree: {name: value for name, value in tree.items() if name != key}
 
@@ -183,8 +205,10 @@ def test_missing_images_are_named_and_counted(write_set: WriteSet) -> None:
 
 def test_set_without_usable_instance_is_refused(write_set: WriteSet) -> None:
     """There must be something to learn."""
-    with pytest.raises(UserError, match="no image with a usable instance"):
-        training_images(open_coco(*write_set(_replaced("annotations", [])(_small_tree()))))
+    coco = open_coco(*write_set(_replaced("annotations", [])(_small_tree())))
+    for keep in (False, True):
+        with pytest.raises(UserError, match="no image with a usable instance"):
+            training_images(coco, keep_empty=keep)
 
 
 def test_mask_evaluation_needs_masks(write_set: WriteSet) -> None:

@@ -1,4 +1,6 @@
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as mask_codec
 
+from detection.__main__ import main
 from detection.coco_eval import evaluate, evaluate_in_detail
 
 SIZE = 100
@@ -190,3 +193,68 @@ def test_detections_that_do_not_count_are_said(caplog: pytest.LogCaptureFixture)
     )
     assert all(note in caplog.text for note in evaluation.notes)
     assert evaluate_in_detail(tree, [right]).notes == ()
+
+
+def _row(count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Objects of a category side by side on one image, all found with falling scores."""
+    boxes = [[30.0 * column, 0.0, 20.0, 20.0] for column in range(count)]
+    tree = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 20, "width": 30 * count}],
+        "categories": [{"id": 5, "name": "cell"}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": 5, "bbox": box}
+            for number, box in enumerate(boxes, start=1)
+        ],
+    }
+    predictions = [
+        {"image_id": 1, "category_id": 5, "score": 1 - place / 1000, "bbox": box}
+        for place, box in enumerate(boxes)
+    ]
+    return tree, predictions
+
+
+MORE = "average precision counts {} detections an image and category, where COCO's counts 100"
+SURPLUS = (
+    "{} detections do not count, being behind the {} with the highest scores of their image and "
+    "category"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "num_recalls", "notes"),
+    [
+        (20, 51, [SURPLUS.format(100, 100)]),
+        (100, 51, [SURPLUS.format(100, 100)]),
+        (101, 51, [MORE.format(101), SURPLUS.format(99, 101)]),
+        (150, 76, [MORE.format(150), SURPLUS.format(50, 150)]),
+        (2000, 101, [MORE.format("2,000")]),
+    ],
+)
+def test_more_detections_than_coco_counts(limit: int, num_recalls: int, notes: list[str]) -> None:
+    """Of 200 objects that all are found, N count from 100 up: recall N/200 of 101, at precision 1.
+
+    The sizes' numbers follow, and the notes say what counted.
+    """
+    tree, predictions = _row(200)
+    evaluation = evaluate_in_detail(tree, predictions, ["bbox"], limit)
+    assert list(evaluation.notes) == notes
+    assert evaluation.metrics == evaluate(tree, predictions, ["bbox"], max_detections=limit)
+    expected = pytest.approx(100 * num_recalls / 101)
+    names = ("AP", "AP50", "AP75", "APs")
+    assert evaluation.metrics == {f"bbox_{name}": expected for name in names}
+    assert evaluation.by_category[0]["bbox_AP"] == expected
+
+
+def test_the_command_counts_as_many_as_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default COCO's 100; fewer, which COCO's metrics do not know, are refused."""
+    words = ["evaluate"]
+    for name, content in zip(("truth", "found"), _row(200), strict=True):
+        words.append(str(tmp_path / f"{name}.json"))
+        Path(words[-1]).write_text(json.dumps(content), encoding="utf-8")
+    for more, ap in (([], "50.50"), (["--max-detections", "200"], "100.00")):
+        assert main([*words, *more]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["bbox", ap]
+    assert main([*words, "--max-detections", "20"]) == 2
+    assert "--max-detections: expected 100 or more, found 20" in capsys.readouterr().err

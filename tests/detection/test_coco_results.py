@@ -94,3 +94,24 @@ def test_files_that_are_no_results(
     Path(result_files[1]).write_text(content, encoding="utf-8")
     assert main(["evaluate", *result_files]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_predictions_of_other_encodings_are_read(
+    result_files: list[str], encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A byte order mark, or UTF-16, changes no number and is told."""
+    path = Path(result_files[1])
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert main(["evaluate", *result_files]) == 0
+    (line,) = [line for line in caplog.messages if str(path) in line]
+    assert line.endswith(("passed over", "not in UTF-8, read as such"))
+
+
+def test_predictions_in_code_pages_are_refused(
+    result_files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error says which encoding is expected, as for annotations."""
+    Path(result_files[1]).write_bytes(b'["\xf6"]')
+    assert main(["evaluate", *result_files]) == 2
+    assert "are not UTF-8 (byte 2); save the file as UTF-8" in capsys.readouterr().err

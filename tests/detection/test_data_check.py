@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from detection.__main__ import main
-from detection.data_check import check_set, compare_sets, in_words
+from detection.data_check import check_set, compare_sets
 from detection.recipe import Recipe
+from detection.set_check import in_words
 from rsa_pretrain.config_files import write_config
 from rsa_pretrain.errors import UserError
 
@@ -227,7 +228,14 @@ def test_options_say_how_images_are_read(
             _add(_annotation(7, 1, 1, segmentation=[])),
             "without a mask, which train boxes alone .1.: annotation 7",
         ),
-        (_add(_annotation(7, 1, 1, bbox=[15, 2, 9, 4])), "boxes that leave .*annotation 7"),
+        (
+            _add(
+                _annotation(
+                    7, 1, 1, bbox=[15, 2, 9, 4], segmentation=[[15, 2, 20, 2, 20, 6, 15, 6]]
+                )
+            ),
+            "boxes that leave .*annotation 7",
+        ),
         (
             _add(_annotation(7, 1, 1, segmentation=[[*SQUARE[:6], 2, 30]])),
             "polygons that leave .*annotation 7",
@@ -301,7 +309,7 @@ def test_a_pixel_beyond_the_edge_is_rounding(check: Check) -> None:
 def test_testing_needs_objects(check: Check) -> None:
     """Crowds alone stop the evaluation; an object without a mask stops that of masks alone."""
     tree = _sound_tree()
-    tree["annotations"].append(_annotation(7, 1, 1, segmentation=[]))
+    tree["annotations"].append(_annotation(7, 1, 1, bbox=[9.0, 2.0, 4.0, 4.0], segmentation=[]))
     found = check(tree, "test")
     assert found.errors == {}
     expected = "annotations without a mask, for which masks are not evaluated (1): annotation 7"
@@ -312,16 +320,25 @@ def test_testing_needs_objects(check: Check) -> None:
 
 
 def test_categories_of_two_sets_are_compared(check: Check) -> None:
-    """An id of one set alone is an error, another name of the same id a note."""
+    """An id of one set alone is an error, and so is another name of the same id; case is not."""
     train = check(_sound_tree())
     tree = _sound_tree()
-    tree["categories"] = [{"id": 1, "name": "A"}, {"id": 2, "name": "b"}, {"id": 7, "name": "c"}]
+    tree["categories"] = [{"id": 1, "name": "x"}, {"id": 2, "name": "B "}, {"id": 7, "name": "c"}]
     test = check(tree, "test")
     compare_sets(train, test)
-    assert in_words(test.errors, 5) == ["category ids that only one of the two sets has (1): 7 (c)"]
-    assert "categories named otherwise than in training (1): 1 (a, here A)" in in_words(
-        test.notes, 5
-    )
+    assert in_words(test.errors, 5) == [
+        "category ids that only one of the two sets has (1): 7 (c)",
+        "categories named otherwise than in training (1): 1 (a, here x)",
+    ]
+
+
+def test_empty_images_follow_the_config(check: Check, folder: Path) -> None:
+    """They are said to be left out of training only where they are."""
+    tree = _sound_tree()
+    tree["annotations"] = [entry for entry in tree["annotations"] if entry["image_id"] == 1]
+    assert "left out of training: images without annotations" in check(tree).notes
+    kept = check_set(folder / "set.json", folder, "train", keep_empty=True)
+    assert kept.notes["images without annotations"] == ["2.png"]
 
 
 def test_images_in_both_sets_are_noted(check: Check, folder: Path) -> None:
@@ -463,16 +480,149 @@ def test_command_line_mistakes(
     assert message in line
 
 
+def test_limits_come_from_the_config(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Detections kept and input sizes are the recipe's, overrides too; both sets are told apart."""
+    write_config(make_recipe(), tmp_path / "recipe.yaml")
+    words = ["data-check", str(tmp_path / "recipe.yaml")]
+    assert main([*words, "sampling.detections_per_image=1"]) == 0
+    train, test = capsys.readouterr().out.split("\ntest: ")
+    assert "images with more objects than sampling.detections_per_image=1 (" in train
+    assert "detections_per_image=1; a perfect detector scores " in test
+    assert "objects smaller than 16 pixels" in train
+    large = ["input.train_short_sides_pixels=[800]", "input.test_short_side_pixels=800"]
+    assert main([*words, *large, "input.max_side_pixels=800"]) == 0
+    assert "objects smaller" not in capsys.readouterr().out
+
+
+def test_boxes_that_cannot_be_meant_are_errors(
+    shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Findings of boxes are printed and written, on the page and in the file, with exit code 1."""
+    path = shapes_folder / "annotations" / "instances_train.json"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    copies = [
+        {**entry, "id": entry["id"] + 1000, "bbox": list(entry["bbox"])}
+        for entry in tree["annotations"]
+    ]
+    moved = tree["annotations"][0]
+    moved["bbox"][0] = 40.0 if moved["bbox"][0] < 20 else 0.0
+    tree["annotations"] += copies
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(tree), encoding="utf-8")
+    page, out = tmp_path / "page.html", tmp_path / "found.json"
+    words = ["data-check", str(changed), "--images", str(shapes_folder / "train")]
+    assert main([*words, "--preview", str(page), "--out", str(out)]) == 1
+    text = capsys.readouterr().out
+    errors = json.loads(out.read_text(encoding="utf-8"))["train"]["errors"]
+    assert list(map(len, errors.values())) == [1, len(copies) - 1]
+    for what, entries in errors.items():
+        assert f"error: {what} ({len(entries)})" in text
+        assert f"{what} ({len(entries)})" in page.read_text(encoding="utf-8")
+
+
+def test_a_form_of_all_boxes_is_one_error(check: Check) -> None:
+    """A file of boxes in another form has that fault alone, as training says it."""
+    tree = _sound_tree()
+    for entry in tree["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x / 20, y / 10, width / 20, height / 10]
+    (line,) = in_words(check(tree).errors, 5)
+    assert re.search(r"seems to be \[x, y, .* in fractions of the image, .* \(3\)", line)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (np.full((10, 20), 70_000, np.int32), "error: .*integers of 32 bits .*70000"),
+        (np.full((10, 20), 300, np.uint16), "note: images stored as 16-bit grey .*1.tif"),
+        (np.full((10, 20), 0.5, np.float32), "note: images stored as float grey .*1.tif"),
+        (np.full((10, 20), 9.0, np.float32), "error: .*floats from 9 to 9, expected 0 to 1"),
+    ],
+)
+def test_depths_above_eight_bits_are_named(
+    check: Check, folder: Path, pixels: Any, expected: str
+) -> None:
+    """Deep images are a note that says how they are read, or an error if they are not."""
+    Image.fromarray(pixels).save(folder / "1.tif")
+    tree = _sound_tree()
+    tree["images"][0]["file_name"] = "1.tif"
+    found = check(tree)
+    lines = [f"error: {line}" for line in in_words(found.errors, 5)]
+    lines += [f"note: {line}" for line in in_words(found.notes, 5)]
+    (line,) = lines
+    assert re.match(expected, line)
+
+
+COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
+needs_coco = pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set")
+
+
 @pytest.mark.real_data
-@pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set")
+@needs_coco
+@pytest.mark.parametrize("role", ["train", "test"])
 @pytest.mark.parametrize(("split", "num_crowds"), [("train", 6), ("val", 3)])
-def test_real_coco(split: str, num_crowds: int) -> None:
-    """COCO's photographs and annotations have no error; crowds and gaps are noted."""
-    root = Path(os.environ["RSA_DATA"]) / "coco_mini"
-    found = check_set(
-        root / f"annotations/instances_{split}2017.json", root / f"{split}2017", "train"
-    )
+def test_real_coco(split: str, num_crowds: int, role: Any) -> None:
+    """COCO's photographs and annotations have no error; crowds, gaps and absences are all."""
+    path = COCO / f"annotations/instances_{split}2017.json"
+    found = check_set(path, COCO / f"{split}2017", role)
     assert found.errors == {}
-    assert len(found.notes["left out of training: crowds"]) == num_crowds
+    prefix = "left out of training: " if role == "train" else ""
+    assert len(found.notes[f"{prefix}crowds"]) == num_crowds
     assert any("not 1 to 80 but lie in 1 to 90" in what for what in found.notes)
-    assert not [what for what in found.notes if "leave the image" in what or "no area" in what]
+    others = {
+        "categories without instances",
+        f"{prefix}crowds",
+        f"{prefix}images without annotations",
+    }
+    assert {what for what in found.notes if "not 1 to 80" not in what} <= others
+
+
+def _off(entry: Tree, **_: int) -> None:
+    entry["bbox"][0] += 60
+
+
+def _as_corners(entry: Tree, **_: int) -> None:
+    x, y, width, height = entry["bbox"]
+    entry["bbox"] = [x, y, x + width, y + height]
+
+
+def _as_centre(entry: Tree, **_: int) -> None:
+    x, y, width, height = entry["bbox"]
+    entry["bbox"] = [x + width / 2, y + height / 2, width, height]
+
+
+def _as_fractions(entry: Tree, width: int, height: int) -> None:
+    sides = (width, height) * 2
+    entry["bbox"] = [value / side for value, side in zip(entry["bbox"], sides, strict=True)]
+
+
+@pytest.mark.real_data
+@needs_coco
+@pytest.mark.parametrize(
+    ("change", "expected", "least"),
+    [
+        (_off, "boxes beside their masks", 0.6),
+        (_as_corners, r"bbox seems to be \[x0, y0, x1, y1\], expected", 1),
+        (_as_centre, r"bbox seems to be \[centre x, centre y, width, height\], expected", 1),
+        (_as_fractions, r"bbox seems to be \[x, y, width, height\] in fractions", 1),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_real_coco_written_wrongly(
+    split: str, change: Callable[..., None], expected: str, least: float, tmp_path: Path
+) -> None:
+    """What is done to all boxes is the one error, and names at least that share of them."""
+    path = COCO / f"annotations/instances_{split}2017.json"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    images = {image["id"]: image for image in tree["images"]}
+    for entry in tree["annotations"]:
+        image = images[entry["image_id"]]
+        change(entry, width=image["width"], height=image["height"])
+    (tmp_path / "set.json").write_text(json.dumps(tree), encoding="utf-8")
+    ((what, entries),) = check_set(
+        tmp_path / "set.json", COCO / f"{split}2017", "train"
+    ).errors.items()
+    assert re.search(expected, what)
+    assert len(entries) >= least * len(tree["annotations"])

@@ -136,9 +136,16 @@ def test_keys_that_belong_to_the_weights_follow_the_trunk(make_recipe: MakeRecip
 def test_settings_reach_their_keys(make_recipe: MakeRecipe) -> None:
     """What a recipe changes arrives: norms, sampling, schedule at its batch, evaluation."""
     recipe = make_recipe(
-        model={"trunk_norm": "FrozenBN", "head_norm": "none", "freeze_at": 2},
+        model={
+            "trunk_norm": "FrozenBN",
+            "head_norm": "none",
+            "freeze_at": 2,
+            "anchor_sizes_pixels": [8, 16, 32, 64, 128],
+            "anchor_aspect_ratios": [0.25, 4],
+        },
         solver={"batch_size": 4, "decay_at": [2], "iterations": 8},
         training={"evaluate_every_iterations": 7, "precision": "fp16"},
+        data={"keep_empty_images": True},
         input={"flip_probability": 0.0},
     )
     trunk = random_trunk(make_recipe().model, 0)
@@ -148,9 +155,12 @@ def test_settings_reach_their_keys(make_recipe: MakeRecipe) -> None:
         "MODEL.FPN.NORM": "",
         "MODEL.ROI_MASK_HEAD.NORM": "",
         "MODEL.BACKBONE.FREEZE_AT": 2,
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[8], [16], [32], [64], [128]],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.25, 4]],
         "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 32,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False,
         "TEST.DETECTIONS_PER_IMAGE": 5,
         "TEST.EVAL_PERIOD": 7,
         "TEST.PRECISE_BN.ENABLED": False,

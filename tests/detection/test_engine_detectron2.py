@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from detection.coco import indexed, open_coco, training_images
-from detection.coco_eval import evaluate
+from detection.coco_eval import evaluate, with_areas
 from detection.job import Job, open_job
 from detection.recipe import Recipe
 from detection.run import run_recipe
@@ -105,23 +105,20 @@ def test_changed_tensor_is_noticed(make_run: MakeRecipe, trunk: Trunk) -> None:
         check_trunk(detector, trunk)
 
 
-def test_colour_order_changes_the_features(
-    make_run: MakeRecipe, trunk: Trunk, tmp_path: Path
-) -> None:
+def test_colour_order_changes_the_features(make_run: MakeRecipe, trunk: Trunk) -> None:
     """Negative control: images read as BGR are other features; read as RGB, torchvision's."""
-    from detection.engines.detectron2.data import evaluation_loader, register_test
+    from detection.engines.detectron2.data import evaluation_batches
     from detection.engines.detectron2.detector import build_detector, make_config
     from rsa_pretrain.backbone import build_backbone
 
     job = open_job(make_run(), trunk)
-    register_test(job, tmp_path / "annotations.json")
     config = make_config(job)
     detector = build_detector(config, trunk).eval()
 
     def res5_of(order: str) -> tuple[Any, torch.Tensor]:
         config.defrost()
         config.INPUT.FORMAT = order
-        sample = next(iter(evaluation_loader(config)))
+        sample = next(evaluation_batches(config, job))
         with torch.no_grad():
             pixels = detector.preprocess_image(sample).tensor
             return sample, detector.get_submodule("backbone.bottom_up")(pixels)["res5"]
@@ -193,11 +190,16 @@ def test_detectron2_s_average_precision_is_ours(
     from detectron2.data import MetadataCatalog
     from detectron2.evaluation import COCOEvaluator
 
-    from detection.engines.detectron2.data import register_test
     from detection.engines.detectron2.predict import predict
 
     job = open_job(make_run(), trunk)
-    register_test(job, tmp_path / "annotations.json")
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps(with_areas(job.test_set.tree)), encoding="utf-8")
+    ids = {category: index for index, category in enumerate(job.test_set.category_ids)}
+    MetadataCatalog.pop("shapes_test", None)
+    MetadataCatalog.get("shapes_test").set(
+        evaluator_type="coco", json_file=str(file), thing_dataset_id_to_contiguous_id=ids
+    )
     truth = indexed(job.test_set.tree)
     found = []
     for entry in truth.dataset["annotations"]:
@@ -207,7 +209,6 @@ def test_detectron2_s_average_precision_is_ours(
         kept = {key: entry[key] for key in ("image_id", "category_id")}
         found.append({**kept, **moved, "segmentation": code | {"counts": code["counts"].decode()}})
     evaluator = COCOEvaluator("shapes_test", tasks=("bbox", "segm"), use_fast_impl=False)
-    ids = MetadataCatalog.get("shapes_test").thing_dataset_id_to_contiguous_id
     evaluator._predictions = [
         {"instances": [{**entry, "category_id": ids[entry["category_id"]]} for entry in found]}
     ]
@@ -259,6 +260,52 @@ def test_stopped_run_resumes(
     assert len(rates) == 4
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_run_ends_as_the_uninterrupted(
+    make_run: MakeRecipe,
+    trunk: Trunk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_workers: int,
+) -> None:
+    """Stopped after each of two steps and resumed, it sees the same images and ends bitwise equal.
+
+    Checkpoints beyond those to be kept go, also of the interrupted parts.
+    """
+    from detectron2.engine import SimpleTrainer
+
+    changes: dict[str, Any] = {
+        "data": {"num_workers": num_workers},
+        "training": {
+            "precise_bn_iterations": 2,
+            "checkpoint_every_iterations": 1,
+            "keep_checkpoints": 2,
+        },
+    }
+    whole = make_run(output_dir=str(tmp_path / "whole"), **changes)
+    assert run_recipe(whole, trunk, resume=False)[0] == 0
+    run_step = SimpleTrainer.run_step
+    interrupted = make_run(output_dir=str(tmp_path / "interrupted"), **changes)
+    for stop_at in (0, 1, None):
+
+        def run_step_and_stop(self: Any, stop_at: int | None = stop_at) -> None:
+            run_step(self)
+            if self.iter == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(SimpleTrainer, "run_step", run_step_and_stop)
+        code, _ = run_recipe(interrupted, trunk, resume=stop_at != 0)
+        assert code == (0 if stop_at is None else 128 + signal.SIGTERM)
+    states = []
+    for recipe in (whole, interrupted):
+        checkpoints = recipe.output_dir / "checkpoints"
+        files = sorted(path.name for path in checkpoints.iterdir())
+        assert files == ["last_checkpoint", "model_0000003.pth", "model_final.pth"]
+        states.append(torch.load(checkpoints / "model_final.pth", weights_only=True)["model"])
+    differing = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    assert differing == []
+
+
 @pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "val")])
 def test_broken_image_is_named(
     make_run: MakeRecipe,
@@ -282,7 +329,7 @@ def test_images_are_read_by_the_rules_of_all_engines(
     make_run: MakeRecipe, trunk: Trunk, tmp_path: Path, shapes_folder: Path
 ) -> None:
     """Deep grey is scaled, and photographs stay as stored where the config says so."""
-    from detection.engines.detectron2.data import evaluation_loader, register_test
+    from detection.engines.detectron2.data import evaluation_batches
     from detection.engines.detectron2.detector import make_config
 
     images = tmp_path / "images"
@@ -297,8 +344,7 @@ def test_images_are_read_by_the_rules_of_all_engines(
     for as_stored in (True, False):
         data = {"test_images": str(images), "num_workers": 0, "exif_orientation": not as_stored}
         job = open_job(make_run(data=data), trunk)
-        register_test(job, tmp_path / "annotations.json")
-        pixels = next(iter(evaluation_loader(make_config(job))))[0]["image"]
+        pixels = next(evaluation_batches(make_config(job), job))[0]["image"]
         bright, dark = (pixels[:, 0, 0], pixels[:, -1, 0])[:: 1 if as_stored else -1]
         assert bright.tolist() == [117] * 3
         assert dark.tolist() == [0] * 3

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,18 +19,24 @@ from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.prediction import detect, to_original
 from detection.engines.torchvision.run_state import parameter_groups
-from detection.exchange import exchange, read_detector
+from detection.exchange import exchange
 from detection.job import Job, open_job
 from detection.model_weights import to_torchvision_model
 from detection.recipe import Recipe
 from detection.run import run_recipe
+from detection.run_checkpoints import newest_checkpoint
 from detection.samples import TestImages, TestSample, TrainingSample, make_sample, resized
+from detection.trained import read_trained
 from detection.trunk import load_trunk, random_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
 
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
 SHORT_SIDE, LONG_SIDE = 128, 213
 MOST = 40
+SMALL_ANCHORS = {
+    "anchor_sizes_pixels": [8, 16, 32, 64, 128],
+    "anchor_aspect_ratios": [0.25, 1, 4],
+}
 CLASS_STD, BOX_STD, MASK_STD = 0.3, 0.05, 0.3
 
 pytestmark = [
@@ -47,7 +54,15 @@ class Pair(NamedTuple):
     theirs: Any
 
 
-@pytest.fixture(params=["resnet18", "resnet50"])
+with_small_anchors_too = pytest.mark.parametrize(
+    "pair",
+    [("resnet18", {}), ("resnet50", {}), ("resnet18", SMALL_ANCHORS)],
+    indirect=True,
+    ids=["resnet18", "resnet50", "small_anchors"],
+)
+
+
+@pytest.fixture(params=[("resnet18", {}), ("resnet50", {})], ids=["resnet18", "resnet50"])
 def pair(
     request: pytest.FixtureRequest,
     write_checkpoint: Callable[..., LoadedBackbone],
@@ -61,7 +76,8 @@ def pair(
     from detection.engines.detectron2.detector import build_detector as build_theirs
     from detection.engines.detectron2.detector import make_config
 
-    loaded = write_checkpoint(request.param)
+    arch, anchors = request.param
+    loaded = write_checkpoint(arch)
     recipe = make_recipe(
         data=_coco(),
         input={
@@ -69,7 +85,7 @@ def pair(
             "test_short_side_pixels": SHORT_SIDE,
             "max_side_pixels": LONG_SIDE,
         },
-        model={"arch": request.param, "box_head_num_convs": 2},
+        model={"arch": arch, "box_head_num_convs": 2, **anchors},
         sampling={"rois_per_image": 48, "proposals_per_image": 300, "detections_per_image": MOST},
     )
     job = open_job(recipe, load_trunk(loaded.path, recipe.model))
@@ -137,9 +153,10 @@ def _theirs_of(sample: TrainingSample) -> dict[str, Any]:
     from detectron2.structures import Boxes, Instances, PolygonMasks
 
     instances = Instances(sample.image.shape[1:])
-    instances.gt_boxes = Boxes(sample.boxes)
-    instances.gt_classes = sample.labels - 1
-    instances.gt_masks = PolygonMasks([[part.ravel() for part in o] for o in sample.outlines])
+    instances.gt_boxes = Boxes(torch.from_numpy(sample.boxes))
+    instances.gt_classes = torch.from_numpy(sample.labels) - 1
+    if sample.outlines:  # its mapper gives none to an image without objects
+        instances.gt_masks = PolygonMasks([[part.ravel() for part in o] for o in sample.outlines])
     return {"image": sample.image, "instances": instances}
 
 
@@ -160,6 +177,7 @@ def _losses(pair: Pair, batch: list[TrainingSample]) -> tuple[dict[str, Tensor],
     return ours, theirs
 
 
+@with_small_anchors_too
 def test_same_detections(pair: Pair) -> None:
     """Boxes overlap by 0.999 and more, scores differ by less than 1e-4, masks are the same."""
     pair.ours.eval()
@@ -187,6 +205,7 @@ def test_same_detections(pair: Pair) -> None:
     assert num_found > 80
 
 
+@with_small_anchors_too
 def test_same_losses(pair: Pair) -> None:
     """The five losses of two batches, one of mirrored images, agree to 1e-4 of their value."""
     pair.ours.train()
@@ -196,6 +215,30 @@ def test_same_losses(pair: Pair) -> None:
         assert ours.keys() == theirs.keys()
         for name, value in theirs.items():
             assert float(ours[name]) == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_same_losses_without_objects(pair: Pair) -> None:
+    """A batch with an empty image, and one of empty images alone, have detectron2's losses."""
+    pair.ours.train()
+    pair.theirs.train()
+    empty = [
+        make_sample(replace(image, annotations=(), labels=()), SHORT_SIDE, LONG_SIDE, flip=False)
+        for image in _photos(pair.job)[:2]
+    ]
+    full = _batches(pair.job)[0][1]
+    for batch in ([empty[0], full], [full, empty[1]], empty):
+        ours, theirs = _losses(pair, batch)
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert float(ours[name]) == pytest.approx(float(value), rel=1e-4), name
+    assert [name for name, value in ours.items() if value == 0] == [
+        "loss_rpn_loc",
+        "loss_box_reg",
+        "loss_mask",
+    ]
+    pair.ours.zero_grad()
+    torch.stack(list(ours.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert not [name for name, part in pair.ours.named_parameters() if part.grad is None]
 
 
 def test_same_step(pair: Pair) -> None:
@@ -246,7 +289,7 @@ def test_detectron2_s_own_detector_comes_back(pair: Pair, tmp_path: Path) -> Non
     DetectionCheckpointer(theirs, str(tmp_path / "output")).save("model_final", iteration=9)
     (tmp_path / "output" / "config.yaml").write_text(config.dump())
     done = exchange(tmp_path / "output" / "model_final.pth", tmp_path / "ours.safetensors")
-    tensors, metadata, _ = read_detector(done.weights)
+    tensors, metadata, *_ = read_trained(done.weights)
     pair.ours.load_state_dict(tensors)
     assert metadata.mean == pytest.approx(pair.job.trunk.mean)
     sample = TestImages(pair.job.test_set, pair.job.recipe.input)[0]
@@ -262,8 +305,6 @@ def test_run_of_detectron2_is_evaluated_without_it(
     make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     """Its checkpoint, converted, gives the predictions that detectron2 itself made."""
-    from detection.engines.detectron2 import newest_checkpoint
-
     recipe = make_recipe(
         engine="detectron2",
         sampling={"proposals_per_image": 1000, "detections_per_image": 100},
@@ -275,7 +316,7 @@ def test_run_of_detectron2_is_evaluated_without_it(
     checkpoint = newest_checkpoint(recipe.output_dir)
     assert checkpoint is not None
     done = exchange(checkpoint, tmp_path / "ours.safetensors")
-    detector, _ = load_detector(done.weights)
+    detector = load_detector(done.weights).detector
     test_set = open_coco(recipe.data.test_annotations, recipe.data.test_images)
     found = detect(detector, test_set, recipe.input, num_workers=0)
     assert len(found) == len(expected) > 10
@@ -342,8 +383,8 @@ def test_same_samples(pair: Pair) -> None:
             ours = make_sample(image, SHORT_SIDE, LONG_SIDE, flip)
             assert torch.equal(ours.image, theirs["image"])
             instances = theirs["instances"]
-            torch.testing.assert_close(ours.boxes, instances.gt_boxes.tensor, rtol=0, atol=1e-4)
-            assert torch.equal(ours.labels - 1, instances.gt_classes)
+            np.testing.assert_allclose(ours.boxes, instances.gt_boxes.tensor, rtol=0, atol=1e-4)
+            assert (ours.labels - 1).tolist() == instances.gt_classes.tolist()
             for outline, polygons in zip(ours.outlines, instances.gt_masks.polygons, strict=True):
                 for part, polygon in zip(outline, polygons, strict=True):
                     np.testing.assert_allclose(np.ravel(part), polygon, atol=1e-9)

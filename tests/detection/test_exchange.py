@@ -9,10 +9,12 @@ from torch import Tensor
 
 from detection import exchange as exchange_module
 from detection.__main__ import main
+from detection.card import CARD_KEY, make_card
 from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import build_detector
-from detection.exchange import exchange, read_detector
-from detection.recipe import Recipe
+from detection.exchange import exchange
+from detection.recipe import Anchors, Recipe
+from detection.trained import read_trained
 from detection.trunk import load_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
@@ -70,7 +72,8 @@ def test_paired_keys_describe_the_detector(detector_file: Path, tmp_path: Path) 
     assert done.config is not None
     tree = yaml.safe_load(done.config.read_text(encoding="utf-8"))
     model = tree["MODEL"]
-    assert tree["INPUT"] == {"FORMAT": "RGB"}
+    assert tree["INPUT"] == {"FORMAT": "RGB", "MIN_SIZE_TEST": 800, "MAX_SIZE_TEST": 1333}
+    assert tree["TEST"] == {"DETECTIONS_PER_IMAGE": 100}
     assert model["WEIGHTS"] == str(done.weights)
     assert model["ROI_HEADS"]["NUM_CLASSES"] == 5
     assert model["BACKBONE"]["FREEZE_AT"] == 2
@@ -100,7 +103,13 @@ def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: P
     [
         ("RESNETS", "STRIDE_IN_1X1", True, r"STRIDE_IN_1X1 is True, expected False"),
         ("RESNETS", "NORM", "GN", r"RESNETS\.NORM is 'GN', but the tensors are of 'BN'"),
-        ("ANCHOR_GENERATOR", "SIZES", [[32, 64]], r"SIZES is \[\[32, 64\]\], expected"),
+        (
+            "ANCHOR_GENERATOR",
+            "SIZES",
+            [[32, 64]],
+            r"model_final\.yaml' has MODEL\.ANCHOR_GENERATOR\.SIZES \[\[32, 64\]\]; expected one",
+        ),
+        ("ANCHOR_GENERATOR", "ASPECT_RATIOS", [[1.0, 2.0]], "3 anchors at .* ratios are 2: 1, 2"),
         ("ROI_BOX_HEAD", "POOLER_TYPE", "ROIAlign", "POOLER_TYPE is 'ROIAlign', expected"),
         ("ROI_HEADS", "NUM_CLASSES", 80, "NUM_CLASSES is 80, expected 5"),
     ],
@@ -116,6 +125,80 @@ def test_other_arithmetic_is_refused(
     with pytest.raises(UserError, match=message):
         exchange(done.weights, tmp_path / "back.safetensors")
     assert not (tmp_path / "back.safetensors").exists()
+
+
+def test_number_of_anchors_is_the_tensors(
+    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe
+) -> None:
+    """Anchors of another number are refused; those that fit are part of the architecture."""
+    anchors = Anchors((8, 16, 32, 64, 128), (0.25, 1, 4, 9))
+    model = dict(zip(("anchor_sizes_pixels", "anchor_aspect_ratios"), anchors, strict=True))
+    recipe = make_recipe(model={"head_norm": "BN", **model})
+    trunk = load_trunk(write_checkpoint().path, recipe.model)
+    tensors = build_detector(recipe, trunk, 5).state_dict()
+    assert describe_model(tensors, "resnet18", anchors).model.anchors == anchors
+    with pytest.raises(UserError, match=r"of 4 anchors at each .* ratios are 3: 0\.5, 1, 2$"):
+        describe_model(tensors, "resnet18")
+
+
+def test_card_goes_with_the_weights(
+    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Classes, input, anchors and limits travel both ways; without notes the YAML has the numbers.
+
+    The YAML beside the weights makes detectron2 find the same.
+    """
+    loaded = write_checkpoint()
+    recipe = make_recipe(
+        model={
+            "trunk_norm": "BN",
+            "head_norm": "BN",
+            "anchor_sizes_pixels": [8, 16, 32, 64, 128],
+            "anchor_aspect_ratios": [0.25, 1, 4],
+        }
+    )
+    card = make_card(recipe, {7: "crane", 2: "owl"})
+    detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), 2)
+    metadata = loaded.metadata.model_copy(update={"method": "mask_rcnn"})
+    source = tmp_path / "model.safetensors"
+    save_tensors(source, detector.state_dict(), metadata, {CARD_KEY: card.model_dump_json()})
+    there = exchange(source, tmp_path / "model_final.pth")
+    back = exchange(there.weights, tmp_path / "back.safetensors")
+    assert [read_trained(path).card for path in (source, there.weights, back.weights)] == [card] * 3
+    assert card.names == {2: "owl", 7: "crane"}
+
+    assert there.config is not None
+    tree = yaml.safe_load(there.config.read_text(encoding="utf-8"))
+    keys = tree["MODEL"]["ANCHOR_GENERATOR"]
+    assert keys == {"SIZES": [[8], [16], [32], [64], [128]], "ASPECT_RATIOS": [[0.25, 1, 4]]}
+    assert tree["MODEL"]["RPN"]["POST_NMS_TOPK_TEST"] == 20
+    assert tree["TEST"] == {"DETECTIONS_PER_IMAGE": 5}
+    assert (tree["INPUT"]["MIN_SIZE_TEST"], tree["INPUT"]["MAX_SIZE_TEST"]) == (64, 64)
+    _without_note(there.weights)
+    found = read_trained(there.weights).card
+    assert found.names is None
+    assert found.model.anchors == card.model.anchors
+    for name in ("test_short_side_pixels", "max_side_pixels"):
+        assert getattr(found.input, name) == 64
+    assert found.sampling.proposals_per_image == 20
+    assert found.sampling.detections_per_image == 5
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"model": {}, "classes": 3}', "unknown key 'classes'"),
+        ('{"model": {"anchor_aspect_ratios": [1, 2]}}', "aspect ratios are 2: 1, 2"),
+        ('{"model": {}, "categories": [{"id": 1, "name": "a"}]}', "names 1 categories, its tens"),
+    ],
+)
+def test_damaged_card_is_refused(detector_file: Path, note: str, message: str) -> None:
+    """A note that cannot be read, or is not of these tensors, is one error."""
+    tensors, metadata = read_tensors(detector_file)
+    save_tensors(detector_file, tensors, metadata, {CARD_KEY: note})
+    with pytest.raises(UserError, match=message):
+        read_trained(detector_file)
 
 
 def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
@@ -135,7 +218,7 @@ def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
         ("model.safetensors", "out.safetensors", r"must end in \.pth or \.pkl"),
         ("there.pth", "out.pth", r"must end in \.safetensors"),
         ("absent.pth", "out.safetensors", "'.*absent.pth' does not exist"),
-        (".", "out.pth", r"holds no model\.safetensors and no checkpoints/last"),
+        (".", "out.pth", r"holds no detector: neither model\.safetensors nor"),
         ("backbone.safetensors", "out.pth", "is not a detector: its method is 'rsa'"),
         ("trunk.pth", "out.safetensors", "no Mask R-CNN: it lacks"),
     ],
@@ -172,7 +255,7 @@ def test_command_says_what_it_did(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Files, counts and what was left out are printed; a run folder is taken like a file."""
-    checkpoint = tmp_path / "run" / "checkpoints" / "last"
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
     detector_file.rename(checkpoint / "model.safetensors")
     assert main(["convert", "--model", str(tmp_path / "run"), str(tmp_path / "out.pkl")]) == 0
@@ -183,7 +266,7 @@ def test_command_says_what_it_did(
 
 def test_rows_that_nothing_reads_do_not_block(detector_file: Path, tmp_path: Path) -> None:
     """Old checkpoints have numbers where only the background would look; they come back as 0."""
-    tensors, metadata, _ = read_detector(detector_file)
+    tensors, metadata = read_tensors(detector_file)
     name = "roi_heads.box_predictor.bbox_pred.weight"
     changed = {**tensors, name: tensors[name] + 1}
     save_tensors(detector_file, changed, metadata)

@@ -10,6 +10,7 @@ import yaml
 from detection.__main__ import main
 from detection.detectron2_config import config_tree
 from detection.export_config import export_config
+from detection.job import open_job
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from detection.trunk import load_trunk
@@ -84,36 +85,52 @@ def test_detectron2_s_own_trainer_trains_the_same_model(
     write_checkpoint: WriteCheckpoint,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """DefaultTrainer, with its own readers of COCO and weights, ends at our tensors, bitwise."""
+    """DefaultTrainer, fed with the same images and draws, ends at our tensors, bitwise.
+
+    Its readers of config and weights, its optimizer, schedule, precise BN and loop are its own.
+    """
     from detectron2.config import get_cfg
     from detectron2.data import DatasetCatalog, MetadataCatalog
     from detectron2.data.datasets import register_coco_instances
     from detectron2.engine import DefaultTrainer
     from detectron2.utils.env import seed_all_rng
 
+    from detection.engines.detectron2.data import training_batches
+    from detection.engines.detectron2.detector import make_config
+    from detection.engines.detectron2.hooks import SeedHook
+
     changes = {"precise_bn_iterations": 2}
     recipe = make_recipe(
         engine="detectron2", training=changes, model={"trunk_norm": "BN", "head_norm": "BN"}
     )
     checkpoint, out = write_checkpoint().path, tmp_path / "out.yaml"
-    run_recipe(recipe, load_trunk(checkpoint, recipe.model), resume=False)
+    trunk = load_trunk(checkpoint, recipe.model)
+    run_recipe(recipe, trunk, resume=False)
     export_config(recipe, out, checkpoint)
+    job = open_job(recipe, trunk)
 
     data = recipe.data
     for name, annotations, images in (
         ("shapes_train", data.train_annotations, data.train_images),
         ("shapes_test", data.test_annotations, data.test_images),
     ):
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
         register_coco_instances(name, {}, str(annotations), str(images))
     config = get_cfg()
     config.merge_from_file(str(out))
     config.OUTPUT_DIR = str(tmp_path / "theirs")
     Path(config.OUTPUT_DIR).mkdir()
     seed_all_rng(config.SEED)
+    monkeypatch.setattr(
+        DefaultTrainer,
+        "build_train_loader",
+        classmethod(lambda cls, config: training_batches(make_config(job), job, 0, 0)),
+    )
     trainer = DefaultTrainer(config)
+    trainer.register_hooks([SeedHook(recipe.seed)])
     with caplog.at_level(logging.WARNING):
         trainer.resume_or_load(resume=False)
     assert "backbone.bottom_up" not in caplog.text.replace("num_batches_tracked", "")

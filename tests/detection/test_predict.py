@@ -11,18 +11,20 @@ from detection.commands import predict
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from detection.trunk import random_trunk
+from rsa_pretrain.checkpoint import MODEL_FILE, read_tensors, save_tensors
 from rsa_pretrain.command_line import Parser
 
 MakeRecipe = Callable[..., Recipe]
-SIZE = ["--short-side", "64", "--max-side", "64"]
+SIZE = ["--short-side", "64", "--max-side", "96"]
 
 
 @pytest.fixture(scope="module")
 def run(make_recipe_at: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """A run of one iteration, evaluated with the recipe's default numbers."""
+    """A run of one iteration, evaluated with numbers of its own."""
     recipe = make_recipe_at(
         tmp_path_factory.mktemp("trained") / "run",
-        sampling={"proposals_per_image": 1000, "detections_per_image": 100},
+        sampling={"proposals_per_image": 60, "detections_per_image": 40},
+        model={"anchor_sizes_pixels": [16, 32, 64, 128, 256]},
         solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0},
     )
     assert run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)[0] == 0
@@ -38,14 +40,17 @@ def _predict(detector: Path, recipe: Recipe, out: Path, *options: str) -> int:
 def test_detector_finds_the_same_after_a_journey(
     run: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run's own predictions come from its folder, and from its file converted twice."""
+    """The run's own predictions come from its folder, and from its file converted once and twice.
+
+    Input size, anchors and the numbers of proposals and detections go with the file.
+    """
     expected = json.loads((run.output_dir / "predictions.json").read_text())
     assert expected
     assert main(["convert", "--model", str(run.output_dir), str(tmp_path / "there.pth")]) == 0
     back = tmp_path / "back.safetensors"
     assert main(["convert", "--model", str(tmp_path / "there.pth"), str(back)]) == 0
-    for detector in (run.output_dir, back):
-        assert _predict(detector, run, tmp_path / "found.json", *SIZE) == 0
+    for detector in (run.output_dir, tmp_path / "there.pth", back):
+        assert _predict(detector, run, tmp_path / "found.json") == 0
         assert json.loads((tmp_path / "found.json").read_text()) == expected
     assert f"{len(expected):,} detections on 3 images" in capsys.readouterr().out
 
@@ -53,7 +58,7 @@ def test_detector_finds_the_same_after_a_journey(
 def test_mistakes_are_one_error(
     run: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another number of categories, no detector, or no size: refused, and nothing is written."""
+    """Other categories, no detector, or no size: refused, and nothing is written."""
     tree = json.loads(run.data.test_annotations.read_text(encoding="utf-8"))
     tree["categories"].append({"id": 9, "name": "star"})
     other = tmp_path / "other.json"
@@ -63,11 +68,17 @@ def test_mistakes_are_one_error(
     )
     out = tmp_path / "found.json"
     assert _predict(run.output_dir, changed, out) == 2
-    assert "knows 3 categories" in capsys.readouterr().err
+    assert "differ: 3 and 4 ids; one alone has 9 ('star')" in capsys.readouterr().err
+    tree["categories"] = [{"id": n, "name": name} for n, name in enumerate("abc", 1)]
+    other.write_text(json.dumps(tree), encoding="utf-8")
+    assert _predict(run.output_dir, changed, out) == 2
+    assert "1 is 'circle' and 'a', 2 is 'rectangle' and 'b'" in capsys.readouterr().err
     assert _predict(tmp_path, run, out) == 2
-    assert "holds no model.safetensors" in capsys.readouterr().err
+    assert "holds no detector: neither model.safetensors" in capsys.readouterr().err
+    assert _predict(tmp_path / "nowhere", run, out) == 2
+    assert "nowhere' does not exist" in capsys.readouterr().err
     assert _predict(run.output_dir, run, out, "--short-side", "0") == 2
-    assert "must be at least 1" in capsys.readouterr().err
+    assert "expected a whole number above 0" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -95,7 +106,7 @@ def test_images_without_annotations(
     images = _without(run, tmp_path / "image_info.json", **replaced)
     out = tmp_path / "found.json"
     words = [str(run.output_dir), str(images), str(run.data.test_images), str(out)]
-    assert main(["predict", *words, *SIZE]) == 0
+    assert main(["predict", *words]) == 0
     expected = json.loads((run.output_dir / "predictions.json").read_text())
     assert json.loads(out.read_text()) == expected
 
@@ -126,7 +137,7 @@ def test_plain_folder(
     out = tmp_path / "found.json"
     words = [str(run.output_dir), str(photos), str(out)]
     with caplog.at_level("WARNING"):
-        assert main(["predict", *words, *SIZE]) == 0
+        assert main(["predict", *words]) == 0
     assert json.loads(out.read_text()) == json.loads(
         (run.output_dir / "predictions.json").read_text()
     )
@@ -149,14 +160,14 @@ def test_options_stand_anywhere(words: list[str], place: int) -> None:
     predict.add(parser.add_subparsers())
     all_words = ["run", *words]
     arguments = parser.parse_args(["predict", *all_words[:place], *SIZE, *all_words[place:]])
-    assert [arguments.detector, arguments.first, arguments.second] == list(map(Path, all_words[:3]))
-    assert arguments.overrides == all_words[3:]
+    found = [arguments.detector, *arguments.words, *map(Path, arguments.overrides)]
+    assert found == list(map(Path, all_words))
 
 
 def test_plain_folder_is_drawn_without_judgement(run: Recipe, photos: Path, tmp_path: Path) -> None:
     """The page of a folder's predictions has one panel a photograph, and calls none wrong."""
     out, page = tmp_path / "found.json", tmp_path / "page.html"
-    assert main(["predict", str(run.output_dir), str(photos), str(out), *SIZE]) == 0
+    assert main(["predict", str(run.output_dir), str(photos), str(out)]) == 0
     files = ["--annotations", str(tmp_path / "found.images.json"), "--images", str(photos)]
     assert main(["visualize", str(out), str(page), *files, "--min-score", "0"]) == 0
     text = page.read_text(encoding="utf-8")
@@ -165,18 +176,38 @@ def test_plain_folder_is_drawn_without_judgement(run: Recipe, photos: Path, tmp_
     assert "Dashed" not in text
 
 
-def test_categories_of_a_file_alone(
-    run: Recipe, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("form", ["checkpoint", "converted", "old run", "old file"])
+def test_categories_go_with_the_file(
+    run: Recipe, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
 ) -> None:
-    """A detector's file has no names: labels are numbered, and said so, or a file names them."""
+    """Any file of a detector has its names; an older one takes its run's, or numbers and says so.
+
+    A file given names them all the same.
+    """
     detector = run.output_dir / "checkpoints" / "last"
+    if form == "converted":
+        detector = tmp_path / "there.pth"
+        assert main(["convert", "--model", str(run.output_dir), str(detector)]) == 0
+    elif form.startswith("old"):
+        tensors, metadata = read_tensors(detector / MODEL_FILE)
+        shutil.copytree(run.output_dir, tmp_path / "old")
+        detector = tmp_path / "old" / "checkpoints" / "last" / MODEL_FILE
+        if form == "old file":
+            detector = tmp_path / "old.safetensors"
+        save_tensors(detector, tensors, metadata)
     out, listed = tmp_path / "found.json", tmp_path / "found.images.json"
-    words = ["predict", str(detector), str(photos), str(out), *SIZE]
+    words = ["predict", str(detector), str(photos), str(out)]
     with caplog.at_level("WARNING"):
         assert main(words) == 0
-    assert "they are numbered from 1" in caplog.text
     names = [entry["name"] for entry in json.loads(listed.read_text())["categories"]]
-    assert names == ["category 1", "category 2", "category 3"]
+    if form == "old file":
+        assert "they are numbered from 1" in caplog.text
+        assert names == ["category 1", "category 2", "category 3"]
+    else:
+        assert "they are numbered from 1" not in caplog.text
+        assert names == ["circle", "rectangle", "triangle"]
+        expected = json.loads((run.output_dir / "predictions.json").read_text())
+        assert json.loads(out.read_text()) == expected
 
     given = _without(
         run,
@@ -187,6 +218,41 @@ def test_categories_of_a_file_alone(
     assert main([*words, "--categories", str(given)]) == 0
     assert [entry["id"] for entry in json.loads(listed.read_text())["categories"]] == [10, 20, 30]
     assert {entry["category_id"] for entry in json.loads(out.read_text())} <= {10, 20, 30}
+
+
+@pytest.mark.parametrize("form", ["files", "pattern", "file"])
+def test_named_images(run: Recipe, photos: Path, tmp_path: Path, form: str) -> None:
+    """Single files and patterns are listed by their paths, and their detections are the run's."""
+    files = sorted(photos.glob("0*.png"))[: 1 if form == "file" else None]
+    words = [str(photos / "0*.png")] if form == "pattern" else list(map(str, files))
+    out = tmp_path / "found.json"
+    assert main(["predict", str(run.output_dir), *words, str(out), "--pictures"]) == 0
+    expected = json.loads((run.output_dir / "predictions.json").read_text())
+    wanted = [entry for entry in expected if entry["image_id"] <= len(files)]
+    assert json.loads(out.read_text()) == wanted
+    tree = json.loads((tmp_path / "found.images.json").read_text())
+    assert [image["file_name"] for image in tree["images"]] == list(map(str, files))
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert page.count("<article") == len(files)
+    files_of = ["--annotations", str(tmp_path / "found.images.json"), "--images", str(photos)]
+    assert main(["visualize", str(out), str(tmp_path / "again.html"), *files_of]) == 0
+
+
+def test_batches_and_workers_find_the_same(run: Recipe, photos: Path, tmp_path: Path) -> None:
+    """Images of other sizes are batched apart; detections are those of single images."""
+    with Image.open(photos / "000002.png") as image:
+        image.crop((0, 0, 64, 40)).save(photos / "000002.png")
+    found = []
+    for options in ([], ["--batch-size", "2", "--num-workers", "1"]):
+        out = tmp_path / "found.json"
+        assert main(["predict", str(run.output_dir), str(photos), str(out), *options]) == 0
+        found.append(json.loads(out.read_text()))
+    alone, batched = found
+    assert len(alone) == len(batched) > 10
+    for one, other in zip(alone, batched, strict=True):
+        assert one["image_id"] == other["image_id"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
 
 
 def test_mistakes_with_folders(
@@ -204,11 +270,15 @@ def test_mistakes_with_folders(
     mine.write_text("{}", encoding="utf-8")
     detector, out = str(run.output_dir), str(tmp_path / "found.json")
     for words, message in (
-        ([str(run.data.test_annotations), out], "is no folder of images; expected"),
+        ([out], "is no OUT.json; expected DETECTOR IMAGES OUT.json"),
+        ([str(photos), str(photos / "000001.png")], "000001.png' is no OUT.json"),
+        ([str(tmp_path / "*.jpg"), out], "*.jpg' does not exist"),
+        ([str(photos), str(photos / "000001.png"), out], "is a folder; expected one folder alone"),
+        ([str(photos / "notes.txt"), out], "1 of 1 files are no images"),
+        ([str(run.data.test_annotations), str(photos), "b", out], "come 2 paths; expected its"),
         ([str(tmp_path / "empty"), out], "no image below"),
         ([str(photos), out, "--categories", str(other)], "knows 3 categories, "),
         ([str(photos), str(tmp_path / "mine.json")], "is another file, not one written here"),
-        ([str(photos), "a", "b", "c"], "unrecognised argument: c"),
     ):
         assert main(["predict", detector, *words]) == 2
         captured = capsys.readouterr()

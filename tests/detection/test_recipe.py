@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detection.recipe import Recipe, Schedule, SolverConfig, lr_schedule
+from detection.recipe import DEFAULT_ANCHORS, Recipe, Schedule, SolverConfig, lr_schedule
 from rsa_pretrain.config_files import load_config, write_config
 from rsa_pretrain.errors import UserError
 
@@ -103,10 +103,31 @@ def test_paper_recipes_value_by_value(
     assert (model.arch, model.trunk_norm, model.head_norm) == ("resnet50", "SyncBN", "SyncBN")
     assert (model.freeze_at, model.box_head_num_convs, model.box_head_num_fcs) == (0, 4, 1)
     assert model.mask_head_num_convs == 4
+    assert model.anchors == DEFAULT_ANCHORS == ((32, 64, 128, 256, 512), (0.5, 1, 2))
     assert recipe.training.precise_bn_iterations == 200
     sampling = recipe.sampling
     assert (sampling.anchors_per_image, sampling.rois_per_image) == (256, 512)
     assert (sampling.proposals_per_image, sampling.detections_per_image) == (1000, 100)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("anchor_sizes_pixels", [32, 64, 128], r"_pixels': Tuple should have at least 5 items"),
+        ("anchor_sizes_pixels", [8, 16, 32, 64, 128, 256], "_pixels': Tuple should have at most 5"),
+        ("anchor_sizes_pixels", [32, 64, 64, 128, 256], "_pixels': anchors must rise from level"),
+        ("anchor_sizes_pixels", [0, 64, 128, 256, 512], r"_pixels\.0': .*greater than 0"),
+        ("anchor_sizes_pixels", [8, 16, 32, 64, ".inf"], r"_pixels\.4': .*finite"),
+        ("anchor_aspect_ratios", [], "_ratios': Tuple should have at least 1 item"),
+        ("anchor_aspect_ratios", [1, -2], r"_ratios\.1': .*greater than 0"),
+        ("anchor_aspect_ratios", [1, 2, 1.0], "_ratios': each ratio counts once"),
+    ],
+)
+def test_impossible_anchors_are_refused(key: str, value: list[object], message: str) -> None:
+    """One rising size for each of five levels and different ratios, all above 0."""
+    words = f"model.{key}=[{', '.join(map(str, value))}]"
+    with pytest.raises(UserError, match=message):
+        load_config(Recipe, CONFIGS / "toy_shapes.yaml", [words])
 
 
 def test_misspelt_key_names_the_nearest(tmp_path: Path) -> None:

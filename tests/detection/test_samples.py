@@ -7,12 +7,10 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as mask_codec
-from torch.utils.data import DataLoader
 
 from detection.coco import TrainingImage, open_coco, training_images
 from detection.recipe import InputConfig
 from detection.samples import (
-    Broken,
     TestImages,
     TestSample,
     TrainingSample,
@@ -20,10 +18,11 @@ from detection.samples import (
     make_sample,
     resized,
     step_seed,
-    unbroken,
 )
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader import iterate, make_loader
 
+CPU = torch.device("cpu")
 INPUT = InputConfig(
     train_short_sides_pixels=(48, 64), test_short_side_pixels=64, max_side_pixels=96
 )
@@ -78,7 +77,7 @@ def test_flip_mirrors_everything(images: list[TrainingImage]) -> None:
         np.testing.assert_allclose(mirrored[0], outline[0] * [-1, 1] + [48, 0])
     expected = plain.boxes[:, [2, 1, 0, 3]]
     expected[:, [0, 2]] = 48 - expected[:, [0, 2]]
-    torch.testing.assert_close(flipped.boxes, expected)
+    np.testing.assert_allclose(flipped.boxes, expected, rtol=1e-6)
 
 
 def test_boxes_enclose_outlines(images: list[TrainingImage]) -> None:
@@ -88,20 +87,52 @@ def test_boxes_enclose_outlines(images: list[TrainingImage]) -> None:
         for box, outline in zip(sample.boxes, sample.outlines, strict=True):
             corners = np.concatenate(outline)
             extent = [*corners.min(axis=0), *corners.max(axis=0)]
-            np.testing.assert_allclose(box.numpy(), extent, atol=0.02)
+            np.testing.assert_allclose(box, extent, atol=0.02)
 
 
 def test_run_length_codes_become_bitmaps(images: list[TrainingImage]) -> None:
-    """A mask that is no polygon is resized and flipped as pixels."""
+    """A mask that is no polygon is resized and flipped as pixels, and cut out with a margin."""
     bitmap = np.zeros((64, 64), dtype=np.uint8, order="F")
     bitmap[8:24, 16:48] = 1
     code = mask_codec.encode(bitmap)
     annotation = {**images[0].annotations[0], "segmentation": code}
     image = replace(images[0], annotations=(annotation,), labels=(1,))
     (outline,) = make_sample(image, 32, 96, flip=True).outlines
-    expected = torch.zeros(32, 32, dtype=torch.uint8)
+    expected = np.zeros((32, 32), dtype=np.uint8)
     expected[4:12, 8:24] = 1
-    assert torch.equal(outline, expected)
+    assert (outline.left, outline.top) == (7, 3)
+    np.testing.assert_array_equal(outline.pixels, expected[3:13, 7:25])
+
+
+def test_code_without_pixels_is_an_empty_bitmap(images: list[TrainingImage]) -> None:
+    """An object that resizing makes vanish has a mask of nothing."""
+    bitmap = np.zeros((64, 64), dtype=np.uint8, order="F")
+    bitmap[0, 0] = 1
+    annotation = {**images[0].annotations[0], "segmentation": mask_codec.encode(bitmap)}
+    image = replace(images[0], annotations=(annotation,), labels=(1,))
+    (outline,) = make_sample(image, 8, 96, flip=False).outlines
+    assert not outline.pixels.any()
+
+
+def test_sample_crosses_processes_as_one_tensor(images: list[TrainingImage]) -> None:
+    """However many objects an image has, it takes one open file to hand over."""
+    bitmap = np.ones((64, 64), dtype=np.uint8, order="F")
+    annotation = {**images[0].annotations[0], "segmentation": mask_codec.encode(bitmap)}
+    image = replace(images[0], annotations=(annotation,) * 300, labels=(1,) * 300)
+    sample = make_sample(image, 32, 96, flip=False)
+    values = [*vars(sample).values(), *(part for outline in sample.outlines for part in outline)]
+    assert sum(isinstance(value, torch.Tensor) for value in values) == 1
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_image_without_objects_is_a_sample(images: list[TrainingImage], flip: bool) -> None:
+    """Its boxes and labels are empty, of the shape and type of others."""
+    empty = make_sample(replace(images[0], annotations=(), labels=()), 48, 96, flip)
+    full = make_sample(images[0], 48, 96, flip)
+    assert torch.equal(empty.image, full.image)
+    assert (empty.boxes.shape, empty.boxes.dtype) == ((0, 4), full.boxes.dtype)
+    assert (empty.labels.shape, empty.labels.dtype) == ((0,), full.labels.dtype)
+    assert empty.outlines == ()
 
 
 def test_sample_is_a_function_of_seed_and_position(images: list[TrainingImage]) -> None:
@@ -128,8 +159,8 @@ def test_every_scale_and_flip_occurs(images: list[TrainingImage]) -> None:
 def test_workers_change_nothing(images: list[TrainingImage]) -> None:
     """A loader process delivers the same samples as the main process."""
     stream = TrainingStream(images, INPUT, 0)
-    loader = DataLoader(stream, 2, sampler=range(4, 8), collate_fn=list, num_workers=1)
-    found = [sample for batch in unbroken(loader) for sample in batch]
+    loader = make_loader(stream, [[4, 5], [6, 7]], 1, CPU, collate=list)
+    found = [sample for batch in iterate(loader) for sample in batch]
     assert len(found) == 4
     for position, sample in enumerate(found, start=4):
         assert torch.equal(sample.image, _sample_at(stream, position).image)
@@ -140,15 +171,11 @@ def test_broken_image_is_one_clear_error(images: list[TrainingImage], tmp_path: 
     (tmp_path / "bad.png").write_bytes(b"no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     for name, message in (("bad.png", "cannot be decoded"), ("small.png", "is 8x8, annotated as")):
-        entry = images[0]
-        image = TrainingImage(
-            tmp_path / name, entry.height, entry.width, entry.annotations, entry.labels
-        )
+        image = replace(images[0], path=tmp_path / name)
         stream = TrainingStream([image], INPUT, 0)
-        assert isinstance(stream[0], Broken)
-        loader = DataLoader(stream, 1, sampler=range(1), collate_fn=list, num_workers=1)
-        with pytest.raises(UserError, match=rf"^image '.*{name}' {message}"):
-            list(unbroken(loader))
+        loader = make_loader(stream, [[0]], 1, CPU, collate=list)
+        with pytest.raises(UserError, match=rf"^image '.*{name}' {message}[^\n]*$"):
+            list(iterate(loader))
 
 
 def test_test_images_are_complete_and_sized(shapes_folder: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detection.engines.torchvision import anchors, proposals, regions
+from detection.engines.torchvision import proposals, regions
 from detection.engines.torchvision.detector import build_detector, check_trunk
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.recipe import Recipe, lr_schedule
@@ -37,8 +37,8 @@ def _training_batch() -> list[TrainingSample]:
     return [
         TrainingSample(
             image=torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8),
-            boxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]),
-            labels=torch.tensor([1]),
+            boxes=np.array([[8, 8, 40, 40]], dtype=np.float32),
+            labels=np.array([1]),
             outlines=((square,),),
         )
         for _ in range(2)
@@ -166,7 +166,7 @@ def test_paper_recipe_resolves_value_by_value(
     assert (heads.box_pool.resolution, heads.mask_pool.resolution) == (7, 14)
     assert parts["backbone.body.layer2.0.conv1"].stride == (1, 1)
     assert parts["backbone.body.layer2.0.conv2"].stride == (2, 2)
-    assert (anchors.SIZES_PIXELS, anchors.ASPECT_RATIOS) == ((32, 64, 128, 256, 512), (0.5, 1, 2))
+    assert detector.rpn._anchors == ((32, 64, 128, 256, 512), (0.5, 1, 2))
     assert (proposals.PRE_NMS_TOP_K_TRAIN, proposals.PRE_NMS_TOP_K_TEST) == (2000, 1000)
     assert (proposals.NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (0.7, 0.5, 0.05)
     assert (detector.rpn._top_k, detector.rpn._anchors_per_image) == (1000, 256)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from detection.engines.torchvision import proposals as proposals_module
-from detection.engines.torchvision.anchors import SIZES_PIXELS, STRIDES, pyramid_anchors
+from detection.engines.torchvision.anchors import STRIDES, pyramid_anchors
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.losses import box_losses, mask_loss, proposal_losses
 from detection.engines.torchvision.mask_pasting import paste_masks
@@ -21,7 +21,8 @@ from detection.engines.torchvision.pooling import AlignedPooler, box_levels
 from detection.engines.torchvision.prediction import to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import RegionHeads
-from detection.recipe import ModelConfig, SamplingConfig
+from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
+from detection.samples import Bitmap, cut_out
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
@@ -51,10 +52,25 @@ def _heads(num_classes: int = 3) -> RegionHeads:
 
 def test_anchors(oracle: ModuleType) -> None:
     """Sizes, shapes, strides and order are those of the formula, to float32."""
-    for level, found in enumerate(pyramid_anchors(SHAPES, torch.device("cpu"))):
+    levels = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
+    for level, found in enumerate(levels):
         expected = torch.tensor(oracle.anchors(level, *SHAPES[level]))
         torch.testing.assert_close(found, expected)
-    assert (STRIDES, SIZES_PIXELS) == (oracle.STRIDES, oracle.SIZES)
+    assert (STRIDES, DEFAULT_ANCHORS) == (oracle.STRIDES, (oracle.SIZES, oracle.RATIOS))
+
+
+def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
+    """A side of 8 and ratio 4 is 4 wide and 16 high; each cell has them in the order given."""
+    anchors = Anchors((8, 16, 32, 64, 128), (4, 1))
+    levels = pyramid_anchors(anchors, SHAPES, torch.device("cpu"))
+    assert [len(level) for level in levels] == [2 * height * width for height, width in SHAPES]
+    assert levels[0][:3].tolist() == [[-2, -8, 2, 8], [-4, -4, 4, 4], [2, -8, 6, 8]]
+    assert levels[4].tolist() == [
+        [-32, -128, 32, 128],
+        [-64, -64, 64, 64],
+        [32, -128, 96, 128],
+        [0, -64, 128, 64],
+    ]
 
 
 def test_box_levels(oracle: ModuleType) -> None:
@@ -111,7 +127,7 @@ def test_losses(oracle: ModuleType) -> None:
 
 
 def test_losses_without_objects_keep_the_graph() -> None:
-    """Images of background alone give zero, and a gradient of zero, to boxes and masks."""
+    """Background alone gives zero, and a gradient of zero, to boxes and masks; so does nothing."""
     deltas, masks = (
         torch.randn(4, 8, requires_grad=True),
         torch.randn(0, 2, 3, 3, requires_grad=True),
@@ -125,6 +141,27 @@ def test_losses_without_objects_keep_the_graph() -> None:
     assert deltas.grad is not None
     assert deltas.grad.abs().max() == 0
     assert masks.grad is not None
+    logits = torch.randn(0, 2, requires_grad=True)
+    losses = box_losses(logits, torch.zeros(0, 8), nothing, torch.zeros(0, 4))
+    assert [float(loss) for loss in losses.values()] == [0, 0]
+    losses["loss_cls"].backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+
+
+def test_image_without_objects_and_proposals_has_losses() -> None:
+    """Where nothing is proposed either, every loss is 0 and every parameter in its graph."""
+    heads = _heads().train()
+    features = {str(level): torch.randn(1, 16, 32 >> level, 32 >> level) for level in range(4)}
+    nothing = torch.zeros(0, 4)
+    target = {"boxes": nothing, "labels": torch.zeros(0, dtype=torch.long), "outlines": ()}
+    _, losses = heads(features, [nothing], [(128, 128)], [target])
+    assert {name: float(loss) for name, loss in losses.items()} == {
+        "loss_cls": 0,
+        "loss_box_reg": 0,
+        "loss_mask": 0,
+    }
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert not [name for name, part in heads.named_parameters() if part.grad is None]
 
 
 @pytest.mark.parametrize("pre_nms", [1000, 30])
@@ -132,9 +169,9 @@ def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms:
     """The best of each level, thinned within it, then the best of the image, clipped to it."""
     monkeypatch.setattr(proposals_module, "PRE_NMS_TOP_K_TEST", pre_nms)
     torch.manual_seed(5)
-    network = ProposalNetwork(8, SamplingConfig(proposals_per_image=40)).eval()
+    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig(proposals_per_image=40)).eval()
     size = (60, 90)
-    anchors = pyramid_anchors(SHAPES, torch.device("cpu"))
+    anchors = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
     logits = [torch.randn(1, len(part)) for part in anchors]
     deltas = [torch.randn(1, len(part), 4) * 0.4 for part in anchors]
     (found,) = network._select(logits, deltas, anchors, [size])
@@ -149,7 +186,7 @@ def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms:
 
 def test_proposals_that_are_no_boxes_are_left_out() -> None:
     """Infinite or empty boxes do not reach non-maximum suppression."""
-    network = ProposalNetwork(8, SamplingConfig()).eval()
+    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig()).eval()
     boxes = torch.tensor(
         [[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, float("nan"), 8.0], [50.0, 0.0, 60.0, 9.0]]
     )
@@ -201,19 +238,42 @@ def test_own_boxes_are_candidates() -> None:
 
 
 def test_mask_targets_by_hand() -> None:
-    """A rectangle is drawn in its region's frame; both forms of an outline agree on it."""
+    """A rectangle is drawn in its region's frame; both forms of an outline agree on it.
+
+    So do a whole bitmap and its part with the object.
+    """
     rectangle = np.array([[10.0, 20.0], [24.0, 20.0], [24.0, 48.0], [10.0, 48.0]])
-    bitmap = torch.zeros(60, 60, dtype=torch.uint8)
-    bitmap[20:48, 10:24] = 1
+    whole = np.zeros((60, 60), dtype=np.uint8)
+    whole[20:48, 10:24] = 1
+    bitmaps = Bitmap(whole, 0, 0), Bitmap(whole[19:49, 9:25], left=9, top=19)
     boxes = torch.tensor(
         [[10.0, 20.0, 38.0, 48.0], [24.0, 20.0, 31.0, 34.0], [3.0, 6.0, 17.0, 34.0]]
     )
     expected = torch.zeros(3, 28, 28, dtype=torch.bool)
     expected[0, :, :14] = True
     expected[2, 14:, 14:] = True
-    for outline in ((rectangle,), bitmap):
+    for outline in ((rectangle,), *bitmaps):
         assert torch.equal(mask_targets([outline] * 3, boxes, 28), expected)
     assert mask_targets([], boxes[:0], 28).shape == (0, 28, 28)
+
+
+def test_part_of_a_bitmap_is_read_as_the_whole() -> None:
+    """Regions inside, across and beyond the object, also at the image's border: equal targets."""
+    generator = np.random.default_rng(3)
+    for corner in ((0, 0), (13, 21), (40, 32)):
+        whole = np.zeros((60, 52), dtype=np.uint8)
+        row, column = corner
+        whole[row : row + 20, column : column + 20] = generator.integers(0, 2, (20, 20))
+        top_left = generator.uniform(-4, 45, (60, 2))
+        sides = generator.uniform(0.5, 40, (60, 2))
+        boxes = torch.from_numpy(np.hstack([top_left, top_left + sides]).astype(np.float32))
+        part = cut_out(whole)
+        assert part.pixels.size < whole.size / 3
+        found, expected = (
+            mask_targets([bitmap] * len(boxes), boxes, 28) for bitmap in (part, Bitmap(whole, 0, 0))
+        )
+        assert expected.any()
+        assert torch.equal(found, expected)
 
 
 def test_mask_target_of_parts_and_thin_regions() -> None:
@@ -267,7 +327,7 @@ def test_initialisation() -> None:
         (heads.box_predictor.cls_score.weight, 0.01),
         (heads.box_predictor.bbox_pred.weight[4:], 0.001),
         (heads.mask_predictor.mask_fcn_logits.weight[1:], 0.001),
-        (ProposalNetwork(64, SamplingConfig()).head.conv[0][0].weight, 0.01),
+        (ProposalNetwork(64, DEFAULT_ANCHORS, SamplingConfig()).head.conv[0][0].weight, 0.01),
     ]
     for weight, std in expected:
         assert float(weight.std()) == pytest.approx(std, rel=0.05)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,10 +34,13 @@ LR = 0.01
 MakeRecipe = Callable[..., Recipe]
 
 
-@pytest.fixture
-def recipe(make_recipe: MakeRecipe) -> Recipe:
+@pytest.fixture(params=["objects", "mostly empty"])
+def recipe(
+    make_recipe: MakeRecipe, sparse_data: dict[str, Any], request: pytest.FixtureRequest
+) -> Recipe:
     """Two steps of two square images, at one rate and without any change of it."""
     return make_recipe(
+        data=sparse_data if request.param == "mostly empty" else {},
         input={"train_short_sides_pixels": [64]},
         model={"trunk_norm": "BN", "head_norm": "BN"},
         solver={

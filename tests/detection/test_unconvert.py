@@ -181,7 +181,7 @@ def test_torchvision_engine_s_run_gives_its_trunk(
     ("prepare", "out", "message"),
     [
         (lambda folder: folder, "out.pkl", r"should end in \.safetensors"),
-        (lambda folder: folder, "out.safetensors", "holds no detector's checkpoint"),
+        (lambda folder: folder, "out.safetensors", "holds no detector: neither"),
         (lambda folder: folder / "absent.pth", "out.safetensors", "absent.pth"),
     ],
 )

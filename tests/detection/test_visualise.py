@@ -100,16 +100,25 @@ def test_images_are_spread(shapes_test_set: CocoSet) -> None:
     assert [card.title for card in annotated_cards(shapes_test_set, {3}, 2)] == names[2:]
 
 
-def test_the_100_highest_are_drawn(
-    shapes_test_set: CocoSet, perfect_predictions: Predictions
+@pytest.mark.parametrize(
+    ("count", "drawn", "title"),
+    [(150, 150, "found"), (1500, 1000, "of 1,500 found, the highest")],
+)
+def test_the_highest_are_drawn(
+    shapes_test_set: CocoSet,
+    perfect_predictions: Predictions,
+    count: int,
+    drawn: int,
+    title: str,
 ) -> None:
-    """More detections than COCO counts do not swell the page."""
+    """All of a detector that keeps many; of a file without end 1,000, and the drawing says so."""
     (prediction, *_) = perfect_predictions
-    many = [{**prediction, "score": number / 200} for number in range(150)]
+    many = [{**prediction, "score": number / 2000} for number in range(count)]
     cards = predicted_cards(shapes_test_set, many, 3)
-    scores = [thing.score for card in cards for thing in card.panels[1].things]
-    assert scores == sorted(scores, reverse=True)
-    assert (len(scores), scores[-1]) == (100, 50 / 200)
+    (panel,) = [card.panels[1] for card in cards if card.panels[1].things]
+    scores = [thing.score for thing in panel.things]
+    assert scores == [number / 2000 for number in reversed(range(count - drawn, count))]
+    assert panel.title == title
 
 
 def test_visualize_draws_a_run(

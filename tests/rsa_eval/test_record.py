@@ -2,6 +2,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ def test_an_evaluation_records_how_to_repeat_it(
     assert record.model.pretraining["method"]["beta_base"] == 0.3
     assert record.num_samples == record.details["images"]["test"]["count"] == 30
     assert record.library_versions.keys() >= {"torch", "torchvision", "numpy", "python"}
+    has_faster = find_spec("faster_coco_eval") is not None
+    assert ("faster-coco-eval" in record.library_versions) == has_faster
     assert record.hardware
     assert record.seconds > 0
     votes = record.details["votes"]

@@ -1,11 +1,17 @@
+import multiprocessing
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from rsa_pretrain.__main__ import main
+from rsa_pretrain.command_line import run_command
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader import make_loader
 
 
 @pytest.fixture
@@ -130,3 +136,37 @@ def test_inspect_says_what_a_folder_lacks(tmp_path, capsys):
     """A folder without weights is no run folder."""
     assert main(["inspect", str(tmp_path)]) == 2
     assert "expected a run folder, a checkpoint folder or a file" in capsys.readouterr().err
+
+
+class _Endless(torch.utils.data.Dataset):
+    """Samples without end, one of them each second at most."""
+
+    def __getitem__(self, key):
+        time.sleep(key)
+        return key
+
+
+def test_command_leaves_no_process_behind():
+    """Loader processes that ignore signals and are in the midst of something end with it."""
+    loaders = []
+
+    def command():
+        loaders.append(iter(make_loader(_Endless(), [[0], [600]], 2, torch.device("cpu"))))
+        next(loaders[0])
+        raise UserError("enough")
+
+    assert run_command(command) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_death_of_a_loader_process_is_one_error(capsys):
+    """Whenever torch notices it, in the midst of a step too; other errors stay as they are."""
+    message = "DataLoader worker (pid 7) is killed by signal: Killed. "
+
+    def fail(text):
+        raise RuntimeError(text)
+
+    assert run_command(lambda: fail(message)) == 2
+    assert capsys.readouterr().err.startswith("error: a loader process ended (DataLoader worker")
+    with pytest.raises(RuntimeError, match="shapes disagree"):
+        run_command(lambda: fail("shapes disagree"))

@@ -1,9 +1,10 @@
 """Mask R-CNN by detectron2; this folder alone imports it."""
 
-import detection.engines.detectron2.pillow_names  # noqa: F401  # before detectron2 itself
+import detection.engines.detectron2.pillow_names  # before detectron2 itself
+import detection.engines.norm_statistics  # noqa: F401  # its hook of precise BN then has them
 from detection.engines.detectron2.predict import predict
-from detection.engines.detectron2.trainer import newest_checkpoint, train
+from detection.engines.detectron2.trainer import train
 
-__all__ = ["DIFFERENCES_FROM_DETECTRON2", "newest_checkpoint", "predict", "train"]
+__all__ = ["DIFFERENCES_FROM_DETECTRON2", "predict", "train"]
 
 DIFFERENCES_FROM_DETECTRON2: tuple[str, ...] = ()

@@ -1,59 +1,37 @@
-"""A job's images as detectron2's registered data sets.
+"""A job's images as detectron2 takes them.
 
 detectron2's own reader of COCO's format stumbles over what custom sets lack (masks, areas, crowd
-marks). These entries are made from files already checked, and equal the reader's on COCO.
+marks), its order cannot be resumed, and its endless loader outlives the run. These entries are made
+from files already checked, and equal the reader's on COCO.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    DatasetMapper,
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    detection_utils,
-)
+from detectron2.data import DatasetMapper, detection_utils
+from detectron2.data.common import MapDataset
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_codec
-from torch.utils.data import get_worker_info
+from torch.utils.data import Dataset
 
+from detection.batches import OrientedBatches
 from detection.coco import Annotation, CocoSet, TrainingImage
-from detection.coco_eval import with_areas
-from detection.detectron2_config import data_set_names
 from detection.images import read_image
 from detection.job import Job
 from detection.masks import has_mask, polygons
+from detection.samples import ImageOrder, augmentation_seed
+from rsa_pretrain.distributed import rank, world_size
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader import iterate, make_loader
 from rsa_pretrain.read_rules import ReadRules
-from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 Entry = dict[str, Any]
-
-
-def register_train(job: Job) -> None:
-    """Register the job's training images under the name its config gives them."""
-    name, _ = data_set_names(job.recipe)
-    _register(name, training_entries(job.train_images), job.test_set)
-
-
-def register_test(job: Job, annotations: Path) -> None:
-    """Register the job's test images under the name its config gives them.
-
-    Args:
-        job: The run.
-        annotations: Receives the test annotations, with what the evaluation needs filled in.
-    """
-    _, name = data_set_names(job.recipe)
-    annotations.write_text(json.dumps(with_areas(job.test_set.tree)), encoding="utf-8")
-    _register(name, evaluation_entries(job.test_set), job.test_set)
-    MetadataCatalog.get(name).set(evaluator_type="coco", json_file=str(annotations))
+Batches = Generator[list[Entry], None, None]
 
 
 def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
@@ -63,7 +41,7 @@ def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
             "file_name": str(image.path),
             "height": image.height,
             "width": image.width,
-            "image_id": image.annotations[0]["image_id"],
+            "image_id": image.image_id,
             "annotations": [
                 {
                     "iscrowd": 0,
@@ -92,39 +70,72 @@ def evaluation_entries(coco: CocoSet) -> list[Entry]:
     ]
 
 
-def train_loader(config: CfgNode) -> Any:
-    """Return detectron2's endless loader of augmented training batches."""
-    return build_detection_train_loader(config, mapper=_ExplainingMapper(config, is_train=True))
+def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) -> Batches:
+    """Yield this process's endless batches, augmented by detectron2.
+
+    Images come in the order of the torchvision engine, of one orientation in a batch as detectron2
+    has them too; what is drawn for one depends on the seed and its position alone.
+
+    Args:
+        config: Of the job.
+        job: The run.
+        start: Number of the first batch.
+        num_workers: Loader processes.
+    """
+    order = ImageOrder(len(job.train_images), job.recipe.seed)
+    batches = OrientedBatches(
+        lambda position: job.train_images[order[position]].is_wide,
+        job.recipe.solver.batch_size // world_size(),
+        range(start, sys.maxsize),
+        rank=rank(),
+        world_size=world_size(),
+    )
+    mapper = _ExplainingMapper(config, job.train_images[0].rules, is_train=True)
+    stream = _TrainingEntries(training_entries(job.train_images), order, job.recipe.seed, mapper)
+    return iterate(make_loader(stream, batches, num_workers, job.device, collate=list))
 
 
-def evaluation_loader(config: CfgNode) -> Any:
-    """Return detectron2's loader of every test image once, shared between the processes."""
-    (name,) = config.DATASETS.TEST
-    mapper = _ExplainingMapper(config, is_train=False)
-    return build_detection_test_loader(config, name, mapper=mapper)
+def evaluation_batches(config: CfgNode, job: Job) -> Batches:
+    """Yield this process's share of the test images, one a batch."""
+    entries = evaluation_entries(job.test_set)
+    batches = [[index] for index in range(rank(), len(entries), world_size())]
+    mapper = _ExplainingMapper(config, job.test_set.rules, is_train=False)
+    images = MapDataset(entries, mapper)
+    workers = job.recipe.data.num_workers
+    return iterate(make_loader(images, batches, workers, job.device, collate=list))
 
 
-@contextmanager
-def explained_worker_errors() -> Iterator[None]:
-    """Raise a loader process's error without the traceback that torch puts into its message."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+class _TrainingEntries(Dataset[Entry]):
+    """The endless sequence of augmented entries."""
+
+    def __init__(
+        self, entries: list[Entry], order: ImageOrder, seed: int, mapper: DatasetMapper
+    ) -> None:
+        self._entries = entries
+        self._order = order
+        self._seed = seed
+        self._mapper = mapper
+
+    def __getitem__(self, position: int) -> Entry:
+        # detectron2 augments by numpy's global generator.
+        kept = np.random.get_state()  # noqa: NPY002
+        np.random.seed(augmentation_seed(self._seed, position).generate_state(4))  # noqa: NPY002
+        try:
+            entry: Entry = self._mapper(self._entries[self._order[position]])
+        finally:
+            np.random.set_state(kept)  # noqa: NPY002
+        return entry
 
 
 class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
     """detectron2's mapper, which reads images as all engines do; one it cannot use is named."""
 
-    def __init__(self, config: CfgNode, *, is_train: bool) -> None:
+    def __init__(self, config: CfgNode, rules: ReadRules, *, is_train: bool) -> None:
         super().__init__(config, is_train=is_train)
-        (name,) = config.DATASETS.TRAIN if is_train else config.DATASETS.TEST
-        self._rules: ReadRules = MetadataCatalog.get(name).read_rules
+        self._rules = rules
 
     def __call__(self, entry: Entry) -> Any:
-        if get_worker_info() is not None:
-            leave_signals_to_main_process(0)  # detectron2's loader takes no function of ours
-        detection_utils.read_image = self._read  # nor its mapper a reader
+        detection_utils.read_image = self._read  # its mapper takes no reader
         try:
             return super().__call__(entry)
         except (OSError, SyntaxError, SizeMismatchError) as error:
@@ -133,20 +144,6 @@ class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
     def _read(self, file_name: str, format: str) -> Any:
         image = read_image(Path(file_name), self._rules)
         return detection_utils.convert_PIL_to_numpy(image, format)
-
-
-def _register(name: str, entries: list[Entry], categories: CocoSet) -> None:
-    if name in DatasetCatalog.list():
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: entries)
-    ids = categories.category_ids
-    names = categories.category_names
-    MetadataCatalog.get(name).set(
-        read_rules=categories.rules,
-        thing_classes=[names[category] for category in ids],
-        thing_dataset_id_to_contiguous_id={category: index for index, category in enumerate(ids)},
-    )
 
 
 def _segmentation(annotation: Annotation) -> Entry:

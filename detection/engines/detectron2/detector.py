@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from detection.detectron2_config import config_tree, mask_format
 from detection.job import Job
 from detection.key_map import DETECTRON2_PREFIX, to_detectron2
-from detection.trunk import Trunk
+from detection.trunk import Trunk, check_arrived
 
 _BATCH_COUNT = "num_batches_tracked"
 _BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")
@@ -52,14 +52,7 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
         RuntimeError: If one is absent, additional or different.
     """
     bottom_up = detector.get_submodule(_BOTTOM_UP)
-    expected, found = _expected(bottom_up, trunk), bottom_up.state_dict()
-    wrong = [
-        name
-        for name in sorted(expected.keys() | found.keys())
-        if name not in expected or name not in found or not found[name].cpu().equal(expected[name])
-    ]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+    check_arrived(bottom_up.state_dict(), _expected(bottom_up, trunk))
 
 
 def _expected(bottom_up: nn.Module, trunk: Trunk) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
 from detection.key_map import DETECTRON2_PREFIX
+from rsa_pretrain.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")
 # Relative to the stage's largest value. Measured 0; other kernels may round differently.
@@ -53,11 +54,7 @@ def load_trunk(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> 
         for name, tensor in trunk.state_dict().items()
         if not name.endswith(".num_batches_tracked")
     }
-    wrong = [
-        name
-        for name in sorted(state.keys() | model.keys())
-        if name not in state or name not in model or not state[name].cpu().equal(model[name])
-    ]
+    wrong = differing(state, model)
     if wrong:
         raise RuntimeError(f"detectron2 did not load {len(wrong)} tensors of '{weights}': {wrong}")
 

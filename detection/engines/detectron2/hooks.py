@@ -1,20 +1,54 @@
 """What a run adds to detectron2's training loop: metrics, evaluation, a clean stop."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Any
 
+import torch
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import PreciseBN
 from detectron2.utils.events import get_event_storage
+from torch import nn
 
 from detection.coco_eval import Prediction
-from detection.job import Job
-from rsa_pretrain.distributed import StopVote
-from rsa_pretrain.errors import UserError
+from detection.samples import step_seed
+from rsa_pretrain.distributed import StopVote, rank
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import StopSignal
 
 _TOTAL = "total_loss"
+
+
+class SeedHook(HookBase):  # type: ignore[misc]
+    """Lets what a step draws, anchors and regions, depend on the seed and its number alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_step(self) -> None:
+        """Seed torch's generators."""
+        torch.manual_seed(step_seed(self._seed, self.trainer.iter, rank()))
+
+
+class PreciseNormHook(PreciseBN):  # type: ignore[misc]
+    """detectron2's precise BN, each time on the same batches."""
+
+    def __init__(
+        self,
+        period: int,
+        model: nn.Module,
+        batches: Callable[[], Generator[Any, None, None]],
+        num_batches: int,
+    ) -> None:
+        super().__init__(period, model, None, num_batches)
+        self._batches = batches
+
+    def update_stats(self) -> None:
+        """Average the statistics of the first batches."""
+        with closing(self._batches()) as self._data_iter:
+            super().update_stats()
 
 
 class MetricsHook(HookBase):  # type: ignore[misc]
@@ -102,31 +136,3 @@ class StopHook(HookBase):  # type: ignore[misc]
             self._save(f"model_{self.trainer.iter:07d}")
             self._stop.received = received
             raise Stopped
-
-
-class Provenance:
-    """What a checkpoint belongs to, saved in it; a run continues only from its own."""
-
-    def __init__(self, job: Job, step: Callable[[], int]) -> None:
-        self._job = job
-        self._step = step
-
-    def state_dict(self) -> dict[str, str | None]:
-        """Return plain values."""
-        metadata = self._job.metadata(self._step())
-        return {
-            "metadata": metadata.model_dump_json(),
-            "trunk_sha256": self._job.trunk.subject.sha256,
-            "train_sha256": self._job.train_sha256,
-        }
-
-    def load_state_dict(self, state: dict[str, str | None]) -> None:
-        """Compare with the job's.
-
-        Raises:
-            UserError: If the checkpoint is of another trunk or of other annotations.
-        """
-        if state["trunk_sha256"] != self._job.trunk.subject.sha256:
-            raise UserError("the run was trained from another trunk than the one given")
-        if state["train_sha256"] != self._job.train_sha256:
-            raise UserError("the run was trained on other annotations than the ones given")

@@ -2,8 +2,7 @@
 
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.engines.torchvision.prediction import predict
-from detection.engines.torchvision.run_state import newest_checkpoint
 from detection.engines.torchvision.trainer import train
 
 # What an engine offers (``detection.engines.Engine``).
-__all__ = ["DIFFERENCES_FROM_DETECTRON2", "newest_checkpoint", "predict", "train"]
+__all__ = ["DIFFERENCES_FROM_DETECTRON2", "predict", "train"]

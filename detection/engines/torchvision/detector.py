@@ -21,9 +21,10 @@ from detection.engines.torchvision.regions import (
     RegionHeads,
     Target,
 )
+from detection.masks import Size
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.samples import TestSample, TrainingSample
-from detection.trunk import Trunk
+from detection.trunk import Trunk, check_arrived
 from rsa_pretrain.backbone import build_backbone, feature_dim
 from rsa_pretrain.foreign.layout import Pixels
 
@@ -36,6 +37,15 @@ _NORMS: dict[str, type[nn.Module] | None] = {
 }
 # The coarsest stride that the pyramid doubles from.
 _SIZE_DIVISOR = 32
+
+
+def padded_size(sizes: Sequence[Size]) -> Size:
+    """Return the height and width that images of these sizes are padded to together."""
+    height, width = (
+        (max(sides) + _SIZE_DIVISOR - 1) // _SIZE_DIVISOR * _SIZE_DIVISOR
+        for sides in zip(*sizes, strict=True)
+    )
+    return height, width
 
 
 class MaskRCNN(nn.Module):
@@ -93,10 +103,7 @@ class MaskRCNN(nn.Module):
         """Normalise 8-bit images and pad them with zeros, at the right and the bottom."""
         normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
         sizes = [(image.shape[1], image.shape[2]) for image in normalised]
-        height, width = (
-            (max(sides) + _SIZE_DIVISOR - 1) // _SIZE_DIVISOR * _SIZE_DIVISOR
-            for sides in zip(*sizes, strict=True)
-        )
+        height, width = padded_size(sizes)
         padded = [
             functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
             for image in normalised
@@ -106,8 +113,8 @@ class MaskRCNN(nn.Module):
     def _target(self, sample: TrainingSample) -> Target:
         device = self.mean.device
         return {
-            "boxes": sample.boxes.to(device),
-            "labels": sample.labels.to(device),
+            "boxes": torch.from_numpy(sample.boxes).to(device),
+            "labels": torch.from_numpy(sample.labels).to(device),
             "outlines": sample.outlines,
         }
 
@@ -149,7 +156,7 @@ def assemble(
     """
     norm = _NORMS[model.head_norm]
     pyramid = _build_pyramid(model, body, norm)
-    proposals = ProposalNetwork(PYRAMID_CHANNELS, sampling)
+    proposals = ProposalNetwork(PYRAMID_CHANNELS, model.anchors, sampling)
     heads = RegionHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
     initialise(heads)
     return MaskRCNN(pyramid, proposals, heads, pixels)
@@ -165,16 +172,7 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
     frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
     without_count = {f"{name}.num_batches_tracked" for name in frozen}
     expected = {name: trunk.tensors[name] for name in trunk.tensors.keys() - without_count}
-    found = body.state_dict()
-    wrong = [
-        name
-        for name in sorted(expected.keys() | found.keys())
-        if name not in expected
-        or name not in found
-        or not torch.equal(found[name].cpu(), expected[name])
-    ]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+    check_arrived(body.state_dict(), expected)
 
 
 def _build_pyramid(

@@ -1,38 +1,50 @@
-"""A trained detector from its file alone: its tensors tell its architecture."""
+"""A trained detector of either engine, built by this one: its file tells all there is to know."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from detection.card import DetectorCard
 from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import MaskRCNN, assemble
-from detection.exchange import read_detector
-from detection.recipe import SamplingConfig
+from detection.trained import read_trained
 from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.foreign.layout import Pixels
 from rsa_pretrain.tensor_check import check_tensors
 
 
-def load_detector(path: Path) -> tuple[MaskRCNN, int]:
-    """Load a detector that this engine trained, or that was converted for it.
+class LoadedDetector(NamedTuple):
+    """A detector ready to find things."""
+
+    detector: MaskRCNN
+    """On the CPU, in eval mode."""
+    card: DetectorCard
+    metadata: BackboneMetadata
+    file: Path
+    """Where it came from."""
+    num_classes: int
+    """Categories, without the background."""
+
+
+def load_detector(path: Path) -> LoadedDetector:
+    """Load a detector that either engine trained, or detectron2's own programs.
 
     Args:
-        path: Run folder, checkpoint folder or safetensors file.
-
-    Returns:
-        The detector on the CPU, in eval mode, with the 1x recipe's numbers of proposals and
-        detections; and its number of categories.
+        path: Whatever ``read_trained`` takes.
 
     Raises:
-        UserError: If there is none, or a tensor is missing, left over, misshapen or not finite.
+        UserError: If ``read_trained`` refuses it, or a tensor is missing, left over, misshapen or
+            not finite.
     """
-    tensors, metadata, file = read_detector(path)
-    found = describe_model(tensors, metadata.arch)
+    tensors, metadata, card, file = read_trained(path)
+    found = describe_model(tensors, metadata.arch, card.model.anchors)
     pixels = Pixels(metadata.mean, metadata.std)
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced
         body = build_backbone(BackboneConfig(arch=metadata.arch, stem="standard"))
-        detector = assemble(found.model, SamplingConfig(), body, pixels, found.num_classes)
+        detector = assemble(found.model, card.sampling, body, pixels, found.num_classes)
     check_tensors(tensors, detector.state_dict(), f"'{file}' as a detector")
     detector.load_state_dict(tensors, strict=True)
-    return detector.eval(), found.num_classes
+    return LoadedDetector(detector.eval(), card, metadata, file, found.num_classes)

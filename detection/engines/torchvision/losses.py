@@ -42,10 +42,12 @@ def box_losses(
         targets: Offsets to the matched objects, (R, 4); read where the label is above 0.
     """
     objects = torch.where(labels > 0)[0]
-    moves = of_class(deltas.reshape(len(labels), -1, 4)[objects], labels[objects])
+    moves = of_class(deltas.reshape(len(labels), deltas.shape[1] // 4, 4)[objects], labels[objects])
     offsets = functional.l1_loss(moves, targets[objects], reduction="sum")
+    # Without any region the mean is not defined; 0 keeps every parameter in the graph.
+    classes = functional.cross_entropy(logits, labels) if len(labels) else logits.sum() * 0
     return {
-        "loss_cls": functional.cross_entropy(logits, labels),
+        "loss_cls": classes,
         # Divided by all regions: every region then weighs the same in both terms.
         "loss_box_reg": offsets / max(len(labels), 1),
     }

@@ -13,13 +13,13 @@ from pycocotools import mask as mask_codec
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detection.samples import Polygons
+from detection.samples import Bitmap, Polygons
 
 # A thinner region is drawn as if it had this side; its target is empty or full either way.
 _MIN_SIDE_PIXELS = np.float32(0.1)
 
 
-def mask_targets(outlines: Sequence[Polygons | Tensor], boxes: Tensor, side: int) -> Tensor:
+def mask_targets(outlines: Sequence[Polygons | Bitmap], boxes: Tensor, side: int) -> Tensor:
     """Draw each object inside its region.
 
     Args:
@@ -32,7 +32,7 @@ def mask_targets(outlines: Sequence[Polygons | Tensor], boxes: Tensor, side: int
     """
     drawn = [
         _cropped(outline, box, side)
-        if isinstance(outline, Tensor)
+        if isinstance(outline, Bitmap)
         else _rasterised(outline, box, side)
         for outline, box in zip(outlines, boxes.detach().cpu().numpy(), strict=True)
     ]
@@ -48,7 +48,9 @@ def _rasterised(polygons: Polygons, box: NDArray[np.float32], side: int) -> Tens
     return torch.from_numpy(mask_codec.decode(code)).bool()
 
 
-def _cropped(bitmap: Tensor, box: NDArray[np.float32], side: int) -> Tensor:
-    region = torch.from_numpy(box)[None]
-    cut: Tensor = roi_align(bitmap[None, None].float(), [region], side, 1.0, 0, True)
+def _cropped(bitmap: Bitmap, box: NDArray[np.float32], side: int) -> Tensor:
+    corner = np.array([bitmap.left, bitmap.top] * 2, dtype=np.float32)
+    region = torch.from_numpy(box - corner)[None]
+    pixels = torch.from_numpy(bitmap.pixels)[None, None].float()
+    cut: Tensor = roi_align(pixels, [region], side, 1.0, 0, True)
     return cut[0, 0] >= 0.5

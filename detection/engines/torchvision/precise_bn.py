@@ -4,12 +4,12 @@ Wu and Johnson 2021 (Rethinking "Batch" in BatchNorm), Section 3: the weights st
 of many training batches are averaged.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
+from detection.engines.norm_statistics import update_bn_stats
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.job import Job
 from detection.samples import TrainingSample, step_seed
@@ -29,11 +29,6 @@ def refresh_statistics(
         num_batches: How many are averaged.
         job: Decides what the regions of each batch are drawn from.
     """
-    with warnings.catch_warnings():
-        # fvcore compiles functions that are not used here when it is imported.
-        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
-        from fvcore.nn.precise_bn import update_bn_stats
-
     update_bn_stats(_Passes(detector, job), enumerate(batches), num_batches)
 
 

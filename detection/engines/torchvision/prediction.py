@@ -1,24 +1,26 @@
 """The detector over every test image, and its detections in COCO's format."""
 
+from contextlib import closing
+
 import numpy as np
 import torch
-import torch.distributed as dist
 from pycocotools import mask as mask_codec
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from detection.batches import same_size_batches
 from detection.coco import CocoSet
 from detection.coco_eval import Prediction
-from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.gathering import gathered
+from detection.engines.torchvision.detector import MaskRCNN, padded_size
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.proposals import has_area
 from detection.engines.torchvision.regions import Detections
 from detection.job import Job
 from detection.recipe import InputConfig
-from detection.samples import TestImages, TestSample, unbroken
+from detection.samples import TestImages, TestSample
 from rsa_pretrain.distributed import rank, world_size
+from rsa_pretrain.loader import iterate, make_loader
 from rsa_pretrain.progress import progress_bar
-from rsa_pretrain.stop_signal import leave_signals_to_main_process
 
 
 def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
@@ -36,7 +38,11 @@ def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
 
 @torch.no_grad()
 def detect(
-    detector: MaskRCNN, coco: CocoSet, settings: InputConfig, num_workers: int
+    detector: MaskRCNN,
+    coco: CocoSet,
+    settings: InputConfig,
+    num_workers: int,
+    batch_size: int = 1,
 ) -> list[Prediction]:
     """Detect in every image of a set once; several processes share the images.
 
@@ -45,28 +51,26 @@ def detect(
         coco: Its categories are the detector's.
         settings: Test size.
         num_workers: Loader processes.
+        batch_size: The most images at a time, all of one size.
 
     Returns:
         All detections, in every process, in COCO's result format, with the set's ids.
     """
     images = TestImages(coco, settings)
-    loader = DataLoader(
-        images,
-        sampler=range(rank(), len(images), world_size()),
-        collate_fn=list,
-        num_workers=num_workers,
-        worker_init_fn=leave_signals_to_main_process,
-    )
+    share = range(rank(), len(images), world_size())
+    sizes = [padded_size([images.input_size(index)]) for index in range(len(images))]
+    batches = same_size_batches(share, sizes.__getitem__, batch_size)
+    loader = make_loader(images, batches, num_workers, detector.mean.device, collate=list)
     was_training = detector.training
     detector.eval()
     predictions: list[Prediction] = []
-    with progress_bar(len(images), "detecting", "img") as bar:
-        for samples in unbroken(loader):
-            (found,) = detector(samples)
-            predictions += to_coco(found, samples[0], coco.category_ids)
-            bar.update(world_size())
+    with progress_bar(len(images), "detecting", "img") as bar, closing(iterate(loader)) as loaded:
+        for samples in loaded:
+            for found, sample in zip(detector(samples), samples, strict=True):
+                predictions += to_coco(found, sample, coco.category_ids)
+            bar.update(world_size() * len(samples))
     detector.train(was_training)
-    return _gathered(predictions)
+    return gathered(predictions)
 
 
 def to_original(
@@ -132,13 +136,3 @@ def _coded(masks: Tensor) -> list[Prediction]:
         {"segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")}}
         for code in codes
     ]
-
-
-def _gathered(predictions: list[Prediction]) -> list[Prediction]:
-    """Concatenate all processes' predictions, by rising image id."""
-    if world_size() == 1:
-        return predictions
-    parts: list[list[Prediction]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(parts, predictions)
-    everything = [prediction for part in parts for prediction in part]
-    return sorted(everything, key=lambda prediction: int(prediction["image_id"]))

@@ -8,19 +8,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import (
-    BalancedPositiveNegativeSampler,
-    BoxCoder,
-    Matcher,
-)
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou
 
-from detection.engines.torchvision.anchors import ASPECT_RATIOS, pyramid_anchors
+from detection.engines.torchvision.anchors import pyramid_anchors
 from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image
 from detection.engines.torchvision.losses import proposal_losses
-from detection.recipe import SamplingConfig
+from detection.engines.torchvision.matching import ObjectMatcher, of_object
+from detection.recipe import Anchors, SamplingConfig
 
 PRE_NMS_TOP_K_TRAIN, PRE_NMS_TOP_K_TEST = 2000, 1000
 """Boxes of each level that enter non-maximum suppression."""
@@ -36,17 +33,19 @@ class ProposalNetwork(nn.Module):
 
     Args:
         channels: Width of the pyramid.
+        anchors: The boxes it starts from.
         sampling: How many anchors are trained on, and how many boxes are kept.
     """
 
-    def __init__(self, channels: int, sampling: SamplingConfig) -> None:
+    def __init__(self, channels: int, anchors: Anchors, sampling: SamplingConfig) -> None:
         super().__init__()
-        self.head = RPNHead(channels, len(ASPECT_RATIOS))
+        self.head = RPNHead(channels, len(anchors.aspect_ratios))
+        self._anchors = anchors
         self.suppress: Suppress = batched_nms
         self._top_k = sampling.proposals_per_image
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
-        self._matcher = Matcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
+        self._matcher = ObjectMatcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
         self._sampler = BalancedPositiveNegativeSampler(
             sampling.anchors_per_image, POSITIVE_FRACTION
         )
@@ -70,7 +69,8 @@ class ProposalNetwork(nn.Module):
         # Cells row by row, then anchors of a cell: the order of pyramid_anchors.
         flat_logits = [level.permute(0, 2, 3, 1).flatten(1).float() for level in logits]
         flat_deltas = [_per_anchor(level).float() for level in deltas]
-        anchors = pyramid_anchors([(part.shape[2], part.shape[3]) for part in maps], maps[0].device)
+        shapes = [(part.shape[2], part.shape[3]) for part in maps]
+        anchors = pyramid_anchors(self._anchors, shapes, maps[0].device)
         losses: dict[str, Tensor] = {}
         if self.training:
             assert targets is not None, "training needs targets"
@@ -89,8 +89,10 @@ class ProposalNetwork(nn.Module):
         for target in targets:
             matches = self._matcher(box_iou(target["boxes"], anchors))
             # Objects 1, background 0, neither -1.
-            labels.append((matches >= 0).long() - (matches == Matcher.BETWEEN_THRESHOLDS).long())
-            matched = target["boxes"][matches.clamp(min=0)]
+            labels.append(
+                (matches >= 0).long() - (matches == ObjectMatcher.BETWEEN_THRESHOLDS).long()
+            )
+            matched = of_object(target["boxes"], matches, anchors)
             offsets.append(self._coder.encode_single(matched, anchors))
         positive, negative = (torch.stack(masks).bool() for masks in self._sampler(labels))
         sampled = positive | negative

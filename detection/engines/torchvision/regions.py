@@ -10,11 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection._utils import (
-    BalancedPositiveNegativeSampler,
-    BoxCoder,
-    Matcher,
-)
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import batched_nms, box_iou
@@ -22,6 +18,7 @@ from torchvision.ops import batched_nms, box_iou
 from detection.engines.torchvision.boxes import Suppress, clip_to_image
 from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
 from detection.engines.torchvision.mask_targets import mask_targets
+from detection.engines.torchvision.matching import ObjectMatcher, of_object
 from detection.engines.torchvision.pooling import NUM_LEVELS, AlignedPooler
 from detection.recipe import ModelConfig, SamplingConfig
 
@@ -45,7 +42,7 @@ class _Sample(NamedTuple):
     labels: Tensor
     """0 for background, (S,)."""
     matches: Tensor
-    """Index of the object each overlaps most, (S,)."""
+    """Index of the object each overlaps most; negative for background, (S,)."""
 
 
 class RegionHeads(nn.Module):
@@ -83,7 +80,7 @@ class RegionHeads(nn.Module):
         self.suppress: Suppress = batched_nms
         self.detections_per_image = sampling.detections_per_image
         self._coder = BoxCoder(BOX_WEIGHTS)
-        self._matcher = Matcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
+        self._matcher = ObjectMatcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
         self._sampler = BalancedPositiveNegativeSampler(sampling.rois_per_image, OBJECT_FRACTION)
 
     def forward(
@@ -143,7 +140,9 @@ class RegionHeads(nn.Module):
         samples = [self._sample(*parts) for parts in zip(proposals, targets, strict=True)]
         labels = torch.cat([sample.labels for sample in samples])
         offsets = [
-            self._coder.encode_single(target["boxes"][sample.matches], sample.boxes)
+            self._coder.encode_single(
+                of_object(target["boxes"], sample.matches, sample.boxes), sample.boxes
+            )
             for sample, target in zip(samples, targets, strict=True)
         ]
         predicted = self._predict_boxes(maps, [sample.boxes for sample in samples])
@@ -182,11 +181,10 @@ class RegionHeads(nn.Module):
         """
         candidates = torch.cat([proposals, target["boxes"]])
         matches = self._matcher(box_iou(target["boxes"], candidates))
-        nearest = matches.clamp(min=0)
-        labels = torch.where(matches >= 0, target["labels"][nearest], 0)
+        labels = of_object(target["labels"], matches, torch.zeros_like(matches))
         ((positive,), (negative,)) = self._sampler([labels])
         chosen = torch.where(positive.bool() | negative.bool())[0]
-        return _Sample(candidates[chosen], labels[chosen], nearest[chosen])
+        return _Sample(candidates[chosen], labels[chosen], matches[chosen])
 
     def _detect(
         self,

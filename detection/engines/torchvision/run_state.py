@@ -14,11 +14,7 @@ from detection.engines.torchvision.detector import build_detector
 from detection.job import Job
 from detection.recipe import SolverConfig
 from detection.samples import initialisation_seed
-from rsa_pretrain.checkpoint import (
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+from rsa_pretrain.checkpoint import load_checkpoint, save_checkpoint
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.optim import fused_sgd
 from rsa_pretrain.tensor_check import check_tensors
@@ -27,12 +23,6 @@ logger = logging.getLogger(__name__)
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
-
-
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the folder of a run's newest checkpoint."""
-    checkpoints = list_checkpoints(run_dir)
-    return checkpoints[-1] if checkpoints else None
 
 
 def parameter_groups(detector: nn.Module, solver: SolverConfig) -> list[dict[str, object]]:
@@ -111,5 +101,5 @@ class RunState:
             "scaler": self.scaler.state_dict(),
             "train_sha256": self._job.train_sha256,
         }
-        keep = self._job.recipe.training.keep_checkpoints
-        save_checkpoint(run_dir, tensors, self._job.metadata(self.step), trainer_state, keep)
+        metadata, keep = self._job.metadata(self.step), self._job.recipe.training.keep_checkpoints
+        save_checkpoint(run_dir, tensors, metadata, trainer_state, keep, self._job.notes)

@@ -1,13 +1,12 @@
 """The training loop of the torchvision engine, in one process or several."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from detection.batches import OrientedBatches
 from detection.coco_eval import evaluate
@@ -17,7 +16,7 @@ from detection.engines.torchvision.prediction import predict
 from detection.engines.torchvision.run_state import RunState
 from detection.job import Job
 from detection.recipe import lr_schedule
-from detection.samples import TrainingSample, TrainingStream, step_seed, unbroken
+from detection.samples import TrainingSample, TrainingStream, step_seed
 from rsa_pretrain.device import autocast
 from rsa_pretrain.distributed import (
     StopVote,
@@ -29,9 +28,10 @@ from rsa_pretrain.distributed import (
     world_size,
 )
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.loader import iterate, make_loader
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.progress import progress_bar
-from rsa_pretrain.stop_signal import StopSignal, leave_signals_to_main_process
+from rsa_pretrain.stop_signal import StopSignal
 
 
 def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> MaskRCNN:
@@ -90,8 +90,9 @@ class _Trainer:
         progress = progress_bar(
             self._plan.iterations * size, "fine-tuning", "img", self.state.step * size
         )
-        with progress:
-            for samples in self._batches(range(self.state.step, self._plan.iterations)):
+        batches = self._batches(range(self.state.step, self._plan.iterations))
+        with progress, closing(batches):
+            for samples in batches:
                 losses = self._train_step(samples)
                 self._interval.add(losses)
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
@@ -113,7 +114,7 @@ class _Trainer:
                     break
         stop.received = received
 
-    def _batches(self, steps: range) -> Iterator[list[TrainingSample]]:
+    def _batches(self, steps: range) -> Generator[list[TrainingSample], None, None]:
         recipe = self._job.recipe
         stream = TrainingStream(self._job.train_images, recipe.input, recipe.seed)
         sampler = OrientedBatches(
@@ -123,14 +124,8 @@ class _Trainer:
             rank=rank(),
             world_size=world_size(),
         )
-        loader = DataLoader(
-            stream,
-            batch_sampler=sampler,
-            collate_fn=list,
-            num_workers=recipe.data.num_workers,
-            worker_init_fn=leave_signals_to_main_process,
-        )
-        return unbroken(loader)
+        workers, device = recipe.data.num_workers, self._job.device
+        return iterate(make_loader(stream, sampler, workers, device, collate=list))
 
     def _train_step(self, samples: list[TrainingSample]) -> dict[str, float]:
         """Take one optimizer step; return its losses, averaged over the processes, and rate."""
@@ -162,8 +157,8 @@ class _Trainer:
     def _refresh_statistics(self) -> None:
         num_batches = self._job.recipe.training.precise_bn_iterations
         if num_batches is not None:
-            batches = self._batches(range(num_batches))
-            refresh_statistics(self.state.detector, batches, num_batches, self._job)
+            with closing(self._batches(range(num_batches))) as batches:
+                refresh_statistics(self.state.detector, batches, num_batches, self._job)
 
     def _evaluate(self, log: MetricsLog | None) -> None:
         predictions = predict(self.state.detector, self._job)

@@ -1,0 +1,110 @@
+"""Checkpoints that any detectron2 program reads, written atomically and tied to their job."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from detection.job import Job
+from detection.run_checkpoints import list_files
+from rsa_pretrain.atomic_files import atomic_file, write_text
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.file_content import read_checkpoint_file
+from rsa_pretrain.tensor_check import check_tensors
+
+_MODEL_PREFIX = "model/"
+_NOTES = "rsa_toolkit"
+
+
+class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
+    """detectron2's checkpointer, which a kill at any moment leaves with a whole checkpoint.
+
+    Args:
+        detector: What is saved.
+        folder: Receives the files.
+        keep: How many of the newest stay; None keeps all.
+        parts: What else is saved, by its key: whatever has a ``state_dict``.
+    """
+
+    def __init__(self, detector: nn.Module, folder: Path, keep: int | None, **parts: Any) -> None:
+        super().__init__(detector, str(folder), **parts)
+        self._folder = folder
+        self._keep = keep
+
+    def save(self, name: str, **values: Any) -> None:
+        """Write one checkpoint, say that it is the last, and drop the oldest."""
+        if not self.save_to_disk:
+            return
+        parts = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        file = self._folder / f"{name}.pth"
+        with atomic_file(file) as temporary:
+            torch.save({"model": self.model.state_dict(), **parts, **values}, temporary)
+        write_text(self._folder / "last_checkpoint", file.name)
+        if self._keep is not None:
+            for old in list_files(self._folder)[: -self._keep]:
+                old.unlink()
+
+
+class Provenance:
+    """What a checkpoint belongs to, saved in it; a run continues only from its own."""
+
+    def __init__(self, job: Job, step: Callable[[], int]) -> None:
+        self._job = job
+        self._step = step
+
+    def state_dict(self) -> dict[str, str | None]:
+        """Return plain values."""
+        return {
+            "metadata": self._job.metadata(self._step()).model_dump_json(),
+            **self._job.notes,
+            "trunk_sha256": self._job.trunk.subject.sha256,
+            "train_sha256": self._job.train_sha256,
+        }
+
+    def load_state_dict(self, state: dict[str, str | None]) -> None:
+        """Compare with the job's.
+
+        Raises:
+            UserError: If the checkpoint is of another trunk or of other annotations.
+        """
+        if state["trunk_sha256"] != self._job.trunk.subject.sha256:
+            raise UserError("the run was trained from another trunk than the one given")
+        if state["train_sha256"] != self._job.train_sha256:
+            raise UserError("the run was trained on other annotations than the ones given")
+
+
+def make_checkpointer(
+    detector: nn.Module, folder: Path, job: Job, trainer: Any, step: Callable[[], int]
+) -> Checkpointer:
+    """Return the checkpointer of a run.
+
+    Args:
+        detector: What is trained.
+        folder: Receives the files.
+        job: The run.
+        trainer: detectron2's; its state is saved, too.
+        step: Returns the iterations taken.
+    """
+    keep = job.recipe.training.keep_checkpoints
+    notes = {_NOTES: Provenance(job, step)}
+    return Checkpointer(detector, folder, keep, trainer=trainer, **notes)
+
+
+def check_checkpoint(path: Path, detector: nn.Module) -> None:
+    """Refuse, where detectron2 would only warn, what is not exactly this run's checkpoint.
+
+    Raises:
+        UserError: If it is damaged, or of another recipe or program.
+    """
+    content = read_checkpoint_file(path)
+    found = {
+        name.removeprefix(_MODEL_PREFIX): tensor
+        for name, tensor in content.tensors.items()
+        if name.startswith(_MODEL_PREFIX)
+    }
+    check_tensors(found, detector.state_dict(), f"'{path}' as this recipe's detector")
+    if not any(name.startswith(f"{_NOTES}/") for name in content.values):
+        raise UserError(f"'{path}' is no checkpoint of this toolkit's runs; it cannot be resumed")

@@ -1,0 +1,16 @@
+"""Detections of all processes brought together."""
+
+import torch.distributed as dist
+
+from detection.coco_eval import Prediction
+from rsa_pretrain.distributed import world_size
+
+
+def gathered(predictions: list[Prediction]) -> list[Prediction]:
+    """Concatenate all processes' predictions, by rising image id, in every process."""
+    parts: list[list[Prediction]] = [predictions]
+    if world_size() > 1:
+        parts = [[] for _ in range(world_size())]
+        dist.all_gather_object(parts, predictions)
+    everything = [prediction for part in parts for prediction in part]
+    return sorted(everything, key=lambda prediction: int(prediction["image_id"]))

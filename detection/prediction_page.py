@@ -1,0 +1,46 @@
+"""Predictions drawn beside what is annotated, as one page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detection.coco import CocoSet
+from detection.coco_eval import Prediction
+from detection.picture_page import Page, write_page
+from detection.visualise import MATCHING_IOU, predicted_cards
+
+_DASHED = (
+    "Dashed: crowds, objects that no shown prediction finds, and predictions that find none (same "
+    f"category, IoU of boxes at least {MATCHING_IOU:g})"
+)
+_UNANNOTATED = "They have no annotations: whether a prediction is right is not known"
+
+
+def write_predictions(
+    path: Path,
+    title: str,
+    coco: CocoSet,
+    predictions: Sequence[Prediction],
+    *,
+    num_images: int,
+    min_score: float,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: HTML file to write.
+        title: Of the page.
+        coco: What was to be found, or the images alone.
+        predictions: With the set's own ids.
+        num_images: The most that are drawn, spread evenly.
+        min_score: From which predictions show at first.
+    """
+    cards = predicted_cards(coco, predictions, num_images)
+    names = coco.category_names
+    page = Page(
+        title=title,
+        subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "
+        + (_DASHED if coco.is_annotated else _UNANNOTATED),
+        categories=[names[number] for number in coco.category_ids],
+        threshold=min_score,
+    )
+    write_page(page, cards, path)

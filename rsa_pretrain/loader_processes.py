@@ -1,0 +1,39 @@
+"""The end of loader processes: they ignore signals, so that the main process decides."""
+
+import multiprocessing
+import signal
+
+_MARKS_OF_A_LOSS = ("DataLoader worker (pid", "shared memory")
+
+
+def why_lost(error: RuntimeError) -> str | None:
+    """Say what became of a loader process, in words for its user; None if the error is another.
+
+    Args:
+        error: What torch raises when such a process dies, anywhere in the main process, or got no
+            memory to send a batch in.
+    """
+    if not any(mark in str(error) for mark in _MARKS_OF_A_LOSS):
+        return None
+    reason = str(error).strip().rpartition("\n")[2]
+    return (
+        f"a loader process ended ({reason}); the machine may lack memory or shared memory: "
+        "try fewer data.num_workers"
+    )
+
+
+def end_loader_processes() -> None:
+    """End the processes that a command leaves behind, whatever they do.
+
+    Python's own exit sends SIGTERM and waits, which those that ignore it would make for ever.
+    """
+    left = multiprocessing.active_children()
+    if not left:
+        return
+    # torch raises an error when a loader process dies; these deaths are meant.
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in left:
+        process.kill()
+    for process in left:
+        process.join()
+    signal.signal(signal.SIGCHLD, previous or signal.SIG_DFL)
