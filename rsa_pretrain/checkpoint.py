@@ -51,8 +51,8 @@ NOT_A_BACKBONE = (
     "rsa-detect unconvert takes its backbone out"
 )
 _STEP_FOLDER = re.compile(r"step-\d{8,}")
-_DETECTOR_HEADS = "roi_heads."
-_DETECTRON2_POINTER = "last_checkpoint"
+_DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
+_DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
 
 
 class BackboneMetadata(Section):
@@ -276,9 +276,11 @@ def read_header(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except SafetensorError as error:
         raise UserError(f"'{path}' is not a whole safetensors file ({error})") from None
+
+
 def is_detector(names: Iterable[str]) -> bool:
-    """Tell by its tensors' names whether a file of this toolkit is a whole detector."""
-    return any(name.startswith(_DETECTOR_HEADS) for name in names)
+    """Tell by its tensors' names whether a file of either detection engine is a whole detector."""
+    return any(map(_DETECTOR_HEADS.search, names))
 
 
 def find_weights(path: Path) -> Path:
@@ -295,7 +297,7 @@ def find_weights(path: Path) -> Path:
     for file in (path / BACKBONE_FILE, *(folder / MODEL_FILE for folder in folders)):
         if file.is_file():
             return file
-    if (path / "checkpoints" / _DETECTRON2_POINTER).is_file():
+    if any(path.glob(_DETECTRON2_CHECKPOINTS)):
         raise UserError(f"'{path}' is {NOT_A_BACKBONE}")
     raise UserError(
         f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "

@@ -19,14 +19,14 @@ from detection.recipe import InputConfig
 from detection.samples import TestSample, resized
 from detection.shapes import draw_image
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.read_rules import DEFAULT_RULES
+from rsa_pretrain.read_rules import ReadRules
 
-NUM_IMAGES = 3
 TOLERANCES = {"boxes": 1e-3, "scores": 1e-5, "masks": 1e-4}
 """Largest differences, in pixels and in probabilities. Libraries sum in another order."""
 _UNITS = {"boxes": " px"}
 # Height and width that are drawn, before they are resized: three shapes.
 _DRAWN_SIZES = ((360, 480), (480, 480), (480, 240))
+NUM_IMAGES = len(_DRAWN_SIZES)
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,15 @@ class Proof:
         )
 
 
-def proof_images(words: Iterable[Path], settings: InputConfig) -> dict[str, Tensor]:
-    """Return the first three images of folders and files, or drawn ones if none are named.
+def proof_images(
+    words: Iterable[Path], settings: InputConfig, rules: ReadRules
+) -> dict[str, Tensor]:
+    """Return the first three images of folders and files, made up with drawn ones.
 
     Args:
         words: Folders and files.
         settings: Test size.
+        rules: How they are read.
 
     Returns:
         RGB, (3, H, W), uint8, by what messages call them.
@@ -63,12 +66,10 @@ def proof_images(words: Iterable[Path], settings: InputConfig) -> dict[str, Tens
     Raises:
         UserError: If one cannot be read.
     """
-    photos = {str(path): read_image(path, DEFAULT_RULES) for path in _first_files(words)}
-    if not photos:
-        for height, width in _DRAWN_SIZES:
-            pixels, _ = draw_image(max(height, width), np.random.default_rng(height + width))
-            name = f"drawn image of {width}x{height}"
-            photos[name] = Image.fromarray(pixels[:height, :width])
+    photos = {str(path): read_image(path, rules) for path in _first_files(words, rules)}
+    for height, width in _DRAWN_SIZES[len(photos) :]:
+        pixels, _ = draw_image(max(height, width), np.random.default_rng(height + width))
+        photos[f"drawn image of {width}x{height}"] = Image.fromarray(pixels[:height, :width])
     return {name: _at_test_size(photo, settings) for name, photo in photos.items()}
 
 
@@ -167,9 +168,9 @@ def _check_left_over(
         )
 
 
-def _first_files(words: Iterable[Path]) -> list[Path]:
+def _first_files(words: Iterable[Path], rules: ReadRules) -> list[Path]:
     files = itertools.chain.from_iterable(
-        [word / entry["file_name"] for entry in list_images(word, DEFAULT_RULES)]
+        [word / entry["file_name"] for entry in list_images(word, rules)]
         if word.is_dir()
         else [word]
         for word in words

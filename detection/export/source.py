@@ -1,33 +1,31 @@
 """A detector as an export needs it: its network, and what users of the file have to know."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from detection.categories import Categories
 from detection.engines.torchvision.detector import MaskRCNN
-from detection.engines.torchvision.loading import load_detector
+from detection.engines.torchvision.loading import LoadedDetector
 from detection.engines.torchvision.regions import SCORE_THRESHOLD
-from detection.exchange import read_detector
 from detection.export.graph import MARK
-from detection.label_categories import Categories, categories_of
 from detection.recipe import InputConfig
-from rsa_pretrain.checkpoint import BackboneMetadata, file_sha256
+from rsa_pretrain.checkpoint import file_sha256
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained detector with its facts."""
+    """A trained detector, and how it is to be used."""
 
-    detector: MaskRCNN
-    """On the CPU, in eval mode."""
+    loaded: LoadedDetector
     categories: Categories
     """COCO's entries, in the order of the labels, from label 1."""
     input: InputConfig
     """Test size."""
-    metadata: BackboneMetadata
-    sha256: str
-    """Of the file of weights."""
+
+    @property
+    def detector(self) -> MaskRCNN:
+        """The network, on the CPU, in eval mode."""
+        return self.loaded.detector
 
     def input_text(self) -> str:
         """Say what the exported file takes."""
@@ -50,37 +48,18 @@ class Source:
         )
 
     def properties(self) -> dict[str, str]:
-        """Return what is kept in the file, texts by name; all but two are JSON."""
+        """Return what is kept in the file, texts by name; all but the last two are JSON."""
+        sampling = self.loaded.card.sampling
         return {
-            MARK: self.metadata.model_dump_json(),
-            "source_sha256": json.dumps(self.sha256),
+            MARK: self.loaded.metadata.model_dump_json(),
+            "source_sha256": json.dumps(file_sha256(self.loaded.file)),
             "categories": json.dumps(self.categories),
             "short_side_pixels": json.dumps(self.input.test_short_side_pixels),
             "max_side_pixels": json.dumps(self.input.max_side_pixels),
+            "exif_orientation": json.dumps(self.loaded.card.exif_orientation),
+            "proposals_per_image": json.dumps(sampling.proposals_per_image),
+            "detections_per_image": json.dumps(sampling.detections_per_image),
+            "score_threshold": json.dumps(SCORE_THRESHOLD),
             "input": self.input_text(),
             "output": self.output_text(),
         }
-
-
-def read_source(path: Path, categories: Path | None, sides: Sequence[int | None]) -> Source:
-    """Load a detector and what is known of it.
-
-    Args:
-        path: Run folder, checkpoint folder or file.
-        categories: COCO-format file that names the categories; None takes the detector's own.
-        sides: Short and greatest long side of the input, in pixels; None takes the default.
-
-    Raises:
-        UserError: If there is no such detector, or the categories are another number.
-    """
-    detector, num_classes = load_detector(path)
-    _, metadata, file = read_detector(path)
-    names = ("test_short_side_pixels", "max_side_pixels")
-    stated = {name: side for name, side in zip(names, sides, strict=True) if side is not None}
-    return Source(
-        detector=detector,
-        categories=categories_of(path, num_classes, categories),
-        input=InputConfig().model_copy(update=stated),
-        metadata=metadata,
-        sha256=file_sha256(file),
-    )

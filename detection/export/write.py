@@ -16,7 +16,7 @@ from detection.generated import check_marked
 from rsa_pretrain.atomic_files import atomic_file
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.quiet import quiet
-from rsa_pretrain.foreign.targets.base import missing_packages
+from rsa_pretrain.foreign.targets.base import check_packages
 
 TARGETS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
 
@@ -33,11 +33,7 @@ def check_target(target: Target, out: Path) -> None:
     if out.is_dir():
         raise UserError(f"'{out}' is a folder; name a file in it")
     check_marked(out, MARK)
-    missing = missing_packages(target.packages)
-    if missing:
-        raise UserError(
-            f"export to {target.name} needs {', '.join(missing)}; install rsa-toolkit[export]"
-        )
+    check_packages(target.name, target.packages)
 
 
 def export_detector(

@@ -44,9 +44,10 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     ]
     if METADATA_KEY in content.values:
         lines += _own_metadata(str(content.values[METADATA_KEY]))
-        lines += [f"network   {NOT_A_BACKBONE}"] if is_detector(content.tensors) else []
     else:
         lines += _layout_lines(content)
+    if is_detector(content.tensors):
+        lines.append(f"detector  {NOT_A_BACKBONE}")
     if content.tensors:
         lines += ["tensors   group, count, elements, smallest to largest, mean ± std, shapes"]
         lines += [f"  {line}" for line in _group_lines(content)]

@@ -1,9 +1,10 @@
 """Detectors as files of other runtimes."""
 
+import hashlib
 import json
-import shutil
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,25 +17,33 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from detection.__main__ import main
+from detection.card import CARD_KEY, make_card
 from detection.commands import export as command
 from detection.engines.torchvision.boxes import at_most, clip_to_image
 from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.regions import Detections
+from detection.exchange import exchange
 from detection.export import onnx_file, proof, write
 from detection.export.graph import MARK, Run
-from detection.export.source import read_source
+from detection.export.source import Source
 from detection.recipe import InputConfig, Recipe
 from detection.samples import TestSample
 from detection.trunk import load_trunk
 from rsa_pretrain.__main__ import main as pretrain_main
-from rsa_pretrain.checkpoint import LoadedBackbone, save_tensors
+from rsa_pretrain.checkpoint import MODEL_FILE, LoadedBackbone, save_tensors
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import DEFAULT_RULES
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
-SIDES = ["--short-side", "96", "--max-side", "160"]
 IMAGES = [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}]
-CATEGORIES = [{"id": 4, "name": "cell"}, {"id": 7, "name": "debris"}, {"id": 9, "name": "fibre"}]
+NAMES = {4: "cell", 7: "debris", 9: "fibre"}
+INPUT = {"test_short_side_pixels": 96, "max_side_pixels": 160}
+SAMPLING = {"proposals_per_image": 200, "detections_per_image": 130}
+ANCHORS = {
+    "anchor_sizes_pixels": [12, 24, 40, 80, 160],
+    "anchor_aspect_ratios": [0.4, 0.9],
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +52,25 @@ def write_detector(
     make_recipe_at: Callable[..., Recipe],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[bool], Path]:
-    """Write a detector of three classes, with masks or without, whose scores are well apart."""
+    """Write a detector of three classes, with masks or without, whose scores are well apart.
+
+    Its anchors, input size and numbers of proposals and detections are no default's.
+    """
 
     def make(has_masks: bool) -> Path:
         folder = tmp_path_factory.mktemp("detector")
         loaded = write_checkpoint()
-        model = {} if has_masks else {"mask_head": False}
-        recipe = make_recipe_at(folder / "run", model=model)
+        model = {**ANCHORS, "mask_head": has_masks}
+        recipe = make_recipe_at(folder / "run", model=model, input=INPUT, sampling=SAMPLING)
         torch.manual_seed(3)
-        detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), len(CATEGORIES))
+        detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), len(NAMES))
         with torch.no_grad():
             detector.roi_heads.box_predictor.cls_score.weight *= 30
         metadata = loaded.metadata.model_copy(update={"method": "mask_rcnn"})
-        save_tensors(folder / "detector.safetensors", detector.state_dict(), metadata)
-        return folder / "detector.safetensors"
+        notes = {CARD_KEY: make_card(recipe, NAMES).model_dump_json()}
+        file = folder / "checkpoints" / "last" / MODEL_FILE
+        save_tensors(file, detector.state_dict(), metadata, notes)
+        return file
 
     return make
 
@@ -70,7 +84,7 @@ def detector_file(write_detector: Callable[[bool], Path]) -> Path:
 @pytest.fixture(scope="module")
 def detector(detector_file: Path) -> MaskRCNN:
     """The same, loaded."""
-    return load_detector(detector_file)[0]
+    return load_detector(detector_file).detector
 
 
 def _require(kind: str) -> None:
@@ -91,7 +105,14 @@ def _detect(detector: MaskRCNN, image: Tensor, threshold: float = 0.05) -> Detec
 
 
 def _export(detector: Path, out: Path, kind: str, *options: str) -> int:
-    return main(["export", str(detector), str(out), "--to", kind, *SIDES, *options])
+    return main(["export", str(detector), str(out), "--to", kind, *options])
+
+
+def _write_categories(path: Path, names: Mapping[int, str]) -> Path:
+    categories = [{"id": number, "name": name} for number, name in names.items()]
+    tree = {"images": IMAGES, "annotations": [], "categories": categories}
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize("has_masks", [True, False])
@@ -106,54 +127,121 @@ def test_the_file_finds_what_the_engine_finds(
     """At any image size and number of detections, none too; it says of what and for what."""
     _require(kind)
     detector_file, target = write_detector(has_masks), write.TARGETS[kind]
-    named = tmp_path / "categories.json"
-    named.write_text(json.dumps({"images": IMAGES, "annotations": [], "categories": CATEGORIES}))
     out = tmp_path / f"detector{target.suffix}"
     with warnings.catch_warnings(action="always", record=True) as told:
-        assert _export(detector_file, out, kind, "--categories", str(named)) == 0
+        assert _export(detector_file, out, kind) == 0
     assert {entry.category for entry in told} <= {DeprecationWarning}  # pycocotools', on drawing
     printed, errors = capsys.readouterr()
     assert errors == ""
     assert "detections of score above 0.05 on 3 images match the engine's one to one" in printed
     assert "proof     0 detections" not in printed
     assert "labels    cell, debris, fibre" in printed
-    run, detector = target.load(out), load_detector(detector_file)[0]
+    run, detector = target.load(out), load_detector(detector_file).detector
+    most = 0
     for height, width in ((64, 64), (33, 41), (97, 250), (201, 130)):
         for threshold in (0.0, 0.05, 0.3, 1.0):
             image = _noise(height, width)
             expected, found = _detect(detector, image, threshold), run(image, threshold)
             assert list(found) == list(expected)
             assert ("masks" in found) is has_masks
+            most = max(most, len(found["scores"]))
             assert (len(found["scores"]) == 0) is (threshold == 1.0)
             for key, tolerance in {"labels": 0, **proof.TOLERANCES}.items():
                 if key in expected:
                     torch.testing.assert_close(found[key], expected[key], rtol=0, atol=tolerance)
+    assert most == SAMPLING["detections_per_image"]
     _check_properties(out, kind, detector_file)
 
 
 def _check_properties(out: Path, kind: str, detector_file: Path) -> None:
     """Read what the file tells, and run it without a threshold, as its users do."""
     image = _noise(80, 90)
-    wanted = {MARK, "categories", "short_side_pixels", "max_side_pixels", "input", "output"}
-    found: dict[str, Any]
+    found = _properties(out, kind)
     if kind == "onnx":
-        import onnx
         import onnxruntime
 
-        model = onnx.load(out)
-        found = {entry.key: entry.value for entry in model.metadata_props}
         session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
         assert [value.shape for value in session.get_inputs()] == [[3, "height", "width"]]
         scores = torch.from_numpy(session.run(["scores"], {"image": image.numpy()})[0])
     else:
-        found = dict.fromkeys(wanted, "")
-        scores = torch.jit.load(out, _extra_files=found)(image)["scores"]  # type: ignore[no-untyped-call]
-    assert wanted <= found.keys()
-    assert json.loads(found["categories"]) == CATEGORIES
-    assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [96, 160]
-    assert json.loads(found[MARK])["method"] == "mask_rcnn"
-    expected = _detect(load_detector(detector_file)[0], image)["scores"]
+        scores = torch.jit.load(out)(image)["scores"]  # type: ignore[no-untyped-call]
+    values = {key: json.loads(found[key]) for key in found if key not in ("input", "output")}
+    assert values.pop(MARK)["method"] == "mask_rcnn"
+    assert values == {
+        "source_sha256": hashlib.sha256(detector_file.read_bytes()).hexdigest(),
+        "categories": [{"id": number, "name": name} for number, name in NAMES.items()],
+        "short_side_pixels": 96,
+        "max_side_pixels": 160,
+        "exif_orientation": True,
+        "proposals_per_image": 200,
+        "detections_per_image": 130,
+        "score_threshold": 0.05,
+    }
+    assert "RGB, uint8, (3, H, W)" in found["input"]
+    assert ("masks (D, 28, 28)" in found["output"]) is read_trained(
+        detector_file
+    ).card.model.mask_head
+    expected = _detect(load_detector(detector_file).detector, image)["scores"]
     torch.testing.assert_close(scores, expected, rtol=0, atol=proof.TOLERANCES["scores"])
+
+
+def _properties(out: Path, kind: str) -> dict[str, str]:
+    """Read the texts in a file by the kind's own means."""
+    if kind == "onnx":
+        import onnx
+
+        return {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    with zipfile.ZipFile(out) as archive:
+        names = [name for name in archive.namelist() if "/extra/" in name]
+        return {name.rpartition("/")[2]: archive.read(name).decode() for name in names}
+
+
+@pytest.mark.parametrize("form", ["run", "converted", "detectron2's own", "detectron2 run"])
+def test_a_detector_of_any_program(
+    detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """A run of either engine, a converted file and one with detectron2's config alone: the same.
+
+    detectron2's config names no categories.
+    """
+    source = file = detector_file.parents[2]
+    if form == "run":
+        file = detector_file
+    else:
+        run = tmp_path / "run"
+        file = run / "checkpoints" / "model_final.pth"
+        exchange(detector_file, file)
+        if form == "detectron2's own":
+            torch.save({"model": torch.load(file, weights_only=True)["model"]}, file)
+        source = run if form == "detectron2 run" else file
+    out = tmp_path / "detector.pt"
+    assert _export(source, out, "torchscript") == 0
+    printed = capsys.readouterr().out
+    names = NAMES.values() if form != "detectron2's own" else [f"category {n}" for n in (1, 2, 3)]
+    assert f"labels    {', '.join(names)}\n" in printed
+    found = _properties(out, "torchscript")
+    assert json.loads(found["source_sha256"]) == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [96, 160]
+    image, detector = _noise(90, 120), load_detector(detector_file).detector
+    run_file = write.TARGETS["torchscript"].load(out)
+    for key, value in _detect(detector, image).items():
+        torch.testing.assert_close(run_file(image, 0.05)[key], value, rtol=0, atol=1e-4)
+
+
+def test_options_replace_what_the_detector_says(
+    detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Input size and categories are those of the options, as with predict."""
+    given = _write_categories(tmp_path / "categories.json", {2: "b", 1: "a", 30: "c"})
+    options = ["--short-side", "64", "--max-side", "80", "--categories", str(given)]
+    out = tmp_path / "detector.pt"
+    assert _export(detector_file, out, "torchscript", *options) == 0
+    printed = capsys.readouterr().out
+    assert "labels    a, b, c\n" in printed
+    assert "short side of 64 pixels, or to a long side of 80" in printed
+    found = _properties(out, "torchscript")
+    assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [64, 80]
+    assert [entry["id"] for entry in json.loads(found["categories"])] == [1, 2, 30]
 
 
 def _moved(found: Detections, key: str, by: float) -> Detections:
@@ -255,7 +343,7 @@ def test_differences_are_the_largest(detector: MaskRCNN) -> None:
 
 def test_a_detector_that_finds_nothing_is_proven_at_threshold_0(detector_file: Path) -> None:
     """No detection is no proof: then everything that is scored is compared."""
-    detector = load_detector(detector_file)[0]
+    detector = load_detector(detector_file).detector
     with torch.no_grad():
         detector.roi_heads.box_predictor.cls_score.weight *= 0.01
         detector.roi_heads.box_predictor.cls_score.bias[0] = 20
@@ -269,7 +357,8 @@ def test_a_detector_that_finds_nothing_is_proven_at_threshold_0(detector_file: P
 def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> None:
     """A file with one weight changed is refused, an earlier one stays, and no part is left."""
     target = write.TARGETS["torchscript"]
-    source = read_source(detector_file, None, (64, 64))
+    loaded = load_detector(detector_file)
+    source = Source(loaded, [{"id": n, "name": NAMES[n]} for n in NAMES], loaded.card.input)
 
     def tampered(detector: MaskRCNN, properties: Any, path: Path) -> None:
         with torch.no_grad():
@@ -334,13 +423,16 @@ def test_other_mistakes_are_one_error(
     broken.write_bytes(b"no image")
     assert _export(detector_file, out, "torchscript", "--images", str(broken)) == 2
     assert f"image '{broken}' cannot be decoded" in capsys.readouterr().err
-    few = tmp_path / "categories.json"
-    few.write_text(json.dumps({"images": IMAGES, "annotations": [], "categories": CATEGORIES[:2]}))
+    assert _export(detector_file, out, "torchscript", "--images", str(tmp_path / "nowhere")) == 2
+    assert "nowhere' cannot be decoded: No such file" in capsys.readouterr().err
+    few = _write_categories(tmp_path / "categories.json", {1: "a", 2: "b"})
     assert _export(detector_file, out, "torchscript", "--categories", str(few)) == 2
     assert "knows 3 categories" in capsys.readouterr().err
-    monkeypatch.setattr(write, "missing_packages", lambda packages: list(packages)[:1])
+    absent = replace(write.TARGETS["onnx"], packages=("onnx", "no_such_package"))
+    monkeypatch.setitem(write.TARGETS, "onnx", absent)
     assert _export(detector_file, tmp_path / "detector.onnx", "onnx") == 2
-    assert "export to onnx needs onnx; install rsa-toolkit[export]" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "export to onnx needs no_such_package; pip install 'rsa-toolkit[export]'" in error
     assert not out.exists()
 
 
@@ -362,14 +454,28 @@ def test_an_earlier_export_is_replaced(
     assert "on 3 images match" in capsys.readouterr().out.split("written")[2]
 
 
-def test_proof_images() -> None:
-    """Without photographs three shapes are drawn, at the detector's input size, the same always."""
+def test_proof_images(tmp_path: Path) -> None:
+    """Three shapes are drawn, at the detector's input size; photographs, upright, come first."""
     settings = InputConfig(test_short_side_pixels=96, max_side_pixels=160)
-    images = list(proof.proof_images([], settings).values())
+    images = list(proof.proof_images([], settings, DEFAULT_RULES).values())
     assert [tuple(image.shape) for image in images] == [(3, 96, 128), (3, 96, 96), (3, 160, 80)]
     assert len({image.float().mean().item() for image in images}) == 3
-    again = proof.proof_images([], settings).values()
+    again = proof.proof_images([], settings, DEFAULT_RULES).values()
     assert all(map(torch.equal, images, again))
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was held upright
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (240, 120), (9, 8, 7)).save(photo, exif=exif)
+    upright = proof.proof_images([photo], settings, DEFAULT_RULES)
+    assert next(iter(upright)) == str(photo)
+    assert [tuple(image.shape) for image in upright.values()] == [
+        (3, 160, 80),
+        (3, 96, 96),
+        (3, 160, 80),
+    ]
+    assert upright[str(photo)][:, 0, 0].tolist() == [9, 8, 7]
+    stored = DEFAULT_RULES.model_copy(update={"exif_orientation": False})
+    assert proof.proof_images([photo], settings, stored)[str(photo)].shape == (3, 80, 160)
 
 
 def test_command_offers_every_kind() -> None:
@@ -407,25 +513,22 @@ def test_no_proposal_is_no_detection(detector: MaskRCNN) -> None:
     }
 
 
-@pytest.mark.parametrize("form", ["file", "run", "detectron2"])
+@pytest.mark.parametrize("form", ["file", "run", "detectron2 run"])
 def test_backbone_commands_name_the_detector_ones(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     """rsa-pretrain export of a detector is one error; inspect tells it of a file."""
-    source = detector_file
-    if form != "file":
-        source = tmp_path / "run"
-        folder = source / "checkpoints" / "last"
-        folder.mkdir(parents=True)
-        if form == "run":
-            shutil.copy(detector_file, folder / "model.safetensors")
-        else:
-            folder.rmdir()
-            (folder.parent / "last_checkpoint").write_text("model_final.pth")
-    words = [str(source), str(tmp_path / "x.onnx"), "--to", "onnx"]
-    assert pretrain_main(["export", *words]) == 2
+    source = {
+        "file": detector_file,
+        "run": detector_file.parents[2],
+        "detectron2 run": tmp_path / "run",
+    }[form]
+    file = tmp_path / "run" / "checkpoints" / "model_final.pth"
+    exchange(detector_file, file)
+    assert pretrain_main(["export", str(source), str(tmp_path / "x.onnx"), "--to", "onnx"]) == 2
     error = capsys.readouterr().err
     assert "is a trained detector, not a backbone: rsa-detect export writes it" in error
     assert error.count("\n") == 1
-    assert pretrain_main(["inspect", str(source)]) == (2 if form == "detectron2" else 0)
-    assert "a trained detector, not a backbone" in "".join(capsys.readouterr())
+    for path in (source, file):
+        assert pretrain_main(["inspect", str(path)]) == (2 if path == tmp_path / "run" else 0)
+        assert "a trained detector, not a backbone" in "".join(capsys.readouterr())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class Target:
 def missing_packages(packages: Iterable[str]) -> list[str]:
     """Return those that are not installed."""
     return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def check_packages(name: str, packages: Iterable[str]) -> None:
+    """Refuse a target whose packages are not installed.
+
+    Raises:
+        UserError: If one is not.
+    """
+    missing = missing_packages(packages)
+    if missing:
+        raise UserError(
+            f"export to {name} needs {', '.join(missing)}; pip install 'rsa-toolkit[export]'"
+        )
 
 
 def probe_images() -> Tensor:
