@@ -22,8 +22,7 @@ def add(commands: Commands) -> None:
         "of proposals and detections and where the weights came from: as ONNX metadata_props, or\n"
         "in TorchScript as extra files of the same names. Before OUT takes its name, the file is\n"
         "run on three images and must find what the engine finds: the same labels, boxes within\n"
-        "0.001 pixels, scores within 0.00001 and masks within 0.0001. TorchScript files run on\n"
-        "the CPU.",
+        "0.001 pixels, scores and masks within 0.0001. TorchScript files run on the CPU.",
         epilog="examples:\n  rsa-detect export runs/detection/coco detector.onnx --to onnx\n"
         "  rsa-detect export runs/detection/coco detector.pt --to torchscript --images photos/",
     )

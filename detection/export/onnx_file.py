@@ -37,7 +37,7 @@ def nms_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> 
         Indices of the boxes kept, in no particular order.
     """
     kept = [torch.zeros(0, dtype=torch.int64)]
-    for group in groups.unique():
+    for group in torch.unique(groups):
         members = torch.where(groups == group)[0]
         kept.append(members[nms(boxes[members], scores[members], iou)])
     return torch.cat(kept)

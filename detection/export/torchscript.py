@@ -33,7 +33,7 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
     graph = DetectorGraph(detector, suppress)
     recorded = torch.jit.trace(graph, example(), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     module = torch.jit.script(_WithThreshold(recorded))
-    torch.jit.save(module, path, _extra_files=dict(properties))  # type: ignore[no-untyped-call]
+    torch.jit.save(module, path, _extra_files=dict(properties))
 
 
 def load(path: Path) -> Run:

@@ -39,7 +39,7 @@ WriteCheckpoint = Callable[..., LoadedBackbone]
 IMAGES = [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}]
 NAMES = {4: "cell", 7: "debris", 9: "fibre"}
 INPUT = {"test_short_side_pixels": 96, "max_side_pixels": 160}
-SAMPLING = {"proposals_per_image": 200, "detections_per_image": 130}
+SAMPLING = {"proposals_per_image": 140, "detections_per_image": 105}
 ANCHORS = {
     "anchor_sizes_pixels": [12, 24, 40, 80, 160],
     "anchor_aspect_ratios": [0.4, 0.9],
@@ -65,10 +65,10 @@ def write_detector(
         torch.manual_seed(3)
         detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), len(NAMES))
         with torch.no_grad():
-            detector.roi_heads.box_predictor.cls_score.weight *= 30
+            detector.roi_heads.box_predictor.cls_score.weight *= 3
         metadata = loaded.metadata.model_copy(update={"method": "mask_rcnn"})
         notes = {CARD_KEY: make_card(recipe, NAMES).model_dump_json()}
-        file = folder / "checkpoints" / "last" / MODEL_FILE
+        file = folder / "checkpoints" / "step-00000040" / MODEL_FILE
         save_tensors(file, detector.state_dict(), metadata, notes)
         return file
 
@@ -115,8 +115,15 @@ def _write_categories(path: Path, names: Mapping[int, str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("has_masks", [True, False])
-@pytest.mark.parametrize("kind", ["torchscript", "onnx"])
+@pytest.mark.parametrize(
+    ("kind", "has_masks"),
+    [
+        ("torchscript", True),
+        ("torchscript", False),
+        ("onnx", True),
+        pytest.param("onnx", False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_file_finds_what_the_engine_finds(
     write_detector: Callable[[bool], Path],
     tmp_path: Path,
@@ -129,7 +136,7 @@ def test_the_file_finds_what_the_engine_finds(
     detector_file, target = write_detector(has_masks), write.TARGETS[kind]
     out = tmp_path / f"detector{target.suffix}"
     with warnings.catch_warnings(action="always", record=True) as told:
-        assert _export(detector_file, out, kind) == 0
+        assert _export(detector_file.parents[2], out, kind) == 0
     assert {entry.category for entry in told} <= {DeprecationWarning}  # pycocotools', on drawing
     printed, errors = capsys.readouterr()
     assert errors == ""
@@ -137,19 +144,18 @@ def test_the_file_finds_what_the_engine_finds(
     assert "proof     0 detections" not in printed
     assert "labels    cell, debris, fibre" in printed
     run, detector = target.load(out), load_detector(detector_file).detector
-    most = 0
-    for height, width in ((64, 64), (33, 41), (97, 250), (201, 130)):
-        for threshold in (0.0, 0.05, 0.3, 1.0):
-            image = _noise(height, width)
-            expected, found = _detect(detector, image, threshold), run(image, threshold)
-            assert list(found) == list(expected)
-            assert ("masks" in found) is has_masks
-            most = max(most, len(found["scores"]))
-            assert (len(found["scores"]) == 0) is (threshold == 1.0)
-            for key, tolerance in {"labels": 0, **proof.TOLERANCES}.items():
-                if key in expected:
-                    torch.testing.assert_close(found[key], expected[key], rtol=0, atol=tolerance)
-    assert most == SAMPLING["detections_per_image"]
+    counts = []
+    for height, width, threshold in ((64, 64, 0.0), (33, 41, 0.05), (97, 250, 0.3), (201, 130, 1)):
+        image = _noise(height, width)
+        expected, found = _detect(detector, image, threshold), run(image, threshold)
+        counts.append(len(found["scores"]))
+        assert list(found) == list(expected)
+        assert ("masks" in found) is has_masks
+        for key, tolerance in {"labels": 0, **proof.TOLERANCES}.items():
+            if key in expected:
+                torch.testing.assert_close(found[key], expected[key], rtol=0, atol=tolerance)
+    assert (counts[0], counts[-1]) == (SAMPLING["detections_per_image"], 0)
+    assert 0 < counts[2] < counts[0]
     _check_properties(out, kind, detector_file)
 
 
@@ -173,15 +179,13 @@ def _check_properties(out: Path, kind: str, detector_file: Path) -> None:
         "short_side_pixels": 96,
         "max_side_pixels": 160,
         "exif_orientation": True,
-        "proposals_per_image": 200,
-        "detections_per_image": 130,
+        **SAMPLING,
         "score_threshold": 0.05,
     }
     assert "RGB, uint8, (3, H, W)" in found["input"]
-    assert ("masks (D, 28, 28)" in found["output"]) is read_trained(
-        detector_file
-    ).card.model.mask_head
-    expected = _detect(load_detector(detector_file).detector, image)["scores"]
+    detector = load_detector(detector_file).detector
+    assert ("masks (D, 28, 28)" in found["output"]) is detector.roi_heads.has_mask_head
+    expected = _detect(detector, image)["scores"]
     torch.testing.assert_close(scores, expected, rtol=0, atol=proof.TOLERANCES["scores"])
 
 
@@ -196,28 +200,21 @@ def _properties(out: Path, kind: str) -> dict[str, str]:
         return {name.rpartition("/")[2]: archive.read(name).decode() for name in names}
 
 
-@pytest.mark.parametrize("form", ["run", "converted", "detectron2's own", "detectron2 run"])
-def test_a_detector_of_any_program(
+@pytest.mark.parametrize("form", ["run", "detectron2's own"])
+def test_a_detector_of_detectron2(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    """A run of either engine, a converted file and one with detectron2's config alone: the same.
-
-    detectron2's config names no categories.
-    """
-    source = file = detector_file.parents[2]
-    if form == "run":
-        file = detector_file
-    else:
-        run = tmp_path / "run"
-        file = run / "checkpoints" / "model_final.pth"
-        exchange(detector_file, file)
-        if form == "detectron2's own":
-            torch.save({"model": torch.load(file, weights_only=True)["model"]}, file)
-        source = run if form == "detectron2 run" else file
+    """A run of the detectron2 engine, and a file of its own programs, whose config has no names."""
+    run = tmp_path / "run"
+    file = run / "checkpoints" / "model_final.pth"
+    exchange(detector_file, file)
+    names, source = list(NAMES.values()), run
+    if form == "detectron2's own":
+        torch.save({"model": torch.load(file, weights_only=True)["model"]}, file)
+        names, source = [f"category {number}" for number in (1, 2, 3)], file
     out = tmp_path / "detector.pt"
     assert _export(source, out, "torchscript") == 0
     printed = capsys.readouterr().out
-    names = NAMES.values() if form != "detectron2's own" else [f"category {n}" for n in (1, 2, 3)]
     assert f"labels    {', '.join(names)}\n" in printed
     found = _properties(out, "torchscript")
     assert json.loads(found["source_sha256"]) == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -262,7 +259,7 @@ def _with_another(found: Detections) -> Detections:
     ("change", "counts"),
     [
         (lambda found: _moved(found, "boxes", 0.01), "4 of the detector's 4"),
-        (lambda found: _moved(found, "scores", 1e-4), "4 of the detector's 4"),
+        (lambda found: _moved(found, "scores", 1e-3), "4 of the detector's 4"),
         (lambda found: _moved(found, "masks", 1e-3), "4 of the detector's 4"),
         (lambda found: _moved(found, "labels", 1), "4 of the detector's 4"),
         (_without_first, "1 of the detector's 4 .* 0 of the file's 3"),
@@ -307,10 +304,10 @@ def _engine(scores: list[float], most: int = 100) -> Any:
 @pytest.mark.parametrize(
     ("scores", "most", "is_accepted"),
     [
-        ([0.9, 0.8, 0.05 + 5e-6], 100, True),  # the threshold decides
+        ([0.9, 0.8, 0.05 + 5e-5], 100, True),  # the threshold decides
         ([0.9, 0.8, 0.7], 3, True),  # the number kept decides
         ([0.9, 0.8, 0.7], 100, False),  # nothing does
-        ([0.9, 0.8, 0.05 + 5e-5], 100, False),
+        ([0.9, 0.8, 0.05 + 5e-4], 100, False),
     ],
 )
 def test_only_what_rounding_decides_may_be_missing(

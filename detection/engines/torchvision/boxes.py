@@ -30,7 +30,7 @@ def clip_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def at_most(limit: int, count: int) -> int:
     """Return the smaller number, or the unknown that will be the smaller."""
     smaller: Any
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         smaller = torch.minimum(torch.tensor(limit), torch.as_tensor(count))
     else:
         smaller = torch.sym_min(limit, count)
