@@ -514,7 +514,10 @@ def test_no_proposal_is_no_detection(detector: MaskRCNN) -> None:
 def test_backbone_commands_name_the_detector_ones(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    """rsa-pretrain export of a detector is one error; inspect tells it of a file."""
+    """rsa-pretrain export of a detector is one error; inspect tells it of a file.
+
+    Of a detectron2 file the backbone can be exported, and the command says that it is no more.
+    """
     source = {
         "file": detector_file,
         "run": detector_file.parents[2],
@@ -526,6 +529,8 @@ def test_backbone_commands_name_the_detector_ones(
     error = capsys.readouterr().err
     assert "is a trained detector, not a backbone: rsa-detect export writes it" in error
     assert error.count("\n") == 1
+    assert pretrain_main(["export", str(file), str(tmp_path / "x.pth"), "--to", "torchvision"]) == 0
+    assert "the backbone of a trained detector; rsa-detect export" in capsys.readouterr().out
     for path in (source, file):
         assert pretrain_main(["inspect", str(path)]) == (2 if path == tmp_path / "run" else 0)
         assert "a trained detector, not a backbone" in "".join(capsys.readouterr())
