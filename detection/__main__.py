@@ -9,6 +9,7 @@ from detection.commands import (
     export,
     export_config,
     import_annotations,
+    init,
     predict,
     toy,
     train,
@@ -29,6 +30,7 @@ def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="rsa-detect", description=DESCRIPTION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     import_annotations.add(commands)
+    init.add(commands)
     data_check.add(commands)
     train.add(commands)
     predict.add(commands)

@@ -41,8 +41,8 @@ def compare_with_masks(check: SetCheck) -> None:
         check: Takes an error for a box beside its mask or in another form than COCO's, and a note
             for one that is around its mask loosely and for a mask without area.
     """
-    sizes = check.sizes
-    for entry in check.objects:
+    sizes = check.coco.sizes
+    for entry in check.coco.objects:
         size = sizes[entry["image_id"]]
         around = box_of_mask(entry, size)
         if around is None or reason_to_leave_out(entry, *size) is not None:
@@ -70,9 +70,9 @@ def find_repeats(check: SetCheck) -> None:
     A few are a note: published sets have some. Where half of the objects are, the whole file seems
     to be written twice, and no detector can find them all: that is an error.
     """
-    sizes = check.sizes
+    sizes = check.coco.sizes
     groups: dict[tuple[int, int], list[Entry]] = defaultdict(list)
-    for entry in check.objects:
+    for entry in check.coco.objects:
         groups[entry["image_id"], entry["category_id"]].append(entry)
     repeats = [
         f"{_name(later)} (as {_name(earlier)})"

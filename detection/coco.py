@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
-from detection.box_forms import box_of
+from detection.box_forms import Entry, ImageSize, box_of
 from detection.coco_format import read_tree, sort_out
 from detection.coco_repair import repair
 from detection.image_places import where_images_are
@@ -59,6 +59,21 @@ class CocoSet:
     def images(self) -> list[dict[str, Any]]:
         """Every image's entry, by rising id."""
         return sorted(self.tree["images"], key=lambda image: int(image["id"]))
+
+    @property
+    def sizes(self) -> dict[int, ImageSize]:
+        """Width and height of each image, by its id."""
+        return {image["id"]: (image["width"], image["height"]) for image in self.tree["images"]}
+
+    @property
+    def objects(self) -> list[Entry]:
+        """The annotations of one object each: without crowds."""
+        return [entry for entry in self.tree["annotations"] if not entry.get("iscrowd", 0)]
+
+    @property
+    def objects_per_image(self) -> Counter[int]:
+        """How many objects each image has, by its id."""
+        return Counter(entry["image_id"] for entry in self.objects)
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,7 @@ def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[Training
     labels = {category: index for index, category in enumerate(coco.category_ids, start=1)}
     by_image: dict[int, list[Annotation]] = {}
     left_out: Counter[str] = Counter()
-    sizes = {image["id"]: (image["width"], image["height"]) for image in coco.tree["images"]}
+    sizes = coco.sizes
     for annotation in coco.tree["annotations"]:
         reason = reason_to_leave_out(annotation, *sizes[annotation["image_id"]])
         if reason is None:

@@ -72,7 +72,7 @@ def evaluate_in_detail(
             detector that keeps fewer is measured by COCO's rule.
 
     Returns:
-        The numbers. Without any detection all are 0. The notes are logged, too.
+        The numbers. Without any detection all are 0.
 
     Raises:
         UserError: If faster-coco-eval is installed and broken.
@@ -81,8 +81,6 @@ def evaluate_in_detail(
         logger.warning("the detector found nothing: average precision is 0")
     limit = max(COCO_MAX_DETECTIONS, max_detections)
     notes = tuple(_differences(tree, predictions, limit))
-    for note in notes:
-        logger.warning("%s", note)
     complete = with_areas(tree)
     num_objects = Counter(
         annotation["category_id"]
@@ -104,6 +102,11 @@ def evaluate_in_detail(
         for index, entry in enumerate(by_category):
             entry[f"{iou_type}_AP"] = _average(values[:, :, index, 0])
     return Evaluation(metrics, by_category, notes)
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """Name the metric that stands for all: AP of masks, of boxes where there are none."""
+    return "segm_AP" if "segm_AP" in metrics else "bbox_AP"
 
 
 def _differences(

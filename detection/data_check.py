@@ -227,10 +227,8 @@ def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
     without = [image["file_name"] for image in images if image["id"] not in annotated]
     prefix = _LEFT_OUT if check.role == "train" else ""
     check.note(f"{'' if keep_empty else prefix}images without annotations", without)
-    objects = {
-        entry["image_id"] for entry in check.coco.tree["annotations"] if not entry.get("iscrowd", 0)
-    }
-    crowded = [image["file_name"] for image in images if image["id"] in annotated - objects]
+    crowds_alone = annotated - check.coco.objects_per_image.keys()
+    crowded = [image["file_name"] for image in images if image["id"] in crowds_alone]
     check.note(f"{prefix}images of crowds alone", crowded)
     names = Counter(image["file_name"] for image in images)
     check.note("files listed for several images", [n for n, count in names.items() if count > 1])

@@ -74,7 +74,7 @@ def limits_of(
 
 def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
     """Note images with more objects than detections are kept, and what that costs in testing."""
-    counts = Counter(entry["image_id"] for entry in check.objects)
+    counts = check.coco.objects_per_image
     most = limits.detections_per_image
     crowded = [
         f"{image['file_name']} ({counts[image['id']]:,})"
@@ -111,7 +111,7 @@ def best_ap(tree: Mapping[str, Any], most: int) -> float:
 
 def check_sizes(check: SetCheck, limits: DetectorLimits) -> None:
     """Note objects too small for the smallest anchor at the size at which they are seen."""
-    sizes = check.sizes
+    sizes = check.coco.sizes
     least = _SMALLEST_SHARE_OF_ANCHOR * limits.smallest_anchor
     factors = {number: _scale(size, limits) for number, size in sizes.items()}
     objects = 0

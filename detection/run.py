@@ -4,7 +4,8 @@ A run folder holds
 
     config.yaml                      every setting, resolved
     metrics.jsonl, tensorboard/      losses, rate, and average precision on the way
-    checkpoints/                     the engine's, of the whole detector and its trainer
+    checkpoints/                     the engine's, of the whole detector and its trainer; and, where
+                                     it is evaluated on the way, the weights that were best then
     predictions.json                 at the end: test detections in COCO's result format
     records/detection.json           at the end: average precision, also by category
 """
@@ -14,10 +15,14 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from detection.coco_eval import Prediction, evaluate_in_detail
+from detection.best import SELECTED, Best, keep_best, read_best
+from detection.coco_eval import Evaluation, headline
 from detection.engines import Engine, load_engine
+from detection.evaluations import best_of, evaluate_run
 from detection.job import Job, open_job
 from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
 from detection.run_checkpoints import newest_checkpoint
@@ -36,7 +41,6 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
 RECORD_FILE = Path("records") / "detection.json"
-HEADLINE, BOXES_HEADLINE = "segm_AP", "bbox_AP"
 
 
 def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
@@ -105,6 +109,7 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)
         remove_leftovers(run_dir / "checkpoints")
+        remove_leftovers((run_dir / engine.BEST_FILE).parent)
     with StopSignal() as stop:
         detector = engine.train(job, run_dir, newest, stop)
     received = -min_over_ranks(-(stop.received or 0))
@@ -115,22 +120,50 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     if not is_main():
         return 0, None
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
-    record = _make_record(job, predictions, started, engine.DIFFERENCES_FROM_DETECTRON2)
+    evaluation = evaluate_run(job, predictions)
+    best = _settle_best(engine, detector, job, evaluation)
+    deviations = [*job.deviations, *engine.DIFFERENCES_FROM_DETECTRON2, *evaluation.notes]
+    details = {"num_predictions": len(predictions), **({} if best is None else _told(best, engine))}
+    record = _make_record(job, evaluation, details, deviations, started)
     write_record(record, run_dir / RECORD_FILE)
     _log_result(record, run_dir, recipe.solver.schedule.iterations)
     return 0, record
 
 
+def _settle_best(engine: Engine, detector: Any, job: Job, evaluation: Evaluation) -> Best | None:
+    """Compare the last weights, too; return the best if any were kept."""
+    recipe = job.recipe
+    run_dir, step = recipe.output_dir, recipe.solver.schedule.iterations
+    file = run_dir / engine.BEST_FILE
+    if recipe.training.evaluate_every_iterations is not None or file.is_file():
+        save = partial(engine.save_weights, detector, job)
+        keep_best(file, best_of(evaluation, step), save)
+    return read_best(file)
+
+
+def _told(best: Best, engine: Engine) -> dict[str, Any]:
+    return {
+        "best_step": best.step,
+        "best_AP": best.value,
+        "best_metric": best.metric,
+        "best_file": str(engine.BEST_FILE),
+        "best_note": SELECTED,
+    }
+
+
 def _make_record(
-    job: Job, predictions: list[Prediction], started: float, differences: tuple[str, ...]
+    job: Job,
+    evaluation: Evaluation,
+    details: dict[str, Any],
+    deviations: list[str],
+    started: float,
 ) -> Record:
     recipe = job.recipe
-    evaluation = evaluate_in_detail(job.test_set.tree, predictions, job.iou_types)
     return make_record(
         kind="detection",
         protocol=recipe.name,
         metrics={name: Metric(value=value, unit="%") for name, value in evaluation.metrics.items()},
-        headline=HEADLINE if HEADLINE in evaluation.metrics else BOXES_HEADLINE,
+        headline=headline(evaluation.metrics),
         num_samples=len(job.test_set.images),
         data_set=recipe.data.name,
         model=job.trunk.subject,
@@ -140,10 +173,10 @@ def _make_record(
         seconds=time.monotonic() - started,
         details={
             "engine": recipe.engine,
-            "num_predictions": len(predictions),
+            **details,
             "categories": evaluation.by_category,
         },
-        deviations=[*job.deviations, *differences, *evaluation.notes],
+        deviations=deviations,
     )
 
 

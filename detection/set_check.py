@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from detection.box_forms import Entry, ImageSize
 from detection.coco import CocoSet, first_of
 
 Role = Literal["train", "test"]
@@ -30,17 +29,6 @@ class SetCheck:
     errors: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     usable: set[int] = field(default_factory=set)
-
-    @property
-    def objects(self) -> list[Entry]:
-        """The annotations of one object each: without crowds."""
-        return [entry for entry in self.coco.tree["annotations"] if not entry.get("iscrowd", 0)]
-
-    @property
-    def sizes(self) -> dict[int, ImageSize]:
-        """Width and height of each image, by its id."""
-        images = self.coco.tree["images"]
-        return {image["id"]: (image["width"], image["height"]) for image in images}
 
     def to_tree(self) -> dict[str, Any]:
         """Return counts and findings as plain JSON-compatible values."""

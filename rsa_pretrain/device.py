@@ -101,3 +101,10 @@ def describe_hardware(device: torch.device) -> str:
     except OSError:
         pass
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def usable_cores() -> int:
+    """Count the CPU cores that this process may use, fewer than the machine's where it is bound."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,17 +1,26 @@
 """Images under random transforms, brought in batches by loader processes."""
 
+import logging
+import warnings
 from collections.abc import Callable, Generator, Iterable
+from functools import cache
 from typing import Any
 
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from rsa_pretrain.device import usable_cores
 from rsa_pretrain.draws import draws_of
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.loader_processes import why_lost
 from rsa_pretrain.stop_signal import leave_signals_to_main_process
+
+logger = logging.getLogger(__name__)
+
+# Torch says it twice a loader, with a line of its own code; _note_cores says it once.
+warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
 
 
 class AugmentedImages(Dataset[Any]):
@@ -73,17 +82,7 @@ def make_loader(
         device: Where the batches go.
         collate: Makes a batch of samples; None stacks tensors.
     """
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_main_process,
-        # Iterators draw a seed for their workers, which nothing here uses; drawn from the global
-        # generator it would make a resumed run's random state differ.
-        generator=torch.Generator(),
-    )
+    return _build(dataset, num_workers, device, batch_sampler=batches, collate_fn=collate)
 
 
 def make_batch_loader(
@@ -100,16 +99,8 @@ def make_batch_loader(
         num_workers: Loader processes.
         device: Where the batches go.
     """
-    return DataLoader(
-        dataset,
-        sampler=batches,
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_main_process,
-        # As in make_loader: the global generator is not drawn from.
-        generator=torch.Generator(),
+    return _build(
+        dataset, num_workers, device, sampler=batches, batch_size=None, collate_fn=_unchanged
     )
 
 
@@ -140,3 +131,29 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def _build(
+    dataset: Dataset[Any], num_workers: int, device: torch.device, **batching: Any
+) -> DataLoader[Any]:
+    _note_cores(num_workers)
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=leave_signals_to_main_process,
+        # Iterators draw a seed for their workers, which nothing here uses; drawn from the global
+        # generator it would make a resumed run's random state differ.
+        generator=torch.Generator(),
+        **batching,
+    )
+
+
+@cache
+def _note_cores(num_workers: int) -> None:
+    if num_workers > (cores := usable_cores()):
+        logger.warning(
+            "%d loader processes share %d CPU cores: fewer (num_workers) may be faster",
+            num_workers,
+            cores,
+        )

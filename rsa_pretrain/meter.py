@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -40,7 +41,7 @@ class Meter:
 
     def count_step(self) -> None:
         """Note that a step has ended."""
-        self._num_steps += 1
+        self.num_steps += 1
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
         """Pass batches through and measure how long each is waited for."""
@@ -58,16 +59,25 @@ class Meter:
         Among them ``images_per_second`` of all processes, and ``data_wait``, the share of the
         time that this process waited for images.
         """
-        means = {name: total / self._num_steps for name, total in self._floats.items()}
+        means = {name: total / self.num_steps for name, total in self._floats.items()}
         if self._tensors:
             totals = mean_over_ranks(torch.stack(list(self._tensors.values())))
             for name, total in zip(self._tensors, totals.tolist(), strict=True):
-                means[name] = total / self._num_steps
+                means[name] = total / self.num_steps
         seconds = time.monotonic() - self._start
-        means["images_per_second"] = self._num_steps * self._images_per_step / seconds
+        means["images_per_second"] = self.num_steps * self._images_per_step / seconds
         means["data_wait"] = self._waited / seconds
         self._reset()
         return means
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out of the rates what the block does; it reads nothing."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._start += time.monotonic() - begun
 
     def restart_clock(self) -> None:
         """Leave out of the rates what was done since the last reading."""
@@ -76,6 +86,7 @@ class Meter:
     def _reset(self) -> None:
         self._tensors: dict[str, Tensor] = {}
         self._floats: dict[str, float] = {}
-        self._num_steps = 0
+        self.num_steps = 0
+        """Steps since the last reading."""
         self._waited = 0.0
         self.restart_clock()

@@ -39,6 +39,7 @@ SHARED = {
     "image_set",
     "loader",
     "machines",
+    "meter",
     "metrics_log",
     "optim",
     "parallel",

@@ -1,6 +1,7 @@
 """``rsa-detect evaluate``: average precision of a file of predictions."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from detection.coco import check_objects, mask_gap, read_sound_tree
@@ -9,6 +10,8 @@ from detection.coco_results import iou_types_of, read_predictions
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.text_table import render_table
+
+logger = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -68,6 +71,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             raise UserError(f"'{arguments.annotations}': {gap}, which AP of masks needs")
         say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
+    for note in evaluation.notes:
+        logger.warning("%s", note)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
         for kind in kinds

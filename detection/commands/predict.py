@@ -17,7 +17,7 @@ from detection.image_list import list_files, list_images
 from detection.prediction_page import write_predictions
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, positive, say
-from rsa_pretrain.device import resolve_device
+from rsa_pretrain.device import resolve_device, usable_cores
 from rsa_pretrain.errors import UserError
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
@@ -69,8 +69,9 @@ def add(commands: Commands) -> None:
         "--num-workers",
         metavar="N",
         type=int,
-        default=4,
-        help="processes that read images; 0 reads in the main one (default 4)",
+        default=min(4, usable_cores()),
+        help="processes that read images; 0 reads in the main one (default %(default)s: 4, or as\n"
+        "many as there are cores)",
     )
     add_rules(parser)
     parser.set_defaults(command=_predict)

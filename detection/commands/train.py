@@ -22,7 +22,9 @@ def add(commands: Commands) -> None:
         description="Train Mask R-CNN as CONFIG says, then evaluate boxes and masks.\n"
         f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; the\n"
         "newest of its checkpoints/ is the trained detector, last for engine torchvision and\n"
-        "model_final.pth for detectron2. SIGTERM and Ctrl-C save a checkpoint first.",
+        "model_final.pth for detectron2. SIGTERM and Ctrl-C save a checkpoint first.\n"
+        "With training.evaluate_every_iterations=N, the weights with the highest AP of all\n"
+        "evaluations lie beside them, as best/ or model_best.pth; the record is of the last.",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
     trunk = parser.add_mutually_exclusive_group(required=True)
@@ -109,3 +111,9 @@ def _report(record: Record, run_dir: Path) -> None:
     for deviation in record.deviations:
         say(f"note  {deviation}")
     say(f"record  {run_dir / RECORD_FILE}")
+    found = record.details
+    if "best_file" in found:
+        say(
+            f"best  {run_dir / found['best_file']}  iteration {found['best_step']}, "
+            f"{found['best_metric']} {found['best_AP']:.1f} ({found['best_note']})"
+        )

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import detection.engines.foreign_warnings  # noqa: F401  # before any engine's library
 from detection.coco_eval import Prediction
 from detection.job import Job
 from detection.recipe import EngineName
@@ -23,11 +24,19 @@ class Engine(Protocol):
     DIFFERENCES_FROM_DETECTRON2: tuple[str, ...]
     """What makes its numbers others than detectron2's; every result quotes them."""
 
+    BEST_FILE: Path
+    """Place of the best weights in a run folder; no checkpoint has such a name."""
+
     def train(self, job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> Any:
         """Fine-tune to the end of the schedule, or to a stop signal; return the detector."""
 
     def predict(self, detector: Any, job: Job) -> list[Prediction]:
         """Detect in every test image once; the main process receives all detections."""
+
+    def save_weights(
+        self, detector: Any, job: Job, step: int, file: Path, notes: dict[str, str]
+    ) -> None:
+        """Write the weights alone after ``step`` iterations, atomically, with notes."""
 
 
 def load_engine(name: EngineName) -> Engine:

@@ -5,14 +5,8 @@ none. fvcore divides by their number. Both engines average statistics through it
 own hook, so that the class is replaced where it stands.
 """
 
-import warnings
-
+from fvcore.nn import precise_bn
 from torch import Tensor
-
-with warnings.catch_warnings():
-    # fvcore compiles functions that are not used here when it is imported.
-    warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
-    from fvcore.nn import precise_bn
 
 update_bn_stats = precise_bn.update_bn_stats
 

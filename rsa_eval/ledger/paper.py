@@ -7,7 +7,7 @@ from rsa_eval.ledger.markdown import LINE_BREAK, NOT_YET, NOTHING, footnotes, ma
 from rsa_eval.ledger.measured import Measured, batch_of, cells_by_row, command_of, key
 from rsa_eval.published_numbers import DETECTION_METRICS
 from rsa_eval.report.escaping import escape_markdown
-from rsa_eval.report.groups import Group
+from rsa_eval.report.groups import Group, engine_of
 from rsa_eval.report.paper import CAPTIONS, groups_of
 from rsa_eval.report.tables import data_set_name
 
@@ -78,7 +78,8 @@ def _accuracy(group: Group, numbers: Sequence[int]) -> str:
 def _precisions(group: Group, metrics: Sequence[str], numbers: Sequence[int]) -> str:
     found = [group.statistic(metric) for metric in metrics]
     texts = ", ".join(NOTHING if one is None else one.text for one in found)
-    return f"**{texts}**{marks(numbers)}"
+    engine = engine_of(group.first)
+    return f"**{texts}**{marks(numbers)}" + (f" ({escape_markdown(engine)})" if engine else "")
 
 
 def _ours(is_here: bool, texts: Sequence[str]) -> str:

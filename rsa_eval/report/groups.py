@@ -123,6 +123,12 @@ def seeds_of(record: Record) -> str:
     return f"seed {weights} (evaluation {evaluation})"
 
 
+def engine_of(record: Record) -> str | None:
+    """Return the library that trained a detector; None for other evaluations."""
+    engine = record.config.get("engine") if record.kind == "detection" else None
+    return None if engine is None else str(engine)
+
+
 def format_number(value: float, unit: str) -> str:
     """Write a measured number: percentages with two decimals, others with four digits."""
     text = f"{value:.2f}" if unit == "%" else f"{value:.4g}"

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from rsa_eval.record import Record
-from rsa_eval.report.groups import seeds_of
+from rsa_eval.report.groups import engine_of, seeds_of
 from rsa_eval.report.images import Artifact, read_artifacts
 from rsa_eval.report.tables import EVALUATORS, Table, data_set_name, model_detail, model_name
 
@@ -91,6 +91,7 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "seeds": seeds_of(record),
         "test images": str(record.num_samples),
         "protocol": record.protocol,
+        "engine": engine_of(record) or "",
         "deviations": "; ".join(record.deviations) or "none",
         "date": record.created,
         "time": f"{record.seconds:.1f} s",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rsa_eval.published import DATA_SETS, METHODS, published_for
 from rsa_eval.record import Record
-from rsa_eval.report.groups import Group, Statistic, format_number
+from rsa_eval.report.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.config_files import flatten
 
@@ -28,7 +28,7 @@ class Row:
 
     name: str
     detail: str
-    """How the weights were made, and the folder of trials that lie in one."""
+    """How the weights were made, what trained the detector, and the folder of trials in one."""
     group: Group
     cells: tuple[Statistic | None, ...]
     """By column; None where there is no number."""
@@ -173,12 +173,19 @@ def _row(
 ) -> Row:
     return Row(
         name=model_name(group.first),
-        detail=" · ".join([model_detail(group.first), *_trials_folder(group)]),
+        detail=" · ".join(
+            [model_detail(group.first), *_engine(group.first), *_trials_folder(group)]
+        ),
         group=group,
         cells=tuple(group.statistic(metric) for metric in metrics),
         difference=_difference(group, baselines),
         marks=tuple(footnotes.index(text) + 1 for text in group.first.deviations),
     )
+
+
+def _engine(record: Record) -> list[str]:
+    engine = engine_of(record)
+    return [] if engine is None else [f"engine {engine}"]
 
 
 def _trials_folder(group: Group) -> list[str]:
@@ -224,4 +231,5 @@ def _comparable(record: Record, baseline: Record) -> bool:
         and record.num_samples == baseline.num_samples
         and record.deviations == baseline.deviations
         and record.headline == baseline.headline
+        and engine_of(record) == engine_of(baseline)
     )

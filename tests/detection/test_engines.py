@@ -13,7 +13,7 @@ def test_every_engine_of_a_recipe_has_a_module() -> None:
     """The recipe's choices and the table agree, and torchvision's offers all that is asked."""
     assert set(ENGINES) == set(get_args(EngineName))
     engine = load_engine("torchvision")
-    for name in ("train", "predict"):
+    for name in ("train", "predict", "save_weights"):
         assert callable(getattr(engine, name))
     assert all(isinstance(line, str) for line in engine.DIFFERENCES_FROM_DETECTRON2)
 

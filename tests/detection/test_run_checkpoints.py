@@ -45,7 +45,14 @@ def test_file_that_was_cut_short_is_passed_over(
 
 
 def test_folders_of_the_other_engine(tmp_path: Path) -> None:
-    """The torchvision engine's folders are found by their numbers, without their link."""
+    """The torchvision engine's folders are found by their numbers, without their link.
+
+    The best weights are none of them, and a detector of their own.
+    """
+    best = tmp_path / "checkpoints" / "best"
+    best.mkdir(parents=True)
+    (best / MODEL_FILE).touch()
+    assert newest_checkpoint(tmp_path) is None
     for number in (5, 10):
         step = tmp_path / "checkpoints" / f"step-{number:08d}"
         step.mkdir(parents=True)
@@ -54,6 +61,7 @@ def test_folders_of_the_other_engine(tmp_path: Path) -> None:
     assert detector_file(tmp_path) == step / MODEL_FILE
     assert detector_file(step) == step / MODEL_FILE
     assert detector_file(step / MODEL_FILE) == step / MODEL_FILE
+    assert detector_file(best) == best / MODEL_FILE
 
 
 def test_detectron2_s_own_output_is_a_run_too(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import unicodedata
 
 import numpy as np
@@ -459,3 +461,18 @@ def test_real_photos(rsa_data):
     assert len(images) == 600
     assert np.bincount(images.require_labels()).tolist() == [60] * 10
     assert min(images[0].size) >= 400
+
+
+def test_too_many_loader_processes_are_said_once():
+    """More than there are cores is one note of ours, and none of torch's."""
+    script = """
+import torch
+from rsa_pretrain import loader
+loader.usable_cores = lambda: 3
+for num_workers in (3, 999, 999):
+    loader.make_loader(range(9), [[0]], num_workers, torch.device("cpu"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.splitlines() == [
+        "999 loader processes share 3 CPU cores: fewer (num_workers) may be faster"
+    ]

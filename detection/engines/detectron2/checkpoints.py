@@ -18,6 +18,9 @@ from rsa_pretrain.tensor_check import check_tensors
 _MODEL_PREFIX = "model/"
 _NOTES = "rsa_toolkit"
 
+BEST_FILE = Path("checkpoints") / "model_best.pth"
+"""The best weights, in the run folder; its name keeps it apart from checkpoints."""
+
 
 class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
     """detectron2's checkpointer, which a kill at any moment leaves with a whole checkpoint.
@@ -58,8 +61,7 @@ class Provenance:
     def state_dict(self) -> dict[str, str | None]:
         """Return plain values."""
         return {
-            "metadata": self._job.metadata(self._step()).model_dump_json(),
-            **self._job.notes,
+            **_described(self._job, self._step()),
             "trunk_sha256": self._job.trunk.subject.sha256,
             "train_sha256": self._job.train_sha256,
         }
@@ -93,6 +95,23 @@ def make_checkpointer(
     return Checkpointer(detector, folder, keep, trainer=trainer, **notes)
 
 
+def save_weights(
+    detector: nn.Module, job: Job, step: int, file: Path, notes: dict[str, str]
+) -> None:
+    """Write the weights alone, atomically.
+
+    Args:
+        detector: Of the job.
+        job: The run.
+        step: Iterations taken.
+        file: What is written.
+        notes: Said in it beside the job's.
+    """
+    with atomic_file(file) as temporary:
+        told = {**_described(job, step), **notes}
+        torch.save({"model": detector.state_dict(), _NOTES: told}, temporary)
+
+
 def check_checkpoint(path: Path, detector: nn.Module) -> None:
     """Refuse, where detectron2 would only warn, what is not exactly this run's checkpoint.
 
@@ -108,3 +127,7 @@ def check_checkpoint(path: Path, detector: nn.Module) -> None:
     check_tensors(found, detector.state_dict(), f"'{path}' as this recipe's detector")
     if not any(name.startswith(f"{_NOTES}/") for name in content.values):
         raise UserError(f"'{path}' is no checkpoint of this toolkit's runs; it cannot be resumed")
+
+
+def _described(job: Job, step: int) -> dict[str, str]:
+    return {"metadata": job.metadata(step).model_dump_json(), **job.notes}

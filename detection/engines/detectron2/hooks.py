@@ -1,8 +1,8 @@
 """What a run adds to detectron2's training loop: metrics, evaluation, a clean stop."""
 
 import signal
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -12,13 +12,11 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from detection.coco_eval import Prediction
+from detection.evaluations import Evaluations
 from detection.samples import step_seed
+from detection.training_log import TrainingLog
 from rsa_pretrain.distributed import StopVote, rank
-from rsa_pretrain.metrics_log import MetricsLog
-from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import StopSignal
-
-_TOTAL = "total_loss"
 
 
 class SeedHook(HookBase):  # type: ignore[misc]
@@ -52,69 +50,45 @@ class PreciseNormHook(PreciseBN):  # type: ignore[misc]
 
 
 class MetricsHook(HookBase):  # type: ignore[misc]
-    """Writes the losses, averaged since the last line, and the rate; shows the progress."""
+    """Logs each step's losses and rate; the clock stands still while the hooks behind it work."""
 
-    def __init__(self, log: MetricsLog, every_iterations: int, batch_size: int) -> None:
+    def __init__(self, log: TrainingLog) -> None:
         self._log = log
-        self._every = every_iterations
-        self._batch_size = batch_size
-        self._num_averaged = 0
+        self._between_steps = ExitStack()
 
-    def before_train(self) -> None:
-        """Show the progress so far."""
-        images = (self._batch_size * n for n in (self.trainer.max_iter, self.trainer.start_iter))
-        total, done = images
-        self._bar = progress_bar(total, "fine-tuning", "img", done)
+    def before_step(self) -> None:
+        """Let the clock go on."""
+        self._between_steps.close()
 
     def after_step(self) -> None:
-        """Count one iteration; write a line when it is time."""
-        step = self.trainer.iter + 1
-        self._num_averaged += 1
-        latest = get_event_storage().latest()
-        self._bar.set_postfix(loss=f"{latest[_TOTAL][0]:.3f}", refresh=False)
-        self._bar.update(self._batch_size)
-        if step % self._every == 0 or step == self.trainer.max_iter:
-            self._write(step)
+        """Add the step, then stop the clock."""
+        metrics = {
+            "loss" if name == "total_loss" else name: float(value)
+            for name, (value, _) in get_event_storage().latest().items()
+            if name in ("total_loss", "lr") or name.startswith("loss_")
+        }
+        self._log.add_step(self.trainer.iter + 1, metrics)
+        self._between_steps.enter_context(self._log.paused())
 
     def after_train(self) -> None:
-        """Write what a stop left unwritten."""
-        if self._num_averaged:
-            self._write(self.trainer.iter + 1)
-        self._bar.close()
-
-    def _write(self, step: int) -> None:
-        histories = get_event_storage().histories()
-        losses = {
-            "loss" if name == _TOTAL else name: float(history.avg(self._num_averaged))
-            for name, history in histories.items()
-            if name == _TOTAL or name.startswith("loss_")
-        }
-        self._log.write(step, losses | {"lr": float(histories["lr"].latest())})
-        self._num_averaged = 0
+        """Let the clock go on."""
+        self._between_steps.close()
 
 
 class EvaluationHook(HookBase):  # type: ignore[misc]
-    """Evaluates on the way; the end is evaluated with the finished run."""
+    """Evaluates on the way."""
 
     def __init__(
-        self,
-        detect: Callable[[], list[Prediction]],
-        evaluate: Callable[[list[Prediction]], dict[str, float]],
-        every_iterations: int,
-        log: MetricsLog | None,
+        self, evaluations: Evaluations, detect: Callable[[], Sequence[Prediction]]
     ) -> None:
+        self._evaluations = evaluations
         self._detect = detect
-        self._evaluate = evaluate
-        self._every = every_iterations
-        self._log = log
 
     def after_step(self) -> None:
-        """Detect in all processes when it is time; the main one has the log and evaluates."""
+        """Detect in all processes when it is time."""
         step = self.trainer.iter + 1
-        if step % self._every == 0 and step != self.trainer.max_iter:
-            predictions = self._detect()
-            if self._log is not None:
-                self._log.write(step, self._evaluate(predictions))
+        if self._evaluations.due(step):
+            self._evaluations.take(step, self._detect())
 
 
 class Stopped(BaseException):

@@ -6,7 +6,7 @@ a checkpoint is read by any detectron2 program. A resumed run ends where it woul
 
 import inspect
 import logging
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from detectron2.utils.env import seed_all_rng
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from detection.coco_eval import evaluate
+from detection.coco_eval import Prediction
 from detection.engines.detectron2.checkpoints import (
+    BEST_FILE,
     Checkpointer,
     check_checkpoint,
     make_checkpointer,
+    save_weights,
 )
 from detection.engines.detectron2.data import training_batches
 from detection.engines.detectron2.detector import build_detector, make_config
@@ -35,11 +37,12 @@ from detection.engines.detectron2.hooks import (
     Stopped,
 )
 from detection.engines.detectron2.predict import predict
+from detection.evaluations import Evaluations
 from detection.job import Job
+from detection.training_log import TrainingLog
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.distributed import data_parallel, is_main, rank, world_size
+from rsa_pretrain.distributed import data_parallel, is_main, rank, share_buffers, world_size
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -55,7 +58,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Args:
         job: The run.
-        run_dir: Receives detectron2's config, metrics and checkpoints.
+        run_dir: Receives detectron2's config, metrics, checkpoints and the best weights evaluated
+            on the way.
         resume_from: detectron2's checkpoint to continue from; None starts at iteration 0.
         stop: Asked between iterations; a checkpoint is saved before leaving.
 
@@ -76,7 +80,9 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     seed_all_rng(job.recipe.seed + rank())
     trainer = _make_trainer(config, job)
     checkpointer = make_checkpointer(trainer.model, folder, job, trainer, lambda: trainer.iter + 1)
-    trainer.register_hooks(_own_hooks(config, trainer, checkpointer, job))
+    schedule = build_lr_scheduler(config, trainer.optimizer)
+    scheduler = hooks.LRScheduler(trainer.optimizer, schedule)
+    trainer.register_hooks([SeedHook(job.recipe.seed), scheduler])  # a checkpoint restores them
     start = 0
     if resume_from is not None:
         check_checkpoint(resume_from, checkpointer.model)
@@ -84,12 +90,13 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         start = trainer.iter + 1
         logger.info("resuming from '%s' at iteration %d", resume_from, start)
     batches = training_batches(config, job, start, job.recipe.data.num_workers)
-    trainer.data_loader = batches
-    with MetricsLog(run_dir, start) if is_main() else nullcontext() as log, closing(batches):
-        trainer.register_hooks(_toolkit_hooks(job, trainer, log))
+    with closing(batches), TrainingLog(job, run_dir, start) as log:
+        trainer.data_loader = log.timed(batches)
+        trainer.register_hooks(_hooks_between_steps(config, checkpointer, job, run_dir, log))
         trainer.register_hooks([StopHook(stop, checkpointer.save)])
         _run(trainer, start, config.SOLVER.MAX_ITER, run_dir)
-    return trainer.model  # type: ignore[no-any-return]  # detectron2 has no type information
+    share_buffers(checkpointer.model)  # evaluated is what is saved
+    return checkpointer.model  # type: ignore[no-any-return]  # detectron2 has no type information
 
 
 def _check(job: Job) -> None:
@@ -118,40 +125,27 @@ def _make_trainer(config: CfgNode, job: Job) -> SimpleTrainer:
     return AMPTrainer(network, None, optimizer, grad_scaler=scaler, **dtype)
 
 
-def _own_hooks(
-    config: CfgNode, trainer: SimpleTrainer, checkpointer: Checkpointer, job: Job
+def _hooks_between_steps(
+    config: CfgNode, checkpointer: Checkpointer, job: Job, run_dir: Path, log: TrainingLog
 ) -> list[HookBase]:
-    """Return detectron2's hooks in its order: precise BN before what saves or evaluates."""
-    schedule = build_lr_scheduler(config, trainer.optimizer)
-    chosen: list[HookBase] = [
-        SeedHook(job.recipe.seed),
-        hooks.LRScheduler(trainer.optimizer, schedule),
-    ]
+    """Return what follows each step: statistics before what evaluates, and that before saving."""
+    detector: nn.Module = checkpointer.model
+    chosen: list[HookBase] = [MetricsHook(log)] if is_main() else []
     precise = config.TEST.PRECISE_BN
-    if precise.ENABLED and get_bn_modules(trainer.model):
+    if precise.ENABLED and get_bn_modules(detector):
         first = partial(training_batches, config, job, start=0, num_workers=0)
         period = config.TEST.EVAL_PERIOD
-        chosen.append(PreciseNormHook(period, trainer.model, first, precise.NUM_ITER))
+        chosen.append(PreciseNormHook(period, detector, first, precise.NUM_ITER))
+    save_best = partial(save_weights, detector, job)
+    evaluations = Evaluations(job, run_dir / BEST_FILE, save_best, log)
+
+    def detect() -> list[Prediction]:
+        share_buffers(detector)  # evaluated is what is saved
+        return predict(detector, job)
+
+    chosen.append(EvaluationHook(evaluations, detect))
     if is_main():
         chosen.append(hooks.PeriodicCheckpointer(checkpointer, config.SOLVER.CHECKPOINT_PERIOD))
-    return chosen
-
-
-def _toolkit_hooks(job: Job, trainer: SimpleTrainer, log: MetricsLog | None) -> list[HookBase]:
-    training = job.recipe.training
-    chosen: list[HookBase] = []
-    if training.evaluate_every_iterations is not None:
-        chosen.append(
-            EvaluationHook(
-                lambda: predict(trainer.model, job),
-                lambda predictions: evaluate(job.test_set.tree, predictions, job.iou_types),
-                training.evaluate_every_iterations,
-                log,
-            )
-        )
-    if log is not None:
-        every, batch_size = training.log_every_iterations, job.recipe.solver.batch_size
-        chosen.append(MetricsHook(log, every, batch_size))
     return chosen
 
 

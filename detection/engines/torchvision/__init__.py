@@ -2,7 +2,8 @@
 
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.engines.torchvision.prediction import predict
+from detection.engines.torchvision.run_state import BEST_FILE, save_weights
 from detection.engines.torchvision.trainer import train
 
 # What an engine offers (``detection.engines.Engine``).
-__all__ = ["DIFFERENCES_FROM_DETECTRON2", "predict", "train"]
+__all__ = ["BEST_FILE", "DIFFERENCES_FROM_DETECTRON2", "predict", "save_weights", "train"]

@@ -5,22 +5,25 @@ optimizer, the gradient scaler and the step are the whole state.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detection.engines.torchvision.detector import build_detector
 from detection.job import Job
 from detection.recipe import SolverConfig
 from detection.samples import initialisation_seed
-from rsa_pretrain.checkpoint import load_checkpoint, save_checkpoint
+from rsa_pretrain.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint, save_tensors
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.optim import fused_sgd
 from rsa_pretrain.tensor_check import check_tensors
 
 logger = logging.getLogger(__name__)
 
+BEST_FILE = Path("checkpoints") / "best" / MODEL_FILE
+"""The best weights, in the run folder; its name keeps it apart from checkpoints."""
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
 
@@ -90,12 +93,7 @@ class RunState:
             UserError: If a tensor is not finite; the earlier checkpoints stay.
         """
         tensors = self.detector.state_dict()
-        broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-        if broken:
-            raise UserError(
-                f"{len(broken)} tensors are not finite after iteration {self.step}; no checkpoint "
-                f"was written over the earlier ones in '{run_dir}'"
-            )
+        _check_finite(tensors, self.step, run_dir)
         trainer_state = {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -103,3 +101,32 @@ class RunState:
         }
         metadata, keep = self._job.metadata(self.step), self._job.recipe.training.keep_checkpoints
         save_checkpoint(run_dir, tensors, metadata, trainer_state, keep, self._job.notes)
+
+
+def save_weights(
+    detector: nn.Module, job: Job, step: int, file: Path, notes: dict[str, str]
+) -> None:
+    """Write the weights alone, atomically.
+
+    Args:
+        detector: Of the job.
+        job: The run.
+        step: Iterations taken.
+        file: What is written.
+        notes: Said in it beside the job's.
+
+    Raises:
+        UserError: If a tensor is not finite; an earlier file stays.
+    """
+    tensors = detector.state_dict()
+    _check_finite(tensors, step, file.parent)
+    save_tensors(file, tensors, job.metadata(step), {**job.notes, **notes})
+
+
+def _check_finite(tensors: Mapping[str, Tensor], step: int, folder: Path) -> None:
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{len(broken)} tensors are not finite after iteration {step}; no checkpoint was "
+            f"written over the earlier ones in '{folder}'"
+        )

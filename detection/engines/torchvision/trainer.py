@@ -1,22 +1,23 @@
 """The training loop of the torchvision engine, in one process or several."""
 
-from collections import defaultdict
 from collections.abc import Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from detection.batches import OrientedBatches
-from detection.coco_eval import evaluate
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
 from detection.engines.torchvision.prediction import predict
-from detection.engines.torchvision.run_state import RunState
+from detection.engines.torchvision.run_state import BEST_FILE, RunState, save_weights
+from detection.evaluations import Evaluations
 from detection.job import Job
 from detection.recipe import lr_schedule
 from detection.samples import TrainingSample, TrainingStream, step_seed
+from detection.training_log import TrainingLog
 from rsa_pretrain.device import autocast
 from rsa_pretrain.distributed import (
     StopVote,
@@ -29,8 +30,6 @@ from rsa_pretrain.distributed import (
 )
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.loader import iterate, make_loader
-from rsa_pretrain.metrics_log import MetricsLog
-from rsa_pretrain.progress import progress_bar
 from rsa_pretrain.stop_signal import StopSignal
 
 
@@ -41,7 +40,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Args:
         job: The run.
-        run_dir: Receives metrics and checkpoints; the last checkpoint holds the result.
+        run_dir: Receives metrics, checkpoints, whose last holds the result, and the best weights
+            evaluated on the way.
         resume_from: Checkpoint folder to continue from; None starts at step 0.
         stop: Asked between steps; a checkpoint is saved before leaving. Afterwards it holds what
             all processes agreed on.
@@ -62,11 +62,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     trainer = _Trainer(job, run_dir)
     if resume_from is not None:
         trainer.state.resume(resume_from)
-    log: AbstractContextManager[MetricsLog | None] = nullcontext()
-    if is_main():
-        log = MetricsLog(run_dir, trainer.state.step)
-    with log as open_log:
-        trainer.run(open_log, stop)
+    with TrainingLog(job, run_dir, trainer.state.step) as log:
+        trainer.run(log, stop)
     return trainer.state.detector
 
 
@@ -80,36 +77,31 @@ class _Trainer:
         self._network = data_parallel(self.state.detector, job.device)
         self._plan = job.recipe.solver.schedule
         self._lr_share = lr_schedule(job.recipe.solver)
-        self._interval = _Averages()
 
-    def run(self, log: MetricsLog | None, stop: StopSignal) -> None:
+    def run(self, log: TrainingLog, stop: StopSignal) -> None:
         """Take the remaining steps."""
-        size, training = self._job.recipe.solver.batch_size, self._job.recipe.training
+        state, job = self.state, self._job
+        every = job.recipe.training.checkpoint_every_iterations
+        save_best = partial(save_weights, state.detector, job)
+        evaluations = Evaluations(job, self._run_dir / BEST_FILE, save_best, log)
         vote = StopVote()
         received = None
-        progress = progress_bar(
-            self._plan.iterations * size, "fine-tuning", "img", self.state.step * size
-        )
-        batches = self._batches(range(self.state.step, self._plan.iterations))
-        with progress, closing(batches):
-            for samples in batches:
+        batches = self._batches(range(state.step, self._plan.iterations))
+        with closing(batches):
+            for samples in log.timed(batches):
                 losses = self._train_step(samples)
-                self._interval.add(losses)
-                progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-                progress.update(size)
+                log.add_step(state.step, losses)
                 received = vote.agree(stop.received)
-                step = self.state.step
-                finished = step == self._plan.iterations
-                saves = finished or received or step % training.checkpoint_every_iterations == 0
-                if log is not None and (saves or step % training.log_every_iterations == 0):
-                    log.write(step, self._interval.take())
-                if self._evaluation_due() or finished:
-                    self._refresh_statistics()
-                    share_buffers(self.state.detector)  # evaluated is what is saved
-                if self._evaluation_due() and not finished:  # the end is evaluated by the run
-                    self._evaluate(log)
-                if saves and is_main():
-                    self.state.save(self._run_dir)
+                finished = state.step == self._plan.iterations
+                evaluated = evaluations.due(state.step)
+                with log.paused():
+                    if evaluated or finished:
+                        self._refresh_statistics()
+                        share_buffers(state.detector)  # evaluated is what is saved
+                    if evaluated:
+                        evaluations.take(state.step, predict(state.detector, job))
+                    if (finished or received or state.step % every == 0) and is_main():
+                        state.save(self._run_dir)
                 if received:
                     break
         stop.received = received
@@ -150,35 +142,8 @@ class _Trainer:
         state.step += 1
         return {**dict(zip(["loss", *losses], means.tolist(), strict=True)), "lr": lr}
 
-    def _evaluation_due(self) -> bool:
-        every = self._job.recipe.training.evaluate_every_iterations
-        return every is not None and self.state.step % every == 0
-
     def _refresh_statistics(self) -> None:
         num_batches = self._job.recipe.training.precise_bn_iterations
         if num_batches is not None:
             with closing(self._batches(range(num_batches))) as batches:
                 refresh_statistics(self.state.detector, batches, num_batches, self._job)
-
-    def _evaluate(self, log: MetricsLog | None) -> None:
-        predictions = predict(self.state.detector, self._job)
-        if log is not None:
-            job = self._job
-            metrics = evaluate(job.test_set.tree, predictions, job.iou_types)
-            log.write(self.state.step, metrics)
-
-
-class _Averages:
-    """Means of metrics since the last line of the log."""
-
-    def __init__(self) -> None:
-        self._values: defaultdict[str, list[float]] = defaultdict(list)
-
-    def add(self, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._values[name].append(value)
-
-    def take(self) -> dict[str, float]:
-        means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        self._values.clear()
-        return means

@@ -77,6 +77,28 @@ def test_detectors_have_boxes_and_masks(
     assert "| InstDis | 38.8, 58.4, 42.5 | – | 35.2, 55.8, 37.8 | – |" in page
 
 
+def test_detectors_of_two_engines_are_two_numbers(
+    tmp_path: Path, draw: Draw, make_trial: Callable[..., Record], lines_of: LinesOf
+) -> None:
+    """Their seeds are averaged each for itself, and each number names its engine."""
+    for seed, (engine, ap) in enumerate(
+        (("torchvision", 40.0), ("torchvision", 42.0), ("detectron2", 50.0))
+    ):
+        record = make_trial(
+            "imagenet/rsa_200ep.yaml",
+            seed=seed,
+            kind="detection",
+            data_set="coco",
+            protocol="mask_rcnn_R_50_FPN_2x",
+            values={"bbox_AP": ap},
+            config={"seed": seed, "engine": engine},
+        )
+        home = tmp_path / f"results/table6/coco/rsa/seed-{seed}"
+        write_record(record, home / "records/detection.json")
+    (line,) = lines_of(draw(), "table6/coco/rsa")
+    assert line[2] == "**41.00 ± 1.41, –, –** (torchvision)<br>**50.00, –, –** (detectron2)"
+
+
 def test_times_are_relative_to_byol(draw: Draw, add_trial: AddTrial, lines_of: LinesOf) -> None:
     """Table 7: RSA at 0.8 of BYOL's rate takes 1.25 of its time, whatever other rows took."""
     add_trial("table2/cifar100/byol-800ep", "cifar100/byol_800ep.yaml", rate=64.0)

@@ -57,6 +57,16 @@ def test_what_differs_in_more_than_seeds_is_no_trial(
     assert len(group_records(_found(make_trial(RSA), make_trial(RSA, seed=1, **change)))) == 2
 
 
+def test_detectors_of_two_engines_are_no_trials(make_trial: MakeTrial) -> None:
+    """Two seeds of one engine are trials; a third by the other, alike in all else, is not."""
+    one, two, other = (
+        make_trial(RSA, seed=seed, kind="detection", config={"seed": seed, "engine": engine})
+        for seed, engine in enumerate(("torchvision", "torchvision", "detectron2"))
+    )
+    groups = group_records(_found(one, two, other))
+    assert [group.records for group in groups] == [(one, two), (other,)]
+
+
 def test_another_training_setting_is_no_trial_and_another_place_is(make_trial: MakeTrial) -> None:
     """The rate sets runs apart; the folder and the number of loader processes do not."""
     other_rate = make_trial(RSA, "optimizer.base_lr=0.2", seed=1)

@@ -52,6 +52,37 @@ def test_difference_is_to_the_mean_of_the_baselines(make_result: MakeResult) -> 
     assert _texts(table)[1][0] == "41.50 ± 2.12"
 
 
+def test_detectors_stand_by_engine(make_result: MakeResult) -> None:
+    """Each row names its engine, and random weights trained by another are no baseline."""
+    records = [
+        make_result(
+            kind="detection",
+            values={"bbox_AP": value},
+            config={"seed": 0, "engine": engine},
+            random_init=random_init,
+        )
+        for engine, random_init, value in (
+            ("torchvision", False, 40.0),
+            ("detectron2", False, 41.0),
+            ("detectron2", True, 30.0),
+            ("torchvision", True, 20.0),
+        )
+    ]
+    (table,) = _tables(*records)
+    found = [
+        (row.detail.rpartition(" · ")[2], text, row.difference_text)
+        for row, (text,) in zip(table.rows, _texts(table), strict=True)
+    ]
+    assert found == [
+        ("engine torchvision", "40.00", "+20.00"),
+        ("engine detectron2", "41.00", "+11.00"),
+        ("engine detectron2", "30.00", ""),
+        ("engine torchvision", "20.00", ""),
+    ]
+    (probe,) = _tables(make_result())
+    assert "engine" not in probe.rows[0].detail
+
+
 def test_deviations_mark_their_row(make_trial: MakeResult) -> None:
     """Each departure is one footnote, and each row points at its own."""
     records = [make_trial(RSA, deviations=["a", "b"]), make_trial(RSA, deviations=["b"])]

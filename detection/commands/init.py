@@ -1,0 +1,104 @@
+"""``rsa-detect init``: a config fitted to somebody's own annotated images."""
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from detection.commands.rules_options import add_rules, chosen_rules
+from detection.fitted_run import Request, write_fitted_run
+from detection.recipe import EngineName
+from rsa_pretrain.command_line import Commands, positive, say
+from rsa_pretrain.errors import UserError
+
+_USUAL_SHARE = 0.2
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "init",
+        help="write a config fitted to your own annotated images",
+        description="Write a config for 'train' that is fitted to the images and objects of\n"
+        "DATA.json: input size, anchors, schedule, rate and limits, each with its reason in a\n"
+        "comment. Unless there is a TEST.json, the images are divided: OUT_train.json and\n"
+        "OUT_test.json are written beside OUT.yaml, every category in both where that can be.\n"
+        "Paths are written as given: run the next commands from the same folder.",
+        epilog="examples:\n  rsa-detect init annotations.json photos/ boats.yaml\n"
+        "  rsa-detect init train.json photos/ boats.yaml --test test.json --epochs 30",
+    )
+    parser.add_argument("data", metavar="DATA.json", type=Path, help="COCO-format annotations")
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of its images")
+    parser.add_argument(
+        "out",
+        metavar="OUT.yaml",
+        type=Path,
+        nargs="?",
+        help="config to write (default: named after DATA.json, in the current folder)",
+    )
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument(
+        "--split",
+        metavar="SHARE",
+        type=_share,
+        default=_USUAL_SHARE,
+        help=f"share of the images to test on (default {_USUAL_SHARE})",
+    )
+    test.add_argument(
+        "--test", metavar="TEST.json", type=Path, help="annotations to test on; nothing is divided"
+    )
+    parser.add_argument(
+        "--test-images", metavar="FOLDER", type=Path, help="images of TEST.json (default: IMAGES)"
+    )
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=positive,
+        help="passes over the training images (default: by their number)",
+    )
+    engines = get_args(EngineName)
+    parser.add_argument(
+        "--engine", choices=engines, default=engines[0], help=f"(default {engines[0]})"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the split and the run (default 0)"
+    )
+    add_rules(parser)
+    parser.set_defaults(command=_init)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, found '{text}'")
+    return share
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    if arguments.test_images is not None and arguments.test is None:
+        raise UserError("--test-images goes with --test")
+    run = write_fitted_run(
+        Request(
+            annotations=arguments.data,
+            images_dir=arguments.images,
+            out=arguments.out or Path(f"{arguments.data.stem}.yaml"),
+            test_share=arguments.split,
+            test_annotations=arguments.test,
+            test_images_dir=arguments.test_images or arguments.images,
+            epochs=arguments.epochs,
+            engine=arguments.engine,
+            seed=arguments.seed,
+            rules=chosen_rules(arguments),
+        )
+    )
+    say(run.summary)
+    for note in run.notes:
+        say(f"note     {note}")
+    for path in run.written:
+        say(f"written  {path}")
+    say("next:")
+    for command in run.next_commands:
+        say(f"  {command}")
+    return 0
