@@ -16,9 +16,27 @@ def check_generated(path: Path, opening: str) -> None:
         UserError: If there is a file that begins otherwise.
     """
     if path.is_file() and not is_generated(path.read_bytes(), opening):
-        raise UserError(f"'{path}' is another file, not one written here before; name another OUT")
+        raise _foreign(path)
 
 
 def is_generated(content: bytes, opening: str) -> bool:
     """Tell whether a file's content begins with the first line of an opening."""
     return content.startswith(opening.partition("\n")[0].encode())
+
+
+def check_marked(path: Path, mark: str) -> None:
+    """Refuse, before any work, to write over a binary file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        mark: What each file written there holds somewhere.
+
+    Raises:
+        UserError: If there is a file without it.
+    """
+    if path.is_file() and mark.encode() not in path.read_bytes():
+        raise _foreign(path)
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(f"'{path}' is another file, not one written here before; name another OUT")
