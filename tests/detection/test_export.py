@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -349,6 +349,23 @@ def test_a_detector_that_finds_nothing_is_proven_at_threshold_0(detector_file: P
     done = proof.prove(lambda *inputs: _detect(detector, *inputs), detector, {"photo": image})
     assert done.score_threshold == 0
     assert done.num_detections > 0
+
+
+def test_an_image_without_detections_is_proven_at_threshold_0() -> None:
+    """Each image has its part in the proof: here one of two scores too little."""
+    seen = {40: _engine([0.9, 0.8]), 60: _engine([0.03, 0.02])}
+
+    class Engine:
+        roi_heads = seen[40].roi_heads
+
+        def __call__(self, samples: Sequence[TestSample], threshold: float) -> list[Detections]:
+            found: list[Detections] = seen[samples[0].height](samples, threshold)
+            return found
+
+    engine: Any = Engine()
+    images = {"full": _noise(40, 50), "bare": _noise(60, 50)}
+    done = proof.prove(lambda *inputs: _detect(engine, *inputs), engine, images)
+    assert (done.score_threshold, done.num_detections) == (0, 4)
 
 
 def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> None:
