@@ -1,6 +1,7 @@
 """The benchmarks by name."""
 
 from benchmarks import (
+    detection,
     epoch,
     features,
     knn,
@@ -25,4 +26,5 @@ BENCHMARKS: dict[str, Benchmark] = {
     "knn": knn.BENCHMARK,
     "probe_heads": probe_heads.BENCHMARK,
     "probe_modes": probe_modes.BENCHMARK,
+    "detection": detection.BENCHMARK,
 }

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import measure, scaling
 from benchmarks.catalogue import BENCHMARKS
+from benchmarks.detection import DetectionSettings, prepared_detections
 from benchmarks.epoch import bare_passes
 from benchmarks.feeding import draw_feeding
 from benchmarks.images import jpegs, small_images
@@ -26,7 +27,9 @@ from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA as Method
 
 TRAINING = {"num_images": 8, "batch_size": 4, "repeats": 1}
+DETECTION = {"image_size": 64, "num_proposals": 20, "num_regions": 8, "num_detections": 4}
 SMALL: dict[str, dict[str, Any]] = {
+    "detection": DETECTION | {"repeats": 1, "batch_size": 1, "num_classes": 3},
     "epoch": TRAINING,
     "lightly_epoch": TRAINING | {"lightly_workers": 0},
     "scaling": TRAINING
@@ -36,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # Findings with their bounds, and the figures' units.
 EXPECTED: dict[str, tuple[list[float], set[str]]] = {
+    "detection": ([1.05, 1.02], {"×"}),
     "epoch": ([1.05], {"images/s", "MiB"}),
     "lightly_epoch": ([1.5, 1.5], {"images/s", "MiB"}),
     "scaling": ([], {"images/s", "kB"}),
@@ -165,3 +169,11 @@ def _result(crops: float, everything: float) -> Result:
         command=[],
         created="2026-01-01T00:00:00+00:00",
     )
+
+
+def test_detectors_have_as_much_to_do() -> None:
+    """Each finds as many objects as it may, and draws a mask of the image's size for each."""
+    for detect in prepared_detections(DetectionSettings(**DETECTION)).values():
+        found = detect()
+        assert len(found["boxes"]) == len(found["scores"]) == 4
+        assert found["masks"].squeeze(1).shape == (4, 64, 64)

@@ -58,5 +58,5 @@ class AlignedPooler(nn.Module):
             chosen = torch.where(levels == level)[0]
             # Outside autocast's reach in parts: RoIAlign computes in float32, as in detectron2.
             cut = roi_align(features.float(), rois[chosen], side, 1 / STRIDES[level], 0, True)
-            pooled = pooled.index_put((chosen,), cut)
+            pooled[chosen] = cut
         return pooled

@@ -115,10 +115,10 @@ class RegionHeads(nn.Module):
         found = [self._detect(*part, score_threshold) for part in parts]
         if not self.has_mask_head:
             return found, {}
-        masks = self._predict_masks(maps, [entry["boxes"] for entry in found]).sigmoid()
-        own = of_class(masks, torch.cat([entry["labels"] for entry in found]))
+        logits = self._predict_masks(maps, [entry["boxes"] for entry in found])
+        own = of_class(logits, torch.cat([entry["labels"] for entry in found]))
         counts = [entry["boxes"].shape[0] for entry in found]
-        for entry, part in zip(found, torch.split(own, counts), strict=True):
+        for entry, part in zip(found, torch.split(own.sigmoid(), counts), strict=True):
             entry["masks"] = part
         return found, {}
 
