@@ -1,4 +1,4 @@
-"""Files that only what wrote them may replace."""
+"""Refuse to overwrite files that this toolkit did not generate."""
 
 from pathlib import Path
 
@@ -13,8 +13,9 @@ def check_generated(path: Path, opening: str) -> None:
         opening: How each file written there begins; its first line tells.
 
     Raises:
-        UserError: If there is a file that begins otherwise.
+        UserError: If there is a folder, or a file that begins otherwise.
     """
+    check_no_folder(path)
     if path.is_file() and not is_generated(path.read_bytes(), opening):
         raise _foreign(path)
 
@@ -32,10 +33,21 @@ def check_marked(path: Path, mark: str) -> None:
         mark: What each file written there holds somewhere.
 
     Raises:
-        UserError: If there is a file without it.
+        UserError: If there is a folder, or a file without it.
     """
+    check_no_folder(path)
     if path.is_file() and mark.encode() not in path.read_bytes():
         raise _foreign(path)
+
+
+def check_no_folder(path: Path) -> None:
+    """Refuse, before any work, to write a file in place of a folder.
+
+    Raises:
+        UserError: If there is one.
+    """
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder; name a file in it")
 
 
 def _foreign(path: Path) -> UserError:

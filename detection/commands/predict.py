@@ -12,11 +12,11 @@ from detection.categories import categories_of, check_same_categories
 from detection.coco import CocoSet, open_coco
 from detection.commands.detector_options import add_detector_options, chosen_input
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.generated import check_generated
+from detection.generated import check_generated, check_no_folder
 from detection.image_list import list_files, list_images
 from detection.prediction_page import write_predictions
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, positive, say
+from rsa_pretrain.command_line import Commands, positive, say, whole_number
 from rsa_pretrain.device import resolve_device, usable_cores
 from rsa_pretrain.errors import UserError
 
@@ -68,7 +68,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--num-workers",
         metavar="N",
-        type=int,
+        type=whole_number,
         default=min(4, usable_cores()),
         help="processes that read images; 0 reads in the main one (default %(default)s: 4, or as\n"
         "many as there are cores)",
@@ -119,6 +119,9 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     # Else a list of images without OUT would be written over its last one.
     if not sources or out.suffix.lower() != ".json":
         raise UserError(f"'{out}' is no OUT.json; {_EXPECTED}")
+    check_no_folder(out)
+    if out.resolve() in [source.resolve() for source in sources]:
+        raise UserError(f"'{out}' is read and would be written over; name another OUT.json")
     return sources, out
 
 

@@ -30,8 +30,6 @@ def check_target(target: Target, out: Path) -> None:
     """
     if out.suffix != target.suffix:
         raise UserError(f"'{out}' should end in {target.suffix}, as {target.name} files do here")
-    if out.is_dir():
-        raise UserError(f"'{out}' is a folder; name a file in it")
     check_marked(out, MARK)
     check_packages(target.name, target.packages)
 
