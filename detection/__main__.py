@@ -6,6 +6,7 @@ from detection.commands import (
     convert,
     data_check,
     evaluate,
+    export,
     export_config,
     import_annotations,
     init,
@@ -35,6 +36,7 @@ def _dispatch(argv: list[str]) -> int:
     predict.add(commands)
     evaluate.add(commands)
     visualize.add(commands)
+    export.add(commands)
     export_config.add(commands)
     convert.add(commands)
     unconvert.add(commands)

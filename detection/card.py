@@ -7,6 +7,7 @@ from pathlib import Path
 from detection.recipe import InputConfig, ModelConfig, Recipe, SamplingConfig
 from rsa_pretrain.config_files import Section, parse_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
 CARD_KEY = "rsa_detector"
 """The card's place in a file of weights."""
@@ -41,6 +42,11 @@ class DetectorCard(Section):
         if self.categories is None:
             return None
         return {category.id: category.name for category in self.categories}
+
+    @property
+    def rules(self) -> ReadRules:
+        """How its images are read."""
+        return DEFAULT_RULES.model_copy(update={"exif_orientation": self.exif_orientation})
 
 
 def make_card(recipe: Recipe, names: Mapping[int, str] | None) -> DetectorCard:

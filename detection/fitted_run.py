@@ -125,8 +125,6 @@ def _check_targets(request: Request) -> None:
     if request.test_annotations is None:
         openings |= dict.fromkeys(request.part_paths, PART_OPENING)
     for path, opening in openings.items():
-        if path.is_dir():
-            raise UserError(f"'{path}' is a folder; name another OUT.yaml")
         if path.resolve() == request.annotations.resolve():
             raise UserError(f"'{path}' is read and would be written over; name another OUT.yaml")
         check_generated(path, opening)

@@ -6,13 +6,14 @@ from pathlib import Path
 from detection.coco import CocoSet
 from detection.coco_eval import Prediction
 from detection.picture_page import Page, write_page
-from detection.visualise import MATCHING_IOU, predicted_cards
+from detection.visualise import MATCHING_IOU, images_with_objects, predicted_cards
 
 _DASHED = (
     "Dashed: crowds, objects that no shown prediction finds, and predictions that find none (same "
     f"category, IoU of boxes at least {MATCHING_IOU:g})"
 )
 _UNANNOTATED = "They have no annotations: whether a prediction is right is not known"
+_BARE = {True: "with neither annotations nor detections", False: "without detections"}
 
 
 def write_predictions(
@@ -36,10 +37,13 @@ def write_predictions(
     """
     cards = predicted_cards(coco, predictions, num_images)
     names = coco.category_names
+    shown = f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}"
+    num_bare = len(coco.images) - len(images_with_objects(coco, predictions))
+    if num_bare:
+        shown += f"; {num_bare:,} {_BARE[coco.is_annotated]} left out"
     page = Page(
         title=title,
-        subtitle=f"{len(cards)} of {len(coco.images):,} images of {coco.annotations_path.name}. "
-        + (_DASHED if coco.is_annotated else _UNANNOTATED),
+        subtitle=f"{shown}. {_DASHED if coco.is_annotated else _UNANNOTATED}",
         categories=[names[number] for number in coco.category_ids],
         threshold=min_score,
     )

@@ -25,7 +25,7 @@ from rsa_pretrain.checkpoint import (
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layout import Layout, Pixels
-from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, toolkit_metadata
+from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, HEADS, toolkit_metadata
 from rsa_pretrain.foreign.load import ImportOptions, load_found
 from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import Recognised
@@ -39,7 +39,7 @@ TORCHVISION_ENGINE = Layout(
     source="detection/model_key_map.py",
     markers=(rf"{TRUNK_PREFIX}conv1\.weight",),
     networks={"trunk": (TRUNK_PREFIX,)},
-    drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": "detection heads"},
+    drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": HEADS},
     pixels=None,
 )
 

@@ -41,6 +41,12 @@ def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> 
     return cards
 
 
+def images_with_objects(coco: CocoSet, predictions: Sequence[Prediction]) -> list[Entry]:
+    """Return the images in which something is annotated or found."""
+    shown = {entry["image_id"] for entry in [*coco.tree["annotations"], *predictions]}
+    return [image for image in coco.images if image["id"] in shown]
+
+
 def predicted_cards(
     coco: CocoSet, predictions: Sequence[Prediction], num_images: int
 ) -> list[Card]:
@@ -59,10 +65,9 @@ def predicted_cards(
         UserError: If an image cannot be decoded or has another size than annotated.
     """
     truth, found = _by_image(coco.tree["annotations"]), _by_image(predictions)
-    images = [image for image in coco.images if image["id"] in truth or image["id"] in found]
     ranks = _ranks(coco)
     cards = []
-    for image in _spread(images, num_images):
+    for image in _spread(images_with_objects(coco, predictions), num_images):
         size = (image["height"], image["width"])
         photo = read_annotated_image(coco.images_dir / image["file_name"], size, coco.rules)
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])

@@ -20,7 +20,7 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +46,13 @@ MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
 BACKBONE_FILE = "backbone.safetensors"
 BACKBONE_PREFIX = "backbone."
+NOT_A_BACKBONE = (
+    "a trained detector, not a backbone: rsa-detect export writes it for other runtimes, "
+    "rsa-detect unconvert takes its backbone out"
+)
 _STEP_FOLDER = re.compile(r"step-\d{8,}")
+_DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
+_DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
 
 
 class BackboneMetadata(Section):
@@ -217,11 +223,13 @@ def load_backbone(path: Path) -> LoadedBackbone:
         The backbone on the CPU in eval mode, with its metadata and the file's hash.
 
     Raises:
-        UserError: If the file is missing, damaged, of another format, or does not hold exactly
-            the backbone its metadata names; lists what is missing, unexpected and misshapen.
+        UserError: If the file is missing, damaged, of another format, a detector, or holds anything
+            but the backbone its metadata names; lists what is missing, unexpected and misshapen.
     """
     file = find_weights(path)
     tensors, metadata = read_tensors(file)
+    if is_detector(tensors):
+        raise UserError(f"'{file}' is {NOT_A_BACKBONE}")
     if file.name == MODEL_FILE:
         tensors = {
             name.removeprefix(BACKBONE_PREFIX): tensor
@@ -270,6 +278,11 @@ def read_header(path: Path) -> dict[str, str]:
         raise UserError(f"'{path}' is not a whole safetensors file ({error})") from None
 
 
+def is_detector(names: Iterable[str]) -> bool:
+    """Tell by its tensors' names whether a file of either detection engine is a whole detector."""
+    return any(map(_DETECTOR_HEADS.search, names))
+
+
 def find_weights(path: Path) -> Path:
     """Return the file of weights of a run folder or checkpoint folder, and a file as it is.
 
@@ -284,6 +297,8 @@ def find_weights(path: Path) -> Path:
     for file in (path / BACKBONE_FILE, *(folder / MODEL_FILE for folder in folders)):
         if file.is_file():
             return file
+    if any(path.glob(_DETECTRON2_CHECKPOINTS)):
+        raise UserError(f"'{path}' is {NOT_A_BACKBONE}")
     raise UserError(
         f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
         "expected a run folder, a checkpoint folder or a file"

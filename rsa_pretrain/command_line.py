@@ -128,6 +128,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """Parse a whole number from 0; an argparse ``type``."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found '{text}'")
+    return int(text)
+
+
 def whole_numbers(text: str) -> list[int]:
     """Parse whole numbers between commas; an argparse ``type``."""
     parts = text.split(",")

@@ -10,16 +10,15 @@ from typing import Any
 from detection.card import DetectorCard
 from detection.categories import categories_of, check_same_categories
 from detection.coco import CocoSet, open_coco
+from detection.commands.detector_options import add_detector_options, chosen_input
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.generated import check_generated
+from detection.generated import check_generated, check_no_folder
 from detection.image_list import list_files, list_images
 from detection.prediction_page import write_predictions
-from detection.recipe import InputConfig
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, positive, say
+from rsa_pretrain.command_line import Commands, positive, say, whole_number
 from rsa_pretrain.device import resolve_device, usable_cores
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
 _LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
@@ -58,17 +57,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help=f"draw what is found on OUT{_PAGE_SUFFIX}, at most {_MOST_PICTURES} images",
     )
-    parser.add_argument(
-        "--categories",
-        metavar="FILE.json",
-        type=Path,
-        help="COCO-format file with the detector's categories, for one that does not keep them",
-    )
-    for option, meaning in (
-        ("--short-side", "short side of the input, in pixels (default: the detector's)"),
-        ("--max-side", "the long side never exceeds this (default: the detector's)"),
-    ):
-        parser.add_argument(option, metavar="N", type=positive, help=meaning)
+    add_detector_options(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",
@@ -79,7 +68,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--num-workers",
         metavar="N",
-        type=int,
+        type=whole_number,
         default=min(4, usable_cores()),
         help="processes that read images; 0 reads in the main one (default %(default)s: 4, or as\n"
         "many as there are cores)",
@@ -104,7 +93,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     found = detect(
         detector.to(device),
         coco,
-        _settings(arguments, card),
+        chosen_input(arguments, card),
         num_workers=min(arguments.num_workers, len(coco.images) // (2 * batch_size)),
         batch_size=batch_size,
     )
@@ -130,15 +119,10 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     # Else a list of images without OUT would be written over its last one.
     if not sources or out.suffix.lower() != ".json":
         raise UserError(f"'{out}' is no OUT.json; {_EXPECTED}")
+    check_no_folder(out)
+    if out.resolve() in [source.resolve() for source in sources]:
+        raise UserError(f"'{out}' is read and would be written over; name another OUT.json")
     return sources, out
-
-
-def _settings(arguments: argparse.Namespace, card: DetectorCard) -> InputConfig:
-    chosen = {
-        "test_short_side_pixels": arguments.short_side,
-        "max_side_pixels": arguments.max_side,
-    }
-    return card.input.model_copy(update={key: n for key, n in chosen.items() if n is not None})
 
 
 def _annotated(
@@ -153,7 +137,7 @@ def _annotated(
     coco = open_coco(
         annotations,
         folders[0] if folders else annotations.parent,
-        _rules(arguments, card),
+        chosen_rules(arguments, card.rules),
         images_key="IMAGES",
         needs_annotations=False,
     )
@@ -184,7 +168,7 @@ def _listed(
     path = out.with_suffix(_LIST_SUFFIX)
     check_generated(path, json.dumps(_LIST_INFO).rstrip("}"))
     categories = categories_of(arguments.detector, num_classes, card.names, arguments.categories)
-    rules = _rules(arguments, card)
+    rules = chosen_rules(arguments, card.rules)
     images: list[dict[str, Any]]
     if len(sources) == 1 and sources[0].is_dir():
         folder, images = sources[0], list_images(sources[0], rules)
@@ -205,8 +189,3 @@ def _expanded(sources: list[Path]) -> list[Path]:
             raise UserError(f"'{source}' does not exist; {_EXPECTED}")
         files += map(Path, found)
     return files
-
-
-def _rules(arguments: argparse.Namespace, card: DetectorCard) -> ReadRules:
-    as_trained = DEFAULT_RULES.model_copy(update={"exif_orientation": card.exif_orientation})
-    return chosen_rules(arguments, as_trained)

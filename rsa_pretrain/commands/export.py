@@ -8,12 +8,14 @@ from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.export import Export, export_backbone, find_target
+from rsa_pretrain.foreign.layouts.detectron2 import HEADS
 from rsa_pretrain.foreign.load import load_weights
 from rsa_pretrain.foreign.model_card import RecordOfWeights, read_records
 from rsa_pretrain.foreign.targets import TARGETS
 
 DETECTRON2 = "detectron2"
 _RECORDS_FOLDER = "records"
+_TRUNK = "this is the backbone of a trained detector; rsa-detect export writes the whole of it"
 
 Convert = Callable[[Path, Path], object]
 
@@ -94,6 +96,7 @@ def _lines(done: Export, loaded: LoadedBackbone) -> list[str]:
         f"written   {done.out}",
         *([f"proof     {again}"] if done.imported_again else []),
         f"proof     {library}",
+        *([f"detector  {_TRUNK}"] if metadata.origin and HEADS in metadata.origin.dropped else []),
         f"pixels    mean {metadata.mean}, std {metadata.std}, RGB",
         f"load      {advice.replace('OUT', str(done.out))}",
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rsa_pretrain.checkpoint import METADATA_KEY
+from rsa_pretrain.checkpoint import METADATA_KEY, NOT_A_BACKBONE, is_detector
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.assign import networks_in, shown_prefix
 from rsa_pretrain.foreign.file_content import FileContent, look_at_file
@@ -46,6 +46,8 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
         lines += _own_metadata(str(content.values[METADATA_KEY]))
     else:
         lines += _layout_lines(content)
+    if is_detector(content.tensors):
+        lines.append(f"detector  {NOT_A_BACKBONE}")
     if content.tensors:
         lines += ["tensors   group, count, elements, smallest to largest, mean ± std, shapes"]
         lines += [f"  {line}" for line in _group_lines(content)]

@@ -20,7 +20,7 @@ from rsa_pretrain.foreign.load import ImportOptions, import_weights
 from rsa_pretrain.foreign.model_card import RecordOfWeights, model_card
 from rsa_pretrain.foreign.quiet import quiet
 from rsa_pretrain.foreign.targets import TARGETS
-from rsa_pretrain.foreign.targets.base import Target, missing_packages, probe_images
+from rsa_pretrain.foreign.targets.base import Target, check_packages, missing_packages, probe_images
 from rsa_pretrain.tensor_check import differing
 
 CARD_FILE = "README.md"
@@ -89,11 +89,8 @@ def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
         raise UserError(f"'{out}' is a folder; name a file in it")
     if not target.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists and is not an empty folder; name another")
-    missing = missing_packages(target)
-    if missing and target.layout is None:
-        raise UserError(
-            f"export to {target.name} needs {', '.join(missing)}; install rsa-toolkit[export]"
-        )
+    if target.layout is None:
+        check_packages(target.name, target.packages)
 
 
 def _atomic(target: Target, out: Path) -> AbstractContextManager[Path]:
@@ -114,7 +111,7 @@ def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool
 
 
 def _prove_features(loaded: LoadedBackbone, target: Target, written: Path) -> float | None:
-    if missing_packages(target):
+    if missing_packages(target.packages):
         return None
     images = probe_images()
     with torch.inference_mode():

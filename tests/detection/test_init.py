@@ -346,7 +346,7 @@ def test_folder_in_the_place_of_a_file(home: Path, capsys: pytest.CaptureFixture
     (home / "own_test.json").mkdir()
     before = sorted(home.iterdir())
     assert main(["init", "own.json", "photos"]) == 2
-    assert "error: 'own_test.json' is a folder; name another OUT" in capsys.readouterr().err
+    assert "error: 'own_test.json' is a folder; name a file in it" in capsys.readouterr().err
     assert sorted(home.iterdir()) == before
 
 

@@ -30,7 +30,7 @@ def config(make_recipe: MakeRecipe, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["convert", "init", "predict", "train", "toy"])
+@pytest.mark.parametrize("command", ["convert", "export", "init", "predict", "train", "toy"])
 def test_help_says_what_the_command_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command has help, and train's lists the config keys."""
     with pytest.raises(SystemExit, match="0"):

@@ -260,6 +260,7 @@ def test_mistakes_with_folders(
 ) -> None:
     """Each is one error line that says what was found, and nothing is written."""
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.json").mkdir()
     other = _without(
         run,
         tmp_path / "two.json",
@@ -279,6 +280,9 @@ def test_mistakes_with_folders(
         ([str(tmp_path / "empty"), out], "no image below"),
         ([str(photos), out, "--categories", str(other)], "knows 3 categories, "),
         ([str(photos), str(tmp_path / "mine.json")], "is another file, not one written here"),
+        ([str(photos), str(tmp_path / "folder.json")], "folder.json' is a folder; name a file"),
+        ([str(other), str(photos), str(other)], "two.json' is read and would be written over"),
+        ([str(photos), out, "--num-workers", "-1"], "expected a whole number from 0, found '-1'"),
     ):
         assert main(["predict", detector, *words]) == 2
         captured = capsys.readouterr()

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,8 @@ from typing import Any
 import pytest
 
 from detection.__main__ import main
-from detection.coco import CocoSet
+from detection.coco import CocoSet, open_coco
+from detection.prediction_page import write_predictions
 from detection.recipe import Recipe
 from detection.visualise import annotated_cards, match, predicted_cards
 from rsa_pretrain.config_files import write_config
@@ -98,6 +100,31 @@ def test_images_are_spread(shapes_test_set: CocoSet) -> None:
     names = [image["file_name"] for image in shapes_test_set.images]
     assert [card.title for card in annotated_cards(shapes_test_set, {1, 2, 3}, 2)] == names[:2]
     assert [card.title for card in annotated_cards(shapes_test_set, {3}, 2)] == names[2:]
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        ([], "3 of 4 images of images.json; 1 with neither annotations nor detections left out. "),
+        (["annotations"], "1 of 4 images of images.json; 3 without detections left out. They have"),
+    ],
+)
+def test_images_left_out_are_counted(
+    shapes_test_set: CocoSet,
+    perfect_predictions: Predictions,
+    tmp_path: Path,
+    absent: list[str],
+    said: str,
+) -> None:
+    """A page says how many images it lacks because nothing is to be drawn in them."""
+    tree = shapes_test_set.tree
+    images = [*tree["images"], {**tree["images"][0], "id": 999}]
+    tree = {key: value for key, value in {**tree, "images": images}.items() if key not in absent}
+    path, page = tmp_path / "images.json", tmp_path / "page.html"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    coco = open_coco(path, shapes_test_set.images_dir, needs_annotations=False)
+    write_predictions(page, "own", coco, perfect_predictions[:1], num_images=9, min_score=0.5)
+    assert said in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from rsa_pretrain.foreign.layout import IMAGENET, Layout, Pixels, Unusable
 from rsa_pretrain.foreign.names import DETECTRON2 as NAMES
 
 TOOLKIT = "rsa-toolkit"
+HEADS = "detection heads"
+"""Why tensors are dropped that make a file a trained detector's."""
 # Converters of networks with stride in the 3x3 convolution and RGB input. detectron2's own
 # ResNets (MSRA's) have BGR input in 0–255 and the stride in the first 1x1 convolution.
 _RGB_AUTHORS = ("torchvision", "MOCO", "Yonglong", "OpenSelfSup", TOOLKIT)
@@ -68,7 +70,7 @@ DETECTRON2 = Layout(
     drops={
         r"model/stem\.fc\.": "classifier",
         r"model/backbone\.(fpn_|top_block\.)": "feature pyramid",
-        r"model/(proposal_generator|roi_heads)\.": "detection heads",
+        r"model/(proposal_generator|roi_heads)\.": HEADS,
         r"model/pixel_(mean|std)$": "pixel statistics",
         r"(trainer|optimizer|scheduler)/": "trainer state",
     },

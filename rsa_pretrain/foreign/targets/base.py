@@ -1,7 +1,7 @@
 """What a target of an export is, and the image that proves one."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_pretrain.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,22 @@ class Target:
     """Whose chatter about its inner steps is left out."""
 
 
-def missing_packages(target: Target) -> list[str]:
-    """Return the packages of a target that are not installed."""
-    return [name for name in target.packages if importlib.util.find_spec(name) is None]
+def missing_packages(packages: Iterable[str]) -> list[str]:
+    """Return those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def check_packages(name: str, packages: Iterable[str]) -> None:
+    """Refuse a target whose packages are not installed.
+
+    Raises:
+        UserError: If one is not.
+    """
+    missing = missing_packages(packages)
+    if missing:
+        raise UserError(
+            f"export to {name} needs {', '.join(missing)}; pip install 'rsa-toolkit[export]'"
+        )
 
 
 def probe_images() -> Tensor:

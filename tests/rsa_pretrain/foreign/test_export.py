@@ -32,7 +32,7 @@ def test_an_export_is_proved_by_the_tool(own_backbone, tmp_path, name):
     done = export_backbone(own_backbone(), target, out_path(tmp_path, target), [])
     assert done.out.exists()
     assert done.imported_again
-    missing = missing_packages(target)
+    missing = missing_packages(target.packages)
     if missing:
         assert done.difference is None
         pytest.skip(f"{', '.join(missing)} is not installed")
@@ -67,7 +67,7 @@ def test_import_undoes_export(own_backbone, tmp_path_factory, name, scale, place
 def test_bottlenecks_are_proved_too(own_backbone, tmp_path):
     """A ResNet-50 keeps its features in transformers: the stride is where torchvision has it."""
     target = find_target("huggingface")
-    if missing_packages(target):
+    if missing_packages(target.packages):
         pytest.skip("transformers is not installed")
     done = export_backbone(own_backbone("resnet50"), target, out_path(tmp_path, target), [])
     assert done.difference <= target.tolerance

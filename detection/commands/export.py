@@ -1,0 +1,66 @@
+"""``rsa-detect export``: a trained detector as one file that other runtimes run."""
+
+import argparse
+from pathlib import Path
+
+from detection.categories import categories_of
+from detection.commands.detector_options import add_detector_options, chosen_input
+from rsa_pretrain.command_line import Commands, say
+
+_NAMES = ("onnx", "torchscript")
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "export",
+        help="write a trained detector for ONNX Runtime or TorchScript",
+        description="Write a detector of either engine, or of detectron2's own programs, as one\n"
+        "file that runs without this toolkit: an image of any size in, its boxes, labels, scores\n"
+        "and masks out. Pixels are 8-bit RGB: normalisation, padding and suppression are inside;\n"
+        "resizing is not, and the file tells the size. It also holds the categories, the numbers\n"
+        "of proposals and detections and where the weights came from: as ONNX metadata_props, or\n"
+        "in TorchScript as extra files of the same names. Before OUT takes its name, the file is\n"
+        "run on three images and must find what the engine finds: the same labels, boxes within\n"
+        "0.001 pixels, scores and masks within 0.0001. TorchScript files run on the CPU.",
+        epilog="examples:\n  rsa-detect export runs/detection/coco detector.onnx --to onnx\n"
+        "  rsa-detect export runs/detection/coco detector.pt --to torchscript --images photos/",
+    )
+    parser.add_argument("detector", metavar="DETECTOR", type=Path, help="run folder or file")
+    parser.add_argument("out", metavar="OUT", type=Path, help=".onnx or .pt file to write")
+    parser.add_argument("--to", required=True, choices=_NAMES, help="what is to run it")
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER|FILE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="prove the file on the first three of these; drawn images make up the number",
+    )
+    add_detector_options(parser)
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    # Imported here: the other commands do without torchvision's detectors and the exporters.
+    from detection.engines.torchvision.loading import load_detector
+    from detection.export.proof import proof_images
+    from detection.export.source import Source
+    from detection.export.write import TARGETS, check_target, export_detector
+
+    target, out = TARGETS[arguments.to], arguments.out
+    check_target(target, out)
+    loaded = load_detector(arguments.detector)
+    categories = categories_of(
+        arguments.detector, loaded.num_classes, loaded.card.names, arguments.categories
+    )
+    source = Source(loaded, categories, chosen_input(arguments, loaded.card))
+    images = proof_images(arguments.images, source.input, loaded.card.rules)
+    proof = export_detector(source, target, out, images)
+    say(f"written   {out}")
+    say(f"proof     {proof.text()}")
+    say(f"input     {source.input_text()}")
+    say(f"output    {source.output_text()}")
+    say(f"labels    {', '.join(str(entry['name']) for entry in categories)}")
+    say(f"load      {target.advice.replace('OUT', str(out))}")
+    return 0

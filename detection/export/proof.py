@@ -1,0 +1,190 @@
+"""Three images, on which an exported file must find what the engine finds, one to one."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
+from detection.export.graph import Run
+from detection.image_list import list_images
+from detection.images import read_image
+from detection.recipe import InputConfig
+from detection.samples import TestSample, resized
+from detection.shapes import draw_image
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.read_rules import ReadRules
+
+TOLERANCES = {"boxes": 1e-3, "scores": 1e-4, "masks": 1e-4}
+"""Largest differences, in pixels and in probabilities. Libraries sum in another order, and a
+coordinate of 1,000 pixels is rounded to 0.00006, which the score of a small object shows."""
+_UNITS = {"boxes": " px"}
+# Height and width that are drawn, before they are resized: three shapes.
+_DRAWN_SIZES = ((360, 480), (480, 480), (480, 240))
+NUM_IMAGES = len(_DRAWN_SIZES)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, and how far apart it was at most."""
+
+    num_images: int
+    num_detections: int
+    score_threshold: float
+    largest: Mapping[str, float]
+    is_bare: bool
+    """Whether nothing was detected in one of the images."""
+
+    def text(self) -> str:
+        """Say it in one line."""
+        differences = ", ".join(
+            f"{name} {value:.1e}{_UNITS.get(name, '')}" for name, value in self.largest.items()
+        )
+        return (
+            f"{self.num_detections} detections of score above {self.score_threshold:g} on "
+            f"{self.num_images} images match the engine's one to one"
+            + (f"; largest differences: {differences}" if differences else "")
+        )
+
+
+def proof_images(
+    words: Iterable[Path], settings: InputConfig, rules: ReadRules
+) -> dict[str, Tensor]:
+    """Return the first three images of folders and files, made up with drawn ones.
+
+    Args:
+        words: Folders and files.
+        settings: Test size.
+        rules: How they are read.
+
+    Returns:
+        RGB, (3, H, W), uint8, by what messages call them.
+
+    Raises:
+        UserError: If one cannot be read.
+    """
+    photos = {str(path): read_image(path, rules) for path in _first_files(words, rules)}
+    for height, width in _DRAWN_SIZES[len(photos) :]:
+        pixels, _ = draw_image(max(height, width), np.random.default_rng(height + width))
+        photos[f"drawn image of {width}x{height}"] = Image.fromarray(pixels[:height, :width])
+    return {name: _at_test_size(photo, settings) for name, photo in photos.items()}
+
+
+def prove(run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]) -> Proof:
+    """Compare a loaded file's detections with the engine's.
+
+    Where the engine finds nothing in an image at its own score threshold, all that it scores is
+    compared.
+
+    Raises:
+        UserError: If one differs.
+    """
+    proof = _prove_at(SCORE_THRESHOLD, run, detector, images)
+    return _prove_at(0.0, run, detector, images) if proof.is_bare else proof
+
+
+def _prove_at(
+    threshold: float, run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]
+) -> Proof:
+    largest: dict[str, float] = {}
+    counts = []
+    for name, image in images.items():
+        sample = TestSample(image, image_id=0, height=image.shape[1], width=image.shape[2])
+        with torch.inference_mode():
+            (expected,) = detector([sample], threshold)
+        assert isinstance(expected, dict), "a detector in eval mode returns detections"
+        found = run(image, threshold)
+        pairs = _pairs(expected, found)
+        _check_left_over(pairs, expected, found, threshold, detector, name)
+        counts.append(len(pairs))
+        for key, difference in _differences(expected, found, pairs).items():
+            largest[key] = max(largest.get(key, 0.0), difference)
+    return Proof(len(images), sum(counts), threshold, largest, is_bare=0 in counts)
+
+
+def _pairs(expected: Detections, found: Detections) -> list[tuple[int, int]]:
+    """Match detections that differ by no more than the tolerances, each once; indices of both."""
+    free = list(range(len(found["labels"])))
+    pairs = []
+    for one in range(len(expected["labels"])):
+        for other in free:
+            if expected["labels"][one] == found["labels"][other] and all(
+                value <= TOLERANCES[key]
+                for key, value in _differences(expected, found, [(one, other)]).items()
+            ):
+                pairs.append((one, other))
+                free.remove(other)
+                break
+    return pairs
+
+
+def _differences(
+    expected: Detections, found: Detections, pairs: list[tuple[int, int]]
+) -> dict[str, float]:
+    """Return the largest difference of each kind over some pairs of detections."""
+    if not pairs:
+        return {}
+    ones, others = (list(side) for side in zip(*pairs, strict=True))
+    return {
+        key: float((expected[key][ones] - found[key][others]).abs().max())
+        for key in TOLERANCES
+        if key in expected
+    }
+
+
+def _check_left_over(
+    pairs: list[tuple[int, int]],
+    expected: Detections,
+    found: Detections,
+    threshold: float,
+    detector: MaskRCNN,
+    name: str,
+) -> None:
+    """Refuse detections without a counterpart.
+
+    Those that score as much as decides on being kept at all, to the tolerance, may be missing on
+    either side: rounding takes one or the other.
+    """
+    is_full = len(expected["scores"]) == detector.roi_heads.detections_per_image
+    lowest = float(expected["scores"].min()) if is_full else threshold
+    left_over = []
+    for detections, side in ((expected, 0), (found, 1)):
+        matched = {pair[side] for pair in pairs}
+        left_over.append(
+            sum(
+                index not in matched and score > lowest + TOLERANCES["scores"]
+                for index, score in enumerate(detections["scores"].tolist())
+            )
+        )
+    if any(left_over):
+        raise UserError(
+            f"the exported file finds something else than the detector in '{name}', at score "
+            f"threshold {threshold:g}: {left_over[0]} of the detector's {len(expected['scores'])} "
+            f"detections have no counterpart within {TOLERANCES['boxes']:g} px and a score of "
+            f"{TOLERANCES['scores']:g}, {left_over[1]} of the file's {len(found['scores'])}; "
+            "nothing was written"
+        )
+
+
+def _first_files(words: Iterable[Path], rules: ReadRules) -> list[Path]:
+    files = itertools.chain.from_iterable(
+        [word / entry["file_name"] for entry in list_images(word, rules)]
+        if word.is_dir()
+        else [word]
+        for word in words
+    )
+    return list(itertools.islice(files, NUM_IMAGES))
+
+
+def _at_test_size(photo: Image.Image, settings: InputConfig) -> Tensor:
+    height, width = resized(
+        (photo.height, photo.width), settings.test_short_side_pixels, settings.max_side_pixels
+    )
+    pixels = np.array(photo.resize((width, height), Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

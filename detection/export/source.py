@@ -1,0 +1,65 @@
+"""A detector as an export needs it: its network, and what users of the file have to know."""
+
+import json
+from dataclasses import dataclass
+
+from detection.categories import Categories
+from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.torchvision.loading import LoadedDetector
+from detection.engines.torchvision.regions import SCORE_THRESHOLD
+from detection.export.graph import MARK
+from detection.recipe import InputConfig
+from rsa_pretrain.checkpoint import file_sha256
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained detector, and how it is to be used."""
+
+    loaded: LoadedDetector
+    categories: Categories
+    """COCO's entries, in the order of the labels, from label 1."""
+    input: InputConfig
+    """Test size."""
+
+    @property
+    def detector(self) -> MaskRCNN:
+        """The network, on the CPU, in eval mode."""
+        return self.loaded.detector
+
+    def input_text(self) -> str:
+        """Say what the exported file takes."""
+        return (
+            "image: RGB, uint8, (3, H, W), resized bilinearly with antialiasing (as Pillow does) "
+            f"to a short side of {self.input.test_short_side_pixels} pixels, or to a long side of "
+            f"{self.input.max_side_pixels} where it would be longer; score_threshold: detections "
+            f"score above it, {SCORE_THRESHOLD} unless stated"
+        )
+
+    def output_text(self) -> str:
+        """Say what the exported file gives."""
+        masks = (
+            "; masks (D, 28, 28), probabilities: each covers its box, and what is at least 0.5 "
+            "once it is resized to it bilinearly is the object"
+        )
+        return (
+            "boxes (D, 4), x0 y0 x1 y1 in pixels of the resized image; labels (D,), from 1; "
+            "scores (D,), highest first" + (masks if self.detector.roi_heads.has_mask_head else "")
+        )
+
+    def properties(self) -> dict[str, str]:
+        """Return what is kept in the file, texts by name; all but the last two are JSON."""
+        sampling = self.loaded.card.sampling
+        return {
+            MARK: self.loaded.metadata.model_dump_json(),
+            "source_sha256": json.dumps(file_sha256(self.loaded.file)),
+            "categories": json.dumps(self.categories),
+            "short_side_pixels": json.dumps(self.input.test_short_side_pixels),
+            "max_side_pixels": json.dumps(self.input.max_side_pixels),
+            "exif_orientation": json.dumps(self.loaded.card.exif_orientation),
+            "proposals_per_image": json.dumps(sampling.proposals_per_image),
+            "detections_per_image": json.dumps(sampling.detections_per_image),
+            "score_threshold": json.dumps(SCORE_THRESHOLD),
+            "input": self.input_text(),
+            "output": self.output_text(),
+        }

@@ -1,0 +1,58 @@
+"""Export to TorchScript: what ``torch.jit.load`` and LibTorch run, torchvision's operators beside.
+
+Recorded on the CPU, it runs there: a recording holds the device of what it makes on the way.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from detection.engines.torchvision.detector import MaskRCNN
+from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
+from detection.export.graph import DetectorGraph, Run, Target, example
+
+
+class _WithThreshold(nn.Module):
+    """A recorded detector whose threshold need not be stated."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor, score_threshold: float = SCORE_THRESHOLD) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.detector(image, torch.tensor(score_threshold))
+        return found
+
+
+def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None:
+    """Record the detector on one image; suppression, which branches on sizes, is compiled."""
+    suppress = torch.jit.script_if_tracing(batched_nms)  # type: ignore[no-untyped-call]
+    graph = DetectorGraph(detector, suppress)
+    recorded = torch.jit.trace(graph, example(), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+    module = torch.jit.script(_WithThreshold(recorded))
+    torch.jit.save(module, path, _extra_files=dict(properties))
+
+
+def load(path: Path) -> Run:
+    """Load as a user does."""
+    module = torch.jit.load(path)  # type: ignore[no-untyped-call]
+
+    def run(image: Tensor, score_threshold: float) -> Detections:
+        with torch.inference_mode():
+            found: Detections = module(image, score_threshold)
+        return found
+
+    return run
+
+
+TORCHSCRIPT = Target(
+    name="torchscript",
+    suffix=".pt",
+    packages=(),
+    write=write,
+    load=load,
+    advice="import torchvision; torch.jit.load('OUT')(image), on the CPU",
+)

@@ -1,0 +1,59 @@
+"""A detector to a file of another runtime, proven before the file takes its name."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from detection.export.graph import MARK, Target
+from detection.export.onnx_file import ONNX
+from detection.export.proof import Proof, prove
+from detection.export.source import Source
+from detection.export.torchscript import TORCHSCRIPT
+from detection.generated import check_marked
+from rsa_pretrain.atomic_files import atomic_file
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.foreign.quiet import quiet
+from rsa_pretrain.foreign.targets.base import check_packages
+
+TARGETS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
+
+
+def check_target(target: Target, out: Path) -> None:
+    """Refuse, before any work, what cannot be written.
+
+    Raises:
+        UserError: If ``out`` is misnamed, a folder or somebody else's file, or a package is
+            missing.
+    """
+    if out.suffix != target.suffix:
+        raise UserError(f"'{out}' should end in {target.suffix}, as {target.name} files do here")
+    check_marked(out, MARK)
+    check_packages(target.name, target.packages)
+
+
+def export_detector(
+    source: Source, target: Target, out: Path, images: Mapping[str, Tensor]
+) -> Proof:
+    """Write a detector for another runtime; nothing is left behind on failure.
+
+    Args:
+        source: The detector.
+        target: What to write.
+        out: File to write.
+        images: What the file is proven on, as for ``prove``.
+
+    Raises:
+        UserError: If the file finds something else than the engine does.
+    """
+    # Exporters warn about each number that a trace takes as fixed, and torch that it will give up
+    # TorchScript; whether the result holds for other images is what the proof is for.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        quiet(target.loggers, logging.ERROR),
+        atomic_file(out) as temporary,
+    ):
+        target.write(source.detector, source.properties(), temporary)
+        return prove(target.load(temporary), source.detector, images)
