@@ -4,8 +4,12 @@ Plain torchvision runs copies of the very same trunk, pyramid and heads; what su
 own: anchors, matching, pooling, losses, suppression and the pasting of masks. It is measured twice:
 as it comes, with 2 x 2 samples in a bin of RoIAlign, and with as many as a bin has pixels of the
 map, which is detectron2's arithmetic and this engine's.
+
+On a CPU the process's own time counts, all threads together: where others compute, too, a run's
+wall time varies by more than what the detectors differ by.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -29,10 +33,11 @@ Run = Callable[[], dict[str, Tensor]]
 
 def measure(settings: DetectionSettings) -> Measurement:
     """Time detections and training steps of all three detectors in turn."""
+    clock = time.process_time if settings.device == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {}
     for task, prepare in _TASKS.items():
         runs = {f"{task}, {name}": run for name, run in prepare(settings).items()}
-        seconds |= alternate(runs, settings.repeats, settings.device)
+        seconds |= alternate(runs, settings.repeats, settings.device, clock)
     findings = [
         Finding(
             what=f"time of {task} over torchvision's with the same RoIAlign",
