@@ -102,7 +102,10 @@ class Benchmark:
 
 
 def alternate(
-    candidates: Mapping[str, Callable[[], object]], repeats: int, device: Device
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: Device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time candidates in turn, so that a busy spell of the machine falls on all of them.
 
@@ -110,6 +113,7 @@ def alternate(
         candidates: What to run, by name; each runs once untimed before.
         repeats: Timed runs of each.
         device: Where they run; a GPU is waited for.
+        clock: In seconds.
 
     Returns:
         Seconds of each run, by name.
@@ -118,11 +122,11 @@ def alternate(
     for turn in range(repeats + 1):
         for name, run in candidates.items():
             _wait_for(device)
-            started = time.perf_counter()
+            started = clock()
             run()
             _wait_for(device)
             if turn > 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

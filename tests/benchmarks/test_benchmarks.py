@@ -56,6 +56,12 @@ def test_candidates_take_turns() -> None:
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
+def test_another_clock_can_count() -> None:
+    """It is read before and after each timed run."""
+    clock = iter([0.0, 10.0, 13.0, 20.0, 25.0]).__next__  # the first run is not timed
+    assert alternate({"a": lambda: None}, 2, "cpu", clock) == {"a": [3.0, 5.0]}
+
+
 def test_a_ratio_is_one_of_medians() -> None:
     """One slow run moves it by nothing; the slower candidate is above 1."""
     assert ratio({"a": [2.0, 2.0, 50.0], "b": [1.0, 1.0, 1.0]}, "a", "b") == 2.0

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import measure, scaling
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.detection import DetectionSettings, prepared_detections
+from benchmarks.detection import prepared_detections
+from benchmarks.detectors import DetectionSettings
 from benchmarks.epoch import bare_passes
 from benchmarks.feeding import draw_feeding
 from benchmarks.images import jpegs, small_images

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as mask_codec
 from torch import nn
 
 from detection.engines.torchvision import proposals as proposals_module
@@ -18,11 +19,11 @@ from detection.engines.torchvision.losses import box_losses, mask_loss, proposal
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.pooling import AlignedPooler, box_levels
-from detection.engines.torchvision.prediction import to_original
+from detection.engines.torchvision.prediction import to_coco, to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.regions import RegionHeads
 from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
-from detection.samples import Bitmap, cut_out
+from detection.samples import Bitmap, TestSample, cut_out
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
@@ -99,6 +100,31 @@ def test_pooled_features(oracle: ModuleType) -> None:
             torch.testing.assert_close(found[position], expected, rtol=1e-4, atol=1e-4)
             position += 1
     assert len(set(levels)) > 1
+
+
+def test_pooling_together_is_pooling_alone() -> None:
+    """Every box has the values, bitwise, and the gradient that it has in a call of its own."""
+    torch.manual_seed(9)
+    maps = [torch.randn(2, 3, h * 8, w * 8, requires_grad=True) for h, w in SHAPES[:4]]
+    boxes = [_random_boxes(6, (512, 768)), _random_boxes(5, (100, 150))]
+    assert (box_levels(torch.cat(boxes)).diff() < 0).any(), "the order of levels is another"
+    pool = AlignedPooler(3)
+    together = pool(maps, boxes)
+    alone = torch.cat(
+        [
+            pool([part[image : image + 1] for part in maps], [box[None]])
+            for image in range(2)
+            for box in boxes[image]
+        ]
+    )
+    assert torch.equal(together, alone)
+    weights = torch.randn_like(together)
+    for found, expected in zip(
+        torch.autograd.grad((together * weights).sum(), maps),
+        torch.autograd.grad((alone * weights).sum(), maps),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
 
 
 def test_losses(oracle: ModuleType) -> None:
@@ -210,6 +236,21 @@ def test_detections(oracle: ModuleType) -> None:
     assert len(set(found["labels"].tolist())) > 1
 
 
+def test_masks_are_those_of_the_own_class() -> None:
+    """Bitwise what every class's probabilities hold for the class found, image by image."""
+    torch.manual_seed(10)
+    heads, size = _heads(num_classes=5).eval(), (128, 160)
+    maps = {str(level): torch.randn(2, 16, 32 >> level, 40 >> level) for level in range(4)}
+    proposals = [_random_boxes(12, size), _random_boxes(9, size)]
+    with torch.no_grad():
+        found, _ = heads(maps, proposals, [size] * 2)
+        logits = heads._predict_masks(list(maps.values()), [part["boxes"] for part in found])
+    masks, labels = (torch.cat([part[key] for part in found]) for key in ("masks", "labels"))
+    assert len(labels.unique()) > 2
+    for mask, label, every in zip(masks, labels, logits.sigmoid(), strict=True):
+        assert torch.equal(mask, every[label])
+
+
 def test_regions_are_sampled_by_overlap() -> None:
     """A quarter are objects, labelled by the one they overlap most; the rest is background."""
     heads = RegionHeads(16, 3, ModelConfig(), SamplingConfig(rois_per_image=8), None)
@@ -296,6 +337,26 @@ def test_pasted_masks(oracle: ModuleType) -> None:
     for mask, box, pixels in zip(masks.tolist(), boxes.tolist(), found.tolist(), strict=True):
         assert pixels == oracle.paste(mask, box, (18, 24))
     assert found[0].any()
+
+
+def test_pasted_masks_are_encoded_where_they_lie() -> None:
+    """Nothing is copied for pycocotools; each code is that of the mask alone."""
+    torch.manual_seed(11)
+    size = (18, 24)
+    found = {
+        "boxes": _random_boxes(3, size),
+        "labels": torch.tensor([1, 1, 1]),
+        "scores": torch.rand(3),
+        "masks": torch.rand(3, 28, 28),
+    }
+    _, masks = to_original(found, size, size)
+    assert masks is not None
+    assert masks.flatten(1).any(1).all()
+    assert masks.permute(1, 2, 0).numpy().flags.f_contiguous
+    sample = TestSample(torch.zeros(3, *size, dtype=torch.uint8), 1, *size)
+    for mask, entry in zip(masks, to_coco(found, sample, [1]), strict=True):
+        alone = mask_codec.encode(np.asfortranarray(mask.byte().numpy()))
+        assert entry["segmentation"] == {"size": [*size], "counts": alone["counts"].decode()}
 
 
 def test_detections_return_to_the_original_image() -> None:

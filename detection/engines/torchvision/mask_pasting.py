@@ -21,19 +21,22 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         size: Height and width of the image.
 
     Returns:
-        True where the mask is at least one half, (N, height, width).
+        True where the mask is at least one half, (N, height, width); in memory column by column, as
+        run-length codes go, so that encoding copies nothing.
     """
-    pasted = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
+    height, width = size
+    rows, columns = (torch.arange(side, device=masks.device) + 0.5 for side in size)
+    pasted = torch.zeros(len(masks), width, height, dtype=torch.bool, device=masks.device).mT
     for mask, box, canvas in zip(masks, boxes.tolist(), pasted, strict=True):
         x0, y0, x1, y1 = box
         # No pixel outside the box reaches the threshold; one more on each side for rounding.
-        left, right = max(math.floor(x0) - 1, 0), min(math.ceil(x1) + 1, size[1])
-        top, bottom = max(math.floor(y0) - 1, 0), min(math.ceil(y1) + 1, size[0])
-        columns = torch.arange(left, right, device=masks.device) + 0.5
-        rows = torch.arange(top, bottom, device=masks.device) + 0.5
+        left, right = max(math.floor(x0) - 1, 0), min(math.ceil(x1) + 1, width)
+        top, bottom = max(math.floor(y0) - 1, 0), min(math.ceil(y1) + 1, height)
         # grid_sample's coordinates: -1 and 1 are the mask's outer edges.
         y, x = torch.meshgrid(
-            (rows - y0) / (y1 - y0) * 2 - 1, (columns - x0) / (x1 - x0) * 2 - 1, indexing="ij"
+            (rows[top:bottom] - y0) / (y1 - y0) * 2 - 1,
+            (columns[left:right] - x0) / (x1 - x0) * 2 - 1,
+            indexing="ij",
         )
         grid = torch.stack([x, y], dim=2)[None]
         values = functional.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]

@@ -52,11 +52,12 @@ class AlignedPooler(nn.Module):
         image_of_box = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
         rois = torch.cat([torch.cat(image_of_box), torch.cat(list(boxes))], dim=1)
         levels = box_levels(rois[:, 1:])
-        side = self.resolution
-        pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], side, side)
-        for level, features in enumerate(maps):
-            chosen = torch.where(levels == level)[0]
+        chosen = [torch.where(levels == level)[0] for level in range(NUM_LEVELS)]
+        cuts = [
             # Outside autocast's reach in parts: RoIAlign computes in float32, as in detectron2.
-            cut = roi_align(features.float(), rois[chosen], side, 1 / STRIDES[level], 0, True)
-            pooled[chosen] = cut
-        return pooled
+            roi_align(features.float(), rois[index], self.resolution, 1 / stride, 0, True)
+            for features, index, stride in zip(maps, chosen, STRIDES[:NUM_LEVELS], strict=True)
+        ]
+        # Put in order at once: filled in level by level, the gradient would be copied for each.
+        pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
+        return pooled.index_copy_(0, torch.cat(chosen), torch.cat(cuts))

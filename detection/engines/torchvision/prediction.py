@@ -131,7 +131,8 @@ def to_coco(found: Detections, sample: TestSample, category_ids: list[int]) -> l
 
 def _coded(masks: Tensor) -> list[Prediction]:
     """Return each mask as a compressed run-length code under COCO's key."""
-    codes = mask_codec.encode(np.asfortranarray(masks.cpu().permute(1, 2, 0).byte().numpy()))
+    pixels = masks.cpu().permute(1, 2, 0).view(torch.uint8).numpy()
+    codes = mask_codec.encode(np.asfortranarray(pixels))
     return [
         {"segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")}}
         for code in codes
