@@ -15,7 +15,7 @@ def check_generated(path: Path, opening: str) -> None:
     Raises:
         UserError: If there is a folder, or a file that begins otherwise.
     """
-    check_no_folder(path)
+    _check_no_folder(path)
     if path.is_file() and not is_generated(path.read_bytes(), opening):
         raise _foreign(path)
 
@@ -35,17 +35,12 @@ def check_marked(path: Path, mark: str) -> None:
     Raises:
         UserError: If there is a folder, or a file without it.
     """
-    check_no_folder(path)
+    _check_no_folder(path)
     if path.is_file() and mark.encode() not in path.read_bytes():
         raise _foreign(path)
 
 
-def check_no_folder(path: Path) -> None:
-    """Refuse, before any work, to write a file in place of a folder.
-
-    Raises:
-        UserError: If there is one.
-    """
+def _check_no_folder(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"'{path}' is a folder; name a file in it")
 

@@ -21,6 +21,9 @@ from PIL import Image
 from detection.masks import Size, render_mask
 from rsa_pretrain.atomic_files import write_text
 
+PAGE_MARK = "rsa-toolkit: photographs"
+"""What every page holds, and other HTML files hardly do."""
+
 # The long side of a photograph on the page; small ones are enlarged for smooth outlines.
 MIN_SIDE_PIXELS, MAX_SIDE_PIXELS = 480, 800
 _JPEG_QUALITY = 82
@@ -107,7 +110,10 @@ def write_page(page: Page, cards: Sequence[Card], out: Path) -> None:
         for index in sorted(used)
     ]
     text = environment.get_template("picture_page.html.jinja").render(
-        page=page, legend=legend, cards=[_draw_card(card, colours) for card in cards]
+        mark=PAGE_MARK,
+        page=page,
+        legend=legend,
+        cards=[_draw_card(card, colours) for card in cards],
     )
     write_text(out, text)
 

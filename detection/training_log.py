@@ -1,10 +1,9 @@
 """What a run tells while it trains, alike in all engines: losses, rates and progress."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -17,7 +16,7 @@ from rsa_pretrain.progress import progress_bar
 T = TypeVar("T")
 
 
-class TrainingLog:
+class TrainingLog(ExitStack):
     """The lines of ``metrics.jsonl`` and the progress bar of one run; the main process has them.
 
     A line is the mean over the iterations since the last one, of the losses and the rate, with
@@ -35,14 +34,17 @@ class TrainingLog:
     """
 
     def __init__(self, job: Job, run_dir: Path, start: int) -> None:
+        super().__init__()
         self._solver, self._training = job.recipe.solver, job.recipe.training
         self._device = job.device
         self._num_iterations = self._solver.schedule.iterations
         self._step = start
         size = self._solver.batch_size
-        self._log = MetricsLog(run_dir, start) if is_main() else None
-        self._bar = progress_bar(self._num_iterations * size, "fine-tuning", "img", start * size)
+        self._log = self.enter_context(MetricsLog(run_dir, start)) if is_main() else None
+        total, done = self._num_iterations * size, start * size
+        self._bar = self.enter_context(progress_bar(total, "fine-tuning", "img", done))
         self._meter = Meter(job.device, size)
+        self.callback(self._write_rest)
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
         """Pass batches through and measure how long each is waited for."""
@@ -73,20 +75,9 @@ class TrainingLog:
         if self._log is not None:
             self._log.write(step, metrics)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _write_rest(self) -> None:
         if self._meter.num_steps:  # a stop, or an error, between two lines
             self._write_means()
-        self._bar.close()
-        if self._log is not None:
-            self._log.__exit__(kind, error, trace)
 
     def _write_means(self) -> None:
         means = self._meter.read()

@@ -12,8 +12,9 @@ from detection.categories import categories_of, check_same_categories
 from detection.coco import CocoSet, open_coco
 from detection.commands.detector_options import add_detector_options, chosen_input
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.generated import check_generated, check_no_folder
+from detection.generated import check_generated, check_marked
 from detection.image_list import list_files, list_images
+from detection.picture_page import PAGE_MARK
 from detection.prediction_page import write_predictions
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, positive, say, whole_number
@@ -22,6 +23,8 @@ from rsa_pretrain.errors import UserError
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
 _LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
+# A list; annotations, which OUT.json is easily taken for, are none.
+_PREDICTIONS = "["
 _EXPECTED = "expected DETECTOR IMAGES OUT.json"
 _MOST_PICTURES = 200
 _MIN_SCORE = 0.5
@@ -119,9 +122,11 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     # Else a list of images without OUT would be written over its last one.
     if not sources or out.suffix.lower() != ".json":
         raise UserError(f"'{out}' is no OUT.json; {_EXPECTED}")
-    check_no_folder(out)
     if out.resolve() in [source.resolve() for source in sources]:
         raise UserError(f"'{out}' is read and would be written over; name another OUT.json")
+    check_generated(out, _PREDICTIONS)
+    if arguments.pictures:
+        check_marked(out.with_suffix(_PAGE_SUFFIX), PAGE_MARK)
     return sources, out
 
 

@@ -226,7 +226,8 @@ def test_named_images(run: Recipe, photos: Path, tmp_path: Path, form: str) -> N
     files = sorted(photos.glob("0*.png"))[: 1 if form == "file" else None]
     words = [str(photos / "0*.png")] if form == "pattern" else list(map(str, files))
     out = tmp_path / "found.json"
-    assert main(["predict", str(run.output_dir), *words, str(out), "--pictures"]) == 0
+    for _ in range(2):  # what it wrote itself it replaces
+        assert main(["predict", str(run.output_dir), *words, str(out), "--pictures"]) == 0
     expected = json.loads((run.output_dir / "predictions.json").read_text())
     wanted = [entry for entry in expected if entry["image_id"] <= len(files)]
     assert json.loads(out.read_text()) == wanted
@@ -267,6 +268,7 @@ def test_mistakes_with_folders(
         annotations=...,
         categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
     )
+    (tmp_path / "page.html").write_text("<html>", encoding="utf-8")
     mine = tmp_path / "mine.images.json"
     mine.write_text("{}", encoding="utf-8")
     detector, out = str(run.output_dir), str(tmp_path / "found.json")
@@ -282,6 +284,8 @@ def test_mistakes_with_folders(
         ([str(photos), str(tmp_path / "mine.json")], "is another file, not one written here"),
         ([str(photos), str(tmp_path / "folder.json")], "folder.json' is a folder; name a file"),
         ([str(other), str(photos), str(other)], "two.json' is read and would be written over"),
+        ([str(photos), str(run.data.test_annotations)], "is another file, not one written here"),
+        ([str(photos), str(tmp_path / "page.json"), "--pictures"], "page.html' is another file"),
         ([str(photos), out, "--num-workers", "-1"], "expected a whole number from 0, found '-1'"),
     ):
         assert main(["predict", detector, *words]) == 2
