@@ -2,7 +2,7 @@
 
 import sys
 
-from rsa_eval.commands import evaluate, features, ledger, report, suite
+from rsa_eval.commands import config, evaluate, features, ledger, report, suite
 from rsa_pretrain.command_line import Parser, run_command
 
 
@@ -17,6 +17,7 @@ def _dispatch(argv: list[str]) -> int:
     features.add(commands)
     evaluate.add(commands)
     suite.add(commands)
+    config.add(commands)
     report.add(commands)
     ledger.add(commands)
     arguments = parser.parse_args(argv)

@@ -12,12 +12,13 @@ from rsa_eval.reproduction.runner import Makers
 from rsa_eval.run_records import metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
+    config,
+    configs,
     data_check,
     export,
     import_checkpoint,
     inspect_file,
     preview,
-    recipes,
     run,
     sweep,
 )
@@ -36,7 +37,8 @@ def _dispatch(argv: list[str]) -> int:
     train = partial(run.pretrain, make_evaluate=make_online_knn)
     sweep.add(commands, train, metrics_of_run, tuple(EVALUATORS))
     reproduce.add(commands, Makers(train, run_from_backbone), measure_step)
-    recipes.add(commands)
+    config.add(commands)
+    configs.add(commands)
     preview.add(commands)
     data_check.add(commands)
     import_checkpoint.add(commands)

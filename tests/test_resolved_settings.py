@@ -11,12 +11,12 @@ from rsa_eval.reproduction.trials import plan_trial
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import Section, flatten, load_config
+from rsa_pretrain.shipped_configs import FOLDER
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
 ON_RECORD = json.loads((ROOT / "tests/golden/resolved_settings.json").read_text(encoding="utf-8"))
 PLACES = ("output_dir", "cache_dir")
-ROWS = {row.name: row for row in find_rows(CONFIGS) if row.work is not None}
+ROWS = {row.name: row for row in find_rows() if row.work is not None}
 
 
 def settings(section: Section) -> dict[str, object]:
@@ -28,7 +28,7 @@ def settings(section: Section) -> dict[str, object]:
 def test_every_row_and_suite_is_on_record() -> None:
     """None was lost, none is unchecked."""
     assert set(ROWS) == set(ON_RECORD["rows"])
-    suites = {path.stem for path in (CONFIGS / "eval").glob("*.yaml")}
+    suites = {path.stem for path in (FOLDER / "eval").glob("*.yaml")}
     assert suites == set(ON_RECORD["suites"])
 
 
@@ -50,8 +50,8 @@ def test_rows_resolve_to_what_is_on_record(name: str) -> None:
 @pytest.mark.parametrize("name", ON_RECORD["suites"])
 def test_suites_resolve_to_what_is_on_record(name: str) -> None:
     """Each evaluation with its images."""
-    path = CONFIGS / "eval" / f"{name}.yaml"
-    evaluations = load_evaluations(load_config(SuiteConfig, path), path.parent, Path("features"))
+    suite = load_config(SuiteConfig, Path(name))
+    evaluations = load_evaluations(suite, Path(), Path("features"))
     found = {entry.name: settings(entry.config) for entry in evaluations}
     assert found == ON_RECORD["suites"][name]
 
@@ -59,8 +59,6 @@ def test_suites_resolve_to_what_is_on_record(name: str) -> None:
 @pytest.mark.parametrize("name", ON_RECORD["configs"])
 def test_other_configs_resolve_to_what_is_on_record(name: str) -> None:
     """The demo's, one for a user's own images, and the toy detectors'."""
-    folder, model = (
-        ("detection", Recipe) if name.startswith("toy") else ("pretrain", PretrainConfig)
-    )
-    config = load_config(model, CONFIGS / folder / f"{name}.yaml")
+    model = Recipe if name.startswith("toy") else PretrainConfig
+    config = load_config(model, Path(name))
     assert settings(config) == ON_RECORD["configs"][name]

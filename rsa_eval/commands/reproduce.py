@@ -8,7 +8,7 @@ from pathlib import Path
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.words import split_words
 from rsa_eval.reproduction.listing import Listing, Measure
-from rsa_eval.reproduction.rows import Row, find_rows, select_rows
+from rsa_eval.reproduction.rows import ROWS, Row, find_rows, select_rows
 from rsa_eval.reproduction.runner import Makers, make_trials
 from rsa_eval.reproduction.trials import CHANGEABLE, RECORDED, BackboneTrial, Trial, plan_trial
 from rsa_pretrain.command_line import Commands, Parser, say, whole_numbers
@@ -99,11 +99,11 @@ def _add_options(parser: Parser) -> None:
         help="with --list ROW: time steps of their networks and batches on this machine",
     )
     parser.add_argument(
-        "--configs",
-        metavar="DIR",
+        "--rows",
+        metavar="YAML",
         type=Path,
-        default=Path("configs"),
-        help="folder of pretrain/, detection/ and eval/reproduce/ (default: %(default)s)",
+        default=ROWS,
+        help="what makes each row: a file like configs/paper.yaml (default: that)",
     )
 
 
@@ -121,7 +121,7 @@ def _minutes(text: str) -> float:
 
 def _reproduce(arguments: argparse.Namespace, makers: Makers, measure: Measure) -> int:
     words, overrides = split_words(arguments.overrides)
-    every = find_rows(arguments.configs)
+    every = find_rows(arguments.rows)
     rows = select_rows(every, [str(word) for word in words])
     if arguments.measure and not (arguments.list and rows):
         raise UserError("--measure goes with --list and the ROWs to measure")

@@ -13,6 +13,7 @@ from rsa_pretrain.config_files import load_config
 from rsa_pretrain.device import resolve_device
 from rsa_pretrain.distributed import is_main, process_group
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.shipped_configs import find_config
 
 _TABLE_FILE = "suite.md"
 
@@ -67,7 +68,7 @@ def _suite(arguments: argparse.Namespace) -> int:
     suite = load_config(SuiteConfig, arguments.suite, overrides)
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)
-    evaluations = load_evaluations(suite, arguments.suite.parent, out / "features")
+    evaluations = load_evaluations(suite, find_config(arguments.suite).parent, out / "features")
     targets = plan_targets(suite, checkpoints, random_init=arguments.random_init)
     with process_group(resolve_device(suite.device)):
         outcome = run_suite(targets, evaluations, out)

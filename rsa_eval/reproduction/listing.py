@@ -51,13 +51,13 @@ class Listing:
         if row.work is None:
             return [row.name, row.published, _NOT_HERE, row.data_set, None, None, None]
         if isinstance(row.work, Pretraining):
-            path = row.work.recipe.path
+            name = row.work.name
             config = run_config(row, row.work, self.overrides)
             needs = (_data(config.data), *self._cost(row.work, config))
         else:
-            path = row.work.config
+            name = row.work.config.as_posix()
             needs = (row.data_set, None, None)
-        made_by = path.as_posix() if row.home == row.name else row.home
+        made_by = name if row.home == row.name else row.home
         if isinstance(row.work, Pretraining) and not row.work.trained:
             made_by += ", untrained"
         return [row.name, row.published, made_by, *needs, self._status(row)]

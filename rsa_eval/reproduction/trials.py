@@ -19,6 +19,7 @@ from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, result_change
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.shipped_configs import find_config
 
 NOT_STARTED = "not started"
 RECORDED = "recorded"
@@ -135,12 +136,12 @@ def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> Pretrai
     Raises:
         UserError: If a word is malformed, or makes another run than the row's.
     """
-    config = load_config(PretrainConfig, work.recipe.path, overrides)
-    changed = result_changes(to_tree(work.recipe.config), to_tree(config))
+    config = work.load(overrides)
+    changed = result_changes(to_tree(work.config), to_tree(config))
     if changed:
         raise UserError(
             f"{row.name} would not be what it says with {', '.join(changed)}; train that with "
-            f"'rsa-pretrain run {work.recipe.path} …'"
+            f"'rsa-pretrain run {work.name} …'"
         )
     return config
 
@@ -152,7 +153,8 @@ def _evaluations(work: Pretraining, config: PretrainConfig) -> tuple[Evaluation,
         [f"seed={config.seed}", f"device={config.training.device}"],
         start={"data": to_tree(config.data)},
     )
-    return tuple(load_evaluations(suite, work.suite.parent, config.output_dir / "features"))
+    folder = find_config(work.suite).parent
+    return tuple(load_evaluations(suite, folder, config.output_dir / "features"))
 
 
 def _refuse_own_options(overrides: Sequence[str]) -> None:
