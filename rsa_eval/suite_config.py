@@ -114,11 +114,11 @@ def _load_evaluation(
             f"evaluations.{name}: '{kind}' is no evaluator; set evaluations.{name}.evaluator to "
             f"one of {', '.join(EVALUATORS)}"
         )
-    path = None if entry.config is None else find_config(entry.config, folder)
     settings = {**common, **flatten(entry.settings)}
     # JSON is YAML, whatever the value.
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     try:
+        path = None if entry.config is None else find_config(entry.config, folder)
         config = load_config(EVALUATORS[kind].config, path, overrides)
     except UserError as error:
         raise UserError(f"evaluations.{name}: {error}") from None

@@ -51,9 +51,7 @@ def find_config(config: Path, beside: Path = Path()) -> Path:
     if name in shipped:
         return shipped[name]
     if path.exists():
-        raise UserError(f"cannot read config '{path}': it is not a file")
-    nearest = difflib.get_close_matches(name.removesuffix(".yaml"), shipped, _NUM_NEAREST, 0.0)
-    raise UserError(
-        f"there is no config '{path}', nor a shipped one of this name; nearest are "
-        f"{', '.join(nearest)} (rsa-pretrain configs lists them)"
-    )
+        raise UserError(f"cannot read config '{path}': not a file")
+    nearest = difflib.get_close_matches(name.removesuffix(".yaml"), shipped, _NUM_NEAREST)
+    hint = f"nearest are {', '.join(nearest)}" if nearest else "rsa-pretrain configs lists them"
+    raise UserError(f"cannot read config '{path}': no such file, nor a shipped config; {hint}")

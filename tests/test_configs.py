@@ -133,7 +133,7 @@ def test_a_command_that_names_no_run_is_noticed() -> None:
     """The check of headers can fail."""
     with pytest.raises(KeyError, match="runs/nowhere"):
         dry_run(["rsa-eval", "knn", "runs/nowhere", "--config", "knn/dino"])
-    with pytest.raises(UserError, match=r"no config 'knn/dinos'.*knn/dino"):
+    with pytest.raises(UserError, match=r"config 'knn/dinos'.*knn/dino"):
         dry_run(["rsa-eval", "knn", "runs/cifar10-rsa-200ep", "--config", "knn/dinos"])
 
 
@@ -228,9 +228,12 @@ def test_names_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar1/rsa", r"no config 'cifar1/rsa', nor a shipped .* nearest are cifar10/rsa"),
+        (
+            "cifar1/rsa",
+            r"config 'cifar1/rsa': no such file, nor a shipped .* nearest are cifar10/rsa",
+        ),
         ("mask_rcnn_R_50_FPN_3x", r"nearest are mask_rcnn_R_50_FPN_[12]x"),
-        (".", r"cannot read config '\.': it is not a file"),
+        (".", r"cannot read config '\.': not a file"),
     ],
 )
 def test_a_wrong_name_lists_the_nearest(name: str, message: str) -> None:

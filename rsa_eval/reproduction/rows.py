@@ -23,6 +23,7 @@ from rsa_eval.published_numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import Section, load_config, parse_tree
 from rsa_pretrain.config_layers import read_yaml
+from rsa_pretrain.data_config import UserPathText
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.shipped_configs import find_config
 
@@ -39,7 +40,7 @@ _MULTI_STAGE = "ma"  # RSA has no other views, so its rows go without
 class RowEntry(Section):
     """What makes a row."""
 
-    config: tuple[Path, ...]
+    config: tuple[UserPathText, ...]
     """Files or names of shipped configs; the later change the earlier."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """What the row changes of them, by dotted key."""
@@ -181,13 +182,13 @@ def _read_entries(path: Path) -> dict[str, RowEntry]:
 def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
     data_set = name.split("/")[1]
     if data_set == "coco":
-        return Detection(entry.config[-1], entry.start)
+        return Detection(Path(entry.config[-1]), entry.start)
     if name.startswith("table"):
         suite = "moco_v2" if data_set in SMALL_SETS else "mean_shift"
     else:
         suite = "study"
     return Pretraining(
-        configs=entry.config,
+        configs=tuple(map(Path, entry.config)),
         settings=tuple(f"{key}={json.dumps(value)}" for key, value in entry.settings.items()),
         suite=_SUITES / suite,
         trained=not entry.random_init,
