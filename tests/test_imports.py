@@ -39,6 +39,7 @@ SHARED = {
     "image_set",
     "loader",
     "machines",
+    "mean_std",
     "meter",
     "metrics_log",
     "optim",
