@@ -35,7 +35,7 @@ def write_report(
     markdown: Path | None = None,
     notes: Path | None = None,
 ) -> list[str]:
-    """Write one HTML page with its tables as ``.tex`` and ``.csv`` beside it, or one in Markdown.
+    """Write an HTML page with its tables as ``.tex`` and ``.csv`` beside it, and one in Markdown.
 
     Every number comes from a record or a log; what no record holds stays empty.
 
@@ -43,7 +43,7 @@ def write_report(
         paths: Run folders, record files, or folders of either.
         html: HTML file; None writes the Markdown alone.
         markdown: Markdown file; None puts it beside the HTML.
-        notes: Prose of the Markdown, see ``render_page``.
+        notes: Prose of the Markdown, as ``render_page`` takes it.
 
     Returns:
         What is wrong with each file that could not be read; the pages name them too.

@@ -195,7 +195,9 @@ def test_files_that_are_no_records_are_named(own_backbone, tmp_path):
         ("[" * 100_000, "recursion"),
     ):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(UserError, match=rf"x\.json' is not an evaluation record \(see .*{reason}"):
+        with pytest.raises(
+            UserError, match=rf"x\.json' is not an evaluation record \(see .*{reason}"
+        ):
             read_records(tmp_path, loaded)
     with pytest.raises(UserError, match="is not a folder of records"):
         read_records(Path("absent"), loaded)
