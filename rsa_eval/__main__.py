@@ -2,7 +2,7 @@
 
 import sys
 
-from rsa_eval.commands import config, evaluate, features, ledger, report, suite
+from rsa_eval.commands import config, evaluate, features, report, suite
 from rsa_pretrain.command_line import Parser, run_command
 
 
@@ -19,7 +19,6 @@ def _dispatch(argv: list[str]) -> int:
     suite.add(commands)
     config.add(commands)
     report.add(commands)
-    ledger.add(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.command(arguments))
 

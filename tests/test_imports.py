@@ -41,6 +41,7 @@ SHARED = {
     "image_set",
     "loader",
     "machines",
+    "mean_std",
     "meter",
     "metrics_log",
     "optim",

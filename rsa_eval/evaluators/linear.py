@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor
 from rsa_eval.evaluators.base import (
     Evaluator,
     Workspace,
-    accuracy_metrics,
     describe_images,
     open_labelled,
     open_splits,
@@ -43,6 +41,7 @@ from rsa_eval.subsets import take
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.mean_std import MeanStd
 
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
 
@@ -191,14 +190,13 @@ def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
 
 def _metrics(counts: list[TopKCounts], num_classes: int) -> dict[str, Metric]:
     """Return the accuracies; of several folds their mean and sample standard deviation."""
-    if len(counts) == 1:
-        return accuracy_metrics(counts[0], num_classes)
     percentages = [count.percentages(num_classes) for count in counts]
     metrics = {}
     for name in percentages[0]:
-        values = [each[name] for each in percentages]
-        metrics[name] = Metric(value=mean(values), unit="%")
-        metrics[f"{name}_std"] = Metric(value=stdev(values), unit="%")
+        found = MeanStd.of([each[name] for each in percentages])
+        metrics[name] = Metric(value=found.mean, unit="%")
+        if found.std is not None:
+            metrics[f"{name}_std"] = Metric(value=found.std, unit="%")
     return metrics
 
 

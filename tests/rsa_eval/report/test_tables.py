@@ -10,7 +10,7 @@ from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.tables import Table, build_tables
 
 MakeResult = Callable[..., Record]
-RSA, BYOL = "cifar10/rsa_200ep.yaml", "cifar10/byol_200ep.yaml"
+RSA, BYOL = "cifar10/rsa", "cifar10/byol"
 
 
 def _tables(*records: Record) -> list[Table]:
