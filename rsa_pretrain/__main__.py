@@ -13,6 +13,7 @@ from rsa_eval.run_records import metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
     data_check,
+    download,
     export,
     import_checkpoint,
     inspect_file,
@@ -38,6 +39,7 @@ def _dispatch(argv: list[str]) -> int:
     reproduce.add(commands, Makers(train, run_from_backbone), measure_step)
     recipes.add(commands)
     preview.add(commands)
+    download.add(commands)
     data_check.add(commands)
     import_checkpoint.add(commands)
     export.add(commands, convert)

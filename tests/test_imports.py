@@ -20,7 +20,7 @@ SHARED = {
     "config_files",
     "data",
     "data_config",
-    "data_sets.published",
+    "data_sets",
     "data_sets.stl10",
     "decode",
     "device",
