@@ -20,9 +20,9 @@ from rsa_eval.published_numbers import (
     TABLE_8,
     TABLE_8_SETS,
 )
-from rsa_pretrain import data_sets
+from rsa_pretrain.data_sets import DATA_SETS as SETS
 
-DATA_SETS = {entry.name: entry.label for entry in data_sets.DATA_SETS} | {"coco": "COCO"}
+DATA_SETS = {entry.name: entry.label for entry in SETS} | {"coco": "COCO"}
 """Data sets as ``data.name`` and as papers call them."""
 
 METHODS = {

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rsa_pretrain import data_sets
 from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_sets import DATA_SETS, data_set
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.sample_rules import SampleRules
 from rsa_pretrain.user_paths import expand_user
@@ -23,8 +23,8 @@ class _DataSet(Section):
 
     name: Annotated[
         str,
-        AfterValidator(lambda name: data_set(name).name),
-        Field(description=f"Data set: {', '.join(entry.name for entry in DATA_SETS)}."),
+        AfterValidator(lambda name: data_sets.data_set(name).name),
+        Field(description=f"Data set: {', '.join(entry.name for entry in data_sets.DATA_SETS)}."),
     ]
     root: Path | None = None
     """Folder that holds the data set (not used by digits; webdataset may name `shards`)."""
@@ -88,15 +88,14 @@ class DataConfig(SampleRules, ReadRules, _DataSet):
         return self
 
     def _check_files(self) -> None:
-        own = data_set(self.name)
+        own = data_sets.data_set(self.name)
         if not own.location and self.root is not None:
             raise ValueError(f"data set '{self.name}' is embedded and takes no data.root")
         if own.location and all(getattr(self, field) is None for field in own.location):
             needed = " or ".join(f"data.{field}" for field in own.location)
             raise ValueError(f"data set '{self.name}' needs {needed}, where its files are")
-        for owner in DATA_SETS:
-            for field in set(owner.settings) - set(own.settings):
-                if getattr(self, field) != type(self).model_fields[field].default:
-                    raise ValueError(
-                        f"data.{field} belongs to '{owner.name}', not to '{self.name}'"
-                    )
+        for other in data_sets.DATA_SETS:
+            for field in other.settings:
+                default = type(self).model_fields[field].default
+                if field not in own.settings and getattr(self, field) != default:
+                    raise ValueError(f"data.{field} belongs to '{other.name}', not to '{own.name}'")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -56,7 +57,7 @@ def fetch(archive: Archive, root: Path, url: str | None = None) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".download.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be downloading the same
+            _wait_for(lock, root)
             if not folder.exists():
                 _download(archive, url or archive.url, path)
                 _unpack(path, folder)
@@ -65,6 +66,15 @@ def fetch(archive: Archive, root: Path, url: str | None = None) -> None:
             f"cannot download into '{root}': {error.strerror or error}; mend that and rerun the "
             "command to resume"
         ) from None
+
+
+def _wait_for(lock: IO[bytes], root: Path) -> None:
+    """Let one process at a time download into a folder."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log.info("waiting for another download into '%s'", root)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _download(archive: Archive, url: str, path: Path) -> None:

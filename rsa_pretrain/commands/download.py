@@ -58,7 +58,7 @@ def _count(chosen: DataSet, root: Path) -> str:
         if count != counts.images:
             raise UserError(
                 f"{chosen.name} in '{root}' has {count:,} images in its {split} split, published "
-                f"are {counts.images:,}; move it away and rerun the command"
+                f"are {counts.images:,}; move its folder away and rerun the command"
             )
         found.append(f"{split} {count:,} images")
     return ", ".join(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,6 @@ class DataSet:
     """Stored as pixels: the rules of reading image files do not apply."""
 
 
-def download_command(name: str, root: Path | None) -> str:
+def download_command(name: str, root: Path) -> str:
     """Return the command that downloads a data set, for messages."""
-    return f"`rsa-pretrain download {name} {root}`"
+    return f"`rsa-pretrain download {name} {shlex.quote(str(root))}`"
