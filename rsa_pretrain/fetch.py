@@ -142,7 +142,8 @@ def _request(url: str, done: int) -> HTTPResponse | None:
         ) from None
     except (OSError, HTTPException, ValueError) as error:
         raise UserError(
-            f"cannot reach {url} ({error}); rerun the command, or name a mirror with --url"
+            f"cannot reach {url} ({getattr(error, 'reason', error)}); rerun the command, or name a "
+            "mirror with --url"
         ) from None
     return response
 

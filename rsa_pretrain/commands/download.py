@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
+from rsa_pretrain import data_sets
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.data import open_images
 from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import DATA_SETS, DataSet, data_set
 from rsa_pretrain.errors import UserError
 
 
@@ -20,8 +20,10 @@ def add(commands: Commands) -> None:
         epilog="examples:\n  rsa-pretrain download cifar10\n"
         "  rsa-pretrain download stl10 /scratch/data --url http://mirror/stl10_binary.tar.gz",
     )
-    names = ", ".join(entry.name for entry in DATA_SETS)
-    parser.add_argument("name", metavar="NAME", help=f"data.name: {names}")
+    names = [entry.name for entry in data_sets.DATA_SETS]
+    parser.add_argument(
+        "name", metavar="NAME", choices=names, help=f"data.name: {', '.join(names)}"
+    )
     parser.add_argument(
         "root",
         metavar="ROOT",
@@ -35,17 +37,14 @@ def add(commands: Commands) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    try:
-        chosen = data_set(arguments.name)
-    except UserError as error:
-        raise UserError(f"NAME: {error}, found '{arguments.name}'") from None
+    chosen = data_sets.data_set(arguments.name)
     chosen.download(arguments.root, arguments.url)
     where = f"in '{arguments.root}'" if chosen.location else "embedded, nothing to download"
-    say(f"{chosen.name}, {where}: {_count(chosen, arguments.root)}")
+    say(f"{chosen.name} is {where}: {_count(chosen, arguments.root)}")
     return 0
 
 
-def _count(chosen: DataSet, root: Path) -> str:
+def _count(chosen: data_sets.DataSet, root: Path) -> str:
     """Say how many images each split has.
 
     Raises:
