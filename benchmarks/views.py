@@ -24,7 +24,7 @@ from benchmarks.measure import (
 )
 from benchmarks.our_views import OurViews
 from benchmarks.usual_views import UsualViews
-from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.image_set import ImageSet
 
 _AT_32 = "usual, 32 px", "batched, 32 px"
@@ -88,13 +88,13 @@ def _of_photos(settings: ViewsSettings, files: list[bytes]) -> dict[str, Callabl
 
 
 def _usual_views_of_images(images: ImageSet) -> None:
-    views = UsualViews(32, *NORMALISATION["cifar10"])
+    views = UsualViews(32, *data_set("cifar10").normalisation)
     for index in range(len(images)):
         views(images[index])
 
 
 def _usual_views_of_files(files: list[bytes]) -> None:
-    views = UsualViews(224, *NORMALISATION["imagenet"])
+    views = UsualViews(224, *data_set("imagenet").normalisation)
     for file in files:
         views(Image.open(io.BytesIO(file)).convert("RGB"))
 

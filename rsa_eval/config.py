@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from rsa_pretrain.backbone import Stage
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, flatten
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import is_pixels
 from rsa_pretrain.device import Precision
 
 
@@ -80,6 +81,6 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     turned = {_TURNING: "data.train_annotations" in found}
     settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
     neutral = RESULT_NEUTRAL_KEYS
-    if settings.get("data.name") in SETS_OF_PIXELS:
+    if is_pixels(settings.get("data.name")):
         neutral = neutral | {_TURNING}
     return {key: value for key, value in settings.items() if key not in neutral}

@@ -15,6 +15,7 @@ from rsa_pretrain.commands import (
     config,
     configs,
     data_check,
+    download,
     export,
     import_checkpoint,
     inspect_file,
@@ -40,6 +41,7 @@ def _dispatch(argv: list[str]) -> int:
     config.add(commands)
     configs.add(commands)
     preview.add(commands)
+    download.add(commands)
     data_check.add(commands)
     import_checkpoint.add(commands)
     export.add(commands, convert)

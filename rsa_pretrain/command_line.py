@@ -47,7 +47,7 @@ def run_command(command: Callable[[], int]) -> int:
             raise
         message = reason
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; nothing half-written is left\n")
+        sys.stderr.write("error: interrupted; no half-written file has its final name\n")
         return INTERRUPTED_EXIT_CODE
     finally:
         end_loader_processes()

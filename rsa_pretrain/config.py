@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
+from rsa_pretrain.data_config import DataConfig, Probability, Seed
+from rsa_pretrain.data_sets import is_pixels
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 
@@ -268,7 +269,7 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
     as they are stored.
     """
     data = tree.get("data", {})
-    if "exif_orientation" in data or data.get("name") in SETS_OF_PIXELS:
+    if "exif_orientation" in data or is_pixels(data.get("name")):
         return dict(tree)
     return {**tree, "data": {**data, "exif_orientation": False}}
 

@@ -22,7 +22,7 @@ SHARED = {
     "config_layers",
     "data",
     "data_config",
-    "data_sets.published",
+    "data_sets",
     "data_sets.stl10",
     "decode",
     "device",

@@ -22,7 +22,7 @@ from benchmarks.view_cost import RSAStep, ViewCostSettings
 from benchmarks.views import CROPS_224, OURS_224
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA as Method
@@ -99,9 +99,8 @@ def test_our_views_are_the_recipes() -> None:
     pixels = torch.full((3, 3, 40, 30), 255, dtype=torch.uint8)
     four = OurViews("multi_stage", 32, "cpu", 0).of_pixels(pixels)
     assert [view.shape for view in four] == 4 * [(3, 3, 32, 32)]
-    white = (1 - torch.tensor(NORMALISATION["cifar10"][0])) / torch.tensor(
-        NORMALISATION["cifar10"][1]
-    )
+    mean, std = torch.tensor(data_set("cifar10").normalisation)
+    white = (1 - mean) / std
     torch.testing.assert_close(four[2], white[:, None, None].expand(3, 3, 32, 32))
     views = OurViews("aggressive_pair", 224, "cpu", 0)
     files = jpegs(2, 0).files

@@ -67,7 +67,7 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
         (["run", "FILE", "--resum"], "unrecognised argument: --resum"),
         (["run", "FILE", "stray"], "'stray' is not of the form"),
         (["run", "FILE", "training.epoch=1"], "nearest valid key is 'training.epochs'"),
-        (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "download https://"),
+        (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "pretrain download cifar10"),
         (["run", "FILE", "data.name=imagefolder", "data.root=nowhere"], "is not a folder"),
         (["run", "FILE", "training.global_batch_size=99"], "more than the 32"),
         (["run", "FILE", "output_dir=/proc/nowhere"], "/proc/nowhere': No such file"),
