@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
+from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
 
 
 class _Part(BaseModel):

@@ -17,7 +17,8 @@ from rsa_eval.low_shot import centred_to_unit_norm
 from rsa_eval.low_shot_config import LowShotConfig
 from rsa_eval.record import read_record
 from rsa_eval.subject import Subject
-from rsa_eval.subsets import Subset, subset_rows, take
+from rsa_eval.subset_config import Subset
+from rsa_eval.subsets import subset_rows, take
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError

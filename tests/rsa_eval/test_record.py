@@ -131,11 +131,13 @@ def test_settings_of_another_run_are_not_taken_for_the_weights_own(
     shutil.copy(finished_run / "backbone.safetensors", tmp_path)
     other = (finished_run / "config.yaml").read_text().replace("seed: 0", "seed: 7")
     (tmp_path / "config.yaml").write_text(other if text is None else text)
-    assert pretraining_settings(load_backbone(tmp_path)) is None
+    loaded = load_backbone(tmp_path)
+    assert pretraining_settings(loaded.path, loaded.metadata) is None
     assert warning in caplog.text
 
 
 def test_weights_in_no_run_folder_have_no_settings(finished_run: Path, tmp_path: Path) -> None:
     """Nothing is known of how they were trained but their metadata, and nothing is warned of."""
     shutil.copy(finished_run / "backbone.safetensors", tmp_path)
-    assert pretraining_settings(load_backbone(tmp_path)) is None
+    loaded = load_backbone(tmp_path)
+    assert pretraining_settings(loaded.path, loaded.metadata) is None
