@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from rsa_eval.evaluators import Workspace
-from rsa_eval.evaluators.knn import evaluate_knn
+from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.pretraining_run import pretraining_settings
 from rsa_eval.record import Record, read_record, write_record
-from rsa_eval.subject import Subject
+from rsa_eval.run_records import make_record_of
 from rsa_pretrain.checkpoint import load_backbone
 from rsa_pretrain.errors import UserError
 
@@ -85,14 +84,17 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_an_evaluation_records_how_to_repeat_it(
-    subject: Subject,
+    finished_run: Path,
     knn_config: KNNConfig,
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Command, weights, images, settings, versions and machine all stand in the record."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/rsa_eval/__main__.py", "knn", "runs/x"])
-    record = evaluate_knn(subject, knn_config, workspace)
+    record = make_record_of(finished_run, EVALUATORS["knn"], knn_config, workspace.record)
+    assert read_record(workspace.record) == record
+    assert (record.kind, record.protocol, record.data_set) == ("knn", "weighted_vote", "digits")
+    assert record.seeds == [knn_config.seed]
     assert record.command == ["python", "-m", "rsa_eval", "knn", "runs/x"]
     assert record.model.sha256 is not None
     assert record.config["data"]["num_train_images"] == 60
