@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rsa_eval.pretraining_run import pretraining_settings
 from rsa_pretrain.atomic_files import write_text
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 
-Kind = Literal[
-    "knn", "linear", "logistic", "low_shot", "finetune", "svm", "diagnostics", "detection"
+Kind = Annotated[
+    Literal["knn", "linear", "logistic", "low-shot", "finetune", "svm", "diagnostics", "detection"],
+    BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # as it once was
 ]
 
 

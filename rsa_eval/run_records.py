@@ -73,7 +73,7 @@ def make_record_of(
         result = evaluator.evaluate(subject, config, workspace)
         record = make_record(
             result,
-            kind=evaluator.kind,
+            kind=evaluator.name,
             protocol=config.protocol,
             data_set=config.data_set,
             model=subject.model,

@@ -25,8 +25,8 @@ __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
 class Evaluator:
     """One way to measure features."""
 
-    kind: Kind
-    """Its name in records."""
+    name: Kind
+    """Of the command, and in records."""
     config: type[EvaluationConfig]
     function: str
     """Where it is defined, as ``module:name``: from a subject, the settings (of type ``config``)
@@ -50,25 +50,25 @@ class Evaluator:
         return result
 
 
-EVALUATORS = {
-    "knn": Evaluator(
-        kind="knn",
+_EVALUATORS = (
+    Evaluator(
+        name="knn",
         config=KNNConfig,
         function="rsa_eval.evaluators.knn:evaluate_knn",
         summary="classify by nearest neighbours",
         measures="top-1 and top-5 accuracy of a frozen backbone's features",
         example_config="knn/cifar10.yaml",
     ),
-    "linear": Evaluator(
-        kind="linear",
+    Evaluator(
+        name="linear",
         config=LinearConfig,
         function="rsa_eval.evaluators.linear:evaluate_linear",
         summary="train a linear probe",
         measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
         example_config="linear/moco_v2_cifar10.yaml",
     ),
-    "logistic": Evaluator(
-        kind="logistic",
+    Evaluator(
+        name="logistic",
         config=LogisticConfig,
         function="rsa_eval.evaluators.logistic:evaluate_logistic",
         summary="fit a logistic regression",
@@ -76,8 +76,8 @@ EVALUATORS = {
         "held-out training images",
         example_config="logistic/cifar10.yaml",
     ),
-    "low-shot": Evaluator(
-        kind="low_shot",
+    Evaluator(
+        name="low-shot",
         config=LowShotConfig,
         function="rsa_eval.evaluators.low_shot:evaluate_low_shot",
         summary="classify from few labels",
@@ -85,8 +85,8 @@ EVALUATORS = {
         "10 % or a few images per class, the mean over several draws",
         example_config="low_shot/cifar10.yaml",
     ),
-    "finetune": Evaluator(
-        kind="finetune",
+    Evaluator(
+        name="finetune",
         config=FinetuneConfig,
         function="rsa_eval.evaluators.finetune:evaluate_finetune",
         summary="fine-tune the whole network",
@@ -94,8 +94,8 @@ EVALUATORS = {
         "or all of the labels",
         example_config="finetune/swav_10pct_cifar10.yaml",
     ),
-    "svm": Evaluator(
-        kind="svm",
+    Evaluator(
+        name="svm",
         config=SVMConfig,
         function="rsa_eval.evaluators.svm:evaluate_svm",
         summary="train linear SVMs",
@@ -103,8 +103,8 @@ EVALUATORS = {
         "images with several classes (PASCAL VOC) or one",
         example_config="svm/cifar10.yaml",
     ),
-    "diagnostics": Evaluator(
-        kind="diagnostics",
+    Evaluator(
+        name="diagnostics",
         config=DiagnosticsConfig,
         function="rsa_eval.evaluators.diagnostics:evaluate_diagnostics",
         summary="measure and draw what features look like",
@@ -113,7 +113,10 @@ EVALUATORS = {
         "confusion matrix",
         example_config="diagnostics/cifar10.yaml",
     ),
-}
+)
+
+EVALUATORS: dict[str, Evaluator] = {evaluator.name: evaluator for evaluator in _EVALUATORS}
+"""By name."""
 
 
 def record_name(kind: str, config: EvaluationConfig) -> str:
