@@ -6,12 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.backbone import Stage
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config import BackboneConfig, Stage
 from rsa_pretrain.config_files import Section, flatten
+<<<<<<< HEAD
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import is_pixels
 from rsa_pretrain.device import Precision
+=======
+from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
+from rsa_pretrain.device_config import DeviceName, Precision
+>>>>>>> w-evals
 
 
 class RandomBackboneConfig(BackboneConfig):
@@ -43,8 +47,13 @@ class EvaluationConfig(Section):
     null: they are extracted anew, and held in memory."""
     precision: Precision = "fp32"
     """Autocast type of the backbone."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
+
+    @property
+    def data_set(self) -> str:
+        """The data set's name in records."""
+        return self.data.name
 
     @model_validator(mode="after")
     def _check_layers(self) -> Self:

@@ -11,7 +11,8 @@ from rsa_eval.features import LabelledFeatures
 from rsa_eval.logistic import Fitter, count_right
 from rsa_eval.low_shot_config import ClassifierConfig
 from rsa_eval.metrics import TopKCounts
-from rsa_eval.subsets import Rows, Subset, class_counts, subset_rows, take
+from rsa_eval.subset_config import Subset
+from rsa_eval.subsets import Rows, class_counts, subset_rows, take
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.mean_std import MeanStd
 

@@ -2,22 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsa_eval.commands.subjects import images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
-from rsa_eval.evaluators.base import place
-from rsa_eval.features import ensure_cached
 from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.frozen import frozen
 from rsa_eval.pretraining_run import run_folder_of
-from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data import Split, open_images
-from rsa_pretrain.device import resolve_device
-from rsa_pretrain.distributed import process_group
+from rsa_pretrain.data_sets import Split
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
+if TYPE_CHECKING:
+    from rsa_pretrain.image_set import ImageSet
 
 _DESCRIPTION = """\
 Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
@@ -64,9 +61,16 @@ def _features(arguments: argparse.Namespace) -> int:
     if run_dir is not None:
         start = {"cache_dir": str(run_dir / "features")} | (start or {})
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
+
+    from rsa_eval.features import ensure_cached
+    from rsa_eval.frozen import frozen
+    from rsa_eval.subject import load_subject
+    from rsa_pretrain.device import resolve_device
+    from rsa_pretrain.distributed import process_group
+    from rsa_pretrain.image_set import UNLABELLED
+
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)
-        place(subject, config)
         found = {split: _open(config, split) for split in config.splits}
         with frozen(subject.backbone):
             for split, images in found.items():
@@ -80,7 +84,9 @@ def _features(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(config: FeaturesConfig, split: Split) -> ImageSet:
+def _open(config: FeaturesConfig, split: Split) -> "ImageSet":
+    from rsa_pretrain.data import open_images
+
     try:
         return open_images(config.data, split)
     except UserError as error:

@@ -32,6 +32,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "knn": {"num_bank": 300, "num_queries": 20, "width": 16, "k": 30, "repeats": 1},
     "step": {"image_size": 16, "batch_size": 4, "repeats": 2},
 }
+# The two candidates whose times each finding compares, in its order; None: no times.
+COMPARED: dict[str, list[tuple[str, str] | None]] = {
+    "features": [("bare forward", "extract_features")],
+    "knn": [("knn_counts", "products and top-k"), ("knn_counts", "scikit-learn"), None],
+    "step": [("RSA", "BYOL (AA)"), ("RSA", "bare passes")],
+}
 
 
 def _constant(value: float) -> Benchmark:
@@ -148,13 +154,14 @@ def test_the_command_lists_runs_and_tabulates(
 
 @pytest.mark.parametrize("name", SMALL)
 def test_benchmarks_run(name: str) -> None:
-    """Each measures something at a small size."""
+    """Each times every candidate as often as asked; a finding is the ratio of two medians."""
     benchmark = BENCHMARKS[name]
     settings = benchmark.settings(**SMALL[name])
     measured = benchmark.measure(settings)
-    # So small a search fits into memory that the process has freed before: none is added.
-    assert all(finding.value > 0 for finding in measured.findings if finding.unit != "GiB")
     assert all(len(times) == settings.repeats for times in measured.seconds.values())
+    for finding, names in zip(measured.findings, COMPARED[name], strict=True):
+        if names is not None:
+            assert finding.value == ratio(measured.seconds, *names)
 
 
 def test_the_page_is_up_to_date() -> None:

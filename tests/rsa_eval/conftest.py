@@ -15,9 +15,10 @@ from rsa_eval.knn_config import KNNConfig
 from rsa_eval.record import Metric, Model, Record
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import BackboneMetadata, library_versions, save_tensors
+from rsa_pretrain.checkpoint import save_tensors
 from rsa_pretrain.config import BackboneConfig, PretrainConfig
 from rsa_pretrain.config_files import load_config, parse_tree, to_tree, write_config
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
 DATA = {
     "name": "digits",

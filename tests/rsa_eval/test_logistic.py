@@ -128,17 +128,16 @@ def _config(knn_config: KNNConfig, **search: Any) -> LogisticConfig:
 def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: Workspace) -> None:
     """The record holds the choice with its curve, counts each test image once, and repeats."""
     config = _config(knn_config)
-    record = evaluate_logistic(subject, config, workspace)
-    assert record.kind == "logistic"
-    assert record.num_samples == 30
-    assert [trial["c"] for trial in record.details["held_out"]] == config.search.strengths
-    assert record.details["C"] in config.search.strengths
-    assert record.details["converged"]
-    assert record.metrics["top1"].value > 50
-    assert "num_values 5 (protocol: 45)" in record.deviations
+    result = evaluate_logistic(subject, config, workspace)
+    assert result.num_samples == 30
+    assert [trial["c"] for trial in result.details["held_out"]] == config.search.strengths
+    assert result.details["C"] in config.search.strengths
+    assert result.details["converged"]
+    assert result.metrics["top1"].value > 50
+    assert "num_values 5 (protocol: 45)" in result.deviations
     again = evaluate_logistic(subject, config, workspace)
-    assert again.metrics == record.metrics
-    assert again.details["held_out"] == record.details["held_out"]
+    assert again.metrics == result.metrics
+    assert again.details["held_out"] == result.details["held_out"]
 
 
 @pytest.mark.parametrize(
@@ -204,10 +203,10 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     """Both stand in the record and in a warning; nothing fails."""
     config = _config(knn_config, num_values=2, min_exponent=0, max_iterations=2)
     with caplog.at_level(logging.WARNING):
-        record = evaluate_logistic(subject, config, workspace)
-    assert record.details["C_at_edge"]
-    assert not record.details["converged"]
-    assert [trial["converged"] for trial in record.details["held_out"]] == [False, False]
+        result = evaluate_logistic(subject, config, workspace)
+    assert result.details["C_at_edge"]
+    assert not result.details["converged"]
+    assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
     assert "lies at the edge of those tried" in caplog.text
     assert "3 of 3 fits, the final one among them, did not converge in 2" in caplog.text
 
