@@ -8,14 +8,9 @@ from pydantic import Field, model_validator
 
 from rsa_pretrain.config import BackboneConfig, Stage
 from rsa_pretrain.config_files import Section, flatten
-<<<<<<< HEAD
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.data_sets import is_pixels
-from rsa_pretrain.device import Precision
-=======
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
 from rsa_pretrain.device_config import DeviceName, Precision
->>>>>>> w-evals
 
 
 class RandomBackboneConfig(BackboneConfig):

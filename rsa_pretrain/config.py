@@ -7,13 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
-<<<<<<< HEAD
 from rsa_pretrain.data_config import DataConfig, Probability, Seed
 from rsa_pretrain.data_sets import is_pixels
-=======
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
 from rsa_pretrain.device_config import DeviceName, Precision
->>>>>>> w-evals
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 

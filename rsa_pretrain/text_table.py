@@ -47,8 +47,8 @@ def render_table(
     ]
     if table_format == "markdown":
         rule = ["--:" if right else "---" for right in aligned_right]
-        head, *lines = [[_markdown(cell) for cell in row] for row in [columns, *rows]]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *lines])
+        head, *body = [[_markdown(cell) for cell in row] for row in [columns, *rows]]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
     cells = [[NOTHING if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = []

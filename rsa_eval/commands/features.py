@@ -1,10 +1,9 @@
 """``rsa-eval features``: extract once what several evaluations read."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsa_eval.commands.subjects import images_of_run, the_checkpoint
+from rsa_eval.commands.subjects import add_config_option, images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.pretraining_run import run_folder_of
@@ -30,8 +29,8 @@ _EXAMPLES = """\
 examples:
   rsa-eval features runs/digits
   rsa-eval knn runs/digits cache_dir=runs/digits/features
-  torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet \\
-      --config configs/features/imagenet.yaml data.root=data/imagenet"""
+  rsa-eval features weights.safetensors --config data/cifar10 cache_dir=runs/features
+  torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet-rsa-100ep"""
 
 
 def add(commands: Commands) -> None:
@@ -47,8 +46,8 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="features of random weights of backbone.arch and backbone.stem, no checkpoint",
     )
-    parser.add_argument("--config", metavar="YAML", type=Path, help="settings of the extraction")
-    parser.usage = "rsa-eval features [--config YAML] CHECKPOINT | --random-init"
+    add_config_option(parser)
+    parser.usage = "rsa-eval features [--config CONFIG] CHECKPOINT | --random-init"
     add_overrides(parser, FeaturesConfig)
     parser.set_defaults(command=_features)
 
@@ -57,9 +56,9 @@ def _features(arguments: argparse.Namespace) -> int:
     paths, overrides = split_words(arguments.overrides)
     checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
-    start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
+    start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
     if run_dir is not None:
-        start = {"cache_dir": str(run_dir / "features")} | (start or {})
+        start["cache_dir"] = str(run_dir / "features")
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
 
     from rsa_eval.features import ensure_cached

@@ -35,8 +35,6 @@ class Evaluator:
     """What it does, for the list of commands."""
     measures: str
     """What the numbers are, for its help."""
-    example_config: str
-    """A file below ``configs/``."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -57,7 +55,6 @@ _EVALUATORS = (
         function="rsa_eval.evaluators.knn:evaluate_knn",
         summary="classify by nearest neighbours",
         measures="top-1 and top-5 accuracy of a frozen backbone's features",
-        example_config="knn/cifar10.yaml",
     ),
     Evaluator(
         name="linear",
@@ -65,7 +62,6 @@ _EVALUATORS = (
         function="rsa_eval.evaluators.linear:evaluate_linear",
         summary="train a linear probe",
         measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
-        example_config="linear/moco_v2_cifar10.yaml",
     ),
     Evaluator(
         name="logistic",
@@ -74,7 +70,6 @@ _EVALUATORS = (
         summary="fit a logistic regression",
         measures="top-1 and top-5 accuracy of it on a frozen backbone's features, C chosen on "
         "held-out training images",
-        example_config="logistic/cifar10.yaml",
     ),
     Evaluator(
         name="low-shot",
@@ -83,7 +78,6 @@ _EVALUATORS = (
         summary="classify from few labels",
         measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, "
         "10 % or a few images per class, the mean over several draws",
-        example_config="low_shot/cifar10.yaml",
     ),
     Evaluator(
         name="finetune",
@@ -92,7 +86,6 @@ _EVALUATORS = (
         summary="fine-tune the whole network",
         measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % "
         "or all of the labels",
-        example_config="finetune/swav_10pct_cifar10.yaml",
     ),
     Evaluator(
         name="svm",
@@ -101,7 +94,6 @@ _EVALUATORS = (
         summary="train linear SVMs",
         measures="mean average precision of one per class on a frozen backbone's features, of "
         "images with several classes (PASCAL VOC) or one",
-        example_config="svm/cifar10.yaml",
     ),
     Evaluator(
         name="diagnostics",
@@ -111,7 +103,6 @@ _EVALUATORS = (
         measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
         "features, with nearest neighbours, a t-SNE picture and, of images with classes, a "
         "confusion matrix",
-        example_config="diagnostics/cifar10.yaml",
     ),
 )
 

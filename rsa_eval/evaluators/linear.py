@@ -9,19 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    describe_images,
-    open_labelled,
-    open_splits,
-    place,
-)
-=======
-from rsa_eval.evaluators.base import accuracy_metrics, describe_images, open_labelled, open_splits
+from rsa_eval.evaluators.base import describe_images, open_labelled, open_splits
 from rsa_eval.evaluators.workspace import Workspace
->>>>>>> w-evals
 from rsa_eval.feature_scaling import measure, unscaled
 from rsa_eval.features import (
     LabelledFeatures,

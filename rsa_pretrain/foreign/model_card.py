@@ -8,13 +8,10 @@ from typing import Any
 
 from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.errors import UserError
-<<<<<<< HEAD
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.text_table import escape_markdown, render_table
 
 _COLUMNS = ("data set", "protocol", "metric", "value", "test images", "seeds", "measured")
-=======
-from rsa_pretrain.metadata import BackboneMetadata
->>>>>>> w-evals
 
 
 @dataclass(frozen=True)
