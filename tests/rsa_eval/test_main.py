@@ -112,9 +112,9 @@ def test_bare_file_says_what_is_missing(
     """Without a run folder the images and the record's place must be given."""
     file = tmp_path / "backbone.safetensors"
     shutil.copy(run_folder / "backbone.safetensors", file)
-    assert "give --config, or data.name" in error_of("knn", file)
+    assert "--config data/cifar10, or data.name" in error_of("knn", file)
     assert "give --out FILE.json" in error_of("knn", file, *DIGITS)
-    assert "give --config, or data.name" in error_of("knn", "--random-init")
+    assert "--config data/cifar10, or data.name" in error_of("knn", "--random-init")
 
 
 def test_random_init_without_architecture(error_of: Callable[..., str], tmp_path: Path) -> None:
