@@ -218,29 +218,6 @@ def test_the_seed_decides(subject: Subject, knn_config: KNNConfig, workspace: Wo
     assert first == again != other
 
 
-def test_the_test_images_have_no_say_in_training(
-    subject: Subject,
-    knn_config: KNNConfig,
-    workspace: Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With shuffled test labels the training is the same, only the result differs."""
-    config = {"subset": None, "tuning": SHORT | {"head_base_lr": 2.0}}
-    before = _evaluate(subject, knn_config, workspace, **config)
-
-    def shuffled(config: Any, split: Any) -> Any:
-        images = open_images(config, split)
-        if split == "test":
-            labels = images.require_labels()
-            images.labels = labels[1:] + labels[:1]
-        return images
-
-    monkeypatch.setattr("rsa_eval.evaluators.base.open_images", shuffled)
-    after = _evaluate(subject, knn_config, workspace, **config)
-    assert after.details["loss_by_epoch"] == before.details["loss_by_epoch"]
-    assert after.metrics != before.metrics
-
-
 def test_protocols_decide_the_defaults(knn_config: KNNConfig) -> None:
     """One per cent of the labels goes with its own rates, unless the config changes them."""
     tree = {"data": to_tree(knn_config.data), "protocol": "swav_1pct"}

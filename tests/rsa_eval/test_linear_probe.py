@@ -392,22 +392,6 @@ def test_a_share_without_an_image_is_refused(
         evaluate_linear(subject, config, workspace)
 
 
-def test_the_test_images_do_not_choose_the_head(
-    subject: Subject, knn_config: KNNConfig, workspace: Workspace
-) -> None:
-    """Other test images, another accuracy, the same head by the same held-out accuracies."""
-    probe = {"mode": "cached", "epochs": 5, "batch_size": 16, "held_out_share": 0.5}
-    records = []
-    for count in (10, 300):
-        data = to_tree(knn_config.data) | {"num_test_images": count}
-        tree = {"data": data, "device": "cpu", "protocol": "dinov2", "probe": probe}
-        records.append(evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"), workspace))
-    few, many = records
-    assert few.metrics["top1"] != many.metrics["top1"]
-    assert few.details["heads"] == many.details["heads"]
-    assert few.details["chosen_base_lr"] == many.details["chosen_base_lr"]
-
-
 def _state_bytes(backbone: nn.Module) -> dict[str, bytes]:
     return {
         name: tensor.contiguous().numpy().tobytes()

@@ -17,9 +17,7 @@ from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.protocols import logistic_deviations
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
-from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
 
 Matrix = npt.NDArray[np.float64]
 
@@ -169,29 +167,6 @@ def test_another_seed_holds_out_other_images(
     )
     assert first != second
     assert len(first) == len(second)
-
-
-def test_the_test_images_have_no_say_in_c(
-    subject: Subject,
-    knn_config: KNNConfig,
-    workspace: Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With shuffled test labels the choice and its curve are the same, only the result differs."""
-    before = evaluate_logistic(subject, _config(knn_config), workspace)
-
-    def shuffled(config: Any, split: str) -> ImageSet:
-        images = open_images(config, split)  # type: ignore[arg-type]
-        if split == "test":
-            assert images.labels is not None
-            images.labels = images.labels[1:] + images.labels[:1]
-        return images  # type: ignore[return-value]
-
-    monkeypatch.setattr("rsa_eval.evaluators.base.open_images", shuffled)
-    after = evaluate_logistic(subject, _config(knn_config), workspace)
-    for key in ("C", "held_out"):
-        assert after.details[key] == before.details[key]
-    assert after.metrics["top1"] != before.metrics["top1"]
 
 
 def test_an_edge_and_a_fit_cut_short_are_reported(

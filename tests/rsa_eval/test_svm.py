@@ -121,29 +121,6 @@ def test_single_labels_one_against_the_rest(
     assert evaluate_svm(subject, _config(knn_config), workspace).metrics == result.metrics
 
 
-def test_the_test_images_have_no_say_in_the_costs(
-    subject: Subject,
-    knn_config: KNNConfig,
-    workspace: Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With shuffled test labels costs and folds are the same, only the result differs."""
-    before = evaluate_svm(subject, _config(knn_config), workspace)
-
-    def shuffled(config: Any, split: Any) -> Any:
-        images = open_images(config, split)
-        if split == "test":
-            labels = images.require_labels()
-            images.labels = labels[1:] + labels[:1]
-        return images
-
-    monkeypatch.setattr("rsa_eval.evaluators.base.open_images", shuffled)
-    after = evaluate_svm(subject, _config(knn_config), workspace)
-    for first, second in zip(before.details["classes"], after.details["classes"], strict=True):
-        assert (first["cost"], first["fold_AP"]) == (second["cost"], second["fold_AP"])
-    assert before.metrics["mAP"] != after.metrics["mAP"]
-
-
 @pytest.fixture
 def tables(tmp_path: Path, knn_config: KNNConfig) -> Path:
     """Digits as files, with two classes of their own: even, and (1 left out) small."""
