@@ -110,8 +110,8 @@ def test_results_come_back_and_make_the_table(tmp_path: Path) -> None:
     path = write_result(result, tmp_path)
     assert read_result(path) == result
     page = draw_page({"demo": benchmark}, tmp_path)
-    assert "| cpu | time over plain | 1.5 × | at most 1.3 | **missed** |" in page
-    assert "| cpu | ours | 1234 images/s | | recorded |" in page
+    assert "| cpu | time over plain | 1.5 × | at most 1.3 | **missed** |  |" in page
+    assert "| cpu | ours | 1234 images/s |  | recorded |  |" in page
     assert "| cuda | | not yet measured | | |" in page
     assert "Medians: ours 2 s; plain 2 s." in page
     assert result.created[:10] in page
@@ -122,7 +122,7 @@ def test_a_verdict_names_other_settings_than_the_defaults(tmp_path: Path) -> Non
     """A bound that is met at another size is not met without a word."""
     benchmark = _constant(1.0)
     write_result(run_benchmark("demo", benchmark, BenchmarkSettings(repeats=2)), tmp_path)
-    assert "| at most 1.3 | met at repeats=2 |" in draw_page({"demo": benchmark}, tmp_path)
+    assert "| at most 1.3 | met | repeats=2 |" in draw_page({"demo": benchmark}, tmp_path)
 
 
 def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
