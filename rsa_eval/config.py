@@ -10,7 +10,7 @@ from rsa_pretrain.backbone import Stage
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, flatten
 from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
-from rsa_pretrain.device import Precision
+from rsa_pretrain.device_config import Precision
 
 
 class RandomBackboneConfig(BackboneConfig):

@@ -24,6 +24,7 @@ SHARED = {
     "data_sets.stl10",
     "decode",
     "device",
+    "device_config",
     "distributed",
     "errors",
     "foreign.file_content",

@@ -86,8 +86,7 @@ def test_toy_then_train(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["frobnicate"], "unknown command 'frobnicate'; expected one of import-annotations, init"),
         (["convert", "absent", "out.pkl"], "checkpoint 'absent' does not exist"),
         (["toy"], "required: OUT"),
         (["toy", "out", "--num-train", "many"], "invalid int value: 'many'"),

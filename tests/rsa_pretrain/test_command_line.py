@@ -59,8 +59,9 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        ([], "no command is given; expected one of run, sweep, "),
+        (["fly"], "unknown command 'fly'; expected one of run, sweep, "),
+        (["inspekt"], "unknown command 'inspekt'; the nearest is 'inspect'; expected one of run, "),
         (["run"], "required: CONFIG"),
         (["run", "missing.yaml"], "cannot read config 'missing.yaml': No such file"),
         (["run", "FILE", "--resum"], "unrecognised argument: --resum"),
