@@ -1,6 +1,4 @@
 import multiprocessing
-import subprocess
-import sys
 import time
 
 import pytest
@@ -90,24 +88,6 @@ def test_mistakes_are_one_error_line(run_file, capsys, words, message):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-def test_module_and_help_run_as_a_process():
-    """``python -m rsa_pretrain run --help`` lists options and keys on standard output."""
-    command = [sys.executable, "-m", "rsa_pretrain", "run", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--resume" in result.stdout
-    assert "method.beta_base" in result.stdout
-    assert result.stderr == ""
-
-
-def test_a_mistake_as_a_process_has_no_traceback():
-    """Standard error holds the one line, standard output nothing."""
-    command = [sys.executable, "-m", "rsa_pretrain", "run", "missing.yaml"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr == "error: cannot read config 'missing.yaml': No such file or directory\n"
 
 
 @pytest.mark.parametrize(
