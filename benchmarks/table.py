@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.feeding import draw_feeding
 from benchmarks.measure import RESULTS, Benchmark, Device, Result, read_result, result_path
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.text_table import Markdown, render_table
@@ -33,7 +32,6 @@ def draw_page(benchmarks: Mapping[str, Benchmark], folder: Path = RESULTS) -> st
             device: read_result(result_path(name, device, folder)) for device in get_args(Device)
         }
         parts.append(_section(name, benchmark, results))
-    parts.append(draw_feeding(read_result(result_path("views", "cpu", folder))))
     return "\n\n".join(parts) + "\n"
 
 

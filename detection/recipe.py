@@ -250,6 +250,11 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
 
 
+# What a run folder holds at the end, beside its log and checkpoints.
+CONFIG_FILE = "config.yaml"
+PREDICTIONS_FILE = "predictions.json"
+RECORD_FILE = Path("records") / "detection.json"
+
 # Changing one of these on --resume leaves the result what it would have been.
 RESULT_NEUTRAL_KEYS = frozenset(
     {

@@ -24,7 +24,13 @@ from detection.coco_eval import Evaluation, headline
 from detection.engines import Engine, load_engine
 from detection.evaluations import best_of, evaluate_run
 from detection.job import Job, open_job
-from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
+from detection.recipe import (
+    CONFIG_FILE,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    RESULT_NEUTRAL_KEYS,
+    Recipe,
+)
 from detection.run_checkpoints import newest_checkpoint
 from detection.trunk import Trunk, load_trunk, random_trunk
 from rsa_eval.record import Metric, Record, Result, make_record, read_record, write_record
@@ -37,10 +43,6 @@ from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.stop_signal import StopSignal, exit_code
 
 logger = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.yaml"
-PREDICTIONS_FILE = "predictions.json"
-RECORD_FILE = Path("records") / "detection.json"
 
 
 def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:

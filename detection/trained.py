@@ -12,8 +12,7 @@ from detection.detectron2_model import check_settings, describe_model, recognise
 from detection.detectron2_pixels import pixels_of_config, read_config
 from detection.job import METHOD
 from detection.model_weights import num_classes, to_torchvision_model
-from detection.recipe import DEFAULT_ANCHORS, Recipe
-from detection.run import CONFIG_FILE, RECORD_FILE
+from detection.recipe import CONFIG_FILE, DEFAULT_ANCHORS, RECORD_FILE, Recipe
 from detection.run_checkpoints import detector_file
 from rsa_eval.record import read_record
 from rsa_pretrain.checkpoint import FORMAT_VERSION, read_header, read_tensors

@@ -14,7 +14,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "download",
-        help="download a data set",
         description="Download a data set from where it is published, check its MD5 and unpack it.\n"
         "A rerun resumes. Exit code 0: the data set is there, with its published numbers.",
         epilog="examples:\n  rsa-pretrain download cifar10\n"
