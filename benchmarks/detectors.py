@@ -74,8 +74,7 @@ def build_engine(settings: DetectionSettings, image: Tensor) -> MaskRCNN:
         detections_per_image=settings.num_detections,
     )
     model = ModelConfig(trunk_norm="BN", head_norm="BN")
-    pixels = IMAGENET
-    detector = assemble(model, sampling, body, pixels, settings.num_classes).to(settings.device)
+    detector = assemble(model, sampling, body, IMAGENET, settings.num_classes).to(settings.device)
     _find_much(detector, image)
     return detector
 
