@@ -24,7 +24,8 @@ from detection.samples import TrainingSample
 from detection.shapes import draw_image, rasterise
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.foreign.layout import IMAGENET
+from rsa_pretrain.data_sets import data_set
+from rsa_pretrain.foreign.layout import Pixels
 
 _POOLED_LEVELS = ("0", "1", "2", "3")
 # Standard deviations of weights that initialisation keeps small, by the end of their layer's name.
@@ -74,7 +75,8 @@ def build_engine(settings: DetectionSettings, image: Tensor) -> MaskRCNN:
         detections_per_image=settings.num_detections,
     )
     model = ModelConfig(trunk_norm="BN", head_norm="BN")
-    detector = assemble(model, sampling, body, IMAGENET, settings.num_classes).to(settings.device)
+    pixels = Pixels(*data_set("imagenet").normalisation)
+    detector = assemble(model, sampling, body, pixels, settings.num_classes).to(settings.device)
     _find_much(detector, image)
     return detector
 
