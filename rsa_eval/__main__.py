@@ -1,9 +1,14 @@
 """The command ``rsa-eval``."""
 
 import sys
+from functools import partial
 
-from rsa_eval.commands import evaluate, features, ledger, report, suite
+from detection.run import run_from_backbone
+from rsa_eval.commands import evaluate, features, ledger, report, reproduce, suite
+from rsa_eval.online_knn import make_online_knn
 from rsa_pretrain.command_line import Parser, run_command
+from rsa_pretrain.commands import run
+from rsa_pretrain.step_cost import measure_step
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +22,8 @@ def _dispatch(argv: list[str]) -> int:
     features.add(commands)
     evaluate.add(commands)
     suite.add(commands)
+    train = partial(run.pretrain, make_evaluate=make_online_knn)
+    reproduce.add(commands, train, run_from_backbone, measure_step)
     report.add(commands)
     ledger.add(commands)
     arguments = parser.parse_args(argv)

@@ -4,12 +4,8 @@ import sys
 from functools import partial
 
 from detection.convert import convert
-from detection.run import run_from_backbone
-from rsa_eval.commands import reproduce
-from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.commands import sweep
 from rsa_eval.online_knn import make_online_knn
-from rsa_eval.reproduction.runner import Makers
-from rsa_eval.run_records import metrics_of_run
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
     data_check,
@@ -17,11 +13,11 @@ from rsa_pretrain.commands import (
     import_checkpoint,
     inspect_file,
     preview,
-    recipes,
     run,
-    sweep,
 )
-from rsa_pretrain.step_cost import measure_step
+from rsa_pretrain.errors import UserError
+
+_MOVED = {"reproduce": "rsa-eval reproduce", "recipes": "rsa-eval reproduce --list"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,13 +26,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in _MOVED:
+        raise UserError(f"'{argv[0]}' is now '{_MOVED[argv[0]]}'")
     parser = Parser(prog="rsa-pretrain", description="Self-supervised pretraining of ResNets.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add(commands, make_online_knn)
-    train = partial(run.pretrain, make_evaluate=make_online_knn)
-    sweep.add(commands, train, metrics_of_run, tuple(EVALUATORS))
-    reproduce.add(commands, Makers(train, run_from_backbone), measure_step)
-    recipes.add(commands)
+    sweep.add(commands, partial(run.pretrain, make_evaluate=make_online_knn))
     preview.add(commands)
     data_check.add(commands)
     import_checkpoint.add(commands)
