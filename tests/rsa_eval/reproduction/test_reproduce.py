@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from rsa_eval.reproduction.runner import Makers, make_trials
 
 from rsa_eval.__main__ import main as rsa_eval
 from rsa_eval.record import Record, read_record
 from rsa_eval.reproduction.rows import Detection, Row
-from rsa_eval.reproduction.runner import Makers, make_trials
 from rsa_eval.reproduction.trials import DetectorTrial, plan_trial
 from rsa_pretrain.checkpoint import read_tensors
 from rsa_pretrain.config import PretrainConfig
