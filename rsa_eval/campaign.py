@@ -121,10 +121,13 @@ def run_trials(
                         outcome.stopped = _detect(trial, detect, limit, outcome)
                     else:
                         outcome.stopped = _train(trial, train, limit)
-                        outcome.stopped = outcome.stopped or _evaluate(trial, limit, outcome)
-                    if outcome.stopped:
-                        break
-                    if keep is not None and is_main() and not outcome.has_failed(trial):
+                done = outcome.stopped or outcome.has_failed(trial)
+                if isinstance(trial, Trial) and not done:
+                    outcome.stopped = _evaluate(trial, limit, outcome)
+                if outcome.stopped:
+                    break
+                if keep is not None and is_main() and not outcome.has_failed(trial):
+                    with outcome.failures_noted(trial, trial.record_names):
                         keep(trial)
             except Stopped as stopped:
                 _log.warning("%s", stopped)
@@ -146,11 +149,10 @@ def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
 def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
     """Make the records that do not exist; return 0 or the exit code of what stopped it."""
     wait_for_all()  # until the main process has written the weights
-    sha256 = weights_sha256(trial)
     for evaluation in trial.evaluations:
         path = record_path(trial, evaluation.name)
         with outcome.failures_noted(trial, [evaluation.name]):
-            record = recorded(path, sha256, evaluation.config)
+            record = recorded(path, weights_sha256(trial), evaluation.config)
             # Before one of the processes writes a record that another would take for an old one.
             if min_over_ranks(int(record is not None)):
                 assert record is not None

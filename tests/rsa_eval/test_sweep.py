@@ -204,7 +204,7 @@ def test_finished_runs_are_skipped_and_new_ones_added(config_path, out, runs, ca
     before = capsys.readouterr().out
     assert sweep(runs, *words, "0", "training.checkpoint_every_epochs=2") == 0
     assert capsys.readouterr().out == before
-    assert "0.1           knn top1 %  10.00       1  seed 0" in before.splitlines()[1]
+    assert "0.1  knn top1 %  10.00       1  seed 0" in before.splitlines()[1]
     assert len(runs.trained) == len(runs.evaluated) == 2
     assert sweep(runs, *words, "0,1") == 0
     assert runs.trained[2:] == [f"{BETA}=0.1 seed-1", f"{BETA}=0.3 seed-1"]
@@ -302,7 +302,7 @@ def test_two_processes_share_a_sweep(config_path, out):
 
     done = run("--seeds", "0,1")
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 4
     records = sorted(out.rglob("records/*.json"))
     assert [path.parents[1].name for path in records] == ["seed-0", "seed-1"]
     times = [path.stat().st_mtime_ns for path in records]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsa_eval.__main__ import main
 from rsa_eval.linear_heads import HeadTrainer
-from rsa_pretrain.__main__ import main
 from rsa_pretrain.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[3] / "configs"
