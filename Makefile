@@ -18,13 +18,13 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
-	rsa-pretrain preview configs/pretrain/digits/rsa_demo.yaml $(DEMO)/views.png
-	rsa-pretrain run configs/pretrain/digits/rsa_demo.yaml output_dir=$(DEMO)/pretrain
-	rsa-eval suite $(DEMO)/pretrain --random-init --suite configs/eval/digits_quick.yaml --out $(DEMO)/evaluation
+	rsa-pretrain preview digits/rsa $(DEMO)/views.png
+	rsa-pretrain run digits/rsa output_dir=$(DEMO)/pretrain
+	rsa-eval suite $(DEMO)/pretrain --random-init --suite digits_quick --out $(DEMO)/evaluation
 	rsa-detect convert $(DEMO)/pretrain $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
-	rsa-detect train configs/detection/toy_shapes.yaml --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection $(SHAPES)
-	rsa-detect train configs/detection/toy_shapes.yaml --random-init output_dir=$(DEMO)/detection_random $(SHAPES)
+	rsa-detect train toy_shapes --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection $(SHAPES)
+	rsa-detect train toy_shapes --random-init output_dir=$(DEMO)/detection_random $(SHAPES)
 	rsa-detect visualize $(DEMO)/detection $(DEMO)/detections.html
 	rsa-eval report $(DEMO)/pretrain $(DEMO)/evaluation $(DEMO)/detection $(DEMO)/detection_random --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'

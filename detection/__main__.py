@@ -3,6 +3,7 @@
 import sys
 
 from detection.commands import (
+    config,
     convert,
     data_check,
     evaluate,
@@ -31,6 +32,7 @@ def _dispatch(argv: list[str]) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     import_annotations.add(commands)
     init.add(commands)
+    config.add(commands)
     data_check.add(commands)
     train.add(commands)
     predict.add(commands)

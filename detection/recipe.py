@@ -236,8 +236,10 @@ class Recipe(Section):
     """Protocol, as results quote it."""
     engine: EngineName = "torchvision"
     """Library that builds and trains the detector; detectron2 must be installed by hand."""
-    output_dir: Path
-    """Run folder; it must be new, unless the run is resumed."""
+    output_dir: Path = Field(
+        default_factory=lambda settings: Path("runs/detection", settings["name"])
+    )
+    """Run folder; it must be new, unless the run is resumed. Left out: runs/detection/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds initialisation, data order, augmentation and sampling."""
     data: DataConfig

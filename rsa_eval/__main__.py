@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 from detection.run import run_from_backbone
-from rsa_eval.commands import evaluate, features, ledger, report, reproduce, suite
+from rsa_eval.commands import config, evaluate, features, ledger, report, reproduce, suite
 from rsa_eval.online_knn import make_online_knn
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import run
@@ -24,6 +24,7 @@ def _dispatch(argv: list[str]) -> int:
     suite.add(commands)
     train = partial(run.pretrain, make_evaluate=make_online_knn)
     reproduce.add(commands, train, run_from_backbone, measure_step)
+    config.add(commands)
     report.add(commands)
     ledger.add(commands)
     arguments = parser.parse_args(argv)

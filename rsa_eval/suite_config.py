@@ -14,6 +14,7 @@ from rsa_eval.evaluators import EVALUATORS, Evaluator
 from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import DataConfig, Seed
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.shipped_configs import find_config
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -24,7 +25,8 @@ class EvaluationEntry(Section):
     evaluator: str | None = None
     """knn, linear or another command of rsa-eval; null: the evaluation's own name."""
     config: Path | None = None
-    """YAML file of the evaluator's settings, seen from the suite's folder; null: the defaults."""
+    """The evaluator's settings: a YAML file, seen from the suite's folder, or the name of a shipped
+    config; null: the defaults."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings that differ from the file's, nested or dotted (`probe.epochs: 10`)."""
 
@@ -112,11 +114,11 @@ def _load_evaluation(
             f"evaluations.{name}: '{kind}' is no evaluator; set evaluations.{name}.evaluator to "
             f"one of {', '.join(EVALUATORS)}"
         )
-    path = None if entry.config is None else folder / entry.config
     settings = {**common, **flatten(entry.settings)}
     # JSON is YAML, whatever the value.
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     try:
+        path = None if entry.config is None else find_config(entry.config, folder)
         config = load_config(EVALUATORS[kind].config, path, overrides)
     except UserError as error:
         raise UserError(f"evaluations.{name}: {error}") from None

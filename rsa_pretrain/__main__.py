@@ -8,6 +8,8 @@ from rsa_eval.commands import sweep
 from rsa_eval.online_knn import make_online_knn
 from rsa_pretrain.command_line import Parser, run_command
 from rsa_pretrain.commands import (
+    config,
+    configs,
     data_check,
     export,
     import_checkpoint,
@@ -32,6 +34,8 @@ def _dispatch(argv: list[str]) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run.add(commands, make_online_knn)
     sweep.add(commands, partial(run.pretrain, make_evaluate=make_online_knn))
+    config.add(commands)
+    configs.add(commands)
     preview.add(commands)
     data_check.add(commands)
     import_checkpoint.add(commands)

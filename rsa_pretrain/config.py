@@ -174,11 +174,14 @@ class ExtensionConfig(Section):
 CONFIG_FILE = "config.yaml"  # every setting of a run, in its folder
 
 
+def _run_folder(settings: dict[str, Any]) -> Path:
+    data, method, training = (settings[key] for key in ("data", "method", "training"))
+    return Path("runs", f"{data.name}-{method.name}-{training.epochs}ep".replace("_", "-"))
+
+
 class PretrainConfig(Section):
     """One pretraining run."""
 
-    output_dir: Path
-    """Run folder; it must be new, unless the run is resumed."""
     seed: Seed = 0
     """Seeds initialisation, data order and augmentation."""
     data: DataConfig
@@ -188,6 +191,9 @@ class PretrainConfig(Section):
     optimizer: OptimizerConfig
     training: TrainingConfig
     monitor: MonitorConfig = MonitorConfig()
+    output_dir: Path = Field(default_factory=_run_folder)
+    """Run folder; it must be new, unless the run is resumed. Left out:
+    runs/DATA-METHOD-EPOCHSep."""
     extends: ExtensionConfig | None = None
     """The finished run that this one extends, filled in by --extend; null: it starts from random
     weights."""

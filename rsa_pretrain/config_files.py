@@ -1,6 +1,5 @@
 """YAML files and ``key=value`` overrides in, one frozen validated model out."""
 
-import copy
 import difflib
 import hashlib
 import json
@@ -12,13 +11,13 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.config_layers import Tree, merge_layers, read_layers
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.user_paths import expand_user, user_path
-
-Tree = dict[str, Any]
+from rsa_pretrain.user_paths import user_path
 
 
 class Section(BaseModel):
@@ -39,7 +38,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def load_config(
     model: type[SectionT],
-    path: Path | None,
+    configs: Path | Sequence[Path] | None,
     overrides: Sequence[str] = (),
     start: Mapping[str, Any] | None = None,
 ) -> SectionT:
@@ -47,11 +46,10 @@ def load_config(
 
     Args:
         model: The settings to fill; it holds every default.
-        path: YAML file, which may name a ``base:`` file (relative to itself) that it
-            differs from, or a list of them, of which the later win; None starts from the
-            defaults alone.
+        configs: YAML files or names of shipped configs, as ``read_layers``; of several, the later
+            win; None starts from the defaults alone.
         overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
-        start: Settings that the file and the overrides change.
+        start: Settings that the files and the overrides change.
 
     Returns:
         The validated settings.
@@ -60,12 +58,9 @@ def load_config(
         UserError: If a file is unreadable, a key unknown (the nearest valid one is named),
             an override malformed or a value invalid.
     """
-    tree = {} if path is None else _read_with_base(path, ())
-    if start is not None:
-        tree = _merge(copy.deepcopy(dict(start)), tree)
-    for override in overrides:
-        _apply_override(tree, override)
-    return parse_tree(model, tree, None if path is None else str(path))
+    paths = [configs] if isinstance(configs, Path) else list(configs or ())
+    tree = merge_layers(read_layers(paths, overrides), start)
+    return parse_tree(model, tree, str(paths[-1]) if paths else None)
 
 
 def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | None) -> SectionT:
@@ -77,7 +72,12 @@ def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | Non
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        messages = [_describe(detail, model, tree) for detail in error.errors()]
+        # Where a setting is invalid, one derived from it is not there either.
+        messages = [
+            _describe(detail, model, tree)
+            for detail in error.errors()
+            if detail["type"] != "default_factory_not_called"
+        ]
         name = "" if source is None else f"{source}: "
         raise UserError(name + "; ".join(messages)) from None
 
@@ -114,88 +114,10 @@ def describe_keys(model: type[BaseModel]) -> str:
     lines = []
     for key, owner, name in _walk(model):
         field = owner.model_fields[name]
-        default = (
-            "required"
-            if field.is_required()
-            else f"default {field.get_default(call_default_factory=True)!r}"
-        )
+        default = _default(field)
         meaning = (field.description or "").strip().replace("\n", "\n      ")
         lines.append(f"  {key}  ({default})\n      {meaning}")
     return "\n".join(lines)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise UserError(f"{node.start_mark.name}: key '{key}' again in line {line}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> Tree:
-    resolved = path.resolve()
-    if resolved in seen:
-        raise UserError(f"{path}: its chain of 'base:' files comes back to itself")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"cannot read config '{path}': it is not UTF-8 text") from None
-    tree = _parse_yaml(text, str(path))
-    if tree is None:
-        tree = {}
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise UserError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
-    merged: Tree = {}
-    for base in _base_names(tree.pop("base", []), path):
-        merged = _merge(merged, _read_with_base(path.parent / expand_user(base), (*seen, resolved)))
-    return _merge(merged, tree)
-
-
-def _base_names(base: Any, path: Path) -> list[str]:
-    names = base if isinstance(base, list) else [base]
-    if not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: 'base' must be a file name or a list of them, found {base!r}")
-    return names
-
-
-def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise UserError(f"{name}: not valid YAML: {problem}") from None
-    finally:
-        loader.dispose()
-
-
-def _merge(base: Tree, change: Tree) -> Tree:
-    merged = dict(base)
-    for key, value in change.items():
-        both_trees = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both_trees else value
-    return merged
-
-
-def _apply_override(tree: Tree, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"override '{override}' is not of the form section.key=value")
-    *sections, name = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"override '{override}': '{section}' is a value, not a section")
-    tree[name] = _parse_yaml(text, f"override '{override}'")
 
 
 def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
@@ -245,6 +167,14 @@ def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[
                 if key not in seen:
                     seen.add(key)
                     yield key, owner, leaf
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory_takes_validated_data:
+        return "derived"
+    return f"default {field.get_default(call_default_factory=True)!r}"
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

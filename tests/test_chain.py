@@ -24,11 +24,11 @@ SMALL_DETECTOR = [
 def test_one_checkpoint_runs_through_everything(tmp_path, capsys):
     """Pretraining, kNN, linear probe, conversion, Mask R-CNN and report share one ResNet-50."""
     run, detector, shapes = tmp_path / "run", tmp_path / "detector", tmp_path / "shapes"
-    demo = str(CONFIGS / "pretrain/digits/rsa_demo.yaml")
+    demo = "digits/rsa"
     resnet50 = ["backbone.arch=resnet50", "training.global_batch_size=10", "seed=1"]
     assert rsa_pretrain(["run", demo, *SMALL_DATA, *resnet50, f"output_dir={run}"]) == 0
     assert rsa_eval(["knn", str(run)]) == 0
-    probe = ["--config", str(CONFIGS / "linear/moco_v2_digits.yaml"), *SMALL_DATA]
+    probe = ["--config", "linear/moco_v2", "probe.mode=cached", *SMALL_DATA]
     assert rsa_eval(["linear", str(run), *probe]) == 0
     weights = tmp_path / "weights" / "rsa_r50.pkl"
     assert rsa_detect(["convert", str(run), str(weights)]) == 0

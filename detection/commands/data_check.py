@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "may not be meant, a note. Exit code 0: all is well; 1: errors were found; 2: it cannot\n"
         "be checked. Without a config, the detector's limits are those of the default recipe.",
         epilog="examples:\n"
-        "  rsa-detect data-check configs/detection/toy_shapes.yaml --preview shapes.html\n"
+        "  rsa-detect data-check toy_shapes --preview shapes.html\n"
         "  rsa-detect data-check instances_train.json --images train/",
     )
     parser.add_argument(

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         "The file's first lines say how to run it and how to register the images. The training\n"
         "annotations are read for their categories.",
         epilog="example:\n"
-        "  rsa-detect export-config configs/detection/mask_rcnn_R_50_FPN_1x.yaml rsa_1x.yaml \\\n"
+        "  rsa-detect export-config mask_rcnn_R_50_FPN_1x rsa_1x.yaml \\\n"
         "    --checkpoint runs/pretrain",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")

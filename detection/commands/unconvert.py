@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         epilog="examples:\n"
         "  rsa-detect unconvert runs/detection/mask_rcnn_R_50_FPN_1x trunk.safetensors\n"
         "  rsa-detect unconvert output/model_final.pth trunk.safetensors\n"
-        "  rsa-eval knn trunk.safetensors --config configs/knn/imagefolder.yaml --out knn.json",
+        "  rsa-eval knn trunk.safetensors --config data/imagefolder --out knn.json",
     )
     parser.add_argument(
         "file",

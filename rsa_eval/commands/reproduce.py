@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.words import split_words
-from rsa_eval.reproduction.rows import Detection, Pretraining, Row, find_rows, select_rows
+from rsa_eval.reproduction.rows import ROWS, Detection, Pretraining, Row, find_rows, select_rows
 from rsa_eval.reproduction.trials import CHANGEABLE, plan_trial
 from rsa_eval.trials import AnyTrial
 from rsa_pretrain.command_line import Commands, Parser, say, whole_numbers
@@ -103,11 +103,11 @@ def _add_options(parser: Parser) -> None:
         "--format", choices=get_args(TableFormat), help="with --list: of the table (default: text)"
     )
     parser.add_argument(
-        "--configs",
-        metavar="DIR",
+        "--rows",
+        metavar="YAML",
         type=Path,
-        default=Path("configs"),
-        help="folder of pretrain/, detection/ and eval/reproduce/ (default: %(default)s)",
+        default=ROWS,
+        help="what makes each row: a file like configs/paper.yaml (default: that)",
     )
 
 
@@ -115,13 +115,12 @@ def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
     rows, overrides = _read_words(arguments)
     if arguments.measure and not rows:
         raise UserError("--measure goes with --list and the ROWs to measure")
-    rows = rows or find_rows(arguments.configs)
+    rows = rows or find_rows(arguments.rows)
     if arguments.method is not None:
         rows = [
             row
             for row in rows
-            if isinstance(row.work, Pretraining)
-            and row.work.recipe.config.method.name == arguments.method
+            if isinstance(row.work, Pretraining) and row.work.config.method.name == arguments.method
         ]
         if not rows:
             raise UserError(f"--method '{arguments.method}' leaves no row; see --list without it")
@@ -161,7 +160,7 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
 def _read_words(arguments: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """Return the rows that are named, and the settings."""
     words, overrides = split_words(arguments.overrides)
-    rows = select_rows(find_rows(arguments.configs), [str(word) for word in words])
+    rows = select_rows(find_rows(arguments.rows), [str(word) for word in words])
     return rows, overrides
 
 

@@ -10,6 +10,7 @@ from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
+from rsa_pretrain.shipped_configs import find_config
 
 _TABLE_FILE = "suite.md"
 
@@ -63,7 +64,7 @@ def _suite(arguments: argparse.Namespace) -> int:
     suite = load_config(SuiteConfig, arguments.suite, overrides)
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)
-    evaluations = load_evaluations(suite, arguments.suite.parent, out / "features")
+    evaluations = load_evaluations(suite, find_config(arguments.suite).parent, out / "features")
     from rsa_eval.campaign import run_trials
     from rsa_eval.suite import plan_suite, suite_table
 

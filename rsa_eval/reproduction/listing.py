@@ -62,7 +62,7 @@ class Listing:
         if isinstance(row.work, Detection):
             return cells | {"config": row.work.config, "method": "Mask R-CNN"}
         config = run_config(row, row.work, self.overrides)
-        cells |= {"config": row.work.recipe.path, "data": _data(config.data)}
+        cells |= {"config": row.work.name, "data": _data(config.data)}
         if not row.work.trained:
             return cells | {"method": "random weights"}
         cells |= {

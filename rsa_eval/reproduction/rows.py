@@ -1,46 +1,90 @@
 """Every row of the paper's tables and of the study: its name, the published number, what makes it.
 
 A row is called ``TABLE/DATA_SET/NAME``: ``table1/cifar10/rsa-decay``, ``table2/cifar10/rsa-200ep``
-(with the epochs where a table has several schedules of a data set), ``table5/coco/rsa``. Tables 1,
-2, 3, 4 and 8 are what the headers of the recipes say (``rsa_pretrain/recipes.py``); Tables 5 and 6
-train detectors from rows of Table 4, and Table 7 is read from the logs of rows of Tables 2 and 3.
-The study ``study/DATA_SET/NAME`` is no part of the paper: recipes ``DATA_SET/NAME_study.yaml``, and
-``random`` for their network without training.
-
-The folder of configs holds ``pretrain/``, ``detection/`` and ``eval/reproduce/``.
+(with the epochs where a table has several schedules of a data set), ``table5/coco/rsa``. The file
+``configs/paper.yaml`` says what makes each. Tables 5 and 6 train
+detectors from rows of Table 4, and Table 7 is read from the logs of rows of Tables 2 and 3. The
+study ``study/DATA_SET/NAME`` is no part of the paper.
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from rsa_eval.published import METHOD_OF_LABEL, Weights, paper_cells
+from pydantic import Field, JsonValue, field_validator
+
+from rsa_eval.published import DATA_SETS, Published, paper_cells
 from rsa_eval.published_numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config_files import Section, load_config, parse_tree
+from rsa_pretrain.config_layers import read_yaml
+from rsa_pretrain.data_config import UserPathText
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.recipes import DATA_SETS, PaperRow, Recipe, find_recipes, read_quoted_rows
+from rsa_pretrain.shipped_configs import find_config
 
-STUDY = "study"
-RANDOM = "random"
+ROWS = Path("paper")
+"""The shipped table of rows."""
 
-_STUDY_SUFFIX = "_study"
-_SUITES = Path("eval/reproduce")
-_SET_ORDER = [*DATA_SETS.values(), "coco"]
-_SCHEDULES = {5: "1x", 6: "2x"}
-_TABLE_7_EPOCHS = {"cifar100": 800, "stl10": 800, "imagenet100": 200}
+_LINEAR_TABLES = (1, 2, 3, 4, 8)
+_DETECTION_TABLES = (5, 6)
+_SUITES = Path("reproduce")
+_NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_-]+){2}")
 _MULTI_STAGE = "ma"  # RSA has no other views, so its rows go without
+
+
+class RowEntry(Section):
+    """What makes a row."""
+
+    config: tuple[UserPathText, ...]
+    """Files or names of shipped configs; the later change the earlier."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the row changes of them, by dotted key."""
+    start: str | None = None
+    """Of a detector: the row whose backbone it starts from; null: random weights."""
+    random_init: bool = False
+    """Random weights in place of trained ones."""
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _accept_one(cls, config: Any) -> Any:
+        return config if isinstance(config, list) else [config]
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A run of a recipe and the evaluation of its backbone."""
+    """A run and the evaluation of its backbone."""
 
-    recipe: Recipe
+    configs: tuple[Path, ...]
+    """Files or names of shipped configs; the later change the earlier."""
+    settings: tuple[str, ...]
+    """``key=value`` words over them."""
     suite: Path
-    """YAML file of the evaluations; their images are the recipe's."""
+    """Evaluations; their images are the run's."""
     trained: bool = True
-    """False: there is no run; the recipe's network is evaluated at random weights."""
+    """False: there is no run; its network is evaluated at random weights."""
+
+    @property
+    def name(self) -> str:
+        """What makes the run, in the words of the command line."""
+        return " ".join([*(config.as_posix() for config in self.configs), *self.settings])
+
+    @cached_property
+    def config(self) -> PretrainConfig:
+        """The run's settings."""
+        return self.load(())
+
+    def load(self, overrides: Sequence[str]) -> PretrainConfig:
+        """Return the run's settings with some changed.
+
+        Raises:
+            UserError: As ``load_config``.
+        """
+        return load_config(PretrainConfig, self.configs, [*self.settings, *overrides])
 
 
 @dataclass(frozen=True)
@@ -48,6 +92,7 @@ class Detection:
     """A detector fine-tuned from the backbone of another row."""
 
     config: Path
+    """Name or file."""
     start: str | None
     """Name of the row whose backbone it starts from; None starts from random weights."""
 
@@ -59,16 +104,16 @@ class Row:
     name: str
     """``TABLE/DATA_SET/NAME``."""
     table: int | None
-    """None for the study."""
+    """None outside the paper."""
     label: str
-    """As the paper calls the row."""
+    """As the paper calls the row; outside of it the last part of the name."""
     data_set: str
     """As in ``data.name``."""
     epochs: int | None
-    """Of pretraining; None where the table does not say, and without training."""
+    """Of pretraining; None where the paper does not say."""
     published: str | None
-    """Linear top-1 accuracy in percent, box and mask AP, or hours of training; None for the
-    study."""
+    """Linear top-1 accuracy in percent, box and mask AP, or hours of training; None outside the
+    paper."""
     home: str
     """Name of the row in whose folder the run and its records lie: another one's if two tables
     show the same run."""
@@ -76,28 +121,36 @@ class Row:
     """What makes it; None if the paper quotes a method that is not here."""
 
 
-def find_rows(configs: Path) -> list[Row]:
-    """Return every row, by table, data set and name; the study comes last.
+def find_rows(table: Path = ROWS) -> list[Row]:
+    """Return every row, by table, data set and name; those beyond the paper come last.
 
     Args:
-        configs: The folder of configs.
+        table: YAML file or name of a shipped config that says what makes each row. The rows of the
+            paper that it leaves out are quoted.
 
     Raises:
-        UserError: If a recipe cannot be read, or two rows have the same name.
+        UserError: If it cannot be read, or holds a row that the paper's tables do not have.
     """
-    recipes = find_recipes(configs / "pretrain")
-    linear = list(_linear_rows(recipes, read_quoted_rows(configs / "pretrain"), configs))
-    rows = [
-        *linear,
-        *_detection_rows(linear, configs),
-        *_timing_rows(linear),
-        *_study_rows(recipes, configs),
-    ]
-    names = [row.name for row in rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two rows are called {name}; headers of recipes say the same")
-    return sorted(rows, key=_order)
+    path = find_config(table)
+    entries = _read_entries(path)
+    tables = {name.split("/")[0] for name in entries}
+    rows = {row.name: row for row in _paper_rows() if f"table{row.table}" in tables}
+    for name in entries.keys() - rows.keys():
+        table_name, data_set, label = name.split("/")
+        if table_name.startswith("table"):
+            raise UserError(f"{path}: the paper's tables have no row {name}")
+        rows[name] = Row(name, None, label.replace("-", " "), data_set, None, None, name, None)
+    homes: dict[Pretraining | Detection, str] = {}
+    found: dict[str, Row] = {}
+    for row in sorted(rows.values(), key=_order):
+        entry = entries.get(row.name)
+        if entry is not None:
+            work = _work(row.name, entry)
+            if entry.start is not None and entry.start not in found:
+                raise UserError(f"{path}: {row.name} starts from '{entry.start}', no row before it")
+            row = replace(row, home=homes.setdefault(work, row.name), work=work)
+        found[row.name] = row
+    return list(found.values())
 
 
 def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
@@ -117,116 +170,64 @@ def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     return list(selected.values())
 
 
-def _linear_rows(
-    recipes: Sequence[Recipe], quoted: Sequence[PaperRow], configs: Path
-) -> Iterator[Row]:
-    served: list[tuple[PaperRow, Recipe | None]] = [(paper, None) for paper in quoted]
-    served += [(paper, recipe) for recipe in recipes for paper in recipe.paper_rows]
-    schedules: dict[tuple[int, str], set[int]] = {}
-    for paper, _ in served:
-        schedules.setdefault((paper.table, paper.data_set), set()).add(paper.epochs)
-    homes: dict[Path, str] = {}
-    for paper, recipe in sorted(served, key=lambda pair: (pair[0].table, pair[0].row)):
-        several = len(schedules[paper.table, paper.data_set]) > 1
-        name = _name(paper.table, paper.data_set, paper.row, paper.epochs if several else None)
-        yield Row(
-            name=name,
-            table=paper.table,
-            label=paper.row,
-            data_set=paper.data_set,
-            epochs=paper.epochs,
-            published=paper.published,
-            home=name if recipe is None else homes.setdefault(recipe.path, name),
-            work=None if recipe is None else _pretraining(recipe, configs),
-        )
+def _read_entries(path: Path) -> dict[str, RowEntry]:
+    entries = {}
+    for name, tree in read_yaml(path).items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{path}: expected a row as TABLE/DATA_SET/ROW, found '{name}'")
+        entries[name] = parse_tree(RowEntry, tree, f"{path}: {name}")
+    return entries
 
 
-def _detection_rows(linear: Sequence[Row], configs: Path) -> Iterator[Row]:
-    for table, schedule in _SCHEDULES.items():
-        for cell in paper_cells(table):
-            name, weights = _name(table, cell.data_set, cell.method), cell.weights
-            box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
-            yield Row(
-                name=name,
-                table=table,
-                label=cell.method,
-                data_set=cell.data_set,
-                epochs=None if weights is None else weights.epochs,
-                published=f"box {box}, mask {mask}",
-                home=name,
-                work=None if weights is None else _detection(weights, schedule, linear, configs),
-            )
-
-
-def _detection(
-    weights: Weights, schedule: str, linear: Sequence[Row], configs: Path
-) -> Detection | None:
-    own = {None: "_random", "supervised": "_supervised"}.get(weights.method, "")
-    config = configs / "detection" / f"mask_rcnn_R_50_FPN_{schedule}{own}.yaml"
-    if weights.method is None:
-        return Detection(config, None)
-    start = _trained_by(linear, weights.method, "imagenet", weights.epochs)
-    return None if start is None else Detection(config, start.home)
-
-
-def _timing_rows(linear: Sequence[Row]) -> Iterator[Row]:
-    for label, hours in TABLE_7.items():
-        for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
-            name, epochs = _name(7, data_set, label), _TABLE_7_EPOCHS[data_set]
-            timed = _trained_by(linear, METHOD_OF_LABEL[label], data_set, epochs)
-            yield Row(
-                name=name,
-                table=7,
-                label=label,
-                data_set=data_set,
-                epochs=epochs,
-                published=f"{number} h",
-                home=name if timed is None else timed.home,
-                work=None if timed is None else timed.work,
-            )
-
-
-def _study_rows(recipes: Sequence[Recipe], configs: Path) -> Iterator[Row]:
-    of_random: dict[str, Recipe] = {}
-    for recipe in recipes:
-        if recipe.path.stem.endswith(_STUDY_SUFFIX):
-            label = recipe.path.stem.removesuffix(_STUDY_SUFFIX).replace("_", " ")
-            of_random.setdefault(recipe.config.data.name, recipe)
-            yield _study_row(label, recipe, configs, trained=True)
-    for recipe in of_random.values():
-        yield _study_row(RANDOM, recipe, configs, trained=False)
-
-
-def _study_row(label: str, recipe: Recipe, configs: Path, *, trained: bool) -> Row:
-    config = recipe.config
-    name = f"{STUDY}/{config.data.name}/{_slug(label)}"
-    return Row(
-        name=name,
-        table=None,
-        label=label,
-        data_set=config.data.name,
-        epochs=config.training.epochs if trained else None,
-        published=None,
-        home=name,
-        work=Pretraining(recipe, configs / _SUITES / "study.yaml", trained),
+def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
+    data_set = name.split("/")[1]
+    if data_set == "coco":
+        return Detection(Path(entry.config[-1]), entry.start)
+    if name.startswith("table"):
+        suite = "moco_v2" if data_set in SMALL_SETS else "mean_shift"
+    else:
+        suite = "study"
+    return Pretraining(
+        configs=tuple(map(Path, entry.config)),
+        settings=tuple(f"{key}={json.dumps(value)}" for key, value in entry.settings.items()),
+        suite=_SUITES / suite,
+        trained=not entry.random_init,
     )
 
 
-def _pretraining(recipe: Recipe, configs: Path) -> Pretraining:
-    protocol = "moco_v2" if recipe.config.data.name in SMALL_SETS else "mean_shift"
-    return Pretraining(recipe, configs / _SUITES / f"{protocol}.yaml")
+def _paper_rows() -> Iterator[Row]:
+    """Yield the rows of the paper's tables as it prints them, with nothing that makes them."""
+    for table in _LINEAR_TABLES:
+        cells = [(cell, _epochs(cell)) for cell in paper_cells(table)]
+        for cell, epochs in cells:
+            others = {found for other, found in cells if other.data_set == cell.data_set}
+            label = _label(cell)
+            name = _name(table, cell.data_set, label, epochs if len(others) > 1 else None)
+            published = cell.scores["top1"].text.replace("±", " ± ")
+            yield Row(name, table, label, cell.data_set, epochs, published, name, None)
+    for table in _DETECTION_TABLES:
+        for cell in paper_cells(table):
+            name = _name(table, cell.data_set, cell.method)
+            box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
+            epochs = cell.weights.epochs if cell.weights else None
+            published = f"box {box}, mask {mask}"
+            yield Row(name, table, cell.method, cell.data_set, epochs, published, name, None)
+    for label, hours in TABLE_7.items():
+        for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
+            name = _name(7, data_set, label)
+            yield Row(name, 7, label, data_set, None, f"{number} h", name, None)
 
 
-def _trained_by(
-    linear: Sequence[Row], method: str, data_set: str, epochs: int | None
-) -> Row | None:
-    """Return the row of the paper's own run of a method; those of Table 1 ablate it."""
-    for row in linear:
-        if row.table != 1 and row.data_set == data_set and isinstance(row.work, Pretraining):
-            same = row.work.recipe.config.method.name == method
-            if same and (epochs is None or row.epochs == epochs):
-                return row
-    return None
+def _label(cell: Published) -> str:
+    """Name a row as its table does, with the columns that set it apart."""
+    labels = cell.place.row if cell.place and cell.place.table == 1 else (cell.method,)
+    return " ".join(label for label in labels if label != "–")
+
+
+def _epochs(cell: Published) -> int:
+    found = re.search(r"(\d+) epochs", cell.setting)
+    assert found is not None
+    return int(found[1])
 
 
 def _name(table: int, data_set: str, label: str, epochs: int | None = None) -> str:
@@ -240,6 +241,7 @@ def _slug(label: str) -> str:
 
 
 def _order(row: Row) -> tuple[bool, int, int, str, int]:
-    """Tables by number, data sets in the paper's order; the study behind them."""
-    sets = _SET_ORDER.index(row.data_set) if row.data_set in _SET_ORDER else len(_SET_ORDER)
-    return row.table is None, row.table or 0, sets, row.label.lower(), row.epochs or 0
+    """Tables by number, data sets in the paper's order; what is beyond the paper behind them."""
+    sets = list(DATA_SETS)
+    place = sets.index(row.data_set) if row.data_set in sets else len(sets)
+    return row.table is None, row.table or 0, place, row.label.lower(), row.epochs or 0

@@ -19,6 +19,7 @@ from rsa_pretrain.config import (
 )
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.shipped_configs import find_config
 
 CHANGEABLE = sorted(RESUMABLE_CHANGES - {"output_dir"})
 """Settings of a backbone's row that leave it what it is."""
@@ -59,12 +60,12 @@ def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> Pretrai
     Raises:
         UserError: If a word is malformed, or makes another run than the row's.
     """
-    config = load_config(PretrainConfig, work.recipe.path, overrides)
-    changed = result_changes(to_tree(work.recipe.config), to_tree(config))
+    config = work.load(overrides)
+    changed = result_changes(to_tree(work.config), to_tree(config))
     if changed:
         raise UserError(
             f"{row.name} would not be what it says with {', '.join(changed)}; train that with "
-            f"'rsa-pretrain run {work.recipe.path} …'"
+            f"'rsa-pretrain run {work.name} …'"
         )
     return config
 
@@ -76,4 +77,5 @@ def _evaluations(work: Pretraining, config: PretrainConfig) -> list[Evaluation]:
         [f"seed={config.seed}", f"device={config.training.device}"],
         start={"data": to_tree(config.data)},
     )
-    return load_evaluations(suite, work.suite.parent, config.output_dir / "features")
+    folder = find_config(work.suite).parent
+    return load_evaluations(suite, folder, config.output_dir / "features")

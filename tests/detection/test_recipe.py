@@ -74,23 +74,22 @@ def test_impossible_schedules_are_refused(change: dict[str, object], message: st
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_loads(path: Path, tmp_path: Path) -> None:
     """Each YAML is a recipe, and writing it resolved loses nothing."""
-    overrides = ["name=base", "output_dir=out"] if path.stem.startswith("base_") else []
+    overrides = ["name=base"] if path.stem.startswith("base_") else []
     recipe = load_config(Recipe, path, overrides)
     write_config(recipe, tmp_path / "config.yaml")
     assert load_config(Recipe, tmp_path / "config.yaml") == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")
 
 
-@pytest.mark.parametrize("start", ["", "_random", "_supervised"])
 @pytest.mark.parametrize(
     ("name", "iterations", "decay_at", "base_lr"),
     [("1x", 90_000, (60_000, 80_000), 0.02), ("2x", 180_000, (120_000, 160_000), 0.03)],
 )
 def test_paper_recipes_value_by_value(
-    start: str, name: str, iterations: int, decay_at: tuple[int, ...], base_lr: float
+    name: str, iterations: int, decay_at: tuple[int, ...], base_lr: float
 ) -> None:
     """The COCO recipes and their baselines are InfoMin's with the RSA paper's rates."""
-    recipe = load_config(Recipe, CONFIGS / f"mask_rcnn_R_50_FPN_{name}{start}.yaml")
+    recipe = load_config(Recipe, Path(f"mask_rcnn_R_50_FPN_{name}"))
     solver = recipe.solver
     assert (solver.iterations, solver.decay_at, solver.base_lr) == (iterations, decay_at, base_lr)
     assert (solver.batch_size, solver.schedule.lr) == (16, base_lr)

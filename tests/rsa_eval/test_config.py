@@ -6,17 +6,16 @@ import pytest
 
 import rsa_eval
 from rsa_eval.config import EvaluationConfig, result_settings
-from rsa_eval.diagnostics_config import DiagnosticsConfig
 from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig, TuningConfig
+from rsa_eval.finetune_config import FinetuneConfig, TuningConfig
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
 from rsa_eval.subsets import Subset
 from rsa_eval.svm_config import MachineConfig, MultiLabelConfig, SVMConfig
-from rsa_pretrain.config_files import load_config, parse_tree
+from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,54 +29,6 @@ MODELS: dict[str, type[EvaluationConfig]] = {
     "finetune": FinetuneConfig,
 }
 DATA = {"name": "digits", "image_size": 32}
-SHARED = (
-    "base.yaml",
-    *(f"{protocol}.yaml" for protocol in (*LINEAR_PROTOCOLS, *FINETUNE_PROTOCOLS)),
-)
-FILES = sorted(
-    path
-    for kind in MODELS
-    for path in (ROOT / "configs" / kind).glob("*.yaml")
-    if path.name not in SHARED
-)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_config_loads(path: Path) -> None:
-    """Each file is whole and valid, and opens with its command and what to expect of it."""
-    config = load_config(MODELS[path.parent.name], path)
-    assert getattr(config, "data_set", config.data.name) in path.name
-    header = path.read_text().split("base:")[0]
-    command = path.parent.name.replace("_", "-")
-    assert re.search(rf"#   rsa-eval {command} \S+ --config {path.relative_to(ROOT)}", header)
-    assert "# Expected:" in header
-
-
-def test_there_is_a_config_for_each_data_set() -> None:
-    """Every evaluator has one file per data set."""
-    names = {
-        (path.parent.name, load_config(MODELS[path.parent.name], path).data.name) for path in FILES
-    }
-    data_sets = ("cifar10", "digits", "imagefolder")
-    assert names >= {(kind, name) for kind in MODELS for name in data_sets}
-
-
-@pytest.mark.parametrize(
-    ("path", "model"),
-    [
-        ("knn/imagenet.yaml", KNNConfig),
-        ("diagnostics/imagenet.yaml", DiagnosticsConfig),
-        ("linear/mean_shift_imagenet.yaml", LinearConfig),  # dinov2's are resized otherwise
-    ],
-)
-def test_evaluations_of_imagenet_read_what_is_extracted(
-    path: str, model: type[EvaluationConfig]
-) -> None:
-    """``rsa-eval features`` writes the features these configs look for, where they look."""
-    extracted = load_config(FeaturesConfig, ROOT / "configs/features/imagenet.yaml")
-    read = load_config(model, ROOT / "configs" / path)
-    for key in ("cache_dir", "data", "layers", "precision", "feature_dtype"):
-        assert getattr(read, key) == getattr(extracted, key)
 
 
 @pytest.mark.parametrize(

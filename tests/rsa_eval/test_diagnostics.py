@@ -18,7 +18,7 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.diagnostics import diagnostics_deviations, evaluate_diagnostics
 from rsa_eval.record import Record, write_record
 from rsa_eval.subject import Subject
-from rsa_pretrain.config_files import Section, load_config, parse_tree, to_tree
+from rsa_pretrain.config_files import Section, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -277,16 +277,6 @@ def test_rank_of_as_many_images_as_published_deviates_in_nothing() -> None:
     """The default is RankMe's number of images."""
     config = parse_tree(DiagnosticsConfig, {"data": DATA}, "test")
     assert diagnostics_deviations(config, 50_000) == []
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "imagefolder", "imagenet"])
-def test_configs_load(name: str) -> None:
-    """Each file opens with its command and what to expect of it."""
-    path = ROOT / f"configs/diagnostics/{name}.yaml"
-    assert load_config(DiagnosticsConfig, path).data.name == name
-    header = path.read_text().split("data:\n")[0]
-    assert re.search(rf"#   rsa-eval diagnostics \S+ --config configs/diagnostics/{name}", header)
-    assert "# Expected:" in header
 
 
 @pytest.mark.parametrize("model", [DiagnosticsConfig, EmbeddingConfig])

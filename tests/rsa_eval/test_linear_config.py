@@ -11,28 +11,7 @@ from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.config_files import load_config, parse_tree
 from rsa_pretrain.errors import UserError
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "linear"
 DATA = {"name": "digits", "image_size": 32}
-
-
-def test_there_is_a_config_for_each_protocol_and_data_set() -> None:
-    """Each protocol has one file per data set that it fits; one more is of STL-10's folds."""
-    shared = {f"{protocol}.yaml" for protocol in LINEAR_PROTOCOLS}
-    files = [path for path in CONFIGS.glob("*.yaml") if path.name not in shared]
-    names: dict[str, list[str]] = {}
-    for path in sorted(files):
-        config = load_config(LinearConfig, path)
-        assert path.name.startswith(f"{config.protocol}_{config.data.name}")
-        names.setdefault(config.protocol, []).append(config.data.name)
-    own, large = ["cifar10", "cifar100", "digits", "imagefolder"], ["imagenet", "imagenet100"]
-    medium = ["stl10", "tiny_imagenet"]
-    assert {protocol: sorted(found) for protocol, found in names.items()} == {
-        "moco_v2": sorted([*own, *medium, "stl10"]),
-        "mean_shift": sorted([*large, "imagefolder"]),
-        "simsiam": large,
-        "dinov2": sorted([*own, *medium, *large]),
-    }
-    assert load_config(LinearConfig, CONFIGS / "moco_v2_stl10_folds.yaml").stl10_folds
 
 
 @pytest.mark.parametrize("protocol", LINEAR_PROTOCOLS)
@@ -79,12 +58,11 @@ def test_every_dinov2_config_resizes_bicubically() -> None:
 
     Nothing is resized where a set's images have the network's size, but crops are.
     """
-    for path in CONFIGS.glob("dinov2_*.yaml"):
-        assert load_config(LinearConfig, path).data.eval_interpolation == "bicubic"
+    config = load_config(LinearConfig, [Path("linear/dinov2"), Path("data/digits")])
+    assert config.data.eval_interpolation == "bicubic"
     for name in ("cifar10", "digits", "imagefolder", "imagenet"):
-        path = CONFIGS.parent / "eval" / f"{name}.yaml"
-        suite = load_config(SuiteConfig, path)
-        for evaluation in load_evaluations(suite, path.parent, Path("features")):
+        suite = load_config(SuiteConfig, Path(name))
+        for evaluation in load_evaluations(suite, Path(), Path("features")):
             expected = "bicubic" if evaluation.config.protocol == "dinov2" else "bilinear"
             assert evaluation.config.data.eval_interpolation == expected
 

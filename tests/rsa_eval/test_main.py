@@ -49,10 +49,21 @@ def test_knn_of_a_run_folder(run_folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_linear_with_config_and_overrides_anywhere(run_folder: Path, tmp_path: Path) -> None:
     """Settings may stand before, between and after the options."""
-    config = ROOT / "configs/linear/moco_v2_digits.yaml"
     out = tmp_path / "new/linear.json"
     words = ["probe.epochs=2", "--out", str(out), *DIGITS[2:4], str(run_folder)]
-    assert main(["linear", *words, "--config", str(config), "probe.milestones=[]"]) == 0
+    assert (
+        main(
+            [
+                "linear",
+                *words,
+                "--config",
+                "linear/moco_v2",
+                "probe.milestones=[]",
+                "probe.mode=cached",
+            ]
+        )
+        == 0
+    )
     record = read_record(out)
     assert record.kind == "linear"
     assert record.config["probe"]["epochs"] == 2

@@ -1,0 +1,78 @@
+"""``rsa-eval config``: what an evaluation's or a suite's config resolves to, and where from."""
+
+import argparse
+from pathlib import Path
+
+from rsa_eval.commands.words import split_words
+from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.features_config import FeaturesConfig
+from rsa_eval.suite_config import SuiteConfig
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.config_command import DESCRIPTION, explain
+from rsa_pretrain.config_files import Section, parse_tree, to_tree
+from rsa_pretrain.config_layers import Layer, merge_layers, read_layers
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.shipped_configs import find_config
+
+_KINDS: dict[str, type[Section]] = {
+    **{kind: evaluator.config for kind, evaluator in EVALUATORS.items()},
+    "features": FeaturesConfig,
+    "suite": SuiteConfig,
+}
+# Stands in for images that no config names, so that the rest can be checked.
+_ANY_IMAGES = {"data": {"name": "digits", "image_size": 32}}
+_IMAGES_OF_RUN = (
+    "# data: as in the run that made the checkpoint, or add a block such as data/cifar10"
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "config",
+        description=DESCRIPTION + "\nOf several, the later change the earlier.",
+        epilog="examples:\n  rsa-eval config linear/dinov2\n"
+        "  rsa-eval config linear/dinov2 data/cifar10 probe.epochs=20\n"
+        "  rsa-eval config cifar10_quick",
+    )
+    parser.add_argument(
+        "--evaluator",
+        choices=list(_KINDS),
+        help="whose config it is (default: the folder it lies in)",
+    )
+    parser.usage = "rsa-eval config [--evaluator NAME] CONFIG ... [section.key=value ...]"
+    parser.set_defaults(takes_overrides=True, command=_config)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    configs, overrides = split_words(arguments.overrides)
+    if not configs:
+        raise UserError("expected a CONFIG; rsa-pretrain configs lists the shipped ones")
+    layers = read_layers(configs, overrides)
+    tree = merge_layers(layers)
+    kind = arguments.evaluator or _kind_of(configs[0], layers)
+    names_images = "name" in tree.get("data", {})
+    start = None if names_images else _ANY_IMAGES
+    if kind == "features":
+        start = {"cache_dir": "features"} | (start or {})
+    config = parse_tree(_KINDS[kind], merge_layers(layers, start), str(configs[0]))
+    resolved = to_tree(config)
+    if not names_images:
+        stated = {key for layer in layers for key in layer.tree.get("data", {})}
+        data = {key: value for key, value in resolved.pop("data").items() if key in stated}
+        resolved |= {"data": data} if data else {}
+        say(_IMAGES_OF_RUN)
+    say(explain(resolved, layers))
+    return 0
+
+
+def _kind_of(config: Path, layers: list[Layer]) -> str:
+    if any("evaluations" in layer.tree for layer in layers):
+        return "suite"
+    folder = find_config(config).parent.name.replace("_", "-")
+    if folder not in _KINDS:
+        raise UserError(
+            f"'{config}' does not lie in the folder of an evaluator; give --evaluator, one of "
+            f"{', '.join(_KINDS)}"
+        )
+    return folder
