@@ -13,7 +13,6 @@ from rsa_eval.reproduction.listing import Listing
 from rsa_eval.reproduction.rows import Row, find_rows
 from rsa_pretrain.config import PretrainConfig
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 RSA = "study/imagefolder/rsa"
 RANDOM = "study/imagefolder/random"
 
@@ -23,7 +22,7 @@ Reproduce = Callable[..., int]
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """The toolkit's rows."""
-    return find_rows(CONFIGS)
+    return find_rows()
 
 
 class Measured:
@@ -48,14 +47,13 @@ def cells_of(rows: list[Row], name: str, listing: Listing) -> dict[str, object]:
 def status_of(folder: Path, name: str, out: str = "out") -> object:
     """A row of the small study, as it is listed."""
     listing = Listing(folder / out, (), None)
-    return cells_of(find_rows(folder / "configs"), name, listing)["status"]
+    return cells_of(find_rows(folder / "rows.yaml"), name, listing)["status"]
 
 
 def test_every_row_is_listed_with_its_number_and_its_recipe(
     capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[Row]
 ) -> None:
     """A line each, without measuring anything; what is quoted says so."""
-    (tmp_path / "configs").symlink_to(CONFIGS)
     assert reproduce(tmp_path, "--list", "--format", "csv") == 0
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [line["row"] for line in lines] == [row.name for row in rows]

@@ -23,8 +23,6 @@ from rsa_eval.reproduction.trials import plan_trial
 from rsa_pretrain.__main__ import main as rsa_pretrain
 from rsa_pretrain.checkpoint import read_tensors
 
-CONFIGS = Path(__file__).parents[3] / "configs"
-
 Reproduce = Callable[..., int]
 Alarm = Callable[[int], None]
 
@@ -167,7 +165,6 @@ def test_a_run_of_two_tables_is_made_once(
     tmp_path: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the folder of the first; a seed that is named twice counts once."""
-    (tmp_path / "configs").symlink_to(CONFIGS)
     rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
     assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
     left = "1 of 1 trials are left, first table1/cifar10/byol-aa/seed-4 (not started)"
@@ -198,7 +195,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
 ) -> None:
     """A recipe that was changed after the run does not take the run for its own."""
     copy_run(made, fresh)
-    recipe = fresh / "configs" / "pretrain" / "imagefolder" / "rsa_study.yaml"
+    recipe = fresh / "study.yaml"
     recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
     assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
     error = error_line(capsys)
@@ -266,19 +263,13 @@ def test_two_processes_share_a_row(made: Path, fresh: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     shutil.copytree(made / "out" / RSA, fresh / "out" / RSA)
     shutil.rmtree(fresh / "out" / RSA / "seed-0" / "records")
-    places = [
-        "--configs",
-        fresh / "configs",
-        "--out",
-        fresh / "out",
-        "--results",
-        fresh / "results",
-    ]
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = ["-m", "rsa_eval", "reproduce", RSA, f"data.root={made / 'data'}"]
+        places = {"rows": "rows.yaml", "out": "out", "results": "results"}
+        command += [f"--{option}={fresh / name}" for option, name in places.items()]
         return subprocess.run(
-            [*launch, *command, *places, *words],
+            [*launch, *command, *words],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -313,12 +304,12 @@ def test_places_that_cannot_be_written_are_refused(
 
 
 def test_rows_without_a_method_are_refused(
-    reproduce: Reproduce, fresh: Path, capsys: pytest.CaptureFixture[str]
+    reproduce: Reproduce, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the paper quotes cannot be made; neither can nothing."""
-    assert reproduce(fresh, "table5/coco/pirl") == 2
+    assert reproduce(tmp_path, "table5/coco/pirl") == 2
     assert "the paper quotes them: table5/coco/pirl" in error_line(capsys)
-    assert reproduce(fresh) == 2
+    assert reproduce(tmp_path) == 2
     assert "name a ROW" in error_line(capsys)
 
 
