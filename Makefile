@@ -31,8 +31,7 @@ demo: $(VENV)/.installed
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
 
 results: $(VENV)/.installed
-	rsa-eval ledger results --notes results/notes.md --out RESULTS.md
-	rsa-eval report results --out runs/results/report.html
+	rsa-eval report results --markdown RESULTS.md --notes results/notes.md --out runs/results/report.html
 
 test: $(VENV)/.installed
 	python -m pytest -n auto --dist loadfile

@@ -9,6 +9,7 @@ from benchmarks import (
     probe_heads,
     probe_modes,
     scaling,
+    startup,
     step,
     view_cost,
     views,
@@ -16,6 +17,7 @@ from benchmarks import (
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "startup": startup.BENCHMARK,
     "views": views.BENCHMARK,
     "view_cost": view_cost.BENCHMARK,
     "step": step.BENCHMARK,

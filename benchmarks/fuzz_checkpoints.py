@@ -37,6 +37,7 @@ from rsa_pretrain.command_line import say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import read_checkpoint_file
 from rsa_pretrain.tensor_check import check_tensors
+from rsa_pretrain.text_table import render_table
 
 BATCH = 250
 SECONDS_PER_MUTANT = 10
@@ -259,19 +260,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="number of the first mutant")
     arguments = parser.parse_args()
     columns = ["refused when read", "refused when compared", "same tensors", "other numbers"]
-    say(f"| format | mutants | {' | '.join(columns)} | findings | peak MiB | seconds |")
-    say("|---|" + "--:|" * (len(columns) + 4))
+    rows: list[list[object]] = []
     findings = total = 0
     for name in FORMATS:
         started = time.perf_counter()
         outcomes, peak = fuzz(name, arguments.count, arguments.seed)
-        bad = sum(outcomes[finding] for finding in FINDINGS)
-        cells = [str(outcomes[column]) for column in columns]
-        seconds = time.perf_counter() - started
-        count = sum(outcomes.values())
-        say(f"| {name} | {count} | {' | '.join(cells)} | {bad} | {peak} | {seconds:.0f} |")
+        count, bad = sum(outcomes.values()), sum(outcomes[finding] for finding in FINDINGS)
+        seconds = round(time.perf_counter() - started)
+        rows.append([name, count, *(outcomes[c] for c in columns), bad, peak, seconds])
         findings += bad
         total += count
+    heads = ["format", "mutants", *columns, "findings", "peak MiB", "seconds"]
+    say(render_table(heads, rows, "markdown"))
     say(f"\n{total} mutants, {findings} findings")
     return 1 if findings else 0
 

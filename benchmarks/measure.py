@@ -16,10 +16,10 @@ import torch
 from pydantic import Field
 
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.checkpoint import library_versions
 from rsa_pretrain.config_files import Section, to_tree
 from rsa_pretrain.device import describe_hardware
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import library_versions
 
 Device = Literal["cpu", "cuda"]
 RESULTS = Path(__file__).parent / "results"

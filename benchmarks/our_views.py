@@ -7,7 +7,7 @@ from benchmarks.measure import Device
 from rsa_pretrain.augment import VIEW_NAMES
 from rsa_pretrain.batch_augment import BatchedViews
 from rsa_pretrain.config import ViewsConfig
-from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.decode import EncodedImage
 from rsa_pretrain.decoded_crops import CropImages, Crops
 from rsa_pretrain.method_config import ViewRecipe
@@ -27,7 +27,7 @@ class OurViews:
         config = ViewsConfig()
         self.device = torch.device(device)
         self.crop_images = CropImages(VIEW_NAMES[recipe], config, image_size, seed)
-        statistics = NORMALISATION["cifar10" if image_size == 32 else "imagenet"]
+        statistics = data_set("cifar10" if image_size == 32 else "imagenet").normalisation
         self.views = BatchedViews(recipe, config, image_size, *statistics)
 
     def of_pixels(self, images: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, Finding, Measurement, alternate, ratio
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings, probe_task
-from rsa_eval.record import Record
+from rsa_eval.record import Result
 
 _NO_AUGMENTATION = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip_probability": 0.0}
 
@@ -23,17 +23,17 @@ class ProbeModesSettings(ProbeTaskSettings):
 
 def measure(settings: ProbeModesSettings) -> Measurement:
     """Time both modes without augmentation, where they should come to the same accuracy."""
-    records: dict[str, Record] = {}
+    results: dict[str, Result] = {}
 
     def evaluate(task: ProbeTask, mode: str) -> None:
         probe: dict[str, Any] = {"mode": mode, "epochs": settings.epochs, "milestones": []}
         probe |= _NO_AUGMENTATION
-        records[mode] = task.evaluate(task.config(probe, "mean_shift"))
+        results[mode] = task.evaluate(task.config(probe, "mean_shift"))
 
     with probe_task(settings) as task:
         candidates = {mode: partial(evaluate, task, mode) for mode in ("online", "cached")}
         seconds = alternate(candidates, settings.repeats, settings.device)
-    top1 = {mode: record.metrics["top1"].value for mode, record in records.items()}
+    top1 = {mode: result.metrics["top1"].value for mode, result in results.items()}
     return Measurement(
         [
             Finding(

@@ -14,7 +14,7 @@ from benchmarks.measure import BenchmarkSettings
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.linear import evaluate_linear
 from rsa_eval.linear_config import LinearConfig
-from rsa_eval.record import Record
+from rsa_eval.record import Result
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images
@@ -65,7 +65,7 @@ class ProbeTask:
         }
         return parse_tree(LinearConfig, tree, "benchmark")
 
-    def evaluate(self, config: LinearConfig) -> Record:
+    def evaluate(self, config: LinearConfig) -> Result:
         """Train and test a probe."""
         workspace = Workspace(self.folder / "record.json")
         return evaluate_linear(self._subject, config, workspace)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.feeding import draw_feeding
 from benchmarks.measure import RESULTS, Benchmark, Device, Result, read_result, result_path
 from rsa_pretrain.config_files import to_tree
+from rsa_pretrain.text_table import Markdown, render_table
 
+_COLUMNS = ("device", "what", "measured", "required", "verdict", "settings")
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
 
 _OPENING = """\
@@ -31,43 +32,40 @@ def draw_page(benchmarks: Mapping[str, Benchmark], folder: Path = RESULTS) -> st
             device: read_result(result_path(name, device, folder)) for device in get_args(Device)
         }
         parts.append(_section(name, benchmark, results))
-    parts.append(draw_feeding(read_result(result_path("views", "cpu", folder))))
     return "\n\n".join(parts) + "\n"
 
 
 def _section(name: str, benchmark: Benchmark, results: Mapping[str, Result | None]) -> str:
-    lines = [f"## {name}", "", benchmark.summary, ""]
-    lines += ["| device | what | measured | required | |", "|---|---|--:|--:|---|"]
+    rows: list[list[object]] = []
     for device, result in results.items():
         if result is None:
-            lines.append(f"| {device} | | not yet measured | | |")
+            rows.append([device, "", "not yet measured", "", "", ""])
             continue
-        size = _size(benchmark, result)
+        changed = _changed(benchmark, result)
         for finding in result.findings:
-            verdict = "met" if finding.met else "**missed**"
-            lines.append(
-                f"| {device} | {finding.what} | {finding.value:.3g} {finding.unit} "
-                f"| {finding.bound} {finding.limit:g} | {verdict}{size} |"
+            value, bound = (
+                f"{finding.value:.3g} {finding.unit}",
+                f"{finding.bound} {finding.limit:g}",
             )
-        lines += [
-            f"| {device} | {figure.what} | {figure.value:.4g} {figure.unit} | | recorded{size} |"
+            verdict = "met" if finding.met else Markdown("**missed**")
+            rows.append([device, finding.what, value, bound, verdict, changed])
+        rows += [
+            [device, figure.what, f"{figure.value:.4g} {figure.unit}", "", "recorded", changed]
             for figure in result.figures
         ]
-    for device, result in results.items():
-        if result is not None:
-            lines += ["", _describe(device, result)]
-    return "\n".join(lines)
+    described = [_describe(device, result) for device, result in results.items() if result]
+    table = render_table(_COLUMNS, rows, "markdown", ("measured", "required"))
+    return "\n\n".join([f"## {name}", benchmark.summary, table, *described])
 
 
-def _size(benchmark: Benchmark, result: Result) -> str:
-    """Say at which settings other than the required ones, the defaults, a result was measured."""
+def _changed(benchmark: Benchmark, result: Result) -> str:
+    """Return the settings that differ from the defaults, at which the figures are required."""
     defaults = to_tree(benchmark.settings())
-    changed = [
+    return ", ".join(
         f"{key}={value}"
         for key, value in result.settings.items()
         if key != "device" and value != defaults.get(key)
-    ]
-    return f" at {', '.join(changed)}" if changed else ""
+    )
 
 
 def _describe(device: str, result: Result) -> str:

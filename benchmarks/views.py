@@ -24,12 +24,12 @@ from benchmarks.measure import (
 )
 from benchmarks.our_views import OurViews
 from benchmarks.usual_views import UsualViews
-from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.image_set import ImageSet
 
 _AT_32 = "usual, 32 px", "batched, 32 px"
-_USUAL_224, OURS_224 = "usual, 224 px", "batched, 224 px"
-CROPS_224 = "decoded crops alone, 224 px"
+_USUAL_224, _OURS_224 = "usual, 224 px", "batched, 224 px"
+_CROPS_224 = "decoded crops alone, 224 px"
 
 
 class ViewsSettings(BenchmarkSettings):
@@ -57,10 +57,12 @@ def measure(settings: ViewsSettings) -> Measurement:
         _finding(f"32 px, {small.name}: four views", ratio(seconds, *_AT_32), 8),
         _finding(
             f"224 px, {photos.source}: what remains on the CPU when a GPU does the rest",
-            ratio(seconds, _USUAL_224, CROPS_224),
+            ratio(seconds, _USUAL_224, _CROPS_224),
             3.5,
         ),
-        _finding(f"224 px, {photos.source}: four views", ratio(seconds, _USUAL_224, OURS_224), 1.3),
+        _finding(
+            f"224 px, {photos.source}: four views", ratio(seconds, _USUAL_224, _OURS_224), 1.3
+        ),
     ]
     return Measurement(findings, seconds, figures)
 
@@ -82,19 +84,19 @@ def _of_small(settings: ViewsSettings, images: ImageSet) -> dict[str, Callable[[
 def _of_photos(settings: ViewsSettings, files: list[bytes]) -> dict[str, Callable[[], None]]:
     return {
         _USUAL_224: partial(_usual_views_of_files, files),
-        CROPS_224: partial(_our_crops_of_files, settings, files),
-        OURS_224: partial(_our_views_of_files, settings, files),
+        _CROPS_224: partial(_our_crops_of_files, settings, files),
+        _OURS_224: partial(_our_views_of_files, settings, files),
     }
 
 
 def _usual_views_of_images(images: ImageSet) -> None:
-    views = UsualViews(32, *NORMALISATION["cifar10"])
+    views = UsualViews(32, *data_set("cifar10").normalisation)
     for index in range(len(images)):
         views(images[index])
 
 
 def _usual_views_of_files(files: list[bytes]) -> None:
-    views = UsualViews(224, *NORMALISATION["imagenet"])
+    views = UsualViews(224, *data_set("imagenet").normalisation)
     for file in files:
         views(Image.open(io.BytesIO(file)).convert("RGB"))
 

@@ -18,9 +18,10 @@ from detection.generated import check_generated
 from detection.key_map import to_detectron2
 from detection.trunk_proof import DROPPED_LEAF, Proof, prove_features, prove_shapes
 from rsa_pretrain.atomic_files import atomic_file, write_text
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
+from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import ImportOptions, import_weights, load_weights
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.tensor_check import differing
 
 

@@ -16,6 +16,7 @@ from detection.image_places import where_images_are
 from detection.images import read_with_mode
 from detection.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
 from detection.masks import has_mask, polygons
+from detection.recipe import Recipe
 from detection.set_check import Role, SetCheck
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.parallel import map_in_threads
@@ -78,10 +79,48 @@ def check_set(
     return check
 
 
-def unreadable_set(annotations: Path, images_dir: Path, role: Role, error: UserError) -> SetCheck:
-    """Return the finding that a file cannot be read."""
+def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[SetCheck]:
+    """Check the training and the test set of a recipe, and compare them.
+
+    Args:
+        recipe: The recipe.
+        role: Check this set alone.
+        rules: How the images are read.
+
+    Raises:
+        UserError: If the first file cannot be read as far as its lists; of the second that is a
+            finding.
+    """
+    checks: list[SetCheck] = []
+    if role != "test":
+        checks.append(_check_set_of(recipe, "train", rules))
+    if role != "train":
+        try:
+            checks.append(_check_set_of(recipe, "test", rules))
+        except UserError as error:
+            if not checks:
+                raise
+            checks.append(_unreadable_set(recipe, error))
+    if len(checks) == 2 and all(check.category_sizes for check in checks):
+        compare_sets(*checks)
+    return checks
+
+
+def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
+    data = recipe.data
+    places = {
+        "train": (data.train_annotations, data.train_images),
+        "test": (data.test_annotations, data.test_images),
+    }
+    sizes = recipe.model.anchor_sizes_pixels
+    limits = limits_of(role, recipe.input, recipe.sampling, sizes)
+    return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
+
+
+def _unreadable_set(recipe: Recipe, error: UserError) -> SetCheck:
     nothing: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    return SetCheck(role, CocoSet(annotations, images_dir, nothing), errors={str(error): []})
+    coco = CocoSet(recipe.data.test_annotations, recipe.data.test_images, nothing)
+    return SetCheck("test", coco, errors={str(error): []})
 
 
 def _check_use(check: SetCheck, *, keep_empty: bool) -> None:

@@ -14,10 +14,10 @@ from detection.key_map import DETECTRON2_PREFIX
 from detection.model_key_map import OBJECTNESS
 from detection.model_weights import has_mask_head, heads_of, num_classes
 from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config_files import flatten
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
 
 Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 

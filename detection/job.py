@@ -21,16 +21,12 @@ from detection.coco import (
 from detection.coco_eval import IOU_TYPES
 from detection.recipe import Recipe
 from detection.trunk import Trunk
-from rsa_pretrain.checkpoint import (
-    FORMAT_VERSION,
-    BackboneMetadata,
-    file_sha256,
-    library_versions,
-)
+from rsa_pretrain.checkpoint import FORMAT_VERSION, file_sha256
 from rsa_pretrain.config_files import config_hash
 from rsa_pretrain.device import check_precision, resolve_device
 from rsa_pretrain.distributed import world_size
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
 logger = logging.getLogger(__name__)
 

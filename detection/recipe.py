@@ -18,7 +18,7 @@ from fvcore.common.param_scheduler import (
 from pydantic import Field, field_validator, model_validator
 
 from rsa_pretrain.config_files import Section
-from rsa_pretrain.device import Precision
+from rsa_pretrain.device_config import DeviceName, Precision
 from rsa_pretrain.read_rules import ReadRules
 
 EngineName = Literal["torchvision", "detectron2"]
@@ -212,7 +212,7 @@ class SolverConfig(Section):
 class TrainingConfig(Section):
     """The loop around the solver."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
@@ -249,6 +249,11 @@ class Recipe(Section):
     solver: SolverConfig = SolverConfig()
     training: TrainingConfig = TrainingConfig()
 
+
+# What a run folder holds at the end, beside its log and checkpoints.
+CONFIG_FILE = "config.yaml"
+PREDICTIONS_FILE = "predictions.json"
+RECORD_FILE = Path("records") / "detection.json"
 
 # Changing one of these on --resume leaves the result what it would have been.
 RESULT_NEUTRAL_KEYS = frozenset(

@@ -24,23 +24,25 @@ from detection.coco_eval import Evaluation, headline
 from detection.engines import Engine, load_engine
 from detection.evaluations import best_of, evaluate_run
 from detection.job import Job, open_job
-from detection.recipe import RESULT_NEUTRAL_KEYS, Recipe
+from detection.recipe import (
+    CONFIG_FILE,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    RESULT_NEUTRAL_KEYS,
+    Recipe,
+)
 from detection.run_checkpoints import newest_checkpoint
 from detection.trunk import Trunk, load_trunk, random_trunk
-from rsa_eval.record import Metric, Record, make_record, read_record, write_record
+from rsa_eval.record import Metric, Record, Result, make_record, read_record, write_record
 from rsa_pretrain.atomic_files import remove_leftovers, write_text
 from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
-from rsa_pretrain.device import resolve_device
+from rsa_pretrain.device import describe_hardware, resolve_device
 from rsa_pretrain.distributed import is_main, min_over_ranks, process_group, wait_for_all
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.stop_signal import StopSignal, exit_code
 
 logger = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.yaml"
-PREDICTIONS_FILE = "predictions.json"
-RECORD_FILE = Path("records") / "detection.json"
 
 
 def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
@@ -122,9 +124,17 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
     evaluation = evaluate_run(job, predictions)
     best = _settle_best(engine, detector, job, evaluation)
-    deviations = [*job.deviations, *engine.DIFFERENCES_FROM_DETECTRON2, *evaluation.notes]
-    details = {"num_predictions": len(predictions), **({} if best is None else _told(best, engine))}
-    record = _make_record(job, evaluation, details, deviations, started)
+    record = make_record(
+        _describe(job, engine, evaluation, best, len(predictions)),
+        kind="detection",
+        protocol=recipe.name,
+        data_set=recipe.data.name,
+        model=job.trunk.subject,
+        config=recipe,
+        seed=recipe.seed,
+        hardware=describe_hardware(job.device),
+        seconds=time.monotonic() - started,
+    )
     write_record(record, run_dir / RECORD_FILE)
     _log_result(record, run_dir, recipe.solver.schedule.iterations)
     return 0, record
@@ -141,42 +151,24 @@ def _settle_best(engine: Engine, detector: Any, job: Job, evaluation: Evaluation
     return read_best(file)
 
 
-def _told(best: Best, engine: Engine) -> dict[str, Any]:
-    return {
-        "best_step": best.step,
-        "best_AP": best.value,
-        "best_metric": best.metric,
-        "best_file": str(engine.BEST_FILE),
-        "best_note": SELECTED,
-    }
-
-
-def _make_record(
-    job: Job,
-    evaluation: Evaluation,
-    details: dict[str, Any],
-    deviations: list[str],
-    started: float,
-) -> Record:
-    recipe = job.recipe
-    return make_record(
-        kind="detection",
-        protocol=recipe.name,
+def _describe(
+    job: Job, engine: Engine, evaluation: Evaluation, best: Best | None, num_predictions: int
+) -> Result:
+    details: dict[str, Any] = {"engine": job.recipe.engine, "num_predictions": num_predictions}
+    if best is not None:
+        details |= {
+            "best_step": best.step,
+            "best_AP": best.value,
+            "best_metric": best.metric,
+            "best_file": str(engine.BEST_FILE),
+            "best_note": SELECTED,
+        }
+    return Result(
         metrics={name: Metric(value=value, unit="%") for name, value in evaluation.metrics.items()},
         headline=headline(evaluation.metrics),
         num_samples=len(job.test_set.images),
-        data_set=recipe.data.name,
-        model=job.trunk.subject,
-        config=recipe,
-        seeds=[recipe.seed],
-        device=job.device,
-        seconds=time.monotonic() - started,
-        details={
-            "engine": recipe.engine,
-            **details,
-            "categories": evaluation.by_category,
-        },
-        deviations=deviations,
+        details=details | {"categories": evaluation.by_category},
+        deviations=[*job.deviations, *engine.DIFFERENCES_FROM_DETECTRON2, *evaluation.notes],
     )
 
 

@@ -12,22 +12,16 @@ from detection.detectron2_model import check_settings, describe_model, recognise
 from detection.detectron2_pixels import pixels_of_config, read_config
 from detection.job import METHOD
 from detection.model_weights import num_classes, to_torchvision_model
-from detection.recipe import DEFAULT_ANCHORS, Recipe
-from detection.run import CONFIG_FILE, RECORD_FILE
+from detection.recipe import CONFIG_FILE, DEFAULT_ANCHORS, RECORD_FILE, Recipe
 from detection.run_checkpoints import detector_file
 from rsa_eval.record import read_record
-from rsa_pretrain.checkpoint import (
-    FORMAT_VERSION,
-    BackboneMetadata,
-    library_versions,
-    read_header,
-    read_tensors,
-)
+from rsa_pretrain.checkpoint import FORMAT_VERSION, read_header, read_tensors
 from rsa_pretrain.config_files import flatten, load_config, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layouts.detectron2 import toolkit_metadata
 from rsa_pretrain.foreign.load import is_own_file
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
 _MODEL_PREFIX = "model/"
 _CARD_VALUE = f"rsa_toolkit/{CARD_KEY}"

@@ -14,13 +14,10 @@ from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.data_config import RGB
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.load import load_weights
 from rsa_pretrain.tensor_check import differing
-
-# What random weights are fed with: ImageNet's statistics, as every detection recipe uses them.
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -87,11 +84,12 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
     # No residual branch starts at zero, as in detectron2's initialisation.
     backbone = BackboneConfig(arch=model.arch, stem="standard", zero_init_residual=False)
     torch.manual_seed(initialisation_seed(seed))
+    mean, std = data_set("imagenet").normalisation  # as every detection recipe
     return Trunk(
         backbone=backbone,
         tensors=build_backbone(backbone).state_dict(),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=mean,
+        std=std,
         subject=describe_random_init(backbone),
     )
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from detection.detectron2_config import weights_tree
 from detection.detectron2_trunk import enumerated_shapes, quoted_r50_shapes
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
 
 # FrozenBN has no such tensor and BN starts its own count; a file's extra keeps the values.
 DROPPED_LEAF = "num_batches_tracked"

@@ -15,13 +15,7 @@ from detection.model_key_map import TRUNK_PREFIX
 from detection.run_checkpoints import detector_file
 from detection.trunk_proof import Proof
 from rsa_pretrain.atomic_files import atomic_file
-from rsa_pretrain.checkpoint import (
-    BackboneMetadata,
-    LoadedBackbone,
-    load_backbone,
-    read_tensors,
-    save_tensors,
-)
+from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layout import Layout, Pixels
@@ -29,6 +23,7 @@ from rsa_pretrain.foreign.layouts.detectron2 import DETECTRON2, HEADS, toolkit_m
 from rsa_pretrain.foreign.load import ImportOptions, load_found
 from rsa_pretrain.foreign.plan import make_plan
 from rsa_pretrain.foreign.recognise import Recognised
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.tensor_check import differing
 
 _CONFIG_BESIDE = "config.yaml"

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.backbone import Stage
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config import BackboneConfig, Stage
 from rsa_pretrain.config_files import Section, flatten
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig
-from rsa_pretrain.device import Precision
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import is_pixels
+from rsa_pretrain.device_config import DeviceName, Precision
 
 
 class RandomBackboneConfig(BackboneConfig):
@@ -42,8 +42,13 @@ class EvaluationConfig(Section):
     null: they are extracted anew, and held in memory."""
     precision: Precision = "fp32"
     """Autocast type of the backbone."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
+
+    @property
+    def data_set(self) -> str:
+        """The data set's name in records."""
+        return self.data.name
 
     @model_validator(mode="after")
     def _check_layers(self) -> Self:
@@ -80,6 +85,6 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     turned = {_TURNING: "data.train_annotations" in found}
     settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
     neutral = RESULT_NEUTRAL_KEYS
-    if settings.get("data.name") in SETS_OF_PIXELS:
+    if is_pixels(settings.get("data.name")):
         neutral = neutral | {_TURNING}
     return {key: value for key, value in settings.items() if key not in neutral}

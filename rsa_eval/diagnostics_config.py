@@ -8,7 +8,7 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.knn_config import KNNSetting
 from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.config_files import Section
-from rsa_pretrain.data import Split
+from rsa_pretrain.data_sets import Split
 
 RANKME_NUM_IMAGES = 25_600
 """Images of which Garrido et al. 2023 take the rank."""

@@ -16,13 +16,13 @@ from rsa_eval.share import ALONE, Share, own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor
 from rsa_pretrain.backbone import feature_dim, pooled_stages
-from rsa_pretrain.checkpoint import library_versions
 from rsa_pretrain.data_config import RGB, DataConfig
 from rsa_pretrain.device import autocast, without_tf32
 from rsa_pretrain.distributed import gather, is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.loader import iterate, make_loader
+from rsa_pretrain.metadata import library_versions
 from rsa_pretrain.progress import progress_bar
 
 FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rsa_eval.config import EvaluationConfig
-from rsa_pretrain.data import Split
+from rsa_pretrain.data_sets import Split
 
 
 class FeaturesConfig(EvaluationConfig):

@@ -256,7 +256,7 @@ def training_steps(
         LabelledImages(AugmentedImages(images, transform, config.seed)),
         (keys for keys, _ in order.shares(first_step)),
         data.num_workers,
-        device_of(subject.backbone),
+        subject.device,
     )
     with closing(iterate(loader)) as loaded:
         for (views, labels), (_, size) in zip(loaded, order.shares(first_step), strict=True):

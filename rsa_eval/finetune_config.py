@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.subsets import Subset
+from rsa_eval.subset_config import Subset
 from rsa_pretrain.config import Range, WeakConfig
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.data_config import Probability, Seed

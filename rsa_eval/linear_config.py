@@ -102,7 +102,8 @@ LINEAR_PROTOCOLS = {
         standardise=True,
         init_std=None,
     ),
-    # SimSiam (Chen and He 2021), Appendix A; its code steps the cosine once an epoch.
+    # SimSiam (Chen and He 2021): the defaults of its main_lincls.py, which steps the cosine once an
+    # epoch. The paper's own rate is 0.02.
     "simsiam": ProbeConfig(
         epochs=90,
         batch_size=4096,
@@ -111,8 +112,9 @@ LINEAR_PROTOCOLS = {
         schedule="cosine_by_epoch",
         milestones=(),
     ),
-    # DINOv2 (Oquab et al. 2023), Appendix B.3, on the last features alone: 12,500 steps of 1,024
-    # images there are ten epochs of ImageNet. protocols.py lists what else differs from its code.
+    # DINOv2 (Oquab et al. 2023): the defaults of its dinov2/eval/linear.py, on the last features
+    # alone; 12,500 steps of 1,024 images are ten epochs of ImageNet. The paper's Appendix B.3 lists
+    # rates from 1e-4 to 0.5. protocols.py lists what else differs from the code.
     "dinov2": ProbeConfig(
         epochs=10,
         batch_size=1024,

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
@@ -28,6 +27,8 @@ class SearchConfig(Section):
     @property
     def strengths(self) -> list[float]:
         """The values of C, in increasing order."""
+        import numpy as np
+
         exponents = np.linspace(self.min_exponent, self.max_exponent, self.num_values)
         return [float(value) for value in 10.0**exponents]
 

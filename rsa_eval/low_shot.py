@@ -1,7 +1,6 @@
 """Classifiers trained on few labels, several times over."""
 
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from rsa_eval.features import LabelledFeatures
 from rsa_eval.logistic import Fitter, count_right
 from rsa_eval.low_shot_config import ClassifierConfig
 from rsa_eval.metrics import TopKCounts
-from rsa_eval.subsets import Rows, Subset, class_counts, subset_rows, take
+from rsa_eval.subset_config import Subset
+from rsa_eval.subsets import Rows, class_counts, subset_rows, take
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.mean_std import MeanStd
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,14 @@ def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
         runs: Of the same subset.
         images: All training images.
     """
-    accuracies = [run.counts.top1_percent for run in runs]
+    top1 = MeanStd.of([run.counts.top1_percent for run in runs])
     first = take(images, runs[0].draw.rows)
     return {
         "subset": runs[0].draw.subset.name,
         "count": len(first),
         **class_counts(first.require_labels()),
-        "top1_mean": mean(accuracies),
-        "top1_std": stdev(accuracies) if len(runs) > 1 else None,
+        "top1_mean": top1.mean,
+        "top1_std": top1.std,
         "runs": [
             {
                 "seed": run.draw.seed,

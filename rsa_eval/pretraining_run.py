@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig, load_run
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
 
 _log = logging.getLogger(__name__)
 
@@ -18,27 +18,31 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
 
 
-def pretraining_settings(loaded: LoadedBackbone) -> dict[str, Any] | None:
+def pretraining_settings(path: Path, metadata: BackboneMetadata) -> dict[str, Any] | None:
     """Return every setting of the run that trained these weights, as plain values.
+
+    Args:
+        path: Their file.
+        metadata: What it says of them.
 
     Returns:
         None for weights in no run folder, and for those of another project. A folder around them
         whose settings cannot be read or are of another run is none of theirs; a warning says so.
     """
-    folder = run_folder_of(loaded.path)
-    if folder is None or loaded.metadata.origin is not None:
+    folder = run_folder_of(path)
+    if folder is None or metadata.origin is not None:
         return None
     try:
         config = load_run(folder)
     except UserError as error:
         _log.warning("the record will not tell how the weights were trained: %s", error)
         return None
-    if _made_by(config) != _made_of(loaded.metadata):
+    if _made_by(config) != _made_of(metadata):
         _log.warning(
             "the record will not tell how the weights were trained: '%s' describes another run "
             "than the one that made '%s'",
             folder / CONFIG_FILE,
-            loaded.path,
+            path,
         )
         return None
     return to_tree(config)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from rsa_eval.features import LabelledFeatures, device_of, feature_width, forward_frozen
+from rsa_eval.features import LabelledFeatures, feature_width, forward_frozen
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.subject import Subject
 from rsa_pretrain.augment import to_normalised_tensor, weak_augmentation
@@ -103,7 +103,7 @@ def online_batches(
     Raises:
         UserError: If the images are unlabelled.
     """
-    device = device_of(subject.backbone)
+    device = subject.device
     labels = torch.tensor(images.require_labels())
     data = config.data
     view = weak_augmentation(config.probe.train_view, data.image_size, data.eval_interpolation)

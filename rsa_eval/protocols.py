@@ -10,7 +10,7 @@ from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.data_config import Interpolation
-from rsa_pretrain.device import Precision
+from rsa_pretrain.device_config import Precision
 
 
 @dataclass(frozen=True)

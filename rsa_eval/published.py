@@ -20,17 +20,9 @@ from rsa_eval.published_numbers import (
     TABLE_8,
     TABLE_8_SETS,
 )
+from rsa_pretrain.data_sets import DATA_SETS as SETS
 
-DATA_SETS = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "stl10": "STL-10",
-    "tiny_imagenet": "Tiny ImageNet",
-    "imagenet100": "ImageNet-100",
-    "imagenet": "ImageNet-1K",
-    "coco": "COCO",
-    "digits": "Digits",
-}
+DATA_SETS = {entry.name: entry.label for entry in SETS} | {"coco": "COCO"}
 """Data sets as ``data.name`` and as papers call them."""
 
 METHODS = {

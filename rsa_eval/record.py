@@ -1,30 +1,32 @@
-"""The result of one evaluation: dataclass in, one JSON file out, and back."""
+"""The result of one evaluation, and the record of it: one JSON file, written and read back."""
 
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rsa_eval.pretraining_run import pretraining_settings
 from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone, library_versions
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import Section, parse_tree, to_tree
-from rsa_pretrain.device import describe_hardware
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
+
+if TYPE_CHECKING:
+    from rsa_pretrain.checkpoint import LoadedBackbone
 
 SCHEMA_VERSION = 2
 
-Kind = Literal[
-    "knn", "linear", "logistic", "low_shot", "finetune", "svm", "diagnostics", "detection"
+Kind = Annotated[
+    Literal["knn", "linear", "logistic", "low-shot", "finetune", "svm", "diagnostics", "detection"],
+    BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # as it once was
 ]
 
 
@@ -34,6 +36,18 @@ class Metric(Section):
     value: Annotated[float, Field(allow_inf_nan=False)]
     unit: str
     """``%`` for accuracies and average precisions."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluator found; its fields are those of the record."""
+
+    metrics: dict[str, Metric]
+    headline: str
+    num_samples: int
+    details: dict[str, Any]
+    deviations: list[str]
+    artifacts: dict[str, str] = field(default_factory=dict)
 
 
 class Model(Section):
@@ -95,7 +109,7 @@ class Record(Section):
         return self
 
 
-def describe_checkpoint(loaded: LoadedBackbone) -> Model:
+def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
     """Describe a loaded checkpoint as a record's subject."""
     backbone = BackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
     return Model(
@@ -103,7 +117,7 @@ def describe_checkpoint(loaded: LoadedBackbone) -> Model:
         sha256=loaded.sha256,
         metadata=loaded.metadata,
         backbone=backbone,
-        pretraining=pretraining_settings(loaded),
+        pretraining=pretraining_settings(loaded.path, loaded.metadata),
     )
 
 
@@ -113,45 +127,35 @@ def describe_random_init(backbone: BackboneConfig) -> Model:
 
 
 def make_record(
+    result: Result,
     *,
     kind: Kind,
     protocol: str,
-    metrics: dict[str, Metric],
-    headline: str,
-    num_samples: int,
     data_set: str,
     model: Model,
     config: Section,
-    seeds: Sequence[int],
-    device: torch.device,
+    seed: int,
+    hardware: str,
     seconds: float,
-    details: dict[str, Any],
-    deviations: list[str],
-    artifacts: Mapping[str, str] | None = None,
 ) -> Record:
-    """Add to a result what is known about the code, the libraries and the machine."""
+    """Add to a result what was evaluated and how, and what code, libraries and machine did it."""
     commit, dirty = _git_state()
     return Record(
         schema_version=SCHEMA_VERSION,
         kind=kind,
         protocol=protocol,
-        deviations=deviations,
-        metrics=metrics,
-        headline=headline,
-        num_samples=num_samples,
+        **vars(result),
         data_set=data_set,
         model=model,
         config=to_tree(config),
-        seeds=list(seeds),
-        details=details,
-        artifacts=dict(artifacts or {}),
+        seeds=[seed],
         command=[*_program(), *sys.argv[1:]],
         git_commit=commit,
         git_dirty=dirty,
         library_versions=library_versions()
         | {"python": platform.python_version(), "pycocotools": version("pycocotools")}
         | _faster_coco_eval_version(),
-        hardware=describe_hardware(device),
+        hardware=hardware,
         seconds=seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -1,15 +1,13 @@
 """Records by checkpoint and settings: taken where they are, made where they are not."""
 
 import logging
+import time
 from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
-from rsa_eval.record import Record, read_record, write_record
-from rsa_eval.subject import load_subject
+from rsa_eval.record import Record, make_record, read_record, write_record
 from rsa_pretrain.config_files import to_tree
-from rsa_pretrain.device import explained_out_of_memory, resolve_device
-from rsa_pretrain.distributed import is_main, process_group
 from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -35,9 +33,26 @@ def make_record_of(
     Raises:
         UserError: As the evaluation.
     """
+    from rsa_eval.subject import load_subject
+    from rsa_pretrain.device import describe_hardware, explained_out_of_memory, resolve_device
+    from rsa_pretrain.distributed import is_main, process_group
+
     workspace = Workspace(path)
     with process_group(resolve_device(config.device)), explained_out_of_memory(_MEMORY_HINT):
-        record = evaluator.evaluate(load_subject(checkpoint, config), config, workspace)
+        subject = load_subject(checkpoint, config)
+        started = time.perf_counter()
+        result = evaluator.evaluate(subject, config, workspace)
+        record = make_record(
+            result,
+            kind=evaluator.name,
+            protocol=config.protocol,
+            data_set=config.data_set,
+            model=subject.model,
+            config=config,
+            seed=config.seed,
+            hardware=describe_hardware(subject.device),
+            seconds=time.perf_counter() - started,
+        )
         if is_main():
             write_record(record, path)
             workspace.remove_states()  # not before: a full disk must not cost the training

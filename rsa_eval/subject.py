@@ -9,14 +9,15 @@ from torch import nn
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.data import normalisation
 from rsa_pretrain.data_config import RGB
+from rsa_pretrain.device import check_precision, resolve_device
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.layout import Pixels
 from rsa_pretrain.foreign.load import load_weights
+from rsa_pretrain.metadata import BackboneMetadata
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,14 @@ class Subject:
     std: RGB
     model: Model
 
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lives."""
+        return next(self.backbone.parameters()).device
+
 
 def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
-    """Load a checkpoint's backbone, or build a random one.
+    """Load a checkpoint's backbone, or build a random one, on the device of the evaluation.
 
     The statistics that normalise the input belong to the weights: a checkpoint brings its own.
     Random weights take the data set's, and so does another project's file that does not tell.
@@ -40,15 +46,17 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
         config: The evaluation.
 
     Raises:
-        UserError: If the checkpoint is unusable, or the config contradicts it, or random
-            weights are wanted of no architecture.
+        UserError: If the device is not there or cannot compute at the precision, the checkpoint is
+            unusable, the config contradicts it, or random weights are wanted of no architecture.
     """
+    device = resolve_device(config.device)
+    check_precision(config.precision, device)
     if checkpoint is not None:
         loaded = load_weights(checkpoint, Pixels(*normalisation(config.data)))
         _check_agreement(config, loaded.metadata, loaded.path)
         metadata = loaded.metadata
         model = describe_checkpoint(loaded)
-        return Subject(loaded.backbone, metadata.mean, metadata.std, model)
+        return Subject(loaded.backbone.to(device), metadata.mean, metadata.std, model)
     if config.backbone is None:
         raise UserError(
             "random weights need an architecture; set backbone.arch and backbone.stem, "
@@ -59,7 +67,7 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
         torch.manual_seed(config.seed)
         backbone = build_backbone(network)
     mean, std = normalisation(config.data)
-    return Subject(backbone.eval(), mean, std, describe_random_init(network))
+    return Subject(backbone.eval().to(device), mean, std, describe_random_init(network))
 
 
 def _check_agreement(config: EvaluationConfig, metadata: BackboneMetadata, path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator
 
@@ -13,6 +13,7 @@ from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS, Evaluator
 from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import DataConfig, Seed
+from rsa_pretrain.device_config import DeviceName
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.shipped_configs import find_config
 
@@ -44,7 +45,7 @@ class SuiteConfig(Section):
     """Network of --random-init; null: those of the checkpoints."""
     seed: Seed = 0
     """Seed of all evaluations."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
     cache_dir: Path | None = None
     """Folder that keeps features, extracted once per checkpoint, transform and set of images; null:

@@ -1,16 +1,14 @@
 """ResNet builders: torchvision's networks without their classifier."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa_pretrain.config import BackboneConfig
-
-Stage = Literal["layer1", "layer2", "layer3", "layer4"]
+from rsa_pretrain.config import BackboneConfig, Stage
 
 
 def build_backbone(config: BackboneConfig) -> nn.Module:

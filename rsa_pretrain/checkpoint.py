@@ -22,9 +22,8 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,10 +33,9 @@ from torch import Tensor, nn
 from rsa_pretrain.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.config_files import Section, parse_tree
-from rsa_pretrain.data_config import RGB
+from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.origin import Origin
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.tensor_check import check_tensors
 
 FORMAT_VERSION = 1
@@ -55,43 +53,6 @@ _DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
 _DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
 
 
-class BackboneMetadata(Section):
-    """What a set of weights is, and what must go with it when it is used."""
-
-    format_version: int
-    """Version of this format; a reader refuses versions it does not know."""
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    """torchvision's name of the architecture."""
-    stem: Literal["standard", "cifar"]
-    """Stem, as in the config."""
-    method: str
-    """How the weights were made."""
-    image_size: int | None
-    """Side of the square training input, in pixels; null, as below, if an import cannot tell."""
-    channel_order: Literal["RGB"]
-    """Order of the input channels."""
-    mean: RGB
-    """Input mean, pixels in [0, 1]."""
-    std: RGB
-    """Input standard deviation, pixels in [0, 1]."""
-    data_set: str | None
-    """What it was trained on."""
-    epochs: float | None
-    """Epochs trained so far."""
-    step: int | None
-    """Optimizer steps taken so far."""
-    seed: int | None
-    """Seed of the run."""
-    config_hash: str | None
-    """SHA-256 of the run's resolved settings."""
-    parent: str | None
-    """SHA-256 of the file the weights were made from; null if trained from scratch."""
-    library_versions: dict[str, str]
-    """Versions that wrote the file."""
-    origin: Origin | None = None
-    """Of weights imported from another project; null for this toolkit's own."""
-
-
 @dataclass(frozen=True)
 class LoadedBackbone:
     """A backbone whose every tensor came from ``path``."""
@@ -100,12 +61,6 @@ class LoadedBackbone:
     metadata: BackboneMetadata
     path: Path
     sha256: str
-
-
-def library_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that decide a result."""
-    packages = ("rsa-toolkit", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
-    return {package: version(package) for package in packages}
 
 
 def file_sha256(path: Path) -> str:

@@ -1,23 +1,86 @@
-"""What the three command lines share: their errors, their output and their config options."""
+"""What the three command lines share: their commands, errors, output and config options."""
 
 import argparse
+import difflib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from pydantic import BaseModel
-
-from rsa_pretrain.config_files import describe_keys
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.loader_processes import end_loader_processes, why_lost
 from rsa_pretrain.stop_signal import Stopped, exit_code
 from rsa_pretrain.user_paths import user_path
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a program; its module is imported when it is chosen."""
+
+    name: str
+    summary: str
+    """One line for the program's ``--help``."""
+    source: str | Callable[[Commands], None]
+    """Module whose ``add`` adds the command's parser, or a function that does."""
+
+    def add(self, commands: Commands) -> None:
+        """Add the command's parser."""
+        add = import_module(self.source).add if isinstance(self.source, str) else self.source
+        add(commands)
+
+
+def run_program(
+    prog: str, description: str, commands: Sequence[Command], argv: Sequence[str] | None = None
+) -> int:
+    """Run the command that the first argument names.
+
+    Args:
+        prog: Name of the program.
+        description: What it does, for ``--help``.
+        commands: Its commands.
+        argv: Arguments; None takes the process's own.
+
+    Returns:
+        The process's exit code, as ``run_command``.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _dispatch(prog, description, commands, words))
+
+
+def _dispatch(
+    prog: str, description: str, commands: Sequence[Command], words: Sequence[str]
+) -> int:
+    parser = Parser(prog=prog, description=description)
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    if words[:1] in (["-h"], ["--help"]):
+        for command in commands:
+            parsers.add_parser(command.name, help=command.summary)
+    else:
+        _find_command(commands, words[0] if words else "").add(parsers)
+    arguments = parser.parse_args(words)
+    return int(arguments.command(arguments))
+
+
+def _find_command(commands: Sequence[Command], name: str) -> Command:
+    by_name = {command.name: command for command in commands}
+    if name in by_name:
+        return by_name[name]
+    found = f"unknown command '{name}'" if name else "no command is given"
+    nearest = difflib.get_close_matches(name, by_name, n=1)
+    hint = f"; the nearest is '{nearest[0]}'" if nearest else ""
+    raise UserError(f"{found}{hint}; expected one of {', '.join(by_name)}")
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -47,7 +110,7 @@ def run_command(command: Callable[[], int]) -> int:
             raise
         message = reason
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; nothing half-written is left\n")
+        sys.stderr.write("error: interrupted; no half-written file has its final name\n")
         return INTERRUPTED_EXIT_CODE
     finally:
         end_loader_processes()
@@ -111,9 +174,6 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-
-
 def _path(text: str) -> Path:
     try:
         return user_path(text)
@@ -143,11 +203,13 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def add_overrides(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
+def add_overrides(parser: argparse.ArgumentParser, model: "type[BaseModel]") -> None:
     """Let a command take ``section.key=value`` words, and list the keys in its help.
 
     Call it after adding the command's own arguments.
     """
+    from rsa_pretrain.config_files import describe_keys  # pydantic: not for a list of commands
+
     parser.set_defaults(takes_overrides=True)
     usage = " ".join(parser.format_usage().removeprefix("usage:").split())
     parser.usage = f"{usage} [section.key=value ...]".replace("%", "%%")

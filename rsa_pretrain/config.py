@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
-from rsa_pretrain.data_config import SETS_OF_PIXELS, DataConfig, Probability, Seed
+from rsa_pretrain.data_config import DataConfig, Probability, Seed
+from rsa_pretrain.data_sets import is_pixels
+from rsa_pretrain.device_config import DeviceName, Precision
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
+Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class WeakConfig(Section):
@@ -129,11 +132,11 @@ class TrainingConfig(Section):
     the global batch divided by the number of devices."""
     sync_batchnorm: bool = False
     """Share BatchNorm statistics between GPUs (one device: plain BatchNorm)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
     compile: bool = False
     """Compile the networks with torch.compile; the first steps take minutes."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     """A checkpoint is also written at the end and when the run is stopped."""
@@ -268,7 +271,7 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
     as they are stored.
     """
     data = tree.get("data", {})
-    if "exif_orientation" in data or data.get("name") in SETS_OF_PIXELS:
+    if "exif_orientation" in data or is_pixels(data.get("name")):
         return dict(tree)
     return {**tree, "data": {**data, "exif_orientation": False}}
 

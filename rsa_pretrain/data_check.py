@@ -5,10 +5,9 @@ from functools import partial
 from statistics import median_low
 from typing import Literal
 
-from rsa_pretrain.data import open_images
+from rsa_pretrain.data import open_images, published_counts
 from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
-from rsa_pretrain.data_sets.published import PUBLISHED, Published
+from rsa_pretrain.data_sets import AnySplit, Counts, data_set
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.shard_check import check_shards
@@ -30,8 +29,9 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
     """
     whole = {"num_train_images": None, "num_test_images": None, "on_broken": "unchecked"}
     config = config.model_copy(update=whole)
-    name: AnySplit = "train" if split == "pretrain" and config.name != "stl10" else split
-    published = PUBLISHED.get((config.name, name), Published(None, None, None))
+    counts = data_set(config.name).counts
+    name: AnySplit = "train" if split == "pretrain" and split not in counts else split
+    published = published_counts(config, name)
     check = SplitCheck(name, published=_in_words(published))
     if config.name == "webdataset":
         check_shards(config, name, check)
@@ -110,16 +110,16 @@ def _stray(images: ImageSet) -> Iterator[str]:
         )
 
 
-def _problems(check: SplitCheck, published: Published) -> Iterator[str]:
+def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
     if check.broken:
         yield f"broken images: {len(check.broken):,}; remove or replace them"
     empty = [name for name, count in check.class_sizes.items() if count == 0]
     if empty:
         yield f"classes without images ({len(empty)}): {_some(empty)}"
-    if published.num_images not in (None, check.num_images):
-        yield f"{check.num_images:,} images, published are {published.num_images:,}"
-    if published.num_classes not in (None, len(check.class_sizes)):
-        yield f"{len(check.class_sizes):,} classes, published are {published.num_classes:,}"
+    if published.images not in (None, check.num_images):
+        yield f"{check.num_images:,} images, published are {published.images:,}"
+    if published.classes not in (None, len(check.class_sizes)):
+        yield f"{len(check.class_sizes):,} classes, published are {published.classes:,}"
     if published.images_per_class is not None:
         uneven = [
             f"{name} {count:,}"
@@ -133,10 +133,10 @@ def _problems(check: SplitCheck, published: Published) -> Iterator[str]:
             )
 
 
-def _in_words(published: Published) -> str:
+def _in_words(published: Counts) -> str:
     numbers = (
-        (published.num_images, "images"),
-        (published.num_classes, "classes"),
+        (published.images, "images"),
+        (published.classes, "classes"),
         (published.images_per_class, "images per class"),
     )
     return ", ".join(f"{number:,} {what}" for number, what in numbers if number is not None)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rsa_pretrain import data_sets
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.sample_rules import SampleRules
@@ -16,25 +17,15 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 UserPathText = Annotated[str, AfterValidator(expand_user)]
 Interpolation = Literal["bilinear", "bicubic"]
 
-SETS_OF_PIXELS = frozenset({"cifar10", "cifar100", "digits", "stl10"})
-"""Data sets stored as pixels, to which the rules of reading image files do not apply."""
-
 
 class _DataSet(Section):
     """The settings that every data set has; a base class, so that `--help` lists them first."""
 
-    name: Literal[
-        "cifar10",
-        "cifar100",
-        "digits",
-        "imagefolder",
-        "imagenet",
-        "imagenet100",
-        "stl10",
-        "tiny_imagenet",
-        "webdataset",
+    name: Annotated[
+        str,
+        AfterValidator(lambda name: data_sets.data_set(name).name),
+        Field(description=f"Data set: {', '.join(entry.name for entry in data_sets.DATA_SETS)}."),
     ]
-    """Data set; digits is embedded in scikit-learn, the others read files under `root`."""
     root: Path | None = None
     """Folder that holds the data set (not used by digits; webdataset may name `shards`)."""
     image_size: Annotated[int, Field(ge=8, le=1024)]
@@ -97,21 +88,14 @@ class DataConfig(SampleRules, ReadRules, _DataSet):
         return self
 
     def _check_files(self) -> None:
-        if self.name == "digits" and self.root is not None:
-            raise ValueError("data set 'digits' is embedded and takes no data.root")
-        if self.name == "webdataset" and self.root is None and self.shards is None:
-            raise ValueError("data set 'webdataset' needs data.root or data.shards")
-        if self.name not in ("digits", "webdataset") and self.root is None:
-            raise ValueError(f"data set '{self.name}' needs data.root, the folder that holds it")
-        owners = {
-            "class_list": "imagenet100",
-            "stl10_fold": "stl10",
-            "shards": "webdataset",
-            "test_shards": "webdataset",
-            "shard_sizes": "webdataset",
-            **dict.fromkeys(SampleRules.model_fields, "webdataset"),
-        }
-        for field, owner in owners.items():
-            default = type(self).model_fields[field].default
-            if self.name != owner and getattr(self, field) != default:
-                raise ValueError(f"data.{field} belongs to '{owner}', not to '{self.name}'")
+        own = data_sets.data_set(self.name)
+        if not own.location and self.root is not None:
+            raise ValueError(f"data set '{self.name}' is embedded and takes no data.root")
+        if own.location and all(getattr(self, field) is None for field in own.location):
+            needed = " or ".join(f"data.{field}" for field in own.location)
+            raise ValueError(f"data set '{self.name}' needs {needed}, where its files are")
+        for other in data_sets.DATA_SETS:
+            for field in other.settings:
+                default = type(self).model_fields[field].default
+                if field not in own.settings and getattr(self, field) != default:
+                    raise ValueError(f"data.{field} belongs to '{other.name}', not to '{own.name}'")

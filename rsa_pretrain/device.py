@@ -4,18 +4,16 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rsa_pretrain.device_config import DeviceName, Precision
 from rsa_pretrain.distributed import local_rank
 from rsa_pretrain.errors import UserError
 
-Precision = Literal["fp32", "bf16", "fp16"]
 
-
-def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def resolve_device(name: DeviceName) -> torch.device:
     """Return the device to use; of several GPUs, the one of this process's local rank.
 
     Raises:

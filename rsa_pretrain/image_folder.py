@@ -1,22 +1,23 @@
 """Image files under a folder tree: found, checked and read."""
 
+from __future__ import annotations
+
 import logging
 import os
 import unicodedata
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
-import numpy as np
-from PIL import Image
-
-from rsa_pretrain.decode import fault_of
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_sources import read_encoded
-from rsa_pretrain.parallel import map_in_threads
 from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.system_files import is_system
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class ImageFiles:
         self.published = published
         encoded = [os.fsencode(name) for name in names]
         self._names = b"".join(encoded)
-        self._ends = np.cumsum([0, *map(len, encoded)])
+        self._ends = array("q", accumulate(map(len, encoded), initial=0))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -61,6 +62,8 @@ class ImageFiles:
 
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Decode a file."""
+        from rsa_pretrain.image_sources import read_encoded
+
         return read_encoded(self, index).read()
 
     def content(self, index: int) -> bytes:
@@ -251,6 +254,9 @@ def _shorten(entries: Sequence[str]) -> str:
 def _without_broken(
     folder: Path, names: list[str], on_broken: Literal["error", "skip"], rules: ReadRules
 ) -> list[str]:
+    from rsa_pretrain.decode import fault_of
+    from rsa_pretrain.parallel import map_in_threads
+
     paths = [os.path.join(folder, name) for name in names]
     check = partial(fault_of, rules=rules)
     faults = list(map_in_threads(check, paths, "checking images", "img"))

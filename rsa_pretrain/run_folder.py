@@ -4,8 +4,6 @@ from rsa_pretrain.atomic_files import remove_leftovers
 from rsa_pretrain.checkpoint import (
     BACKBONE_FILE,
     FORMAT_VERSION,
-    BackboneMetadata,
-    library_versions,
     list_checkpoints,
     load_checkpoint,
     newest_checkpoint,
@@ -20,6 +18,7 @@ from rsa_pretrain.distributed import is_main, min_over_ranks
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.extension import Parent
 from rsa_pretrain.machines import note_machine
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 from rsa_pretrain.metrics_log import MetricsLog
 from rsa_pretrain.run_state import RunState
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rsa_eval.__main__ import main
+
 ROOT = Path(__file__).parents[1]
 KEPT = re.compile(
     r"notes\.md"
@@ -38,6 +40,15 @@ def test_committed_results_are_small_and_name_no_machine():
         pytest.skip("this is no git checkout")
     assert "notes.md" in names
     assert faults(ROOT / "results", names.splitlines()) == []
+
+
+def test_the_page_is_up_to_date(tmp_path, monkeypatch):
+    """RESULTS.md is what ``make results`` writes."""
+    monkeypatch.chdir(ROOT)
+    page = tmp_path / "page.md"
+    words = ["report", "results", "--markdown", str(page), "--notes", "results/notes.md"]
+    assert main(words) == 0
+    assert page.read_text() == Path("RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize(

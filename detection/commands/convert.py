@@ -5,8 +5,6 @@ from pathlib import Path
 
 import yaml
 
-from detection.convert import convert
-from detection.exchange import Exchange, exchange
 from rsa_pretrain.command_line import Commands, say
 
 
@@ -14,7 +12,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "convert",
-        help="write detectron2 weights, or read a detector from them",
         description="Write a backbone as detectron2 weights under its own full names: a plain\n"
         "pickle of numpy arrays (.pkl), or torch's format (.pth). The file is read back and\n"
         "compared bitwise with the checkpoint and, where detectron2 is installed, its ResNet is\n"
@@ -42,7 +39,9 @@ def add(commands: Commands) -> None:
 
 def _convert(arguments: argparse.Namespace) -> int:
     if arguments.model:
-        return _exchange(exchange(arguments.checkpoint, arguments.out))
+        return _exchange(arguments)
+    from detection.convert import convert
+
     done = convert(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")
@@ -53,7 +52,10 @@ def _convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _exchange(done: Exchange) -> int:
+def _exchange(arguments: argparse.Namespace) -> int:
+    from detection.exchange import exchange
+
+    done = exchange(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     if done.config is not None:
         say(f"keys     {done.config}")

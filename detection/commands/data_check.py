@@ -3,20 +3,18 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.data_check import check_set, compare_sets, unreadable_set
-from detection.limit_checks import limits_of
-from detection.picture_page import Page, write_page
 from detection.recipe import Recipe
-from detection.set_check import Role, SetCheck, count_in_words, in_words
-from detection.visualise import annotated_cards
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.read_rules import ReadRules
 from rsa_pretrain.text_table import render_table
+
+if TYPE_CHECKING:
+    from detection.set_check import SetCheck
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -25,7 +23,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "data-check",
-        help="check a COCO-format data set before training on it",
         description="Check every entry of the annotations and decode every image of the training\n"
         "and the test set of CONFIG, or of one annotation file. What would stop training or\n"
         "evaluation, or have it learn or count something wrong, is an error; what is handled, but\n"
@@ -89,47 +86,25 @@ def _data_check(arguments: argparse.Namespace) -> int:
     return PROBLEMS_EXIT_CODE if problems else 0
 
 
-def _checks(arguments: argparse.Namespace) -> list[SetCheck]:
-    if arguments.images is not None:
-        if arguments.overrides:
-            raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
-        rules = chosen_rules(arguments)
-        return [check_set(arguments.source, arguments.images, arguments.role or "train", rules)]
-    recipe = load_config(Recipe, arguments.source, arguments.overrides)
-    rules = chosen_rules(arguments, recipe.data)
-    checks = []
-    if arguments.role != "test":
-        checks.append(_check_of(recipe, "train", rules))
-    if arguments.role != "train":
-        checks.append(_check_test_set(recipe, rules, is_alone=not checks))
-    if len(checks) == 2 and all(check.category_sizes for check in checks):
-        compare_sets(*checks)
-    return checks
+def _checks(arguments: argparse.Namespace) -> "list[SetCheck]":
+    source, role = arguments.source, arguments.role
+    if arguments.images is None:
+        recipe = load_config(Recipe, source, arguments.overrides)
+        rules = chosen_rules(arguments, recipe.data)
+        from detection.data_check import check_recipe
+
+        return check_recipe(recipe, role, rules)
+    if arguments.overrides:
+        raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
+    rules = chosen_rules(arguments)
+    from detection.data_check import check_set
+
+    return [check_set(source, arguments.images, role or "train", rules)]
 
 
-def _check_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
-    data = recipe.data
-    places = {
-        "train": (data.train_annotations, data.train_images),
-        "test": (data.test_annotations, data.test_images),
-    }
-    sizes = recipe.model.anchor_sizes_pixels
-    limits = limits_of(role, recipe.input, recipe.sampling, sizes)
-    return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
+def _report(check: "SetCheck", limit: int) -> None:
+    from detection.set_check import count_in_words, in_words
 
-
-def _check_test_set(recipe: Recipe, rules: ReadRules, *, is_alone: bool) -> SetCheck:
-    """Check the test set; beside training's, one that cannot be read is a problem of the data."""
-    try:
-        return _check_of(recipe, "test", rules)
-    except UserError as error:
-        if is_alone:
-            raise
-        data = recipe.data
-        return unreadable_set(data.test_annotations, data.test_images, "test", error)
-
-
-def _report(check: SetCheck, limit: int) -> None:
     say(f"{check.role}: {count_in_words(check)}")
     rows = list(check.category_sizes.values())
     if rows:
@@ -140,7 +115,11 @@ def _report(check: SetCheck, limit: int) -> None:
             say(f"  {level}: {line}")
 
 
-def _write_preview(check: SetCheck, path: Path, num_images: int, limit: int) -> None:
+def _write_preview(check: "SetCheck", path: Path, num_images: int, limit: int) -> None:
+    from detection.picture_page import Page, write_page
+    from detection.set_check import count_in_words, in_words
+    from detection.visualise import annotated_cards
+
     cards = annotated_cards(check.coco, check.usable, num_images)
     page = Page(
         title=check.coco.annotations_path.name,

@@ -4,9 +4,6 @@ import argparse
 import logging
 from pathlib import Path
 
-from detection.coco import check_objects, mask_gap, read_sound_tree
-from detection.coco_eval import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
-from detection.coco_results import iou_types_of, read_predictions
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.text_table import render_table
@@ -16,9 +13,10 @@ logger = logging.getLogger(__name__)
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
+    from detection.coco_eval import COCO_MAX_DETECTIONS
+
     parser = commands.add_parser(
         "evaluate",
-        help="average precision of a file of predictions",
         description="Compare predictions of any detector, in COCO's result format, with\n"
         "annotations, and print COCO's metrics and AP by category, in percent. Boxes are compared\n"
         "where every prediction has a bbox, masks where every one has a segmentation. Sizes and\n"
@@ -36,7 +34,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--max-detections",
         metavar="N",
-        type=_max_detections,
+        type=positive,
         default=COCO_MAX_DETECTIONS,
         help="how many detections of an image and category count, those with the highest scores "
         f"(default {COCO_MAX_DETECTIONS}, as COCO's metrics are defined)",
@@ -44,17 +42,17 @@ def add(commands: Commands) -> None:
     parser.set_defaults(command=_evaluate)
 
 
-def _max_detections(text: str) -> int:
-    number = positive(text)
-    if number < COCO_MAX_DETECTIONS:
-        raise argparse.ArgumentTypeError(
-            f"expected {COCO_MAX_DETECTIONS} or more, found {number}: COCO's metrics count "
-            f"{COCO_MAX_DETECTIONS}, of a detector that keeps fewer, too"
-        )
-    return number
-
-
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from detection.coco import check_objects, mask_gap, read_sound_tree
+    from detection.coco_eval import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
+    from detection.coco_results import iou_types_of, read_predictions
+
+    if arguments.max_detections < COCO_MAX_DETECTIONS:
+        raise UserError(
+            f"--max-detections: expected {COCO_MAX_DETECTIONS} or more, found "
+            f"{arguments.max_detections}: COCO's metrics count {COCO_MAX_DETECTIONS}, of a "
+            "detector that keeps fewer, too"
+        )
     tree = read_sound_tree(arguments.annotations).tree
     check_objects(arguments.annotations, tree)
     predictions = read_predictions(arguments.predictions, tree)

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from detection.categories import categories_of
 from detection.commands.detector_options import add_detector_options, chosen_input
 from rsa_pretrain.command_line import Commands, say
 
@@ -14,7 +13,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "export",
-        help="write a trained detector for ONNX Runtime or TorchScript",
         description="Write a detector of either engine, or of detectron2's own programs, as one\n"
         "file that runs without this toolkit: an image of any size in, its boxes, labels, scores\n"
         "and masks out. Pixels are 8-bit RGB: normalisation, padding and suppression are inside;\n"
@@ -42,7 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    # Imported here: the other commands do without torchvision's detectors and the exporters.
+    from detection.categories import categories_of
     from detection.engines.torchvision.loading import load_detector
     from detection.export.proof import proof_images
     from detection.export.source import Source

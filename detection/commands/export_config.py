@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from detection.export_config import export_config
 from detection.recipe import Recipe
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
@@ -13,7 +12,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "export-config",
-        help="write a recipe for detectron2's own train_net.py",
         description="Write CONFIG as the plain YAML that detectron2's own programs take, so that\n"
         "they train the same model from the same weights, which are written beside it as OUT.pkl.\n"
         "The file's first lines say how to run it and how to register the images. The training\n"
@@ -36,6 +34,8 @@ def add(commands: Commands) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    from detection.export_config import export_config
+
     weights = export_config(recipe, arguments.out, arguments.checkpoint)
     say(f"config   {arguments.out}")
     if weights is not None:

@@ -3,18 +3,16 @@
 import argparse
 from pathlib import Path
 
-from detection.coco import first_of
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.import_annotations import ImportConfig, import_annotations
-from detection.importers.tools import TOOLS
 from rsa_pretrain.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
+    from detection.importers.tools import TOOLS
+
     parser = commands.add_parser(
         "import-annotations",
-        help="bring annotations of LabelMe, PASCAL VOC or YOLO into COCO format",
         description="Read the annotation files below SOURCE and write one COCO-format file. What\n"
         "cannot be carried over is named and counted: points and lines, flags, attributes, key\n"
         "points. A faulty file or a missing image ends the import; nothing is written then.\n\n"
@@ -56,6 +54,9 @@ def add(commands: Commands) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from detection.coco import first_of
+    from detection.import_annotations import ImportConfig, import_annotations
+
     config = ImportConfig(
         arguments.source,
         arguments.tool,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import get_args
 
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.fitted_run import Request, write_fitted_run
 from detection.recipe import EngineName
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.errors import UserError
@@ -17,7 +16,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "init",
-        help="write a config fitted to your own annotated images",
         description="Write a config for 'train' that is fitted to the images and objects of\n"
         "DATA.json: input size, anchors, schedule, rate and limits, each with its reason in a\n"
         "comment. Unless there is a TEST.json, the images are divided: OUT_train.json and\n"
@@ -79,6 +77,8 @@ def _share(text: str) -> float:
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.test_images is not None and arguments.test is None:
         raise UserError("--test-images goes with --test")
+    from detection.fitted_run import Request, write_fitted_run
+
     run = write_fitted_run(
         Request(
             annotations=arguments.data,

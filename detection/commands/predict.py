@@ -5,21 +5,19 @@ import glob
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detection.card import DetectorCard
-from detection.categories import categories_of, check_same_categories
-from detection.coco import CocoSet, open_coco
 from detection.commands.detector_options import add_detector_options, chosen_input
 from detection.commands.rules_options import add_rules, chosen_rules
 from detection.generated import check_generated, check_marked
-from detection.image_list import list_files, list_images
 from detection.picture_page import PAGE_MARK
-from detection.prediction_page import write_predictions
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, positive, say, whole_number
-from rsa_pretrain.device import resolve_device, usable_cores
 from rsa_pretrain.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.coco import CocoSet
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
 _LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
@@ -29,13 +27,13 @@ _EXPECTED = "expected DETECTOR IMAGES OUT.json"
 _MOST_PICTURES = 200
 _MIN_SCORE = 0.5
 _BATCH_ON_GPU = 8
+_MOST_WORKERS = 4
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "predict",
-        help="what a trained detector finds in images",
         usage="rsa-detect predict [-h] [--pictures] [--categories FILE.json] [--short-side N]\n"
         "                          [--max-side N] [--batch-size N] [--num-workers N]\n"
         "                          [--max-megapixels N] [--as-stored]\n"
@@ -72,20 +70,20 @@ def add(commands: Commands) -> None:
         "--num-workers",
         metavar="N",
         type=whole_number,
-        default=min(4, usable_cores()),
-        help="processes that read images; 0 reads in the main one (default %(default)s: 4, or as\n"
-        "many as there are cores)",
+        help="processes that read images; 0 reads in the main one (default: 4, or as many as\n"
+        "there are cores)",
     )
     add_rules(parser)
     parser.set_defaults(command=_predict)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    # Imported here: the other commands do without torchvision's detectors.
+    sources, out = _sources_and_out(arguments)
     from detection.engines.torchvision.loading import load_detector
     from detection.engines.torchvision.prediction import detect
+    from detection.prediction_page import write_predictions
+    from rsa_pretrain.device import resolve_device, usable_cores
 
-    sources, out = _sources_and_out(arguments)
     detector, card, _, _, num_classes = load_detector(arguments.detector)
     if sources[0].suffix.lower() == ".json":
         coco = _annotated(arguments, sources, card, num_classes)
@@ -93,11 +91,14 @@ def _predict(arguments: argparse.Namespace) -> int:
         coco = _listed(arguments, sources, out, card, num_classes)
     device = resolve_device("auto")
     batch_size = arguments.batch_size or (_BATCH_ON_GPU if device.type == "cuda" else 1)
+    num_workers = arguments.num_workers
+    if num_workers is None:
+        num_workers = min(_MOST_WORKERS, usable_cores())
     found = detect(
         detector.to(device),
         coco,
         chosen_input(arguments, card),
-        num_workers=min(arguments.num_workers, len(coco.images) // (2 * batch_size)),
+        num_workers=min(num_workers, len(coco.images) // (2 * batch_size)),
         batch_size=batch_size,
     )
     write_text(out, json.dumps(found) + "\n")
@@ -132,8 +133,11 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
 
 def _annotated(
     arguments: argparse.Namespace, sources: list[Path], card: DetectorCard, num_classes: int
-) -> CocoSet:
+) -> "CocoSet":
     """Open a file of images, with annotations or without."""
+    from detection.categories import categories_of, check_same_categories
+    from detection.coco import open_coco
+
     annotations, *folders = sources
     if len(folders) > 1:
         raise UserError(
@@ -168,8 +172,12 @@ def _listed(
     out: Path,
     card: DetectorCard,
     num_classes: int,
-) -> CocoSet:
+) -> "CocoSet":
     """List a folder's images, or named ones, as the file beside ``out`` will have them."""
+    from detection.categories import categories_of
+    from detection.coco import CocoSet
+    from detection.image_list import list_files, list_images
+
     path = out.with_suffix(_LIST_SUFFIX)
     check_generated(path, json.dumps(_LIST_INFO).rstrip("}"))
     categories = categories_of(arguments.detector, num_classes, card.names, arguments.categories)

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from detection.shapes import ShapesConfig, write_shapes
 from rsa_pretrain.command_line import Commands, say
 
 
@@ -11,7 +10,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "toy",
-        help="draw a small COCO-format data set of shapes",
         description="Draw circles, rectangles and triangles with their outlines as a COCO-format\n"
         "set: annotations/instances_{train,val}.json, train/ and val/. The seed decides all of it.",
     )
@@ -28,6 +26,8 @@ def add(commands: Commands) -> None:
 
 
 def _toy(arguments: argparse.Namespace) -> int:
+    from detection.shapes import ShapesConfig, write_shapes
+
     config = ShapesConfig(
         num_train=arguments.num_train,
         num_test=arguments.num_test,

@@ -3,22 +3,21 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.engines import load_engine
-from detection.recipe import Recipe
-from detection.run import PREDICTIONS_FILE, RECORD_FILE, run_recipe
-from detection.trunk import load_trunk, random_trunk
-from rsa_eval.record import Record
+from detection.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
 from rsa_pretrain.command_line import Commands, Parser, add_overrides, positive, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
+
+if TYPE_CHECKING:
+    from rsa_eval.record import Record
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "train",
-        help="fine-tune and evaluate Mask R-CNN",
         description="Train Mask R-CNN as CONFIG says, then evaluate boxes and masks.\n"
         f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; the\n"
         "newest of its checkpoints/ is the trained detector, last for engine torchvision and\n"
@@ -72,6 +71,8 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
     if recipe.engine != "detectron2":
         raise UserError(f"--num-gpus is detectron2's; start engine {recipe.engine} with torchrun")
+    from detection.engines import load_engine
+
     load_engine(recipe.engine)
     from detection.engines.detectron2.launch import Processes, launch_processes
 
@@ -87,6 +88,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _train_here(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    from detection.run import run_recipe
+    from detection.trunk import load_trunk, random_trunk
+
     if arguments.random_init:
         trunk = random_trunk(recipe.model, recipe.seed)
     else:
@@ -99,7 +103,7 @@ def _train_here(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _report(record: Record, run_dir: Path) -> None:
+def _report(record: "Record", run_dir: Path) -> None:
     for kind in ("bbox", "segm"):
         values = [
             f"{name.removeprefix(f'{kind}_')} {metric.value:.1f}"

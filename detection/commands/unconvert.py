@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from detection.unconvert import unconvert
 from rsa_pretrain.command_line import Commands, say
 
 
@@ -11,7 +10,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "unconvert",
-        help="take a trunk back from detectron2, or out of a trained detector",
         description="Write the ResNet of a detectron2 file, or of a detector trained by either\n"
         "engine, as a checkpoint of this toolkit, so that the fine-tuned trunk can be probed. No\n"
         "code of the file is run. Colour order, strides and pixel statistics come from the file,\n"
@@ -40,6 +38,8 @@ def add(commands: Commands) -> None:
 
 
 def _unconvert(arguments: argparse.Namespace) -> int:
+    from detection.unconvert import unconvert
+
     done = unconvert(arguments.file, arguments.out, arguments.config)
     metadata = done.metadata
     say(f"taken    {metadata.arch} of {done.source}")

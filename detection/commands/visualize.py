@@ -2,23 +2,22 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detection.coco import CocoSet, open_coco
-from detection.coco_results import read_predictions
 from detection.commands.rules_options import add_rules, chosen_rules
-from detection.prediction_page import write_predictions
-from detection.recipe import Recipe
-from detection.run import CONFIG_FILE, PREDICTIONS_FILE
+from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, Recipe
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.coco import CocoSet
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "visualize",
-        help="draw predictions beside what is annotated",
         description="Draw masks, boxes, category names and scores on test images, beside what is\n"
         "annotated, as one HTML page that needs no network. Its slider moves the score threshold.",
         epilog="examples:\n"
@@ -65,6 +64,9 @@ def _share(text: str) -> float:
 
 
 def _visualize(arguments: argparse.Namespace) -> int:
+    from detection.coco_results import read_predictions
+    from detection.prediction_page import write_predictions
+
     predictions_path, coco = _open(arguments)
     predictions = read_predictions(predictions_path, coco.tree)
     write_predictions(
@@ -79,7 +81,7 @@ def _visualize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(arguments: argparse.Namespace) -> tuple[Path, CocoSet]:
+def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
     source, annotations, images = arguments.source, arguments.annotations, arguments.images
     rules = chosen_rules(arguments)
     if source.is_dir():
@@ -91,6 +93,8 @@ def _open(arguments: argparse.Namespace) -> tuple[Path, CocoSet]:
         source = source / PREDICTIONS_FILE
     elif annotations is None or images is None:
         raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
+    from detection.coco import open_coco
+
     coco = open_coco(annotations, images, rules, images_key="--images", needs_annotations=False)
     if not coco.tree["categories"]:
         raise UserError(f"'{annotations}' lists no categories, which the predictions' names need")

@@ -52,9 +52,9 @@ def _config(arguments: argparse.Namespace) -> int:
     tree = merge_layers(layers)
     kind = arguments.evaluator or _kind_of(configs[0], layers)
     names_images = "name" in tree.get("data", {})
-    start = None if names_images else _ANY_IMAGES
+    start: dict[str, object] = {} if names_images else dict(_ANY_IMAGES)
     if kind == "features":
-        start = {"cache_dir": "features"} | (start or {})
+        start["cache_dir"] = "features"
     config = parse_tree(_KINDS[kind], merge_layers(layers, start), str(configs[0]))
     resolved = to_tree(config)
     if not names_images:

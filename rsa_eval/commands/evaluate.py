@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rsa_eval.commands.outputs import check_output
-from rsa_eval.commands.subjects import images_of_run, the_checkpoint
+from rsa_eval.commands.subjects import add_config_option, images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.pretraining_run import run_folder_of
@@ -21,14 +21,14 @@ _EVALUATE = """\
 CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
 project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
 in the run folder: records/{kind}-PROTOCOL-DATASET.json, where none of other settings is replaced.
-Without --config the images are those of the run that made the checkpoint."""
+The images are those of the run that made the checkpoint, unless a config names others."""
 
 _EXAMPLES = """\
 examples:
-  rsa-eval {kind} runs/digits
-  rsa-eval {kind} runs/cifar10 --config configs/{config} data.root=data/cifar10
-  rsa-eval {kind} --random-init --config configs/{config} \\
-      backbone.arch=resnet18 backbone.stem=cifar --out runs/random/records/{kind}-cifar10.json"""
+  rsa-eval {kind} runs/digits-rsa-3ep
+  rsa-eval {kind} weights.safetensors --config data/cifar10 --out runs/weights/records/{kind}.json
+  rsa-eval {kind} --random-init --config data/cifar10 backbone.arch=resnet18 backbone.stem=cifar \\
+      --out runs/random/records/{kind}-cifar10.json"""
 
 
 def add(commands: Commands) -> None:
@@ -40,21 +40,19 @@ def add(commands: Commands) -> None:
             description=_EVALUATE.format(
                 what=f"{evaluator.summary.capitalize()}: {evaluator.measures}.", kind=kind
             ),
-            epilog=_EXAMPLES.format(kind=kind, config=evaluator.example_config),
+            epilog=_EXAMPLES.format(kind=kind),
         )
         parser.add_argument(
             "--random-init",
             action="store_true",
             help="evaluate random weights of backbone.arch and backbone.stem, no checkpoint",
         )
-        parser.add_argument(
-            "--config", metavar="YAML", type=Path, help="settings of the evaluation"
-        )
+        add_config_option(parser)
         parser.add_argument(
             "--out", metavar="FILE.json", type=Path, help="where to write the record"
         )
         parser.usage = (
-            f"rsa-eval {kind} [--config YAML] [--out FILE.json] CHECKPOINT | --random-init"
+            f"rsa-eval {kind} [--config CONFIG] [--out FILE.json] CHECKPOINT | --random-init"
         )
         add_overrides(parser, evaluator.config)
         parser.set_defaults(command=partial(_evaluate, kind=kind, evaluator=evaluator))
@@ -64,7 +62,7 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
     paths, overrides = split_words(arguments.overrides)
     checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
-    start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
+    start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
     if arguments.out is None:

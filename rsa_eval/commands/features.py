@@ -1,23 +1,19 @@
 """``rsa-eval features``: extract once what several evaluations read."""
 
 import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rsa_eval.commands.subjects import images_of_run, the_checkpoint
+from rsa_eval.commands.subjects import add_config_option, images_of_run, the_checkpoint
 from rsa_eval.commands.words import split_words
-from rsa_eval.evaluators.base import place
-from rsa_eval.features import ensure_cached
 from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.frozen import frozen
 from rsa_eval.pretraining_run import run_folder_of
-from rsa_eval.subject import load_subject
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data import Split, open_images
-from rsa_pretrain.device import resolve_device
-from rsa_pretrain.distributed import process_group
+from rsa_pretrain.data_sets import Split
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
+if TYPE_CHECKING:
+    from rsa_pretrain.image_set import ImageSet
 
 _DESCRIPTION = """\
 Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
@@ -33,8 +29,8 @@ _EXAMPLES = """\
 examples:
   rsa-eval features runs/digits
   rsa-eval knn runs/digits cache_dir=runs/digits/features
-  torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet \\
-      --config configs/features/imagenet.yaml data.root=data/imagenet"""
+  rsa-eval features weights.safetensors --config data/cifar10 cache_dir=runs/features
+  torchrun --nproc-per-node=8 -m rsa_eval features runs/imagenet-rsa-100ep"""
 
 
 def add(commands: Commands) -> None:
@@ -50,8 +46,8 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="features of random weights of backbone.arch and backbone.stem, no checkpoint",
     )
-    parser.add_argument("--config", metavar="YAML", type=Path, help="settings of the extraction")
-    parser.usage = "rsa-eval features [--config YAML] CHECKPOINT | --random-init"
+    add_config_option(parser)
+    parser.usage = "rsa-eval features [--config CONFIG] CHECKPOINT | --random-init"
     add_overrides(parser, FeaturesConfig)
     parser.set_defaults(command=_features)
 
@@ -60,13 +56,20 @@ def _features(arguments: argparse.Namespace) -> int:
     paths, overrides = split_words(arguments.overrides)
     checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
-    start = None if arguments.config else images_of_run(run_dir, checkpoint, overrides)
+    start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
     if run_dir is not None:
-        start = {"cache_dir": str(run_dir / "features")} | (start or {})
+        start["cache_dir"] = str(run_dir / "features")
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
+
+    from rsa_eval.features import ensure_cached
+    from rsa_eval.frozen import frozen
+    from rsa_eval.subject import load_subject
+    from rsa_pretrain.device import resolve_device
+    from rsa_pretrain.distributed import process_group
+    from rsa_pretrain.image_set import UNLABELLED
+
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)
-        place(subject, config)
         found = {split: _open(config, split) for split in config.splits}
         with frozen(subject.backbone):
             for split, images in found.items():
@@ -80,7 +83,9 @@ def _features(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(config: FeaturesConfig, split: Split) -> ImageSet:
+def _open(config: FeaturesConfig, split: Split) -> "ImageSet":
+    from rsa_pretrain.data import open_images
+
     try:
         return open_images(config.data, split)
     except UserError as error:

@@ -6,17 +6,22 @@ from pathlib import Path
 from rsa_pretrain.errors import UserError
 
 
-def check_output(path: Path, suffix: str) -> None:
+def check_output(path: Path, suffix: str, option: str = "--out") -> None:
     """Refuse, before any work is done, a path that cannot be written.
+
+    Args:
+        path: The file.
+        suffix: How its name ends.
+        option: What named it.
 
     Raises:
         UserError: If it has another suffix, or is a folder, or lies where nothing can be made.
     """
     if path.suffix != suffix:
-        raise UserError(f"--out '{path}' should end in {suffix}")
+        raise UserError(f"{option} '{path}' should end in {suffix}")
     if path.is_dir():
-        raise UserError(f"--out '{path}' is a folder; name a file in it")
-    _check_parents(path, "--out")
+        raise UserError(f"{option} '{path}' is a folder; name a file in it")
+    _check_parents(path, option)
 
 
 def check_output_folder(path: Path, option: str = "--out") -> None:

@@ -1,10 +1,13 @@
 """Which weights a command looks at, and which images by default."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.config_layers import merge_layers, read_layers
 from rsa_pretrain.errors import UserError
 
 
@@ -29,20 +32,40 @@ def the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
 
 
 def images_of_run(
-    run_dir: Path | None, checkpoint: Path | None, overrides: list[str]
-) -> dict[str, Any] | None:
+    run_dir: Path | None,
+    checkpoint: Path | None,
+    configs: Sequence[Path],
+    overrides: Sequence[str],
+) -> dict[str, Any]:
     """Return the images of the run that made a checkpoint, as settings to start from.
+
+    None of them are taken where a config names images itself.
 
     Raises:
         UserError: If there is no run, and no settings name images either.
     """
+    if "name" in merge_layers(read_layers(configs)).get("data", {}):
+        return {}
     if run_dir is not None:
         config = load_config(PretrainConfig, run_dir / CONFIG_FILE)
         return {"data": to_tree(config.data)}
     if not any(override.startswith("data.") for override in overrides):
         what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"
         raise UserError(
-            f"{what} does not say which images to use; give --config, or data.name and "
-            "data.image_size (and data.root) as overrides"
+            f"{what} does not say which images to use; give a block of them, such as --config "
+            "data/cifar10, or data.name and data.image_size (and data.root) as overrides"
         )
-    return None
+    return {}
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command take configs: protocols and blocks of images."""
+    parser.add_argument(
+        "--config",
+        metavar="CONFIG",
+        type=Path,
+        action="append",
+        default=[],
+        help="settings: YAML file or name of a shipped config, such as linear/dinov2 or "
+        "data/cifar10; of several, the later change the earlier",
+    )

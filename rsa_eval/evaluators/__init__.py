@@ -1,16 +1,115 @@
-"""The evaluators, by the name that commands use."""
+"""The evaluators, by the name that commands use; the code of each is imported when it is called."""
 
-from rsa_eval.evaluators import diagnostics, finetune, knn, linear, logistic, low_shot, svm
-from rsa_eval.evaluators.base import Evaluator, Workspace, record_name
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.diagnostics_config import DiagnosticsConfig
+from rsa_eval.evaluators.workspace import Workspace
+from rsa_eval.finetune_config import FinetuneConfig
+from rsa_eval.knn_config import KNNConfig
+from rsa_eval.linear_config import LinearConfig
+from rsa_eval.logistic_config import LogisticConfig
+from rsa_eval.low_shot_config import LowShotConfig
+from rsa_eval.record import Kind, Result
+from rsa_eval.svm_config import SVMConfig
+
+if TYPE_CHECKING:
+    from rsa_eval.subject import Subject
 
 __all__ = ["EVALUATORS", "Evaluator", "Workspace", "record_name"]
 
-EVALUATORS: dict[str, Evaluator] = {
-    "knn": knn.EVALUATOR,
-    "linear": linear.EVALUATOR,
-    "logistic": logistic.EVALUATOR,
-    "low-shot": low_shot.EVALUATOR,
-    "finetune": finetune.EVALUATOR,
-    "svm": svm.EVALUATOR,
-    "diagnostics": diagnostics.EVALUATOR,
-}
+
+@dataclass(frozen=True)
+class Evaluator:
+    """One way to measure features."""
+
+    name: Kind
+    """Of the command, and in records."""
+    config: type[EvaluationConfig]
+    function: str
+    """Where it is defined, as ``module:name``: from a subject, the settings (of type ``config``)
+    and a workspace to the result."""
+    summary: str
+    """What it does, for the list of commands."""
+    measures: str
+    """What the numbers are, for its help."""
+
+    def evaluate(
+        self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
+    ) -> Result:
+        """Evaluate a subject.
+
+        Raises:
+            UserError: If the data cannot be used.
+        """
+        result: Result = resolve_name(self.function)(subject, config, workspace)
+        return result
+
+
+_EVALUATORS = (
+    Evaluator(
+        name="knn",
+        config=KNNConfig,
+        function="rsa_eval.evaluators.knn:evaluate_knn",
+        summary="classify by nearest neighbours",
+        measures="top-1 and top-5 accuracy of a frozen backbone's features",
+    ),
+    Evaluator(
+        name="linear",
+        config=LinearConfig,
+        function="rsa_eval.evaluators.linear:evaluate_linear",
+        summary="train a linear probe",
+        measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
+    ),
+    Evaluator(
+        name="logistic",
+        config=LogisticConfig,
+        function="rsa_eval.evaluators.logistic:evaluate_logistic",
+        summary="fit a logistic regression",
+        measures="top-1 and top-5 accuracy of it on a frozen backbone's features, C chosen on "
+        "held-out training images",
+    ),
+    Evaluator(
+        name="low-shot",
+        config=LowShotConfig,
+        function="rsa_eval.evaluators.low_shot:evaluate_low_shot",
+        summary="classify from few labels",
+        measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, "
+        "10 % or a few images per class, the mean over several draws",
+    ),
+    Evaluator(
+        name="finetune",
+        config=FinetuneConfig,
+        function="rsa_eval.evaluators.finetune:evaluate_finetune",
+        summary="fine-tune the whole network",
+        measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % "
+        "or all of the labels",
+    ),
+    Evaluator(
+        name="svm",
+        config=SVMConfig,
+        function="rsa_eval.evaluators.svm:evaluate_svm",
+        summary="train linear SVMs",
+        measures="mean average precision of one per class on a frozen backbone's features, of "
+        "images with several classes (PASCAL VOC) or one",
+    ),
+    Evaluator(
+        name="diagnostics",
+        config=DiagnosticsConfig,
+        function="rsa_eval.evaluators.diagnostics:evaluate_diagnostics",
+        summary="measure and draw what features look like",
+        measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
+        "features, with nearest neighbours, a t-SNE picture and, of images with classes, a "
+        "confusion matrix",
+    ),
+)
+
+EVALUATORS: dict[str, Evaluator] = {evaluator.name: evaluator for evaluator in _EVALUATORS}
+"""By name."""
+
+
+def record_name(kind: str, config: EvaluationConfig) -> str:
+    """Return the file name of an evaluation's record."""
+    return f"{kind}-{config.protocol}-{config.data.name}.json"

@@ -1,103 +1,12 @@
-"""What an evaluator is, and what all of them do alike."""
-
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from glob import escape
-from pathlib import Path
-from typing import Any
-
-import torch
+"""What evaluators do alike: they open labelled images and describe what they found."""
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.metrics import TopKCounts
-from rsa_eval.record import Metric, Record
-from rsa_eval.subject import Subject
-from rsa_pretrain.data import Split, open_images
-from rsa_pretrain.device import check_precision, resolve_device
+from rsa_eval.record import Metric
+from rsa_pretrain.data import open_images
+from rsa_pretrain.data_sets import Split
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where an evaluation may leave files beside its result; nothing is there unless it does."""
-
-    record: Path
-    """The record to be written."""
-
-    @property
-    def state(self) -> Path:
-        """What a stopped evaluation goes on from; removed when the record is written."""
-        return self.record.with_suffix(".state.pt")
-
-    def fold_state(self, fold: int) -> Path:
-        """Return the state of one of several trainings of an evaluation."""
-        return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
-
-    def remove_states(self) -> None:
-        """Delete what a stopped evaluation goes on from."""
-        folds = f"{escape(self.state.stem)}.fold-*.pt"
-        for path in (self.state, *self.state.parent.glob(folds)):
-            path.unlink(missing_ok=True)
-
-    @property
-    def artifacts(self) -> Path:
-        """Folder of pictures and tables that belong to the record."""
-        return self.record.with_suffix(".artifacts")
-
-    def check_artifacts(self, names: Collection[str]) -> None:
-        """Refuse, before any work is done, to replace what is not the evaluation's own.
-
-        Args:
-            names: Files the evaluation writes to the folder.
-
-        Raises:
-            UserError: If there is a file in the folder's place, or another file in the folder.
-        """
-        folder = self.artifacts
-        if not folder.exists():
-            return
-        if not folder.is_dir():
-            raise UserError(f"'{folder}' is a file, and the pictures need a folder there")
-        foreign = sorted({path.name for path in folder.iterdir()} - set(names))
-        if foreign:
-            raise UserError(
-                f"the pictures would replace the folder '{folder}', which also holds "
-                f"'{foreign[0]}'; move that, or give another --out"
-            )
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """One way to measure features, under the name that commands and records use."""
-
-    config: type[EvaluationConfig]
-    evaluate: Callable[[Subject, Any, Workspace], Record]
-    """From a subject, the settings (of type ``config``) and a workspace to the record, which the
-    caller writes."""
-    summary: str
-    """What it does, for the list of commands."""
-    measures: str
-    """What the numbers are, for its help."""
-    example_config: str
-    """A file below ``configs/``."""
-
-
-def record_name(kind: str, config: EvaluationConfig) -> str:
-    """Return the file name of an evaluation's record."""
-    return f"{kind}-{config.protocol}-{config.data.name}.json"
-
-
-def place(subject: Subject, config: EvaluationConfig) -> torch.device:
-    """Move the subject to the device asked for, and return that.
-
-    Raises:
-        UserError: If there is no such device, or it cannot compute at the precision asked for.
-    """
-    device = resolve_device(config.device)
-    check_precision(config.precision, device)
-    subject.backbone.to(device)
-    return device
 
 
 def open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:

@@ -1,6 +1,5 @@
 """What the features look like, in numbers and in pictures, as an evaluation."""
 
-import time
 from typing import Any
 
 import torch
@@ -16,19 +15,13 @@ from rsa_eval.diagnostic_pictures import (
 )
 from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import RANKME_NUM_IMAGES, DiagnosticsConfig
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    check_test_classes,
-    describe_images,
-    lack_of_classes,
-    place,
-)
+from rsa_eval.evaluators.base import check_test_classes, describe_images, lack_of_classes
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import forward_frozen, stored_features
 from rsa_eval.frozen import frozen
 from rsa_eval.neighbours import Neighbours
 from rsa_eval.protocols import common_deviations
-from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.record import Metric, Result
 from rsa_eval.retrieval import find_neighbours, predict
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
@@ -50,18 +43,16 @@ _WITHOUT_CLASSES = (
 
 def evaluate_diagnostics(
     subject: Subject, config: DiagnosticsConfig, workspace: Workspace
-) -> Record:
+) -> Result:
     """Measure and draw the features of the test images, or of the training images.
 
     What needs classes is left out where some images have none, and the record says so.
 
     Raises:
-        UserError: If the data or the device cannot be used, or something else lies where the
+        UserError: If the data cannot be used, or something else lies where the
             pictures go.
     """
-    started = time.perf_counter()
     workspace.check_artifacts(PICTURE_FILES)
-    device = place(subject, config)
     train, images = _open(config)
     lack = lack_of_classes(train, images)
     if lack is None:
@@ -71,32 +62,24 @@ def evaluate_diagnostics(
         features = bank
         if images is not train:
             features = stored_features(subject, images, config, "test features")
-        views = _view_features(subject, images, config, device)
-    metrics = _measure(features.features, views, config, device)
+        views = _view_features(subject, images, config)
+    metrics = _measure(features.features, views, config, subject.device)
     neighbours = find_neighbours(
         bank.features,
         None if images is train else features.features,
         max(config.vote.k, config.num_neighbours),
         config.memory_budget_mib,
-        device,
+        subject.device,
         own_share(),
     )
     classes = None
     if lack is None:
         classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
     findings = Findings(train, images, features, neighbours, classes)
-    return make_record(
-        kind="diagnostics",
-        protocol=config.protocol,
+    return Result(
         metrics=metrics,
         headline="rankme",
         num_samples=len(images),
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details=_details(findings, config, lack),
         deviations=diagnostics_deviations(config, len(images)),
         artifacts=_draw(findings, config, workspace),
@@ -146,7 +129,7 @@ def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[st
 
 
 def _view_features(
-    subject: Subject, images: ImageSet, config: DiagnosticsConfig, device: torch.device
+    subject: Subject, images: ImageSet, config: DiagnosticsConfig
 ) -> dict[str, Tensor]:
     """Return the features of two weak and two aggressive views, (N, D) by the view's name."""
     size = config.data.image_size
@@ -159,7 +142,7 @@ def _view_features(
         AugmentedImages(images, views, config.seed),
         [keys[start : start + width] for start in range(0, len(keys), width)],
         config.data.num_workers,
-        device,
+        subject.device,
     )
     parts: list[list[Tensor]] = []
     with progress_bar(len(keys), "views", "img") as bar:
@@ -221,15 +204,3 @@ def _draw(findings: Findings, config: DiagnosticsConfig, workspace: Workspace) -
         with atomic_folder(folder) as temporary:
             draw_pictures(findings, config, temporary)
     return {what: f"{folder.name}/{file}" for what, file in findings.files.items()}
-
-
-EVALUATOR = Evaluator(
-    config=DiagnosticsConfig,
-    evaluate=evaluate_diagnostics,
-    summary="measure and draw what features look like",
-    measures=(
-        "RankMe, standard deviation, uniformity and alignment of a frozen backbone's features, "
-        "with nearest neighbours, a t-SNE picture and, of images with classes, a confusion matrix"
-    ),
-    example_config="diagnostics/cifar10.yaml",
-)

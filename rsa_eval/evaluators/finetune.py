@@ -1,17 +1,9 @@
 """Fine-tuning as an evaluation."""
 
-import time
-
 import torch
 
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    accuracy_metrics,
-    describe_images,
-    open_splits,
-    place,
-)
+from rsa_eval.evaluators.base import accuracy_metrics, describe_images, open_splits
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import evaluation_transform, extract_features
 from rsa_eval.finetune import (
     Classifier,
@@ -25,7 +17,7 @@ from rsa_eval.finetune_config import FinetuneConfig
 from rsa_eval.frozen import frozen
 from rsa_eval.metrics import TopKCounts
 from rsa_eval.protocols import finetune_deviations
-from rsa_eval.record import Record, make_record
+from rsa_eval.record import Result
 from rsa_eval.resumable import StateFile, training_fingerprint
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
@@ -34,31 +26,21 @@ from rsa_pretrain.distributed import world_size
 from rsa_pretrain.image_set import ImageSet
 
 
-def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Record:
+def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Result:
     """Train a copy of the backbone on labels and count the test images once, at the end.
 
     Raises:
-        UserError: If the data or the device cannot be used, or the training diverges.
+        UserError: If the data cannot be used, or the training diverges.
         Stopped: If a signal stopped the training; the same call goes on with it.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = open_splits(config)
     labelled = _labelled(train, config)
     tuning = _tune(subject, labelled, config, workspace)
     counts = _test(subject, tuning, test, config)
-    return make_record(
-        kind="finetune",
-        protocol=config.protocol,
+    return Result(
         metrics=accuracy_metrics(counts, len(train.class_names)),
         headline="top1",
         num_samples=counts.total,
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details={
             "loss_by_epoch": tuning.losses,
             "labelled": {
@@ -68,7 +50,7 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
             },
             "images": describe_images(train, test),
         },
-        deviations=_deviations(config, device),
+        deviations=_deviations(config, subject.device),
     )
 
 
@@ -104,13 +86,3 @@ def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
             f"BatchNorm statistics of {world_size()} processes apart (protocol: shared)"
         )
     return deviations
-
-
-EVALUATOR = Evaluator(
-    config=FinetuneConfig,
-    evaluate=evaluate_finetune,
-    summary="fine-tune the whole network",
-    measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % or "
-    "all of the labels",
-    example_config="finetune/swav_10pct_cifar10.yaml",
-)

@@ -1,40 +1,34 @@
 """Nearest neighbours of the test images among the training images, as an evaluation."""
 
-import time
-
 from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
     accuracy_metrics,
     describe_images,
     lack_of_classes,
     open_labelled,
     open_splits,
-    place,
 )
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import stored_features
 from rsa_eval.frozen import frozen
 from rsa_eval.knn import knn_counts
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.protocols import knn_deviations
-from rsa_eval.record import Record, make_record
+from rsa_eval.record import Result
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
 
-def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
+def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Result:
     """Classify the test images by their neighbours among the training images.
 
     With ``config.leave_one_out`` the training images are classified, each by all others. Several
     processes share the extraction and the bank.
 
     Raises:
-        UserError: If the data or the device cannot be used.
+        UserError: If the data cannot be used.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = _open(config)
     num_classes = len(train.class_names)
     with frozen(subject.backbone):
@@ -43,7 +37,13 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         if test is not None:
             queries = stored_features(subject, test, config, "test features")
     counts = knn_counts(
-        bank, queries, config.settings, num_classes, config.memory_budget_mib, device, own_share()
+        bank,
+        queries,
+        config.settings,
+        num_classes,
+        config.memory_budget_mib,
+        subject.device,
+        own_share(),
     )
     num_voters = len(train) - config.leave_one_out
     votes = [
@@ -55,18 +55,10 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         }
         for setting, count in zip(config.settings, counts, strict=True)
     ]
-    return make_record(
-        kind="knn",
-        protocol=config.protocol,
+    return Result(
         metrics=accuracy_metrics(counts[0], num_classes),
         headline="top1",
         num_samples=counts[0].total,
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details={"votes": votes, "images": describe_images(train, test)},
         deviations=knn_deviations(config, num_voters),
     )
@@ -80,12 +72,3 @@ def _open(config: KNNConfig) -> tuple[ImageSet, ImageSet | None]:
     if lack is not None:
         raise UserError(f"{lack}: every vote would be right")
     return images, None
-
-
-EVALUATOR = Evaluator(
-    config=KNNConfig,
-    evaluate=evaluate_knn,
-    summary="classify by nearest neighbours",
-    measures="top-1 and top-5 accuracy of a frozen backbone's features",
-    example_config="knn/cifar10.yaml",
-)

@@ -1,29 +1,19 @@
 """The linear probe as an evaluation."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    accuracy_metrics,
-    describe_images,
-    open_labelled,
-    open_splits,
-    place,
-)
+from rsa_eval.evaluators.base import describe_images, open_labelled, open_splits
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.feature_scaling import measure, unscaled
 from rsa_eval.features import (
     LabelledFeatures,
-    device_of,
     evaluation_features,
     feature_width,
 )
@@ -36,13 +26,14 @@ from rsa_eval.metrics import TopKCounts
 from rsa_eval.probe_batches import Batches, ReadOrder, cached_batches, online_batches
 from rsa_eval.probe_state import ProbeState
 from rsa_eval.protocols import linear_deviations
-from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.record import Metric, Result
 from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
 from rsa_eval.subsets import take
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.mean_std import MeanStd
 
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
 
@@ -75,15 +66,13 @@ class Probe:
         return counts
 
 
-def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Record:
+def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Result:
     """Train linear classifiers on the training images and count the test images once, at the end.
 
     Raises:
-        UserError: If the data or the device cannot be used, or the training diverges.
+        UserError: If the data cannot be used, or the training diverges.
         Stopped: If a signal stopped the training; the same call goes on with it.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = open_splits(config)
     with frozen(subject.backbone):
         if config.stl10_folds:
@@ -95,18 +84,10 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
             probes = [_train(subject, train, config, workspace.state)]
         features = evaluation_features(subject, test, config, "test features")
         counts = [probe.test(features) for probe in probes]
-    return make_record(
-        kind="linear",
-        protocol=config.protocol,
+    return Result(
         metrics=_metrics(counts, len(train.class_names)),
         headline="top1",
         num_samples=counts[0].total,
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details=_details(config, probes, counts, len(train.class_names))
         | {"images": describe_images(train, test)},
         deviations=linear_deviations(config, probes[0].state.step),
@@ -115,7 +96,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
 
 def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
     """Train one probe on given images; of several heads, choose one on images kept out."""
-    device = device_of(subject.backbone)
+    device = subject.device
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:
         images, held_out = _hold_out(images, probe.held_out_share, config.seed)
@@ -191,14 +172,13 @@ def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
 
 def _metrics(counts: list[TopKCounts], num_classes: int) -> dict[str, Metric]:
     """Return the accuracies; of several folds their mean and sample standard deviation."""
-    if len(counts) == 1:
-        return accuracy_metrics(counts[0], num_classes)
     percentages = [count.percentages(num_classes) for count in counts]
     metrics = {}
     for name in percentages[0]:
-        values = [each[name] for each in percentages]
-        metrics[name] = Metric(value=mean(values), unit="%")
-        metrics[f"{name}_std"] = Metric(value=stdev(values), unit="%")
+        found = MeanStd.of([each[name] for each in percentages])
+        metrics[name] = Metric(value=found.mean, unit="%")
+        if found.std is not None:
+            metrics[f"{name}_std"] = Metric(value=found.std, unit="%")
     return metrics
 
 
@@ -213,12 +193,3 @@ def _details(
         for fold, (probe, count) in enumerate(zip(probes, counts, strict=True))
     ]
     return mode | {"folds": folds}
-
-
-EVALUATOR = Evaluator(
-    config=LinearConfig,
-    evaluate=evaluate_linear,
-    summary="train a linear probe",
-    measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
-    example_config="linear/moco_v2_cifar10.yaml",
-)

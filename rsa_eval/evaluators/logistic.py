@@ -1,40 +1,31 @@
 """Logistic regression as an evaluation."""
 
 import logging
-import time
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    accuracy_metrics,
-    describe_images,
-    open_splits,
-    place,
-)
+from rsa_eval.evaluators.base import accuracy_metrics, describe_images, open_splits
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.held_out import held_out_rows
 from rsa_eval.logistic import Choice, Fit, Fitter, choose_c, count_right
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.protocols import logistic_deviations
-from rsa_eval.record import Record, make_record
+from rsa_eval.record import Result
 from rsa_eval.subject import Subject
 
 _log = logging.getLogger(__name__)
 
 
-def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Record:
+def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
     """Choose C on held-out training images, fit on all of them, count the test images once.
 
     Raises:
-        UserError: If the data or the device cannot be used.
+        UserError: If the data cannot be used.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = open_splits(config)
     num_classes = len(train.class_names)
     with frozen(subject.backbone):
@@ -44,18 +35,10 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     final = _fitter(train_features, config.search, choice.fit).fit(choice.c)
     counts = count_right(final, test_features, num_classes)
     _warn(choice, final, config.search)
-    return make_record(
-        kind="logistic",
-        protocol=config.protocol,
+    return Result(
         metrics=accuracy_metrics(counts, num_classes),
         headline="top1",
         num_samples=counts.total,
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details=_details(choice, final) | {"images": describe_images(train, test)},
         deviations=logistic_deviations(config),
     )
@@ -106,13 +89,3 @@ def _details(choice: Choice, final: Fit) -> dict[str, Any]:
         "converged": final.converged,
         "iterations": final.iterations,
     }
-
-
-EVALUATOR = Evaluator(
-    config=LogisticConfig,
-    evaluate=evaluate_logistic,
-    summary="fit a logistic regression",
-    measures="top-1 and top-5 accuracy of it on a frozen backbone's features, C chosen on "
-    "held-out training images",
-    example_config="logistic/cifar10.yaml",
-)

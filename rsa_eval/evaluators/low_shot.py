@@ -1,18 +1,12 @@
 """Classification from few labels as an evaluation."""
 
 import logging
-import time
 
 import numpy as np
 from torch import Tensor
 
-from rsa_eval.evaluators.base import (
-    Evaluator,
-    Workspace,
-    describe_images,
-    open_splits,
-    place,
-)
+from rsa_eval.evaluators.base import describe_images, open_splits
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.low_shot import (
@@ -26,7 +20,7 @@ from rsa_eval.low_shot import (
 )
 from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import common_deviations, settings_deviations
-from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.record import Metric, Result
 from rsa_eval.subject import Subject
 from rsa_eval.subsets import Rows, take
 from rsa_pretrain.progress import progress_bar
@@ -36,14 +30,12 @@ _log = logging.getLogger(__name__)
 _PUBLISHED_DRAWS = 3
 
 
-def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Workspace) -> Record:
+def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Workspace) -> Result:
     """Train a classifier on each draw of each subset; only images of a draw are read at all.
 
     Raises:
-        UserError: If the data or the device cannot be used, or do not suffice for a subset.
+        UserError: If the data cannot be used, or do not suffice for a subset.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = open_splits(config)
     draws = draw_all(train, config.subsets, config.subset_seeds)
     rows = drawn_rows(draws)
@@ -58,18 +50,10 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
     metrics = {
         f"top1_{entry['subset']}": Metric(value=entry["top1_mean"], unit="%") for entry in described
     }
-    return make_record(
-        kind="low_shot",
-        protocol=config.protocol,
+    return Result(
         metrics=metrics,
         headline=f"top1_{config.subsets[0].name}",
         num_samples=len(test),
-        data_set=config.data.name,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details={"subsets": described, "images": describe_images(train, test)},
         deviations=_deviations(config),
     )
@@ -116,13 +100,3 @@ def _deviations(config: LowShotConfig) -> list[str]:
     if num_draws != _PUBLISHED_DRAWS and any(subset.is_drawn for subset in config.subsets):
         deviations.append(f"draws of each subset: {num_draws} (protocol: {_PUBLISHED_DRAWS})")
     return deviations
-
-
-EVALUATOR = Evaluator(
-    config=LowShotConfig,
-    evaluate=evaluate_low_shot,
-    summary="classify from few labels",
-    measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, 10 % "
-    "or a few images per class, the mean over several draws",
-    example_config="low_shot/cifar10.yaml",
-)

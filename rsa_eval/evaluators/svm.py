@@ -1,16 +1,16 @@
 """Linear support vector machines as an evaluation."""
 
 import logging
-import time
 from statistics import mean
 from typing import Any, Literal
 
-from rsa_eval.evaluators.base import Evaluator, Workspace, describe_images, open_splits, place
+from rsa_eval.evaluators.base import describe_images, open_splits
+from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.multi_label import MultiLabelSet, one_against_rest, open_multi_label
 from rsa_eval.protocols import common_deviations, settings_deviations
-from rsa_eval.record import Metric, Record, make_record
+from rsa_eval.record import Metric, Result
 from rsa_eval.subject import Subject
 from rsa_eval.svm import (
     ClassAP,
@@ -26,14 +26,12 @@ from rsa_pretrain.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> Record:
+def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> Result:
     """Train a machine per class, its cost chosen by cross-validation, and rank the test images.
 
     Raises:
-        UserError: If the data or the device cannot be used.
+        UserError: If the data cannot be used.
     """
-    started = time.perf_counter()
-    device = place(subject, config)
     train, test = _open_both(config)
     names = train.class_names
     with frozen(subject.backbone):
@@ -43,21 +41,13 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
     machines = train_machines(_inputs(known), truth, names, config.machine, config.seed)
     scores = score_machines(machines, _inputs(unknown), test.truth(unknown.labels), names)
     _warn(machines, config.machine)
-    return make_record(
-        kind="svm",
-        protocol=config.protocol,
+    return Result(
         metrics={
             "mAP": Metric(value=mean(score.area for score in scores), unit="%"),
             "mAP_11_points": Metric(value=mean(score.eleven_points for score in scores), unit="%"),
         },
         headline="mAP",
         num_samples=len(test.images),
-        data_set=config.data_set,
-        model=subject.model,
-        config=config,
-        seeds=[config.seed],
-        device=device,
-        seconds=time.perf_counter() - started,
         details={
             "classes": _describe(names, machines, scores),
             "images": describe_images(train.images, test.images),
@@ -128,13 +118,3 @@ def _deviations(config: SVMConfig, *, left_out: bool) -> list[str]:
     if left_out:
         deviations.append("images labelled 0 left out of training (protocol: negatives)")
     return deviations
-
-
-EVALUATOR = Evaluator(
-    config=SVMConfig,
-    evaluate=evaluate_svm,
-    summary="train linear SVMs",
-    measures="mean average precision of one per class on a frozen backbone's features, of images "
-    "with several classes (PASCAL VOC) or one",
-    example_config="svm/cifar10.yaml",
-)

@@ -1,7 +1,6 @@
 """Trials: records that differ in nothing but their seeds, as one mean and standard deviation."""
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rsa_eval.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.config_files import flatten, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.mean_std import MeanStd
 
 # Settings that differ between trials, or that decide where a result is kept.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
@@ -32,12 +32,12 @@ class Statistic:
     @property
     def mean(self) -> float:
         """Arithmetic mean."""
-        return statistics.fmean(self.values)
+        return MeanStd.of(self.values).mean
 
     @property
     def std(self) -> float | None:
         """Sample standard deviation (n - 1); None for a single trial."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        return MeanStd.of(self.values).std
 
     @property
     def text(self) -> str:

@@ -20,8 +20,7 @@ RECORDS_FOLDER = "records"
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
 # JSON beside runs that is no record: what a sweep sums up stands in its runs' records.
 _NO_RECORDS = frozenset({"sweep.json", "machines.json"})
-TRIAL = re.compile(r"seed-(\d+)")
-"""Name of the folder of one of several trials of a row or of a sweep's cell."""
+_TRIAL = re.compile(r"seed-\d+")  # one of several trials of a row or of a sweep's cell
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Inputs:
     """What is wrong with each damaged file."""
 
 
-def collect(paths: Sequence[Path], *, allow_empty: bool = False) -> Inputs:
+def collect(paths: Sequence[Path]) -> Inputs:
     """Read every record and log below the given paths, each once.
 
     A file is a record. A folder is searched, with its subfolders, for ``metrics.jsonl`` and
@@ -68,7 +67,6 @@ def collect(paths: Sequence[Path], *, allow_empty: bool = False) -> Inputs:
 
     Args:
         paths: Run folders, record files, or folders of either.
-        allow_empty: Take a folder with nothing to report in it.
 
     Raises:
         UserError: If a path does not exist, or has nothing to report in it.
@@ -79,7 +77,7 @@ def collect(paths: Sequence[Path], *, allow_empty: bool = False) -> Inputs:
         if not path.exists():
             raise UserError(f"'{path}' does not exist")
         files = [path] if path.is_file() else list(_files_below(path))
-        if not files and not allow_empty:
+        if not files:
             raise UserError(
                 f"nothing to report in '{path}': expected {METRICS_FILE} or "
                 f"{RECORDS_FOLDER}/*.json in it or below it"
@@ -94,7 +92,7 @@ def collect(paths: Sequence[Path], *, allow_empty: bool = False) -> Inputs:
 
 def trials_folder(run_dir: Path) -> Path | None:
     """Return the folder that holds a run beside its trials: x of x/seed-3; None for another."""
-    return run_dir.parent if TRIAL.fullmatch(run_dir.name) else None
+    return run_dir.parent if _TRIAL.fullmatch(run_dir.name) else None
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from rsa_eval.published_numbers import DETECTION_METRICS
 from rsa_eval.report.groups import Group, Statistic
 from rsa_eval.report.matching import belongs, departures
 
-CAPTIONS = {
+_CAPTIONS = {
     1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",
     2: "Small and medium data sets: linear top-1, ResNet-18 (%)",
     3: "ImageNet-100: linear top-1, ResNet-50 (%)",
@@ -29,7 +29,6 @@ _DETECTION_COLUMNS = {
     )
     for metric in DETECTION_METRICS
 }
-TABLES = tuple(CAPTIONS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class PaperCell:
     metric: str
     ours: tuple[Ours, ...]
     """Those without departures first; none if no record belongs here."""
+    is_quoted: bool
+    """Whether the method is not implemented here, so that no number of ours can stand here."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class PaperTable:
     def num_cells(self) -> int:
         """Cells with a published number."""
         return sum(cell is not None for row in self.rows for cell in row.cells)
+
+    @property
+    def num_quoted(self) -> int:
+        """Cells of methods that are not implemented here."""
+        return sum(bool(cell and cell.is_quoted) for row in self.rows for cell in row.cells)
 
     @property
     def column_groups(self) -> list[tuple[str, int]]:
@@ -120,13 +126,7 @@ class PaperTable:
 
 def build_paper_tables(groups: Sequence[Group]) -> list[PaperTable]:
     """Lay out every table of the paper, with or without numbers of ours."""
-    return [_build(number, groups) for number in TABLES]
-
-
-def matched(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups that stand in some table of the paper."""
-    cells = [cell for number in TABLES for cell in paper_cells(number)]
-    return [group for group in groups if any(belongs(group, cell) for cell in cells)]
+    return [_build(number, groups) for number in _CAPTIONS]
 
 
 def _build(number: int, groups: Sequence[Group]) -> PaperTable:
@@ -135,7 +135,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     for entry in paper_cells(number):
         if entry.place is None:
             continue
-        ours = groups_of(entry, groups, footnotes)
+        ours = _groups_of(entry, groups, footnotes)
         for metric, score in entry.scores.items():
             column = entry.place.column or _DETECTION_COLUMNS[metric]
             measured = tuple(
@@ -143,12 +143,12 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
                 for group, marks in ours
                 if (statistic := group.statistic(metric)) is not None
             )
-            cell = PaperCell(score, metric, measured)
+            cell = PaperCell(score, metric, measured, entry.weights is None)
             printed.setdefault(entry.place.row, {})[column] = cell
     columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
     return PaperTable(
         number=number,
-        caption=CAPTIONS[number],
+        caption=_CAPTIONS[number],
         label_heads=_LABELS.get(number, ("Method",)),
         columns=columns,
         rows=tuple(
@@ -159,7 +159,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     )
 
 
-def groups_of(
+def _groups_of(
     entry: Published, groups: Sequence[Group], footnotes: list[str]
 ) -> list[tuple[Group, tuple[int, ...]]]:
     """Return the groups of a cell with their footnotes, new ones added to the list."""

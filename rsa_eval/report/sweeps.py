@@ -23,11 +23,20 @@ class Sweep:
     """Our headline by beta_base, rising."""
     published: tuple[tuple[float, Published], ...]
     """What the paper's tables print for the same training."""
-    picture: Picture
+    headline: str
+    """The metric."""
+    number: int
+    """Among the page's curves."""
+
+    @property
+    def picture(self) -> Picture:
+        """The curve, drawn."""
+        title = f"{self.title}: {self.detail} ({self.number})"
+        return Picture(self.title, _draw(title, self.headline, self.points, self.published))
 
 
 def find_sweeps(groups: Sequence[Group]) -> list[Sweep]:
-    """Draw each set of groups that differ in ``method.beta_base`` alone and hold two values."""
+    """Return each set of groups that differ in ``method.beta_base`` alone and hold two values."""
     families: dict[str, dict[float, Group]] = {}
     for group in groups:
         beta = _beta_base(group.first)
@@ -72,8 +81,7 @@ def _sweep(family: dict[float, Group], number: int) -> Sweep:
     detail = f"{evaluator}, {record.headline}"
     if metadata is not None and metadata.epochs is not None:
         detail += f", {metadata.epochs:g} epochs"
-    svg = _draw(f"{title}: {detail} ({number})", record.headline, points, published)
-    return Sweep(title, detail, points, published, Picture(title, svg))
+    return Sweep(title, detail, points, published, record.headline, number)
 
 
 def _published(record: Record) -> tuple[tuple[float, Published], ...]:

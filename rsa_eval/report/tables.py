@@ -14,7 +14,7 @@ EVALUATORS = {
     "knn": "Nearest neighbours",
     "linear": "Linear probe",
     "logistic": "Logistic regression",
-    "low_shot": "Low-shot classification",
+    "low-shot": "Low-shot classification",
     "finetune": "Fine-tuning",
     "svm": "Linear SVM",
     "diagnostics": "Diagnostics",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsa_eval.published import METHODS
-from rsa_eval.published_numbers import TABLE_7, TABLE_7_SETS
+from rsa_eval.published_numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
 from rsa_eval.report.inputs import Run
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
@@ -35,7 +35,8 @@ class Timing:
     relative: float | None
     """Seconds per epoch over those of BYOL; None without a comparable run."""
     published: float | None
-    """The paper's hours over those of BYOL."""
+    """The paper's hours over those of BYOL; None unless its Table 7 has this training, however
+    many epochs of it."""
 
     @property
     def name(self) -> str:
@@ -100,6 +101,13 @@ def _is_reference(config: PretrainConfig) -> bool:
     return (method["name"], method.get("views")) == ("byol", "AA")
 
 
+def _is_papers(config: PretrainConfig) -> bool:
+    """Whether a run trains the paper's network for its data set on all of the images."""
+    arch = "resnet18" if config.data.name in SMALL_SETS else "resnet50"
+    is_whole = config.data.num_train_images is None and config.backbone.arch == arch
+    return is_whole and (config.method.name != "byol" or _is_reference(config))
+
+
 def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
     images, seconds, before = 0, 0.0, _first_step(config)
     for line in run.metrics:
@@ -132,7 +140,7 @@ def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
         seconds_per_epoch=rate.seconds_per_epoch,
         hours=rate.seconds / 3600,
         relative=rate.seconds_per_epoch / statistics.fmean(reference) if reference else None,
-        published=published_ratio(method, data_set),
+        published=published_ratio(method, data_set) if _is_papers(rate.config) else None,
     )
 
 

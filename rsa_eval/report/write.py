@@ -1,4 +1,4 @@
-"""Records and runs to one self-contained HTML page, and its tables as Markdown, LaTeX and CSV."""
+"""Write records and runs as a self-contained HTML page, and their tables as text."""
 
 import base64
 import hashlib
@@ -14,45 +14,58 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
-from rsa_eval.report.escaping import escape_latex, escape_markdown
+from rsa_eval.report.escaping import escape_latex
 from rsa_eval.report.groups import group_records
 from rsa_eval.report.inputs import Inputs, Run, collect
 from rsa_eval.report.paper import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
+from rsa_eval.report.results_page import render_page
 from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
 from rsa_pretrain.atomic_files import write_text
 
-TABLE_SUFFIXES = (".md", ".tex", ".csv")
-"""What is written beside the page."""
-
 _TEMPLATES = ("rsa_eval.report", "templates")
 
 
-def write_report(paths: Sequence[Path], out: Path) -> list[str]:
-    """Write the page to ``out``, and its tables beside it as ``.md``, ``.tex`` and ``.csv``.
+def write_report(
+    paths: Sequence[Path],
+    html: Path | None,
+    markdown: Path | None = None,
+    notes: Path | None = None,
+) -> list[str]:
+    """Write an HTML page with its tables as ``.tex`` and ``.csv`` beside it, and one in Markdown.
 
     Every number comes from a record or a log; what no record holds stays empty.
 
     Args:
         paths: Run folders, record files, or folders of either.
-        out: HTML file.
+        html: HTML file; None writes the Markdown alone.
+        markdown: Markdown file; None puts it beside the HTML.
+        notes: Prose of the Markdown, as ``render_page`` takes it.
 
     Returns:
-        What is wrong with each file that could not be read; the page names them too.
+        What is wrong with each file that could not be read; the pages name them too.
 
     Raises:
-        UserError: If a path does not exist or has nothing to report in it.
+        UserError: If a path does not exist or has nothing to report in it, or the notes have no
+            place for the tables.
     """
     inputs = collect(paths)
+    page = render_page(inputs, paths, notes)
+    if html is not None:
+        _write_html(inputs, html)
+        markdown = markdown or html.with_suffix(".md")
+    if markdown is not None:
+        write_text(markdown, page)
+    return inputs.unreadable
+
+
+def _write_html(inputs: Inputs, out: Path) -> None:
     content = _gather(inputs)
     html = _environment(autoescape=True)
     write_text(out, html.get_template("page.html.jinja").render(content | _style_and_script()))
-    markdown = _environment(autoescape=False)
-    markdown.filters["markdown"] = escape_markdown
-    write_text(out.with_suffix(".md"), markdown.get_template("tables.md.jinja").render(content))
     latex = _environment(
         autoescape=False,
         block_start_string="<%",
@@ -65,7 +78,6 @@ def write_report(paths: Sequence[Path], out: Path) -> list[str]:
     latex.filters["latex"] = escape_latex
     write_text(out.with_suffix(".tex"), latex.get_template("tables.tex.jinja").render(content))
     write_text(out.with_suffix(".csv"), render_csv(content["tables"], content["paper"]))
-    return inputs.unreadable
 
 
 def _gather(inputs: Inputs) -> dict[str, Any]:

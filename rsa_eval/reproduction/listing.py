@@ -10,8 +10,8 @@ from rsa_eval.reproduction.trials import plan_trial, run_config
 from rsa_eval.trial_status import NOT_STARTED, status
 from rsa_pretrain.command_line import describe_error
 from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data import AnySplit, is_present, published_counts
 from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets.published import PUBLISHED
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.text_table import TableFormat, render_table
 
@@ -20,13 +20,6 @@ Measure = Callable[[PretrainConfig], tuple[float, int] | None]
 
 _COLUMNS = ("row", "published", "config", "method", "epochs", "batch", "optimizer", "data")
 _COST = ("GiB", "hours")
-_USUAL_IMAGENET_100 = 126_689  # training images of the 100 classes that come with the package
-_FOLDERS = {
-    "cifar10": ("cifar-10-batches-py",),
-    "cifar100": ("cifar-100-python",),
-    "stl10": ("stl10_binary",),
-    "tiny_imagenet": ("tiny-imagenet-200", "train"),
-}
 
 
 @dataclass(frozen=True)
@@ -107,9 +100,7 @@ def _data(data: DataConfig) -> str:
     """Name the data set, and say whether its folder is there."""
     if data.root is None:
         return data.name
-    folders = _FOLDERS.get(data.name, (data.train_dir,))
-    found = any((data.root / folder).is_dir() for folder in folders)
-    return f"{data.name}, {'found' if found else 'not'} in {data.root}"
+    return f"{data.name}, {'found' if is_present(data) else 'not'} in {data.root}"
 
 
 def _num_images(config: PretrainConfig) -> int | None:
@@ -117,9 +108,5 @@ def _num_images(config: PretrainConfig) -> int | None:
     data = config.data
     if data.num_train_images is not None:
         return data.num_train_images
-    if data.name == "imagenet100" and data.class_list is None:
-        return _USUAL_IMAGENET_100
-    split = PUBLISHED.get((data.name, "train"))
-    if config.method.name != "supervised":
-        split = PUBLISHED.get((data.name, "pretrain"), split)
-    return None if split is None else split.num_images
+    split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
+    return published_counts(data, split).images

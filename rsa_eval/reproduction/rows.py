@@ -209,9 +209,9 @@ def _paper_rows() -> Iterator[Row]:
         for cell in paper_cells(table):
             name = _name(table, cell.data_set, cell.method)
             box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
-            epochs = cell.weights.epochs if cell.weights else None
+            trained = cell.weights.epochs if cell.weights else None
             published = f"box {box}, mask {mask}"
-            yield Row(name, table, cell.method, cell.data_set, epochs, published, name, None)
+            yield Row(name, table, cell.method, cell.data_set, trained, published, name, None)
     for label, hours in TABLE_7.items():
         for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
             name = _name(7, data_set, label)

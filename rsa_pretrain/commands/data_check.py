@@ -3,16 +3,17 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data_check import check_split, compare_splits, describe
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.split_check import SplitCheck
+
+if TYPE_CHECKING:
+    from rsa_pretrain.split_check import SplitCheck
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -23,7 +24,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "data-check",
-        help="count and decode every image of a data set",
         description="Count images and classes, decode every image, and compare with the published "
         "numbers. Exit code 0: all is well; 1: problems were found; 2: it cannot be checked.",
     )
@@ -46,6 +46,8 @@ def _data_check(arguments: argparse.Namespace) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides).data
     if arguments.write_sizes is not None and config.name != "webdataset":
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
+    from rsa_pretrain.data_check import compare_splits, describe
+
     checks: list[SplitCheck] = []
     for split in _SPLITS if arguments.split is None else (arguments.split,):
         if checks and _has_no_test_split(config):
@@ -70,7 +72,10 @@ def _data_check(arguments: argparse.Namespace) -> int:
 
 def _check(
     config: DataConfig, split: Literal["pretrain", "test"], *, may_be_absent: bool
-) -> SplitCheck:
+) -> "SplitCheck":
+    from rsa_pretrain.data_check import check_split
+    from rsa_pretrain.split_check import SplitCheck
+
     try:
         return check_split(config, split)
     except UserError as error:
@@ -86,7 +91,7 @@ def _has_no_test_split(config: DataConfig) -> bool:
     return config.root is None or not (config.root / config.test_dir).exists()
 
 
-def _write_sizes(path: Path, checks: list[SplitCheck]) -> None:
+def _write_sizes(path: Path, checks: "list[SplitCheck]") -> None:
     sizes: dict[str, int] = {}
     for check in checks:
         again = sorted(sizes.keys() & check.shard_sizes.keys())

@@ -3,15 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.export import Export, export_backbone, find_target
-from rsa_pretrain.foreign.layouts.detectron2 import HEADS
-from rsa_pretrain.foreign.load import load_weights
-from rsa_pretrain.foreign.model_card import RecordOfWeights, read_records
-from rsa_pretrain.foreign.targets import TARGETS
+
+if TYPE_CHECKING:
+    from rsa_pretrain.checkpoint import LoadedBackbone
+    from rsa_pretrain.foreign.export import Export
+    from rsa_pretrain.foreign.model_card import RecordOfWeights
 
 DETECTRON2 = "detectron2"
 _RECORDS_FOLDER = "records"
@@ -28,9 +28,10 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
         to_detectron2: Writes detectron2 weights of a checkpoint, with their proof; another
             package's, so it is handed in where the packages meet.
     """
+    from rsa_pretrain.foreign.targets import TARGETS
+
     parser = commands.add_parser(
         "export",
-        help="hand a backbone to another tool",
         description="Write a backbone as another tool reads it. What was written is imported\n"
         "again and compared bitwise; where the tool is installed, its own network must compute\n"
         "the same features. Hugging Face gets a folder with a model card made from the records.",
@@ -65,6 +66,9 @@ def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
         to_detectron2(arguments.checkpoint, arguments.out)
         say(f"written   {arguments.out}, and its keys {arguments.out.with_suffix('.yaml')}")
         return 0
+    from rsa_pretrain.foreign.export import export_backbone, find_target
+    from rsa_pretrain.foreign.load import load_weights
+
     loaded = load_weights(arguments.checkpoint)
     records = _records(arguments.records, loaded)
     done = export_backbone(loaded, find_target(arguments.to), arguments.out, records)
@@ -73,7 +77,9 @@ def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
     return 0
 
 
-def _records(folder: Path | None, loaded: LoadedBackbone) -> list[RecordOfWeights]:
+def _records(folder: Path | None, loaded: "LoadedBackbone") -> "list[RecordOfWeights]":
+    from rsa_pretrain.foreign.model_card import read_records
+
     if folder is None:
         folder = loaded.path.parent / _RECORDS_FOLDER
         if not folder.is_dir():
@@ -83,7 +89,9 @@ def _records(folder: Path | None, loaded: LoadedBackbone) -> list[RecordOfWeight
     return records
 
 
-def _lines(done: Export, loaded: LoadedBackbone) -> list[str]:
+def _lines(done: "Export", loaded: "LoadedBackbone") -> list[str]:
+    from rsa_pretrain.foreign.layouts.detectron2 import HEADS
+
     name, metadata = done.target.name, loaded.metadata
     again = "imported again, it equals the backbone bitwise"
     if done.difference is None:

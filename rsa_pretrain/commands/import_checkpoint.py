@@ -6,27 +6,27 @@ from pathlib import Path
 from rsa_pretrain.command_line import Commands, say
 from rsa_pretrain.data_config import RGB
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.layout import Pixels
-from rsa_pretrain.foreign.layouts import LAYOUTS
-from rsa_pretrain.foreign.load import ImportOptions, write_import
-from rsa_pretrain.foreign.recognise import AUTO
-from rsa_pretrain.foreign.tree import listed
 
 _NAME_COLUMNS = 18
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
+    from rsa_pretrain.foreign.layouts import LAYOUTS
+    from rsa_pretrain.foreign.recognise import AUTO
+
     parser = commands.add_parser(
         "import",
-        help="take over another project's backbone",
         description="Write one network of another project's checkpoint in this toolkit's format,\n"
         "with its provenance. Every backbone tensor must be there in its shape, and every other\n"
         "tensor on the layout's drop list, or the file is refused. Of a file of no layout below,\n"
         "the one network is taken whose names are known, wherever it lies (module. and other\n"
         "wrappers aside); of several, state one with --prefix. No code of the file is run.",
         epilog="layouts, and their networks (the first is taken unless --network names another):\n"
-        + "\n".join(_layout_lines())
+        + "\n".join(
+            f"  {layout.name:<{_NAME_COLUMNS}} {', '.join(layout.networks)}: {layout.made_by}"
+            for layout in LAYOUTS
+        )
         + "\n\nexample:\n  rsa-pretrain import moco_v2_800ep_pretrain.pth.tar moco_v2.safetensors",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="checkpoint of another project")
@@ -59,13 +59,19 @@ def add(commands: Commands) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    mean, std = arguments.mean, arguments.std
+    _check_pixels(mean, std)
+    from rsa_pretrain.foreign.layout import Pixels
+    from rsa_pretrain.foreign.load import ImportOptions, write_import
+    from rsa_pretrain.foreign.tree import listed
+
     options = ImportOptions(
         layout=arguments.layout,
         network=arguments.network,
         prefix=arguments.prefix,
         method=arguments.method,
         data_set=arguments.data_set,
-        pixels=_pixels(arguments.mean, arguments.std),
+        pixels=None if mean is None else Pixels(mean, std),
         cifar_stem=arguments.cifar_stem,
         allow_non_finite=arguments.allow_non_finite,
     )
@@ -100,18 +106,8 @@ def _rgb(text: str) -> RGB:
     return red, green, blue
 
 
-def _pixels(mean: RGB | None, std: RGB | None) -> Pixels | None:
-    if mean is None and std is None:
-        return None
-    if mean is None or std is None:
+def _check_pixels(mean: RGB | None, std: RGB | None) -> None:
+    if (mean is None) != (std is None):
         raise UserError("state both --mean and --std, or neither")
-    if min(std) <= 0:
+    if std is not None and min(std) <= 0:
         raise UserError(f"--std must be positive, found {std}")
-    return Pixels(mean, std)
-
-
-def _layout_lines() -> list[str]:
-    return [
-        f"  {layout.name:<{_NAME_COLUMNS}} {', '.join(layout.networks)}: {layout.made_by}"
-        for layout in LAYOUTS
-    ]

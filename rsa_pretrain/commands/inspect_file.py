@@ -3,16 +3,13 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.checkpoint import find_weights
 from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.foreign.describe import describe_file
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "inspect",
-        help="show what a checkpoint file holds",
         description="Show what a checkpoint of any project holds: how it is written, its layout\n"
         "and how sure that is, its networks, tensors, statistics, NaNs and values, what is\n"
         "passed over beside them, and what an import refuses. No code of the file is run, and\n"
@@ -29,6 +26,9 @@ def add(commands: Commands) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    from rsa_pretrain.checkpoint import find_weights
+    from rsa_pretrain.foreign.describe import describe_file
+
     path: Path = arguments.file
     file = find_weights(path) if path.is_dir() else path
     for line in describe_file(file, every_tensor=arguments.tensors):

@@ -6,17 +6,13 @@ from pathlib import Path
 from rsa_pretrain.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data import open_images
-from rsa_pretrain.data_sets.folders import refuse_among_images
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.preview import draw_preview
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "preview",
-        help="draw the views of some training images",
         description="Draw training images beside the views that the run's method sees.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
@@ -32,6 +28,10 @@ def _preview(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"'{arguments.out}' should end in .png")
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
+    from rsa_pretrain.data import open_images
+    from rsa_pretrain.data_sets.folders import refuse_among_images
+    from rsa_pretrain.preview import draw_preview
+
     refuse_among_images(config.data, arguments.out)
     images = open_images(config.data, "train")
     draw_preview(config, images, arguments.out, arguments.num_images)

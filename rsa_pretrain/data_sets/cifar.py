@@ -1,60 +1,80 @@
 """CIFAR-10 and CIFAR-100: the published python batches."""
 
+from __future__ import annotations
+
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torchvision
-
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.data_sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.fetch import Archive, fetch
 
-_CIFAR = {
-    "cifar10": (
-        torchvision.datasets.CIFAR10,
-        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    ),
-    "cifar100": (
-        torchvision.datasets.CIFAR100,
-        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-    ),
-}
+if TYPE_CHECKING:
+    from rsa_pretrain.data_config import DataConfig
+    from rsa_pretrain.image_set import ImageSet
 
 
-def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
-    """Open a split from ``root/cifar-10-batches-py/`` or ``root/cifar-100-python/``."""
-    data_set, url = _CIFAR[config.name]
+def _torchvision(num_classes: int) -> Any:
+    """Return torchvision's class, which knows the address and the checksums."""
+    from torchvision import datasets
+
+    return getattr(datasets, f"CIFAR{num_classes}")
+
+
+def _open(config: DataConfig, split: AnySplit, num_classes: int, folder: str) -> ImageSet:
+    """Open a split from ``root/FOLDER/``."""
+    from rsa_pretrain.image_set import ImageSet
+
+    assert config.root is not None
     try:
         # torchvision checks the files' published MD5 sums before it unpickles them.
-        source = data_set(str(config.root), train=split != "test", download=False)
+        source = _torchvision(num_classes)(str(config.root), train=split != "test")
     except RuntimeError:
-        assert config.root is not None
         raise UserError(
-            f"no whole {config.name} in '{config.root}/{data_set.base_folder}'; "
-            f"{_remedy(config.root, data_set.base_folder, url)}"
+            f"no whole {config.name} in '{config.root / folder}'; "
+            f"{_remedy(config.name, config.root, folder)}"
         ) from None
     return ImageSet.from_array(config.name, source.data, source.targets, source.classes)
 
 
-def _remedy(root: Path, base_folder: str, url: str) -> str:
+def _download(root: Path, url: str | None, num_classes: int, folder: str) -> None:
+    facts = _torchvision(num_classes)
+    fetch(Archive(facts.url, facts.tgz_md5, folder), root, url)
+
+
+def _remedy(name: str, root: Path, folder: str) -> str:
     """Say what to do, by what is there in place of the batch files."""
-    archive = url.rpartition("/")[2]
-    if root.resolve().name == base_folder:
-        return (
-            f"data.root should be the folder that holds '{base_folder}': '{root.resolve().parent}'"
-        )
-    below = sorted(root.glob(f"*/{base_folder}"))
+    if root.resolve().name == folder:
+        return f"data.root should be the folder that holds '{folder}': '{root.resolve().parent}'"
+    below = sorted(root.glob(f"*/{folder}"))
     if below:
-        return f"data.root should be the folder that holds '{base_folder}': '{below[0].parent}'"
-    compressed = sorted((root / base_folder).glob("*.xz"))
+        return f"data.root should be the folder that holds '{folder}': '{below[0].parent}'"
+    compressed = sorted((root / folder).glob("*.xz"))
     if compressed:
         return (
             f"its batch files are compressed ({compressed[0].name}, …): unpack them beside, with "
-            f"unxz --keep {root / base_folder}/*.xz"
+            f"unxz --keep {root / folder}/*.xz"
         )
-    if (root / archive).is_file():
-        return f"unpack '{root / archive}' there: tar -xzf {archive}"
-    return (
-        f"download {url} and unpack it in '{root}' (data.root), so that this folder holds the "
-        "published batch files"
+    move = "move that folder away and " if (root / folder).exists() else ""
+    return f"{move}run {download_command(name, root)}"
+
+
+def _cifar(num_classes: int, folder: str) -> DataSet:
+    return DataSet(
+        name=f"cifar{num_classes}",
+        label=f"CIFAR-{num_classes}",
+        normalisation=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        open=partial(_open, num_classes=num_classes, folder=folder),
+        download=partial(_download, num_classes=num_classes, folder=folder),
+        counts={
+            "train": Counts(50_000, num_classes, 50_000 // num_classes),
+            "test": Counts(10_000, num_classes, 10_000 // num_classes),
+        },
+        folders=(folder,),
+        is_pixels=True,
     )
+
+
+CIFAR10 = _cifar(10, "cifar-10-batches-py")
+CIFAR100 = _cifar(100, "cifar-100-python")

@@ -1,10 +1,12 @@
 """Any tree of image files, one folder per class or none."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
-from rsa_pretrain.decode import fault_of
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rsa_pretrain.data_sets.base import AnySplit, DataSet
+from rsa_pretrain.data_sets.imagenet import IMAGENET
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_folder import (
     ImageFiles,
@@ -14,18 +16,23 @@ from rsa_pretrain.image_folder import (
     report_left_out,
     walk_folders,
 )
-from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data_config import DataConfig
+    from rsa_pretrain.image_set import ImageSet
 
 _SHOWN = 5
 
 
-def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open ``root/train_dir`` or ``root/test_dir``.
 
     The classes of both splits are the class folders of the training split that hold an image,
     numbered by name. An image that lies in no folder has no class. Folders that do not count are
     logged.
     """
+    from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
     assert config.root is not None
     train_folder, test_folder = config.root / config.train_dir, config.root / config.test_dir
     if split == "test":
@@ -76,6 +83,8 @@ def refuse_among_images(config: DataConfig, path: Path) -> None:
 
 def _training_classes(folder: Path, config: DataConfig) -> list[str]:
     """Return the classes of the training split, without decoding more of it than must be."""
+    from rsa_pretrain.decode import fault_of
+
     found = set()
     for prefix, files in walk_folders(folder, {}):
         class_name = class_of(prefix)
@@ -123,3 +132,19 @@ def _empty_folders(
         for name in class_folders(folder).names
         if name not in left_out and class_of(f"{name}/") not in class_names
     }
+
+
+def _download(root: Path, url: str | None) -> NoReturn:
+    raise UserError(
+        "imagefolder reads images of your own, which cannot be downloaded; put them as "
+        f"{root}/train/CLASS/IMAGE and {root}/val/CLASS/IMAGE"
+    )
+
+
+IMAGE_FOLDER = DataSet(
+    name="imagefolder",
+    label="Image folder",
+    normalisation=IMAGENET.normalisation,
+    open=_open,
+    download=_download,
+)

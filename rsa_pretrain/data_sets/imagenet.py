@@ -1,11 +1,14 @@
 """ImageNet-1K and subsets of its classes: the usual trees of one folder per WordNet id."""
 
+from __future__ import annotations
+
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.data_sets.base import AnySplit, Counts, DataSet
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_folder import (
     ImageFiles,
@@ -14,18 +17,23 @@ from rsa_pretrain.image_folder import (
     report_left_out,
     walk,
 )
-from rsa_pretrain.image_set import ImageSet
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data_config import DataConfig
+    from rsa_pretrain.image_set import ImageSet
 
 NUM_CLASSES = 1000
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
-def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open ``root/train_dir`` or ``root/test_dir``; classes are numbered in the order of their ids.
 
     Nothing is decoded: a damaged file stops the first read of it, and data-check names all.
     """
+    from rsa_pretrain.image_set import ImageSet
+
     assert config.root is not None
     key = "test_dir" if split == "test" else "train_dir"
     folder = config.root / getattr(config, key)
@@ -84,12 +92,17 @@ def read_class_list(path: Path | None) -> list[str]:
 def _check_folder(config: DataConfig, folder: Path, key: str) -> None:
     if not folder.is_dir():
         raise UserError(
-            f"'{folder}' ({key}) is not a folder; {config.name} needs the ImageNet tree: download "
-            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
-            "https://image-net.org/challenges/LSVRC/2012/ (free registration) and unpack them as "
-            f"{config.root}/{config.train_dir}/WNID/*.JPEG and "
-            f"{config.root}/{config.test_dir}/WNID/*.JPEG, one folder per class"
+            f"'{folder}' ({key}) is not a folder; {config.name} needs the ImageNet tree: "
+            f"{_how_to_get(config.root, config.train_dir, config.test_dir)}"
         )
+
+
+def _how_to_get(root: Path | None, train: str = "train", test: str = "val") -> str:
+    return (
+        "download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
+        "https://image-net.org/challenges/LSVRC/2012/ (free registration) and unpack them as "
+        f"{root}/{train}/WNID/*.JPEG and {root}/{test}/WNID/*.JPEG, one folder per class"
+    )
 
 
 def _check_numbering(train: Path, test: Path, class_names: list[str]) -> None:
@@ -128,3 +141,25 @@ def _classes(config: DataConfig, folder: Path, found: list[str]) -> list[str]:
             "it, or use data.name=imagefolder for another set of classes"
         )
     return found
+
+
+def _download(root: Path, url: str | None) -> NoReturn:
+    raise UserError(f"ImageNet's terms of access allow no automatic download; {_how_to_get(root)}")
+
+
+IMAGENET = DataSet(
+    name="imagenet",
+    label="ImageNet-1K",
+    normalisation=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    open=_open,
+    download=_download,
+    counts={"train": Counts(1_281_167, NUM_CLASSES), "test": Counts(50_000, NUM_CLASSES, 50)},
+)
+IMAGENET100 = replace(
+    IMAGENET,
+    name="imagenet100",
+    label="ImageNet-100",
+    # Of the usual hundred classes; of a list of the user's own only the last number holds.
+    counts={"train": Counts(126_689, 100), "test": Counts(5_000, 100, 50)},
+    settings=("class_list",),
+)

@@ -5,18 +5,23 @@ labels are bytes from 1 to 10. Pretraining reads ``train+unlabeled``, 105,000 im
 first 5,000 have a class.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.data_sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import UNLABELLED, ImageSet
+from rsa_pretrain.fetch import Archive, fetch
 
-URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+    from rsa_pretrain.data_config import DataConfig
+    from rsa_pretrain.image_set import ImageSet
+
 NUM_IMAGES = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
 NUM_FOLDS = 10
 
@@ -46,6 +51,9 @@ class BinaryImages:
 
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Read one image."""
+        import numpy as np
+        from PIL import Image
+
         part, number = self._locate(index)
         pixels = np.fromfile(
             self.folder / f"{part}_X.bin", np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES
@@ -54,6 +62,8 @@ class BinaryImages:
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Read some images: 28 kB each, 2.9 GB for train and unlabeled."""
+        import numpy as np
+
         files = {
             part: np.memmap(self.folder / f"{part}_X.bin", np.uint8, "r").reshape(-1, *_PLANES)
             for part in self.parts
@@ -82,8 +92,12 @@ class BinaryImages:
         raise IndexError(index)
 
 
-def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open a split; ``pretrain`` is train and unlabeled, ``train`` may be one of the folds."""
+    import numpy as np
+
+    from rsa_pretrain.image_set import UNLABELLED, ImageSet
+
     assert config.root is not None
     folder = config.root / _FOLDER
     parts: list[str] = ["train", "unlabeled"] if split == "pretrain" else [split]
@@ -113,40 +127,63 @@ def read_folds(root: Path) -> list[list[int]]:
     """
     path = root / _FOLDER / "fold_indices.txt"
     if not path.is_file():
-        raise _missing(f"no '{path}'", root)
+        raise UserError(f"no '{path}'; {_again(root)}")
     text = path.read_text(encoding="ascii", errors="replace")
     folds = [line.split() for line in text.splitlines() if line.strip()]
     if len(folds) != NUM_FOLDS or not all(word.isdecimal() for line in folds for word in line):
-        raise UserError(f"'{path}' should hold {NUM_FOLDS} lines of indices; unpack {URL} again")
+        raise UserError(f"'{path}' should hold {NUM_FOLDS} lines of indices; {_again(root)}")
     indices = [[int(word) for word in line] for line in folds]
     highest = max(index for fold in indices for index in fold)
     if highest >= NUM_IMAGES["train"]:
-        raise UserError(
-            f"'{path}' names image {highest} of {NUM_IMAGES['train']}; unpack {URL} again"
-        )
+        raise UserError(f"'{path}' names image {highest} of {NUM_IMAGES['train']}; {_again(root)}")
     return indices
 
 
 def _labels(folder: Path, part: str) -> list[int]:
     path = folder / f"{part}_y.bin"
     _check_size(path, NUM_IMAGES[part])
-    labels = np.fromfile(path, np.uint8).astype(np.int64) - 1
-    if labels.min() < 0 or labels.max() >= len(_CLASSES):
-        raise UserError(f"'{path}' holds labels outside 1 … {len(_CLASSES)}; unpack {URL} again")
-    listed: list[int] = labels.tolist()
-    return listed
+    labels = [byte - 1 for byte in path.read_bytes()]
+    if min(labels) < 0 or max(labels) >= len(_CLASSES):
+        raise UserError(
+            f"'{path}' holds labels outside 1 … {len(_CLASSES)}; {_again(path.parents[1])}"
+        )
+    return labels
 
 
 def _check_size(path: Path, expected: int) -> None:
     if not path.is_file():
-        raise _missing(f"no '{path}'", path.parents[1])
+        raise UserError(f"no '{path}'; {_again(path.parents[1])}")
     found = path.stat().st_size
     if found != expected:
-        raise _missing(f"'{path}' has {found} bytes, expected {expected}", path.parents[1])
+        raise UserError(
+            f"'{path}' has {found} bytes, expected {expected}; {_again(path.parents[1])}"
+        )
 
 
-def _missing(found: str, root: Path) -> UserError:
-    return UserError(
-        f"{found}; download {URL} and unpack it in '{root}' (data.root), so that {root}/{_FOLDER}/ "
-        "holds train_X.bin, train_y.bin, unlabeled_X.bin, test_X.bin and test_y.bin"
-    )
+def _again(root: Path) -> str:
+    folder = root / _FOLDER
+    move = f"move '{folder}' away and " if folder.exists() else ""
+    return f"{move}run {download_command('stl10', root)}"
+
+
+def _download(root: Path, url: str | None) -> None:
+    from torchvision.datasets import STL10 as facts
+
+    fetch(Archive(facts.url, facts.tgz_md5, _FOLDER), root, url)
+
+
+STL10 = DataSet(
+    name="stl10",
+    label="STL-10",
+    normalisation=((0.4408, 0.4279, 0.3867), (0.2682, 0.2610, 0.2686)),
+    open=_open,
+    download=_download,
+    counts={
+        "pretrain": Counts(105_000, 10, 500),
+        "train": Counts(5_000, 10, 500),
+        "test": Counts(8_000, 10, 800),
+    },
+    folders=(_FOLDER,),
+    settings=("stl10_fold",),
+    is_pixels=True,
+)

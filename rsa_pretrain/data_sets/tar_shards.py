@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.data_sets.base import AnySplit
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.parallel import map_in_threads

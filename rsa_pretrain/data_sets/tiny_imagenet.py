@@ -1,14 +1,13 @@
 """Tiny ImageNet: 200 classes at 64 px, as distributed or with the validation images sorted."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-from torch import Tensor
-
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import AnySplit
+from rsa_pretrain.data_sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.fetch import Archive, fetch
 from rsa_pretrain.image_folder import (
     ImageFiles,
     class_folders,
@@ -16,15 +15,23 @@ from rsa_pretrain.image_folder import (
     report_left_out,
     walk,
 )
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.image_sources import read_encoded
-from rsa_pretrain.parallel import map_in_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from rsa_pretrain.data_config import DataConfig
+    from rsa_pretrain.image_set import ImageSet
 
 NUM_CLASSES = 200
-URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 _FOLDER = "tiny-imagenet-200"
 _SIDE = 64
+# Stanford publishes no checksum; this is the one that Avalanche and others download it by.
+ARCHIVE = Archive(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", _FOLDER
+)
 
 
 class TinyFiles(ImageFiles):
@@ -36,6 +43,10 @@ class TinyFiles(ImageFiles):
         Raises:
             UserError: If one cannot be decoded or has another size.
         """
+        import numpy as np
+
+        from rsa_pretrain.parallel import map_in_threads
+
         array = np.empty((len(rows), _SIDE, _SIDE, 3), np.uint8)
         decoded = map_in_threads(self._decode, rows.tolist(), "decoding images", "img")
         for position, pixels in enumerate(decoded):
@@ -43,23 +54,27 @@ class TinyFiles(ImageFiles):
         return array
 
     def _decode(self, index: int) -> Tensor:
+        from rsa_pretrain.image_sources import read_encoded
+
         pixels = read_encoded(self, index).pixels()
         if pixels.shape[1:] != (_SIDE, _SIDE):
             raise UserError(
                 f"'{self.where(index)}' has {pixels.shape[1]} x {pixels.shape[2]} pixels, Tiny "
-                f"ImageNet's images have {_SIDE} x {_SIDE}; unpack {URL} again, or use "
-                "data.name=imagefolder for other images"
+                f"ImageNet's images have {_SIDE} x {_SIDE}; use data.name=imagefolder for other "
+                "images"
             )
         return pixels
 
 
-def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
+def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open a split from ``root/tiny-imagenet-200/``, or from the root itself.
 
     Training images lie in ``train/CLASS/images/`` or ``train/CLASS/``. Test images are those of
     ``val/``: as distributed in ``val/images/``, their classes in ``val/val_annotations.txt``, or
     in class folders like the training images. (The published ``test/`` has no classes.)
     """
+    from rsa_pretrain.image_set import ImageSet
+
     assert config.root is not None
     folder = config.root / _FOLDER
     if not folder.is_dir():
@@ -69,7 +84,7 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
     if not below.is_dir():
         raise _missing(f"'{below}' is not a folder", config.root)
     if split == "test" and (below / "images").is_dir() and walk(below, ["images"]).names:
-        names, classes = _annotated(below)
+        names, classes = _annotated(below, config.root)
     else:
         names, classes = _sorted_by_class(below)
     unknown = sorted(set(classes) - set(class_names))
@@ -92,18 +107,18 @@ def _classes(folder: Path, root: Path) -> list[str]:
     names = class_folders(train).names
     if len(names) != NUM_CLASSES:
         raise UserError(
-            f"'{train}' holds {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; unpack "
-            f"{URL} again, or use data.name=imagefolder for another set of classes"
+            f"'{train}' holds {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; "
+            f"{_again(folder, root)}, or use data.name=imagefolder for another set of classes"
         )
     return names
 
 
-def _annotated(val: Path) -> tuple[list[str], list[str]]:
+def _annotated(val: Path, root: Path) -> tuple[list[str], list[str]]:
     annotations = val / "val_annotations.txt"
     if not annotations.is_file():
         raise UserError(
             f"'{val}/images' needs '{annotations}', whose lines are NAME, tab, CLASS, tab, box; "
-            f"unpack {URL} again, or sort the images into '{val}/CLASS/'"
+            f"{_again(val.parent, root)}, or sort the images into '{val}/CLASS/'"
         )
     lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()]
     malformed = [number for number, parts in enumerate(lines, 1) if len(parts) < 2]
@@ -116,7 +131,7 @@ def _annotated(val: Path) -> tuple[list[str], list[str]]:
     if differing:
         raise UserError(
             f"'{annotations}' and '{val}/images' disagree on {len(differing)} files, the first is "
-            f"{differing[0]}; unpack {URL} again"
+            f"{differing[0]}; {_again(val.parent, root)}"
         )
     return names, [class_of[name] for name in names]
 
@@ -132,7 +147,29 @@ def _sorted_by_class(folder: Path) -> tuple[list[str], list[str]]:
 
 def _missing(found: str, root: Path) -> UserError:
     return UserError(
-        f"{found}; download {URL} and unpack it in '{root}' (data.root), so that "
-        f"{root}/{_FOLDER}/ holds train/CLASS/images/*.JPEG, val/images/*.JPEG and "
-        "val/val_annotations.txt (or val/CLASS/*.JPEG)"
+        f"{found}; {_again(root / _FOLDER, root)}, or let data.root be a folder that holds "
+        "train/CLASS/*.JPEG and val/CLASS/*.JPEG"
     )
+
+
+def _again(folder: Path, root: Path) -> str:
+    move = f"move '{folder}' away and " if folder.exists() else ""
+    return f"{move}run {download_command('tiny_imagenet', root)}"
+
+
+def _download(root: Path, url: str | None) -> None:
+    fetch(ARCHIVE, root, url)
+
+
+TINY_IMAGENET = DataSet(
+    name="tiny_imagenet",
+    label="Tiny ImageNet",
+    normalisation=((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+    open=_open,
+    download=_download,
+    counts={
+        "train": Counts(100_000, NUM_CLASSES, 500),
+        "test": Counts(10_000, NUM_CLASSES, 50),
+    },
+    folders=(_FOLDER, "train"),
+)

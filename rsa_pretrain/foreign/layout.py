@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rsa_pretrain.data_config import RGB
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.foreign.file_content import FileContent
 from rsa_pretrain.foreign.names import TORCHVISION, NameTable
 
@@ -17,7 +18,7 @@ class Pixels:
     std: RGB
 
 
-IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Pixels(*data_set("imagenet").normalisation)
 UNNORMALISED = Pixels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 

@@ -11,19 +11,17 @@ from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.checkpoint import (
     FORMAT_VERSION,
     METADATA_KEY,
-    BackboneMetadata,
     LoadedBackbone,
-    library_versions,
     load_backbone,
     save_tensors,
 )
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.foreign.layout import Pixels
-from rsa_pretrain.foreign.origin import Origin
 from rsa_pretrain.foreign.recognise import AUTO, Recognised, recognise
 from rsa_pretrain.foreign.regular_file import check_regular_file
 from rsa_pretrain.foreign.safetensors_file import read_header_entry
+from rsa_pretrain.metadata import BackboneMetadata, Origin, library_versions
 
 _MAX_EPOCHS = 1e6
 _log = logging.getLogger(__name__)

@@ -1,59 +1,27 @@
 """The card of an exported model: what it is, how it was judged, and where it ends."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from rsa_pretrain.checkpoint import BackboneMetadata, LoadedBackbone
+from rsa_pretrain.checkpoint import LoadedBackbone
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
+from rsa_pretrain.text_table import escape_markdown, render_table
+
+_COLUMNS = ("data set", "protocol", "metric", "value", "test images", "seeds", "measured")
 
 
-class _Part(BaseModel):
-    """A part of an evaluation record; the card reads these fields of it and no others."""
+@dataclass(frozen=True)
+class RecordOfWeights:
+    """What the card tells of one evaluation record."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-
-class RecordMetric(_Part):
-    """One number of a record."""
-
-    value: float
-    """What was measured."""
-    unit: str
-    """In what."""
-
-
-class RecordModel(_Part):
-    """Which weights a record is about."""
-
-    sha256: str | None
-    """Hash of the file; null for random weights."""
-
-
-class RecordOfWeights(_Part):
-    """One evaluation, as far as a card tells it."""
-
-    kind: str
-    """Evaluator."""
-    protocol: str
-    """Its settings' name."""
-    deviations: list[str]
+    rows: tuple[tuple[str, ...], ...]
+    """One per metric: a cell for each column of the card's table."""
+    deviations: tuple[str, ...]
     """How the run departs from the protocol as published."""
-    metrics: dict[str, RecordMetric]
-    """Its numbers."""
-    num_samples: int
-    """Test images."""
-    data_set: str
-    """What it was evaluated on."""
-    seeds: list[int]
-    """Seeds of the evaluation."""
-    hardware: str
-    """Where it ran."""
-    created: str
-    """When."""
-    model: RecordModel
-    """Which weights."""
 
 
 def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWeights], int]:
@@ -71,25 +39,44 @@ def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWei
     """
     if not folder.is_dir():
         raise UserError(f"'{folder}' is not a folder of records")
-    records = []
-    paths = sorted(folder.glob("*.json"))
-    for path in paths:
-        try:
-            records.append(RecordOfWeights.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise UserError(f"'{path}' is not an evaluation record (see '{where}')") from None
     hashes = {loaded.sha256}
     if loaded.metadata.origin is not None and loaded.metadata.parent is not None:
         hashes.add(loaded.metadata.parent)
-    about = [record for record in records if record.model.sha256 in hashes]
-    return about, len(paths) - len(about)
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    about = [record for sha256, record in found if sha256 in hashes]
+    return about, len(found) - len(about)
+
+
+def _read(path: Path) -> tuple[str | None, RecordOfWeights]:
+    """Return the hash of the weights that a record is about, and what the card tells of it."""
+    try:
+        tree = json.loads(path.read_bytes())
+        return tree["model"]["sha256"], _describe(tree)
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"'{path}' is not an evaluation record (see {error})") from None
+
+
+def _describe(record: dict[str, Any]) -> RecordOfWeights:
+    rows = tuple(
+        (
+            record["data_set"],
+            f"{record['kind']}, {record['protocol']}",
+            name,
+            f"{metric['value']:.2f} {metric['unit']}",
+            str(record["num_samples"]),
+            ", ".join(map(str, record["seeds"])),
+            f"{record['created']}, {record['hardware']}",
+        )
+        for name, metric in record["metrics"].items()
+    )
+    where = f"{record['kind']} on {record['data_set']}"
+    return RecordOfWeights(rows, tuple(f"{where}: {text}" for text in record["deviations"]))
 
 
 def model_card(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> str:
     """Write the card as Markdown with the header the Hugging Face hub reads."""
     metadata = loaded.metadata
-    title = f"{metadata.arch}, {metadata.method}"
+    title = escape_markdown(f"{metadata.arch}, {metadata.method}")
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: image-feature-extraction\n"
         "tags:\n- self-supervised-learning\n- resnet\n---",
@@ -98,9 +85,9 @@ def model_card(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> st
         "## Input\n\n"
         f"RGB, pixels in [0, 1], normalised by mean {list(metadata.mean)} and standard deviation "
         f"{list(metadata.std)}. {_image_size(metadata)}",
-        "## Training\n\n" + "\n".join(f"- {line}" for line in _training(metadata)),
+        "## Training\n\n" + _listed(_training(metadata)),
         "## Evaluation\n\n" + _evaluation(records),
-        "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(loaded, records)),
+        "## Limits\n\n" + _listed(_limits(loaded, records)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -133,31 +120,18 @@ def _training(metadata: BackboneMetadata) -> list[str]:
 def _evaluation(records: Sequence[RecordOfWeights]) -> str:
     if not records:
         return "Not evaluated: no record of these weights was given."
-    rows = ["| data set | protocol | metric | value | test images | seeds | measured |"]
-    rows.append("|---|---|---|--:|--:|---|---|")
-    for record in records:
-        for name, metric in record.metrics.items():
-            cells = [
-                record.data_set,
-                f"{record.kind}, {record.protocol}",
-                name,
-                f"{metric.value:.2f} {metric.unit}",
-                str(record.num_samples),
-                ", ".join(str(seed) for seed in record.seeds),
-                f"{record.created}, {record.hardware}",
-            ]
-            rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    rows = [row for record in records for row in record.rows]
+    return render_table(_COLUMNS, rows, "markdown", ("value", "test images"))
 
 
 def _limits(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> list[str]:
-    lines = [
-        f"{record.kind} on {record.data_set}: {text}"
-        for record in records
-        for text in record.deviations
-    ]
+    lines = [text for record in records for text in record.deviations]
     if records:
         lines.append("Numbers are single runs unless several seeds are listed.")
     lines.append("Features say nothing of images unlike those the network was trained on.")
     lines.append(f"SHA-256 of the weights this export was made from: {loaded.sha256}.")
     return lines
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines)

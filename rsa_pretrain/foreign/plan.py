@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.foreign.assign import (
@@ -23,6 +22,7 @@ from rsa_pretrain.foreign.element_types import to_types_of
 from rsa_pretrain.foreign.file_content import FileContent
 from rsa_pretrain.foreign.layout import Layout, Pixels
 from rsa_pretrain.foreign.unwrap import Unwrapped, unwrapped, wrappers_in
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.tensor_check import check_tensors
 
 _CIFAR_KERNEL = (3, 3)

@@ -8,21 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import measure, scaling
+from benchmarks import measure, scaling, startup
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.detection import prepared_detections
 from benchmarks.detectors import DetectionSettings
 from benchmarks.epoch import bare_passes
-from benchmarks.feeding import draw_feeding
 from benchmarks.images import jpegs, small_images
-from benchmarks.measure import Figure, Result
 from benchmarks.our_views import OurViews
 from benchmarks.training import RSA, alternate_epochs
 from benchmarks.view_cost import RSAStep, ViewCostSettings
-from benchmarks.views import CROPS_224, OURS_224
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.data import NORMALISATION
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA as Method
@@ -99,9 +96,8 @@ def test_our_views_are_the_recipes() -> None:
     pixels = torch.full((3, 3, 40, 30), 255, dtype=torch.uint8)
     four = OurViews("multi_stage", 32, "cpu", 0).of_pixels(pixels)
     assert [view.shape for view in four] == 4 * [(3, 3, 32, 32)]
-    white = (1 - torch.tensor(NORMALISATION["cifar10"][0])) / torch.tensor(
-        NORMALISATION["cifar10"][1]
-    )
+    mean, std = torch.tensor(data_set("cifar10").normalisation)
+    white = (1 - mean) / std
     torch.testing.assert_close(four[2], white[:, None, None].expand(3, 3, 32, 32))
     views = OurViews("aggressive_pair", 224, "cpu", 0)
     files = jpegs(2, 0).files
@@ -145,31 +141,13 @@ def test_epochs_take_turns() -> None:
     assert calls == ["a", "b", "a", "b"]
 
 
-def test_feeding_reasons_from_the_measured_figures() -> None:
-    """Half the measured rate asks for twice the cores; without a measurement it says so."""
-    assert "not yet measured" in draw_feeding(None)
-    page = draw_feeding(_result(crops=250.0, everything=50.0))
-    assert "1,000 / 250 = 4.0 cores" in page
-    assert "1,000 / 50 = 20 cores" in page
-    assert "data.num_workers=4" in page
-    assert "1,000 / 125 = 8.0 cores" in draw_feeding(_result(crops=125.0, everything=50.0))
-
-
-def _result(crops: float, everything: float) -> Result:
-    return Result(
-        benchmark="views",
-        findings=[],
-        figures=[
-            Figure(what=CROPS_224, value=crops, unit="images/s"),
-            Figure(what=OURS_224, value=everything, unit="images/s"),
-        ],
-        seconds={},
-        settings={"device": "cpu"},
-        hardware="a processor",
-        library_versions={},
-        command=[],
-        created="2026-01-01T00:00:00+00:00",
-    )
+def test_startup_counts_cpu_time_and_checks_the_answer() -> None:
+    """What a child computes is counted; an answer of another exit code is no answer."""
+    before = startup._seconds_of_children()
+    startup._run(0, "-c", "import time\nwhile time.process_time() < 0.3: pass")
+    assert startup._seconds_of_children() - before >= 0.3
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        startup._run(2, "-c", "raise SystemExit(3)")
 
 
 def test_detectors_have_as_much_to_do() -> None:

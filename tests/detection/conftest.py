@@ -14,15 +14,10 @@ from detection.masks import encode_mask
 from detection.recipe import Recipe
 from detection.shapes import ShapesConfig, write_shapes
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import (
-    BackboneMetadata,
-    LoadedBackbone,
-    library_versions,
-    load_backbone,
-    save_tensors,
-)
+from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
 
 def small_metadata(arch: str, stem: str) -> BackboneMetadata:

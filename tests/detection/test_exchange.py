@@ -18,6 +18,7 @@ from detection.trained import read_trained
 from detection.trunk import load_trunk
 from rsa_pretrain.checkpoint import LoadedBackbone, read_tensors, save_tensors
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.tensor_check import differing
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 MakeRecipe = Callable[..., Recipe]
@@ -209,7 +210,11 @@ def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
     for section in ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD"):
         _edit_yaml(done.config, section, "NORM", "SyncBN")
     _edit_yaml(done.config, "RPN", "POST_NMS_TOPK_TEST", 77)
-    exchange(done.weights, tmp_path / "back.safetensors")
+    back = read_trained(exchange(done.weights, tmp_path / "back.safetensors").weights)
+    source = read_trained(detector_file)
+    assert back.card.model == source.card.model
+    assert differing(back.tensors, source.tensors) == []
+    assert back.card.sampling.proposals_per_image == 77
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,6 @@ def config(make_recipe: MakeRecipe, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["convert", "export", "init", "predict", "train", "toy"])
-def test_help_says_what_the_command_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command has help, and train's lists the config keys."""
-    with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
-    text = capsys.readouterr().out
-    assert text.startswith(f"usage: rsa-detect {command}")
-    assert ("solver.base_lr  (default 0.02)" in text) == (command == "train")
-
-
 def test_convert_prints_what_it_proved(
     write_checkpoint: WriteCheckpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,8 +76,7 @@ def test_toy_then_train(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["frobnicate"], "unknown command 'frobnicate'; expected one of import-annotations, init"),
         (["convert", "absent", "out.pkl"], "checkpoint 'absent' does not exist"),
         (["toy"], "required: OUT"),
         (["toy", "out", "--num-train", "many"], "invalid int value: 'many'"),

@@ -17,17 +17,12 @@ from rsa_eval.linear_config import LinearConfig
 from rsa_eval.record import Metric, Model, Record, write_record
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import (
-    BackboneMetadata,
-    file_sha256,
-    library_versions,
-    save_tensors,
-)
+from rsa_pretrain.checkpoint import file_sha256, save_tensors
 from rsa_pretrain.config import BackboneConfig, PretrainConfig, load_run
 from rsa_pretrain.config_files import load_config, parse_tree, to_tree, write_config
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
 DATA = {
     "name": "digits",
     "image_size": 32,
@@ -242,7 +237,7 @@ def make_trial(make_result: Callable[..., Record]) -> Callable[..., Record]:
     """A function that makes up the record of a recipe's weights, evaluated as in the paper."""
 
     def make(recipe: str, *words: str, seed: int = 0, **changes: Any) -> Record:
-        config = load_config(PretrainConfig, CONFIGS / recipe, [f"seed={seed}", *words])
+        config = load_config(PretrainConfig, Path(recipe), [f"seed={seed}", *words])
         known = changes.pop("pretraining", True)
         metadata = BackboneMetadata(
             format_version=1,
@@ -318,7 +313,7 @@ def write_log() -> Callable[..., None]:
         if recipe is None:
             (folder / "config.yaml").write_text("seed: 4711\n")
         else:
-            config = load_config(PretrainConfig, CONFIGS / recipe, words)
+            config = load_config(PretrainConfig, Path(recipe), words)
             write_config(config, folder / "config.yaml")
         if machines:
             trees = [{"hardware": name, "num_processes": 1} for name in machines]

@@ -13,7 +13,7 @@ from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
-from rsa_eval.subsets import Subset
+from rsa_eval.subset_config import Subset
 from rsa_eval.svm_config import MachineConfig, MultiLabelConfig, SVMConfig
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.errors import UserError

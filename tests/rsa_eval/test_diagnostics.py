@@ -14,9 +14,10 @@ from PIL import Image
 import rsa_eval
 from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import DiagnosticsConfig, EmbeddingConfig
-from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.diagnostics import diagnostics_deviations, evaluate_diagnostics
-from rsa_eval.record import Record, write_record
+from rsa_eval.record import Result
+from rsa_eval.run_records import make_record_of
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import Section, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
@@ -53,8 +54,8 @@ def config() -> DiagnosticsConfig:
 
 
 @pytest.fixture
-def record(subject: Subject, config: DiagnosticsConfig, workspace: Workspace) -> Record:
-    """A record of the run's backbone, with its pictures."""
+def result(subject: Subject, config: DiagnosticsConfig, workspace: Workspace) -> Result:
+    """What is found of the run's backbone, with its pictures."""
     return evaluate_diagnostics(subject, config, workspace)
 
 
@@ -146,27 +147,27 @@ def test_measures_equal_the_slow_ones(reference: ModuleType) -> None:
         assert alignment(one, other) == pytest.approx(reference.alignment(one, other, 2.0))
 
 
-def test_record_tells_numbers_and_images(record: Record, config: DiagnosticsConfig) -> None:
+def test_result_tells_numbers_and_images(result: Result, config: DiagnosticsConfig) -> None:
     """Every measure, and of how many images."""
-    assert set(record.metrics) == {
+    assert set(result.metrics) == {
         "rankme",
         "feature_std",
         "uniformity",
         "alignment",
         "alignment_weak",
     }
-    assert 1 <= record.metrics["rankme"].value <= 30
-    assert record.metrics["alignment"].value > record.metrics["alignment_weak"].value > 0
-    assert record.details["num_images"] == 30
-    assert record.details["num_view_images"] == 9
-    assert record.details["num_embedded_images"] == 20
-    assert record.deviations[-1] == "rank of 30 images (RankMe: 25600)"
-    json.dumps(record.details)
+    assert 1 <= result.metrics["rankme"].value <= 30
+    assert result.metrics["alignment"].value > result.metrics["alignment_weak"].value > 0
+    assert result.details["num_images"] == 30
+    assert result.details["num_view_images"] == 9
+    assert result.details["num_embedded_images"] == 20
+    assert result.deviations[-1] == "rank of 30 images (RankMe: 25600)"
+    json.dumps(result.details)
 
 
-def test_pictures_lie_where_the_record_says(record: Record, workspace: Workspace) -> None:
+def test_pictures_lie_where_the_result_says(result: Result, workspace: Workspace) -> None:
     """Whole PNG files, one page and one table beside the record, and nothing else."""
-    paths = [workspace.record.parent / path for path in record.artifacts.values()]
+    paths = [workspace.record.parent / path for path in result.artifacts.values()]
     assert sorted(paths) == sorted(workspace.artifacts.iterdir())
     for path in paths:
         if path.suffix == ".png":
@@ -183,9 +184,9 @@ def test_a_folder_of_the_records_name_is_left_alone(
     run = tmp_path / "name"
     run.mkdir()
     (run / "backbone.safetensors").write_text("weights")
-    record = evaluate_diagnostics(subject, config, Workspace(tmp_path / "name.json"))
+    result = evaluate_diagnostics(subject, config, Workspace(tmp_path / "name.json"))
     assert (run / "backbone.safetensors").read_text() == "weights"
-    assert record.artifacts["Confusion matrix"] == "name.artifacts/confusion.png"
+    assert result.artifacts["Confusion matrix"] == "name.artifacts/confusion.png"
 
 
 def test_files_of_others_are_not_replaced(
@@ -219,16 +220,16 @@ def test_views_without_finite_features_are_an_error(
         evaluate_diagnostics(subject, config, workspace)
 
 
-def test_confusions_count_every_test_image(record: Record, workspace: Workspace) -> None:
+def test_confusions_count_every_test_image(result: Result, workspace: Workspace) -> None:
     """The table's cells add up to the test images, its diagonal to the vote's accuracy."""
     lines = (workspace.artifacts / "confusion.csv").read_text().splitlines()
     cells = [line.split(",") for line in lines[1:]]
     assert sum(int(count) for _, _, count in cells) == 30
     right = sum(int(count) for true, predicted, count in cells if true == predicted)
-    assert record.details["vote_top1"] == pytest.approx(100 * right / 30)
+    assert result.details["vote_top1"] == pytest.approx(100 * right / 30)
 
 
-def test_classes_of_any_name(subject: Subject, tmp_path: Path) -> None:
+def test_classes_of_any_name(finished_run: Path, tmp_path: Path) -> None:
     """Folders may be named by bytes that are no text, by markup, line breaks and formulas."""
     names = [b"caf\xe9", b"<b>&amp;", b"$x_1$\nnew,line"]
     pixels = np.random.default_rng(0)
@@ -242,8 +243,7 @@ def test_classes_of_any_name(subject: Subject, tmp_path: Path) -> None:
     data = {"name": "imagefolder", "root": str(tmp_path), "image_size": 32, "num_workers": 0}
     tree = {"data": data, "device": "cpu", "embedding": {"method": "pca"}}
     config = parse_tree(DiagnosticsConfig, tree, "test")
-    record = evaluate_diagnostics(subject, config, Workspace(tmp_path / "out.json"))
-    write_record(record, tmp_path / "out.json")
+    make_record_of(finished_run, EVALUATORS["diagnostics"], config, tmp_path / "out.json")
     table = (tmp_path / "out.artifacts/confusion.csv").read_text(encoding="utf-8")
     assert "caf?" in table
     assert '"$x_1$\nnew,line"' in table
@@ -253,16 +253,16 @@ def test_classes_of_any_name(subject: Subject, tmp_path: Path) -> None:
 
 
 def test_same_seed_same_numbers(
-    subject: Subject, config: DiagnosticsConfig, tmp_path: Path, record: Record
+    subject: Subject, config: DiagnosticsConfig, tmp_path: Path, result: Result
 ) -> None:
     """A repeated evaluation draws the same images and views."""
     again = evaluate_diagnostics(subject, config, Workspace(tmp_path / "again.json"))
-    assert again.metrics == record.metrics
+    assert again.metrics == result.metrics
     tree = to_tree(config) | {"seed": 1}
     other = parse_tree(DiagnosticsConfig, tree, "test")
     changed = evaluate_diagnostics(subject, other, Workspace(tmp_path / "other.json"))
-    assert changed.metrics["rankme"] == record.metrics["rankme"]
-    assert changed.metrics["alignment"] != record.metrics["alignment"]
+    assert changed.metrics["rankme"] == result.metrics["rankme"]
+    assert changed.metrics["alignment"] != result.metrics["alignment"]
 
 
 def test_too_few_test_images(subject: Subject, tmp_path: Path) -> None:

@@ -231,9 +231,9 @@ def test_training_on_labels_resizes_as_the_evaluation_does(
         data = to_tree(knn_config.data) | {"eval_interpolation": interpolation}
         tree = {"data": data, "device": "cpu", **section[kind]}
         config = parse_tree(evaluator.config, tree, "test")
-        record = evaluator.evaluate(subject, config, workspace)
+        result = evaluator.evaluate(subject, config, workspace)
         workspace.remove_states()
-        losses.append(record.details["loss_by_epoch"][0])
+        losses.append(result.details["loss_by_epoch"][0])
     assert losses[0] != losses[1]
 
 

@@ -306,12 +306,12 @@ def test_leave_one_out_is_said_in_the_record(
 ) -> None:
     """It counts the training images, reads no test image, and is a departure."""
     config = knn_config.model_copy(update={"leave_one_out": True})
-    record = evaluate_knn(subject, config, workspace)
-    assert record.num_samples == 60
-    assert record.details["images"]["test"] is None
-    assert record.details["votes"][0]["neighbours"] == 59
+    result = evaluate_knn(subject, config, workspace)
+    assert result.num_samples == 60
+    assert result.details["images"]["test"] is None
+    assert result.details["votes"][0]["neighbours"] == 59
     assert "each training image classified by the others (protocol: test images)" in (
-        record.deviations
+        result.deviations
     )
 
 

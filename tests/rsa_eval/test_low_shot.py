@@ -17,7 +17,8 @@ from rsa_eval.low_shot import centred_to_unit_norm
 from rsa_eval.low_shot_config import LowShotConfig
 from rsa_eval.record import read_record
 from rsa_eval.subject import Subject
-from rsa_eval.subsets import Subset, subset_rows, take
+from rsa_eval.subset_config import Subset
+from rsa_eval.subsets import subset_rows, take
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
@@ -40,23 +41,23 @@ def test_all_subsets_in_one_record(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace
 ) -> None:
     """Metrics are means over the seeds; each run, its seed and its images stand in the details."""
-    record = evaluate_low_shot(subject, _config(knn_config), workspace)
-    assert list(record.metrics) == [
+    result = evaluate_low_shot(subject, _config(knn_config), workspace)
+    assert list(result.metrics) == [
         "top1_1pct",
         "top1_10pct",
         "top1_1per_class",
         "top1_2per_class",
         "top1_5per_class",
     ]
-    assert record.headline == "top1_1pct"
-    for entry in record.details["subsets"]:
+    assert result.headline == "top1_1pct"
+    for entry in result.details["subsets"]:
         accuracies = [run["top1"] for run in entry["runs"]]
         assert [run["seed"] for run in entry["runs"]] == [0, 1, 2]
         assert len({run["sha256"] for run in entry["runs"]}) == 3
-        assert entry["top1_mean"] == record.metrics[f"top1_{entry['subset']}"].value
+        assert entry["top1_mean"] == result.metrics[f"top1_{entry['subset']}"].value
         assert entry["top1_mean"] == mean(accuracies)
         assert entry["top1_std"] == stdev(accuracies)
-    counts = {entry["subset"]: entry["count"] for entry in record.details["subsets"]}
+    counts = {entry["subset"]: entry["count"] for entry in result.details["subsets"]}
     assert counts == {
         "1pct": 10,  # 0.6 images, but one per class
         "10pct": 10,  # 6 images, likewise
@@ -64,11 +65,11 @@ def test_all_subsets_in_one_record(
         "2per_class": 20,
         "5per_class": 50,
     }
-    assert record.deviations == [
+    assert result.deviations == [
         "60 training images (protocol: all)",
         "30 test images (protocol: all)",
     ]
-    assert record.metrics["top1_5per_class"].value > record.metrics["top1_1per_class"].value
+    assert result.metrics["top1_5per_class"].value > result.metrics["top1_1per_class"].value
 
 
 def test_equal_to_a_classifier_made_by_hand(
@@ -76,7 +77,7 @@ def test_equal_to_a_classifier_made_by_hand(
 ) -> None:
     """Features of the drawn images alone, centred and scaled, give the recorded accuracy."""
     config = _config(knn_config, subsets=[{"per_class": 3}], subset_seeds=[5])
-    record = evaluate_low_shot(subject, config, workspace)
+    result = evaluate_low_shot(subject, config, workspace)
     train, test = (open_images(config.data, split) for split in ("train", "test"))
     rows = subset_rows(train, Subset(per_class=3), 5)
     with frozen(subject.backbone):
@@ -91,9 +92,9 @@ def test_equal_to_a_classifier_made_by_hand(
     model = LogisticRegression(C=400, fit_intercept=False, tol=1e-6, max_iter=1000)
     model.fit(scale(known.features), known.labels.numpy())
     accuracy = 100 * model.score(scale(unknown.features), unknown.labels.numpy())
-    assert record.metrics["top1_3per_class"].value == pytest.approx(accuracy)
-    assert record.details["subsets"][0]["top1_std"] is None
-    assert "draws of each subset: 1 (protocol: 3)" in record.deviations
+    assert result.metrics["top1_3per_class"].value == pytest.approx(accuracy)
+    assert result.details["subsets"][0]["top1_std"] is None
+    assert "draws of each subset: 1 (protocol: 3)" in result.deviations
 
 
 def test_other_seeds_other_draws(
@@ -122,9 +123,9 @@ def test_a_list_is_one_run(
     names = [images.sources.where(int(images.rows[row])) for row in rows]
     (tmp_path / "ten.txt").write_text("\n".join(names))
     config = _config(knn_config, subsets=[{"list_file": str(tmp_path / "ten.txt")}])
-    record = evaluate_low_shot(subject, config, workspace)
-    entry = record.details["subsets"][0]
-    assert list(record.metrics) == ["top1_list_ten"]
+    result = evaluate_low_shot(subject, config, workspace)
+    entry = result.details["subsets"][0]
+    assert list(result.metrics) == ["top1_list_ten"]
     assert (entry["count"], len(entry["runs"]), entry["runs"][0]["seed"]) == (10, 1, None)
 
 
@@ -143,11 +144,14 @@ def test_invalid_settings(knn_config: KNNConfig, changes: dict[str, Any], messag
 
 
 def test_the_command(run_folder: Path) -> None:
-    """It is low-shot on the command line and low_shot in the record."""
+    """The record has the command's name; older ones, which had another, are read alike."""
     words = ["subsets=[{per_class: 1}]", "subset_seeds=[0]"]
     assert main(["low-shot", str(run_folder), *words]) == 0
-    record = read_record(run_folder / "records" / "low-shot-msn-digits.json")
-    assert record.kind == "low_shot"
+    path = run_folder / "records" / "low-shot-msn-digits.json"
+    record = read_record(path)
+    assert record.kind == "low-shot"
+    path.write_text(path.read_text().replace('"low-shot",', '"low_shot",', 1))
+    assert read_record(path) == record
 
 
 def test_too_many_per_class(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from rsa_eval.__main__ import main
-from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.record import read_record
 
 ROOT = Path(__file__).parents[2]
@@ -112,9 +111,9 @@ def test_bare_file_says_what_is_missing(
     """Without a run folder the images and the record's place must be given."""
     file = tmp_path / "backbone.safetensors"
     shutil.copy(run_folder / "backbone.safetensors", file)
-    assert "give --config, or data.name" in error_of("knn", file)
+    assert "--config data/cifar10, or data.name" in error_of("knn", file)
     assert "give --out FILE.json" in error_of("knn", file, *DIGITS)
-    assert "give --config, or data.name" in error_of("knn", "--random-init")
+    assert "--config data/cifar10, or data.name" in error_of("knn", "--random-init")
 
 
 def test_random_init_without_architecture(error_of: Callable[..., str], tmp_path: Path) -> None:
@@ -157,14 +156,3 @@ def test_report_errors(error_of: Callable[..., str], tmp_path: Path) -> None:
     assert "nothing to report" in error_of("report", tmp_path, "--out", tmp_path / "r.html")
     assert "should end in .html" in error_of("report", tmp_path, "--out", tmp_path / "r.pdf")
     assert "--out" in error_of("report", tmp_path)
-
-
-@pytest.mark.parametrize("words", [[], *([name] for name in (*EVALUATORS, "suite", "report"))])
-def test_help_shows_the_way(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command explains itself, with an example and its config keys."""
-    with pytest.raises(SystemExit) as stopped:
-        main([*words, "--help"])
-    assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    assert "usage: rsa-eval" in text
-    assert not words or "example" in text

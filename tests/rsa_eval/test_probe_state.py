@@ -18,7 +18,7 @@ from rsa_eval.linear_heads import HeadTrainer, new_heads
 from rsa_eval.linear_probe import train_probe
 from rsa_eval.probe_batches import ReadOrder, cached_batches
 from rsa_eval.probe_state import ProbeState
-from rsa_eval.record import Record, read_record
+from rsa_eval.record import Result, read_record
 from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
 from rsa_pretrain.config_files import parse_tree, to_tree
@@ -141,7 +141,7 @@ def test_a_damaged_state_is_not_used(
 
 def _evaluate(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace, **settings: Any
-) -> Record:
+) -> Result:
     tree = {"data": to_tree(knn_config.data), "device": "cpu", **settings}
     return evaluate_linear(subject, parse_tree(LinearConfig, tree, "test"), workspace)
 

@@ -49,14 +49,14 @@ def test_stl10_by_its_ten_folds(stl10_data: dict[str, Any], workspace: Workspace
     """Each fold is what a probe on that fold alone gives; the result is their mean and spread."""
     config = _config(stl10_data, stl10_folds=True)
     subject = load_subject(None, config)
-    record = evaluate_linear(subject, config, workspace)
-    folds = record.details["folds"]
+    result = evaluate_linear(subject, config, workspace)
+    folds = result.details["folds"]
     assert [fold["fold"] for fold in folds] == list(range(10))
     values = [fold["top1"] for fold in folds]
     assert len(set(values)) > 1
-    assert record.metrics["top1"].value == pytest.approx(mean(values))
-    assert record.metrics["top1_std"].value == pytest.approx(stdev(values))
-    assert record.num_samples == 20
+    assert result.metrics["top1"].value == pytest.approx(mean(values))
+    assert result.metrics["top1_std"].value == pytest.approx(stdev(values))
+    assert result.num_samples == 20
     alone = _config(stl10_data | {"stl10_fold": 4})
     one = evaluate_linear(subject, alone, workspace)
     assert one.metrics["top1"].value == folds[4]["top1"]
@@ -73,9 +73,9 @@ def test_stl10_without_folds_trains_on_all(
     """As the paper does; the file of the folds is not even needed."""
     (Path(stl10_data["root"]) / "stl10_binary" / "fold_indices.txt").unlink()
     config = _config(stl10_data)
-    record = evaluate_linear(load_subject(None, config), config, workspace)
-    assert record.details["images"]["train"]["count"] == 60
-    assert "folds" not in record.details
+    result = evaluate_linear(load_subject(None, config), config, workspace)
+    assert result.details["images"]["train"]["count"] == 60
+    assert "folds" not in result.details
     with pytest.raises(UserError, match=r"no .*fold_indices\.txt.*download"):
         evaluate_linear(
             load_subject(None, config), _config(stl10_data, stl10_folds=True), workspace
@@ -100,10 +100,10 @@ def test_tiny_imagenet_by_its_annotations(tmp_path: Path, workspace: Workspace) 
     config = _config(
         {"name": "tiny_imagenet", "root": str(tmp_path), "image_size": 32}, probe=probe
     )
-    record = evaluate_linear(load_subject(None, config), config, workspace)
-    assert record.num_samples == 200
-    assert record.details["images"]["train"]["count"] == 200
-    assert record.metrics["top1"].value > 90
+    result = evaluate_linear(load_subject(None, config), config, workspace)
+    assert result.num_samples == 200
+    assert result.details["images"]["train"]["count"] == 200
+    assert result.metrics["top1"].value > 90
 
 
 def _write(path: Path, number: int) -> None:

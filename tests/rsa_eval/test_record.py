@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from rsa_eval.evaluators import Workspace
-from rsa_eval.evaluators.knn import evaluate_knn
+from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.pretraining_run import pretraining_settings
 from rsa_eval.record import Record, read_record, write_record
-from rsa_eval.subject import Subject
+from rsa_eval.run_records import make_record_of
 from rsa_pretrain.checkpoint import load_backbone
 from rsa_pretrain.errors import UserError
 
@@ -85,14 +85,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_an_evaluation_records_how_to_repeat_it(
-    subject: Subject,
+    finished_run: Path,
     knn_config: KNNConfig,
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Command, weights, images, settings, versions and machine all stand in the record."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/rsa_eval/__main__.py", "knn", "runs/x"])
-    record = evaluate_knn(subject, knn_config, workspace)
+    started = time.perf_counter()
+    record = make_record_of(finished_run, EVALUATORS["knn"], knn_config, workspace.record)
+    assert read_record(workspace.record) == record
+    assert (record.kind, record.protocol, record.data_set) == ("knn", "weighted_vote", "digits")
+    assert record.seeds == [knn_config.seed]
     assert record.command == ["python", "-m", "rsa_eval", "knn", "runs/x"]
     assert record.model.sha256 is not None
     assert record.config["data"]["num_train_images"] == 60
@@ -104,7 +108,7 @@ def test_an_evaluation_records_how_to_repeat_it(
     has_faster = find_spec("faster_coco_eval") is not None
     assert ("faster-coco-eval" in record.library_versions) == has_faster
     assert record.hardware
-    assert record.seconds > 0
+    assert 0 < record.seconds < time.perf_counter() - started
     votes = record.details["votes"]
     assert [vote["k"] for vote in votes] == [200, 10, 20, 100, 200, 1, 20]
     assert votes[0]["neighbours"] == 60
@@ -131,11 +135,13 @@ def test_settings_of_another_run_are_not_taken_for_the_weights_own(
     shutil.copy(finished_run / "backbone.safetensors", tmp_path)
     other = (finished_run / "config.yaml").read_text().replace("seed: 0", "seed: 7")
     (tmp_path / "config.yaml").write_text(other if text is None else text)
-    assert pretraining_settings(load_backbone(tmp_path)) is None
+    loaded = load_backbone(tmp_path)
+    assert pretraining_settings(loaded.path, loaded.metadata) is None
     assert warning in caplog.text
 
 
 def test_weights_in_no_run_folder_have_no_settings(finished_run: Path, tmp_path: Path) -> None:
     """Nothing is known of how they were trained but their metadata, and nothing is warned of."""
     shutil.copy(finished_run / "backbone.safetensors", tmp_path)
-    assert pretraining_settings(load_backbone(tmp_path)) is None
+    loaded = load_backbone(tmp_path)
+    assert pretraining_settings(loaded.path, loaded.metadata) is None

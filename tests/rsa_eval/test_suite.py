@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from rsa_eval.__main__ import main
-from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace
+from rsa_eval.evaluators import Workspace
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.record import Metric, Record, make_record, read_record
+from rsa_eval.record import Metric, Record, Result, read_record
 from rsa_eval.subject import Subject
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.checkpoint import load_backbone, save_tensors
@@ -44,7 +44,7 @@ class FakeEvaluator:
     stops: bool = False
     resumed: int = 0
 
-    def __call__(self, subject: Subject, config: KNNConfig, workspace: Workspace) -> Record:
+    def __call__(self, subject: Subject, config: KNNConfig, workspace: Workspace) -> Result:
         """Pretend to evaluate."""
         if config.batch_size in self.failing_batches:
             raise self.failure or UserError(f"a batch of {config.batch_size} is unlucky")
@@ -54,18 +54,10 @@ class FakeEvaluator:
             workspace.state.touch()
             raise KeyboardInterrupt
         self.runs.append((subject.model.sha256, config))
-        return make_record(
-            kind="knn",
-            protocol=config.protocol,
+        return Result(
             metrics={"top1": Metric(value=50.0 + len(self.runs), unit="%")},
             headline="top1",
             num_samples=30,
-            data_set=config.data.name,
-            model=subject.model,
-            config=config,
-            seeds=[config.seed],
-            device=torch.device("cpu"),
-            seconds=1.0,
             details={},
             deviations=[],
         )
@@ -75,8 +67,7 @@ class FakeEvaluator:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluator:
     """Evaluations that take no time."""
     fake = FakeEvaluator()
-    evaluator = Evaluator(KNNConfig, fake, "pretend", "nothing", "knn/cifar10.yaml")
-    monkeypatch.setitem(EVALUATORS, "knn", evaluator)
+    monkeypatch.setattr("rsa_eval.evaluators.knn.evaluate_knn", fake)
     return fake
 
 

@@ -16,7 +16,6 @@ from rsa_pretrain.atomic_files import TEMPORARY_PREFIX, atomic_file, remove_left
 from rsa_pretrain.backbone import build_backbone, feature_dim, gflops_per_image
 from rsa_pretrain.checkpoint import (
     METADATA_KEY,
-    BackboneMetadata,
     file_sha256,
     list_checkpoints,
     load_backbone,
@@ -26,6 +25,7 @@ from rsa_pretrain.checkpoint import (
 )
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.metadata import BackboneMetadata
 
 R18 = BackboneConfig(arch="resnet18", stem="standard")
 
@@ -266,7 +266,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 SAVE_FOR_EVER = """
 import sys, torch
 from pathlib import Path
-from rsa_pretrain.checkpoint import save_checkpoint, BackboneMetadata
+from rsa_pretrain.checkpoint import save_checkpoint
+from rsa_pretrain.metadata import BackboneMetadata
 run, metadata = Path(sys.argv[1]), BackboneMetadata.model_validate_json(sys.argv[2])
 step = 0
 while True:

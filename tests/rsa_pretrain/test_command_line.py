@@ -1,7 +1,4 @@
 import multiprocessing
-import re
-import subprocess
-import sys
 import time
 
 import pytest
@@ -60,14 +57,15 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        ([], "no command is given; expected one of run, sweep, "),
+        (["fly"], "unknown command 'fly'; expected one of run, sweep, "),
+        (["inspekt"], "unknown command 'inspekt'; the nearest is 'inspect'; expected one of run, "),
         (["run"], "required: CONFIG"),
         (["run", "missing.yaml"], "cannot read config 'missing.yaml': no such file"),
         (["run", "FILE", "--resum"], "unrecognised argument: --resum"),
         (["run", "FILE", "stray"], "'stray' is not of the form"),
         (["run", "FILE", "training.epoch=1"], "nearest valid key is 'training.epochs'"),
-        (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "download https://"),
+        (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "pretrain download cifar10"),
         (["run", "FILE", "data.name=imagefolder", "data.root=nowhere"], "is not a folder"),
         (["run", "FILE", "training.global_batch_size=99"], "more than the 32"),
         (["run", "FILE", "output_dir=/proc/nowhere"], "/proc/nowhere': No such file"),
@@ -90,26 +88,6 @@ def test_mistakes_are_one_error_line(run_file, capsys, words, message):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-def test_module_and_help_run_as_a_process():
-    """``python -m rsa_pretrain run --help`` lists options and keys on standard output."""
-    command = [sys.executable, "-m", "rsa_pretrain", "run", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--resume" in result.stdout
-    assert "method.beta_base" in result.stdout
-    assert result.stderr == ""
-
-
-def test_a_mistake_as_a_process_has_no_traceback():
-    """Standard error holds the one line, standard output nothing."""
-    command = [sys.executable, "-m", "rsa_pretrain", "run", "missing.yaml"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert re.fullmatch(
-        r"error: cannot read config 'missing\.yaml': no such file.*\n", result.stderr
-    )
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from PIL import Image
 from rsa_pretrain.augment import Views
 from rsa_pretrain.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.config import ViewsConfig
-from rsa_pretrain.data import NORMALISATION, normalisation, open_images
+from rsa_pretrain.data import normalisation, open_images
 from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.data_sets.folders import refuse_among_images
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.loader import AugmentedImages, iterate, make_loader
@@ -58,7 +59,7 @@ def test_digits_split_is_whole_and_disjoint():
 def test_digits_statistics_are_those_of_its_training_pixels():
     """The listed mean and standard deviation are measured ones."""
     pixels = open_images(DIGITS, "train").sources.pixels / 255
-    mean, std = NORMALISATION["digits"]
+    mean, std = data_set("digits").normalisation
     assert pixels.mean() == pytest.approx(mean[0], abs=5e-5)
     assert pixels.std() == pytest.approx(std[0], abs=5e-5)
 
@@ -67,7 +68,7 @@ def test_configured_statistics_win():
     """Own data bring their own mean and standard deviation."""
     own = DIGITS.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)})
     assert normalisation(own) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    assert normalisation(DIGITS) == NORMALISATION["digits"]
+    assert normalisation(DIGITS) == data_set("digits").normalisation
 
 
 def test_sampler_reads_each_image_once_an_epoch():
@@ -383,14 +384,11 @@ def test_nothing_is_written_among_the_images(tree):
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "archive"),
-    [
-        ("cifar10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
-        ("cifar100", "cifar-100-python", "cifar-100-python.tar.gz"),
-    ],
+    ("name", "base"),
+    [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")],
 )
-def test_cifar_hints(tmp_path, name, base, archive):
-    """A root one level off, an archive left packed and files left compressed are told."""
+def test_cifar_hints(tmp_path, name, base):
+    """A root one level off, files left compressed and others amiss are told."""
 
     def match_error(root, hint):
         with pytest.raises(UserError, match=hint):
@@ -400,8 +398,7 @@ def test_cifar_hints(tmp_path, name, base, archive):
     (root / base).mkdir(parents=True)
     match_error(root / base, rf"the folder that holds '{base}': '{root}'$")
     match_error(tmp_path, rf"the folder that holds '{base}': '{root}'$")
-    (root / archive).touch()
-    match_error(root, rf"unpack '.*' there: tar -xzf {archive}$")
+    match_error(root, rf"move that folder away and run `rsa-pretrain download {name} {root}`$")
     (root / base / "train.xz").touch()
     match_error(root, r"are compressed \(train\.xz, …\): .*unxz --keep")
 
@@ -431,9 +428,9 @@ def test_unknown_test_classes_are_refused(tree):
 
 
 def test_missing_cifar_says_where_to_get_it(tmp_path):
-    """The error names the archive and the folder."""
+    """The error names the folder and the command."""
     config = DataConfig(name="cifar10", root=tmp_path, image_size=32)
-    with pytest.raises(UserError, match=r"download https://\S+cifar-10-python.tar.gz"):
+    with pytest.raises(UserError, match=rf"-py'; run `rsa-pretrain download cifar10 {tmp_path}`$"):
         open_images(config, "train")
 
 

@@ -11,10 +11,9 @@ import torchvision
 from PIL import Image
 
 from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.data import NORMALISATION, open_images
+from rsa_pretrain.data import open_images, published_counts
 from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets import imagenet, stl10, tiny_imagenet
-from rsa_pretrain.data_sets.published import PUBLISHED
+from rsa_pretrain.data_sets import imagenet, stl10
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import UNLABELLED
 
@@ -128,10 +127,10 @@ def test_a_damaged_stl10_says_what_to_download(stl10_root):
     config = configure("stl10", stl10_root)
     unlabelled = stl10_root / "stl10_binary" / "unlabeled_X.bin"
     os.truncate(unlabelled, 1000)
-    with pytest.raises(UserError, match=r"unlabeled_X.bin' has 1000 bytes, expected 829440"):
+    with pytest.raises(UserError, match=r"1000 bytes, expected 829440; move '.*stl10_binary'"):
         open_images(config, "pretrain")
     unlabelled.unlink()
-    with pytest.raises(UserError, match=r"no .*download http://\S+stl10_binary.tar.gz and unpack"):
+    with pytest.raises(UserError, match=r"no '.*run `rsa-pretrain download stl10 /.*`"):
         open_images(config, "pretrain")
     assert len(open_images(config, "train")) == 20
 
@@ -227,7 +226,7 @@ def test_tiny_imagenet_faults_are_named(tiny_root):
     (folder / "train" / TINY_CLASSES[0]).rename(folder / "gone")
     with pytest.raises(UserError, match="holds 199 class folders, Tiny ImageNet has 200"):
         open_images(config, "train")
-    with pytest.raises(UserError, match=r"download http://\S+tiny-imagenet-200\.zip and unpack"):
+    with pytest.raises(UserError, match=r"run `rsa-pretrain download tiny_imagenet /.*nowhere`"):
         open_images(configure("tiny_imagenet", tiny_root / "nowhere"), "train")
 
 
@@ -391,16 +390,12 @@ def test_many_paths_stay_small(imagenet_root):
     assert len(pickle.dumps(images)) / len(images) < 60
 
 
-def test_every_data_set_has_its_numbers():
-    """Each name of the settings has statistics, and each published set both splits."""
-    names = set(DataConfig.model_fields["name"].annotation.__args__)
-    assert set(NORMALISATION) == names
-    assert {name for name, split in PUBLISHED if split == "test"} == names - {
-        "imagefolder",
-        "webdataset",
-    }
-    assert PUBLISHED["tiny_imagenet", "train"].num_classes == tiny_imagenet.NUM_CLASSES
-    assert PUBLISHED["imagenet", "train"].num_classes == imagenet.NUM_CLASSES
+def test_a_class_list_of_one_s_own_has_no_published_number_of_images():
+    """What is published about ImageNet-100 is about the usual hundred; a split may be any name."""
+    usual = configure("imagenet100", "x")
+    assert published_counts(usual, "pretrain").images == 126_689
+    own = published_counts(configure("imagenet100", "x", class_list="own.txt"), "test")
+    assert (own.images, own.classes, own.images_per_class) == (None, None, 50)
 
 
 @pytest.mark.parametrize(

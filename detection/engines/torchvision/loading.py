@@ -10,9 +10,9 @@ from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import MaskRCNN, assemble
 from detection.trained import read_trained
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config import BackboneConfig
 from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.metadata import BackboneMetadata
 from rsa_pretrain.tensor_check import check_tensors
 
 

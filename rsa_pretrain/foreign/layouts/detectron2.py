@@ -5,11 +5,11 @@ Colour order and stride placement are in no name, only in who wrote the file.
 
 import json
 
-from rsa_pretrain.checkpoint import BackboneMetadata
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.foreign.file_content import FileContent
 from rsa_pretrain.foreign.layout import IMAGENET, Layout, Pixels, Unusable
 from rsa_pretrain.foreign.names import DETECTRON2 as NAMES
+from rsa_pretrain.metadata import BackboneMetadata
 
 TOOLKIT = "rsa-toolkit"
 HEADS = "detection heads"

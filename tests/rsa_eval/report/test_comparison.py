@@ -7,7 +7,7 @@ from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.inputs import collect
 
 WriteLog = Callable[..., None]
-RSA, BYOL = "cifar10/rsa_200ep.yaml", "cifar10/byol_200ep.yaml"
+RSA, BYOL = "cifar10/rsa", "cifar10/byol"
 
 
 def _lines(*accuracies: float) -> list[dict[str, Any]]:

@@ -1,22 +1,6 @@
 import pytest
 
-from rsa_eval.report.escaping import escape_latex, escape_markdown, escape_spreadsheet
-
-
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("a|b", r"a\|b"),
-        ("a\n\nb", "a b"),
-        ("<b>&", "&lt;b&gt;&amp;"),
-        ("![x](http://y)", r"!\[x\](http:&#47;&#47;y)"),
-        ("`*_~$\\", r"\`\*\_\~\$\\"),
-        ("a\x00\u202eb", "ab"),
-    ],
-)
-def test_markdown(text: str, escaped: str) -> None:
-    """Cells, markup, images, addresses and hidden characters."""
-    assert escape_markdown(text) == escaped
+from rsa_eval.report.escaping import escape_latex, escape_spreadsheet
 
 
 @pytest.mark.parametrize(

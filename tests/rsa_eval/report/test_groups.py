@@ -7,7 +7,7 @@ from rsa_eval.record import Record
 from rsa_eval.report.groups import format_number, group_records
 
 MakeTrial = Callable[..., Record]
-RSA = "cifar10/rsa_200ep.yaml"
+RSA = "cifar10/rsa"
 
 
 def _found(*records: Record) -> list[tuple[Path, Record]]:

@@ -3,15 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from rsa_eval.published import DATA_SETS
 from rsa_eval.record import Record
 from rsa_eval.report.groups import Group, group_records
 from rsa_eval.report.paper import PaperTable, build_paper_tables
-from rsa_pretrain.recipes import DATA_SETS, Recipe, find_recipes
+from rsa_eval.reproduction.rows import Pretraining, Row, find_rows
 
 MakeTrial = Callable[..., Record]
-CONFIGS = Path(__file__).parents[3] / "configs" / "pretrain"
-RECIPES = [recipe for recipe in find_recipes(CONFIGS) if recipe.paper_rows]
-RSA = "cifar10/rsa_200ep.yaml"
+ROWS = [row for row in find_rows() if row.table in (1, 2, 3, 4, 8)]
+RUNS = {row.name: row for row in ROWS if row.work is not None and row.home == row.name}
+RSA = "cifar10/rsa"
 
 
 def _groups(*records: Record) -> list[Group]:
@@ -28,38 +29,28 @@ def _filled(tables: Sequence[PaperTable]) -> list[tuple[int, tuple[str, ...], tu
     ]
 
 
-def _name(recipe: Recipe) -> str:
-    return f"{recipe.path.parent.name}/{recipe.path.name}"
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_fills_the_cells_of_its_rows_and_no_other(name: str, make_trial: MakeTrial) -> None:
+    """Those of all rows made alike, without a departure from the paper."""
+    work = RUNS[name].work
+    assert isinstance(work, Pretraining)
+    tables = build_paper_tables(_groups(make_trial(*map(str, work.configs), *work.settings)))
+    assert [table.footnotes for table in tables] == [()] * len(tables)
+    found = {
+        (table.number, row.labels[0], column, cell.published.text.replace("±", " ± "))
+        for table in tables
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell is not None and cell.ours
+    }
+    assert found == {_cell(row) for row in ROWS if row.home == name}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=_name)
-def test_a_recipe_fills_the_cells_it_names_and_no_other(
-    recipe: Recipe, make_trial: MakeTrial
-) -> None:
-    """Its header's rows, with the printed numbers, and without a departure from the paper."""
-    tables = build_paper_tables(_groups(make_trial(_name(recipe))))
-    found = set()
-    for table in tables:
-        assert table.footnotes == ()
-        for row in table.rows:
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                if cell is not None and cell.ours:
-                    printed = cell.published.text.replace("±", " ± ")
-                    found.add((table.number, column, row.labels[0], printed))
-    labels = {name: label for label, name in DATA_SETS.items()}
-    expected = set()
-    for named in recipe.paper_rows:
-        data_set, epochs = labels[named.data_set], f"{named.epochs} ep"
-        columns = {
-            1: (data_set,),
-            2: (data_set, epochs),
-            3: (epochs,),
-            4: ("Top-1 linear",),
-            8: (data_set,),
-        }
-        label = named.row.partition(" ")[0] if named.table == 1 else named.row
-        expected.add((named.table, columns[named.table], label, named.published))
-    assert found == expected
+def _cell(row: Row) -> tuple[int | None, str, tuple[str, ...], str | None]:
+    data_set, epochs = DATA_SETS[row.data_set], f"{row.epochs} ep"
+    columns = {2: (data_set, epochs), 3: (epochs,), 4: ("Top-1 linear",)}
+    label = row.label.partition(" ")[0] if row.table == 1 else row.label
+    return row.table, label, columns.get(row.table or 0, (data_set,)), row.published
 
 
 def test_seeds_are_one_number_in_the_cell(make_trial: MakeTrial) -> None:
@@ -98,7 +89,7 @@ def test_other_weights_or_evaluations_fill_no_cell(
 
 def test_a_checkpoint_on_the_way_is_not_the_shorter_run(make_trial: MakeTrial) -> None:
     """At epoch 200 of 800 neither the rate nor beta has come down."""
-    record = make_trial("cifar10/rsa_800ep.yaml", epochs=200.0)
+    record = make_trial(RSA, "training.epochs=800", epochs=200.0)
     assert _filled(build_paper_tables(_groups(record))) == []
 
 
@@ -124,7 +115,7 @@ def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
         "backbone.stem=standard",
     ]
     odd = make_trial(RSA, *words, deviations=["mode cached (protocol: online)"])
-    table = build_paper_tables(_groups(odd, make_trial("cifar10/byol_200ep.yaml")))[1]
+    table = build_paper_tables(_groups(odd, make_trial("cifar10/byol")))[1]
     assert table.footnotes == (
         "mode cached (protocol: online)",
         "pretraining: data.num_train_images 3200 (paper: all)",
@@ -158,13 +149,13 @@ def test_detection_rows_by_schedule_and_weights(
 ) -> None:
     """RSA's two schedules, and random weights under the recipe's own name; a gap stays a gap."""
     common = {"kind": "detection", "data_set": "coco", "values": DETECTION, "headline": "segm_AP"}
-    rsa = "imagenet/rsa_200ep.yaml"
+    words = ("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6")
     random = make_result(random_init=True, protocol="mask_rcnn_R_50_FPN_2x_random", **common)
     backbone = random.model.backbone.model_copy(update={"arch": "resnet50"})
     model = random.model.model_copy(update={"backbone": backbone})
     records = [
-        make_trial(rsa, protocol="mask_rcnn_R_50_FPN_1x", **common),
-        make_trial(rsa, protocol="toy_shapes", **common),
+        make_trial(*words, protocol="mask_rcnn_R_50_FPN_1x", **common),
+        make_trial(*words, protocol="toy_shapes", **common),
         random.model_copy(update={"model": model}),
     ]
     filled = _filled(build_paper_tables(_groups(*records)))

@@ -6,7 +6,7 @@ from rsa_eval.report.groups import Group, group_records
 from rsa_eval.report.sweeps import find_sweeps
 
 MakeTrial = Callable[..., Record]
-RSA = "cifar100/rsa_800ep.yaml"
+RSA = "cifar100/rsa"
 
 
 def _groups(*records: Record) -> list[Group]:
@@ -28,7 +28,7 @@ def test_points_of_a_sweep_rise_with_their_value(make_trial: MakeTrial) -> None:
     ]
     assert sweep.title == "RSA on CIFAR-100"
     printed = {beta: row.scores["top1"].text for beta, row in sweep.published}
-    assert printed == {0.3: "70.4"}
+    assert printed == {0.3: "68.1±0.5", 0.5: "67.6±0.3"}
     assert "paper" in sweep.picture.svg
 
 
@@ -42,14 +42,12 @@ def test_methods_without_the_weight_are_left_alone(
     make_trial: MakeTrial, make_result: MakeTrial
 ) -> None:
     """BYOL has none, and of older records none is known."""
-    assert find_sweeps(_groups(make_trial("cifar100/byol_800ep.yaml"), make_result())) == []
+    assert find_sweeps(_groups(make_trial("cifar100/byol"), make_result())) == []
 
 
 def test_both_of_table_1_and_3_stand_beside_imagenet100(make_trial: MakeTrial) -> None:
     """The paper prints beta 0.5 in Table 1 and 0.4 in Table 3 for the same training."""
-    trials = [
-        make_trial("imagenet100/rsa_100ep.yaml", f"method.beta_base={beta}") for beta in (0.1, 0.7)
-    ]
+    trials = [make_trial("imagenet100/rsa", f"method.beta_base={beta}") for beta in (0.1, 0.7)]
     (sweep,) = find_sweeps(_groups(*trials))
     assert {beta: row.scores["top1"].text for beta, row in sweep.published} == {
         0.4: "83.7",
@@ -69,8 +67,8 @@ def test_names_are_escaped_in_the_drawing(make_trial: MakeTrial) -> None:
 def test_extended_runs_have_no_published_number(
     make_trial: MakeTrial, extending: Callable[..., list[str]]
 ) -> None:
-    """The paper trained 800 epochs by one schedule."""
-    words = extending(400)
+    """The paper trained 200 epochs by one schedule."""
+    words = extending(100)
     trials = [make_trial(RSA, f"method.beta_base={beta}", *words) for beta in (0.3, 0.5)]
     (sweep,) = find_sweeps(_groups(*trials))
     assert sweep.published == ()

@@ -10,7 +10,7 @@ from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.tables import Table, build_tables
 
 MakeResult = Callable[..., Record]
-RSA, BYOL = "cifar10/rsa_200ep.yaml", "cifar10/byol_200ep.yaml"
+RSA, BYOL = "cifar10/rsa", "cifar10/byol"
 
 
 def _tables(*records: Record) -> list[Table]:
@@ -115,7 +115,7 @@ def test_one_table_per_data_set_evaluator_and_protocol(make_result: MakeResult) 
     assert [len(table.rows) for table in tables] == [1, 1, 1, 2]
 
 
-@pytest.mark.parametrize("kind", ["logistic", "low_shot", "finetune", "svm", "diagnostics"])
+@pytest.mark.parametrize("kind", ["logistic", "low-shot", "finetune", "svm", "diagnostics"])
 def test_every_evaluator_has_its_table_and_units(make_result: MakeResult, kind: str) -> None:
     """Numbers without a unit stay without, and are not written as percentages."""
     metrics = {"share": Metric(value=50.0, unit="%"), "rank": Metric(value=81.234567, unit="")}

@@ -8,7 +8,7 @@ from rsa_eval.report.inputs import collect
 from rsa_eval.report.timing import Timing, published_ratio, time_runs
 
 WriteLog = Callable[..., None]
-RSA, BYOL = "cifar100/rsa_800ep.yaml", "cifar100/byol_800ep.yaml"
+RSA, BYOL = "cifar100/rsa", "cifar100/byol"
 
 
 def _lines(*rates: float) -> list[dict[str, Any]]:

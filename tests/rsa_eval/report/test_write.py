@@ -16,7 +16,7 @@ from rsa_pretrain.errors import UserError
 
 MakeResult = Callable[..., Record]
 WriteLog = Callable[..., None]
-RSA = "cifar10/rsa_200ep.yaml"
+RSA = "cifar10/rsa"
 
 
 def _rows(page: str) -> list[str]:

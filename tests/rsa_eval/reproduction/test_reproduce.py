@@ -1,5 +1,6 @@
 """Whole rows by the command: made, stopped, gone on with, refused."""
 
+import csv
 import json
 import os
 import re
@@ -17,11 +18,12 @@ import torch
 from rsa_eval.__main__ import main as rsa_eval
 from rsa_eval.campaign import run_trials
 from rsa_eval.record import Record, read_record
+from rsa_eval.report.curves import draw_curves
 from rsa_eval.reproduction.keep import keep
 from rsa_eval.reproduction.rows import Detection, Row
 from rsa_eval.reproduction.trials import plan_trial
-from rsa_pretrain.__main__ import main as rsa_pretrain
 from rsa_pretrain.checkpoint import read_tensors
+from rsa_pretrain.metrics_log import read_metrics
 
 Reproduce = Callable[..., int]
 Alarm = Callable[[int], None]
@@ -88,7 +90,15 @@ def test_a_report_reads_what_is_kept(made: Path, tmp_path: Path) -> None:
     """The kept folders are enough for a page with both rows and the curves."""
     page = tmp_path / "report.html"
     assert rsa_eval(["report", str(made / "results"), "--out", str(page)]) == 0
-    assert "linear" in page.read_text()
+    with page.with_suffix(".csv").open(encoding="utf-8") as file:
+        reported = {(line["files"], line["metric"]): line["mean"] for line in csv.DictReader(file)}
+    for row in (RSA, RANDOM):
+        for name in RECORDS:
+            path = made / "results" / row / "seed-0" / "records" / f"{name}.json"
+            value = record(made, row, name).metrics["top1"].value
+            assert float(reported[str(path), "top1"]) == value
+    log = made / "results" / RSA / "seed-0" / "metrics.jsonl"
+    assert page.read_text().count("<svg") == len(draw_curves(read_metrics(log))) > 0
 
 
 def test_a_finished_row_is_not_made_again(
@@ -285,12 +295,6 @@ def test_two_processes_share_a_row(made: Path, fresh: Path) -> None:
     assert record(fresh, RSA, "knn").metrics == record(made, RSA, "knn").metrics
     probes = (record(folder, RSA, "linear_cached").metrics for folder in (fresh, made))
     assert next(probes).keys() == next(probes).keys()
-
-
-def test_the_old_name_says_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line."""
-    assert rsa_pretrain(["reproduce", RSA]) == 2
-    assert error_line(capsys) == "error: 'reproduce' is now 'rsa-eval reproduce'"
 
 
 def test_places_that_cannot_be_written_are_refused(

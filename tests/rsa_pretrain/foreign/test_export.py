@@ -160,19 +160,17 @@ def test_the_card_tells_the_records_of_these_weights(own_backbone, tmp_path):
     folder = tmp_path / "records"
     folder.mkdir()
     for name, content in (
-        ("a", record(loaded.sha256)),
+        ("a", record(loaded.sha256, hardware="a | CPU\n# <b>")),
         ("b", record(loaded.metadata.parent, data_set="cifar10")),
         ("c", record("f" * 64, data_set="another")),
     ):
         (folder / f"{name}.json").write_text(json.dumps(content))
     records, others = read_records(folder, loaded)
-    assert ([part.data_set for part in records], others) == (["digits", "cifar10"], 1)
+    assert ([part.rows[0][0] for part in records], others) == (["digits", "cifar10"], 1)
     export_backbone(loaded, find_target("huggingface"), tmp_path / "hf", records)
     card = (tmp_path / "hf" / "README.md").read_text()
-    row = (
-        "| digits | knn, knn digits | top1 | 87.50 % | 360 | 0 | 2026-11-23T12:00:00+00:00, a CPU |"
-    )
-    assert row in card
+    time, machine = "2026-11-23T12:00:00+00:00", r"a \| CPU # &lt;b&gt;"
+    assert f"| digits | knn, knn digits | top1 | 87.50 % | 360 | 0 | {time}, {machine} |" in card
     assert "- knn on digits: a subset of the images" in card
     assert "- data set: noise" in card
     assert "- epochs: not known" in card
@@ -188,11 +186,21 @@ def test_a_card_without_records_says_so(own_backbone, tmp_path):
 
 def test_files_that_are_no_records_are_named(own_backbone, tmp_path):
     """A damaged record stops the export rather than vanish from the card."""
-    (tmp_path / "x.json").write_text('{"kind": "knn"}')
-    with pytest.raises(UserError, match=r"x\.json' is not an evaluation record \(see 'protocol'\)"):
-        read_records(tmp_path, own_backbone())
+    loaded = own_backbone()
+    for text, reason in (
+        ('{"model": {"sha256": null}, "kind": "knn"}', "'metrics'"),
+        (json.dumps(record(loaded.sha256, metrics=[])), "'list' object has no attribute 'items'"),
+        (json.dumps(record(loaded.sha256, seeds=0)), "'int' object is not iterable"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+    ):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(
+            UserError, match=rf"x\.json' is not an evaluation record \(see .*{reason}"
+        ):
+            read_records(tmp_path, loaded)
     with pytest.raises(UserError, match="is not a folder of records"):
-        read_records(Path("absent"), own_backbone())
+        read_records(Path("absent"), loaded)
 
 
 def test_pixel_statistics_travel(own_backbone, tmp_path):

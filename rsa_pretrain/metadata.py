@@ -1,8 +1,12 @@
-"""Where imported weights come from, kept beside them."""
+"""What a set of weights is: the description that its file carries."""
+
+from importlib.metadata import version
+from typing import Literal
 
 from pydantic import Field
 
 from rsa_pretrain.config_files import Section
+from rsa_pretrain.data_config import RGB
 
 
 class Origin(Section):
@@ -50,3 +54,46 @@ class Origin(Section):
                 f"filled    {len(self.filled)} batch counts that the file does not hold, with 0"
             )
         return lines
+
+
+class BackboneMetadata(Section):
+    """What a set of weights is, and what must go with it when it is used."""
+
+    format_version: int
+    """Version of this format; a reader refuses versions it does not know."""
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    """torchvision's name of the architecture."""
+    stem: Literal["standard", "cifar"]
+    """Stem, as in the config."""
+    method: str
+    """How the weights were made."""
+    image_size: int | None
+    """Side of the square training input, in pixels; null, as below, if an import cannot tell."""
+    channel_order: Literal["RGB"]
+    """Order of the input channels."""
+    mean: RGB
+    """Input mean, pixels in [0, 1]."""
+    std: RGB
+    """Input standard deviation, pixels in [0, 1]."""
+    data_set: str | None
+    """What it was trained on."""
+    epochs: float | None
+    """Epochs trained so far."""
+    step: int | None
+    """Optimizer steps taken so far."""
+    seed: int | None
+    """Seed of the run."""
+    config_hash: str | None
+    """SHA-256 of the run's resolved settings."""
+    parent: str | None
+    """SHA-256 of the file the weights were made from; null if trained from scratch."""
+    library_versions: dict[str, str]
+    """Versions that wrote the file."""
+    origin: Origin | None = None
+    """Of weights imported from another project; null for this toolkit's own."""
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that decide a result."""
+    packages = ("rsa-toolkit", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+    return {package: version(package) for package in packages}

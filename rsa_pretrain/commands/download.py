@@ -1,0 +1,62 @@
+"""``rsa-pretrain download``: put a data set's published files where configs look for them."""
+
+import argparse
+from pathlib import Path
+
+from rsa_pretrain import data_sets
+from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.data import open_images
+from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.errors import UserError
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "download",
+        description="Download a data set from where it is published, check its MD5 and unpack it.\n"
+        "A rerun resumes. Exit code 0: the data set is there, with its published numbers.",
+        epilog="examples:\n  rsa-pretrain download cifar10\n"
+        "  rsa-pretrain download stl10 /scratch/data --url http://mirror/stl10_binary.tar.gz",
+    )
+    names = [entry.name for entry in data_sets.DATA_SETS]
+    parser.add_argument(
+        "name", metavar="NAME", choices=names, help=f"data.name: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        nargs="?",
+        type=Path,
+        default=Path("data"),
+        help="folder to put it in, for data.root (default: %(default)s)",
+    )
+    parser.add_argument("--url", help="mirror of the archive; its MD5 must be the published one")
+    parser.set_defaults(command=_download)
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    chosen = data_sets.data_set(arguments.name)
+    chosen.download(arguments.root, arguments.url)
+    where = f"in '{arguments.root}'" if chosen.location else "embedded, nothing to download"
+    say(f"{chosen.name} is {where}: {_count(chosen, arguments.root)}")
+    return 0
+
+
+def _count(chosen: data_sets.DataSet, root: Path) -> str:
+    """Say how many images each split has.
+
+    Raises:
+        UserError: If it cannot be opened, or these are not the published numbers.
+    """
+    config = DataConfig(name=chosen.name, root=root if chosen.location else None, image_size=32)
+    found = []
+    for split, counts in chosen.counts.items():
+        count = len(open_images(config, split))
+        if count != counts.images:
+            raise UserError(
+                f"{chosen.name} in '{root}' has {count:,} images in its {split} split, published "
+                f"are {counts.images:,}; move its folder away and rerun the command"
+            )
+        found.append(f"{split} {count:,} images")
+    return ", ".join(found)

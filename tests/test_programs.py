@@ -1,0 +1,100 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detection.__main__
+import rsa_eval.__main__
+import rsa_pretrain.__main__
+from rsa_eval.evaluators import EVALUATORS
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = {
+    "rsa-pretrain": rsa_pretrain.__main__,
+    "rsa-eval": rsa_eval.__main__,
+    "rsa-detect": detection.__main__,
+}
+COMMANDS = [(prog, command.name) for prog, main in PROGRAMS.items() for command in main.COMMANDS]
+HEAVY = {"torch", "torchvision", "sklearn", "matplotlib", "detectron2"}
+TRAIN = ["detection", "train", "--random-init"]
+
+
+def run_and_list_imports(*words):
+    """Run ``python WORDS`` in the checkout; return what it ended as and the modules it imported."""
+    command = [sys.executable, "-X", "importtime", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    lines = done.stderr.splitlines(keepends=True)
+    times = [line for line in lines if line.startswith("import time:")]
+    done.stderr = "".join(line for line in lines if line not in times)
+    return done, {line.rpartition("|")[2].strip() for line in times}
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["rsa_pretrain", "--help"], None),
+        (["rsa_eval", "--help"], None),
+        (["detection", "--help"], None),
+        (["rsa_pretrain", "flee"], "unknown command 'flee'"),
+        (["rsa_pretrain", "run", "absent.yaml"], "there is no config 'absent.yaml'"),
+        (["rsa_pretrain", "run", "digits/rsa", "seeed=1"], "the nearest valid key is 'seed'"),
+        (["rsa_pretrain", "preview", "absent", "x.png"], "there is no config 'absent'"),
+        (["rsa_pretrain", "data-check", "digits/rsa", "seeed=1"], "unknown key 'seeed'"),
+        (["rsa_pretrain", "sweep", "digits/rsa", "seeed=1,2"], "the nearest valid key is 'seed'"),
+        (["rsa_pretrain", "sweep", "digits/rsa", "--evaluator", "k"], "--evaluator 'k' is none of"),
+        (["rsa_pretrain", "reproduce"], "'reproduce' is now 'rsa-eval reproduce'"),
+        (["rsa_eval", "reproduce", "table9"], "there is no row 'table9'"),
+        (["rsa_eval", "reproduce", "table8", "seed=1"], "'seed' differs from trial to trial"),
+        (["rsa_eval", "suite", "--suite", "digits", "colour=red"], "unknown key 'colour'"),
+        ([*TRAIN, "absent.yaml"], "there is no config 'absent.yaml'"),
+        ([*TRAIN, "toy_shapes", "solver.base_rl=1"], "valid key is 'solver.base_lr'"),
+        (["detection", "data-check", "absent.yaml"], "there is no config 'absent.yaml'"),
+        (["detection", "export-config", "toy_shapes", "x", "seeed=1"], "unknown key 'seeed'"),
+    ],
+)
+def test_help_and_mistakes_are_answered_without_torch(words, error):
+    """A list of commands, an unknown key and a missing config need no library that is slow."""
+    done, imported = run_and_list_imports("-m", *words)
+    assert HEAVY.isdisjoint(imported)
+    if error is None:
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = PROGRAMS[done.stdout.split()[1]].COMMANDS
+        assert all(f"\n    {command.name}" in done.stdout for command in listed)
+    else:
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        assert error in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
+def test_command_modules_import_without_torch(package):
+    """What a command trains or reads with is imported when it works."""
+    modules = {f"{package}.commands.{path.stem}" for path in ROOT.glob(f"{package}/commands/*.py")}
+    done, imported = run_and_list_imports("-c", f"import {', '.join(modules)}")
+    assert done.returncode == 0, done.stderr
+    assert HEAVY.isdisjoint(imported)
+
+
+@pytest.mark.parametrize(("prog", "name"), COMMANDS)
+def test_every_command_has_help(prog, name, capsys):
+    """Each line of a program's table leads to a parser of that name."""
+    with pytest.raises(SystemExit, match="0"):
+        PROGRAMS[prog].main([name, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {prog} {name} ")
+    assert "example" in text or prog != "rsa-eval"
+
+
+def test_help_lists_config_keys(capsys):
+    """A command that takes ``section.key=value`` lists the keys with defaults."""
+    with pytest.raises(SystemExit, match="0"):
+        detection.__main__.main(["train", "--help"])
+    assert "solver.base_lr  (default 0.02)" in capsys.readouterr().out
+
+
+def test_every_evaluator_is_a_command():
+    """The program's table says of each what its help does."""
+    summaries = {command.name: command.summary for command in rsa_eval.__main__.COMMANDS}
+    assert {name: one.summary for name, one in EVALUATORS.items()}.items() <= summaries.items()
