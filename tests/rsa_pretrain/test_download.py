@@ -326,6 +326,7 @@ def test_a_full_disk_keeps_what_came(add_squares, server, tmp_path, capsys):
         (b"no archive at all", "cannot unpack '"),
         (ARCHIVE[:-100], "cannot unpack '"),
     ],
+    ids=["outside", "other folder", "no archive", "cut"],
 )
 def test_unusable_archives_leave_no_folder(add_squares, tmp_path, capsys, content, message):
     """Whatever its MD5: none is unpacked in part, or out of the folder."""
