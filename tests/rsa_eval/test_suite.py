@@ -1,8 +1,5 @@
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,25 +342,22 @@ def test_no_suite(run_suite: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_two_processes_share_a_suite(
-    run_folder: Path, write_suite: Callable[..., Path], run_suite: Any, out: Path, tmp_path: Path
+    run_folder: Path,
+    write_suite: Callable[..., Path],
+    run_suite: Any,
+    out: Path,
+    tmp_path: Path,
+    torchrun: Callable[..., str],
 ) -> None:
     """They make the records that one process makes, and one of them writes and speaks."""
     small = {"num_view_images": 3, "num_queries": 2, "embedding": {"method": "pca"}}
     path = write_suite({"knn": {}, "diagnostics": {"settings": small}})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = ["suite", str(run_folder), "--suite", str(path), "--out", str(tmp_path / "two")]
-    done = subprocess.run(
-        [*command, "-m", "rsa_eval", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["suite", run_folder, "--suite", path, "--out", tmp_path / "two"]
+    said = torchrun("-m", "rsa_eval", *words).splitlines()
     code, text, _ = run_suite(run_folder, path=path)
     assert code == 0
-    assert done.stdout.splitlines()[:2] == text.splitlines()[:2]
-    assert len(done.stdout.splitlines()) == 3
+    assert said[:2] == text.splitlines()[:2]
+    assert len(said) == 3
     for name in records_below(out):
         target, evaluation = name.split("/")
         place = f"{target}/records/{evaluation}.json"

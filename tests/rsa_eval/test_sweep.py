@@ -1,9 +1,6 @@
 """Sweeps: the grid, the command, the table."""
 
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -253,28 +250,14 @@ def test_an_interrupted_sweep_ends_like_an_uninterrupted_one(
     assert capsys.readouterr().out == expected.replace("straight", "halted")
 
 
-def test_two_processes_share_a_sweep(config_path, out):
+def test_two_processes_share_a_sweep(config_path, out, torchrun):
     """One of them speaks; what is recorded is skipped; a budget that is over stops all of them."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = ["sweep", config_path, "training.epochs=1", "data.num_test_images=9", "--out", out]
-
-    def run(*more):
-        return subprocess.run(
-            [*launch, "-m", "rsa_pretrain", *map(str, (*words, *more))],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    done = run("--seeds", "0,1")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4
+    sweep = ["-m", "rsa_pretrain", "sweep", config_path, "training.epochs=1", "--out", out]
+    sweep += ["data.num_test_images=9", "--seeds"]
+    assert len(torchrun(*sweep, "0,1").splitlines()) == 4
     records = sorted(out.rglob("records/*.json"))
     assert [path.parents[1].name for path in records] == ["seed-0", "seed-1"]
     times = [path.stat().st_mtime_ns for path in records]
-    stopped = run("--seeds", "0,1,2", "--budget-minutes", "1e-9")
-    assert stopped.returncode != 0
-    left = "stopped; 1 of 3 trials are left, first seed-2 (not started); rerun it to resume"
-    assert stopped.stdout.splitlines() == [left]
+    left = "stopped; 1 of 3 trials are left, first seed-2 (not started); rerun it to resume\n"
+    assert torchrun(*sweep, "0,1,2", "--budget-minutes", "1e-9", code=1) == left
     assert [path.stat().st_mtime_ns for path in records] == times
