@@ -4,13 +4,13 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from rsa_eval.campaign import Outcome, run_trials
 from rsa_eval.commands.campaigns import conclude
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.record import Record
 from rsa_eval.suite_config import Evaluation
 from rsa_eval.trials import AnyTrial, DetectorTrial, Trial
 from rsa_pretrain.config import PretrainConfig
@@ -91,14 +91,9 @@ def test_a_stopped_training_stops_the_rest(
     assert runs.trained == [*NAMES[1:]]
 
 
-def test_a_stopped_evaluation_stops_the_rest(
-    run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_evaluation_stops_the_rest(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the exit code of its signal."""
-
-    def stop(*_: object) -> Record:
-        raise Stopped(signal.SIGTERM, "stopped after step 3 of 9, saved")
-
+    stop = MagicMock(side_effect=Stopped(signal.SIGTERM, "stopped after step 3 of 9, saved"))
     monkeypatch.setattr("rsa_eval.campaign.make_record_of", stop)
     assert run().stopped == 143
 
