@@ -5,10 +5,9 @@ import time
 from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
-from rsa_eval.evaluators import EVALUATORS, Evaluator, Workspace, record_name
+from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.record import Record, make_record, read_record, write_record
-from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
-from rsa_pretrain.config_files import load_config, to_tree
+from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -18,34 +17,6 @@ _MEMORY_HINT = (
     "probe.mode=online"
 )
 _SHOWN_KEYS = 3
-
-
-def metrics_of_run(run_dir: Path, evaluator: str) -> dict[str, float]:
-    """Return the metrics of a finished run, the headline first.
-
-    The record is what ``rsa-eval knn RUN`` (or ``linear``, …) writes, and is kept where it does.
-    One that is there is taken if it is of these weights with these settings, and replaced
-    otherwise.
-
-    Args:
-        run_dir: Run folder.
-        evaluator: One of ``EVALUATORS``.
-
-    Raises:
-        UserError: As the evaluation.
-    """
-    from rsa_pretrain.checkpoint import BACKBONE_FILE, file_sha256
-
-    run = load_config(PretrainConfig, run_dir / CONFIG_FILE)
-    config = load_config(EVALUATORS[evaluator].config, None, start={"data": to_tree(run.data)})
-    path = run_dir / "records" / record_name(evaluator, config)
-    record = recorded(path, file_sha256(run_dir / BACKBONE_FILE), config)
-    if record is not None:
-        tell_other_place(record, config, path)
-    else:
-        record = make_record_of(run_dir, EVALUATORS[evaluator], config, path)
-    names = sorted(record.metrics, key=lambda name: name != record.headline)
-    return {name: record.metrics[name].value for name in names}
 
 
 def make_record_of(

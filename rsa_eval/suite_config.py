@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator
 
@@ -66,17 +66,17 @@ class SuiteConfig(Section):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation as its evaluator takes it, for any checkpoint."""
+    """An evaluation as its evaluator takes it."""
 
     name: str
     """In the suite."""
     evaluator: Evaluator
     config: EvaluationConfig
-    """Settings for a checkpoint, which brings its own network."""
+    """Settings; they name the network of random weights, where a checkpoint brings its own."""
 
-    def of_random(self, backbone: RandomBackboneConfig) -> EvaluationConfig:
-        """Return the settings for random weights of a network."""
-        return self.config.model_copy(update={"backbone": backbone})
+    def of_random(self, backbone: RandomBackboneConfig) -> Self:
+        """Return the evaluation of random weights of a network."""
+        return replace(self, config=self.config.model_copy(update={"backbone": backbone}))
 
 
 def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[Evaluation]:

@@ -1,11 +1,12 @@
 """The command ``rsa-pretrain``; where its commands meet what other packages do for them."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from rsa_pretrain.command_line import Command, Commands, run_program
+from rsa_pretrain.command_line import Command, Commands, run_command, run_program
+from rsa_pretrain.errors import UserError
 
 DESCRIPTION = "Self-supervised pretraining of ResNets."
 
@@ -17,17 +18,9 @@ def _add_run(commands: Commands) -> None:
 
 
 def _add_sweep(commands: Commands) -> None:
-    from rsa_eval.evaluators import EVALUATORS
-    from rsa_pretrain.commands import sweep
+    from rsa_eval.commands import sweep
 
-    sweep.add(commands, _train, _metrics_of_run, tuple(EVALUATORS))
-
-
-def _add_reproduce(commands: Commands) -> None:
-    from rsa_eval.commands import reproduce
-    from rsa_eval.reproduction.runner import Makers
-
-    reproduce.add(commands, Makers(_train, _detect), _measure_step)
+    sweep.add(commands, _train)
 
 
 def _add_export(commands: Commands) -> None:
@@ -43,24 +36,6 @@ def _train(config: Any, **options: Any) -> int:
     return pretrain(config, make_evaluate=make_online_knn, **options)
 
 
-def _metrics_of_run(run_dir: Path, evaluator: str) -> Mapping[str, float]:
-    from rsa_eval.run_records import metrics_of_run
-
-    return metrics_of_run(run_dir, evaluator)
-
-
-def _detect(path: Path, overrides: Sequence[str], start: Path | None) -> int:
-    from detection.run import run_from_backbone
-
-    return run_from_backbone(path, overrides, start)
-
-
-def _measure_step(config: Any) -> Any:
-    from rsa_pretrain.step_cost import measure_step
-
-    return measure_step(config)
-
-
 def _to_detectron2(checkpoint: Path, out: Path) -> object:
     from detection.convert import convert
 
@@ -70,7 +45,6 @@ def _to_detectron2(checkpoint: Path, out: Path) -> object:
 COMMANDS = (
     Command("run", "pretrain a backbone", _add_run),
     Command("sweep", "run a config with several values and seeds", _add_sweep),
-    Command("reproduce", "make whole rows of the paper's tables", _add_reproduce),
     Command(
         "config",
         "print what a config resolves to, with the file of each value",
@@ -92,11 +66,19 @@ COMMANDS = (
     Command("export", "hand a backbone to another tool", _add_export),
     Command("inspect", "show what a checkpoint file holds", "rsa_pretrain.commands.inspect_file"),
 )
+_MOVED = {"reproduce": "rsa-eval reproduce", "recipes": "rsa-eval reproduce --list"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``rsa-pretrain`` and return its exit code."""
-    return run_program("rsa-pretrain", DESCRIPTION, COMMANDS, argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in _MOVED:
+        return run_command(partial(_refuse, words[0]))
+    return run_program("rsa-pretrain", DESCRIPTION, COMMANDS, words)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UserError(f"'{name}' is now '{_MOVED[name]}'")
 
 
 if __name__ == "__main__":

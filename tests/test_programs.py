@@ -41,6 +41,12 @@ def run_and_list_imports(*words):
         (["rsa_pretrain", "run", "digits/rsa", "seeed=1"], "the nearest valid key is 'seed'"),
         (["rsa_pretrain", "preview", "absent", "x.png"], "cannot read config 'absent'"),
         (["rsa_pretrain", "data-check", "digits/rsa", "seeed=1"], "unknown key 'seeed'"),
+        (["rsa_pretrain", "sweep", "digits/rsa", "seeed=1,2"], "the nearest valid key is 'seed'"),
+        (["rsa_pretrain", "sweep", "digits/rsa", "--evaluator", "k"], "--evaluator 'k' is none of"),
+        (["rsa_pretrain", "reproduce"], "'reproduce' is now 'rsa-eval reproduce'"),
+        (["rsa_eval", "reproduce", "table9"], "there is no row 'table9'"),
+        (["rsa_eval", "reproduce", "table8", "seed=1"], "'seed' differs from trial to trial"),
+        (["rsa_eval", "suite", "--suite", "digits", "colour=red"], "unknown key 'colour'"),
         ([*TRAIN, "absent.yaml"], "cannot read config 'absent.yaml'"),
         ([*TRAIN, "toy_shapes", "solver.base_rl=1"], "valid key is 'solver.base_lr'"),
         (["detection", "data-check", "absent.yaml"], "cannot read config 'absent.yaml'"),
@@ -62,11 +68,10 @@ def test_help_and_mistakes_are_answered_without_torch(words, error):
         assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("package", ["rsa_pretrain", "detection"])
+@pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
 def test_command_modules_import_without_torch(package):
     """What a command trains or reads with is imported when it works."""
     modules = {f"{package}.commands.{path.stem}" for path in ROOT.glob(f"{package}/commands/*.py")}
-    modules -= {"rsa_pretrain.commands.sweep"}
     done, imported = run_and_list_imports("-c", f"import {', '.join(modules)}")
     assert done.returncode == 0, done.stderr
     assert HEAVY.isdisjoint(imported)

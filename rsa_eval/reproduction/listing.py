@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from rsa_eval.reproduction.rows import Pretraining, Row
-from rsa_eval.reproduction.trials import NOT_STARTED, BackboneTrial, plan_trial, run_config
+from rsa_eval.reproduction.rows import Detection, Row
+from rsa_eval.reproduction.trials import plan_trial, run_config
+from rsa_eval.trial_status import NOT_STARTED, status
 from rsa_pretrain.command_line import describe_error
-from rsa_pretrain.config import PretrainConfig, refuse_another_run
+from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import AnySplit, is_present, published_counts
 from rsa_pretrain.data_config import DataConfig
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.text_table import render_table
-
-COLUMNS = ("row", "published", "made by", "data", "GiB", "hours", "status")
+from rsa_pretrain.text_table import TableFormat, render_table
 
 Measure = Callable[[PretrainConfig], tuple[float, int] | None]
 """Times a step of a run on this machine: seconds and peak bytes; None if it does not fit."""
 
-_NOT_HERE = "not here"
+_COLUMNS = ("row", "published", "config", "method", "epochs", "batch", "optimizer", "data")
+_COST = ("GiB", "hours")
 
 
 @dataclass(frozen=True)
@@ -31,47 +31,40 @@ class Listing:
     measure: Measure | None
     """None leaves memory and hours out."""
 
-    def table(self, rows: Sequence[Row]) -> str:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings."""
+        return (*_COLUMNS, *(_COST if self.measure else ()), "status")
+
+    def table(self, rows: Sequence[Row], table_format: TableFormat) -> str:
         """Lay out the rows.
 
         Raises:
             UserError: If an override makes another run than a row's.
         """
-        return render_table(COLUMNS, [self.cells(row) for row in rows])
+        cells = [list(self.cells(row).values()) for row in rows]
+        return render_table(self.columns, cells, table_format)
 
-    def cells(self, row: Row) -> list[object]:
-        """Return a row's cells, one for each of ``COLUMNS``; None where there is nothing."""
+    def cells(self, row: Row) -> dict[str, object]:
+        """Return a row's cells by column; None where there is nothing."""
+        cells: dict[str, object] = dict.fromkeys(self.columns)
+        cells |= {"row": row.name, "published": row.published, "data": row.data_set}
         if row.work is None:
-            return [row.name, row.published, _NOT_HERE, row.data_set, None, None, None]
-        if isinstance(row.work, Pretraining):
-            name = row.work.name
-            config = run_config(row, row.work, self.overrides)
-            needs = (_data(config.data), *self._cost(row.work, config))
-        else:
-            name = row.work.config.as_posix()
-            needs = (row.data_set, None, None)
-        made_by = name if row.home == row.name else row.home
-        if isinstance(row.work, Pretraining) and not row.work.trained:
-            made_by += ", untrained"
-        return [row.name, row.published, made_by, *needs, self._status(row)]
-
-    def _cost(
-        self, work: Pretraining, config: PretrainConfig
-    ) -> tuple[Decimal | str | None, Decimal | None]:
-        """Return GiB and hours of the pretraining."""
-        if self.measure is None or not work.trained:
-            return None, None
-        cost = self.measure(config)
-        if cost is None:
-            return "too much", None
-        seconds, memory = cost
-        num_images = _num_images(config)
-        gib = Decimal(f"{memory / 2**30:.1f}")
-        if num_images is None:
-            return gib, None
-        training = config.training
-        steps = num_images // training.global_batch_size * training.epochs
-        return gib, Decimal(f"{steps * seconds / 3600:.2f}")
+            return cells | {"method": "not here", "epochs": row.epochs}
+        cells["status"] = self._status(row)
+        if isinstance(row.work, Detection):
+            return cells | {"config": row.work.config, "method": "Mask R-CNN"}
+        config = run_config(row, row.work, self.overrides)
+        cells |= {"config": row.work.name, "data": _data(config.data)}
+        if not row.work.trained:
+            return cells | {"method": "random weights"}
+        cells |= {
+            "method": config.method.name,
+            "epochs": config.training.epochs,
+            "batch": config.training.global_batch_size,
+            "optimizer": config.optimizer.name,
+        }
+        return cells | (_cost(config, self.measure) if self.measure else {})
 
     def _status(self, row: Row) -> str:
         seeds = sorted(
@@ -84,12 +77,23 @@ class Listing:
 
     def _status_of(self, row: Row, seed: int) -> str:
         try:
-            trial = plan_trial(row, seed, self.out, self.overrides)
-            if isinstance(trial, BackboneTrial):
-                refuse_another_run(trial.config)
-            return trial.status()
+            return status(plan_trial(row, seed, self.out, self.overrides))
         except (UserError, OSError) as error:
             return f"unusable ({describe_error(error)})"
+
+
+def _cost(config: PretrainConfig, measure: Measure) -> dict[str, Decimal | str]:
+    cost = measure(config)
+    if cost is None:
+        return {"GiB": "too much"}
+    seconds, memory = cost
+    cells: dict[str, Decimal | str] = {"GiB": Decimal(f"{memory / 2**30:.1f}")}
+    num_images = _num_images(config)
+    if num_images is not None:
+        training = config.training
+        steps = num_images // training.global_batch_size * training.epochs
+        cells["hours"] = Decimal(f"{steps * seconds / 3600:.2f}")
+    return cells
 
 
 def _data(data: DataConfig) -> str:

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import Workspace
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.record import Metric, Model, Record
+from rsa_eval.linear_config import LinearConfig
+from rsa_eval.record import Metric, Model, Record, write_record
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import save_tensors
-from rsa_pretrain.config import BackboneConfig, PretrainConfig
+from rsa_pretrain.checkpoint import file_sha256, save_tensors
+from rsa_pretrain.config import BackboneConfig, PretrainConfig, load_run
 from rsa_pretrain.config_files import load_config, parse_tree, to_tree, write_config
+from rsa_pretrain.errors import UserError
 from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
 DATA = {
@@ -164,6 +167,69 @@ def _make_result(**changes: Any) -> Record:
         "created": "2026-01-01T00:00:00+00:00",
     }
     return Record(**(fields | changes))
+
+
+class FakeRuns:
+    """Stands in for training and evaluation: notes calls, fails and stops where it is told to.
+
+    Attributes:
+        trained: Folder and seed of each training, as ``NAME seed-S``.
+        evaluated: Records made, as ``NAME seed-S RECORD``.
+        broken: Reasons why some of these fail.
+        stopping: Trainings that a signal stops.
+    """
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+        self.evaluated: list[str] = []
+        self.broken: dict[str, str] = {}
+        self.stopping: set[str] = set()
+
+    def train(self, config: PretrainConfig, *, resume: bool) -> int:
+        """Leave a finished run, unless told otherwise."""
+        assert resume
+        folder = config.output_dir
+        name = f"{folder.parent.name} {folder.name}"
+        self.trained.append(name)
+        write_config(config, folder / "config.yaml")
+        if name in self.stopping:
+            return 143
+        if name in self.broken:
+            raise UserError(self.broken[name])
+        (folder / "backbone.safetensors").write_bytes(name.encode())
+        return 0
+
+    def make_record(
+        self, checkpoint: Path, evaluator: object, config: EvaluationConfig, path: Path
+    ) -> Record:
+        """Score a run by its settings: 100 beta + seed squared, ten more for the linear probe."""
+        name = f"{checkpoint.parent.name} {checkpoint.name} {path.stem}"
+        if name in self.broken:
+            raise UserError(self.broken[name])
+        self.evaluated.append(name)
+        run = load_run(checkpoint)
+        kind = "linear" if isinstance(config, LinearConfig) else "knn"
+        score = 100 * to_tree(run)["method"]["beta_base"] + run.seed**2 + 10 * (kind == "linear")
+        model = Model(
+            checkpoint=str(checkpoint),
+            sha256=file_sha256(checkpoint / "backbone.safetensors"),
+            metadata=METADATA.model_copy(update={"seed": run.seed}),
+            backbone=NETWORK,
+            pretraining=to_tree(run),
+        )
+        values = {"top5": 99.0, "top1": score}
+        changes = {"kind": kind, "protocol": config.protocol, "config": to_tree(config)}
+        record = _make_result(values=values, model=model, **changes)
+        write_record(record, path)
+        return record
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
+    """Trainings and evaluations that take no time."""
+    fake = FakeRuns()
+    monkeypatch.setattr("rsa_eval.campaign.make_record_of", fake.make_record)
+    return fake
 
 
 @pytest.fixture

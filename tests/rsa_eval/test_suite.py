@@ -1,7 +1,6 @@
 import errno
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from rsa_eval.__main__ import main
 from rsa_eval.evaluators import Workspace
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.record import Metric, Record, Result, read_record
-from rsa_eval.run_records import metrics_of_run
 from rsa_eval.subject import Subject
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.checkpoint import load_backbone, save_tensors
@@ -227,7 +225,7 @@ def test_a_failure_of_the_system_reads_as_a_commands(
     monkeypatch.setattr("rsa_eval.run_records.write_record", refuse)
     code, _, errors = run_suite(run_folder)
     assert code == 2
-    assert "again: first, second of digits-" in errors[0]
+    assert "retry: first, second of digits-" in errors[0]
     assert errors[0].endswith(": '/full/disk': No space left on device")
     assert "Errno" not in errors[0]
 
@@ -402,29 +400,6 @@ def test_two_processes_share_a_suite(
         together, alone = read_record(tmp_path / "two" / place), read_record(out / place)
         assert together.metrics == alone.metrics
         assert together.artifacts == alone.artifacts
-
-
-def test_a_failure_in_one_of_several_processes_ends_the_suite(
-    run_folder: Path, run_suite: Any, fake: FakeEvaluator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others may wait for it; the evaluation is named."""
-    monkeypatch.setattr("rsa_eval.suite.world_size", lambda: 2)
-    fake.failing_batches = {256}
-    code, text, errors = run_suite(run_folder)
-    assert (code, text) == (2, "")
-    assert re.match(r"error: first of digits-\w{8}: a batch of 256 is unlucky", errors[0])
-    assert not fake.runs
-
-
-def test_metrics_of_a_run_are_recorded_once(run_folder: Path, fake: FakeEvaluator) -> None:
-    """Sweeps take the record that is there, and replace one of other settings."""
-    assert metrics_of_run(run_folder, "knn") == {"top1": 51.0}
-    assert metrics_of_run(run_folder, "knn") == {"top1": 51.0}
-    path = run_folder / "records/knn-weighted_vote-digits.json"
-    record = read_record(path)
-    changed = record.model_copy(update={"config": record.config | {"seed": 9}})
-    path.write_text(changed.model_dump_json())
-    assert metrics_of_run(run_folder, "knn") == {"top1": 52.0}
 
 
 def test_records_of_images_elsewhere_are_taken_with_a_warning(

@@ -173,5 +173,5 @@ def test_a_sweep_holds_finished_runs_against_images_elsewhere(photos, run_file, 
     assert main(words) == 0
     capfd.readouterr()
     (moved / "train" / "class-0" / "0.png").rename(moved / "train" / "class-0" / "x.png")
-    assert main(words) == 1
-    assert "the training images are not those the run started with" in capfd.readouterr().out
+    assert main(words) == 2
+    assert "the training images are not those the run started with" in capfd.readouterr().err

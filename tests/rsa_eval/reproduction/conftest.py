@@ -1,4 +1,4 @@
-"""Configs with a study so small that a row takes seconds."""
+"""A study so small that a row takes seconds."""
 
 import signal
 from collections.abc import Callable
@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsa_eval.__main__ import main
 from rsa_eval.linear_heads import HeadTrainer
-from rsa_pretrain.__main__ import main
 from rsa_pretrain.trainer import Trainer
 
-CONFIGS = Path(__file__).parents[3] / "configs"
-
 STUDY = """\
-# rsa-pretrain run configs/pretrain/imagefolder/rsa_study.yaml
-#
-# Effective batch: 16 on one device.
-# Measured: not yet.
 output_dir: runs/study
 data: {name: imagefolder, root: nowhere, image_size: 16, num_workers: 0}
 backbone: {arch: resnet18, stem: standard, zero_init_residual: false}
@@ -29,14 +23,16 @@ monitor: {log_every_steps: 1}
 """
 
 
-def make_configs(folder: Path) -> Path:
-    """A folder of configs whose only recipe is the small study's; the suites are the toolkit's."""
-    recipe = folder / "pretrain" / "imagefolder" / "rsa_study.yaml"
-    recipe.parent.mkdir(parents=True)
-    recipe.write_text(STUDY)
-    for name in ("eval", "knn", "linear"):
-        (folder / name).symlink_to(CONFIGS / name)
-    return folder
+def make_rows(folder: Path) -> Path:
+    """Write the small study, ``study.yaml``, and the table of its two rows."""
+    (folder / "study.yaml").write_text(STUDY)
+    config = f"config: {folder / 'study.yaml'}"
+    path = folder / "rows.yaml"
+    path.write_text(
+        f"study/imagefolder/rsa: {{{config}}}\n"
+        f"study/imagefolder/random: {{{config}, random_init: true}}\n"
+    )
+    return path
 
 
 def make_images(root: Path) -> Path:
@@ -53,8 +49,10 @@ def make_images(root: Path) -> Path:
 
 
 def run_command(folder: Path, *words: object, out: str = "out") -> int:
-    """Run the command on the configs and images in a folder; return its exit code."""
-    options = {"--configs": "configs", "--out": out, "--results": "results"}
+    """Run the command on the rows in a folder, or else the paper's; return its exit code."""
+    options = {"--out": out, "--results": "results"}
+    if (folder / "rows.yaml").exists():
+        options["--rows"] = "rows.yaml"
     places = [part for option, name in options.items() for part in (option, str(folder / name))]
     return main(["reproduce", *places, *map(str, words)])
 
@@ -63,7 +61,7 @@ def run_command(folder: Path, *words: object, out: str = "out") -> int:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which both rows of the small study were made without a stop, seed 0."""
     folder = tmp_path_factory.mktemp("made")
-    make_configs(folder / "configs")
+    make_rows(folder)
     make_images(folder / "data")
     assert run_command(folder, "study", f"data.root={folder / 'data'}") == 0
     return folder
@@ -78,7 +76,7 @@ def reproduce() -> Callable[..., int]:
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
     """A folder in which nothing was made."""
-    make_configs(tmp_path / "configs")
+    make_rows(tmp_path)
     make_images(tmp_path / "data")
     return tmp_path
 

@@ -1,5 +1,7 @@
 """The table of rows: needs, measured steps, status."""
 
+import csv
+import io
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
@@ -7,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.reproduction.listing import COLUMNS, Listing
+from rsa_eval.reproduction.listing import Listing
 from rsa_eval.reproduction.rows import Row, find_rows
 from rsa_pretrain.config import PretrainConfig
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 RSA = "study/imagefolder/rsa"
 RANDOM = "study/imagefolder/random"
 
@@ -21,7 +22,7 @@ Reproduce = Callable[..., int]
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """The toolkit's rows."""
-    return find_rows(CONFIGS)
+    return find_rows()
 
 
 class Measured:
@@ -40,26 +41,33 @@ class Measured:
 def cells_of(rows: list[Row], name: str, listing: Listing) -> dict[str, object]:
     """One row's cells by column."""
     (row,) = (row for row in rows if row.name == name)
-    return dict(zip(COLUMNS, listing.cells(row), strict=True))
+    return listing.cells(row)
 
 
 def status_of(folder: Path, name: str, out: str = "out") -> object:
     """A row of the small study, as it is listed."""
     listing = Listing(folder / out, (), None)
-    return cells_of(find_rows(folder / "configs"), name, listing)["status"]
+    return cells_of(find_rows(folder / "rows.yaml"), name, listing)["status"]
 
 
-def test_every_row_is_listed_with_its_number_and_what_makes_it(
+def test_every_row_is_listed_with_its_number_and_its_recipe(
     capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[Row]
 ) -> None:
     """A line each, without measuring anything; what is quoted says so."""
-    (tmp_path / "configs").symlink_to(CONFIGS)
-    assert reproduce(tmp_path, "--list") == 0
-    heading, *lines, note = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["row", "published", "made", "by", "data", "GiB", "hours", "status"]
-    assert [line.split()[0] for line in lines] == [row.name for row in rows]
-    assert sum("not here" in line for line in lines) == sum(row.work is None for row in rows)
-    assert "--measure" in note
+    assert reproduce(tmp_path, "--list", "--format", "csv") == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["row"] for line in lines] == [row.name for row in rows]
+    quoted = [line["row"] for line in lines if line["method"] == "not here"]
+    assert quoted == [row.name for row in rows if row.work is None]
+    (line,) = (line for line in lines if line["row"] == "table2/cifar10/rsa-200ep")
+    recipe = line["published"], line["method"], line["epochs"], line["batch"], line["optimizer"]
+    assert recipe == ("92.3 ± 0.1", "rsa", "200", "256", "sgd")
+    assert reproduce(tmp_path, "--list", "table1", "--method", "byol", "--format", "markdown") == 0
+    heading, _, *lines = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert heading[3] == "method"
+    assert {line[3] for line in lines} == {"byol"}
+    assert reproduce(tmp_path, "--list", "table1", "--method", "moco_v2") == 2
+    assert "--method 'moco_v2' leaves no row" in capsys.readouterr().err
 
 
 def test_some_rows_are_listed(
@@ -70,13 +78,6 @@ def test_some_rows_are_listed(
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert reproduce(fresh, "--list", "study/imagefolder/rsb") == 2
     assert f"near it are {RSA}" in capsys.readouterr().err
-
-
-def test_another_tables_run_is_named(rows: list[Row], tmp_path: Path) -> None:
-    """A row that shares a run says whose."""
-    cells = cells_of(rows, "table7/cifar100/byol", Listing(tmp_path, (), None))
-    assert cells["made by"] == "table2/cifar100/byol-800ep"
-    assert cells["published"] == "11.3 h"
 
 
 def test_data_is_looked_for_below_the_root(rows: list[Row], tmp_path: Path) -> None:
@@ -122,13 +123,16 @@ def test_measuring_takes_real_steps_and_leaves_nothing(
     before = {path for path in fresh.rglob("*")}
     assert reproduce(fresh, "--list", "--measure", "study") == 0
     _, random, trained, *_ = capsys.readouterr().out.splitlines()
-    assert "untrained" in random
+    assert "random weights" in random
     gib, hours = trained.removesuffix("not started").split()[-2:]
     assert 0.1 < float(gib) < 8
     assert hours == "–"  # nobody knows how many images the folder has
     assert {path for path in fresh.rglob("*")} == before
     assert reproduce(fresh, "--list", "--measure") == 2
     assert "--measure goes with --list and the ROWs" in capsys.readouterr().err
+    for option in (["--measure"], ["--format", "csv"], ["--method", "rsa"]):
+        assert reproduce(fresh, RSA, *option) == 2
+        assert f"{option[0]} goes with --list" in capsys.readouterr().err
 
 
 def test_status_follows_a_run(made: Path, fresh: Path) -> None:

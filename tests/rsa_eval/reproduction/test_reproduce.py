@@ -1,9 +1,14 @@
 """Whole rows by the command: made, stopped, gone on with, refused."""
 
 import csv
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +16,14 @@ import pytest
 import torch
 
 from rsa_eval.__main__ import main as rsa_eval
+from rsa_eval.campaign import run_trials
 from rsa_eval.record import Record, read_record
 from rsa_eval.report.curves import draw_curves
+from rsa_eval.reproduction.keep import keep
 from rsa_eval.reproduction.rows import Detection, Row
-from rsa_eval.reproduction.runner import Makers, make_trials
-from rsa_eval.reproduction.trials import DetectorTrial, plan_trial
+from rsa_eval.reproduction.trials import plan_trial
 from rsa_pretrain.checkpoint import read_tensors
-from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.errors import UserError
 from rsa_pretrain.metrics_log import read_metrics
-from rsa_pretrain.stop_signal import TimeLimit
-
-CONFIGS = Path(__file__).parents[3] / "configs"
 
 Reproduce = Callable[..., int]
 Alarm = Callable[[int], None]
@@ -139,7 +140,7 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", 60)
     assert reproduce(fresh, *words) == TIME_IS_UP
     said = capsys.readouterr().out
-    assert said.startswith(f"stopped; 1 of 1 runs are left, first {RSA}/seed-0 (step 3 of 4)")
+    assert said.startswith(f"stopped; 1 of 1 trials are left, first {RSA}/seed-0 (step 3 of 4)")
     assert not (fresh / "results").exists()
 
     (fresh / "data").rename(fresh / "elsewhere")
@@ -166,7 +167,7 @@ def test_nothing_starts_when_the_time_is_up(
     """A budget that is over before the first step leaves nothing behind."""
     words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", "1e-9", "--seeds", "0,1")
     assert reproduce(fresh, *words) == TIME_IS_UP
-    assert f"2 of 2 runs are left, first {RSA}/seed-0 (not started)" in capsys.readouterr().out
+    assert f"2 of 2 trials are left, first {RSA}/seed-0 (not started)" in capsys.readouterr().out
     assert not (fresh / "out").exists()
 
 
@@ -174,10 +175,9 @@ def test_a_run_of_two_tables_is_made_once(
     tmp_path: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the folder of the first; a seed that is named twice counts once."""
-    (tmp_path / "configs").symlink_to(CONFIGS)
     rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
     assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
-    left = "1 of 1 runs are left, first table1/cifar10/byol-aa/seed-4 (not started)"
+    left = "1 of 1 trials are left, first table1/cifar10/byol-aa/seed-4 (not started)"
     assert left in capsys.readouterr().out
 
 
@@ -186,8 +186,8 @@ def test_a_run_of_two_tables_is_made_once(
     [
         ("training.epochs=5", r"would not be what it says with training.epochs \(was 2, is 5\)"),
         ("training.precision=bf16", "training.precision"),
-        ("seed=3", "'seed' differs from row to row; use --seeds"),
-        ("output_dir=x", "'output_dir' differs from row to row; use --out"),
+        ("seed=3", "'seed' differs from trial to trial; use --seeds"),
+        ("output_dir=x", "'output_dir' differs from trial to trial; use --out"),
         ("training.epoch=2", "nearest valid key is 'training.epochs'"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
 ) -> None:
     """A recipe that was changed after the run does not take the run for its own."""
     copy_run(made, fresh)
-    recipe = fresh / "configs" / "pretrain" / "imagefolder" / "rsa_study.yaml"
+    recipe = fresh / "study.yaml"
     recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
     assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
     error = error_line(capsys)
@@ -254,6 +254,49 @@ def test_a_damaged_run_folder_is_named(
     assert not (fresh / "results").exists()
 
 
+def test_a_row_that_fails_stops_no_other(
+    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are made and kept; one line names what failed, and the exit code is 2."""
+    (copy_run(made, fresh) / "backbone.safetensors").write_text("weights")
+    assert reproduce(fresh, "study", f"data.root={made / 'data'}") == 2
+    assert error_line(capsys).startswith(
+        f"error: 2 of 4 evaluations failed; rerun the command to retry: knn, linear_cached of "
+        f"{RSA}/seed-0: '{fresh}"
+    )
+    assert not (fresh / "results" / RSA).exists()
+    assert results_of(record(fresh, RANDOM, "knn")) == results_of(record(made, RANDOM, "knn"))
+
+
+def test_two_processes_share_a_row(made: Path, fresh: Path) -> None:
+    """A budget that is over stops all of them; then they make what one process makes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    shutil.copytree(made / "out" / RSA, fresh / "out" / RSA)
+    shutil.rmtree(fresh / "out" / RSA / "seed-0" / "records")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "rsa_eval", "reproduce", RSA, f"data.root={made / 'data'}"]
+        places = {"rows": "rows.yaml", "out": "out", "results": "results"}
+        command += [f"--{option}={fresh / name}" for option, name in places.items()]
+        return subprocess.run(
+            [*launch, *command, *words],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    stopped = run("--budget-minutes", "1e-9")
+    assert stopped.returncode != 0
+    assert f"1 of 1 trials are left, first {RSA}/seed-0 (trained)" in stopped.stdout
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert record(fresh, RSA, "knn").metrics == record(made, RSA, "knn").metrics
+    probes = (record(folder, RSA, "linear_cached").metrics for folder in (fresh, made))
+    assert next(probes).keys() == next(probes).keys()
+
+
 def test_places_that_cannot_be_written_are_refused(
     fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,12 +308,12 @@ def test_places_that_cannot_be_written_are_refused(
 
 
 def test_rows_without_a_method_are_refused(
-    reproduce: Reproduce, fresh: Path, capsys: pytest.CaptureFixture[str]
+    reproduce: Reproduce, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the paper quotes cannot be made; neither can nothing."""
-    assert reproduce(fresh, "table5/coco/pirl") == 2
+    assert reproduce(tmp_path, "table5/coco/pirl") == 2
     assert "the paper quotes them: table5/coco/pirl" in error_line(capsys)
-    assert reproduce(fresh) == 2
+    assert reproduce(tmp_path) == 2
     assert "name a ROW" in error_line(capsys)
 
 
@@ -295,56 +338,44 @@ def test_malformed_options_are_refused(
 
 
 class Detector:
-    """Stands in for the detection package: notes what it is asked for, leaves a record."""
+    """Stands in for the detection package: notes what it is asked for, leaves what a run does."""
 
-    def __init__(self, code: int = 0) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[str, list[str], Path | None]] = []
-        self.code = code
 
     def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
         """Note the call."""
         self.calls.append((path.name, list(overrides), start))
-        return self.code
-
-
-def detector_row(start: str | None) -> Row:
-    """A row of Table 5."""
-    work = Detection(Path("configs/detection/mask_rcnn_R_50_FPN_1x.yaml"), start)
-    name = "table5/coco/rsa"
-    return Row(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
-
-
-def never_trains(config: PretrainConfig, *, resume: bool) -> int:
-    """No detector trains a backbone."""
-    raise AssertionError
+        folder = Path(json.loads(overrides[-1].removeprefix("output_dir=")))
+        (folder / "records").mkdir(parents=True)
+        for name in ("records/detection.json", "metrics.jsonl", "predictions.json"):
+            (folder / name).write_text("{}")
+        return 0
 
 
 def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
-    """Of the same seed; it must be there."""
-    trial = plan_trial(detector_row("table4/imagenet/rsa-200ep"), 3, tmp_path, ["a.b=1"])
-    detector = Detector(code=143)
-    makers = Makers(never_trains, detector)
-    with pytest.raises(UserError, match=r"rsa/seed-3: it starts from .*reproduce that"):
-        make_trials([trial], makers, tmp_path / "results", TimeLimit(None))
-    start = tmp_path / "table4/imagenet/rsa-200ep/seed-3"
+    """Of the same seed; it must be there. Its predictions are not kept, they are not small."""
+    work = Detection(Path("configs/detection/mask_rcnn_R_50_FPN_1x.yaml"), "table4/imagenet/rsa")
+    name = "table5/coco/rsa"
+    row = Row(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
+    trial = plan_trial(row, 3, tmp_path, ["a.b=1"])
+    detector = Detector()
+
+    def make() -> dict[tuple[str, str], str]:
+        kept = partial(keep, results=tmp_path / "results")
+        return run_trials([trial], None, detect=detector, keep=kept).failures
+
+    ((_, failure),) = make().items()
+    start = tmp_path / "table4/imagenet/rsa/seed-3"
+    weights = start / "backbone.safetensors"
+    assert failure == f"it starts from '{weights}', which is not there; reproduce that row first"
+    assert not (tmp_path / "results").exists()
     start.mkdir(parents=True)
-    (start / "backbone.safetensors").write_bytes(b"")
-    assert make_trials([trial], makers, tmp_path / "results", TimeLimit(None)) == 143
+    weights.write_bytes(b"")
+    assert make() == {}
     ((name, overrides, given),) = detector.calls
     assert name == "mask_rcnn_R_50_FPN_1x.yaml"
     assert overrides == ["a.b=1", "seed=3", f'output_dir="{tmp_path}/table5/coco/rsa/seed-3"']
     assert given == start
-    assert not (tmp_path / "results").exists()
-
-
-def test_a_detector_s_small_files_are_kept(tmp_path: Path) -> None:
-    """Its predictions are not small."""
-    trial = plan_trial(detector_row(None), 0, tmp_path / "out", [])
-    assert isinstance(trial, DetectorTrial)
-    (trial.folder / "records").mkdir(parents=True)
-    for name in ("records/detection.json", "metrics.jsonl", "predictions.json"):
-        (trial.folder / name).write_text("{}")
-    makers = Makers(never_trains, Detector())
-    assert make_trials([trial], makers, tmp_path / "results", TimeLimit(None)) == 0
-    kept = {path.name for path in (tmp_path / "results").rglob("*") if path.is_file()}
-    assert kept == {"detection.json", "metrics.jsonl"}
+    files = {path.name for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    assert files == {"detection.json", "metrics.jsonl"}

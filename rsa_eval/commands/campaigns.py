@@ -1,0 +1,80 @@
+"""What the commands that run trials share: their time budget and how they end."""
+
+import argparse
+import signal
+from typing import TYPE_CHECKING
+
+from rsa_pretrain.command_line import say
+from rsa_pretrain.errors import UserError
+from rsa_pretrain.stop_signal import exit_code
+
+if TYPE_CHECKING:
+    from rsa_eval.campaign import Outcome
+
+_TIME_IS_UP = exit_code(signal.SIGALRM)
+_MOST_MINUTES = 366 * 24 * 60  # the system's clocks do not take any number
+
+HOW_IT_RUNS = f"""\
+Rerun the command to resume: what is recorded for the same weights and settings is skipped. A
+failure stops nothing else; the exit code is then 2. SIGTERM and Ctrl-C stop a training with its
+state saved, and so does --budget-minutes (exit code {_TIME_IS_UP}); what cannot be saved half-way,
+as kNN, is finished first. Under torchrun all processes share each training and evaluation, and a
+failure ends the command."""
+"""Paragraph for the commands' help."""
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add ``--budget-minutes``."""
+    parser.add_argument(
+        "--budget-minutes", metavar="N", type=_minutes, help="stop after this time, state saved"
+    )
+
+
+def conclude(outcome: "Outcome") -> int:
+    """Say what is left of stopped work; return the exit code.
+
+    Raises:
+        UserError: If a trial failed; says why, once for each reason.
+    """
+    if outcome.stopped:
+        say(_what_is_left(outcome))
+        return outcome.stopped
+    if outcome.failures:
+        wanted = sum(len(trial.record_names) for trial in outcome.trials)
+        raise UserError(
+            f"{len(outcome.failures)} of {wanted} evaluations failed; rerun the command to retry: "
+            f"{'; '.join(_failure_lines(outcome))}"
+        )
+    return 0
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes <= _MOST_MINUTES:
+        raise argparse.ArgumentTypeError(
+            f"expected minutes above 0 and at most {_MOST_MINUTES}, found '{text}'"
+        )
+    return minutes
+
+
+def _what_is_left(outcome: "Outcome") -> str:
+    from rsa_eval.trial_status import RECORDED, status
+
+    states = {trial.name: status(trial) for trial in outcome.trials}
+    left = [f"{name} ({state})" for name, state in states.items() if state != RECORDED]
+    first = f", first {left[0]}" if left else ""
+    return f"stopped; {len(left)} of {len(states)} trials are left{first}; rerun it to resume"
+
+
+def _failure_lines(outcome: "Outcome") -> list[str]:
+    """Return one line per reason, which names the evaluations that failed for it."""
+    failed: dict[tuple[str, str], list[str]] = {}
+    for (trial, record), message in outcome.failures.items():
+        failed.setdefault((message, trial), []).append(record)
+    whose: dict[str, list[str]] = {}
+    for (message, trial), names in failed.items():
+        whose.setdefault(message, []).append(f"{', '.join(names)} of {trial}")
+    return [f"{'; '.join(parts)}: {message}" for message, parts in whose.items()]

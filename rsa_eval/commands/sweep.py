@@ -1,0 +1,76 @@
+"""``rsa-pretrain sweep``: a grid of runs, with every seed."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
+from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.sweep import plan_sweep, sweep_table
+from rsa_pretrain.command_line import Commands, add_overrides, say, whole_numbers
+from rsa_pretrain.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from rsa_eval.campaign import Train
+
+_DESCRIPTION = f"""\
+Run CONFIG once for every combination of the values listed with commas and every seed, evaluate
+each run, and print the mean ± sample standard deviation over the seeds. A single value is an
+override of all runs. The runs lie in DIR/key=value,…/seed-S, their records in records/ there;
+`rsa-eval report DIR` draws up a page.
+
+{HOW_IT_RUNS}"""
+
+_EXAMPLES = """\
+examples:
+  rsa-pretrain sweep configs/pretrain/cifar100/rsa_800ep.yaml method.beta_base=0,0.1,0.3,0.5
+  rsa-pretrain sweep configs/pretrain/cifar10/rsa_200ep.yaml --seeds 0,1,2"""
+
+
+def add(commands: Commands, train: "Train") -> None:
+    """Add the command to the parser.
+
+    Args:
+        commands: The parser's commands.
+        train: Trains one run.
+    """
+    parser = commands.add_parser(
+        "sweep",
+        help="run a config with several values and seeds",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the runs")
+    parser.add_argument(
+        "--seeds",
+        metavar="S,…",
+        type=whole_numbers,
+        help="seeds of each (default: the config's own)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="default: the config's output_dir with -sweep"
+    )
+    parser.add_argument(
+        "--evaluator",
+        metavar="NAME,…",
+        default="knn",
+        help=f"of {', '.join(EVALUATORS)} (default: %(default)s)",
+    )
+    add_budget(parser)
+    add_overrides(parser, PretrainConfig)
+    parser.set_defaults(command=partial(_sweep, train=train))
+
+
+def _sweep(arguments: argparse.Namespace, train: "Train") -> int:
+    evaluators = list(dict.fromkeys(arguments.evaluator.split(",")))
+    sweep = plan_sweep(
+        arguments.config, arguments.overrides, arguments.seeds, arguments.out, evaluators
+    )
+    from rsa_eval.campaign import run_trials
+
+    outcome = run_trials(sweep.trials, arguments.budget_minutes, train=train)
+    if not outcome.stopped:
+        say(sweep_table(sweep, outcome))
+        say(f"runs: {sweep.folder}")
+    return conclude(outcome)
