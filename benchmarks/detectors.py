@@ -22,9 +22,9 @@ from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTIO
 from detection.recipe import ModelConfig, SamplingConfig
 from detection.samples import TrainingSample
 from detection.shapes import draw_image, rasterise
-from detection.trunk import IMAGENET_MEAN, IMAGENET_STD
 from rsa_pretrain.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.data_sets import data_set
 from rsa_pretrain.foreign.layout import Pixels
 
 _POOLED_LEVELS = ("0", "1", "2", "3")
@@ -75,7 +75,7 @@ def build_engine(settings: DetectionSettings, image: Tensor) -> MaskRCNN:
         detections_per_image=settings.num_detections,
     )
     model = ModelConfig(trunk_norm="BN", head_norm="BN")
-    pixels = Pixels(IMAGENET_MEAN, IMAGENET_STD)
+    pixels = Pixels(*data_set("imagenet").normalisation)
     detector = assemble(model, sampling, body, pixels, settings.num_classes).to(settings.device)
     _find_much(detector, image)
     return detector

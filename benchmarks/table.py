@@ -43,10 +43,8 @@ def _section(name: str, benchmark: Benchmark, results: Mapping[str, Result | Non
             continue
         changed = _changed(benchmark, result)
         for finding in result.findings:
-            value, bound = (
-                f"{finding.value:.3g} {finding.unit}",
-                f"{finding.bound} {finding.limit:g}",
-            )
+            value = f"{finding.value:.3g} {finding.unit}"
+            bound = f"{finding.bound} {finding.limit:g}"
             verdict = "met" if finding.met else Markdown("**missed**")
             rows.append([device, finding.what, value, bound, verdict, changed])
         rows += [

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,30 @@ def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
             raise UserError(f"there is no row '{word}'; near it are {', '.join(near)}")
         selected |= found
     return list(selected.values())
+
+
+def run_of(cell: Published) -> PretrainConfig | None:
+    """Return the run that makes a cell of the paper's tables; a detector's is its backbone's.
+
+    None for what is quoted, and for random weights.
+    """
+    rows = _shipped_rows()
+    table = cell.place.table if cell.place else None
+    row = next(
+        row
+        for row in rows.values()
+        if (row.table, row.data_set, row.label) == (table, cell.data_set, _label(cell))
+        and (table in _DETECTION_TABLES or row.epochs == _epochs(cell))
+    )
+    work = row.work
+    if isinstance(work, Detection):
+        work = None if work.start is None else rows[work.start].work
+    return work.config if isinstance(work, Pretraining) else None
+
+
+@cache
+def _shipped_rows() -> dict[str, Row]:
+    return {row.name: row for row in find_rows()}
 
 
 def _read_entries(path: Path) -> dict[str, RowEntry]:

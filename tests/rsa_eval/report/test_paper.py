@@ -118,9 +118,9 @@ def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
     table = build_paper_tables(_groups(odd, make_trial("cifar10/byol")))[1]
     assert table.footnotes == (
         "mode cached (protocol: online)",
-        "pretraining: data.num_train_images 3200 (paper: all)",
-        "pretraining: backbone.stem standard (paper: cifar)",
-        "pretraining: training.global_batch_size 64 (paper: 256)",
+        "pretraining: data.num_train_images 3200 (recipe: all)",
+        "pretraining: backbone.stem standard (recipe: cifar)",
+        "pretraining: training.global_batch_size 64 (recipe: 256)",
     )
     marks = {
         row.labels: ours.marks
@@ -147,10 +147,10 @@ DETECTION = {"bbox_AP": 40.0, "bbox_AP50": 60.0, "bbox_AP75": 44.0, "segm_AP": 3
 def test_detection_rows_by_schedule_and_weights(
     make_trial: MakeTrial, make_result: MakeTrial
 ) -> None:
-    """RSA's two schedules, and random weights under the recipe's own name; a gap stays a gap."""
+    """RSA's schedule and random weights; a gap stays a gap."""
     common = {"kind": "detection", "data_set": "coco", "values": DETECTION, "headline": "segm_AP"}
     words = ("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6")
-    random = make_result(random_init=True, protocol="mask_rcnn_R_50_FPN_2x_random", **common)
+    random = make_result(random_init=True, protocol="mask_rcnn_R_50_FPN_2x", **common)
     backbone = random.model.backbone.model_copy(update={"arch": "resnet50"})
     model = random.model.model_copy(update={"backbone": backbone})
     records = [

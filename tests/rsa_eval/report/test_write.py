@@ -68,7 +68,7 @@ def test_ours_beside_the_papers_in_every_format(tmp_path: Path, make_trial: Make
     )
     latex = (tmp_path / "report.tex").read_text()
     assert r"RSA & \textbf{92.20 $\pm$ 0.20}\textsuperscript{1} / 92.3$\pm$0.1 & 93.7 &" in latex
-    assert r"[1] pretraining: training.global\_batch\_size 64 (paper: 256)" in latex
+    assert r"[1] pretraining: training.global\_batch\_size 64 (recipe: 256)" in latex
     lines = list(csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text())))
     (ours,) = (line for line in lines if (line["table"], line["source"]) == ("Table 2", "ours"))
     assert (ours["row"], ours["column"], ours["n"]) == ("RSA", "CIFAR-10 200 ep", "3")
