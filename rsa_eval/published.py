@@ -36,12 +36,7 @@ METHODS = {
 }
 """Methods as ``method.name`` and as papers call them."""
 
-METHOD_OF_LABEL = {label: name for name, label in METHODS.items()} | {"supervised": "supervised"}
-"""Methods as the paper's tables call them, and as ``method.name``."""
-
-_RANDOM_INIT = "random init."
-_TUNED_BETA = {"cifar10": 0.3, "cifar100": 0.3}  # 0.4 on the others
-_ABLATION_BETA = 0.5  # Table 1
+_NOT_PRETRAINED_FOR_200 = ("random init.", "supervised")  # rows of Tables 5 and 6
 
 
 @dataclass(frozen=True)
@@ -60,26 +55,6 @@ class Score:
         """The deviation printed behind ±."""
         _, sign, deviation = self.text.partition("±")
         return float(deviation) if sign else None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights a row of the paper is about; None where it leaves a thing open."""
-
-    arch: str
-    method: str | None = None
-    """``method.name``; None for random weights."""
-    data_set: str | None = None
-    """What they were trained on."""
-    epochs: int | None = None
-    views: str | None = None
-    """BYOL: AA or AW."""
-    beta_mode: str | None = None
-    """RSA: fixed or decay."""
-    beta_base: float | None = None
-    """RSA."""
-    batch_size: int | None = None
-    """Of the whole step."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +84,8 @@ class Published:
     """Table and row."""
     place: Place | None = None
     """None outside the paper's tables."""
-    weights: Weights | None = None
-    """None where no weights of this toolkit can be meant."""
+    epochs: int | None = None
+    """Of pretraining; None where the paper does not say."""
 
 
 def published_for(data_set: str, kind: str) -> list[Published]:
@@ -128,11 +103,6 @@ def _table_1() -> Iterator[Published]:
         how = f"{views}, beta {beta}" if method == "RSA" else views
         for data_set, text in zip((*SMALL_SETS, "imagenet100"), scores, strict=True):
             epochs = 100 if data_set == "imagenet100" else 200
-            weights = _weights(method, data_set, epochs)
-            if weights is not None and method == "RSA":
-                weights = replace(weights, beta_mode=beta, beta_base=_ABLATION_BETA)
-            elif weights is not None:
-                weights = replace(weights, views=views)
             yield Published(
                 data_set=data_set,
                 kind="linear",
@@ -141,7 +111,7 @@ def _table_1() -> Iterator[Published]:
                 scores={"top1": Score(text)},
                 source=f"RSA, Table 1, row {method} {how}",
                 place=Place(1, (method, views, beta), (DATA_SETS[data_set],)),
-                weights=weights,
+                epochs=epochs,
             )
 
 
@@ -168,7 +138,6 @@ def _table_4() -> Iterator[Published]:
             row,
             setting=f"{row.setting}, batch {batch}",
             source=f"RSA, Table 4, row {number}: {method}",
-            weights=row.weights and replace(row.weights, batch_size=batch),
         )
 
 
@@ -184,7 +153,7 @@ def _tables_5_and_6() -> Iterator[Published]:
                 scores={metric: Score(text) for metric, text in texts},
                 source=f"RSA, Table {table}, row {method}",
                 place=Place(table, (method,), ()),
-                weights=_detection_weights(method),
+                epochs=None if method in _NOT_PRETRAINED_FOR_200 else 200,
             )
 
 
@@ -212,35 +181,8 @@ def _linear(data_set: str, method: str, epochs: int, text: str, place: Place) ->
         scores={"top1": Score(text)},
         source=f"RSA, Table {place.table}, row {method}",
         place=place,
-        weights=_weights(method, data_set, epochs),
-    )
-
-
-def _weights(label: str, data_set: str, epochs: int) -> Weights | None:
-    """Return what a row of this label is about, if the method is here."""
-    method = METHOD_OF_LABEL.get(label)
-    if method is None:
-        return None
-    with_beta = method in ("rsa", "simsiam_rsa")
-    return Weights(
-        arch=_network(data_set).lower().replace("-", ""),
-        method=method,
-        data_set=data_set,
         epochs=epochs,
-        views="AA" if method == "byol" else None,
-        beta_mode="decay" if with_beta else None,
-        beta_base=_TUNED_BETA.get(data_set, 0.4) if with_beta else None,
-        batch_size=256,
     )
-
-
-def _detection_weights(label: str) -> Weights | None:
-    if label == _RANDOM_INIT:
-        return Weights(arch="resnet50")
-    weights = _weights(label, "imagenet", 200)
-    if weights is not None and label == "supervised":  # for how long is not said
-        return replace(weights, epochs=None, batch_size=None)
-    return weights and replace(weights, batch_size=2048 if label == "RSA" else 256)
 
 
 def _network(data_set: str) -> str:

@@ -129,9 +129,7 @@ def _request(url: str, done: int) -> HTTPResponse | None:
     """Ask for a file from a byte on; None if it ends there."""
     if not url.startswith(("http://", "https://")):
         raise UserError(f"expected an address that begins with http:// or https://, found '{url}'")
-    headers = {"User-Agent": "rsa-pretrain", "Range": f"bytes={done}-"}
-    if not done:
-        del headers["Range"]
+    headers = {"User-Agent": "rsa-pretrain"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:

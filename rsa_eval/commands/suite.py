@@ -26,12 +26,11 @@ checkpoint, transform and set of images, and kept in FOLDER/features.
 
 _EXAMPLES = """\
 examples:
-  rsa-eval suite runs/digits --random-init --suite configs/eval/digits.yaml
-  rsa-eval suite runs/rsa runs/byol --suite configs/eval/cifar10.yaml data.root=data/cifar10 \\
-      --out runs/eval-cifar10
-  torchrun --nproc-per-node=8 -m rsa_eval suite runs/rsa --suite configs/eval/imagenet.yaml
-  rsa-eval suite runs/digits --suite configs/eval/digits.yaml \\
-      evaluations.linear.settings.probe.base_lr='[10]'"""
+  rsa-eval suite runs/digits --random-init --suite digits
+  rsa-eval suite runs/rsa runs/byol --suite cifar10 data.root=data --out runs/eval-cifar10
+  torchrun --nproc-per-node=8 -m rsa_eval suite runs/rsa --suite imagenet \\
+      data.root=data/imagenet
+  rsa-eval suite runs/digits --suite digits evaluations.linear.settings.probe.base_lr='[10]'"""
 
 
 def add(commands: Commands) -> None:

@@ -24,8 +24,10 @@ override of all runs. The runs lie in DIR/key=value,…/seed-S, their records in
 
 _EXAMPLES = """\
 examples:
-  rsa-pretrain sweep configs/pretrain/cifar100/rsa_800ep.yaml method.beta_base=0,0.1,0.3,0.5
-  rsa-pretrain sweep configs/pretrain/cifar10/rsa_200ep.yaml --seeds 0,1,2"""
+  rsa-pretrain sweep cifar10/rsa --seeds 0,1,2 --evaluator knn,linear data.root=data
+  rsa-pretrain sweep cifar100/rsa training.epochs=800 method.beta_base=0,0.1,0.3,0.5 data.root=data
+  torchrun --nproc-per-node=8 -m rsa_pretrain sweep imagenet/rsa method.beta_base=0,0.3 \\
+      data.root=data/imagenet"""
 
 
 def add(commands: Commands, train: "Train") -> None:
@@ -40,7 +42,9 @@ def add(commands: Commands, train: "Train") -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the runs")
+    parser.add_argument(
+        "config", metavar="CONFIG", type=Path, help="file or name of the runs' config"
+    )
     parser.add_argument(
         "--seeds",
         metavar="S,…",

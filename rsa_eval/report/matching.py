@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from rsa_eval.published import Published, Weights
-from rsa_eval.published_numbers import SMALL_SETS
+from rsa_eval.published import Published
 from rsa_eval.record import Model
 from rsa_eval.report.groups import Group
-from rsa_eval.reproduction.rows import run_of
-from rsa_pretrain.config import RESUMABLE_CHANGES
+from rsa_eval.reproduction.rows import Detection, run_of, work_of
+from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
 from rsa_pretrain.config_files import flatten, to_tree
 
 # Seeds are trials; both implementations of the views are the same in distribution.
 _NEUTRAL = RESUMABLE_CHANGES | {"seed", "views.implementation"}
-_DETECTION_PROTOCOLS = {5: "mask_rcnn_R_50_FPN_1x", 6: "mask_rcnn_R_50_FPN_2x"}
+# What rows of one method and length differ in.
+_ROW_KEYS = ("method.views", "method.beta_mode", "method.beta_base")
+_DETECTOR = "resnet50"
 
 
 def belongs(group: Group, cell: Published) -> bool:
@@ -20,27 +21,25 @@ def belongs(group: Group, cell: Published) -> bool:
 
     What a record does not tell is taken for different: nothing is guessed.
     """
-    record = group.first
-    return (
-        cell.weights is not None
-        and (record.kind, record.data_set) == (cell.kind, cell.data_set)
-        and record.protocol in _protocols(cell)
-        and _are(record.model, cell.weights)
-    )
+    record, work = group.first, work_of(cell)
+    if work is None or (record.kind, record.data_set) != (cell.kind, cell.data_set):
+        return False
+    protocol = work.config if isinstance(work, Detection) else work.suite
+    return record.protocol == protocol.name and _are(record.model, run_of(cell), cell.epochs)
 
 
 def departures(group: Group, cell: Published) -> list[str]:
     """List how the trials depart from the recipe of a cell, in pretraining and in evaluation."""
     record = group.first
-    if cell.weights is None or cell.weights.method is None:
+    recipe = run_of(cell)
+    if recipe is None:
         return record.deviations
     if record.model.pretraining is None:
         return [*record.deviations, "the settings of the pretraining are not recorded"]
     found = flatten(record.model.pretraining)
-    recipe = run_of(cell)
     training = [
         f"pretraining: {key} {_words(found[key])} (recipe: {_words(expected)})"
-        for key, expected in flatten(to_tree(recipe) if recipe else {}).items()
+        for key, expected in flatten(to_tree(recipe)).items()
         if key in found and not _is_neutral(key) and not _equal(found[key], expected)
     ]
     return [*record.deviations, *training]
@@ -52,36 +51,23 @@ def _is_neutral(key: str) -> bool:
     return watched or key in _NEUTRAL
 
 
-def _protocols(cell: Published) -> tuple[str, ...]:
-    """Name the protocols under which the paper measured."""
-    if cell.kind == "detection" and cell.place is not None:
-        return (_DETECTION_PROTOCOLS[cell.place.table],)
-    return ("moco_v2",) if cell.data_set in SMALL_SETS else ("mean_shift",)
-
-
-def _are(model: Model, weights: Weights) -> bool:
-    if model.backbone.arch != weights.arch:
-        return False
-    if weights.method is None:
-        return model.checkpoint is None
+def _are(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
+    """Whether weights are of a run; None: random ones of the detectors' network."""
+    if run is None:
+        return model.checkpoint is None and model.backbone.arch == _DETECTOR
     metadata, pretraining = model.metadata, flatten(model.pretraining or {})
     if metadata is None:
         return False
     # A checkpoint at epoch 200 of 800 has not gone through the schedule of a run of 200, nor has
     # a run of 100 that was extended.
-    epochs = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
-    stated = {
-        "method.views": weights.views,
-        "method.beta_mode": weights.beta_mode,
-        "method.beta_base": weights.beta_base,
-    }
+    lengths = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
+    found = (model.backbone.arch, metadata.method, metadata.data_set)
+    stated = flatten({"method": to_tree(run.method)})
     return (
-        (metadata.method, metadata.data_set) == (weights.method, weights.data_set)
-        and (weights.epochs is None or epochs == {weights.epochs})
+        found == (run.backbone.arch, run.method.name, run.data.name)
+        and (epochs is None or lengths == {epochs})
         and "extends.step" not in pretraining
-        and all(
-            value is None or _equal(pretraining.get(key), value) for key, value in stated.items()
-        )
+        and all(pretraining.get(key) == stated[key] for key in _ROW_KEYS if key in stated)
     )
 
 

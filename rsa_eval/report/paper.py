@@ -7,6 +7,7 @@ from rsa_eval.published import Published, Score, paper_cells
 from rsa_eval.published_numbers import DETECTION_METRICS
 from rsa_eval.report.groups import Group, Statistic
 from rsa_eval.report.matching import belongs, departures
+from rsa_eval.reproduction.rows import work_of
 
 _CAPTIONS = {
     1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",
@@ -143,7 +144,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
                 for group, marks in ours
                 if (statistic := group.statistic(metric)) is not None
             )
-            cell = PaperCell(score, metric, measured, entry.weights is None)
+            cell = PaperCell(score, metric, measured, work_of(entry) is None)
             printed.setdefault(entry.place.row, {})[column] = cell
     columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
     return PaperTable(

@@ -9,6 +9,7 @@ from rsa_eval.record import Record
 from rsa_eval.report.figures import SERIES, Picture, canvas
 from rsa_eval.report.groups import Group, Statistic, shared_settings, shared_training
 from rsa_eval.report.tables import EVALUATORS, data_set_name
+from rsa_eval.reproduction.rows import run_of
 
 _KEY = "method.beta_base"
 
@@ -92,18 +93,18 @@ def _published(record: Record) -> tuple[tuple[float, Published], ...]:
         return ()
     found: dict[float, Published] = {}
     for row in PUBLISHED:
-        weights = row.weights
+        run = run_of(row) if (row.kind, row.data_set) == (record.kind, record.data_set) else None
+        beta = getattr(run and run.method, "beta_base", None)
         if (
-            weights is not None
-            and weights.beta_base is not None
+            run is not None
+            and beta is not None
             and "extends.step" not in training
-            and (row.kind, row.data_set) == (record.kind, record.data_set)
             and record.headline in row.scores
-            and (weights.method, weights.data_set, weights.epochs, weights.arch)
+            and (run.method.name, run.data.name, run.training.epochs, run.backbone.arch)
             == (metadata.method, metadata.data_set, metadata.epochs, metadata.arch)
-            and weights.beta_mode == training.get("method.beta_mode")
+            and getattr(run.method, "beta_mode", None) == training.get("method.beta_mode")
         ):
-            found.setdefault(weights.beta_base, row)
+            found.setdefault(beta, row)
     return tuple(sorted(found.items(), key=lambda pair: pair[0]))
 
 

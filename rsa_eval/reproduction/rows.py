@@ -170,28 +170,24 @@ def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     return list(selected.values())
 
 
-def run_of(cell: Published) -> PretrainConfig | None:
-    """Return the run that makes a cell of the paper's tables; a detector's is its backbone's.
-
-    None for what is quoted, and for random weights.
-    """
-    rows = _shipped_rows()
+def work_of(cell: Published) -> Pretraining | Detection | None:
+    """Return what makes a cell of the paper's tables; None for what is quoted or is no cell."""
     table = cell.place.table if cell.place else None
-    row = next(
-        row
-        for row in rows.values()
-        if (row.table, row.data_set, row.label) == (table, cell.data_set, _label(cell))
-        and (table in _DETECTION_TABLES or row.epochs == _epochs(cell))
-    )
-    work = row.work
+    places = {(row.table, row.data_set, row.label, row.epochs): row.work for row in _rows()}
+    return places.get((table, cell.data_set, _label(cell), cell.epochs)) if table else None
+
+
+def run_of(cell: Published) -> PretrainConfig | None:
+    """Return the run that makes a cell; of a detector its backbone's; None for random weights."""
+    work = work_of(cell)
     if isinstance(work, Detection):
-        work = None if work.start is None else rows[work.start].work
+        work = next((row.work for row in _rows() if row.name == work.start), None)
     return work.config if isinstance(work, Pretraining) else None
 
 
 @cache
-def _shipped_rows() -> dict[str, Row]:
-    return {row.name: row for row in find_rows()}
+def _rows() -> list[Row]:
+    return find_rows()
 
 
 def _read_entries(path: Path) -> dict[str, RowEntry]:
@@ -222,20 +218,19 @@ def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
 def _paper_rows() -> Iterator[Row]:
     """Yield the rows of the paper's tables as it prints them, with nothing that makes them."""
     for table in _LINEAR_TABLES:
-        cells = [(cell, _epochs(cell)) for cell in paper_cells(table)]
-        for cell, epochs in cells:
-            others = {found for other, found in cells if other.data_set == cell.data_set}
+        cells = paper_cells(table)
+        for cell in cells:
+            schedules = {other.epochs for other in cells if other.data_set == cell.data_set}
             label = _label(cell)
-            name = _name(table, cell.data_set, label, epochs if len(others) > 1 else None)
+            name = _name(table, cell.data_set, label, cell.epochs if len(schedules) > 1 else None)
             published = cell.scores["top1"].text.replace("±", " ± ")
-            yield Row(name, table, label, cell.data_set, epochs, published, name, None)
+            yield Row(name, table, label, cell.data_set, cell.epochs, published, name, None)
     for table in _DETECTION_TABLES:
         for cell in paper_cells(table):
             name = _name(table, cell.data_set, cell.method)
             box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
-            trained = cell.weights.epochs if cell.weights else None
             published = f"box {box}, mask {mask}"
-            yield Row(name, table, cell.method, cell.data_set, trained, published, name, None)
+            yield Row(name, table, cell.method, cell.data_set, cell.epochs, published, name, None)
     for label, hours in TABLE_7.items():
         for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
             name = _name(7, data_set, label)
@@ -246,12 +241,6 @@ def _label(cell: Published) -> str:
     """Name a row as its table does, with the columns that set it apart."""
     labels = cell.place.row if cell.place and cell.place.table == 1 else (cell.method,)
     return " ".join(label for label in labels if label != "–")
-
-
-def _epochs(cell: Published) -> int:
-    found = re.search(r"(\d+) epochs", cell.setting)
-    assert found is not None
-    return int(found[1])
 
 
 def _name(table: int, data_set: str, label: str, epochs: int | None = None) -> str:

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +14,8 @@ import pytest
 import torch
 
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.knn_config import KNNConfig
-from rsa_eval.linear_config import LinearConfig
 from rsa_eval.record import Metric, Model, Record, write_record
 from rsa_eval.subject import Subject, load_subject
 from rsa_pretrain.backbone import build_backbone
@@ -57,6 +59,23 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., str]:
+    """A function that runs a Python program in two processes and returns what it prints."""
+
+    def run(*words: object, timeout: float = 300, code: int = 0) -> str:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*launcher, "--nproc-per-node=2", *map(str, words)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -170,37 +189,34 @@ def _make_result(**changes: Any) -> Record:
 
 
 class FakeRuns:
-    """Stands in for training and evaluation: notes calls, fails and stops where it is told to.
-
-    Attributes:
-        trained: Folder and seed of each training, as ``NAME seed-S``.
-        evaluated: Records made, as ``NAME seed-S RECORD``.
-        broken: Reasons why some of these fail.
-        stopping: Trainings that a signal stops.
-    """
+    """Stands in for training and evaluation: notes calls, fails and stops where it is told to."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
+        """As ``NAME seed-S``."""
         self.evaluated: list[str] = []
+        """As ``NAME seed-S RECORD``."""
         self.broken: dict[str, str] = {}
+        """Why some of these fail."""
         self.stopping: set[str] = set()
+        """Trainings that a signal stops."""
 
-    def train(self, config: PretrainConfig, *, resume: bool) -> int:
+    def train(self, config: PretrainConfig, *, resume: bool, **_: object) -> int:
         """Leave a finished run, unless told otherwise."""
         assert resume
         folder = config.output_dir
         name = f"{folder.parent.name} {folder.name}"
         self.trained.append(name)
         write_config(config, folder / "config.yaml")
-        if name in self.stopping:
-            return 143
         if name in self.broken:
             raise UserError(self.broken[name])
+        if name in self.stopping:
+            return 143
         (folder / "backbone.safetensors").write_bytes(name.encode())
         return 0
 
     def make_record(
-        self, checkpoint: Path, evaluator: object, config: EvaluationConfig, path: Path
+        self, checkpoint: Path, evaluator: Evaluator, config: EvaluationConfig, path: Path
     ) -> Record:
         """Score a run by its settings: 100 beta + seed squared, ten more for the linear probe."""
         name = f"{checkpoint.parent.name} {checkpoint.name} {path.stem}"
@@ -208,18 +224,18 @@ class FakeRuns:
             raise UserError(self.broken[name])
         self.evaluated.append(name)
         run = load_run(checkpoint)
-        kind = "linear" if isinstance(config, LinearConfig) else "knn"
-        score = 100 * to_tree(run)["method"]["beta_base"] + run.seed**2 + 10 * (kind == "linear")
+        tree = to_tree(run)
         model = Model(
             checkpoint=str(checkpoint),
             sha256=file_sha256(checkpoint / "backbone.safetensors"),
             metadata=METADATA.model_copy(update={"seed": run.seed}),
             backbone=NETWORK,
-            pretraining=to_tree(run),
+            pretraining=tree,
         )
+        score = 100 * tree["method"]["beta_base"] + run.seed**2 + 10 * (evaluator.name == "linear")
         values = {"top5": 99.0, "top1": score}
-        changes = {"kind": kind, "protocol": config.protocol, "config": to_tree(config)}
-        record = _make_result(values=values, model=model, **changes)
+        fields = {"kind": evaluator.name, "model": model, "config": to_tree(config)}
+        record = _make_result(values=values, **fields)
         write_record(record, path)
         return record
 
@@ -228,6 +244,7 @@ class FakeRuns:
 def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     """Trainings and evaluations that take no time."""
     fake = FakeRuns()
+    monkeypatch.setattr("rsa_pretrain.pretraining.pretrain", fake.train)
     monkeypatch.setattr("rsa_eval.campaign.make_record_of", fake.make_record)
     return fake
 

@@ -189,8 +189,8 @@ def test_reading_settings_loads_nothing_that_reads_images():
 def test_a_download_is_whole_and_made_once(add_squares, server, tmp_path, capsys):
     """A second run finds it; what a killed one left half unpacked goes."""
     add_squares()
-    (tmp_path / ".partial-squares").mkdir()
-    (tmp_path / ".partial-squares" / "junk").touch()
+    (tmp_path / ".partial-squares" / "squares").mkdir(parents=True)
+    (tmp_path / ".partial-squares" / "squares" / "junk").touch()
     for _ in range(2):
         assert main(["download", "squares", str(tmp_path)]) == 0
         assert "train 60 images, test 20 images" in capsys.readouterr().out
@@ -326,6 +326,7 @@ def test_a_full_disk_keeps_what_came(add_squares, server, tmp_path, capsys):
         (b"no archive at all", "cannot unpack '"),
         (ARCHIVE[:-100], "cannot unpack '"),
     ],
+    ids=["outside", "other folder", "no archive", "cut"],
 )
 def test_unusable_archives_leave_no_folder(add_squares, tmp_path, capsys, content, message):
     """Whatever its MD5: none is unpacked in part, or out of the folder."""

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -113,20 +110,6 @@ def test_a_finished_row_is_not_made_again(
     assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
 
 
-def test_a_finished_row_is_held_against_images_elsewhere(
-    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same images in another folder are its own, changed ones are not."""
-    copy_run(made, fresh)
-    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 0
-    (fresh / "data" / "train" / "a" / "0.png").rename(fresh / "data" / "train" / "a" / "x.png")
-    copied = fresh / "out" / RSA / "seed-0" / "config.yaml"
-    before = copied.read_text()
-    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 2
-    assert "the training images are not those the run started with" in capsys.readouterr().err
-    assert copied.read_text() == before
-
-
 def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     made: Path,
     fresh: Path,
@@ -159,16 +142,6 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
         for folder in (fresh / "copy", made / "out")
     )
     assert all(torch.equal(ended[name], straight[name]) for name in straight)
-
-
-def test_nothing_starts_when_the_time_is_up(
-    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A budget that is over before the first step leaves nothing behind."""
-    words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", "1e-9", "--seeds", "0,1")
-    assert reproduce(fresh, *words) == TIME_IS_UP
-    assert f"2 of 2 trials are left, first {RSA}/seed-0 (not started)" in capsys.readouterr().out
-    assert not (fresh / "out").exists()
 
 
 def test_a_run_of_two_tables_is_made_once(
@@ -212,19 +185,6 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
     assert "holds a run of other settings: method.beta_base (was 0.3, is 0.7)" in error
 
 
-def test_a_damaged_record_is_made_anew(
-    made: Path, fresh: Path, reproduce: Reproduce, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The other one stays."""
-    run = copy_run(made, fresh)
-    (run / "records" / "knn.json").write_text("{")
-    before = (run / "records" / "linear_cached.json").stat().st_mtime_ns
-    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 0
-    assert "knn.json' is not JSON; it is made anew" in caplog.text
-    assert (run / "records" / "linear_cached.json").stat().st_mtime_ns == before
-    assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -266,35 +226,6 @@ def test_a_row_that_fails_stops_no_other(
     )
     assert not (fresh / "results" / RSA).exists()
     assert results_of(record(fresh, RANDOM, "knn")) == results_of(record(made, RANDOM, "knn"))
-
-
-def test_two_processes_share_a_row(made: Path, fresh: Path) -> None:
-    """A budget that is over stops all of them; then they make what one process makes."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    shutil.copytree(made / "out" / RSA, fresh / "out" / RSA)
-    shutil.rmtree(fresh / "out" / RSA / "seed-0" / "records")
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["-m", "rsa_eval", "reproduce", RSA, f"data.root={made / 'data'}"]
-        places = {"rows": "rows.yaml", "out": "out", "results": "results"}
-        command += [f"--{option}={fresh / name}" for option, name in places.items()]
-        return subprocess.run(
-            [*launch, *command, *words],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    stopped = run("--budget-minutes", "1e-9")
-    assert stopped.returncode != 0
-    assert f"1 of 1 trials are left, first {RSA}/seed-0 (trained)" in stopped.stdout
-    done = run()
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
-    assert record(fresh, RSA, "knn").metrics == record(made, RSA, "knn").metrics
-    probes = (record(folder, RSA, "linear_cached").metrics for folder in (fresh, made))
-    assert next(probes).keys() == next(probes).keys()
 
 
 def test_places_that_cannot_be_written_are_refused(
