@@ -5,11 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rsa_pretrain.command_line import Command, Commands, run_program
-
-_EVALUATE = "rsa_eval.commands.evaluate"
-
-DESCRIPTION = "What frozen features are worth."
+from rsa_pretrain.command_line import Command, Commands, Program
 
 
 def _add_reproduce(commands: Commands) -> None:
@@ -37,33 +33,27 @@ def _measure_step(config: Any) -> Any:
     return measure_step(config)
 
 
-COMMANDS = (
-    Command(
-        "features",
-        "extract features into a cache that evaluations read",
-        "rsa_eval.commands.features",
+PROGRAM = Program(
+    "rsa-eval",
+    "What frozen features are worth.",
+    "rsa_eval.commands",
+    (
+        Command("features", "extract features into a cache that evaluations read"),
+        Command("knn", "classify by nearest neighbours", "evaluate"),
+        Command("linear", "train a linear probe", "evaluate"),
+        Command("logistic", "fit a logistic regression", "evaluate"),
+        Command("low-shot", "classify from few labels", "evaluate"),
+        Command("finetune", "fine-tune the whole network", "evaluate"),
+        Command("svm", "train linear SVMs", "evaluate"),
+        Command("diagnostics", "measure and draw what features look like", "evaluate"),
+        Command("suite", "evaluate several checkpoints in several ways"),
+        Command("reproduce", "make whole rows of the paper's tables", _add_reproduce),
+        Command("config", "print what a config resolves to, with the file of each value"),
+        Command("report", "draw up one page from records and runs"),
     ),
-    Command("knn", "classify by nearest neighbours", _EVALUATE),
-    Command("linear", "train a linear probe", _EVALUATE),
-    Command("logistic", "fit a logistic regression", _EVALUATE),
-    Command("low-shot", "classify from few labels", _EVALUATE),
-    Command("finetune", "fine-tune the whole network", _EVALUATE),
-    Command("svm", "train linear SVMs", _EVALUATE),
-    Command("diagnostics", "measure and draw what features look like", _EVALUATE),
-    Command("suite", "evaluate several checkpoints in several ways", "rsa_eval.commands.suite"),
-    Command("reproduce", "make whole rows of the paper's tables", _add_reproduce),
-    Command(
-        "config",
-        "print what a config resolves to, with the file of each value",
-        "rsa_eval.commands.config",
-    ),
-    Command("report", "draw up one page from records and runs", "rsa_eval.commands.report"),
+    moved={"ledger": "rsa-eval report --markdown"},
 )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run ``rsa-eval`` and return its exit code."""
-    return run_program("rsa-eval", DESCRIPTION, COMMANDS, argv)
+main = PROGRAM.run
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config import BackboneConfig, Stage
+from rsa_pretrain.config import BackboneConfig, Range, Stage, WeakConfig
 from rsa_pretrain.config_files import Section, flatten
-from rsa_pretrain.data_config import DataConfig
+from rsa_pretrain.data_config import DataConfig, Probability
 from rsa_pretrain.data_sets import is_pixels
 from rsa_pretrain.device_config import DeviceName, Precision
 
@@ -54,6 +54,41 @@ class EvaluationConfig(Section):
     def _check_layers(self) -> Self:
         if len(set(self.layers)) != len(self.layers):
             raise ValueError(f"layers must differ, found {list(self.layers)}")
+        return self
+
+
+class TrainingOnViews(Section):
+    """What trainings on freshly cropped images have in common."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over the training images."""
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Epochs at whose start the rate is multiplied by gamma."""
+    crop_scale: Range = (0.08, 1.0)
+    """Area of the random resized crop as a share of the image; not used on cached features."""
+    crop_ratio: Range = (3 / 4, 4 / 3)
+    """Aspect ratio of the crop, width over height."""
+    flip_probability: Probability = 0.5
+    """Horizontal flip."""
+
+    @property
+    def train_view(self) -> WeakConfig:
+        """The augmentation."""
+        return WeakConfig(
+            crop_scale=self.crop_scale,
+            crop_ratio=self.crop_ratio,
+            flip_probability=self.flip_probability,
+        )
+
+    @model_validator(mode="after")
+    def _check_view_and_milestones(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
+        if self.milestones and self.milestones[-1] >= self.epochs:
+            raise ValueError(
+                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
+            )
+        _ = self.train_view  # checks the ranges
         return self
 
 

@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
+from rsa_eval.config import EvaluationConfig, TrainingOnViews
 from rsa_eval.subset_config import Subset
-from rsa_pretrain.config import Range, WeakConfig
-from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_config import Probability, Seed
+from rsa_pretrain.data_config import Seed
 
 
-class TuningConfig(Section):
+class TuningConfig(TrainingOnViews):
     """How backbone and head are trained together; the defaults are SwAV's for a tenth of labels."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
@@ -33,32 +31,6 @@ class TuningConfig(Section):
     """Factor of the milestones."""
     sync_batchnorm: bool = True
     """Share BatchNorm statistics between GPUs; processes on CPUs keep their own."""
-    crop_scale: Range = (0.08, 1.0)
-    """Area of the random resized crop as a share of the image."""
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    """Aspect ratio of the crop, width over height."""
-    flip_probability: Probability = 0.5
-    """Horizontal flip."""
-
-    @property
-    def train_view(self) -> WeakConfig:
-        """The augmentation."""
-        return WeakConfig(
-            crop_scale=self.crop_scale,
-            crop_ratio=self.crop_ratio,
-            flip_probability=self.flip_probability,
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(
-                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
-            )
-        _ = self.train_view  # checks the ranges
-        return self
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
-from rsa_pretrain.config import Range, WeakConfig
-from rsa_pretrain.config_files import Section
-from rsa_pretrain.data_config import Probability
+from rsa_eval.config import EvaluationConfig, TrainingOnViews
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, int | float) else value
 
 
-class ProbeConfig(Section):
+class ProbeConfig(TrainingOnViews):
     """How a linear classifier is trained; the defaults are the protocol moco_v2."""
 
     mode: Literal["online", "cached"] = "online"
@@ -54,30 +51,9 @@ class ProbeConfig(Section):
     init_std: Annotated[float, Field(ge=0)] | None = 0.01
     """Standard deviation of the initial weights, the biases starting at 0; null: weights and
     biases as torch initialises a linear layer."""
-    crop_scale: Range = (0.08, 1.0)
-    """online: area of the random resized crop as a share of the image (MoCo's lincls)."""
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    """online: aspect ratio of the crop, width over height."""
-    flip_probability: Probability = 0.5
-    """online: horizontal flip."""
-
-    @property
-    def train_view(self) -> WeakConfig:
-        """The augmentation of online mode."""
-        return WeakConfig(
-            crop_scale=self.crop_scale,
-            crop_ratio=self.crop_ratio,
-            flip_probability=self.flip_probability,
-        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(
-                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
-            )
         if self.milestones and self.schedule != "milestones":
             raise ValueError(
                 f"schedule {self.schedule} has no milestones, found {list(self.milestones)}; "
@@ -85,7 +61,6 @@ class ProbeConfig(Section):
             )
         if self.nesterov and self.sgd_momentum == 0:
             raise ValueError("nesterov needs sgd_momentum above 0")
-        _ = self.train_view  # checks the ranges
         return self
 
 

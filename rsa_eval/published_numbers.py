@@ -118,7 +118,7 @@ OTHERS = (
     ),
     (("imagenet", "linear", "ResNet-50, 200 epochs", "MoCo v2's paper"), {"MoCo v2": "67.5"}),
     (
-        ("imagenet", "linear", "ResNet-50, 100 epochs, batch 256", "SimSiam's paper"),
+        ("imagenet", "linear", "ResNet-50, 100 epochs", "SimSiam's paper"),
         {"SimSiam": "68.1"},
     ),
     (

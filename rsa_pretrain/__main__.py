@@ -1,14 +1,10 @@
 """The command ``rsa-pretrain``; where its commands meet what other packages do for them."""
 
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from rsa_pretrain.command_line import Command, Commands, run_command, run_program
-from rsa_pretrain.errors import UserError
-
-DESCRIPTION = "Self-supervised pretraining of ResNets."
+from rsa_pretrain.command_line import Command, Commands, Program
 
 
 def _add_run(commands: Commands) -> None:
@@ -42,43 +38,25 @@ def _to_detectron2(checkpoint: Path, out: Path) -> object:
     return convert(checkpoint, out)
 
 
-COMMANDS = (
-    Command("run", "pretrain a backbone", _add_run),
-    Command("sweep", "run a config with several values and seeds", _add_sweep),
-    Command(
-        "config",
-        "print what a config resolves to, with the file of each value",
-        "rsa_pretrain.commands.config",
+PROGRAM = Program(
+    "rsa-pretrain",
+    "Self-supervised pretraining of ResNets.",
+    "rsa_pretrain.commands",
+    (
+        Command("run", "pretrain a backbone", _add_run),
+        Command("sweep", "run a config with several values and seeds", _add_sweep),
+        Command("config", "print what a config resolves to, with the file of each value"),
+        Command("configs", "list the shipped configs"),
+        Command("download", "download a data set"),
+        Command("preview", "draw the views of some training images"),
+        Command("data-check", "count and decode every image of a data set"),
+        Command("import", "take over another project's backbone", "import_checkpoint"),
+        Command("export", "hand a backbone to another tool", _add_export),
+        Command("inspect", "show what a checkpoint file holds", "inspect_file"),
     ),
-    Command("configs", "list the shipped configs", "rsa_pretrain.commands.configs"),
-    Command("download", "download a data set", "rsa_pretrain.commands.download"),
-    Command("preview", "draw the views of some training images", "rsa_pretrain.commands.preview"),
-    Command(
-        "data-check",
-        "count and decode every image of a data set",
-        "rsa_pretrain.commands.data_check",
-    ),
-    Command(
-        "import",
-        "take over another project's backbone",
-        "rsa_pretrain.commands.import_checkpoint",
-    ),
-    Command("export", "hand a backbone to another tool", _add_export),
-    Command("inspect", "show what a checkpoint file holds", "rsa_pretrain.commands.inspect_file"),
+    moved={"reproduce": "rsa-eval reproduce", "recipes": "rsa-eval reproduce --list"},
 )
-_MOVED = {"reproduce": "rsa-eval reproduce", "recipes": "rsa-eval reproduce --list"}
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run ``rsa-pretrain`` and return its exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    if words and words[0] in _MOVED:
-        return run_command(partial(_refuse, words[0]))
-    return run_program("rsa-pretrain", DESCRIPTION, COMMANDS, words)
-
-
-def _refuse(name: str) -> NoReturn:
-    raise UserError(f"'{name}' is now '{_MOVED[name]}'")
+main = PROGRAM.run
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -32,55 +32,56 @@ class Command:
     name: str
     summary: str
     """One line for the program's ``--help``."""
-    source: str | Callable[[Commands], None]
-    """Module whose ``add`` adds the command's parser, or a function that does."""
-
-    def add(self, commands: Commands) -> None:
-        """Add the command's parser."""
-        add = import_module(self.source).add if isinstance(self.source, str) else self.source
-        add(commands)
+    source: str | Callable[[Commands], None] = ""
+    """Module of the program's package whose ``add`` adds the parser (default: named as the
+    command), or a function that adds it."""
 
 
-def run_program(
-    prog: str, description: str, commands: Sequence[Command], argv: Sequence[str] | None = None
-) -> int:
-    """Run the command that the first argument names.
+@dataclass(frozen=True)
+class Program:
+    """A command line whose first argument names a command."""
 
-    Args:
-        prog: Name of the program.
-        description: What it does, for ``--help``.
-        commands: Its commands.
-        argv: Arguments; None takes the process's own.
+    name: str
+    description: str
+    """What it does, for ``--help``."""
+    package: str
+    """Package of the commands' modules."""
+    commands: Sequence[Command]
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """What to type in place of a former command."""
 
-    Returns:
-        The process's exit code, as ``run_command``.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _dispatch(prog, description, commands, words))
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command that ``argv`` (default: the process's) names, as ``run_command`` does."""
+        words = sys.argv[1:] if argv is None else argv
+        return run_command(lambda: self._dispatch(words))
 
+    def _dispatch(self, words: Sequence[str]) -> int:
+        parser = Parser(prog=self.name, description=self.description)
+        parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+        if words[:1] in (["-h"], ["--help"]):
+            for command in self.commands:
+                parsers.add_parser(command.name, help=command.summary)
+        else:
+            self._add_parser(words[0] if words else "", parsers)
+        arguments = parser.parse_args(words)
+        return int(arguments.command(arguments))
 
-def _dispatch(
-    prog: str, description: str, commands: Sequence[Command], words: Sequence[str]
-) -> int:
-    parser = Parser(prog=prog, description=description)
-    parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    if words[:1] in (["-h"], ["--help"]):
-        for command in commands:
-            parsers.add_parser(command.name, help=command.summary)
-    else:
-        _find_command(commands, words[0] if words else "").add(parsers)
-    arguments = parser.parse_args(words)
-    return int(arguments.command(arguments))
+    def _add_parser(self, name: str, parsers: Commands) -> None:
+        sources = {command.name: command.source or command.name for command in self.commands}
+        if name not in sources:
+            raise UserError(self._what_to_type(name, list(sources)))
+        source = sources[name]
+        if isinstance(source, str):
+            source = import_module(f"{self.package}.{source.replace('-', '_')}").add
+        source(parsers)
 
-
-def _find_command(commands: Sequence[Command], name: str) -> Command:
-    by_name = {command.name: command for command in commands}
-    if name in by_name:
-        return by_name[name]
-    found = f"unknown command '{name}'" if name else "no command is given"
-    nearest = difflib.get_close_matches(name, by_name, n=1)
-    hint = f"; the nearest is '{nearest[0]}'" if nearest else ""
-    raise UserError(f"{found}{hint}; expected one of {', '.join(by_name)}")
+    def _what_to_type(self, name: str, known: Sequence[str]) -> str:
+        if name in self.moved:
+            return f"'{name}' is now '{self.moved[name]}'"
+        found = f"unknown command '{name}'" if name else "no command is given"
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"; the nearest is '{nearest[0]}'" if nearest else ""
+        return f"{found}{hint}; expected one of {', '.join(known)}"
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -185,6 +185,8 @@ def _extract(path: Path, folder: Path) -> None:
     from rsa_pretrain.progress import progress_bar
 
     label = f"unpacking {path.name}"
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(f"unpacking safely needs Python 3.11.4 or newer; unpack '{path}' by hand")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as zipped:
             members = zipped.infolist()

@@ -39,7 +39,7 @@ def test_rows_resolve_to_what_is_on_record(name: str) -> None:
     if isinstance(row.work, Pretraining):
         trial = plan_trial(row, 0, Path("out"), [])
         found = {entry.name: settings(entry.config) for entry in trial.evaluations}
-        assert settings(trial.config) == expected["run"]
+        assert settings(row.work.config) == expected["run"]
         assert found == expected["evaluations"]
     else:
         recipe = settings(load_config(Recipe, row.work.config))

@@ -82,16 +82,17 @@ def test_every_argument_that_is_a_path_expands(module, monkeypatch, home):
         raise ParserBuiltError(parser)
 
     monkeypatch.setattr(Parser, "parse_args", stop)
-    with pytest.raises(ParserBuiltError) as caught:
-        module.main(["--help"])
     found = []
-    for parser, action in arguments_of(caught.value.args[0]):
-        if action.type is Path:
-            found.append(parser._get_value(action, "~/x"))
-        elif action.type is None:
-            # What stays text is no path.
-            words = f"{action.metavar} {action.dest}"
-            assert not re.search("FILE|FOLDER|DIR|RUN|CHECKPOINT|YAML|OUT", words), words
+    for command in module.PROGRAM.commands:
+        with pytest.raises(ParserBuiltError) as caught:
+            module.main([command.name])
+        for parser, action in arguments_of(caught.value.args[0]):
+            if action.type is Path:
+                found.append(parser._get_value(action, "~/x"))
+            elif action.type is None:
+                # What stays text is no path.
+                words = f"{action.metavar} {action.dest}"
+                assert not re.search("FILE|FOLDER|DIR|RUN|CHECKPOINT|YAML|OUT", words), words
     assert found
     assert set(found) == {home / "x"}
 

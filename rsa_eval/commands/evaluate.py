@@ -16,7 +16,7 @@ from rsa_pretrain.config_files import load_config
 from rsa_pretrain.errors import UserError
 
 _EVALUATE = """\
-{what}
+Measure {measures}.
 
 CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
 project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
@@ -36,10 +36,7 @@ def add(commands: Commands) -> None:
     for kind, evaluator in EVALUATORS.items():
         parser = commands.add_parser(
             kind,
-            help=evaluator.summary,
-            description=_EVALUATE.format(
-                what=f"{evaluator.summary.capitalize()}: {evaluator.measures}.", kind=kind
-            ),
+            description=_EVALUATE.format(measures=evaluator.measures, kind=kind),
             epilog=_EXAMPLES.format(kind=kind),
         )
         parser.add_argument(

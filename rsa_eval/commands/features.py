@@ -37,7 +37,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "features",
-        help="extract features into a cache that evaluations read",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )

@@ -14,7 +14,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "report",
-        help="write one page from records and runs",
         description=(
             "Write a self-contained HTML page. Beside it, under the same name, stand its tables\n"
             "as Markdown (.md) and LaTeX (.tex), and every number as one line of CSV (.csv).\n"

@@ -57,7 +57,6 @@ def add(commands: Commands, train: "Train", detect: "Detect", measure: "Measure"
     """
     parser = commands.add_parser(
         "reproduce",
-        help="make whole rows of the paper's tables",
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n\nsettings that may differ: {', '.join(CHANGEABLE)}",
     )

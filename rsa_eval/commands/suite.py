@@ -37,7 +37,6 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "suite",
-        help="evaluate several checkpoints in several ways",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )

@@ -39,7 +39,6 @@ def add(commands: Commands, train: "Train") -> None:
     """
     parser = commands.add_parser(
         "sweep",
-        help="run a config with several values and seeds",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )

@@ -31,10 +31,8 @@ class Evaluator:
     function: str
     """Where it is defined, as ``module:name``: from a subject, the settings (of type ``config``)
     and a workspace to the result."""
-    summary: str
-    """What it does, for the list of commands."""
     measures: str
-    """What the numbers are, for its help."""
+    """What the numbers are, for its help: an object of "measure"."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -53,29 +51,26 @@ _EVALUATORS = (
         name="knn",
         config=KNNConfig,
         function="rsa_eval.evaluators.knn:evaluate_knn",
-        summary="classify by nearest neighbours",
-        measures="top-1 and top-5 accuracy of a frozen backbone's features",
+        measures="top-1 and top-5 accuracy of a vote of nearest neighbours among a frozen "
+        "backbone's features",
     ),
     Evaluator(
         name="linear",
         config=LinearConfig,
         function="rsa_eval.evaluators.linear:evaluate_linear",
-        summary="train a linear probe",
         measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
     ),
     Evaluator(
         name="logistic",
         config=LogisticConfig,
         function="rsa_eval.evaluators.logistic:evaluate_logistic",
-        summary="fit a logistic regression",
-        measures="top-1 and top-5 accuracy of it on a frozen backbone's features, C chosen on "
-        "held-out training images",
+        measures="top-1 and top-5 accuracy of logistic regression on a frozen backbone's features, "
+        "C chosen on held-out training images",
     ),
     Evaluator(
         name="low-shot",
         config=LowShotConfig,
         function="rsa_eval.evaluators.low_shot:evaluate_low_shot",
-        summary="classify from few labels",
         measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, "
         "10 % or a few images per class, the mean over several draws",
     ),
@@ -83,7 +78,6 @@ _EVALUATORS = (
         name="finetune",
         config=FinetuneConfig,
         function="rsa_eval.evaluators.finetune:evaluate_finetune",
-        summary="fine-tune the whole network",
         measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % "
         "or all of the labels",
     ),
@@ -91,17 +85,15 @@ _EVALUATORS = (
         name="svm",
         config=SVMConfig,
         function="rsa_eval.evaluators.svm:evaluate_svm",
-        summary="train linear SVMs",
-        measures="mean average precision of one per class on a frozen backbone's features, of "
+        measures="mean average precision of a linear SVM per class on frozen features, of "
         "images with several classes (PASCAL VOC) or one",
     ),
     Evaluator(
         name="diagnostics",
         config=DiagnosticsConfig,
         function="rsa_eval.evaluators.diagnostics:evaluate_diagnostics",
-        summary="measure and draw what features look like",
         measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
-        "features, with nearest neighbours, a t-SNE picture and, of images with classes, a "
+        "features; draw nearest neighbours, a t-SNE picture and, of images with classes, a "
         "confusion matrix",
     ),
 )

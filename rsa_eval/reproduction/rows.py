@@ -41,7 +41,8 @@ class RowEntry(Section):
     """What makes a row."""
 
     config: tuple[UserPathText, ...]
-    """Files or names of shipped configs; the later change the earlier."""
+    """Files, seen from the working folder, or names of shipped configs; the later change the
+    earlier."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """What the row changes of them, by dotted key."""
     start: str | None = None
@@ -135,7 +136,7 @@ def find_rows(table: Path = ROWS) -> list[Row]:
     entries = _read_entries(path)
     tables = {name.split("/")[0] for name in entries}
     rows = {row.name: row for row in _paper_rows() if f"table{row.table}" in tables}
-    for name in entries.keys() - rows.keys():
+    for name in [name for name in entries if name not in rows]:
         table_name, data_set, label = name.split("/")
         if table_name.startswith("table"):
             raise UserError(f"{path}: the paper's tables have no row {name}")

@@ -143,8 +143,8 @@ def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: 
         "24 training images (protocol: all)",
         "30 test images (protocol: all)",
         "epochs 2 (protocol: 20)",
-        "batch_size 8 (protocol: 256)",
         "milestones 1 (protocol: 12 and 16)",
+        "batch_size 8 (protocol: 256)",
         "labels 2per_class (protocol: 10pct)",
     ]
 
