@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +20,14 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
+def outcome(
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, run_two_processes: Any
+) -> Path:
     """The folder in which two processes left their results."""
     folder = tmp_path_factory.mktemp("two")
     task = folder / "task.json"
     task.write_text(json.dumps({"run": str(finished_run), "config": CONFIG}))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node=2", str(PROGRAM), str(task)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_two_processes(PROGRAM, task)
     assert done.returncode == 0, done.stderr
     return folder
 

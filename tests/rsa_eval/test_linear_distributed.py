@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +39,15 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Path:
+def outcome(
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, run_two_processes: Any
+) -> Path:
     """The folder in which two processes left their results."""
     folder = tmp_path_factory.mktemp("two")
     commands = [_words(finished_run, name, folder / f"{name}.json") for name in COMMANDS]
     task = folder / "task.json"
     task.write_text(json.dumps({"trainings": TRAININGS, "commands": commands}))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node=2", str(PROGRAM), str(task)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_two_processes(PROGRAM, task)
     assert (folder / "done").exists(), done.stderr
     return folder
 
