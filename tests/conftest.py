@@ -1,6 +1,8 @@
 """Shared fixtures: seeds, a tiny run, real data where it is present."""
 
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,6 +57,24 @@ def tiny_tree(tmp_path):
 def tiny_config(tiny_tree):
     """Validated settings of that run."""
     return parse_tree(PretrainConfig, tiny_tree, "tiny run")
+
+
+@pytest.fixture(scope="session")
+def run_two_processes():
+    """A function that runs a program, ``FILE`` or ``-m MODULE`` with words, in two processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def run(*words, timeout=400):
+        return subprocess.run(
+            [*launcher, *map(str, words)],
+            # Threads that wait for one another only slow the processes down.
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
 
 
 @pytest.fixture

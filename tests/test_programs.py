@@ -68,12 +68,13 @@ def test_help_and_mistakes_are_answered_without_torch(words, error):
 
 
 @pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
-def test_command_modules_import_without_torch(package):
-    """What a command trains or reads with is imported when it works."""
-    modules = {f"{package}.commands.{path.stem}" for path in ROOT.glob(f"{package}/commands/*.py")}
-    done, imported = run_and_list_imports("-c", f"import {', '.join(modules)}")
+def test_command_and_data_modules_import_without_torch(package):
+    """What a command trains or reads images with is imported when it works."""
+    commands = {f"{package}.commands.{path.stem}" for path in ROOT.glob(f"{package}/commands/*.py")}
+    done, imported = run_and_list_imports("-c", f"import rsa_pretrain.data, {', '.join(commands)}")
     assert done.returncode == 0, done.stderr
     assert HEAVY.isdisjoint(imported)
+    assert package == "detection" or {"numpy", "PIL"}.isdisjoint(imported)
 
 
 @pytest.mark.parametrize(("prog", "name"), COMMANDS)

@@ -23,7 +23,6 @@ from detection.trunk import random_trunk
 from rsa_eval.record import Record
 from rsa_pretrain.errors import UserError
 
-MakeRecipe = Callable[..., Recipe]
 Tree = dict[str, Any]
 
 NO_MASKS = "no training instance has a mask: boxes alone are trained, without a mask head"

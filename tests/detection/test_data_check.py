@@ -456,30 +456,6 @@ def test_hostile_text_is_escaped(folder: Path) -> None:
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;amp;&#34;&#39;" in text
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["absent.yaml"], "cannot read config 'absent.yaml'"),
-        (["absent.json", "--images", "."], "cannot read annotations 'absent.json'"),
-        (["set.json", "--images", ".", "seed=1"], "'seed=1' needs a config"),
-        (["set.json", "--limit", "0"], "expected a whole number above 0"),
-        (["set.json", "--role", "both"], "invalid choice: 'both'"),
-    ],
-)
-def test_command_line_mistakes(
-    words: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each is one error line and exit code 2."""
-    monkeypatch.chdir(tmp_path)
-    assert main(["data-check", *words]) == 2
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert message in line
-
-
 def test_limits_come_from_the_config(
     make_recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,17 @@ def test_toy_then_train(
         (["train", "absent.yaml", "--random-init"], "cannot read config 'absent.yaml'"),
         (["train", "absent.yaml"], "one of the arguments --checkpoint --random-init is required"),
         (["train", "a.yaml", "--random-init", "--checkpoint", "b"], "not allowed with"),
+        (["evaluate", "absent.json", "absent.json"], "cannot read annotations 'absent.json'"),
+        (["evaluate", "absent.json"], "required: PREDICTIONS.json"),
+        (["visualize", "absent.json", "out.html"], "is no run folder; predictions need"),
+        (["visualize", ".", "out.html"], "is no finished run: it has no predictions.json"),
+        (["visualize", ".", "out.html", "--min-score", "2"], "a number from 0 to 1, found '2'"),
+        (["visualize", ".", "out.html", "--min-score", "nan"], "found 'nan'"),
+        (["data-check", "absent.yaml"], "cannot read config 'absent.yaml'"),
+        (["data-check", "absent.json", "--images", "."], "cannot read annotations 'absent.json'"),
+        (["data-check", "set.json", "--images", ".", "seed=1"], "'seed=1' needs a config"),
+        (["data-check", "set.json", "--limit", "0"], "expected a whole number above 0"),
+        (["data-check", "set.json", "--role", "both"], "invalid choice: 'both'"),
     ],
 )
 def test_command_line_mistakes(

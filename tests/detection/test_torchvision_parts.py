@@ -1,11 +1,9 @@
 """The torchvision engine's arithmetic against plain Python (tests/reference/mask_rcnn.py)."""
 
-import importlib.util
 import math
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import mask_rcnn
 import numpy as np
 import pytest
 import torch
@@ -28,18 +26,6 @@ from detection.samples import Bitmap, TestSample, cut_out
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
 
-@pytest.fixture(scope="module")
-def oracle() -> ModuleType:
-    """The slow rewrite."""
-    path = Path(__file__).parents[1] / "reference" / "mask_rcnn.py"
-    spec = importlib.util.spec_from_file_location("mask_rcnn_reference", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _random_boxes(count: int, size: tuple[int, int]) -> torch.Tensor:
     corners = torch.rand(count, 2, 2) * torch.tensor([size[1], size[0]])
     low, high = corners.amin(1), corners.amax(1) + 1
@@ -51,13 +37,13 @@ def _heads(num_classes: int = 3) -> RegionHeads:
     return RegionHeads(16, num_classes, model, SamplingConfig(detections_per_image=7), None)
 
 
-def test_anchors(oracle: ModuleType) -> None:
+def test_anchors() -> None:
     """Sizes, shapes, strides and order are those of the formula, to float32."""
     levels = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
     for level, found in enumerate(levels):
-        expected = torch.tensor(oracle.anchors(level, *SHAPES[level]))
+        expected = torch.tensor(mask_rcnn.anchors(level, *SHAPES[level]))
         torch.testing.assert_close(found, expected)
-    assert (STRIDES, DEFAULT_ANCHORS) == (oracle.STRIDES, (oracle.SIZES, oracle.RATIOS))
+    assert (STRIDES, DEFAULT_ANCHORS) == (mask_rcnn.STRIDES, (mask_rcnn.SIZES, mask_rcnn.RATIOS))
 
 
 def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
@@ -74,16 +60,16 @@ def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
     ]
 
 
-def test_box_levels(oracle: ModuleType) -> None:
+def test_box_levels() -> None:
     """A side of 224 is read from stride 16, half of it from 8; a box without area from 4."""
     boxes = _random_boxes(60, (900, 1300))
-    assert box_levels(boxes).tolist() == [oracle.level_of(box) for box in boxes.tolist()]
+    assert box_levels(boxes).tolist() == [mask_rcnn.level_of(box) for box in boxes.tolist()]
     sides = torch.tensor([0.0, 111.9, 112.0, 223.9, 224.0, 447.9, 448.0, 5000.0])
     squares = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
     assert box_levels(squares).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_pooled_features(oracle: ModuleType) -> None:
+def test_pooled_features() -> None:
     """Every box is cut from its own image and level, at the sampled positions."""
     torch.manual_seed(3)
     maps = [torch.randn(2, 1, height * 8, width * 8) for height, width in SHAPES[:4]]
@@ -93,10 +79,10 @@ def test_pooled_features(oracle: ModuleType) -> None:
     position = 0
     for image, image_boxes in enumerate(boxes):
         for box in image_boxes.tolist():
-            level = oracle.level_of(box)
+            level = mask_rcnn.level_of(box)
             levels.append(level)
             rows = maps[level][image, 0].tolist()
-            expected = torch.tensor(oracle.roi_align(rows, box, STRIDES[level], 3))
+            expected = torch.tensor(mask_rcnn.roi_align(rows, box, STRIDES[level], 3))
             torch.testing.assert_close(found[position], expected, rtol=1e-4, atol=1e-4)
             position += 1
     assert len(set(levels)) > 1
@@ -127,14 +113,14 @@ def test_pooling_together_is_pooling_alone() -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_losses(oracle: ModuleType) -> None:
+def test_losses() -> None:
     """Sums, normalisation and the choice of the own class are the formulas'."""
     torch.manual_seed(4)
     logits, deltas, targets = torch.randn(9), torch.randn(9, 4), torch.randn(9, 4)
     labels = torch.tensor([1, 0, 1, 0, 0, 0, 1, 0, 0])
     found = proposal_losses(logits, deltas, labels, targets, 16)
     rows = zip(*(part.tolist() for part in (logits, labels == 1, deltas, targets)), strict=True)
-    expected = oracle.proposal_losses(list(rows), 16)
+    expected = mask_rcnn.proposal_losses(list(rows), 16)
     assert [float(value) for value in found.values()] == pytest.approx(expected, rel=1e-5)
 
     logits, deltas = torch.randn(6, 4), torch.randn(6, 16)
@@ -142,13 +128,13 @@ def test_losses(oracle: ModuleType) -> None:
     found = box_losses(logits, deltas, labels, targets[:6])
     by_class = deltas.reshape(6, 4, 4)
     rows = zip(*(part.tolist() for part in (logits, labels, by_class, targets[:6])), strict=True)
-    expected = oracle.box_losses(list(rows))
+    expected = mask_rcnn.box_losses(list(rows))
     assert [float(value) for value in found.values()] == pytest.approx(expected, rel=1e-5)
 
     masks, wanted = torch.randn(3, 4, 5, 5), torch.rand(3, 5, 5) > 0.5
     labels = torch.tensor([2, 1, 3])
     rows = zip(*(part.tolist() for part in (masks, labels, wanted)), strict=True)
-    expected = oracle.mask_loss(list(rows))
+    expected = mask_rcnn.mask_loss(list(rows))
     assert float(mask_loss(masks, labels, wanted)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -191,7 +177,7 @@ def test_image_without_objects_and_proposals_has_losses() -> None:
 
 
 @pytest.mark.parametrize("pre_nms", [1000, 30])
-def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
+def test_proposals(monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
     """The best of each level, thinned within it, then the best of the image, clipped to it."""
     monkeypatch.setattr(proposals_module, "PRE_NMS_TOP_K_TEST", pre_nms)
     torch.manual_seed(5)
@@ -205,7 +191,7 @@ def test_proposals(oracle: ModuleType, monkeypatch: pytest.MonkeyPatch, pre_nms:
         list(zip(logit[0].tolist(), move[0].tolist(), boxes.tolist(), strict=True))
         for logit, move, boxes in zip(logits, deltas, anchors, strict=True)
     ]
-    expected = oracle.proposals(levels, size, pre_nms, 40)
+    expected = mask_rcnn.proposals(levels, size, pre_nms, 40)
     assert len(found) == len(expected) == 40
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-3)
 
@@ -220,7 +206,7 @@ def test_proposals_that_are_no_boxes_are_left_out() -> None:
     assert kept.tolist() == [[0.0, 0.0, 8.0, 8.0]]
 
 
-def test_detections(oracle: ModuleType) -> None:
+def test_detections() -> None:
     """Scores, boxes by class, suppression within a class and the number kept are the formula's."""
     torch.manual_seed(6)
     heads, size = _heads(), (70, 90)
@@ -229,7 +215,7 @@ def test_detections(oracle: ModuleType) -> None:
     found = heads._detect(logits, deltas, boxes, size)
     moves = deltas.reshape(30, 4, 4)
     regions = zip(logits.tolist(), moves.tolist(), boxes.tolist(), strict=True)
-    expected = oracle.detections(list(regions), size, 7)
+    expected = mask_rcnn.detections(list(regions), size, 7)
     assert found["labels"].tolist() == [label for _, label, _ in expected]
     torch.testing.assert_close(found["scores"], torch.tensor([score for score, _, _ in expected]))
     torch.testing.assert_close(found["boxes"], torch.tensor([box for _, _, box in expected]))
@@ -326,7 +312,7 @@ def test_mask_target_of_parts_and_thin_regions() -> None:
     assert thin.sum(dim=0).bool().tolist() == [True] * 7 + [False] * 14 + [True] * 7
 
 
-def test_pasted_masks(oracle: ModuleType) -> None:
+def test_pasted_masks() -> None:
     """Inside, across the whole image, in its corner, and smaller than a pixel."""
     torch.manual_seed(7)
     masks = torch.rand(4, 5, 5)
@@ -335,7 +321,7 @@ def test_pasted_masks(oracle: ModuleType) -> None:
     boxes = torch.tensor([inside, whole, corner, tiny])
     found = paste_masks(masks, boxes, (18, 24))
     for mask, box, pixels in zip(masks.tolist(), boxes.tolist(), found.tolist(), strict=True):
-        assert pixels == oracle.paste(mask, box, (18, 24))
+        assert pixels == mask_rcnn.paste(mask, box, (18, 24))
     assert found[0].any()
 
 

@@ -5,9 +5,6 @@ averages their gradients.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,18 +74,13 @@ def _oracle(recipe: Recipe) -> dict[str, Tensor]:
     return dict(states[0].detector.state_dict())
 
 
-def test_two_processes_train_one_detector(recipe: Recipe, tmp_path: Path) -> None:
+def test_two_processes_train_one_detector(
+    recipe: Recipe, tmp_path: Path, run_two_processes: Any
+) -> None:
     """Weights are the oracle's, both detect with the saved statistics, and one process writes."""
     task = tmp_path / "task.json"
     task.write_text(json.dumps(to_tree(recipe)))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node=2", str(PROGRAM), str(task)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_two_processes(PROGRAM, task)
     assert done.returncode == 0, done.stderr[-3000:]
     found, metadata, _ = load_checkpoint(recipe.output_dir / "checkpoints" / "last")
     assert metadata.step == 2

@@ -163,32 +163,3 @@ def test_visualize_draws_a_run(
     assert text.count("<figure") == 4
     assert 'value="0.3"' in text
     assert "://" not in text
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["evaluate", "absent.json", "absent.json"], "cannot read annotations 'absent.json'"),
-        (["evaluate", "absent.json"], "required: PREDICTIONS.json"),
-        (["visualize", "absent.json", "out.html"], "is no run folder; predictions need"),
-        (["visualize", ".", "out.html"], "is no finished run: it has no predictions.json"),
-        (["visualize", ".", "out.html", "--min-score", "2"], "a number from 0 to 1, found '2'"),
-        (["visualize", ".", "out.html", "--min-score", "nan"], "found 'nan'"),
-    ],
-)
-def test_command_line_mistakes(
-    words: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each is one error line and exit code 2, and leaves no file behind."""
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
-    assert captured.out == ""
-    assert list(tmp_path.iterdir()) == []

@@ -1,13 +1,8 @@
 """A small run folder, data, records and logs for the tests of rsa_eval; records are made up."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,13 +20,8 @@ from rsa_pretrain.config_files import load_config, parse_tree, to_tree, write_co
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.metadata import BackboneMetadata, library_versions
 
-DATA = {
-    "name": "digits",
-    "image_size": 32,
-    "num_train_images": 60,
-    "num_test_images": 30,
-    "num_workers": 0,
-}
+COUNTS = {"num_train_images": 60, "num_test_images": 30}
+DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
 NETWORK = BackboneConfig(arch="resnet18", stem="standard", zero_init_residual=False)
 METADATA = BackboneMetadata(
     format_version=1,
@@ -59,45 +49,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def torchrun() -> Callable[..., str]:
-    """A function that runs a Python program in two processes and returns what it prints."""
-
-    def run(*words: object, timeout: float = 300, code: int = 0) -> str:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command = [*launcher, "--nproc-per-node=2", *map(str, words)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def moco_v2_probe() -> ModuleType:
-    """The slow rewrite of MoCo v2's linear probe."""
-    return _reference("moco_v2_probe")
-
-
-@pytest.fixture(scope="session")
-def mean_shift_probe() -> ModuleType:
-    """The slow rewrite of Mean Shift's linear probe."""
-    return _reference("mean_shift_probe")
-
-
-def _reference(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "reference" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
@@ -256,41 +207,25 @@ def make_trial(make_result: Callable[..., Record]) -> Callable[..., Record]:
     def make(recipe: str, *words: str, seed: int = 0, **changes: Any) -> Record:
         config = load_config(PretrainConfig, Path(recipe), [f"seed={seed}", *words])
         known = changes.pop("pretraining", True)
-        metadata = BackboneMetadata(
-            format_version=1,
-            arch=config.backbone.arch,
-            stem=config.backbone.stem,
-            method=config.method.name,
-            image_size=config.data.image_size,
-            channel_order="RGB",
-            mean=(0.5, 0.5, 0.5),
-            std=(0.2, 0.2, 0.2),
-            data_set=config.data.name,
-            epochs=changes.pop("epochs", float(config.training.epochs)),
-            step=1,
-            seed=seed,
-            config_hash="0" * 64,
-            parent=None,
-            library_versions=library_versions(),
-        )
+        trained = {
+            "arch": config.backbone.arch,
+            "stem": config.backbone.stem,
+            "method": config.method.name,
+            "image_size": config.data.image_size,
+            "data_set": config.data.name,
+            "epochs": changes.pop("epochs", float(config.training.epochs)),
+            "seed": seed,
+        }
         model = Model(
             checkpoint=f"{config.output_dir}/backbone.safetensors",
             sha256=f"{seed:064x}",
-            metadata=metadata,
+            metadata=METADATA.model_copy(update=trained),
             backbone=BackboneConfig(arch=config.backbone.arch, stem=config.backbone.stem),
             pretraining=to_tree(config) if known else None,
         )
-        large = config.data.name.startswith("imagenet")
-        return make_result(
-            **(
-                {
-                    "model": model,
-                    "data_set": config.data.name,
-                    "protocol": "mean_shift" if large else "moco_v2",
-                }
-                | changes
-            )
-        )
+        protocol = "mean_shift" if config.data.name.startswith("imagenet") else "moco_v2"
+        fields = {"model": model, "data_set": config.data.name, "protocol": protocol}
+        return make_result(**(fields | changes))
 
     return make
 

@@ -119,11 +119,7 @@ def test_a_budget_that_is_over_starts_nothing_and_stops_nothing_recorded(
     ("broken", "what"), [(NAMES[1], "knn, again"), (f"{NAMES[1]} again", "again")]
 )
 def test_a_failure_in_one_of_several_processes_ends_the_command(
-    runs: Any,
-    run: Callable[..., Outcome],
-    monkeypatch: pytest.MonkeyPatch,
-    broken: str,
-    what: str,
+    runs: Any, run: Any, monkeypatch: pytest.MonkeyPatch, broken: str, what: str
 ) -> None:
     """The others may wait for it; trial and evaluation are named."""
     monkeypatch.setattr("rsa_eval.campaign.world_size", lambda: 2)

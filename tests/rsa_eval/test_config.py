@@ -5,29 +5,20 @@ from typing import Any
 import pytest
 
 import rsa_eval
-from rsa_eval.config import EvaluationConfig, result_settings
-from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.finetune_config import FinetuneConfig, TuningConfig
+from rsa_eval.config import result_settings
+from rsa_eval.diagnostics_config import EmbeddingConfig
+from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.finetune_config import TuningConfig
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig, ProbeConfig
-from rsa_eval.logistic_config import LogisticConfig, SearchConfig
-from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
+from rsa_eval.logistic_config import SearchConfig
+from rsa_eval.low_shot_config import ClassifierConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
 from rsa_eval.subset_config import Subset
-from rsa_eval.svm_config import MachineConfig, MultiLabelConfig, SVMConfig
-from rsa_pretrain.config_files import parse_tree
+from rsa_eval.svm_config import MachineConfig, MultiLabelConfig
+from rsa_pretrain.config_files import Section, parse_tree
 from rsa_pretrain.errors import UserError
 
-ROOT = Path(__file__).parents[2]
-MODELS: dict[str, type[EvaluationConfig]] = {
-    "features": FeaturesConfig,
-    "knn": KNNConfig,
-    "linear": LinearConfig,
-    "logistic": LogisticConfig,
-    "low_shot": LowShotConfig,
-    "svm": SVMConfig,
-    "finetune": FinetuneConfig,
-}
 DATA = {"name": "digits", "image_size": 32}
 
 
@@ -62,6 +53,9 @@ def test_older_records_have_the_turning_that_was(
         ({"nesterov": True, "sgd_momentum": 0}, "nesterov needs"),
         ({"crop_scale": [0.5, 0.2]}, "crop_scale must hold"),
         ({"mode": "offline"}, "probe.mode"),
+        ({"base_lr": []}, "probe.base_lr"),
+        ({"base_lr": [1.0, 0.0]}, "probe.base_lr"),
+        ({"schedule": "cosine_by_step"}, "schedule cosine_by_step has no milestones"),
         ({"epoch": 3}, "unknown key 'probe.epoch'; the nearest valid key is 'probe.epochs'"),
     ],
 )
@@ -72,18 +66,18 @@ def test_invalid_probes_are_refused(probe: dict[str, Any], message: str) -> None
 
 
 @pytest.mark.parametrize(
-    "setting", [{"k": 0, "temperature": 0.1}, {"k": 1, "temperature": 0}, {"k": 1}]
+    ("tree", "message"),
+    [
+        ({"settings": [{"k": 0, "temperature": 0.1}]}, "settings"),
+        ({"settings": [{"k": 1, "temperature": 0}]}, "settings"),
+        ({"settings": [{"k": 1}]}, "settings"),
+        ({"layers": ["layer4", "layer4"]}, "layers must differ"),
+    ],
 )
-def test_invalid_votes_are_refused(setting: dict[str, Any]) -> None:
-    """K is at least 1, T is above 0 or null, and neither is left out."""
-    with pytest.raises(UserError, match="settings"):
-        parse_tree(KNNConfig, {"data": DATA, "settings": [setting]}, "test")
-
-
-def test_a_layer_twice_is_refused() -> None:
-    """Features would hold it twice."""
-    with pytest.raises(UserError, match="layers must differ"):
-        parse_tree(KNNConfig, {"data": DATA, "layers": ["layer4", "layer4"]}, "test")
+def test_invalid_votes_and_layers_are_refused(tree: dict[str, Any], message: str) -> None:
+    """K is at least 1, T is above 0 or null, neither is left out; features hold a layer once."""
+    with pytest.raises(UserError, match=message):
+        parse_tree(KNNConfig, {"data": DATA} | tree, "test")
 
 
 def test_published_settings_deviate_in_nothing() -> None:
@@ -113,22 +107,11 @@ def test_departures_are_told_in_words() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [
-        EvaluationConfig,
-        KNNConfig,
-        ProbeConfig,
-        SearchConfig,
-        LowShotConfig,
-        ClassifierConfig,
-        SVMConfig,
-        MachineConfig,
-        FinetuneConfig,
-        TuningConfig,
-        MultiLabelConfig,
-        Subset,
-    ],
+    [evaluator.config for evaluator in EVALUATORS.values()]
+    + [ProbeConfig, SearchConfig, ClassifierConfig, MachineConfig, TuningConfig, EmbeddingConfig]
+    + [MultiLabelConfig, Subset],
 )
-def test_every_field_is_read(model: type[EvaluationConfig]) -> None:
+def test_every_field_is_read(model: type[Section]) -> None:
     """No option is accepted and then forgotten."""
     folder = Path(rsa_eval.__file__).parent
     code = "".join(path.read_text() for path in folder.rglob("*.py"))

@@ -33,13 +33,8 @@ from rsa_pretrain.data import open_images
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
-DATA = {
-    "name": "digits",
-    "image_size": 32,
-    "num_train_images": 60,
-    "num_test_images": 30,
-    "num_workers": 0,
-}
+COUNTS = {"num_train_images": 60, "num_test_images": 30}
+DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
 PROGRAM = Path(__file__).with_name("two_processes.py")
 PEAK_PROGRAM = Path(__file__).with_name("extraction_peak.py")
 
@@ -329,14 +324,14 @@ def test_two_processes_equal_one(
     cached: KNNConfig,
     images: ImageSet,
     tmp_path: Path,
-    torchrun: Callable[..., str],
+    run_two_processes: Any,
 ) -> None:
     """Cached or in memory, each process receives the features one process extracts."""
     transform = evaluation_transform(cached.data, subject.mean, subject.std)
     config = cached.model_copy(update={"batch_size": 7})  # five batches, the last one partial
     task = tmp_path / "task.json"
     task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
-    torchrun(PROGRAM, "features", task)
+    run_two_processes(PROGRAM, "features", task).check_returncode()
     outcomes = [json.loads((tmp_path / f"features-{rank}.json").read_text()) for rank in (0, 1)]
     expected = extract_features(subject.backbone, images, transform, config, "test").features
     for outcome in outcomes:
@@ -348,13 +343,13 @@ def test_two_processes_equal_one(
 
 
 def test_one_failing_process_ends_all(
-    finished_run: Path, cached: KNNConfig, tmp_path: Path, torchrun: Callable[..., str]
+    finished_run: Path, cached: KNNConfig, tmp_path: Path, run_two_processes: Any
 ) -> None:
     """It says why, the other says that it failed; neither waits, and no file is left."""
     config = cached.model_copy(update={"batch_size": 7})
     task = tmp_path / "task.json"
     task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
-    torchrun(PROGRAM, "failing", task, timeout=60)
+    run_two_processes(PROGRAM, "failing", task, timeout=60).check_returncode()
     told = [json.loads((tmp_path / f"failing-{rank}.json").read_text()) for rank in (0, 1)]
     assert told[0] == ["another process could not extract its features; it says why"] * 2
     assert told[1] == ["cannot decode 'a.png'"] * 2

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def outcome(
-    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, torchrun: Callable[..., str]
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, run_two_processes: Any
 ) -> Path:
     """The folder in which two processes left their results."""
     folder = tmp_path_factory.mktemp("two")
     task = folder / "task.json"
     task.write_text(json.dumps({"run": str(finished_run), "config": CONFIG}))
-    torchrun(PROGRAM, task)
+    done = run_two_processes(PROGRAM, task)
+    assert done.returncode == 0, done.stderr
     return folder
 
 

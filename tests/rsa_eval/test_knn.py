@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -332,7 +333,7 @@ def test_tied_classes_go_to_the_lower_index() -> None:
     assert counts.top1 == 1
 
 
-def test_two_processes_equal_one(tmp_path: Path, torchrun: Callable[..., str]) -> None:
+def test_two_processes_equal_one(tmp_path: Path, run_two_processes: Any) -> None:
     """Each searches its half of the bank, and both count what one process counts."""
     bank, queries = _random_problem(10)
     settings = [KNNSetting(k=k, temperature=t) for k in (1, 20, 149) for t in (None, 0.1)]
@@ -345,7 +346,7 @@ def test_two_processes_equal_one(tmp_path: Path, torchrun: Callable[..., str]) -
     }
     (tmp_path / "task.json").write_text(json.dumps(task))
     program = Path(__file__).with_name("two_processes.py")
-    torchrun(program, "knn", tmp_path / "task.json")
+    run_two_processes(program, "knn", tmp_path / "task.json").check_returncode()
     for rank in (0, 1):
         found = json.loads((tmp_path / f"knn-{rank}.json").read_text())
         assert [TopKCounts(**counts) for counts in found] == expected

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,15 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def outcome(
-    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, torchrun: Callable[..., str]
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Path, run_two_processes: Any
 ) -> Path:
     """The folder in which two processes left their results."""
     folder = tmp_path_factory.mktemp("two")
     commands = [_words(finished_run, name, folder / f"{name}.json") for name in COMMANDS]
     task = folder / "task.json"
     task.write_text(json.dumps({"trainings": TRAININGS, "commands": commands}))
-    torchrun(PROGRAM, task)
-    assert (folder / "done").exists()
+    done = run_two_processes(PROGRAM, task)
+    assert (folder / "done").exists(), done.stderr
     return folder
 
 

@@ -2,9 +2,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import mean_shift_probe
+import moco_v2_probe
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 
 CPU = torch.device("cpu")
+TRAINING: dict[str, Any] = {"epochs": 10, "milestones": (6, 8), "batch_size": 16}
 
 
 def _small_features(seed: int = 0) -> LabelledFeatures:
@@ -75,21 +77,19 @@ def _num_right(weights: np.ndarray, biases: np.ndarray, features: np.ndarray, la
     return sum(right)
 
 
-def test_moco_v2_equals_a_slow_literal_rewrite(moco_v2_probe: ModuleType, tmp_path: Path) -> None:
+def test_moco_v2_equals_a_slow_literal_rewrite(tmp_path: Path) -> None:
     """The same seed gives the weights and the accuracy of moco_v2 in NumPy, in float64."""
     train, test = _small_features(), _small_features(1)
-    probe = ProbeConfig(mode="cached", epochs=10, milestones=(6, 8), batch_size=16)
+    probe = ProbeConfig(mode="cached", **TRAINING)
     start = new_heads(6, 4, probe, 5, CPU).weight[0].numpy()
     heads = _train(train, probe, 5, tmp_path).trainer.heads
     weights, biases = moco_v2_probe.train(
         train.features.numpy(),
         train.labels.numpy(),
         start,
-        epochs=10,
-        batch_size=16,
         base_lr=30.0,
-        milestones=(6, 8),
         seed=5,
+        **TRAINING,
     )
     _assert_equal_to_oracle(heads, weights, biases)
     (counts,) = score_heads(heads, test, unscaled)
@@ -98,14 +98,12 @@ def test_moco_v2_equals_a_slow_literal_rewrite(moco_v2_probe: ModuleType, tmp_pa
     assert counts.top1 > 27  # more than twice what chance gives: it has learnt
 
 
-def test_mean_shift_equals_a_slow_literal_rewrite(
-    mean_shift_probe: ModuleType, tmp_path: Path
-) -> None:
+def test_mean_shift_equals_a_slow_literal_rewrite(tmp_path: Path) -> None:
     """Scaling, weights and accuracy are those of mean_shift in NumPy, in float64."""
     train, test = _small_features(), _small_features(1)
-    changes = {"mode": "cached", "epochs": 10, "milestones": (6, 8), "batch_size": 16}
     # The published rate hardly moves a probe in forty steps.
-    probe = LINEAR_PROTOCOLS["mean_shift"].model_copy(update=changes | {"base_lr": (1.0,)})
+    changes = TRAINING | {"mode": "cached", "base_lr": (1.0,)}
+    probe = LINEAR_PROTOCOLS["mean_shift"].model_copy(update=changes)
     start = new_heads(6, 4, probe, 5, CPU)
     scaling = measure(train.features)
     heads = _train(train, probe, 5, tmp_path, scaling).trainer.heads
@@ -119,11 +117,9 @@ def test_mean_shift_equals_a_slow_literal_rewrite(
         train.labels.numpy(),
         start.weight[0].numpy(),
         start.bias[0].numpy(),
-        epochs=10,
-        batch_size=16,
         base_lr=1.0,
-        milestones=(6, 8),
         seed=5,
+        **TRAINING,
     )
     _assert_equal_to_oracle(heads, weights, biases)
     (counts,) = score_heads(heads, test, scaling)

@@ -7,7 +7,6 @@ import pytest
 from rsa_eval.__main__ import main
 from rsa_eval.record import read_record
 
-ROOT = Path(__file__).parents[2]
 DIGITS = [
     "data.name=digits",
     "data.image_size=32",
@@ -50,19 +49,8 @@ def test_linear_with_config_and_overrides_anywhere(run_folder: Path, tmp_path: P
     """Settings may stand before, between and after the options."""
     out = tmp_path / "new/linear.json"
     words = ["probe.epochs=2", "--out", str(out), *DIGITS[2:4], str(run_folder)]
-    assert (
-        main(
-            [
-                "linear",
-                *words,
-                "--config",
-                "linear/moco_v2",
-                "probe.milestones=[]",
-                "probe.mode=cached",
-            ]
-        )
-        == 0
-    )
+    words += ["--config", "linear/moco_v2", "probe.milestones=[]", "probe.mode=cached"]
+    assert main(["linear", *words]) == 0
     record = read_record(out)
     assert record.kind == "linear"
     assert record.config["probe"]["epochs"] == 2

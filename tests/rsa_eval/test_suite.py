@@ -18,15 +18,8 @@ from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.checkpoint import load_backbone, save_tensors
 from rsa_pretrain.config_files import load_config
 
-ROOT = Path(__file__).parents[2]
-
-DATA = {
-    "name": "digits",
-    "image_size": 32,
-    "num_train_images": 60,
-    "num_test_images": 30,
-    "num_workers": 0,
-}
+COUNTS = {"num_train_images": 60, "num_test_images": 30}
+DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
 
 
 @dataclass
@@ -84,6 +77,14 @@ def suite(write_suite: Callable[..., Path]) -> Path:
     return write_suite(
         {"first": {"evaluator": "knn"}, "second": {"evaluator": "knn", "settings": {"seed": 7}}}
     )
+
+
+@pytest.fixture
+def unlucky_suite(write_suite: Callable[..., Path], fake: FakeEvaluator) -> Path:
+    """Two evaluations, the first of which fails."""
+    fake.failing_batch = 13
+    entry = {"evaluator": "knn"}
+    return write_suite({"bad": {**entry, "settings": {"batch_size": 13}}, "good": entry})
 
 
 @pytest.fixture
@@ -189,25 +190,20 @@ def test_runs_of_one_name_do_not_collide(
 
 
 def test_a_failure_is_named_and_stops_no_other(
-    run_folder: Path, run_suite: Any, fake: FakeEvaluator, write_suite: Any, out: Path
+    run_folder: Path, run_suite: Any, fake: FakeEvaluator, unlucky_suite: Path, out: Path
 ) -> None:
     """Exit code 2, one line of error, a dash in the table; the next run tries it alone again."""
-    entry = {"evaluator": "knn"}
-    path = write_suite({"bad": {**entry, "settings": {"batch_size": 13}}, "good": entry})
-    fake.failing_batch = 13
-    code, text, errors = run_suite(run_folder, "--random-init", path=path)
+    code, text, errors = run_suite(run_folder, "--random-init", path=unlucky_suite)
     assert code == 2
     assert len(errors) == 1
     assert errors[0].startswith("error: 2 of 4 evaluations failed")
     reason = "the GPU's memory is too small (CUDA out of memory); lower batch_size"
     assert f"; bad of random-resnet18-standard-seed0: {reason}" in errors[0]
-    assert [line.split()[-2:] for line in text.splitlines()[1:3]] == [
-        ["–", "51.00"],
-        ["–", "52.00"],
-    ]
+    rows = [line.split()[-2:] for line in text.splitlines()[1:3]]
+    assert rows == [["–", "51.00"], ["–", "52.00"]]
     assert {name.split("/")[1] for name in records_below(out)} == {"good"}
     fake.failing_batch = None
-    assert run_suite(run_folder, "--random-init", path=path)[0] == 0
+    assert run_suite(run_folder, "--random-init", path=unlucky_suite)[0] == 0
     assert len(fake.runs) == 4
 
 
@@ -345,19 +341,20 @@ def test_two_processes_share_a_suite(
     run_folder: Path,
     write_suite: Callable[..., Path],
     run_suite: Any,
+    run_two_processes: Any,
     out: Path,
     tmp_path: Path,
-    torchrun: Callable[..., str],
 ) -> None:
     """They make the records that one process makes, and one of them writes and speaks."""
     small = {"num_view_images": 3, "num_queries": 2, "embedding": {"method": "pca"}}
     path = write_suite({"knn": {}, "diagnostics": {"settings": small}})
     words = ["suite", run_folder, "--suite", path, "--out", tmp_path / "two"]
-    said = torchrun("-m", "rsa_eval", *words).splitlines()
+    done = run_two_processes("-m", "rsa_eval", *words)
+    assert done.returncode == 0, done.stderr
     code, text, _ = run_suite(run_folder, path=path)
     assert code == 0
-    assert said[:2] == text.splitlines()[:2]
-    assert len(said) == 3
+    assert done.stdout.splitlines()[:2] == text.splitlines()[:2]
+    assert len(done.stdout.splitlines()) == 3
     for name in records_below(out):
         target, evaluation = name.split("/")
         place = f"{target}/records/{evaluation}.json"
@@ -367,17 +364,13 @@ def test_two_processes_share_a_suite(
 
 
 def test_records_of_images_elsewhere_are_taken_with_a_warning(
-    write_suite: Callable[..., Path],
-    run_suite: Callable[..., tuple[int, str, list[str]]],
-    run_folder: Path,
-    fake: FakeEvaluator,
-    caplog: pytest.LogCaptureFixture,
+    write_suite: Any, run_suite: Any, run_folder: Path, fake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Images may be moved or be others; the user is told where a number's images were."""
     data = {"name": "imagefolder", "root": "/here", "image_size": 32}
     path = write_suite({"knn": {}}, data=data)
-    for words in ([], []):
-        assert run_suite(run_folder, *words, path=path)[0] == 0
+    for _ in range(2):
+        assert run_suite(run_folder, path=path)[0] == 0
     assert "was made of the images in" not in caplog.text
     assert run_suite(run_folder, "data.root=/there", path=path)[0] == 0
     assert len(fake.runs) == 1

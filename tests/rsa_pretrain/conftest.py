@@ -5,9 +5,6 @@ import torch
 import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
-
 # Settings of each method with narrow heads.
 SMALL_METHODS = {
     "rsa": {"hidden_dim": 16, "output_dim": 8, "beta_base": 0.3},
@@ -46,12 +43,6 @@ def narrow_resnet18(monkeypatch):
 def small_methods():
     """Settings of each method with narrow heads, by name."""
     return SMALL_METHODS
-
-
-@pytest.fixture
-def small_backbone():
-    """A ResNet-18 of the small stem."""
-    return build_backbone(BackboneConfig(arch="resnet18", stem="standard"))
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def assert_close(one, other, names):
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory, small_methods):
+def jobs(tmp_path_factory, small_methods, run_two_processes):
     """Folder of a job of two processes that trained every method, and one that was stopped."""
     folder = tmp_path_factory.mktemp("jobs")
     base = {
@@ -114,9 +114,7 @@ def jobs(tmp_path_factory, small_methods):
     stopped = trees.pop("stopped")
     task = folder / "task.json"
     task.write_text(json.dumps({"runs": list(trees.values()), "stopped_run": stopped}))
-    done = subprocess.run(
-        torchrun(PROGRAM, task), env=environment(), capture_output=True, text=True, timeout=400
-    )
+    done = run_two_processes(PROGRAM, task)
     assert (folder / "done").exists(), done.stderr
     return folder, trees | {"stopped": stopped}
 

@@ -4,13 +4,13 @@ import hashlib
 import io
 import re
 import resource
-import subprocess
-import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -32,15 +32,16 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content = b""
+        self.url = f"http://127.0.0.1:{self.server_port}/squares.tar.gz"
         self.ranges = True
         self.cut_after = None
         self.asked = []
+        self.publish(ARCHIVE)
 
-    @property
-    def url(self):
-        """Address of the archive."""
-        return f"http://127.0.0.1:{self.server_port}/squares.tar.gz"
+    def publish(self, content):
+        """Send an archive from now on; its MD5 is the published one."""
+        self.content = content
+        self.md5 = hashlib.md5(content).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,17 +68,6 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def server(monkeypatch):
-    """A server on a free port, asked without a proxy."""
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetch.os, "sync", lambda: None)  # no test cuts the power
-    with Server() as running:
-        Thread(target=running.serve_forever, daemon=True).start()
-        yield running
-        running.shutdown()
-
-
 def tar_of(files):
     """A tar.gz file's bytes."""
     buffer = io.BytesIO()
@@ -86,15 +76,6 @@ def tar_of(files):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def zip_of(files):
-    """A zip file's bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as zipped:
-        for name, content in files.items():
-            zipped.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -115,32 +96,38 @@ def open_squares(config, split):
 
 
 @pytest.fixture
-def add_squares(server, monkeypatch):
-    """A function that adds a data set to the tuple, whose archive holds some content."""
-
-    def add(content=ARCHIVE, served=None):
-        server.content = content if served is None else served
-        archive = fetch.Archive(server.url, hashlib.md5(content).hexdigest(), "squares")
+def server(monkeypatch):
+    """A server on a free port, asked without a proxy, and a data set that it publishes."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetch.os, "sync", lambda: None)  # no test cuts the power
+    with Server() as running:
         squares = DataSet(
             name="squares",
             label="Squares",
             normalisation=((0.5, 0.5, 0.5), (0.3, 0.3, 0.3)),
             open=open_squares,
-            download=lambda root, url: fetch.fetch(archive, root, url),
+            download=lambda root, url: fetch.fetch(
+                fetch.Archive(running.url, running.md5, "squares"), root, url
+            ),
             counts={"train": Counts(60, 2, 30), "test": Counts(20, 2, 10)},
             folders=("squares",),
         )
         monkeypatch.setattr(data_sets, "DATA_SETS", (*data_sets.DATA_SETS, squares))
+        Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
 
-    return add
+
+def download(*words):
+    """Run the command; return its exit code."""
+    return main(["download", *map(str, words)])
 
 
 def error_of(capsys, *words):
     """Download in vain; return the one line that says why."""
-    assert main(["download", *map(str, words)]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+    assert download(*words) == 2
+    (line,) = re.findall(r"^error: .*$", capsys.readouterr().err, flags=re.MULTILINE)
+    return line
 
 
 def names_in(folder):
@@ -148,14 +135,12 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != ".download.lock")
 
 
-def test_one_object_and_one_entry_add_a_data_set(add_squares, tmp_path, capsys, tiny_tree):
+def test_one_object_and_one_entry_add_a_data_set(server, tmp_path, capsys, tiny_tree):
     """Settings, statistics, opening, download and data-check know it without another change."""
-    add_squares()
-    assert main(["download", "squares", str(tmp_path / "data")]) == 0
+    assert download("squares", tmp_path / "data") == 0
     assert "squares is in '" in capsys.readouterr().out
-    config = parse_tree(
-        DataConfig, {"name": "squares", "root": str(tmp_path / "data"), "image_size": 16}, "test"
-    )
+    tree = {"name": "squares", "root": str(tmp_path / "data"), "image_size": 16}
+    config = parse_tree(DataConfig, tree, "test")
     assert normalisation(config) == ((0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
     assert published_counts(config, "pretrain").images == 60
     images = open_images(config.model_copy(update={"num_train_images": 10}), "train")
@@ -177,22 +162,12 @@ def test_unknown_names_are_told_the_known_ones(tmp_path, capsys):
     assert names in DataConfig.model_fields["name"].description
 
 
-def test_reading_settings_loads_nothing_that_reads_images():
-    """Commands answer before torch is loaded, which takes seconds."""
-    script = "import sys, rsa_pretrain.data, rsa_pretrain.data_sets; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    heavy = {"torch", "torchvision", "sklearn", "numpy", "PIL"}
-    assert "rsa_pretrain.data_config" in done.stdout.split()
-    assert not heavy & set(done.stdout.split())
-
-
-def test_a_download_is_whole_and_made_once(add_squares, server, tmp_path, capsys):
+def test_a_download_is_whole_and_made_once(server, tmp_path, capsys):
     """A second run finds it; what a killed one left half unpacked goes."""
-    add_squares()
     (tmp_path / ".partial-squares" / "squares").mkdir(parents=True)
     (tmp_path / ".partial-squares" / "squares" / "junk").touch()
     for _ in range(2):
-        assert main(["download", "squares", str(tmp_path)]) == 0
+        assert download("squares", tmp_path) == 0
         assert "train 60 images, test 20 images" in capsys.readouterr().out
     assert server.asked == [None]
     assert names_in(tmp_path) == ["squares", "squares.tar.gz"]
@@ -200,80 +175,70 @@ def test_a_download_is_whole_and_made_once(add_squares, server, tmp_path, capsys
     assert names_in(tmp_path / "squares") == ["test.bin", "train.bin"]
 
 
-def test_a_mirror_is_held_to_the_published_md5(add_squares, server, tmp_path, capsys):
+def test_a_mirror_is_held_to_the_published_md5(server, tmp_path, capsys):
     """--url replaces the address alone."""
-    add_squares()
     mirror = server.url.replace("squares", "mirror")
-    assert main(["download", "squares", str(tmp_path), "--url", mirror]) == 0
+    assert download("squares", tmp_path, "--url", mirror) == 0
     server.content = b"other"
     assert "MD5" in error_of(capsys, "squares", tmp_path / "again", "--url", mirror)
 
 
-def test_a_cut_download_resumes(add_squares, server, tmp_path, capsys):
+def test_a_cut_download_resumes(server, tmp_path, capsys):
     """The bytes that came are kept beside, and not asked for again."""
-    add_squares()
     server.cut_after = 1000
     message = error_of(capsys, "squares", tmp_path)
     assert f"cut after 1,000 of {len(ARCHIVE):,} bytes; rerun the command to resume" in message
     assert names_in(tmp_path) == ["squares.tar.gz.part"]
     server.cut_after = None
-    assert main(["download", "squares", str(tmp_path)]) == 0
+    assert download("squares", tmp_path) == 0
     assert server.asked == [None, "bytes=1000-"]
     assert names_in(tmp_path) == ["squares", "squares.tar.gz"]
 
 
-def test_two_downloads_take_turns(add_squares, server, tmp_path):
+def test_two_downloads_take_turns(server, tmp_path):
     """The second waits for the first, and finds its folder."""
-    add_squares()
     squares = data_sets.data_set("squares")
-    runs = [Thread(target=squares.download, args=(tmp_path, None)) for _ in range(2)]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: squares.download(tmp_path, None), range(2)))
     assert server.asked == [None]
     assert names_in(tmp_path) == ["squares", "squares.tar.gz"]
 
 
-def test_a_server_without_ranges_starts_again(add_squares, server, tmp_path):
-    """The whole file comes, and replaces what was there."""
-    add_squares()
-    server.ranges = False
-    (tmp_path / "squares.tar.gz.part").write_bytes(b"x" * 100)
-    assert main(["download", "squares", str(tmp_path)]) == 0
-    assert server.asked == ["bytes=100-"]
+@pytest.mark.parametrize(
+    ("part", "ranges"),
+    [(b"x" * 100, False), (ARCHIVE, True)],
+    ids=["server without ranges", "killed at the end"],
+)
+def test_a_partial_file_becomes_the_archive(server, tmp_path, part, ranges):
+    """A server without ranges sends all of it again; where all is there, the MD5 tells so."""
+    server.ranges = ranges
+    (tmp_path / "squares.tar.gz.part").write_bytes(part)
+    assert download("squares", tmp_path) == 0
+    assert server.asked == [f"bytes={len(part)}-"]
+    assert names_in(tmp_path) == ["squares", "squares.tar.gz"]
     assert (tmp_path / "squares.tar.gz").read_bytes() == ARCHIVE
 
 
-def test_a_download_killed_at_its_end_is_checked(add_squares, tmp_path):
-    """The server has nothing beyond the last byte; the MD5 tells that all is there."""
-    add_squares()
-    (tmp_path / "squares.tar.gz.part").write_bytes(ARCHIVE)
-    assert main(["download", "squares", str(tmp_path)]) == 0
-    assert names_in(tmp_path) == ["squares", "squares.tar.gz"]
-
-
 @pytest.mark.parametrize("part", [b"", b"of an older file"])
-def test_other_content_is_refused(add_squares, server, tmp_path, capsys, part):
+def test_other_content_is_refused(server, tmp_path, capsys, part):
     """A wrong file, or the end of another than was begun, leaves nothing; the next run starts."""
-    add_squares(served=ARCHIVE if part else b"<html>Sign in</html>")
+    server.content = ARCHIVE if part else b"<html>Sign in</html>"
     (tmp_path / "squares.tar.gz.part").write_bytes(part)
     message = error_of(capsys, "squares", tmp_path)
     assert f"expected {hashlib.md5(ARCHIVE).hexdigest()}; it is removed" in message
     assert names_in(tmp_path) == []
     server.content = ARCHIVE
-    assert main(["download", "squares", str(tmp_path)]) == 0
+    assert download("squares", tmp_path) == 0
 
 
-def test_an_archive_that_is_there_is_used(add_squares, server, tmp_path, capsys):
+def test_an_archive_that_is_there_is_used(server, tmp_path, capsys):
     """Checked first: another file of its name is refused, and kept."""
-    add_squares()
     path = tmp_path / "squares.tar.gz"
     path.write_bytes(b"mine")
     assert "is not the published archive" in error_of(capsys, "squares", tmp_path)
     assert path.read_bytes() == b"mine"
     path.write_bytes(ARCHIVE)
-    assert main(["download", "squares", str(tmp_path)]) == 0
+    assert download("squares", tmp_path) == 0
     assert server.asked == []
 
 
@@ -286,26 +251,23 @@ def test_an_archive_that_is_there_is_used(add_squares, server, tmp_path, capsys)
         ("http://a b/", r"cannot reach http://a b/ \(.*\); rerun"),
     ],
 )
-def test_unusable_addresses_are_one_error(add_squares, server, tmp_path, capsys, url, message):
+def test_unusable_addresses_are_one_error(server, tmp_path, capsys, url, message):
     """The server's answer, or why there is none."""
-    add_squares()
-    url = server.url.replace("/squares.tar.gz", url) if url == "/missing" else url
-    assert re.search(message, error_of(capsys, "squares", tmp_path, "--url", url))
+    words = ["squares", tmp_path, "--url", urljoin(server.url, url)]
+    assert re.search(message, error_of(capsys, *words))
     assert not (tmp_path / "squares").exists()
 
 
-def test_a_root_that_is_a_file_is_refused(add_squares, tmp_path, capsys):
+def test_a_root_that_is_a_file_is_refused(server, tmp_path, capsys):
     """The file stays."""
-    add_squares()
     (tmp_path / "data").write_text("mine")
     message = error_of(capsys, "squares", tmp_path / "data")
     assert f"cannot download into '{tmp_path}/data': File exists" in message
     assert (tmp_path / "data").read_text() == "mine"
 
 
-def test_a_full_disk_keeps_what_came(add_squares, server, tmp_path, capsys):
+def test_a_full_disk_keeps_what_came(server, tmp_path, capsys):
     """A limit of the size of files stands for it; the next run resumes."""
-    add_squares()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
@@ -314,7 +276,7 @@ def test_a_full_disk_keeps_what_came(add_squares, server, tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert f"cannot download into '{tmp_path}': File too large; mend that and rerun" in message
     assert names_in(tmp_path) == ["squares.tar.gz.part"]
-    assert main(["download", "squares", str(tmp_path)]) == 0
+    assert download("squares", tmp_path) == 0
     assert server.asked == [None, "bytes=5000-"]
 
 
@@ -328,27 +290,30 @@ def test_a_full_disk_keeps_what_came(add_squares, server, tmp_path, capsys):
     ],
     ids=["outside", "other folder", "no archive", "cut"],
 )
-def test_unusable_archives_leave_no_folder(add_squares, tmp_path, capsys, content, message):
+def test_unusable_archives_leave_no_folder(server, tmp_path, capsys, content, message):
     """Whatever its MD5: none is unpacked in part, or out of the folder."""
-    add_squares(content)
+    server.publish(content)
     root = tmp_path / "data"
     assert re.search(message, error_of(capsys, "squares", root))
     assert names_in(root) == ["squares.tar.gz"]
     assert names_in(tmp_path) == ["data"]
 
 
-def test_zip_files_are_unpacked_inside(add_squares, tmp_path):
+def test_zip_files_are_unpacked_inside(server, tmp_path):
     """A name that climbs out of the archive does not."""
-    add_squares(zip_of(FILES | {"../../evil": b"evil"}))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for name, content in (FILES | {"../../evil": b"evil"}).items():
+            zipped.writestr(name, content)
+    server.publish(archive.getvalue())
     root = tmp_path / "data"
-    assert main(["download", "squares", str(root)]) == 0
+    assert download("squares", root) == 0
     assert names_in(root) == ["squares", "squares.tar.gz"]
     assert names_in(tmp_path) == ["data"]
 
 
-def test_what_is_there_but_not_whole_is_told(add_squares, server, tmp_path, capsys):
+def test_what_is_there_but_not_whole_is_told(server, tmp_path, capsys):
     """A folder of the name is never replaced."""
-    add_squares()
     (tmp_path / "squares").mkdir()
     (tmp_path / "squares" / "train.bin").write_bytes(PIXELS["train"][:50].tobytes())
     message = error_of(capsys, "squares", tmp_path)
@@ -372,7 +337,7 @@ def test_stl10_is_downloaded_by_torchvision_s_checksum(server, tmp_path, monkeyp
     assert f"expected {torchvision.datasets.STL10.tgz_md5}" in error_of(capsys, *words)
     md5 = hashlib.md5(server.content).hexdigest()
     monkeypatch.setattr(torchvision.datasets.STL10, "tgz_md5", md5)
-    assert main(["download", *map(str, words)]) == 0
+    assert download(*words) == 0
     assert "pretrain 50 images, train 20 images, test 10 images" in capsys.readouterr().out
 
 
@@ -383,9 +348,8 @@ def test_cifar_is_what_torchvision_knows(tmp_path, monkeypatch, num_classes):
     monkeypatch.setattr(cifar, "fetch", lambda *given: asked.append(given))
     theirs = {10: torchvision.datasets.CIFAR10, 100: torchvision.datasets.CIFAR100}[num_classes]
     data_sets.data_set(f"cifar{num_classes}").download(tmp_path, None)
-    assert asked == [
-        (fetch.Archive(theirs.url, theirs.tgz_md5, theirs.base_folder), tmp_path, None)
-    ]
+    archive = fetch.Archive(theirs.url, theirs.tgz_md5, theirs.base_folder)
+    assert asked == [(archive, tmp_path, None)]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +370,7 @@ def test_what_cannot_be_downloaded_is_explained(tmp_path, capsys, name, message)
 
 def test_digits_are_embedded(tmp_path, capsys):
     """Nothing is downloaded, and no folder made."""
-    assert main(["download", "digits", str(tmp_path / "data")]) == 0
+    assert download("digits", tmp_path / "data") == 0
     out = capsys.readouterr().out
     assert "embedded, nothing to download: train 1,437 images, test 360 images" in out
     assert not (tmp_path / "data").exists()

@@ -114,14 +114,23 @@ def test_resume_is_bitwise_for_every_method(name, small_methods, tiny_tree, tmp_
     assert_same_run(tmp_path / "straight", tmp_path / "resumed", num_steps=4)
 
 
-def test_resume_with_lars_and_accumulation_is_bitwise(tiny_tree, tmp_path, monkeypatch):
-    """The velocities of LARS are saved; a step of several passes is one step."""
-    tiny_tree["optimizer"] |= {"name": "lars", "base_lr": 5.0, "warmup_epochs": 1}
+@pytest.mark.parametrize(
+    ("section", "settings", "num_steps"),
+    [
+        ("optimizer", {"name": "lars", "base_lr": 5.0, "warmup_epochs": 1}, 5),
+        ("views", {"implementation": "batched"}, 3),
+    ],
+)
+def test_resume_with_accumulation_is_bitwise(
+    tiny_tree, tmp_path, monkeypatch, section, settings, num_steps
+):
+    """The velocities of LARS are saved; batched views depend on no step before."""
+    tiny_tree[section] = tiny_tree.get(section, {}) | settings
     tiny_tree["training"]["batch_size_per_device"] = 4
     assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
     trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
-    stop_after(monkeypatch, trainer, 5)
-    trainer.run()
+    stop_after(monkeypatch, trainer, num_steps)
+    assert trainer.run() == 128 + signal.SIGTERM
     assert make_trainer(tiny_tree, resume=True).run() == 0
     assert_same_run(tmp_path / "straight", tmp_path / "resumed")
 
@@ -135,30 +144,24 @@ def test_resume_with_workers_is_bitwise(tiny_tree, tmp_path, straight, monkeypat
     assert_same_run(straight, tmp_path / "resumed")
 
 
-def test_resume_with_batched_views_is_bitwise(tiny_tree, tmp_path, monkeypatch):
-    """Views made on the device from pixels in memory depend on no earlier step."""
-    tiny_tree["views"] = {"implementation": "batched"}
-    tiny_tree["training"]["batch_size_per_device"] = 4
-    assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
-    trainer = make_trainer(tiny_tree, output_dir=str(tmp_path / "resumed"))
-    stop_after(monkeypatch, trainer, 3)
-    assert trainer.run() == 128 + signal.SIGTERM
-    assert make_trainer(tiny_tree, resume=True).run() == 0
-    assert_same_run(tmp_path / "straight", tmp_path / "resumed")
+def forget_settings(monkeypatch, trainer, section, *names):
+    """Let checkpoints be those of a time before there were some settings."""
+    before = trainer.state.trainer_state
+
+    def state_without_them():
+        state = before()
+        for name in names:
+            del state["config"][section][name]
+        return state
+
+    monkeypatch.setattr(trainer.state, "trainer_state", state_without_them)
 
 
 def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(tiny_tree, monkeypatch):
     """A run saved before there were batched views resumes with Pillow's, and only with them."""
     trainer = make_trainer(tiny_tree)
     stop_after(monkeypatch, trainer, 4)
-    before = trainer.state.trainer_state
-
-    def state_without_it():
-        state = before()
-        del state["config"]["views"]["implementation"]
-        return state
-
-    monkeypatch.setattr(trainer.state, "trainer_state", state_without_it)
+    forget_settings(monkeypatch, trainer, "views", "implementation")
     trainer.run()
     with pytest.raises(UserError, match=r"views\.implementation \(was pillow, is batched\)"):
         make_trainer(tiny_tree | {"views": {"implementation": "batched"}}, resume=True)
@@ -285,15 +288,7 @@ def test_a_run_older_than_the_turning_of_files_goes_on_with_stored_ones(
     tiny_tree["data"] = {"image_size": 16, "num_workers": 0} | files
     trainer = make_trainer(tiny_tree)
     stop_after(monkeypatch, trainer, 1)
-    before = trainer.state.trainer_state
-
-    def state_without_them():
-        state = before()
-        del state["config"]["data"]["exif_orientation"]
-        del state["config"]["data"]["max_megapixels"]
-        return state
-
-    monkeypatch.setattr(trainer.state, "trainer_state", state_without_them)
+    forget_settings(monkeypatch, trainer, "data", "exif_orientation", "max_megapixels")
     trainer.run()
     with pytest.raises(UserError, match=r"data\.exif_orientation \(was False, is True\)"):
         make_trainer(tiny_tree, resume=True, data__exif_orientation=True)

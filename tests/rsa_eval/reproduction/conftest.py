@@ -1,5 +1,6 @@
 """A study so small that a row takes seconds."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from rsa_eval.__main__ import main
 from rsa_eval.linear_heads import HeadTrainer
+from rsa_eval.reproduction.rows import Row, find_rows
 from rsa_pretrain.trainer import Trainer
 
 STUDY = """\
@@ -58,6 +60,12 @@ def run_command(folder: Path, *words: object, out: str = "out") -> int:
 
 
 @pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    """The toolkit's rows."""
+    return find_rows()
+
+
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which both rows of the small study were made without a stop, seed 0."""
     folder = tmp_path_factory.mktemp("made")
@@ -79,6 +87,13 @@ def fresh(tmp_path: Path) -> Path:
     make_rows(tmp_path)
     make_images(tmp_path / "data")
     return tmp_path
+
+
+@pytest.fixture
+def copied(made: Path, fresh: Path) -> Path:
+    """The folder of the study's run, after what was made was copied into the fresh folder."""
+    shutil.copytree(made / "out", fresh / "out")
+    return fresh / "out/study/imagefolder/rsa/seed-0"
 
 
 @pytest.fixture

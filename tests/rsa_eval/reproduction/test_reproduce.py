@@ -23,6 +23,7 @@ from rsa_pretrain.checkpoint import read_tensors
 from rsa_pretrain.metrics_log import read_metrics
 
 Reproduce = Callable[..., int]
+Refusal = Callable[..., str]
 Alarm = Callable[[int], None]
 
 RSA = "study/imagefolder/rsa"
@@ -41,17 +42,17 @@ def results_of(record: Record) -> tuple[Any, ...]:
     return record.metrics, record.details, record.deviations, record.seeds
 
 
-def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that says what was wrong."""
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert line.startswith("error: ")
-    return line
+@pytest.fixture
+def refusal(reproduce: Reproduce, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs the command in vain and returns the line that says why."""
 
+    def run(folder: Path, *words: str) -> str:
+        assert reproduce(folder, *words) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line
 
-def copy_run(made: Path, folder: Path) -> Path:
-    """Copy what was made of the study; return the folder of the run."""
-    shutil.copytree(made / "out", folder / "out")
-    return folder / "out" / RSA / "seed-0"
+    return run
 
 
 def test_a_row_is_made_whole_and_what_is_small_is_kept(made: Path) -> None:
@@ -99,14 +100,13 @@ def test_a_report_reads_what_is_kept(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_row_is_not_made_again(
-    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+    made: Path, fresh: Path, copied: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is trained or evaluated; what was kept elsewhere is kept here."""
-    run = copy_run(made, fresh)
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.is_file()}
     assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 0
     assert "recorded: 1 of 1" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.is_file()}
     assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
 
 
@@ -155,33 +155,38 @@ def test_a_run_of_two_tables_is_made_once(
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("words", "message"),
     [
         ("training.epochs=5", r"would not be what it says with training.epochs \(was 2, is 5\)"),
+        ("--list training.epochs=7", "would not be what it says"),
         ("training.precision=bf16", "training.precision"),
         ("seed=3", "'seed' differs from trial to trial; use --seeds"),
         ("output_dir=x", "'output_dir' differs from trial to trial; use --out"),
         ("training.epoch=2", "nearest valid key is 'training.epochs'"),
+        ("--seeds a", "found 'a"),
+        (f"--seeds {2**64}", f"found '?{2**64}"),
+        ("--budget-minutes 0", "found '?0"),
+        ("--budget-minutes 1e300", "found '?1e300"),
+        ("--measure", "--measure goes with --list"),
+        ("--format csv", "--format goes with --list"),
+        ("--method rsa", "--method goes with --list"),
     ],
 )
-def test_settings_that_make_another_run_are_refused(
-    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str], word: str, message: str
+def test_settings_that_make_another_run_and_malformed_options_are_refused(
+    fresh: Path, refusal: Refusal, words: str, message: str
 ) -> None:
-    """A row is what it says; one line tells."""
-    assert reproduce(fresh, RSA, word) == 2
-    assert re.search(message, error_line(capsys))
+    """A row is what it says, a seed is what generators take, a budget can be timed."""
+    assert re.search(message, refusal(fresh, RSA, *words.split()))
     assert not (fresh / "out").exists()
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(
-    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+    made: Path, fresh: Path, copied: Path, refusal: Refusal
 ) -> None:
     """A recipe that was changed after the run does not take the run for its own."""
-    copy_run(made, fresh)
     recipe = fresh / "study.yaml"
     recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
-    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
-    error = error_line(capsys)
+    error = refusal(fresh, RSA, f"data.root={made / 'data'}")
     assert "holds a run of other settings: method.beta_base (was 0.3, is 0.7)" in error
 
 
@@ -196,31 +201,22 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
     ],
 )
 def test_a_damaged_run_folder_is_named(
-    made: Path,
-    fresh: Path,
-    reproduce: Reproduce,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    content: str,
-    message: str,
+    fresh: Path, copied: Path, refusal: Refusal, name: str, content: str, message: str
 ) -> None:
     """One line, no traceback, and no record of what cannot be read."""
-    run = copy_run(made, fresh)
-    (run / name).write_text(content, encoding="latin-1")
-    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 2
-    error = error_line(capsys)
+    (copied / name).write_text(content, encoding="latin-1")
+    error = refusal(fresh, RSA, f"data.root={fresh / 'data'}")
     assert message in error
-    assert str(run) in error
+    assert str(copied) in error
     assert not (fresh / "results").exists()
 
 
 def test_a_row_that_fails_stops_no_other(
-    made: Path, fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+    made: Path, fresh: Path, copied: Path, refusal: Refusal
 ) -> None:
     """The others are made and kept; one line names what failed, and the exit code is 2."""
-    (copy_run(made, fresh) / "backbone.safetensors").write_text("weights")
-    assert reproduce(fresh, "study", f"data.root={made / 'data'}") == 2
-    assert error_line(capsys).startswith(
+    (copied / "backbone.safetensors").write_text("weights")
+    assert refusal(fresh, "study", f"data.root={made / 'data'}").startswith(
         f"error: 2 of 4 evaluations failed; rerun the command to retry: knn, linear_cached of "
         f"{RSA}/seed-0: '{fresh}"
     )
@@ -228,44 +224,17 @@ def test_a_row_that_fails_stops_no_other(
     assert results_of(record(fresh, RANDOM, "knn")) == results_of(record(made, RANDOM, "knn"))
 
 
-def test_places_that_cannot_be_written_are_refused(
-    fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_places_that_cannot_be_written_are_refused(fresh: Path, refusal: Refusal) -> None:
     """Before anything is trained."""
     (fresh / "results").write_text("")
-    assert reproduce(fresh, RSA, f"data.root={fresh / 'data'}") == 2
-    assert "--results" in error_line(capsys)
+    assert "--results" in refusal(fresh, RSA, f"data.root={fresh / 'data'}")
     assert not (fresh / "out").exists()
 
 
-def test_rows_without_a_method_are_refused(
-    reproduce: Reproduce, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_without_a_method_are_refused(refusal: Refusal, tmp_path: Path) -> None:
     """What the paper quotes cannot be made; neither can nothing."""
-    assert reproduce(tmp_path, "table5/coco/pirl") == 2
-    assert "the paper quotes them: table5/coco/pirl" in error_line(capsys)
-    assert reproduce(tmp_path) == 2
-    assert "name a ROW" in error_line(capsys)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        ("--seeds", "a"),
-        ("--seeds", str(2**64)),
-        ("--budget-minutes", "0"),
-        ("--budget-minutes", "1e300"),
-    ],
-)
-def test_malformed_options_are_refused(
-    reproduce: Reproduce,
-    fresh: Path,
-    capsys: pytest.CaptureFixture[str],
-    option: tuple[str, str],
-) -> None:
-    """Seeds are whole numbers that generators take, a budget is above nothing and can be timed."""
-    assert reproduce(fresh, RSA, *option) == 2
-    assert re.search(f"found '?{re.escape(option[1])}", error_line(capsys))
+    assert "the paper quotes them: table5/coco/pirl" in refusal(tmp_path, "table5/coco/pirl")
+    assert "name a ROW" in refusal(tmp_path)
 
 
 class Detector:

@@ -12,12 +12,6 @@ from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[Row]:
-    """The toolkit's rows."""
-    return find_rows()
-
-
 def named(rows: list[Row], name: str) -> Row:
     """The row of this name."""
     (row,) = (row for row in rows if row.name == name)
