@@ -16,9 +16,8 @@ from benchmarks.training import (
     trainer_epoch,
 )
 from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.config import BackboneConfig, Precision
 from rsa_pretrain.device import autocast
-from rsa_pretrain.device_config import Precision
 from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA as Method
 

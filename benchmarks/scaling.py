@@ -22,9 +22,9 @@ from benchmarks.training import (
     epoch_ends,
     trainer_epoch,
 )
+from rsa_pretrain.config import Precision
 from rsa_pretrain.decoded_crops import Crops
 from rsa_pretrain.device import resolve_device
-from rsa_pretrain.device_config import Precision
 from rsa_pretrain.distributed import process_group
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet

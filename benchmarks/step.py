@@ -38,9 +38,8 @@ from benchmarks.measure import (
 )
 from benchmarks.training import BYOL, OUTPUT_DIM, RSA
 from rsa_pretrain.backbone import gflops_per_image
-from rsa_pretrain.config import BackboneConfig, PretrainConfig
+from rsa_pretrain.config import BackboneConfig, Precision, PretrainConfig
 from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.device_config import Precision
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.trainer import Trainer
 

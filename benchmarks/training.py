@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from benchmarks.measure import BenchmarkSettings, Device
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import Precision, PretrainConfig
 from rsa_pretrain.config_files import Tree, parse_tree
-from rsa_pretrain.device_config import Precision
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.trainer import Trainer
 

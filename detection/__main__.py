@@ -2,7 +2,17 @@
 
 import sys
 
-from rsa_pretrain.command_line import Command, Program
+from rsa_pretrain.command_line import Command, Commands, Program
+
+
+def _add_config(commands: Commands) -> None:
+    from detection.recipe import Recipe
+    from rsa_pretrain.config_command import add_config_command
+
+    add_config_command(
+        commands, Recipe, "rsa-detect config mask_rcnn_R_50_FPN_1x solver.batch_size=8"
+    )
+
 
 PROGRAM = Program(
     "rsa-detect",
@@ -14,7 +24,7 @@ PROGRAM = Program(
             "bring annotations of LabelMe, PASCAL VOC or YOLO into COCO format",
         ),
         Command("init", "write a config fitted to your own annotated images"),
-        Command("config", "print what a config resolves to, with the file of each value"),
+        Command("config", "print a config's settings, each with its source", _add_config),
         Command("data-check", "check a COCO-format data set before training on it"),
         Command("train", "fine-tune and evaluate Mask R-CNN"),
         Command("predict", "what a trained detector finds in images"),

@@ -17,8 +17,8 @@ from fvcore.common.param_scheduler import (
 )
 from pydantic import Field, field_validator, model_validator
 
+from rsa_pretrain.config import DeviceName, Precision
 from rsa_pretrain.config_files import Section
-from rsa_pretrain.device_config import DeviceName, Precision
 from rsa_pretrain.read_rules import ReadRules
 
 EngineName = Literal["torchvision", "detectron2"]

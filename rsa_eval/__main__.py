@@ -48,7 +48,7 @@ PROGRAM = Program(
         Command("diagnostics", "measure and draw what features look like", "evaluate"),
         Command("suite", "evaluate several checkpoints in several ways"),
         Command("reproduce", "make whole rows of the paper's tables", _add_reproduce),
-        Command("config", "print what a config resolves to, with the file of each value"),
+        Command("config", "print a config's settings, each with its source"),
         Command("report", "draw up one page from records and runs"),
     ),
     moved={"ledger": "rsa-eval report --markdown"},

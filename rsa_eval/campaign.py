@@ -1,4 +1,4 @@
-"""Run trials one after the other, resumable as a whole.
+"""Run trials one after the other, resumable as a whole, and tell how far they have come.
 
 Of several processes, all take part in every trial.
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rsa_eval.record import Record
+from rsa_eval.record import Record, read_record
 from rsa_eval.run_records import make_record_of, recorded, tell_other_place
-from rsa_eval.trial_status import has_weights, weights_sha256
-from rsa_eval.trials import AnyTrial, DetectorTrial, Trial, record_path
-from rsa_pretrain.checkpoint import BACKBONE_FILE
+from rsa_eval.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
+from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.checkpoint import BACKBONE_FILE, file_sha256, list_checkpoints
 from rsa_pretrain.command_line import describe_error
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.device import resolve_device
@@ -27,7 +27,14 @@ from rsa_pretrain.distributed import (
     world_size,
 )
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.machines import read_machines
+from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.stop_signal import Stopped, TimeLimit, exit_code
+
+NOT_STARTED = "not started"
+RECORDED = "recorded"
+
+_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json")
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +143,61 @@ def run_trials(
     return outcome
 
 
+def has_weights(trial: Trial) -> bool:
+    """Return whether there is something to evaluate."""
+    return trial.pretraining is None or (trial.folder / BACKBONE_FILE).exists()
+
+
+def weights_sha256(trial: Trial) -> str | None:
+    """Return the hash of the weights, which must exist; None for random ones."""
+    if trial.pretraining is None:
+        return trial.sha256
+    return file_sha256(trial.folder / BACKBONE_FILE)
+
+
+def status(trial: AnyTrial) -> str:
+    """Return ``recorded``, ``not started``, or what is done.
+
+    Raises:
+        UserError: If a file of the trial is damaged.
+    """
+    if isinstance(trial, DetectorTrial):
+        path = record_path(trial, DETECTION)
+        if not path.exists():
+            return _steps_taken(trial.folder, None)
+        read_record(path)
+        return RECORDED
+    if not has_weights(trial):
+        assert trial.pretraining is not None
+        return _steps_taken(trial.folder, trial.pretraining.training.epochs)
+    sha256 = weights_sha256(trial)
+    done = [
+        evaluation.name
+        for evaluation in trial.evaluations
+        if recorded(record_path(trial, evaluation.name), sha256, evaluation.config)
+    ]
+    if len(done) == len(trial.evaluations):
+        return RECORDED
+    if trial.pretraining is not None:
+        return ", ".join(["trained", *done])
+    return ", ".join(done) or NOT_STARTED
+
+
+def keep_small_files(trial: AnyTrial, results: Path) -> None:
+    """Copy the small files of a trial to ``RESULTS/NAME``.
+
+    Raises:
+        UserError: If a log is damaged, which no page could read.
+    """
+    read_machines(trial.folder)
+    if (trial.folder / METRICS_FILE).is_file():
+        read_metrics(trial.folder / METRICS_FILE)
+    for pattern in _KEPT:
+        for path in sorted(trial.folder.glob(pattern)):
+            kept = results / trial.name / path.relative_to(trial.folder)
+            write_text(kept, path.read_text(encoding="utf-8"))
+
+
 def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
     """Make the weights unless they exist; return 0 or the exit code of what stopped it."""
     run = trial.pretraining
@@ -185,3 +247,15 @@ def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outco
 def _is_up(limit: TimeLimit) -> bool:
     """Return whether the time is up for any of the processes."""
     return min_over_ranks(-int(limit.is_up)) < 0
+
+
+def _steps_taken(folder: Path, epochs: int | None) -> str:
+    """Return how many steps of a training are saved, and of how many where the log tells."""
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        return NOT_STARTED
+    step = int(checkpoints[-1].name.removeprefix("step-"))
+    log = read_metrics(folder / METRICS_FILE) if (folder / METRICS_FILE).is_file() else []
+    if epochs is None or not log or not log[-1].get("epoch"):
+        return f"step {step}"
+    return f"step {step} of {round(epochs * log[-1]['step'] / log[-1]['epoch'])}"

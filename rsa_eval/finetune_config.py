@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig, TrainingOnViews
-from rsa_eval.subset_config import Subset
+from rsa_eval.config import EvaluationConfig, Subset, TrainingOnViews
 from rsa_pretrain.data_config import Seed
 
 

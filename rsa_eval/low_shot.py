@@ -7,14 +7,13 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from rsa_eval.config import Subset
 from rsa_eval.features import LabelledFeatures
 from rsa_eval.logistic import Fitter, count_right
 from rsa_eval.low_shot_config import ClassifierConfig
-from rsa_eval.metrics import TopKCounts
-from rsa_eval.subset_config import Subset
+from rsa_eval.metrics import MeanStd, TopKCounts
 from rsa_eval.subsets import Rows, class_counts, subset_rows, take
 from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.mean_std import MeanStd
 
 
 @dataclass(frozen=True)

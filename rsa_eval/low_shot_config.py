@@ -4,8 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
-from rsa_eval.subset_config import Subset
+from rsa_eval.config import EvaluationConfig, Subset
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.data_config import Seed
 

@@ -8,9 +8,9 @@ from rsa_eval.finetune_config import FINETUNE_PROTOCOLS, FinetuneConfig
 from rsa_eval.knn_config import PAPER_VOTE, KNNConfig
 from rsa_eval.linear_config import LINEAR_PROTOCOLS, LinearConfig
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
+from rsa_pretrain.config import Precision
 from rsa_pretrain.config_files import Section
 from rsa_pretrain.data_config import Interpolation
-from rsa_pretrain.device_config import Precision
 
 
 @dataclass(frozen=True)

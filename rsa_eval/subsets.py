@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rsa_eval.subset_config import Subset
+from rsa_eval.config import Subset
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 

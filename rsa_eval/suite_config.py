@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 
 from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS, Evaluator
+from rsa_pretrain.config import DeviceName
 from rsa_pretrain.config_files import Section, flatten, load_config, to_tree
 from rsa_pretrain.data_config import DataConfig, Seed
-from rsa_pretrain.device_config import DeviceName
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.shipped_configs import find_config
 

@@ -19,6 +19,15 @@ def _add_sweep(commands: Commands) -> None:
     sweep.add(commands, _train)
 
 
+def _add_config(commands: Commands) -> None:
+    from rsa_pretrain.config import PretrainConfig
+    from rsa_pretrain.config_command import add_config_command
+
+    add_config_command(
+        commands, PretrainConfig, "rsa-pretrain config cifar10/rsa training.epochs=800"
+    )
+
+
 def _add_export(commands: Commands) -> None:
     from rsa_pretrain.commands import export
 
@@ -45,7 +54,7 @@ PROGRAM = Program(
     (
         Command("run", "pretrain a backbone", _add_run),
         Command("sweep", "run a config with several values and seeds", _add_sweep),
-        Command("config", "print what a config resolves to, with the file of each value"),
+        Command("config", "print a config's settings, each with its source", _add_config),
         Command("configs", "list the shipped configs"),
         Command("download", "download a data set"),
         Command("preview", "draw the views of some training images"),

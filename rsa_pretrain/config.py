@@ -9,11 +9,12 @@ from pydantic import Field, JsonValue, model_validator
 from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
 from rsa_pretrain.data_config import DataConfig, Probability, Seed
 from rsa_pretrain.data_sets import is_pixels
-from rsa_pretrain.device_config import DeviceName, Precision
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.method_config import MethodConfig
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 

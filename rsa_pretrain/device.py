@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from rsa_pretrain.device_config import DeviceName, Precision
+from rsa_pretrain.config import DeviceName, Precision
 from rsa_pretrain.distributed import local_rank
 from rsa_pretrain.errors import UserError
 

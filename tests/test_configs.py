@@ -1,5 +1,6 @@
 """The shipped configs: named, summarised, free of contradictions, and their commands work."""
 
+import json
 import re
 import shlex
 from functools import cache
@@ -13,11 +14,12 @@ import yaml
 from detection.recipe import Recipe
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.reproduction.rows import Pretraining, find_rows, select_rows
+from rsa_eval.reproduction.trials import plan_trial
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain import run_folder
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import flatten, load_config, parse_tree, to_tree
+from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
 from rsa_pretrain.shipped_configs import FOLDER, find_config, shipped_configs
@@ -30,6 +32,10 @@ RUNS = [
 ]
 PLACES = ("root", "train_annotations", "train_images", "test_annotations", "test_images")
 PROGRAMS = {"rsa_pretrain": "rsa-pretrain", "rsa_eval": "rsa-eval", "detection": "rsa-detect"}
+
+ON_RECORD = json.loads((ROOT / "tests/golden/resolved_settings.json").read_text(encoding="utf-8"))
+RESULTS = ("output_dir", "cache_dir")
+ROWS = {row.name: row for row in find_rows() if row.work is not None}
 
 
 def test_every_config_has_a_name_of_its_own() -> None:
@@ -264,3 +270,48 @@ def test_commands_in_prose_name_configs_that_exist(page: str) -> None:
     assert len(named) > 3
     for name in named:
         find_config(Path(name))
+
+
+def settings(section: Section) -> dict[str, object]:
+    """What differs from the defaults, but for the places of results."""
+    leaves = flatten(section.model_dump(mode="json", exclude_defaults=True))
+    return {key: value for key, value in leaves.items() if key not in RESULTS}
+
+
+def test_every_row_and_suite_is_on_record() -> None:
+    """None was lost, none is unchecked."""
+    assert set(ROWS) == set(ON_RECORD["rows"])
+    suites = {path.stem for path in (FOLDER / "eval").glob("*.yaml")}
+    assert suites == set(ON_RECORD["suites"])
+
+
+@pytest.mark.parametrize("name", ON_RECORD["rows"])
+def test_rows_resolve_to_what_is_on_record(name: str) -> None:
+    """A run and its evaluations, or a detector and its start."""
+    row, expected = ROWS[name], ON_RECORD["rows"][name]
+    if isinstance(row.work, Pretraining):
+        trial = plan_trial(row, 0, Path("out"), [])
+        found = {entry.name: settings(entry.config) for entry in trial.evaluations}
+        assert settings(row.work.config) == expected["run"]
+        assert found == expected["evaluations"]
+    else:
+        recipe = settings(load_config(Recipe, row.work.config))
+        recipe.pop("name")
+        assert (recipe, row.work.start) == (expected["run"], expected["start"])
+
+
+@pytest.mark.parametrize("name", ON_RECORD["suites"])
+def test_suites_resolve_to_what_is_on_record(name: str) -> None:
+    """Each evaluation with its images."""
+    suite = load_config(SuiteConfig, Path(name))
+    evaluations = load_evaluations(suite, Path(), Path("features"))
+    found = {entry.name: settings(entry.config) for entry in evaluations}
+    assert found == ON_RECORD["suites"][name]
+
+
+@pytest.mark.parametrize("name", ON_RECORD["configs"])
+def test_other_configs_resolve_to_what_is_on_record(name: str) -> None:
+    """The demo's, one for a user's own images, and the toy detectors'."""
+    model = Recipe if name.startswith("toy") else PretrainConfig
+    config = load_config(model, Path(name))
+    assert settings(config) == ON_RECORD["configs"][name]

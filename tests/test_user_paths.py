@@ -19,7 +19,7 @@ import rsa_eval.__main__
 import rsa_pretrain
 import rsa_pretrain.__main__
 from detection.recipe import Recipe
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import split_words
 from rsa_eval.suite_config import SuiteConfig
 from rsa_pretrain.command_line import Parser
 from rsa_pretrain.config import PretrainConfig

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.commands.rules_options import add_rules, chosen_rules
+from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import Recipe
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, positive, say

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from detection.commands.detector_options import add_detector_options, chosen_input
+from detection.commands.image_options import add_detector_options, chosen_input
 from rsa_pretrain.command_line import Commands, say
 
 _NAMES = ("onnx", "torchscript")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from detection.commands.rules_options import add_rules, chosen_rules
+from detection.commands.image_options import add_rules, chosen_rules
 from rsa_pretrain.command_line import Commands, say
 
 

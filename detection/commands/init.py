@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from detection.commands.rules_options import add_rules, chosen_rules
+from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import EngineName
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.errors import UserError

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detection.card import DetectorCard
-from detection.commands.detector_options import add_detector_options, chosen_input
-from detection.commands.rules_options import add_rules, chosen_rules
+from detection.commands.image_options import (
+    add_detector_options,
+    add_rules,
+    chosen_input,
+    chosen_rules,
+)
 from detection.generated import check_generated, check_marked
 from detection.picture_page import PAGE_MARK
 from rsa_pretrain.atomic_files import write_text

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.commands.rules_options import add_rules, chosen_rules
+from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, Recipe
 from rsa_pretrain.command_line import Commands, positive, say
 from rsa_pretrain.config_files import load_config

@@ -61,7 +61,7 @@ def _minutes(text: str) -> float:
 
 
 def _what_is_left(outcome: "Outcome") -> str:
-    from rsa_eval.trial_status import RECORDED, status
+    from rsa_eval.campaign import RECORDED, status
 
     states = {trial.name: status(trial) for trial in outcome.trials}
     left = [f"{name} ({state})" for name, state in states.items() if state != RECORDED]

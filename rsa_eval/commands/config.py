@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import split_words
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.suite_config import SuiteConfig

@@ -5,8 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rsa_eval.commands.outputs import check_output
-from rsa_eval.commands.subjects import add_config_option, images_of_run, the_checkpoint
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.pretraining_run import run_folder_of
 from rsa_eval.record import Record

@@ -3,8 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from rsa_eval.commands.subjects import add_config_option, images_of_run, the_checkpoint
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
 from rsa_eval.features_config import FeaturesConfig
 from rsa_eval.pretraining_run import run_folder_of
 from rsa_pretrain.command_line import Commands, add_overrides, say

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import split_words
 from rsa_eval.reproduction.rows import ROWS, Detection, Pretraining, Row, find_rows, select_rows
 from rsa_eval.reproduction.trials import CHANGEABLE, plan_trial
 from rsa_eval.trials import AnyTrial
@@ -140,15 +140,14 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     check_output_folder(arguments.out)
     check_output_folder(arguments.results, "--results")
     trials = _plan(rows, arguments.seeds, arguments.out, overrides)
-    from rsa_eval.campaign import run_trials
-    from rsa_eval.reproduction.keep import keep
+    from rsa_eval.campaign import keep_small_files, run_trials
 
     outcome = run_trials(
         trials,
         arguments.budget_minutes,
         train=train,
         detect=detect,
-        keep=partial(keep, results=arguments.results),
+        keep=partial(keep_small_files, results=arguments.results),
     )
     code = conclude(outcome)
     if code == 0:

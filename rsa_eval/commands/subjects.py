@@ -1,6 +1,7 @@
 """Which weights a command looks at, and which images by default."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,17 @@ from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.config_files import load_config, to_tree
 from rsa_pretrain.config_layers import merge_layers, read_layers
 from rsa_pretrain.errors import UserError
+from rsa_pretrain.user_paths import user_path
+
+# A word of this form is a setting, any other a path; a path that looks like a setting can be
+# written with a leading `./`.
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
+
+
+def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the paths, and the ``section.key=value`` words, each in the order given."""
+    paths = [user_path(word) for word in words if not _OVERRIDE.match(word)]
+    return paths, [word for word in words if _OVERRIDE.match(word)]
 
 
 def the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.words import split_words
+from rsa_eval.commands.subjects import split_words
 from rsa_eval.suite_config import SuiteConfig, load_evaluations
 from rsa_pretrain.atomic_files import write_text
 from rsa_pretrain.command_line import Commands, add_overrides, say

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.diagnostics_config import DiagnosticsConfig
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.finetune_config import FinetuneConfig
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.logistic_config import LogisticConfig
 from rsa_eval.low_shot_config import LowShotConfig
-from rsa_eval.record import Kind, Result
+from rsa_eval.record import Kind, Result, Workspace
 from rsa_eval.svm_config import SVMConfig
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ from rsa_eval.diagnostic_pictures import (
 from rsa_eval.diagnostics import alignment, rank_me, uniformity
 from rsa_eval.diagnostics_config import RANKME_NUM_IMAGES, DiagnosticsConfig
 from rsa_eval.evaluators.base import check_test_classes, describe_images, lack_of_classes
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import forward_frozen, stored_features
 from rsa_eval.frozen import frozen
 from rsa_eval.neighbours import Neighbours
 from rsa_eval.protocols import common_deviations
-from rsa_eval.record import Metric, Result
+from rsa_eval.record import Metric, Result, Workspace
 from rsa_eval.retrieval import find_neighbours, predict
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject

@@ -3,7 +3,6 @@
 import torch
 
 from rsa_eval.evaluators.base import accuracy_metrics, describe_images, open_splits
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import evaluation_transform, extract_features
 from rsa_eval.finetune import (
     Classifier,
@@ -17,7 +16,7 @@ from rsa_eval.finetune_config import FinetuneConfig
 from rsa_eval.frozen import frozen
 from rsa_eval.metrics import TopKCounts
 from rsa_eval.protocols import finetune_deviations
-from rsa_eval.record import Result
+from rsa_eval.record import Result, Workspace
 from rsa_eval.resumable import StateFile, training_fingerprint
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject

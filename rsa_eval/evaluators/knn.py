@@ -7,13 +7,12 @@ from rsa_eval.evaluators.base import (
     open_labelled,
     open_splits,
 )
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import stored_features
 from rsa_eval.frozen import frozen
 from rsa_eval.knn import knn_counts
 from rsa_eval.knn_config import KNNConfig
 from rsa_eval.protocols import knn_deviations
-from rsa_eval.record import Result
+from rsa_eval.record import Result, Workspace
 from rsa_eval.share import own_share
 from rsa_eval.subject import Subject
 from rsa_pretrain.errors import UserError

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.base import describe_images, open_labelled, open_splits
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.feature_scaling import measure, unscaled
 from rsa_eval.features import (
     LabelledFeatures,
@@ -22,18 +21,17 @@ from rsa_eval.held_out import held_out_rows
 from rsa_eval.linear_config import LinearConfig
 from rsa_eval.linear_heads import HeadTrainer, new_heads
 from rsa_eval.linear_probe import score_heads, train_probe
-from rsa_eval.metrics import TopKCounts
+from rsa_eval.metrics import MeanStd, TopKCounts
 from rsa_eval.probe_batches import Batches, ReadOrder, cached_batches, online_batches
 from rsa_eval.probe_state import ProbeState
 from rsa_eval.protocols import linear_deviations
-from rsa_eval.record import Metric, Result
+from rsa_eval.record import Metric, Result, Workspace
 from rsa_eval.resumable import training_fingerprint
 from rsa_eval.subject import Subject
 from rsa_eval.subsets import take
 from rsa_pretrain.data_sets.stl10 import NUM_FOLDS
 from rsa_pretrain.errors import UserError
 from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.mean_std import MeanStd
 
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
 

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from rsa_eval.evaluators.base import accuracy_metrics, describe_images, open_splits
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.held_out import held_out_rows
 from rsa_eval.logistic import Choice, Fit, Fitter, choose_c, count_right
 from rsa_eval.logistic_config import LogisticConfig, SearchConfig
 from rsa_eval.protocols import logistic_deviations
-from rsa_eval.record import Result
+from rsa_eval.record import Result, Workspace
 from rsa_eval.subject import Subject
 
 _log = logging.getLogger(__name__)

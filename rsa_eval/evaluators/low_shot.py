@@ -6,7 +6,6 @@ import numpy as np
 from torch import Tensor
 
 from rsa_eval.evaluators.base import describe_images, open_splits
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.low_shot import (
@@ -20,7 +19,7 @@ from rsa_eval.low_shot import (
 )
 from rsa_eval.low_shot_config import ClassifierConfig, LowShotConfig
 from rsa_eval.protocols import common_deviations, settings_deviations
-from rsa_eval.record import Metric, Result
+from rsa_eval.record import Metric, Result, Workspace
 from rsa_eval.subject import Subject
 from rsa_eval.subsets import Rows, take
 from rsa_pretrain.progress import progress_bar

@@ -5,12 +5,11 @@ from statistics import mean
 from typing import Any, Literal
 
 from rsa_eval.evaluators.base import describe_images, open_splits
-from rsa_eval.evaluators.workspace import Workspace
 from rsa_eval.features import LabelledFeatures, evaluation_features
 from rsa_eval.frozen import frozen
 from rsa_eval.multi_label import MultiLabelSet, one_against_rest, open_multi_label
 from rsa_eval.protocols import common_deviations, settings_deviations
-from rsa_eval.record import Metric, Result
+from rsa_eval.record import Metric, Result, Workspace
 from rsa_eval.subject import Subject
 from rsa_eval.svm import (
     ClassAP,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rsa_eval.config import result_settings
+from rsa_eval.metrics import MeanStd
 from rsa_eval.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.config_files import flatten, parse_tree, to_tree
 from rsa_pretrain.errors import UserError
-from rsa_pretrain.mean_std import MeanStd
 
 # Settings that differ between trials, or that decide where a result is kept.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from rsa_eval.campaign import NOT_STARTED, status
 from rsa_eval.reproduction.rows import Detection, Row
 from rsa_eval.reproduction.trials import plan_trial, run_config
-from rsa_eval.trial_status import NOT_STARTED, status
 from rsa_pretrain.command_line import describe_error
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data import AnySplit, is_present, published_counts

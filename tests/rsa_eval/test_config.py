@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import rsa_eval
-from rsa_eval.config import result_settings
+from rsa_eval.config import Subset, result_settings
 from rsa_eval.diagnostics_config import EmbeddingConfig
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.finetune_config import TuningConfig
@@ -14,7 +14,6 @@ from rsa_eval.linear_config import LinearConfig, ProbeConfig
 from rsa_eval.logistic_config import SearchConfig
 from rsa_eval.low_shot_config import ClassifierConfig
 from rsa_eval.protocols import knn_deviations, linear_deviations
-from rsa_eval.subset_config import Subset
 from rsa_eval.svm_config import MachineConfig, MultiLabelConfig
 from rsa_pretrain.config_files import Section, parse_tree
 from rsa_pretrain.errors import UserError

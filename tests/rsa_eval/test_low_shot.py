@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from rsa_eval.__main__ import main
+from rsa_eval.config import Subset
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.low_shot import evaluate_low_shot
 from rsa_eval.features import evaluation_features
@@ -17,7 +18,6 @@ from rsa_eval.low_shot import centred_to_unit_norm
 from rsa_eval.low_shot_config import LowShotConfig
 from rsa_eval.record import read_record
 from rsa_eval.subject import Subject
-from rsa_eval.subset_config import Subset
 from rsa_eval.subsets import subset_rows, take
 from rsa_pretrain.config_files import parse_tree, to_tree
 from rsa_pretrain.data import open_images

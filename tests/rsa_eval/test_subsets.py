@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsa_eval.subset_config import Subset
+from rsa_eval.config import Subset
 from rsa_eval.subsets import class_counts, draw_percent, subset_rows, take
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.data import open_images

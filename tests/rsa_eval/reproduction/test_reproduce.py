@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from rsa_eval.__main__ import main as rsa_eval
-from rsa_eval.campaign import run_trials
+from rsa_eval.campaign import keep_small_files, run_trials
 from rsa_eval.record import Record, read_record
 from rsa_eval.report.curves import draw_curves
-from rsa_eval.reproduction.keep import keep
 from rsa_eval.reproduction.rows import Detection, Row
 from rsa_eval.reproduction.trials import plan_trial
 from rsa_pretrain.checkpoint import read_tensors
@@ -262,7 +261,7 @@ def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
     detector = Detector()
 
     def make() -> dict[tuple[str, str], str]:
-        kept = partial(keep, results=tmp_path / "results")
+        kept = partial(keep_small_files, results=tmp_path / "results")
         return run_trials([trial], None, detect=detector, keep=kept).failures
 
     ((_, failure),) = make().items()

@@ -1,8 +1,12 @@
-"""Options that say how images are read, for commands that may have no config."""
+"""Options that several commands share: how images are read, and how they enter a detector."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from detection.card import DetectorCard
+from detection.recipe import InputConfig
+from rsa_pretrain.command_line import positive
 from rsa_pretrain.config_files import parse_tree
 from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
 
@@ -36,3 +40,27 @@ def chosen_rules(arguments: argparse.Namespace, rules: ReadRules = DEFAULT_RULES
     if arguments.as_stored:
         tree["exif_orientation"] = False
     return parse_tree(ReadRules, tree, "options")
+
+
+def add_detector_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command."""
+    parser.add_argument(
+        "--categories",
+        metavar="FILE.json",
+        type=Path,
+        help="COCO-format file with the detector's categories, for one that does not keep them",
+    )
+    for option, meaning in (
+        ("--short-side", "short side of the input, in pixels (default: the detector's)"),
+        ("--max-side", "the long side never exceeds this (default: the detector's)"),
+    ):
+        parser.add_argument(option, metavar="N", type=positive, help=meaning)
+
+
+def chosen_input(arguments: argparse.Namespace, card: DetectorCard) -> InputConfig:
+    """Return how images enter the detector, with what the options change."""
+    chosen = {
+        "test_short_side_pixels": arguments.short_side,
+        "max_side_pixels": arguments.max_side,
+    }
+    return card.input.model_copy(update={key: n for key, n in chosen.items() if n is not None})
