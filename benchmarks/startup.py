@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.measure import (
     Benchmark,
@@ -33,7 +34,14 @@ _ANSWERS = {
 }
 
 
-def measure(settings: BenchmarkSettings) -> Measurement:
+class StartupSettings(BenchmarkSettings):
+    """How often the answers are given; no GPU has a part in them."""
+
+    device: Literal["cpu"] = "cpu"
+    """Where it runs."""
+
+
+def measure(settings: StartupSettings) -> Measurement:
     """Count the CPU seconds, user and system, of a process for each answer."""
     candidates = {_TORCH: partial(_run, 0, "-c", _TORCH)} | {
         name: partial(_run, 0 if "--help" in words else USER_ERROR_EXIT_CODE, "-m", *words)
@@ -67,7 +75,7 @@ def _seconds_of_children() -> float:
 
 
 BENCHMARK = Benchmark(
-    settings=BenchmarkSettings,
+    settings=StartupSettings,
     measure=measure,
     summary="Help, an unknown key and a missing config answered, beside importing torch.",
 )

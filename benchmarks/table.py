@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.measure import RESULTS, Benchmark, Device, Result, read_result, result_path
+from benchmarks.measure import RESULTS, Benchmark, Result, read_result, result_path
 from rsa_pretrain.config_files import to_tree
 from rsa_pretrain.text_table import Markdown, render_table
 
@@ -28,9 +28,8 @@ def draw_page(benchmarks: Mapping[str, Benchmark], folder: Path = RESULTS) -> st
     """
     parts = [_OPENING]
     for name, benchmark in benchmarks.items():
-        results = {
-            device: read_result(result_path(name, device, folder)) for device in get_args(Device)
-        }
+        devices = get_args(benchmark.settings.model_fields["device"].annotation)
+        results = {device: read_result(result_path(name, device, folder)) for device in devices}
         parts.append(_section(name, benchmark, results))
     return "\n\n".join(parts) + "\n"
 
