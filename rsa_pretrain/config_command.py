@@ -22,9 +22,7 @@ _WIDEST = 60  # characters up to which sources stand in one column
 def add_config_command(commands: Commands, model: type[Section], example: str) -> None:
     """Add the command for configs of one kind to a parser."""
     parser = commands.add_parser("config", description=DESCRIPTION, epilog=f"example:\n  {example}")
-    parser.add_argument(
-        "config", metavar="CONFIG", type=Path, help="YAML file, or name of a shipped config"
-    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     add_overrides(parser, model)
 
     def print_config(arguments: argparse.Namespace) -> int:

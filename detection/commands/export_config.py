@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         "  rsa-detect export-config mask_rcnn_R_50_FPN_1x rsa_1x.yaml \\\n"
         "    --checkpoint runs/pretrain",
     )
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument("out", metavar="OUT.yaml", type=Path, help="detectron2's config to write")
     parser.add_argument(
         "--checkpoint",

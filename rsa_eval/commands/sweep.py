@@ -42,9 +42,7 @@ def add(commands: Commands, train: "Train") -> None:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    parser.add_argument(
-        "config", metavar="CONFIG", type=Path, help="file or name of the runs' config"
-    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument(
         "--seeds",
         metavar="S,…",

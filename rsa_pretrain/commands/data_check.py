@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         description="Count images and classes, decode every image, and compare with the published "
         "numbers. Exit code 0: all is well; 1: problems were found; 2: it cannot be checked.",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument("--split", choices=_SPLITS, help="check this split alone (default: both)")
     parser.add_argument(
         "--out", metavar="FILE.json", type=Path, help="write everything found, each broken image"

@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         "preview",
         description="Draw training images beside the views that the run's method sees.",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument("out", metavar="OUT.png", type=Path, help="picture to write")
     parser.add_argument(
         "--num-images", metavar="N", type=positive, default=8, help="rows (default 8)"

@@ -24,12 +24,11 @@ def add(commands: Commands, train: Train) -> None:
         description="Pretrain as CONFIG says. The run folder (output_dir) receives config.yaml,\n"
         "metrics.jsonl, tensorboard/, checkpoints/ and, at the end, backbone.safetensors.\n"
         "SIGTERM and Ctrl-C stop after the current step with a saved checkpoint.",
-        epilog="examples:\n  rsa-pretrain run configs/pretrain/cifar10/rsa_200ep.yaml "
-        "data.root=data training.epochs=20\n  rsa-pretrain run "
-        "configs/pretrain/cifar10/rsa_200ep.yaml --extend runs/rsa \\\n"
-        "      output_dir=runs/rsa-400 training.epochs=400",
+        epilog="examples:\n  rsa-pretrain run cifar10/rsa data.root=data training.epochs=20\n"
+        "  rsa-pretrain run cifar10/rsa --extend runs/rsa output_dir=runs/rsa-400 \\\n"
+        "      training.epochs=400",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML file of the run")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument(
         "--resume",
         action="store_true",
