@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         "  rsa-detect data-check instances_train.json --images train/",
     )
     parser.add_argument(
-        "source", metavar="CONFIG.yaml|ANNOTATIONS.json", type=Path, help="what to check"
+        "source", metavar="CONFIG|ANNOTATIONS.json", type=Path, help="what to check"
     )
     parser.add_argument(
         "--images", metavar="FOLDER", type=Path, help="of ANNOTATIONS.json; without it: a config"

@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         "With training.evaluate_every_iterations=N, the weights with the highest AP of all\n"
         "evaluations lie beside them, as best/ or model_best.pth; the record is of the last.",
     )
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the recipe")
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     trunk = parser.add_mutually_exclusive_group(required=True)
     trunk.add_argument(
         "--checkpoint", metavar="CHECKPOINT", type=Path, help="pretrained backbone to start from"
