@@ -295,9 +295,9 @@ def test_deviations_are_recorded(
     assert result.deviations == [
         "60 training images (protocol: all)",
         "30 test images (protocol: all)",
-        "mode cached (protocol: online)",
         "epochs 2 (protocol: 100)",
         "milestones 1 (protocol: 60 and 80)",
+        "mode cached (protocol: online)",
     ]
     assert result.num_samples == 30
     assert result.details["mode"] == "cached"
