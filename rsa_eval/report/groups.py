@@ -185,7 +185,7 @@ def _group_key(record: Record) -> str:
             record.data_set,
             record.num_samples,
             record.headline,
-            record.deviations,
+            sorted(record.deviations),
             shared_settings(record),
             model.backbone.model_dump(),
             weights,

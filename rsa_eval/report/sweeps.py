@@ -61,7 +61,13 @@ def _family_key(record: Record) -> str:
     training = shared_training(record.model.pretraining or {})
     training.pop(_KEY)
     epochs = record.model.metadata and record.model.metadata.epochs
-    key = [record.kind, record.protocol, record.data_set, record.headline, record.deviations]
+    key = [
+        record.kind,
+        record.protocol,
+        record.data_set,
+        record.headline,
+        sorted(record.deviations),
+    ]
     return json.dumps(
         [*key, shared_settings(record), training, epochs], sort_keys=True, default=str
     )

@@ -229,7 +229,7 @@ def _comparable(record: Record, baseline: Record) -> bool:
     return (
         (ours.arch, ours.stem) == (theirs.arch, theirs.stem)
         and record.num_samples == baseline.num_samples
-        and record.deviations == baseline.deviations
+        and sorted(record.deviations) == sorted(baseline.deviations)
         and record.headline == baseline.headline
         and engine_of(record) == engine_of(baseline)
     )

@@ -30,6 +30,13 @@ def test_mean_and_sample_deviation_over_seeds(make_trial: MakeTrial) -> None:
     assert [path.name for path in group.paths] == ["1.json", "2.json", "0.json"]
 
 
+def test_the_order_of_departures_parts_no_trials(make_trial: MakeTrial) -> None:
+    """Versions of the toolkit may list the same departures in another order."""
+    listed = ["epochs 2 (protocol: 100)", "mode cached (protocol: online)"]
+    trials = [make_trial(RSA, seed=seed, deviations=listed[:: (1, -1)[seed]]) for seed in (0, 1)]
+    assert len(group_records(_found(*trials))) == 1
+
+
 def test_a_single_trial_has_no_deviation(make_trial: MakeTrial) -> None:
     """One number is no spread, not a spread of 0."""
     (group,) = group_records(_found(make_trial(RSA, values={"top1": 90.0})))
