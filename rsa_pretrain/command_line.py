@@ -158,6 +158,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
         self.register("type", Path, _path)
 
+    settings: "type[BaseModel] | None" = None
+    """What the overrides set."""
+
+    def format_help(self) -> str:
+        """Return the help, with the config keys of the settings at its end."""
+        text = super().format_help()
+        if self.settings is None:
+            return text
+        from rsa_pretrain.config_files import describe_keys  # pydantic: slow, needed here alone
+
+        return f"{text}\nconfig keys, as section.key=value:\n{describe_keys(self.settings)}\n"
+
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError`` in place of printing the usage and exiting."""
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -204,18 +216,12 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def add_overrides(parser: argparse.ArgumentParser, model: "type[BaseModel]") -> None:
+def add_overrides(parser: Parser, model: "type[BaseModel]") -> None:
     """Let a command take ``section.key=value`` words, and list the keys in its help.
 
     Call it after adding the command's own arguments.
     """
-    from rsa_pretrain.config_files import describe_keys  # pydantic: not for a list of commands
-
     parser.set_defaults(takes_overrides=True)
     usage = " ".join(parser.format_usage().removeprefix("usage:").split())
     parser.usage = f"{usage} [section.key=value ...]".replace("%", "%%")
-    parser.epilog = "\n\n".join(
-        part
-        for part in (parser.epilog, f"config keys, as section.key=value:\n{describe_keys(model)}")
-        if part
-    )
+    parser.settings = model

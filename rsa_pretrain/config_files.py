@@ -1,11 +1,16 @@
 """YAML files and ``key=value`` overrides in, one frozen validated model out."""
 
+import ast
 import difflib
 import hashlib
+import inspect
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +28,8 @@ from rsa_pretrain.user_paths import user_path
 class Section(BaseModel):
     """A frozen group of settings in which an unknown key is an error and ``~`` a home folder."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
-    )
+    # Most commands validate few of the sections that they import.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     @field_validator("*")
     @classmethod
@@ -115,9 +119,25 @@ def describe_keys(model: type[BaseModel]) -> str:
     for key, owner, name in _walk(model):
         field = owner.model_fields[name]
         default = _default(field)
-        meaning = (field.description or "").strip().replace("\n", "\n      ")
+        meaning = field.description or _meanings(owner).get(name, "")
+        meaning = meaning.replace("\n", "\n      ")
         lines.append(f"  {key}  ({default})\n      {meaning}")
     return "\n".join(lines)
+
+
+@cache
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings beneath the fields of a section and of those it is derived from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match text:
+                    case ast.Expr(ast.Constant(str(meaning))):
+                        found[field.target.id] = inspect.cleandoc(meaning)
+    return found
 
 
 def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
