@@ -10,9 +10,9 @@ from functools import partial
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import run_benchmark, write_result
 from benchmarks.table import PAGE, draw_page
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Parser, add_overrides, run_command, say
-from rsa_pretrain.config_files import load_config
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Parser, add_overrides, run_command, say
+from rsa_pretrain.plumbing.config.files import load_config
 
 _FAILED_EXIT_CODE = 1
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from benchmarks.detectors import DetectionSettings, build_engine, drawn_samples, plain_copy
 from benchmarks.measure import Benchmark, Figure, Finding, Measurement, alternate, ratio
 from detection.engines.torchvision.prediction import to_original
-from detection.samples import TestSample
-from rsa_pretrain.optim import fused_sgd
+from detection.feeding.samples import TestSample
+from rsa_pretrain.components.optim import fused_sgd
 
 _ENGINE, _PLAIN, _AS_IT_COMES = "engine", "torchvision, same RoIAlign", "torchvision as it comes"
 # Samples of a bin along each side; 0 takes as many as it has pixels of the map.

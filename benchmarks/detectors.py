@@ -16,16 +16,16 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.measure import BenchmarkSettings
+from detection.coco.shapes import draw_image, rasterise
 from detection.engines.torchvision.detector import MaskRCNN, assemble
 from detection.engines.torchvision.proposals import PRE_NMS_TOP_K_TEST, PRE_NMS_TOP_K_TRAIN
 from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTION
+from detection.feeding.samples import TrainingSample
 from detection.recipe import ModelConfig, SamplingConfig
-from detection.samples import TrainingSample
-from detection.shapes import draw_image, rasterise
-from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.data_sets import data_set
-from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.data.sets import data_set
+from rsa_pretrain.weights.foreign.layout import Pixels
 
 _POOLED_LEVELS = ("0", "1", "2", "3")
 # Standard deviations of weights that initialisation keeps small, by the end of their layer's name.

@@ -15,11 +15,11 @@ from benchmarks.training import (
     timed_epoch,
     trainer_epoch,
 )
-from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig, Precision
-from rsa_pretrain.device import autocast
-from rsa_pretrain.method_config import RSAConfig
 from rsa_pretrain.methods.rsa import RSA as Method
+from rsa_pretrain.methods.settings import RSAConfig
+from rsa_pretrain.plumbing.device import autocast
 
 _OURS, _BARE = "training epoch", "bare passes"
 

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, BenchmarkSettings, Finding, Measurement, alternate, ratio
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.features import evaluation_transform, extract_features
-from rsa_eval.frozen import frozen
-from rsa_pretrain.backbone import build_backbone
+from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.frozen import frozen
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.data import normalisation
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.open_images import normalisation
+from rsa_pretrain.plumbing.config.files import parse_tree
 
 _BARE, _OURS = "bare forward", "extract_features"
 

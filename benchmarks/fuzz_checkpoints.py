@@ -33,11 +33,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rsa_pretrain.command_line import say
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.file_content import read_checkpoint_file
-from rsa_pretrain.tensor_check import check_tensors
-from rsa_pretrain.text_table import render_table
+from rsa_pretrain.plumbing.command_line import say
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import render_table
+from rsa_pretrain.weights.files.file_content import read_checkpoint_file
+from rsa_pretrain.weights.tensor_check import check_tensors
 
 BATCH = 250
 SECONDS_PER_MUTANT = 10

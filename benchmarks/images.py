@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rsa_pretrain.data import open_images
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.data.settings import DataConfig
 
 CIFAR_BATCHES = "cifar-10-batches-py"
 

@@ -16,10 +16,10 @@ from benchmarks.measure import (
     extra_memory,
     ratio,
 )
-from rsa_eval.features import LabelledFeatures
-from rsa_eval.knn import knn_counts
-from rsa_eval.knn_config import KNNSetting
-from rsa_eval.neighbours import plan_chunks, unit_rows
+from rsa_eval.evaluators.knn.settings import KNNSetting
+from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.shared.neighbours import plan_chunks, unit_rows
+from rsa_eval.features.extract import LabelledFeatures
 
 _OURS, _BARE, _SKLEARN = "knn_counts", "products and top-k", "scikit-learn"
 _NUM_CLASSES = 1000

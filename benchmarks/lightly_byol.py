@@ -19,7 +19,7 @@ from torchvision.models.resnet import ResNet
 
 from benchmarks.lightly_epoch import LightlySettings
 from benchmarks.training import HIDDEN_DIM, OUTPUT_DIM, timed_epoch
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.data.image_set import ImageSet
 
 _LR, _EMA_MOMENTUM = 0.06, 0.996
 

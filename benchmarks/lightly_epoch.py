@@ -10,8 +10,8 @@ from pydantic import Field
 from benchmarks.images import small_images
 from benchmarks.measure import Benchmark, Finding, Measurement, peak_memory, rates, ratio
 from benchmarks.training import BYOL, RSA, TrainingSettings, alternate_epochs, trainer_epoch
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.errors import UserError
 
 _FP32, _BF16, _RSA = "BYOL", "BYOL in bf16", "RSA"
 _LIMITS = {"cpu": 1.5, "cuda": 3.0}

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.config_files import Section, to_tree
-from rsa_pretrain.device import describe_hardware
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.metadata import library_versions
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.config.files import Section, to_tree
+from rsa_pretrain.plumbing.device import describe_hardware
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.metadata import library_versions
 
 Device = Literal["cpu", "cuda"]
 RESULTS = Path(__file__).parent / "results"

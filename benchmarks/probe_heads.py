@@ -7,8 +7,8 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, Finding, Measurement, alternate, ratio
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings, probe_task
-from rsa_eval.linear_config import LINEAR_PROTOCOLS, ProbeConfig
-from rsa_eval.linear_heads import HeadTrainer, new_heads
+from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
+from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, ProbeConfig
 
 _RATES = LINEAR_PROTOCOLS["dinov2"].base_lr
 _WIDTH, _CLASSES = 512, 10

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, Finding, Measurement, alternate, ratio
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings, probe_task
-from rsa_eval.record import Result
+from rsa_eval.records.record import Result
 
 _NO_AUGMENTATION = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip_probability": 0.0}
 

@@ -12,14 +12,14 @@ from pydantic import Field
 from benchmarks.images import CIFAR_BATCHES, unpack_cifar
 from benchmarks.measure import BenchmarkSettings
 from rsa_eval.evaluators import Workspace
-from rsa_eval.evaluators.linear import evaluate_linear
-from rsa_eval.linear_config import LinearConfig
-from rsa_eval.record import Result
-from rsa_eval.subject import Subject, load_subject
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.data import open_images
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.errors import UserError
+from rsa_eval.evaluators.linear.evaluator import evaluate_linear
+from rsa_eval.evaluators.linear.settings import LinearConfig
+from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.records.record import Result
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.errors import UserError
 
 
 class ProbeTaskSettings(BenchmarkSettings):

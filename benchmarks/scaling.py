@@ -23,12 +23,12 @@ from benchmarks.training import (
     trainer_epoch,
 )
 from rsa_pretrain.config import Precision
-from rsa_pretrain.decoded_crops import Crops
-from rsa_pretrain.device import resolve_device
-from rsa_pretrain.distributed import process_group
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.loader import make_batch_loader
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.loader import make_batch_loader
+from rsa_pretrain.plumbing.device import resolve_device
+from rsa_pretrain.plumbing.distributed import process_group
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.views.crops import Crops
 
 LOADING = "decode and crop twice, 224 px, loader processes: {}"
 

@@ -15,7 +15,7 @@ from benchmarks.measure import (
     alternate,
     ratio,
 )
-from rsa_pretrain.command_line import USER_ERROR_EXIT_CODE
+from rsa_pretrain.plumbing.command_line import USER_ERROR_EXIT_CODE
 
 _ROOT = Path(__file__).parents[1]
 _TORCH = "import torch"

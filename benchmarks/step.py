@@ -37,11 +37,11 @@ from benchmarks.measure import (
     ratio,
 )
 from benchmarks.training import BYOL, OUTPUT_DIM, RSA
-from rsa_pretrain.backbone import gflops_per_image
+from rsa_pretrain.components.backbone import gflops_per_image
 from rsa_pretrain.config import BackboneConfig, Precision, PretrainConfig
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.trainer import Trainer
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.training.trainer import Trainer
 
 _RSA, _BYOL, _BARE = "RSA", "BYOL (AA)", "bare passes"
 _METHODS = {_RSA: RSA, _BYOL: BYOL}

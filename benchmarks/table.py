@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.measure import RESULTS, Benchmark, Result, read_result, result_path
-from rsa_pretrain.config_files import to_tree
-from rsa_pretrain.text_table import Markdown, render_table
+from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.text_table import Markdown, render_table
 
 _COLUMNS = ("device", "what", "measured", "required", "verdict", "settings")
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"

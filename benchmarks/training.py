@@ -12,9 +12,9 @@ from torch import nn
 
 from benchmarks.measure import BenchmarkSettings, Device
 from rsa_pretrain.config import Precision, PretrainConfig
-from rsa_pretrain.config_files import Tree, parse_tree
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.trainer import Trainer
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.config.files import Tree, parse_tree
+from rsa_pretrain.training.trainer import Trainer
 
 HIDDEN_DIM, OUTPUT_DIM = 1024, 128
 """Of projector and predictor, as in the paper for ResNet-18."""

@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision import transforms
 
-from rsa_pretrain.data_config import RGB
+from rsa_pretrain.data.settings import RGB
 
 
 class UsualViews:

@@ -24,8 +24,8 @@ from benchmarks.measure import (
 )
 from benchmarks.our_views import OurViews
 from benchmarks.usual_views import UsualViews
-from rsa_pretrain.data_sets import data_set
-from rsa_pretrain.image_set import ImageSet
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.sets import data_set
 
 _AT_32 = "usual, 32 px", "batched, 32 px"
 _USUAL_224, _OURS_224 = "usual, 224 px", "batched, 224 px"

@@ -2,12 +2,12 @@
 
 import sys
 
-from rsa_pretrain.command_line import Command, Commands, Program
+from rsa_pretrain.plumbing.command_line import Command, Commands, Program
 
 
 def _add_config(commands: Commands) -> None:
     from detection.recipe import Recipe
-    from rsa_pretrain.config_command import add_config_command
+    from rsa_pretrain.plumbing.config.command import add_config_command
 
     add_config_command(
         commands, Recipe, "rsa-detect config mask_rcnn_R_50_FPN_1x solver.batch_size=8"

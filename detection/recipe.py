@@ -18,8 +18,8 @@ from fvcore.common.param_scheduler import (
 from pydantic import Field, field_validator, model_validator
 
 from rsa_pretrain.config import DeviceName, Precision
-from rsa_pretrain.config_files import Section
-from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.plumbing.config.files import Section
 
 EngineName = Literal["torchvision", "detectron2"]
 Count = Annotated[int, Field(ge=1)]

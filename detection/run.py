@@ -19,28 +19,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detection.best import SELECTED, Best, keep_best, read_best
-from detection.coco_eval import Evaluation, headline
+from detection.coco.evaluation import Evaluation, headline
 from detection.engines import Engine, load_engine
-from detection.evaluations import best_of, evaluate_run
-from detection.job import Job, open_job
-from detection.recipe import (
-    CONFIG_FILE,
-    PREDICTIONS_FILE,
-    RECORD_FILE,
-    RESULT_NEUTRAL_KEYS,
-    Recipe,
-)
-from detection.run_checkpoints import newest_checkpoint
-from detection.trunk import Trunk, load_trunk, random_trunk
-from rsa_eval.record import Metric, Record, Result, make_record, read_record, write_record
-from rsa_pretrain.atomic_files import remove_leftovers, write_text
-from rsa_pretrain.config_files import flatten, load_config, to_tree, write_config
-from rsa_pretrain.device import describe_hardware, resolve_device
-from rsa_pretrain.distributed import is_main, min_over_ranks, process_group, wait_for_all
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.metrics_log import METRICS_FILE, MetricsLog, read_metrics
-from rsa_pretrain.stop_signal import StopSignal, exit_code
+from detection.job.best import SELECTED, Best, keep_best, read_best
+from detection.job.evaluations import best_of, evaluate_run
+from detection.job.job import Job, open_job
+from detection.job.run_checkpoints import newest_checkpoint
+from detection.job.trunk import Trunk, load_trunk, random_trunk
+from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, RECORD_FILE, RESULT_NEUTRAL_KEYS, Recipe
+from rsa_eval.records.record import Metric, Record, Result, make_record, read_record, write_record
+from rsa_pretrain.plumbing.atomic_files import remove_leftovers, write_text
+from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree, write_config
+from rsa_pretrain.plumbing.device import describe_hardware, resolve_device
+from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks, process_group, wait_for_all
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 
 logger = logging.getLogger(__name__)
 

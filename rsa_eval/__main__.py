@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rsa_pretrain.command_line import Command, Commands, Program
+from rsa_pretrain.plumbing.command_line import Command, Commands, Program
 
 
 def _add_reproduce(commands: Commands) -> None:
@@ -15,8 +15,8 @@ def _add_reproduce(commands: Commands) -> None:
 
 
 def _train(config: Any, *, resume: bool) -> int:
-    from rsa_eval.online_knn import make_online_knn
-    from rsa_pretrain.pretraining import pretrain
+    from rsa_eval.evaluators.knn.online import make_online_knn
+    from rsa_pretrain.training.pretraining import pretrain
 
     return pretrain(config, resume=resume, make_evaluate=make_online_knn)
 
@@ -28,7 +28,7 @@ def _detect(path: Path, overrides: Sequence[str], start: Path | None) -> int:
 
 
 def _measure_step(config: Any) -> Any:
-    from rsa_pretrain.step_cost import measure_step
+    from rsa_pretrain.training.step_cost import measure_step
 
     return measure_step(config)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_pretrain.config import BackboneConfig, DeviceName, Precision, Range, Stage, WeakConfig
-from rsa_pretrain.config_files import Section, flatten
-from rsa_pretrain.data_config import DataConfig, Probability
-from rsa_pretrain.data_sets import is_pixels
+from rsa_pretrain.data.sets import is_pixels
+from rsa_pretrain.data.settings import DataConfig, Probability
+from rsa_pretrain.plumbing.config.files import Section, flatten
 
 
 class RandomBackboneConfig(BackboneConfig):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rsa_pretrain.command_line import Command, Commands, Program
+from rsa_pretrain.plumbing.command_line import Command, Commands, Program
 
 
 def _add_run(commands: Commands) -> None:
@@ -21,7 +21,7 @@ def _add_sweep(commands: Commands) -> None:
 
 def _add_config(commands: Commands) -> None:
     from rsa_pretrain.config import PretrainConfig
-    from rsa_pretrain.config_command import add_config_command
+    from rsa_pretrain.plumbing.config.command import add_config_command
 
     add_config_command(
         commands, PretrainConfig, "rsa-pretrain config cifar10/rsa training.epochs=800"
@@ -35,14 +35,14 @@ def _add_export(commands: Commands) -> None:
 
 
 def _train(config: Any, **options: Any) -> int:
-    from rsa_eval.online_knn import make_online_knn
-    from rsa_pretrain.pretraining import pretrain
+    from rsa_eval.evaluators.knn.online import make_online_knn
+    from rsa_pretrain.training.pretraining import pretrain
 
     return pretrain(config, make_evaluate=make_online_knn, **options)
 
 
 def _to_detectron2(checkpoint: Path, out: Path) -> object:
-    from detection.convert import convert
+    from detection.exchange.convert import convert
 
     return convert(checkpoint, out)
 

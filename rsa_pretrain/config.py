@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
-from rsa_pretrain.data_config import DataConfig, Probability, Seed
-from rsa_pretrain.data_sets import is_pixels
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.method_config import MethodConfig
+from rsa_pretrain.data.sets import is_pixels
+from rsa_pretrain.data.settings import DataConfig, Probability, Seed
+from rsa_pretrain.methods.settings import MethodConfig
+from rsa_pretrain.plumbing.config.files import Section, flatten, load_config, parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 DeviceName = Literal["auto", "cpu", "cuda"]

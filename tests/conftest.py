@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsa_pretrain import atomic_files
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import parse_tree
+from rsa_pretrain.plumbing import atomic_files
+from rsa_pretrain.plumbing.config.files import parse_tree
 
 # Processes share the cores (pytest -n); threads that wait for one another only slow them down.
 torch.set_num_threads(1)

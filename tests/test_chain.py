@@ -5,9 +5,9 @@ from pathlib import Path
 
 from detection.__main__ import main as rsa_detect
 from rsa_eval.__main__ import main as rsa_eval
-from rsa_eval.record import read_record
+from rsa_eval.records.record import read_record
 from rsa_pretrain.__main__ import main as rsa_pretrain
-from rsa_pretrain.checkpoint import load_backbone
+from rsa_pretrain.weights.checkpoint import load_backbone
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL_DATA = ["data.num_train_images=20", "data.num_test_images=20"]

@@ -12,18 +12,18 @@ import pytest
 import yaml
 
 from detection.recipe import Recipe
+from rsa_eval.campaigns.reproduction import plan_trial
+from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.reproduction.rows import Pretraining, find_rows, select_rows
-from rsa_eval.reproduction.trials import plan_trial
-from rsa_eval.suite_config import SuiteConfig, load_evaluations
-from rsa_pretrain import run_folder
+from rsa_eval.paper.rows import Pretraining, find_rows, select_rows
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import Section, flatten, load_config, parse_tree, to_tree
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.image_set import ImageSet
-from rsa_pretrain.shipped_configs import FOLDER, find_config, shipped_configs
-from rsa_pretrain.trainer import Trainer
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.config.files import Section, flatten, load_config, parse_tree, to_tree
+from rsa_pretrain.plumbing.config.shipped import FOLDER, find_config, shipped_configs
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.training import run_folder
+from rsa_pretrain.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 NAMES = list(shipped_configs())

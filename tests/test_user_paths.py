@@ -19,15 +19,15 @@ import rsa_eval.__main__
 import rsa_pretrain
 import rsa_pretrain.__main__
 from detection.recipe import Recipe
+from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.commands.subjects import split_words
-from rsa_eval.suite_config import SuiteConfig
-from rsa_pretrain.command_line import Parser
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import Section, load_config
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.data_sets.tar_shards import list_shards
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.user_paths import expand_user
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.data.shards.locate import list_shards
+from rsa_pretrain.plumbing.command_line import Parser
+from rsa_pretrain.plumbing.config.files import Section, load_config
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import expand_user
 
 MAINS = [rsa_pretrain.__main__, rsa_eval.__main__, detection.__main__]
 MINIMAL = """

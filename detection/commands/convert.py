@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 def _convert(arguments: argparse.Namespace) -> int:
     if arguments.model:
         return _exchange(arguments)
-    from detection.convert import convert
+    from detection.exchange.convert import convert
 
     done = convert(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
@@ -53,7 +53,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _exchange(arguments: argparse.Namespace) -> int:
-    from detection.exchange import exchange
+    from detection.exchange.exchange import exchange
 
     done = exchange(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")

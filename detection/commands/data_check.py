@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import Recipe
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, add_overrides, positive, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.text_table import render_table
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import render_table
 
 if TYPE_CHECKING:
-    from detection.set_check import SetCheck
+    from detection.survey.set_check import SetCheck
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -91,19 +91,19 @@ def _checks(arguments: argparse.Namespace) -> "list[SetCheck]":
     if arguments.images is None:
         recipe = load_config(Recipe, source, arguments.overrides)
         rules = chosen_rules(arguments, recipe.data)
-        from detection.data_check import check_recipe
+        from detection.survey.data_check import check_recipe
 
         return check_recipe(recipe, role, rules)
     if arguments.overrides:
         raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
     rules = chosen_rules(arguments)
-    from detection.data_check import check_set
+    from detection.survey.data_check import check_set
 
     return [check_set(source, arguments.images, role or "train", rules)]
 
 
 def _report(check: "SetCheck", limit: int) -> None:
-    from detection.set_check import count_in_words, in_words
+    from detection.survey.set_check import count_in_words, in_words
 
     say(f"{check.role}: {count_in_words(check)}")
     rows = list(check.category_sizes.values())
@@ -116,9 +116,9 @@ def _report(check: "SetCheck", limit: int) -> None:
 
 
 def _write_preview(check: "SetCheck", path: Path, num_images: int, limit: int) -> None:
-    from detection.picture_page import Page, write_page
-    from detection.set_check import count_in_words, in_words
-    from detection.visualise import annotated_cards
+    from detection.pictures.cards import annotated_cards
+    from detection.pictures.page import Page, write_page
+    from detection.survey.set_check import count_in_words, in_words
 
     cards = annotated_cards(check.coco, check.usable, num_images)
     page = Page(

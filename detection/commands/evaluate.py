@@ -4,16 +4,16 @@ import argparse
 import logging
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, positive, say
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.text_table import render_table
+from rsa_pretrain.plumbing.command_line import Commands, positive, say
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import render_table
 
 logger = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    from detection.coco_eval import COCO_MAX_DETECTIONS
+    from detection.coco.evaluation import COCO_MAX_DETECTIONS
 
     parser = commands.add_parser(
         "evaluate",
@@ -43,9 +43,9 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from detection.coco import check_objects, mask_gap, read_sound_tree
-    from detection.coco_eval import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
-    from detection.coco_results import iou_types_of, read_predictions
+    from detection.coco.evaluation import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
+    from detection.coco.results import iou_types_of, read_predictions
+    from detection.coco.sets import check_objects, mask_gap, read_sound_tree
 
     if arguments.max_detections < COCO_MAX_DETECTIONS:
         raise UserError(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from detection.commands.image_options import add_detector_options, chosen_input
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 _NAMES = ("onnx", "torchscript")
 
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from detection.categories import categories_of
+    from detection.coco.categories import categories_of
     from detection.engines.torchvision.loading import load_detector
     from detection.export.proof import proof_images
     from detection.export.source import Source

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from detection.recipe import Recipe
-from rsa_pretrain.command_line import Commands, add_overrides, say
-from rsa_pretrain.config_files import load_config
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
-    from detection.export_config import export_config
+    from detection.exchange.export_config import export_config
 
     weights = export_config(recipe, arguments.out, arguments.checkpoint)
     say(f"config   {arguments.out}")

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from detection.card import DetectorCard
+from detection.job.card import DetectorCard
 from detection.recipe import InputConfig
-from rsa_pretrain.command_line import positive
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.plumbing.command_line import positive
+from rsa_pretrain.plumbing.config.files import parse_tree
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from detection.commands.image_options import add_rules, chosen_rules
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    from detection.importers.tools import TOOLS
+    from detection.coco.importers.tools import TOOLS
 
     parser = commands.add_parser(
         "import-annotations",
@@ -54,8 +54,8 @@ def add(commands: Commands) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from detection.coco import first_of
-    from detection.import_annotations import ImportConfig, import_annotations
+    from detection.coco.importers.import_annotations import ImportConfig, import_annotations
+    from detection.coco.sets import first_of
 
     config = ImportConfig(
         arguments.source,

@@ -6,8 +6,8 @@ from typing import get_args
 
 from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import EngineName
-from rsa_pretrain.command_line import Commands, positive, say
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, positive, say
+from rsa_pretrain.plumbing.errors import UserError
 
 _USUAL_SHARE = 0.2
 
@@ -77,7 +77,7 @@ def _share(text: str) -> float:
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.test_images is not None and arguments.test is None:
         raise UserError("--test-images goes with --test")
-    from detection.fitted_run import Request, write_fitted_run
+    from detection.survey.fitted_run import Request, write_fitted_run
 
     run = write_fitted_run(
         Request(

@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detection.card import DetectorCard
 from detection.commands.image_options import (
     add_detector_options,
     add_rules,
     chosen_input,
     chosen_rules,
 )
-from detection.generated import check_generated, check_marked
-from detection.picture_page import PAGE_MARK
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, positive, say, whole_number
-from rsa_pretrain.errors import UserError
+from detection.job.card import DetectorCard
+from detection.pictures.page import PAGE_MARK
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Commands, positive, say, whole_number
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_generated, check_marked
 
 if TYPE_CHECKING:
-    from detection.coco import CocoSet
+    from detection.coco.sets import CocoSet
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
 _LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
@@ -85,8 +85,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     sources, out = _sources_and_out(arguments)
     from detection.engines.torchvision.loading import load_detector
     from detection.engines.torchvision.prediction import detect
-    from detection.prediction_page import write_predictions
-    from rsa_pretrain.device import resolve_device, usable_cores
+    from detection.pictures.predictions import write_predictions
+    from rsa_pretrain.plumbing.device import resolve_device, usable_cores
 
     detector, card, _, _, num_classes = load_detector(arguments.detector)
     if sources[0].suffix.lower() == ".json":
@@ -139,8 +139,8 @@ def _annotated(
     arguments: argparse.Namespace, sources: list[Path], card: DetectorCard, num_classes: int
 ) -> "CocoSet":
     """Open a file of images, with annotations or without."""
-    from detection.categories import categories_of, check_same_categories
-    from detection.coco import open_coco
+    from detection.coco.categories import categories_of, check_same_categories
+    from detection.coco.sets import open_coco
 
     annotations, *folders = sources
     if len(folders) > 1:
@@ -178,9 +178,9 @@ def _listed(
     num_classes: int,
 ) -> "CocoSet":
     """List a folder's images, or named ones, as the file beside ``out`` will have them."""
-    from detection.categories import categories_of
-    from detection.coco import CocoSet
-    from detection.image_list import list_files, list_images
+    from detection.coco.categories import categories_of
+    from detection.coco.image_list import list_files, list_images
+    from detection.coco.sets import CocoSet
 
     path = out.with_suffix(_LIST_SUFFIX)
     check_generated(path, json.dumps(_LIST_INFO).rstrip("}"))

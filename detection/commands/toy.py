@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 
 
 def _toy(arguments: argparse.Namespace) -> int:
-    from detection.shapes import ShapesConfig, write_shapes
+    from detection.coco.shapes import ShapesConfig, write_shapes
 
     config = ShapesConfig(
         num_train=arguments.num_train,

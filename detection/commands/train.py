@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
-from rsa_pretrain.command_line import Commands, Parser, add_overrides, positive, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, Parser, add_overrides, positive, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_eval.record import Record
+    from rsa_eval.records.record import Record
 
 
 def add(commands: Commands) -> None:
@@ -88,8 +88,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _train_here(arguments: argparse.Namespace) -> int:
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
+    from detection.job.trunk import load_trunk, random_trunk
     from detection.run import run_recipe
-    from detection.trunk import load_trunk, random_trunk
 
     if arguments.random_init:
         trunk = random_trunk(recipe.model, recipe.seed)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
 
 
 def _unconvert(arguments: argparse.Namespace) -> int:
-    from detection.unconvert import unconvert
+    from detection.exchange.unconvert import unconvert
 
     done = unconvert(arguments.file, arguments.out, arguments.config)
     metadata = done.metadata

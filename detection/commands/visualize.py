@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, Recipe
-from rsa_pretrain.command_line import Commands, positive, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, positive, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.coco import CocoSet
+    from detection.coco.sets import CocoSet
 
 
 def add(commands: Commands) -> None:
@@ -64,8 +64,8 @@ def _share(text: str) -> float:
 
 
 def _visualize(arguments: argparse.Namespace) -> int:
-    from detection.coco_results import read_predictions
-    from detection.prediction_page import write_predictions
+    from detection.coco.results import read_predictions
+    from detection.pictures.predictions import write_predictions
 
     predictions_path, coco = _open(arguments)
     predictions = read_predictions(predictions_path, coco.tree)
@@ -93,7 +93,7 @@ def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
         source = source / PREDICTIONS_FILE
     elif annotations is None or images is None:
         raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
-    from detection.coco import open_coco
+    from detection.coco.sets import open_coco
 
     coco = open_coco(annotations, images, rules, images_key="--images", needs_annotations=False)
     if not coco.tree["categories"]:

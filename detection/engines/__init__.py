@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import detection.engines.foreign_warnings  # noqa: F401  # before any engine's library
-from detection.coco_eval import Prediction
-from detection.job import Job
+from detection.coco.evaluation import Prediction
+from detection.job.job import Job
 from detection.recipe import EngineName
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 ENGINES: dict[EngineName, str] = {
     "torchvision": "detection.engines.torchvision",

@@ -2,8 +2,8 @@
 
 import torch.distributed as dist
 
-from detection.coco_eval import Prediction
-from rsa_pretrain.distributed import world_size
+from detection.coco.evaluation import Prediction
+from rsa_pretrain.plumbing.distributed import world_size
 
 
 def gathered(predictions: list[Prediction]) -> list[Prediction]:

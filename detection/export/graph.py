@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detection.engines.torchvision.boxes import Suppress
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.regions import Detections
-from detection.samples import TestSample
+from detection.feeding.samples import TestSample
 
 IMAGE, SCORE_THRESHOLD = "image", "score_threshold"
 """Names of the inputs."""

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detection.coco.image_list import list_images
+from detection.coco.images import read_image
+from detection.coco.shapes import draw_image
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
 from detection.export.graph import Run
-from detection.image_list import list_images
-from detection.images import read_image
+from detection.feeding.samples import TestSample, resized
 from detection.recipe import InputConfig
-from detection.samples import TestSample, resized
-from detection.shapes import draw_image
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.read_rules import ReadRules
+from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.plumbing.errors import UserError
 
 TOLERANCES = {"boxes": 1e-3, "scores": 1e-4, "masks": 1e-4}
 """Largest differences, in pixels and in probabilities. Libraries sum in another order, and a

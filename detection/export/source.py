@@ -3,13 +3,13 @@
 import json
 from dataclasses import dataclass
 
-from detection.categories import Categories
+from detection.coco.categories import Categories
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.loading import LoadedDetector
 from detection.engines.torchvision.regions import SCORE_THRESHOLD
 from detection.export.graph import MARK
 from detection.recipe import InputConfig
-from rsa_pretrain.checkpoint import file_sha256
+from rsa_pretrain.weights.checkpoint import file_sha256
 
 
 @dataclass(frozen=True)

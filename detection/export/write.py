@@ -12,11 +12,11 @@ from detection.export.onnx_file import ONNX
 from detection.export.proof import Proof, prove
 from detection.export.source import Source
 from detection.export.torchscript import TORCHSCRIPT
-from detection.generated import check_marked
-from rsa_pretrain.atomic_files import atomic_file
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.quiet import quiet
-from rsa_pretrain.foreign.targets.base import check_packages
+from rsa_pretrain.plumbing.atomic_files import atomic_file
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_marked
+from rsa_pretrain.plumbing.quiet import quiet
+from rsa_pretrain.weights.export.targets.base import check_packages
 
 TARGETS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
 

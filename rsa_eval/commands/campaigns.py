@@ -4,12 +4,12 @@ import argparse
 import signal
 from typing import TYPE_CHECKING
 
-from rsa_pretrain.command_line import say
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.stop_signal import exit_code
+from rsa_pretrain.plumbing.command_line import say
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import exit_code
 
 if TYPE_CHECKING:
-    from rsa_eval.campaign import Outcome
+    from rsa_eval.campaigns.campaign import Outcome
 
 _TIME_IS_UP = exit_code(signal.SIGALRM)
 _MOST_MINUTES = 366 * 24 * 60  # the system's clocks do not take any number
@@ -61,7 +61,7 @@ def _minutes(text: str) -> float:
 
 
 def _what_is_left(outcome: "Outcome") -> str:
-    from rsa_eval.campaign import RECORDED, status
+    from rsa_eval.campaigns.campaign import RECORDED, status
 
     states = {trial.name: status(trial) for trial in outcome.trials}
     left = [f"{name} ({state})" for name, state in states.items() if state != RECORDED]

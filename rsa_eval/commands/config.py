@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
+from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.commands.subjects import split_words
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.suite_config import SuiteConfig
-from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.config_command import DESCRIPTION, explain
-from rsa_pretrain.config_files import Section, parse_tree, to_tree
-from rsa_pretrain.config_layers import Layer, merge_layers, read_layers
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.shipped_configs import find_config
+from rsa_eval.features.settings import FeaturesConfig
+from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.config.command import DESCRIPTION, explain
+from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
+from rsa_pretrain.plumbing.config.layers import Layer, merge_layers, read_layers
+from rsa_pretrain.plumbing.config.shipped import find_config
+from rsa_pretrain.plumbing.errors import UserError
 
 _KINDS: dict[str, type[Section]] = {
     **{kind: evaluator.config for kind, evaluator in EVALUATORS.items()},

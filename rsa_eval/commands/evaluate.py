@@ -4,15 +4,15 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from rsa_eval.campaigns.run_records import check_replaceable, make_record_of
 from rsa_eval.commands.outputs import check_output
 from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
-from rsa_eval.pretraining_run import run_folder_of
-from rsa_eval.record import Record
-from rsa_eval.run_records import check_replaceable, make_record_of
-from rsa_pretrain.command_line import Commands, add_overrides, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
+from rsa_eval.records.pretraining_run import run_folder_of
+from rsa_eval.records.record import Record
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 _EVALUATE = """\
 Measure {measures}.

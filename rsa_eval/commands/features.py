@@ -4,15 +4,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
-from rsa_eval.features_config import FeaturesConfig
-from rsa_eval.pretraining_run import run_folder_of
-from rsa_pretrain.command_line import Commands, add_overrides, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data_sets import Split
-from rsa_pretrain.errors import UserError
+from rsa_eval.features.settings import FeaturesConfig
+from rsa_eval.records.pretraining_run import run_folder_of
+from rsa_pretrain.data.sets import Split
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_pretrain.image_set import ImageSet
+    from rsa_pretrain.data.image_set import ImageSet
 
 _DESCRIPTION = """\
 Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
@@ -59,12 +59,12 @@ def _features(arguments: argparse.Namespace) -> int:
         start["cache_dir"] = str(run_dir / "features")
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
 
-    from rsa_eval.features import ensure_cached
-    from rsa_eval.frozen import frozen
-    from rsa_eval.subject import load_subject
-    from rsa_pretrain.device import resolve_device
-    from rsa_pretrain.distributed import process_group
-    from rsa_pretrain.image_set import UNLABELLED
+    from rsa_eval.features.extract import ensure_cached
+    from rsa_eval.features.frozen import frozen
+    from rsa_eval.features.subject import load_subject
+    from rsa_pretrain.data.image_set import UNLABELLED
+    from rsa_pretrain.plumbing.device import resolve_device
+    from rsa_pretrain.plumbing.distributed import process_group
 
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)
@@ -82,7 +82,7 @@ def _features(arguments: argparse.Namespace) -> int:
 
 
 def _open(config: FeaturesConfig, split: Split) -> "ImageSet":
-    from rsa_pretrain.data import open_images
+    from rsa_pretrain.data.open_images import open_images
 
     try:
         return open_images(config.data, split)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.errors import UserError
 
 
 def check_output(path: Path, suffix: str, option: str = "--out") -> None:

@@ -6,19 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from rsa_eval.campaigns.reproduction import CHANGEABLE, plan_trial
+from rsa_eval.campaigns.trials import AnyTrial
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.subjects import split_words
-from rsa_eval.reproduction.rows import ROWS, Detection, Pretraining, Row, find_rows, select_rows
-from rsa_eval.reproduction.trials import CHANGEABLE, plan_trial
-from rsa_eval.trials import AnyTrial
-from rsa_pretrain.command_line import Commands, Parser, say, whole_numbers
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.text_table import TableFormat
+from rsa_eval.paper.rows import ROWS, Detection, Pretraining, Row, find_rows, select_rows
+from rsa_pretrain.plumbing.command_line import Commands, Parser, say, whole_numbers
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import TableFormat
 
 if TYPE_CHECKING:
-    from rsa_eval.campaign import Detect, Train
-    from rsa_eval.reproduction.listing import Measure
+    from rsa_eval.campaigns.campaign import Detect, Train
+    from rsa_eval.campaigns.listing import Measure
 
 _DESCRIPTION = f"""\
 Make every ROW with every seed: pretraining, kNN, linear evaluation by the paper's protocol, their
@@ -123,7 +123,7 @@ def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
         ]
         if not rows:
             raise UserError(f"--method '{arguments.method}' leaves no row; see --list without it")
-    from rsa_eval.reproduction.listing import Listing
+    from rsa_eval.campaigns.listing import Listing
 
     listing = Listing(arguments.out, overrides, measure if arguments.measure else None)
     say(listing.table(rows, arguments.format or "text"))
@@ -140,7 +140,7 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     check_output_folder(arguments.out)
     check_output_folder(arguments.results, "--results")
     trials = _plan(rows, arguments.seeds, arguments.out, overrides)
-    from rsa_eval.campaign import keep_small_files, run_trials
+    from rsa_eval.campaigns.campaign import keep_small_files, run_trials
 
     outcome = run_trials(
         trials,

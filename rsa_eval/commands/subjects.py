@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
-from rsa_pretrain.config_files import load_config, to_tree
-from rsa_pretrain.config_layers import merge_layers, read_layers
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.user_paths import user_path
+from rsa_pretrain.plumbing.config.files import load_config, to_tree
+from rsa_pretrain.plumbing.config.layers import merge_layers, read_layers
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import user_path
 
 # A word of this form is a setting, any other a path; a path that looks like a setting can be
 # written with a leading `./`.

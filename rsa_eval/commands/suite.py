@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
+from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.subjects import split_words
-from rsa_eval.suite_config import SuiteConfig, load_evaluations
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, add_overrides, say
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.shipped_configs import find_config
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.config.shipped import find_config
 
 _TABLE_FILE = "suite.md"
 
@@ -63,8 +63,8 @@ def _suite(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)
     evaluations = load_evaluations(suite, find_config(arguments.suite).parent, out / "features")
-    from rsa_eval.campaign import run_trials
-    from rsa_eval.suite import plan_suite, suite_table
+    from rsa_eval.campaigns.campaign import run_trials
+    from rsa_eval.campaigns.suite import plan_suite, suite_table
 
     trials = plan_suite(suite, evaluations, checkpoints, out, random_init=arguments.random_init)
     outcome = run_trials(trials, arguments.budget_minutes)

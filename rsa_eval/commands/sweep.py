@@ -5,14 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsa_eval.campaigns.sweep import plan_sweep, sweep_table
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.sweep import plan_sweep, sweep_table
-from rsa_pretrain.command_line import Commands, add_overrides, say, whole_numbers
 from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say, whole_numbers
 
 if TYPE_CHECKING:
-    from rsa_eval.campaign import Train
+    from rsa_eval.campaigns.campaign import Train
 
 _DESCRIPTION = f"""\
 Run CONFIG once for every combination of the values listed with commas and every seed, evaluate
@@ -68,7 +68,7 @@ def _sweep(arguments: argparse.Namespace, train: "Train") -> int:
     sweep = plan_sweep(
         arguments.config, arguments.overrides, arguments.seeds, arguments.out, evaluators
     )
-    from rsa_eval.campaign import run_trials
+    from rsa_eval.campaigns.campaign import run_trials
 
     outcome = run_trials(sweep.trials, arguments.budget_minutes, train=train)
     if not outcome.stopped:

@@ -1,6 +1,6 @@
 """Text from outside, made harmless for LaTeX and spreadsheets (HTML is escaped by Jinja)."""
 
-from rsa_pretrain.text_table import one_line
+from rsa_pretrain.plumbing.text_table import one_line
 
 _LATEX = {
     "\\": r"\textbackslash{}",

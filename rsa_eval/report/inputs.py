@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from rsa_eval.record import Record, read_record
+from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.machines import Machine, read_machines
-from rsa_pretrain.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.machines import Machine, read_machines
+from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 
 RECORDS_FOLDER = "records"
 # Folders of a run in which no record and no other run can lie.

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa_eval.published import Published, Score, paper_cells
-from rsa_eval.published_numbers import DETECTION_METRICS
-from rsa_eval.report.groups import Group, Statistic
-from rsa_eval.report.matching import belongs, departures
-from rsa_eval.reproduction.rows import work_of
+from rsa_eval.paper.groups import Group, Statistic
+from rsa_eval.paper.matching import belongs, departures
+from rsa_eval.paper.numbers import DETECTION_METRICS
+from rsa_eval.paper.published import Published, Score, paper_cells
+from rsa_eval.paper.rows import work_of
 
 _CAPTIONS = {
     1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",

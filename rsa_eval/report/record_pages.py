@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from rsa_eval.record import Record
-from rsa_eval.report.groups import engine_of, seeds_of
+from rsa_eval.paper.groups import engine_of, seeds_of
+from rsa_eval.records.record import Record
 from rsa_eval.report.images import Artifact, read_artifacts
 from rsa_eval.report.tables import EVALUATORS, Table, data_set_name, model_detail, model_name
 

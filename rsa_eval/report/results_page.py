@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rsa_eval.published_numbers import TABLE_7, TABLE_7_SETS
-from rsa_eval.report.groups import group_records
+from rsa_eval.paper.groups import group_records
+from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
 from rsa_eval.report.inputs import Inputs
 from rsa_eval.report.paper import PaperCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_extent
 from rsa_eval.report.sweeps import Sweep, find_sweeps
 from rsa_eval.report.tables import Row, Table, build_tables
 from rsa_eval.report.timing import Timing, time_runs
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.text_table import Markdown, escape_markdown, render_table
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import Markdown, escape_markdown, render_table
 
 _STUDY = "study"  # folder of the runs that fill the study part
 

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa_eval.published import METHODS, PUBLISHED, Published
-from rsa_eval.record import Record
+from rsa_eval.paper.groups import Group, Statistic, shared_settings, shared_training
+from rsa_eval.paper.published import METHODS, PUBLISHED, Published
+from rsa_eval.paper.rows import run_of
+from rsa_eval.records.record import Record
 from rsa_eval.report.figures import SERIES, Picture, canvas
-from rsa_eval.report.groups import Group, Statistic, shared_settings, shared_training
 from rsa_eval.report.tables import EVALUATORS, data_set_name
-from rsa_eval.reproduction.rows import run_of
 
 _KEY = "method.beta_base"
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsa_eval.published import DATA_SETS, METHODS, published_for
-from rsa_eval.record import Record
-from rsa_eval.report.groups import Group, Statistic, engine_of, format_number
+from rsa_eval.paper.groups import Group, Statistic, engine_of, format_number
+from rsa_eval.paper.published import DATA_SETS, METHODS, published_for
+from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
-from rsa_pretrain.config_files import flatten
+from rsa_pretrain.plumbing.config.files import flatten
 
 EVALUATORS = {
     "knn": "Nearest neighbours",

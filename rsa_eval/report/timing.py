@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa_eval.published import METHODS
-from rsa_eval.published_numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
+from rsa_eval.paper.numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
+from rsa_eval.paper.published import METHODS
 from rsa_eval.report.inputs import Run
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import flatten, to_tree
+from rsa_pretrain.plumbing.config.files import flatten, to_tree
 
 # What a run and its reference may differ in: the method, and what takes no time.
 _MAY_DIFFER = ("method.", "optimizer.", "monitor.", "extends", "seed", "output_dir", "data.root")

@@ -11,11 +11,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rsa_eval.paper.groups import group_records
 from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex
-from rsa_eval.report.groups import group_records
 from rsa_eval.report.inputs import Inputs, Run, collect
 from rsa_eval.report.paper import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
@@ -24,7 +24,7 @@ from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
-from rsa_pretrain.atomic_files import write_text
+from rsa_pretrain.plumbing.atomic_files import write_text
 
 _TEMPLATES = ("rsa_eval.report", "templates")
 

@@ -5,10 +5,10 @@ import difflib
 from fnmatch import fnmatch
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.shipped_configs import FOLDER, shipped_configs
-from rsa_pretrain.text_table import render_table
+from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.config.shipped import FOLDER, shipped_configs
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import render_table
 
 
 def add(commands: Commands) -> None:

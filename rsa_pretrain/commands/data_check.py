@@ -5,15 +5,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_pretrain.split_check import SplitCheck
+    from rsa_pretrain.data.split_check import SplitCheck
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -46,7 +46,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides).data
     if arguments.write_sizes is not None and config.name != "webdataset":
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
-    from rsa_pretrain.data_check import compare_splits, describe
+    from rsa_pretrain.data.check import compare_splits, describe
 
     checks: list[SplitCheck] = []
     for split in _SPLITS if arguments.split is None else (arguments.split,):
@@ -73,8 +73,8 @@ def _data_check(arguments: argparse.Namespace) -> int:
 def _check(
     config: DataConfig, split: Literal["pretrain", "test"], *, may_be_absent: bool
 ) -> "SplitCheck":
-    from rsa_pretrain.data_check import check_split
-    from rsa_pretrain.split_check import SplitCheck
+    from rsa_pretrain.data.check import check_split
+    from rsa_pretrain.data.split_check import SplitCheck
 
     try:
         return check_split(config, split)

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain import data_sets
-from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.data import open_images
-from rsa_pretrain.data_config import DataConfig
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.data import sets
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         epilog="examples:\n  rsa-pretrain download cifar10\n"
         "  rsa-pretrain download stl10 /scratch/data --url http://mirror/stl10_binary.tar.gz",
     )
-    names = [entry.name for entry in data_sets.DATA_SETS]
+    names = [entry.name for entry in sets.DATA_SETS]
     parser.add_argument(
         "name", metavar="NAME", choices=names, help=f"data.name: {', '.join(names)}"
     )
@@ -36,14 +36,14 @@ def add(commands: Commands) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    chosen = data_sets.data_set(arguments.name)
+    chosen = sets.data_set(arguments.name)
     chosen.download(arguments.root, arguments.url)
     where = f"in '{arguments.root}'" if chosen.location else "embedded, nothing to download"
     say(f"{chosen.name} is {where}: {_count(chosen, arguments.root)}")
     return 0
 
 
-def _count(chosen: data_sets.DataSet, root: Path) -> str:
+def _count(chosen: sets.DataSet, root: Path) -> str:
     """Say how many images each split has.
 
     Raises:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_pretrain.checkpoint import LoadedBackbone
-    from rsa_pretrain.foreign.export import Export
-    from rsa_pretrain.foreign.model_card import RecordOfWeights
+    from rsa_pretrain.weights.checkpoint import LoadedBackbone
+    from rsa_pretrain.weights.export.export import Export
+    from rsa_pretrain.weights.export.model_card import RecordOfWeights
 
 DETECTRON2 = "detectron2"
 _RECORDS_FOLDER = "records"
@@ -28,7 +28,7 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
         to_detectron2: Writes detectron2 weights of a checkpoint, with their proof; another
             package's, so it is handed in where the packages meet.
     """
-    from rsa_pretrain.foreign.targets import TARGETS
+    from rsa_pretrain.weights.export.targets import TARGETS
 
     parser = commands.add_parser(
         "export",
@@ -66,8 +66,8 @@ def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
         to_detectron2(arguments.checkpoint, arguments.out)
         say(f"written   {arguments.out}, and its keys {arguments.out.with_suffix('.yaml')}")
         return 0
-    from rsa_pretrain.foreign.export import export_backbone, find_target
-    from rsa_pretrain.foreign.load import load_weights
+    from rsa_pretrain.weights.export.export import export_backbone, find_target
+    from rsa_pretrain.weights.foreign.load import load_weights
 
     loaded = load_weights(arguments.checkpoint)
     records = _records(arguments.records, loaded)
@@ -78,7 +78,7 @@ def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
 
 
 def _records(folder: Path | None, loaded: "LoadedBackbone") -> "list[RecordOfWeights]":
-    from rsa_pretrain.foreign.model_card import read_records
+    from rsa_pretrain.weights.export.model_card import read_records
 
     if folder is None:
         folder = loaded.path.parent / _RECORDS_FOLDER
@@ -90,7 +90,7 @@ def _records(folder: Path | None, loaded: "LoadedBackbone") -> "list[RecordOfWei
 
 
 def _lines(done: "Export", loaded: "LoadedBackbone") -> list[str]:
-    from rsa_pretrain.foreign.layouts.detectron2 import HEADS
+    from rsa_pretrain.weights.foreign.layouts.detectron2 import HEADS
 
     name, metadata = done.target.name, loaded.metadata
     again = "imported again, it equals the backbone bitwise"

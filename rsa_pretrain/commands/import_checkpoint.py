@@ -3,17 +3,17 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, say
-from rsa_pretrain.data_config import RGB
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.errors import UserError
 
 _NAME_COLUMNS = 18
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    from rsa_pretrain.foreign.layouts import LAYOUTS
-    from rsa_pretrain.foreign.recognise import AUTO
+    from rsa_pretrain.weights.foreign.layouts import LAYOUTS
+    from rsa_pretrain.weights.foreign.recognise import AUTO
 
     parser = commands.add_parser(
         "import",
@@ -61,9 +61,9 @@ def add(commands: Commands) -> None:
 def _import(arguments: argparse.Namespace) -> int:
     mean, std = arguments.mean, arguments.std
     _check_pixels(mean, std)
-    from rsa_pretrain.foreign.layout import Pixels
-    from rsa_pretrain.foreign.load import ImportOptions, write_import
-    from rsa_pretrain.foreign.tree import listed
+    from rsa_pretrain.weights.files.tree import listed
+    from rsa_pretrain.weights.foreign.layout import Pixels
+    from rsa_pretrain.weights.foreign.load import ImportOptions, write_import
 
     options = ImportOptions(
         layout=arguments.layout,

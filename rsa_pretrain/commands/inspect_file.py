@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 
 
 def add(commands: Commands) -> None:
@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from rsa_pretrain.checkpoint import find_weights
-    from rsa_pretrain.foreign.describe import describe_file
+    from rsa_pretrain.weights.checkpoint import find_weights
+    from rsa_pretrain.weights.foreign.describe import describe_file
 
     path: Path = arguments.file
     file = find_weights(path) if path.is_dir() else path

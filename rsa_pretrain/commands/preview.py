@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -28,9 +28,9 @@ def _preview(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"'{arguments.out}' should end in .png")
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
-    from rsa_pretrain.data import open_images
-    from rsa_pretrain.data_sets.folders import refuse_among_images
-    from rsa_pretrain.preview import draw_preview
+    from rsa_pretrain.data.open_images import open_images
+    from rsa_pretrain.data.sets.folders import refuse_among_images
+    from rsa_pretrain.training.preview import draw_preview
 
     refuse_among_images(config.data, arguments.out)
     images = open_images(config.data, "train")

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from rsa_pretrain.command_line import Commands, add_overrides, say
 from rsa_pretrain.config import PretrainConfig
-from rsa_pretrain.config_files import load_config
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 Train = Callable[..., int]
 
@@ -53,9 +53,9 @@ def add(commands: Commands, train: Train) -> None:
 
 def _run(arguments: argparse.Namespace, train: Train) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
-    from rsa_pretrain.checkpoint import BACKBONE_FILE
-    from rsa_pretrain.extension import open_parent
-    from rsa_pretrain.finished_run import with_known_parent
+    from rsa_pretrain.training.extension import open_parent
+    from rsa_pretrain.training.finished_run import with_known_parent
+    from rsa_pretrain.weights.checkpoint import BACKBONE_FILE
 
     backbone = config.output_dir / BACKBONE_FILE
     finished = backbone.exists()

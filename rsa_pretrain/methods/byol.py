@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.collapse import projection_std
-from rsa_pretrain.ema import make_target, update_target
-from rsa_pretrain.heads import build_mlp
-from rsa_pretrain.losses import normalised_mse
-from rsa_pretrain.method_config import BYOLConfig
+from rsa_pretrain.components.backbone import feature_dim
+from rsa_pretrain.components.collapse import projection_std
+from rsa_pretrain.components.heads import build_mlp
+from rsa_pretrain.components.losses import normalised_mse
+from rsa_pretrain.components.target import make_target, update_target
 from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.methods.settings import BYOLConfig
 
 
 class BYOL(nn.Module):

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.collapse import projection_std
-from rsa_pretrain.distributed import gather, shuffled_over_ranks
-from rsa_pretrain.ema import make_target, update_target
-from rsa_pretrain.heads import build_plain_mlp
-from rsa_pretrain.losses import info_nce
-from rsa_pretrain.method_config import MoCoV2Config
+from rsa_pretrain.components.backbone import feature_dim
+from rsa_pretrain.components.collapse import projection_std
+from rsa_pretrain.components.heads import build_plain_mlp
+from rsa_pretrain.components.losses import info_nce
+from rsa_pretrain.components.moco_queue import MoCoQueue
+from rsa_pretrain.components.target import make_target, update_target
 from rsa_pretrain.methods.base import StepOutput
-from rsa_pretrain.moco_queue import MoCoQueue
+from rsa_pretrain.methods.settings import MoCoV2Config
+from rsa_pretrain.plumbing.distributed import gather, shuffled_over_ranks
 
 
 class MoCoV2(nn.Module):

@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.collapse import projection_std
-from rsa_pretrain.distributed import gather_with_gradient, rank
-from rsa_pretrain.heads import build_simclr_projector
-from rsa_pretrain.losses import nt_xent
-from rsa_pretrain.method_config import SimCLRConfig
+from rsa_pretrain.components.backbone import feature_dim
+from rsa_pretrain.components.collapse import projection_std
+from rsa_pretrain.components.heads import build_simclr_projector
+from rsa_pretrain.components.losses import nt_xent
 from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.methods.settings import SimCLRConfig
+from rsa_pretrain.plumbing.distributed import gather_with_gradient, rank
 
 
 class SimCLR(nn.Module):

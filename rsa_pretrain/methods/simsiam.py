@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.collapse import projection_std
-from rsa_pretrain.heads import build_simsiam_predictor, build_simsiam_projector
-from rsa_pretrain.losses import negative_cosine
-from rsa_pretrain.method_config import SimSiamConfig
+from rsa_pretrain.components.backbone import feature_dim
+from rsa_pretrain.components.collapse import projection_std
+from rsa_pretrain.components.heads import build_simsiam_predictor, build_simsiam_projector
+from rsa_pretrain.components.losses import negative_cosine
 from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.methods.settings import SimSiamConfig
 
 
 class SimSiam(nn.Module):

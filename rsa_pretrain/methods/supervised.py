@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsa_pretrain.backbone import feature_dim
-from rsa_pretrain.collapse import projection_std
-from rsa_pretrain.method_config import SupervisedConfig
+from rsa_pretrain.components.backbone import feature_dim
+from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.methods.settings import SupervisedConfig
 
 
 class Supervised(nn.Module):

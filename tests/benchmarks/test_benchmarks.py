@@ -24,7 +24,7 @@ from benchmarks.measure import (
     write_result,
 )
 from benchmarks.table import PAGE, draw_page
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.errors import UserError
 
 # So little work that a run takes a second; the numbers mean nothing.
 SMALL: dict[str, dict[str, Any]] = {

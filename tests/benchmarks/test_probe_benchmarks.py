@@ -8,8 +8,8 @@ from PIL import Image
 
 from benchmarks import probe_heads, probe_modes
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings
-from rsa_eval.metrics import TopKCounts
-from rsa_pretrain.errors import UserError
+from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_pretrain.plumbing.errors import UserError
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_a_difference_in_accuracy_is_found(
     monkeypatch.setattr(probe_modes, "probe_task", task_of_noise)
     right = iter([5, 5, 5, 7])  # online and cached, untimed and timed
     monkeypatch.setattr(
-        "rsa_eval.evaluators.linear.Probe.test", lambda *_: TopKCounts(next(right), 10, 10)
+        "rsa_eval.evaluators.linear.evaluator.Probe.test",
+        lambda *_: TopKCounts(next(right), 10, 10),
     )
     measured = probe_modes.measure(probe_modes.ProbeModesSettings(epochs=1))
     assert measured.findings[1].value == pytest.approx(20)

@@ -17,12 +17,12 @@ from benchmarks.images import jpegs, small_images
 from benchmarks.our_views import OurViews
 from benchmarks.training import RSA, alternate_epochs
 from benchmarks.view_cost import RSAStep, ViewCostSettings
-from rsa_pretrain.backbone import build_backbone
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.data_sets import data_set
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.method_config import RSAConfig
+from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.methods.rsa import RSA as Method
+from rsa_pretrain.methods.settings import RSAConfig
+from rsa_pretrain.plumbing.errors import UserError
 
 TRAINING = {"num_images": 8, "batch_size": 4, "repeats": 1}
 DETECTION = {"image_size": 64, "num_proposals": 20, "num_regions": 8, "num_detections": 4}

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from detection.coco import CocoSet, open_coco
-from detection.masks import encode_mask
+from detection.coco.masks import encode_mask
+from detection.coco.sets import CocoSet, open_coco
+from detection.coco.shapes import ShapesConfig, write_shapes
 from detection.recipe import Recipe
-from detection.shapes import ShapesConfig, write_shapes
-from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import LoadedBackbone, load_backbone, save_tensors
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.metadata import BackboneMetadata, library_versions
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
+from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 
 def small_metadata(arch: str, stem: str) -> BackboneMetadata:

@@ -11,17 +11,17 @@ import torch
 import yaml
 
 from detection.__main__ import main
-from detection.coco import open_coco
-from detection.detectron2_config import config_tree
+from detection.coco.sets import open_coco
 from detection.engines.torchvision.regions import RegionHeads
-from detection.export_config import export_config
-from detection.job import open_job
+from detection.exchange.config import config_tree
+from detection.exchange.export_config import export_config
+from detection.feeding.samples import Bitmap
+from detection.job.job import open_job
+from detection.job.trunk import random_trunk
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from detection.run import run_recipe
-from detection.samples import Bitmap
-from detection.trunk import random_trunk
-from rsa_eval.record import Record
-from rsa_pretrain.errors import UserError
+from rsa_eval.records.record import Record
+from rsa_pretrain.plumbing.errors import UserError
 
 Tree = dict[str, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from detection.data_check import check_set
-from detection.masks import encode_mask, run_lengths
+from detection.coco.masks import encode_mask, run_lengths
+from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
 from detection.run import run_recipe
-from detection.trunk import random_trunk
+from detection.survey.data_check import check_set
 
 Tree = dict[str, Any]
 MakeRecipe = Callable[..., Recipe]

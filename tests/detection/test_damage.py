@@ -8,12 +8,12 @@ from typing import Any
 
 from PIL import Image
 
-from detection.coco import check_objects, mask_gap, open_coco, training_images
-from detection.coco_eval import evaluate_in_detail
-from detection.coco_results import iou_types_of, read_predictions
-from detection.data_check import check_set
-from detection.masks import encode_mask, has_mask, render_mask
-from rsa_pretrain.errors import UserError
+from detection.coco.evaluation import evaluate_in_detail
+from detection.coco.masks import encode_mask, has_mask, render_mask
+from detection.coco.results import iou_types_of, read_predictions
+from detection.coco.sets import check_objects, mask_gap, open_coco, training_images
+from detection.survey.data_check import check_set
+from rsa_pretrain.plumbing.errors import UserError
 
 NUM_TRIALS = 250
 SIZE = (10, 20)

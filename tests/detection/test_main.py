@@ -5,8 +5,8 @@ import pytest
 
 from detection.__main__ import main
 from detection.recipe import Recipe
-from rsa_pretrain.checkpoint import LoadedBackbone
-from rsa_pretrain.config_files import write_config
+from rsa_pretrain.plumbing.config.files import write_config
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 MakeRecipe = Callable[..., Recipe]

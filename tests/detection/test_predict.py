@@ -8,11 +8,11 @@ from PIL import Image
 
 from detection.__main__ import main
 from detection.commands import predict
+from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
 from detection.run import run_recipe
-from detection.trunk import random_trunk
-from rsa_pretrain.checkpoint import MODEL_FILE, read_tensors, save_tensors
-from rsa_pretrain.command_line import Parser
+from rsa_pretrain.plumbing.command_line import Parser
+from rsa_pretrain.weights.checkpoint import MODEL_FILE, read_tensors, save_tensors
 
 MakeRecipe = Callable[..., Recipe]
 SIZE = ["--short-side", "64", "--max-side", "96"]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from detection.coco import check_objects, mask_gap, open_coco, training_images
+from detection.coco.sets import check_objects, mask_gap, open_coco, training_images
+from detection.job.trunk import load_trunk
 from detection.recipe import Recipe
 from detection.run import run_recipe
-from detection.trunk import load_trunk
-from rsa_eval.record import read_record
-from rsa_pretrain.checkpoint import LoadedBackbone
+from rsa_eval.records.record import read_record
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
 ROOT = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
 

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from detection.recipe import DEFAULT_ANCHORS, Recipe, Schedule, SolverConfig, lr_schedule
-from rsa_pretrain.config_files import load_config, write_config
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.config.files import load_config, write_config
+from rsa_pretrain.plumbing.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "detection"
 

@@ -11,16 +11,16 @@ import torch
 
 from detection.engines.torchvision import run_state, trainer
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
-from detection.job import open_job
+from detection.job.job import open_job
+from detection.job.trunk import Trunk, load_trunk, random_trunk
 from detection.recipe import Recipe
 from detection.run import run_from_backbone, run_recipe
-from detection.trunk import Trunk, load_trunk, random_trunk
-from rsa_eval.record import read_record
-from rsa_pretrain.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
-from rsa_pretrain.config_files import write_config
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.metrics_log import read_metrics
-from rsa_pretrain.stop_signal import StopSignal
+from rsa_eval.records.record import read_record
+from rsa_pretrain.plumbing.config.files import write_config
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.metrics_log import read_metrics
+from rsa_pretrain.plumbing.stop_signal import StopSignal
+from rsa_pretrain.weights.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
 
 MakeRecipe = Callable[..., Recipe]
 

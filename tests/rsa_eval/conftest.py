@@ -10,15 +10,15 @@ import torch
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import Evaluator, Workspace
-from rsa_eval.knn_config import KNNConfig
-from rsa_eval.record import Metric, Model, Record, write_record
-from rsa_eval.subject import Subject, load_subject
-from rsa_pretrain.backbone import build_backbone
-from rsa_pretrain.checkpoint import file_sha256, save_tensors
+from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.records.record import Metric, Model, Record, write_record
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig, PretrainConfig, load_run
-from rsa_pretrain.config_files import load_config, parse_tree, to_tree, write_config
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.metadata import BackboneMetadata, library_versions
+from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree, write_config
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import file_sha256, save_tensors
+from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 COUNTS = {"num_train_images": 60, "num_test_images": 30}
 DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
@@ -195,8 +195,8 @@ class FakeRuns:
 def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
     """Trainings and evaluations that take no time."""
     fake = FakeRuns()
-    monkeypatch.setattr("rsa_pretrain.pretraining.pretrain", fake.train)
-    monkeypatch.setattr("rsa_eval.campaign.make_record_of", fake.make_record)
+    monkeypatch.setattr("rsa_pretrain.training.pretraining.pretrain", fake.train)
+    monkeypatch.setattr("rsa_eval.campaigns.campaign.make_record_of", fake.make_record)
     return fake
 
 

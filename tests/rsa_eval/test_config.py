@@ -6,17 +6,17 @@ import pytest
 
 import rsa_eval
 from rsa_eval.config import Subset, result_settings
-from rsa_eval.diagnostics_config import EmbeddingConfig
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.finetune_config import TuningConfig
-from rsa_eval.knn_config import KNNConfig
-from rsa_eval.linear_config import LinearConfig, ProbeConfig
-from rsa_eval.logistic_config import SearchConfig
-from rsa_eval.low_shot_config import ClassifierConfig
-from rsa_eval.protocols import knn_deviations, linear_deviations
-from rsa_eval.svm_config import MachineConfig, MultiLabelConfig
-from rsa_pretrain.config_files import Section, parse_tree
-from rsa_pretrain.errors import UserError
+from rsa_eval.evaluators.diagnostics.settings import EmbeddingConfig
+from rsa_eval.evaluators.finetune.settings import TuningConfig
+from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
+from rsa_eval.evaluators.logistic.settings import SearchConfig
+from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
+from rsa_eval.evaluators.shared.protocols import knn_deviations, linear_deviations
+from rsa_eval.evaluators.svm.settings import MachineConfig, MultiLabelConfig
+from rsa_pretrain.plumbing.config.files import Section, parse_tree
+from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32}
 

@@ -6,7 +6,7 @@ import pytest
 
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.record import read_record
+from rsa_eval.records.record import read_record
 
 DIGITS = [
     "data.name=digits",

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from rsa_eval.features import LabelledFeatures, stored_features
-from rsa_eval.knn import knn_counts
-from rsa_eval.knn_config import KNNConfig, KNNSetting
-from rsa_eval.share import own_share
-from rsa_eval.subject import load_subject
-from rsa_pretrain.config_files import parse_tree
-from rsa_pretrain.data import open_images
-from rsa_pretrain.distributed import process_group, rank
-from rsa_pretrain.errors import UserError
+from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
+from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.features.extract import LabelledFeatures, stored_features
+from rsa_eval.features.share import own_share
+from rsa_eval.features.subject import load_subject
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.distributed import process_group, rank
+from rsa_pretrain.plumbing.errors import UserError
 
 
 def features(task, folder):

@@ -8,12 +8,12 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from detection.job import Job
-from detection.run_checkpoints import list_files
-from rsa_pretrain.atomic_files import atomic_file, write_text
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.foreign.file_content import read_checkpoint_file
-from rsa_pretrain.tensor_check import check_tensors
+from detection.job.job import Job
+from detection.job.run_checkpoints import list_files
+from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.files.file_content import read_checkpoint_file
+from rsa_pretrain.weights.tensor_check import check_tensors
 
 _MODEL_PREFIX = "model/"
 _NOTES = "rsa_toolkit"

@@ -19,16 +19,16 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as mask_codec
 from torch.utils.data import Dataset
 
-from detection.batches import OrientedBatches
-from detection.coco import Annotation, CocoSet, TrainingImage
-from detection.images import read_image
-from detection.job import Job
-from detection.masks import has_mask, polygons
-from detection.samples import ImageOrder, augmentation_seed
-from rsa_pretrain.distributed import rank, world_size
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.loader import iterate, make_loader
-from rsa_pretrain.read_rules import ReadRules
+from detection.coco.images import read_image
+from detection.coco.masks import has_mask, polygons
+from detection.coco.sets import Annotation, CocoSet, TrainingImage
+from detection.feeding.batches import OrientedBatches
+from detection.feeding.samples import ImageOrder, augmentation_seed
+from detection.job.job import Job
+from rsa_pretrain.data.loader import iterate, make_loader
+from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.plumbing.distributed import rank, world_size
+from rsa_pretrain.plumbing.errors import UserError
 
 Entry = dict[str, Any]
 Batches = Generator[list[Entry], None, None]

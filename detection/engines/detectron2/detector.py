@@ -4,10 +4,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from detection.detectron2_config import config_tree, mask_format
-from detection.job import Job
-from detection.key_map import DETECTRON2_PREFIX, to_detectron2
-from detection.trunk import Trunk, check_arrived
+from detection.exchange.config import config_tree, mask_format
+from detection.exchange.trunk_names import DETECTRON2_PREFIX, to_detectron2
+from detection.job.job import Job
+from detection.job.trunk import Trunk, check_arrived
 
 _BATCH_COUNT = "num_batches_tracked"
 _BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")

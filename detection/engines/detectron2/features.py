@@ -11,8 +11,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.key_map import DETECTRON2_PREFIX
-from rsa_pretrain.tensor_check import differing
+from detection.exchange.trunk_names import DETECTRON2_PREFIX
+from rsa_pretrain.weights.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")
 # Relative to the stage's largest value. Measured 0; other kernels may round differently.

@@ -11,12 +11,12 @@ from detectron2.engine.hooks import PreciseBN
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from detection.coco_eval import Prediction
-from detection.evaluations import Evaluations
-from detection.samples import step_seed
-from detection.training_log import TrainingLog
-from rsa_pretrain.distributed import StopVote, rank
-from rsa_pretrain.stop_signal import StopSignal
+from detection.coco.evaluation import Prediction
+from detection.feeding.samples import step_seed
+from detection.job.evaluations import Evaluations
+from detection.job.training_log import TrainingLog
+from rsa_pretrain.plumbing.distributed import StopVote, rank
+from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
 class SeedHook(HookBase):  # type: ignore[misc]

@@ -12,9 +12,9 @@ import torch
 from detectron2.engine import launch
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from rsa_pretrain.command_line import run_command
-from rsa_pretrain.distributed import rank, world_size
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.command_line import run_command
+from rsa_pretrain.plumbing.distributed import rank, world_size
+from rsa_pretrain.plumbing.errors import UserError
 
 
 @dataclass(frozen=True)

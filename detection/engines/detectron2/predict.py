@@ -6,13 +6,13 @@ import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from torch import nn
 
-from detection.coco_eval import Prediction
+from detection.coco.evaluation import Prediction
 from detection.engines.detectron2.data import evaluation_batches
 from detection.engines.detectron2.detector import make_config
 from detection.engines.gathering import gathered
-from detection.job import Job
-from rsa_pretrain.distributed import world_size
-from rsa_pretrain.progress import progress_bar
+from detection.job.job import Job
+from rsa_pretrain.plumbing.distributed import world_size
+from rsa_pretrain.plumbing.progress import progress_bar
 
 
 @torch.no_grad()

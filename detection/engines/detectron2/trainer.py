@@ -18,7 +18,7 @@ from detectron2.utils.env import seed_all_rng
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from detection.coco_eval import Prediction
+from detection.coco.evaluation import Prediction
 from detection.engines.detectron2.checkpoints import (
     BEST_FILE,
     Checkpointer,
@@ -37,13 +37,19 @@ from detection.engines.detectron2.hooks import (
     Stopped,
 )
 from detection.engines.detectron2.predict import predict
-from detection.evaluations import Evaluations
-from detection.job import Job
-from detection.training_log import TrainingLog
-from rsa_pretrain.atomic_files import write_text
-from rsa_pretrain.distributed import data_parallel, is_main, rank, share_buffers, world_size
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.stop_signal import StopSignal
+from detection.job.evaluations import Evaluations
+from detection.job.job import Job
+from detection.job.training_log import TrainingLog
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.distributed import (
+    data_parallel,
+    is_main,
+    rank,
+    share_buffers,
+    world_size,
+)
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 

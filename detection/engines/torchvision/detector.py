@@ -13,20 +13,15 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
+from detection.coco.masks import Size
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
-from detection.engines.torchvision.regions import (
-    SCORE_THRESHOLD,
-    Detections,
-    RegionHeads,
-    Target,
-)
-from detection.masks import Size
+from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections, RegionHeads, Target
+from detection.feeding.samples import TestSample, TrainingSample
+from detection.job.trunk import Trunk, check_arrived
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
-from detection.samples import TestSample, TrainingSample
-from detection.trunk import Trunk, check_arrived
-from rsa_pretrain.backbone import build_backbone, feature_dim
-from rsa_pretrain.foreign.layout import Pixels
+from rsa_pretrain.components.backbone import build_backbone, feature_dim
+from rsa_pretrain.weights.foreign.layout import Pixels
 
 PYRAMID_CHANNELS = 256
 _STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))

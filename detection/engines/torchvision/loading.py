@@ -5,15 +5,15 @@ from typing import NamedTuple
 
 import torch
 
-from detection.card import DetectorCard
-from detection.detectron2_model import describe_model
 from detection.engines.torchvision.detector import MaskRCNN, assemble
-from detection.trained import read_trained
-from rsa_pretrain.backbone import build_backbone
+from detection.exchange.model_config import describe_model
+from detection.exchange.trained import read_trained
+from detection.job.card import DetectorCard
+from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import BackboneConfig
-from rsa_pretrain.foreign.layout import Pixels
-from rsa_pretrain.metadata import BackboneMetadata
-from rsa_pretrain.tensor_check import check_tensors
+from rsa_pretrain.weights.foreign.layout import Pixels
+from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.tensor_check import check_tensors
 
 
 class LoadedDetector(NamedTuple):

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_codec
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detection.samples import Bitmap, Polygons
+from detection.feeding.samples import Bitmap, Polygons
 
 # A thinner region is drawn as if it had this side; its target is empty or full either way.
 _MIN_SIDE_PIXELS = np.float32(0.1)

@@ -11,9 +11,9 @@ from torch import nn
 
 from detection.engines.norm_statistics import update_bn_stats
 from detection.engines.torchvision.detector import MaskRCNN
-from detection.job import Job
-from detection.samples import TrainingSample, step_seed
-from rsa_pretrain.distributed import rank
+from detection.feeding.samples import TrainingSample, step_seed
+from detection.job.job import Job
+from rsa_pretrain.plumbing.distributed import rank
 
 Batch = Sequence[TrainingSample]
 

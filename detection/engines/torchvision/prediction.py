@@ -7,20 +7,20 @@ import torch
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from detection.batches import same_size_batches
-from detection.coco import CocoSet
-from detection.coco_eval import Prediction
+from detection.coco.evaluation import Prediction
+from detection.coco.sets import CocoSet
 from detection.engines.gathering import gathered
 from detection.engines.torchvision.detector import MaskRCNN, padded_size
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.proposals import has_area
 from detection.engines.torchvision.regions import Detections
-from detection.job import Job
+from detection.feeding.batches import same_size_batches
+from detection.feeding.samples import TestImages, TestSample
+from detection.job.job import Job
 from detection.recipe import InputConfig
-from detection.samples import TestImages, TestSample
-from rsa_pretrain.distributed import rank, world_size
-from rsa_pretrain.loader import iterate, make_loader
-from rsa_pretrain.progress import progress_bar
+from rsa_pretrain.data.loader import iterate, make_loader
+from rsa_pretrain.plumbing.distributed import rank, world_size
+from rsa_pretrain.plumbing.progress import progress_bar
 
 
 def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:

@@ -12,13 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from detection.engines.torchvision.detector import build_detector
-from detection.job import Job
+from detection.feeding.samples import initialisation_seed
+from detection.job.job import Job
 from detection.recipe import SolverConfig
-from detection.samples import initialisation_seed
-from rsa_pretrain.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint, save_tensors
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.optim import fused_sgd
-from rsa_pretrain.tensor_check import check_tensors
+from rsa_pretrain.components.optim import fused_sgd
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import (
+    MODEL_FILE,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
+from rsa_pretrain.weights.tensor_check import check_tensors
 
 logger = logging.getLogger(__name__)
 

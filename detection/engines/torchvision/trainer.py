@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detection.batches import OrientedBatches
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
 from detection.engines.torchvision.prediction import predict
 from detection.engines.torchvision.run_state import BEST_FILE, RunState, save_weights
-from detection.evaluations import Evaluations
-from detection.job import Job
+from detection.feeding.batches import OrientedBatches
+from detection.feeding.samples import TrainingSample, TrainingStream, step_seed
+from detection.job.evaluations import Evaluations
+from detection.job.job import Job
+from detection.job.training_log import TrainingLog
 from detection.recipe import lr_schedule
-from detection.samples import TrainingSample, TrainingStream, step_seed
-from detection.training_log import TrainingLog
-from rsa_pretrain.device import autocast
-from rsa_pretrain.distributed import (
+from rsa_pretrain.data.loader import iterate, make_loader
+from rsa_pretrain.plumbing.device import autocast
+from rsa_pretrain.plumbing.distributed import (
     StopVote,
     data_parallel,
     is_main,
@@ -28,9 +29,8 @@ from rsa_pretrain.distributed import (
     share_buffers,
     world_size,
 )
-from rsa_pretrain.errors import UserError
-from rsa_pretrain.loader import iterate, make_loader
-from rsa_pretrain.stop_signal import StopSignal
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
 def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> MaskRCNN:

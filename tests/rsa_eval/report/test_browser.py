@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rsa_eval.record import Record, write_record
+from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.write import write_report
 
 pytest.importorskip("selenium", reason="selenium is not installed")

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.published import DATA_SETS
-from rsa_eval.record import Record
-from rsa_eval.report.groups import Group, group_records
+from rsa_eval.paper.groups import Group, group_records
+from rsa_eval.paper.published import DATA_SETS
+from rsa_eval.paper.rows import Pretraining, Row, find_rows
+from rsa_eval.records.record import Record
 from rsa_eval.report.paper import PaperTable, build_paper_tables
-from rsa_eval.reproduction.rows import Pretraining, Row, find_rows
 
 MakeTrial = Callable[..., Record]
 ROWS = [row for row in find_rows() if row.table in (1, 2, 3, 4, 8)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rsa_eval.__main__ import main
-from rsa_eval.record import Record, write_record
+from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.inputs import collect
 from rsa_eval.report.results_page import render_page
 

@@ -1,8 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rsa_eval.record import Record
-from rsa_eval.report.groups import Group, group_records
+from rsa_eval.paper.groups import Group, group_records
+from rsa_eval.records.record import Record
 from rsa_eval.report.sweeps import find_sweeps
 
 MakeTrial = Callable[..., Record]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from rsa_eval.__main__ import main
-from rsa_eval.record import Record, write_record
+from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.write import write_report
-from rsa_pretrain.errors import UserError
+from rsa_pretrain.plumbing.errors import UserError
 
 MakeResult = Callable[..., Record]
 WriteLog = Callable[..., None]

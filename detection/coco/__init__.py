@@ -1,0 +1,1 @@
+"""Read, check, repair and evaluate COCO-format annotations."""

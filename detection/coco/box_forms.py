@@ -1,0 +1,236 @@
+"""In which form a file's boxes are written: COCO's, or another that trains on something else.
+
+The masks tell: they say where an object is, so a form in which the boxes fit them is the one meant.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from detection.coco.masks import box_around, has_mask, polygons
+
+Entry = dict[str, Any]
+Corners = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels."""
+ImageSize = tuple[int, int]
+"""Width and height, in pixels."""
+
+# Drawing by hand, rounding and counting the last pixel in or out move a side by less.
+OFF_PIXELS = 2.0
+OFF_SHARE = 0.1
+
+_EXPECTED = "expected [x, y, width, height] in pixels"
+_MULTIPLY = "multiply by the image's width and height"
+_FRACTIONS = f"in fractions of the image, {_EXPECTED}: {_MULTIPLY}"
+FRACTIONS = f"annotations whose bbox seems to be {_FRACTIONS}"
+POLYGON_FRACTIONS = (
+    "annotations whose polygons seem to be in fractions of the image, "
+    f"expected [x1, y1, x2, y2, …] in pixels: {_MULTIPLY}"
+)
+# Fractions that rounding has pushed out of the image.
+_LARGEST_FRACTION = 1.01
+
+# How many boxes are looked at.
+_LOOKED_AT = 1000
+# Among those with masks, the share that must fit in another form, and the share and number that
+# must not fit in COCO's: an object in the image's first corner fits in several.
+_FITTING, _MISFITTING, _FEWEST_MISFITTING = 0.95, 0.1, 3
+# Without masks, how many there must be and the share that must reach out of their images to be
+# suspected of being corners; fewer could be so by chance. Areas are rounded.
+_FEWEST, _SUSPICIOUS = 8, 0.25
+_AREA_TOLERANCE = 0.02
+
+
+_Sized = tuple[Entry, ImageSize]
+
+
+class Form(NamedTuple):
+    """A way other than COCO's to write a box."""
+
+    fault: str
+    """What is wrong with annotations that have it."""
+    corners: Callable[[Sequence[float]], Corners]
+    """Reads four numbers."""
+    is_relative: bool
+    """Whether they are fractions of the image."""
+
+    def read(self, box: Sequence[float], size: ImageSize) -> Corners:
+        """Return the box that four numbers stand for on an image of that size."""
+        if not self.is_relative:
+            return self.corners(box)
+        width, height = size
+        x0, y0, x1, y1 = self.corners(box)
+        return x0 * width, y0 * height, x1 * width, y1 * height
+
+
+def _of_sides(box: Sequence[float]) -> Corners:
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _of_corners(box: Sequence[float]) -> Corners:
+    x0, y0, x1, y1 = box
+    return x0, y0, x1, y1
+
+
+def _of_corners_row_first(box: Sequence[float]) -> Corners:
+    y0, x0, y1, x1 = box
+    return x0, y0, x1, y1
+
+
+def _of_centre(box: Sequence[float]) -> Corners:
+    x, y, width, height = box
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+_READERS = {
+    "[x, y, width, height]": _of_sides,
+    "[x0, y0, x1, y1]": _of_corners,
+    "[y0, x0, y1, x1]": _of_corners_row_first,
+    "[centre x, centre y, width, height]": _of_centre,
+}
+FORMS = tuple(
+    Form(f"annotations whose bbox seems to be {name}{ending}", corners, is_relative)
+    for ending, is_relative in ((f", {_EXPECTED}", False), (f" {_FRACTIONS}", True))
+    for name, corners in _READERS.items()
+    if is_relative or corners is not _of_sides
+)
+"""All but COCO's."""
+_CORNERS = FORMS[0]
+FAULTS_OF_ALL = frozenset({FRACTIONS, POLYGON_FRACTIONS, *(form.fault for form in FORMS)})
+"""What ``faults_of_all`` may find."""
+
+
+def _inside(corners: Corners, size: ImageSize) -> Corners:
+    """Cut a box off at the edges of an image of that size."""
+    x0, y0, x1, y1 = corners
+    width, height = size
+    return (
+        min(max(x0, 0.0), width),
+        min(max(y0, 0.0), height),
+        min(max(x1, 0.0), width),
+        min(max(y1, 0.0), height),
+    )
+
+
+def box_of(annotation: Mapping[str, Any], size: ImageSize) -> Corners:
+    """Return an annotation's box inside its image."""
+    return _inside(_of_sides(annotation["bbox"]), size)
+
+
+def box_of_mask(annotation: Mapping[str, Any], size: ImageSize) -> Corners | None:
+    """Return the box around an object's mask; None for crowds and objects without a mask."""
+    mask = annotation.get("segmentation")
+    if annotation.get("iscrowd", 0) or not has_mask(mask):
+        return None
+    return _inside(_of_sides(box_around(mask, size[::-1])), size)
+
+
+def fits(box: Corners, around: Corners) -> bool:
+    """Tell whether each side of a box is where that of the box around a mask is."""
+    x0, y0, x1, y1 = around
+    across, down = (max(OFF_PIXELS, OFF_SHARE * side) for side in (x1 - x0, y1 - y0))
+    return (
+        abs(box[0] - x0) <= across
+        and abs(box[1] - y0) <= down
+        and abs(box[2] - x1) <= across
+        and abs(box[3] - y1) <= down
+    )
+
+
+def form_that_fits(annotation: Mapping[str, Any], size: ImageSize, around: Corners) -> Form | None:
+    """Return the form in which a box fits its mask, which it does not in COCO's; None if none."""
+    return next((form for form in FORMS if fits(form.read(annotation["bbox"], size), around)), None)
+
+
+def faults_of_all(
+    annotations: Sequence[Entry], images: Mapping[int, Entry]
+) -> Iterator[tuple[str, Sequence[Entry]]]:
+    """Yield what is wrong with every box or every polygon of a file, and the entries that have it.
+
+    Args:
+        annotations: Without faults of their own.
+        images: By id.
+    """
+    sample = annotations[:: max(1, len(annotations) // _LOOKED_AT)]
+    sized = [(entry, _size(images[entry["image_id"]])) for entry in sample]
+    fault = _fault_of_boxes(annotations, sized)
+    if fault is not None:
+        yield fault, annotations
+    relative = _all_with_relative_polygons(annotations)
+    if relative:
+        yield POLYGON_FRACTIONS, relative
+
+
+def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> str | None:
+    """Say what is wrong with all boxes, told by some; None if nothing seems to be."""
+    boxes = [entry["bbox"] for entry in annotations]
+    relative = any(map(any, boxes)) and all(map(_are_fractions, boxes))
+    masked = [
+        (entry["bbox"], size, around)
+        for entry, size in sample
+        if (around := box_of_mask(entry, size)) is not None
+    ]
+    misfitting = sum(
+        not fits(_inside(_of_sides(box), size), around) for box, size, around in masked
+    )
+    for form in FORMS if _are_many(misfitting, len(masked)) else ():
+        fitting = sum(fits(form.read(box, size), around) for box, size, around in masked)
+        if fitting >= _FITTING * len(masked):
+            return form.fault
+    if relative:
+        return FRACTIONS
+    # Masks that most boxes fit say that these are COCO's.
+    in_doubt = 2 * misfitting >= len(masked)
+    are_corners = in_doubt and (_reach_out(sample) or _have_areas_of_corners(sample))
+    return _CORNERS.fault if are_corners else None
+
+
+def _reach_out(sample: Sequence[_Sized]) -> bool:
+    """Tell whether boxes make sense as two corners alone.
+
+    Read as COCO's they reach out of many images, read as corners all lie in theirs.
+    """
+    reaching_out = 0
+    for entry, (width, height) in sample:
+        x, y, right, bottom = entry["bbox"]
+        if not (x < right <= width + 1 and y < bottom <= height + 1):
+            return False
+        reaching_out += x + right > width + 1 or y + bottom > height + 1
+    return len(sample) >= _FEWEST and reaching_out > _SUSPICIOUS * len(sample)
+
+
+def _have_areas_of_corners(sample: Sequence[_Sized]) -> bool:
+    """Tell whether the areas annotated are those between two corners, and not those of COCO's."""
+    as_corners = as_sides = 0
+    for entry, _ in sample:
+        x, y, right, bottom = entry["bbox"]
+        area = entry.get("area", 0)
+        as_corners += math.isclose((right - x) * (bottom - y), area, rel_tol=_AREA_TOLERANCE)
+        as_sides += math.isclose(right * bottom, area, rel_tol=_AREA_TOLERANCE)
+    num_sides_wrong = len(sample) - as_sides
+    return as_corners >= _FITTING * len(sample) and _are_many(num_sides_wrong, len(sample))
+
+
+def _are_many(num_misfitting: int, number: int) -> bool:
+    return num_misfitting >= max(_FEWEST_MISFITTING, _MISFITTING * number)
+
+
+def _are_fractions(values: Sequence[float]) -> bool:
+    return max(map(abs, values)) <= _LARGEST_FRACTION
+
+
+def _all_with_relative_polygons(annotations: Sequence[Entry]) -> list[Entry]:
+    """Return the annotations with polygons if all of those are fractions; else none."""
+    found = []
+    for entry in annotations:
+        numbers = [value for part in polygons(entry.get("segmentation")) for value in part]
+        if numbers and not _are_fractions(numbers):
+            return []
+        if any(numbers):
+            found.append(entry)
+    return found
+
+
+def _size(image: Mapping[str, Any]) -> ImageSize:
+    return image["width"], image["height"]

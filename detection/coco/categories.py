@@ -1,0 +1,89 @@
+"""Which categories a detector's labels stand for, and whether two lists of them agree."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detection.coco.format import read_tree, sort_out
+from detection.coco.repair import repair
+from detection.coco.sets import first_of
+from rsa_pretrain.plumbing.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Categories = list[dict[str, Any]]
+
+
+def check_same_categories(
+    ours: Mapping[int, str], theirs: Mapping[int, str], our_source: str, their_source: str
+) -> None:
+    """Refuse lists in which an id stands for different things.
+
+    Args:
+        ours: The name of each id.
+        theirs: Likewise.
+        our_source: What errors call the first.
+        their_source: And the second.
+
+    Raises:
+        UserError: If ids or names differ.
+    """
+    sources = f"categories of {our_source} and {their_source} differ"
+    if ours.keys() != theirs.keys():
+        either = {**ours, **theirs}
+        alone = [f"{number} ('{either[number]}')" for number in sorted(ours.keys() ^ theirs.keys())]
+        raise UserError(
+            f"{sources}: {len(ours)} and {len(theirs)} ids; one alone has {first_of(alone)}"
+        )
+    renamed = [
+        f"{number} is '{ours[number]}' and '{theirs[number]}'"
+        for number in sorted(ours)
+        if not is_same_name(ours[number], theirs[number])
+    ]
+    if renamed:
+        raise UserError(f"{sources}: {first_of(renamed)}; number and name both alike")
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Tell whether names are equal, case and outer blanks aside."""
+    return one.strip().casefold() == other.strip().casefold()
+
+
+def categories_of(
+    detector: Path, num_classes: int, known: Mapping[int, str] | None, given: Path | None
+) -> Categories:
+    """Return COCO's entries of a detector's categories, by rising id, as its labels are.
+
+    Args:
+        detector: Names it in messages.
+        num_classes: How many it has.
+        known: The names that its file keeps; None if it has none.
+        given: COCO-format file that lists them; None takes the known ones, or else the labels 1 to
+            ``num_classes`` themselves, with a warning.
+
+    Raises:
+        UserError: If the file cannot be read or lists another number.
+    """
+    if given is not None:
+        found = _listed(given)
+        if len(found) != num_classes:
+            raise UserError(
+                f"'{detector}' knows {num_classes} categories, '{given}' lists {len(found)}"
+            )
+        return sorted(found, key=lambda entry: int(entry["id"]))
+    if known is None:
+        logger.warning(
+            "'%s' does not say what its categories are called; they are numbered from 1; "
+            "--categories names them",
+            detector,
+        )
+        known = {number: f"category {number}" for number in range(1, num_classes + 1)}
+    return [{"id": number, "name": known[number]} for number in sorted(known)]
+
+
+def _listed(path: Path) -> Categories:
+    repaired, _ = repair(read_tree(path, needs_annotations=False).tree, None)
+    tree, _ = sort_out(repaired)
+    categories: Categories = tree["categories"]
+    return categories

@@ -1,0 +1,158 @@
+"""Average precision of boxes and masks."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detection.coco.masks import polygons
+from detection.coco.precision import Precision, precision
+from detection.coco.sets import first_of
+
+logger = logging.getLogger(__name__)
+
+Prediction = dict[str, Any]
+"""COCO's result format: image_id, category_id, score, bbox [x, y, width, height] and
+segmentation, a compressed run-length code."""
+
+IOU_TYPES = ("bbox", "segm")
+COCO_MAX_DETECTIONS = 100
+"""The most of an image and category that COCO's metrics count."""
+# Which overlaps, recalls, categories and sizes of the precision each metric is the mean of.
+_AVERAGED: dict[str, tuple[int | slice, ...]] = {
+    "AP": np.s_[:, :, :, 0],
+    "AP50": np.s_[0, :, :, 0],
+    "AP75": np.s_[5, :, :, 0],
+    "APs": np.s_[:, :, :, 1],
+    "APm": np.s_[:, :, :, 2],
+    "APl": np.s_[:, :, :, 3],
+}
+METRICS = tuple(_AVERAGED)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """COCO's metrics, as percentages."""
+
+    metrics: dict[str, float]
+    """``bbox_AP``, … ``segm_APl``; without those of a size that no annotated object has."""
+    by_category: list[dict[str, Any]]
+    """By rising category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
+    and ``segm_AP``; None where there is no object."""
+    notes: tuple[str, ...]
+    """Where the count is not COCO's, and what it leaves out, one sentence each."""
+
+
+def evaluate(
+    tree: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    iou_types: Sequence[str] = IOU_TYPES,
+    max_detections: int = COCO_MAX_DETECTIONS,
+) -> dict[str, float]:
+    """Compute the metrics of ``evaluate_in_detail`` alone."""
+    return evaluate_in_detail(tree, predictions, iou_types, max_detections).metrics
+
+
+def evaluate_in_detail(
+    tree: Mapping[str, Any],
+    predictions: Sequence[Prediction],
+    iou_types: Sequence[str] = IOU_TYPES,
+    max_detections: int = COCO_MAX_DETECTIONS,
+) -> Evaluation:
+    """Compute COCO's metrics over every image of an annotation file, and AP by category.
+
+    Args:
+        tree: The annotation file's content.
+        predictions: Detections with the file's own image and category ids.
+        iou_types: ``bbox``, ``segm`` or both; the predictions have what they compare.
+        max_detections: How many of an image and category count, if more than COCO's 100; a
+            detector that keeps fewer is measured by COCO's rule.
+
+    Returns:
+        The numbers. Without any detection all are 0.
+
+    Raises:
+        UserError: If faster-coco-eval is installed and broken.
+    """
+    if not predictions:
+        logger.warning("the detector found nothing: average precision is 0")
+    limit = max(COCO_MAX_DETECTIONS, max_detections)
+    notes = tuple(_differences(tree, predictions, limit))
+    complete = with_areas(tree)
+    num_objects = Counter(
+        annotation["category_id"]
+        for annotation in complete["annotations"]
+        if not annotation["iscrowd"]
+    )
+    metrics: dict[str, float] = {}
+    categories = sorted(tree["categories"], key=lambda category: int(category["id"]))
+    by_category: list[dict[str, Any]] = [
+        {"id": entry["id"], "name": entry["name"], "num_objects": num_objects[entry["id"]]}
+        for entry in categories
+    ]
+    for iou_type in iou_types:
+        values = precision(complete, predictions, iou_type, limit)
+        for name, place in _AVERAGED.items():
+            value = _average(values[place])
+            if value is not None:
+                metrics[f"{iou_type}_{name}"] = value
+        for index, entry in enumerate(by_category):
+            entry[f"{iou_type}_AP"] = _average(values[:, :, index, 0])
+    return Evaluation(metrics, by_category, notes)
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """Name the metric that stands for all: AP of masks, of boxes where there are none."""
+    return "segm_AP" if "segm_AP" in metrics else "bbox_AP"
+
+
+def _differences(
+    tree: Mapping[str, Any], predictions: Sequence[Prediction], limit: int
+) -> Iterator[str]:
+    """Yield where the count is not COCO's, and which detections it leaves out."""
+    if limit > COCO_MAX_DETECTIONS:
+        yield (
+            f"average precision counts {limit:,} detections an image and category, where COCO's "
+            f"counts {COCO_MAX_DETECTIONS}"
+        )
+    with_objects = {entry["category_id"] for entry in tree["annotations"]}
+    names = {entry["id"]: entry["name"] for entry in tree["categories"]}
+    found = Counter(entry["category_id"] for entry in predictions)
+    absent = sorted(found.keys() - with_objects)
+    if absent:
+        yield (
+            f"{sum(found[number] for number in absent):,} detections do not count, as their "
+            f"categories have no object: {first_of([names[number] for number in absent])}"
+        )
+    per_image = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
+    surplus = sum(max(0, count - limit) for count in per_image.values())
+    if surplus:
+        yield (
+            f"{surplus:,} detections do not count, being behind the {limit:,} with the "
+            "highest scores of their image and category"
+        )
+
+
+def _average(values: Precision) -> float | None:
+    """Average over what has an object, in percent; None if nothing has."""
+    defined = values[values >= 0]
+    return 100 * float(defined.mean()) if defined.size else None
+
+
+def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what pycocotools requires and custom sets often lack; drop what it trips over.
+
+    Annotations are numbered from 1: pycocotools notes a match by the annotation's id and takes
+    id 0 for no match.
+    """
+    annotations = []
+    for number, annotation in enumerate(tree["annotations"], start=1):
+        _, _, width, height = annotation["bbox"]
+        complete = {"iscrowd": 0, "area": width * height, **annotation, "id": number}
+        if isinstance(annotation.get("segmentation"), list):
+            complete["segmentation"] = polygons(annotation["segmentation"])
+        annotations.append(complete)
+    return {**tree, "annotations": annotations}

@@ -1,0 +1,97 @@
+"""How each tool names and places its files, and which tool a folder is of."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from detection.coco.importers.image_index import without_suffix
+from rsa_pretrain.data.image_folder import report_left_out, walk
+from rsa_pretrain.plumbing.errors import UserError
+
+# Text files that lie among YOLO's labels, or VOC's and LabelMe's files, without being labels.
+_NO_LABELS = {
+    "classes",
+    "labels",
+    "predefined_classes",
+    "train",
+    "val",
+    "valid",
+    "test",
+    "trainval",
+}
+
+
+class Tool(NamedTuple):
+    """How a tool names and places its files.
+
+    Attributes:
+        name: As the user calls it.
+        suffix: Of its annotation files.
+        folder: Name of their folder, beside the images'; None: they lie among the images.
+        images: Name of the images' folder.
+        covers_all_images: Whether an image without an annotation file is one without objects.
+    """
+
+    name: str
+    suffix: str
+    folder: str | None = None
+    images: str | None = None
+    covers_all_images: bool = False
+
+    def annotations_in(self, source: Path) -> Path:
+        """Return the folder of the annotation files, which may be ``source`` itself."""
+        below = source / (self.folder or "")
+        return below if below.is_dir() else source
+
+    def images_of(self, folder: Path) -> Path:
+        """Return the folder of the images that belong to a folder of annotation files."""
+        for path in (folder, folder.absolute()):
+            swapped = Path(self.image_folder(path.as_posix()))
+            if swapped != path and swapped.is_dir():
+                return swapped
+        return folder
+
+    def image_folder(self, folder: str) -> str:
+        """Put the images' folder in place of the annotations', where it last comes in a path."""
+        parts = folder.split("/")
+        for position in reversed(range(len(parts))):
+            if parts[position] == self.folder and self.images is not None:
+                return "/".join([*parts[:position], self.images, *parts[position + 1 :]])
+        return folder
+
+    def files_in(self, folder: Path) -> list[str]:
+        """List the annotation files below a folder, relative to it."""
+        listing = walk(folder)
+        report_left_out(folder, listing.left_out)
+        names = [name for name in listing.names if name.lower().endswith(self.suffix)]
+        return [name for name in names if self.suffix != ".txt" or not _is_no_label(name)]
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool("labelme", ".json"),
+        Tool("voc", ".xml", "Annotations", "JPEGImages"),
+        Tool("yolo", ".txt", "labels", "images", covers_all_images=True),
+    )
+}
+
+
+def recognise(source: Path) -> Tool:
+    """Return the tool whose files a folder holds; one with a folder named as the tool's goes first.
+
+    Raises:
+        UserError: If there are files of none or of several.
+    """
+    found = [tool for tool in TOOLS.values() if tool.files_in(tool.annotations_in(source))]
+    found = [tool for tool in found if tool.annotations_in(source) != source] or found
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"no annotation file (.json, .xml, .txt) below '{source}'")
+    names = " and ".join(f"{tool.name} ({tool.suffix})" for tool in found)
+    raise UserError(f"'{source}' may be of {names}; say which with --from")
+
+
+def _is_no_label(name: str) -> bool:
+    stem = without_suffix(name.rpartition("/")[2]).lower()
+    return stem in _NO_LABELS or stem.startswith("readme")

@@ -1,0 +1,43 @@
+"""JSON files of other tools, in whichever Unicode encoding they were saved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rsa_pretrain.plumbing.errors import UserError
+
+_PLAIN = "utf-8"
+_MARKED = "utf-8-sig"
+
+
+def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
+    """Read a JSON file in UTF-8, with a byte order mark or without, UTF-16 or UTF-32.
+
+    Args:
+        path: The file.
+        content: What it should hold, in the plural, for errors.
+
+    Returns:
+        Its content, and one line per oddity of the encoding.
+
+    Raises:
+        UserError: If it cannot be read, decoded or parsed.
+    """
+    try:
+        with path.open("rb") as file:
+            encoding = json.detect_encoding(file.read(4))
+        tree = json.loads(path.read_text(encoding=encoding))
+    except OSError as error:
+        raise UserError(f"cannot read {content} '{path}': {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{content} '{path}' are not {encoding.upper()} (byte {error.start:,}); "
+            "save the file as UTF-8"
+        ) from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{content} '{path}' are not JSON") from None
+    if encoding == _PLAIN:
+        return tree, ()
+    if encoding == _MARKED:
+        return tree, ("1 byte order mark at the start of the file, passed over",)
+    return tree, (f"1 file in {encoding.upper()}, not in UTF-8, read as such",)

@@ -1,0 +1,308 @@
+"""What other tools' exports write otherwise than COCO, brought into its strict form at load.
+
+Everything behind the reader relies on the strict form alone. Nothing is repaired in silence: every
+kind of repair comes back as one counted note. What cannot be repaired stays as it is, for
+``coco_format.sort_out`` to name.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from detection.coco.image_list import header_size
+from detection.coco.loose_numbers import as_number, as_whole
+from detection.coco.mask_nesting import is_nested_as_in_coco, nested_as_in_coco
+from detection.coco.masks import (
+    BOX_LENGTH,
+    Size,
+    area_of,
+    box_around,
+    has_sound_mask,
+    is_box,
+    is_size,
+)
+from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.plumbing.errors import UserError
+
+Entry = dict[str, Any]
+
+_NUMBERS = {int, float}
+_SIDES = ("height", "width")
+_LOOSE = "are text or decimals, read as numbers"
+_LOOSE_CROWDS = (
+    "values of annotations.iscrowd are text, decimals or true and false, read as 0 and 1"
+)
+_TIDIED = "values of images.file_name have backslashes or a leading slash, read as relative paths"
+
+
+def repair(
+    tree: Mapping[str, Any], images_dir: Path | None, rules: ReadRules = DEFAULT_RULES
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's content in COCO's strict form, as far as that can be had.
+
+    Args:
+        tree: Three lists of entries, as ``coco_format.read_tree`` returns them; not changed.
+        images_dir: Folder of the images, where sizes that the file lacks are looked up.
+        rules: How the images are read.
+
+    Returns:
+        The content, and one line per kind of repair: how many, what and how.
+    """
+    notes: Counter[str] = Counter()
+    images = _Numbered(tree["images"], "images", "file_name", notes)
+    categories = _Numbered(tree["categories"], "categories", "name", notes)
+    images.entries = [
+        _with_path_and_size(entry, images_dir, rules, notes) for entry in images.entries
+    ]
+    categories.entries = [_with_name(entry, notes) for entry in categories.entries]
+    sizes = {
+        entry["id"]: (entry["height"], entry["width"])
+        for entry in images.entries
+        if _is_strict_image(entry) and is_size(entry["height"], entry["width"])
+    }
+    fresh = _fresh_ids(tree["annotations"])
+    annotations = []
+    for entry in tree["annotations"]:
+        if isinstance(entry, dict) and not _is_strict_annotation(entry):
+            entry = _with_own_id(entry, "annotations", fresh, notes)
+            _refer(entry, "image_id", images, notes)
+            _refer(entry, "category_id", categories, notes)
+            image_id = entry.get("image_id")
+            _complete(entry, sizes.get(image_id) if type(image_id) is int else None, notes)
+        annotations.append(entry)
+    sections = {
+        "images": images.entries,
+        "annotations": annotations,
+        "categories": categories.entries,
+    }
+    return {**tree, **sections}, [f"{count:,} {what}" for what, count in notes.items()]
+
+
+class _Numbered:
+    """The entries of a section with numbers as ids, and what annotations may call them by.
+
+    Args:
+        entries: Of the file.
+        section: Its name.
+        name_key: Key of a name that may stand for the id.
+        notes: Counts repairs.
+    """
+
+    def __init__(
+        self, entries: list[Any], section: str, name_key: str, notes: Counter[str]
+    ) -> None:
+        self.name_key = name_key
+        fresh = _fresh_ids(entries)
+        self.entries = [
+            entry
+            if not isinstance(entry, dict) or type(entry.get("id")) is int
+            else _with_own_id(entry, section, fresh, notes)
+            for entry in entries
+        ]
+        self._originals = entries
+        self._known: tuple[set[int], dict[str, int], dict[str, int]] | None = None
+
+    def find(self, reference: Any) -> tuple[int, str] | None:
+        """Return the id that a reference stands for and how it says so, if it does."""
+        if self._known is None:
+            self._known = self._index()
+        ids, by_text, by_name = self._known
+        whole = as_whole(reference)
+        if whole in ids:
+            return whole, _LOOSE
+        if not isinstance(reference, str):
+            return None
+        if reference in by_text:
+            return by_text[reference], "are text, read as the numbers given to those ids"
+        if reference in by_name:
+            return by_name[reference], f"are values of {self.name_key}, read as those entries' ids"
+        return None
+
+    def _index(self) -> tuple[set[int], dict[str, int], dict[str, int]]:
+        ids: set[int] = set()
+        by_text: dict[str, int] = {}
+        by_name: dict[str, int] = {}
+        pairs = list(zip(self._originals, self.entries, strict=True))
+        names = Counter(_text_of(entry, self.name_key) for _, entry in pairs)
+        for original, entry in pairs:
+            number = entry.get("id") if isinstance(entry, dict) else None
+            if type(number) is not int:
+                continue
+            ids.add(number)
+            text = _text_of(original, "id")
+            if text is not None:
+                by_text[text] = number
+            name = _text_of(entry, self.name_key)
+            if name is not None and names[name] == 1:
+                by_name[name] = number
+        return ids, by_text, by_name
+
+
+def _text_of(entry: Any, key: str) -> str | None:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _fresh_ids(entries: list[Any]) -> Iterator[int]:
+    """Yield numbers above all ids; the ids are looked through when the first is asked for."""
+    found = [as_whole(entry.get("id")) for entry in entries if isinstance(entry, dict)]
+    yield from itertools.count(1 + max((id_ for id_ in found if id_ is not None), default=0))
+
+
+def _with_own_id(entry: Entry, section: str, fresh: Iterator[int], notes: Counter[str]) -> Entry:
+    """Copy an entry; its id becomes a number where it is text, decimal or absent."""
+    value = entry.get("id")
+    number = as_whole(value)
+    if number is None and (value is None or isinstance(value, str)):
+        number = next(fresh)
+        notes[f"values of {section}.id are absent or no numbers; numbered after the highest"] += 1
+    elif number is not None and number is not value:
+        notes[f"values of {section}.id {_LOOSE}"] += 1
+    return dict(entry) if number is None else {**entry, "id": number}
+
+
+def _refer(entry: Entry, key: str, section: _Numbered, notes: Counter[str]) -> None:
+    value = entry.get(key)
+    found = None if type(value) is int else section.find(value)
+    if found is not None:
+        entry[key], how = found
+        notes[f"values of annotations.{key} {how}"] += 1
+
+
+def _is_strict_image(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and type(entry.get("id")) is int
+        and type(entry.get("height")) is int
+        and type(entry.get("width")) is int
+        and type(entry.get("file_name")) is str
+    )
+
+
+def _with_path_and_size(
+    entry: Any, images_dir: Path | None, rules: ReadRules, notes: Counter[str]
+) -> Any:
+    """Return an image with a relative path and whole sides, from its file's header if need be."""
+    name = _text_of(entry, "file_name")
+    if name is None or (_is_strict_image(entry) and "\\" not in name and name[:1] != "/"):
+        return entry
+    repaired = dict(entry)
+    if images_dir is not None and not (images_dir / name).is_file():
+        tidy = str(PurePosixPath(name.replace("\\", "/").lstrip("/")))
+        if (images_dir / tidy).is_file():
+            repaired["file_name"] = tidy
+            notes[_TIDIED] += 1
+    for side in _SIDES:
+        number = as_whole(entry.get(side))
+        if number is not None and number is not entry[side]:
+            repaired[side] = number
+            notes[f"values of images.{side} {_LOOSE}"] += 1
+    lacking = [side for side in _SIDES if entry.get(side) is None]
+    if lacking and images_dir is not None:
+        found = _header_size(images_dir / repaired["file_name"], rules)
+        if found is not None:
+            sides = dict(zip(_SIDES, found, strict=True))
+            repaired |= {side: sides[side] for side in lacking}
+            notes[f"images have no {' and '.join(lacking)}; read from their files"] += 1
+    return repaired
+
+
+def _header_size(path: Path, rules: ReadRules) -> Size | None:
+    try:
+        return header_size(path, rules)
+    except UserError:
+        return None  # opening the set or decoding the image says what is wrong with it
+
+
+def _with_name(entry: Any, notes: Counter[str]) -> Any:
+    """Return a category with a name: its number where it has none."""
+    if not isinstance(entry, dict) or isinstance(entry.get("name"), str):
+        return entry
+    value = entry.get("name")
+    if value is None:
+        notes["categories have no name; called by their ids"] += 1
+        return {**entry, "name": f"category {entry.get('id')}"}
+    if type(value) in _NUMBERS:
+        notes["values of categories.name are numbers, read as text"] += 1
+        return {**entry, "name": str(value)}
+    return entry
+
+
+def _is_strict_annotation(entry: Entry) -> bool:
+    # Asked of every annotation: nothing here may be slow.
+    try:
+        return (
+            type(entry["id"]) is int
+            and type(entry["image_id"]) is int
+            and type(entry["category_id"]) is int
+            and type(entry["iscrowd"]) is int
+            and type(entry["area"]) in _NUMBERS
+            and entry["area"] > 0
+            and len(entry["bbox"]) == BOX_LENGTH
+            and set(map(type, entry["bbox"])) <= _NUMBERS
+            and is_nested_as_in_coco(entry.get("segmentation"))
+        )
+    except (KeyError, TypeError):
+        return False
+
+
+def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
+    """Repair in place what an annotation says of its object.
+
+    Args:
+        entry: A copy.
+        size: Of its image, where that is known.
+        notes: Counts repairs.
+    """
+    _complete_crowd(entry, notes)
+    if size is not None:
+        entry["segmentation"], done = nested_as_in_coco(entry.get("segmentation"), size)
+        if done is not None:
+            notes[done] += 1
+    mask, box = entry.get("segmentation"), entry.get("bbox")
+    mask_size = None
+    # Checking a code reads all of it: only where something is to be computed from it.
+    if size is not None and (box in (None, []) or (as_number(entry.get("area")) or 0) <= 0):
+        mask_size = size if has_sound_mask(mask, size) else None
+    if isinstance(box, list) and any(isinstance(value, str) for value in box):
+        numbers = [as_number(value) for value in box]
+        if None not in numbers:
+            entry["bbox"] = numbers
+            notes[f"values of annotations.bbox {_LOOSE}"] += 1
+    elif box in (None, []) and mask_size is not None:
+        entry["bbox"] = box_around(mask, mask_size)
+        notes["values of annotations.bbox are absent; computed from the masks"] += 1
+    _complete_area(entry, mask_size, notes)
+
+
+def _complete_crowd(entry: Entry, notes: Counter[str]) -> None:
+    value = entry.get("iscrowd")
+    if value is None:
+        entry["iscrowd"] = 0
+        notes["values of annotations.iscrowd are absent; taken as 0"] += 1
+    elif type(value) is not int:
+        number = int(value) if isinstance(value, bool) else as_whole(value)
+        if number is not None:
+            entry["iscrowd"] = number
+            notes[_LOOSE_CROWDS] += 1
+
+
+def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
+    """Repair an annotation's area in place, by its mask if ``size`` is given, else by its box."""
+    value = entry.get("area")
+    number = as_number(value)
+    # An object has some: COCO's metrics would count it among the small ones, or not at all.
+    if number is not None and number <= 0:
+        value = number = None
+    if type(value) not in _NUMBERS and number is not None:
+        entry["area"] = number
+        notes[f"values of annotations.area {_LOOSE}"] += 1
+    elif value is None and size is not None:
+        entry["area"] = area_of(entry["segmentation"], size)
+        notes["values of annotations.area are absent or not above 0; computed from the masks"] += 1
+    elif value is None and is_box(entry.get("bbox")):
+        _, _, width, height = entry["bbox"]
+        entry["area"] = max(width, 0) * max(height, 0)
+        notes["values of annotations.area are absent or not above 0; taken as the boxes'"] += 1

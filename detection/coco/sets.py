@@ -1,0 +1,289 @@
+"""COCO-format data sets: what their files must hold, and what of them is used."""
+
+import contextlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pycocotools.coco import COCO
+
+from detection.coco.box_forms import Entry, ImageSize, box_of
+from detection.coco.format import read_tree, sort_out
+from detection.coco.image_places import where_images_are
+from detection.coco.masks import has_mask
+from detection.coco.repair import repair
+from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.plumbing.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Annotation = Mapping[str, Any]
+
+# A narrower box has no defined regression target once it is stored in float32.
+MIN_BOX_SIDE_PIXELS = 0.01
+CROWDS = "crowds"
+NO_AREA = "boxes without area"
+_NAMED_IN_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """One annotation file whose images are all there."""
+
+    annotations_path: Path
+    images_dir: Path
+    tree: dict[str, Any]
+    """The annotation file's content, in COCO's strict form."""
+    repairs: tuple[str, ...] = ()
+    """What was read otherwise than it is written: how many, what and how."""
+    is_annotated: bool = True
+    """Whether the file says what is on the images; if not, its list of annotations is empty."""
+    rules: ReadRules = DEFAULT_RULES
+    """How the images are read."""
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The file's category ids, rising; label = index + 1, so gaps close and 0 is background."""
+        return sorted(category["id"] for category in self.tree["categories"])
+
+    @property
+    def category_names(self) -> dict[int, str]:
+        """The name of each category id."""
+        return {category["id"]: category["name"] for category in self.tree["categories"]}
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """Every image's entry, by rising id."""
+        return sorted(self.tree["images"], key=lambda image: int(image["id"]))
+
+    @property
+    def sizes(self) -> dict[int, ImageSize]:
+        """Width and height of each image, by its id."""
+        return {image["id"]: (image["width"], image["height"]) for image in self.tree["images"]}
+
+    @property
+    def objects(self) -> list[Entry]:
+        """The annotations of one object each: without crowds."""
+        return [entry for entry in self.tree["annotations"] if not entry.get("iscrowd", 0)]
+
+    @property
+    def objects_per_image(self) -> Counter[int]:
+        """How many objects each image has, by its id."""
+        return Counter(entry["image_id"] for entry in self.objects)
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """An image with the instances that training uses."""
+
+    image_id: int
+    path: Path
+    height: int
+    width: int
+    annotations: tuple[Annotation, ...]
+    """Their boxes lie inside the image; some may lack a mask. None: all is background."""
+    labels: tuple[int, ...]
+    """Contiguous label of each, from 1."""
+    rules: ReadRules = DEFAULT_RULES
+    """How it is read."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wider than high."""
+        return self.width > self.height
+
+
+class SoundTree(NamedTuple):
+    """The content of an annotation file of which every entry can be used."""
+
+    tree: dict[str, Any]
+    repairs: tuple[str, ...]
+    is_annotated: bool
+
+
+def read_sound_tree(
+    path: Path,
+    images_dir: Path | None = None,
+    rules: ReadRules = DEFAULT_RULES,
+    *,
+    needs_annotations: bool = True,
+) -> SoundTree:
+    """Read an annotation file of which every entry can be used; log what is repaired.
+
+    Args:
+        path: COCO-format JSON.
+        images_dir: Folder of the images, where sizes that the file lacks are looked up.
+        rules: How the images are read.
+        needs_annotations: Whether a file of images alone is refused.
+
+    Raises:
+        UserError: If ``read_tree`` refuses it, or an entry is faulty; each kind of fault is named,
+            with how many entries have it.
+    """
+    raw = read_tree(path, needs_annotations=needs_annotations)
+    repaired, notes = repair(raw.tree, images_dir, rules)
+    tree, faults = sort_out(repaired)
+    if faults:
+        kinds: dict[str, list[str]] = {}
+        for fault in faults:
+            kinds.setdefault(fault.what, []).append(fault.entry)
+        named = [f"{what} ({len(found):,}): {first_of(found)}" for what, found in kinds.items()]
+        raise UserError(f"'{path}' has {'; '.join(named)}")
+    repairs = (*raw.notes, *notes)
+    for line in repairs:
+        logger.warning("'%s': %s", path, line)
+    return SoundTree(tree, repairs, raw.is_annotated)
+
+
+def open_coco(
+    annotations: Path,
+    images_dir: Path,
+    rules: ReadRules = DEFAULT_RULES,
+    *,
+    images_key: str = "the image folder",
+    needs_annotations: bool = True,
+) -> CocoSet:
+    """Read an annotation file and check it and its images.
+
+    Args:
+        annotations: COCO-format JSON.
+        images_dir: Folder that the file names are relative to.
+        rules: How the images are read.
+        images_key: What sets the folder, for errors.
+        needs_annotations: Whether a file of images alone is refused.
+
+    Raises:
+        UserError: If ``read_sound_tree`` refuses the file, or images are missing.
+    """
+    found = read_sound_tree(annotations, images_dir, rules, needs_annotations=needs_annotations)
+    names = [image["file_name"] for image in found.tree["images"]]
+    missing = [name for name in names if not (images_dir / name).is_file()]
+    if missing:
+        places = where_images_are(missing, images_dir, images_key)
+        raise UserError(
+            f"{len(missing)} of {len(names)} images of '{annotations}' are not in "
+            f"'{images_dir}': {first_of(missing)}{places}"
+        )
+    return CocoSet(annotations, images_dir, *found, rules)
+
+
+def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[TrainingImage]:
+    """Return the images that have something to learn from, by rising id.
+
+    Left out, and counted in one log line: crowds, boxes without area inside the image, and then
+    images without instances.
+
+    Args:
+        coco: The training set.
+        keep_empty: Whether images stay that have no annotation at all, not even of these.
+
+    Raises:
+        UserError: If no instance is left.
+    """
+    labels = {category: index for index, category in enumerate(coco.category_ids, start=1)}
+    by_image: dict[int, list[Annotation]] = {}
+    left_out: Counter[str] = Counter()
+    sizes = coco.sizes
+    for annotation in coco.tree["annotations"]:
+        reason = reason_to_leave_out(annotation, *sizes[annotation["image_id"]])
+        if reason is None:
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+        else:
+            left_out[reason] += 1
+    if not by_image:
+        why = f" (left out: {_counts(left_out)})" if left_out else ""
+        raise UserError(f"'{coco.annotations_path}' has no image with a usable instance{why}")
+    if keep_empty:
+        annotated = {annotation["image_id"] for annotation in coco.tree["annotations"]}
+        by_image |= {number: [] for number in sizes.keys() - annotated}
+    usable = [
+        TrainingImage(
+            image_id=image["id"],
+            path=coco.images_dir / image["file_name"],
+            height=image["height"],
+            width=image["width"],
+            annotations=tuple(by_image[image["id"]]),
+            labels=tuple(labels[annotation["category_id"]] for annotation in by_image[image["id"]]),
+            rules=coco.rules,
+        )
+        for image in coco.images
+        if image["id"] in by_image
+    ]
+    left_out["images without instances"] = len(sizes) - len(usable)
+    num_empty = sum(not image.annotations for image in usable)
+    logger.info(
+        "training on %d images%s; left out: %s",
+        len(usable),
+        f" ({num_empty} of them without objects)" if num_empty else "",
+        _counts(left_out) or "nothing",
+    )
+    return usable
+
+
+def _counts(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+
+
+def check_objects(path: Path, tree: Mapping[str, Any]) -> None:
+    """Refuse annotations in which there is nothing to be found.
+
+    Raises:
+        UserError: If there are no objects, or crowds alone.
+    """
+    if all(annotation.get("iscrowd", 0) for annotation in tree["annotations"]):
+        raise UserError(f"'{path}' has no object to be found; average precision needs one")
+
+
+def without_mask(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Return the annotations that have no mask."""
+    return [entry for entry in annotations if not has_mask(entry.get("segmentation"))]
+
+
+def mask_gap(tree: Mapping[str, Any]) -> str | None:
+    """Say why average precision of masks is not defined; None if every annotation has a mask."""
+    lacking = [str(entry["id"]) for entry in without_mask(tree["annotations"])]
+    if not lacking:
+        return None
+    return (
+        f"{len(lacking):,} of {len(tree['annotations']):,} annotations have no mask "
+        f"(ids {first_of(lacking)})"
+    )
+
+
+def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float, ...]:
+    """Return an annotation's box as x0, y0, x1, y1 inside the image, in pixels."""
+    return box_of(annotation, (width, height))
+
+
+def indexed(tree: Mapping[str, Any]) -> Any:
+    """Return pycocotools' view of an annotation tree, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = dict(tree)
+        coco.createIndex()
+    return coco
+
+
+def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str | None:
+    """Say why training does not use an annotation; None if it does.
+
+    Args:
+        annotation: Without faults.
+        width: Of its image, in pixels.
+        height: Of its image.
+    """
+    if annotation.get("iscrowd", 0):
+        return CROWDS
+    x0, y0, x1, y1 = clipped_box(annotation, width, height)
+    narrow = x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS
+    return NO_AREA if narrow else None
+
+
+def first_of(names: Sequence[str], limit: int = _NAMED_IN_ERRORS) -> str:
+    """Name the first few, and count the rest."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f", and {more:,} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Exchange weights and settings with detectron2, and prove the exchange."""

@@ -1,0 +1,67 @@
+"""Anchors as detectron2's keys, and back."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detection.recipe import PYRAMID_LEVELS, Anchors, ModelConfig
+from rsa_pretrain.plumbing.config.files import flatten, parse_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+SECTION = "MODEL.ANCHOR_GENERATOR"
+SIZES, ASPECT_RATIOS = f"{SECTION}.SIZES", f"{SECTION}.ASPECT_RATIOS"
+
+
+def anchor_tree(anchors: Anchors) -> dict[str, Any]:
+    """Return the keys below ``MODEL.ANCHOR_GENERATOR``."""
+    return {
+        "SIZES": [[size] for size in anchors.sizes_pixels],
+        "ASPECT_RATIOS": [list(anchors.aspect_ratios)],
+    }
+
+
+def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
+    """Read a config's anchors.
+
+    As detectron2 has it, one list serves all levels; it may stand alone or in a list.
+
+    Args:
+        settings: The config's keys, nested.
+        path: Names the config in errors.
+
+    Raises:
+        UserError: If a level has several sizes or its own shapes, which the engines here do not
+            take, or the keys are absent or no anchors.
+    """
+    stated = flatten(dict(settings))
+    sizes, ratios = (_by_level(stated.get(key)) for key in (SIZES, ASPECT_RATIOS))
+    if sizes is None or any(len(level) != 1 for level in sizes):
+        raise UserError(
+            f"'{path}' has {SIZES} {stated.get(SIZES)!r}; expected one size for each of "
+            f"{PYRAMID_LEVELS} levels, such as [[32], [64], [128], [256], [512]]"
+        )
+    if ratios is None or any(level != ratios[0] for level in ratios):
+        raise UserError(
+            f"'{path}' has {ASPECT_RATIOS} {stated.get(ASPECT_RATIOS)!r}; expected ratios that "
+            "hold for every level, such as [[0.5, 1.0, 2.0]]"
+        )
+    tree = {
+        "anchor_sizes_pixels": [size for (size,) in sizes],
+        "anchor_aspect_ratios": list(ratios[0]),
+    }
+    return parse_tree(ModelConfig, tree, f"'{path}', {SECTION}").anchors
+
+
+def _by_level(value: Any) -> list[Sequence[float]] | None:
+    """Return each level's numbers; None if these are not numbers for the pyramid's levels."""
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    levels = list(value) if isinstance(value[0], list | tuple) else [value]
+    if not all(isinstance(level, list | tuple) for level in levels):
+        return None
+    if any(type(number) not in (int, float) for level in levels for number in level):
+        return None
+    levels = [list(level) for level in levels]
+    if len(levels) == 1:
+        return levels * PYRAMID_LEVELS
+    return levels if len(levels) == PYRAMID_LEVELS else None

@@ -1,0 +1,198 @@
+"""A recipe as detectron2's config keys, as plain data.
+
+What is left out is detectron2's default. The recipe's numbers are those of one job: the schedule
+is the one at its batch size, and detectron2 scales nothing more.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from detection.coco.sets import Annotation
+from detection.exchange.anchors import anchor_tree
+from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
+from detection.job.trunk import Trunk
+from detection.recipe import ModelConfig, Recipe, SamplingConfig
+from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.errors import UserError
+
+Tree = dict[str, Any]
+MaskFormat = Literal["polygon", "bitmask"]
+
+_PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")
+_PROPOSALS_PER_LEVEL_TRAIN, _PROPOSALS_PER_LEVEL_TEST = 2000, 1000
+
+
+def data_set_names(recipe: Recipe) -> tuple[str, str]:
+    """Return the names under which the training and test images are registered."""
+    return f"{recipe.data.name}_train", f"{recipe.data.name}_test"
+
+
+def mask_format(annotations: Iterable[Annotation]) -> MaskFormat:
+    """Return detectron2's reader of these instances: run-length codes are no polygons."""
+    coded = any(isinstance(annotation.get("segmentation"), dict) for annotation in annotations)
+    return "bitmask" if coded else "polygon"
+
+
+def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
+    """Return the keys without which a trunk's weights compute something else.
+
+    Args:
+        arch: torchvision's name of the ResNet.
+        mean: Input mean, RGB pixels in [0, 1].
+        std: Input standard deviation, the same.
+        norm: detectron2's name of the trunk's norm.
+    """
+    resnets: Tree = {
+        "DEPTH": int(arch.removeprefix("resnet")),
+        "STRIDE_IN_1X1": False,
+        "NORM": norm,
+    }
+    if arch in BASIC_BLOCK_ARCHS:
+        resnets["RES2_OUT_CHANNELS"] = 64
+    return {
+        "MODEL": {
+            "RESNETS": resnets,
+            "PIXEL_MEAN": [round(255 * value, 6) for value in mean],
+            "PIXEL_STD": [round(255 * value, 6) for value in std],
+        },
+        "INPUT": {"FORMAT": "RGB"},
+    }
+
+
+def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskFormat) -> Tree:
+    """Return the keys of a recipe.
+
+    Args:
+        recipe: The run.
+        trunk: What the detector starts from; only its kind and its pixels are told here.
+        num_classes: Categories, without the background.
+        masks: How the training masks are written.
+
+    Raises:
+        UserError: If the recipe asks for a flip probability that detectron2 has no key for.
+    """
+    weights = weights_tree(trunk.backbone.arch, trunk.mean, trunk.std, recipe.model.trunk_norm)
+    train, test = data_set_names(recipe)
+    return {
+        "VERSION": 2,
+        "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
+        "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
+        "DATASETS": {"TRAIN": [train], "TEST": [test]},
+        "DATALOADER": {
+            "NUM_WORKERS": recipe.data.num_workers,
+            "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,
+        },
+        "SOLVER": _solver_tree(recipe),
+        "TEST": _test_tree(recipe),
+        "OUTPUT_DIR": str(recipe.output_dir),
+        "SEED": recipe.seed,
+    }
+
+
+def model_tree(
+    model: ModelConfig, sampling: SamplingConfig, weights: Tree, num_classes: int
+) -> Tree:
+    """Return the keys of a detector, as far as it is built from them.
+
+    Args:
+        model: Architecture.
+        sampling: How many anchors, proposals and regions.
+        weights: The ``MODEL`` part of ``weights_tree``.
+        num_classes: Categories, without the background.
+    """
+    head_norm = "" if model.head_norm == "none" else model.head_norm
+    stages = ("res2", "res3", "res4", "res5")
+    return {
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "MASK_ON": model.mask_head,
+        "PIXEL_MEAN": weights["PIXEL_MEAN"],
+        "PIXEL_STD": weights["PIXEL_STD"],
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
+        "RESNETS": weights["RESNETS"] | {"OUT_FEATURES": list(stages)},
+        "FPN": {"IN_FEATURES": list(stages), "NORM": head_norm},
+        "ANCHOR_GENERATOR": anchor_tree(model.anchors),
+        "RPN": {
+            "IN_FEATURES": [*_PYRAMID_LEVELS, "p6"],
+            "BATCH_SIZE_PER_IMAGE": sampling.anchors_per_image,
+            "PRE_NMS_TOPK_TRAIN": _PROPOSALS_PER_LEVEL_TRAIN,
+            "PRE_NMS_TOPK_TEST": _PROPOSALS_PER_LEVEL_TEST,
+            "POST_NMS_TOPK_TRAIN": sampling.proposals_per_image,
+            "POST_NMS_TOPK_TEST": sampling.proposals_per_image,
+        },
+        "ROI_HEADS": {
+            "NAME": "StandardROIHeads",
+            "IN_FEATURES": list(_PYRAMID_LEVELS),
+            "NUM_CLASSES": num_classes,
+            "BATCH_SIZE_PER_IMAGE": sampling.rois_per_image,
+        },
+        **_head_trees(model, head_norm),
+    }
+
+
+def _head_trees(model: ModelConfig, norm: str) -> Tree:
+    trees: Tree = {
+        "ROI_BOX_HEAD": {
+            "NAME": "FastRCNNConvFCHead",
+            "NUM_CONV": model.box_head_num_convs,
+            "NUM_FC": model.box_head_num_fcs,
+            "NORM": norm,
+            "POOLER_RESOLUTION": 7,
+        },
+    }
+    if model.mask_head:
+        trees["ROI_MASK_HEAD"] = {
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "NUM_CONV": model.mask_head_num_convs,
+            "NORM": norm,
+            "POOLER_RESOLUTION": 14,
+        }
+    return trees
+
+
+def _input_tree(recipe: Recipe, masks: MaskFormat) -> Tree:
+    settings = recipe.input
+    flips = {0.0: "none", 0.5: "horizontal"}
+    if settings.flip_probability not in flips:
+        raise UserError(
+            f"input.flip_probability is {settings.flip_probability}; detectron2 has 0 and 0.5 only"
+        )
+    return {
+        "MIN_SIZE_TRAIN": list(settings.train_short_sides_pixels),
+        "MIN_SIZE_TRAIN_SAMPLING": "choice",
+        "MAX_SIZE_TRAIN": settings.max_side_pixels,
+        "MIN_SIZE_TEST": settings.test_short_side_pixels,
+        "MAX_SIZE_TEST": settings.max_side_pixels,
+        "RANDOM_FLIP": flips[settings.flip_probability],
+        "MASK_FORMAT": masks,
+    }
+
+
+def _solver_tree(recipe: Recipe) -> Tree:
+    solver, schedule = recipe.solver, recipe.solver.schedule
+    return {
+        "IMS_PER_BATCH": solver.batch_size,
+        "BASE_LR": schedule.lr,
+        "MAX_ITER": schedule.iterations,
+        "STEPS": list(schedule.decay_at),
+        "GAMMA": 0.1,
+        "WARMUP_METHOD": "linear",
+        "WARMUP_ITERS": schedule.warmup_iterations,
+        "WARMUP_FACTOR": solver.warmup_factor,
+        "MOMENTUM": solver.sgd_momentum,
+        "WEIGHT_DECAY": solver.weight_decay,
+        "WEIGHT_DECAY_NORM": solver.norm_weight_decay,
+        "CHECKPOINT_PERIOD": recipe.training.checkpoint_every_iterations,
+        "AMP": {"ENABLED": recipe.training.precision != "fp32"},
+    }
+
+
+def _test_tree(recipe: Recipe) -> Tree:
+    training = recipe.training
+    precise: Tree = {"ENABLED": training.precise_bn_iterations is not None}
+    if training.precise_bn_iterations is not None:
+        precise["NUM_ITER"] = training.precise_bn_iterations
+    return {
+        "EVAL_PERIOD": training.evaluate_every_iterations or 0,
+        "DETECTIONS_PER_IMAGE": recipe.sampling.detections_per_image,
+        "PRECISE_BN": precise,
+    }

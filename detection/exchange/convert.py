@@ -1,0 +1,150 @@
+"""Our checkpoint → detectron2 weights, proved before the file takes its name.
+
+The proof is ``trunk_proof``'s, and the written file, read back by the importer, equals the
+checkpoint bitwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from detection.exchange.config import weights_tree
+from detection.exchange.file import SUFFIXES, write_weights
+from detection.exchange.proof import DROPPED_LEAF, Proof, prove_features, prove_shapes
+from detection.exchange.trunk_names import to_detectron2
+from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_generated
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights, load_weights
+from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.tensor_check import differing
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion wrote, and its proof."""
+
+    weights: Path
+    config: Path
+    config_tree: dict[str, Any]
+    proof: Proof
+
+
+def to_detectron2_weights(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Rename a torchvision trunk, each tensor used once or on the drop list.
+
+    Args:
+        tensors: State of a ResNet without classifier, float32.
+
+    Returns:
+        Tensors by detectron2's full names, and the dropped batch counts by torchvision's names.
+
+    Raises:
+        ValueError: If a name is not a trunk tensor's.
+    """
+    model: dict[str, Tensor] = {}
+    dropped: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        full_name = to_detectron2(name)
+        if full_name.endswith(f".{DROPPED_LEAF}"):
+            dropped[name] = int(tensor)
+        else:
+            model[full_name] = tensor.detach().cpu()
+    return model, dropped
+
+
+def convert(checkpoint: Path, out: Path) -> Conversion:
+    """Write ``out`` and, beside it, the YAML keys that belong to its weights.
+
+    Args:
+        checkpoint: A checkpoint of this toolkit or of another project (``load_weights``).
+        out: Weights file to write; must end in ``.pkl`` or ``.pth``.
+
+    Returns:
+        What was written, and the proof.
+
+    Raises:
+        UserError: If the checkpoint is refused, has another stem than detectron2's, ``out`` has
+            another ending, or detectron2 is there but broken.
+        RuntimeError: If a part of the proof fails; nothing is written then.
+    """
+    config = out.with_suffix(".yaml")
+    check_generated(config, _CONFIG_HEADER)
+    loaded = load_weights(checkpoint)
+    proof = convert_loaded(loaded, out)
+    tree = paired_config(loaded.metadata, out)
+    write_text(config, _CONFIG_HEADER + yaml.safe_dump(tree, sort_keys=False))
+    return Conversion(out, config, tree, proof)
+
+
+def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
+    """Write the weights of ``convert`` alone.
+
+    Args:
+        loaded: What to write.
+        out: Weights file to write; must end in ``.pkl`` or ``.pth``.
+
+    Raises:
+        UserError: If the stem is another than detectron2's, ``out`` has another ending, or
+            detectron2 is there but broken.
+        RuntimeError: If a part of the proof fails; nothing is written then.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"'{out}' must end in .pkl or .pth: detectron2 chooses its reader by that")
+    if loaded.metadata.stem != "standard":
+        raise UserError(
+            f"'{loaded.path}' has the '{loaded.metadata.stem}' stem; detectron2's ResNet has only "
+            "the standard 7x7 stem, so pretrain with backbone.stem=standard"
+        )
+    with atomic_file(out) as temporary:
+        proof = write_proved(temporary, loaded)
+        _prove_file(temporary, loaded.backbone.state_dict())
+    return proof
+
+
+def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
+    """Write a weights file and let detectron2, where it is, run it; the file keeps the proof.
+
+    Raises:
+        UserError: If detectron2 is there but broken.
+        RuntimeError: If names, shapes or features are not detectron2's.
+    """
+    model, dropped = to_detectron2_weights(loaded.backbone.state_dict())
+    shapes_source = prove_shapes(model, loaded.metadata.arch)
+    extra = {
+        "metadata": loaded.metadata.model_dump_json(),
+        "source_sha256": loaded.sha256,
+        DROPPED_LEAF: dropped,
+    }
+    write_weights(weights, model, extra)
+    differences = prove_features(weights, model, loaded.backbone, loaded.metadata)
+    proof = Proof(len(model), {DROPPED_LEAF: len(dropped)}, shapes_source, differences)
+    write_weights(weights, model, extra | {"proof": proof.lines()})
+    return proof
+
+
+def paired_config(metadata: BackboneMetadata, weights: Path) -> dict[str, Any]:
+    """Return the detectron2 keys without which the weights compute something else."""
+    tree = weights_tree(metadata.arch, metadata.mean, metadata.std, norm="BN")
+    tree["MODEL"]["WEIGHTS"] = str(weights)
+    return tree
+
+
+_CONFIG_HEADER = """\
+# detectron2 keys that belong to these weights. NORM may also be SyncBN (several processes) or
+# FrozenBN; colour order, pixel statistics and stride placement may not change.
+"""
+
+
+def _prove_file(path: Path, source: Mapping[str, Tensor]) -> None:
+    restored = import_weights(path, ImportOptions(layout="detectron2")).backbone.state_dict()
+    unequal = differing(restored, source)
+    if unequal:
+        raise RuntimeError(f"the written file does not give back the checkpoint: {unequal}")

@@ -1,0 +1,204 @@
+"""What detectron2's keys must be for its detector to compute what the torchvision engine's does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from torch import Tensor
+
+from detection.exchange.anchors import SECTION as ANCHOR_SECTION
+from detection.exchange.config import Tree, model_tree, weights_tree
+from detection.exchange.model_names import OBJECTNESS
+from detection.exchange.model_weights import has_mask_head, heads_of, num_classes
+from detection.exchange.trunk_names import DETECTRON2_PREFIX
+from detection.exchange.trunk_shapes import enumerated_shapes
+from detection.job.card import DetectorCard
+from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
+from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.config.files import flatten
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.metadata import BackboneMetadata
+
+Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+
+_STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")
+_BATCH_COUNT = "num_batches_tracked"
+# Keys of model_tree that weights do not decide: how many anchors and regions, which layers train,
+# which processes share a norm's statistics, and the pixels and anchors, which are read instead.
+_FREE = (
+    f"{ANCHOR_SECTION}.SIZES",
+    f"{ANCHOR_SECTION}.ASPECT_RATIOS",
+    "MODEL.BACKBONE.FREEZE_AT",
+    "MODEL.PIXEL_",
+    "MODEL.RPN.",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+)
+_NORM_KEYS = ("MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
+_TRUNK_NORM = "MODEL.RESNETS.NORM"
+_NORMS = ("BN", "SyncBN", "naiveSyncBN", "FrozenBN")
+# detectron2's defaults that the torchvision engine has built in; a file may leave them out.
+_BUILT_IN: Mapping[str, Any] = {
+    "MODEL.ANCHOR_GENERATOR.NAME": "DefaultAnchorGenerator",
+    "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
+    "MODEL.FPN.FUSE_TYPE": "sum",
+    "MODEL.FPN.OUT_CHANNELS": 256,
+    "MODEL.RPN.BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0),
+    "MODEL.RPN.NMS_THRESH": 0.7,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05,
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.5,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0),
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
+    "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlignV2",
+}
+
+
+class Description(NamedTuple):
+    """A detector as far as its tensors tell."""
+
+    arch: Arch
+    model: ModelConfig
+    num_classes: int
+
+
+def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
+    """Return the trunk whose tensors, by detectron2's names, these are.
+
+    Raises:
+        UserError: If there is none: another depth, another width, or grouped convolutions.
+    """
+    found = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.items()
+        if name.startswith(DETECTRON2_PREFIX) and not name.endswith(_BATCH_COUNT)
+    }
+    archs: tuple[Arch, ...] = get_args(Arch)
+    for arch in archs:
+        if found == enumerated_shapes(arch):
+            return arch
+    raise UserError(
+        f"the detector's {len(found)} trunk tensors are those of none of {', '.join(archs)}"
+    )
+
+
+def describe_model(
+    tensors: Mapping[str, Tensor], arch: Arch, anchors: Anchors = DEFAULT_ANCHORS
+) -> Description:
+    """Read the architecture from a detector's tensors.
+
+    Args:
+        tensors: By the torchvision engine's names.
+        arch: Its trunk.
+        anchors: What no tensor tells but their number.
+
+    Raises:
+        UserError: If the tensors are of another number of anchors, or no such detector's.
+    """
+    _check_anchors(tensors, anchors)
+    heads = heads_of(tensors)
+    has_masks = has_mask_head(tensors)
+    frozen = [_is_frozen(tensors, stage) for stage in _STAGES]
+    model = ModelConfig(
+        arch=arch,
+        trunk_norm="FrozenBN" if all(frozen) else "BN",
+        freeze_at=0 if all(frozen) else frozen.index(False),
+        head_norm="BN" if "backbone.fpn.inner_blocks.0.1.weight" in tensors else "none",
+        box_head_num_convs=heads.box_convs,
+        box_head_num_fcs=heads.box_fcs,
+        mask_head=has_masks,
+        **({"mask_head_num_convs": heads.mask_convs} if has_masks else {}),
+        anchor_sizes_pixels=anchors.sizes_pixels,
+        anchor_aspect_ratios=anchors.aspect_ratios,
+    )
+    return Description(arch, model, num_classes(tensors))
+
+
+def paired_model_config(
+    tensors: Mapping[str, Tensor], metadata: BackboneMetadata, card: DetectorCard, weights: Path
+) -> Tree:
+    """Return the detectron2 keys that belong to a detector's weights.
+
+    Args:
+        tensors: By the torchvision engine's names.
+        metadata: Theirs.
+        card: Theirs.
+        weights: The file that detectron2 will read.
+    """
+    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    tree = _expected_tree(found, metadata.mean, metadata.std, card.sampling)
+    tree["MODEL"]["WEIGHTS"] = str(weights)
+    tree["INPUT"] |= {
+        "MIN_SIZE_TEST": card.input.test_short_side_pixels,
+        "MAX_SIZE_TEST": card.input.max_side_pixels,
+    }
+    tree["TEST"] = {"DETECTIONS_PER_IMAGE": card.sampling.detections_per_image}
+    return tree
+
+
+def check_settings(settings: Mapping[str, Any], found: Description, path: Path) -> None:
+    """Refuse a detectron2 config under which the weights compute something else than here.
+
+    Args:
+        settings: The config's keys, nested.
+        found: What the tensors say.
+        path: Names the config in errors.
+
+    Raises:
+        UserError: Lists the keys that differ or are not stated.
+    """
+    unit: RGB = (1.0, 1.0, 1.0)
+    expected_tree = _expected_tree(found, unit, unit, SamplingConfig())
+    stated = flatten(dict(settings))
+    wrong = []
+    for key, expected in flatten(expected_tree).items():
+        if key.startswith(_FREE):
+            continue
+        value = stated.get(key)
+        if not (key == _TRUNK_NORM or key in _NORM_KEYS) and not _same(value, expected):
+            wrong.append(f"{key} is {value!r}, expected {expected!r}")
+        elif key in (_TRUNK_NORM, *_NORM_KEYS) and (value in _NORMS) != (expected in _NORMS):
+            wrong.append(f"{key} is {value!r}, but the tensors are of {expected or 'no norm'!r}")
+    for key, expected in _BUILT_IN.items():
+        if key in stated and not _same(stated[key], expected):
+            wrong.append(f"{key} is {stated[key]!r}, expected {expected!r}")
+    if wrong:
+        raise UserError(
+            f"with '{path}' detectron2 computes something else than the torchvision engine can: "
+            + "; ".join(wrong)
+        )
+
+
+def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors) -> None:
+    logits = tensors.get(f"{OBJECTNESS}.weight")
+    if logits is not None and len(logits) != len(anchors.aspect_ratios):
+        ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)
+        raise UserError(
+            f"the detector's tensors are of {len(logits)} anchors at each position, but its "
+            f"aspect ratios are {len(anchors.aspect_ratios)}: {ratios}"
+        )
+
+
+def _expected_tree(found: Description, mean: RGB, std: RGB, sampling: SamplingConfig) -> Tree:
+    weights = weights_tree(found.arch, mean, std, found.model.trunk_norm)
+    model = model_tree(found.model, sampling, weights["MODEL"], found.num_classes)
+    return {"MODEL": model, "INPUT": weights["INPUT"]}
+
+
+def _is_frozen(tensors: Mapping[str, Tensor], stage: str) -> bool:
+    prefix = f"backbone.body.{stage}."
+    return not any(name.startswith(prefix) and name.endswith(_BATCH_COUNT) for name in tensors)
+
+
+def _same(value: Any, expected: Any) -> bool:
+    """Compare as YAML has it: detectron2 writes some tuples as lists, and 256 boxes as [256, …]."""
+    if isinstance(value, list | tuple) and isinstance(expected, list | tuple):
+        return list(map(_plain, value)) == list(map(_plain, expected))
+    return bool(value == expected)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value

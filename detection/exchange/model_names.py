@@ -1,0 +1,115 @@
+"""Names of a whole Mask R-CNN's tensors: this toolkit's torchvision engine and detectron2, as data.
+
+    torchvision engine                    detectron2
+    backbone.body.layer1.0.bn2.bias       backbone.bottom_up.res2.0.conv2.norm.bias
+    backbone.fpn.inner_blocks.0.0.weight  backbone.fpn_lateral2.weight
+    backbone.fpn.layer_blocks.3.1.bias    backbone.fpn_output5.norm.bias
+    rpn.head.cls_logits.weight            proposal_generator.rpn_head.objectness_logits.weight
+    roi_heads.box_head.0.1.weight         roi_heads.box_head.conv1.norm.weight
+    roi_heads.box_head.5.weight           roi_heads.box_head.fc1.weight
+    roi_heads.mask_predictor.conv5_mask   roi_heads.mask_head.deconv
+
+Trunk tensors are ``key_map``'s. torchvision counts a head's layers through, so its numbers depend
+on how many there are; the inverse is read from the same table.
+"""
+
+from dataclasses import dataclass
+
+from detection.exchange.trunk_names import DETECTRON2_PREFIX, to_detectron2, to_torchvision
+from rsa_pretrain.weights.foreign.names import NORM_LEAVES
+
+TRUNK_PREFIX = "backbone.body."
+OBJECTNESS = "rpn.head.cls_logits"
+CLASS_SCORE = "roi_heads.box_predictor.cls_score"
+BOX_OFFSETS = "roi_heads.box_predictor.bbox_pred"
+MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
+
+_SAME_EVERYWHERE = {
+    "rpn.head.conv.0.0": "proposal_generator.rpn_head.conv",
+    OBJECTNESS: "proposal_generator.rpn_head.objectness_logits",
+    "rpn.head.bbox_pred": "proposal_generator.rpn_head.anchor_deltas",
+    CLASS_SCORE: "roi_heads.box_predictor.cls_score",
+    BOX_OFFSETS: "roi_heads.box_predictor.bbox_pred",
+    "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.deconv",
+    MASK_LOGITS: "roi_heads.mask_head.predictor",
+}
+_PYRAMID_LEVELS = 4
+_LAYER_LEAVES = frozenset({"weight", "bias"})
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How many layers the heads have."""
+
+    box_convs: int
+    box_fcs: int
+    mask_convs: int
+
+
+class ModelKeyMap:
+    """Renames tensors of one architecture in both directions; names it does not know raise.
+
+    Args:
+        heads: The architecture, as far as names depend on it.
+    """
+
+    def __init__(self, heads: Heads) -> None:
+        layers = _layers(heads)
+        norms = _norms(heads)
+        self._to_detectron2 = {
+            f"{ours}.{leaf}": f"{theirs}.{leaf}"
+            for table, leaves in ((layers, _LAYER_LEAVES), (norms, NORM_LEAVES))
+            for ours, theirs in table.items()
+            for leaf in leaves
+        }
+        self._to_torchvision = {new: old for old, new in self._to_detectron2.items()}
+
+    def to_detectron2(self, name: str) -> str:
+        """Return detectron2's full name.
+
+        Raises:
+            ValueError: If ``name`` is not a tensor of this architecture in the torchvision engine.
+        """
+        if name.startswith(TRUNK_PREFIX):
+            return to_detectron2(name.removeprefix(TRUNK_PREFIX))
+        if name not in self._to_detectron2:
+            raise ValueError(f"'{name}' is not a tensor of the torchvision engine's Mask R-CNN")
+        return self._to_detectron2[name]
+
+    def to_torchvision(self, name: str) -> str:
+        """Return the torchvision engine's name; undoes ``to_detectron2``.
+
+        Raises:
+            ValueError: If ``name`` is not a tensor of this architecture in detectron2.
+        """
+        if name.startswith(DETECTRON2_PREFIX):
+            return TRUNK_PREFIX + to_torchvision(name)
+        if name not in self._to_torchvision:
+            raise ValueError(f"'{name}' is not a tensor of detectron2's Mask R-CNN with a pyramid")
+        return self._to_torchvision[name]
+
+
+def _layers(heads: Heads) -> dict[str, str]:
+    """Return convolutions and linear layers outside the trunk."""
+    table = dict(_SAME_EVERYWHERE)
+    for level in range(_PYRAMID_LEVELS):
+        table[f"backbone.fpn.inner_blocks.{level}.0"] = f"backbone.fpn_lateral{level + 2}"
+        table[f"backbone.fpn.layer_blocks.{level}.0"] = f"backbone.fpn_output{level + 2}"
+    for number in range(heads.box_convs):
+        table[f"roi_heads.box_head.{number}.0"] = f"roi_heads.box_head.conv{number + 1}"
+    for number in range(heads.box_fcs):
+        # After the convolutions comes a layer that flattens, and after each linear one its ReLU.
+        position = heads.box_convs + 1 + 2 * number
+        table[f"roi_heads.box_head.{position}"] = f"roi_heads.box_head.fc{number + 1}"
+    for number in range(heads.mask_convs):
+        table[f"roi_heads.mask_head.{number}.0"] = f"roi_heads.mask_head.mask_fcn{number + 1}"
+    return table
+
+
+def _norms(heads: Heads) -> dict[str, str]:
+    """Return the norms outside the trunk: each is its convolution's neighbour, or its child."""
+    return {
+        f"{ours.removesuffix('.0')}.1": f"{theirs}.norm"
+        for ours, theirs in _layers(heads).items()
+        if ours.endswith(".0") and not ours.startswith("rpn.")
+    }

@@ -1,0 +1,59 @@
+"""Which tensors a detectron2 ResNet trunk has under FrozenBN: full names and shapes.
+
+ResNet-50's are quoted from detectron2 (``detectron2_r50_keys.json``). The other depths are
+listed here from the architecture's numbers, without the key map, so that they check it.
+"""
+
+import json
+from importlib.resources import files
+
+STAGE_BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+}
+BASIC_BLOCK_ARCHS = frozenset({"resnet18", "resnet34"})
+_BOTTLENECK_EXPANSION = 4
+_STEM_CHANNELS = 64
+_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def quoted_r50_shapes() -> Shapes:
+    """Return ResNet-50's tensors as read from detectron2 itself."""
+    text = (
+        files("detection.exchange").joinpath("detectron2_r50_keys.json").read_text(encoding="utf-8")
+    )
+    return {name: tuple(shape) for name, shape in json.loads(text)["FrozenBN"].items()}
+
+
+def enumerated_shapes(arch: str) -> Shapes:
+    """List an architecture's tensors from its block counts and widths (He et al. 2016)."""
+    shapes: Shapes = {}
+    root = "backbone.bottom_up"
+    _add_conv(shapes, f"{root}.stem.conv1", 3, _STEM_CHANNELS, 7)
+    in_channels = _STEM_CHANNELS
+    for stage, num_blocks in enumerate(STAGE_BLOCKS[arch]):
+        width = 64 * 2**stage
+        out_channels = width if arch in BASIC_BLOCK_ARCHS else width * _BOTTLENECK_EXPANSION
+        for block in range(num_blocks):
+            name = f"{root}.res{stage + 2}.{block}"
+            if in_channels != out_channels:
+                _add_conv(shapes, f"{name}.shortcut", in_channels, out_channels, 1)
+            if arch in BASIC_BLOCK_ARCHS:
+                _add_conv(shapes, f"{name}.conv1", in_channels, width, 3)
+                _add_conv(shapes, f"{name}.conv2", width, out_channels, 3)
+            else:
+                _add_conv(shapes, f"{name}.conv1", in_channels, width, 1)
+                _add_conv(shapes, f"{name}.conv2", width, width, 3)
+                _add_conv(shapes, f"{name}.conv3", width, out_channels, 1)
+            in_channels = out_channels
+    return shapes
+
+
+def _add_conv(shapes: Shapes, name: str, in_channels: int, out_channels: int, size: int) -> None:
+    shapes[f"{name}.weight"] = (out_channels, in_channels, size, size)
+    for tensor in _NORM_TENSORS:
+        shapes[f"{name}.norm.{tensor}"] = (out_channels,)

@@ -1,0 +1,133 @@
+"""A trunk out of detectron2's files and this toolkit's detectors, back into our checkpoint format.
+
+Taken are converted weights, what detectron2's own programs saved (with the config they wrote
+beside it) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from detection.exchange.convert import write_proved
+from detection.exchange.model_names import TRUNK_PREFIX
+from detection.exchange.pixels import pixels_of_config
+from detection.exchange.proof import Proof
+from detection.job.job import METHOD
+from detection.job.run_checkpoints import detector_file
+from rsa_pretrain.plumbing.atomic_files import atomic_file
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import (
+    LoadedBackbone,
+    load_backbone,
+    read_tensors,
+    save_tensors,
+)
+from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint_file
+from rsa_pretrain.weights.foreign.layout import Layout, Pixels
+from rsa_pretrain.weights.foreign.layouts.detectron2 import DETECTRON2, HEADS, toolkit_metadata
+from rsa_pretrain.weights.foreign.load import ImportOptions, load_found
+from rsa_pretrain.weights.foreign.plan import make_plan
+from rsa_pretrain.weights.foreign.recognise import Recognised
+from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.tensor_check import differing
+
+_CONFIG_BESIDE = "config.yaml"
+
+TORCHVISION_ENGINE = Layout(
+    name="rsa-detect, torchvision engine",
+    made_by="rsa-detect train engine=torchvision",
+    source="detection/exchange/model_names.py",
+    markers=(rf"{TRUNK_PREFIX}conv1\.weight",),
+    networks={"trunk": (TRUNK_PREFIX,)},
+    drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": HEADS},
+    pixels=None,
+)
+
+
+@dataclass(frozen=True)
+class Unconversion:
+    """What was written, and its proof."""
+
+    source: Path
+    metadata: BackboneMetadata
+    proof: Proof
+
+
+def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
+    """Write the trunk of a detectron2 file, or of a detector, in our checkpoint format.
+
+    Args:
+        file: A weights file, a detector's checkpoint, or a run folder with checkpoints.
+        out: File to write; must end in ``.safetensors``.
+        config: detectron2's config of the file, where the file does not tell its input; None
+            takes the ``config.yaml`` that lies beside it.
+
+    Raises:
+        UserError: If the file is unsafe, damaged or holds no such trunk, its colour order, stride
+            placement or pixel statistics are unknown or not torchvision's, or ``out`` is misnamed.
+        RuntimeError: If a part of the proof fails; nothing is written then.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"'{out}' should end in .safetensors")
+    source = detector_file(file)
+    if out.resolve() == source.resolve():
+        raise UserError(f"'{out}' is the file to be read; write the trunk to another")
+    content = read_checkpoint_file(source)
+    loaded = _take(content, config)
+    with TemporaryDirectory() as folder:
+        proof = write_proved(Path(folder) / "trunk.pkl", loaded)
+    origin = loaded.metadata.origin
+    assert origin is not None, "what is taken of a file keeps its origin"
+    proof = replace(proof, num_used=origin.num_taken, dropped=origin.dropped)
+    metadata = loaded.metadata.model_copy(
+        update={"origin": origin.model_copy(update={"proof": tuple(proof.lines())})}
+    )
+    with atomic_file(out) as temporary:
+        save_tensors(temporary, loaded.backbone.state_dict(), metadata)
+        _prove_file(temporary, loaded)
+    return Unconversion(content.path, metadata, proof)
+
+
+def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
+    layout, own = _recognise(content)
+    if own is not None:
+        pixels = Pixels(own.mean, own.std)
+    else:
+        pixels = pixels_of_config(_find_config(content.path, config))
+    # What the layout would object to, unknown colours and strides, is known now.
+    plan = make_plan(content, replace(layout, objection=lambda _: None))
+    how = "stated by the file" if own is not None else "its input stated by detectron2's config"
+    loaded = load_found(content, Recognised(plan, how), ImportOptions(method=METHOD, pixels=pixels))
+    if own is None:
+        return loaded
+    kept = own.model_copy(update={"parent": content.sha256, "origin": loaded.metadata.origin})
+    return replace(loaded, metadata=kept)
+
+
+def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
+    """Return how to read a file, and what this toolkit says of it inside."""
+    if DETECTRON2.evidence(content) is not None:
+        return DETECTRON2, toolkit_metadata(content)
+    if TORCHVISION_ENGINE.evidence(content) is None:
+        raise UserError(
+            f"'{content.path}' holds neither a detectron2 ResNet nor a detector of this toolkit"
+        )
+    _, metadata = read_tensors(content.path)
+    return TORCHVISION_ENGINE, metadata
+
+
+def _find_config(file: Path, config: Path | None) -> Path:
+    beside = file.parent / _CONFIG_BESIDE
+    if config is None and not beside.is_file():
+        raise UserError(
+            f"'{file}' tells neither colour order nor stride placement; give the config.yaml that "
+            "detectron2 wrote into its OUTPUT_DIR with --config"
+        )
+    return config or beside
+
+
+def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
+    restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
+    unequal = differing(restored, source)
+    if unequal:
+        raise RuntimeError(f"the written file does not give back the trunk: {unequal}")

@@ -1,0 +1,1 @@
+"""Turn annotated images into batches for training."""

@@ -1,0 +1,1 @@
+"""Describe one training of a detector, and keep its weights and measurements."""

@@ -1,0 +1,61 @@
+"""Average precision of a run, on the way and at its end."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from detection.coco.evaluation import Evaluation, Prediction, evaluate_in_detail, headline
+from detection.job.best import Best, SaveWeights, keep_best
+from detection.job.job import Job
+from detection.job.training_log import TrainingLog
+from rsa_pretrain.plumbing.distributed import is_main
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
+    """Evaluate detections in a run's test images, counting as many as its detector keeps."""
+    limit = job.recipe.sampling.detections_per_image
+    return evaluate_in_detail(job.test_set.tree, predictions, job.iou_types, limit)
+
+
+class Evaluations:
+    """Those on the way; the end is evaluated with the finished run.
+
+    Args:
+        job: The run.
+        best_file: Receives the best weights.
+        save: Writes those of the detector in training.
+        log: Receives average precision.
+    """
+
+    def __init__(self, job: Job, best_file: Path, save: SaveWeights, log: TrainingLog) -> None:
+        self._job = job
+        self._best_file = best_file
+        self._save = save
+        self._log = log
+        self._said_notes = False
+
+    def due(self, step: int) -> bool:
+        """Whether the detector is evaluated after so many iterations."""
+        every = self._job.recipe.training.evaluate_every_iterations
+        finished = step == self._job.recipe.solver.schedule.iterations
+        return every is not None and step % every == 0 and not finished
+
+    def take(self, step: int, predictions: Sequence[Prediction]) -> None:
+        """Evaluate what was detected, log it and keep the best weights, in the main process."""
+        if not is_main():
+            return
+        evaluation = evaluate_run(self._job, predictions)
+        if not self._said_notes:  # those of the end are in the record
+            for note in evaluation.notes:
+                logger.warning("iteration %d: %s", step, note)
+            self._said_notes = bool(evaluation.notes)
+        keep_best(self._best_file, best_of(evaluation, step), self._save)
+        self._log.write(step, evaluation.metrics)
+
+
+def best_of(evaluation: Evaluation, step: int) -> Best:
+    """Return what weights are compared by."""
+    metric = headline(evaluation.metrics)
+    return Best(step=step, metric=metric, value=evaluation.metrics[metric])

@@ -1,0 +1,188 @@
+"""What an engine is given: the recipe, the trunk and the data, all checked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from detection.coco.categories import check_same_categories
+from detection.coco.evaluation import IOU_TYPES
+from detection.coco.sets import (
+    Annotation,
+    CocoSet,
+    TrainingImage,
+    check_objects,
+    mask_gap,
+    open_coco,
+    training_images,
+    without_mask,
+)
+from detection.job.card import CARD_KEY, make_card
+from detection.job.trunk import Trunk
+from detection.recipe import Recipe
+from rsa_pretrain.plumbing.config.files import config_hash
+from rsa_pretrain.plumbing.device import check_precision, resolve_device
+from rsa_pretrain.plumbing.distributed import world_size
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, file_sha256
+from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
+
+logger = logging.getLogger(__name__)
+
+METHOD = "mask_rcnn"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, ready to start."""
+
+    recipe: Recipe
+    """Its norms are those that these processes can compute, its heads those that the training
+    instances can train."""
+    trunk: Trunk
+    train_images: list[TrainingImage]
+    train_sha256: str
+    """Of the training annotations; a resumed run must have the same."""
+    test_set: CocoSet
+    iou_types: tuple[str, ...]
+    """What is evaluated: ``bbox``, and ``segm`` where masks are found and every test annotation has
+    one."""
+    device: torch.device
+    deviations: tuple[str, ...]
+    """How the run departs from the recipe as written."""
+
+    @property
+    def num_classes(self) -> int:
+        """Categories, without the background."""
+        return len(self.test_set.category_ids)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What every file of the detector's weights says beside its metadata."""
+        return {CARD_KEY: make_card(self.recipe, self.test_set.category_names).model_dump_json()}
+
+    def metadata(self, step: int) -> BackboneMetadata:
+        """Describe the detector after ``step`` iterations."""
+        recipe = self.recipe
+        return BackboneMetadata(
+            format_version=FORMAT_VERSION,
+            arch=self.trunk.backbone.arch,
+            stem=self.trunk.backbone.stem,
+            method=METHOD,
+            image_size=recipe.input.test_short_side_pixels,
+            channel_order="RGB",
+            mean=self.trunk.mean,
+            std=self.trunk.std,
+            data_set=recipe.data.name,
+            epochs=step * recipe.solver.batch_size / len(self.train_images),
+            step=step,
+            seed=recipe.seed,
+            config_hash=config_hash(recipe),
+            parent=self.trunk.subject.sha256,
+            library_versions=library_versions(),
+        )
+
+
+def open_job(recipe: Recipe, trunk: Trunk) -> Job:
+    """Open the data and the device.
+
+    Raises:
+        UserError: If either cannot be used, or training and test categories differ.
+    """
+    device = resolve_device(recipe.training.device)
+    check_precision(recipe.training.precision, device)
+    data = recipe.data
+    train_set = open_coco(
+        data.train_annotations, data.train_images, data, images_key="data.train_images"
+    )
+    test_set = open_coco(
+        data.test_annotations, data.test_images, data, images_key="data.test_images"
+    )
+    check_same_categories(
+        train_set.category_names,
+        test_set.category_names,
+        f"'{train_set.annotations_path}'",
+        f"'{test_set.annotations_path}'",
+    )
+    check_objects(test_set.annotations_path, test_set.tree)
+    train_images = training_images(train_set, keep_empty=data.keep_empty_images)
+    recipe, norms = _with_local_norms(recipe, device)
+    recipe, heads = with_trainable_heads(
+        recipe, [entry for image in train_images for entry in image.annotations]
+    )
+    iou_types, unevaluated = _iou_types(recipe, test_set)
+    return Job(
+        recipe=recipe,
+        trunk=trunk,
+        train_images=train_images,
+        train_sha256=file_sha256(data.train_annotations),
+        test_set=test_set,
+        iou_types=iou_types,
+        device=device,
+        deviations=(
+            *(*norms, *heads, *unevaluated),
+            *(f"training annotations: {line}" for line in train_set.repairs),
+            *(f"test annotations: {line}" for line in test_set.repairs),
+        ),
+    )
+
+
+def with_trainable_heads(
+    recipe: Recipe, instances: Sequence[Annotation]
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Take the mask head away where no training instance has a mask; say so, or which have none.
+
+    Raises:
+        UserError: If some instances have masks and engine detectron2 is asked to train on them: it
+            takes all or none.
+    """
+    lacking = len(without_mask(instances))
+    if not recipe.model.mask_head or not lacking:
+        return recipe, ()
+    if lacking == len(instances):
+        deviation = "no training instance has a mask: boxes alone are trained, without a mask head"
+        model = recipe.model.model_copy(update={"mask_head": False})
+        recipe = recipe.model_copy(update={"model": model})
+    else:
+        deviation = (
+            f"{lacking:,} of {len(instances):,} training instances have no mask and train boxes "
+            "alone"
+        )
+        if recipe.engine == "detectron2":
+            raise UserError(
+                f"{deviation}, which detectron2 cannot: use engine=torchvision, or "
+                "model.mask_head=false for boxes of all"
+            )
+    logger.warning(deviation)
+    return recipe, (deviation,)
+
+
+def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what can be evaluated, and why masks cannot."""
+    if not recipe.model.mask_head:
+        return ("bbox",), ()
+    gap = mask_gap(test_set.tree)
+    if gap is None:
+        return IOU_TYPES, ()
+    deviation = f"masks are not evaluated: of the test set, {gap}"
+    logger.warning(deviation)
+    return ("bbox",), (deviation,)
+
+
+def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:
+    """Put BN in place of SyncBN where no processes can share statistics; say so once."""
+    synchronised = "SyncBN" in (recipe.model.trunk_norm, recipe.model.head_norm)
+    if not synchronised or (world_size() > 1 and device.type == "cuda"):
+        return recipe, ()
+    reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
+    deviation = f"{reason} in place of SyncBN"
+    logger.info(deviation)
+    norms = {
+        key: "BN" if norm == "SyncBN" else norm
+        for key, norm in (
+            ("trunk_norm", recipe.model.trunk_norm),
+            ("head_norm", recipe.model.head_norm),
+        )
+    }
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=norms)}), (deviation,)

@@ -1,0 +1,105 @@
+"""The pretrained trunk that a detector starts from, or random weights in its place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detection.feeding.samples import initialisation_seed
+from detection.recipe import ModelConfig
+from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
+from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.data.sets import data_set
+from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.tensor_check import differing
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Weights of a standard-stem ResNet and the pixels they expect."""
+
+    backbone: BackboneConfig
+    tensors: dict[str, Tensor]
+    """By torchvision's names, without the classifier."""
+    mean: RGB
+    """Of RGB pixels in [0, 1]."""
+    std: RGB
+    subject: Model
+    """How results name it."""
+
+
+def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
+    """Read the trunk from a checkpoint of this toolkit or of another project.
+
+    Raises:
+        UserError: If ``load_weights`` refuses it, its stem has no place in the detector, or the
+            recipe asks for another architecture.
+    """
+    return trunk_of(load_weights(checkpoint), model)
+
+
+def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
+    """Take a loaded backbone as the trunk.
+
+    Raises:
+        UserError: If its stem has no place in the detector, or the recipe asks for another
+            architecture.
+    """
+    metadata = loaded.metadata
+    if metadata.stem != "standard":
+        raise UserError(
+            f"'{loaded.path}' has the '{metadata.stem}' stem; a feature pyramid needs the standard "
+            "stem's strides, so pretrain with backbone.stem=standard"
+        )
+    if model.arch not in (None, metadata.arch):
+        raise UserError(f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}")
+    return Trunk(
+        backbone=BackboneConfig(arch=metadata.arch, stem="standard"),
+        tensors=loaded.backbone.state_dict(),
+        mean=metadata.mean,
+        std=metadata.std,
+        subject=describe_checkpoint(loaded),
+    )
+
+
+def random_trunk(model: ModelConfig, seed: int) -> Trunk:
+    """Initialise a trunk at random, the baseline of every transfer.
+
+    Raises:
+        UserError: If the recipe names no architecture or keeps a part of the trunk fixed.
+    """
+    if model.arch is None:
+        raise UserError("--random-init needs model.arch, the trunk to build")
+    if model.trunk_norm == "FrozenBN" or model.freeze_at > 0:
+        raise UserError(
+            "--random-init with model.trunk_norm=FrozenBN or model.freeze_at above 0 would keep "
+            "random weights fixed; use trunk_norm=BN and freeze_at=0"
+        )
+    # No residual branch starts at zero, as in detectron2's initialisation.
+    backbone = BackboneConfig(arch=model.arch, stem="standard", zero_init_residual=False)
+    torch.manual_seed(initialisation_seed(seed))
+    mean, std = data_set("imagenet").normalisation  # as every detection recipe
+    return Trunk(
+        backbone=backbone,
+        tensors=build_backbone(backbone).state_dict(),
+        mean=mean,
+        std=std,
+        subject=describe_random_init(backbone),
+    )
+
+
+def check_arrived(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare every trunk tensor inside a detector with the one it should be, bitwise.
+
+    Raises:
+        RuntimeError: If one is absent, additional or different.
+    """
+    wrong = differing(found, expected)
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")

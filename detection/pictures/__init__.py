@@ -1,0 +1,1 @@
+"""Draw annotated and detected objects on HTML pages."""

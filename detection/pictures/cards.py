@@ -1,0 +1,189 @@
+"""Annotated images, and predictions beside them, as cards of a picture page."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from pycocotools import mask as mask_codec
+
+from detection.coco.evaluation import Prediction
+from detection.coco.format import Entry
+from detection.coco.images import read_annotated_image, read_image
+from detection.coco.masks import has_mask
+from detection.coco.sets import Annotation, CocoSet, clipped_box
+from detection.pictures.page import Card, Panel, Thing
+
+MATCHING_IOU = 0.5
+MOST_PER_IMAGE = 1000
+
+Item = TypeVar("Item")
+
+
+def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> list[Card]:
+    """Draw some images with what is annotated on them.
+
+    Args:
+        coco: Sound entries.
+        usable: Ids of the images that can be drawn.
+        num_images: Cards, spread evenly over the usable images that have annotations; if none
+            has, over all usable ones.
+    """
+    by_image = _by_image(coco.tree["annotations"])
+    images = [image for image in coco.images if image["id"] in usable]
+    annotated = [image for image in images if image["id"] in by_image]
+    ranks = _ranks(coco)
+    cards = []
+    for image in _spread(annotated or images, num_images):
+        photo = read_image(coco.images_dir / image["file_name"], coco.rules)
+        panel = Panel("", _things(by_image[image["id"]], image, ranks))
+        cards.append(Card(image["file_name"], photo, [panel]))
+    return cards
+
+
+def images_with_objects(coco: CocoSet, predictions: Sequence[Prediction]) -> list[Entry]:
+    """Return the images in which something is annotated or found."""
+    shown = {entry["image_id"] for entry in [*coco.tree["annotations"], *predictions]}
+    return [image for image in coco.images if image["id"] in shown]
+
+
+def predicted_cards(
+    coco: CocoSet, predictions: Sequence[Prediction], num_images: int
+) -> list[Card]:
+    """Draw some images twice, with what is annotated and with what was found.
+
+    Each knows whether it found or was found. Of an image's detections the 1,000 with the highest
+    scores are drawn; if there are more, the drawing says so. Images of which nothing is annotated
+    by intent, a file without annotations, are drawn once, with what was found.
+
+    Args:
+        coco: What was to be found.
+        predictions: With the set's own ids.
+        num_images: Cards, spread evenly over the images that have either.
+
+    Raises:
+        UserError: If an image cannot be decoded or has another size than annotated.
+    """
+    truth, found = _by_image(coco.tree["annotations"]), _by_image(predictions)
+    ranks = _ranks(coco)
+    cards = []
+    for image in _spread(images_with_objects(coco, predictions), num_images):
+        size = (image["height"], image["width"])
+        photo = read_annotated_image(coco.images_dir / image["file_name"], size, coco.rules)
+        annotated, detected = truth[image["id"]], _highest(found[image["id"]])
+        title = _title(len(detected), len(found[image["id"]]))
+        if not coco.is_annotated:
+            panels = [Panel(title, _things(detected, image, ranks))]
+            cards.append(Card(image["file_name"], photo, panels))
+            continue
+        matches = match(annotated, detected)
+        scores = {
+            place: entry["score"]
+            for place, entry in zip(matches, detected, strict=True)
+            if place is not None
+        }
+        targets = [
+            replace(thing, is_target=not thing.is_special, found_score=scores.get(place))
+            for place, thing in enumerate(_things(annotated, image, ranks))
+        ]
+        results = [
+            replace(thing, is_special=place is None)
+            for place, thing in zip(matches, _things(detected, image, ranks), strict=True)
+        ]
+        panels = [Panel("annotated", targets, "missed"), Panel(title, results, "wrong")]
+        cards.append(Card(image["file_name"], photo, panels))
+    return cards
+
+
+def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[int | None]:
+    """Return the position of the object that each detection of an image finds, if any.
+
+    This is COCO's matching of boxes at IoU 0.5: one after the other, each takes the free object
+    of its category with the largest overlap; a crowd may be taken by several. In the order of
+    falling scores a detection's match does not depend on a score threshold.
+
+    Args:
+        truth: Annotations.
+        found: Detections with boxes, by falling score.
+    """
+    matches: list[int | None] = [None] * len(found)
+    if not truth or not found:
+        return matches
+    free = [True] * len(truth)
+    crowds = [bool(entry.get("iscrowd", 0)) for entry in truth]
+    boxes = ([entry["bbox"] for entry in entries] for entries in (found, truth))
+    overlaps = mask_codec.iou(*boxes, crowds)
+    for index, detection in enumerate(found):
+        candidates = [
+            (not crowds[place], overlaps[index, place], place)
+            for place, entry in enumerate(truth)
+            if free[place]
+            and entry["category_id"] == detection["category_id"]
+            and overlaps[index, place] >= MATCHING_IOU
+        ]
+        if candidates:
+            *_, place = max(candidates)
+            matches[index] = place
+            free[place] = crowds[place]
+    return matches
+
+
+def _things(
+    entries: Sequence[Entry], image: Entry, ranks: Mapping[int, tuple[int, str]]
+) -> list[Thing]:
+    """Draw annotations or predictions of an image, in their order; crowds are special."""
+    things = []
+    for entry in entries:
+        rank, name = ranks[entry["category_id"]]
+        score = entry.get("score")
+        is_crowd = bool(entry.get("iscrowd", 0))
+        label = f"{name} (crowd)" if is_crowd else name
+        x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
+        segmentation = entry.get("segmentation")
+        things.append(
+            Thing(
+                category=rank,
+                label=label if score is None else f"{label} {score:.2f}",
+                box=(x0, y0, x1, y1),
+                segmentation=segmentation if has_mask(segmentation) else None,
+                score=score,
+                is_special=is_crowd,
+            )
+        )
+    return things
+
+
+def _highest(found: Sequence[Prediction]) -> list[Prediction]:
+    ordered = sorted(found, key=lambda entry: -float(entry["score"]))
+    return [_with_box(entry) for entry in ordered[:MOST_PER_IMAGE]]
+
+
+def _title(num_drawn: int, num_found: int) -> str:
+    """Name the drawing of what was found; the page puts the number drawn behind it."""
+    return "found" if num_drawn == num_found else f"of {num_found:,} found, the highest"
+
+
+def _with_box(prediction: Prediction) -> Prediction:
+    """Give a detection that is a mask alone the box around it."""
+    if "bbox" in prediction:
+        return prediction
+    return {**prediction, "bbox": mask_codec.toBbox(prediction["segmentation"]).tolist()}
+
+
+def _ranks(coco: CocoSet) -> dict[int, tuple[int, str]]:
+    names = coco.category_names
+    return {number: (rank, names[number]) for rank, number in enumerate(coco.category_ids)}
+
+
+def _by_image(entries: Sequence[Entry]) -> defaultdict[int, list[Entry]]:
+    by_image: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_image[entry["image_id"]].append(entry)
+    return by_image
+
+
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Take ``count`` items at equal distances, or all."""
+    if count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

@@ -1,0 +1,1 @@
+"""Check annotated images before training, and fit a recipe to them."""

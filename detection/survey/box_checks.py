@@ -1,0 +1,140 @@
+"""Boxes beside what they are boxes of: their masks, and other boxes of the same objects."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from pycocotools import mask as mask_codec
+
+from detection.coco.box_forms import (
+    OFF_PIXELS,
+    OFF_SHARE,
+    Corners,
+    Entry,
+    ImageSize,
+    box_of,
+    box_of_mask,
+    fits,
+    form_that_fits,
+)
+from detection.coco.masks import Size, encode_mask, has_mask
+from detection.coco.sets import reason_to_leave_out
+from detection.survey.set_check import SetCheck
+
+BESIDE = "boxes beside their masks, of which less than half of the smaller one is shared"
+LOOSE = (
+    f"boxes with a side more than {OFF_PIXELS:g} pixels and {OFF_SHARE:.0%} of the mask's extent "
+    "off their masks"
+)
+EMPTY = "masks without area"
+TWICE = "objects annotated before, with the same category, box and mask"
+
+# Of the smaller of a box and the box around its mask. A box around all of an object that is partly
+# hidden holds the mask whole; one around the visible part is held by it.
+_SHARED = 0.5
+_SAME_BOX, _SAME_MASK = 0.99, 0.9
+
+
+def compare_with_masks(check: SetCheck) -> None:
+    """Find boxes that are not around their masks.
+
+    Args:
+        check: Takes an error for a box beside its mask or in another form than COCO's, and a note
+            for one that is around its mask loosely and for a mask without area.
+    """
+    sizes = check.coco.sizes
+    for entry in check.coco.objects:
+        size = sizes[entry["image_id"]]
+        around = box_of_mask(entry, size)
+        if around is None or reason_to_leave_out(entry, *size) is not None:
+            continue
+        if not _area(around):
+            check.note(EMPTY, [_name(entry)])
+        elif not fits(box_of(entry, size), around):
+            _report_misfit(check, entry, size, around)
+
+
+def _report_misfit(check: SetCheck, entry: Entry, size: ImageSize, around: Corners) -> None:
+    box = box_of(entry, size)
+    form = form_that_fits(entry, size, around)
+    if form is not None:
+        check.accuse(form.fault, [_name(entry)])
+    elif _area(_shared(box, around)) < _SHARED * min(_area(box), _area(around)):
+        check.accuse(BESIDE, [f"{_name(entry)} (box {_text(box)}, mask {_text(around)})"])
+    else:
+        check.note(LOOSE, [_name(entry)])
+
+
+def find_repeats(check: SetCheck) -> None:
+    """Find objects that are annotated more than once; crowds apart.
+
+    A few are a note: published sets have some. Where half of the objects are, the whole file seems
+    to be written twice, and no detector can find them all: that is an error.
+    """
+    sizes = check.coco.sizes
+    groups: dict[tuple[int, int], list[Entry]] = defaultdict(list)
+    for entry in check.coco.objects:
+        groups[entry["image_id"], entry["category_id"]].append(entry)
+    repeats = [
+        f"{_name(later)} (as {_name(earlier)})"
+        for (image_id, _), group in groups.items()
+        for earlier, later in _repeats(group, sizes[image_id][::-1])
+    ]
+    num_distinct = sum(map(len, groups.values())) - len(repeats)
+    report = check.accuse if 2 * len(repeats) >= num_distinct else check.note
+    report(TWICE, repeats)
+
+
+def _repeats(entries: Sequence[Entry], size: Size) -> Iterator[tuple[Entry, Entry]]:
+    """Yield, of one image and category, each object annotated again behind its first annotation."""
+    firsts: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: entry["bbox"][0]):
+        first = _same_among(firsts, entry, size)
+        if first is None:
+            firsts.append(entry)
+        else:
+            yield first, entry
+
+
+def _same_among(others: Sequence[Entry], entry: Entry, size: Size) -> Entry | None:
+    """Return the annotation of the same object among those that start further left, by rising x."""
+    x, _, width, _ = entry["bbox"]
+    # Boxes that are nearly the same start at nearly the same place.
+    leftmost = x - (1 / _SAME_BOX - 1) * width
+    for other in reversed(others):
+        if other["bbox"][0] < leftmost:
+            return None
+        if _is_same(entry, other, size):
+            return other
+    return None
+
+
+def _is_same(entry: Entry, other: Entry, size: Size) -> bool:
+    if mask_codec.iou([entry["bbox"]], [other["bbox"]], [False])[0, 0] < _SAME_BOX:
+        return False
+    masks = [entry.get("segmentation"), other.get("segmentation")]
+    if masks[0] == masks[1] or not all(map(has_mask, masks)):
+        return True
+    first, second = (encode_mask(mask, size) for mask in masks)
+    return bool(mask_codec.iou([first], [second], [False])[0, 0] >= _SAME_MASK)
+
+
+def _shared(box: Corners, other: Corners) -> Corners:
+    return (
+        max(box[0], other[0]),
+        max(box[1], other[1]),
+        min(box[2], other[2]),
+        min(box[3], other[3]),
+    )
+
+
+def _area(box: Corners) -> float:
+    return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
+
+
+def _name(annotation: Entry) -> str:
+    return f"annotation {annotation['id']}"
+
+
+def _text(box: Corners) -> str:
+    x0, y0, x1, y1 = box
+    return f"[{x0:g}, {y0:g}, {x1 - x0:g}, {y1 - y0:g}]"

@@ -1,0 +1,281 @@
+"""A COCO-format set counted, decoded and searched for what would break or bend training."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detection.coco.box_forms import FAULTS_OF_ALL
+from detection.coco.categories import is_same_name
+from detection.coco.format import Entry, read_tree, sort_out
+from detection.coco.image_places import where_images_are
+from detection.coco.images import read_with_mode
+from detection.coco.masks import has_mask, polygons
+from detection.coco.repair import repair
+from detection.coco.sets import CocoSet, check_objects, reason_to_leave_out, training_images
+from detection.recipe import Recipe
+from detection.survey.box_checks import compare_with_masks, find_repeats
+from detection.survey.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
+from detection.survey.set_check import Role, SetCheck
+from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.stored_modes import how_read
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.threads import map_in_threads
+
+# Rounded coordinates stick out by fractions of a pixel everywhere.
+TOLERANCE_PIXELS = 1.0
+
+_LEFT_OUT = "left out of training: "
+_MASKLESS: dict[Role, str] = {
+    "train": "instances without a mask, which train boxes alone",
+    "test": "annotations without a mask, for which masks are not evaluated",
+}
+
+
+def check_set(
+    annotations: Path,
+    images_dir: Path,
+    role: Role,
+    rules: ReadRules = DEFAULT_RULES,
+    limits: DetectorLimits | None = None,
+    *,
+    keep_empty: bool = False,
+) -> SetCheck:
+    """Check every entry of an annotation file and decode every image.
+
+    Args:
+        annotations: COCO-format JSON.
+        images_dir: Folder that the file names are relative to.
+        role: Training leaves some annotations out; testing needs a mask for each to evaluate masks.
+        rules: How the images are read.
+        limits: Of the detector; None takes those of the default recipe.
+        keep_empty: Whether images without annotations are trained on, too.
+
+    Raises:
+        UserError: If the file cannot be read as far as its lists.
+    """
+    limits = limits or limits_of(role)
+    raw = read_tree(annotations)
+    repaired, repairs = repair(raw.tree, images_dir, rules)
+    tree, faults = sort_out(repaired)
+    coco = CocoSet(annotations, images_dir, tree, (*raw.notes, *repairs), rules=rules)
+    check = SetCheck(role, coco)
+    check.notes.update({line: [] for line in check.coco.repairs})
+    for fault in faults:
+        check.accuse(fault.what, [fault.entry])
+    _count_categories(check)
+    _check_images(check)
+    _note_categories(check)
+    _note_annotations(check)
+    _note_images(check, keep_empty=keep_empty)
+    if FAULTS_OF_ALL.isdisjoint(fault.what for fault in faults):
+        compare_with_masks(check)
+        check_sizes(check, limits)
+    find_repeats(check)
+    if not faults:  # they are the cause, where nothing is left
+        _check_use(check, keep_empty=keep_empty)
+        check_counts(check, limits)
+    return check
+
+
+def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[SetCheck]:
+    """Check the training and the test set of a recipe, and compare them.
+
+    Args:
+        recipe: The recipe.
+        role: Check this set alone.
+        rules: How the images are read.
+
+    Raises:
+        UserError: If the first file cannot be read as far as its lists; of the second that is a
+            finding.
+    """
+    checks: list[SetCheck] = []
+    if role != "test":
+        checks.append(_check_set_of(recipe, "train", rules))
+    if role != "train":
+        try:
+            checks.append(_check_set_of(recipe, "test", rules))
+        except UserError as error:
+            if not checks:
+                raise
+            checks.append(_unreadable_set(recipe, error))
+    if len(checks) == 2 and all(check.category_sizes for check in checks):
+        compare_sets(*checks)
+    return checks
+
+
+def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
+    data = recipe.data
+    places = {
+        "train": (data.train_annotations, data.train_images),
+        "test": (data.test_annotations, data.test_images),
+    }
+    sizes = recipe.model.anchor_sizes_pixels
+    limits = limits_of(role, recipe.input, recipe.sampling, sizes)
+    return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
+
+
+def _unreadable_set(recipe: Recipe, error: UserError) -> SetCheck:
+    nothing: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    coco = CocoSet(recipe.data.test_annotations, recipe.data.test_images, nothing)
+    return SetCheck("test", coco, errors={str(error): []})
+
+
+def _check_use(check: SetCheck, *, keep_empty: bool) -> None:
+    """Add what stops the use of a set whose entries are sound."""
+    try:
+        if check.role == "train":
+            training_images(check.coco, keep_empty=keep_empty)
+        else:
+            check_objects(check.coco.annotations_path, check.coco.tree)
+    except UserError as error:
+        check.errors[str(error)] = []
+
+
+def compare_sets(train: SetCheck, test: SetCheck) -> None:
+    """Add to the test set's findings where its categories differ and which files are training's."""
+    ours, theirs = (
+        {number: name for number, (name, _, _) in check.category_sizes.items()}
+        for check in (test, train)
+    )
+    if ours.keys() != theirs.keys():
+        test.errors["category ids that only one of the two sets has"] = [
+            f"{number} ({(ours | theirs)[number]})"
+            for number in sorted(ours.keys() ^ theirs.keys())
+        ]
+    renamed = [
+        f"{number} ({theirs[number]}, here {ours[number]})"
+        for number in sorted(ours.keys() & theirs.keys())
+        if not is_same_name(ours[number], theirs[number])
+    ]
+    test.accuse("categories named otherwise than in training", renamed)
+    seen = {_path(train, image) for image in train.coco.images}
+    shared = [image["file_name"] for image in test.coco.images if _path(test, image) in seen]
+    test.note("images that training has, too", shared)
+
+
+def _path(check: SetCheck, image: Entry) -> Path:
+    return check.coco.images_dir.absolute() / str(image["file_name"])
+
+
+def _count_categories(check: SetCheck) -> None:
+    tree = check.coco.tree
+    instances: Counter[int] = Counter()
+    images: dict[int, set[int]] = {}
+    for entry in tree["annotations"]:
+        if not entry.get("iscrowd", 0):
+            instances[entry["category_id"]] += 1
+            images.setdefault(entry["category_id"], set()).add(entry["image_id"])
+    names = check.coco.category_names
+    for number in sorted(names):
+        sizes = (names[number], instances[number], len(images.get(number, ())))
+        check.category_sizes[number] = sizes
+
+
+def _check_images(check: SetCheck) -> None:
+    images = check.coco.images
+    see = partial(_see_image, check.coco)
+    seen = map_in_threads(see, images, f"{check.role} images", "img")
+    for image, (mode, fault) in zip(images, seen, strict=True):
+        if fault is None:
+            check.usable.add(image["id"])
+        else:
+            what, entry = fault
+            check.accuse(what, [entry])
+        rules = [f"{part}: {how}" for part, how in how_read([mode]).items()]
+        if rules:
+            check.note(f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
+    folder = check.coco.images_dir
+    missing = check.errors.pop(_absent_from(folder), None)
+    if missing:
+        places = where_images_are(missing, folder, f"data.{check.role}_images")
+        check.errors[_absent_from(folder) + places] = missing
+
+
+def _absent_from(folder: Path) -> str:
+    return f"images that are not in '{folder}'"
+
+
+def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None]:
+    """Return the name of the mode in which an image is stored, and what is wrong with it."""
+    name = image["file_name"]
+    path = coco.images_dir / name
+    if not path.is_file():
+        return "", (_absent_from(coco.images_dir), name)
+    try:
+        found, mode = read_with_mode(path, coco.rules)
+    except UserError as error:
+        return "", ("images that cannot be decoded", str(error).removeprefix("image "))
+    expected = (image["width"], image["height"])
+    if found.size == expected:
+        return mode, None
+    sizes = [f"{width}x{height}" for width, height in (found.size, expected)]
+    fault = f"{name} (is {sizes[0]}, annotated {sizes[1]})"
+    return mode, ("images of another size than annotated", fault)
+
+
+def _note_categories(check: SetCheck) -> None:
+    ids = check.coco.category_ids
+    if ids and ids != list(range(1, len(ids) + 1)):
+        check.notes[
+            f"category ids are not 1 to {len(ids)} but lie in {ids[0]} to {ids[-1]}; "
+            "the detector's labels close the gaps, results keep the ids"
+        ] = []
+    names = Counter(name for name, _, _ in check.category_sizes.values())
+    repeated = [name for name, count in names.items() if count > 1]
+    check.note("category names that several ids have", repeated)
+    without = [name for name, instances, _ in check.category_sizes.values() if not instances]
+    check.note("categories without instances", without)
+    parents = [
+        entry["supercategory"]
+        for entry in check.coco.tree["categories"]
+        if entry.get("supercategory") != entry["name"] and "supercategory" in entry
+    ]
+    placeholders = [name for name in without if name in parents]
+    check.note("categories that only group others, yet count as a class", placeholders)
+
+
+def _note_annotations(check: SetCheck) -> None:
+    images = {image["id"]: image for image in check.coco.tree["images"]}
+    prefix = _LEFT_OUT if check.role == "train" else ""
+    for entry in check.coco.tree["annotations"]:
+        name = f"annotation {entry['id']}"
+        image = images[entry["image_id"]]
+        size = (image["width"], image["height"])
+        reason = reason_to_leave_out(entry, *size)
+        if reason is not None:
+            check.note(f"{prefix}{reason}", [name])
+        x, y, width, height = entry["bbox"]
+        if _sticks_out([x, y, x + width, y + height], size):
+            check.note("boxes that leave the image", [name])
+        segmentation = entry.get("segmentation")
+        if reason is None and not has_mask(segmentation):
+            check.note(_MASKLESS[check.role], [name])
+        parts = polygons(segmentation)
+        if any(_sticks_out(part, size) for part in parts):
+            check.note("polygons that leave the image", [name])
+        if isinstance(segmentation, list) and len(parts) < len(segmentation):
+            check.note("outlines with parts that are no polygons, which are ignored", [name])
+
+
+def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
+    annotated = {entry["image_id"] for entry in check.coco.tree["annotations"]}
+    images = check.coco.images
+    without = [image["file_name"] for image in images if image["id"] not in annotated]
+    prefix = _LEFT_OUT if check.role == "train" else ""
+    check.note(f"{'' if keep_empty else prefix}images without annotations", without)
+    crowds_alone = annotated - check.coco.objects_per_image.keys()
+    crowded = [image["file_name"] for image in images if image["id"] in crowds_alone]
+    check.note(f"{prefix}images of crowds alone", crowded)
+    names = Counter(image["file_name"] for image in images)
+    check.note("files listed for several images", [n for n, count in names.items() if count > 1])
+
+
+def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether x, y pairs leave an image of that width and height."""
+    return any(
+        min(values) < -TOLERANCE_PIXELS or max(values) > side + TOLERANCE_PIXELS
+        for values, side in zip((coordinates[::2], coordinates[1::2]), size, strict=True)
+    )

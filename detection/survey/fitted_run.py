@@ -1,0 +1,268 @@
+"""Somebody's own annotated images made ready to train on: divided, measured and described.
+
+What is written: a config, and the annotation files of the two parts where one set was divided.
+"""
+
+import json
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from detection.coco.categories import check_same_categories
+from detection.coco.format import Entry
+from detection.coco.image_list import list_files
+from detection.coco.sets import CocoSet, check_objects, first_of, open_coco, training_images
+from detection.recipe import EngineName, Recipe
+from detection.survey.box_checks import compare_with_masks, find_repeats
+from detection.survey.explained_config import Choice, explained_yaml, printable
+from detection.survey.fitting import fit_settings, keep_empty_choice
+from detection.survey.set_check import SetCheck, in_words
+from detection.survey.splitting import PART_OPENING, Split, split_set
+from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.device import usable_cores
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_generated
+
+_OPENING = "Fitted by rsa-detect init"
+_RUNS = Path("runs", "detection")
+_LISTED, _NAMED = 20, 3
+_MUCH_MORE = 1.25
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a config is asked for."""
+
+    annotations: Path
+    images_dir: Path
+    out: Path
+    """Config to write; the parts' annotation files go beside it."""
+    test_share: float
+    """Of the images, where no test set is given."""
+    test_annotations: Path | None
+    """None divides the images."""
+    test_images_dir: Path
+    epochs: int | None
+    engine: EngineName
+    seed: int
+    rules: ReadRules
+
+    @property
+    def name(self) -> str:
+        """Of the data set and of the run."""
+        return self.out.stem
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return _RUNS / self.name
+
+    @property
+    def part_paths(self) -> tuple[Path, Path]:
+        """Annotation files of training and testing, where one set is divided."""
+        train, test = (self.out.with_name(f"{self.name}_{part}.json") for part in ("train", "test"))
+        return train, test
+
+
+class Parts(NamedTuple):
+    """The two sets of a run."""
+
+    train: CocoSet
+    test: CocoSet
+    notes: list[str]
+    new_files: tuple[CocoSet, ...]
+    """Those whose annotation files are still to be written."""
+
+
+class FittedRun(NamedTuple):
+    """A config that was written, in words."""
+
+    summary: str
+    notes: list[str]
+    """What may not be meant."""
+    written: list[Path]
+    next_commands: list[str]
+
+
+def write_fitted_run(request: Request) -> FittedRun:
+    """Write a config, and the annotation files of training and testing if the set is divided.
+
+    Raises:
+        UserError: If a set cannot be read, divided or trained on, an image cannot be opened or has
+            another size than annotated, or a file to be written is somebody else's.
+    """
+    _check_targets(request)
+    parts = _open_parts(request)
+    kept = keep_empty_choice(parts.train)
+    images = training_images(parts.train, keep_empty=kept.value)
+    most_objects = max((parts.train.objects_per_image | parts.test.objects_per_image).values())
+    fit = fit_settings(images, most_objects, request.epochs, request.engine)
+    choices = [*_choices(request, parts, kept), *fit.choices]
+    header = _header(request, parts)
+    text = explained_yaml(header, choices)
+    parse_tree(Recipe, yaml.safe_load(text), str(request.out))
+    for part in parts.new_files:
+        write_text(part.annotations_path, json.dumps(part.tree) + "\n")
+    write_text(request.out, text)
+    return FittedRun(
+        summary=header[0],
+        notes=[*parts.notes, *fit.notes],
+        written=[request.out, *(part.annotations_path for part in parts.new_files)],
+        next_commands=_next_commands(request),
+    )
+
+
+def _check_targets(request: Request) -> None:
+    """Refuse, before any work, to write over what was not written here, or is read."""
+    if request.out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"'{request.out}' should end in .yaml")
+    openings = {request.out: f"# {_OPENING}"}
+    if request.test_annotations is None:
+        openings |= dict.fromkeys(request.part_paths, PART_OPENING)
+    for path, opening in openings.items():
+        if path.resolve() == request.annotations.resolve():
+            raise UserError(f"'{path}' is read and would be written over; name another OUT.yaml")
+        check_generated(path, opening)
+
+
+def _open_parts(request: Request) -> Parts:
+    given = open_coco(request.annotations, request.images_dir, request.rules, images_key="IMAGES")
+    _check_sizes(given)
+    notes = _box_notes(given)
+    if request.test_annotations is None:
+        split = split_set(given, request.test_share, request.seed)
+        train, test = (
+            replace(given, annotations_path=path, tree=tree)
+            for path, tree in zip(request.part_paths, (split.train, split.test), strict=True)
+        )
+        notes += _split_notes(split, request.test_share)
+        return Parts(train, test, notes, new_files=(train, test))
+    test = open_coco(
+        request.test_annotations,
+        request.test_images_dir,
+        request.rules,
+        images_key="--test-images",
+    )
+    _check_sizes(test)
+    check_same_categories(
+        given.category_names,
+        test.category_names,
+        f"'{given.annotations_path}'",
+        f"'{test.annotations_path}'",
+    )
+    check_objects(test.annotations_path, test.tree)
+    return Parts(given, test, notes, new_files=())
+
+
+def _check_sizes(coco: CocoSet) -> None:
+    files = [coco.images_dir / image["file_name"] for image in coco.images]
+    found = {entry["file_name"]: _size(entry) for entry in list_files(files, coco.rules)}
+    wrong = [
+        f"{image['file_name']} (is {found[file.as_posix()]}, annotated {_size(image)})"
+        for image, file in zip(coco.images, files, strict=True)
+        if found[file.as_posix()] != _size(image)
+    ]
+    if wrong:
+        raise UserError(
+            f"{len(wrong):,} of {len(files):,} images of '{coco.annotations_path}' have another "
+            f"size than annotated: {first_of(wrong, _NAMED)}; annotate these files, or give "
+            "--as-stored if they were annotated without their EXIF orientation"
+        )
+
+
+def _size(image: Entry) -> str:
+    return f"{image['width']}x{image['height']}"
+
+
+def _box_notes(coco: CocoSet) -> list[str]:
+    """Say what ``data-check`` will find wrong with the boxes that settings are fitted to."""
+    check = SetCheck("train", coco)
+    compare_with_masks(check)
+    find_repeats(check)
+    return [f"{line}; correct them and run init again" for line in in_words(check.errors, _NAMED)]
+
+
+def _split_notes(split: Split, test_share: float) -> list[str]:
+    notes = []
+    num_train, num_test = len(split.train["images"]), len(split.test["images"])
+    if num_test > _MUCH_MORE * max(1, test_share * (num_train + num_test)):
+        notes.append(
+            f"the test part has {num_test:,} of {num_train + num_test:,} images, more than a share "
+            f"of {test_share:g}, for each category to be in it"
+        )
+    named = [f"{printable(name)} (on {count})" for name, count in split.one_sided.items()]
+    alone = {"categories in training alone, which are not evaluated": named} if named else {}
+    return [*notes, *in_words(alone, _NAMED)]
+
+
+def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
+    """Return what does not depend on the images' content."""
+    paths = {
+        "train_annotations": parts.train.annotations_path,
+        "train_images": parts.train.images_dir,
+        "test_annotations": parts.test.annotations_path,
+        "test_images": parts.test.images_dir,
+    }
+    return [
+        Choice("name", request.name),
+        Choice("engine", request.engine),
+        Choice("output_dir", str(request.run_dir)),
+        Choice("seed", request.seed),
+        Choice("data.name", request.name),
+        *(Choice(f"data.{key}", str(path)) for key, path in paths.items()),
+        *(Choice(f"data.{key}", value) for key, value in _unusual(request.rules).items()),
+        kept,
+        Choice(
+            "data.num_workers",
+            min(4, usable_cores()),
+            "Processes that read images: 4 or the number of cores; 0 reads in the main one.",
+        ),
+    ]
+
+
+def _unusual(rules: ReadRules) -> dict[str, Any]:
+    """Return the rules that are not the default ones."""
+    usual = DEFAULT_RULES.model_dump()
+    return {key: value for key, value in rules.model_dump().items() if value != usual[key]}
+
+
+def _header(request: Request, parts: Parts) -> list[str]:
+    train, test = parts.train, parts.test
+    names = [printable(train.category_names[id_]) for id_ in train.category_ids]
+    return [
+        f"{_OPENING} to {printable(str(request.annotations))}: {len(train.images):,} training "
+        f"images with {len(train.objects):,} objects, {len(test.images):,} test images with "
+        f"{len(test.objects):,}; categories ({len(names):,}): {first_of(names, _LISTED)}.",
+        "",
+        *(f"  {printable(command)}" for command in _next_commands(request)),
+        "",
+        "CHECKPOINT is a pretrained backbone: a run folder or a file, of this toolkit or of "
+        "another project; '--random-init model.arch=resnet50' in place of it trains the baseline. "
+        "Hours and average precision: not yet measured. Change what you like; another init with "
+        "the same OUT.yaml writes over it.",
+    ]
+
+
+def _next_commands(request: Request) -> list[str]:
+    out, run, images, found = (
+        shlex.quote(str(path))
+        for path in (
+            request.out,
+            request.run_dir,
+            request.images_dir,
+            request.out.with_name(f"{request.name}_found.json"),
+        )
+    )
+    # A detector keeps how images are turned, and has no limit of their size.
+    limit = _unusual(request.rules).get("max_megapixels")
+    options = "--pictures" if limit is None else f"--pictures --max-megapixels {limit:.15g}"
+    return [
+        f"rsa-detect data-check {out}",
+        f"rsa-detect train {out} --checkpoint CHECKPOINT",
+        f"rsa-detect predict {run} {images} {found} {options}",
+    ]

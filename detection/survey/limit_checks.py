@@ -1,0 +1,140 @@
+"""Objects that a detector of given settings cannot find: too many on an image, or too small."""
+
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detection.coco.box_forms import Entry, ImageSize, box_of
+from detection.coco.evaluation import Prediction, evaluate
+from detection.coco.sets import reason_to_leave_out
+from detection.feeding.samples import resized
+from detection.recipe import DEFAULT_ANCHORS, InputConfig, SamplingConfig
+from detection.survey.set_check import Role, SetCheck
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_INPUT, _DEFAULT_SAMPLING = InputConfig(), SamplingConfig()
+_SIDE_KEYS: dict[Role, str] = {
+    "train": "input.train_short_sides_pixels",
+    "test": "input.test_short_side_pixels",
+}
+
+# With half an anchor's side an object covers a quarter of it, wherever the anchor is: the proposal
+# network takes anchors that overlap with objects by less than 0.3 as background.
+_SMALLEST_SHARE_OF_ANCHOR = 0.5
+# COCO itself has some; they are said where they are more.
+_MANY = 0.1
+
+
+@dataclass(frozen=True)
+class DetectorLimits:
+    """What bounds the number and the size of the objects that a detector finds.
+
+    Attributes:
+        short_side: Of the images in the network, in pixels; in training the largest one.
+        max_side: What the long side never exceeds.
+        detections_per_image: Most that are kept of an image.
+        smallest_anchor: Square root of its area, in pixels of the resized image.
+    """
+
+    short_side: int
+    max_side: int
+    detections_per_image: int
+    smallest_anchor: float
+
+
+def limits_of(
+    role: Role,
+    settings: InputConfig = _DEFAULT_INPUT,
+    sampling: SamplingConfig = _DEFAULT_SAMPLING,
+    anchor_sizes: Sequence[float] = DEFAULT_ANCHORS.sizes_pixels,
+) -> DetectorLimits:
+    """Return the limits that a recipe sets, or the defaults do.
+
+    Args:
+        role: What the images are for.
+        settings: How images enter the network.
+        sampling: How many detections there are.
+        anchor_sizes: Of all levels, in pixels.
+    """
+    sides = {
+        "train": max(settings.train_short_sides_pixels),
+        "test": settings.test_short_side_pixels,
+    }
+    return DetectorLimits(
+        short_side=sides[role],
+        max_side=settings.max_side_pixels,
+        detections_per_image=sampling.detections_per_image,
+        smallest_anchor=min(anchor_sizes),
+    )
+
+
+def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
+    """Note images with more objects than detections are kept, and what that costs in testing."""
+    counts = check.coco.objects_per_image
+    most = limits.detections_per_image
+    crowded = [
+        f"{image['file_name']} ({counts[image['id']]:,})"
+        for image in check.coco.images
+        if counts[image["id"]] > most
+    ]
+    if not crowded:
+        return
+    what = f"images with more objects than sampling.detections_per_image={most}"
+    if check.role == "test":
+        logger.info("evaluating a perfect detector that keeps %d detections an image", most)
+        what += f"; a perfect detector scores {best_ap(check.coco.tree, most):.1f} box AP"
+    check.note(what, crowded)
+
+
+def best_ap(tree: Mapping[str, Any], most: int) -> float:
+    """Return the box AP of a detector that errs in nothing, yet keeps so many detections an image.
+
+    Of a crowded image it keeps the objects of the categories that have the fewest in all: each
+    weighs most in the mean over categories.
+    """
+    objects = [entry for entry in tree["annotations"] if not entry.get("iscrowd", 0)]
+    sizes = Counter(entry["category_id"] for entry in objects)
+    by_image: dict[int, list[Entry]] = defaultdict(list)
+    for entry in sorted(objects, key=lambda entry: sizes[entry["category_id"]]):
+        by_image[entry["image_id"]].append(entry)
+    kept: list[Prediction] = [
+        {key: entry[key] for key in ("image_id", "category_id", "bbox")} | {"score": 1.0}
+        for entries in by_image.values()
+        for entry in entries[:most]
+    ]
+    return evaluate(tree, kept, ("bbox",), max_detections=most)["bbox_AP"]
+
+
+def check_sizes(check: SetCheck, limits: DetectorLimits) -> None:
+    """Note objects too small for the smallest anchor at the size at which they are seen."""
+    sizes = check.coco.sizes
+    least = _SMALLEST_SHARE_OF_ANCHOR * limits.smallest_anchor
+    factors = {number: _scale(size, limits) for number, size in sizes.items()}
+    objects = 0
+    small = []
+    for entry in check.coco.tree["annotations"]:
+        number = entry["image_id"]
+        if reason_to_leave_out(entry, *sizes[number]) is not None:
+            continue
+        objects += 1
+        x0, y0, x1, y1 = box_of(entry, sizes[number])
+        if math.sqrt((x1 - x0) * (y1 - y0)) * factors[number] < least:
+            small.append(f"annotation {entry['id']}")
+    if len(small) > _MANY * objects:
+        check.note(
+            f"objects smaller than {least:g} pixels, half the smallest anchor, where images have "
+            f"a short side of {limits.short_side}, {len(small) / objects:.0%} of all: larger "
+            f"{_SIDE_KEYS[check.role]} or smaller model.anchor_sizes_pixels help",
+            small,
+        )
+
+
+def _scale(size: ImageSize, limits: DetectorLimits) -> float:
+    """Return by how much images of a size are enlarged: the root of the areas' ratio."""
+    width, height = size
+    new_height, new_width = resized((height, width), limits.short_side, limits.max_side)
+    return math.sqrt(new_height / height * (new_width / width))

@@ -1,0 +1,70 @@
+"""What is found in a COCO-format set, and how it is told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from detection.coco.sets import CocoSet, first_of
+
+Role = Literal["train", "test"]
+
+
+@dataclass
+class SetCheck:
+    """What was found in a set.
+
+    Attributes:
+        role: What the set is for.
+        coco: Its sound entries with the folder of the images.
+        category_sizes: By category id: name, instances (crowds left out), images with one.
+        errors: By kind of what stops training or evaluation, each entry that has it.
+        notes: By kind of what is odd but handled, each entry that has it; a kind without entries
+            is a statement about the whole set.
+        usable: Ids of the images that could be read and have the size annotated.
+    """
+
+    role: Role
+    coco: CocoSet
+    category_sizes: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    usable: set[int] = field(default_factory=set)
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return counts and findings as plain JSON-compatible values."""
+        return {
+            "annotations": str(self.coco.annotations_path),
+            "images": str(self.coco.images_dir),
+            "num_images": len(self.coco.tree["images"]),
+            "num_annotations": len(self.coco.tree["annotations"]),
+            "categories": [
+                {"id": number, "name": name, "num_instances": instances, "num_images": images}
+                for number, (name, instances, images) in self.category_sizes.items()
+            ],
+            "errors": self.errors,
+            "notes": self.notes,
+        }
+
+    def note(self, what: str, entries: Sequence[str]) -> None:
+        """Add entries to a kind of note."""
+        if entries:
+            self.notes.setdefault(what, []).extend(entries)
+
+    def accuse(self, what: str, entries: Sequence[str]) -> None:
+        """Add entries to a kind of error."""
+        if entries:
+            self.errors.setdefault(what, []).extend(entries)
+
+
+def count_in_words(check: SetCheck) -> str:
+    """Say how many entries the set has."""
+    counts = {name: len(check.coco.tree[name]) for name in ("images", "annotations", "categories")}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def in_words(findings: Mapping[str, Sequence[str]], limit: int) -> list[str]:
+    """Return a line per kind of finding; its first entries named, the others counted."""
+    return [
+        f"{what} ({len(entries):,}): {first_of(entries, limit)}" if entries else what
+        for what, entries in findings.items()
+    ]

@@ -1,0 +1,1 @@
+"""Run many trainings and evaluations as one resumable job."""

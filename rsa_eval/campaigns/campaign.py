@@ -1,0 +1,261 @@
+"""Run trials one after the other, resumable as a whole, and tell how far they have come.
+
+Of several processes, all take part in every trial.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from rsa_eval.campaigns.run_records import make_record_of, recorded, tell_other_place
+from rsa_eval.campaigns.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
+from rsa_eval.records.record import Record, read_record
+from rsa_pretrain.config import PretrainConfig, reads_elsewhere
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import describe_error
+from rsa_pretrain.plumbing.device import resolve_device
+from rsa_pretrain.plumbing.distributed import (
+    is_main,
+    min_over_ranks,
+    process_group,
+    wait_for_all,
+    world_size,
+)
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.machines import read_machines
+from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.plumbing.stop_signal import Stopped, TimeLimit, exit_code
+from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256, list_checkpoints
+
+NOT_STARTED = "not started"
+RECORDED = "recorded"
+
+_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json")
+
+_log = logging.getLogger(__name__)
+
+
+class Train(Protocol):
+    """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it.
+
+    A finished run is only compared with the settings and images that are asked for.
+    """
+
+    def __call__(self, config: PretrainConfig, *, resume: bool) -> int:
+        """Train, from the run folder's last checkpoint if it has one and ``resume`` is set."""
+
+
+class Detect(Protocol):
+    """Trains and evaluates one detector; returns 0, or 128 + the number of the signal."""
+
+    def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
+        """Resume what is in the overrides' ``output_dir``; do nothing if it is recorded.
+
+        Args:
+            path: YAML file of its recipe.
+            overrides: ``key=value`` words; those that make another recipe are refused.
+            start: Run folder of the backbone; None starts from random weights.
+        """
+
+
+@dataclass
+class Outcome:
+    """What came of some trials, by names of trial and record."""
+
+    trials: Sequence[AnyTrial]
+    records: dict[tuple[str, str], Record] = field(default_factory=dict)
+    """Of backbones."""
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why a record could not be made, in one line."""
+    stopped: int = 0
+    """Exit code of what stopped the work; 0 if every trial had its turn."""
+
+    def has_failed(self, trial: AnyTrial) -> bool:
+        """Return whether some record of a trial could not be made."""
+        return any(name == trial.name for name, _ in self.failures)
+
+    @contextmanager
+    def failures_noted(self, trial: AnyTrial, names: Sequence[str]) -> Iterator[None]:
+        """Note an error in the block as the reason why these records of a trial do not exist.
+
+        Raises:
+            UserError: With several processes: the others may be waiting for this one in the middle
+                of the block.
+        """
+        try:
+            yield
+        except (UserError, OSError) as error:
+            message = describe_error(error)
+            if world_size() > 1:
+                raise UserError(f"{', '.join(names)} of {trial.name}: {message}") from None
+            known = message in self.failures.values()
+            _log.warning("failed%s", " for the same reason" if known else f": {message}")
+            self.failures |= {(trial.name, name): message for name in names}
+
+
+def run_trials(
+    trials: Sequence[AnyTrial],
+    budget_minutes: float | None,
+    *,
+    train: Train | None = None,
+    detect: Detect | None = None,
+    keep: Callable[[AnyTrial], None] | None = None,
+) -> Outcome:
+    """Train and evaluate what is not finished; a trial that fails stops no other.
+
+    Args:
+        trials: At least one, in the order in which they are run.
+        budget_minutes: When this time is up, the work stops as at a signal; None sets no limit.
+        train: Makes backbones; needed if a trial has a pretraining.
+        detect: Fine-tunes detectors; needed if there are any.
+        keep: Called by the main process with each trial all of whose records exist.
+
+    Raises:
+        UserError: With several processes, at the first failure.
+    """
+    outcome = Outcome(trials)
+    device = resolve_device(trials[0].device)
+    with process_group(device), TimeLimit(budget_minutes) as limit:
+        for number, trial in enumerate(trials, start=1):
+            _log.info("%d of %d: %s", number, len(trials), trial.name)
+            try:
+                with outcome.failures_noted(trial, trial.record_names):
+                    if isinstance(trial, DetectorTrial):
+                        outcome.stopped = _detect(trial, detect, limit, outcome)
+                    else:
+                        outcome.stopped = _train(trial, train, limit)
+                done = outcome.stopped or outcome.has_failed(trial)
+                if isinstance(trial, Trial) and not done:
+                    outcome.stopped = _evaluate(trial, limit, outcome)
+                if outcome.stopped:
+                    break
+                if keep is not None and is_main() and not outcome.has_failed(trial):
+                    with outcome.failures_noted(trial, trial.record_names):
+                        keep(trial)
+            except Stopped as stopped:
+                _log.warning("%s", stopped)
+                outcome.stopped = exit_code(stopped.received)
+                break
+    return outcome
+
+
+def has_weights(trial: Trial) -> bool:
+    """Return whether there is something to evaluate."""
+    return trial.pretraining is None or (trial.folder / BACKBONE_FILE).exists()
+
+
+def weights_sha256(trial: Trial) -> str | None:
+    """Return the hash of the weights, which must exist; None for random ones."""
+    if trial.pretraining is None:
+        return trial.sha256
+    return file_sha256(trial.folder / BACKBONE_FILE)
+
+
+def status(trial: AnyTrial) -> str:
+    """Return ``recorded``, ``not started``, or what is done.
+
+    Raises:
+        UserError: If a file of the trial is damaged.
+    """
+    if isinstance(trial, DetectorTrial):
+        path = record_path(trial, DETECTION)
+        if not path.exists():
+            return _steps_taken(trial.folder, None)
+        read_record(path)
+        return RECORDED
+    if not has_weights(trial):
+        assert trial.pretraining is not None
+        return _steps_taken(trial.folder, trial.pretraining.training.epochs)
+    sha256 = weights_sha256(trial)
+    done = [
+        evaluation.name
+        for evaluation in trial.evaluations
+        if recorded(record_path(trial, evaluation.name), sha256, evaluation.config)
+    ]
+    if len(done) == len(trial.evaluations):
+        return RECORDED
+    if trial.pretraining is not None:
+        return ", ".join(["trained", *done])
+    return ", ".join(done) or NOT_STARTED
+
+
+def keep_small_files(trial: AnyTrial, results: Path) -> None:
+    """Copy the small files of a trial to ``RESULTS/NAME``.
+
+    Raises:
+        UserError: If a log is damaged, which no page could read.
+    """
+    read_machines(trial.folder)
+    if (trial.folder / METRICS_FILE).is_file():
+        read_metrics(trial.folder / METRICS_FILE)
+    for pattern in _KEPT:
+        for path in sorted(trial.folder.glob(pattern)):
+            kept = results / trial.name / path.relative_to(trial.folder)
+            write_text(kept, path.read_text(encoding="utf-8"))
+
+
+def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
+    """Make the weights unless they exist; return 0 or the exit code of what stopped it."""
+    run = trial.pretraining
+    # Training compares images in another place with those that the run started with.
+    if run is None or min_over_ranks(int(has_weights(trial) and not reads_elsewhere(run))):
+        return 0
+    assert train is not None, "a pretraining needs a trainer"
+    return limit.exit_code if _is_up(limit) else train(run, resume=True)
+
+
+def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
+    """Make the records that do not exist; return 0 or the exit code of what stopped it."""
+    wait_for_all()  # until the main process has written the weights
+    for evaluation in trial.evaluations:
+        path = record_path(trial, evaluation.name)
+        with outcome.failures_noted(trial, [evaluation.name]):
+            record = recorded(path, weights_sha256(trial), evaluation.config)
+            # Before one of the processes writes a record that another would take for an old one.
+            if min_over_ranks(int(record is not None)):
+                assert record is not None
+                _log.info("%s of %s is recorded", evaluation.name, trial.name)
+                tell_other_place(record, evaluation.config, path)
+            elif _is_up(limit):
+                return limit.exit_code
+            else:
+                _log.info("%s of %s", evaluation.name, trial.name)
+                record = make_record_of(
+                    trial.weights, evaluation.evaluator, evaluation.config, path
+                )
+            outcome.records[trial.name, evaluation.name] = record
+    return 0
+
+
+def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outcome: Outcome) -> int:
+    assert detect is not None, "a detector needs its engine"
+    if trial.start is not None and not (trial.start / BACKBONE_FILE).exists():
+        tried = [other for other in outcome.trials if other.folder == trial.start]
+        failed = any(map(outcome.has_failed, tried))
+        why = "which failed" if failed else "which is not there; reproduce that row first"
+        raise UserError(f"it starts from '{trial.start / BACKBONE_FILE}', {why}")
+    if _is_up(limit):
+        return limit.exit_code
+    own = [f"seed={trial.seed}", f"output_dir={json.dumps(str(trial.folder))}"]
+    return detect(trial.config, [*trial.overrides, *own], trial.start)
+
+
+def _is_up(limit: TimeLimit) -> bool:
+    """Return whether the time is up for any of the processes."""
+    return min_over_ranks(-int(limit.is_up)) < 0
+
+
+def _steps_taken(folder: Path, epochs: int | None) -> str:
+    """Return how many steps of a training are saved, and of how many where the log tells."""
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        return NOT_STARTED
+    step = int(checkpoints[-1].name.removeprefix("step-"))
+    log = read_metrics(folder / METRICS_FILE) if (folder / METRICS_FILE).is_file() else []
+    if epochs is None or not log or not log[-1].get("epoch"):
+        return f"step {step}"
+    return f"step {step} of {round(epochs * log[-1]['step'] / log[-1]['epoch'])}"

@@ -1,0 +1,112 @@
+"""The rows as a table: what each needs, and how far it has come."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from rsa_eval.campaigns.campaign import NOT_STARTED, status
+from rsa_eval.campaigns.reproduction import plan_trial, run_config
+from rsa_eval.paper.rows import Detection, Row
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.open_images import AnySplit, is_present, published_counts
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.command_line import describe_error
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import TableFormat, render_table
+
+Measure = Callable[[PretrainConfig], tuple[float, int] | None]
+"""Times a step of a run on this machine: seconds and peak bytes; None if it does not fit."""
+
+_COLUMNS = ("row", "published", "config", "method", "epochs", "batch", "optimizer", "data")
+_COST = ("GiB", "hours")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Where rows are looked for, and how their needs are measured."""
+
+    out: Path
+    overrides: Sequence[str]
+    measure: Measure | None
+    """None leaves memory and hours out."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings."""
+        return (*_COLUMNS, *(_COST if self.measure else ()), "status")
+
+    def table(self, rows: Sequence[Row], table_format: TableFormat) -> str:
+        """Lay out the rows.
+
+        Raises:
+            UserError: If an override makes another run than a row's.
+        """
+        cells = [list(self.cells(row).values()) for row in rows]
+        return render_table(self.columns, cells, table_format)
+
+    def cells(self, row: Row) -> dict[str, object]:
+        """Return a row's cells by column; None where there is nothing."""
+        cells: dict[str, object] = dict.fromkeys(self.columns)
+        cells |= {"row": row.name, "published": row.published, "data": row.data_set}
+        if row.work is None:
+            return cells | {"method": "not here", "epochs": row.epochs}
+        cells["status"] = self._status(row)
+        if isinstance(row.work, Detection):
+            return cells | {"config": row.work.config, "method": "Mask R-CNN"}
+        config = run_config(row, row.work, self.overrides)
+        cells |= {"config": row.work.name, "data": _data(config.data)}
+        if not row.work.trained:
+            return cells | {"method": "random weights"}
+        cells |= {
+            "method": config.method.name,
+            "epochs": config.training.epochs,
+            "batch": config.training.global_batch_size,
+            "optimizer": config.optimizer.name,
+        }
+        return cells | (_cost(config, self.measure) if self.measure else {})
+
+    def _status(self, row: Row) -> str:
+        seeds = sorted(
+            int(folder.name.removeprefix("seed-"))
+            for folder in (self.out / row.home).glob("seed-*")
+            if folder.name.removeprefix("seed-").isdecimal()
+        )
+        found = [f"seed {seed}: {self._status_of(row, seed)}" for seed in seeds]
+        return "; ".join(found) or NOT_STARTED
+
+    def _status_of(self, row: Row, seed: int) -> str:
+        try:
+            return status(plan_trial(row, seed, self.out, self.overrides))
+        except (UserError, OSError) as error:
+            return f"unusable ({describe_error(error)})"
+
+
+def _cost(config: PretrainConfig, measure: Measure) -> dict[str, Decimal | str]:
+    cost = measure(config)
+    if cost is None:
+        return {"GiB": "too much"}
+    seconds, memory = cost
+    cells: dict[str, Decimal | str] = {"GiB": Decimal(f"{memory / 2**30:.1f}")}
+    num_images = _num_images(config)
+    if num_images is not None:
+        training = config.training
+        steps = num_images // training.global_batch_size * training.epochs
+        cells["hours"] = Decimal(f"{steps * seconds / 3600:.2f}")
+    return cells
+
+
+def _data(data: DataConfig) -> str:
+    """Name the data set, and say whether its folder is there."""
+    if data.root is None:
+        return data.name
+    return f"{data.name}, {'found' if is_present(data) else 'not'} in {data.root}"
+
+
+def _num_images(config: PretrainConfig) -> int | None:
+    """Return how many images pretraining reads; None if that is not published."""
+    data = config.data
+    if data.num_train_images is not None:
+        return data.num_train_images
+    split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
+    return published_counts(data, split).images

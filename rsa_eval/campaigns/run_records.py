@@ -1,0 +1,130 @@
+"""Records by checkpoint and settings: taken where they are, made where they are not."""
+
+import logging
+import time
+from pathlib import Path
+
+from rsa_eval.config import EvaluationConfig, result_settings
+from rsa_eval.evaluators import Evaluator, Workspace
+from rsa_eval.records.record import Record, make_record, read_record, write_record
+from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+_MEMORY_HINT = (
+    "lower batch_size (of fine-tuning: tuning.batch_size), or train a linear probe with "
+    "probe.mode=online"
+)
+_SHOWN_KEYS = 3
+
+
+def make_record_of(
+    checkpoint: Path | None, evaluator: Evaluator, config: EvaluationConfig, path: Path
+) -> Record:
+    """Evaluate a checkpoint, and write the record; a stopped evaluation goes on.
+
+    Args:
+        checkpoint: Whatever ``load_subject`` takes; None for random weights.
+        evaluator: What measures it.
+        config: The evaluator's settings.
+        path: Where the record goes, and beside it what else the evaluation leaves.
+
+    Raises:
+        UserError: As the evaluation.
+    """
+    from rsa_eval.features.subject import load_subject
+    from rsa_pretrain.plumbing.device import (
+        describe_hardware,
+        explained_out_of_memory,
+        resolve_device,
+    )
+    from rsa_pretrain.plumbing.distributed import is_main, process_group
+
+    workspace = Workspace(path)
+    with process_group(resolve_device(config.device)), explained_out_of_memory(_MEMORY_HINT):
+        subject = load_subject(checkpoint, config)
+        started = time.perf_counter()
+        result = evaluator.evaluate(subject, config, workspace)
+        record = make_record(
+            result,
+            kind=evaluator.name,
+            protocol=config.protocol,
+            data_set=config.data_set,
+            model=subject.model,
+            config=config,
+            seed=config.seed,
+            hardware=describe_hardware(subject.device),
+            seconds=time.perf_counter() - started,
+        )
+        if is_main():
+            write_record(record, path)
+            workspace.remove_states()  # not before: a full disk must not cost the training
+    return record
+
+
+def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record | None:
+    """Return the record at ``path`` if it is of these weights with these settings.
+
+    Args:
+        path: Where the record would be.
+        sha256: Hash of the weights; None for random ones, which the settings decide.
+        config: The evaluation's settings.
+
+    Returns:
+        None if there is none, and for a file that cannot be read as one; a warning names that.
+    """
+    record = _read_if_whole(path)
+    if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
+        return None
+    return record
+
+
+def tell_other_place(record: Record, config: EvaluationConfig, path: Path) -> None:
+    """Warn if a record that is taken as it is was made of images in another place."""
+    place = record.config.get("data", {}).get("root")
+    if place != to_tree(config)["data"]["root"]:
+        _log.warning(
+            "'%s' was made of the images in '%s', not in '%s'; if these are others, delete it and "
+            "run the command again",
+            path,
+            place,
+            config.data.root,
+        )
+
+
+def check_replaceable(path: Path, config: EvaluationConfig) -> None:
+    """Refuse, before any work is done, to replace a record of other settings.
+
+    Raises:
+        UserError: Names settings that differ.
+    """
+    record = _read_if_whole(path)
+    keys = [] if record is None else _differing_keys(record, config)
+    if keys:
+        more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+        raise UserError(
+            f"'{path}' is a record of other settings ({', '.join(keys[:_SHOWN_KEYS])}{more}); "
+            "give --out FILE.json"
+        )
+
+
+def _read_if_whole(path: Path) -> Record | None:
+    if not path.exists():
+        return None
+    try:
+        return read_record(path)
+    except UserError as error:
+        _log.warning("%s; it is made anew", error)
+        return None
+
+
+def _differing_keys(record: Record, config: EvaluationConfig) -> list[str]:
+    """Return the settings in which results of the record and of ``config`` may differ."""
+    found, wanted = result_settings(record.config), result_settings(to_tree(config))
+    missing = object()
+    return sorted(
+        key
+        for key in found.keys() | wanted.keys()
+        if found.get(key, missing) != wanted.get(key, missing)
+    )

@@ -1,0 +1,130 @@
+"""Settings of a suite: one data set, several evaluations."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator
+
+from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
+from rsa_eval.evaluators import EVALUATORS, Evaluator
+from rsa_pretrain.config import DeviceName
+from rsa_pretrain.data.settings import DataConfig, Seed
+from rsa_pretrain.plumbing.config.files import Section, flatten, load_config, to_tree
+from rsa_pretrain.plumbing.config.shipped import find_config
+from rsa_pretrain.plumbing.errors import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class EvaluationEntry(Section):
+    """One evaluation of a suite."""
+
+    evaluator: str | None = None
+    """knn, linear or another command of rsa-eval; null: the evaluation's own name."""
+    config: Path | None = None
+    """The evaluator's settings: a YAML file, seen from the suite's folder, or the name of a shipped
+    config; null: the defaults."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that differ from the file's, nested or dotted (`probe.epochs: 10`)."""
+
+
+class SuiteConfig(Section):
+    """Several evaluations of the same checkpoints on one data set.
+
+    What stands here takes the place of what the evaluations' files say; an evaluation's own
+    ``settings`` come last.
+    """
+
+    data: DataConfig
+    """The images of all evaluations."""
+    backbone: RandomBackboneConfig | None = None
+    """Network of --random-init; null: those of the checkpoints."""
+    seed: Seed = 0
+    """Seed of all evaluations."""
+    device: DeviceName = "auto"
+    """auto takes a GPU where there is one."""
+    cache_dir: Path | None = None
+    """Folder that keeps features, extracted once per checkpoint, transform and set of images; null:
+    OUT/features."""
+    evaluations: Annotated[dict[str, EvaluationEntry | None], Field(min_length=1)]
+    """By name, which is the name of the records' files; null drops one that a base file lists."""
+
+    @field_validator("evaluations")
+    @classmethod
+    def _check_names(
+        cls, evaluations: dict[str, EvaluationEntry | None]
+    ) -> dict[str, EvaluationEntry | None]:
+        for name in evaluations:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"'{name}' names files, so use letters, digits, - and _ alone")
+        return evaluations
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation as its evaluator takes it."""
+
+    name: str
+    """In the suite."""
+    evaluator: Evaluator
+    config: EvaluationConfig
+    """Settings; they name the network of random weights, where a checkpoint brings its own."""
+
+    def of_random(self, backbone: RandomBackboneConfig) -> Self:
+        """Return the evaluation of random weights of a network."""
+        return replace(self, config=self.config.model_copy(update={"backbone": backbone}))
+
+
+def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[Evaluation]:
+    """Resolve every evaluation of a suite, so that a mistake shows before any of them starts.
+
+    Args:
+        suite: The suite.
+        folder: Where it lies; its evaluations' files are seen from there.
+        cache_dir: Folder that keeps features, unless the suite names one.
+
+    Raises:
+        UserError: If an evaluator is unknown or a setting invalid; names the evaluation.
+    """
+    common = {
+        "data": to_tree(suite.data),
+        "seed": suite.seed,
+        "device": suite.device,
+        "cache_dir": str(suite.cache_dir or cache_dir),
+    }
+    evaluations = [
+        _load_evaluation(name, entry, folder, common)
+        for name, entry in suite.evaluations.items()
+        if entry is not None
+    ]
+    if not evaluations:
+        raise UserError("the suite has no evaluations left: all are null")
+    return evaluations
+
+
+def _load_evaluation(
+    name: str, entry: EvaluationEntry, folder: Path, common: Mapping[str, Any]
+) -> Evaluation:
+    kind = entry.evaluator or name
+    if kind not in EVALUATORS:
+        raise UserError(
+            f"evaluations.{name}: '{kind}' is no evaluator; set evaluations.{name}.evaluator to "
+            f"one of {', '.join(EVALUATORS)}"
+        )
+    settings = {**common, **flatten(entry.settings)}
+    # JSON is YAML, whatever the value.
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    try:
+        path = None if entry.config is None else find_config(entry.config, folder)
+        config = load_config(EVALUATORS[kind].config, path, overrides)
+    except UserError as error:
+        raise UserError(f"evaluations.{name}: {error}") from None
+    if config.backbone is not None:
+        raise UserError(
+            f"evaluations.{name}: 'backbone' belongs to the suite, whose checkpoints bring theirs"
+        )
+    return Evaluation(name, EVALUATORS[kind], config)

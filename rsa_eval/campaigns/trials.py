@@ -1,0 +1,99 @@
+"""Trials: weights, trained first where they must be, and the evaluations recorded of them.
+
+A trial's folder holds ``records/EVALUATION.json``; that of a trained one is an ordinary run folder.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rsa_eval.campaigns.settings import Evaluation
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.plumbing.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+DETECTION = "detection"
+"""Name of a detector's record."""
+
+_OWN_OPTIONS = {"seed": "--seeds", "output_dir": "--out"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A backbone and its evaluations; without pretraining and checkpoint, of random weights."""
+
+    name: str
+    """Unique among the trials of a command."""
+    folder: Path
+    evaluations: tuple[Evaluation, ...]
+    """At least one; for random weights they name the network."""
+    pretraining: PretrainConfig | None = None
+    """The run that makes the weights; its ``output_dir`` is the trial's folder."""
+    checkpoint: Path | None = None
+    """Existing weights, anything ``load_weights`` takes."""
+    sha256: str | None = None
+    """Hash of the existing weights."""
+
+    @property
+    def weights(self) -> Path | None:
+        """What is evaluated; None for random weights."""
+        return self.checkpoint if self.pretraining is None else self.folder
+
+    @property
+    def device(self) -> Device:
+        """Where it computes."""
+        return self.evaluations[0].config.device
+
+    @property
+    def record_names(self) -> list[str]:
+        """Names of the records it leaves."""
+        return [evaluation.name for evaluation in self.evaluations]
+
+
+@dataclass(frozen=True)
+class DetectorTrial:
+    """A detector fine-tuned from a backbone and evaluated."""
+
+    name: str
+    """Unique among the trials of a command."""
+    folder: Path
+    config: Path
+    """Its recipe."""
+    seed: int
+    start: Path | None
+    """Run folder of the backbone; None starts from random weights."""
+    overrides: tuple[str, ...]
+    """``key=value`` words for the recipe."""
+
+    @property
+    def device(self) -> Device:
+        """Where it computes, as far as the overrides tell."""
+        devices: tuple[Device, ...] = ("cpu", "cuda")
+        chosen = [device for device in devices if f"training.device={device}" in self.overrides]
+        return chosen[0] if chosen else "auto"
+
+    @property
+    def record_names(self) -> list[str]:
+        """Names of the records it leaves."""
+        return [DETECTION]
+
+
+AnyTrial = Trial | DetectorTrial
+
+
+def record_path(trial: AnyTrial, name: str) -> Path:
+    """Return the file of one of a trial's records."""
+    return trial.folder / "records" / f"{name}.json"
+
+
+def refuse_own_keys(keys: Iterable[str]) -> None:
+    """Refuse settings that differ from trial to trial.
+
+    Raises:
+        UserError: Names the option to use instead.
+    """
+    for key in keys:
+        if key in _OWN_OPTIONS:
+            raise UserError(f"'{key}' differs from trial to trial; use {_OWN_OPTIONS[key]}")

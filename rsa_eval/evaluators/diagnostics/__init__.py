@@ -1,0 +1,1 @@
+"""Describe the geometry of features and draw it."""

@@ -1,0 +1,209 @@
+"""What the features look like, in numbers and in pictures, as an evaluation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsa_eval.evaluators.diagnostics.confusion import count_confusions, most_frequent_mistakes
+from rsa_eval.evaluators.diagnostics.geometry import alignment, rank_me, uniformity
+from rsa_eval.evaluators.diagnostics.pictures import (
+    PICTURE_FILES,
+    ClassFindings,
+    Findings,
+    draw_pictures,
+    draw_rows,
+)
+from rsa_eval.evaluators.diagnostics.retrieval import find_neighbours, predict
+from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.shared.labelled_images import (
+    check_test_classes,
+    describe_images,
+    lack_of_classes,
+)
+from rsa_eval.evaluators.shared.neighbours import Neighbours
+from rsa_eval.evaluators.shared.protocols import common_deviations
+from rsa_eval.features.extract import forward_frozen, stored_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.share import own_share
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_pretrain.components.collapse import projection_std
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.plumbing.atomic_files import atomic_folder
+from rsa_pretrain.plumbing.distributed import is_main
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.views.one_image import Views
+
+_FEWEST_IMAGES = 4
+_WITHOUT_CLASSES = (
+    "vote, most frequent mistakes, confusion matrix, classes of neighbours and points"
+)
+
+
+def evaluate_diagnostics(
+    subject: Subject, config: DiagnosticsConfig, workspace: Workspace
+) -> Result:
+    """Measure and draw the features of the test images, or of the training images.
+
+    What needs classes is left out where some images have none, and the record says so.
+
+    Raises:
+        UserError: If the data cannot be used, or something else lies where the
+            pictures go.
+    """
+    workspace.check_artifacts(PICTURE_FILES)
+    train, images = _open(config)
+    lack = lack_of_classes(train, images)
+    if lack is None:
+        check_test_classes(train, images)
+    with frozen(subject.backbone):
+        bank = stored_features(subject, train, config, "train features")
+        features = bank
+        if images is not train:
+            features = stored_features(subject, images, config, "test features")
+        views = _view_features(subject, images, config)
+    metrics = _measure(features.features, views, config, subject.device)
+    neighbours = find_neighbours(
+        bank.features,
+        None if images is train else features.features,
+        max(config.vote.k, config.num_neighbours),
+        config.memory_budget_mib,
+        subject.device,
+        own_share(),
+    )
+    classes = None
+    if lack is None:
+        classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
+    findings = Findings(train, images, features, neighbours, classes)
+    return Result(
+        metrics=metrics,
+        headline="rankme",
+        num_samples=len(images),
+        details=_details(findings, config, lack),
+        deviations=diagnostics_deviations(config, len(images)),
+        artifacts=_draw(findings, config, workspace),
+    )
+
+
+def _open(config: DiagnosticsConfig) -> tuple[ImageSet, ImageSet]:
+    """Open the training images and those that are looked at, which must be enough."""
+    images = train = open_images(config.data, "train")
+    rest = ""
+    if config.split == "test":
+        try:
+            images = open_images(config.data, "test")
+        except UserError as error:
+            raise UserError(f"{error}; or set split=train to look at the training images") from None
+        rest = f"; split=train looks at the {len(train)} training images"
+    if len(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
+            f"images{rest}"
+        )
+    return train, images
+
+
+def _find_classes(
+    train: ImageSet,
+    bank_labels: Tensor,
+    labels: Tensor,
+    neighbours: Neighbours,
+    config: DiagnosticsConfig,
+) -> ClassFindings:
+    predictions = predict(neighbours, bank_labels, config.vote, len(train.class_names))
+    confusions = count_confusions(labels, predictions, len(train.class_names))
+    names = [name.encode(errors="replace").decode() for name in train.class_names]
+    return ClassFindings(names, confusions)
+
+
+def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[str]:
+    """List the departures of the rank from RankMe's settings, and of the images, in words."""
+    num_images = min(config.num_images, num_found)
+    deviations = common_deviations(config)
+    if config.split == "train":
+        deviations.append("training images looked at (protocol: test images)")
+    if num_images != RANKME_NUM_IMAGES:
+        deviations.append(f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})")
+    return deviations
+
+
+def _view_features(
+    subject: Subject, images: ImageSet, config: DiagnosticsConfig
+) -> dict[str, Tensor]:
+    """Return the features of two weak and two aggressive views, (N, D) by the view's name."""
+    size = config.data.image_size
+    views = Views("multi_stage", config.views, size, subject.mean, subject.std)
+    rows = draw_rows(config.num_view_images, len(images), config.seed).tolist()
+    # Each image makes four views, so a quarter of the images make a batch.
+    keys = [(0, row) for row in rows]
+    width = max(1, config.batch_size // len(views.names))
+    loader = make_loader(
+        AugmentedImages(images, views, config.seed),
+        [keys[start : start + width] for start in range(0, len(keys), width)],
+        config.data.num_workers,
+        subject.device,
+    )
+    parts: list[list[Tensor]] = []
+    with progress_bar(len(keys), "views", "img") as bar:
+        for batch in iterate(loader):
+            parts.append([forward_frozen(subject.backbone, view, config).cpu() for view in batch])
+            bar.update(len(batch[0]))
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    if not all(column.isfinite().all() for column in columns):
+        raise UserError(
+            f"features of augmented views are not finite at precision {config.precision}; set "
+            "precision=fp32, or look at how the weights were trained"
+        )
+    return dict(zip(views.names, columns, strict=True))
+
+
+def _measure(
+    features: Tensor, views: dict[str, Tensor], config: DiagnosticsConfig, device: torch.device
+) -> dict[str, Metric]:
+    sample = features[draw_rows(config.num_images, len(features), config.seed)].to(device)
+    return {
+        "rankme": Metric(value=rank_me(sample), unit="dimensions"),
+        "feature_std": Metric(value=float(projection_std(sample)), unit="1/√D"),
+        "uniformity": Metric(value=uniformity(sample), unit="log"),
+        "alignment": Metric(value=alignment(views["v_a"], views["v_a'"]), unit="squared distance"),
+        "alignment_weak": Metric(
+            value=alignment(views["v_w"], views["v_w'"]), unit="squared distance"
+        ),
+    }
+
+
+def _details(findings: Findings, config: DiagnosticsConfig, lack: str | None) -> dict[str, Any]:
+    num_images, width = len(findings.images), findings.features.features.shape[1]
+    test = None if config.split == "train" else findings.images
+    details: dict[str, Any] = {
+        "feature_width": width,
+        "num_images": min(config.num_images, num_images),
+        "num_view_images": min(config.num_view_images, num_images),
+        "num_embedded_images": min(config.embedding.num_images, num_images),
+        "images": describe_images(findings.train, test),
+        "left_out": [] if lack is None else [f"{_WITHOUT_CLASSES}: {lack}"],
+    }
+    if findings.classes is not None:
+        mistakes = most_frequent_mistakes(findings.classes.confusions, findings.classes.names)
+        details |= {
+            "vote": config.vote.label,
+            "vote_top1": findings.classes.top1,
+            "most_frequent_mistakes": [
+                {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
+                for mistake in mistakes
+            ],
+        }
+    return details
+
+
+def _draw(findings: Findings, config: DiagnosticsConfig, workspace: Workspace) -> dict[str, str]:
+    """Write all pictures at once, and return what each shows and where it lies."""
+    folder = workspace.artifacts
+    if is_main():
+        with atomic_folder(folder) as temporary:
+            draw_pictures(findings, config, temporary)
+    return {what: f"{folder.name}/{file}" for what, file in findings.files.items()}

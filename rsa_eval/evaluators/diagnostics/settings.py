@@ -1,0 +1,52 @@
+"""Settings of the diagnostics."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.knn.settings import KNNSetting
+from rsa_pretrain.config import ViewsConfig
+from rsa_pretrain.data.sets import Split
+from rsa_pretrain.plumbing.config.files import Section
+
+RANKME_NUM_IMAGES = 25_600
+"""Images of which Garrido et al. 2023 take the rank."""
+
+
+class EmbeddingConfig(Section):
+    """The picture of the features in two dimensions."""
+
+    method: Literal["tsne", "pca"] = "tsne"
+    """tsne (van der Maaten & Hinton 2008) keeps neighbourhoods; pca is linear and fast."""
+    num_images: Annotated[int, Field(ge=4)] = 2000
+    """Images drawn at random; all if there are fewer."""
+    perplexity: Annotated[float, Field(gt=0)] = 30.0
+    """tsne: neighbours that count; at most a third of the other images."""
+
+
+class DiagnosticsConfig(EvaluationConfig):
+    """What the features of the test images, or of the training images, look like."""
+
+    protocol: Literal["test_features"] = "test_features"
+    """RankMe, alignment and uniformity as published, of the backbone's features."""
+    split: Split = "test"
+    """Images that are looked at; train compares each training image with all others, for sets
+    without test images."""
+    num_images: Annotated[int, Field(ge=2)] = RANKME_NUM_IMAGES
+    """Images, drawn at random, that the rank, the standard deviation and the uniformity are
+    taken of; all if there are fewer."""
+    num_view_images: Annotated[int, Field(ge=1)] = 2000
+    """Images, drawn at random, whose augmented views the alignment compares; all if there
+    are fewer."""
+    views: ViewsConfig = ViewsConfig()
+    """Augmentations of the alignment: two weak and two aggressive views of each image."""
+    vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
+    """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
+    num_queries: Annotated[int, Field(ge=1, le=100)] = 12
+    """Images, drawn at random, on the retrieval page; its picture shows the first 8."""
+    num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
+    """Training images shown beside each of them."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
+    """Memory of the search for neighbours beside the features, in MiB."""

@@ -1,0 +1,1 @@
+"""Train backbone and classifier with few or all labels."""

@@ -1,0 +1,91 @@
+"""Fine-tuning as an evaluation."""
+
+import torch
+
+from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.tuning import (
+    Classifier,
+    EvenOrder,
+    Tuning,
+    count_right,
+    shares_batchnorm,
+    training_steps,
+)
+from rsa_eval.evaluators.shared.labelled_images import (
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+)
+from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.protocols import finetune_deviations
+from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
+from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows, take
+from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.share import own_share
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Result, Workspace
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.distributed import world_size
+
+
+def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Result:
+    """Train a copy of the backbone on labels and count the test images once, at the end.
+
+    Raises:
+        UserError: If the data cannot be used, or the training diverges.
+        Stopped: If a signal stopped the training; the same call goes on with it.
+    """
+    train, test = open_splits(config)
+    labelled = _labelled(train, config)
+    tuning = _tune(subject, labelled, config, workspace)
+    counts = _test(subject, tuning, test, config)
+    return Result(
+        metrics=accuracy_metrics(counts, len(train.class_names)),
+        headline="top1",
+        num_samples=counts.total,
+        details={
+            "loss_by_epoch": tuning.losses,
+            "labelled": {
+                "count": len(labelled),
+                **class_counts(labelled.require_labels()),
+                "sha256": labelled.fingerprint(),
+            },
+            "images": describe_images(train, test),
+        },
+        deviations=_deviations(config, subject.device),
+    )
+
+
+def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:
+    if config.subset is None:
+        return train
+    return take(train, subset_rows(train, config.subset, config.subset_seed))
+
+
+def _tune(
+    subject: Subject, labelled: ImageSet, config: FinetuneConfig, workspace: Workspace
+) -> Tuning:
+    order = EvenOrder(len(labelled), config.tuning, config.seed)
+    classifier = Classifier(subject.backbone, len(labelled.class_names), config.seed)
+    file = StateFile(workspace.state, training_fingerprint(subject, labelled, config))
+    tuning = Tuning(classifier, config, order, file)
+    tuning.run(training_steps(subject, labelled, order, tuning.step, config))
+    return tuning
+
+
+def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConfig) -> TopKCounts:
+    transform = evaluation_transform(config.data, subject.mean, subject.std)
+    backbone, share = tuning.classifier.backbone, own_share()
+    with frozen(backbone):
+        features = extract_features(backbone, test, transform, config, "test features", share)
+    return count_right(tuning.classifier.head, features)
+
+
+def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
+    deviations = finetune_deviations(config)
+    if world_size() > 1 and not shares_batchnorm(config.tuning, device):
+        deviations.append(
+            f"BatchNorm statistics of {world_size()} processes apart (protocol: shared)"
+        )
+    return deviations

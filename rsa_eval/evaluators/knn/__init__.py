@@ -1,0 +1,1 @@
+"""Classify by a weighted vote of nearest neighbours."""

@@ -1,0 +1,60 @@
+"""Nearest neighbours while pretraining goes on: held-out training images against the others."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
+from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.frozen import frozen
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.open_images import normalisation
+
+
+def make_online_knn(
+    config: PretrainConfig, images: ImageSet, held_out: ImageSet, device: torch.device
+) -> Callable[[nn.Module], Mapping[str, float]]:
+    """Build the measure ``knn_top1`` of a backbone in training, in percent.
+
+    Neither the test split nor the images it is asked about take part in training, so the figure
+    may guide decisions. The backbone keeps its mode, weights and BatchNorm statistics.
+
+    Args:
+        config: The run; ``config.monitor`` says how many neighbours vote.
+        images: Labelled training images; at most ``num_bank_images`` of them are searched.
+        held_out: Labelled images to classify.
+        device: Where the backbone lives.
+
+    Raises:
+        UserError: If the images are unlabelled.
+    """
+    monitor = config.monitor
+    images = images.labelled()
+    bank = images
+    if len(images) > monitor.num_bank_images:
+        bank = images.random_subset(monitor.num_bank_images, config.seed)
+    settings = KNNConfig(
+        data=config.data,
+        settings=(KNNSetting(k=monitor.knn_k, temperature=monitor.knn_temperature),),
+        precision=config.training.precision,
+    )
+    transform = evaluation_transform(config.data, *normalisation(config.data))
+
+    def evaluate(backbone: nn.Module) -> Mapping[str, float]:
+        with frozen(backbone):
+            voters = extract_features(backbone, bank, transform, settings, "kNN bank")
+            queries = extract_features(backbone, held_out, transform, settings, "kNN queries")
+        (counts,) = knn_counts(
+            voters,
+            queries,
+            settings.settings,
+            len(images.class_names),
+            settings.memory_budget_mib,
+            device,
+        )
+        return {"knn_top1": counts.top1_percent}
+
+    return evaluate

@@ -1,0 +1,44 @@
+"""Settings of the nearest-neighbour vote."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsa_eval.config import EvaluationConfig
+from rsa_pretrain.plumbing.config.files import Section
+
+
+class KNNSetting(Section):
+    """One vote: how many neighbours, and how much each of them counts."""
+
+    k: Annotated[int, Field(ge=1)]
+    """Neighbours that vote; a smaller bank votes as a whole."""
+    temperature: Annotated[float, Field(gt=0)] | None
+    """A neighbour of cosine similarity s counts exp(s / T); null: each counts one."""
+
+    @property
+    def label(self) -> str:
+        """The setting as results name it."""
+        weight = "unweighted" if self.temperature is None else f"T={self.temperature:g}"
+        return f"k={self.k}, {weight}"
+
+
+# The vote of the RSA paper's release; then DINO's and Mean Shift's.
+PAPER_VOTE = KNNSetting(k=200, temperature=0.1)
+_OTHER_VOTES = (
+    *(KNNSetting(k=k, temperature=0.07) for k in (10, 20, 100, 200)),
+    *(KNNSetting(k=k, temperature=None) for k in (1, 20)),
+)
+
+
+class KNNConfig(EvaluationConfig):
+    """Nearest neighbours of the test images among the training images."""
+
+    protocol: Literal["weighted_vote"] = "weighted_vote"
+    """InstDis's vote."""
+    settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = (PAPER_VOTE, *_OTHER_VOTES)
+    """The votes, all counted in one pass; the first is the headline."""
+    leave_one_out: bool = False
+    """Classify each training image by the others, in place of the test images by all."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
+    """Memory of the comparison beside the features, in MiB, whatever the number of images."""

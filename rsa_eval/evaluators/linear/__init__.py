@@ -1,0 +1,1 @@
+"""Train linear classifiers on frozen features by published protocols."""

@@ -1,0 +1,189 @@
+"""The linear probe as an evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsa_eval.evaluators.linear.batches import Batches, ReadOrder, cached_batches, online_batches
+from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
+from rsa_eval.evaluators.linear.probe import score_heads, train_probe
+from rsa_eval.evaluators.linear.settings import LinearConfig
+from rsa_eval.evaluators.linear.state import ProbeState
+from rsa_eval.evaluators.shared.held_out import held_out_rows
+from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
+from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
+from rsa_eval.evaluators.shared.protocols import linear_deviations
+from rsa_eval.evaluators.shared.resumable import training_fingerprint
+from rsa_eval.evaluators.shared.subsets import take
+from rsa_eval.features.extract import LabelledFeatures, evaluation_features, feature_width
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.scaling import measure, unscaled
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
+from rsa_pretrain.plumbing.errors import UserError
+
+_DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A trained probe.
+
+    Attributes:
+        state: The heads after the last epoch.
+        scaling: What the heads' input is to the backbone's features.
+        chosen: The head that is tested.
+        details: How it was trained, for the record.
+    """
+
+    state: ProbeState
+    scaling: Callable[[Tensor], Tensor]
+    chosen: int
+    details: dict[str, Any]
+
+    def test(self, features: LabelledFeatures) -> TopKCounts:
+        """Count how often the chosen head is right.
+
+        Raises:
+            UserError: If it diverged in the last epoch.
+        """
+        counts = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
+        if counts is None:
+            raise UserError(_DIVERGED)
+        return counts
+
+
+def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Result:
+    """Train linear classifiers on the training images and count the test images once, at the end.
+
+    Raises:
+        UserError: If the data cannot be used, or the training diverges.
+        Stopped: If a signal stopped the training; the same call goes on with it.
+    """
+    train, test = open_splits(config)
+    with frozen(subject.backbone):
+        if config.stl10_folds:
+            probes = [
+                _train(subject, _open_fold(config, fold), config, workspace.fold_state(fold))
+                for fold in range(NUM_FOLDS)
+            ]
+        else:
+            probes = [_train(subject, train, config, workspace.state)]
+        features = evaluation_features(subject, test, config, "test features")
+        counts = [probe.test(features) for probe in probes]
+    return Result(
+        metrics=_metrics(counts, len(train.class_names)),
+        headline="top1",
+        num_samples=counts[0].total,
+        details=_details(config, probes, counts, len(train.class_names))
+        | {"images": describe_images(train, test)},
+        deviations=linear_deviations(config, probes[0].state.step),
+    )
+
+
+def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
+    """Train one probe on given images; of several heads, choose one on images kept out."""
+    device = subject.device
+    probe, held_out = config.probe, None
+    if len(probe.base_lr) > 1:
+        images, held_out = _hold_out(images, probe.held_out_share, config.seed)
+    width, num_classes = feature_width(subject.backbone, config), len(images.class_names)
+    trainer = HeadTrainer(new_heads(width, num_classes, probe, config.seed, device), probe)
+    state = ProbeState(trainer, training_fingerprint(subject, images, config), path)
+    state.restore()
+    order = ReadOrder(len(images), probe.batch_size, probe.epochs, config.seed)
+    batches, scaling = _training_batches(subject, images, order, config, device)
+    train_probe(state, batches, order, config.save_every_minutes)
+    if held_out is None:
+        return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
+    features = evaluation_features(subject, held_out, config, "held-out features")
+    return _choose(state, scaling, score_heads(trainer.heads, features, scaling))
+
+
+def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Part a share of each class from the rest, which keeps an image of every class."""
+    labels = np.asarray(images.require_labels())
+    key = "probe.held_out_share"
+    rows = held_out_rows(labels, 100 * share, seed, key=key, unit=0.01)
+    return take(images, np.delete(np.arange(len(labels)), rows)), take(images, rows)
+
+
+def _choose(
+    state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: list[TopKCounts | None]
+) -> Probe:
+    """Take the head with the most held-out images right, of equal ones the first."""
+    usable = {number: counts for number, counts in enumerate(held_out) if counts is not None}
+    if not usable:
+        raise UserError(_DIVERGED)
+    chosen = max(usable, key=lambda number: usable[number].top1)
+    losses = [list(by_epoch) for by_epoch in zip(*state.losses, strict=True)]
+    rates = state.trainer.probe.base_lr
+    details = {
+        "loss_by_epoch": losses[chosen],
+        "chosen_base_lr": rates[chosen],
+        "num_held_out_images": usable[chosen].total,
+        "heads": [
+            {
+                "base_lr": base_lr,
+                "held_out_top1": None if counts is None else counts.top1_percent,
+                "loss_by_epoch": own_losses,
+            }
+            for base_lr, counts, own_losses in zip(rates, held_out, losses, strict=True)
+        ],
+    }
+    return Probe(state, scaling, chosen, details)
+
+
+def _training_batches(
+    subject: Subject,
+    images: ImageSet,
+    order: ReadOrder,
+    config: LinearConfig,
+    device: torch.device,
+) -> tuple[Batches, Callable[[Tensor], Tensor]]:
+    """Return what brings the training steps, and the scaling of the features in them."""
+    probe = config.probe
+    if probe.mode == "online" and not probe.standardise:
+        return online_batches(subject, images, order, unscaled, config), unscaled
+    train = evaluation_features(subject, images, config, "train features")
+    scaling = measure(train.features) if probe.standardise else unscaled
+    if probe.mode == "online":
+        return online_batches(subject, images, order, scaling, config), scaling
+    return cached_batches(train, order, scaling, device), scaling
+
+
+def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
+    data = config.data.model_copy(update={"stl10_fold": fold})
+    return open_labelled(config.model_copy(update={"data": data}), "train")
+
+
+def _metrics(counts: list[TopKCounts], num_classes: int) -> dict[str, Metric]:
+    """Return the accuracies; of several folds their mean and sample standard deviation."""
+    percentages = [count.percentages(num_classes) for count in counts]
+    metrics = {}
+    for name in percentages[0]:
+        found = MeanStd.of([each[name] for each in percentages])
+        metrics[name] = Metric(value=found.mean, unit="%")
+        if found.std is not None:
+            metrics[f"{name}_std"] = Metric(value=found.std, unit="%")
+    return metrics
+
+
+def _details(
+    config: LinearConfig, probes: list[Probe], counts: list[TopKCounts], num_classes: int
+) -> dict[str, Any]:
+    mode = {"mode": config.probe.mode}
+    if not config.stl10_folds:
+        return mode | probes[0].details
+    folds = [
+        {"fold": fold, **count.percentages(num_classes), **probe.details}
+        for fold, (probe, count) in enumerate(zip(probes, counts, strict=True))
+    ]
+    return mode | {"folds": folds}

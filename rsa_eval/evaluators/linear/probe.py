@@ -1,0 +1,103 @@
+"""Training and scoring of linear classifiers on frozen features."""
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rsa_eval.evaluators.linear.batches import Batches, ReadOrder
+from rsa_eval.evaluators.linear.heads import Heads
+from rsa_eval.evaluators.linear.settings import ProbeConfig
+from rsa_eval.evaluators.linear.state import ProbeState
+from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.resumable import run_to_end
+from rsa_eval.features.extract import LabelledFeatures
+from rsa_pretrain.components.schedules import cosine
+from rsa_pretrain.plumbing.errors import UserError
+
+_SCORED_AT_ONCE = 4096
+
+
+def train_probe(
+    state: ProbeState, batches: Batches, order: ReadOrder, save_every_minutes: float
+) -> None:
+    """Train all heads to the end of the last epoch, from where the state stands.
+
+    The state is saved as often as asked for, at the end, and when a signal stops the training.
+
+    Args:
+        state: What is trained.
+        batches: Features and labels from a given step on.
+        order: How many steps there are, and their sizes.
+        save_every_minutes: 0 saves after each step.
+
+    Raises:
+        UserError: If no head's loss is finite any more.
+        Stopped: If a signal asked for it, in all processes alike.
+    """
+    with closing(batches(state.step)) as steps:
+        take_step = partial(_train_step, state, steps, order)
+        run_to_end(state, take_step, order.num_steps, "linear probe", save_every_minutes)
+
+
+def _train_step(
+    state: ProbeState, steps: Generator[tuple[Tensor, Tensor], None, None], order: ReadOrder
+) -> None:
+    epoch, batch = divmod(state.step, order.steps_per_epoch)
+    batch_size = order.images_in(state.step)
+    decay = rate_decay(state.trainer.probe, epoch, state.step / order.num_steps)
+    features, labels = next(steps)
+    losses = state.trainer.step(features, labels, batch_size, decay)
+    state.loss_sums.add_(losses, alpha=batch_size)
+    state.step += 1
+    if batch == order.steps_per_epoch - 1:
+        state.losses.append((state.loss_sums / order.num_images).tolist())
+        state.loss_sums.zero_()
+        if not any(math.isfinite(loss) for loss in state.losses[-1]):
+            raise UserError(
+                f"the probe's loss is {state.losses[-1][0]} in epoch {epoch}; lower probe.base_lr "
+                f"(now {', '.join(f'{rate:g}' for rate in state.trainer.probe.base_lr)})"
+            )
+
+
+def rate_decay(probe: ProbeConfig, epoch: int, progress: float) -> float:
+    """Return what the schedule multiplies the rates with.
+
+    Args:
+        probe: The schedule.
+        epoch: Counted from 0.
+        progress: Share of all steps that are done.
+    """
+    if probe.schedule == "milestones":
+        passed = sum(epoch >= milestone for milestone in probe.milestones)
+        return probe.gamma**passed
+    if probe.schedule == "cosine_by_epoch":
+        progress = epoch / probe.epochs
+    return cosine(1.0, 0.0, progress)
+
+
+@torch.no_grad()
+def score_heads(
+    heads: Heads, test: LabelledFeatures, scaling: Callable[[Tensor], Tensor]
+) -> list[TopKCounts | None]:
+    """Count how often each head is right; None for one that diverged.
+
+    Args:
+        heads: The classifiers.
+        test: Features under the evaluation transform.
+        scaling: Applied to the features, as in training.
+    """
+    device = heads.weight.device
+    counts: list[TopKCounts | None] = [NOTHING_COUNTED] * len(heads.bias)
+    for start in range(0, len(test.labels), _SCORED_AT_ONCE):
+        rows = slice(start, start + _SCORED_AT_ONCE)
+        scores = heads.scores(scaling(test.features[rows].to(device)))  # (n, H, C)
+        labels = test.labels[rows].to(device)
+        for number, so_far in enumerate(counts):
+            own = scores[:, number]
+            if so_far is not None:
+                counts[number] = None if own.isnan().any() else so_far + count_top_k(own, labels)
+    return counts

@@ -1,0 +1,59 @@
+"""How far the training of a probe has come, on disk while it goes on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rsa_eval.evaluators.linear.heads import HeadTrainer
+from rsa_eval.evaluators.shared.resumable import StateFile
+
+
+@dataclass
+class ProbeState:
+    """A training that can be left and taken up at any step.
+
+    Attributes:
+        trainer: Heads and velocities.
+        fingerprint: Identifies weights, images and settings; a state of others is not used.
+        path: Its file.
+        step: Steps taken.
+        loss_sums: Losses of this epoch so far, each head's summed over images, float64 (H,).
+        losses: Mean loss of each head in each finished epoch.
+    """
+
+    trainer: HeadTrainer
+    fingerprint: str
+    path: Path
+    step: int = 0
+    loss_sums: Tensor = field(init=False)
+    losses: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        heads = self.trainer.heads
+        self.loss_sums = heads.bias.new_zeros(len(heads.bias), dtype=torch.float64)
+        self._file = StateFile(self.path, self.fingerprint)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that a step changes."""
+        heads = self.trainer.heads
+        return [heads.weight, heads.bias, *self.trainer.velocities, self.loss_sums]
+
+    def save(self) -> None:
+        """Write the state, from the main process."""
+        tensors = [tensor.cpu() for tensor in self.tensors()]
+        self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
+
+    def restore(self) -> None:
+        """Go on from the file, if there is one of this training; otherwise leave all as it is.
+
+        Raises:
+            UserError: If the processes do not see the same file.
+        """
+        content = self._file.read()
+        if content is None:
+            return
+        for tensor, saved in zip(self.tensors(), content["tensors"], strict=True):
+            tensor.copy_(saved)
+        self.step, self.losses = content["step"], content["losses"]

@@ -1,0 +1,1 @@
+"""Fit logistic regression on frozen features."""

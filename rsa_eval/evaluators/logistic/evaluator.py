@@ -1,0 +1,94 @@
+"""Logistic regression as an evaluation."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rsa_eval.evaluators.logistic.fit import Choice, Fit, Fitter, choose_c, count_right
+from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
+from rsa_eval.evaluators.shared.held_out import held_out_rows
+from rsa_eval.evaluators.shared.labelled_images import (
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+)
+from rsa_eval.evaluators.shared.protocols import logistic_deviations
+from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Result, Workspace
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
+    """Choose C on held-out training images, fit on all of them, count the test images once.
+
+    Raises:
+        UserError: If the data cannot be used.
+    """
+    train, test = open_splits(config)
+    num_classes = len(train.class_names)
+    with frozen(subject.backbone):
+        train_features = evaluation_features(subject, train, config, "train features")
+        test_features = evaluation_features(subject, test, config, "test features")
+    choice = _choose(train_features, config.search, num_classes, config.seed)
+    final = _fitter(train_features, config.search, choice.fit).fit(choice.c)
+    counts = count_right(final, test_features, num_classes)
+    _warn(choice, final, config.search)
+    return Result(
+        metrics=accuracy_metrics(counts, num_classes),
+        headline="top1",
+        num_samples=counts.total,
+        details=_details(choice, final) | {"images": describe_images(train, test)},
+        deviations=logistic_deviations(config),
+    )
+
+
+def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> Choice:
+    labels = train.labels.numpy()
+    key = "search.held_out_percent"
+    rows = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
+    is_held_out = torch.zeros(len(labels), dtype=torch.bool)
+    is_held_out[rows] = True
+    rest, held_out = (
+        LabelledFeatures(train.features[chosen], train.labels[chosen])
+        for chosen in (~is_held_out, is_held_out)
+    )
+    return choose_c(_fitter(rest, search, None), held_out, search.strengths, num_classes)
+
+
+def _fitter(train: LabelledFeatures, search: SearchConfig, start: Fit | None) -> Fitter:
+    return Fitter(
+        train, max_iterations=search.max_iterations, tolerance=search.tolerance, start=start
+    )
+
+
+def _warn(choice: Choice, final: Fit, search: SearchConfig) -> None:
+    if choice.at_edge:
+        _log.warning(
+            "the best C, %g, lies at the edge of those tried; widen search.min_exponent and "
+            "search.max_exponent",
+            choice.c,
+        )
+    unfinished = sum(not trial.converged for trial in choice.trials) + (not final.converged)
+    if unfinished:
+        _log.warning(
+            "%d of %d fits, the final one %s, did not converge in %d iterations",
+            unfinished,
+            len(choice.trials) + 1,
+            "not among them" if final.converged else "among them",
+            search.max_iterations,
+        )
+
+
+def _details(choice: Choice, final: Fit) -> dict[str, Any]:
+    return {
+        "C": choice.c,
+        "C_at_edge": choice.at_edge,
+        "held_out": [asdict(trial) for trial in choice.trials],
+        "converged": final.converged,
+        "iterations": final.iterations,
+    }

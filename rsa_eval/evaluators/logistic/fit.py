@@ -1,0 +1,158 @@
+"""Multinomial logistic regression by scikit-learn's L-BFGS, and the choice of its C.
+
+It minimises C Σ loss + |W|² / 2 over all weights but the intercepts; a smaller C regularises more.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from rsa_eval.evaluators.shared.convergence import counting_cut_short
+from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.features.extract import LabelledFeatures
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+
+Matrix = npt.NDArray[np.float64]
+
+_SCORED_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted classifier and how the fit ended."""
+
+    estimator: LogisticRegression
+    converged: bool
+    iterations: int
+
+
+class Fitter:
+    """Fits one C after the other on the same images, each from where the last one ended.
+
+    Without its intercepts the loss has one minimum, so the start decides the time and, within
+    the tolerance, not the result.
+
+    Args:
+        train: Features and labels of at least two classes; computed with in float64.
+        max_iterations: Of one fit.
+        tolerance: Largest component of the mean loss's gradient at which a fit ends.
+        intercept: Fit an intercept per class.
+        start: A fit of the same classes to start from.
+
+    Raises:
+        UserError: If all images are of one class.
+    """
+
+    def __init__(
+        self,
+        train: LabelledFeatures,
+        *,
+        max_iterations: int,
+        tolerance: float,
+        intercept: bool = True,
+        start: Fit | None = None,
+    ) -> None:
+        self._features = train.features.double().numpy()
+        self._labels = train.labels.numpy()
+        if len(np.unique(self._labels)) < 2:
+            raise UserError("logistic regression needs training images of at least two classes")
+        self._estimator = LogisticRegression(
+            max_iter=max_iterations, tol=tolerance, fit_intercept=intercept, warm_start=True
+        )
+        if start is not None:
+            self._estimator.coef_ = start.estimator.coef_
+            self._estimator.intercept_ = start.estimator.intercept_
+
+    def fit(self, c: float) -> Fit:
+        """Fit with this C."""
+        with counting_cut_short() as cut_short:
+            self._estimator.set_params(C=c).fit(self._features, self._labels)
+        iterations = int(self._estimator.n_iter_.max())
+        return Fit(copy.copy(self._estimator), not cut_short.count, iterations)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One C and how it did on the images held out."""
+
+    c: float
+    top1: float
+    """In percent."""
+    converged: bool
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The C that did best on the images held out; of equal ones the smallest."""
+
+    c: float
+    fit: Fit
+    """Its fit on the images that were not held out."""
+    trials: list[Trial]
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best C is the smallest or the largest tried, so that another may be better.
+
+        A plateau that reaches the edge counts by its smallest C.
+        """
+        return len(self.trials) > 1 and self.c in (self.trials[0].c, self.trials[-1].c)
+
+
+def choose_c(
+    fitter: Fitter, held_out: LabelledFeatures, strengths: Sequence[float], num_classes: int
+) -> Choice:
+    """Fit every C and keep the most accurate on images held out of the training images.
+
+    Args:
+        fitter: On the rest of the training images.
+        held_out: What is classified.
+        strengths: Values of C in increasing order.
+        num_classes: Classes there are.
+    """
+    trials: list[Trial] = []
+    best: tuple[int, float, Fit] | None = None
+    with progress_bar(len(strengths), "logistic regression", "fit") as bar:
+        for c in strengths:
+            fit = fitter.fit(c)
+            counts = count_right(fit, held_out, num_classes)
+            trials.append(Trial(c, counts.top1_percent, fit.converged, fit.iterations))
+            if best is None or counts.top1 > best[0]:
+                best = counts.top1, c, fit
+            bar.update()
+    assert best is not None
+    return Choice(best[1], best[2], trials)
+
+
+def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCounts:
+    """Count how often a classifier is right.
+
+    Args:
+        fit: The classifier; a class it has not seen is never right.
+        images: What is classified.
+        num_classes: Classes there are.
+    """
+    total = NOTHING_COUNTED
+    for start in range(0, len(images.labels), _SCORED_AT_ONCE):
+        rows = slice(start, start + _SCORED_AT_ONCE)
+        scores = _class_scores(fit.estimator, images.features[rows], num_classes)
+        total += count_top_k(scores, images.labels[rows])
+    return total
+
+
+def _class_scores(estimator: LogisticRegression, features: Tensor, num_classes: int) -> Tensor:
+    """Return the logits, float64 (N, C); minus infinity for classes that were not fitted."""
+    logits: Matrix = estimator.decision_function(features.double().numpy())
+    if logits.ndim == 1:  # of two classes scikit-learn gives the second's logit alone
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    scores = torch.full((len(features), num_classes), -torch.inf, dtype=torch.float64)
+    scores[:, torch.from_numpy(estimator.classes_)] = torch.from_numpy(logits)
+    return scores

@@ -1,0 +1,50 @@
+"""Settings of logistic regression on frozen features."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rsa_eval.config import EvaluationConfig
+from rsa_pretrain.plumbing.config.files import Section
+
+
+class SearchConfig(Section):
+    """Which strengths C of regularisation are tried, and on what; the defaults are DINOv2's."""
+
+    min_exponent: float = -6.0
+    """The smallest C is 10 to this power; a smaller C regularises more."""
+    max_exponent: float = 5.0
+    """The largest C is 10 to this power."""
+    num_values: Annotated[int, Field(ge=1)] = 45
+    """Values of C, evenly spaced on a logarithmic scale."""
+    held_out_percent: Annotated[float, Field(gt=0, lt=100)] = 10.0
+    """Share of each training class that is held out to choose C on."""
+    max_iterations: Annotated[int, Field(ge=1)] = 1000
+    """Most L-BFGS iterations of a fit."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-6
+    """A fit has converged when no component of the mean loss's gradient is larger."""
+
+    @property
+    def strengths(self) -> list[float]:
+        """The values of C, in increasing order."""
+        import numpy as np
+
+        exponents = np.linspace(self.min_exponent, self.max_exponent, self.num_values)
+        return [float(value) for value in 10.0**exponents]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_exponent > self.max_exponent:
+            raise ValueError(
+                f"min_exponent {self.min_exponent:g} is above max_exponent {self.max_exponent:g}"
+            )
+        return self
+
+
+class LogisticConfig(EvaluationConfig):
+    """Logistic regression on features that are extracted once."""
+
+    protocol: Literal["dinov2"] = "dinov2"
+    """DINOv2's (Oquab et al. 2023): features as they are, C chosen on a tenth of the training
+    images, fitted again on all of them."""
+    search: SearchConfig = SearchConfig()

@@ -1,0 +1,1 @@
+"""Fit classifiers to a few labels of frozen features."""

@@ -1,0 +1,118 @@
+"""Classifiers trained on few labels, several times over."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from rsa_eval.config import Subset
+from rsa_eval.evaluators.logistic.fit import Fitter, count_right
+from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
+from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
+from rsa_eval.evaluators.shared.subsets import Rows, class_counts, subset_rows, take
+from rsa_eval.features.extract import LabelledFeatures
+from rsa_pretrain.data.image_set import ImageSet
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One subset of the training images.
+
+    Attributes:
+        subset: How it was taken.
+        seed: Of the draw; None for a list.
+        rows: Which training images, in increasing order.
+    """
+
+    subset: Subset
+    seed: int | None
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """A classifier trained on one draw."""
+
+    draw: Draw
+    counts: TopKCounts
+    converged: bool
+    iterations: int
+
+
+def draw_all(images: ImageSet, subsets: tuple[Subset, ...], seeds: tuple[int, ...]) -> list[Draw]:
+    """Draw every subset once per seed, and take each list once.
+
+    Raises:
+        UserError: If the images do not suffice.
+    """
+    return [
+        Draw(subset, seed if subset.is_drawn else None, subset_rows(images, subset, seed))
+        for subset in subsets
+        for seed in (seeds if subset.is_drawn else seeds[:1])
+    ]
+
+
+def drawn_rows(draws: list[Draw]) -> Rows:
+    """Return the rows that occur in any draw, in increasing order."""
+    return np.unique(np.concatenate([draw.rows for draw in draws]))
+
+
+def centred_to_unit_norm(features: Tensor) -> Tensor:
+    """Subtract from each row its own mean and divide it by its norm, as MSN does."""
+    return functional.normalize(features - features.mean(dim=1, keepdim=True), dim=1)
+
+
+def train_and_count(
+    draw: Draw,
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    classifier: ClassifierConfig,
+    num_classes: int,
+) -> Run:
+    """Fit a classifier on one draw and count the test images it gets right.
+
+    Args:
+        draw: Which images it learns from.
+        train: Their features, in the draw's order.
+        test: Features of the test images.
+        classifier: Settings of the fit.
+        num_classes: Classes there are.
+    """
+    fitter = Fitter(
+        train,
+        max_iterations=classifier.max_iterations,
+        tolerance=classifier.tolerance,
+        intercept=False,
+    )
+    fit = fitter.fit(classifier.c)
+    return Run(draw, count_right(fit, test, num_classes), fit.converged, fit.iterations)
+
+
+def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
+    """Return what a record tells of one subset's runs; accuracies in percent.
+
+    Args:
+        runs: Of the same subset.
+        images: All training images.
+    """
+    top1 = MeanStd.of([run.counts.top1_percent for run in runs])
+    first = take(images, runs[0].draw.rows)
+    return {
+        "subset": runs[0].draw.subset.name,
+        "count": len(first),
+        **class_counts(first.require_labels()),
+        "top1_mean": top1.mean,
+        "top1_std": top1.std,
+        "runs": [
+            {
+                "seed": run.draw.seed,
+                "sha256": take(images, run.draw.rows).fingerprint(),
+                **run.counts.percentages(len(images.class_names)),
+                "converged": run.converged,
+                "iterations": run.iterations,
+            }
+            for run in runs
+        ],
+    }

@@ -1,0 +1,46 @@
+"""Settings of classification from few labels."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rsa_eval.config import EvaluationConfig, Subset
+from rsa_pretrain.data.settings import Seed
+from rsa_pretrain.plumbing.config.files import Section
+
+
+class ClassifierConfig(Section):
+    """Logistic regression without intercepts; C is fixed, for a few labels leave none to choose."""
+
+    c: Annotated[float, Field(gt=0)] = 400.0
+    """Weight of the loss against |W|² / 2: MSN's lambda of 0.0025 is its reciprocal."""
+    max_iterations: Annotated[int, Field(ge=1)] = 1000
+    """Most L-BFGS iterations of a fit."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-6
+    """A fit has converged when no component of the mean loss's gradient is larger."""
+
+
+class LowShotConfig(EvaluationConfig):
+    """Logistic regression on the features of few labelled images."""
+
+    protocol: Literal["msn"] = "msn"
+    """MSN's (Assran et al. 2022): each image's features less their mean, divided by their norm."""
+    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = (
+        Subset(percent=1),
+        Subset(percent=10),
+        Subset(per_class=1),
+        Subset(per_class=2),
+        Subset(per_class=5),
+    )
+    """What is trained on, each a metric of its own; the first is the headline."""
+    subset_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    """One draw of each subset per seed; metrics are the mean over them. A list is one subset."""
+    classifier: ClassifierConfig = ClassifierConfig()
+
+    @model_validator(mode="after")
+    def _check_subsets(self) -> Self:
+        names = [subset.name for subset in self.subsets]
+        for what, entries in (("subsets", names), ("subset_seeds", list(self.subset_seeds))):
+            if len(set(entries)) < len(entries):
+                raise ValueError(f"{what} must differ, found {entries}")
+        return self

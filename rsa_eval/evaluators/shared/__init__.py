@@ -1,0 +1,1 @@
+"""Serve several evaluators."""

@@ -1,0 +1,90 @@
+"""What evaluators do alike: they open labelled images and describe what they found."""
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.records.record import Metric
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.data.sets import Split
+from rsa_pretrain.plumbing.errors import UserError
+
+
+def open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:
+    """Open one split, every image of which has a class.
+
+    Raises:
+        UserError: If the data cannot be used.
+    """
+    images = open_images(config.data, split)
+    images.require_labels()
+    return images
+
+
+def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
+    """Open the training and the test images.
+
+    Raises:
+        UserError: If the data cannot be used, a test image has a class unknown in training, or
+            all training images are of one class.
+    """
+    train, test = open_labelled(config, "train"), open_labelled(config, "test")
+    check_test_classes(train, test)
+    labels = set(train.require_labels())
+    if len(labels) == 1:
+        raise UserError(
+            f"all {len(train):,} training images are of one class, "
+            f"'{train.class_names[labels.pop()]}': whatever they are compared with is right"
+        )
+    return train, ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
+
+
+def check_test_classes(train: ImageSet, test: ImageSet) -> None:
+    """Refuse test images of a class that the training images do not know.
+
+    Raises:
+        UserError: If there are any.
+    """
+    unknown = [
+        test.class_names[label]
+        for label in sorted(set(test.require_labels()))
+        if train.class_names[label : label + 1] != [test.class_names[label]]
+    ]
+    if unknown:
+        raise UserError(
+            f"the test images of {test.name} are of classes that the training images lack or "
+            f"number otherwise ({len(unknown)}): {', '.join(unknown[:10])}"
+            f"{' …' if len(unknown) > 10 else ''}"
+        )
+
+
+def lack_of_classes(*sets: ImageSet) -> str | None:
+    """Say why images cannot be told apart by class; None if they can."""
+    for images in sets:
+        if not images.is_labelled:
+            return (
+                f"{'the' if images.labels is None else 'some'} {images.name} images have no class"
+            )
+        if len(images.class_names) < 2:
+            return f"all {images.name} images are of one class, '{images.class_names[0]}'"
+    return None
+
+
+def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
+    """Return top-1 and, of more than five classes, top-5 as a record holds them."""
+    found = counts.percentages(num_classes)
+    return {name: Metric(value=value, unit="%") for name, value in found.items()}
+
+
+def describe_images(
+    train: ImageSet, test: ImageSet | None
+) -> dict[str, dict[str, str | int] | None]:
+    """Return number and fingerprint of the images, for a record's details.
+
+    Args:
+        train: Training images.
+        test: Test images; None if none were read.
+    """
+    return {
+        split: None if images is None else {"count": len(images), "sha256": images.fingerprint()}
+        for split, images in (("train", train), ("test", test))
+    }

@@ -1,0 +1,154 @@
+"""Trainings that a signal may stop at any step, and that the same command goes on with."""
+
+import hashlib
+import json
+import logging
+import pickle
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from rsa_eval.config import EvaluationConfig, result_settings
+from rsa_eval.features.subject import Subject
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.atomic_files import atomic_file
+from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.distributed import StopVote, is_main, min_over_ranks, wait_for_all
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.plumbing.stop_signal import Stopped, StopSignal
+
+_log = logging.getLogger(__name__)
+
+_FORMAT_VERSION = 1
+
+
+class Resumable(Protocol):
+    """A training that counts its steps and can be saved between them."""
+
+    step: int
+
+    def save(self) -> None:
+        """Write all it needs to go on, from the main process."""
+
+
+def run_to_end(
+    training: Resumable,
+    take_step: Callable[[], None],
+    num_steps: int,
+    label: str,
+    save_every_minutes: float,
+) -> None:
+    """Take the steps that are left.
+
+    The training is saved as often as asked for, at the end, and when a signal stops it.
+
+    Args:
+        training: What is trained.
+        take_step: Takes one step and counts it.
+        num_steps: Steps there are.
+        label: Title of the progress bar.
+        save_every_minutes: 0 saves after each step.
+
+    Raises:
+        Stopped: If a signal asked for it, in all processes alike.
+    """
+    if training.step == num_steps:
+        return
+    received = None
+    with progress_bar(num_steps, label, "step", done=training.step) as bar, StopSignal() as stop:
+        vote = StopVote()
+        saved = time.monotonic()
+        while training.step < num_steps and received is None:
+            take_step()
+            bar.update()
+            received = vote.agree(stop.received)
+            if time.monotonic() - saved >= 60 * save_every_minutes:
+                training.save()
+                saved = time.monotonic()
+        received = received or vote.agree(stop.received)  # a signal during the last step
+    training.save()
+    if received is not None:
+        wait_for_all()  # torchrun ends all processes at the first that leaves
+        raise Stopped(
+            received,
+            f"stopped by {received.name} after step {training.step} of {num_steps}, saved; the "
+            "same command goes on from there",
+        )
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Where a training is saved.
+
+    Attributes:
+        path: The file.
+        fingerprint: Identifies weights, images and settings; a state of others is not used.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Save tensors and plain values, ``step`` among them, from the main process."""
+        if is_main():
+            head = {"format_version": _FORMAT_VERSION, "fingerprint": self.fingerprint}
+            with atomic_file(self.path) as temporary:
+                torch.save(head | dict(content), temporary)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what was saved, None if there is no file of this training.
+
+        Raises:
+            UserError: If the processes do not see the same file.
+        """
+        content = self._read()
+        step = 0 if content is None else content["step"]
+        if min_over_ranks(step) != -min_over_ranks(-step):
+            raise UserError(
+                f"the processes do not see the same '{self.path}' (here step {step}); --out must "
+                "lie on storage that all of them share"
+            )
+        if content is not None:
+            _log.info("going on from step %d of '%s'", step, self.path)
+        return content
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self.path.exists():
+            return None
+        content = _load(self.path)
+        if not isinstance(content, dict) or content.get("format_version") != _FORMAT_VERSION:
+            _log.warning("'%s' is not a whole state; the training starts anew", self.path)
+            return None
+        if content["fingerprint"] != self.fingerprint:
+            _log.warning(
+                "'%s' belongs to other weights, images or settings; the training starts anew",
+                self.path,
+            )
+            return None
+        return content
+
+
+def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationConfig) -> str:
+    """Return a hash of all that decides how a training goes."""
+    parts = [
+        result_settings(to_tree(config)),
+        [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],
+        images.fingerprint(),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _load(path: Path) -> Any:
+    """Return the file's tensors and plain values, None if it is damaged."""
+    if not zipfile.is_zipfile(path):  # torch would read anything else as a pickle of old
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError):
+        return None

@@ -1,0 +1,136 @@
+"""Small class-balanced parts of the training images, and published lists of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rsa_eval.config import Subset
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.plumbing.errors import UserError
+
+Rows = npt.NDArray[np.int64]
+
+
+def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
+    """Return which images a subset takes, in their order.
+
+    Args:
+        images: Labelled training images.
+        subset: What to take.
+        seed: Decides which images of a class are drawn; a list has no use for it.
+
+    Raises:
+        UserError: If a class has too few images, or a list and the images do not fit together.
+    """
+    labels = np.asarray(images.require_labels())
+    if subset.list_file is not None:
+        rows = _listed_rows(images, subset.list_file)
+    elif subset.percent is not None:
+        rows = draw_percent(labels, subset.percent, seed)
+    else:
+        assert subset.per_class is not None
+        rows = _draw_per_class(labels, subset.per_class, seed, images)
+    taken = set(labels[rows].tolist())
+    missing = [name for label, name in enumerate(images.class_names) if label not in taken]
+    if missing:
+        raise UserError(
+            f"the subset {subset.name} of {images.name} has no image of {len(missing)} of the "
+            f"{len(images.class_names)} classes: {', '.join(missing[:10])}"
+            f"{' …' if len(missing) > 10 else ''}"
+        )
+    return rows
+
+
+def take(images: ImageSet, rows: Rows) -> ImageSet:
+    """Return the images of these rows."""
+    labels = images.require_labels()
+    kept = [labels[row] for row in rows]
+    return ImageSet(images.name, images.sources, kept, images.class_names, images.rows[rows])
+
+
+def draw_percent(
+    labels: Rows, percent: float, seed: int, *, at_least: int = 1, leave: int = 0
+) -> Rows:
+    """Draw a share of each class, so rounded that the share of all images comes out.
+
+    What rounding down leaves over goes to the classes that lose most by it.
+
+    Args:
+        labels: Class of each image.
+        percent: In (0, 100].
+        seed: Of the draw.
+        at_least: Images that every class gives.
+        leave: Images that every class keeps, even if it gives none.
+
+    Returns:
+        Rows in increasing order.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    wanted = sizes * percent / 100
+    counts = np.floor(wanted).astype(np.int64)
+    left_over = round(wanted.sum()) - counts.sum()
+    counts[np.argsort(counts - wanted, kind="stable")[:left_over]] += 1
+    counts = np.minimum(np.maximum(counts, at_least), sizes - leave)
+    return _draw(labels, classes, counts, seed)
+
+
+def _draw_per_class(labels: Rows, count: int, seed: int, images: ImageSet) -> Rows:
+    classes, sizes = np.unique(labels, return_counts=True)
+    if sizes.min() < count:
+        poorest = int(classes[sizes.argmin()])
+        raise UserError(
+            f"{count} images per class are wanted, but class '{images.class_names[poorest]}' of "
+            f"{images.name} has {sizes.min()}; set per_class={sizes.min()} or less"
+        )
+    return _draw(labels, classes, np.full(len(classes), count), seed)
+
+
+def _draw(labels: Rows, classes: Rows, counts: Rows, seed: int) -> Rows:
+    generator = np.random.default_rng(seed)
+    drawn = [
+        generator.choice(np.flatnonzero(labels == label), count, replace=False)
+        for label, count in zip(classes, counts, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
+def _listed_rows(images: ImageSet, path: Path) -> Rows:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list of images '{path}': {error}") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"the list of images '{path}' is empty")
+    rows_of = _rows_by_name(images, 2 if "/" in names[0] else 1)
+    unknown = [name for name in names if name not in rows_of]
+    if unknown:
+        raise UserError(
+            f"'{path}' names {len(unknown)} images that are not among the training images of "
+            f"{images.name}: {', '.join(unknown[:3])}"
+        )
+    rows = [row for name in names for row in rows_of[name]]
+    if len(set(rows)) != len(names):
+        odd = next(name for name in names if names.count(name) > 1 or len(rows_of[name]) > 1)
+        raise UserError(
+            f"'{path}' should name each image once, and one image a line: '{odd}' comes "
+            f"{names.count(odd)} times and is the name of {len(rows_of[odd])}"
+        )
+    return np.array(sorted(rows))
+
+
+def _rows_by_name(images: ImageSet, num_parts: int) -> dict[str, list[int]]:
+    """Return the images by the last parts of their paths."""
+    found: dict[str, list[int]] = {}
+    for index, row in enumerate(images.rows.tolist()):
+        parts = images.sources.where(row).replace("\\", "/").split("/")
+        found.setdefault("/".join(parts[-num_parts:]), []).append(index)
+    return found
+
+
+def class_counts(labels: Sequence[int]) -> dict[str, int]:
+    """Return the sizes of the smallest and the largest class that occur, for a record's details."""
+    _, sizes = np.unique(labels, return_counts=True)
+    return {"smallest_class": int(sizes.min()), "largest_class": int(sizes.max())}

@@ -1,0 +1,122 @@
+"""Linear support vector machines, one per class, each with the cost that cross-validates best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import LinearSVC
+
+from rsa_eval.evaluators.shared.convergence import counting_cut_short
+from rsa_eval.evaluators.svm.average_precision import area, eleven_points, rank
+from rsa_eval.evaluators.svm.multi_label import Truth
+from rsa_eval.evaluators.svm.settings import MachineConfig
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+
+Matrix = npt.NDArray[np.float64]
+
+_FEWEST_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One class's machine and how it came about."""
+
+    estimator: LinearSVC
+    cost: float
+    fold_ap: list[float]
+    """Average precision in percent by cost, the mean over the folds."""
+    num_cut_short: int
+    """Fits that did not converge, those of the folds among them."""
+
+
+def to_unit_norm(features: Matrix) -> Matrix:
+    """Divide each row by its norm plus 1e-5, as Goyal et al. do."""
+    scaled: Matrix = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-5)
+    return scaled
+
+
+def train_machines(
+    features: Matrix, truth: Truth, class_names: Sequence[str], config: MachineConfig, seed: int
+) -> list[Machine]:
+    """Train one machine per class, on the images that the class does not leave out.
+
+    Args:
+        features: Of the training images, (N, D).
+        truth: 1, -1 or 0 for each class, (N, C).
+        class_names: Names of the classes.
+        config: Costs and solver.
+        seed: Of the order in which liblinear visits the images.
+
+    Raises:
+        UserError: If a class has fewer positive or negative images than there are folds.
+    """
+    machines = []
+    with progress_bar(len(class_names), "linear SVM", "class") as bar:
+        for name, own in zip(class_names, truth.T, strict=True):
+            for what, count in (("", (own == 1).sum()), ("not ", (own == -1).sum())):
+                if count < config.folds:
+                    possible = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
+                    raise UserError(
+                        f"{count} training images are {what}of class '{name}'; cross-validation "
+                        f"by {config.folds} folds needs {config.folds}{possible}"
+                    )
+            known = own != 0
+            machines.append(_train_machine(features[known], own[known], config, seed))
+            bar.update()
+    return machines
+
+
+def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed: int) -> Machine:
+    estimator = LinearSVC(
+        class_weight={1: config.positive_weight, -1: 1},
+        dual=True,
+        max_iter=config.max_iterations,
+        tol=config.tolerance,
+        random_state=seed,
+    )
+    fold_ap = []
+    with counting_cut_short() as cut_short:
+        for cost in config.costs:
+            estimator.set_params(C=cost)
+            scores = cross_val_score(
+                estimator, features, labels, cv=config.folds, scoring="average_precision"
+            )
+            fold_ap.append(100 * float(scores.mean()))
+        best = config.costs[int(np.argmax(fold_ap))]  # of equal ones the smallest
+        estimator.set_params(C=best).fit(features, labels)
+    return Machine(estimator, best, fold_ap, cut_short.count)
+
+
+@dataclass(frozen=True)
+class ClassAP:
+    """Average precisions of one class in percent."""
+
+    area: float
+    eleven_points: float
+
+
+def score_machines(
+    machines: Sequence[Machine], features: Matrix, truth: Truth, class_names: Sequence[str]
+) -> list[ClassAP]:
+    """Rank the test images by each machine, without those its class leaves out.
+
+    Args:
+        machines: By class.
+        features: Of the test images, (N, D).
+        truth: 1, -1 or 0 for each class, (N, C).
+        class_names: Names of the classes.
+
+    Raises:
+        UserError: If a class has no positive image.
+    """
+    found = []
+    for machine, name, own in zip(machines, class_names, truth.T, strict=True):
+        known = own != 0
+        if not (own == 1).any():
+            raise UserError(f"no test image is of class '{name}'; it has no average precision")
+        ranking = rank(machine.estimator.decision_function(features[known]), own[known] == 1)
+        found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
+    return found

@@ -1,0 +1,145 @@
+"""Images with several classes each, or with none."""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_pretrain.data.image_folder import ImageFiles
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.errors import UserError
+
+Truth = npt.NDArray[np.int8]
+
+_VALUES = {"1": 1, "+1": 1, "-1": -1, "0": 0}
+
+
+@dataclass(frozen=True)
+class MultiLabelSet:
+    """Images, and for each class whether it is in them.
+
+    Each combination of classes that occurs is a class of ``images``, so all that handles single
+    labels (features, their cache, fingerprints) handles these too.
+
+    Attributes:
+        images: Labelled by combination.
+        combinations: 1 (there), -1 (not there) or 0 (left out), int8 (K, C).
+        class_names: Names of the C classes.
+    """
+
+    images: ImageSet
+    combinations: Truth
+    class_names: list[str]
+
+    def truth(self, labels: Tensor) -> Truth:
+        """Return what these combinations say of each class, (N, C)."""
+        found: Truth = self.combinations[labels.numpy()]
+        return found
+
+    def sha256(self) -> str:
+        """Identify the annotation."""
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        digest.update(self.combinations[self.images.require_labels()].tobytes())
+        return digest.hexdigest()
+
+
+def one_against_rest(images: ImageSet) -> MultiLabelSet:
+    """Read single labels as several: an image's class is there, the others are not."""
+    num_classes = len(images.class_names)
+    combinations = (2 * np.eye(num_classes) - 1).astype(np.int8)
+    return MultiLabelSet(images, combinations, images.class_names)
+
+
+def open_multi_label(
+    data: DataConfig, config: MultiLabelConfig, split: Literal["train", "test"]
+) -> MultiLabelSet:
+    """Open one split of a multi-label set; no image is decoded yet.
+
+    Args:
+        data: Its folder, and how many images to take, drawn without regard to class.
+        config: Layout and names of the splits.
+        split: Which one.
+
+    Raises:
+        UserError: If the files are not there or not in the layout; says what is expected.
+    """
+    assert data.root is not None
+    name = config.train_split if split == "train" else config.test_split
+    read = _read_voc if config.layout == "voc" else _read_csv
+    files, truth, class_names = read(data.root, name)
+    combinations, labels = np.unique(truth, axis=0, return_inverse=True)
+    spelled = [" + ".join(np.array(class_names)[row == 1]) or "none" for row in combinations]
+    sources = ImageFiles(data.root, files, data)
+    images = ImageSet(config.name, sources, labels.reshape(-1).tolist(), spelled)
+    count = data.num_train_images if split == "train" else data.num_test_images
+    if count is not None:
+        if count > len(images):
+            raise UserError(f"asked for {count} images of {config.name}, which has {len(images)}")
+        images = images.random_subset(count, data.subset_seed)
+    return MultiLabelSet(images, combinations, class_names)
+
+
+def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
+    folder = root / "ImageSets" / "Main"
+    paths = sorted(folder.glob(f"*_{split}.txt"))
+    if not paths:
+        raise UserError(
+            f"'{folder}' holds no CLASS_{split}.txt; data.root should be the folder VOC2007 of "
+            "VOCdevkit, as unpacked from VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar "
+            "(http://host.robots.ox.ac.uk/pascal/VOC/voc2007/)"
+        )
+    columns: list[list[int]] = []
+    ids: list[str] = []
+    for path in paths:
+        rows = [line.split() for line in _read_text(path).splitlines() if line.strip()]
+        for number, row in enumerate(rows, start=1):
+            if len(row) != 2 or row[1] not in _VALUES:
+                raise UserError(
+                    f"'{path}', image {number}: expected an id and 1, -1 or 0, found "
+                    f"'{' '.join(row)}'"
+                )
+        found = [row[0] for row in rows]
+        if columns and found != ids:
+            raise UserError(f"'{path}' lists other images than '{paths[0].name}' beside it")
+        ids = found
+        columns.append([_VALUES[row[1]] for row in rows])
+    if not ids:
+        raise UserError(f"'{paths[0]}' names no image")
+    names = [path.name.removesuffix(f"_{split}.txt") for path in paths]
+    return [f"JPEGImages/{name}.jpg" for name in ids], np.array(columns, np.int8).T, names
+
+
+def _read_csv(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
+    path = root / f"{split}.csv"
+    rows = [row for row in csv.reader(_read_text(path).splitlines()) if row]
+    if not rows or rows[0][0] != "image" or len(rows[0]) < 2:
+        raise UserError(f"'{path}' should open with a line `image,CLASS,…`")
+    class_names = rows[0][1:]
+    if len(set(class_names)) < len(class_names):
+        raise UserError(f"'{path}' names a class twice: {', '.join(class_names)}")
+    if len(rows) == 1:
+        raise UserError(f"'{path}' names no image")
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(rows[0]) or not set(row[1:]) <= _VALUES.keys():
+            raise UserError(
+                f"'{path}', image {number}: expected a path and {len(class_names)} times 1, -1 or "
+                f"0, found '{','.join(row)}'"
+            )
+    truth = np.array([[_VALUES[value] for value in row[1:]] for row in rows[1:]], np.int8)
+    return [row[0] for row in rows[1:]], truth, class_names
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"cannot read '{path}': it is not UTF-8 text") from None

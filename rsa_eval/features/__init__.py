@@ -1,0 +1,1 @@
+"""Extract, keep and scale a frozen backbone's features."""

@@ -1,0 +1,310 @@
+"""Features of a frozen backbone: every image exactly once, in order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.cache import FORMAT_VERSION, CacheEntry, FeatureIdentity, tensors_sha256
+from rsa_eval.features.share import ALONE, Share, own_share
+from rsa_eval.features.subject import Subject
+from rsa_pretrain.components.backbone import feature_dim, pooled_stages
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.loader import iterate, make_loader
+from rsa_pretrain.data.settings import RGB, DataConfig
+from rsa_pretrain.plumbing.device import autocast, without_tf32
+from rsa_pretrain.plumbing.distributed import gather, is_main, min_over_ranks
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.views.one_image import to_normalised_tensor
+from rsa_pretrain.weights.metadata import library_versions
+
+FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features, (N, D), with their class indices, int64 (N,); both on the CPU.
+
+    Features are float32 except where a function says otherwise. The index of an image without
+    class is ``UNLABELLED``.
+    """
+
+    features: Tensor
+    labels: Tensor
+
+
+class TransformedImages(Dataset[Tensor]):
+    """Images under a transform without chance.
+
+    Args:
+        images: Source.
+        transform: RGB image to tensor (3, S, S).
+    """
+
+    def __init__(self, images: ImageSet, transform: v2.Transform) -> None:
+        self.images = images
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        view: Tensor = self.transform(self.images[index])
+        return view
+
+
+def evaluation_transform(config: DataConfig, mean: RGB, std: RGB) -> v2.Transform:
+    """Build the transform of evaluated images, from an RGB image to float32 (3, S, S).
+
+    With ``eval_resize`` the short side is resized to it and the centre cropped, as ImageNet is
+    evaluated; without, the whole image is resized to the square, whatever its shape.
+    """
+    side, mode = config.image_size, InterpolationMode(config.eval_interpolation)
+    if config.eval_resize is None:
+        geometry = [v2.Resize((side, side), mode)]
+    else:
+        geometry = [v2.Resize(config.eval_resize, mode), v2.CenterCrop(side)]
+    to_square: v2.Transform = v2.Compose([*geometry, to_normalised_tensor(mean, std)])
+    return to_square
+
+
+def feature_batches(
+    backbone: nn.Module,
+    images: ImageSet,
+    transform: v2.Transform,
+    config: EvaluationConfig,
+    label: str,
+    share: Share,
+) -> Iterator[tuple[int, Tensor]]:
+    """Run a process's share of the images through a frozen backbone, a batch at a time.
+
+    The batches are those one process would make, so the features are the same bit for bit.
+
+    Args:
+        backbone: In eval mode, on its device.
+        images: Images; each is read by one process, once.
+        transform: Evaluation transform.
+        config: Batch size, precision, layers and loader processes.
+        label: Title of the progress bar.
+        share: This process's part.
+
+    Yields:
+        The batch's first row among all images, and its features, (n, D), on the CPU.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+        UserError: At the end, if a feature is not finite.
+    """
+    batches = share.batches(len(images), config.batch_size)
+    loader = make_loader(
+        TransformedImages(images, transform),
+        [list(batch) for batch in batches],
+        config.data.num_workers,
+        device_of(backbone),
+    )
+    num_broken = 0
+    with progress_bar(sum(map(len, batches)), label, "img") as bar:
+        for rows, batch in zip(batches, iterate(loader), strict=True):
+            features = forward_frozen(backbone, batch, config).cpu()
+            num_broken += int((~features.isfinite().all(dim=1)).sum())
+            yield rows.start, features
+            bar.update(len(rows))
+    if num_broken:
+        raise UserError(
+            f"{num_broken} of {sum(map(len, batches))} {images.name} images have features that "
+            f"are not finite at precision {config.precision}, kept in {config.feature_dtype}; "
+            "the weights are not usable like this"
+        )
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let a user error of one process in the block end it in all, which would else wait for it.
+
+    Raises:
+        UserError: In a process that failed, its own; in the others, that another failed.
+    """
+    failure = None
+    try:
+        yield
+    except UserError as error:
+        failure = error
+    if not min_over_ranks(int(failure is None)):
+        raise failure or UserError("another process could not extract its features; it says why")
+
+
+def extract_features(
+    backbone: nn.Module,
+    images: ImageSet,
+    transform: v2.Transform,
+    config: EvaluationConfig,
+    label: str,
+    share: Share = ALONE,
+) -> LabelledFeatures:
+    """Return the features of all images, held in memory as ``config.feature_dtype``.
+
+    Args:
+        backbone: In eval mode, on its device.
+        images: Images.
+        transform: Evaluation transform.
+        config: Batch size, precision, layers and loader processes.
+        label: Title of the progress bar.
+        share: This process's part of the work, the whole result of which each receives.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+        UserError: If a feature is not finite.
+    """
+    labels = images.labels_of(range(len(images)))
+    size, width = config.batch_size, feature_width(backbone, config)
+    most_batches = len(Share(0, share.count).batches(len(images), size))
+    own = torch.zeros(most_batches, size, width, dtype=FEATURE_DTYPES[config.feature_dtype])
+    found = feature_batches(backbone, images, transform, config, label, share)
+    with failing_together() if share.count > 1 else nullcontext():
+        for place, (_, features) in enumerate(found):
+            own[place, : len(features)] = features
+    if share.count > 1:
+        every = gather(own.to(device_of(backbone))).cpu()
+        own = every.view(share.count, most_batches, size, width).transpose(0, 1)
+    return LabelledFeatures(own.reshape(-1, width)[: len(images)], labels)
+
+
+def stored_features(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
+) -> LabelledFeatures:
+    """Return the features of all images, of type ``config.feature_dtype``.
+
+    With ``config.cache_dir`` they are mapped from a file there, and extracted only if there is
+    none that is whole and of the same weights, images and settings. The processes of a group
+    share the extraction.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Images.
+        config: The evaluation.
+        label: Title of the progress bar.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    if config.cache_dir is None:
+        transform = evaluation_transform(config.data, subject.mean, subject.std)
+        return extract_features(subject.backbone, images, transform, config, label, own_share())
+    entry = ensure_cached(subject, images, config, config.cache_dir, label)
+    return LabelledFeatures(entry.map(), entry.labels)
+
+
+def ensure_cached(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path, label: str
+) -> CacheEntry:
+    """Extract features into a cache, unless it holds them whole; processes share the work.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Images.
+        config: The evaluation.
+        folder: The cache.
+        label: Title of the progress bar.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    entry = cache_entry(subject, images, config, folder)
+    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
+        transform = evaluation_transform(config.data, subject.mean, subject.std)
+        found = feature_batches(subject.backbone, images, transform, config, label, own_share())
+        with entry.writing() as file, failing_together():
+            for row, features in found:
+                file.write(row, features)
+    return entry
+
+
+def cache_entry(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path
+) -> CacheEntry:
+    """Return the place of some features in a cache.
+
+    Args:
+        subject: Backbone and its pixel statistics.
+        images: Images.
+        config: The evaluation.
+        folder: The cache.
+    """
+    versions = library_versions()
+    identity = FeatureIdentity(
+        format_version=FORMAT_VERSION,
+        weights=tensors_sha256(subject.backbone.state_dict()),
+        images=images.fingerprint(),
+        transform=repr(evaluation_transform(config.data, subject.mean, subject.std)),
+        layers=config.layers,
+        precision=config.precision,
+        feature_dtype=config.feature_dtype,
+        library_versions={name: versions[name] for name in ("torch", "torchvision", "pillow")},
+    )
+    return CacheEntry(
+        folder=folder,
+        name=images.name,
+        identity=identity,
+        labels=images.labels_of(range(len(images))),
+        width=feature_width(subject.backbone, config),
+        dtype=FEATURE_DTYPES[config.feature_dtype],
+    )
+
+
+def evaluation_features(
+    subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
+) -> LabelledFeatures:
+    """Return the features of all images under the evaluation transform, float32.
+
+    They may be mapped from a file. Features kept in fp16 are converted, so they take memory.
+
+    Args:
+        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
+        images: Images.
+        config: The evaluation.
+        label: Title of the progress bar.
+
+    Raises:
+        UserError: As ``extract_features``.
+    """
+    stored = stored_features(subject, images, config, label)
+    return LabelledFeatures(stored.features.float(), stored.labels)
+
+
+def feature_width(backbone: nn.Module, config: EvaluationConfig) -> int:
+    """Return the width D of the features that an evaluation takes from a backbone."""
+    return sum(feature_dim(backbone, layer) for layer in config.layers)
+
+
+def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig) -> Tensor:
+    """Return the features of a batch of normalised images, float32 (N, D).
+
+    They come from ``config.layers`` and are rounded to ``config.feature_dtype``.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+    """
+    if any(module.training for module in backbone.modules()):
+        raise ValueError("features come from a backbone in eval mode; hold it in frozen()")
+    device = device_of(backbone)
+    # ResNets run faster in this memory order, on CPUs too; the values' order stays (N, C, H, W).
+    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    precision = config.precision
+    with torch.no_grad(), autocast(precision, device), without_tf32(precision):
+        features = pooled_stages(backbone, images, config.layers)
+    return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters."""
+    return next(module.parameters()).device

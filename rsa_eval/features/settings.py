@@ -1,0 +1,21 @@
+"""Settings of a mere extraction of features."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsa_eval.config import EvaluationConfig
+from rsa_pretrain.data.sets import Split
+
+
+class FeaturesConfig(EvaluationConfig):
+    """Which features to extract, and where to keep them."""
+
+    protocol: Literal["frozen_features"] = "frozen_features"
+    """The backbone in eval mode, the images under the evaluation transform."""
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
+    """Splits to extract."""
+    cache_dir: Path
+    """Folder that keeps the features; evaluations of the same settings take them from there. All
+    processes must see it."""

@@ -1,0 +1,86 @@
+"""What is evaluated: a checkpoint's backbone, or random weights in its place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
+from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.data.open_images import normalisation
+from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.device import check_precision, resolve_device
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.foreign.layout import Pixels
+from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.metadata import BackboneMetadata
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A backbone and the pixel statistics that go with its weights."""
+
+    backbone: nn.Module
+    mean: RGB
+    std: RGB
+    model: Model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lives."""
+        return next(self.backbone.parameters()).device
+
+
+def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
+    """Load a checkpoint's backbone, or build a random one, on the device of the evaluation.
+
+    The statistics that normalise the input belong to the weights: a checkpoint brings its own.
+    Random weights take the data set's, and so does another project's file that does not tell.
+
+    Args:
+        checkpoint: Whatever ``load_weights`` takes; None for random weights, seeded.
+        config: The evaluation.
+
+    Raises:
+        UserError: If the device is not there or cannot compute at the precision, the checkpoint is
+            unusable, the config contradicts it, or random weights are wanted of no architecture.
+    """
+    device = resolve_device(config.device)
+    check_precision(config.precision, device)
+    if checkpoint is not None:
+        loaded = load_weights(checkpoint, Pixels(*normalisation(config.data)))
+        _check_agreement(config, loaded.metadata, loaded.path)
+        metadata = loaded.metadata
+        model = describe_checkpoint(loaded)
+        return Subject(loaded.backbone.to(device), metadata.mean, metadata.std, model)
+    if config.backbone is None:
+        raise UserError(
+            "random weights need an architecture; set backbone.arch and backbone.stem, "
+            "for example backbone.arch=resnet18 backbone.stem=cifar"
+        )
+    network = BackboneConfig(**to_tree(config.backbone))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        backbone = build_backbone(network)
+    mean, std = normalisation(config.data)
+    return Subject(backbone.eval().to(device), mean, std, describe_random_init(network))
+
+
+def _check_agreement(config: EvaluationConfig, metadata: BackboneMetadata, path: Path) -> None:
+    stated: dict[str, tuple[object, object]] = {
+        "data.mean": (config.data.mean, metadata.mean),
+        "data.std": (config.data.std, metadata.std),
+    }
+    if config.backbone is not None:
+        stated["backbone.arch"] = (config.backbone.arch, metadata.arch)
+        stated["backbone.stem"] = (config.backbone.stem, metadata.stem)
+    for key, (found, expected) in stated.items():
+        if found is not None and found != expected:
+            raise UserError(
+                f"{key} is set to {found}, but the weights in '{path}' go with {expected}; "
+                f"leave {key} out"
+            )

@@ -1,0 +1,1 @@
+"""State the paper's numbers, and match ours to its rows."""

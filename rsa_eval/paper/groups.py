@@ -1,0 +1,201 @@
+"""Trials: records that differ in nothing but their seeds, as one mean and standard deviation."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsa_eval.config import result_settings
+from rsa_eval.evaluators.shared.metrics import MeanStd
+from rsa_eval.records.record import Record
+from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
+from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+# Settings that differ between trials, or that decide where a result is kept.
+_OF_A_TRIAL = frozenset({"seed", "output_dir"})
+# Each seed extends another run; the schedules of those, beside it, tell trials from others.
+_PARENT = "extends.backbone_sha256"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One metric over the trials."""
+
+    values: tuple[float, ...]
+    labels: tuple[str, ...]
+    """The seeds of each value."""
+    unit: str
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean."""
+        return MeanStd.of(self.values).mean
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1); None for a single trial."""
+        return MeanStd.of(self.values).std
+
+    @property
+    def text(self) -> str:
+        """Mean ± standard deviation."""
+        mean = format_number(self.mean, self.unit)
+        return mean if self.std is None else f"{mean} ± {format_number(self.std, self.unit)}"
+
+    @property
+    def trials(self) -> str:
+        """Each trial's seeds and value; of a single one the seeds alone."""
+        if len(self.values) == 1:
+            return self.labels[0]
+        numbers = (format_number(value, self.unit) for value in self.values)
+        return ", ".join(
+            f"{label}: {text}" for label, text in zip(self.labels, numbers, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of one evaluation of one kind of weights."""
+
+    records: tuple[Record, ...]
+    """One per trial, at least one."""
+    paths: tuple[Path, ...]
+    """Their files."""
+
+    @property
+    def first(self) -> Record:
+        """Any of them: what they share is read off it."""
+        return self.records[0]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether these are weights that were never trained."""
+        return self.first.model.checkpoint is None
+
+    @property
+    def headline(self) -> Statistic | None:
+        """The metric a table shows; None if a record lacks it."""
+        return self.statistic(self.first.headline)
+
+    def statistic(self, metric: str) -> Statistic | None:
+        """Return a metric over the trials; None unless each of them has it."""
+        if not all(metric in record.metrics for record in self.records):
+            return None
+        return Statistic(
+            values=tuple(record.metrics[metric].value for record in self.records),
+            labels=self._labels(),
+            unit=self.first.metrics[metric].unit,
+        )
+
+    def _labels(self) -> tuple[str, ...]:
+        """Name the trials by what differs: the weights' seeds, the evaluation's, or both."""
+        weights = [_weights_seed(record) for record in self.records]
+        evaluations = {tuple(record.seeds) for record in self.records}
+        if len(evaluations) == 1 and len(self.records) > 1 and None not in weights:
+            return tuple(f"seed {seed}" for seed in weights)
+        return tuple(seeds_of(record) for record in self.records)
+
+
+def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
+    """Group records by everything but their seeds, in the order of the first of each.
+
+    A trial that was evaluated more than once counts once, by its newest record. Weights whose
+    pretraining is not recorded are of one group only if they are the same file.
+
+    Args:
+        found: Records with their files, oldest first.
+    """
+    groups: dict[str, dict[str, tuple[Path, Record]]] = {}
+    for path, record in found:
+        groups.setdefault(_group_key(record), {})[_trial_key(record)] = (path, record)
+    return [_group(list(trials.values())) for trials in groups.values()]
+
+
+def seeds_of(record: Record) -> str:
+    """Name a record's seeds: of its weights and, where they differ, of its evaluation."""
+    evaluation = "+".join(str(seed) for seed in record.seeds)
+    weights = _weights_seed(record)
+    if weights is None or str(weights) == evaluation:
+        return f"seed {evaluation}"
+    return f"seed {weights} (evaluation {evaluation})"
+
+
+def engine_of(record: Record) -> str | None:
+    """Return the library that trained a detector; None for other evaluations."""
+    engine = record.config.get("engine") if record.kind == "detection" else None
+    return None if engine is None else str(engine)
+
+
+def format_number(value: float, unit: str) -> str:
+    """Write a measured number: percentages with two decimals, others with four digits."""
+    text = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+    return text.replace("-", "−") if text.startswith("-") else text
+
+
+def shared_settings(record: Record) -> dict[str, Any]:
+    """Return the evaluation's settings but for seeds and places, by dotted key."""
+    settings = result_settings(record.config)
+    return {key: value for key, value in settings.items() if key not in _OF_A_TRIAL}
+
+
+def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pretraining's settings but for seed, place and speed, by dotted key.
+
+    Settings that came after the run have the values that are what it did.
+    """
+    with suppress(UserError):  # of a toolkit whose settings are others: as recorded
+        known = with_old_orientation(pretraining)
+        pretraining = to_tree(parse_tree(PretrainConfig, known, "pretraining"))
+    unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
+    return {
+        key: value
+        for key, value in flatten(pretraining).items()
+        if key not in unlike and not key.endswith(_PARENT)
+    }
+
+
+def _group(trials: list[tuple[Path, Record]]) -> Group:
+    trials = sorted(trials, key=lambda trial: _seed_numbers(trial[1]))
+    return Group(
+        records=tuple(record for _, record in trials), paths=tuple(path for path, _ in trials)
+    )
+
+
+def _seed_numbers(record: Record) -> tuple[int, list[int]]:
+    seed = _weights_seed(record)
+    return (-1 if seed is None else seed, list(record.seeds))
+
+
+def _weights_seed(record: Record) -> int | None:
+    return None if record.model.metadata is None else record.model.metadata.seed
+
+
+def _group_key(record: Record) -> str:
+    model = record.model
+    weights: Any = model.sha256
+    if model.pretraining is not None and model.metadata is not None:
+        weights = [shared_training(model.pretraining), model.metadata.epochs]
+    return _canonical(
+        [
+            record.kind,
+            record.protocol,
+            record.data_set,
+            record.num_samples,
+            record.headline,
+            sorted(record.deviations),
+            shared_settings(record),
+            model.backbone.model_dump(),
+            weights,
+        ]
+    )
+
+
+def _trial_key(record: Record) -> str:
+    return _canonical([record.model.sha256, record.seeds])
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,0 +1,85 @@
+"""Match our results to cells of the paper's tables, and list how they depart from the recipes."""
+
+from typing import Any
+
+from rsa_eval.paper.groups import Group
+from rsa_eval.paper.published import Published
+from rsa_eval.paper.rows import Detection, run_of, work_of
+from rsa_eval.records.record import Model
+from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
+from rsa_pretrain.plumbing.config.files import flatten, to_tree
+
+# Seeds are trials; both implementations of the views are the same in distribution.
+_NEUTRAL = RESUMABLE_CHANGES | {"seed", "views.implementation"}
+# What rows of one method and length differ in.
+_ROW_KEYS = ("method.views", "method.beta_mode", "method.beta_base")
+_DETECTOR = "resnet50"
+
+
+def belongs(group: Group, cell: Published) -> bool:
+    """Whether the trials are of the cell's evaluation and of its weights.
+
+    What a record does not tell is taken for different: nothing is guessed.
+    """
+    record, work = group.first, work_of(cell)
+    if work is None or (record.kind, record.data_set) != (cell.kind, cell.data_set):
+        return False
+    protocol = work.config if isinstance(work, Detection) else work.suite
+    return record.protocol == protocol.name and _are(record.model, run_of(cell), cell.epochs)
+
+
+def departures(group: Group, cell: Published) -> list[str]:
+    """List how the trials depart from the recipe of a cell, in pretraining and in evaluation."""
+    record = group.first
+    recipe = run_of(cell)
+    if recipe is None:
+        return record.deviations
+    if record.model.pretraining is None:
+        return [*record.deviations, "the settings of the pretraining are not recorded"]
+    found = flatten(record.model.pretraining)
+    training = [
+        f"pretraining: {key} {_words(found[key])} (recipe: {_words(expected)})"
+        for key, expected in flatten(to_tree(recipe)).items()
+        if key in found and not _is_neutral(key) and not _equal(found[key], expected)
+    ]
+    return [*record.deviations, *training]
+
+
+def _is_neutral(key: str) -> bool:
+    """Whether a setting leaves what a run is: where and how fast it runs, and what is watched."""
+    watched = key.startswith("monitor.") and key != "monitor.knn_every_epochs"  # holds images out
+    return watched or key in _NEUTRAL
+
+
+def _are(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
+    """Whether weights are of a run; None: random ones of the detectors' network."""
+    if run is None:
+        return model.checkpoint is None and model.backbone.arch == _DETECTOR
+    metadata, pretraining = model.metadata, flatten(model.pretraining or {})
+    if metadata is None:
+        return False
+    # A checkpoint at epoch 200 of 800 has not gone through the schedule of a run of 200, nor has
+    # a run of 100 that was extended.
+    lengths = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
+    found = (model.backbone.arch, metadata.method, metadata.data_set)
+    stated = flatten({"method": to_tree(run.method)})
+    return (
+        found == (run.backbone.arch, run.method.name, run.data.name)
+        and (epochs is None or lengths == {epochs})
+        and "extends.step" not in pretraining
+        and all(pretraining.get(key) == stated[key] for key in _ROW_KEYS if key in stated)
+    )
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
+        return list(found) == list(expected)
+    return bool(found == expected)
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "all"
+    if isinstance(value, list | tuple):
+        return " to ".join(_words(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,261 @@
+"""Every row of the paper's tables and of the study: its name, the published number, what makes it.
+
+A row is called ``TABLE/DATA_SET/NAME``: ``table1/cifar10/rsa-decay``, ``table2/cifar10/rsa-200ep``
+(with the epochs where a table has several schedules of a data set), ``table5/coco/rsa``. The file
+``configs/paper.yaml`` says what makes each. Tables 5 and 6 train
+detectors from rows of Table 4, and Table 7 is read from the logs of rows of Tables 2 and 3. The
+study ``study/DATA_SET/NAME`` is no part of the paper.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue, field_validator
+
+from rsa_eval.paper.numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
+from rsa_eval.paper.published import DATA_SETS, Published, paper_cells
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.settings import UserPathText
+from rsa_pretrain.plumbing.config.files import Section, load_config, parse_tree
+from rsa_pretrain.plumbing.config.layers import read_yaml
+from rsa_pretrain.plumbing.config.shipped import find_config
+from rsa_pretrain.plumbing.errors import UserError
+
+ROWS = Path("paper")
+"""The shipped table of rows."""
+
+_LINEAR_TABLES = (1, 2, 3, 4, 8)
+_DETECTION_TABLES = (5, 6)
+_SUITES = Path("reproduce")
+_NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_-]+){2}")
+_MULTI_STAGE = "ma"  # RSA has no other views, so its rows go without
+
+
+class RowEntry(Section):
+    """What makes a row."""
+
+    config: tuple[UserPathText, ...]
+    """Files, seen from the working folder, or names of shipped configs; the later change the
+    earlier."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the row changes of them, by dotted key."""
+    start: str | None = None
+    """Of a detector: the row whose backbone it starts from; null: random weights."""
+    random_init: bool = False
+    """Random weights in place of trained ones."""
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _accept_one(cls, config: Any) -> Any:
+        return config if isinstance(config, list) else [config]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run and the evaluation of its backbone."""
+
+    configs: tuple[Path, ...]
+    """Files or names of shipped configs; the later change the earlier."""
+    settings: tuple[str, ...]
+    """``key=value`` words over them."""
+    suite: Path
+    """Evaluations; their images are the run's."""
+    trained: bool = True
+    """False: there is no run; its network is evaluated at random weights."""
+
+    @property
+    def name(self) -> str:
+        """What makes the run, in the words of the command line."""
+        return " ".join([*(config.as_posix() for config in self.configs), *self.settings])
+
+    @cached_property
+    def config(self) -> PretrainConfig:
+        """The run's settings."""
+        return self.load(())
+
+    def load(self, overrides: Sequence[str]) -> PretrainConfig:
+        """Return the run's settings with some changed.
+
+        Raises:
+            UserError: As ``load_config``.
+        """
+        return load_config(PretrainConfig, self.configs, [*self.settings, *overrides])
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detector fine-tuned from the backbone of another row."""
+
+    config: Path
+    """Name or file."""
+    start: str | None
+    """Name of the row whose backbone it starts from; None starts from random weights."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a table, or one of the study."""
+
+    name: str
+    """``TABLE/DATA_SET/NAME``."""
+    table: int | None
+    """None outside the paper."""
+    label: str
+    """As the paper calls the row; outside of it the last part of the name."""
+    data_set: str
+    """As in ``data.name``."""
+    epochs: int | None
+    """Of pretraining; None where the paper does not say."""
+    published: str | None
+    """Linear top-1 accuracy in percent, box and mask AP, or hours of training; None outside the
+    paper."""
+    home: str
+    """Name of the row in whose folder the run and its records lie: another one's if two tables
+    show the same run."""
+    work: Pretraining | Detection | None
+    """What makes it; None if the paper quotes a method that is not here."""
+
+
+def find_rows(table: Path = ROWS) -> list[Row]:
+    """Return every row, by table, data set and name; those beyond the paper come last.
+
+    Args:
+        table: YAML file or name of a shipped config that says what makes each row. The rows of the
+            paper that it leaves out are quoted.
+
+    Raises:
+        UserError: If it cannot be read, or holds a row that the paper's tables do not have.
+    """
+    path = find_config(table)
+    entries = _read_entries(path)
+    tables = {name.split("/")[0] for name in entries}
+    rows = {row.name: row for row in _paper_rows() if f"table{row.table}" in tables}
+    for name in [name for name in entries if name not in rows]:
+        table_name, data_set, label = name.split("/")
+        if table_name.startswith("table"):
+            raise UserError(f"{path}: the paper's tables have no row {name}")
+        rows[name] = Row(name, None, label.replace("-", " "), data_set, None, None, name, None)
+    homes: dict[Pretraining | Detection, str] = {}
+    found: dict[str, Row] = {}
+    for row in sorted(rows.values(), key=_order):
+        entry = entries.get(row.name)
+        if entry is not None:
+            work = _work(row.name, entry)
+            if entry.start is not None and entry.start not in found:
+                raise UserError(f"{path}: {row.name} starts from '{entry.start}', no row before it")
+            row = replace(row, home=homes.setdefault(work, row.name), work=work)
+        found[row.name] = row
+    return list(found.values())
+
+
+def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+    """Return the rows of these names, or below them (``table1/cifar10``), each once.
+
+    Raises:
+        UserError: If a word names no row; says which come near.
+    """
+    selected: dict[str, Row] = {}
+    for word in words:
+        name = word.strip("/")
+        found = {row.name: row for row in rows if f"{row.name}/".startswith(f"{name}/")}
+        if not found:
+            near = difflib.get_close_matches(name, [row.name for row in rows], cutoff=0.0)
+            raise UserError(f"there is no row '{word}'; near it are {', '.join(near)}")
+        selected |= found
+    return list(selected.values())
+
+
+def work_of(cell: Published) -> Pretraining | Detection | None:
+    """Return what makes a cell of the paper's tables; None for what is quoted or is no cell."""
+    table = cell.place.table if cell.place else None
+    places = {(row.table, row.data_set, row.label, row.epochs): row.work for row in _rows()}
+    return places.get((table, cell.data_set, _label(cell), cell.epochs)) if table else None
+
+
+def run_of(cell: Published) -> PretrainConfig | None:
+    """Return the run that makes a cell; of a detector its backbone's; None for random weights."""
+    work = work_of(cell)
+    if isinstance(work, Detection):
+        work = next((row.work for row in _rows() if row.name == work.start), None)
+    return work.config if isinstance(work, Pretraining) else None
+
+
+@cache
+def _rows() -> list[Row]:
+    return find_rows()
+
+
+def _read_entries(path: Path) -> dict[str, RowEntry]:
+    entries = {}
+    for name, tree in read_yaml(path).items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{path}: expected a row as TABLE/DATA_SET/ROW, found '{name}'")
+        entries[name] = parse_tree(RowEntry, tree, f"{path}: {name}")
+    return entries
+
+
+def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
+    data_set = name.split("/")[1]
+    if data_set == "coco":
+        return Detection(Path(entry.config[-1]), entry.start)
+    if name.startswith("table"):
+        suite = "moco_v2" if data_set in SMALL_SETS else "mean_shift"
+    else:
+        suite = "study"
+    return Pretraining(
+        configs=tuple(map(Path, entry.config)),
+        settings=tuple(f"{key}={json.dumps(value)}" for key, value in entry.settings.items()),
+        suite=_SUITES / suite,
+        trained=not entry.random_init,
+    )
+
+
+def _paper_rows() -> Iterator[Row]:
+    """Yield the rows of the paper's tables as it prints them, with nothing that makes them."""
+    for table in _LINEAR_TABLES:
+        cells = paper_cells(table)
+        for cell in cells:
+            schedules = {other.epochs for other in cells if other.data_set == cell.data_set}
+            label = _label(cell)
+            name = _name(table, cell.data_set, label, cell.epochs if len(schedules) > 1 else None)
+            published = cell.scores["top1"].text.replace("±", " ± ")
+            yield Row(name, table, label, cell.data_set, cell.epochs, published, name, None)
+    for table in _DETECTION_TABLES:
+        for cell in paper_cells(table):
+            name = _name(table, cell.data_set, cell.method)
+            box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
+            published = f"box {box}, mask {mask}"
+            yield Row(name, table, cell.method, cell.data_set, cell.epochs, published, name, None)
+    for label, hours in TABLE_7.items():
+        for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
+            name = _name(7, data_set, label)
+            yield Row(name, 7, label, data_set, None, f"{number} h", name, None)
+
+
+def _label(cell: Published) -> str:
+    """Name a row as its table does, with the columns that set it apart."""
+    labels = cell.place.row if cell.place and cell.place.table == 1 else (cell.method,)
+    return " ".join(label for label in labels if label != "–")
+
+
+def _name(table: int, data_set: str, label: str, epochs: int | None = None) -> str:
+    words = label if epochs is None else f"{label} {epochs}ep"
+    return f"table{table}/{data_set}/{_slug(words)}"
+
+
+def _slug(label: str) -> str:
+    words = re.findall(r"[a-z0-9]+", label.lower())
+    return "-".join(word for word in words if word != _MULTI_STAGE)
+
+
+def _order(row: Row) -> tuple[bool, int, int, str, int]:
+    """Tables by number, data sets in the paper's order; what is beyond the paper behind them."""
+    sets = list(DATA_SETS)
+    place = sets.index(row.data_set) if row.data_set in sets else len(sets)
+    return row.table is None, row.table or 0, place, row.label.lower(), row.epochs or 0

@@ -1,0 +1,1 @@
+"""Describe an evaluation and the run that it belongs to."""

@@ -1,0 +1,269 @@
+"""The result of one evaluation, and the record of it: one JSON file, written and read back."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from glob import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rsa_eval.records.pretraining_run import pretraining_settings
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
+
+if TYPE_CHECKING:
+    from rsa_pretrain.weights.checkpoint import LoadedBackbone
+
+SCHEMA_VERSION = 2
+
+Kind = Annotated[
+    Literal["knn", "linear", "logistic", "low-shot", "finetune", "svm", "diagnostics", "detection"],
+    BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # as it once was
+]
+
+
+class Metric(Section):
+    """One measured number."""
+
+    value: Annotated[float, Field(allow_inf_nan=False)]
+    unit: str
+    """``%`` for accuracies and average precisions."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluator found; its fields are those of the record."""
+
+    metrics: dict[str, Metric]
+    headline: str
+    num_samples: int
+    details: dict[str, Any]
+    deviations: list[str]
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+
+class Model(Section):
+    """What was evaluated: a checkpoint, or random weights in its place."""
+
+    checkpoint: str | None
+    """Path as given; null for random weights."""
+    sha256: str | None
+    """Hash of the checkpoint file; null for random weights."""
+    metadata: BackboneMetadata | None
+    """The checkpoint's own description; null for random weights."""
+    backbone: BackboneConfig
+    """Architecture and stem."""
+    pretraining: dict[str, Any] | None = None
+    """Every setting of the run that trained the weights; null for random weights, for those of
+    another project and where the checkpoint lies in no run folder."""
+
+
+class Record(Section):
+    """One evaluation, whole: enough to read the number and to repeat it."""
+
+    schema_version: int
+    kind: Kind
+    """Which evaluator wrote it."""
+    protocol: str
+    """Name of the protocol's config."""
+    deviations: list[str]
+    """How the run departs from the protocol as published; empty if it does not."""
+    metrics: dict[str, Metric]
+    """Numbers of the final epoch."""
+    headline: str
+    """The metric a table shows."""
+    num_samples: int
+    """Test images counted."""
+    data_set: str
+    model: Model
+    config: dict[str, Any]
+    """Every setting, resolved."""
+    seeds: list[int]
+    details: dict[str, Any]
+    """Curves and per-setting results, by evaluator."""
+    artifacts: dict[str, str]
+    """Pictures and tables that belong to it: what each shows → its path, seen from the record's
+    folder."""
+    command: list[str]
+    git_commit: str | None
+    git_dirty: bool | None
+    library_versions: dict[str, str]
+    hardware: str
+    seconds: float
+    """Wall time of the evaluation; of one that was stopped, since its last start."""
+    created: str
+    """UTC, ISO 8601."""
+
+    @model_validator(mode="after")
+    def _check_headline(self) -> Self:
+        if self.headline not in self.metrics:
+            raise ValueError(f"headline '{self.headline}' is none of metrics {[*self.metrics]}")
+        return self
+
+
+def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
+    """Describe a loaded checkpoint as a record's subject."""
+    backbone = BackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
+    return Model(
+        checkpoint=str(loaded.path),
+        sha256=loaded.sha256,
+        metadata=loaded.metadata,
+        backbone=backbone,
+        pretraining=pretraining_settings(loaded.path, loaded.metadata),
+    )
+
+
+def describe_random_init(backbone: BackboneConfig) -> Model:
+    """Describe a randomly initialised backbone as a record's subject."""
+    return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
+
+
+def make_record(
+    result: Result,
+    *,
+    kind: Kind,
+    protocol: str,
+    data_set: str,
+    model: Model,
+    config: Section,
+    seed: int,
+    hardware: str,
+    seconds: float,
+) -> Record:
+    """Add to a result what was evaluated and how, and what code, libraries and machine did it."""
+    commit, dirty = _git_state()
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        kind=kind,
+        protocol=protocol,
+        **vars(result),
+        data_set=data_set,
+        model=model,
+        config=to_tree(config),
+        seeds=[seed],
+        command=[*_program(), *sys.argv[1:]],
+        git_commit=commit,
+        git_dirty=dirty,
+        library_versions=library_versions()
+        | {"python": platform.python_version(), "pycocotools": version("pycocotools")}
+        | _faster_coco_eval_version(),
+        hardware=hardware,
+        seconds=seconds,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _faster_coco_eval_version() -> dict[str, str]:
+    """Return the version of what computes average precision where it is installed."""
+    try:
+        return {"faster-coco-eval": version("faster-coco-eval")}
+    except PackageNotFoundError:
+        return {}
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record as one JSON file, atomically."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def read_record(path: Path) -> Record:
+    """Read a record of this schema or of an earlier one.
+
+    Raises:
+        UserError: If the file is unreadable, not JSON, or not a record of this schema.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read record '{path}': {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"record '{path}' is not JSON") from None
+    found = tree.get("schema_version") if isinstance(tree, dict) else None
+    if found == 1:  # before artifacts and model.pretraining
+        tree |= {"schema_version": 2, "artifacts": {}}
+    elif found != SCHEMA_VERSION:
+        raise UserError(
+            f"record '{path}' has schema version {found}, expected at most {SCHEMA_VERSION}"
+        )
+    return parse_tree(Record, tree, f"record '{path}'")
+
+
+def _program() -> list[str]:
+    """Return the words that started this process, without the folder the program lies in."""
+    path = Path(sys.argv[0])
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout this code runs from, and whether it is modified."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where an evaluation may leave files beside its result; nothing is there unless it does."""
+
+    record: Path
+    """The record to be written."""
+
+    @property
+    def state(self) -> Path:
+        """What a stopped evaluation goes on from; removed when the record is written."""
+        return self.record.with_suffix(".state.pt")
+
+    def fold_state(self, fold: int) -> Path:
+        """Return the state of one of several trainings of an evaluation."""
+        return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
+
+    def remove_states(self) -> None:
+        """Delete what a stopped evaluation goes on from."""
+        folds = f"{escape(self.state.stem)}.fold-*.pt"
+        for path in (self.state, *self.state.parent.glob(folds)):
+            path.unlink(missing_ok=True)
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of pictures and tables that belong to the record."""
+        return self.record.with_suffix(".artifacts")
+
+    def check_artifacts(self, names: Collection[str]) -> None:
+        """Refuse, before any work is done, to replace what is not the evaluation's own.
+
+        Args:
+            names: Files the evaluation writes to the folder.
+
+        Raises:
+            UserError: If there is a file in the folder's place, or another file in the folder.
+        """
+        folder = self.artifacts
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise UserError(f"'{folder}' is a file, and the pictures need a folder there")
+        foreign = sorted({path.name for path in folder.iterdir()} - set(names))
+        if foreign:
+            raise UserError(
+                f"the pictures would replace the folder '{folder}', which also holds "
+                f"'{foreign[0]}'; move that, or give another --out"
+            )

@@ -1,0 +1,1 @@
+"""Compose methods of these: backbones, heads, losses, targets, schedules, optimizers."""

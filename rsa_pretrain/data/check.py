@@ -1,0 +1,146 @@
+"""A data set counted, decoded and held against its published numbers."""
+
+from collections.abc import Iterator
+from functools import partial
+from statistics import median_low
+from typing import Literal
+
+from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
+from rsa_pretrain.data.open_images import open_images, published_counts
+from rsa_pretrain.data.sets import AnySplit, Counts, data_set
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.data.shards.check import check_shards
+from rsa_pretrain.data.split_check import Seen, SplitCheck, see_image
+from rsa_pretrain.data.stored_modes import how_read
+from rsa_pretrain.plumbing.threads import map_in_threads
+
+_SHOWN = 20
+
+
+def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> SplitCheck:
+    """Decode every image of a split and compare what is found with what is expected.
+
+    Args:
+        config: The data set; its subset settings and checks at the start are set aside.
+        split: ``pretrain`` (the training images with all unlabelled ones) or ``test``.
+
+    Raises:
+        UserError: If the split cannot be opened.
+    """
+    whole = {"num_train_images": None, "num_test_images": None, "on_broken": "unchecked"}
+    config = config.model_copy(update=whole)
+    counts = data_set(config.name).counts
+    name: AnySplit = "train" if split == "pretrain" and split not in counts else split
+    published = published_counts(config, name)
+    check = SplitCheck(name, published=_in_words(published))
+    if config.name == "webdataset":
+        check_shards(config, name, check)
+    else:
+        images = open_images(config, split)
+        assert isinstance(images, ImageSet)
+        check.class_sizes = dict.fromkeys(images.class_names, 0)
+        seen = map_in_threads(partial(_see, images), range(len(images)), f"{name} images", "img")
+        check.count(seen, dict(enumerate(images.class_names)))
+        if config.name == "imagefolder":
+            check.problems += _stray(images)
+    check.problems += _problems(check, published)
+    return check
+
+
+def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
+    """Add to the test split's problems the images with classes that training has, too."""
+    shared = sorted(test.digests[digest] for digest in test.digests.keys() & train.digests.keys())
+    if shared and test.class_sizes:
+        test.problems.append(
+            f"images that training has, too ({len(shared):,}), which make accuracy look better "
+            f"than it is: {_some(shared)}"
+        )
+
+
+def describe(check: SplitCheck) -> Iterator[str]:
+    """Yield the lines that tell a reader what was found."""
+    classes = f" in {len(check.class_sizes):,} classes" if check.class_sizes else ""
+    without = f", {check.unlabelled:,} of them without class" if check.unlabelled else ""
+    yield f"{check.split}: {check.num_images:,} images{classes}{without}"
+    if check.published:
+        yield f"  published: {check.published}"
+    if check.class_sizes:
+        sizes = sorted((count, name) for name, count in check.class_sizes.items())
+        middle = sizes[(len(sizes) - 1) // 2]
+        yield "  images per class: " + ", ".join(
+            f"{what} {count:,} ({name})"
+            for what, (count, name) in zip(
+                ("smallest", "median", "largest"), (sizes[0], middle, sizes[-1]), strict=True
+            )
+        )
+    if check.modes:
+        for what, counts in (("width", check.widths), ("height", check.heights)):
+            middle_size = median_low(counts.elements())
+            yield (
+                f"  {what} in pixels: smallest {min(counts)}, median {middle_size}, "
+                f"largest {max(counts)}"
+            )
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in check.modes.most_common())
+        yield f"  stored as {modes} (all are read as RGB)"
+        for part, how in how_read(check.modes).items():
+            yield f"    {part}: {how}"
+    for text in check.broken[:_SHOWN]:
+        yield f"  broken: {text}"
+    if len(check.broken) > _SHOWN:
+        yield f"  … and {len(check.broken) - _SHOWN:,} more broken images"
+    for text in check.notes:
+        yield f"  note: {text}"
+    for text in check.problems:
+        yield f"  problem: {text}"
+
+
+def _see(images: ImageSet, index: int) -> Seen:
+    label = UNLABELLED if images.labels is None else images.labels[index]
+    return see_image(label, images.where(index), partial(images.read, index))
+
+
+def _stray(images: ImageSet) -> Iterator[str]:
+    """Yield what is wrong with images in no class folder where others are in one."""
+    labels = images.labels or []
+    stray = [images.where(index) for index, label in enumerate(labels) if label == UNLABELLED]
+    if stray:
+        yield (
+            f"images in no class folder, beside class folders ({len(stray):,}): {_some(stray)}; "
+            "move each into the folder of its class"
+        )
+
+
+def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
+    if check.broken:
+        yield f"broken images: {len(check.broken):,}; remove or replace them"
+    empty = [name for name, count in check.class_sizes.items() if count == 0]
+    if empty:
+        yield f"classes without images ({len(empty)}): {_some(empty)}"
+    if published.images not in (None, check.num_images):
+        yield f"{check.num_images:,} images, published are {published.images:,}"
+    if published.classes not in (None, len(check.class_sizes)):
+        yield f"{len(check.class_sizes):,} classes, published are {published.classes:,}"
+    if published.images_per_class is not None:
+        uneven = [
+            f"{name} {count:,}"
+            for name, count in check.class_sizes.items()
+            if count != published.images_per_class
+        ]
+        if uneven:
+            yield (
+                f"classes that should have {published.images_per_class:,} images each "
+                f"({len(uneven)}): {_some(uneven)}"
+            )
+
+
+def _in_words(published: Counts) -> str:
+    numbers = (
+        (published.images, "images"),
+        (published.classes, "classes"),
+        (published.images_per_class, "images per class"),
+    )
+    return ", ".join(f"{number:,} {what}" for number, what in numbers if number is not None)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -1,0 +1,281 @@
+"""Image files under a folder tree: found, checked and read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+
+from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.system_files import is_system
+from rsa_pretrain.plumbing.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = 10
+_SYSTEM = "hidden, or made by a system"
+
+
+class ImageFiles:
+    """Files below a folder, as the sources of an image set.
+
+    The paths share one byte string: a million ``Path`` objects would take a gigabyte, in each
+    loader process.
+
+    Args:
+        folder: Root of the files.
+        names: Paths relative to it, with forward slashes.
+        rules: How they are read.
+        published: The files are those of a published data set, so their names identify them;
+            otherwise their sizes do so too, which costs a system call each.
+    """
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], rules: ReadRules, *, published: bool = False
+    ) -> None:
+        self.folder = folder
+        self.rules = rules
+        self.published = published
+        encoded = [os.fsencode(name) for name in names]
+        self._names = b"".join(encoded)
+        self._ends = array("q", accumulate(map(len, encoded), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def name(self, index: int) -> str:
+        """Return a path relative to the folder."""
+        return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]])
+
+    def path(self, index: int) -> str:
+        """Return a path."""
+        return os.path.join(self.folder, self.name(index))
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Decode a file."""
+        from rsa_pretrain.data.image_sources import read_encoded
+
+        return read_encoded(self, index).read()
+
+    def content(self, index: int) -> bytes:
+        """Read a file."""
+        return Path(self.path(index)).read_bytes()
+
+    def where(self, index: int) -> str:
+        """Return a path."""
+        return self.path(index)
+
+    def identity(self, index: int) -> bytes:
+        """Return the path's last two parts and, of files of the user's own, the size."""
+        path = self.path(index)
+        parent, name = os.path.split(path)
+        size = "" if self.published else f" {os.stat(path).st_size}"
+        return os.fsencode(f"{os.path.basename(parent)}/{name}{size}\n")
+
+
+def class_of(name: str) -> str | None:
+    """Return the first folder of a relative path, None if there is none.
+
+    Its letters are in the composed form of Unicode: macOS stores accents apart, and the same name
+    must be the same class.
+    """
+    folder, slash, _ = name.partition("/")
+    return unicodedata.normalize("NFC", folder) if slash else None
+
+
+class Listing(NamedTuple):
+    """What was found in a folder, by paths relative to it.
+
+    Attributes:
+        names: What counts, in the order of the paths' parts.
+        left_out: Why a folder does not, by its path.
+    """
+
+    names: list[str]
+    left_out: dict[str, str]
+
+
+def find_images(
+    folder: Path,
+    key: str,
+    on_broken: Literal["error", "skip", "unchecked"],
+    rules: ReadRules,
+) -> Listing:
+    """List the images below a folder, in a fixed order.
+
+    Every file counts that ``walk`` finds.
+
+    Args:
+        folder: Root of the split.
+        key: Name of the setting that chose the folder, for errors.
+        on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
+            those out with a counted warning; ``unchecked`` decodes nothing.
+        rules: How they are read.
+
+    Raises:
+        UserError: If there is no folder, no image in it, or (``error``) a broken file.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
+            f"or set {key} (`.` takes every image below data.root)"
+        )
+    names, left_out = walk(folder)
+    if on_broken != "unchecked":
+        names = _without_broken(folder, names, on_broken, rules)
+    if not names:
+        raise UserError(f"no image below '{folder}' ({key})")
+    return Listing(names, left_out)
+
+
+def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
+    """List the files below some subfolders.
+
+    Args:
+        folder: Root.
+        subfolders: Where to look; the root itself by default.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+    left_out: dict[str, str] = {}
+    names = [
+        prefix + name
+        for prefix, files in walk_folders(folder, left_out, subfolders)
+        for name in files
+    ]
+    return Listing(sorted(names, key=lambda name: name.split("/")), left_out)
+
+
+def walk_folders(
+    folder: Path, left_out: dict[str, str], subfolders: Iterable[str] = ("",)
+) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield each folder, as the beginning of its files' paths, and their names in no fixed order.
+
+    Left out are hidden files and folders and those of operating systems and archivers. Links to
+    folders are followed where they lead out of the tree to files not seen before: otherwise the
+    same images would come twice, under two classes perhaps.
+
+    Args:
+        folder: Root.
+        left_out: Receives why a folder was left out, by its path.
+        subfolders: As for ``walk``.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+    seen = _Trees(folder)
+    for start in subfolders:
+        if start and os.path.islink(folder / start) and not seen.add(folder / start):
+            left_out[start] = _link(folder / start)
+            continue
+        for directory, below, files in os.walk(folder / start, onerror=_refuse, followlinks=True):
+            prefix = os.path.relpath(directory, folder)
+            prefix = "" if prefix == "." else prefix.replace(os.sep, "/") + "/"
+            kept = []
+            for name in sorted(below):
+                path = os.path.join(directory, name)
+                if is_system(name):
+                    left_out[prefix + name] = _SYSTEM
+                elif os.path.islink(path) and not seen.add(path):
+                    left_out[prefix + name] = _link(path)
+                else:
+                    kept.append(name)
+            below[:] = kept
+            yield prefix, (name for name in files if not is_system(name))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    # Left to itself, the walk passes over a folder it may not read.
+    raise error
+
+
+def _link(path: str | Path) -> str:
+    return f"a link to '{os.readlink(path)}', which is there already"
+
+
+class _Trees:
+    """Folder trees that do not overlap."""
+
+    def __init__(self, folder: Path) -> None:
+        self.roots: set[str] = set()
+        self.above: set[str] = set()
+        self.add(folder)
+
+    def add(self, folder: str | Path) -> bool:
+        """Add a tree unless it lies in another or contains one; return whether it was added."""
+        real = os.path.realpath(folder)
+        parents = [str(parent) for parent in Path(real).parents]
+        if real in self.roots or real in self.above or not self.roots.isdisjoint(parents):
+            return False
+        self.roots.add(real)
+        self.above.update(parents)
+        return True
+
+
+def class_folders(folder: Path) -> Listing:
+    """List the folders in a folder, without hidden and system ones."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    left_out = {name: _SYSTEM for name in names if is_system(name)}
+    return Listing([name for name in names if name not in left_out], left_out)
+
+
+def report_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
+    """Log in one line which folders below a folder do not count, and why."""
+    if left_out:
+        told = [f"{name} ({why})" for name, why in sorted(left_out.items())]
+        _log.warning("folders left out below '%s': %s", folder, _shorten(told))
+
+
+def report_empty_classes(folder: Path, class_names: Sequence[str], labels: Iterable[int]) -> None:
+    """Log which classes of a published training split have no image."""
+    present = set(labels)
+    empty = [name for label, name in enumerate(class_names) if label not in present]
+    if empty:
+        _log.warning("no image below '%s' of %d classes: %s", folder, len(empty), _shorten(empty))
+
+
+def _shorten(entries: Sequence[str]) -> str:
+    """Return a list in words; the end of a long one is only counted."""
+    more = f", and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return ", ".join(entries[:_SHOWN]) + more
+
+
+def _without_broken(
+    folder: Path, names: list[str], on_broken: Literal["error", "skip"], rules: ReadRules
+) -> list[str]:
+    from rsa_pretrain.data.decode import fault_of
+    from rsa_pretrain.plumbing.threads import map_in_threads
+
+    paths = [os.path.join(folder, name) for name in names]
+    check = partial(fault_of, rules=rules)
+    faults = list(map_in_threads(check, paths, "checking images", "img"))
+    broken = [
+        f"{path} ({fault})" for path, fault in zip(paths, faults, strict=True) if fault is not None
+    ]
+    if not broken:
+        return names
+    shown = _shorten(broken)
+    if on_broken == "error":
+        raise UserError(
+            f"{len(broken)} of {len(names)} files below '{folder}' are no image that can be read: "
+            f"{shown}; mend or remove them, or set data.on_broken=skip"
+        )
+    _log.warning(
+        "skipping %d of %d files below '%s' that are no image that can be read: %s",
+        len(broken),
+        len(names),
+        folder,
+        shown,
+    )
+    return [name for name, fault in zip(names, faults, strict=True) if fault is None]

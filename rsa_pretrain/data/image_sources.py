@@ -1,0 +1,110 @@
+"""Where the images of a set come from: encoded files, or pixels in memory."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rsa_pretrain.data.decode import EncodedImage, named_damage
+from rsa_pretrain.data.read_rules import ReadRules
+
+_REMEDY = (
+    "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
+    "them out with data.on_broken=skip)"
+)
+
+
+class Sources(Protocol):
+    """Where the images of a set come from; small to copy into loader processes."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Return an image as RGB, and the name of the mode in which it is stored.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
+
+    def where(self, index: int) -> str:
+        """Name an image for people."""
+
+    def identity(self, index: int) -> bytes:
+        """Return what tells an image from others in the fingerprint of its set."""
+
+
+@runtime_checkable
+class FileSources(Sources, Protocol):
+    """Images that are encoded files, read by these rules."""
+
+    rules: ReadRules
+
+    def content(self, index: int) -> bytes:
+        """Return the whole file."""
+
+
+@runtime_checkable
+class PixelSources(Sources, Protocol):
+    """Images of one size, few and small enough to be held in memory."""
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the RGB pixels of some images, uint8 (N, H, W, 3).
+
+        Raises:
+            UserError: If one cannot be decoded.
+        """
+
+
+def read_encoded(sources: FileSources, index: int) -> EncodedImage:
+    """Read an image's file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    where = f"'{sources.where(index)}'"
+    with named_damage(where, _REMEDY):
+        return EncodedImage(sources.content(index), where, _REMEDY, sources.rules)
+
+
+def rules_identity(rules: ReadRules) -> bytes:
+    """Return what rules add to the fingerprint of a set of image files.
+
+    Nothing for images as they are stored, which is how all were read before there was a choice;
+    the limit of pixels decides which images there are, not what they look like.
+    """
+    return b"upright by EXIF\n" if rules.exif_orientation else b""
+
+
+class PixelArray:
+    """Images in memory.
+
+    Args:
+        pixels: RGB, uint8 (N, H, W, 3).
+        name: Data set's name.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], name: str) -> None:
+        self.pixels = pixels
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        """Wrap the pixels."""
+        return Image.fromarray(self.pixels[index]), "RGB"
+
+    def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the pixels of some images, those of all in their order without a copy."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self.pixels
+        return self.pixels[rows]
+
+    def where(self, index: int) -> str:
+        """Name an image by its number."""
+        return f"{self.name} image {index}"
+
+    def identity(self, index: int) -> bytes:
+        """Return the pixels."""
+        return bytes(self.pixels[index].tobytes())

@@ -1,0 +1,66 @@
+"""Data sets as indexable RGB images, or as streams of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, overload
+
+from rsa_pretrain.data.sets import AnySplit, Counts, Split, data_set
+from rsa_pretrain.data.settings import RGB, DataConfig
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data.image_set import ImageSet
+    from rsa_pretrain.data.shards.stream import ShardSet
+
+__all__ = ["AnySplit", "Split", "is_present", "normalisation", "open_images", "published_counts"]
+
+
+@overload
+def open_images(config: DataConfig, split: Split) -> ImageSet: ...
+@overload
+def open_images(config: DataConfig, split: Literal["pretrain"]) -> ImageSet | ShardSet: ...
+def open_images(config: DataConfig, split: AnySplit) -> ImageSet | ShardSet:
+    """Open one split of a data set.
+
+    Args:
+        config: Which data set, where, and how much of it.
+        split: ``train``; ``test`` (the validation images where the test labels are secret); or
+            ``pretrain``, the training images with, for STL-10, the unlabelled ones, and for
+            webdataset as a stream.
+
+    Raises:
+        UserError: If the files are not there or not usable; says what is expected.
+    """
+    from rsa_pretrain.data.image_set import ImageSet
+
+    images = data_set(config.name).open(config, split)
+    count = config.num_test_images if split == "test" else config.num_train_images
+    if count is None:
+        return images
+    assert isinstance(images, ImageSet), "a stream refuses to be counted out"
+    return images.balanced_subset(count, config.subset_seed)
+
+
+def normalisation(config: DataConfig) -> tuple[RGB, RGB]:
+    """Return mean and standard deviation for pixels in [0, 1]: the config's or the data set's."""
+    if config.mean is not None and config.std is not None:
+        return config.mean, config.std
+    return data_set(config.name).normalisation
+
+
+def published_counts(config: DataConfig, split: AnySplit) -> Counts:
+    """Return what is published about a split; all None where nothing is."""
+    counts = data_set(config.name).counts
+    found = counts.get(split, Counts())
+    if split == "pretrain" and split not in counts:
+        found = counts.get("train", Counts())
+    if config.class_list is not None:
+        return replace(found, images=None, classes=None)
+    return found
+
+
+def is_present(config: DataConfig) -> bool:
+    """Return whether the folder of a data set is there; not whether it is whole."""
+    folders = data_set(config.name).folders or (config.train_dir,)
+    root = config.root
+    return root is not None and any((root / folder).is_dir() for folder in folders)

@@ -1,0 +1,42 @@
+"""The data sets: one module each, and one entry of ``DATA_SETS``."""
+
+from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, Split
+from rsa_pretrain.data.sets.cifar import CIFAR10, CIFAR100
+from rsa_pretrain.data.sets.digits import DIGITS
+from rsa_pretrain.data.sets.folders import IMAGE_FOLDER
+from rsa_pretrain.data.sets.imagenet import IMAGENET, IMAGENET100
+from rsa_pretrain.data.sets.stl10 import STL10
+from rsa_pretrain.data.sets.tiny_imagenet import TINY_IMAGENET
+from rsa_pretrain.data.sets.webdataset import WEBDATASET
+from rsa_pretrain.plumbing.errors import UserError
+
+__all__ = ["DATA_SETS", "AnySplit", "Counts", "DataSet", "Split", "data_set", "is_pixels"]
+
+DATA_SETS: tuple[DataSet, ...] = (
+    CIFAR10,
+    CIFAR100,
+    DIGITS,
+    IMAGE_FOLDER,
+    IMAGENET,
+    IMAGENET100,
+    STL10,
+    TINY_IMAGENET,
+    WEBDATASET,
+)
+
+
+def data_set(name: str) -> DataSet:
+    """Return the data set of a name.
+
+    Raises:
+        UserError: If there is none; lists the names.
+    """
+    for entry in DATA_SETS:
+        if entry.name == name:
+            return entry
+    raise UserError(f"expected one of {', '.join(entry.name for entry in DATA_SETS)}")
+
+
+def is_pixels(name: object) -> bool:
+    """Return whether a data set is stored as pixels; False for what names none."""
+    return any(entry.is_pixels for entry in DATA_SETS if entry.name == name)

@@ -1,0 +1,62 @@
+"""What a data set is: its facts, how it is opened and how it is downloaded."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data.image_set import ImageSet
+    from rsa_pretrain.data.settings import RGB, DataConfig
+    from rsa_pretrain.data.shards.stream import ShardSet
+
+Split = Literal["train", "test"]
+# STL-10 pretrains on more images than it has labels for; elsewhere this is the training split.
+AnySplit = Literal["pretrain", "train", "test"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Published numbers of one split; None where nothing is published or the classes differ."""
+
+    images: int | None = None
+    classes: int | None = None
+    images_per_class: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set. Its module imports torch and what else reads images only when it is opened."""
+
+    name: str
+    """As ``data.name``."""
+    label: str
+    """As papers call it."""
+    normalisation: tuple[RGB, RGB]
+    """Published mean and standard deviation of the training pixels, for pixels in [0, 1]."""
+    open: Callable[[DataConfig, AnySplit], ImageSet | ShardSet]
+    """Open a split. ``UserError`` says what is missing and how to get it."""
+    download: Callable[[Path, str | None], None]
+    """Put the published files below a root, from their own address or another.
+
+    Does nothing where they are. ``UserError`` says what went wrong or, where nothing can be
+    downloaded, how to get the files.
+    """
+    counts: Mapping[AnySplit, Counts] = field(default_factory=dict)
+    """What is published about each split; with ``pretrain`` where that is more than ``train``."""
+    folders: tuple[str, ...] = ()
+    """Folders below the root of which one must be there; none: ``data.train_dir``."""
+    location: tuple[str, ...] = ("root",)
+    """Settings of which one must say where the files are; none: the images are embedded."""
+    settings: tuple[str, ...] = ()
+    """Settings that no other data set has."""
+    is_pixels: bool = False
+    """Stored as pixels: the rules of reading image files do not apply."""
+
+
+def download_command(name: str, root: Path) -> str:
+    """Return the command that downloads a data set, for messages."""
+    return f"`rsa-pretrain download {name} {shlex.quote(str(root))}`"

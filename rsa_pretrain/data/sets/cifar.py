@@ -1,0 +1,80 @@
+"""CIFAR-10 and CIFAR-100: the published python batches."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.fetch import Archive, fetch
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data.image_set import ImageSet
+    from rsa_pretrain.data.settings import DataConfig
+
+
+def _torchvision(num_classes: int) -> Any:
+    """Return torchvision's class, which knows the address and the checksums."""
+    from torchvision import datasets
+
+    return getattr(datasets, f"CIFAR{num_classes}")
+
+
+def _open(config: DataConfig, split: AnySplit, num_classes: int, folder: str) -> ImageSet:
+    """Open a split from ``root/FOLDER/``."""
+    from rsa_pretrain.data.image_set import ImageSet
+
+    assert config.root is not None
+    try:
+        # torchvision checks the files' published MD5 sums before it unpickles them.
+        source = _torchvision(num_classes)(str(config.root), train=split != "test")
+    except RuntimeError:
+        raise UserError(
+            f"no whole {config.name} in '{config.root / folder}'; "
+            f"{_remedy(config.name, config.root, folder)}"
+        ) from None
+    return ImageSet.from_array(config.name, source.data, source.targets, source.classes)
+
+
+def _download(root: Path, url: str | None, num_classes: int, folder: str) -> None:
+    facts = _torchvision(num_classes)
+    fetch(Archive(facts.url, facts.tgz_md5, folder), root, url)
+
+
+def _remedy(name: str, root: Path, folder: str) -> str:
+    """Say what to do, by what is there in place of the batch files."""
+    if root.resolve().name == folder:
+        return f"data.root should be the folder that holds '{folder}': '{root.resolve().parent}'"
+    below = sorted(root.glob(f"*/{folder}"))
+    if below:
+        return f"data.root should be the folder that holds '{folder}': '{below[0].parent}'"
+    compressed = sorted((root / folder).glob("*.xz"))
+    if compressed:
+        return (
+            f"its batch files are compressed ({compressed[0].name}, …): unpack them beside, with "
+            f"unxz --keep {root / folder}/*.xz"
+        )
+    move = "move that folder away and " if (root / folder).exists() else ""
+    return f"{move}run {download_command(name, root)}"
+
+
+def _cifar(num_classes: int, folder: str) -> DataSet:
+    return DataSet(
+        name=f"cifar{num_classes}",
+        label=f"CIFAR-{num_classes}",
+        normalisation=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        open=partial(_open, num_classes=num_classes, folder=folder),
+        download=partial(_download, num_classes=num_classes, folder=folder),
+        counts={
+            "train": Counts(50_000, num_classes, 50_000 // num_classes),
+            "test": Counts(10_000, num_classes, 10_000 // num_classes),
+        },
+        folders=(folder,),
+        is_pixels=True,
+    )
+
+
+CIFAR10 = _cifar(10, "cifar-10-batches-py")
+CIFAR100 = _cifar(100, "cifar-100-python")

@@ -1,0 +1,131 @@
+"""The classes that shards state, as numbers or by name, and one numbering of them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from rsa_pretrain.data.image_set import UNLABELLED
+from rsa_pretrain.plumbing.errors import UserError
+
+# A class as a sample states it: its number (``UNLABELLED`` for none), or its name.
+Label: TypeAlias = int | str
+
+# A damaged label must not make room for classes by the billion; a caption is no class.
+_MOST_DIGITS = 6
+_MOST_CHARACTERS = 100
+_BYTE_ORDER_MARK = "\ufeff"
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
+_EXPECTED = (
+    f"a class index from 0 to {10**_MOST_DIGITS - 1}, or the name of a class: one line with a "
+    f"letter, at most {_MOST_CHARACTERS} characters"
+)
+_SHOWN = 5
+
+
+def parse_label(where: str, content: bytes) -> Label:
+    """Return the class that a text member holds.
+
+    Args:
+        where: Which member it is, in errors.
+        content: UTF-8, perhaps after a byte order mark, with space around it.
+
+    Raises:
+        UserError: If it is neither a class index nor a name.
+    """
+    try:
+        text = content.decode().removeprefix(_BYTE_ORDER_MARK).strip()
+    except UnicodeDecodeError:
+        raise UserError(f"{where} should hold {_EXPECTED}, found bytes that are no text") from None
+    return _from_text(where, text)
+
+
+def parse_json_label(where: str, content: bytes, key: str) -> Label:
+    """Return the class that a JSON member holds under a key.
+
+    Raises:
+        UserError: If there is none, or it is neither a class index nor a name.
+    """
+    tree = json_object(content)
+    if tree is None:
+        raise UserError(f"{where} should be a JSON object with the key '{key}' (data.label_key)")
+    if key not in tree:
+        keys = ", ".join(f"'{name}'" for name in tree) or "none"
+        raise UserError(f"{where} has no key '{key}' (data.label_key); its keys are: {keys}")
+    value = tree[key]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        shown = json.dumps(value)[:20]
+        raise UserError(f"{where} should hold {_EXPECTED} under '{key}', found {shown}")
+    return _from_text(where, str(value).strip())
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; None if it is none."""
+    try:
+        tree = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return tree if isinstance(tree, dict) else None
+
+
+def number_classes(split: str, labels: Mapping[str, Iterable[Label]]) -> list[str]:
+    """Return the names of the classes by their number: as stated, or in the order of the names.
+
+    Args:
+        split: Whose shards they are, in errors.
+        labels: The classes of each shard.
+
+    Raises:
+        UserError: If some are numbers and some are names.
+    """
+    shard_of: dict[Label, str] = {}
+    for shard, stated in labels.items():
+        for label in set(stated) - {UNLABELLED}:
+            shard_of.setdefault(label, shard)
+    names = sorted(label for label in shard_of if isinstance(label, str))
+    numbers = [label for label in shard_of if isinstance(label, int)]
+    if names and numbers:
+        name, number = names[0], min(numbers)
+        raise UserError(
+            f"the {split} shards state some classes by name ('{name}' in '{shard_of[name]}') and "
+            f"some by number ({number} in '{shard_of[number]}'); write all of them one way"
+        )
+    return names or [str(number) for number in range(max(numbers, default=UNLABELLED) + 1)]
+
+
+def label_indices(class_names: list[str], labels: Iterable[Label]) -> list[int]:
+    """Return the number of each class, ``UNLABELLED`` where there is none.
+
+    Args:
+        class_names: By number, of the training shards.
+        labels: As the shards of a split state them.
+
+    Raises:
+        UserError: If training has no such class, or does not state classes the same way.
+    """
+    by_number = class_names == [str(number) for number in range(len(class_names))]
+    index: dict[Label, int] = {UNLABELLED: UNLABELLED}
+    for number, name in enumerate(class_names):
+        index[number if by_number else name] = number
+    labels = list(labels)
+    unknown = sorted({label for label in labels if label not in index}, key=str)
+    if unknown:
+        shown = ", ".join(f"'{label}'" for label in unknown[:_SHOWN])
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        raise UserError(
+            f"the test shards hold classes that the training shards lack: {shown}{more} (training "
+            f"has '{class_names[0]}' to '{class_names[-1]}'); both must state classes alike"
+        )
+    return [index[label] for label in labels]
+
+
+def _from_text(where: str, text: str) -> Label:
+    if text.isdecimal() and len(text) <= _MOST_DIGITS:
+        return int(text)
+    # Other numbers, and vectors of them, are no names.
+    has_letters = any(map(str.isalpha, text)) and not _NUMBER.fullmatch(text)
+    if not has_letters or len(text) > _MOST_CHARACTERS or not text.isprintable():
+        raise UserError(f"{where} should hold {_EXPECTED}, found '{text[:20]}'")
+    return text

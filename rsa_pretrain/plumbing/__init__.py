@@ -1,0 +1,1 @@
+"""Serve any program: errors, settings, files, processes and terminals."""

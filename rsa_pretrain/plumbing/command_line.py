@@ -1,0 +1,229 @@
+"""What the three command lines share: their commands, errors, output and config options."""
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
+from rsa_pretrain.plumbing.stop_signal import Stopped, exit_code
+from rsa_pretrain.plumbing.user_paths import user_path
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a program; its module is imported when it is chosen."""
+
+    name: str
+    summary: str
+    """One line for the program's ``--help``."""
+    source: str | Callable[[Commands], None] = ""
+    """Module of the program's package whose ``add`` adds the parser (default: named as the
+    command), or a function that adds it."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command line whose first argument names a command."""
+
+    name: str
+    description: str
+    """What it does, for ``--help``."""
+    package: str
+    """Package of the commands' modules."""
+    commands: Sequence[Command]
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """What to type in place of a former command."""
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command that ``argv`` (default: the process's) names, as ``run_command`` does."""
+        words = sys.argv[1:] if argv is None else argv
+        return run_command(lambda: self._dispatch(words))
+
+    def _dispatch(self, words: Sequence[str]) -> int:
+        parser = Parser(prog=self.name, description=self.description)
+        parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+        if words[:1] in (["-h"], ["--help"]):
+            for command in self.commands:
+                parsers.add_parser(command.name, help=command.summary)
+        else:
+            self._add_parser(words[0] if words else "", parsers)
+        arguments = parser.parse_args(words)
+        return int(arguments.command(arguments))
+
+    def _add_parser(self, name: str, parsers: Commands) -> None:
+        sources = {command.name: command.source or command.name for command in self.commands}
+        if name not in sources:
+            raise UserError(self._what_to_type(name, list(sources)))
+        source = sources[name]
+        if isinstance(source, str):
+            source = import_module(f"{self.package}.{source.replace('-', '_')}").add
+        source(parsers)
+
+    def _what_to_type(self, name: str, known: Sequence[str]) -> str:
+        if name in self.moved:
+            return f"'{name}' is now '{self.moved[name]}'"
+        found = f"unknown command '{name}'" if name else "no command is given"
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"; the nearest is '{nearest[0]}'" if nearest else ""
+        return f"{found}{hint}; expected one of {', '.join(known)}"
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command; turn a user's mistake into one ``error:`` line and exit code 2.
+
+    Messages go to standard error through ``logging``, results to standard output.
+
+    Args:
+        command: Does the work and returns the exit code.
+
+    Returns:
+        The process's exit code; 128 + its number after a signal.
+    """
+    # Of processes that train together, one tells the story; errors come from any.
+    level = logging.INFO if _rank() == "0" else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    try:
+        return command()
+    except (UserError, OSError) as error:
+        message = describe_error(error)
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        return exit_code(stopped.received)
+    except RuntimeError as error:
+        reason = why_lost(error)
+        if reason is None:
+            raise
+        message = reason
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; no half-written file has its final name\n")
+        return INTERRUPTED_EXIT_CODE
+    finally:
+        end_loader_processes()
+    sys.stderr.write(f"error: {message}{_which_process()}\n")
+    return USER_ERROR_EXIT_CODE
+
+
+def describe_error(error: UserError | OSError) -> str:
+    """Return a mistake, or what the system refused and where, in one line."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"'{error.filename}': {reason}"
+
+
+def _which_process() -> str:
+    # torchrun ends all processes at the first that fails, whichever that is: each must speak.
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "" if count == "1" else f" (process {_rank()} of {count})"
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")
+
+
+def say(text: str) -> None:
+    """Write one line of a command's result to standard output, from the main process only."""
+    if _rank() == "0":
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are user errors, and whose help keeps its line breaks.
+
+    In arguments of ``type=Path`` a leading ``~`` is a home folder.
+
+    A command given to ``add_overrides`` takes ``section.key=value`` words anywhere after its own
+    arguments, between options too.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+        self.register("type", Path, _path)
+
+    settings: "type[BaseModel] | None" = None
+    """What the overrides set."""
+
+    def format_help(self) -> str:
+        """Return the help, with the config keys of the settings at its end."""
+        text = super().format_help()
+        if self.settings is None:
+            return text
+        from rsa_pretrain.plumbing.config.files import (
+            describe_keys,  # pydantic: slow, needed here alone
+        )
+
+        return f"{text}\nconfig keys, as section.key=value:\n{describe_keys(self.settings)}\n"
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UserError`` in place of printing the usage and exiting."""
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse, and put the words no argument takes into ``overrides``."""
+        arguments, words = self.parse_known_args(args, namespace)
+        takes_overrides = getattr(arguments, "takes_overrides", False)
+        unknown = [word for word in words if word.startswith("-") or not takes_overrides]
+        if unknown:
+            self.error(f"unrecognised argument: {' '.join(unknown)}")
+        arguments.overrides = words
+        return arguments
+
+
+def _path(text: str) -> Path:
+    try:
+        return user_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0; an argparse ``type``."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number from 0; an argparse ``type``."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found '{text}'")
+    return int(text)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Parse whole numbers between commas; an argparse ``type``."""
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, found '{text}'")
+    return [int(part) for part in parts]
+
+
+def add_overrides(parser: Parser, model: "type[BaseModel]") -> None:
+    """Let a command take ``section.key=value`` words, and list the keys in its help.
+
+    Call it after adding the command's own arguments.
+    """
+    parser.set_defaults(takes_overrides=True)
+    usage = " ".join(parser.format_usage().removeprefix("usage:").split())
+    parser.usage = f"{usage} [section.key=value ...]".replace("%", "%%")
+    parser.settings = model

@@ -1,0 +1,1 @@
+"""Read, layer, check and print YAML settings."""

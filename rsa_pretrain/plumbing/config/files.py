@@ -1,0 +1,207 @@
+"""YAML files and ``key=value`` overrides in, one frozen validated model out."""
+
+import ast
+import difflib
+import hashlib
+import inspect
+import json
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.config.layers import Tree, merge_layers, read_layers
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import user_path
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown key is an error and ``~`` a home folder."""
+
+    # Most commands validate few of the sections that they import.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
+
+    @field_validator("*")
+    @classmethod
+    def _expand_paths(cls, value: Any) -> Any:
+        return user_path(value) if isinstance(value, Path) else value
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def load_config(
+    model: type[SectionT],
+    configs: Path | Sequence[Path] | None,
+    overrides: Sequence[str] = (),
+    start: Mapping[str, Any] | None = None,
+) -> SectionT:
+    """Read one run's description.
+
+    Args:
+        model: The settings to fill; it holds every default.
+        configs: YAML files or names of shipped configs, as ``read_layers``; of several, the later
+            win; None starts from the defaults alone.
+        overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
+        start: Settings that the files and the overrides change.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        UserError: If a file is unreadable, a key unknown (the nearest valid one is named),
+            an override malformed or a value invalid.
+    """
+    paths = [configs] if isinstance(configs, Path) else list(configs or ())
+    tree = merge_layers(read_layers(paths, overrides), start)
+    return parse_tree(model, tree, str(paths[-1]) if paths else None)
+
+
+def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | None) -> SectionT:
+    """Validate a tree of plain values; ``source`` names it in errors, where it has a name.
+
+    Raises:
+        UserError: As ``load_config``.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        # Where a setting is invalid, one derived from it is not there either.
+        messages = [
+            _describe(detail, model, tree)
+            for detail in error.errors()
+            if detail["type"] != "default_factory_not_called"
+        ]
+        name = "" if source is None else f"{source}: "
+        raise UserError(name + "; ".join(messages)) from None
+
+
+def to_tree(config: Section) -> Tree:
+    """Return the settings as plain JSON-compatible values."""
+    return config.model_dump(mode="json")
+
+
+def write_config(config: Section, path: Path) -> None:
+    """Write every resolved setting as YAML, atomically."""
+    write_text(path, yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True))
+
+
+def config_hash(config: Section) -> str:
+    """Return the SHA-256 of the settings' canonical JSON, as hex digits."""
+    canonical = json.dumps(to_tree(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree under their dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves.update(flatten(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def describe_keys(model: type[BaseModel]) -> str:
+    """Return one line per key: its dotted name, default and meaning (for ``--help``)."""
+    lines = []
+    for key, owner, name in _walk(model):
+        field = owner.model_fields[name]
+        default = _default(field)
+        meaning = field.description or _meanings(owner).get(name, "")
+        meaning = meaning.replace("\n", "\n      ")
+        lines.append(f"  {key}  ({default})\n      {meaning}")
+    return "\n".join(lines)
+
+
+@cache
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings beneath the fields of a section and of those it is derived from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match text:
+                    case ast.Expr(ast.Constant(str(meaning))):
+                        found[field.target.id] = inspect.cleandoc(meaning)
+    return found
+
+
+def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
+    key = _dotted(detail["loc"], tree)
+    if detail["type"] == "extra_forbidden":
+        keys = [name for name, _, _ in _walk(model)]
+        sections = {name.rpartition(".")[0] for name in keys} - {""}
+        nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
+        hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
+        return f"unknown key '{key}'{hint}"
+    if detail["type"] == "missing":
+        return f"'{key}' is required and not set"
+    message = detail["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"'{key}': {message} (found {detail['input']!r})"
+
+
+def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
+    # A discriminated union puts its tag into the location; the user's file has no such level.
+    parts: list[str] = []
+    here: Any = tree
+    for index, part in enumerate(location):
+        if isinstance(here, Mapping):
+            if part not in here and index + 1 < len(location):
+                continue
+            here = here.get(part)
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Yield (dotted key, model that owns it, field name) for every leaf.
+
+    Sections by name have the key ``NAME`` in its place.
+    """
+    seen = set()
+    for name, field in model.model_fields.items():
+        below, annotation = f"{prefix}{name}.", field.annotation
+        if typing.get_origin(annotation) is dict:
+            below, annotation = f"{below}NAME.", typing.get_args(annotation)[1]
+        sections = [kind for kind in _members(annotation) if _is_section(kind)]
+        if not sections:
+            yield f"{prefix}{name}", model, name
+        for section in sections:
+            for key, owner, leaf in _walk(section, below):
+                if key not in seen:
+                    seen.add(key)
+                    yield key, owner, leaf
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory_takes_validated_data:
+        return "derived"
+    return f"default {field.get_default(call_default_factory=True)!r}"
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,145 @@
+"""Settings as files and ``key=value`` words state them, in layers of which the later win."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rsa_pretrain.plumbing.config.shipped import find_config, name_of
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import user_path
+
+Tree = dict[str, Any]
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one file or one word states."""
+
+    source: str
+    """Name of a shipped config, path of another file, or ``COMMAND_LINE``."""
+    tree: Tree
+    replaces: tuple[str, ...] = ()
+    """Keys down to a section or value of earlier layers that is replaced as a whole."""
+
+
+def read_layers(configs: Sequence[Path], overrides: Sequence[str] = ()) -> list[Layer]:
+    """Read configs, each behind the files it is based on, and overrides.
+
+    Args:
+        configs: YAML files, or names of shipped configs. Each may name a ``base:`` (relative to
+            itself, or shipped) that it differs from, or a list of them.
+        overrides: ``section.key=value`` words, the value in YAML syntax.
+
+    Raises:
+        UserError: If a file is not there or unreadable, or a word malformed.
+    """
+    layers = [layer for config in configs for layer in _read_file(find_config(config), ())]
+    return [*layers, *map(_read_override, overrides)]
+
+
+def merge_layers(layers: Sequence[Layer], start: Mapping[str, Any] | None = None) -> Tree:
+    """Return the settings of all layers, merged key by key into those of ``start``."""
+    merged = copy.deepcopy(dict(start or {}))
+    for layer in layers:
+        _drop(merged, layer.replaces)
+        merged = _merge(merged, copy.deepcopy(layer.tree))
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise UserError(f"{node.start_mark.name}: key '{key}' again in line {line}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Tree:
+    """Return the mapping that a YAML file holds; empty for an empty file.
+
+    Raises:
+        UserError: If it cannot be read as one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"cannot read config '{path}': it is not UTF-8 text") from None
+    tree = _parse_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(tree).__name__}")
+    return tree
+
+
+def _read_file(path: Path, seen: tuple[Path, ...]) -> list[Layer]:
+    resolved = path.resolve()
+    if resolved in seen:
+        raise UserError(f"{path}: its chain of 'base:' files comes back to itself")
+    tree = read_yaml(path)
+    layers = []
+    for base in _base_names(tree.pop("base", []), path):
+        found = find_config(user_path(base), path.parent)
+        layers += _read_file(found, (*seen, resolved))
+    return [*layers, Layer(name_of(path), tree)]
+
+
+def _base_names(base: Any, path: Path) -> list[str]:
+    names = base if isinstance(base, list) else [base]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: 'base' must be a config or a list of them, found {base!r}")
+    return names
+
+
+def _read_override(word: str) -> Layer:
+    key, equals, text = word.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"override '{word}' is not of the form section.key=value")
+    value = _parse_yaml(text, f"override '{word}'")
+    names = tuple(key.strip().split("."))
+    for name in reversed(names):
+        value = {name: value}
+    return Layer(COMMAND_LINE, value, replaces=names)
+
+
+def _parse_yaml(text: str, name: str) -> Any:
+    loader = _Loader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"{name}: not valid YAML: {problem}") from None
+    finally:
+        loader.dispose()
+
+
+def _drop(tree: Tree, keys: tuple[str, ...]) -> None:
+    for key in keys[:-1]:
+        tree = tree.get(key, {})
+        if not isinstance(tree, dict):
+            return
+    for key in keys[-1:]:
+        tree.pop(key, None)
+
+
+def _merge(base: Tree, change: Tree) -> Tree:
+    merged = dict(base)
+    for key, value in change.items():
+        both_trees = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both_trees else value
+    return merged

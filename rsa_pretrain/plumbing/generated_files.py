@@ -1,0 +1,49 @@
+"""Refuse to overwrite files that this toolkit did not generate."""
+
+from pathlib import Path
+
+from rsa_pretrain.plumbing.errors import UserError
+
+
+def check_generated(path: Path, opening: str) -> None:
+    """Refuse, before any work, to write over a file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        opening: How each file written there begins; its first line tells.
+
+    Raises:
+        UserError: If there is a folder, or a file that begins otherwise.
+    """
+    _check_no_folder(path)
+    if path.is_file() and not is_generated(path.read_bytes(), opening):
+        raise _foreign(path)
+
+
+def is_generated(content: bytes, opening: str) -> bool:
+    """Tell whether a file's content begins with the first line of an opening."""
+    return content.startswith(opening.partition("\n")[0].encode())
+
+
+def check_marked(path: Path, mark: str) -> None:
+    """Refuse, before any work, to write over a binary file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        mark: What each file written there holds somewhere.
+
+    Raises:
+        UserError: If there is a folder, or a file without it.
+    """
+    _check_no_folder(path)
+    if path.is_file() and mark.encode() not in path.read_bytes():
+        raise _foreign(path)
+
+
+def _check_no_folder(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder; name a file in it")
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(f"'{path}' is another file, not one written here before; name another OUT")

@@ -1,0 +1,100 @@
+"""Metrics of a run as JSON lines, TensorBoard scalars and, if wished, to Weights & Biases."""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.errors import UserError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Append-only log of one run; a resumed run continues it without a gap or a repeat.
+
+    Args:
+        run_dir: Run folder; holds ``metrics.jsonl`` and ``tensorboard/``.
+        start_step: Optimizer steps already taken; later lines, written after the checkpoint
+            that is resumed from, are dropped.
+        wandb_project: Weights & Biases project to log to as well; the run there is named after
+            the folder and continued when the folder's run is.
+
+    Raises:
+        UserError: If a project is named and the package ``wandb`` is not installed.
+    """
+
+    def __init__(self, run_dir: Path, start_step: int, wandb_project: str | None = None) -> None:
+        path = run_dir / METRICS_FILE
+        if path.exists():
+            kept = [line for line in read_metrics(path) if line["step"] <= start_step]
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1)
+        self._wandb = None if wandb_project is None else _start_wandb(run_dir, wandb_project)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one line; ``step`` counts the optimizer steps taken so far."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(metrics), step=step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if error is None else 1)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a ``metrics.jsonl``; a last line cut short by a kill is left out.
+
+    Raises:
+        UserError: If another line is not a JSON object with a ``step``, or it is not UTF-8 text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"'{path}' is not UTF-8 text") from None
+    metrics = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            metrics.append(entry)
+        elif number < len(lines):
+            raise UserError(f"'{path}' line {number} is not a JSON object with a step")
+    return metrics
+
+
+def _start_wandb(run_dir: Path, project: str) -> Any:
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            f"monitor.wandb_project is '{project}', but the package wandb is not installed; "
+            "pip install 'rsa-toolkit[wandb]', or set it to null"
+        )
+    wandb = importlib.import_module("wandb")
+    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+    return wandb.init(
+        project=project, name=run_dir.name, id=identity, resume="allow", dir=str(run_dir)
+    )

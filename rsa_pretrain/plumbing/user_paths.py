@@ -1,0 +1,34 @@
+"""A leading ``~`` in whatever names a file: an argument, a setting, an override, a ``base:``.
+
+Shells expand it only at the start of a word, so that ``--out=~/x`` and ``output_dir=~/x`` arrive as
+they were typed.
+"""
+
+import os
+from pathlib import Path
+
+from rsa_pretrain.plumbing.errors import UserError
+
+
+def expand_user(text: str) -> str:
+    """Put a home folder in place of a leading ``~`` or ``~NAME``.
+
+    Raises:
+        UserError: If there is no such home folder.
+    """
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        start = text.partition("/")[0]
+        raise UserError(
+            f"there is no home folder '{start}'; a file of that name can be written './{start}'"
+        )
+    return expanded
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path with its leading ``~`` expanded.
+
+    Raises:
+        UserError: As ``expand_user``.
+    """
+    return Path(expand_user(str(path)))

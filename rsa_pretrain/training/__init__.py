@@ -1,0 +1,1 @@
+"""Run the training loop, and feed, save, resume and profile it."""

@@ -1,0 +1,71 @@
+"""A finished run's folder, held against the run that is asked for."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig, load_run
+from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.training.continuation import RESUME
+from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, load_checkpoint, newest_checkpoint
+
+_log = logging.getLogger(__name__)
+
+_FINISHED = dataclasses.replace(
+    RESUME,
+    remedy="restore them, choose another output_dir, or train the finished run further with "
+    "--extend",
+)
+
+
+def with_known_parent(config: PretrainConfig) -> PretrainConfig:
+    """Take over what the run in ``output_dir`` extends, which is named only at its start."""
+    if config.extends is not None or not (config.output_dir / CONFIG_FILE).is_file():
+        return config
+    return config.model_copy(update={"extends": load_run(config.output_dir).extends})
+
+
+def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[], str]) -> None:
+    """Refuse a run that is not the finished one in its folder, as resuming a stopped one does.
+
+    Settings and images are compared with the last checkpoint's; without checkpoints the settings
+    alone, with those of config.yaml.
+
+    Args:
+        config: The run that is asked for.
+        fingerprint: Opens its training images and identifies them.
+
+    Raises:
+        UserError: If they differ, or there is nothing to compare with.
+    """
+    folder = config.output_dir
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None:
+        if not (folder / CONFIG_FILE).is_file():
+            raise UserError(
+                f"'{folder}' holds a {BACKBONE_FILE}, but neither checkpoints nor {CONFIG_FILE} to "
+                "tell what run it is of; choose another output_dir"
+            )
+        _FINISHED.refuse_other_settings(to_tree(load_run(folder)), config)
+        _log.info(
+            "'%s' has no checkpoints left; its settings are the same, its images are not compared",
+            folder,
+        )
+        return
+    _, _, state = load_checkpoint(checkpoint)
+    try:
+        _FINISHED.refuse_other_settings(state["config"], config)
+        _FINISHED.refuse_other_images(state["data_fingerprint"], _fingerprint(config, fingerprint))
+    except KeyError as error:
+        raise UserError(f"the checkpoint's trainer state lacks {error}") from None
+
+
+def _fingerprint(config: PretrainConfig, fingerprint: Callable[[], str]) -> str:
+    try:
+        return fingerprint()
+    except UserError as error:
+        raise UserError(
+            f"'{config.output_dir}' holds a finished run, but whether of these images cannot be "
+            f"told: {error}"
+        ) from None

@@ -1,0 +1,76 @@
+"""Train one run, alone or with the processes that a launcher started, to its end."""
+
+from collections.abc import Callable
+
+import torch
+
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.open_images import AnySplit, open_images
+from rsa_pretrain.data.sets.folders import refuse_among_images
+from rsa_pretrain.data.shards.stream import ShardSet
+from rsa_pretrain.plumbing.device import resolve_device
+from rsa_pretrain.plumbing.distributed import process_group
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.training.extension import Parent
+from rsa_pretrain.training.finished_run import refuse_another_finished_run
+from rsa_pretrain.training.trainer import Evaluate, Trainer
+from rsa_pretrain.weights.checkpoint import BACKBONE_FILE
+
+MakeEvaluate = Callable[[PretrainConfig, ImageSet, ImageSet, torch.device], Evaluate]
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    resume: bool,
+    make_evaluate: MakeEvaluate,
+    profile: bool = False,
+    parent: Parent | None = None,
+) -> int:
+    """Train a run, alone or with the processes that the launcher started, to its end.
+
+    Args:
+        config: The run.
+        resume: Go on from the run folder's last checkpoint, if it has one; a finished run is only
+            compared with ``config``.
+        make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
+            and its held-out images.
+        profile: Look where the time of some early steps goes.
+        parent: The finished run to extend, if the run folder has no checkpoint.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it.
+
+    Raises:
+        UserError: As ``Trainer``.
+    """
+    refuse_among_images(config.data, config.output_dir)
+    if resume and (config.output_dir / BACKBONE_FILE).exists():
+        refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
+        return 0
+    device = resolve_device(config.training.device)
+    with process_group(device):
+        images, held_out = _open_images(config)
+        evaluate = None
+        if held_out is not None:
+            assert isinstance(images, ImageSet), "a stream holds nothing out"
+            evaluate = make_evaluate(config, images, held_out, device)
+        return Trainer(
+            config, images, resume=resume, evaluate=evaluate, profile=profile, parent=parent
+        ).run()
+
+
+def _open_images(config: PretrainConfig) -> tuple[ImageSet | ShardSet, ImageSet | None]:
+    """Open the training images, and those that the monitor holds out of them."""
+    # Supervised training needs every image labelled; the others take all there are.
+    split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
+    images = open_images(config.data, split)
+    if config.monitor.knn_every_epochs is None:
+        return images, None
+    if isinstance(images, ShardSet):
+        raise UserError(
+            "monitor.knn_every_epochs holds images out, which a stream of shards cannot; "
+            "set it to null"
+        )
+    return images.hold_out(config.monitor.num_held_out_images, config.seed)

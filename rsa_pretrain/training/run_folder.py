@@ -1,0 +1,143 @@
+"""The folder of a pretraining run: opened once, written by the main process alone."""
+
+from rsa_pretrain.config import CONFIG_FILE
+from rsa_pretrain.data.open_images import normalisation
+from rsa_pretrain.plumbing.atomic_files import remove_leftovers
+from rsa_pretrain.plumbing.config.files import config_hash, write_config
+from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.machines import note_machine
+from rsa_pretrain.plumbing.metrics_log import MetricsLog
+from rsa_pretrain.training.continuation import EXTEND
+from rsa_pretrain.training.extension import Parent
+from rsa_pretrain.training.run_state import RunState
+from rsa_pretrain.weights.checkpoint import (
+    BACKBONE_FILE,
+    FORMAT_VERSION,
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
+from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
+
+
+class RunFolder:
+    """Where a run is kept; its layout stands in ``checkpoint.py``.
+
+    Every process of a run reads it; what writes does nothing but in the main process.
+
+    Args:
+        state: The run.
+        steps_per_epoch: Steps that make an epoch, for the metadata.
+    """
+
+    def __init__(self, state: RunState, steps_per_epoch: int) -> None:
+        self.state = state
+        self.config = state.config
+        self.path = state.config.output_dir
+        self.steps_per_epoch = steps_per_epoch
+
+    def open(self, resume: bool, parent: Parent | None) -> None:
+        """Take up the last checkpoint, if there is one, or else the parent's; write the settings.
+
+        What is taken up from a parent is saved at once, so that the run needs it no more.
+
+        Raises:
+            UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
+                the processes see different ones; if ``extends`` is set without a parent.
+        """
+        own = newest_checkpoint(self.path)
+        if own is not None and not resume:
+            raise UserError(
+                f"'{self.path}' already holds a run ({own.resolve().name}); "
+                "pass --resume to go on, or choose another output_dir"
+            )
+        if own is not None:
+            model_state, _, trainer_state = load_checkpoint(own)
+            self.state.restore(model_state, trainer_state)
+        elif parent is not None:
+            model_state, _, trainer_state = load_checkpoint(parent.checkpoint)
+            self.state.restore(model_state, trainer_state, EXTEND)
+            parent.describe_seam(self.config)
+        elif self.config.extends is not None:
+            raise UserError(
+                f"'{self.path}' is to extend the run whose {BACKBONE_FILE} has SHA-256 "
+                f"{self.config.extends.backbone_sha256}; name its folder with --extend"
+            )
+        if min_over_ranks(self.state.step) != -min_over_ranks(-self.state.step):
+            raise UserError(
+                f"the processes do not see the same checkpoints in '{self.path}' (here step "
+                f"{self.state.step}); output_dir must lie on storage that all of them share"
+            )
+        if is_main():
+            self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
+            remove_leftovers(self.path / "checkpoints")
+            write_config(self.config, self.path / CONFIG_FILE)
+            note_machine(self.path, self.state.device)
+        if own is None and parent is not None:
+            self.save()
+
+    def open_log(self) -> MetricsLog | None:
+        """Open the log of metrics, going on behind the step that was taken up."""
+        if not is_main():
+            return None
+        return MetricsLog(self.path, self.state.step, self.config.monitor.wandb_project)
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: If a weight is not finite; the last good checkpoint stays.
+        """
+        if not is_main():
+            return
+        broken = self.state.first_non_finite()
+        if broken is not None:
+            raise self.broken(f"'{broken}' holds NaN or infinity")
+        save_checkpoint(
+            self.path,
+            self.state.method.state_dict(),
+            self._metadata(),
+            self.state.trainer_state(),
+            self.config.training.keep_checkpoints,
+        )
+
+    def save_backbone(self) -> None:
+        """Write the finished backbone."""
+        if is_main():
+            tensors = self.state.method.backbone.state_dict()
+            save_tensors(self.path / BACKBONE_FILE, tensors, self._metadata())
+
+    def broken(self, what: str) -> UserError:
+        """Return the error of a training that broke down, which names the last good checkpoint."""
+        good = list_checkpoints(self.path)
+        last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
+        num_steps = self.config.training.epochs * self.steps_per_epoch
+        return UserError(
+            f"training broke down: {what} at step {self.state.step} of {num_steps}; {last}; "
+            "try a lower optimizer.base_lr, a longer warm-up or training.precision=fp32"
+        )
+
+    def _metadata(self) -> BackboneMetadata:
+        mean, std = normalisation(self.config.data)
+        extends = self.config.extends
+        return BackboneMetadata(
+            format_version=FORMAT_VERSION,
+            arch=self.config.backbone.arch,
+            stem=self.config.backbone.stem,
+            method=self.config.method.name,
+            image_size=self.config.data.image_size,
+            channel_order="RGB",
+            mean=mean,
+            std=std,
+            data_set=self.config.data.name,
+            epochs=self.state.step / self.steps_per_epoch,
+            step=self.state.step,
+            seed=self.config.seed,
+            config_hash=config_hash(self.config),
+            parent=None if extends is None else extends.backbone_sha256,
+            library_versions=library_versions(),
+        )

@@ -1,0 +1,113 @@
+"""What a run would cost here: a few real steps of its network and batch on generated images."""
+
+import multiprocessing
+import resource
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rsa_pretrain.config import MonitorConfig, PretrainConfig
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.image_sources import PixelArray
+from rsa_pretrain.methods.settings import SupervisedConfig
+from rsa_pretrain.plumbing.device import resolve_device
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.training.trainer import Trainer
+
+_NUM_STEPS = 3
+_NUM_PICTURES = 64
+_MEMINFO = Path("/proc/meminfo")
+
+
+class StepCost(NamedTuple):
+    """One optimizer step of a run on this machine."""
+
+    seconds: float
+    """Making the views included, decoding files not."""
+    memory_bytes: int
+    """Peak: of the GPU, or of the process where there is none."""
+
+
+def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) -> StepCost | None:
+    """Take a few steps in a process of its own, and time the last.
+
+    Args:
+        config: The run; nothing is read or written where it says.
+        memory_limit_bytes: What the process may take without a GPU; None: what is free.
+
+    Returns:
+        None if the memory is too small.
+
+    Raises:
+        UserError: If the device is not there.
+    """
+    on_gpu = resolve_device(config.training.device).type == "cuda"
+    limit = None if on_gpu else memory_limit_bytes or _free_bytes()
+    # A process that the system ends for its memory takes nothing else with it.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_measure, config, limit).result()
+        except BrokenProcessPool:
+            return None
+
+
+def _measure(config: PretrainConfig, limit: int | None) -> StepCost | None:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Trainer(_short(config, Path(folder)), _pictures(config), resume=False).run()
+        except MemoryError:
+            return None
+        except (UserError, RuntimeError) as error:
+            if "memory" not in str(error):
+                raise
+            return None
+        last = read_metrics(Path(folder) / METRICS_FILE)[-1]
+    seconds = config.training.global_batch_size / last["images_per_second"]
+    if resolve_device(config.training.device).type == "cuda":
+        return StepCost(seconds, torch.cuda.max_memory_reserved())
+    return StepCost(seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _short(config: PretrainConfig, folder: Path) -> PretrainConfig:
+    """Return the run cut to one epoch of a few steps, each logged."""
+    return config.model_copy(
+        update={
+            "output_dir": folder,
+            "training": config.training.model_copy(update={"epochs": 1}),
+            "optimizer": config.optimizer.model_copy(update={"warmup_epochs": 0.0}),
+            "monitor": MonitorConfig(log_every_steps=1),
+        }
+    )
+
+
+def _pictures(config: PretrainConfig) -> ImageSet:
+    """Generate as many images as the steps take, of the network's size."""
+    side, method = config.data.image_size, config.method
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (_NUM_PICTURES, side, side, 3), dtype=np.uint8
+    )
+    num_classes = method.num_classes if isinstance(method, SupervisedConfig) else 1
+    rows = np.arange(_NUM_STEPS * config.training.global_batch_size)
+    return ImageSet(
+        "generated",
+        PixelArray(pixels, "generated"),
+        (rows % num_classes).tolist(),
+        [str(number) for number in range(num_classes)],
+        rows % _NUM_PICTURES,
+    )
+
+
+def _free_bytes() -> int | None:
+    """Return the memory that is free; None where the system does not tell."""
+    if not _MEMINFO.is_file():
+        return None
+    lines = (line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines())
+    return next((1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:"), None)

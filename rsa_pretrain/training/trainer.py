@@ -1,0 +1,261 @@
+"""The only pretraining loop."""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
+
+from rsa_pretrain.components.backbone import gflops_per_image
+from rsa_pretrain.components.collapse import CollapseMonitor
+from rsa_pretrain.components.optim import learning_rate
+from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.shards.stream import ShardSet
+from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.plumbing.device import (
+    autocast,
+    check_precision,
+    explained_out_of_memory,
+    resolve_device,
+)
+from rsa_pretrain.plumbing.distributed import StopVote, data_parallel, is_main, rank, world_size
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.meter import Meter
+from rsa_pretrain.plumbing.metrics_log import MetricsLog
+from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
+from rsa_pretrain.training.batch_plan import plan_batches
+from rsa_pretrain.training.extension import Parent
+from rsa_pretrain.training.feed import training_views
+from rsa_pretrain.training.profiling import part, profiled_steps
+from rsa_pretrain.training.run_folder import RunFolder
+from rsa_pretrain.training.run_state import RunState, count_parameters
+
+_log = logging.getLogger(__name__)
+
+_MEMORY_HINT = (
+    "lower training.batch_size_per_device, which keeps the global batch by accumulating "
+    "gradients, or take more devices"
+)
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+class Trainer:
+    """Trains one method on one data set, from step 0 or from the last checkpoint.
+
+    Several processes train one model (``DistributedDataParallel``) if they are in a process
+    group when the trainer is made. Then only the main one writes.
+
+    Args:
+        config: The run.
+        images: Training images.
+        resume: Go on from the run folder's last checkpoint, if it has one.
+        evaluate: Measures the backbone every ``monitor.knn_every_epochs``; it must leave the
+            backbone and the random state as they were. Runs in the main process.
+        profile: Look where the time of some early steps goes, and write it to the run folder's
+            ``profile/``. The training is the same.
+        parent: The finished run that ``config.extends`` names; it is extended unless the run folder
+            holds a checkpoint.
+
+    Raises:
+        UserError: If the run folder is taken, the batch larger than the data set or not
+            divisible, labels missing, the device missing, or the checkpoint of another run.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        images: ImageSet | ShardSet,
+        *,
+        resume: bool,
+        evaluate: Evaluate | None = None,
+        profile: bool = False,
+        parent: Parent | None = None,
+    ) -> None:
+        self.config = config
+        self.images = images
+        self.evaluate = evaluate
+        self.profile = profile
+        self.device = resolve_device(config.training.device)
+        check_precision(config.training.precision, self.device)
+        self.plan = plan_batches(config.training, world_size(), rank())
+        self.batch_size = self.plan.global_batch_size
+        self.steps_per_epoch = len(images) // self.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"training.global_batch_size {self.batch_size} is more than the "
+                f"{len(images)} training images"
+            )
+        self.num_steps = config.training.epochs * self.steps_per_epoch
+        self.state = RunState(config, images.fingerprint(), self.device, self.plan)
+        self.state.check_images(images)
+        # Running statistics: the main process's are saved.
+        self.network = data_parallel(self.state.method, self.device)
+        self._meter = Meter(self.device, self.batch_size)
+        self._collapse = CollapseMonitor()
+        self._grad_norm: Tensor | None = None
+        self.folder = RunFolder(self.state, self.steps_per_epoch)
+        self.folder.open(resume, parent)
+        self._describe()
+
+    def run(self) -> int:
+        """Train to the end, or to a stop signal; either way the last step is saved.
+
+        Returns:
+            0 at the end of training, 128 + the signal's number if a signal stopped it.
+
+        Raises:
+            UserError: If the loss or a weight is not finite; the last good checkpoint stays.
+        """
+        bar = progress_bar(
+            self.num_steps * self.batch_size, "pretraining", "img", self._step * self.batch_size
+        )
+        received = None
+        with (
+            closing(self._batches()) as loaded,
+            StopSignal() as stop,
+            self.folder.open_log() or nullcontext() as log,
+            self._profiled() as end_step,
+            bar,
+        ):
+            vote = StopVote()
+            batches = self._meter.timed(loaded)
+            while self._step < self.num_steps and received is None:
+                with explained_out_of_memory(_MEMORY_HINT):
+                    self._train_step(batches)
+                bar.update(self.batch_size)
+                received = vote.agree(stop.received)
+                saving = received is not None or self._checkpoint_due()
+                if saving or self._log_due(self._step) or self._evaluation_due():
+                    with part("logging"):
+                        bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
+                if saving:
+                    with part("checkpoint"):
+                        self.folder.save()
+                if saving or self._evaluation_due():
+                    self._meter.restart_clock()
+                end_step()
+        if received is not None and self._step < self.num_steps:
+            _log.warning(
+                "stopped by %s after step %d of %d, saved; --resume goes on from there",
+                received.name,
+                self._step,
+                self.num_steps,
+            )
+            return exit_code(received)
+        self.folder.save_backbone()
+        return 0
+
+    @property
+    def _step(self) -> int:
+        return self.state.step
+
+    def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
+        """Take one optimizer step, in as many passes as the plan has."""
+        progress = self._step / self.num_steps
+        lr = learning_rate(self.config.optimizer, self.config.training, progress)
+        optimizer, scaler = self.state.optimizer, self.state.scaler
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        share = 1 / self.plan.num_passes
+        for number in range(1, self.plan.num_passes + 1):
+            with part("data wait"):
+                views, labels = next(batches)
+            with self._synchronised(number == self.plan.num_passes):
+                output = self._forward(views, labels, progress)
+                with part("backward"):
+                    loss: Tensor = scaler.scale(output.loss * share)
+                    loss.backward()  # type: ignore[no-untyped-call]
+            with part("logging"):
+                self._meter.add({"loss": output.loss.detach(), **output.metrics, "lr": lr}, share)
+        with part("optimizer"):
+            if self._log_due(self._step + 1):
+                scaler.unscale_(optimizer)
+                gradients = (parameter.grad for parameter in self.state.method.parameters())
+                self._grad_norm = get_total_norm([grad for grad in gradients if grad is not None])
+            scaler.step(optimizer)
+            scaler.update()
+        with part("target update"):
+            self.state.method.after_optimizer_step(progress)
+        self.state.step += 1
+        self._meter.count_step()
+
+    def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
+        with part("layout"):
+            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        # The networks' forwards are parts of their own.
+        with part("loss"), autocast(self.config.training.precision, self.device):
+            if self.state.method.needs_labels:
+                output: StepOutput = self.network(views, progress, labels)
+            else:
+                output = self.network(views, progress)
+        return output
+
+    def _synchronised(self, last_pass: bool) -> AbstractContextManager[None]:
+        """Exchange gradients between processes in a step's last pass only."""
+        if isinstance(self.network, DistributedDataParallel) and not last_pass:
+            context: AbstractContextManager[None] = self.network.no_sync()
+            return context
+        return nullcontext()
+
+    def _profiled(self) -> AbstractContextManager[Callable[[], None]]:
+        """Give what is to be called after each step, whether or not this process is profiled."""
+        if not (self.profile and is_main()):
+            return nullcontext(lambda: None)
+        return profiled_steps(self.folder.path / "profile", self.state.method, self.device)
+
+    def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
+        steps = range(self._step, self.num_steps)
+        return training_views(self.config, self.images, self.plan, steps, self.device)
+
+    def _write_metrics(self, log: MetricsLog | None) -> float:
+        """Log the means since the last line and return the mean loss."""
+        means = self._meter.read()
+        loss = means["loss"]
+        if loss - loss != 0:  # NaN or infinite
+            raise self.folder.broken(f"the loss is {loss}")
+        means["epoch"] = self._step / self.steps_per_epoch
+        if self._grad_norm is not None and self._grad_norm.isfinite():
+            means["grad_norm"] = float(self._grad_norm)
+        self._grad_norm = None
+        if log is not None:
+            self._collapse.check(self._step, means["projection_std"])
+            if self.evaluate is not None and self._evaluation_due():
+                means |= self.evaluate(self.state.method.backbone)
+            log.write(self._step, means)
+        return loss
+
+    def _log_due(self, step: int) -> bool:
+        return step % self.config.monitor.log_every_steps == 0
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.monitor.knn_every_epochs
+        return every is not None and self._step % (every * self.steps_per_epoch) == 0
+
+    def _checkpoint_due(self) -> bool:
+        every = self.config.training.checkpoint_every_epochs * self.steps_per_epoch
+        return self._step % every == 0 or self._step == self.num_steps
+
+    def _describe(self) -> None:
+        config = self.config
+        _log.info(
+            "%s: %s on %s, %.1f M trainable parameters, %.2f GFLOP a view; %d images, %d steps of "
+            "%s (%d an epoch), from step %d, on %s",
+            self.folder.path,
+            config.method.name,
+            config.backbone.arch,
+            count_parameters(self.state.method) / 1e6,
+            gflops_per_image(config.backbone, config.data.image_size),
+            len(self.images),
+            self.num_steps,
+            self.plan,
+            self.steps_per_epoch,
+            self._step,
+            self.device,
+        )

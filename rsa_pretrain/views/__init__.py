@@ -1,0 +1,1 @@
+"""Make weak and aggressive views of images."""

@@ -1,0 +1,276 @@
+"""The one checkpoint format: versioned, strict, safe to read, never half-written.
+
+A run folder holds
+
+    config.yaml                       every setting, resolved
+    metrics.jsonl                     one JSON object per logged interval
+    machines.json                     what it was trained on
+    checkpoints/step-NNNNNNNN/
+        model.safetensors             the method's networks (``backbone.…`` and its others)
+        trainer.pt                    optimizer, step, random state; read with weights_only
+    checkpoints/last                  link to the newest of them
+    backbone.safetensors              at the end: the backbone alone, torchvision's names
+    profile/                          with --profile: trace.json.gz, summary.txt
+
+Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
+"""
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.tensor_check import check_tensors
+
+FORMAT_VERSION = 1
+METADATA_KEY = "rsa_toolkit"
+MODEL_FILE = "model.safetensors"
+TRAINER_FILE = "trainer.pt"
+BACKBONE_FILE = "backbone.safetensors"
+BACKBONE_PREFIX = "backbone."
+NOT_A_BACKBONE = (
+    "a trained detector, not a backbone: rsa-detect export writes it for other runtimes, "
+    "rsa-detect unconvert takes its backbone out"
+)
+_STEP_FOLDER = re.compile(r"step-\d{8,}")
+_DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
+_DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone whose every tensor came from ``path``."""
+
+    backbone: nn.Module
+    metadata: BackboneMetadata
+    path: Path
+    sha256: str
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: BackboneMetadata,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors and metadata as safetensors, atomically.
+
+    Args:
+        path: File to write.
+        tensors: By name.
+        metadata: Theirs.
+        notes: More entries of the file's header, read by ``read_header``.
+    """
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        header = {METADATA_KEY: metadata.model_dump_json(), **(notes or {})}
+        save_file(content, temporary, header)
+
+
+def save_checkpoint(
+    run_dir: Path,
+    model_state: Mapping[str, Tensor],
+    metadata: BackboneMetadata,
+    trainer_state: Mapping[str, Any],
+    keep: int | None,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one checkpoint, point ``last`` at it and drop the oldest beyond ``keep``.
+
+    A kill at any moment leaves the previous checkpoint in place and readable.
+
+    Args:
+        run_dir: Run folder.
+        model_state: The method's state; backbone tensors under ``backbone.``.
+        metadata: Describes the backbone; ``metadata.step`` names the folder.
+        trainer_state: Tensors and plain values only.
+        keep: How many checkpoints stay; None keeps all.
+        notes: As for ``save_tensors``.
+
+    Returns:
+        The checkpoint folder.
+    """
+    folder = run_dir / "checkpoints" / f"step-{metadata.step:08d}"
+    with atomic_folder(folder) as temporary:
+        save_tensors(temporary / MODEL_FILE, model_state, metadata, notes)
+        torch.save(dict(trainer_state), temporary / TRAINER_FILE)
+    point_link(folder.parent / "last", folder.name)
+    if keep is not None:
+        for old in list_checkpoints(run_dir)[:-keep]:
+            shutil.rmtree(old)
+    return folder
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Return a run's checkpoint folders, oldest first."""
+    folder = run_dir / "checkpoints"
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if _STEP_FOLDER.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the folder of a run's last checkpoint, None if it has none."""
+    last = run_dir / "checkpoints" / "last"
+    if last.exists():
+        return last
+    # Not every way of copying a folder brings its links.
+    checkpoints = list_checkpoints(run_dir)
+    return checkpoints[-1] if checkpoints else None
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, dict[str, Any]]:
+    """Read a checkpoint folder whole, for resuming.
+
+    Args:
+        folder: A ``step-NNNNNNNN`` folder, or ``last``.
+
+    Returns:
+        The method's tensors, their metadata, and the trainer's state.
+
+    Raises:
+        UserError: If a file is missing, damaged or of another format.
+    """
+    tensors, metadata = read_tensors(folder / MODEL_FILE)
+    path = folder / TRAINER_FILE
+    if not path.is_file():
+        raise UserError(f"'{path}' is not a file; a checkpoint to resume from must hold it")
+    try:
+        trainer_state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+        raise UserError(f"'{path}' is damaged or holds more than tensors and values") from None
+    if not isinstance(trainer_state, dict):
+        raise UserError(f"'{path}' holds no trainer state")
+    return tensors, metadata, trainer_state
+
+
+def load_backbone(path: Path) -> LoadedBackbone:
+    """Load a backbone strictly: every tensor there, right in shape and type, and finite.
+
+    Args:
+        path: A run folder (its final ``backbone.safetensors``, or its last checkpoint while
+            it is unfinished), a checkpoint folder, or a safetensors file of this format.
+
+    Returns:
+        The backbone on the CPU in eval mode, with its metadata and the file's hash.
+
+    Raises:
+        UserError: If the file is missing, damaged, of another format, a detector, or holds anything
+            but the backbone its metadata names; lists what is missing, unexpected and misshapen.
+    """
+    file = find_weights(path)
+    tensors, metadata = read_tensors(file)
+    if is_detector(tensors):
+        raise UserError(f"'{file}' is {NOT_A_BACKBONE}")
+    if file.name == MODEL_FILE:
+        tensors = {
+            name.removeprefix(BACKBONE_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(BACKBONE_PREFIX)
+        }
+    config = BackboneConfig(arch=metadata.arch, stem=metadata.stem)
+    with torch.device("meta"):  # no random initialisation: it would move the global generator
+        backbone = build_backbone(config)
+    allowed = metadata.origin is not None and bool(metadata.origin.non_finite)
+    check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}", finite=not allowed)
+    backbone.load_state_dict(tensors, strict=True, assign=True)
+    return LoadedBackbone(backbone.eval(), metadata, file, file_sha256(file))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
+    """Read a safetensors file of this format.
+
+    Raises:
+        UserError: If it cannot be read, is damaged, or carries no metadata of this format.
+    """
+    if not path.is_file():
+        raise UserError(f"'{path}' is not a file; expected a checkpoint of this toolkit")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            metadata = _parse_metadata(header, path)
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(
+            f"'{path}' is not a whole safetensors file ({error}); "
+            "expected a checkpoint of this toolkit"
+        ) from None
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Return what the header of a safetensors file holds beside its tensors' places.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"'{path}' is not a whole safetensors file ({error})") from None
+
+
+def is_detector(names: Iterable[str]) -> bool:
+    """Tell by its tensors' names whether a file of either detection engine is a whole detector."""
+    return any(map(_DETECTOR_HEADS.search, names))
+
+
+def find_weights(path: Path) -> Path:
+    """Return the file of weights of a run folder or checkpoint folder, and a file as it is.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if not path.exists():
+        raise UserError(f"checkpoint '{path}' does not exist")
+    if path.is_file():
+        return path
+    folders = [path, newest_checkpoint(path) or path]
+    for file in (path / BACKBONE_FILE, *(folder / MODEL_FILE for folder in folders)):
+        if file.is_file():
+            return file
+    if any(path.glob(_DETECTRON2_CHECKPOINTS)):
+        raise UserError(f"'{path}' is {NOT_A_BACKBONE}")
+    raise UserError(
+        f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
+        "expected a run folder, a checkpoint folder or a file"
+    )
+
+
+def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
+    if METADATA_KEY not in header:
+        raise UserError(f"'{path}' carries no '{METADATA_KEY}' metadata; it is not of this toolkit")
+    try:
+        tree = json.loads(header[METADATA_KEY])
+    except (json.JSONDecodeError, RecursionError):
+        raise UserError(f"the metadata of '{path}' is not JSON") from None
+    found = tree.get("format_version") if isinstance(tree, dict) else None
+    if found != FORMAT_VERSION:
+        raise UserError(
+            f"'{path}' has format version {found}, expected {FORMAT_VERSION}; "
+            "use the toolkit version that wrote it"
+        )
+    return parse_tree(BackboneMetadata, tree, f"metadata of '{path}'")

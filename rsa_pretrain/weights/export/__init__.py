@@ -1,0 +1,1 @@
+"""Write a backbone in other tools' formats, and prove that they read it."""

@@ -1,0 +1,131 @@
+"""A backbone to another tool's file, proved before the file takes its name.
+
+The proof has two parts: what was written, imported again, equals the backbone bitwise (except
+ONNX, which nothing imports); and, where the tool is installed, its own network computes the same
+features for two images.
+"""
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.quiet import quiet
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.export.model_card import RecordOfWeights, model_card
+from rsa_pretrain.weights.export.targets import TARGETS
+from rsa_pretrain.weights.export.targets.base import (
+    Target,
+    check_packages,
+    missing_packages,
+    probe_images,
+)
+from rsa_pretrain.weights.foreign.layout import Pixels
+from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
+from rsa_pretrain.weights.tensor_check import differing
+
+CARD_FILE = "README.md"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what its proof found."""
+
+    target: Target
+    out: Path
+    imported_again: bool
+    difference: float | None
+    """Largest difference of features, relative to the largest; None without the tool."""
+
+
+def find_target(name: str) -> Target:
+    """Return a target by its name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for target in TARGETS:
+        if target.name == name:
+            return target
+    raise UserError(f"there is no target '{name}'")
+
+
+def export_backbone(
+    loaded: LoadedBackbone, target: Target, out: Path, records: list[RecordOfWeights]
+) -> Export:
+    """Write a backbone for another tool; nothing is left behind on failure.
+
+    Args:
+        loaded: The backbone.
+        target: The tool.
+        out: File, or folder, to write.
+        records: Evaluations that a model card tells.
+
+    Raises:
+        UserError: If the tool has no such network, ``out`` is misnamed or in the way, or what
+            writes the file is not installed.
+        RuntimeError: If a part of the proof fails.
+    """
+    _check(loaded, target, out)
+    with quiet(target.loggers, logging.WARNING), _atomic(target, out) as temporary:
+        target.write(loaded, temporary)
+        if not target.suffix:
+            card = model_card(loaded, records)
+            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
+        imported_again = _prove_import(loaded, target, temporary)
+        difference = _prove_features(loaded, target, temporary)
+    return Export(target, out, imported_again, difference)
+
+
+def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
+    if loaded.metadata.stem not in target.stems:
+        raise UserError(
+            f"'{loaded.path}' has the '{loaded.metadata.stem}' stem, which no ResNet of "
+            f"{target.name} has; export it to torchvision or onnx"
+        )
+    if out.suffix != target.suffix:
+        wanted = f"should end in {target.suffix}" if target.suffix else "names a folder, no file"
+        raise UserError(f"'{out}' {wanted}")
+    if target.suffix and out.is_dir():
+        raise UserError(f"'{out}' is a folder; name a file in it")
+    if not target.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' exists and is not an empty folder; name another")
+    if target.layout is None:
+        check_packages(target.name, target.packages)
+
+
+def _atomic(target: Target, out: Path) -> AbstractContextManager[Path]:
+    return atomic_file(out) if target.suffix else atomic_folder(out)
+
+
+def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool:
+    if target.layout is None:
+        return False
+    file = written / target.weights if target.weights else written
+    pixels = Pixels(loaded.metadata.mean, loaded.metadata.std)
+    again = import_weights(file, ImportOptions(target.layout, pixels=pixels, cifar_stem=True))
+    source, restored = loaded.backbone.state_dict(), again.backbone.state_dict()
+    unequal = differing(restored, source)
+    if unequal:
+        raise RuntimeError(f"what was written does not give back the backbone: {unequal}")
+    return True
+
+
+def _prove_features(loaded: LoadedBackbone, target: Target, written: Path) -> float | None:
+    if missing_packages(target.packages):
+        return None
+    images = probe_images()
+    with torch.inference_mode():
+        expected = loaded.backbone(images)
+    found = target.features(loaded, written, images)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= target.tolerance:
+        raise RuntimeError(
+            f"features of {target.name} differ from the backbone's by {difference:g} of the "
+            f"largest, more than {target.tolerance:g}"
+        )
+    return difference

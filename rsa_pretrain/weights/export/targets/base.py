@@ -1,0 +1,62 @@
+"""What a target of an export is, and the image that proves one."""
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tool, the file or folder it reads, and its own reader as the proof."""
+
+    name: str
+    suffix: str
+    """Of the file to write; empty for a folder."""
+    stems: tuple[str, ...]
+    """Stems its networks can have."""
+    write: Callable[[LoadedBackbone, Path], None]
+    """Writes the weights, and what belongs to them."""
+    packages: tuple[str, ...]
+    """Packages its features are computed with."""
+    features: Callable[[LoadedBackbone, Path, Tensor], Tensor]
+    """Loads what was written with the tool and maps images to features."""
+    layout: str | None
+    """Layout that imports it again; None if nothing does."""
+    weights: str = ""
+    """Name of the weights in a folder."""
+    tolerance: float = 1e-5
+    """Largest difference of features, relative to the largest feature."""
+    advice: str = ""
+    """How the tool loads it."""
+    loggers: tuple[str, ...] = ()
+    """Whose chatter about its inner steps is left out."""
+
+
+def missing_packages(packages: Iterable[str]) -> list[str]:
+    """Return those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def check_packages(name: str, packages: Iterable[str]) -> None:
+    """Refuse a target whose packages are not installed.
+
+    Raises:
+        UserError: If one is not.
+    """
+    missing = missing_packages(packages)
+    if missing:
+        raise UserError(
+            f"export to {name} needs {', '.join(missing)}; pip install 'rsa-toolkit[export]'"
+        )
+
+
+def probe_images() -> Tensor:
+    """Return two images that differ in every pixel, (2, 3, 64, 64)."""
+    return torch.sin(torch.arange(2 * 3 * 64 * 64, dtype=torch.float32)).reshape(2, 3, 64, 64)

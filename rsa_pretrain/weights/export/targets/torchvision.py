@@ -1,0 +1,39 @@
+"""Export to torchvision: its own names, which are this toolkit's."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.export.targets.base import Target
+
+
+def write(loaded: LoadedBackbone, path: Path) -> None:
+    """Write the bare state dict."""
+    torch.save(dict(loaded.backbone.state_dict()), path)
+
+
+def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
+    """Load into a new network, every tensor in its place."""
+    metadata = loaded.metadata
+    network = build_backbone(BackboneConfig(arch=metadata.arch, stem=metadata.stem)).eval()
+    network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    with torch.inference_mode():
+        result: Tensor = network(images)
+    return result
+
+
+TORCHVISION = Target(
+    name="torchvision",
+    suffix=".pth",
+    stems=("standard", "cifar"),
+    write=write,
+    packages=("torchvision",),
+    features=features,
+    layout="torchvision",
+    advice="model = torchvision.models.ARCH(); model.fc = torch.nn.Identity(); "
+    "model.load_state_dict(torch.load('OUT', weights_only=True))",
+)

@@ -1,0 +1,1 @@
+"""Read weight files of any kind without running anything they contain."""

@@ -1,0 +1,38 @@
+"""Look at a file before reading it: what it is must be plain before its bytes count."""
+
+import stat
+from pathlib import Path
+
+from rsa_pretrain.plumbing.errors import UserError
+
+# A ResNet-101 with momentum network, queue and optimizer state stays far below.
+MAX_BYTES = 4 * 2**30
+
+
+def check_regular_file(path: Path) -> int:
+    """Return the size in bytes of a regular file; opens nothing, so a pipe cannot block.
+
+    Raises:
+        UserError: If it is absent, a folder, a loop of links, a pipe or device, empty or larger
+            than ``MAX_BYTES``.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"checkpoint '{path}' does not exist") from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be opened: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(
+            f"'{path}' is a folder; expected one checkpoint file "
+            "(of a Hugging Face folder, its model.safetensors)"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"'{path}' is a pipe or a device; expected a regular file")
+    if status.st_size == 0:
+        raise UserError(f"'{path}' is empty; expected a checkpoint")
+    if status.st_size > MAX_BYTES:
+        raise UserError(
+            f"'{path}' has {status.st_size} bytes; expected at most {MAX_BYTES} for a ResNet"
+        )
+    return status.st_size

@@ -1,0 +1,78 @@
+"""What stands beside a backbone in a checkpoint, told by where it stands and how it is shaped.
+
+Every layout names its own heads; what is here holds for all of them.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from rsa_pretrain.weights.files.tree import SEPARATOR
+from rsa_pretrain.weights.foreign.layout import matching
+from rsa_pretrain.weights.foreign.names import NORM_LEAVES, NameTable
+
+_OPTIMIZER = r"(\w*optim(izer)?s?(_state|_states|_state_dict)?|opt(_state_dict)?)"
+_TRAINING = (
+    r"(\w*scaler|\w*schedulers?(_state_dict)?|amp|apex_amp|callbacks|loops|hparams|config|cfg|"
+    r"hyper_parameters|MixedPrecision\w*|message_hub|meta|args|trainer|\w*rng_states?\w*|best_\w+|"
+    r"epoch|\w*step|iteration|iter)"
+)
+_PLACES = {
+    rf"{_OPTIMIZER}(/|$)": "optimizer state",
+    rf"{_TRAINING}(/|$)": "training state",
+}
+_HEADS = (
+    r"((last_|output_)?(fc|linear|classifier|head|logits)s?\d*|projector|projection(_head|_mlp)?|"
+    r"predictor|prediction(_head|_mlp)?|prototypes|mlp(_head)?)\."
+)
+
+
+def training_state(path: str, prefix: str) -> str | None:
+    """Return what a path of a training script is; None if it may be a network's.
+
+    A tensor outside the container of the network that is called by no module (``exp_avg``, ``0``)
+    and not as a module's own are (``weight``) is part of no network.
+
+    Args:
+        path: The tensor's.
+        prefix: Where the network lies.
+    """
+    for place, what in _PLACES.items():
+        if matching(place, path) and not prefix.startswith(path.partition(SEPARATOR)[0] + "/"):
+            return what
+    folder, _, name = path.rpartition(SEPARATOR)
+    elsewhere = folder != prefix.rpartition(SEPARATOR)[0]
+    if elsewhere and "." not in name and name not in NORM_LEAVES:
+        return "training state"
+    return None
+
+
+def heads(beside: Mapping[str, Tensor], prefix: str, names: NameTable, width: int) -> list[str]:
+    """Return the paths of heads that lie under a network's prefix, behind its features.
+
+    A head is no part of the stem or a stage, and is called one or is one linear layer that takes
+    the features.
+
+    Args:
+        beside: Tensors that are not the network's, by path.
+        prefix: Where the network lies.
+        names: How its tensors are called.
+        width: Length of its features.
+    """
+    modules: dict[str, dict[str, str]] = {}
+    for path in beside:
+        module, dot, name = path.removeprefix(prefix).partition(".")
+        if path.startswith(prefix) and dot and module not in names.modules:
+            modules.setdefault(module, {})[name] = path
+    return [
+        path
+        for module, paths in modules.items()
+        if matching(_HEADS, f"{module}.")
+        or _is_linear({name: tuple(beside[path].shape) for name, path in paths.items()}, width)
+        for path in paths.values()
+    ]
+
+
+def _is_linear(shapes: dict[str, tuple[int, ...]], width: int) -> bool:
+    weight = shapes.pop("weight", ())
+    return len(weight) == 2 and weight[1] == width and shapes in ({}, {"bias": weight[:1]})

@@ -1,0 +1,45 @@
+"""Hugging Face ``ResNetModel`` and ``ResNetForImageClassification``."""
+
+import json
+
+from rsa_pretrain.weights.files.file_content import FileContent
+from rsa_pretrain.weights.foreign.layout import Layout
+from rsa_pretrain.weights.foreign.names import TRANSFORMERS
+
+# What the names do not tell, and what torchvision's ResNet has.
+EXPECTED_CONFIG = {
+    "downsample_in_bottleneck": False,
+    "downsample_in_first_stage": False,
+    "embedding_size": 64,
+    "hidden_act": "relu",
+    "num_channels": 3,
+}
+
+
+def config_objection(content: FileContent) -> str | None:
+    """Return how the ``config.json`` beside the file departs from torchvision's network."""
+    path = content.path.with_name("config.json")
+    if not path.is_file():
+        return None  # transformers' defaults are the expected values
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return f"'{path}' is not JSON"
+    for key, expected in EXPECTED_CONFIG.items():
+        found = config.get(key, expected) if isinstance(config, dict) else None
+        if found != expected:
+            return f"'{path}' says {key}: {found}, and torchvision's ResNet has {expected}"
+    return None
+
+
+HUGGINGFACE = Layout(
+    name="huggingface",
+    made_by="Hugging Face transformers",
+    source="huggingface/transformers src/transformers/models/resnet/modeling_resnet.py, "
+    "configuration_resnet.py (5.23.0)",
+    markers=(r"(resnet\.)?embedder\.embedder\.convolution\.",),
+    networks={"model": ("", "resnet.")},
+    drops={r"classifier\.1\.(weight|bias)$": "classifier"},
+    names=TRANSFORMERS,
+    objection=config_objection,
+)

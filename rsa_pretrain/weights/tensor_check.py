@@ -1,0 +1,79 @@
+"""Tensors held against those that are expected."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rsa_pretrain.plumbing.errors import UserError
+
+_SHOWN = 5
+
+
+def check_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str, *, finite: bool = True
+) -> None:
+    """Refuse tensors that are not exactly the expected ones.
+
+    Args:
+        found: Tensors by name.
+        expected: Tensors whose names, shapes and types are wanted.
+        what: Names the source in the error.
+        finite: Refuse NaN and infinity too.
+
+    Raises:
+        UserError: Lists missing, unexpected and misshapen tensors, those of another element type,
+            and non-finite ones.
+    """
+    both = [name for name in expected if name in found]
+    misshapen = [
+        f"{name} ({_shape(found[name])}, expected {_shape(expected[name])})"
+        for name in both
+        if found[name].shape != expected[name].shape
+    ]
+    mistyped = [
+        f"{name} ({_type(found[name])}, expected {_type(expected[name])})"
+        for name in both
+        if found[name].dtype != expected[name].dtype
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "misshapen": misshapen,
+        "of another type": mistyped,
+        "not finite": [name for name in found if finite and not found[name].isfinite().all()],
+    }
+    listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
+    if listed:
+        raise UserError(f"cannot load {what}: " + "; ".join(listed))
+
+
+def differing(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that one side lacks, or that differ in type, shape or any bit.
+
+    Args:
+        found: By name, on any device.
+        expected: Likewise.
+    """
+    return [
+        name
+        for name in sorted(found.keys() | expected.keys())
+        if name not in found or name not in expected or not _same(found[name], expected[name])
+    ]
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first.cpu(), second.cpu())
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{_type(tensor)} {list(tensor.shape)}"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _head(names: list[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,280 @@
+"""Whole rows by the command: made, stopped, gone on with, refused."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rsa_eval.__main__ import main as rsa_eval
+from rsa_eval.campaigns.campaign import keep_small_files, run_trials
+from rsa_eval.campaigns.reproduction import plan_trial
+from rsa_eval.paper.rows import Detection, Row
+from rsa_eval.records.record import Record, read_record
+from rsa_eval.report.curves import draw_curves
+from rsa_pretrain.plumbing.metrics_log import read_metrics
+from rsa_pretrain.weights.checkpoint import read_tensors
+
+Reproduce = Callable[..., int]
+Refusal = Callable[..., str]
+Alarm = Callable[[int], None]
+
+RSA = "study/imagefolder/rsa"
+RANDOM = "study/imagefolder/random"
+TIME_IS_UP = 142
+RECORDS = ("knn", "linear_cached")
+
+
+def record(folder: Path, row: str, name: str) -> Record:
+    """A kept record, seed 0."""
+    return read_record(folder / "results" / row / "seed-0" / "records" / f"{name}.json")
+
+
+def results_of(record: Record) -> tuple[Any, ...]:
+    """What of a record may not depend on stops or places."""
+    return record.metrics, record.details, record.deviations, record.seeds
+
+
+@pytest.fixture
+def refusal(reproduce: Reproduce, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs the command in vain and returns the line that says why."""
+
+    def run(folder: Path, *words: str) -> str:
+        assert reproduce(folder, *words) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line
+
+    return run
+
+
+def test_a_row_is_made_whole_and_what_is_small_is_kept(made: Path) -> None:
+    """Settings, log, machine and records are kept; weights, states and pictures are not."""
+    kept = made / "results" / RSA / "seed-0"
+    files = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    records = {f"records/{name}.json" for name in RECORDS}
+    assert files == {"config.yaml", "metrics.jsonl", "machines.json", *records}
+    run = made / "out" / RSA / "seed-0"
+    assert (run / "backbone.safetensors").is_file()
+    for name in files:
+        assert (kept / name).read_bytes() == (run / name).read_bytes()
+    random = made / "results" / RANDOM / "seed-0"
+    assert {path.name for path in random.rglob("*.json")} == {f"{name}.json" for name in RECORDS}
+    assert not list(made.rglob("results/**/*.safetensors"))
+
+
+def test_evaluations_are_of_the_row_and_its_seed(made: Path) -> None:
+    """The images are the recipe's; random weights are those of its network."""
+    trained, random = (record(made, row, "linear_cached") for row in (RSA, RANDOM))
+    assert trained.protocol == "moco_v2"
+    assert trained.deviations
+    assert trained.config["data"]["image_size"] == 16
+    assert trained.num_samples == random.num_samples == 8
+    assert trained.model.pretraining is not None
+    assert trained.model.pretraining["method"]["beta_base"] == 0.3
+    assert random.model.checkpoint is None
+    assert random.model.backbone.zero_init_residual is False
+    assert record(made, RSA, "knn").kind == "knn"
+
+
+def test_a_report_reads_what_is_kept(made: Path, tmp_path: Path) -> None:
+    """The kept folders are enough for a page with both rows and the curves."""
+    page = tmp_path / "report.html"
+    assert rsa_eval(["report", str(made / "results"), "--out", str(page)]) == 0
+    with page.with_suffix(".csv").open(encoding="utf-8") as file:
+        reported = {(line["files"], line["metric"]): line["mean"] for line in csv.DictReader(file)}
+    for row in (RSA, RANDOM):
+        for name in RECORDS:
+            path = made / "results" / row / "seed-0" / "records" / f"{name}.json"
+            value = record(made, row, name).metrics["top1"].value
+            assert float(reported[str(path), "top1"]) == value
+    log = made / "results" / RSA / "seed-0" / "metrics.jsonl"
+    assert page.read_text().count("<svg") == len(draw_curves(read_metrics(log))) > 0
+
+
+def test_a_finished_row_is_not_made_again(
+    made: Path, fresh: Path, copied: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is trained or evaluated; what was kept elsewhere is kept here."""
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.is_file()}
+    assert reproduce(fresh, RSA, f"data.root={made / 'data'}") == 0
+    assert "recorded: 1 of 1" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*") if path.is_file()}
+    assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
+
+
+def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
+    made: Path,
+    fresh: Path,
+    reproduce: Reproduce,
+    alarm_in_training: Alarm,
+    alarm_in_probe: Alarm,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The budget ends in pretraining, then in the probe, on two machines: the same numbers."""
+    alarm_in_training(3)
+    words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", 60)
+    assert reproduce(fresh, *words) == TIME_IS_UP
+    said = capsys.readouterr().out
+    assert said.startswith(f"stopped; 1 of 1 trials are left, first {RSA}/seed-0 (step 3 of 4)")
+    assert not (fresh / "results").exists()
+
+    (fresh / "data").rename(fresh / "elsewhere")
+    shutil.copytree(fresh / "out", fresh / "copy")
+    shutil.rmtree(fresh / "out")
+    alarm_in_probe(5)
+    words = (RSA, f"data.root={fresh / 'elsewhere'}", "--budget-minutes", 60)
+    assert reproduce(fresh, *words, out="copy") == TIME_IS_UP
+    assert "(trained, knn)" in capsys.readouterr().out
+
+    assert reproduce(fresh, *words, out="copy") == 0
+    for name in RECORDS:
+        assert results_of(record(fresh, RSA, name)) == results_of(record(made, RSA, name))
+    ended, straight = (
+        read_tensors(folder / RSA / "seed-0" / "backbone.safetensors")[0]
+        for folder in (fresh / "copy", made / "out")
+    )
+    assert all(torch.equal(ended[name], straight[name]) for name in straight)
+
+
+def test_a_run_of_two_tables_is_made_once(
+    tmp_path: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the folder of the first; a seed that is named twice counts once."""
+    rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
+    assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
+    left = "1 of 1 trials are left, first table1/cifar10/byol-aa/seed-4 (not started)"
+    assert left in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("training.epochs=5", r"would not be what it says with training.epochs \(was 2, is 5\)"),
+        ("--list training.epochs=7", "would not be what it says"),
+        ("training.precision=bf16", "training.precision"),
+        ("seed=3", "'seed' differs from trial to trial; use --seeds"),
+        ("output_dir=x", "'output_dir' differs from trial to trial; use --out"),
+        ("training.epoch=2", "nearest valid key is 'training.epochs'"),
+        ("--seeds a", "found 'a"),
+        (f"--seeds {2**64}", f"found '?{2**64}"),
+        ("--budget-minutes 0", "found '?0"),
+        ("--budget-minutes 1e300", "found '?1e300"),
+        ("--measure", "--measure goes with --list"),
+        ("--format csv", "--format goes with --list"),
+        ("--method rsa", "--method goes with --list"),
+    ],
+)
+def test_settings_that_make_another_run_and_malformed_options_are_refused(
+    fresh: Path, refusal: Refusal, words: str, message: str
+) -> None:
+    """A row is what it says, a seed is what generators take, a budget can be timed."""
+    assert re.search(message, refusal(fresh, RSA, *words.split()))
+    assert not (fresh / "out").exists()
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(
+    made: Path, fresh: Path, copied: Path, refusal: Refusal
+) -> None:
+    """A recipe that was changed after the run does not take the run for its own."""
+    recipe = fresh / "study.yaml"
+    recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
+    error = refusal(fresh, RSA, f"data.root={made / 'data'}")
+    assert "holds a run of other settings: method.beta_base (was 0.3, is 0.7)" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "method: [", "not valid YAML"),
+        ("backbone.safetensors", "weights", "is not a whole safetensors file"),
+        ("metrics.jsonl", "\xff", "is not UTF-8 text"),
+        ("metrics.jsonl", "{\n{", "line 1 is not a JSON object"),
+        ("machines.json", "[1", "is damaged"),
+    ],
+)
+def test_a_damaged_run_folder_is_named(
+    fresh: Path, copied: Path, refusal: Refusal, name: str, content: str, message: str
+) -> None:
+    """One line, no traceback, and no record of what cannot be read."""
+    (copied / name).write_text(content, encoding="latin-1")
+    error = refusal(fresh, RSA, f"data.root={fresh / 'data'}")
+    assert message in error
+    assert str(copied) in error
+    assert not (fresh / "results").exists()
+
+
+def test_a_row_that_fails_stops_no_other(
+    made: Path, fresh: Path, copied: Path, refusal: Refusal
+) -> None:
+    """The others are made and kept; one line names what failed, and the exit code is 2."""
+    (copied / "backbone.safetensors").write_text("weights")
+    assert refusal(fresh, "study", f"data.root={made / 'data'}").startswith(
+        f"error: 2 of 4 evaluations failed; rerun the command to retry: knn, linear_cached of "
+        f"{RSA}/seed-0: '{fresh}"
+    )
+    assert not (fresh / "results" / RSA).exists()
+    assert results_of(record(fresh, RANDOM, "knn")) == results_of(record(made, RANDOM, "knn"))
+
+
+def test_places_that_cannot_be_written_are_refused(fresh: Path, refusal: Refusal) -> None:
+    """Before anything is trained."""
+    (fresh / "results").write_text("")
+    assert "--results" in refusal(fresh, RSA, f"data.root={fresh / 'data'}")
+    assert not (fresh / "out").exists()
+
+
+def test_rows_without_a_method_are_refused(refusal: Refusal, tmp_path: Path) -> None:
+    """What the paper quotes cannot be made; neither can nothing."""
+    assert "the paper quotes them: table5/coco/pirl" in refusal(tmp_path, "table5/coco/pirl")
+    assert "name a ROW" in refusal(tmp_path)
+
+
+class Detector:
+    """Stands in for the detection package: notes what it is asked for, leaves what a run does."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str], Path | None]] = []
+
+    def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
+        """Note the call."""
+        self.calls.append((path.name, list(overrides), start))
+        folder = Path(json.loads(overrides[-1].removeprefix("output_dir=")))
+        (folder / "records").mkdir(parents=True)
+        for name in ("records/detection.json", "metrics.jsonl", "predictions.json"):
+            (folder / name).write_text("{}")
+        return 0
+
+
+def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
+    """Of the same seed; it must be there. Its predictions are not kept, they are not small."""
+    work = Detection(Path("configs/detection/mask_rcnn_R_50_FPN_1x.yaml"), "table4/imagenet/rsa")
+    name = "table5/coco/rsa"
+    row = Row(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
+    trial = plan_trial(row, 3, tmp_path, ["a.b=1"])
+    detector = Detector()
+
+    def make() -> dict[tuple[str, str], str]:
+        kept = partial(keep_small_files, results=tmp_path / "results")
+        return run_trials([trial], None, detect=detector, keep=kept).failures
+
+    ((_, failure),) = make().items()
+    start = tmp_path / "table4/imagenet/rsa/seed-3"
+    weights = start / "backbone.safetensors"
+    assert failure == f"it starts from '{weights}', which is not there; reproduce that row first"
+    assert not (tmp_path / "results").exists()
+    start.mkdir(parents=True)
+    weights.write_bytes(b"")
+    assert make() == {}
+    ((name, overrides, given),) = detector.calls
+    assert name == "mask_rcnn_R_50_FPN_1x.yaml"
+    assert overrides == ["a.b=1", "seed=3", f'output_dir="{tmp_path}/table5/coco/rsa/seed-3"']
+    assert given == start
+    files = {path.name for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    assert files == {"detection.json", "metrics.jsonl"}

@@ -1,0 +1,92 @@
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.__main__ import main
+from rsa_eval.campaigns.run_records import make_record_of, recorded
+from rsa_eval.evaluators import EVALUATORS, Workspace
+from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.records.record import Record, read_record, write_record
+from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
+
+DEFAULT = "records/knn-weighted_vote-digits.json"
+
+
+@pytest.mark.parametrize("evaluator", ["linear", "finetune"])
+def test_a_full_disk_does_not_cost_the_training(
+    run_folder: Path,
+    tmp_path: Path,
+    knn_config: KNNConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluator: str,
+) -> None:
+    """The state stays until the record is written, and goes then, those of folds too."""
+    kind = EVALUATORS[evaluator]
+    training = {"epochs": 1, "milestones": []}
+    changes = {
+        "linear": {"probe": training | {"mode": "cached"}},
+        "finetune": {"tuning": training, "subset": None},
+    }[evaluator]
+    tree = {"data": to_tree(knn_config.data), "device": "cpu"} | changes
+    config = parse_tree(kind.config, tree, "test")
+    workspace = Workspace(tmp_path / "record.json")
+
+    def refuse(record: Record, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rsa_eval.campaigns.run_records.write_record", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            make_record_of(run_folder, kind, config, workspace.record)
+    assert workspace.state.exists()
+    workspace.fold_state(3).touch()
+    make_record_of(run_folder, kind, config, workspace.record)
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(("interpolation", "same"), [("bilinear", True), ("bicubic", False)])
+def test_a_record_from_before_the_interpolation_is_bilinear(
+    tmp_path: Path,
+    knn_config: KNNConfig,
+    make_result: Callable[..., Record],
+    interpolation: str,
+    same: bool,
+) -> None:
+    """An old record has no data.eval_interpolation: it is taken for bilinear, which it was."""
+    tree = to_tree(knn_config)
+    tree["data"]["eval_interpolation"] = interpolation
+    config = parse_tree(KNNConfig, tree, "test")
+    del tree["data"]["eval_interpolation"]
+    old = make_result(kind="knn", random_init=True, config=tree)
+    write_record(old, tmp_path / "record.json")
+    assert (recorded(tmp_path / "record.json", None, config) == old) == same
+
+
+def test_a_record_of_other_settings_is_not_replaced(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the default path it is refused before the work, with the settings that differ."""
+    assert main(["knn", str(run_folder)]) == 0
+    before = read_record(run_folder / DEFAULT)
+    words = ["knn", str(run_folder), "seed=3", "batch_size=7"]
+    capsys.readouterr()
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert "is a record of other settings (batch_size, seed); give --out" in captured.err
+    assert captured.out == ""
+    assert read_record(run_folder / DEFAULT) == before
+    assert main([*words, "--out", str(tmp_path / "x.json")]) == 0
+    assert main([*words, "--out", str(run_folder / DEFAULT)]) == 0
+    assert read_record(run_folder / DEFAULT).seeds == [3]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_record_of_the_same_settings_is_made_anew(run_folder: Path, damaged: bool) -> None:
+    """So is one that is damaged."""
+    assert main(["knn", str(run_folder)]) == 0
+    path = run_folder / DEFAULT
+    path.write_text("{" if damaged else path.read_text().replace('"seconds": ', '"seconds": 99'))
+    assert main(["knn", str(run_folder)]) == 0
+    assert read_record(path).seconds < 99

@@ -1,0 +1,263 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import feature_geometry
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rsa_eval.campaigns.run_records import make_record_of
+from rsa_eval.evaluators import EVALUATORS, Workspace
+from rsa_eval.evaluators.diagnostics.evaluator import diagnostics_deviations, evaluate_diagnostics
+from rsa_eval.evaluators.diagnostics.geometry import alignment, rank_me, uniformity
+from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Result
+from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+DATA = {"name": "digits", "image_size": 32, "num_workers": 0}
+
+
+@pytest.fixture
+def config() -> DiagnosticsConfig:
+    """A few digits; batches and chunks do not divide their number."""
+    tree = {
+        "data": DATA | {"num_train_images": 60, "num_test_images": 30},
+        "batch_size": 16,
+        "num_view_images": 9,
+        "num_queries": 3,
+        "num_neighbours": 4,
+        "embedding": {"num_images": 20},
+        "device": "cpu",
+    }
+    return parse_tree(DiagnosticsConfig, tree, "test")
+
+
+@pytest.fixture
+def result(subject: Subject, config: DiagnosticsConfig, workspace: Workspace) -> Result:
+    """What is found of the run's backbone, with its pictures."""
+    return evaluate_diagnostics(subject, config, workspace)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_rank_counts_equal_orthogonal_directions(k: int) -> None:
+    """K equally long orthogonal directions have rank k, whatever the width and the number."""
+    rows = torch.eye(12)[:k].repeat(5, 1)
+    # ε alone adds to the other directions' shares: 12 · 1e-7 · log(1e7) < 2e-5.
+    assert rank_me(rows) == pytest.approx(k, rel=3e-5)
+
+
+def test_rank_of_a_known_spectrum() -> None:
+    """Singular values 3 and 1 are worth exp of the entropy of 3/4 and 1/4."""
+    expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert rank_me(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rank_ignores_scale_order_and_rotation() -> None:
+    """Only the spectrum's shape counts, and how the rows are cut into chunks does not."""
+    features = torch.randn(50, 8, dtype=torch.float64) * torch.arange(1, 9)
+    rotation = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64)).Q
+    expected = rank_me(features)
+    assert rank_me(7 * features.flip(0) @ rotation) == pytest.approx(expected)
+    assert rank_me(features, chunk_size=3) == pytest.approx(expected)
+    assert rank_me(features.T) == pytest.approx(expected)
+
+
+def test_rank_of_nothing_is_zero() -> None:
+    """Features that are all zero take no direction, and do not become NaN."""
+    assert rank_me(torch.zeros(5, 3)) == 0
+
+
+def test_alignment_by_hand() -> None:
+    """Identical views 0, orthogonal 2, opposite 4; norms do not matter."""
+    east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]])
+    assert alignment(east, 3 * east) == 0
+    assert alignment(east, north) == pytest.approx(2)
+    assert alignment(east, -2 * east) == pytest.approx(4)
+    assert alignment(east, north, alpha=1) == pytest.approx(math.sqrt(2))
+    both = alignment(torch.cat([east, east]), torch.cat([east, north]))
+    assert both == pytest.approx(1)
+
+
+def test_alignment_is_symmetric() -> None:
+    """Swapping the views changes nothing; shuffling one of them does."""
+    first, second = torch.randn(2, 20, 6).unbind()
+    assert alignment(first, second) == alignment(second, first)
+    assert alignment(first, second.flip(0)) != pytest.approx(alignment(first, second))
+
+
+def test_alignment_refuses_unpaired_features() -> None:
+    """Every image has both views, and there is one."""
+    with pytest.raises(ValueError, match="expected pairs"):
+        alignment(torch.zeros(3, 2), torch.zeros(4, 2))
+    with pytest.raises(ValueError, match="expected pairs"):
+        alignment(torch.zeros(0, 2), torch.zeros(0, 2))
+
+
+def test_uniformity_by_hand() -> None:
+    """Identical points 0; two opposite points -4t; an orthogonal pair -2t."""
+    assert uniformity(torch.ones(9, 4), chunk_size=4) == pytest.approx(0, abs=1e-12)
+    assert uniformity(torch.tensor([[1.0, 0.0], [-3.0, 0.0]])) == pytest.approx(-8)
+    assert uniformity(torch.eye(2), t=3) == pytest.approx(-6)
+
+
+def test_uniformity_ignores_chunks_order_and_rotation() -> None:
+    """Each pair counts once, whichever chunk it falls in."""
+    features = torch.randn(31, 5, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64)).Q
+    expected = uniformity(features)
+    for chunk_size in (1, 7, 30, 31):
+        assert uniformity(features, chunk_size=chunk_size) == pytest.approx(expected)
+    assert uniformity(features.flip(0) @ rotation) == pytest.approx(expected)
+
+
+def test_uniformity_needs_a_pair() -> None:
+    """One image has no pair."""
+    with pytest.raises(ValueError, match="at least 2 features, found 1"):
+        uniformity(torch.ones(1, 2))
+
+
+def test_measures_equal_the_slow_ones() -> None:
+    """Chunked sums equal loops over images, in float32 and float16."""
+    first, second = torch.randn(2, 17, 6).unbind()
+    for dtype in (torch.float32, torch.float16):
+        one, other = first.to(dtype), second.to(dtype)
+        assert rank_me(one, 5) == pytest.approx(feature_geometry.rank_me(one))
+        assert uniformity(one, 2.0, 5) == pytest.approx(feature_geometry.uniformity(one, 2.0))
+        assert alignment(one, other) == pytest.approx(feature_geometry.alignment(one, other, 2.0))
+
+
+def test_result_tells_numbers_and_images(result: Result, config: DiagnosticsConfig) -> None:
+    """Every measure, and of how many images."""
+    assert set(result.metrics) == {
+        "rankme",
+        "feature_std",
+        "uniformity",
+        "alignment",
+        "alignment_weak",
+    }
+    assert 1 <= result.metrics["rankme"].value <= 30
+    assert result.metrics["alignment"].value > result.metrics["alignment_weak"].value > 0
+    assert result.details["num_images"] == 30
+    assert result.details["num_view_images"] == 9
+    assert result.details["num_embedded_images"] == 20
+    assert result.deviations[-1] == "rank of 30 images (RankMe: 25600)"
+    json.dumps(result.details)
+
+
+def test_pictures_lie_where_the_result_says(result: Result, workspace: Workspace) -> None:
+    """Whole PNG files, one page and one table beside the record, and nothing else."""
+    paths = [workspace.record.parent / path for path in result.artifacts.values()]
+    assert sorted(paths) == sorted(workspace.artifacts.iterdir())
+    for path in paths:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                assert min(picture.size) > 300
+                assert np.asarray(picture.convert("L")).std() > 5
+    assert len(list(workspace.record.parent.iterdir())) == 1
+
+
+def test_a_folder_of_the_records_name_is_left_alone(
+    subject: Subject, config: DiagnosticsConfig, tmp_path: Path
+) -> None:
+    """runs/NAME survives a record that is called runs/NAME.json."""
+    run = tmp_path / "name"
+    run.mkdir()
+    (run / "backbone.safetensors").write_text("weights")
+    result = evaluate_diagnostics(subject, config, Workspace(tmp_path / "name.json"))
+    assert (run / "backbone.safetensors").read_text() == "weights"
+    assert result.artifacts["Confusion matrix"] == "name.artifacts/confusion.png"
+
+
+def test_files_of_others_are_not_replaced(
+    subject: Subject, config: DiagnosticsConfig, workspace: Workspace
+) -> None:
+    """A folder with anything but the pictures, or a file in its place, is refused and kept."""
+    workspace.artifacts.mkdir(parents=True)
+    (workspace.artifacts / "embedding.png").touch()
+    (workspace.artifacts / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"which also holds 'thesis\.tex'"):
+        evaluate_diagnostics(subject, config, workspace)
+    assert len(list(workspace.artifacts.iterdir())) == 2
+    file = Workspace(workspace.record.with_name("other.json"))
+    file.artifacts.touch()
+    with pytest.raises(UserError, match=r"other\.artifacts' is a file"):
+        evaluate_diagnostics(subject, config, file)
+
+
+def test_views_without_finite_features_are_an_error(
+    subject: Subject,
+    config: DiagnosticsConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They give no number to record."""
+    monkeypatch.setattr(
+        "rsa_eval.evaluators.diagnostics.evaluator.forward_frozen",
+        lambda backbone, images, config: torch.full((len(images), 4), torch.nan),
+    )
+    with pytest.raises(UserError, match="augmented views are not finite at precision fp32"):
+        evaluate_diagnostics(subject, config, workspace)
+
+
+def test_confusions_count_every_test_image(result: Result, workspace: Workspace) -> None:
+    """The table's cells add up to the test images, its diagonal to the vote's accuracy."""
+    lines = (workspace.artifacts / "confusion.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    assert sum(int(count) for _, _, count in cells) == 30
+    right = sum(int(count) for true, predicted, count in cells if true == predicted)
+    assert result.details["vote_top1"] == pytest.approx(100 * right / 30)
+
+
+def test_classes_of_any_name(finished_run: Path, tmp_path: Path) -> None:
+    """Folders may be named by bytes that are no text, by markup, line breaks and formulas."""
+    names = [b"caf\xe9", b"<b>&amp;", b"$x_1$\nnew,line"]
+    pixels = np.random.default_rng(0)
+    for split in (b"train", b"val"):
+        for name in names:
+            folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), split, name)))
+            folder.mkdir(parents=True)
+            for number in range(2):
+                noise = pixels.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / f"{number}.png")
+    data = {"name": "imagefolder", "root": str(tmp_path), "image_size": 32, "num_workers": 0}
+    tree = {"data": data, "device": "cpu", "embedding": {"method": "pca"}}
+    config = parse_tree(DiagnosticsConfig, tree, "test")
+    make_record_of(finished_run, EVALUATORS["diagnostics"], config, tmp_path / "out.json")
+    table = (tmp_path / "out.artifacts/confusion.csv").read_text(encoding="utf-8")
+    assert "caf?" in table
+    assert '"$x_1$\nnew,line"' in table
+    page = (tmp_path / "out.artifacts/neighbours.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;&amp;amp;" in page
+    assert "<b>&amp;" not in page
+
+
+def test_same_seed_same_numbers(
+    subject: Subject, config: DiagnosticsConfig, tmp_path: Path, result: Result
+) -> None:
+    """A repeated evaluation draws the same images and views."""
+    again = evaluate_diagnostics(subject, config, Workspace(tmp_path / "again.json"))
+    assert again.metrics == result.metrics
+    tree = to_tree(config) | {"seed": 1}
+    other = parse_tree(DiagnosticsConfig, tree, "test")
+    changed = evaluate_diagnostics(subject, other, Workspace(tmp_path / "other.json"))
+    assert changed.metrics["rankme"] == result.metrics["rankme"]
+    assert changed.metrics["alignment"] != result.metrics["alignment"]
+
+
+def test_too_few_test_images(subject: Subject, tmp_path: Path) -> None:
+    """It is said before features are extracted."""
+    tree = {"data": DATA | {"num_train_images": 20, "num_test_images": 3}, "device": "cpu"}
+    config = parse_tree(DiagnosticsConfig, tree, "test")
+    with pytest.raises(UserError, match="need 4 images or more, found 3 test images"):
+        evaluate_diagnostics(subject, config, Workspace(tmp_path / "x.json"))
+
+
+def test_rank_of_as_many_images_as_published_deviates_in_nothing() -> None:
+    """The default is RankMe's number of images."""
+    config = parse_tree(DiagnosticsConfig, {"data": DATA}, "test")
+    assert diagnostics_deviations(config, 50_000) == []

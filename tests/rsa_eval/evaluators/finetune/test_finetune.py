@@ -1,0 +1,279 @@
+import copy
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rsa_eval.__main__ import main
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.finetune.evaluator import evaluate_finetune
+from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
+from rsa_eval.evaluators.finetune.tuning import (
+    Classifier,
+    EvenOrder,
+    Tuning,
+    learning_rate,
+    training_steps,
+)
+from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.shared.resumable import StateFile
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.record import Result, read_record
+from rsa_pretrain.data.open_images import open_images
+from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import Stopped
+
+SHORT = {"epochs": 2, "milestones": [1], "batch_size": 8}
+
+
+def _config(knn_config: KNNConfig, **changes: Any) -> FinetuneConfig:
+    data = to_tree(knn_config.data) | {"image_size": 16, "num_train_images": 24}
+    tree = {"data": data, "device": "cpu", "batch_size": 16}
+    settings = {"subset": {"per_class": 2}, "tuning": SHORT} | changes
+    return parse_tree(FinetuneConfig, tree | settings, "test")
+
+
+def _evaluate(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace, **changes: Any
+) -> Result:
+    return evaluate_finetune(subject, _config(knn_config, **changes), workspace)
+
+
+def _raise_at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Let a signal arrive before the step-th step from now on."""
+    original, taken = Tuning._take_step, []
+
+    def taking_step(self: Tuning, *arguments: Any) -> None:
+        taken.append(1)
+        if len(taken) == step:
+            signal.raise_signal(number)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Tuning, "_take_step", taking_step)
+
+
+def test_rates_by_hand() -> None:
+    """At batch 128 a rate of 0.2 is 0.1, a fifth of it from epoch 12, a twenty-fifth from 16."""
+    tuning = TuningConfig(batch_size=128)
+    rates = [learning_rate(tuning, 0.2, epoch) for epoch in (0, 11, 12, 15, 16, 19)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+def test_each_image_once_an_epoch_in_equal_steps() -> None:
+    """53 images in steps of at most 16 make four steps of 14, 13, 13 and 13."""
+    order = EvenOrder(53, TuningConfig(epochs=2, milestones=(), batch_size=16), seed=0)
+    steps = list(order.shares(0))
+    assert [size for _, size in steps] == [14, 13, 13, 13] * 2
+    assert [len(keys) for keys, _ in steps] == [size for _, size in steps]
+    counted = Counter(key for keys, _ in steps for key in keys)
+    assert set(counted.values()) == {1}
+    assert set(counted) == {(epoch, image) for epoch in range(2) for image in range(53)}
+    assert list(order.shares(5)) == steps[5:]
+
+
+def test_a_single_image_in_a_step_is_refused() -> None:
+    """BatchNorm cannot normalise one image."""
+    with pytest.raises(UserError, match=r"3 labelled images in steps of at most 2 leave .* 1 in"):
+        EvenOrder(3, TuningConfig(batch_size=2), seed=0)
+
+
+def _literal_tuning(
+    subject: Subject, config: FinetuneConfig, order: EvenOrder
+) -> tuple[nn.Module, nn.Module]:
+    """Fine-tune as the protocol is written: cross-entropy, momentum, two rates, by hand."""
+    backbone = copy.deepcopy(subject.backbone).double().train()
+    head = copy.deepcopy(Classifier(subject.backbone, 10, config.seed).head).double()
+    parameters = [*backbone.parameters(), *head.parameters()]
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    num_backbone = len(list(backbone.parameters()))
+    images = open_images(config.data, "train")
+    for step, (views, labels, _) in enumerate(training_steps(subject, images, order, 0, config)):
+        rate = 8 / 256 * (0.2 if step >= order.steps_per_epoch else 1)
+        loss = functional.cross_entropy(head(backbone(views.double())), labels)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for number, gradient in enumerate(gradients):
+                own_rate = rate * (0.01 if number < num_backbone else 0.2)
+                velocities[number] = 0.9 * velocities[number] + gradient
+                parameters[number] -= own_rate * velocities[number]
+    return backbone, head
+
+
+def test_equal_to_the_protocol_written_out(
+    subject: Subject, knn_config: KNNConfig, tmp_path: Path
+) -> None:
+    """Backbone at its rate, head at its own, both divided by five at the milestone."""
+    config = _config(knn_config, subset=None)
+    images = open_images(config.data, "train")
+    order = EvenOrder(len(images), config.tuning, config.seed)
+    backbone, head = _literal_tuning(subject, config, order)
+    classifier = Classifier(subject.backbone, 10, config.seed).double()
+    tuning = Tuning(classifier, config, order, StateFile(tmp_path / "state.pt", "x"))
+    steps = training_steps(subject, images, order, 0, config)
+    tuning.run((views.double(), labels, size) for views, labels, size in steps)
+    for found, expected in ((classifier.backbone, backbone), (classifier.head, head)):
+        for name, tensor in expected.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-6, atol=1e-9)
+    start = subject.backbone.get_parameter("conv1.weight")
+    moved = classifier.backbone.get_parameter("conv1.weight") - start
+    assert moved.abs().max() > 1e-5
+
+
+def test_the_subject_stays_as_it_is(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Later evaluators get the backbone that was loaded: same bytes, modes and gradients."""
+    before = copy.deepcopy(subject.backbone.state_dict())
+    _evaluate(subject, knn_config, workspace)
+    assert not any(module.training for module in subject.backbone.modules())
+    assert all(parameter.grad is None for parameter in subject.backbone.parameters())
+    for name, tensor in subject.backbone.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: Workspace) -> None:
+    """The record tells the labels, the loss by epoch and every departure."""
+    result = _evaluate(subject, knn_config, workspace)
+    assert result.num_samples == 30
+    assert result.headline == "top1"
+    labelled = result.details["labelled"]
+    assert (labelled["count"], labelled["smallest_class"], labelled["largest_class"]) == (20, 2, 2)
+    assert len(result.details["loss_by_epoch"]) == 2
+    assert result.deviations == [
+        "24 training images (protocol: all)",
+        "30 test images (protocol: all)",
+        "epochs 2 (protocol: 20)",
+        "milestones 1 (protocol: 12 and 16)",
+        "batch_size 8 (protocol: 256)",
+        "labels 2per_class (protocol: 10pct)",
+    ]
+
+
+def test_training_learns_its_labels(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Of the same view of 24 images each epoch, six epochs leave a fraction of the loss."""
+    same = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "flip_probability": 0.0}
+    rates = {"backbone_base_lr": 0.2, "head_base_lr": 0.2}
+    tuning = same | rates | {"epochs": 6, "milestones": [], "batch_size": 12}
+    result = _evaluate(subject, knn_config, workspace, subset=None, tuning=tuning)
+    losses = result.details["loss_by_epoch"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert "all labels (protocol: 10pct)" in result.deviations
+
+
+def test_going_on_equals_never_stopping(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped at the end of an epoch it ends with the same losses and metrics."""
+    whole = _evaluate(subject, knn_config, workspace)
+    workspace.remove_states()
+    with monkeypatch.context() as patch:
+        _raise_at_step(patch, 3, signal.SIGTERM)
+        with pytest.raises(Stopped, match="stopped by SIGTERM after step 3 of 6, saved"):
+            _evaluate(subject, knn_config, workspace)
+    assert workspace.state.exists()
+    resumed = _evaluate(subject, knn_config, workspace)
+    assert resumed.details == whole.details
+    assert resumed.metrics == whole.metrics
+
+
+def test_going_on_restores_every_tensor(
+    subject: Subject, knn_config: KNNConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, BatchNorm's statistics and velocities end bitwise where an undisturbed run's do."""
+    config = _config(knn_config, subset=None)
+    images = open_images(config.data, "train")
+
+    def tune(path: Path) -> Tuning:
+        order = EvenOrder(len(images), config.tuning, config.seed)
+        classifier = Classifier(subject.backbone, 10, config.seed)
+        tuning = Tuning(classifier, config, order, StateFile(path, "x"))
+        tuning.run(training_steps(subject, images, order, tuning.step, config))
+        return tuning
+
+    whole = tune(tmp_path / "whole.pt")
+    with monkeypatch.context() as patch:
+        _raise_at_step(patch, 4, signal.SIGINT)
+        with pytest.raises(Stopped, match="after step 4 of 6"):
+            tune(tmp_path / "state.pt")
+    resumed = tune(tmp_path / "state.pt")
+    for name, tensor in whole.classifier.state_dict().items():
+        assert torch.equal(resumed.classifier.state_dict()[name], tensor), name
+    for first, second in zip(
+        whole.optimizer.state.values(), resumed.optimizer.state.values(), strict=True
+    ):
+        assert torch.equal(first["momentum_buffer"], second["momentum_buffer"])
+
+
+def test_the_seed_decides(subject: Subject, knn_config: KNNConfig, workspace: Workspace) -> None:
+    """The same seed repeats the losses; another draws another head and order."""
+    first, again, other = (
+        _evaluate(subject, knn_config, workspace, seed=seed).details["loss_by_epoch"]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_protocols_decide_the_defaults(knn_config: KNNConfig) -> None:
+    """One per cent of the labels goes with its own rates, unless the config changes them."""
+    tree = {"data": to_tree(knn_config.data), "protocol": "swav_1pct"}
+    config = parse_tree(FinetuneConfig, tree, "test")
+    assert (config.tuning.backbone_base_lr, config.tuning.head_base_lr) == (0.02, 5.0)
+    assert config.subset is not None
+    assert config.subset.percent == 1
+    changed = parse_tree(FinetuneConfig, tree | {"tuning": {"head_base_lr": 1}}, "test")
+    assert (changed.tuning.backbone_base_lr, changed.tuning.head_base_lr) == (0.02, 1.0)
+    everything = parse_tree(FinetuneConfig, tree | {"subset": None}, "test")
+    assert everything.subset is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tuning": {"epochs": 10}}, "must lie below epochs 10"),
+        ({"tuning": {"milestones": [16, 12]}}, "milestones must increase"),
+        ({"layers": ["layer3"]}, "leave out layers and feature_dtype"),
+        ({"feature_dtype": "fp16"}, "leave out layers and feature_dtype"),
+        ({"protocol": "swav"}, "protocol"),
+        ({"subset": {"percent": 1, "per_class": 1}}, "exactly one of percent"),
+    ],
+)
+def test_invalid_settings(knn_config: KNNConfig, changes: dict[str, Any], message: str) -> None:
+    """A contradiction is found when the config is loaded."""
+    with pytest.raises(UserError, match=message):
+        _config(knn_config, **changes)
+
+
+def test_a_diverging_loss_stops_with_advice(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """A loss that is not finite names the epoch and the settings to change."""
+    tuning = SHORT | {"backbone_base_lr": 1e30}
+    with pytest.raises(UserError, match=r"is (nan|inf) in epoch .* lower tuning\.backbone_base_lr"):
+        _evaluate(subject, knn_config, workspace, tuning=tuning)
+
+
+def test_the_command_stops_and_goes_on(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """143 after SIGTERM and no record; the same command then ends well."""
+    out = tmp_path / "finetune.json"
+    words = ["finetune", str(run_folder), "--out", str(out), "device=cpu", "subset={per_class: 2}"]
+    words += ["tuning.epochs=2", "tuning.milestones=[]", "tuning.batch_size=10"]
+    with monkeypatch.context() as patch:
+        _raise_at_step(patch, 2, signal.SIGTERM)
+        assert main(words) == 143
+    assert not out.exists()
+    assert main(words) == 0
+    assert len(read_record(out).details["loss_by_epoch"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["finetune.json"]

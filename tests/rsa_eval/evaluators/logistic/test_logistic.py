@@ -1,0 +1,215 @@
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from rsa_eval.evaluators import Workspace
+from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic
+from rsa_eval.evaluators.logistic.fit import Fitter, choose_c, count_right
+from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
+from rsa_eval.evaluators.shared.protocols import logistic_deviations
+from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.subject import Subject
+from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+Matrix = npt.NDArray[np.float64]
+
+
+def _features(seed: int = 0, num_classes: int = 3, count: int = 60) -> LabelledFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % num_classes
+    centres = torch.randn(num_classes, 4, generator=torch.Generator().manual_seed(99))
+    noise = torch.randn(count, 4, generator=generator)
+    return LabelledFeatures(centres[labels] + noise, labels)
+
+
+def _fitter(train: LabelledFeatures, **changes: Any) -> Fitter:
+    return Fitter(train, **({"max_iterations": 1000, "tolerance": 1e-8} | changes))
+
+
+def _literal_fit(train: LabelledFeatures, c: float, intercept: bool) -> tuple[Matrix, Matrix]:
+    """Minimise C Σ loss + |W|² / 2 as it is written, image by image, without a gradient."""
+    features, labels = train.features.double().numpy(), train.labels.numpy()
+    num_classes, width = labels.max() + 1, features.shape[1]
+
+    def objective(flat: Matrix) -> float:
+        weights = flat[: num_classes * width].reshape(num_classes, width)
+        biases = flat[num_classes * width :] if intercept else np.zeros(num_classes)
+        total = 0.5 * float((weights**2).sum())
+        for x, label in zip(features, labels, strict=True):
+            logits = weights @ x + biases
+            top = logits.max()
+            total += c * float(top + np.log(np.exp(logits - top).sum()) - logits[label])
+        return total
+
+    size = num_classes * (width + intercept)
+    found = minimize(objective, np.zeros(size), method="BFGS", options={"gtol": 1e-5}).x
+    biases = found[num_classes * width :] if intercept else np.zeros(num_classes)
+    return found[: num_classes * width].reshape(num_classes, width), biases
+
+
+@pytest.mark.parametrize(("c", "intercept"), [(0.03, True), (2.0, True), (2.0, False)])
+def test_equal_to_the_objective_minimised_literally(c: float, intercept: bool) -> None:
+    """The weights are where C Σ loss + |W|²/2 is smallest, the intercepts unpenalised."""
+    train = _features()
+    estimator = _fitter(train, intercept=intercept).fit(c).estimator
+    weights, biases = _literal_fit(train, c, intercept)
+    # The oracle's numerical gradient is good to four digits.
+    np.testing.assert_allclose(estimator.coef_, weights, atol=2e-4)
+    centred = biases - biases.mean()
+    np.testing.assert_allclose(
+        estimator.intercept_ - np.mean(estimator.intercept_), centred, atol=2e-4
+    )
+
+
+def test_warm_starts_end_where_cold_starts_do() -> None:
+    """Going up in C from fit to fit gives the weights of a fresh fit at the last C."""
+    train = _features()
+    warm = _fitter(train)
+    fits = [warm.fit(c) for c in (1e-4, 1e-2, 1.0)]
+    cold = LogisticRegression(C=1.0, tol=1e-8, max_iter=1000)
+    cold.fit(train.features.double().numpy(), train.labels.numpy())
+    np.testing.assert_allclose(fits[-1].estimator.coef_, cold.coef_, atol=1e-4)
+    assert np.abs(fits[0].estimator.coef_).max() < np.abs(fits[1].estimator.coef_).max()
+    assert all(fit.converged for fit in fits)
+
+
+def test_two_classes_and_a_class_never_seen() -> None:
+    """Of two classes both get a score; a class without training images is never right."""
+    train, test = _features(num_classes=2), _features(seed=1, num_classes=2, count=40)
+    fit = _fitter(train).fit(1.0)
+    expected = fit.estimator.score(test.features.double().numpy(), test.labels.numpy())
+    counts = count_right(fit, test, num_classes=2)
+    assert counts.top1 == round(expected * 40) > 20
+    third = LabelledFeatures(test.features, torch.full((40,), 2))
+    counts = count_right(fit, third, num_classes=3)
+    assert (counts.top1, counts.top5) == (0, 0)
+
+
+def test_one_class_is_refused() -> None:
+    """There is nothing to tell apart."""
+    train = _features()
+    with pytest.raises(UserError, match="at least two classes"):
+        _fitter(LabelledFeatures(train.features, torch.zeros(60, dtype=torch.int64)))
+
+
+def test_of_equally_good_strengths_the_smallest() -> None:
+    """The held-out accuracies decide; C's edge is noticed on both sides."""
+    train, held_out = _features(), _features(seed=1)
+    choice = choose_c(_fitter(train), held_out, [1e-3, 1e-1, 10.0, 1e3], 3)
+    best = max(trial.top1 for trial in choice.trials)
+    assert choice.c == next(trial.c for trial in choice.trials if trial.top1 == best)
+    assert choose_c(_fitter(train), held_out, [10.0, 1e3], 3).at_edge
+    assert not choose_c(_fitter(train), held_out, [10.0], 3).at_edge
+
+
+def test_the_published_strengths() -> None:
+    """DINOv2 tries 45 values from 10^-6 to 10^5, a quarter of a decade apart."""
+    strengths = SearchConfig().strengths
+    assert (len(strengths), strengths[0], strengths[-1]) == (45, 1e-6, 1e5)
+    assert strengths[1] / strengths[0] == pytest.approx(10**0.25)
+
+
+def _config(knn_config: KNNConfig, **search: Any) -> LogisticConfig:
+    few = {"num_values": 5, "min_exponent": -3, "max_exponent": 1, "held_out_percent": 20}
+    tree = {"data": to_tree(knn_config.data), "device": "cpu", "batch_size": 16}
+    return parse_tree(LogisticConfig, tree | {"search": few | search}, "test")
+
+
+def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: Workspace) -> None:
+    """The record holds the choice with its curve, counts each test image once, and repeats."""
+    config = _config(knn_config)
+    result = evaluate_logistic(subject, config, workspace)
+    assert result.num_samples == 30
+    assert [trial["c"] for trial in result.details["held_out"]] == config.search.strengths
+    assert result.details["C"] in config.search.strengths
+    assert result.details["converged"]
+    assert result.metrics["top1"].value > 50
+    assert "num_values 5 (protocol: 45)" in result.deviations
+    again = evaluate_logistic(subject, config, workspace)
+    assert again.metrics == result.metrics
+    assert again.details["held_out"] == result.details["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("data", "deviation"),
+    [
+        ({}, "bilinear resizing (protocol: bicubic)"),
+        ({"eval_resize": 40}, "short side resized to 40 (protocol: 224)"),
+        ({}, "scikit-learn's L-BFGS, tolerance 1e-06 (protocol: cuML's, 1e-12)"),
+        ({}, "held out by class (protocol: of all images alike)"),
+    ],
+)
+def test_departures_from_the_original_code_are_listed(
+    knn_config: KNNConfig, data: dict[str, Any], deviation: str
+) -> None:
+    """What DINOv2's code does otherwise stands in the record."""
+    tree = {"data": to_tree(knn_config.data) | data}
+    assert deviation in logistic_deviations(parse_tree(LogisticConfig, tree, "test"))
+
+
+def test_another_seed_holds_out_other_images(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """The curve on twelve held-out images differs, the number of fits does not."""
+    config = _config(knn_config)
+    other = parse_tree(LogisticConfig, to_tree(config) | {"seed": 1}, "test")
+    first, second = (
+        evaluate_logistic(subject, which, workspace).details["held_out"]
+        for which in (config, other)
+    )
+    assert first != second
+    assert len(first) == len(second)
+
+
+def test_an_edge_and_a_fit_cut_short_are_reported(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Both stand in the record and in a warning; nothing fails."""
+    config = _config(knn_config, num_values=2, min_exponent=0, max_iterations=2)
+    with caplog.at_level(logging.WARNING):
+        result = evaluate_logistic(subject, config, workspace)
+    assert result.details["C_at_edge"]
+    assert not result.details["converged"]
+    assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
+    assert "lies at the edge of those tried" in caplog.text
+    assert "3 of 3 fits, the final one among them, did not converge in 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("num_train_images", "message"),
+    [
+        (10, "each of 10 classes has a single training image, so none can be held out"),
+        (20, r"1 % of 20 training images leaves none .* set search\.held_out_percent=50, which"),
+    ],
+)
+def test_too_few_images_to_hold_any_out(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    num_train_images: int,
+    message: str,
+) -> None:
+    """One image per class is needed to learn it, and the share that helps is named."""
+    tree = to_tree(_config(knn_config))
+    tree["data"] |= {"num_train_images": num_train_images}
+    tree["search"]["held_out_percent"] = 1
+    with pytest.raises(UserError, match=message):
+        evaluate_logistic(subject, parse_tree(LogisticConfig, tree, "test"), workspace)
+
+
+def test_exponents_the_wrong_way_round() -> None:
+    """An empty range is refused when the config is loaded."""
+    tree = {"data": {"name": "digits", "image_size": 32}, "search": {"min_exponent": 6}}
+    with pytest.raises(UserError, match="min_exponent 6 is above max_exponent 5"):
+        parse_tree(LogisticConfig, tree, "test")

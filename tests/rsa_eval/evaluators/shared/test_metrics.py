@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts, count_top_k
+
+
+def test_counts_by_hand() -> None:
+    """Ranks of the own class 0, 1 and 5 among six give one top-1 and two top-5 hits."""
+    scores = torch.tensor([[9.0, 1, 2, 3, 4, 5], [1.0, 8, 9, 3, 4, 5], [1.0, 2, 3, 4, 5, 6]])
+    assert count_top_k(scores, torch.tensor([0, 1, 0])) == TopKCounts(1, 2, 3)
+
+
+@pytest.mark.parametrize(("num_classes", "has_top5"), [(1, False), (5, False), (6, True)])
+def test_of_five_classes_or_fewer_there_is_no_top5(num_classes: int, has_top5: bool) -> None:
+    """Where the first five are all classes, a top-5 of 100 would say nothing."""
+    counts = count_top_k(torch.zeros(2, num_classes), torch.zeros(2, dtype=torch.int64))
+    assert ("top5" in counts.percentages(num_classes)) == has_top5
+    assert counts.percentages(num_classes)["top1"] == counts.top1_percent == 100.0
+
+
+def test_a_class_that_cannot_be_named_is_never_right() -> None:
+    """Of ten classes two are ranked: those two count for top-5, the eight others do not."""
+    scores = torch.full((10, 10), -torch.inf)
+    scores[:, [4, 9]] = torch.tensor([2.0, 1.0])
+    assert count_top_k(scores, torch.arange(10)) == TopKCounts(1, 2, 10)
+
+
+def test_of_more_than_five_ranked_classes_five_are_right() -> None:
+    """Seven of ten classes are ranked: the first five count, unranked ones fill no place."""
+    scores = torch.full((10, 10), -torch.inf)
+    scores[:, 3:] = torch.arange(7, 0, -1.0)
+    assert count_top_k(scores, torch.arange(10)) == TopKCounts(1, 5, 10)
+
+
+def test_equal_scores_rank_the_lower_class_first() -> None:
+    """Constant scores over ten classes are right for class 0 alone, top-5 for 0 to 4."""
+    assert count_top_k(torch.zeros(10, 10), torch.arange(10)) == TopKCounts(1, 5, 10)
+
+
+def test_counts_add_up_before_the_one_division() -> None:
+    """Batches of unequal size weigh by their samples."""
+    total = TopKCounts(1, 1, 1) + TopKCounts(0, 1, 3)
+    assert total.percentages(10) == {"top1": 25.0, "top5": 50.0}
+
+
+def test_nan_is_refused() -> None:
+    """A NaN score, which compares as false with everything, is no hit but an error."""
+    with pytest.raises(ValueError, match="NaN"):
+        count_top_k(torch.tensor([[float("nan"), 1.0]]), torch.tensor([0]))
+
+
+def test_nothing_counted_has_no_percentage() -> None:
+    """An empty count is an error, not zero per cent."""
+    with pytest.raises(ValueError, match="no samples"):
+        TopKCounts(0, 0, 0).percentages(10)
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    """90, 91 and 95: mean 92, squared differences 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
+    found = MeanStd.of([90.0, 91.0, 95.0])
+    assert found.mean == 92
+    assert found.std == pytest.approx(7**0.5)
+
+
+def test_one_value_has_no_deviation_and_no_value_no_mean() -> None:
+    """One number is no spread, not a spread of 0."""
+    assert MeanStd.of([90.0]) == MeanStd(mean=90.0, std=None)
+    with pytest.raises(ValueError, match="found no values"):
+        MeanStd.of([])

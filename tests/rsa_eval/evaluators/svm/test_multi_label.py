@@ -1,0 +1,126 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rsa_eval.evaluators.svm.multi_label import one_against_rest, open_multi_label
+from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.settings import DataConfig
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.errors import UserError
+
+VOC = MultiLabelConfig(name="voc2007", layout="voc")
+CSV = MultiLabelConfig(name="pets", layout="csv", train_split="train")
+
+
+def _data(root: Path, **changes: Any) -> DataConfig:
+    tree = {"name": "imagefolder", "root": root, "image_size": 8} | changes
+    return parse_tree(DataConfig, tree, "test")
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Three images in VOC's layout: a cat, a cat and a difficult dog, neither."""
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    for number in (5, 7, 9):
+        Image.new("RGB", (8, 8), (20 * number,) * 3).save(
+            tmp_path / f"JPEGImages/00000{number}.jpg"
+        )
+    lists = tmp_path / "ImageSets/Main"
+    (lists / "cat_trainval.txt").write_text("000005  1\n000007  1\n000009 -1\n")
+    (lists / "dog_trainval.txt").write_text("000005 -1\n000007  0\n000009 -1\n")
+    (lists / "dog_train.txt").write_text("000005 -1\n")
+    (lists / "trainval.txt").write_text("000005\n000007\n000009\n")
+    return tmp_path
+
+
+def test_the_layout_of_voc(voc: Path) -> None:
+    """Every image has 1, -1 or 0 for every class, in the classes' alphabetical order."""
+    found = open_multi_label(_data(voc), VOC, "train")
+    assert found.class_names == ["cat", "dog"]
+    truth = found.truth(torch.tensor(found.images.require_labels()))
+    assert truth.tolist() == [[1, -1], [1, 0], [-1, -1]]
+    assert found.images.name == "voc2007"
+    assert [found.images[index].getpixel((0, 0))[0] for index in range(3)] == [100, 140, 180]
+
+
+def test_the_layout_of_tables(tmp_path: Path) -> None:
+    """SPLIT.csv has a header, a path relative to the root, and a value per class."""
+    (tmp_path / "train.csv").write_text("image,cat,dog\na/1.png,1,-1\n\n2.png,+1,0\n")
+    found = open_multi_label(_data(tmp_path), CSV, "train")
+    truth = found.truth(torch.tensor(found.images.require_labels()))
+    assert truth.tolist() == [[1, -1], [1, 0]]
+    where = [found.images.sources.where(row) for row in range(2)]
+    assert where == [str(tmp_path / "a/1.png"), str(tmp_path / "2.png")]
+
+
+def test_single_labels_as_several() -> None:
+    """An image's class is there, all others are not."""
+    pixels = np.zeros((3, 1, 1, 3), np.uint8)
+    found = one_against_rest(ImageSet.from_array("made up", pixels, [2, 0, 2], ["a", "b", "c"]))
+    assert found.truth(torch.tensor([2, 0, 2])).tolist() == [[-1, -1, 1], [1, -1, -1], [-1, -1, 1]]
+
+
+def test_the_hash_tells_annotations_apart(voc: Path) -> None:
+    """Another value of one image makes another annotation, though the combinations are as many."""
+    before = open_multi_label(_data(voc), VOC, "train")
+    path = voc / "ImageSets/Main/dog_trainval.txt"
+    path.write_text(path.read_text().replace("000007  0", "000007  1"))
+    after = open_multi_label(_data(voc), VOC, "train")
+    assert before.images.labels == after.images.labels
+    assert before.sha256() != after.sha256()
+
+
+def test_a_part_of_the_images(voc: Path) -> None:
+    """num_train_images draws by subset_seed; more than there are is refused."""
+    part = open_multi_label(_data(voc, num_train_images=2), VOC, "train")
+    assert len(part.images) == 2
+    assert part.truth(torch.tensor(part.images.require_labels())).shape == (2, 2)
+    with pytest.raises(UserError, match="asked for 4 images of voc2007, which has 3"):
+        open_multi_label(_data(voc, num_train_images=4), VOC, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("000005 -1\n000009 -1\n", r"lists other images than 'cat_trainval\.txt'"),
+        ("000005 2\n", "image 1: expected an id and 1, -1 or 0, found '000005 2'"),
+        ("000005\n", "image 1: expected an id and 1, -1 or 0, found '000005'"),
+    ],
+)
+def test_damaged_lists_of_voc(voc: Path, text: str, message: str) -> None:
+    """A list that is not of the layout is named with the line."""
+    (voc / "ImageSets/Main/dog_trainval.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_multi_label(_data(voc), VOC, "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "should open with a line `image,CLASS,…`"),
+        ("file,cat\n1.png,1\n", "should open with a line `image,CLASS,…`"),
+        ("image,cat,cat\n1.png,1,1\n", "names a class twice"),
+        ("image,cat\n", "names no image"),
+        ("image,cat\n1.png,yes\n", "image 1: expected a path and 1 times 1, -1 or 0"),
+        ("image,cat\n1.png\n", "image 1: expected a path and 1 times 1, -1 or 0"),
+    ],
+)
+def test_damaged_tables(tmp_path: Path, text: str, message: str) -> None:
+    """A table that is not of the layout is named with the line."""
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_multi_label(_data(tmp_path), CSV, "train")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    """What to download and how the folder must look is said."""
+    with pytest.raises(UserError, match=r"holds no CLASS_test\.txt; data\.root should be"):
+        open_multi_label(_data(tmp_path), VOC, "test")
+    with pytest.raises(UserError, match=r"cannot read '.*train\.csv': No such file"):
+        open_multi_label(_data(tmp_path), CSV, "train")

@@ -1,0 +1,139 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.paper.groups import format_number, group_records
+from rsa_eval.records.record import Record
+
+MakeTrial = Callable[..., Record]
+RSA = "cifar10/rsa"
+
+
+def _found(*records: Record) -> list[tuple[Path, Record]]:
+    return [(Path(f"{number}.json"), record) for number, record in enumerate(records)]
+
+
+def test_mean_and_sample_deviation_over_seeds(make_trial: MakeTrial) -> None:
+    """90, 91 and 95: mean 92, squared differences 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
+    trials = [
+        make_trial(RSA, seed=seed, values={"top1": top1})
+        for seed, top1 in ((2, 95.0), (0, 90.0), (1, 91.0))
+    ]
+    (group,) = group_records(_found(*trials))
+    statistic = group.headline
+    assert statistic is not None
+    assert statistic.mean == pytest.approx(92)
+    assert statistic.std == pytest.approx(7**0.5)
+    assert statistic.text == "92.00 ± 2.65"
+    assert statistic.trials == "seed 0: 90.00, seed 1: 91.00, seed 2: 95.00"
+    assert [path.name for path in group.paths] == ["1.json", "2.json", "0.json"]
+
+
+def test_the_order_of_departures_parts_no_trials(make_trial: MakeTrial) -> None:
+    """Versions of the toolkit may list the same departures in another order."""
+    listed = ["epochs 2 (protocol: 100)", "mode cached (protocol: online)"]
+    trials = [make_trial(RSA, seed=seed, deviations=listed[:: (1, -1)[seed]]) for seed in (0, 1)]
+    assert len(group_records(_found(*trials))) == 1
+
+
+def test_a_single_trial_has_no_deviation(make_trial: MakeTrial) -> None:
+    """One number is no spread, not a spread of 0."""
+    (group,) = group_records(_found(make_trial(RSA, values={"top1": 90.0})))
+    assert group.headline is not None
+    assert group.headline.std is None
+    assert group.headline.text == "90.00"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deviations": ["mode cached"]},
+        {"num_samples": 31},
+        {"protocol": "mean_shift"},
+        {"kind": "knn"},
+        {"config": {"seed": 0, "probe": {"epochs": 3}}},
+        {"epochs": 150.0},
+        {"pretraining": False},
+    ],
+)
+def test_what_differs_in_more_than_seeds_is_no_trial(
+    make_trial: MakeTrial, change: dict[str, object]
+) -> None:
+    """Another evaluation, other images or a checkpoint on the way is a row of its own."""
+    assert len(group_records(_found(make_trial(RSA), make_trial(RSA, seed=1, **change)))) == 2
+
+
+def test_detectors_of_two_engines_are_no_trials(make_trial: MakeTrial) -> None:
+    """Two seeds of one engine are trials; a third by the other, alike in all else, is not."""
+    one, two, other = (
+        make_trial(RSA, seed=seed, kind="detection", config={"seed": seed, "engine": engine})
+        for seed, engine in enumerate(("torchvision", "torchvision", "detectron2"))
+    )
+    groups = group_records(_found(one, two, other))
+    assert [group.records for group in groups] == [(one, two), (other,)]
+
+
+def test_another_training_setting_is_no_trial_and_another_place_is(make_trial: MakeTrial) -> None:
+    """The rate sets runs apart; the folder and the number of loader processes do not."""
+    other_rate = make_trial(RSA, "optimizer.base_lr=0.2", seed=1)
+    assert len(group_records(_found(make_trial(RSA), other_rate))) == 2
+    elsewhere = make_trial(RSA, "output_dir=elsewhere", "data.num_workers=0", seed=1)
+    assert len(group_records(_found(make_trial(RSA), elsewhere))) == 1
+
+
+def test_a_setting_that_came_later_parts_no_trials(make_trial: MakeTrial) -> None:
+    """A run from before it did what its default says."""
+    old, new = (make_trial(RSA, seed=seed) for seed in (0, 1))
+    assert old.model.pretraining is not None
+    del old.model.pretraining["views"]["implementation"]
+    batched = make_trial(RSA, "views.implementation=batched", seed=2)
+    groups = group_records(_found(old, new, batched))
+    assert [group.records for group in groups] == [(old, new), (batched,)]
+
+
+def test_a_trial_evaluated_twice_counts_once_by_its_newest_record(make_trial: MakeTrial) -> None:
+    """A copied or repeated record does not shrink the deviation."""
+    old, new = (make_trial(RSA, values={"top1": top1}) for top1 in (80.0, 90.0))
+    (group,) = group_records(_found(old, make_trial(RSA, seed=1, values={"top1": 92.0}), new))
+    assert group.headline is not None
+    assert group.headline.values == (90.0, 92.0)
+
+
+def test_seeds_of_the_evaluation_are_told_where_they_differ(make_trial: MakeTrial) -> None:
+    """One set of weights evaluated with two seeds is two trials, named by those."""
+    trials = [make_trial(RSA, seeds=[seed], config={"seed": seed}) for seed in (0, 1)]
+    (group,) = group_records(_found(*trials))
+    assert group.headline is not None
+    assert group.headline.labels == ("seed 0", "seed 0 (evaluation 1)")
+
+
+def test_a_metric_that_one_trial_lacks_has_no_mean(make_trial: MakeTrial) -> None:
+    """A mean over some of the trials would pass for one over all."""
+    some = make_trial(RSA, values={"top1": 90.0})
+    (group,) = group_records(_found(make_trial(RSA, seed=1), some))
+    assert group.statistic("top5") is None
+    assert group.statistic("top1") is not None
+
+
+def test_numbers_by_unit() -> None:
+    """Percentages have two decimals, others four digits, and a minus is a minus."""
+    assert format_number(91.256, "%") == "91.26"
+    assert format_number(-2.73159, "") == "−2.732"
+    assert format_number(-0.5, "%") == "−0.50"
+    assert format_number(512.0, "dimensions") == "512"
+
+
+def test_an_extended_run_is_no_trial_of_one_from_scratch(
+    make_trial: MakeTrial, extending: Callable[..., list[str]]
+) -> None:
+    """Seeds that extend runs of one schedule are trials, whatever the hashes of those."""
+    scratch = make_trial(RSA)
+    one, other = (
+        make_trial(RSA, *extending(100, parent=parent), seed=seed)
+        for seed, parent in ((0, "a"), (1, "b"))
+    )
+    shorter = make_trial(RSA, *extending(50), seed=2)
+    twice = make_trial(RSA, *extending(100, **{"extends.before.training.epochs": 50}), seed=3)
+    groups = group_records(_found(scratch, one, other, shorter, twice))
+    assert [group.records for group in groups] == [(scratch,), (one, other), (shorter,), (twice,)]

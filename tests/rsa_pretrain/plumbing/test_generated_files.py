@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from detection.__main__ import main
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_generated
+
+
+def test_files_of_others_are_refused(tmp_path: Path) -> None:
+    """What begins otherwise stays; what was written before, or is not there, may be written."""
+    file = tmp_path / "keys.yaml"
+    check_generated(file, "# ours\nmore\n")
+    file.write_text("# ours\nkey: 1\n")
+    check_generated(file, "# ours\nmore\n")
+    file.write_text("name: a recipe\n")
+    with pytest.raises(UserError, match="another file, not one written here before"):
+        check_generated(file, "# ours\nmore\n")
+
+
+def test_an_export_does_not_replace_its_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe given as the file to write is named, and kept."""
+    recipe = Path(__file__).parents[3] / "configs" / "detection" / "toy_shapes.yaml"
+    copy = tmp_path / "toy.yaml"
+    copy.write_text(recipe.read_text())
+    assert main(["export-config", str(copy), str(copy)]) == 2
+    assert "is another file" in capsys.readouterr().err
+    assert copy.read_text() == recipe.read_text()
+
+
+@pytest.mark.parametrize("option", [["--num-machines", "4"], ["--machine-rank", "1"]])
+def test_options_of_a_launch_need_its_processes(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are never silently ignored."""
+    recipe = Path(__file__).parents[3] / "configs" / "detection" / "toy_shapes.yaml"
+    assert main(["train", str(recipe), "--random-init", *option]) == 2
+    assert f"{option[0]} goes with --num-gpus" in capsys.readouterr().err

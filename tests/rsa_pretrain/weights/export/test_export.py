@@ -1,0 +1,220 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import load_backbone, save_tensors
+from rsa_pretrain.weights.export.export import export_backbone, find_target
+from rsa_pretrain.weights.export.model_card import read_records
+from rsa_pretrain.weights.export.targets import TARGETS
+from rsa_pretrain.weights.export.targets.base import missing_packages, probe_images
+from rsa_pretrain.weights.foreign.layout import Pixels
+from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
+
+# ONNX, whose tracing takes long, has a test of its own.
+NAMES = [target.name for target in TARGETS if target.layout]
+
+
+def out_path(folder, target):
+    """Where an export goes."""
+    return folder / f"exported{target.suffix}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_export_is_proved_by_the_tool(own_backbone, tmp_path, name):
+    """The tool itself loads what was written and computes the same features."""
+    target = find_target(name)
+    done = export_backbone(own_backbone(), target, out_path(tmp_path, target), [])
+    assert done.out.exists()
+    assert done.imported_again
+    missing = missing_packages(target.packages)
+    if missing:
+        assert done.difference is None
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    assert done.difference <= target.tolerance
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(
+    max_examples=2,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(scale=st.floats(1e-30, 1e30), place=st.integers(0, 63))
+def test_import_undoes_export(own_backbone, tmp_path_factory, name, scale, place):
+    """Whatever the numbers, exported and imported again they are the same bits."""
+    loaded = copy.deepcopy(own_backbone())
+    with torch.no_grad():
+        loaded.backbone.conv1.weight[place] *= scale
+    target = find_target(name)
+    out = out_path(tmp_path_factory.mktemp("export"), target)
+    if not target.suffix:
+        out.mkdir()
+    target.write(loaded, out)
+    file = out / target.weights
+    again = import_weights(file, ImportOptions(layout=target.layout)).backbone.state_dict()
+    wanted = loaded.backbone.state_dict()
+    assert again.keys() == wanted.keys()
+    assert all(torch.equal(again[key], wanted[key]) for key in wanted)
+
+
+def test_bottlenecks_are_proved_too(own_backbone, tmp_path):
+    """A ResNet-50 keeps its features in transformers: the stride is where torchvision has it."""
+    target = find_target("huggingface")
+    if missing_packages(target.packages):
+        pytest.skip("transformers is not installed")
+    done = export_backbone(own_backbone("resnet50"), target, out_path(tmp_path, target), [])
+    assert done.difference <= target.tolerance
+
+
+def test_onnx_takes_any_batch_and_size(own_backbone, tmp_path):
+    """The exported graph is bound to neither batch nor image size, and keeps its metadata."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    loaded = own_backbone(stem="cifar")
+    done = export_backbone(loaded, find_target("onnx"), tmp_path / "x.onnx", [])
+    assert done.difference <= done.target.tolerance
+    assert not done.imported_again
+    session = runtime.InferenceSession(str(tmp_path / "x.onnx"))
+    for images in (probe_images()[:1, :, :32, :48], probe_images().repeat(2, 1, 1, 1)):
+        (found,) = session.run(["features"], {"images": images.numpy()})
+        with torch.inference_mode():
+            wanted = loaded.backbone(images)
+        # onnxruntime folds BatchNorm into the convolutions: one more rounding of every weight.
+        torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-4, atol=1e-5)
+    kept = {entry.key: entry.value for entry in onnx.load(tmp_path / "x.onnx").metadata_props}
+    assert json.loads(kept["rsa_toolkit"])["parent"] == loaded.metadata.parent
+
+
+def test_the_small_stem_goes_to_torchvision(own_backbone, tmp_path):
+    """A 3x3 stem is proved in a torchvision network that has it."""
+    done = export_backbone(
+        own_backbone(stem="cifar"), find_target("torchvision"), tmp_path / "x.pth", []
+    )
+    assert done.difference == 0
+
+
+def test_a_failed_proof_leaves_nothing(own_backbone, tmp_path, monkeypatch):
+    """If the tool computes other features, the file never takes its name."""
+    target = find_target("torchvision")
+    wrong = lambda loaded, path, images: torch.zeros(2, 512)  # noqa: E731
+    broken = type(target)(**{**vars(target), "features": wrong})
+    with pytest.raises(RuntimeError, match="features of torchvision differ from the backbone's"):
+        export_backbone(own_backbone(), broken, tmp_path / "x.pth", [])
+
+    def write_wrong(loaded, path):
+        state = loaded.backbone.state_dict()
+        torch.save(state | {"bn1.bias": state["bn1.bias"] + 1e-3}, path)
+
+    broken = type(target)(**{**vars(target), "write": write_wrong})
+    with pytest.raises(RuntimeError, match=r"does not give back the backbone: \['bn1.bias'\]"):
+        export_backbone(own_backbone(), broken, tmp_path / "x.pth", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
+    """Stems a tool lacks, wrong suffixes and paths in the way are each named."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    (tmp_path / "folder.pth").mkdir()
+    for name, stem, out, message in (
+        ("timm", "cifar", "x.safetensors", "has the 'cifar' stem, which no ResNet of timm has"),
+        ("torchvision", "standard", "x.pkl", r"should end in \.pth"),
+        ("huggingface", "standard", "x.bin", "names a folder, no file"),
+        ("huggingface", "standard", "full", "is not an empty folder"),
+        ("torchvision", "standard", "folder.pth", "is a folder; name a file in it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export_backbone(own_backbone(stem=stem), find_target(name), tmp_path / out, [])
+    with pytest.raises(UserError, match="there is no target 'caffe'"):
+        find_target("caffe")
+
+
+def record(sha256, **changes):
+    """An evaluation record, as rsa-eval writes it, as far as a card reads it."""
+    return {
+        "schema_version": 1,
+        "kind": "knn",
+        "protocol": "knn digits",
+        "deviations": ["a subset of the images"],
+        "metrics": {"top1": {"value": 87.5, "unit": "%"}},
+        "num_samples": 360,
+        "data_set": "digits",
+        "seeds": [0],
+        "hardware": "a CPU",
+        "created": "2026-11-23T12:00:00+00:00",
+        "model": {"sha256": sha256, "checkpoint": "x"},
+    } | changes
+
+
+def test_the_card_tells_the_records_of_these_weights(own_backbone, tmp_path):
+    """Numbers, protocol, deviations and training are on the card; other weights' are not."""
+    loaded = own_backbone()
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name, content in (
+        ("a", record(loaded.sha256, hardware="a | CPU\n# <b>")),
+        ("b", record(loaded.metadata.parent, data_set="cifar10")),
+        ("c", record("f" * 64, data_set="another")),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    records, others = read_records(folder, loaded)
+    assert ([part.rows[0][0] for part in records], others) == (["digits", "cifar10"], 1)
+    export_backbone(loaded, find_target("huggingface"), tmp_path / "hf", records)
+    card = (tmp_path / "hf" / "README.md").read_text()
+    time, machine = "2026-11-23T12:00:00+00:00", r"a \| CPU # &lt;b&gt;"
+    assert f"| digits | knn, knn digits | top1 | 87.50 % | 360 | 0 | {time}, {machine} |" in card
+    assert "- knn on digits: a subset of the images" in card
+    assert "- data set: noise" in card
+    assert "- epochs: not known" in card
+    assert "another" not in card.replace("another project's", "")
+    assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_a_card_without_records_says_so(own_backbone, tmp_path):
+    """No number is invented."""
+    export_backbone(own_backbone(), find_target("huggingface"), tmp_path / "hf", [])
+    assert "Not evaluated" in (tmp_path / "hf" / "README.md").read_text()
+
+
+def test_files_that_are_no_records_are_named(own_backbone, tmp_path):
+    """A damaged record stops the export rather than vanish from the card."""
+    loaded = own_backbone()
+    for text, reason in (
+        ('{"model": {"sha256": null}, "kind": "knn"}', "'metrics'"),
+        (json.dumps(record(loaded.sha256, metrics=[])), "'list' object has no attribute 'items'"),
+        (json.dumps(record(loaded.sha256, seeds=0)), "'int' object is not iterable"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+    ):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(
+            UserError, match=rf"x\.json' is not an evaluation record \(see .*{reason}"
+        ):
+            read_records(tmp_path, loaded)
+    with pytest.raises(UserError, match="is not a folder of records"):
+        read_records(Path("absent"), loaded)
+
+
+def test_pixel_statistics_travel(own_backbone, tmp_path):
+    """Hugging Face's preprocessor and MMPretrain's meta hold the weights' own statistics."""
+    loaded = own_backbone()
+    metadata = loaded.metadata.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})
+    save_tensors(tmp_path / "own.safetensors", loaded.backbone.state_dict(), metadata)
+    changed = load_backbone(tmp_path / "own.safetensors")
+    export_backbone(changed, find_target("huggingface"), tmp_path / "hf", [])
+    tree = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert Pixels(tuple(tree["image_mean"]), tuple(tree["image_std"])) == Pixels(
+        metadata.mean, metadata.std
+    )
+    export_backbone(changed, find_target("mmpretrain"), tmp_path / "mm.pth", [])
+    meta = torch.load(tmp_path / "mm.pth", weights_only=True)["meta"]
+    assert meta["data_preprocessor"]["mean"] == [25.5, 51.0, 76.5]
+    assert meta["data_preprocessor"]["to_rgb"] is True
