@@ -23,7 +23,7 @@ from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTIO
 from detection.feeding.samples import TrainingSample
 from detection.recipe import ModelConfig, SamplingConfig
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.weights.foreign.layout import Pixels
 

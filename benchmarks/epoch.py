@@ -16,10 +16,11 @@ from benchmarks.training import (
     trainer_epoch,
 )
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig, Precision
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.methods.rsa import RSA as Method
 from rsa_pretrain.methods.settings import RSAConfig
 from rsa_pretrain.plumbing.device import autocast
+from rsa_pretrain.plumbing.device_names import Precision
 
 _OURS, _BARE = "training epoch", "bare passes"
 

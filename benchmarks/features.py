@@ -11,7 +11,7 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.features.extract import evaluation_transform, extract_features
 from rsa_eval.features.frozen import frozen
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import normalisation
 from rsa_pretrain.plumbing.config.files import parse_tree

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from rsa_pretrain.config import Precision
+from rsa_pretrain.plumbing.device_names import Precision
 
 
 class _Peak(NamedTuple):

@@ -4,13 +4,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Device
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.sets import data_set
-from rsa_pretrain.methods.settings import ViewRecipe
 from rsa_pretrain.views.batch import BatchedViews
 from rsa_pretrain.views.crops import CropImages, Crops
 from rsa_pretrain.views.one_image import VIEW_NAMES
+from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
 
 
 class OurViews:

@@ -22,10 +22,10 @@ from benchmarks.training import (
     epoch_ends,
     trainer_epoch,
 )
-from rsa_pretrain.config import Precision
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.loader import make_batch_loader
 from rsa_pretrain.plumbing.device import resolve_device
+from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.plumbing.distributed import process_group
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.views.crops import Crops

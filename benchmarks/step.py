@@ -38,9 +38,11 @@ from benchmarks.measure import (
 )
 from benchmarks.training import BYOL, OUTPUT_DIM, RSA
 from rsa_pretrain.components.backbone import gflops_per_image
-from rsa_pretrain.config import BackboneConfig, Precision, PretrainConfig
+from rsa_pretrain.components.settings import BackboneConfig
+from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.trainer import Trainer
 
 _RSA, _BYOL, _BARE = "RSA", "BYOL (AA)", "bare passes"

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import nn
 
 from benchmarks.measure import BenchmarkSettings, Device
-from rsa_pretrain.config import Precision, PretrainConfig
+from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import Tree, parse_tree
+from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.trainer import Trainer
 
 HIDDEN_DIM, OUTPUT_DIM = 1024, 128

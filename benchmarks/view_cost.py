@@ -14,10 +14,10 @@ from benchmarks.measure import Benchmark, Finding, Measurement, alternate, ratio
 from benchmarks.our_views import OurViews
 from benchmarks.training import RSA, TrainingSettings, training_config
 from rsa_pretrain.components.optim import build_optimizer
-from rsa_pretrain.config import Precision
-from rsa_pretrain.methods.settings import ViewRecipe
 from rsa_pretrain.plumbing.device import autocast
+from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.run_state import build_method
+from rsa_pretrain.views.settings import ViewRecipe
 
 _FOUR: ViewRecipe = "multi_stage"
 _TWO: ViewRecipe = "aggressive_pair"

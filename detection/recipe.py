@@ -17,9 +17,9 @@ from fvcore.common.param_scheduler import (
 )
 from pydantic import Field, field_validator, model_validator
 
-from rsa_pretrain.config import DeviceName, Precision
 from rsa_pretrain.data.read_rules import ReadRules
 from rsa_pretrain.plumbing.config.files import Section
+from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
 EngineName = Literal["torchvision", "detectron2"]
 Count = Annotated[int, Field(ge=1)]

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_pretrain.config import BackboneConfig, DeviceName, Precision, Range, Stage, WeakConfig
+from rsa_pretrain.components.settings import BackboneConfig, Stage
 from rsa_pretrain.data.sets import is_pixels
-from rsa_pretrain.data.settings import DataConfig, Probability
+from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import Section, flatten
+from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
 
 class RandomBackboneConfig(BackboneConfig):
@@ -53,71 +54,6 @@ class EvaluationConfig(Section):
     def _check_layers(self) -> Self:
         if len(set(self.layers)) != len(self.layers):
             raise ValueError(f"layers must differ, found {list(self.layers)}")
-        return self
-
-
-class Subset(Section):
-    """One way to take few labels; exactly one of its fields is set."""
-
-    percent: Annotated[float, Field(gt=0, le=100)] | None = None
-    """This share of each class, at least one image of it; in all, the share of the whole."""
-    per_class: Annotated[int, Field(ge=1)] | None = None
-    """This many images of each class."""
-    list_file: Path | None = None
-    """The images a text file names, one a line, as NAME or CLASS/NAME (SimCLR's 1percent.txt holds
-    lines like n01440764_10026.JPEG)."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if sum(value is not None for value in (self.percent, self.per_class, self.list_file)) != 1:
-            raise ValueError("a subset takes exactly one of percent, per_class and list_file")
-        return self
-
-    @property
-    def name(self) -> str:
-        """The subset as metrics name it: ``1pct``, ``5per_class``, or the list's file name."""
-        if self.list_file is not None:
-            return f"list_{self.list_file.stem}"
-        return f"{self.per_class}per_class" if self.percent is None else f"{self.percent:g}pct"
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether another seed gives other images."""
-        return self.list_file is None
-
-
-class TrainingOnViews(Section):
-    """What trainings on freshly cropped images have in common."""
-
-    epochs: Annotated[int, Field(ge=1)]
-    """Passes over the training images."""
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Epochs at whose start the rate is multiplied by gamma."""
-    crop_scale: Range = (0.08, 1.0)
-    """Area of the random resized crop as a share of the image; not used on cached features."""
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    """Aspect ratio of the crop, width over height."""
-    flip_probability: Probability = 0.5
-    """Horizontal flip."""
-
-    @property
-    def train_view(self) -> WeakConfig:
-        """The augmentation."""
-        return WeakConfig(
-            crop_scale=self.crop_scale,
-            crop_ratio=self.crop_ratio,
-            flip_probability=self.flip_probability,
-        )
-
-    @model_validator(mode="after")
-    def _check_view_and_milestones(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must increase, found {list(self.milestones)}")
-        if self.milestones and self.milestones[-1] >= self.epochs:
-            raise ValueError(
-                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
-            )
-        _ = self.train_view  # checks the ranges
         return self
 
 

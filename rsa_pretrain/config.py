@@ -2,121 +2,18 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from rsa_pretrain.components.settings import BackboneConfig, OptimizerConfig
 from rsa_pretrain.data.sets import is_pixels
-from rsa_pretrain.data.settings import DataConfig, Probability, Seed
+from rsa_pretrain.data.settings import DataConfig, Seed
 from rsa_pretrain.methods.settings import MethodConfig
 from rsa_pretrain.plumbing.config.files import Section, flatten, load_config, parse_tree, to_tree
+from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 from rsa_pretrain.plumbing.errors import UserError
-
-Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
-DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16", "fp16"]
-Stage = Literal["layer1", "layer2", "layer3", "layer4"]
-
-
-class WeakConfig(Section):
-    """The weak augmentation t_w: random resized crop and flip."""
-
-    crop_scale: Range = (0.2, 1.0)
-    """Area of the crop as a share of the image."""
-    crop_ratio: Range = (3 / 4, 4 / 3)
-    """Aspect ratio of the crop, width over height."""
-    flip_probability: Probability = 0.5
-    """Horizontal flip."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for name, (low, high), top in (
-            ("crop_scale", self.crop_scale, 1.0),
-            ("crop_ratio", self.crop_ratio, 100.0),
-        ):
-            if not 0 < low <= high <= top:
-                raise ValueError(f"{name} must hold 0 < low <= high <= {top:g}")
-        return self
-
-
-class AggressiveConfig(Section):
-    """The aggressive augmentation t_a, MoCo v2's: colour jitter, grayscale, Gaussian blur."""
-
-    jitter_probability: Probability = 0.8
-    """Colour jitter."""
-    brightness: Annotated[float, Field(ge=0)] = 0.4
-    """Jitter factor drawn from [1 - b, 1 + b]."""
-    contrast: Annotated[float, Field(ge=0)] = 0.4
-    """As brightness."""
-    saturation: Annotated[float, Field(ge=0)] = 0.4
-    """As brightness."""
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Hue shift drawn from [-h, h], in turns of the colour circle."""
-    grayscale_probability: Probability = 0.2
-    """Grayscale."""
-    blur_probability: Probability = 0.5
-    """Gaussian blur; 0 switches it off."""
-    blur_sigma_pixels: Range = (0.1, 2.0)
-    """Standard deviation of the blur."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        low, high = self.blur_sigma_pixels
-        if not 0 < low <= high:
-            raise ValueError("blur_sigma_pixels must hold 0 < low <= high")
-        return self
-
-
-class ViewsConfig(Section):
-    """Multi-stage augmentation, paper Eq. 3."""
-
-    weak: WeakConfig = WeakConfig()
-    aggressive: AggressiveConfig = AggressiveConfig()
-
-
-class TrainingViewsConfig(ViewsConfig):
-    """The views of a run, and what makes them."""
-
-    implementation: Literal["pillow", "batched"] = "pillow"
-    """pillow: image by image in the loader processes; batched: whole batches of uint8 images on the
-    training device, several times faster. The views are the same in distribution, the draws are
-    not; aggressive views are about one grey level of 255 brighter on average, since Pillow
-    truncates after each operation. A set of small images is then held in memory (or the GPU's) and
-    needs no loader processes; of others they decode and crop."""
-
-
-class BackboneConfig(Section):
-    """The network whose features are wanted."""
-
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    """torchvision's ResNet of this name, without its classifier."""
-    stem: Literal["standard", "cifar"]
-    """standard: 7x7 stride 2 and max-pool; cifar: 3x3 stride 1, no max-pool."""
-    stem_init: Literal["kaiming", "default"] = "kaiming"
-    """Initial weights of the first convolution. kaiming: normal by fan-out, as in torchvision's
-    ResNets (standard deviation 0.06 in the cifar stem); default: torch's own of a convolution, as
-    RSA's release leaves its CIFAR stem (0.11)."""
-    zero_init_residual: bool = True
-    """Start each residual branch at zero, as BYOL, SimSiam, SimCLR and RSA's release do; MoCo v2
-    and supervised training do not."""
-
-
-class OptimizerConfig(Section):
-    """SGD or LARS, with momentum and a warm-up and cosine schedule set per step."""
-
-    name: Literal["sgd", "lars"] = "sgd"
-    """sgd decays every parameter, as the paper's release does; lars (You et al. 2017) neither
-    decays nor adapts tensors of one dimension or none (biases, norms)."""
-    base_lr: Annotated[float, Field(gt=0)]
-    """Learning rate for a batch of 256; lr = base_lr * training.global_batch_size / 256."""
-    sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum."""
-    weight_decay: Annotated[float, Field(ge=0)]
-    """L2 penalty."""
-    trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
-    """lars: step length relative to the tensor's norm."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """Linear ramp of the rate from 0, before the cosine to 0."""
+from rsa_pretrain.views.settings import TrainingViewsConfig
 
 
 class TrainingConfig(Section):

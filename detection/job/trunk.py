@@ -11,7 +11,7 @@ from detection.feeding.samples import initialisation_seed
 from detection.recipe import ModelConfig
 from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.errors import UserError

@@ -11,10 +11,10 @@ from pydantic import Field, field_validator
 
 from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS, Evaluator
-from rsa_pretrain.config import DeviceName
 from rsa_pretrain.data.settings import DataConfig, Seed
 from rsa_pretrain.plumbing.config.files import Section, flatten, load_config, to_tree
 from rsa_pretrain.plumbing.config.shipped import find_config
+from rsa_pretrain.plumbing.device_names import DeviceName
 from rsa_pretrain.plumbing.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -9,7 +9,7 @@ from torch import nn
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.open_images import normalisation
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import to_tree

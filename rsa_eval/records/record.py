@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from rsa_eval.records.pretraining_run import pretraining_settings
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError

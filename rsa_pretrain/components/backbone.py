@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsa_pretrain.config import BackboneConfig, Stage
+from rsa_pretrain.components.settings import BackboneConfig, Stage
 
 
 def build_backbone(config: BackboneConfig) -> nn.Module:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from rsa_pretrain.components.schedules import warmup_cosine
-from rsa_pretrain.config import OptimizerConfig, TrainingConfig
+from rsa_pretrain.components.settings import OptimizerConfig
+from rsa_pretrain.config import TrainingConfig
 
 REFERENCE_BATCH_SIZE = 256
 

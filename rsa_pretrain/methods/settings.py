@@ -7,10 +7,10 @@ from pydantic import Field
 from rsa_pretrain.components.schedules import cosine, rsa_beta
 from rsa_pretrain.data.settings import Probability
 from rsa_pretrain.plumbing.config.files import Section
+from rsa_pretrain.views.settings import ViewRecipe
 
 Width = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(gt=0)]
-ViewRecipe = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
 
 
 class ScheduledSection(Section):

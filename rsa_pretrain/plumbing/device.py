@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from rsa_pretrain.config import DeviceName, Precision
+from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 from rsa_pretrain.plumbing.distributed import local_rank
 from rsa_pretrain.plumbing.errors import UserError
 

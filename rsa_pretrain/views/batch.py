@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data.settings import RGB
-from rsa_pretrain.methods.settings import ViewRecipe
 from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.views.blur import blur_radius
 from rsa_pretrain.views.colours import coloured
 from rsa_pretrain.views.draws import CropDraws, ViewDraws
 from rsa_pretrain.views.one_image import VIEW_NAMES
+from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
 
 # Pixels per view that a CPU works on at a time: enough to make the calls cheap beside the work,
 # and few enough for the allocator to hand out the same memory again.

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import resized_crop
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.views.draws import CropDraws, ViewDraws, draw_views
+from rsa_pretrain.views.settings import ViewsConfig
 
 
 class Crops(NamedTuple):

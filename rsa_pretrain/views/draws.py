@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rsa_pretrain.config import AggressiveConfig, Range, ViewsConfig, WeakConfig
+from rsa_pretrain.views.settings import AggressiveConfig, Range, ViewsConfig, WeakConfig
 
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

@@ -5,9 +5,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from rsa_pretrain.config import AggressiveConfig, Range, ViewsConfig, WeakConfig
 from rsa_pretrain.data.settings import RGB, Interpolation
-from rsa_pretrain.methods.settings import ViewRecipe
+from rsa_pretrain.views.settings import AggressiveConfig, Range, ViewRecipe, ViewsConfig, WeakConfig
 
 # The views of each recipe in the order a method receives them; a prime marks the second crop.
 VIEW_NAMES: dict[ViewRecipe, tuple[str, ...]] = {

@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError

@@ -18,7 +18,7 @@ from benchmarks.our_views import OurViews
 from benchmarks.training import RSA, alternate_epochs
 from benchmarks.view_cost import RSAStep, ViewCostSettings
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.methods.rsa import RSA as Method
 from rsa_pretrain.methods.settings import RSAConfig

@@ -14,7 +14,7 @@ from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
 from detection.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions

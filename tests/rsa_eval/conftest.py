@@ -14,7 +14,8 @@ from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Metric, Model, Record, write_record
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig, PretrainConfig, load_run
+from rsa_pretrain.components.settings import BackboneConfig
+from rsa_pretrain.config import PretrainConfig, load_run
 from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree, write_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256, save_tensors

@@ -10,7 +10,7 @@ from detection.exchange.model_config import describe_model
 from detection.exchange.trained import read_trained
 from detection.job.card import DetectorCard
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.metadata import BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors

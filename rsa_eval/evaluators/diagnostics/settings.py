@@ -6,9 +6,9 @@ from pydantic import Field
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.knn.settings import KNNSetting
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.config.files import Section
+from rsa_pretrain.views.settings import ViewsConfig
 
 RANKME_NUM_IMAGES = 25_600
 """Images of which Garrido et al. 2023 take the rank."""

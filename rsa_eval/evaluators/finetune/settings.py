@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig, Subset, TrainingOnViews
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.settings import Subset, TrainingOnViews
 from rsa_pretrain.data.settings import Seed
 
 

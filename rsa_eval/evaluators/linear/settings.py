@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rsa_eval.config import EvaluationConfig, TrainingOnViews
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.settings import TrainingOnViews
 
 
 def _as_list(value: Any) -> Any:

@@ -7,10 +7,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from rsa_eval.config import Subset
 from rsa_eval.evaluators.logistic.fit import Fitter, count_right
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
 from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
+from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import Rows, class_counts, subset_rows, take
 from rsa_eval.features.extract import LabelledFeatures
 from rsa_pretrain.data.image_set import ImageSet

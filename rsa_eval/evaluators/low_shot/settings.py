@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig, Subset
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.settings import Subset
 from rsa_pretrain.data.settings import Seed
 from rsa_pretrain.plumbing.config.files import Section
 

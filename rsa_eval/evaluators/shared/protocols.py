@@ -8,9 +8,9 @@ from rsa_eval.evaluators.finetune.settings import FINETUNE_PROTOCOLS, FinetuneCo
 from rsa_eval.evaluators.knn.settings import PAPER_VOTE, KNNConfig
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
-from rsa_pretrain.config import Precision
 from rsa_pretrain.data.settings import Interpolation
 from rsa_pretrain.plumbing.config.files import Section
+from rsa_pretrain.plumbing.device_names import Precision
 
 
 @dataclass(frozen=True)

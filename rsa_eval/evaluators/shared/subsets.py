@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rsa_eval.config import Subset
+from rsa_eval.evaluators.shared.settings import Subset
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
 

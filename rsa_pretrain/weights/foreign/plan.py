@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.assign import (

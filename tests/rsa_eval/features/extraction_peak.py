@@ -15,7 +15,7 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import describe_random_init
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import parse_tree
 

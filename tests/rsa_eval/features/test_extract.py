@@ -19,12 +19,12 @@ from rsa_eval.features.extract import (
 )
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
-from rsa_pretrain.config import WeakConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig, Interpolation
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.views.one_image import weak_augmentation
+from rsa_pretrain.views.settings import WeakConfig
 
 
 def _state_bytes(backbone: nn.Module) -> dict[str, bytes]:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from rsa_pretrain.components import losses, optim, schedules
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.optim import fused_sgd
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.components.target import update_target
-from rsa_pretrain.config import BackboneConfig, PretrainConfig
+from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.methods import rsa
 from rsa_pretrain.methods import settings as method_config

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rsa_pretrain.components.optim import LARS, build_optimizer, scaled_lr
-from rsa_pretrain.config import OptimizerConfig
+from rsa_pretrain.components.settings import OptimizerConfig
 
 
 def test_lars_equals_the_per_tensor_oracle():

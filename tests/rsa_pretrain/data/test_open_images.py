@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.data.open_images import normalisation, open_images
 from rsa_pretrain.data.sets import data_set
@@ -21,6 +20,7 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.views.one_image import Views
+from rsa_pretrain.views.settings import ViewsConfig
 
 DIGITS = DataConfig(name="digits", image_size=32)
 

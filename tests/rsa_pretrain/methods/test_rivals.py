@@ -10,7 +10,8 @@ from torch import nn
 
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.heads import build_simclr_projector
-from rsa_pretrain.config import BackboneConfig, PretrainConfig
+from rsa_pretrain.components.settings import BackboneConfig
+from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.methods.registry import METHODS
 from rsa_pretrain.methods.settings import MethodConfig
 from rsa_pretrain.plumbing.config.files import parse_tree

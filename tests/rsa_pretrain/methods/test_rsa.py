@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.methods.rsa import RSA
 from rsa_pretrain.methods.settings import RSAConfig
 

@@ -7,12 +7,12 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.views.batch import BatchedViews, resized_crops
 from rsa_pretrain.views.blur import blur_radius, gaussian_blur
 from rsa_pretrain.views.colours import adjust_hue_, blend_, luma
 from rsa_pretrain.views.draws import JITTER_OPERATIONS, CropDraws, draw_views
 from rsa_pretrain.views.one_image import VIEW_NAMES, Views
+from rsa_pretrain.views.settings import ViewsConfig
 
 FOUR = VIEW_NAMES["multi_stage"]
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

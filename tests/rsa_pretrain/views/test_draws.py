@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.views.draws import JITTER_OPERATIONS, draw_views
 from rsa_pretrain.views.one_image import VIEW_NAMES
+from rsa_pretrain.views.settings import ViewsConfig
 
 FOUR = VIEW_NAMES["multi_stage"]
 

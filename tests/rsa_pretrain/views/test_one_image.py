@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from rsa_pretrain.config import ViewsConfig
 from rsa_pretrain.views.one_image import VIEW_NAMES, GaussianBlur, Views, to_normalised_tensor
+from rsa_pretrain.views.settings import ViewsConfig
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 NO_COLOUR = {"jitter_probability": 0, "grayscale_probability": 0, "blur_probability": 0}

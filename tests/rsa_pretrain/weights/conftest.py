@@ -21,7 +21,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.weights.files.tree import walk

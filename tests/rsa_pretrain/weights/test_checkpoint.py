@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rsa_pretrain.components.backbone import build_backbone, feature_dim, gflops_per_image
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file, remove_leftovers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import Target
 

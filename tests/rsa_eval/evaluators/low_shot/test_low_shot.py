@@ -8,12 +8,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from rsa_eval.__main__ import main
-from rsa_eval.config import Subset
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.low_shot.draws import centred_to_unit_norm
 from rsa_eval.evaluators.low_shot.evaluator import evaluate_low_shot
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
+from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import subset_rows, take
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsa_eval.config import Subset
+from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import class_counts, draw_percent, subset_rows, take
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images

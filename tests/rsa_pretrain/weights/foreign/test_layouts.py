@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.config import BackboneConfig
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256, load_backbone
 from rsa_pretrain.weights.foreign import recognise as recognise_module
