@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import get_model
 from torchvision.models.resnet import ResNet
 
-from benchmarks.lightly_epoch import LightlySettings
-from benchmarks.training import HIDDEN_DIM, OUTPUT_DIM, timed_epoch
+from benchmarks.training import HIDDEN_DIM, OUTPUT_DIM, TrainingSettings, timed_epoch
 from rsa_pretrain.data.image_set import ImageSet
 
 _LR, _EMA_MOMENTUM = 0.06, 0.996
@@ -31,7 +30,7 @@ class LightlyBYOL(nn.Module):
         settings: Which backbone.
     """
 
-    def __init__(self, settings: LightlySettings) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         super().__init__()
         self.backbone, width = _backbone(settings)
         self.projection_head = BYOLProjectionHead(width, HIDDEN_DIM, OUTPUT_DIM)
@@ -75,7 +74,9 @@ class _Labelled(Dataset[tuple[list[Tensor], int]]):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def lightly_loader(settings: LightlySettings, images: ImageSet) -> DataLoader[object]:
+def lightly_loader(
+    settings: TrainingSettings, num_workers: int, images: ImageSet
+) -> DataLoader[object]:
     """Build the example's loader: BYOL's two views of CIFAR images, without blur."""
     transform = BYOLTransform(
         view_1_transform=BYOLView1Transform(input_size=32, gaussian_blur=0.0),
@@ -86,16 +87,16 @@ def lightly_loader(settings: LightlySettings, images: ImageSet) -> DataLoader[ob
         batch_size=settings.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=settings.lightly_workers,
+        num_workers=num_workers,
     )
 
 
-def lightly_epoch(settings: LightlySettings, images: ImageSet) -> float:
+def lightly_epoch(settings: TrainingSettings, num_workers: int, images: ImageSet) -> float:
     """Train two epochs and return the seconds of the second."""
     torch.manual_seed(settings.seed)
     device = torch.device(settings.device)
     model = LightlyBYOL(settings).to(device)
-    loader = lightly_loader(settings, images)
+    loader = lightly_loader(settings, num_workers, images)
     criterion = NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(model.parameters(), lr=_LR)
 
@@ -113,7 +114,7 @@ def lightly_epoch(settings: LightlySettings, images: ImageSet) -> float:
     return timed_epoch(epoch, settings.device)
 
 
-def _backbone(settings: LightlySettings) -> tuple[nn.Module, int]:
+def _backbone(settings: TrainingSettings) -> tuple[nn.Module, int]:
     """Cut the classifier off torchvision's ResNet, as the example does; also return its width."""
     network: ResNet = get_model(settings.arch)
     if settings.stem == "cifar":

@@ -68,7 +68,7 @@ def _lightly_epoch(settings: LightlySettings, images: ImageSet) -> float:
     # Here, so that neither other benchmarks need lightly nor other candidates' memory holds it.
     from benchmarks.lightly_byol import lightly_epoch
 
-    return lightly_epoch(settings, images)
+    return lightly_epoch(settings, settings.lightly_workers, images)
 
 
 BENCHMARK = Benchmark(

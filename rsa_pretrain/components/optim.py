@@ -6,9 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from rsa_pretrain.components.schedules import warmup_cosine
 from rsa_pretrain.components.settings import OptimizerConfig
-from rsa_pretrain.config import TrainingConfig
+from rsa_pretrain.plumbing.torch_internals import (
+    foreach_add,
+    foreach_add_,
+    foreach_mul,
+    foreach_mul_,
+    foreach_norm,
+)
 
 REFERENCE_BATCH_SIZE = 256
 
@@ -43,12 +48,6 @@ def fused_sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> optim
 def scaled_lr(base_lr: float, global_batch_size: int) -> float:
     """Scale a rate linearly with the batch (Goyal et al. 2017), base_lr being for 256 images."""
     return base_lr * global_batch_size / REFERENCE_BATCH_SIZE
-
-
-def learning_rate(config: OptimizerConfig, training: TrainingConfig, progress: float) -> float:
-    """Return the rate at a share of the run, in [0, 1)."""
-    peak = scaled_lr(config.base_lr, training.global_batch_size)
-    return warmup_cosine(peak, config.warmup_epochs / training.epochs, progress)
 
 
 def trust_ratios(norms: Tensor, update_norms: Tensor, trust_coefficient: float) -> Tensor:
@@ -113,16 +112,16 @@ class LARS(optim.Optimizer):
             return
         updates: tuple[Tensor, ...] = tuple(parameter.grad for parameter in parameters)
         if group["weight_decay"] != 0:
-            updates = torch._foreach_add(updates, parameters, alpha=group["weight_decay"])
+            updates = foreach_add(updates, parameters, alpha=group["weight_decay"])
         if group["adapt"]:
-            norms = torch.stack(torch._foreach_norm(parameters))
-            update_norms = torch.stack(torch._foreach_norm(updates))
+            norms = torch.stack(foreach_norm(parameters))
+            update_norms = torch.stack(foreach_norm(updates))
             ratios = trust_ratios(norms, update_norms, group["trust_coefficient"])
-            updates = torch._foreach_mul(updates, list(ratios.unbind()))
+            updates = foreach_mul(updates, list(ratios.unbind()))
         velocities = [self._velocity(parameter) for parameter in parameters]
-        torch._foreach_mul_(velocities, group["momentum"])
-        torch._foreach_add_(velocities, updates)
-        torch._foreach_add_(parameters, velocities, alpha=-group["lr"])
+        foreach_mul_(velocities, group["momentum"])
+        foreach_add_(velocities, updates)
+        foreach_add_(parameters, velocities, alpha=-group["lr"])
 
     def _velocity(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

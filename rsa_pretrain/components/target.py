@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from rsa_pretrain.plumbing.torch_internals import foreach_lerp_
+
 
 def make_target(online: nn.Module) -> nn.Module:
     """Copy a network as its own target at step 0, without gradients."""
@@ -26,4 +28,4 @@ def update_target(target: nn.Module, online: nn.Module, ema_momentum: float) -> 
     """
     target_parameters: list[Tensor] = list(target.parameters())
     online_parameters: list[Tensor] = list(online.parameters())
-    torch._foreach_lerp_(target_parameters, online_parameters, 1 - ema_momentum)
+    foreach_lerp_(target_parameters, online_parameters, 1 - ema_momentum)

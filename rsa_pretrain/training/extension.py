@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from rsa_pretrain.components.optim import learning_rate
 from rsa_pretrain.config import SCHEDULE_SETTINGS, ExtensionConfig, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.continuation import EXTEND
+from rsa_pretrain.training.learning_rate import learning_rate
 from rsa_pretrain.weights.checkpoint import (
     BACKBONE_FILE,
     BACKBONE_PREFIX,
@@ -132,5 +132,5 @@ def _refuse_no_more_epochs(before: PretrainConfig, now: PretrainConfig) -> None:
 
 
 def _scheduled(config: PretrainConfig, progress: float) -> dict[str, float]:
-    rate = learning_rate(config.optimizer, config.training, progress)
+    rate = learning_rate(config, progress)
     return {"learning rate": rate, **config.method.scheduled(progress)}

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch._C._autograd import DeviceType, _profiler_enabled
 from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule
 
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.text_table import render_table
+from rsa_pretrain.plumbing.torch_internals import DeviceType, profiler_enabled
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
 
 def part(name: str) -> AbstractContextManager[object]:
     """Return the context of one part of a step; unless a profiler listens it does nothing."""
-    return record_function(_PART + name) if _profiler_enabled() else nullcontext()
+    return record_function(_PART + name) if profiler_enabled() else nullcontext()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The only pretraining loop."""
 
 import logging
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 
@@ -11,7 +12,6 @@ from torch.nn.utils import get_total_norm
 
 from rsa_pretrain.components.backbone import gflops_per_image
 from rsa_pretrain.components.collapse import CollapseMonitor
-from rsa_pretrain.components.optim import learning_rate
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.shards.stream import ShardSet
@@ -31,6 +31,7 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 from rsa_pretrain.training.batch_plan import plan_batches
 from rsa_pretrain.training.extension import Parent
 from rsa_pretrain.training.feed import training_views
+from rsa_pretrain.training.learning_rate import learning_rate
 from rsa_pretrain.training.profiling import part, profiled_steps
 from rsa_pretrain.training.run_folder import RunFolder
 from rsa_pretrain.training.run_state import RunState, count_parameters
@@ -158,7 +159,7 @@ class Trainer:
     def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
         """Take one optimizer step, in as many passes as the plan has."""
         progress = self._step / self.num_steps
-        lr = learning_rate(self.config.optimizer, self.config.training, progress)
+        lr = learning_rate(self.config, progress)
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -218,7 +219,7 @@ class Trainer:
         """Log the means since the last line and return the mean loss."""
         means = self._meter.read()
         loss = means["loss"]
-        if loss - loss != 0:  # NaN or infinite
+        if not math.isfinite(loss):
             raise self.folder.broken(f"the loss is {loss}")
         means["epoch"] = self._step / self.steps_per_epoch
         if self._grad_norm is not None and self._grad_norm.isfinite():

@@ -172,16 +172,21 @@ def _largest_crops(ratio: Range, heights: Integers, widths: Integers) -> tuple[I
 
 def _draw_colours(u: Uniforms, config: AggressiveConfig) -> ColourDraws:
     """Draw jitter, grayscale and blur from uniform numbers, (N, 12)."""
-    strengths = (config.brightness, config.contrast, config.saturation)
-    factors = [_between((max(0.0, 1 - x), 1 + x), u[:, 5 + i]) for i, x in enumerate(strengths)]
-    factors.append(_between((-config.hue, config.hue), u[:, 8]))
-    sigma = _between(config.blur_sigma_pixels, u[:, 11])
-    sigma[u[:, 10] >= config.blur_probability] = 0
+    jitter, *order = u[:, :5].T
+    *strengths, hue, grayscale, blur, blur_sigma = u[:, 5:].T
+    widths = (config.brightness, config.contrast, config.saturation)
+    factors = [
+        _between((max(0.0, 1 - width), 1 + width), strength)
+        for width, strength in zip(widths, strengths, strict=True)
+    ]
+    factors.append(_between((-config.hue, config.hue), hue))
+    sigma = _between(config.blur_sigma_pixels, blur_sigma)
+    sigma[blur >= config.blur_probability] = 0
     return ColourDraws(
-        jitter=torch.from_numpy(u[:, 0] < config.jitter_probability),
+        jitter=torch.from_numpy(jitter < config.jitter_probability),
         # The ranks of four uniform numbers are a uniform permutation.
-        order=torch.from_numpy(np.argsort(u[:, 1:5], axis=1)),
-        grayscale=torch.from_numpy(u[:, 9] < config.grayscale_probability),
+        order=torch.from_numpy(np.argsort(np.stack(order, axis=1), axis=1)),
+        grayscale=torch.from_numpy(grayscale < config.grayscale_probability),
         blur_sigma=torch.from_numpy(sigma).float(),
         **dict(zip(JITTER_OPERATIONS, (torch.from_numpy(x).float() for x in factors), strict=True)),
     )

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import pytest
 import torch
 import yaml
-from torch._C._autograd import DeviceType, _profiler_enabled
 
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.metrics_log import read_metrics
+from rsa_pretrain.plumbing.torch_internals import DeviceType, profiler_enabled
 from rsa_pretrain.training.profiling import draw_summary, part, profiled_steps, time_by_part
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import load_checkpoint
@@ -71,7 +71,7 @@ def note_steps(monkeypatch):
     original = Trainer._train_step
 
     def noted(self, batches):
-        number, profiled, started = self.state.step, _profiler_enabled(), time.perf_counter()
+        number, profiled, started = self.state.step, profiler_enabled(), time.perf_counter()
         original(self, batches)
         notes.append(Step(number, profiled, started, time.perf_counter()))
 
