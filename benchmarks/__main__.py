@@ -1,4 +1,4 @@
-"""Measure what is claimed of speed and memory: ``python -m benchmarks NAME [key=value ...]``.
+"""Measure claims of speed and memory: ``python -m benchmarks NAME [key=value ...]``.
 
 Without a name the benchmarks are listed.
 """
@@ -18,7 +18,7 @@ _FAILED_EXIT_CODE = 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 1 if a number is out of its bound."""
+    """Run the command and return its exit code: 1 if a number misses its bound."""
     return run_command(lambda: _dispatch(sys.argv[1:] if argv is None else argv))
 
 
@@ -29,7 +29,7 @@ def _dispatch(argv: list[str]) -> int:
         command = commands.add_parser(name, help=benchmark.summary, description=benchmark.summary)
         add_overrides(command, benchmark.settings)
         command.set_defaults(command=partial(_run, name=name))
-    table = commands.add_parser("table", help=f"write {PAGE.name} anew from the results")
+    table = commands.add_parser("table", help=f"regenerate {PAGE.name} from the results")
     table.set_defaults(command=_table)
     parser.set_defaults(command=_list)
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The benchmarks by name."""
+"""List the benchmarks by name."""
 
 from benchmarks import (
     detection,

@@ -1,12 +1,12 @@
-"""The torchvision engine's Mask R-CNN against plain torchvision's, of the same layers and weights.
+"""Compare the torchvision engine's Mask R-CNN with plain torchvision's, on equal weights.
 
-Plain torchvision runs copies of the very same trunk, pyramid and heads; what surrounds them is its
-own: anchors, matching, pooling, losses, suppression and the pasting of masks. It is measured twice:
-as it comes, with 2 x 2 samples in a bin of RoIAlign, and with as many as a bin has pixels of the
-map, which is detectron2's arithmetic and this engine's.
+Plain torchvision runs copies of the same trunk, pyramid and heads with its own surroundings:
+anchors, matching, pooling, losses, suppression and mask pasting. It is measured twice: by default,
+with 2 x 2 samples per RoIAlign bin, and with as many samples as a bin covers pixels of the map,
+which is detectron2's arithmetic and this engine's.
 
-On a CPU the process's own time counts, all threads together: where others compute, too, a run's
-wall time varies by more than what the detectors differ by.
+On a CPU, process time over all threads is measured: on a shared machine, wall time varies by more
+than the detectors differ.
 """
 
 import time
@@ -23,9 +23,9 @@ from detection.feeding.samples import TestSample
 from rsa_pretrain.components.optim import fused_sgd
 
 _ENGINE, _PLAIN, _AS_IT_COMES = "engine", "torchvision, same RoIAlign", "torchvision as it comes"
-# Samples of a bin along each side; 0 takes as many as it has pixels of the map.
+# Samples per side of a bin; 0 takes as many as it covers pixels of the map.
 _SAMPLES = {_PLAIN: 0, _AS_IT_COMES: 2}
-# Small enough to leave the weights what they are: every step then finds as much to do.
+# Small enough to leave the weights unchanged, so that every step does equal work.
 _LEARNING_RATE = 1e-8
 
 Run = Callable[[], dict[str, Tensor]]
@@ -60,7 +60,7 @@ def measure(settings: DetectionSettings) -> Measurement:
 
 
 def prepared_detections(settings: DetectionSettings) -> dict[str, Run]:
-    """Return what finds an image's objects, masks pasted into it, by each detector's name."""
+    """Return functions by detector name that detect an image's objects and paste their masks."""
     sample, _ = drawn_samples(settings)[0]
     size = (sample.image.shape[1], sample.image.shape[2])
     engine = build_engine(settings, sample.image).eval()
@@ -85,7 +85,7 @@ def prepared_detections(settings: DetectionSettings) -> dict[str, Run]:
 
 
 def prepared_steps(settings: DetectionSettings) -> dict[str, Run]:
-    """Return what takes training steps on the same images again and again, by detector's name."""
+    """Return functions by detector name that repeat training steps on the same images."""
     samples, targets = zip(*drawn_samples(settings), strict=True)
     engine = build_engine(settings, samples[0].image).train()
 
@@ -122,5 +122,5 @@ _LIMITS = {"detection": 1.05, "training step": 1.02}
 BENCHMARK = Benchmark(
     settings=DetectionSettings,
     measure=measure,
-    summary="The torchvision engine of detection beside torchvision's own Mask R-CNN.",
+    summary="Our torchvision detection engine compared with torchvision's own Mask R-CNN.",
 )

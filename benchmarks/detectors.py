@@ -1,7 +1,7 @@
-"""The torchvision engine's detector, plain torchvision's around copies of its layers, and images.
+"""Build the torchvision engine's detector, plain torchvision's with the same layers, and images.
 
-The layers have random weights with which a detector finds much: as many proposals and objects as it
-may keep, all over the image.
+The layers have random weights that yield many detections: as many proposals and objects as the
+detector may keep, all over the image.
 """
 
 import copy
@@ -28,7 +28,7 @@ from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.weights.foreign.layout import Pixels
 
 _POOLED_LEVELS = ("0", "1", "2", "3")
-# Standard deviations of weights that initialisation keeps small, by the end of their layer's name.
+# Standard deviations of weights that are initialised small, by the end of their layer's name.
 _SPREAD = {
     "rpn.head.conv.0.0": 0.02,
     "rpn.head.cls_logits": 0.02,
@@ -43,29 +43,29 @@ class DetectionSettings(BenchmarkSettings):
     """A detector with the recipes' heads and random weights, and drawn images."""
 
     repeats: Annotated[int, Field(ge=1)] = 11
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     arch: Literal["resnet18", "resnet50"] = "resnet18"
     """Trunk."""
     image_size: Annotated[int, Field(ge=64)] = 320
     """Side of the images, in pixels."""
     batch_size: Annotated[int, Field(ge=1)] = 2
-    """Images of a training step; detections are made one image at a time."""
+    """Images per training step; detection takes one image at a time."""
     num_classes: Annotated[int, Field(ge=3)] = 80
     """Categories."""
     num_proposals: Annotated[int, Field(ge=1)] = 300
-    """Proposals of an image."""
+    """Proposals per image."""
     num_regions: Annotated[int, Field(ge=4)] = 128
-    """Regions of an image in the box head's loss."""
+    """Regions per image in the box head's loss."""
     num_detections: Annotated[int, Field(ge=1)] = 100
-    """Detections of an image, each with its mask pasted into it."""
+    """Detections per image, each with its mask pasted."""
 
 
 def build_engine(settings: DetectionSettings, image: Tensor) -> MaskRCNN:
     """Build this engine's detector.
 
     Args:
-        settings: Numbers of everything.
-        image: Its statistics go into the norms, (3, H, W), uint8.
+        settings: Architecture and numbers of boxes.
+        image: Image that sets the norms' statistics, (3, H, W), uint8.
     """
     torch.manual_seed(settings.seed)
     body = build_backbone(BackboneConfig(arch=settings.arch, stem="standard"))
@@ -87,7 +87,7 @@ def plain_copy(settings: DetectionSettings, engine: MaskRCNN, num_samples: int) 
     Args:
         settings: Those of the engine.
         engine: The detector to copy.
-        num_samples: Of a bin of RoIAlign along each side; 0 for as many as it has pixels.
+        num_samples: Samples per side of a RoIAlign bin; 0 for as many as it covers pixels.
     """
     layers = copy.deepcopy(engine)
     heads = layers.roi_heads
@@ -125,7 +125,7 @@ def drawn_samples(
 
 
 def _find_much(detector: MaskRCNN, image: Tensor) -> None:
-    """Let objectness, classes, boxes and masks differ from place to place, as after training."""
+    """Make objectness, classes, boxes and masks vary across the image, as after training."""
     norms = [part for part in detector.modules() if isinstance(part, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0

@@ -1,4 +1,4 @@
-"""A whole epoch of RSA from stored images against the passes it cannot do without."""
+"""Compare a whole epoch of RSA from stored images with its bare forward and backward passes."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ class EpochSettings(TrainingSettings):
 
 
 def measure(settings: EpochSettings) -> Measurement:
-    """Time epochs of the trainer and the bare passes of as many batches."""
+    """Time epochs of the trainer and the bare passes of equally many batches."""
     images = small_images(settings.num_images, settings.seed)
     train = partial(trainer_epoch, settings, RSA, settings.precision)
     candidates = {_OURS: partial(train, images), _BARE: partial(bare_epoch, settings)}
@@ -75,12 +75,12 @@ def bare_epoch(settings: EpochSettings) -> float:
 def bare_passes(
     method: Method, views: list[Tensor], gradient: Tensor, precision: Precision
 ) -> None:
-    """Send two views through the online network and back, and two through its target.
+    """Pass two views forward and backward through the online network, and two through its target.
 
     Args:
         method: The networks.
         views: ``[v_a, v_a', v_w, v_w']``, (N, 3, H, W).
-        gradient: Of the predictions, (N, D); there is no loss.
+        gradient: Gradient of the predictions, (N, D); there is no loss.
         precision: Autocast type of the forward passes.
     """
     method.zero_grad()
@@ -98,5 +98,5 @@ def bare_passes(
 BENCHMARK = Benchmark(
     settings=EpochSettings,
     measure=measure,
-    summary="A training epoch of RSA from stored images beside the bare passes of its networks.",
+    summary="A training epoch of RSA from stored images compared with its networks' bare passes.",
 )

@@ -1,4 +1,4 @@
-"""Extraction against the bare forward passes of the same images, all in memory."""
+"""Compare feature extraction with the bare forward passes of the same images, all in memory."""
 
 from typing import Annotated, Literal
 
@@ -20,12 +20,12 @@ _BARE, _OURS = "bare forward", "extract_features"
 
 
 class FeatureSettings(BenchmarkSettings):
-    """How much is extracted."""
+    """Amount of extraction."""
 
     arch: Literal["resnet18", "resnet50"] = "resnet50"
-    """Network; its stem is the standard one."""
+    """Network, with the standard stem."""
     num_images: Annotated[int, Field(ge=1)] = 256
-    """Images of each run."""
+    """Images per run."""
     image_size: Annotated[int, Field(ge=32)] = 224
     """Side of the images, in pixels."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -35,7 +35,7 @@ class FeatureSettings(BenchmarkSettings):
 
 
 def measure(settings: FeatureSettings) -> Measurement:
-    """Time both ways to the same features."""
+    """Time both ways of computing the same features."""
     side = settings.image_size
     data = {"name": "digits", "image_size": side, "num_workers": settings.num_workers}
     config = parse_tree(
@@ -76,5 +76,5 @@ def measure(settings: FeatureSettings) -> Measurement:
 BENCHMARK = Benchmark(
     settings=FeatureSettings,
     measure=measure,
-    summary="Extraction of features beside the bare forward passes of prepared tensors.",
+    summary="Feature extraction compared with bare forward passes of prepared tensors.",
 )

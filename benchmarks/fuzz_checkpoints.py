@@ -1,13 +1,13 @@
-"""Read thousands of damaged checkpoints of every format and count what happens.
+"""Read thousands of damaged checkpoints of every format and count the outcomes.
 
     python -m benchmarks.fuzz_checkpoints --count 2000 --seed 0
 
-Each mutant must be refused with the toolkit's own error, or read. What is read is compared as an
-import compares it: names, shapes and types must be those of the network, or it is refused there.
-A mutant may then hold other numbers where its format has no checksum, and a zip whose pickle was
-changed and written anew with right checksums is another valid file; a zip damaged from outside
-may not. Any other exception, a crash of the process or a mutant that takes ten seconds is a
-finding, and the exit code is 1. Batches run in processes of their own, so that a crash is seen.
+Each mutant must be refused with the toolkit's own error, or read. A file that is read is then
+compared as in an import: names, shapes and types must be those of the network, or it is refused.
+Accepted mutants may contain other numbers if their format has no checksum; a zip whose pickle was
+changed and rewritten with correct checksums is another valid file, but a zip damaged from outside
+must be refused. Any other exception, a crash of the process or a mutant that takes ten seconds is a
+finding, and the exit code is 1. Each batch runs in a separate process, so that a crash is noticed.
 """
 
 import argparse
@@ -58,11 +58,11 @@ Mutate = Callable[[bytes, random.Random], bytes]
 
 
 class TooSlowError(BaseException):
-    """Raised by the clock; no handler of exceptions may take it for damage."""
+    """Raised on timeout; no exception handler may take it for damage."""
 
 
 def torch_file(content: Any, protocol: int = 2, *, legacy: bool = False) -> bytes:
-    """Return a file of torch.save, or of torch.save before PyTorch 1.6."""
+    """Return a torch.save file, in the format before PyTorch 1.6 if ``legacy``."""
     buffer = io.BytesIO()
     torch.save(content, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
     return buffer.getvalue()
@@ -74,7 +74,7 @@ def plain() -> dict[str, Any]:
 
 
 def beside() -> dict[str, Any]:
-    """Return weights and what scripts keep beside them."""
+    """Return weights and objects that scripts save beside them."""
     others = {
         "numpy": np.random.default_rng(0),
         "rng": torch.get_rng_state(),
@@ -90,7 +90,7 @@ def beside() -> dict[str, Any]:
 
 
 def whole_network() -> nn.Module:
-    """Return a network that holds the weights under their names, to be pickled whole."""
+    """Return a network with the weights under their names, to be pickled whole."""
     root = nn.Module()
     for name, tensor in TENSORS.items():
         *folders, leaf = name.split(".")
@@ -110,7 +110,7 @@ def array_pickle() -> bytes:
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
-    """Change a few places: bits, bytes, lengths, pieces moved, repeated, lost or made huge."""
+    """Change a few places: flip bits and bytes, inflate lengths, copy, repeat or delete pieces."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
         if len(changed) < 2:
@@ -139,7 +139,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 def mutate_inside_zip(data: bytes, chance: random.Random) -> bytes:
-    """Change the pickle, or another small member, and write the zip anew with right checksums."""
+    """Change the pickle or another small member, and rewrite the zip with correct checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(buffer, "w") as target:
         members = source.namelist()
@@ -153,7 +153,7 @@ def mutate_inside_zip(data: bytes, chance: random.Random) -> bytes:
 
 
 def safetensors_header(data: bytes, chance: random.Random) -> bytes:
-    """Change the header alone, its stated length right again."""
+    """Change only the header, with its stated length corrected."""
     length = int.from_bytes(data[:8], "little")
     header = mutate(data[8 : 8 + length], chance)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
@@ -182,7 +182,7 @@ CHECKSUMMED = "torch.save"
 
 
 def outcome(path: Path, name: str) -> str:
-    """Read one mutant and say what came of it."""
+    """Read one mutant and return the outcome."""
     try:
         tensors: dict[str, Tensor] = dict(read_checkpoint_file(path).tensors)
     except UserError:
@@ -197,7 +197,7 @@ def outcome(path: Path, name: str) -> str:
 
 
 def run_batch(name: str, seeds: range, results: Connection) -> None:
-    """Try a batch of mutants, sending each outcome as it is known."""
+    """Try a batch of mutants, sending each outcome immediately."""
     make, change = FORMATS[name]
     whole = make()
 
@@ -214,7 +214,7 @@ def run_batch(name: str, seeds: range, results: Connection) -> None:
                 what = outcome(path, name)
             except TooSlowError:
                 what = "too slow"
-            except Exception as error:  # the very thing that is counted
+            except Exception as error:  # counted as a finding
                 what = "another exception"
                 results.send((seed, f"{type(error).__name__}: {error}"[:300]))
             signal.alarm(0)

@@ -1,4 +1,4 @@
-"""What GPUs can do at most: matrix products without sparsity, as their makers publish it."""
+"""List GPUs' published peak rates of matrix products without sparsity."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ from rsa_pretrain.plumbing.device_names import Precision
 
 
 class _Peak(NamedTuple):
-    """In 1e12 operations per second."""
+    """Rates in 1e12 operations per second."""
 
     half: float
     """bf16 and fp16."""
     tf32: float
-    """What cuDNN takes for convolutions in fp32."""
+    """cuDNN's default for convolutions in fp32."""
 
 
 _A100, _H100 = _Peak(312, 156), _Peak(989, 494)
 
-# By the name torch gives; NVIDIA's data sheets, the figures "with sparsity" halved.
+# Keyed by torch's device name; from NVIDIA's data sheets, figures "with sparsity" halved.
 _PEAKS = {
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-SXM4-80GB": _A100,
@@ -31,7 +31,7 @@ _PEAKS = {
 
 
 def matrix_peak(device_name: str, precision: Precision) -> float | None:
-    """Return a GPU's peak in 1e12 operations per second, None if it is not in the table."""
+    """Return a GPU's peak in 1e12 operations per second, or None if it is not listed."""
     peak = _PEAKS.get(device_name)
     if peak is None:
         return None

@@ -1,4 +1,4 @@
-"""The images that the benchmarks read: real ones where RSA_DATA has them, else generated ones."""
+"""Provide the benchmarks' images: real ones if RSA_DATA has them, else generated ones."""
 
 import io
 import lzma
@@ -25,18 +25,18 @@ _GRAIN_PIXELS = 8
 
 @dataclass(frozen=True)
 class Jpegs:
-    """Photos as their files hold them."""
+    """Photos as encoded files."""
 
     files: list[bytes]
     source: str
-    """Where they come from, for the name of a result."""
+    """Their source, for the name of a result."""
 
 
 def small_images(count: int, seed: int) -> ImageSet:
     """Return images of 32 x 32 pixels in memory, named after their source.
 
     Args:
-        count: How many; a class-balanced part of CIFAR-10's training images where there are any.
+        count: Number of images; a class-balanced part of CIFAR-10's training images if available.
         seed: Draws the part, or the pixels.
     """
     published = Path(os.environ.get("RSA_DATA", ""), "cifar10", CIFAR_BATCHES)
@@ -53,13 +53,13 @@ def small_images(count: int, seed: int) -> ImageSet:
             subset_seed=seed,
         )
         part = open_images(config, "train")
-    # The rest of CIFAR-10 is let go: new processes get these images alone.
+    # Drop the rest of CIFAR-10, so that new processes receive only these images.
     pixels = np.stack([np.asarray(part[index]) for index in range(len(part))])
     return ImageSet.from_array("cifar10", pixels, part.require_labels(), part.class_names)
 
 
 def unpack_cifar(source: Path, folder: Path) -> None:
-    """Write the published batches anew, those that end in .xz unpacked."""
+    """Copy the published batches, decompressing those that end in .xz."""
     folder.mkdir(parents=True)
     for file in source.iterdir():
         content = file.read_bytes()
@@ -68,7 +68,7 @@ def unpack_cifar(source: Path, folder: Path) -> None:
 
 
 def jpegs(count: int, seed: int) -> Jpegs:
-    """Return JPEG files of about 500 x 375 pixels, again from the first where photos run out."""
+    """Return JPEG files of about 500 x 375 pixels, repeated if there are too few photos."""
     folder = Path(os.environ.get("RSA_DATA", ""), _PHOTOS, "train")
     photos = sorted(folder.glob("*/*.jpg"))
     generator = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def jpegs(count: int, seed: int) -> Jpegs:
 
 
 def _generate_jpeg(generator: np.random.Generator) -> bytes:
-    """Encode smooth noise, which compresses about as photos do."""
+    """Encode smooth noise, which compresses about as well as photos."""
     width, height = _GENERATED_SIDES
     coarse = (height // _GRAIN_PIXELS, width // _GRAIN_PIXELS, 3)
     pixels: npt.NDArray[np.uint8] = generator.integers(0, 256, coarse, np.uint8)

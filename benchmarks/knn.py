@@ -1,4 +1,4 @@
-"""The nearest-neighbour vote against the products it cannot do without, and scikit-learn's."""
+"""Compare the nearest-neighbour vote with its bare matrix products and with scikit-learn."""
 
 from typing import Annotated
 
@@ -27,20 +27,20 @@ _DRAWN_AT_ONCE = 4096
 
 
 class KNNBenchmarkSettings(BenchmarkSettings):
-    """How large the search is."""
+    """Size of the search."""
 
     repeats: Annotated[int, Field(ge=1)] = 3
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     num_bank: Annotated[int, Field(ge=1)] = 200_000
-    """Voters."""
+    """Feature vectors that vote."""
     num_queries: Annotated[int, Field(ge=1)] = 10_000
-    """Classified."""
+    """Feature vectors to classify."""
     width: Annotated[int, Field(ge=1)] = 2048
     """Width of the features."""
     k: Annotated[int, Field(ge=1)] = 200
     """Neighbours; at most num_bank."""
     memory_budget_mib: Annotated[int, Field(ge=16)] = 512
-    """As in the evaluation; scikit-learn's working memory is the same."""
+    """As in the evaluation; also scikit-learn's working memory."""
 
 
 def measure(settings: KNNBenchmarkSettings) -> Measurement:
@@ -94,7 +94,7 @@ def measure(settings: KNNBenchmarkSettings) -> Measurement:
 
 
 def _draw(count: int, centres: torch.Tensor, generator: torch.Generator) -> LabelledFeatures:
-    """Draw noisy copies of class centres, in place: copies would raise the peak of memory."""
+    """Draw noisy copies of class centres in place, since copies would raise the peak memory."""
     labels = torch.randint(len(centres), (count,), generator=generator)
     features = torch.empty(count, centres.shape[1])
     for start in range(0, count, _DRAWN_AT_ONCE):
@@ -109,7 +109,7 @@ def _products_and_top_k(
     settings: KNNBenchmarkSettings,
     device: torch.device,
 ) -> None:
-    """Compute the similarities of the vote's chunks and the k largest of each row, no more."""
+    """Compute only the similarities of the vote's chunks and the k largest of each row."""
     plan = plan_chunks(
         settings.memory_budget_mib, len(queries), settings.width, settings.k, _NUM_CLASSES
     )
@@ -122,5 +122,5 @@ def _products_and_top_k(
 BENCHMARK = Benchmark(
     settings=KNNBenchmarkSettings,
     measure=measure,
-    summary="Nearest neighbours beside their bare arithmetic and scikit-learn's brute force.",
+    summary="Nearest neighbours compared with bare arithmetic and scikit-learn's brute force.",
 )

@@ -1,4 +1,4 @@
-"""BYOL as lightly's example trains it: its modules, loss, transforms and loader."""
+"""Train BYOL as lightly's example does: with its modules, loss, transforms and loader."""
 
 import copy
 
@@ -27,7 +27,7 @@ class LightlyBYOL(nn.Module):
     """The example's networks, with heads of this project's widths.
 
     Args:
-        settings: Which backbone.
+        settings: Choice of backbone.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
@@ -59,7 +59,7 @@ class LightlyBYOL(nn.Module):
 
 
 class _Labelled(Dataset[tuple[list[Tensor], int]]):
-    """Images with labels under a transform, which lightly sets as in torchvision's CIFAR-10."""
+    """Labelled images with a transform, which lightly sets as in torchvision's CIFAR-10."""
 
     transform: BYOLTransform
 
@@ -115,7 +115,7 @@ def lightly_epoch(settings: TrainingSettings, num_workers: int, images: ImageSet
 
 
 def _backbone(settings: TrainingSettings) -> tuple[nn.Module, int]:
-    """Cut the classifier off torchvision's ResNet, as the example does; also return its width."""
+    """Return torchvision's ResNet without its classifier, as in the example, and its width."""
     network: ResNet = get_model(settings.arch)
     if settings.stem == "cifar":
         network.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""A whole epoch of BYOL, and of RSA, against one of lightly's BYOL example."""
+"""Compare a whole epoch of BYOL, and of RSA, with one of lightly's BYOL example."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,11 +18,11 @@ _LIMITS = {"cpu": 1.5, "cuda": 3.0}
 
 
 class LightlySettings(TrainingSettings):
-    """One network and batch in all candidates."""
+    """Network and batch shared by all candidates."""
 
     lightly_workers: Annotated[int, Field(ge=0)] = 2
-    """Loader processes of lightly's epoch; its example has 8, whatever the number of cores. The
-    other candidates make their views on the device and have none."""
+    """Loader processes of lightly's epoch; its example has 8, regardless of the cores. The other
+    candidates make their views on the device and need none."""
 
 
 def measure(settings: LightlySettings) -> Measurement:
@@ -65,7 +65,7 @@ def _our_candidates(settings: LightlySettings, images: ImageSet) -> dict[str, Ca
 
 
 def _lightly_epoch(settings: LightlySettings, images: ImageSet) -> float:
-    # Here, so that neither other benchmarks need lightly nor other candidates' memory holds it.
+    # Imported here, so that other benchmarks need no lightly and other candidates do not load it.
     from benchmarks.lightly_byol import lightly_epoch
 
     return lightly_epoch(settings, settings.lightly_workers, images)
@@ -74,5 +74,5 @@ def _lightly_epoch(settings: LightlySettings, images: ImageSet) -> float:
 BENCHMARK = Benchmark(
     settings=LightlySettings,
     measure=measure,
-    summary="A training epoch beside that of lightly's BYOL example on the same images.",
+    summary="A training epoch compared with one of lightly's BYOL example on the same images.",
 )

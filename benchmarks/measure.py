@@ -1,4 +1,4 @@
-"""Ratios measured within one run: alternating repeats, medians, and the facts of the machine."""
+"""Measure ratios within one run: alternating repeats, medians, and a description of the machine."""
 
 import multiprocessing
 import platform
@@ -26,18 +26,18 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class BenchmarkSettings(Section):
-    """What every benchmark needs."""
+    """Settings of every benchmark."""
 
     device: Device = "cpu"
-    """Where it runs."""
+    """Device to run on."""
     repeats: Annotated[int, Field(ge=1)] = 5
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the data."""
 
 
 class Finding(Section):
-    """One number and what is required of it."""
+    """A number and its required bound."""
 
     what: str
     value: float
@@ -53,7 +53,7 @@ class Finding(Section):
 
 
 class Figure(Section):
-    """One number of which nothing is required."""
+    """A number without a required bound."""
 
     what: str
     value: float
@@ -61,7 +61,7 @@ class Figure(Section):
 
 
 class Result(Section):
-    """One run of a benchmark, whole."""
+    """The complete result of one benchmark run."""
 
     benchmark: str
     findings: list[Finding]
@@ -78,13 +78,13 @@ class Result(Section):
 
     @property
     def device(self) -> str:
-        """Where it ran."""
+        """Device of the run."""
         return str(self.settings["device"])
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a benchmark found, and the seconds behind it."""
+    """A benchmark's findings, and the seconds behind them."""
 
     findings: list[Finding]
     seconds: dict[str, list[float]]
@@ -107,13 +107,13 @@ def alternate(
     device: Device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Time candidates in turn, so that a busy spell of the machine falls on all of them.
+    """Time candidates in turn, so that other load on the machine affects all of them.
 
     Args:
-        candidates: What to run, by name; each runs once untimed before.
+        candidates: Functions to run, by name; each has one untimed run first.
         repeats: Timed runs of each.
-        device: Where they run; a GPU is waited for.
-        clock: In seconds.
+        device: Device they run on; a GPU is synchronised.
+        clock: Returns seconds.
 
     Returns:
         Seconds of each run, by name.
@@ -139,8 +139,8 @@ def rates(seconds: Mapping[str, list[float]], num_images: int) -> list[Figure]:
     """Return the images per second of each candidate's median run.
 
     Args:
-        seconds: What ``alternate`` returned.
-        num_images: Images of each run.
+        seconds: Result of ``alternate``.
+        num_images: Images per run.
     """
     return [
         Figure(what=name, value=num_images / statistics.median(runs), unit="images/s")
@@ -149,27 +149,27 @@ def rates(seconds: Mapping[str, list[float]], num_images: int) -> list[Figure]:
 
 
 def extra_memory(run: Callable[[], object], device: Device) -> int:
-    """Return the bytes by which the peak of memory during a run exceeds what was in use before.
+    """Return the bytes by which a run's peak memory exceeds the memory in use before it.
 
-    On a CPU this is what Linux counts for the process.
+    On a CPU this is the process's resident memory as counted by Linux.
     """
     if device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         run()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is in use
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     before = _peak_of_process()
     run()
     return _peak_of_process() - before
 
 
 def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) -> list[Figure]:
-    """Return the peak memory of each candidate in a new process, all that it needs included.
+    """Return the total peak memory of each candidate in a new process.
 
     Args:
-        candidates: What to run, by name: functions of a module, or partials of them.
-        device: Where they run; on a GPU its own memory is counted too.
+        candidates: Functions to run, by name: module-level functions, or partials of them.
+        device: Device they run on; a GPU's memory is counted too.
     """
     figures = []
     for name, run in candidates.items():
@@ -183,13 +183,13 @@ def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) 
 
 
 def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
-    """Measure, and add what is known about the machine and the libraries.
+    """Measure, and add a description of the machine and the library versions.
 
     Raises:
-        UserError: If the device is not there.
+        UserError: If the device is not available.
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' was asked for, but torch sees no GPU; use device=cpu")
+        raise UserError("device 'cuda' was requested, but torch sees no GPU; use device=cpu")
     measured = benchmark.measure(settings)
     return Result(
         benchmark=name,
@@ -205,12 +205,12 @@ def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) 
 
 
 def result_path(name: str, device: str, folder: Path = RESULTS) -> Path:
-    """Return where a benchmark's last result on a device is kept."""
+    """Return the path of a benchmark's last result on a device."""
     return folder / f"{name}-{device}.json"
 
 
 def write_result(result: Result, folder: Path = RESULTS) -> Path:
-    """Write a result as JSON, in place of the last one on that device."""
+    """Write a result as JSON, replacing the last one on that device."""
     path = result_path(result.benchmark, result.device, folder)
     write_text(path, result.model_dump_json(indent=2) + "\n")
     return path
@@ -220,14 +220,14 @@ def read_result(path: Path) -> Result | None:
     """Read a result; None if there is none.
 
     Raises:
-        UserError: If the file is no result.
+        UserError: If the file is not a result.
     """
     if not path.exists():
         return None
     try:
         return Result.model_validate_json(path.read_bytes())
     except ValueError:
-        raise UserError(f"'{path}' is no result of a benchmark; remove it and measure") from None
+        raise UserError(f"'{path}' is not a benchmark result; remove it and rerun") from None
 
 
 def _peaks_of(run: Callable[[], object], device: Device) -> dict[str, int]:

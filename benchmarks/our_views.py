@@ -1,4 +1,4 @@
-"""The views of this project's batched pipeline, from pixels in memory and from JPEG files."""
+"""Make views with this project's batched pipeline, from pixels in memory or JPEG files."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
 
 
 class OurViews:
-    """A recipe's views of whole batches; each image gets the same draws in every call.
+    """A recipe's views of whole batches; each image is augmented alike in every call.
 
     Args:
-        recipe: Which views.
+        recipe: Views to make.
         image_size: Side of the views, in pixels; 32 normalises as CIFAR-10, others as ImageNet.
-        device: Where the views are made.
-        seed: Of the draws.
+        device: Device on which the views are made.
+        seed: Seed of the augmentations.
     """
 
     def __init__(self, recipe: ViewRecipe, image_size: int, device: Device, seed: int) -> None:
@@ -37,7 +37,7 @@ class OurViews:
         return self.views.from_images(images, self.crop_images.draws(drawn_for))
 
     def crops(self, files: list[bytes]) -> Crops:
-        """Decode JPEG files and cut both crops of each: all that a CPU does for a GPU."""
+        """Decode JPEG files and take both crops of each: the CPU's share of the work for a GPU."""
         keys = [(0, number) for number in range(len(files))]
         return self.crop_images(keys, [EncodedImage(file, "a photo", "") for file in files])
 

@@ -1,4 +1,4 @@
-"""Thirteen heads in one pass against one head on the same images, and against one after another."""
+"""Compare thirteen heads in one pass with a single head, and with thirteen trained in turn."""
 
 from typing import Annotated, Any
 
@@ -18,11 +18,11 @@ class ProbeHeadsSettings(ProbeTaskSettings):
     """Two epochs of DINOv2's probe."""
 
     repeats: Annotated[int, Field(ge=1)] = 3
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     epochs: Annotated[int, Field(ge=1)] = 2
     """Passes over the training images."""
     num_steps: Annotated[int, Field(ge=1)] = 50
-    """Steps on ready features, where no backbone runs."""
+    """Steps on precomputed features, without a backbone."""
 
 
 def measure(settings: ProbeHeadsSettings) -> Measurement:
@@ -90,5 +90,5 @@ def _time_steps(settings: ProbeHeadsSettings) -> dict[str, list[float]]:
 BENCHMARK = Benchmark(
     settings=ProbeHeadsSettings,
     measure=measure,
-    summary="A linear probe with 13 parallel heads beside one with a single head.",
+    summary="A linear probe with 13 parallel heads compared with a single head.",
 )

@@ -1,4 +1,4 @@
-"""The probe on features extracted once against the probe that runs the backbone every epoch."""
+"""Compare the probe on cached features with the probe that runs the backbone every epoch."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -16,13 +16,13 @@ class ProbeModesSettings(ProbeTaskSettings):
     """Mean Shift's probe for as long as SimSiam's."""
 
     repeats: Annotated[int, Field(ge=1)] = 1
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     epochs: Annotated[int, Field(ge=1)] = 90
     """Passes over the training images."""
 
 
 def measure(settings: ProbeModesSettings) -> Measurement:
-    """Time both modes without augmentation, where they should come to the same accuracy."""
+    """Time both modes without augmentation, where they should reach the same accuracy."""
     results: dict[str, Result] = {}
 
     def evaluate(task: ProbeTask, mode: str) -> None:
@@ -59,5 +59,5 @@ def measure(settings: ProbeModesSettings) -> Measurement:
 BENCHMARK = Benchmark(
     settings=ProbeModesSettings,
     measure=measure,
-    summary="The linear probe on cached features beside the one that augments anew each epoch.",
+    summary="The linear probe on cached features compared with one that augments every epoch.",
 )

@@ -1,4 +1,4 @@
-"""A small linear probe on real images, for the benchmarks of the probe."""
+"""Set up a small linear probe on real images for the probe benchmarks."""
 
 import os
 import tempfile
@@ -25,7 +25,7 @@ from rsa_pretrain.plumbing.errors import UserError
 class ProbeTaskSettings(BenchmarkSettings):
     """A ResNet-18 (standard stem, random weights) on a class-balanced part of CIFAR-10.
 
-    The images come from the folder ``cifar10/`` of the one that RSA_DATA names.
+    The images come from the folder ``cifar10/`` below RSA_DATA.
     """
 
     num_train_images: Annotated[int, Field(ge=20)] = 400
@@ -35,11 +35,11 @@ class ProbeTaskSettings(BenchmarkSettings):
 
 
 class ProbeTask:
-    """The same backbone and images under one probe after the other.
+    """One backbone and image set, evaluated by successive probes.
 
     Args:
-        settings: How much is done.
-        folder: Holds the images as files, train/CLASS/ and val/CLASS/.
+        settings: Numbers of images.
+        folder: Folder of the image files, train/CLASS/ and val/CLASS/.
     """
 
     def __init__(self, settings: ProbeTaskSettings, folder: Path) -> None:
@@ -48,7 +48,7 @@ class ProbeTask:
         self._subject: Subject = load_subject(None, self.config({}))
 
     def config(self, probe: dict[str, Any], protocol: str = "moco_v2") -> LinearConfig:
-        """Return the settings of an evaluation whose probe departs from its protocol."""
+        """Return the settings of an evaluation with changes to its protocol's probe."""
         tree = {
             "protocol": protocol,
             "data": {
@@ -73,10 +73,10 @@ class ProbeTask:
 
 @contextmanager
 def probe_task(settings: ProbeTaskSettings) -> Iterator[ProbeTask]:
-    """Lay out the images for the block.
+    """Write the images to a folder for the duration of the block.
 
     Raises:
-        UserError: If RSA_DATA names no folder with CIFAR-10.
+        UserError: If RSA_DATA has no CIFAR-10.
     """
     source = Path(os.environ.get("RSA_DATA", ""), "cifar10", CIFAR_BATCHES)
     if not source.is_dir():

@@ -1,4 +1,4 @@
-"""Images per second against loader processes, batch size and number of training processes."""
+"""Measure images per second by loader processes, batch size and number of training processes."""
 
 import math
 import multiprocessing
@@ -38,10 +38,10 @@ Counts = tuple[Annotated[int, Field(ge=1)], ...]
 
 
 class ScalingSettings(TrainingSettings):
-    """What is varied, one at a time."""
+    """Quantities to vary, one at a time."""
 
     repeats: Annotated[int, Field(ge=1)] = 1
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     num_photos: Annotated[int, Field(ge=1)] = 512
     """JPEG files that loader processes decode and crop to 224 pixels, twice each."""
     num_workers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
@@ -49,13 +49,13 @@ class ScalingSettings(TrainingSettings):
     batch_sizes: Counts = (64, 128, 256)
     """Images per training step, 32 x 32 pixels, one process."""
     num_processes: Counts = (1, 2)
-    """Processes that train together, a GPU each, with batch_size images per step in all."""
+    """Processes that train together, one GPU each, with batch_size images per step in total."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes."""
 
 
 def measure(settings: ScalingSettings) -> Measurement:
-    """Time each series; nothing is required of it.
+    """Time each series; there are no bounds.
 
     Raises:
         UserError: If there are fewer GPUs than processes.
@@ -93,10 +93,10 @@ def measure(settings: ScalingSettings) -> Measurement:
 
 
 def load_crops(settings: ScalingSettings, files: list[bytes], num_workers: int) -> None:
-    """Let loader processes make the two crops of each file that a GPU needs."""
+    """Make both crops of each file in loader processes, as a GPU would need them."""
     batches = _CropBatches(OurViews("multi_stage", 224, "cpu", settings.seed), files)
     for _ in make_batch_loader(batches, range(len(batches)), num_workers, torch.device("cpu")):
-        pass  # The batches are thrown away.
+        pass  # The batches are discarded.
 
 
 class _CropBatches(Dataset[Crops]):
@@ -113,7 +113,7 @@ class _CropBatches(Dataset[Crops]):
 
 
 def parallel_epoch(settings: ScalingSettings, num_processes: int, images: ImageSet) -> float:
-    """Train two epochs in processes of their own and return the seconds of the second."""
+    """Train two epochs in new processes and return the seconds of the second."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -130,7 +130,7 @@ def parallel_epoch(settings: ScalingSettings, num_processes: int, images: ImageS
 def _train_as(
     rank: int, num_processes: int, port: int, settings: ScalingSettings, images: ImageSet
 ) -> list[float]:
-    """Train as one of the processes; the main one returns the ends of the epochs."""
+    """Train as one of the processes; the main one returns the end times of the epochs."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -145,5 +145,5 @@ def _train_as(
 BENCHMARK = Benchmark(
     settings=ScalingSettings,
     measure=measure,
-    summary="Images per second against loader processes, batch size and training processes.",
+    summary="Images per second by loader processes, batch size and training processes.",
 )

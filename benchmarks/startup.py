@@ -1,4 +1,4 @@
-"""CPU time of the answers that need no network, beside that of importing torch."""
+"""Compare the CPU time of commands that need no network with that of importing torch."""
 
 import os
 import subprocess
@@ -35,14 +35,14 @@ _ANSWERS = {
 
 
 class StartupSettings(BenchmarkSettings):
-    """How often the answers are given; no GPU has a part in them."""
+    """Number of repeats; no GPU is involved."""
 
     device: Literal["cpu"] = "cpu"
-    """Where it runs."""
+    """Device to run on."""
 
 
 def measure(settings: StartupSettings) -> Measurement:
-    """Count the CPU seconds, user and system, of a process for each answer."""
+    """Measure each command's CPU seconds, user and system, in a new process."""
     candidates = {_TORCH: partial(_run, 0, "-c", _TORCH)} | {
         name: partial(_run, 0 if "--help" in words else USER_ERROR_EXIT_CODE, "-m", *words)
         for name, words in _ANSWERS.items()
@@ -77,5 +77,5 @@ def _seconds_of_children() -> float:
 BENCHMARK = Benchmark(
     settings=StartupSettings,
     measure=measure,
-    summary="Help, an unknown key and a missing config answered, beside importing torch.",
+    summary="Answering --help, an unknown key and a missing config, compared with importing torch.",
 )

@@ -1,13 +1,13 @@
-"""One training step of RSA against BYOL's and against its bare passes, views ready in memory.
+"""Compare a training step of RSA with BYOL's and with its bare passes, on views in memory.
 
-RSA and BYOL (AA) take the same passes: two forward and backward through the online network, two
+RSA and BYOL (AA) need the same passes: two forward and backward through the online network, two
 forward through the target. RSA's loss has two more terms.
 
-What is not there: CUDA graphs. A captured step would need learning rate, EMA momentum and beta,
-plain numbers that change every step, as tensors on the device, and the views always in the same
-place. Capturing the networks alone (``torch.compile(mode="reduce-overhead")``) keeps their outputs
-and gradients in memory that the next replay overwrites, while a step calls each network twice and
-may accumulate over passes. Neither can be proved right without a GPU.
+CUDA graphs are not used. A captured step would need learning rate, EMA momentum and beta, which are
+plain numbers that change every step, as tensors on the device, and the views at fixed addresses.
+Capturing only the networks (``torch.compile(mode="reduce-overhead")``) keeps their outputs and
+gradients in memory that the next replay overwrites, while a step calls each network twice and may
+accumulate over passes. Neither can be verified without a GPU.
 """
 
 import statistics
@@ -48,15 +48,15 @@ from rsa_pretrain.training.trainer import Trainer
 _RSA, _BYOL, _BARE = "RSA", "BYOL (AA)", "bare passes"
 _METHODS = {_RSA: RSA, _BYOL: BYOL}
 _NUM_VIEWS = {_RSA: 4, _BYOL: 2}
-# Two forward and backward, a backward being two forwards; two forward.
+# Two forward and backward (a backward costs two forwards), and two forward.
 _FORWARDS_PER_STEP = 2 * 3 + 2
 
 
 class StepSettings(BenchmarkSettings):
-    """What trains on what."""
+    """Network, images and precision of the step."""
 
     repeats: Annotated[int, Field(ge=2)] = 15
-    """Timed steps of each candidate, after one that is not counted."""
+    """Timed steps of each candidate, after a warm-up step."""
     arch: Literal["resnet18", "resnet50"] = "resnet18"
     """Network."""
     stem: Literal["standard", "cifar"] = "standard"
@@ -66,11 +66,11 @@ class StepSettings(BenchmarkSettings):
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images per step."""
     steps_per_run: Annotated[int, Field(ge=1)] = 1
-    """Steps of each timed run; a GPU is waited for at its ends."""
+    """Steps per timed run; a GPU is synchronised at both ends."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes."""
     compile: bool = False
-    """Compile the networks, for the bare passes too."""
+    """Compile the networks, also for the bare passes."""
 
 
 def measure(settings: StepSettings) -> Measurement:
@@ -107,14 +107,14 @@ def measure(settings: StepSettings) -> Measurement:
 
 
 def run_steps(settings: StepSettings, method: str) -> None:
-    """Train a new network for two runs, the second of which meets the optimizer's buffers."""
+    """Train a new network for two runs; the second includes the optimizer's buffers."""
     steps = prepared_steps(settings, method)
     steps()
     steps()
 
 
 def share_of_peak(settings: StepSettings, runs: list[float]) -> list[Figure]:
-    """Return the backbone's operations per second as a share of what the GPU can do, if known."""
+    """Return the backbone's operations per second as a share of the GPU's peak, if known."""
     if settings.device != "cuda":
         return []
     peak = matrix_peak(torch.cuda.get_device_name(), settings.precision)
@@ -127,7 +127,7 @@ def share_of_peak(settings: StepSettings, runs: list[float]) -> list[Figure]:
 
 
 def prepared_steps(settings: StepSettings, method: str) -> Callable[[], None]:
-    """Return what takes the trainer's steps on the same views again and again."""
+    """Return a function that repeats the trainer's steps on the same views."""
     trainer = _trainer(settings, method)
     batches = repeat((_views(settings, _NUM_VIEWS[method]), torch.zeros(settings.batch_size)))
 
@@ -139,7 +139,7 @@ def prepared_steps(settings: StepSettings, method: str) -> Callable[[], None]:
 
 
 def prepared_passes(settings: StepSettings) -> Callable[[], None]:
-    """Return what sends views through RSA's networks, without loss, optimizer or EMA."""
+    """Return a function that runs RSA's networks on views, without loss, optimizer or EMA."""
     method = _trainer(settings, _RSA).state.method
     views = _views(settings, _NUM_VIEWS[_RSA])
     gradient = torch.ones(settings.batch_size, OUTPUT_DIM, device=settings.device)
@@ -152,7 +152,7 @@ def prepared_passes(settings: StepSettings) -> Callable[[], None]:
 
 
 def _trainer(settings: StepSettings, method: str) -> Trainer:
-    """Build a trainer whose run is longer than the benchmark; its images are not looked at."""
+    """Build a trainer whose run outlasts the benchmark; its images are never read."""
     tree: dict[str, Any] = {
         "data": {"name": "digits", "image_size": settings.image_size, "num_workers": 0},
         "backbone": {"arch": settings.arch, "stem": settings.stem},
@@ -197,5 +197,5 @@ def _uncertainty(seconds: dict[str, list[float]], candidate: str, baseline: str)
 BENCHMARK = Benchmark(
     settings=StepSettings,
     measure=measure,
-    summary="A training step of RSA beside BYOL's, and beside the bare passes of its networks.",
+    summary="A training step of RSA compared with BYOL's, and with its networks' bare passes.",
 )

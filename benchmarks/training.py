@@ -1,4 +1,4 @@
-"""Whole training epochs of the trainer, for the benchmarks that compare them with others'."""
+"""Run whole training epochs of the trainer, for the benchmarks that compare them."""
 
 import tempfile
 import time
@@ -18,7 +18,7 @@ from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.trainer import Trainer
 
 HIDDEN_DIM, OUTPUT_DIM = 1024, 128
-"""Of projector and predictor, as in the paper for ResNet-18."""
+"""Widths of projector and predictor, as in the paper for ResNet-18."""
 
 RSA: Tree = {
     "name": "rsa",
@@ -30,12 +30,12 @@ BYOL: Tree = {"name": "byol", "hidden_dim": HIDDEN_DIM, "output_dim": OUTPUT_DIM
 
 
 class TrainingSettings(BenchmarkSettings):
-    """A ResNet on a class-balanced part of CIFAR-10, or on noise where RSA_DATA has none."""
+    """A ResNet on a class-balanced part of CIFAR-10, or on noise if RSA_DATA has none."""
 
     repeats: Annotated[int, Field(ge=1)] = 3
-    """Timed epochs of each candidate, each after one of the same training that is not counted."""
+    """Timed epochs of each candidate, each after a warm-up epoch of the same training."""
     num_images: Annotated[int, Field(ge=4)] = 1024
-    """Images of an epoch."""
+    """Images per epoch."""
     batch_size: Annotated[int, Field(ge=2)] = 256
     """Images per step."""
     arch: Literal["resnet18", "resnet50"] = "resnet18"
@@ -47,7 +47,7 @@ class TrainingSettings(BenchmarkSettings):
 def training_config(
     settings: TrainingSettings, method: Tree, precision: Precision, folder: Path
 ) -> PretrainConfig:
-    """Return a run of two epochs with batched views and no checkpoint between them."""
+    """Return a config of two epochs with batched views and no checkpoint between them."""
     tree: dict[str, Any] = {
         "output_dir": str(folder / "run"),
         "seed": settings.seed,
@@ -79,7 +79,7 @@ def trainer_epoch(
 def epoch_ends(
     settings: TrainingSettings, method: Tree, precision: Precision, images: ImageSet
 ) -> list[float]:
-    """Train two epochs and return when each was over; empty beside the main process."""
+    """Train two epochs and return their end times; empty outside the main process."""
     ends: list[float] = []
 
     def note_the_end(backbone: nn.Module) -> dict[str, float]:
@@ -89,7 +89,7 @@ def epoch_ends(
 
     with tempfile.TemporaryDirectory() as name:
         config = training_config(settings, method, precision, Path(name))
-        # Called where the nearest-neighbour monitor is: an epoch is over and nothing saved yet.
+        # Called in place of the nearest-neighbour monitor, after an epoch and before saving.
         Trainer(config, images, resume=False, evaluate=note_the_end).run()
     return ends
 
@@ -107,11 +107,11 @@ def timed_epoch(epoch: Callable[[], object], device: Device) -> float:
 def alternate_epochs(
     candidates: Mapping[str, Callable[[], float]], repeats: int
 ) -> dict[str, list[float]]:
-    """Let candidates train in turn, so that a busy spell of the machine falls on all of them.
+    """Train candidates in turn, so that other load on the machine affects all of them.
 
     Args:
-        candidates: What trains, by name; each returns the seconds of an epoch.
-        repeats: Turns.
+        candidates: Training functions by name; each returns the seconds of an epoch.
+        repeats: Number of turns.
 
     Returns:
         Seconds of each epoch, by name.
@@ -124,6 +124,6 @@ def alternate_epochs(
 
 
 def wait_for(device: Device) -> None:
-    """Wait until a GPU has nothing left to do."""
+    """Wait until a GPU has finished all its work."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The views as the paper's users write them: torchvision's first transforms, PIL, one at a time."""
+"""Make views as the paper's release does: torchvision's v1 transforms on single PIL images."""
 
 import random
 
@@ -12,8 +12,8 @@ from rsa_pretrain.data.settings import RGB
 class UsualViews:
     """RSA's four views of one image, paper Eq. 3 with the parameters of its release.
 
-    Written apart from this project's own recipes, with their constants in place: it is what they
-    are measured against.
+    Written independently of this project's recipes, with constants in place, as the baseline for
+    measuring them.
 
     Args:
         image_size: Side of the views, in pixels.
@@ -59,5 +59,5 @@ class PillowBlur:
         self.highest = highest
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Blur an image by one draw."""
+        """Blur an image with a random radius."""
         return image.filter(ImageFilter.GaussianBlur(random.uniform(self.lowest, self.highest)))

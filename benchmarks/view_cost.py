@@ -1,4 +1,4 @@
-"""What RSA's two weak views cost beside the aggressive ones that start from them anyway."""
+"""Measure the cost of RSA's two weak views, from which the aggressive ones start anyway."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,14 +24,14 @@ _TWO: ViewRecipe = "aggressive_pair"
 
 
 class ViewCostSettings(TrainingSettings):
-    """One batch of images; a step of RSA where there is a step."""
+    """One batch of images, and a step of RSA where a step is timed."""
 
     repeats: Annotated[int, Field(ge=1)] = 5
-    """Timed runs of each candidate, after one that is not counted."""
+    """Timed runs of each candidate, after a warm-up run."""
     num_images: Annotated[int, Field(ge=4)] = 1024
-    """Images of 32 x 32 pixels of which views are made without a step."""
+    """Images of 32 x 32 pixels for views without a step."""
     num_photos: Annotated[int, Field(ge=1)] = 64
-    """JPEG files whose views have 224 x 224 pixels."""
+    """JPEG files for views of 224 x 224 pixels."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes."""
 
@@ -84,7 +84,7 @@ def _of_files(settings: ViewCostSettings, files: list[bytes]) -> dict[str, Calla
 
 
 def _with_step(settings: ViewCostSettings, pixels: Tensor) -> dict[str, Callable[[], object]]:
-    """Feed the same step with four views, or with two, each taken for aggressive and for weak."""
+    """Feed the same step with four views, or with two that serve as both aggressive and weak."""
     four, two = (OurViews(recipe, 32, settings.device, settings.seed) for recipe in (_FOUR, _TWO))
     step = RSAStep(settings)
     return {
@@ -125,5 +125,5 @@ class RSAStep:
 BENCHMARK = Benchmark(
     settings=ViewCostSettings,
     measure=measure,
-    summary="RSA's four views beside the two aggressive ones of other methods.",
+    summary="RSA's four views compared with the two aggressive ones of other methods.",
 )

@@ -1,4 +1,4 @@
-"""Four views of an image against those that the paper's users make with torchvision and PIL."""
+"""Compare making four views of an image with the usual pipeline of torchvision and PIL."""
 
 import io
 from collections.abc import Callable
@@ -33,14 +33,14 @@ _CROPS_224 = "decoded crops alone, 224 px"
 
 
 class ViewsSettings(BenchmarkSettings):
-    """How many images, and how many of them at once."""
+    """Numbers of images and batch size."""
 
     num_small_images: Annotated[int, Field(ge=1)] = 1024
     """Images of 32 x 32 pixels, in memory."""
     num_photos: Annotated[int, Field(ge=1)] = 64
-    """JPEG files, in memory, whose views have 224 x 224 pixels."""
+    """JPEG files, in memory, for views of 224 x 224 pixels."""
     batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images of a batch; the usual pipeline takes one at a time."""
+    """Images per batch; the usual pipeline takes one at a time."""
 
 
 def measure(settings: ViewsSettings) -> Measurement:
@@ -122,5 +122,5 @@ def _our_views_of_files(settings: ViewsSettings, files: list[bytes]) -> None:
 BENCHMARK = Benchmark(
     settings=ViewsSettings,
     measure=measure,
-    summary="Four views of an image beside torchvision's first transforms on PIL images.",
+    summary="Four views of an image compared with torchvision's v1 transforms on PIL images.",
 )

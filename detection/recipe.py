@@ -1,7 +1,7 @@
-"""A detection run as settings that any engine understands: architecture, solver, schedule.
+"""Define the engine-independent settings of a detection run: architecture, solver, schedule.
 
 The defaults are those of Mask R-CNN R50-FPN 1x as the RSA paper used it (its reference [43],
-InfoMin, with the paper's learning rates); a config file states what is its own.
+InfoMin, with the paper's learning rates); a config file states only its differences.
 """
 
 from dataclasses import dataclass
@@ -52,8 +52,7 @@ class DataConfig(ReadRules):
     test_images: Path
     """Folder of the test images."""
     keep_empty_images: bool = False
-    """Train also on images without annotations, as background alone; those of crowds alone stay
-    out."""
+    """Also train on images without annotations, as background; images with only crowds stay out."""
     num_workers: Annotated[int, Field(ge=0)] = 4
     """Loader processes (0 loads in the main process); the images do not depend on it."""
 
@@ -83,7 +82,7 @@ class ModelConfig(Section):
     """SyncBN: trained with the rest, over the batch of all processes; BN: over each process's own;
     FrozenBN: the checkpoint's statistics and weights, fixed."""
     freeze_at: Annotated[int, Field(ge=0, le=5)] = 0
-    """How many of stem, res2, … res5 stay as they are, norms included."""
+    """Number of frozen stages among stem, res2, … res5, norms included."""
     head_norm: Literal["none", "BN", "SyncBN"] = "SyncBN"
     """Norm after the convolutions of the pyramid, the box head and the mask head."""
     box_head_num_convs: Annotated[int, Field(ge=0)] = 4
@@ -91,8 +90,8 @@ class ModelConfig(Section):
     box_head_num_fcs: Count = 1
     """Fully connected layers of the box head, 1024 wide."""
     mask_head: bool = True
-    """Whether masks are predicted beside boxes. A run whose training instances have no mask is
-    trained without, and says so."""
+    """Predict masks as well as boxes. A run whose training instances have no masks trains without
+    the head, and says so."""
     mask_head_num_convs: Count = 4
     """3x3 convolutions of the mask head, 256 wide."""
     anchor_sizes_pixels: Annotated[
@@ -112,23 +111,23 @@ class ModelConfig(Section):
     @classmethod
     def _check_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
         if any(larger <= smaller for smaller, larger in pairwise(sizes)):
-            raise ValueError("anchors must rise from level to level")
+            raise ValueError("anchor sizes must increase from level to level")
         return sizes
 
     @field_validator("anchor_aspect_ratios")
     @classmethod
     def _check_ratios(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(ratios)) < len(ratios):
-            raise ValueError("each ratio counts once")
+            raise ValueError("aspect ratios must be distinct")
         return ratios
 
 
 DEFAULT_ANCHORS = ModelConfig().anchors
-"""Those of a detector whose file does not name its own."""
+"""Anchors of a detector whose file does not state any."""
 
 
 class SamplingConfig(Section):
-    """How many anchors, proposals, regions and detections each image has."""
+    """Numbers of anchors, proposals, regions and detections per image."""
 
     anchors_per_image: Count = 256
     """Anchors in the proposal network's loss."""
@@ -137,13 +136,13 @@ class SamplingConfig(Section):
     rois_per_image: Count = 512
     """Regions in the box head's loss, a quarter of them objects where there are enough."""
     detections_per_image: Count = 100
-    """Detections kept in testing. Average precision counts as many of an image and category, and
-    100 where this is lower."""
+    """Detections kept in testing. Average precision counts as many per image and category, but at
+    least 100."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A solver's numbers at its batch size."""
+    """A solver's learning rate and lengths at its batch size."""
 
     lr: float
     iterations: int
@@ -154,21 +153,21 @@ class Schedule:
 class SolverConfig(Section):
     """SGD with momentum; linear warm-up, then steps.
 
-    Rate and lengths are stated for ``reference_batch_size`` images; ``schedule`` holds them for
-    ``batch_size``: s times the rate and 1/s of every length, s = batch_size /
-    reference_batch_size, rounded as detectron2's ``auto_scale_workers`` does.
+    Rate and lengths are stated for ``reference_batch_size`` images; ``schedule`` scales them to
+    ``batch_size``: s times the rate and 1/s of every length, s = batch_size / reference_batch_size,
+    rounded as detectron2's ``auto_scale_workers`` does.
     """
 
     base_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate at the reference batch size."""
     batch_size: Count = 16
-    """Images per iteration, of all processes together."""
+    """Images per iteration, over all processes."""
     reference_batch_size: Count = 16
-    """Images per iteration that the rate and the lengths are stated for."""
+    """Batch size for which the rate and the lengths are stated."""
     iterations: Count = 90_000
     """Optimizer steps."""
     decay_at: tuple[Count, ...] = (60_000, 80_000)
-    """Iterations from which the rate is a tenth of what it was."""
+    """Iterations at which the rate drops to a tenth."""
     warmup_iterations: Annotated[int, Field(ge=0)] = 1000
     """Length of the linear warm-up."""
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
@@ -217,14 +216,14 @@ class TrainingConfig(Section):
     precision: Precision = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
     precise_bn_iterations: Count | None = 200
-    """Training batches over which trainable BatchNorm statistics are averaged anew before each
-    evaluation and at the end; null leaves the running averages."""
+    """Training batches over which trainable BatchNorm statistics are re-estimated before each
+    evaluation and at the end; null keeps the running averages."""
     evaluate_every_iterations: Count | None = None
-    """Evaluate on the test images on the way; null: at the end alone, whose result counts."""
+    """Evaluate on test images during training, too; null: at the end alone, whose result counts."""
     checkpoint_every_iterations: Count = 5000
     """A checkpoint is also written at the end and when the run is stopped."""
     keep_checkpoints: Count | None = 3
-    """How many of the newest checkpoints stay; null keeps all."""
+    """Number of newest checkpoints to keep; null keeps all."""
     log_every_iterations: Count = 20
     """Iterations averaged into one line of metrics."""
 
@@ -233,7 +232,7 @@ class Recipe(Section):
     """One detection run."""
 
     name: str
-    """Protocol, as results quote it."""
+    """Name of the protocol in results."""
     engine: EngineName = "torchvision"
     """Library that builds and trains the detector; detectron2 must be installed by hand."""
     output_dir: Path = Field(
@@ -250,12 +249,12 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
 
 
-# What a run folder holds at the end, beside its log and checkpoints.
+# Files of a finished run folder, besides its log and checkpoints.
 CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
 RECORD_FILE = Path("records") / "detection.json"
 
-# Changing one of these on --resume leaves the result what it would have been.
+# Changing one of these on --resume does not change the result.
 RESULT_NEUTRAL_KEYS = frozenset(
     {
         "output_dir",
@@ -275,7 +274,7 @@ RESULT_NEUTRAL_KEYS = frozenset(
 
 
 def lr_schedule(solver: SolverConfig) -> ParamScheduler:
-    """Return the share of the rate as a function of progress, iteration / iterations.
+    """Return the learning-rate factor as a function of progress, iteration / iterations.
 
     Warm-up rises linearly from ``warmup_factor`` to 1 and joins the steps, as in detectron2.
     """

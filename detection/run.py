@@ -1,11 +1,11 @@
-"""One detection run from its recipe to its record.
+"""Run a detection recipe from training to its record.
 
-A run folder holds
+A run folder contains
 
     config.yaml                      every setting, resolved
-    metrics.jsonl, tensorboard/      losses, rate, and average precision on the way
-    checkpoints/                     the engine's, of the whole detector and its trainer; and, where
-                                     it is evaluated on the way, the weights that were best then
+    metrics.jsonl, tensorboard/      losses, rate, and average precision during training
+    checkpoints/                     the engine's, of the whole detector and its trainer; and, if
+                                     it is evaluated during training, its best weights so far
     predictions.json                 at the end: test detections in COCO's result format
     records/detection.json           at the end: average precision, also by category
 """
@@ -44,11 +44,11 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
 
     Args:
         recipe: The run.
-        trunk: What the detector starts from.
+        trunk: Initial weights of the detector's trunk.
         resume: Continue the run in ``output_dir``.
 
     Returns:
-        The exit code, and the record unless a signal stopped the run; the main process's alone.
+        The exit code, and the record in the main process unless a signal stopped the run.
 
     Raises:
         UserError: If the engine, the data, the device, the folder or the run to resume cannot be
@@ -60,25 +60,25 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
 
 
 def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) -> int:
-    """Run a recipe as it is written, or go on with it; does nothing if it was recorded.
+    """Run or resume a recipe as written; do nothing if its result is recorded.
 
     Args:
         path: YAML file.
-        overrides: ``key=value`` words: the seed, and what leaves the result as it is.
-        start: Whatever ``load_trunk`` takes; None starts from random weights.
+        overrides: ``key=value`` words: the seed, and settings that do not change the result.
+        start: Any checkpoint that ``load_trunk`` accepts; None starts from random weights.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
 
     Raises:
-        UserError: If a word makes another run, or as ``run_recipe``.
+        UserError: If an override would make this another run, or as ``run_recipe``.
     """
     recipe = load_config(Recipe, path, overrides)
     written = load_config(Recipe, path).model_copy(update={"seed": recipe.seed})
     changed = _changes(written, recipe)
     if changed:
         raise UserError(
-            f"'{path}' would be another run with {', '.join(changed)}; use 'rsa-detect train'"
+            f"'{path}' becomes another run with {', '.join(changed)}; use 'rsa-detect train'"
         )
     if start is None:
         trunk = random_trunk(recipe.model, recipe.seed)
@@ -97,11 +97,11 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
     newest = newest_checkpoint(run_dir)
     if newest is None and (run_dir / RECORD_FILE).is_file():
         raise UserError(
-            f"'{run_dir}' holds a finished run ({RECORD_FILE}) without its checkpoints, which "
+            f"'{run_dir}' contains a finished run ({RECORD_FILE}) without its checkpoints, which "
             "resuming needs and a new run would replace; set another output_dir"
         )
     job = open_job(recipe, trunk)
-    wait_for_all()  # all of them see the folder as it was
+    wait_for_all()  # every process has seen the folder unchanged
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)
         remove_leftovers(run_dir / "checkpoints")
@@ -135,7 +135,7 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
 
 
 def _settle_best(engine: Engine, detector: Any, job: Job, evaluation: Evaluation) -> Best | None:
-    """Compare the last weights, too; return the best if any were kept."""
+    """Include the final weights in the comparison; return the best if any were kept."""
     recipe = job.recipe
     run_dir, step = recipe.output_dir, recipe.solver.schedule.iterations
     file = run_dir / engine.BEST_FILE
@@ -167,7 +167,7 @@ def _describe(
 
 
 def _log_result(record: Record, run_dir: Path, step: int) -> None:
-    """End the log's curves of average precision; a run resumed at its end has done so."""
+    """Log the final average precision; a run resumed at its end has already done so."""
     path = run_dir / METRICS_FILE
     if path.exists() and any(
         line["step"] == step and record.headline in line for line in read_metrics(path)
@@ -178,7 +178,7 @@ def _log_result(record: Record, run_dir: Path, step: int) -> None:
 
 
 def _check_folder(recipe: Recipe, resume: bool) -> None:
-    """Refuse a folder that holds another run; one without a run starts at step 0."""
+    """Refuse a folder that contains another run; one without a run starts at step 0."""
     run_dir = recipe.output_dir
     path = run_dir / CONFIG_FILE
     if not resume or not path.is_file():
@@ -194,7 +194,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
 
 
 def _changes(before: Recipe, now: Recipe) -> list[str]:
-    """List the settings that make another run, as ``key (was …, now …)``."""
+    """List the changed settings that affect the result, as ``key (was …, now …)``."""
     old, new = flatten(to_tree(before)), flatten(to_tree(now))
     return [
         f"{key} (was {old.get(key)!r}, now {new.get(key)!r})"
@@ -204,13 +204,13 @@ def _changes(before: Recipe, now: Recipe) -> list[str]:
 
 
 def _tell_other_places(recipe: Recipe) -> None:
-    """Warn if the record that is taken as it is was made of images in other places."""
+    """Warn if the record that is kept was made with images in other places."""
     before = load_config(Recipe, recipe.output_dir / CONFIG_FILE).data
     for name in ("train_annotations", "train_images", "test_annotations", "test_images"):
         place = getattr(before, name)
         if place != getattr(recipe.data, name):
             logger.warning(
-                "'%s' was made with data.%s '%s'; if that is not the same, make it again with "
+                "'%s' was made with data.%s '%s'; if that is different data, remake it with "
                 "'rsa-detect train --resume'",
                 recipe.output_dir / RECORD_FILE,
                 name,
@@ -219,12 +219,12 @@ def _tell_other_places(recipe: Recipe) -> None:
 
 
 def _is_recorded(recipe: Recipe, trunk: Trunk) -> bool:
-    """Whether the folder's run has ended; a record that cannot be read is made anew."""
+    """Tell whether the folder's run has ended; an unreadable record is made again."""
     path = recipe.output_dir / RECORD_FILE
     if not path.is_file():
         return False
     try:
         return read_record(path).model.sha256 == trunk.subject.sha256
     except UserError as error:
-        logger.warning("%s; it is made anew", error)
+        logger.warning("%s; the record is made again", error)
         return False

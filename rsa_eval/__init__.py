@@ -1,1 +1,1 @@
-"""What frozen features are worth: kNN, linear probe, records and reports."""
+"""Evaluate frozen features: kNN, linear probes and other protocols, records and reports."""

@@ -1,4 +1,4 @@
-"""The command ``rsa-eval``; where its commands meet what other packages do for them."""
+"""The command ``rsa-eval``, wired to the training code of the other packages."""
 
 import sys
 from collections.abc import Sequence
@@ -35,21 +35,21 @@ def _measure_step(config: Any) -> Any:
 
 PROGRAM = Program(
     "rsa-eval",
-    "What frozen features are worth.",
+    "Evaluate pretrained backbones.",
     "rsa_eval.commands",
     (
-        Command("features", "extract features into a cache that evaluations read"),
+        Command("features", "extract features into a cache for the evaluations"),
         Command("knn", "classify by nearest neighbours", "evaluate"),
         Command("linear", "train a linear probe", "evaluate"),
         Command("logistic", "fit a logistic regression", "evaluate"),
         Command("low-shot", "classify from few labels", "evaluate"),
         Command("finetune", "fine-tune the whole network", "evaluate"),
         Command("svm", "train linear SVMs", "evaluate"),
-        Command("diagnostics", "measure and draw what features look like", "evaluate"),
-        Command("suite", "evaluate several checkpoints in several ways"),
-        Command("reproduce", "make whole rows of the paper's tables", _add_reproduce),
+        Command("diagnostics", "measure and plot the features' geometry", "evaluate"),
+        Command("suite", "run several evaluations of several checkpoints"),
+        Command("reproduce", "reproduce rows of the paper's tables", _add_reproduce),
         Command("config", "print a config's settings, each with its source"),
-        Command("report", "draw up one page from records and runs"),
+        Command("report", "write one page of results from records and runs"),
     ),
     moved={"ledger": "rsa-eval report --markdown"},
 )

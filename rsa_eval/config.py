@@ -1,4 +1,4 @@
-"""What every evaluation has in common: images, network, features and machine."""
+"""Settings common to all evaluations: images, network, features and device."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,33 +17,33 @@ class RandomBackboneConfig(BackboneConfig):
     """The network of --random-init."""
 
     zero_init_residual: bool = False
-    """Start each residual branch at zero. Pretraining does; but left untrained, such a network
-    sees little more than every 32nd pixel, a baseline that is too easily beaten."""
+    """Start each residual branch at zero, as pretraining does. Untrained, such a network sees
+    little more than every 32nd pixel, which makes the baseline too easy to beat."""
 
 
 class EvaluationConfig(Section):
-    """What every evaluator needs."""
+    """Settings common to all evaluators."""
 
     protocol: str
-    """The published protocol this run follows; departures from it are listed in the record."""
+    """The published protocol this run follows; the record lists departures from it."""
     data: DataConfig
     backbone: RandomBackboneConfig | None = None
-    """Network of --random-init; a checkpoint names its own, and this must agree with it."""
+    """Network of --random-init; for a checkpoint it must match the checkpoint's network."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds a random backbone, and a probe's initialisation, data order and augmentation."""
     batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images per forward pass where features are extracted."""
+    """Images per forward pass when extracting features."""
     layers: Annotated[tuple[Stage, ...], Field(min_length=1)] = ("layer4",)
     """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
-    """Type the features are kept in; fp16 halves the cache and rounds to three decimal digits."""
+    """Storage type of the features; fp16 halves the cache and rounds to three decimal digits."""
     cache_dir: Path | None = None
-    """Folder that keeps extracted features for later evaluations; all processes must see it.
-    null: they are extracted anew, and held in memory."""
+    """Folder that caches extracted features for later evaluations; all processes must see it.
+    null: extract them for this evaluation and keep them in memory."""
     precision: Precision = "fp32"
     """Autocast type of the backbone."""
     device: DeviceName = "auto"
-    """auto takes a GPU where there is one."""
+    """auto: a GPU if there is one."""
 
     @property
     def data_set(self) -> str:
@@ -57,7 +57,7 @@ class EvaluationConfig(Section):
         return self
 
 
-# Settings that decide where and how fast an evaluation runs, and not what comes out.
+# Settings that decide where and how fast an evaluation runs but not its result.
 RESULT_NEUTRAL_KEYS = frozenset(
     {
         "cache_dir",
@@ -70,18 +70,18 @@ RESULT_NEUTRAL_KEYS = frozenset(
 )
 
 _TURNING = "data.exif_orientation"
-# What evaluations did whose records lack these settings.
+# Behaviour of evaluations recorded before these settings existed.
 _BEFORE_THERE_WAS_A_CHOICE = {"data.eval_interpolation": "bilinear", "split": "test"}
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide a result, by dotted key.
+    """Return the settings that affect a result, by dotted key.
 
     Args:
         tree: An evaluation's settings as plain values.
     """
     found = flatten(tree)
-    # Detection turned photographs as EXIF says, evaluations did not.
+    # Before the setting existed, detection applied EXIF orientation and evaluations did not.
     turned = {_TURNING: "data.train_annotations" in found}
     settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
     neutral = RESULT_NEUTRAL_KEYS

@@ -1,4 +1,4 @@
-"""The command ``rsa-pretrain``; where its commands meet what other packages do for them."""
+"""The ``rsa-pretrain`` command line, and the calls it makes into the other packages."""
 
 import sys
 from pathlib import Path
@@ -53,15 +53,15 @@ PROGRAM = Program(
     "rsa_pretrain.commands",
     (
         Command("run", "pretrain a backbone", _add_run),
-        Command("sweep", "run a config with several values and seeds", _add_sweep),
+        Command("sweep", "run a config over several values and seeds", _add_sweep),
         Command("config", "print a config's settings, each with its source", _add_config),
         Command("configs", "list the shipped configs"),
         Command("download", "download a data set"),
         Command("preview", "draw the views of some training images"),
         Command("data-check", "count and decode every image of a data set"),
-        Command("import", "take over another project's backbone", "import_checkpoint"),
-        Command("export", "hand a backbone to another tool", _add_export),
-        Command("inspect", "show what a checkpoint file holds", "inspect_file"),
+        Command("import", "import another project's backbone", "import_checkpoint"),
+        Command("export", "export a backbone to another tool", _add_export),
+        Command("inspect", "show the contents of a checkpoint file", "inspect_file"),
     ),
     moved={"reproduce": "rsa-eval reproduce", "recipes": "rsa-eval reproduce --list"},
 )

@@ -1,4 +1,4 @@
-"""What one pretraining run consists of: every setting, its default and its meaning."""
+"""Define the settings of one pretraining run, with their defaults and meanings."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,13 +17,13 @@ from rsa_pretrain.views.settings import TrainingViewsConfig
 
 
 class TrainingConfig(Section):
-    """The loop, and what it runs on."""
+    """The training loop, and the hardware it runs on."""
 
     epochs: Annotated[int, Field(ge=1)]
     """Passes over the training images."""
     global_batch_size: Annotated[int, Field(ge=2)]
-    """Images per optimizer step, over all devices; the last incomplete batch of an epoch is left
-    out."""
+    """Images per optimizer step, over all devices; the last incomplete batch of an epoch is
+    dropped."""
     batch_size_per_device: Annotated[int, Field(ge=1)] | None = None
     """Images per forward pass on one device, which is what BatchNorm sees without
     sync_batchnorm. A global batch that needs several passes accumulates their gradients. null:
@@ -39,24 +39,24 @@ class TrainingConfig(Section):
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
     """A checkpoint is also written at the end and when the run is stopped."""
     keep_checkpoints: Annotated[int, Field(ge=1)] | None = 3
-    """How many of the newest checkpoints stay; null keeps all."""
+    """Number of newest checkpoints to keep; null keeps all."""
 
 
 class MonitorConfig(Section):
-    """What is watched while training goes on."""
+    """Monitoring during training."""
 
     log_every_steps: Annotated[int, Field(ge=1)] = 10
-    """Steps averaged into one line of metrics; a non-finite loss is noticed here at the latest."""
+    """Steps averaged into one line of metrics; a non-finite loss is detected here at the latest."""
     knn_every_epochs: Annotated[int, Field(ge=1)] | None = None
     """Classify held-out training images by nearest neighbours this often; null: never."""
     num_held_out_images: Annotated[int, Field(ge=1)] = 1000
     """With knn_every_epochs: training images (class-balanced) kept out of training as queries."""
     num_bank_images: Annotated[int, Field(ge=1)] = 5000
-    """With knn_every_epochs: most training images to look for neighbours in."""
+    """With knn_every_epochs: maximum number of training images to search for neighbours."""
     knn_k: Annotated[int, Field(ge=1)] = 20
     """Neighbours that vote."""
     knn_temperature: Annotated[float, Field(gt=0)] = 0.07
-    """Of the vote's weights exp(similarity / T)."""
+    """Temperature T of the vote's weights exp(similarity / T)."""
     wandb_project: str | None = None
     """Also log to this Weights & Biases project (needs the extra `wandb`)."""
 
@@ -69,7 +69,7 @@ class ExtensionConfig(Section):
     step: Annotated[int, Field(ge=1)]
     """Optimizer steps it took."""
     before: dict[str, JsonValue]
-    """Its schedule, by dotted key, and what it extended itself."""
+    """Its schedule, by dotted key, and the run that it extended, if any."""
 
 
 CONFIG_FILE = "config.yaml"  # every setting of a run, in its folder
@@ -93,7 +93,7 @@ class PretrainConfig(Section):
     training: TrainingConfig
     monitor: MonitorConfig = MonitorConfig()
     output_dir: Path = Field(default_factory=_run_folder)
-    """Run folder; it must be new, unless the run is resumed. Left out:
+    """Run folder; it must be new, unless the run is resumed. Default:
     runs/DATA-METHOD-EPOCHSep."""
     extends: ExtensionConfig | None = None
     """The finished run that this one extends, filled in by --extend; null: it starts from random
@@ -109,7 +109,7 @@ class PretrainConfig(Section):
         return self
 
 
-# Changing one of these on --resume leaves the run what it was, up to rounding and, for the batch
+# Changing one of these on --resume leaves the run the same, up to rounding and, for the batch
 # per device, BatchNorm's groups (the trainer says so when they change).
 RESUMABLE_CHANGES = frozenset(
     {
@@ -128,7 +128,7 @@ RESUMABLE_CHANGES = frozenset(
 )
 
 
-# What the learning rate, beta and the target's momentum are as functions of progress; extending a
+# These set the learning rate, beta and the target's momentum as functions of progress; extending a
 # finished run may change them.
 SCHEDULE_SETTINGS = frozenset(
     {
@@ -147,11 +147,11 @@ def result_changes(
     now: Mapping[str, Any],
     may_differ: Collection[str] = RESUMABLE_CHANGES,
 ) -> list[str]:
-    """List the settings that make another run, as ``key (was …, is …)``.
+    """List the settings that would change a run's result, as ``key (was …, is …)``.
 
     Args:
         before: Settings of a run, as plain values.
-        now: Settings to go on with.
+        now: Settings to continue with.
         may_differ: Dotted keys that are not compared.
     """
     old, new = flatten(before), flatten(now)
@@ -163,10 +163,10 @@ def result_changes(
 
 
 def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings, which may be older than the choice of how image files are turned.
+    """Return a run's settings, with the image orientation of runs older than that setting.
 
-    Other settings newer than a run had no other effect than their defaults. Image files were read
-    as they are stored.
+    Those runs read image files as stored. Other settings newer than a run need no such care: their
+    defaults keep its behaviour.
     """
     data = tree.get("data", {})
     if "exif_orientation" in data or is_pixels(data.get("name")):
@@ -175,7 +175,7 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_run(folder: Path) -> PretrainConfig:
-    """Read the settings of a run from its folder; they may be older than some choices.
+    """Read the settings of a run from its folder; the run may predate some settings.
 
     Raises:
         UserError: As ``load_config``.
@@ -186,22 +186,22 @@ def load_run(folder: Path) -> PretrainConfig:
 
 
 def reads_elsewhere(run: PretrainConfig) -> bool:
-    """Whether a run names another ``data.root`` than the one in its folder, which may be moved."""
+    """Return whether a run's ``data.root`` differs from the one in its folder: data may move."""
     is_started = (run.output_dir / CONFIG_FILE).exists()
     return is_started and load_run(run.output_dir).data.root != run.data.root
 
 
 def refuse_another_run(run: PretrainConfig) -> None:
-    """Refuse, before any work is done, to go on in the folder of a run of other settings.
+    """Refuse, before any work is done, to continue in the folder of a run with other settings.
 
     Raises:
-        UserError: Names them.
+        UserError: If settings differ; names them.
     """
     if not (run.output_dir / CONFIG_FILE).exists():
         return
     changed = result_changes(to_tree(load_run(run.output_dir)), to_tree(run))
     if changed:
         raise UserError(
-            f"'{run.output_dir}' holds a run of other settings: {', '.join(changed)}; "
+            f"'{run.output_dir}' contains a run with other settings: {', '.join(changed)}; "
             "restore them or choose another --out"
         )

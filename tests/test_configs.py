@@ -151,7 +151,7 @@ def test_defaults_are_the_papers_settings(name: str, key: str, value: object) ->
 
 
 def decisive(name: str) -> str:
-    """What decides a step of two images: not its size, the run's length or where files lie."""
+    """Settings that decide a step of two images: not its size, the run's length or file paths."""
     leaves = flatten(to_tree(load_config(PretrainConfig, Path(name))))
     left_out = ("training.epochs", "training.global_batch_size", "optimizer.base_lr")
     left_out += ("output_dir", "data.name", "data.root")
@@ -166,7 +166,7 @@ def test_every_config_takes_two_steps(
 
     In float32: a CPU takes several times as long in bfloat16.
     """
-    # A checkpoint of each would be gigabytes together; saving has tests of its own.
+    # Checkpoints of all would take gigabytes; saving has separate tests.
     monkeypatch.setattr(run_folder, "save_checkpoint", lambda *_: None)
     monkeypatch.setattr(run_folder, "save_tensors", lambda *_: None)
     tree = to_tree(load_config(PretrainConfig, Path(name)))
@@ -228,7 +228,8 @@ def test_the_command_configs_lists_names(capsys: pytest.CaptureFixture[str]) -> 
     assert found == {name for name in NAMES if name.startswith("stl10/")}
     assert main(["configs", "cifr"]) == 2
     assert re.search(
-        r"^error: no shipped config matches 'cifr'; nearest are .*cifar", capsys.readouterr().err
+        r"^error: no shipped config matches 'cifr'; the nearest are .*cifar",
+        capsys.readouterr().err,
     )
 
 
@@ -273,7 +274,7 @@ def test_commands_in_prose_name_configs_that_exist(page: str) -> None:
 
 
 def settings(section: Section) -> dict[str, object]:
-    """What differs from the defaults, but for the places of results."""
+    """The settings that differ from the defaults, except where results are stored."""
     leaves = flatten(section.model_dump(mode="json", exclude_defaults=True))
     return {key: value for key, value in leaves.items() if key not in RESULTS}
 

@@ -41,7 +41,7 @@ def run_and_list_imports(*words):
         (["rsa_pretrain", "preview", "absent", "x.png"], "cannot read config 'absent'"),
         (["rsa_pretrain", "data-check", "digits/rsa", "seeed=1"], "unknown key 'seeed'"),
         (["rsa_pretrain", "sweep", "digits/rsa", "seeed=1,2"], "the nearest valid key is 'seed'"),
-        (["rsa_pretrain", "sweep", "digits/rsa", "--evaluator", "k"], "--evaluator 'k' is none of"),
+        (["rsa_pretrain", "sweep", "digits/rsa", "--evaluator", "k"], "--evaluator 'k' should be"),
         (["rsa_pretrain", "reproduce"], "'reproduce' is now 'rsa-eval reproduce'"),
         (["rsa_eval", "reproduce", "table9"], "there is no row 'table9'"),
         (["rsa_eval", "reproduce", "table8", "seed=1"], "'seed' differs from trial to trial"),
@@ -69,7 +69,7 @@ def test_help_and_mistakes_are_answered_without_torch(words, error):
 
 @pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
 def test_command_and_data_modules_import_without_torch(package):
-    """What a command trains or reads images with is imported when it works."""
+    """A command imports its training and image libraries only when it works."""
     commands = {f"{package}.commands.{path.stem}" for path in ROOT.glob(f"{package}/commands/*.py")}
     done, imported = run_and_list_imports(
         "-c", f"import rsa_pretrain.data.open_images, {', '.join(commands)}"

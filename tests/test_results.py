@@ -1,4 +1,4 @@
-"""What is kept of runs in the repository: small, and of no particular machine."""
+"""Check that files of runs kept in the repository are small and name no machine."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ MOST_BYTES = 1_000_000
 
 
 def faults(folder, names):
-    """What is wrong with files below a folder of results."""
+    """Return the problems of files below a folder of results."""
     found = []
     for name in names:
         path = folder / name

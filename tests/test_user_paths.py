@@ -90,7 +90,7 @@ def test_every_argument_that_is_a_path_expands(module, monkeypatch, home):
             if action.type is Path:
                 found.append(parser._get_value(action, "~/x"))
             elif action.type is None:
-                # What stays text is no path.
+                # Values that stay text are not paths.
                 words = f"{action.metavar} {action.dest}"
                 assert not re.search("FILE|FOLDER|DIR|RUN|CHECKPOINT|YAML|OUT", words), words
     assert found

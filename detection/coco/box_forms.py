@@ -1,6 +1,6 @@
-"""In which form a file's boxes are written: COCO's, or another that trains on something else.
+"""Detect boxes that are written in another form than COCO's.
 
-The masks tell: they say where an object is, so a form in which the boxes fit them is the one meant.
+Masks decide: they show where an object is, so the form in which boxes fit them is the intended one.
 """
 
 import math
@@ -15,7 +15,7 @@ Corners = tuple[float, float, float, float]
 ImageSize = tuple[int, int]
 """Width and height, in pixels."""
 
-# Drawing by hand, rounding and counting the last pixel in or out move a side by less.
+# Hand drawing, rounding and in- or excluding the last pixel move a side by less.
 OFF_PIXELS = 2.0
 OFF_SHARE = 0.1
 
@@ -27,16 +27,16 @@ POLYGON_FRACTIONS = (
     "annotations whose polygons seem to be in fractions of the image, "
     f"expected [x1, y1, x2, y2, …] in pixels: {_MULTIPLY}"
 )
-# Fractions that rounding has pushed out of the image.
+# Allows fractions that rounding has pushed out of the image.
 _LARGEST_FRACTION = 1.01
 
-# How many boxes are looked at.
+# Number of boxes that are sampled.
 _LOOKED_AT = 1000
 # Among those with masks, the share that must fit in another form, and the share and number that
 # must not fit in COCO's: an object in the image's first corner fits in several.
 _FITTING, _MISFITTING, _FEWEST_MISFITTING = 0.95, 0.1, 3
-# Without masks, how many there must be and the share that must reach out of their images to be
-# suspected of being corners; fewer could be so by chance. Areas are rounded.
+# Without masks, the number and the share of boxes that must leave their images to be suspected of
+# being corners; fewer could be chance. Areas are rounded.
 _FEWEST, _SUSPICIOUS = 8, 0.25
 _AREA_TOLERANCE = 0.02
 
@@ -48,14 +48,14 @@ class Form(NamedTuple):
     """A way other than COCO's to write a box."""
 
     fault: str
-    """What is wrong with annotations that have it."""
+    """Fault of annotations that have it."""
     corners: Callable[[Sequence[float]], Corners]
-    """Reads four numbers."""
+    """Converts the four numbers."""
     is_relative: bool
     """Whether they are fractions of the image."""
 
     def read(self, box: Sequence[float], size: ImageSize) -> Corners:
-        """Return the box that four numbers stand for on an image of that size."""
+        """Return the box that four numbers denote on an image of that size."""
         if not self.is_relative:
             return self.corners(box)
         width, height = size
@@ -98,11 +98,11 @@ FORMS = tuple(
 """All but COCO's."""
 _CORNERS = FORMS[0]
 FAULTS_OF_ALL = frozenset({FRACTIONS, POLYGON_FRACTIONS, *(form.fault for form in FORMS)})
-"""What ``faults_of_all`` may find."""
+"""Faults that ``faults_of_all`` may find."""
 
 
 def _inside(corners: Corners, size: ImageSize) -> Corners:
-    """Cut a box off at the edges of an image of that size."""
+    """Clip a box to an image of that size."""
     x0, y0, x1, y1 = corners
     width, height = size
     return (
@@ -127,7 +127,7 @@ def box_of_mask(annotation: Mapping[str, Any], size: ImageSize) -> Corners | Non
 
 
 def fits(box: Corners, around: Corners) -> bool:
-    """Tell whether each side of a box is where that of the box around a mask is."""
+    """Tell whether each side of a box is close to that of the box around a mask."""
     x0, y0, x1, y1 = around
     across, down = (max(OFF_PIXELS, OFF_SHARE * side) for side in (x1 - x0, y1 - y0))
     return (
@@ -139,17 +139,17 @@ def fits(box: Corners, around: Corners) -> bool:
 
 
 def form_that_fits(annotation: Mapping[str, Any], size: ImageSize, around: Corners) -> Form | None:
-    """Return the form in which a box fits its mask, which it does not in COCO's; None if none."""
+    """Return the form other than COCO's in which a box fits its mask, or None."""
     return next((form for form in FORMS if fits(form.read(annotation["bbox"], size), around)), None)
 
 
 def faults_of_all(
     annotations: Sequence[Entry], images: Mapping[int, Entry]
 ) -> Iterator[tuple[str, Sequence[Entry]]]:
-    """Yield what is wrong with every box or every polygon of a file, and the entries that have it.
+    """Yield faults shared by all boxes or all polygons of a file, with their entries.
 
     Args:
-        annotations: Without faults of their own.
+        annotations: Without individual faults.
         images: By id.
     """
     sample = annotations[:: max(1, len(annotations) // _LOOKED_AT)]
@@ -163,7 +163,7 @@ def faults_of_all(
 
 
 def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> str | None:
-    """Say what is wrong with all boxes, told by some; None if nothing seems to be."""
+    """Return the fault of all boxes, judged by a sample; None if there seems to be none."""
     boxes = [entry["bbox"] for entry in annotations]
     relative = any(map(any, boxes)) and all(map(_are_fractions, boxes))
     masked = [
@@ -180,16 +180,16 @@ def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> s
             return form.fault
     if relative:
         return FRACTIONS
-    # Masks that most boxes fit say that these are COCO's.
+    # If most boxes fit their masks, the form is COCO's.
     in_doubt = 2 * misfitting >= len(masked)
     are_corners = in_doubt and (_reach_out(sample) or _have_areas_of_corners(sample))
     return _CORNERS.fault if are_corners else None
 
 
 def _reach_out(sample: Sequence[_Sized]) -> bool:
-    """Tell whether boxes make sense as two corners alone.
+    """Tell whether boxes make sense only as two corners.
 
-    Read as COCO's they reach out of many images, read as corners all lie in theirs.
+    Read in COCO's form they leave many images; read as corners they all fit.
     """
     reaching_out = 0
     for entry, (width, height) in sample:
@@ -201,7 +201,7 @@ def _reach_out(sample: Sequence[_Sized]) -> bool:
 
 
 def _have_areas_of_corners(sample: Sequence[_Sized]) -> bool:
-    """Tell whether the areas annotated are those between two corners, and not those of COCO's."""
+    """Tell whether annotated areas match boxes read as two corners, and not COCO's form."""
     as_corners = as_sides = 0
     for entry, _ in sample:
         x, y, right, bottom = entry["bbox"]
@@ -221,7 +221,7 @@ def _are_fractions(values: Sequence[float]) -> bool:
 
 
 def _all_with_relative_polygons(annotations: Sequence[Entry]) -> list[Entry]:
-    """Return the annotations with polygons if all of those are fractions; else none."""
+    """Return the annotations with polygons if all polygons are fractions; else none."""
     found = []
     for entry in annotations:
         numbers = [value for part in polygons(entry.get("segmentation")) for value in part]

@@ -1,4 +1,4 @@
-"""Which categories a detector's labels stand for, and whether two lists of them agree."""
+"""Look up the categories of a detector's labels, and check that two lists of them agree."""
 
 import logging
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ Categories = list[dict[str, Any]]
 def check_same_categories(
     ours: Mapping[int, str], theirs: Mapping[int, str], our_source: str, their_source: str
 ) -> None:
-    """Refuse lists in which an id stands for different things.
+    """Refuse category lists whose ids or names differ.
 
     Args:
-        ours: The name of each id.
+        ours: Category names by id.
         theirs: Likewise.
-        our_source: What errors call the first.
-        their_source: And the second.
+        our_source: Name of the first list in errors.
+        their_source: Name of the second.
 
     Raises:
         UserError: If ids or names differ.
@@ -34,7 +34,7 @@ def check_same_categories(
         either = {**ours, **theirs}
         alone = [f"{number} ('{either[number]}')" for number in sorted(ours.keys() ^ theirs.keys())]
         raise UserError(
-            f"{sources}: {len(ours)} and {len(theirs)} ids; one alone has {first_of(alone)}"
+            f"{sources}: {len(ours)} and {len(theirs)} ids; only one has {first_of(alone)}"
         )
     renamed = [
         f"{number} is '{ours[number]}' and '{theirs[number]}'"
@@ -42,23 +42,23 @@ def check_same_categories(
         if not is_same_name(ours[number], theirs[number])
     ]
     if renamed:
-        raise UserError(f"{sources}: {first_of(renamed)}; number and name both alike")
+        raise UserError(f"{sources}: {first_of(renamed)}; both ids and names must agree")
 
 
 def is_same_name(one: str, other: str) -> bool:
-    """Tell whether names are equal, case and outer blanks aside."""
+    """Tell whether names are equal, ignoring case and surrounding blanks."""
     return one.strip().casefold() == other.strip().casefold()
 
 
 def categories_of(
     detector: Path, num_classes: int, known: Mapping[int, str] | None, given: Path | None
 ) -> Categories:
-    """Return COCO's entries of a detector's categories, by rising id, as its labels are.
+    """Return COCO category entries for a detector's labels, in order of id.
 
     Args:
-        detector: Names it in messages.
-        num_classes: How many it has.
-        known: The names that its file keeps; None if it has none.
+        detector: Its name in messages.
+        num_classes: Its number of categories.
+        known: Names stored in its file; None if it has none.
         given: COCO-format file that lists them; None takes the known ones, or else the labels 1 to
             ``num_classes`` themselves, with a warning.
 
@@ -74,8 +74,8 @@ def categories_of(
         return sorted(found, key=lambda entry: int(entry["id"]))
     if known is None:
         logger.warning(
-            "'%s' does not say what its categories are called; they are numbered from 1; "
-            "--categories names them",
+            "'%s' does not name its categories; they are numbered from 1; name them with "
+            "--categories",
             detector,
         )
         known = {number: f"category {number}" for number in range(1, num_classes + 1)}

@@ -1,4 +1,4 @@
-"""Average precision of boxes and masks."""
+"""Compute average precision of boxes and masks."""
 
 import logging
 from collections import Counter
@@ -20,8 +20,8 @@ segmentation, a compressed run-length code."""
 
 IOU_TYPES = ("bbox", "segm")
 COCO_MAX_DETECTIONS = 100
-"""The most of an image and category that COCO's metrics count."""
-# Which overlaps, recalls, categories and sizes of the precision each metric is the mean of.
+"""Limit of detections per image and category in COCO's metrics."""
+# Overlaps, recalls, categories and sizes over which each metric averages precision.
 _AVERAGED: dict[str, tuple[int | slice, ...]] = {
     "AP": np.s_[:, :, :, 0],
     "AP50": np.s_[0, :, :, 0],
@@ -38,12 +38,12 @@ class Evaluation:
     """COCO's metrics, as percentages."""
 
     metrics: dict[str, float]
-    """``bbox_AP``, … ``segm_APl``; without those of a size that no annotated object has."""
+    """``bbox_AP``, … ``segm_APl``; without those of sizes that no annotated object has."""
     by_category: list[dict[str, Any]]
-    """By rising category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
+    """In order of category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
     and ``segm_AP``; None where there is no object."""
     notes: tuple[str, ...]
-    """Where the count is not COCO's, and what it leaves out, one sentence each."""
+    """Departures from COCO's count and detections left out, one sentence each."""
 
 
 def evaluate(
@@ -67,9 +67,9 @@ def evaluate_in_detail(
     Args:
         tree: The annotation file's content.
         predictions: Detections with the file's own image and category ids.
-        iou_types: ``bbox``, ``segm`` or both; the predictions have what they compare.
-        max_detections: How many of an image and category count, if more than COCO's 100; a
-            detector that keeps fewer is measured by COCO's rule.
+        iou_types: ``bbox``, ``segm`` or both; every prediction must have them.
+        max_detections: Number that count per image and category, if above COCO's 100; a detector
+            that keeps fewer is measured by COCO's rule.
 
     Returns:
         The numbers. Without any detection all are 0.
@@ -105,14 +105,14 @@ def evaluate_in_detail(
 
 
 def headline(metrics: Mapping[str, float]) -> str:
-    """Name the metric that stands for all: AP of masks, of boxes where there are none."""
+    """Return the name of the main metric: AP of masks, or of boxes if there are no masks."""
     return "segm_AP" if "segm_AP" in metrics else "bbox_AP"
 
 
 def _differences(
     tree: Mapping[str, Any], predictions: Sequence[Prediction], limit: int
 ) -> Iterator[str]:
-    """Yield where the count is not COCO's, and which detections it leaves out."""
+    """Yield departures from COCO's count, and the detections that it leaves out."""
     if limit > COCO_MAX_DETECTIONS:
         yield (
             f"average precision counts {limit:,} detections an image and category, where COCO's "
@@ -137,16 +137,16 @@ def _differences(
 
 
 def _average(values: Precision) -> float | None:
-    """Average over what has an object, in percent; None if nothing has."""
+    """Average over entries with an object, in percent; None if there are none."""
     defined = values[values >= 0]
     return 100 * float(defined.mean()) if defined.size else None
 
 
 def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what pycocotools requires and custom sets often lack; drop what it trips over.
+    """Add keys that pycocotools requires and custom sets often lack; drop parts it fails on.
 
-    Annotations are numbered from 1: pycocotools notes a match by the annotation's id and takes
-    id 0 for no match.
+    Annotations are numbered from 1: pycocotools marks a match by the annotation's id and takes id 0
+    for no match.
     """
     annotations = []
     for number, annotation in enumerate(tree["annotations"], start=1):

@@ -1,4 +1,4 @@
-"""What a COCO-format annotation file must hold, and the entries that do not."""
+"""Validate COCO-format annotation files and separate out faulty entries."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _REQUIRED: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
     "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
 }
-REPEATED = "entries whose id another has"
-BAD_SIZE = "images of an impossible size"
+REPEATED = "entries with a repeated id"
+BAD_SIZE = "images with an impossible size"
 UNKNOWN_IMAGE = "annotations of an image that is not listed"
 UNKNOWN_CATEGORY = "annotations of a category that is not listed"
 BAD_BOX = "annotations whose bbox is not [x, y, width, height]"
-BAD_NUMBER = "annotations whose area is no number or whose iscrowd is not 0 or 1"
+BAD_NUMBER = "annotations whose area is not a number or whose iscrowd is not 0 or 1"
 BAD_CODE = "annotations whose run-length code is damaged"
 
 
@@ -30,30 +30,30 @@ class Fault(NamedTuple):
     """An entry that cannot be used."""
 
     what: str
-    """One of this module's constants or of ``box_forms.FAULTS_OF_ALL``, or which keys the entries
-    of a section lack."""
+    """One of this module's constants or of ``box_forms.FAULTS_OF_ALL``, or a list of keys that the
+    entries of a section lack."""
     entry: str
-    """Which entry, and its value where that helps."""
+    """Name of the entry, with its value where that helps."""
 
 
 class RawTree(NamedTuple):
-    """An annotation file as far as its lists."""
+    """An annotation file parsed down to its lists."""
 
     tree: dict[str, Any]
     """With the lists images, categories and annotations."""
     notes: tuple[str, ...]
-    """What was unusual in the file itself."""
+    """Oddities of the file itself."""
     is_annotated: bool
     """Whether the file has a list of annotations."""
 
 
 def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:
-    """Read an annotation file as far as its three lists.
+    """Read an annotation file down to its three lists.
 
     Args:
         path: JSON.
-        needs_annotations: Without it a file of images alone is taken: one whose annotations, or
-            categories too, are absent or null; their lists are then empty.
+        needs_annotations: If false, a file with images alone is accepted: its annotations, or
+            categories too, may be missing or null; their lists are then empty.
 
     Raises:
         UserError: If it is unreadable, lacks a list, or lists no images or no categories.
@@ -67,7 +67,7 @@ def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:
     if needs_annotations and not is_annotated and isinstance(tree.get("images"), list):
         raise UserError(
             f"'{path}' lists images without annotations (no list 'annotations'), which training "
-            "and evaluation need; 'rsa-detect predict' takes such a file"
+            "and evaluation need; 'rsa-detect predict' accepts such a file"
         )
     for section in _REQUIRED:
         if not isinstance(tree.get(section), list):
@@ -79,14 +79,14 @@ def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:
 
 
 def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Split a file's content into sound entries and the faults of the others.
+    """Split a file's content into valid entries and the faults of the others.
 
     Args:
         tree: The lists of ``read_tree``, repaired by ``coco_repair.repair``; not changed.
 
     Returns:
-        The same with sound entries only, and what is wrong with the rest, in the file's order. An
-        annotation that only its image or category makes unusable adds no fault.
+        The same with valid entries only, and the faults of the rest, in the file's order. An
+        annotation that is unusable only because of its image or category adds no fault.
     """
     faults: list[Fault] = []
     sound: dict[str, Any] = dict(tree)
@@ -126,7 +126,7 @@ def _sound_entries(
             size = f"{entry['width']}x{entry['height']}"
             faults.append(Fault(BAD_SIZE, f"{section}[{position}] ({entry['file_name']}, {size})"))
         elif entry["id"] in sound:
-            faults.append(Fault(REPEATED, f"{section} has the id {entry['id']} twice"))
+            faults.append(Fault(REPEATED, f"{section} has id {entry['id']} twice"))
         else:
             sound[entry["id"]] = entry
     return list(sound.values())
@@ -135,12 +135,12 @@ def _sound_entries(
 def _lacking(entry: Any, keys: Mapping[str, type]) -> list[str]:
     if not isinstance(entry, dict):
         return list(keys)
-    # The exact type: JSON's true is an int to Python.
+    # Compare exact types: JSON's true is an int to Python.
     return [key for key, kind in keys.items() if type(entry.get(key)) is not kind]
 
 
 def _ids(entries: list[Any]) -> set[int] | None:
-    """Return the ids that entries have, faulty ones too; None if one has none, which may be any."""
+    """Return the ids of all entries, faulty ones too; None if one lacks an id (it may be any)."""
     found = [entry.get("id") if isinstance(entry, dict) else None for entry in entries]
     ids = {number for number in found if type(number) is int}
     return ids if set(map(type, found)) <= {int} else None

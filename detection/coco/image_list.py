@@ -1,4 +1,4 @@
-"""A plain folder of photographs as the images of a COCO-format file, and their sizes by header."""
+"""List a plain folder of images as COCO-format entries, with sizes read from headers."""
 
 import logging
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ _SHOWN = 5
 
 
 def list_images(folder: Path, rules: ReadRules) -> list[dict[str, Any]]:
-    """List the photographs below a folder as COCO's entries, numbered from 1 in their names' order.
+    """List the images below a folder as COCO entries, numbered from 1 in order of name.
 
-    Hidden and system files are left out; so are files that are no image, with a warning.
+    Hidden and system files are left out; so are files that are not images, with a warning.
 
     Args:
         folder: Root.
-        rules: How the images are read.
+        rules: How to read the images.
 
     Raises:
         UserError: If there is no such folder or no image in it.
@@ -44,19 +44,19 @@ def list_images(folder: Path, rules: ReadRules) -> list[dict[str, Any]]:
 
 
 def list_files(files: Sequence[Path], rules: ReadRules) -> list[dict[str, Any]]:
-    """List named photographs as COCO's entries, by their paths, numbered from 1 in their order.
+    """List the given image files as COCO entries, named by path and numbered from 1 in order.
 
     Args:
         files: At least one.
-        rules: How the images are read.
+        rules: How to read the images.
 
     Raises:
-        UserError: If one is absent or no image.
+        UserError: If one is missing or not an image.
     """
     sizes, faults = _sizes(files, rules)
     if faults:
         shown = "; ".join(faults[:_SHOWN]) + ("; …" if len(faults) > _SHOWN else "")
-        raise UserError(f"{len(faults):,} of {len(files):,} files are no images: {shown}")
+        raise UserError(f"{len(faults):,} of {len(files):,} files are not images: {shown}")
     return _entries([(file.as_posix(), sizes[file]) for file in dict.fromkeys(files)])
 
 
@@ -68,7 +68,7 @@ def _entries(found: Sequence[tuple[str, Size]]) -> list[dict[str, Any]]:
 
 
 def _sizes(paths: Sequence[Path], rules: ReadRules) -> tuple[dict[Path, Size], list[str]]:
-    """Return the sizes of the images among files, and what is wrong with the others."""
+    """Return the sizes of the images among files, and the faults of the others."""
     look = partial(_size_or_fault, rules=rules)
     found = list(map_in_threads(look, paths, "reading sizes", "img"))
     sizes = {path: size for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)}
@@ -76,7 +76,7 @@ def _sizes(paths: Sequence[Path], rules: ReadRules) -> tuple[dict[Path, Size], l
 
 
 def header_size(path: Path, rules: ReadRules) -> Size:
-    """Return the size in which ``read_image`` shows a file, by its header.
+    """Return the size at which ``read_image`` decodes a file, from its header.
 
     Raises:
         UserError: If it cannot be opened as an image.

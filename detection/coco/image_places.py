@@ -1,4 +1,4 @@
-"""Where images are that lie elsewhere than an annotation file says."""
+"""Locate images that are not where an annotation file says."""
 
 import os
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ _FOLDERS_BELOW = 50
 
 
 def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str) -> str:
-    """Say what to set for missing images to be found; empty if they are nowhere near.
+    """Suggest a setting that finds missing images; empty if none are nearby.
 
-    Looked through are the folders above and below the image folder, and then the folder itself
-    for the last components of the names: exports keep the folders of another machine.
+    Searches the folders above and below the image folder, then the folder itself for the names'
+    last components: exports keep the paths of another machine.
 
     Args:
         missing: File names that are not below the folder.
         images_dir: The folder.
-        images_key: What sets it.
+        images_key: Name of its setting.
     """
     tidy = [name.replace("\\", "/").lstrip("/") for name in missing]
     counts = {
@@ -40,7 +40,7 @@ def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str) 
         return ""
     name, last = found[0]
     return (
-        f"; {len(found):,} of them are in it by the last part of their names: if these are the "
+        f"; {len(found):,} of them are in it under the last part of their names: if these are the "
         f"same images, write file_name relative to the folder, '{last}' in place of '{name}'"
     )
 

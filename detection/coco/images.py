@@ -1,4 +1,4 @@
-"""Reading photographs."""
+"""Read images as RGB."""
 
 from pathlib import Path
 
@@ -18,12 +18,11 @@ def read_image(path: Path, rules: ReadRules) -> Image.Image:
 def read_with_mode(path: Path, rules: ReadRules) -> tuple[Image.Image, str]:
     """Decode an image to RGB, and name the mode in which it is stored.
 
-    Annotation tools show a photograph turned as its EXIF orientation says, and detectron2 reads it
-    so.
+    The EXIF orientation is applied, as annotation tools and detectron2 do.
 
     Args:
         path: The file.
-        rules: How it is read.
+        rules: How to read it.
 
     Raises:
         UserError: If it cannot be decoded.
@@ -36,12 +35,12 @@ def read_with_mode(path: Path, rules: ReadRules) -> tuple[Image.Image, str]:
 
 
 def read_annotated_image(path: Path, size: Size, rules: ReadRules) -> Image.Image:
-    """Decode an image as ``read_image`` does, which must have the size annotated.
+    """Decode an image as ``read_image`` does, and check that it has the annotated size.
 
     Args:
         path: The file.
-        size: Height and width that are annotated.
-        rules: How it is read.
+        size: Annotated height and width.
+        rules: How to read it.
 
     Raises:
         UserError: If it cannot be decoded or has another size.

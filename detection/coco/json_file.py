@@ -1,4 +1,4 @@
-"""JSON files of other tools, in whichever Unicode encoding they were saved."""
+"""Read other tools' JSON files in any Unicode encoding."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
 
     Args:
         path: The file.
-        content: What it should hold, in the plural, for errors.
+        content: Plural noun for its content, for errors.
 
     Returns:
         Its content, and one line per oddity of the encoding.

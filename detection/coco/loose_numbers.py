@@ -1,16 +1,16 @@
-"""Numbers that an export wrote as text or with decimals."""
+"""Read numbers that an export wrote as text or with decimals."""
 
 import math
 import re
 from typing import Any
 
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,15})(\.0*)?\s*")
-# Beyond it a float may stand for another whole number than the one that was written.
+# Above this, a float may differ from the whole number that was written.
 _LARGEST_EXACT = 2.0**53
 
 
 def as_whole(value: Any) -> int | None:
-    """Return the whole number that a value is or spells; None if it is none."""
+    """Return the whole number that a value is or spells, or None."""
     if type(value) is int:
         return value
     if type(value) is float and value.is_integer() and abs(value) <= _LARGEST_EXACT:
@@ -20,7 +20,7 @@ def as_whole(value: Any) -> int | None:
 
 
 def as_number(value: Any) -> float | None:
-    """Return the finite number that a value is or spells; None if it is none."""
+    """Return the finite number that a value is or spells, or None."""
     if type(value) in (int, float):
         return float(value) if isinstance(value, float) else value
     if not isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Segmentations nested otherwise than COCO's, brought into its forms.
+"""Bring segmentations that are nested differently from COCO's into its forms.
 
 COCO has ``[[x1, y1, x2, y2, …], …]`` and ``{"size": [height, width], "counts": …}``. Exports also
-write one flat list, corners as ``[x, y]`` pairs, and codes inside a list. The values stay.
+write one flat list, corners as ``[x, y]`` pairs, and codes inside a list. Values are unchanged.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _DEEPEST = 6
 
 
 def is_nested_as_in_coco(segmentation: Any) -> bool:
-    """Tell quickly whether ``nested_as_in_coco`` would return a polygon mask as it is."""
+    """Tell quickly whether ``nested_as_in_coco`` would return a polygon mask unchanged."""
     if type(segmentation) is not list:
         return segmentation is None
     for part in segmentation:
@@ -39,13 +39,13 @@ def is_nested_as_in_coco(segmentation: Any) -> bool:
 
 
 def nested_as_in_coco(segmentation: Any, size: Size) -> tuple[Any, str | None]:
-    """Return a segmentation in COCO's form, and what was done to it; None if nothing was.
+    """Return a segmentation in COCO's form and a note on the change, or None without one.
 
-    What is neither COCO's form nor one of those above comes back as it is.
+    Any form but COCO's and those above is returned unchanged.
 
     Args:
-        segmentation: As the file has it.
-        size: Of the image.
+        segmentation: As read from the file.
+        size: Height and width of the image.
     """
     if isinstance(segmentation, dict):
         code = _with_whole_numbers(segmentation)
@@ -66,7 +66,7 @@ def nested_as_in_coco(segmentation: Any, size: Size) -> tuple[Any, str | None]:
 
 
 def _outlines(segmentation: list[Any], depth: int) -> Iterator[Any]:
-    """Yield each outline as a flat list, whatever it is nested in."""
+    """Yield each outline as a flat list, however it is nested."""
     if len(segmentation) >= _FEWEST_CORNERS and all(map(_is_pair, segmentation)):
         yield [value for pair in segmentation for value in pair]
         return
@@ -86,7 +86,7 @@ def _is_pair(part: Any) -> bool:
 
 
 def _as_numbers(outline: list[Any]) -> list[Any]:
-    """Return an outline with its text read; as it is where some of it is no number."""
+    """Return an outline with text parsed as numbers, or unchanged if some does not parse."""
     if not any(isinstance(value, str) for value in outline):
         return outline
     numbers = [as_number(value) for value in outline]
@@ -94,7 +94,7 @@ def _as_numbers(outline: list[Any]) -> list[Any]:
 
 
 def _with_whole_numbers(code: dict[str, Any]) -> dict[str, Any]:
-    """Return a run-length code with whole numbers where it has such as text or decimals."""
+    """Return a run-length code with whole numbers in place of text or decimals."""
     repaired = dict(code)
     for key in ("size", "counts"):
         values = code.get(key)
@@ -106,7 +106,7 @@ def _with_whole_numbers(code: dict[str, Any]) -> dict[str, Any]:
 
 
 def _united(codes: list[dict[str, Any]], size: Size) -> dict[str, Any]:
-    """Unite run-length codes of one image; return a damaged one, for its fault to be named."""
+    """Merge an image's run-length codes; return a damaged one, so that its fault is reported."""
     damaged = [code for code in codes if not has_mask(code) or code_fault(code, size) is not None]
     if damaged or len(codes) == 1:
         return [*damaged, *codes][0]

@@ -1,7 +1,7 @@
-"""COCO's three forms of a mask: polygons, and run-length codes as a list or as text.
+"""Check and draw COCO's three forms of a mask: polygons, run-length codes as list or as text.
 
-pycocotools trusts what it is given: a code of another size, or one whose runs end early, reads
-memory that is not the mask's, and a corner far away ends the process. Hence the checks here.
+pycocotools trusts its input: a code of another size, or one whose runs end early, reads out of
+bounds, and a corner far away crashes the process. Hence the checks here.
 """
 
 import math
@@ -15,7 +15,7 @@ from pycocotools import mask as mask_codec
 Size = tuple[int, int]
 """Height and width, in pixels."""
 
-# Beyond any image, and well inside the integers that pycocotools counts in.
+# Larger than any image, and well within pycocotools' integers.
 MAX_COORDINATE_PIXELS = 1e6
 FEWEST_COORDINATES = 6
 BOX_LENGTH = 4
@@ -72,11 +72,11 @@ def has_sound_mask(segmentation: Any, size: Size) -> bool:
 
 
 def code_fault(segmentation: Any, size: Size) -> str | None:
-    """Say what is wrong with a run-length code; None if nothing is, or it is no code.
+    """Describe the fault of a run-length code; None if it is valid or not a code.
 
     Args:
         segmentation: In any of the three forms.
-        size: Of the image.
+        size: Height and width of the image.
     """
     if isinstance(segmentation, list) or not isinstance(segmentation, Mapping):
         return None
@@ -92,7 +92,7 @@ def code_fault(segmentation: Any, size: Size) -> str | None:
 
 
 def run_lengths(counts: Any) -> list[int] | None:
-    """Return the lengths of the runs of 0 and 1 in turn; None if they cannot be read.
+    """Return the lengths of the alternating runs of 0 and 1; None if they are unreadable.
 
     Args:
         counts: The lengths themselves, or COCO's text: six bits a character, of which the highest
@@ -127,8 +127,8 @@ def encode_mask(segmentation: Any, size: Size) -> dict[str, Any]:
     """Return a segmentation as one compressed run-length code.
 
     Args:
-        segmentation: In any of the three forms; its code, if it is one, without fault.
-        size: Of the image.
+        segmentation: In any of the three forms; a run-length code must be valid.
+        size: Height and width of the image.
     """
     code: dict[str, Any]
     if isinstance(segmentation, list):
@@ -141,12 +141,12 @@ def encode_mask(segmentation: Any, size: Size) -> dict[str, Any]:
 
 
 def area_of(segmentation: Any, size: Size) -> float:
-    """Return how many pixels a sound mask covers."""
+    """Return the area of a valid mask in pixels."""
     return float(mask_codec.area(encode_mask(segmentation, size)))
 
 
 def box_around(segmentation: Any, size: Size) -> list[float]:
-    """Return the box around a sound mask: its corners' extent, or its pixels' without corners."""
+    """Return the box around a valid mask: the extent of its polygons, or of a code's pixels."""
     corners = [value for part in polygons(segmentation) for value in part]
     if not corners:
         box: list[float] = mask_codec.toBbox(encode_mask(segmentation, size)).tolist()
@@ -159,7 +159,7 @@ def render_mask(segmentation: Any, size: Size, new_size: Size) -> NDArray[np.uin
     """Rasterise a segmentation at another image size.
 
     Args:
-        segmentation: In any of the three forms; its code, if it is one, without fault.
+        segmentation: In any of the three forms; a run-length code must be valid.
         size: Of the annotated image.
         new_size: Of the mask; polygons are scaled before they are drawn.
 

@@ -1,6 +1,6 @@
-"""Precision at COCO's overlaps and recalls, by faster-coco-eval where installed, or pycocotools.
+"""Compute precision at COCO's overlaps and recalls by faster-coco-eval or else pycocotools.
 
-Their numbers are the same to the last bit.
+Their results are bitwise equal.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Precision: TypeAlias = NDArray[np.float64]
 is no object."""
 
 Evaluator: TypeAlias = Callable[[Any, Any, str, int], Precision]
-"""Takes annotations, detections, what is compared and how many detections count."""
+"""Takes annotations, detections, the IoU type and the number of detections that count."""
 
 KEY_OF = {"bbox": "bbox", "segm": "segmentation"}
 _COUNTED = ("id", "area", "iscrowd")
@@ -42,11 +42,11 @@ def precision(
     """Compare detections with annotations.
 
     Args:
-        tree: The annotation file's content; every annotation has an area, a crowd mark and a
-            number above 0.
+        tree: The annotation file's content; every annotation has an area, a crowd flag and an id
+            above 0.
         predictions: Detections with the file's own image and category ids.
         iou_type: ``bbox`` or ``segm``.
-        max_detections: Of an image and category this many count, those with the highest scores.
+        max_detections: Number of highest-scoring detections that count per image and category.
 
     Raises:
         UserError: If faster-coco-eval is installed and broken.
@@ -54,8 +54,8 @@ def precision(
     images, categories = (_ranks(tree[section]) for section in ("images", "categories"))
 
     # Handed boxes and masks together, pycocotools takes a detection's area from its box, and the
-    # masks' APs, APm and APl are then of another quantity than the annotations' areas.
-    # faster-coco-eval holds ids in float64, and obeys keys that are no part of COCO's format.
+    # masks' APs, APm and APl then measure another quantity than the annotations' areas.
+    # faster-coco-eval stores ids as float64, and obeys keys that are not part of COCO's format.
     def compared(entries: Sequence[Mapping[str, Any]], *keys: str) -> list[dict[str, Any]]:
         return [
             {
@@ -84,7 +84,7 @@ def precision(
 
 
 def evaluator() -> Evaluator:
-    """Return what computes the precision in this installation."""
+    """Return the evaluator to use in this installation."""
     return by_pycocotools if find_spec("faster_coco_eval") is None else by_faster_coco_eval
 
 
@@ -98,7 +98,7 @@ def by_faster_coco_eval(truth: Any, found: Any, iou_type: str, max_detections: i
 
     Where the first detection is right and the second wrong, pycocotools' precision is the number
     before 1 (see ``_ADDED``). Precision is then below 1 at every recall that one object does not
-    reach, which tells these cases from those of several right ones.
+    reach, which distinguishes these cases from several right ones.
     """
     try:
         from faster_coco_eval import COCOeval_faster
@@ -145,4 +145,4 @@ def _ranks(entries: Sequence[Mapping[str, Any]]) -> dict[int, int]:
 
 
 def _keep_quiet(*_: Any) -> None:
-    """Take a line that faster-coco-eval would log."""
+    """Discard a line that faster-coco-eval would log."""

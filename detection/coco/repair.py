@@ -1,8 +1,8 @@
-"""What other tools' exports write otherwise than COCO, brought into its strict form at load.
+"""Normalise other tools' exports to COCO's strict form at load time.
 
-Everything behind the reader relies on the strict form alone. Nothing is repaired in silence: every
-kind of repair comes back as one counted note. What cannot be repaired stays as it is, for
-``coco_format.sort_out`` to name.
+All later code relies on the strict form. Nothing is repaired silently: every kind of repair is
+returned as one counted note. Entries beyond repair are left unchanged for ``coco_format.sort_out``
+to report.
 """
 
 import itertools
@@ -40,15 +40,15 @@ _TIDIED = "values of images.file_name have backslashes or a leading slash, read 
 def repair(
     tree: Mapping[str, Any], images_dir: Path | None, rules: ReadRules = DEFAULT_RULES
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a file's content in COCO's strict form, as far as that can be had.
+    """Return a file's content in COCO's strict form, as far as possible.
 
     Args:
         tree: Three lists of entries, as ``coco_format.read_tree`` returns them; not changed.
-        images_dir: Folder of the images, where sizes that the file lacks are looked up.
-        rules: How the images are read.
+        images_dir: Folder of the images, used to look up sizes missing from the file.
+        rules: How to read the images.
 
     Returns:
-        The content, and one line per kind of repair: how many, what and how.
+        The content, and one line per kind of repair: how many, which and how.
     """
     notes: Counter[str] = Counter()
     images = _Numbered(tree["images"], "images", "file_name", notes)
@@ -81,10 +81,10 @@ def repair(
 
 
 class _Numbered:
-    """The entries of a section with numbers as ids, and what annotations may call them by.
+    """A section's entries with integer ids, and the names by which annotations may refer to them.
 
     Args:
-        entries: Of the file.
+        entries: As read from the file.
         section: Its name.
         name_key: Key of a name that may stand for the id.
         notes: Counts repairs.
@@ -105,7 +105,7 @@ class _Numbered:
         self._known: tuple[set[int], dict[str, int], dict[str, int]] | None = None
 
     def find(self, reference: Any) -> tuple[int, str] | None:
-        """Return the id that a reference stands for and how it says so, if it does."""
+        """Resolve a reference to an id and a note on how it was read, or None."""
         if self._known is None:
             self._known = self._index()
         ids, by_text, by_name = self._known
@@ -146,13 +146,13 @@ def _text_of(entry: Any, key: str) -> str | None:
 
 
 def _fresh_ids(entries: list[Any]) -> Iterator[int]:
-    """Yield numbers above all ids; the ids are looked through when the first is asked for."""
+    """Yield numbers above all ids; the ids are only scanned when the first is requested."""
     found = [as_whole(entry.get("id")) for entry in entries if isinstance(entry, dict)]
     yield from itertools.count(1 + max((id_ for id_ in found if id_ is not None), default=0))
 
 
 def _with_own_id(entry: Entry, section: str, fresh: Iterator[int], notes: Counter[str]) -> Entry:
-    """Copy an entry; its id becomes a number where it is text, decimal or absent."""
+    """Copy an entry, replacing an id that is text, decimal or missing by an integer."""
     value = entry.get("id")
     number = as_whole(value)
     if number is None and (value is None or isinstance(value, str)):
@@ -184,7 +184,7 @@ def _is_strict_image(entry: Any) -> bool:
 def _with_path_and_size(
     entry: Any, images_dir: Path | None, rules: ReadRules, notes: Counter[str]
 ) -> Any:
-    """Return an image with a relative path and whole sides, from its file's header if need be."""
+    """Return an image with a relative path and integer sides, from its header if necessary."""
     name = _text_of(entry, "file_name")
     if name is None or (_is_strict_image(entry) and "\\" not in name and name[:1] != "/"):
         return entry
@@ -213,11 +213,11 @@ def _header_size(path: Path, rules: ReadRules) -> Size | None:
     try:
         return header_size(path, rules)
     except UserError:
-        return None  # opening the set or decoding the image says what is wrong with it
+        return None  # reported when the set is opened or the image decoded
 
 
 def _with_name(entry: Any, notes: Counter[str]) -> Any:
-    """Return a category with a name: its number where it has none."""
+    """Return a category with a name, made from its id if missing."""
     if not isinstance(entry, dict) or isinstance(entry.get("name"), str):
         return entry
     value = entry.get("name")
@@ -231,7 +231,7 @@ def _with_name(entry: Any, notes: Counter[str]) -> Any:
 
 
 def _is_strict_annotation(entry: Entry) -> bool:
-    # Asked of every annotation: nothing here may be slow.
+    # Runs on every annotation, so it must be fast.
     try:
         return (
             type(entry["id"]) is int
@@ -249,11 +249,11 @@ def _is_strict_annotation(entry: Entry) -> bool:
 
 
 def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
-    """Repair in place what an annotation says of its object.
+    """Repair an annotation's crowd flag, mask, box and area in place.
 
     Args:
         entry: A copy.
-        size: Of its image, where that is known.
+        size: Of its image, if known.
         notes: Counts repairs.
     """
     _complete_crowd(entry, notes)
@@ -263,7 +263,7 @@ def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
             notes[done] += 1
     mask, box = entry.get("segmentation"), entry.get("bbox")
     mask_size = None
-    # Checking a code reads all of it: only where something is to be computed from it.
+    # Checking a code decodes all of it: only if something must be computed from it.
     if size is not None and (box in (None, []) or (as_number(entry.get("area")) or 0) <= 0):
         mask_size = size if has_sound_mask(mask, size) else None
     if isinstance(box, list) and any(isinstance(value, str) for value in box):
@@ -293,7 +293,7 @@ def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None
     """Repair an annotation's area in place, by its mask if ``size`` is given, else by its box."""
     value = entry.get("area")
     number = as_number(value)
-    # An object has some: COCO's metrics would count it among the small ones, or not at all.
+    # Every object has some: COCO's metrics would count it as small, or not at all.
     if number is not None and number <= 0:
         value = number = None
     if type(value) not in _NUMBERS and number is not None:

@@ -1,4 +1,4 @@
-"""Files of predictions in COCO's result format."""
+"""Read files of predictions in COCO's result format."""
 
 import json
 import logging
@@ -47,13 +47,13 @@ def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
 
 
 def iou_types_of(predictions: Sequence[Prediction]) -> list[str]:
-    """Return what every prediction has: ``bbox``, ``segm`` or both."""
+    """Return the IoU types that every prediction supports: ``bbox``, ``segm`` or both."""
     return [kind for kind in IOU_TYPES if all(KEY_OF[kind] in entry for entry in predictions)]
 
 
 def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iterator[str]:
     if not isinstance(entry, dict):
-        yield "is no JSON object"
+        yield "is not a JSON object"
         return
     for key, known in (("image_id", sizes), ("category_id", categories)):
         value = entry.get(key)
@@ -69,7 +69,7 @@ def _faults(entry: Any, sizes: Mapping[int, Size], categories: set[int]) -> Iter
         yield "has a bbox that is not [x, y, width, height]"
     if "segmentation" in entry:
         if not has_mask(entry["segmentation"]):
-            yield "has a segmentation that is no mask"
+            yield "has a segmentation that is not a mask"
         reason = code_fault(entry["segmentation"], sizes[entry["image_id"]])
         if reason is not None:
             yield f"has a run-length code {reason}"

@@ -1,4 +1,4 @@
-"""COCO-format data sets: what their files must hold, and what of them is used."""
+"""Read and check COCO-format data sets, and select their usable instances."""
 
 import contextlib
 import io
@@ -32,32 +32,32 @@ _NAMED_IN_ERRORS = 5
 
 @dataclass(frozen=True)
 class CocoSet:
-    """One annotation file whose images are all there."""
+    """One annotation file whose images all exist."""
 
     annotations_path: Path
     images_dir: Path
     tree: dict[str, Any]
     """The annotation file's content, in COCO's strict form."""
     repairs: tuple[str, ...] = ()
-    """What was read otherwise than it is written: how many, what and how."""
+    """Values read differently than written: how many, which and how."""
     is_annotated: bool = True
-    """Whether the file says what is on the images; if not, its list of annotations is empty."""
+    """Whether the file has annotations; if not, their list is empty."""
     rules: ReadRules = DEFAULT_RULES
-    """How the images are read."""
+    """Rules for reading the images."""
 
     @property
     def category_ids(self) -> list[int]:
-        """The file's category ids, rising; label = index + 1, so gaps close and 0 is background."""
+        """The file's category ids, sorted; label = index + 1, so gaps close and 0 is background."""
         return sorted(category["id"] for category in self.tree["categories"])
 
     @property
     def category_names(self) -> dict[int, str]:
-        """The name of each category id."""
+        """Category names by id."""
         return {category["id"]: category["name"] for category in self.tree["categories"]}
 
     @property
     def images(self) -> list[dict[str, Any]]:
-        """Every image's entry, by rising id."""
+        """Every image's entry, in order of id."""
         return sorted(self.tree["images"], key=lambda image: int(image["id"]))
 
     @property
@@ -67,12 +67,12 @@ class CocoSet:
 
     @property
     def objects(self) -> list[Entry]:
-        """The annotations of one object each: without crowds."""
+        """The annotations of single objects, without crowds."""
         return [entry for entry in self.tree["annotations"] if not entry.get("iscrowd", 0)]
 
     @property
     def objects_per_image(self) -> Counter[int]:
-        """How many objects each image has, by its id."""
+        """Number of objects of each image, by its id."""
         return Counter(entry["image_id"] for entry in self.objects)
 
 
@@ -85,11 +85,11 @@ class TrainingImage:
     height: int
     width: int
     annotations: tuple[Annotation, ...]
-    """Their boxes lie inside the image; some may lack a mask. None: all is background."""
+    """Their boxes have area in the image; some may lack a mask. Without any, all is background."""
     labels: tuple[int, ...]
     """Contiguous label of each, from 1."""
     rules: ReadRules = DEFAULT_RULES
-    """How it is read."""
+    """Rules for reading it."""
 
     @property
     def is_wide(self) -> bool:
@@ -98,7 +98,7 @@ class TrainingImage:
 
 
 class SoundTree(NamedTuple):
-    """The content of an annotation file of which every entry can be used."""
+    """The content of an annotation file whose entries are all valid."""
 
     tree: dict[str, Any]
     repairs: tuple[str, ...]
@@ -112,17 +112,17 @@ def read_sound_tree(
     *,
     needs_annotations: bool = True,
 ) -> SoundTree:
-    """Read an annotation file of which every entry can be used; log what is repaired.
+    """Read an annotation file whose entries must all be valid; log repairs.
 
     Args:
         path: COCO-format JSON.
-        images_dir: Folder of the images, where sizes that the file lacks are looked up.
-        rules: How the images are read.
-        needs_annotations: Whether a file of images alone is refused.
+        images_dir: Folder of the images, used to look up sizes missing from the file.
+        rules: Rules for reading the images.
+        needs_annotations: Whether to refuse a file with images alone.
 
     Raises:
-        UserError: If ``read_tree`` refuses it, or an entry is faulty; each kind of fault is named,
-            with how many entries have it.
+        UserError: If ``read_tree`` refuses it, or an entry is faulty; each kind of fault is named
+            with its number of entries.
     """
     raw = read_tree(path, needs_annotations=needs_annotations)
     repaired, notes = repair(raw.tree, images_dir, rules)
@@ -152,9 +152,9 @@ def open_coco(
     Args:
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
-        rules: How the images are read.
-        images_key: What sets the folder, for errors.
-        needs_annotations: Whether a file of images alone is refused.
+        rules: Rules for reading the images.
+        images_key: Name of the setting for the folder, for errors.
+        needs_annotations: Whether to refuse a file with images alone.
 
     Raises:
         UserError: If ``read_sound_tree`` refuses the file, or images are missing.
@@ -172,14 +172,14 @@ def open_coco(
 
 
 def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[TrainingImage]:
-    """Return the images that have something to learn from, by rising id.
+    """Return the images that are usable for training, in order of id.
 
     Left out, and counted in one log line: crowds, boxes without area inside the image, and then
     images without instances.
 
     Args:
         coco: The training set.
-        keep_empty: Whether images stay that have no annotation at all, not even of these.
+        keep_empty: Whether to keep images without any annotation, not even one of these.
 
     Raises:
         UserError: If no instance is left.
@@ -229,13 +229,13 @@ def _counts(left_out: Mapping[str, int]) -> str:
 
 
 def check_objects(path: Path, tree: Mapping[str, Any]) -> None:
-    """Refuse annotations in which there is nothing to be found.
+    """Refuse annotations without any object to detect.
 
     Raises:
-        UserError: If there are no objects, or crowds alone.
+        UserError: If there are no objects, or only crowds.
     """
     if all(annotation.get("iscrowd", 0) for annotation in tree["annotations"]):
-        raise UserError(f"'{path}' has no object to be found; average precision needs one")
+        raise UserError(f"'{path}' has no object; average precision needs at least one")
 
 
 def without_mask(annotations: Iterable[Annotation]) -> list[Annotation]:
@@ -244,7 +244,7 @@ def without_mask(annotations: Iterable[Annotation]) -> list[Annotation]:
 
 
 def mask_gap(tree: Mapping[str, Any]) -> str | None:
-    """Say why average precision of masks is not defined; None if every annotation has a mask."""
+    """Explain why average precision of masks is undefined; None if every annotation has a mask."""
     lacking = [str(entry["id"]) for entry in without_mask(tree["annotations"])]
     if not lacking:
         return None
@@ -260,7 +260,7 @@ def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float,
 
 
 def indexed(tree: Mapping[str, Any]) -> Any:
-    """Return pycocotools' view of an annotation tree, without what it prints."""
+    """Return pycocotools' index of an annotation tree, with its printing suppressed."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = dict(tree)
@@ -269,7 +269,7 @@ def indexed(tree: Mapping[str, Any]) -> Any:
 
 
 def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str | None:
-    """Say why training does not use an annotation; None if it does.
+    """Return why training does not use an annotation; None if it does.
 
     Args:
         annotation: Without faults.
@@ -284,6 +284,6 @@ def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str 
 
 
 def first_of(names: Sequence[str], limit: int = _NAMED_IN_ERRORS) -> str:
-    """Name the first few, and count the rest."""
+    """List the first few names, and count the rest."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f", and {more:,} more" if more > 0 else "")

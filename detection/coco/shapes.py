@@ -1,4 +1,4 @@
-"""A small instance-segmentation set of shapes in COCO format, drawn from a seed."""
+"""Draw a small instance-segmentation set of shapes in COCO format from a seed."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """What to draw."""
+    """Size and seed of the set."""
 
     num_train: int
     num_test: int
@@ -42,7 +42,7 @@ def write_shapes(folder: Path, config: ShapesConfig) -> None:
     shape's pixels are those of its polygon as pycocotools rasterises it.
 
     Raises:
-        UserError: If the folder holds something already or the settings make no set.
+        UserError: If the folder is not empty or the settings are invalid.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -91,7 +91,7 @@ def draw_image(
 
     Args:
         size: Its side, in pixels.
-        random: Decides everything.
+        random: Source of all randomness.
 
     Returns:
         RGB pixels, (size, size, 3), and each shape's category id and corners, (N, 2), x first.

@@ -1,4 +1,4 @@
-"""``rsa-detect convert``: hand a backbone, or a whole detector, to detectron2; or take one back."""
+"""``rsa-detect convert``: convert a backbone or detector to detectron2, or a detector back."""
 
 import argparse
 from pathlib import Path
@@ -12,14 +12,14 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "convert",
-        description="Write a backbone as detectron2 weights under its own full names: a plain\n"
+        description="Write a backbone as detectron2 weights under its full names: a plain\n"
         "pickle of numpy arrays (.pkl), or torch's format (.pth). The file is read back and\n"
         "compared bitwise with the checkpoint and, where detectron2 is installed, its ResNet is\n"
         "run with it. The YAML keys that belong to the weights are printed and written beside\n"
-        "them as OUT.yaml. The way back is rsa-detect unconvert.\n\n"
-        "With --model the file is a whole Mask R-CNN: one of engine torchvision is written as\n"
-        "detectron2's .pth or .pkl, one of detectron2 as .safetensors for that engine. Both then\n"
-        "find the same boxes, classes and masks.",
+        "them as OUT.yaml. To convert back, use rsa-detect unconvert.\n\n"
+        "With --model a whole Mask R-CNN is converted: from engine torchvision to detectron2's\n"
+        ".pth or .pkl, or from detectron2 to .safetensors for that engine. Both then find the\n"
+        "same boxes, classes and masks.",
         epilog="examples:\n  rsa-detect convert runs/pretrain weights/rsa_r50.pkl\n"
         "  rsa-detect convert --model runs/detection/coco weights/mask_rcnn.pth\n"
         "  rsa-detect convert --model output/model_final.pth weights/mask_rcnn.safetensors",
@@ -47,7 +47,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     say(f"keys     {done.config}")
     for line in done.proof.lines():
         say(f"proof    {line}")
-    say("with these keys, and no others in their place:")
+    say("detectron2 keys that these weights require:")
     say(yaml.safe_dump(done.config_tree, sort_keys=False).rstrip())
     return 0
 
@@ -61,5 +61,5 @@ def _exchange(arguments: argparse.Namespace) -> int:
         say(f"keys     {done.config}")
     say(f"used     {done.num_tensors} tensors, each once")
     say(f"unread   the background's rows of {', '.join(done.unread)}")
-    say("proof    the file, read back, gives the detector bitwise")
+    say("proof    the file, read back, restores the detector bitwise")
     return 0

@@ -24,32 +24,31 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "data-check",
         description="Check every entry of the annotations and decode every image of the training\n"
-        "and the test set of CONFIG, or of one annotation file. What would stop training or\n"
-        "evaluation, or have it learn or count something wrong, is an error; what is handled, but\n"
-        "may not be meant, a note. Exit code 0: all is well; 1: errors were found; 2: it cannot\n"
-        "be checked. Without a config, the detector's limits are those of the default recipe.",
+        "and the test set of CONFIG, or of one annotation file. Errors would stop training or\n"
+        "evaluation, or make it learn or count something wrong; notes are handled, but may be\n"
+        "unintended. Exit code 0: no errors; 1: errors were found; 2: the set cannot be\n"
+        "checked. Without a config, the detector's limits are those of the default recipe.",
         epilog="examples:\n"
         "  rsa-detect data-check toy_shapes --preview shapes.html\n"
         "  rsa-detect data-check instances_train.json --images train/",
     )
     parser.add_argument(
-        "source", metavar="CONFIG|ANNOTATIONS.json", type=Path, help="what to check"
+        "source", metavar="CONFIG|ANNOTATIONS.json", type=Path, help="config or annotations"
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", type=Path, help="of ANNOTATIONS.json; without it: a config"
+        "--images", metavar="FOLDER", type=Path, help="images of ANNOTATIONS.json (no config)"
     )
     parser.add_argument(
         "--role",
         choices=("train", "test"),
-        help="check the config's set of that name alone; of ANNOTATIONS.json: what it is for "
-        "(default train)",
+        help="check only this set of the config; for ANNOTATIONS.json, its purpose (default train)",
     )
     parser.add_argument(
         "--limit",
         metavar="N",
         type=positive,
         default=5,
-        help="entries named per kind; the rest is counted (default 5)",
+        help="entries named per finding; the rest are counted (default 5)",
     )
     parser.add_argument(
         "--preview",
@@ -58,10 +57,10 @@ def add(commands: Commands) -> None:
         help="write annotated images and the findings, one page per set",
     )
     parser.add_argument(
-        "--num-images", metavar="N", type=positive, default=24, help="on a page (default 24)"
+        "--num-images", metavar="N", type=positive, default=24, help="images on a page (default 24)"
     )
     parser.add_argument(
-        "--out", metavar="FILE.json", type=Path, help="write everything found, each entry named"
+        "--out", metavar="FILE.json", type=Path, help="write all findings, naming every entry"
     )
     add_rules(parser)
     add_overrides(parser, Recipe)
@@ -95,7 +94,7 @@ def _checks(arguments: argparse.Namespace) -> "list[SetCheck]":
 
         return check_recipe(recipe, role, rules)
     if arguments.overrides:
-        raise UserError(f"'{arguments.overrides[0]}' needs a config; --images is without one")
+        raise UserError(f"'{arguments.overrides[0]}' needs a config; --images checks without one")
     rules = chosen_rules(arguments)
     from detection.survey.data_check import check_set
 

@@ -1,4 +1,4 @@
-"""``rsa-detect evaluate``: average precision of a file of predictions."""
+"""``rsa-detect evaluate``: compute average precision of a file of predictions."""
 
 import argparse
 import logging
@@ -19,8 +19,8 @@ def add(commands: Commands) -> None:
         "evaluate",
         description="Compare predictions of any detector, in COCO's result format, with\n"
         "annotations, and print COCO's metrics and AP by category, in percent. Boxes are compared\n"
-        "where every prediction has a bbox, masks where every one has a segmentation. Sizes and\n"
-        "categories without an object have a dash.",
+        "if every prediction has a bbox, masks if every one has a segmentation. Sizes and\n"
+        "categories without objects show a dash.",
         epilog="examples:\n"
         "  rsa-detect evaluate instances_val2017.json runs/coco/predictions.json\n"
         "  rsa-detect evaluate cells.json found.json --max-detections 300",
@@ -36,8 +36,8 @@ def add(commands: Commands) -> None:
         metavar="N",
         type=positive,
         default=COCO_MAX_DETECTIONS,
-        help="how many detections of an image and category count, those with the highest scores "
-        f"(default {COCO_MAX_DETECTIONS}, as COCO's metrics are defined)",
+        help="number of highest-scoring detections that count per image and category (default "
+        f"{COCO_MAX_DETECTIONS}, as in COCO's metrics)",
     )
     parser.set_defaults(command=_evaluate)
 
@@ -50,8 +50,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.max_detections < COCO_MAX_DETECTIONS:
         raise UserError(
             f"--max-detections: expected {COCO_MAX_DETECTIONS} or more, found "
-            f"{arguments.max_detections}: COCO's metrics count {COCO_MAX_DETECTIONS}, of a "
-            "detector that keeps fewer, too"
+            f"{arguments.max_detections}: COCO's metrics count {COCO_MAX_DETECTIONS}, "
+            "even if a detector keeps fewer"
         )
     tree = read_sound_tree(arguments.annotations).tree
     check_objects(arguments.annotations, tree)
@@ -59,8 +59,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     kinds = iou_types_of(predictions)
     if not kinds:
         raise UserError(
-            f"some predictions of '{arguments.predictions}' have a bbox alone, others a "
-            "segmentation alone; split the file"
+            f"some predictions of '{arguments.predictions}' have only a bbox, others only "
+            "a segmentation; split the file"
         )
     gap = mask_gap(tree) if "segm" in kinds else None
     if gap is not None:

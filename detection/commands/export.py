@@ -1,4 +1,4 @@
-"""``rsa-detect export``: a trained detector as one file that other runtimes run."""
+"""``rsa-detect export``: write a trained detector as one file for other runtimes."""
 
 import argparse
 from pathlib import Path
@@ -15,25 +15,25 @@ def add(commands: Commands) -> None:
         "export",
         description="Write a detector of either engine, or of detectron2's own programs, as one\n"
         "file that runs without this toolkit: an image of any size in, its boxes, labels, scores\n"
-        "and masks out. Pixels are 8-bit RGB: normalisation, padding and suppression are inside;\n"
-        "resizing is not, and the file tells the size. It also holds the categories, the numbers\n"
-        "of proposals and detections and where the weights came from: as ONNX metadata_props, or\n"
-        "in TorchScript as extra files of the same names. Before OUT takes its name, the file is\n"
-        "run on three images and must find what the engine finds: the same labels, boxes within\n"
-        "0.001 pixels, scores and masks within 0.0001. TorchScript files run on the CPU.",
+        "and masks out. Pixels are 8-bit RGB; normalisation, padding and suppression are built\n"
+        "in, resizing is not, but the file states the size. It also contains the categories, the\n"
+        "numbers of proposals and detections and the weights' origin: as ONNX metadata_props, or\n"
+        "in TorchScript as extra files of the same names. Before OUT gets its name, the file is\n"
+        "run on three images and must match the engine: the same labels, boxes within 0.001\n"
+        "pixels, scores and masks within 0.0001. TorchScript files run on the CPU.",
         epilog="examples:\n  rsa-detect export runs/detection/coco detector.onnx --to onnx\n"
         "  rsa-detect export runs/detection/coco detector.pt --to torchscript --images photos/",
     )
     parser.add_argument("detector", metavar="DETECTOR", type=Path, help="run folder or file")
     parser.add_argument("out", metavar="OUT", type=Path, help=".onnx or .pt file to write")
-    parser.add_argument("--to", required=True, choices=_NAMES, help="what is to run it")
+    parser.add_argument("--to", required=True, choices=_NAMES, help="target runtime")
     parser.add_argument(
         "--images",
         metavar="FOLDER|FILE",
         type=Path,
         nargs="+",
         default=[],
-        help="prove the file on the first three of these; drawn images make up the number",
+        help="prove the file on the first three of these, or on drawn images if there are fewer",
     )
     add_detector_options(parser)
     parser.set_defaults(command=_export)

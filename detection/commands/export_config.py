@@ -1,4 +1,4 @@
-"""``rsa-detect export-config``: a recipe for detectron2's own programs."""
+"""``rsa-detect export-config``: write a recipe for detectron2's own programs."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,10 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "export-config",
-        description="Write CONFIG as the plain YAML that detectron2's own programs take, so that\n"
+        description="Write CONFIG as the plain YAML that detectron2's own programs read, so that\n"
         "they train the same model from the same weights, which are written beside it as OUT.pkl.\n"
-        "The file's first lines say how to run it and how to register the images. The training\n"
-        "annotations are read for their categories.",
+        "The file's first lines explain how to run it and how to register the images. The\n"
+        "training annotations are read for their categories.",
         epilog="example:\n"
         "  rsa-detect export-config mask_rcnn_R_50_FPN_1x rsa_1x.yaml \\\n"
         "    --checkpoint runs/pretrain",

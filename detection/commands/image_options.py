@@ -1,4 +1,4 @@
-"""Options that several commands share: how images are read, and how they enter a detector."""
+"""Define options shared by several commands: image reading and detector input."""
 
 import argparse
 from pathlib import Path
@@ -17,21 +17,21 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
         "--max-megapixels",
         metavar="N",
         type=float,
-        help="refuse larger images, as data.max_megapixels of a config does (default: the "
+        help="refuse larger images, like a config's data.max_megapixels (default: the "
         f"config's, or {DEFAULT_RULES.max_megapixels:g})",
     )
     parser.add_argument(
         "--as-stored",
         action="store_true",
-        help="do not turn images as their EXIF orientation says, as data.exif_orientation=false",
+        help="do not apply images' EXIF orientation, like data.exif_orientation=false",
     )
 
 
 def chosen_rules(arguments: argparse.Namespace, rules: ReadRules = DEFAULT_RULES) -> ReadRules:
-    """Return rules with what the options change.
+    """Return rules with the options' changes.
 
     Raises:
-        UserError: If the limit is no number above 0.
+        UserError: If the limit is not a number above 0.
     """
     names = ReadRules.model_fields
     tree: dict[str, Any] = {name: getattr(rules, name) for name in names}
@@ -48,7 +48,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
         "--categories",
         metavar="FILE.json",
         type=Path,
-        help="COCO-format file with the detector's categories, for one that does not keep them",
+        help="COCO-format file of the detector's categories, if it does not state them itself",
     )
     for option, meaning in (
         ("--short-side", "short side of the input, in pixels (default: the detector's)"),
@@ -58,7 +58,7 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_input(arguments: argparse.Namespace, card: DetectorCard) -> InputConfig:
-    """Return how images enter the detector, with what the options change."""
+    """Return the detector's input settings with the options' changes."""
     chosen = {
         "test_short_side_pixels": arguments.short_side,
         "max_side_pixels": arguments.max_side,

@@ -1,4 +1,4 @@
-"""``rsa-detect import-annotations``: annotations of other tools as one COCO-format file."""
+"""``rsa-detect import-annotations``: convert other tools' annotations to one COCO-format file."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         "import-annotations",
         description="Read the annotation files below SOURCE and write one COCO-format file. What\n"
         "cannot be carried over is named and counted: points and lines, flags, attributes, key\n"
-        "points. A faulty file or a missing image ends the import; nothing is written then.\n\n"
+        "points. A faulty file or a missing image stops the import; nothing is written then.\n\n"
         "LabelMe   *.json beside the images. Outlines, circles (as polygons) and masks become\n"
         "          masks, shapes of one group one object, rectangles boxes without a mask.\n"
         "VOC       Annotations/*.xml and JPEGImages/. Boxes count pixels from 1, the last one\n"
@@ -33,20 +33,20 @@ def add(commands: Commands) -> None:
         "--from",
         dest="tool",
         choices=tuple(TOOLS),
-        help="the tool; needed where the folder holds files of several",
+        help="the tool; needed if the folder contains files of several",
     )
     parser.add_argument(
         "--images",
         metavar="FOLDER",
         type=Path,
-        help="of the images; OUT's file names are relative to it (default: the tool's, as above)",
+        help="their folder; OUT's file names are relative to it (default: the tool's, as above)",
     )
     parser.add_argument(
         "--classes",
         metavar="FILE",
         type=Path,
-        help="class names in the order of their numbers: a text file of one a line, YOLO's YAML, "
-        "or an earlier OUT.json, to number a second set as the first (default: YOLO's own, "
+        help="class names in order of their numbers: a text file with one per line, YOLO's YAML, "
+        "or an earlier OUT.json, to number a second set like the first (default: YOLO's own, "
         "others' sorted by name)",
     )
     add_rules(parser)

@@ -1,4 +1,4 @@
-"""``rsa-detect init``: a config fitted to somebody's own annotated images."""
+"""``rsa-detect init``: write a config fitted to the user's annotated images."""
 
 import argparse
 from pathlib import Path
@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
         "init",
         description="Write a config for 'train' that is fitted to the images and objects of\n"
         "DATA.json: input size, anchors, schedule, rate and limits, each with its reason in a\n"
-        "comment. Unless there is a TEST.json, the images are divided: OUT_train.json and\n"
-        "OUT_test.json are written beside OUT.yaml, every category in both where that can be.\n"
+        "comment. Without a TEST.json, the images are split: OUT_train.json and\n"
+        "OUT_test.json are written beside OUT.yaml, with every category in both if possible.\n"
         "Paths are written as given: run the next commands from the same folder.",
         epilog="examples:\n  rsa-detect init annotations.json photos/ boats.yaml\n"
         "  rsa-detect init train.json photos/ boats.yaml --test test.json --epochs 30",
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         help=f"share of the images to test on (default {_USUAL_SHARE})",
     )
     test.add_argument(
-        "--test", metavar="TEST.json", type=Path, help="annotations to test on; nothing is divided"
+        "--test", metavar="TEST.json", type=Path, help="annotations to test on, instead of a split"
     )
     parser.add_argument(
         "--test-images", metavar="FOLDER", type=Path, help="images of TEST.json (default: IMAGES)"
@@ -51,14 +51,14 @@ def add(commands: Commands) -> None:
         "--epochs",
         metavar="N",
         type=positive,
-        help="passes over the training images (default: by their number)",
+        help="passes over the training images (default: chosen by their number)",
     )
     engines = get_args(EngineName)
     parser.add_argument(
         "--engine", choices=engines, default=engines[0], help=f"(default {engines[0]})"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="of the split and the run (default 0)"
+        "--seed", metavar="N", type=int, default=0, help="seed of split and run (default 0)"
     )
     add_rules(parser)
     parser.set_defaults(command=_init)

@@ -1,4 +1,4 @@
-"""``rsa-detect predict``: what a trained detector finds in images."""
+"""``rsa-detect predict``: run a trained detector on images."""
 
 import argparse
 import glob
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
 _LIST_INFO = {"info": {"description": "images listed by rsa-detect predict"}}
-# A list; annotations, which OUT.json is easily taken for, are none.
+# A JSON list, unlike annotations, which are easily passed as OUT.json by mistake.
 _PREDICTIONS = "["
 _EXPECTED = "expected DETECTOR IMAGES OUT.json"
 _MOST_PICTURES = 200
@@ -44,38 +44,38 @@ def add(commands: Commands) -> None:
         "                          DETECTOR IMAGES... OUT.json",
         description="Run a detector of either engine, or of detectron2's own programs, and write\n"
         "its detections in COCO's result format, for 'evaluate' and 'visualize'. Classes, input\n"
-        "size and the numbers of proposals and detections are the detector's own.\n\n"
+        "size and the numbers of proposals and detections are the detector's.\n\n"
         "IMAGES is a folder, image files, patterns like 'photos/*.jpg', or a COCO-format file,\n"
-        "followed by its images' folder where that is not its own. Images that no such file lists\n"
+        "followed by its images' folder if that is a different one. Images not listed in a file\n"
         f"are numbered from 1 and listed in OUT{_LIST_SUFFIX}, the annotation file for\n"
-        "'visualize'. Of a COCO-format file, annotations are not read and may be absent.",
+        "'visualize'. The annotations of a COCO-format file are ignored and may be absent.",
         epilog="examples:\n  rsa-detect predict runs/detection/coco photos/ found.json --pictures\n"
         "  rsa-detect predict runs/detection/coco IMG_0001.jpg IMG_0002.jpg found.json\n"
         "  rsa-detect predict runs/detection/coco instances_val2017.json val2017 found.json",
     )
     parser.add_argument("detector", metavar="DETECTOR", type=Path, help="run folder or file")
     parser.add_argument("words", metavar="IMAGES... OUT.json", nargs="+", type=Path)
-    # The words after an option are read with the config overrides of other commands.
+    # Words after an option are parsed like other commands' config overrides.
     parser.set_defaults(takes_overrides=True)
     parser.add_argument(
         "--pictures",
         action="store_true",
-        help=f"draw what is found on OUT{_PAGE_SUFFIX}, at most {_MOST_PICTURES} images",
+        help=f"draw detections on OUT{_PAGE_SUFFIX}, on at most {_MOST_PICTURES} images",
     )
     add_detector_options(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",
         type=positive,
-        help=f"images of one size taken at a time (default: {_BATCH_ON_GPU} on a GPU; else 1,\n"
-        "whose detections are a run's own to the last bit)",
+        help=f"images of one size per batch (default: {_BATCH_ON_GPU} on a GPU; else 1,\n"
+        "which repeats a run's detections to the last bit)",
     )
     parser.add_argument(
         "--num-workers",
         metavar="N",
         type=whole_number,
-        help="processes that read images; 0 reads in the main one (default: 4, or as many as\n"
-        "there are cores)",
+        help="processes that read images; 0 reads in the main one (default: 4, or the number of\n"
+        "cores)",
     )
     add_rules(parser)
     parser.set_defaults(command=_predict)
@@ -108,7 +108,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     write_text(out, json.dumps(found) + "\n")
     say(f"{len(found):,} detections on {len(coco.images):,} images in {out}")
     if coco.annotations_path == out.with_suffix(_LIST_SUFFIX):
-        # Without a list of annotations: an empty one would say that nothing is to be found.
+        # Without a list of annotations: an empty one would state that there are no objects.
         tree = {key: value for key, value in coco.tree.items() if key != "annotations"}
         write_text(coco.annotations_path, json.dumps(tree) + "\n")
         say(f"images and categories by id in {coco.annotations_path}")
@@ -121,14 +121,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
-    """Tell the images from the file to write, which ends the words."""
+    """Separate the images from the file to write, which is the last word."""
     words = [*arguments.words, *map(Path, arguments.overrides)]
     *sources, out = words
-    # Else a list of images without OUT would be written over its last one.
+    # Otherwise a list of images without OUT would overwrite the last image.
     if not sources or out.suffix.lower() != ".json":
-        raise UserError(f"'{out}' is no OUT.json; {_EXPECTED}")
+        raise UserError(f"'{out}' is not an OUT.json; {_EXPECTED}")
     if out.resolve() in [source.resolve() for source in sources]:
-        raise UserError(f"'{out}' is read and would be written over; name another OUT.json")
+        raise UserError(f"'{out}' is an input and would be overwritten; name another OUT.json")
     check_generated(out, _PREDICTIONS)
     if arguments.pictures:
         check_marked(out.with_suffix(_PAGE_SUFFIX), PAGE_MARK)
@@ -145,7 +145,7 @@ def _annotated(
     annotations, *folders = sources
     if len(folders) > 1:
         raise UserError(
-            f"after '{annotations}' come {len(folders)} paths; expected its images' folder"
+            f"'{annotations}' is followed by {len(folders)} paths; expected its images' folder"
         )
     coco = open_coco(
         annotations,
@@ -177,7 +177,7 @@ def _listed(
     card: DetectorCard,
     num_classes: int,
 ) -> "CocoSet":
-    """List a folder's images, or named ones, as the file beside ``out`` will have them."""
+    """List a folder's images, or the given files, as in the file written beside ``out``."""
     from detection.coco.categories import categories_of
     from detection.coco.image_list import list_files, list_images
     from detection.coco.sets import CocoSet
@@ -196,11 +196,11 @@ def _listed(
 
 
 def _expanded(sources: list[Path]) -> list[Path]:
-    """Return the files that paths and patterns name."""
+    """Expand paths and patterns to files."""
     files: list[Path] = []
     for source in sources:
         if source.is_dir():
-            raise UserError(f"'{source}' is a folder; expected one folder alone, or image files")
+            raise UserError(f"'{source}' is a folder; expected a single folder, or image files")
         found = [source] if source.exists() else sorted(glob.glob(str(source), recursive=True))
         if not found:
             raise UserError(f"'{source}' does not exist; {_EXPECTED}")

@@ -11,14 +11,14 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "toy",
         description="Draw circles, rectangles and triangles with their outlines as a COCO-format\n"
-        "set: annotations/instances_{train,val}.json, train/ and val/. The seed decides all of it.",
+        "set: annotations/instances_{train,val}.json, train/ and val/, determined by the seed.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="new or empty folder")
     for option, default, meaning in (
         ("--num-train", 60, "training images"),
         ("--num-test", 20, "test images"),
         ("--image-size", 128, "side of the images, in pixels"),
-        ("--seed", 0, "what is drawn"),
+        ("--seed", 0, "seed of the drawings"),
     ):
         help_text = f"{meaning} (default {default})"
         parser.add_argument(option, metavar="N", type=int, default=default, help=help_text)

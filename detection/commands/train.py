@@ -20,10 +20,10 @@ def add(commands: Commands) -> None:
         "train",
         description="Train Mask R-CNN as CONFIG says, then evaluate boxes and masks.\n"
         f"The run folder (output_dir) receives {RECORD_FILE} and {PREDICTIONS_FILE}; the\n"
-        "newest of its checkpoints/ is the trained detector, last for engine torchvision and\n"
-        "model_final.pth for detectron2. SIGTERM and Ctrl-C save a checkpoint first.\n"
+        "newest of its checkpoints/ is the trained detector: the last one of engine torchvision,\n"
+        "model_final.pth of detectron2. SIGTERM and Ctrl-C save a checkpoint first.\n"
         "With training.evaluate_every_iterations=N, the weights with the highest AP of all\n"
-        "evaluations lie beside them, as best/ or model_best.pth; the record is of the last.",
+        "evaluations are stored beside them as best/ or model_best.pth; the record is of the last.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     trunk = parser.add_mutually_exclusive_group(required=True)
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in output_dir where it stopped; start anew if there is none",
+        help="continue the run in output_dir where it stopped; start a new one if there is none",
     )
     _add_processes(parser)
     add_overrides(parser, Recipe)
@@ -53,12 +53,12 @@ def _add_processes(parser: Parser) -> None:
     )
     group.add_argument("--num-machines", metavar="N", type=positive, help="(default 1)")
     group.add_argument(
-        "--machine-rank", metavar="N", type=int, help="number of this one (default 0)"
+        "--machine-rank", metavar="N", type=int, help="rank of this machine (default 0)"
     )
     group.add_argument(
         "--dist-url",
         metavar="URL",
-        help="where machines meet, tcp://HOST:PORT of the first (default: a free port)",
+        help="rendezvous, tcp://HOST:PORT of the first machine (default: a free port)",
     )
 
 

@@ -1,4 +1,4 @@
-"""``rsa-detect unconvert``: take a trunk back from detectron2, or out of a trained detector."""
+"""``rsa-detect unconvert``: extract the trunk of a detectron2 file or a trained detector."""
 
 import argparse
 from pathlib import Path
@@ -13,8 +13,8 @@ def add(commands: Commands) -> None:
         description="Write the ResNet of a detectron2 file, or of a detector trained by either\n"
         "engine, as a checkpoint of this toolkit, so that the fine-tuned trunk can be probed. No\n"
         "code of the file is run. Colour order, strides and pixel statistics come from the file,\n"
-        "or from the config that detectron2 wrote beside it; what torchvision's network cannot\n"
-        "compute is refused.",
+        "or from the config that detectron2 wrote beside it; a network other than torchvision's\n"
+        "is refused.",
         epilog="examples:\n"
         "  rsa-detect unconvert runs/detection/mask_rcnn_R_50_FPN_1x trunk.safetensors\n"
         "  rsa-detect unconvert output/model_final.pth trunk.safetensors\n"
@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
         "--config",
         metavar="CONFIG.yaml",
         type=Path,
-        help="detectron2's config of FILE (default: config.yaml beside it, where FILE itself does "
-        "not tell)",
+        help="detectron2's config of FILE (default: config.yaml beside it, if FILE does not "
+        "state its input)",
     )
     parser.set_defaults(command=_unconvert)
 

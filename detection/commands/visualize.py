@@ -1,4 +1,4 @@
-"""``rsa-detect visualize``: predictions beside what is annotated, on one page."""
+"""``rsa-detect visualize``: draw predictions beside annotations, on one page."""
 
 import argparse
 from pathlib import Path
@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "visualize",
-        description="Draw masks, boxes, category names and scores on test images, beside what is\n"
-        "annotated, as one HTML page that needs no network. Its slider moves the score threshold.",
+        description="Draw masks, boxes, category names and scores on test images, beside the\n"
+        "annotations, as one self-contained HTML page. Its slider sets the score threshold.",
         epilog="examples:\n"
         "  rsa-detect visualize runs/detection/toy_shapes found.html\n"
         "  rsa-detect visualize predictions.json found.html --images val2017 \\\n"
@@ -36,17 +36,17 @@ def add(commands: Commands) -> None:
         "--annotations",
         metavar="FILE",
         type=Path,
-        help="what was to be found, or the images without annotations (a run knows it)",
+        help="annotations, or a list of images without them (default: the run's)",
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", type=Path, help="the images' folder (a run knows it)"
+        "--images", metavar="FOLDER", type=Path, help="the images' folder (default: the run's)"
     )
     parser.add_argument(
         "--min-score",
         metavar="S",
         type=_share,
         default=0.5,
-        help="score from which predictions show at first (default 0.5)",
+        help="initial score threshold (default 0.5)",
     )
     parser.add_argument("--num-images", metavar="N", type=positive, default=20, help="(default 20)")
     add_rules(parser)
@@ -86,13 +86,13 @@ def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
     rules = chosen_rules(arguments)
     if source.is_dir():
         if not (source / PREDICTIONS_FILE).is_file():
-            raise UserError(f"'{source}' is no finished run: it has no {PREDICTIONS_FILE}")
+            raise UserError(f"'{source}' is not a finished run: it has no {PREDICTIONS_FILE}")
         data = load_config(Recipe, source / CONFIG_FILE).data
         annotations, images = annotations or data.test_annotations, images or data.test_images
         rules = chosen_rules(arguments, data)
         source = source / PREDICTIONS_FILE
     elif annotations is None or images is None:
-        raise UserError(f"'{source}' is no run folder; predictions need --annotations and --images")
+        raise UserError(f"'{source}' is not a run folder; give --annotations and --images")
     from detection.coco.sets import open_coco
 
     coco = open_coco(annotations, images, rules, images_key="--images", needs_annotations=False)

@@ -1,4 +1,4 @@
-"""One module or folder per detection library; it alone imports its library's detectors."""
+"""Load detection engines: one folder per library, which alone imports that library's detectors."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,13 +19,13 @@ ENGINES: dict[EngineName, str] = {
 
 
 class Engine(Protocol):
-    """What a module of ``ENGINES`` offers."""
+    """Interface of the modules in ``ENGINES``."""
 
     DIFFERENCES_FROM_DETECTRON2: tuple[str, ...]
-    """What makes its numbers others than detectron2's; every result quotes them."""
+    """Differences from detectron2 that affect results; every record quotes them."""
 
     BEST_FILE: Path
-    """Place of the best weights in a run folder; no checkpoint has such a name."""
+    """Path of the best weights in a run folder; no checkpoint has such a name."""
 
     def train(self, job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> Any:
         """Fine-tune to the end of the schedule, or to a stop signal; return the detector."""
@@ -49,7 +49,7 @@ def load_engine(name: EngineName) -> Engine:
         raise UserError(
             "engine detectron2 needs detectron2, which is not installed and not on PyPI: "
             "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2; "
-            "engine=torchvision trains the same recipe and needs nothing more"
+            "engine=torchvision trains the same recipe without it"
         )
     try:
         return cast(Engine, import_module(ENGINES[name]))

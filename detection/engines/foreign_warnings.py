@@ -1,6 +1,6 @@
-"""Warnings to the makers of fvcore and detectron2, which no user of theirs can heed.
+"""Silence warnings addressed to the developers of fvcore and detectron2.
 
-Each is named, so that a new one is seen. Imported before either library.
+Each is listed, so that new ones still show. Must be imported before either library.
 """
 
 import logging
@@ -14,5 +14,5 @@ for _message, _category in (
 ):
     warnings.filterwarnings("ignore", _message, _category)
 
-# detectron2 asks by a name that is to mean something narrower; nothing is traced here.
+# detectron2 uses a name whose meaning is to become narrower; nothing is traced here.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)

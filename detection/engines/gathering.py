@@ -1,4 +1,4 @@
-"""Detections of all processes brought together."""
+"""Gather detections of all processes."""
 
 import torch.distributed as dist
 
@@ -7,7 +7,7 @@ from rsa_pretrain.plumbing.distributed import world_size
 
 
 def gathered(predictions: list[Prediction]) -> list[Prediction]:
-    """Concatenate all processes' predictions, by rising image id, in every process."""
+    """Concatenate all processes' predictions in order of image id, in every process."""
     parts: list[list[Prediction]] = [predictions]
     if world_size() > 1:
         parts = [[] for _ in range(world_size())]

@@ -1,8 +1,8 @@
-"""fvcore's precise BN, taught that a norm may see nothing of a batch.
+"""Make fvcore's precise BN accept norms that see nothing of a batch.
 
-The mask head's norms see the regions that hold an object; a batch of images without objects has
-none. fvcore divides by their number. Both engines average statistics through it, detectron2 in its
-own hook, so that the class is replaced where it stands.
+The mask head's norms see only regions with an object; a batch of images without objects has none,
+and fvcore divides by their number. Both engines average statistics through fvcore, detectron2 in
+its own hook, so the class is replaced in place.
 """
 
 from fvcore.nn import precise_bn
@@ -12,7 +12,7 @@ update_bn_stats = precise_bn.update_bn_stats
 
 
 class SeenBatches(precise_bn._PopulationVarianceEstimator):  # type: ignore[misc]  # fvcore has none
-    """Averages the batches that a norm saw; if there were none, its statistics stay."""
+    """Average the batches that a norm saw; if there were none, keep its statistics."""
 
     def __init__(self, mean_buffer: Tensor, var_buffer: Tensor) -> None:
         super().__init__(mean_buffer, var_buffer)

@@ -1,4 +1,4 @@
-"""Anchors as detectron2's keys, and back."""
+"""Convert anchors to and from detectron2's keys."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def anchor_tree(anchors: Anchors) -> dict[str, Any]:
 def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
     """Read a config's anchors.
 
-    As detectron2 has it, one list serves all levels; it may stand alone or in a list.
+    As in detectron2, a single list applies to all levels; it may be bare or nested in a list.
 
     Args:
         settings: The config's keys, nested.
@@ -31,7 +31,7 @@ def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
 
     Raises:
         UserError: If a level has several sizes or its own shapes, which the engines here do not
-            take, or the keys are absent or no anchors.
+            support, or the keys are missing or not anchors.
     """
     stated = flatten(dict(settings))
     sizes, ratios = (_by_level(stated.get(key)) for key in (SIZES, ASPECT_RATIOS))
@@ -53,7 +53,7 @@ def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
 
 
 def _by_level(value: Any) -> list[Sequence[float]] | None:
-    """Return each level's numbers; None if these are not numbers for the pyramid's levels."""
+    """Return each level's numbers; None if they are not numbers or do not match the levels."""
     if not isinstance(value, list | tuple) or not value:
         return None
     levels = list(value) if isinstance(value[0], list | tuple) else [value]

@@ -1,7 +1,7 @@
-"""A recipe as detectron2's config keys, as plain data.
+"""Express a recipe in detectron2's config keys, as plain data.
 
-What is left out is detectron2's default. The recipe's numbers are those of one job: the schedule
-is the one at its batch size, and detectron2 scales nothing more.
+Omitted keys keep detectron2's defaults. The schedule is already the one at the recipe's batch size,
+so detectron2 must not scale it again.
 """
 
 from collections.abc import Iterable
@@ -28,13 +28,13 @@ def data_set_names(recipe: Recipe) -> tuple[str, str]:
 
 
 def mask_format(annotations: Iterable[Annotation]) -> MaskFormat:
-    """Return detectron2's reader of these instances: run-length codes are no polygons."""
+    """Return detectron2's mask format for these instances: run-length codes need bitmasks."""
     coded = any(isinstance(annotation.get("segmentation"), dict) for annotation in annotations)
     return "bitmask" if coded else "polygon"
 
 
 def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
-    """Return the keys without which a trunk's weights compute something else.
+    """Return the keys that a trunk's weights require.
 
     Args:
         arch: torchvision's name of the ResNet.
@@ -64,9 +64,9 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
 
     Args:
         recipe: The run.
-        trunk: What the detector starts from; only its kind and its pixels are told here.
+        trunk: Initial trunk; only its architecture and pixel statistics are used.
         num_classes: Categories, without the background.
-        masks: How the training masks are written.
+        masks: Format of the training masks.
 
     Raises:
         UserError: If the recipe asks for a flip probability that detectron2 has no key for.
@@ -92,11 +92,11 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
 def model_tree(
     model: ModelConfig, sampling: SamplingConfig, weights: Tree, num_classes: int
 ) -> Tree:
-    """Return the keys of a detector, as far as it is built from them.
+    """Return the keys from which a detector is built.
 
     Args:
         model: Architecture.
-        sampling: How many anchors, proposals and regions.
+        sampling: Numbers of anchors, proposals and regions.
         weights: The ``MODEL`` part of ``weights_tree``.
         num_classes: Categories, without the background.
     """

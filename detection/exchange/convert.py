@@ -1,7 +1,7 @@
-"""Our checkpoint → detectron2 weights, proved before the file takes its name.
+"""Convert our checkpoint to detectron2 weights, proved before the file gets its final name.
 
-The proof is ``trunk_proof``'s, and the written file, read back by the importer, equals the
-checkpoint bitwise.
+The proof is that of ``trunk_proof``; the written file, read back by the importer, must also equal
+the checkpoint bitwise.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from rsa_pretrain.weights.tensor_check import differing
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion wrote, and its proof."""
+    """Files written by a conversion, and its proof."""
 
     weights: Path
     config: Path
@@ -68,11 +68,11 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
         out: Weights file to write; must end in ``.pkl`` or ``.pth``.
 
     Returns:
-        What was written, and the proof.
+        The written files and the proof.
 
     Raises:
-        UserError: If the checkpoint is refused, has another stem than detectron2's, ``out`` has
-            another ending, or detectron2 is there but broken.
+        UserError: If the checkpoint is refused or its stem is not detectron2's, ``out`` has another
+            ending, or detectron2 is installed but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
     config = out.with_suffix(".yaml")
@@ -88,12 +88,12 @@ def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
     """Write the weights of ``convert`` alone.
 
     Args:
-        loaded: What to write.
+        loaded: Backbone to write.
         out: Weights file to write; must end in ``.pkl`` or ``.pth``.
 
     Raises:
-        UserError: If the stem is another than detectron2's, ``out`` has another ending, or
-            detectron2 is there but broken.
+        UserError: If the stem is not detectron2's, ``out`` has another ending, or detectron2 is
+            installed but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
     if out.suffix not in SUFFIXES:
@@ -110,10 +110,10 @@ def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
 
 
 def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
-    """Write a weights file and let detectron2, where it is, run it; the file keeps the proof.
+    """Write a weights file with its proof, which runs the file in detectron2 if installed.
 
     Raises:
-        UserError: If detectron2 is there but broken.
+        UserError: If detectron2 is installed but broken.
         RuntimeError: If names, shapes or features are not detectron2's.
     """
     model, dropped = to_detectron2_weights(loaded.backbone.state_dict())
@@ -131,7 +131,7 @@ def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
 
 
 def paired_config(metadata: BackboneMetadata, weights: Path) -> dict[str, Any]:
-    """Return the detectron2 keys without which the weights compute something else."""
+    """Return the detectron2 keys that the weights require."""
     tree = weights_tree(metadata.arch, metadata.mean, metadata.std, norm="BN")
     tree["MODEL"]["WEIGHTS"] = str(weights)
     return tree
@@ -147,4 +147,4 @@ def _prove_file(path: Path, source: Mapping[str, Tensor]) -> None:
     restored = import_weights(path, ImportOptions(layout="detectron2")).backbone.state_dict()
     unequal = differing(restored, source)
     if unequal:
-        raise RuntimeError(f"the written file does not give back the checkpoint: {unequal}")
+        raise RuntimeError(f"the written file does not restore the checkpoint: {unequal}")

@@ -1,8 +1,8 @@
-"""A whole trained detector, from this toolkit's torchvision engine to detectron2 or back.
+"""Convert a whole trained detector from the torchvision engine to detectron2 or back.
 
 The direction follows from the file. Either way every tensor is used once, and the written file is
-read back, renamed again and compared bitwise before it takes its name. Both then find the same
-boxes, classes and masks (``tests/detection/engines/test_engines_agree.py``).
+read back, renamed again and compared bitwise before it gets its final name. Both engines then find
+the same boxes, classes and masks (``tests/detection/engines/test_engines_agree.py``).
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _HEADER = """\
 
 @dataclass(frozen=True)
 class Exchange:
-    """What was written."""
+    """Files and tensors that were written."""
 
     weights: Path
     config: Path | None
@@ -50,14 +50,14 @@ def exchange(source: Path, out: Path) -> Exchange:
     """Convert a detector to the other library's file.
 
     Args:
-        source: Whatever ``read_trained`` takes.
+        source: Any detector that ``read_trained`` accepts.
         out: ``.pth`` or ``.pkl`` for a detector of the torchvision engine, ``.safetensors`` for one
             of detectron2.
 
     Raises:
-        UserError: If ``source`` is not such a detector, its settings compute something else than
-            the torchvision engine does or are not known, or ``out`` has another suffix.
-        RuntimeError: If the written file does not give the source back; nothing is left then.
+        UserError: If ``source`` is not such a detector, its settings are unknown or not equivalent
+            to the torchvision engine's, or ``out`` has another suffix.
+        RuntimeError: If the written file does not restore the source; nothing is left then.
     """
     file = detector_file(source)
     return _to_detectron2(file, out) if is_own_file(file) else _from_detectron2(file, out)
@@ -102,7 +102,7 @@ def _from_detectron2(source: Path, out: Path) -> Exchange:
 
 
 def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with 0 where nothing reads them."""
+    """Return the tensors with unread rows set to 0."""
     copies = dict(tensors)
     for module, rows in unread_rows(tensors).items():
         for name in (f"{module}.weight", f"{module}.bias"):
@@ -114,4 +114,4 @@ def _without_unread_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _prove(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     wrong = differing(found, expected)
     if wrong:
-        raise RuntimeError(f"the written file does not give back the detector: {wrong[:5]}")
+        raise RuntimeError(f"the written file does not restore the detector: {wrong[:5]}")

@@ -1,4 +1,4 @@
-"""A recipe as a plain YAML file for detectron2's own programs, with the weights it starts from."""
+"""Export a recipe as plain YAML for detectron2's own programs, with its initial weights."""
 
 import logging
 from pathlib import Path
@@ -23,19 +23,19 @@ _OPENING = "Mask R-CNN of rsa-detect's recipe"
 
 
 def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | None:
-    """Write the recipe's keys to ``out``, and the weights beside it.
+    """Write the recipe's detectron2 keys to ``out``, and the weights beside it.
 
     Args:
         recipe: The run.
         out: YAML file to write.
-        checkpoint: Backbone to start from, as for ``convert``; None starts at random.
+        checkpoint: Backbone to start from, as for ``convert``; None starts from random weights.
 
     Returns:
         The weights file, ``out`` with the ending ``.pkl``; None without a checkpoint.
 
     Raises:
         UserError: If ``out`` is misnamed, the annotations or the checkpoint cannot be used, or the
-            recipe asks for what detectron2's programs have no key for.
+            recipe asks for something that detectron2's programs have no key for.
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{out}' should end in .yaml")
@@ -62,7 +62,7 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
 
 
 def _read_data(data: DataConfig) -> tuple[int, list[Annotation]]:
-    """Return how many categories the training annotations have, and the instances to train on."""
+    """Return the number of training categories and the instances to train on."""
     tree, repairs, _ = read_sound_tree(data.train_annotations, data.train_images)
     if repairs:
         logger.warning(
@@ -96,13 +96,13 @@ or, for COCO itself below $DETECTRON2_DATASETS, end the command with
 
   DATASETS.TRAIN '("coco_2017_train",)' DATASETS.TEST '("coco_2017_val",)'
 
-Its evaluation takes an annotation of id 0 for one never found: number test annotations from 1.
+Its evaluation counts an annotation of id 0 as never found: number test annotations from 1.
 
 {_advice(tree)}
 """
     if data.keep_empty_images:
         text += (
-            "\nFILTER_EMPTY_ANNOTATIONS False keeps images of crowds alone, too, which rsa-detect "
+            "\nFILTER_EMPTY_ANNOTATIONS False also keeps images with only crowds, which rsa-detect "
             "leaves out.\n"
         )
     return indent(text, "# ", lambda line: True).replace("# \n", "#\n")
@@ -116,7 +116,7 @@ def _advice(tree: Tree) -> str:
     if not tree["MODEL"]["WEIGHTS"]:
         return "It starts from random weights."
     return (
-        "detectron2 only warns of weights that it does not find: its log must name no missing\n"
+        "detectron2 only warns about weights that it does not find: its log must name no missing\n"
         "parameter of backbone.bottom_up. Rate and schedule are those of "
         f"{tree['SOLVER']['IMS_PER_BATCH']} images per iteration."
     )

@@ -1,9 +1,9 @@
-"""The weights files detectron2 reads: full names, and what the toolkit remembers beside them.
+"""Write weights files that detectron2 reads, with the toolkit's metadata beside the tensors.
 
 detectron2 opens ``.pkl`` with ``pickle.load`` (a file written by ``torch.save`` fails there) and
-everything else with ``torch.load``, which takes tensors and plain values alone. A ``.pkl`` with
-both ``model`` and ``__author__`` is taken as it is, without renaming anything. Protocol 4 is the
-newest whose arrays need no numpy function younger than 1.26.
+everything else with ``torch.load``, which accepts only tensors and plain values. A ``.pkl`` with
+both ``model`` and ``__author__`` is loaded without renaming anything. Protocol 4 is the newest
+whose arrays need no numpy function younger than 1.26.
 """
 
 import pickle

@@ -1,4 +1,4 @@
-"""What detectron2's keys must be for its detector to compute what the torchvision engine's does."""
+"""Derive and check the detectron2 keys that make its detector equal the torchvision engine's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +23,8 @@ Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 _STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")
 _BATCH_COUNT = "num_batches_tracked"
-# Keys of model_tree that weights do not decide: how many anchors and regions, which layers train,
-# which processes share a norm's statistics, and the pixels and anchors, which are read instead.
+# Keys of model_tree that weights do not decide: numbers of anchors and regions, trained layers,
+# processes that share a norm's statistics, and pixels and anchors, which are read instead.
 _FREE = (
     f"{ANCHOR_SECTION}.SIZES",
     f"{ANCHOR_SECTION}.ASPECT_RATIOS",
@@ -36,7 +36,7 @@ _FREE = (
 _NORM_KEYS = ("MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 _TRUNK_NORM = "MODEL.RESNETS.NORM"
 _NORMS = ("BN", "SyncBN", "naiveSyncBN", "FrozenBN")
-# detectron2's defaults that the torchvision engine has built in; a file may leave them out.
+# detectron2's defaults that are fixed in the torchvision engine; a config may omit them.
 _BUILT_IN: Mapping[str, Any] = {
     "MODEL.ANCHOR_GENERATOR.NAME": "DefaultAnchorGenerator",
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
@@ -58,7 +58,7 @@ _BUILT_IN: Mapping[str, Any] = {
 
 
 class Description(NamedTuple):
-    """A detector as far as its tensors tell."""
+    """A detector's architecture as read from its tensors."""
 
     arch: Arch
     model: ModelConfig
@@ -66,10 +66,10 @@ class Description(NamedTuple):
 
 
 def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
-    """Return the trunk whose tensors, by detectron2's names, these are.
+    """Recognise a trunk's architecture by its tensors under detectron2's names.
 
     Raises:
-        UserError: If there is none: another depth, another width, or grouped convolutions.
+        UserError: If none matches: another depth, another width, or grouped convolutions.
     """
     found = {
         name: tuple(tensor.shape)
@@ -80,9 +80,7 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
     for arch in archs:
         if found == enumerated_shapes(arch):
             return arch
-    raise UserError(
-        f"the detector's {len(found)} trunk tensors are those of none of {', '.join(archs)}"
-    )
+    raise UserError(f"the detector's {len(found)} trunk tensors match none of {', '.join(archs)}")
 
 
 def describe_model(
@@ -91,12 +89,12 @@ def describe_model(
     """Read the architecture from a detector's tensors.
 
     Args:
-        tensors: By the torchvision engine's names.
+        tensors: Keyed by the torchvision engine's names.
         arch: Its trunk.
-        anchors: What no tensor tells but their number.
+        anchors: Sizes and shapes, of which the tensors tell only the number.
 
     Raises:
-        UserError: If the tensors are of another number of anchors, or no such detector's.
+        UserError: If the tensors have another number of anchors, or belong to no such detector.
     """
     _check_anchors(tensors, anchors)
     heads = heads_of(tensors)
@@ -123,9 +121,9 @@ def paired_model_config(
     """Return the detectron2 keys that belong to a detector's weights.
 
     Args:
-        tensors: By the torchvision engine's names.
-        metadata: Theirs.
-        card: Theirs.
+        tensors: Keyed by the torchvision engine's names.
+        metadata: Of the weights.
+        card: Of the weights.
         weights: The file that detectron2 will read.
     """
     found = describe_model(tensors, metadata.arch, card.model.anchors)
@@ -140,15 +138,15 @@ def paired_model_config(
 
 
 def check_settings(settings: Mapping[str, Any], found: Description, path: Path) -> None:
-    """Refuse a detectron2 config under which the weights compute something else than here.
+    """Refuse a detectron2 config under which the weights compute something different.
 
     Args:
         settings: The config's keys, nested.
-        found: What the tensors say.
+        found: Architecture read from the tensors.
         path: Names the config in errors.
 
     Raises:
-        UserError: Lists the keys that differ or are not stated.
+        UserError: Lists the keys that differ or are missing.
     """
     unit: RGB = (1.0, 1.0, 1.0)
     expected_tree = _expected_tree(found, unit, unit, SamplingConfig())
@@ -161,13 +159,13 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         if not (key == _TRUNK_NORM or key in _NORM_KEYS) and not _same(value, expected):
             wrong.append(f"{key} is {value!r}, expected {expected!r}")
         elif key in (_TRUNK_NORM, *_NORM_KEYS) and (value in _NORMS) != (expected in _NORMS):
-            wrong.append(f"{key} is {value!r}, but the tensors are of {expected or 'no norm'!r}")
+            wrong.append(f"{key} is {value!r}, but the tensors have {expected or 'no norm'!r}")
     for key, expected in _BUILT_IN.items():
         if key in stated and not _same(stated[key], expected):
             wrong.append(f"{key} is {stated[key]!r}, expected {expected!r}")
     if wrong:
         raise UserError(
-            f"with '{path}' detectron2 computes something else than the torchvision engine can: "
+            f"under '{path}' detectron2 computes something that the torchvision engine cannot: "
             + "; ".join(wrong)
         )
 
@@ -177,7 +175,7 @@ def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors) -> None:
     if logits is not None and len(logits) != len(anchors.aspect_ratios):
         ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)
         raise UserError(
-            f"the detector's tensors are of {len(logits)} anchors at each position, but its "
+            f"the detector's tensors have {len(logits)} anchors per position, but its "
             f"aspect ratios are {len(anchors.aspect_ratios)}: {ratios}"
         )
 
@@ -194,7 +192,7 @@ def _is_frozen(tensors: Mapping[str, Tensor], stage: str) -> bool:
 
 
 def _same(value: Any, expected: Any) -> bool:
-    """Compare as YAML has it: detectron2 writes some tuples as lists, and 256 boxes as [256, …]."""
+    """Compare as in YAML: detectron2 writes some tuples as lists, and 256 boxes as [256, …]."""
     if isinstance(value, list | tuple) and isinstance(expected, list | tuple):
         return list(map(_plain, value)) == list(map(_plain, expected))
     return bool(value == expected)

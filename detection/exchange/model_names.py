@@ -1,4 +1,4 @@
-"""Names of a whole Mask R-CNN's tensors: this toolkit's torchvision engine and detectron2, as data.
+"""Map the tensor names of a whole Mask R-CNN between the torchvision engine and detectron2.
 
     torchvision engine                    detectron2
     backbone.body.layer1.0.bn2.bias       backbone.bottom_up.res2.0.conv2.norm.bias
@@ -9,8 +9,8 @@
     roi_heads.box_head.5.weight           roi_heads.box_head.fc1.weight
     roi_heads.mask_predictor.conv5_mask   roi_heads.mask_head.deconv
 
-Trunk tensors are ``key_map``'s. torchvision counts a head's layers through, so its numbers depend
-on how many there are; the inverse is read from the same table.
+``key_map`` has the trunk's tensors. torchvision numbers a head's layers consecutively, so its
+numbers depend on the depth; the inverse is derived from the same table.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _LAYER_LEAVES = frozenset({"weight", "bias"})
 
 @dataclass(frozen=True)
 class Heads:
-    """How many layers the heads have."""
+    """Layer counts of the heads."""
 
     box_convs: int
     box_fcs: int
@@ -47,10 +47,10 @@ class Heads:
 
 
 class ModelKeyMap:
-    """Renames tensors of one architecture in both directions; names it does not know raise.
+    """Rename tensors of one architecture in both directions; unknown names raise.
 
     Args:
-        heads: The architecture, as far as names depend on it.
+        heads: Layer counts of the heads, on which the names depend.
     """
 
     def __init__(self, heads: Heads) -> None:
@@ -98,7 +98,7 @@ def _layers(heads: Heads) -> dict[str, str]:
     for number in range(heads.box_convs):
         table[f"roi_heads.box_head.{number}.0"] = f"roi_heads.box_head.conv{number + 1}"
     for number in range(heads.box_fcs):
-        # After the convolutions comes a layer that flattens, and after each linear one its ReLU.
+        # A flatten layer follows the convolutions, and a ReLU each linear layer.
         position = heads.box_convs + 1 + 2 * number
         table[f"roi_heads.box_head.{position}"] = f"roi_heads.box_head.fc{number + 1}"
     for number in range(heads.mask_convs):
@@ -107,7 +107,7 @@ def _layers(heads: Heads) -> dict[str, str]:
 
 
 def _norms(heads: Heads) -> dict[str, str]:
-    """Return the norms outside the trunk: each is its convolution's neighbour, or its child."""
+    """Return the norms outside the trunk: their convolution's siblings here, its children there."""
     return {
         f"{ours.removesuffix('.0')}.1": f"{theirs}.norm"
         for ours, theirs in _layers(heads).items()

@@ -1,8 +1,8 @@
-"""A whole Mask R-CNN's tensors between this toolkit's torchvision engine and detectron2.
+"""Convert a whole Mask R-CNN's tensors between the torchvision engine and detectron2.
 
-Names are ``model_key_map``'s. Three tensors also differ in their rows: torchvision's classes begin
-with the background, detectron2's end with it, and only torchvision has offsets and a mask for it,
-which nothing reads.
+``model_key_map`` has the names. Three tensors also differ in their rows: torchvision's classes
+begin with the background, detectron2's end with it, and only torchvision has offsets and a mask for
+it, which nothing reads.
 """
 
 import re
@@ -20,7 +20,7 @@ _MASK_HEAD = "roi_heads.mask"
 _LEAVES = ("weight", "bias")
 _COORDINATES = 4
 UNREAD_ROWS = {BOX_OFFSETS: _COORDINATES, MASK_LOGITS: 1}
-"""How many rows at the start of a layer, in our names, only the background has."""
+"""Number of leading rows of a layer, in our names, that belong to the background alone."""
 
 # Layers are counted by their weights' names.
 _OURS = {
@@ -41,7 +41,7 @@ def heads_of(tensors: Tensors) -> Heads:
 
 
 def num_classes(tensors: Tensors) -> int:
-    """Return the categories, without the background, of a model in the torchvision engine's names.
+    """Return a model's number of categories, without the background, in the torchvision engine.
 
     Raises:
         UserError: If the model is not a Mask R-CNN with boxes and masks for each class, or one
@@ -115,7 +115,7 @@ def _check_predictors(tensors: Tensors) -> None:
     names = [f"{module}.{leaf}" for module in modules for leaf in _LEAVES]
     missing = [name for name in names if name not in tensors]
     if missing:
-        raise UserError(f"the model is no Mask R-CNN: it lacks {', '.join(missing)}")
+        raise UserError(f"the model is not a Mask R-CNN: it lacks {', '.join(missing)}")
 
 
 def _count(tensors: Tensors, patterns: Mapping[str, str]) -> Heads:

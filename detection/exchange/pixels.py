@@ -1,4 +1,4 @@
-"""What detectron2's config says of a trunk's input and strides; others than torchvision's fail."""
+"""Read a trunk's input and strides from detectron2's config; refuse any but torchvision's."""
 
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,30 @@ def pixels_of_config(path: Path) -> Pixels:
         Mean and std of RGB pixels in [0, 1].
 
     Raises:
-        UserError: If it is no such config, or its network is not torchvision's.
+        UserError: If it is not such a config, or its network is not torchvision's.
     """
     tree = read_config(path)
     values = {key: _value(tree, key) for key in _DEFAULTS}
     for key, wanted in _TORCHVISION_S.items():
         if values[key] != wanted:
             raise UserError(
-                f"'{path}' has {key} {values[key]}; torchvision's ResNet, which a checkpoint of "
-                f"this toolkit is, has {wanted}: the same weights compute something else there"
+                f"'{path}' has {key} {values[key]}; torchvision's ResNet, as in this toolkit's "
+                f"checkpoints, has {wanted}: the same weights would compute something else"
             )
     mean, std = (
         tuple(round(float(value) / 255, _DIGITS) for value in values[key])
         for key in ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
     )
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise UserError(f"'{path}' has PIXEL_MEAN or PIXEL_STD that are not of three colours")
+        raise UserError(f"'{path}' has a PIXEL_MEAN or PIXEL_STD that is not of three colours")
     return Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return a config's keys, nested.
+    """Return a config as a nested dictionary.
 
     Raises:
-        UserError: If it is no config of detectron2, or the difference to another.
+        UserError: If it is not a detectron2 config, or only the difference from another.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -65,10 +65,10 @@ def read_config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"config '{path}' is not YAML") from None
     if not isinstance(tree, dict) or "MODEL" not in tree:
-        raise UserError(f"'{path}' is no config of detectron2: it has no MODEL")
+        raise UserError(f"'{path}' is not a detectron2 config: it has no MODEL")
     if "_BASE_" in tree:
         raise UserError(
-            f"'{path}' is the difference to another config (_BASE_); give the whole one that "
+            f"'{path}' is only a difference from another config (_BASE_); give the whole one that "
             "detectron2 wrote into its OUTPUT_DIR"
         )
     return tree

@@ -1,4 +1,4 @@
-"""The proof of a trunk's conversion between torchvision's names and detectron2's.
+"""Prove a trunk's conversion between torchvision's names and detectron2's.
 
 Names and shapes are compared with lists that do not come from the key map. Where detectron2 is
 installed, its own network, loaded by its own checkpointer, must compute torchvision's features.
@@ -16,24 +16,24 @@ from detection.exchange.trunk_shapes import enumerated_shapes, quoted_r50_shapes
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
-# FrozenBN has no such tensor and BN starts its own count; a file's extra keeps the values.
+# FrozenBN has no such tensor and BN restarts its count; a file's extra keeps the values.
 DROPPED_LEAF = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared and found."""
+    """Results of the comparisons."""
 
     num_used: int
-    """Tensors, each once."""
+    """Number of tensors, each used once."""
     dropped: dict[str, int]
-    """What was left behind → how many tensors."""
+    """Reason → number of dropped tensors."""
     shapes_source: str
     feature_differences: dict[str, float] | None
     """Largest difference per stage between the two libraries; None without detectron2."""
 
     def lines(self) -> list[str]:
-        """Return it in words."""
+        """Return the proof in words."""
         dropped = [f"dropped {count} tensors: {why}" for why, count in self.dropped.items()]
         return [
             f"used {self.num_used} tensors, each once",
@@ -54,7 +54,7 @@ class Proof:
 
 
 def prove_shapes(model: Mapping[str, Tensor], arch: str) -> str:
-    """Compare names and shapes with the architecture's; return where these were read.
+    """Compare names and shapes with the architecture's, and return the source of the latter.
 
     Raises:
         RuntimeError: If they differ.
@@ -73,16 +73,16 @@ def prove_shapes(model: Mapping[str, Tensor], arch: str) -> str:
 def prove_features(
     weights: Path, model: Mapping[str, Tensor], backbone: nn.Module, metadata: BackboneMetadata
 ) -> dict[str, float] | None:
-    """Compare res2 … res5 of the two libraries, if detectron2 is there.
+    """Compare res2 … res5 of the two libraries, if detectron2 is installed.
 
     Args:
         weights: A file written by this toolkit.
-        model: What it must hold, by full name.
+        model: Its expected tensors, by full name.
         backbone: torchvision's network with the same weights.
-        metadata: Tells its architecture and pixels.
+        metadata: Its architecture and pixel statistics.
 
     Raises:
-        UserError: If detectron2 is there but broken.
+        UserError: If detectron2 is installed but broken.
         RuntimeError: If a tensor was not loaded, or features differ.
     """
     if importlib.util.find_spec("detectron2") is None:

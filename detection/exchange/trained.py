@@ -1,4 +1,4 @@
-"""A trained detector, out of a file of either engine or of detectron2's own programs."""
+"""Read a trained detector from a file of either engine or of detectron2's own programs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,14 +35,14 @@ _YAML_NAMES = ("config.yaml", "detectron2.yaml")
 
 
 class TrainedDetector(NamedTuple):
-    """A detector's weights and what belongs to them."""
+    """A detector's weights with their metadata and card."""
 
     tensors: Mapping[str, Tensor]
-    """By the torchvision engine's names."""
+    """Keyed by the torchvision engine's names."""
     metadata: BackboneMetadata
     card: DetectorCard
     file: Path
-    """Where they came from."""
+    """The file they were read from."""
 
 
 def read_trained(path: Path) -> TrainedDetector:
@@ -53,8 +53,8 @@ def read_trained(path: Path) -> TrainedDetector:
             a file of its programs, with their config beside it.
 
     Raises:
-        UserError: If there is none, it is damaged, or it computes what the torchvision engine does
-            not.
+        UserError: If there is none, it is damaged, or the torchvision engine cannot compute the
+            same.
     """
     file = detector_file(path)
     if is_own_file(file):
@@ -69,7 +69,7 @@ def read_trained(path: Path) -> TrainedDetector:
     found = describe_model(tensors, metadata.arch, card.model.anchors)
     if card.categories is not None and len(card.categories) != found.num_classes:
         raise UserError(
-            f"'{file}' names {len(card.categories)} categories, its tensors are of "
+            f"'{file}' names {len(card.categories)} categories, but its tensors have "
             f"{found.num_classes}"
         )
     return TrainedDetector(tensors, metadata, card, file)
@@ -88,7 +88,7 @@ def detectron2_model(content: FileContent) -> dict[str, Tensor]:
 def _read_detectron2(
     content: FileContent, model: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], BackboneMetadata, DetectorCard]:
-    """Take over detectron2's weights, described by a note in the file or the YAML beside it."""
+    """Read detectron2's weights, described by a note in the file or the YAML beside it."""
     file = content.path
     try:
         tensors = to_torchvision_model(model)
@@ -100,7 +100,7 @@ def _read_detectron2(
         metadata, card = _described_by_yaml(content, tensors)
         return tensors, metadata, card
     if noted.arch != arch:
-        raise UserError(f"'{file}' says {noted.arch}, its tensors are a {arch}'s")
+        raise UserError(f"'{file}' states {noted.arch}, but its tensors are a {arch}'s")
     update = {"parent": content.sha256, "library_versions": library_versions()}
     metadata, note = noted.model_copy(update=update), content.values.get(_CARD_VALUE)
     if isinstance(note, str):
@@ -142,7 +142,7 @@ def _described_by_yaml(
 
 
 def _stated(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the card's numbers that a detectron2 config states; the others are its defaults."""
+    """Return the card's numbers stated by a detectron2 config; the others are its defaults."""
     stated = flatten(dict(settings))
     sections: dict[str, dict[str, Any]] = {"input": {}, "sampling": {}}
     for (section, key), theirs in _NUMBERS.items():
@@ -154,7 +154,7 @@ def _stated(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _card_of_run(
     file: Path, tensors: Mapping[str, Tensor], metadata: BackboneMetadata
 ) -> DetectorCard:
-    """Describe a detector by the run folder that it is in, or by the 1x recipe's numbers."""
+    """Describe a detector by the run folder containing it, or by the 1x recipe's numbers."""
     for folder in list(file.absolute().parents)[:3]:
         if (folder / "checkpoints").is_dir() and (folder / CONFIG_FILE).is_file():
             recipe = load_config(Recipe, folder / CONFIG_FILE)
@@ -172,12 +172,12 @@ def _recorded_names(run_dir: Path, count: int) -> dict[int, str] | None:
 
 
 def _config_beside(file: Path) -> Path:
-    """Find detectron2's keys: the YAML of a conversion, or what its trainer wrote."""
+    """Find detectron2's keys: the YAML of a conversion, or the one its trainer wrote."""
     candidates = [file.with_suffix(".yaml"), *(file.parent / name for name in _YAML_NAMES)]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise UserError(
-            f"'{file}' does not say how its pixels are normalised: put detectron2's config beside "
+            f"'{file}' does not state its pixel normalisation: put detectron2's config beside "
             f"it, as {' or '.join(candidate.name for candidate in candidates)}"
         )
     return path

@@ -1,4 +1,4 @@
-"""Names of ResNet trunk tensors: torchvision's and detectron2's full ones.
+"""Map names of ResNet trunk tensors between torchvision and detectron2 (full names).
 
     torchvision                      detectron2, under backbone.bottom_up.
     conv1.weight                     stem.conv1.weight
@@ -8,8 +8,8 @@
     layer2.0.downsample.0.weight     res3.0.shortcut.weight
     layer2.0.downsample.1.bias       res3.0.shortcut.norm.bias
 
-The table itself stands with the other layouts' (``rsa_pretrain.weights.foreign.names``). It
-holds for basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
+The table itself is with the other layouts' (``rsa_pretrain.weights.foreign.names``). It
+covers basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 """
 
 from rsa_pretrain.weights.foreign.names import DETECTRON2

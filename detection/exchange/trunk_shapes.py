@@ -1,7 +1,7 @@
-"""Which tensors a detectron2 ResNet trunk has under FrozenBN: full names and shapes.
+"""List the tensors of a detectron2 ResNet trunk under FrozenBN: full names and shapes.
 
-ResNet-50's are quoted from detectron2 (``detectron2_r50_keys.json``). The other depths are
-listed here from the architecture's numbers, without the key map, so that they check it.
+ResNet-50's are quoted from detectron2 (``detectron2_r50_keys.json``). The other depths are derived
+here from block counts and widths, without the key map, so that they check it.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""A trunk out of detectron2's files and this toolkit's detectors, back into our checkpoint format.
+"""Extract the trunk of a detectron2 file, or of our detector, into our checkpoint format.
 
-Taken are converted weights, what detectron2's own programs saved (with the config they wrote
-beside it) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
+Accepts converted weights, files saved by detectron2's own programs (with the config they wrote
+beside them) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ TORCHVISION_ENGINE = Layout(
 
 @dataclass(frozen=True)
 class Unconversion:
-    """What was written, and its proof."""
+    """The written trunk and the proof of its conversion."""
 
     source: Path
     metadata: BackboneMetadata
@@ -59,11 +59,11 @@ def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
     Args:
         file: A weights file, a detector's checkpoint, or a run folder with checkpoints.
         out: File to write; must end in ``.safetensors``.
-        config: detectron2's config of the file, where the file does not tell its input; None
-            takes the ``config.yaml`` that lies beside it.
+        config: detectron2's config of the file, needed if the file does not state its input; None
+            takes the ``config.yaml`` beside it.
 
     Raises:
-        UserError: If the file is unsafe, damaged or holds no such trunk, its colour order, stride
+        UserError: If the file is unsafe, damaged or has no such trunk, its colour order, stride
             placement or pixel statistics are unknown or not torchvision's, or ``out`` is misnamed.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
@@ -71,13 +71,13 @@ def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
         raise UserError(f"'{out}' should end in .safetensors")
     source = detector_file(file)
     if out.resolve() == source.resolve():
-        raise UserError(f"'{out}' is the file to be read; write the trunk to another")
+        raise UserError(f"'{out}' is the input file; write the trunk to another")
     content = read_checkpoint_file(source)
     loaded = _take(content, config)
     with TemporaryDirectory() as folder:
         proof = write_proved(Path(folder) / "trunk.pkl", loaded)
     origin = loaded.metadata.origin
-    assert origin is not None, "what is taken of a file keeps its origin"
+    assert origin is not None, "a trunk taken from a file keeps its origin"
     proof = replace(proof, num_used=origin.num_taken, dropped=origin.dropped)
     metadata = loaded.metadata.model_copy(
         update={"origin": origin.model_copy(update={"proof": tuple(proof.lines())})}
@@ -94,7 +94,7 @@ def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
         pixels = Pixels(own.mean, own.std)
     else:
         pixels = pixels_of_config(_find_config(content.path, config))
-    # What the layout would object to, unknown colours and strides, is known now.
+    # The layout's objection, unknown colours and strides, is settled by now.
     plan = make_plan(content, replace(layout, objection=lambda _: None))
     how = "stated by the file" if own is not None else "its input stated by detectron2's config"
     loaded = load_found(content, Recognised(plan, how), ImportOptions(method=METHOD, pixels=pixels))
@@ -105,12 +105,12 @@ def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
 
 
 def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
-    """Return how to read a file, and what this toolkit says of it inside."""
+    """Return a file's layout, and this toolkit's metadata if the file contains it."""
     if DETECTRON2.evidence(content) is not None:
         return DETECTRON2, toolkit_metadata(content)
     if TORCHVISION_ENGINE.evidence(content) is None:
         raise UserError(
-            f"'{content.path}' holds neither a detectron2 ResNet nor a detector of this toolkit"
+            f"'{content.path}' contains neither a detectron2 ResNet nor a detector of this toolkit"
         )
     _, metadata = read_tensors(content.path)
     return TORCHVISION_ENGINE, metadata
@@ -120,7 +120,7 @@ def _find_config(file: Path, config: Path | None) -> Path:
     beside = file.parent / _CONFIG_BESIDE
     if config is None and not beside.is_file():
         raise UserError(
-            f"'{file}' tells neither colour order nor stride placement; give the config.yaml that "
+            f"'{file}' states neither colour order nor stride placement; give the config.yaml that "
             "detectron2 wrote into its OUTPUT_DIR with --config"
         )
     return config or beside
@@ -130,4 +130,4 @@ def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
     restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
     unequal = differing(restored, source)
     if unequal:
-        raise RuntimeError(f"the written file does not give back the trunk: {unequal}")
+        raise RuntimeError(f"the written file does not restore the trunk: {unequal}")

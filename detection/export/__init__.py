@@ -1,1 +1,1 @@
-"""A trained detector as one file that other runtimes run."""
+"""Export a trained detector as one file for other runtimes."""

@@ -1,4 +1,4 @@
-"""What an exported detector takes and gives: one image in, its detections out."""
+"""Define an exported detector's interface: one image in, its detections out."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -16,7 +16,7 @@ from detection.feeding.samples import TestSample
 IMAGE, SCORE_THRESHOLD = "image", "score_threshold"
 """Names of the inputs."""
 MARK = "rsa_toolkit_detector"
-"""The property by which a file written here is known again; it holds the provenance."""
+"""The property that identifies files written here; it contains the provenance."""
 
 Run = Callable[[Tensor, float], Detections]
 """An exported file, loaded: image (3, H, W), uint8, and score threshold to detections."""
@@ -24,27 +24,27 @@ Run = Callable[[Tensor, float], Detections]
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of file, what writes it and what runs it."""
+    """A file format with its writer and runtime."""
 
     name: str
     suffix: str
     packages: tuple[str, ...]
-    """What it needs besides torch."""
+    """Packages required besides torch."""
     write: Callable[[MaskRCNN, Mapping[str, str], Path], None]
     """Writes the detector with properties, texts by name."""
     load: Callable[[Path], Run]
     advice: str
-    """How a user runs OUT."""
+    """Code that runs OUT."""
     loggers: tuple[str, ...] = ()
-    """Whose chatter about the steps of an export is left out."""
+    """Loggers to silence during an export."""
 
 
 class DetectorGraph(nn.Module):
-    """The engine's own detector, for one image, with arguments named as the file's inputs.
+    """The engine's detector for one image, with arguments named like the file's inputs.
 
     Args:
         detector: Copied.
-        suppress: Non-maximum suppression as the kind of file can hold it.
+        suppress: Non-maximum suppression in a form that the file format supports.
     """
 
     def __init__(self, detector: MaskRCNN, suppress: Suppress) -> None:
@@ -67,9 +67,9 @@ class DetectorGraph(nn.Module):
 
 
 def example() -> tuple[Tensor, Tensor]:
-    """Return inputs to trace with: noise, no side of whose maps is 1, which would be held fixed.
+    """Return noise to trace with; no side of its maps is 1, which tracing would fix.
 
-    At threshold 0 there are detections, whatever the detector.
+    At threshold 0 any detector has detections.
     """
     random = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 160, 220), generator=random, dtype=torch.uint8)
@@ -77,5 +77,5 @@ def example() -> tuple[Tensor, Tensor]:
 
 
 def output_names(detector: MaskRCNN) -> list[str]:
-    """Return the names of what the graph gives, in order."""
+    """Return the names of the graph's outputs, in order."""
     return ["boxes", "labels", "scores", *(["masks"] if detector.roi_heads.has_mask_head else [])]

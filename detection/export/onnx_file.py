@@ -1,4 +1,4 @@
-"""Export to ONNX: what ONNX Runtime and the many readers of that format run."""
+"""Export to ONNX, for ONNX Runtime and other readers of the format."""
 
 import importlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from detection.export.graph import (
     output_names,
 )
 
-# torchvision's batched_nms moves groups apart for up to 1000 boxes, and takes more one by one.
+# torchvision's batched_nms offsets groups for up to 1000 boxes, and loops over them for more.
 _MOVED_APART = 1000
 _LOWEST = float(torch.finfo(torch.float32).min)
 _ERRORS_AND_ABOVE = 3  # of ONNX Runtime
@@ -31,7 +31,7 @@ _ERRORS_AND_ABOVE = 3  # of ONNX Runtime
 
 @torch.library.custom_op("rsa_toolkit::nms_in_groups", mutates_args=())
 def nms_in_groups(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Suppress within each group; one ONNX operator, which torch has no name for.
+    """Suppress within each group, as one ONNX operator that torch lacks.
 
     Returns:
         Indices of the boxes kept, in no particular order.
@@ -49,10 +49,10 @@ def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Do ``torchvision.ops.batched_nms`` on the CPU, to the rounding, without its branch.
+    """Reproduce ``torchvision.ops.batched_nms`` on the CPU, rounding included, without branching.
 
-    Boxes that it would move apart are moved by as much here, which rounds them; then, or else,
-    each group is suppressed for itself.
+    Boxes that it would offset are offset by as much here, which rounds them; in either case each
+    group is then suppressed separately.
     """
     order = scores.sort(descending=True).indices
     boxes, groups = boxes[order], groups[order]
@@ -62,13 +62,13 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tenso
     moved = boxes + (groups.to(boxes) * step)[:, None]
     places = torch.ones_like(groups).cumsum(0)
     kept = nms_in_groups(moved, -places.to(boxes), groups, iou)
-    # Without it torch refuses what follows, lest none are kept; the ONNX graph has no such check.
+    # Otherwise torch refuses the next line in case none are kept; the ONNX graph has no such check.
     torch._check(kept.shape[0] > 0)
     return order[kept.sort().values]
 
 
 def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None:
-    """Trace the detector with unknown sizes, and translate."""
+    """Trace the detector with dynamic sizes and translate it to ONNX."""
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.export.export(
         DetectorGraph(detector, suppress),
@@ -85,12 +85,12 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
         verbose=False,
     )
     if translated is None:
-        raise RuntimeError("torch.onnx.export gave no model")
+        raise RuntimeError("torch.onnx.export returned no model")
     onnx = importlib.import_module("onnx")
     model = translated.model_proto
     _name_sizes(model.graph)
     default = onnx.numpy_helper.from_array(np.array(DEFAULT_THRESHOLD, np.float32), SCORE_THRESHOLD)
-    model.graph.initializer.append(default)  # an input with a value may be left out
+    model.graph.initializer.append(default)  # an input with a default may be omitted
     onnx.helper.set_model_props(model, dict(properties))
     onnx.save(model, str(path))
 
@@ -112,7 +112,7 @@ def load(path: Path) -> Run:
 
 
 def _nms_in_groups(boxes: Any, scores: Any, groups: Any, iou: float) -> Any:
-    """Translate: a box scores in its own group, and so low elsewhere that it does not count."""
+    """Translate to ONNX: a box keeps its score in its own group and gets the lowest elsewhere."""
     op = importlib.import_module("onnxscript").opset18
     zero, one = op.Constant(value_ints=[0]), op.Constant(value_ints=[1])
     last = op.ReduceMax(op.Concat(groups, zero, axis=0), keepdims=0)
@@ -135,7 +135,7 @@ def _nms_in_groups(boxes: Any, scores: Any, groups: Any, iou: float) -> Any:
 
 
 def _name_sizes(graph: Any) -> None:
-    """Call the unknown sizes by their meaning, in place of the tracer's symbols."""
+    """Name the dynamic sizes by their meaning instead of the tracer's symbols."""
     del graph.value_info[:]
     for value in graph.input:
         if value.name == IMAGE:

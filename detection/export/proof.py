@@ -1,4 +1,4 @@
-"""Three images, on which an exported file must find what the engine finds, one to one."""
+"""Prove on three images that an exported file's detections match the engine's one to one."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -22,27 +22,27 @@ from rsa_pretrain.data.read_rules import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 TOLERANCES = {"boxes": 1e-3, "scores": 1e-4, "masks": 1e-4}
-"""Largest differences, in pixels and in probabilities. Libraries sum in another order, and a
-coordinate of 1,000 pixels is rounded to 0.00006, which the score of a small object shows."""
+"""Largest differences, in pixels and in probabilities. Libraries sum in different orders, and a
+coordinate of 1,000 pixels is rounded to 0.00006, which affects the score of a small object."""
 _UNITS = {"boxes": " px"}
-# Height and width that are drawn, before they are resized: three shapes.
+# Height and width of the drawn images before resizing: three shapes.
 _DRAWN_SIZES = ((360, 480), (480, 480), (480, 240))
 NUM_IMAGES = len(_DRAWN_SIZES)
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared, and how far apart it was at most."""
+    """Detections compared, and their largest differences."""
 
     num_images: int
     num_detections: int
     score_threshold: float
     largest: Mapping[str, float]
     is_bare: bool
-    """Whether nothing was detected in one of the images."""
+    """Whether one of the images has no detection."""
 
     def text(self) -> str:
-        """Say it in one line."""
+        """Return the proof in one line."""
         differences = ", ".join(
             f"{name} {value:.1e}{_UNITS.get(name, '')}" for name, value in self.largest.items()
         )
@@ -56,15 +56,15 @@ class Proof:
 def proof_images(
     words: Iterable[Path], settings: InputConfig, rules: ReadRules
 ) -> dict[str, Tensor]:
-    """Return the first three images of folders and files, made up with drawn ones.
+    """Return the first three images of folders and files, with drawn ones to make up the number.
 
     Args:
         words: Folders and files.
         settings: Test size.
-        rules: How they are read.
+        rules: How to read them.
 
     Returns:
-        RGB, (3, H, W), uint8, by what messages call them.
+        RGB, (3, H, W), uint8, by name in messages.
 
     Raises:
         UserError: If one cannot be read.
@@ -79,8 +79,7 @@ def proof_images(
 def prove(run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]) -> Proof:
     """Compare a loaded file's detections with the engine's.
 
-    Where the engine finds nothing in an image at its own score threshold, all that it scores is
-    compared.
+    If the engine finds nothing in an image at its score threshold, all scored boxes are compared.
 
     Raises:
         UserError: If one differs.
@@ -109,7 +108,7 @@ def _prove_at(
 
 
 def _pairs(expected: Detections, found: Detections) -> list[tuple[int, int]]:
-    """Match detections that differ by no more than the tolerances, each once; indices of both."""
+    """Match detections within the tolerances, each at most once; return pairs of indices."""
     free = list(range(len(found["labels"])))
     pairs = []
     for one in range(len(expected["labels"])):
@@ -127,7 +126,7 @@ def _pairs(expected: Detections, found: Detections) -> list[tuple[int, int]]:
 def _differences(
     expected: Detections, found: Detections, pairs: list[tuple[int, int]]
 ) -> dict[str, float]:
-    """Return the largest difference of each kind over some pairs of detections."""
+    """Return the largest difference of each kind over pairs of detections."""
     if not pairs:
         return {}
     ones, others = (list(side) for side in zip(*pairs, strict=True))
@@ -148,8 +147,8 @@ def _check_left_over(
 ) -> None:
     """Refuse detections without a counterpart.
 
-    Those that score as much as decides on being kept at all, to the tolerance, may be missing on
-    either side: rounding takes one or the other.
+    Those whose scores are within the tolerance of the cut-off may be missing on either side,
+    because rounding decides.
     """
     is_full = len(expected["scores"]) == detector.roi_heads.detections_per_image
     lowest = float(expected["scores"].min()) if is_full else threshold
@@ -164,7 +163,7 @@ def _check_left_over(
         )
     if any(left_over):
         raise UserError(
-            f"the exported file finds something else than the detector in '{name}', at score "
+            f"the exported file's detections differ from the detector's in '{name}', at score "
             f"threshold {threshold:g}: {left_over[0]} of the detector's {len(expected['scores'])} "
             f"detections have no counterpart within {TOLERANCES['boxes']:g} px and a score of "
             f"{TOLERANCES['scores']:g}, {left_over[1]} of the file's {len(found['scores'])}; "

@@ -1,4 +1,4 @@
-"""A detector as an export needs it: its network, and what users of the file have to know."""
+"""Bundle a detector for export: its network, and the information that users of the file need."""
 
 import json
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from rsa_pretrain.weights.checkpoint import file_sha256
 
 @dataclass(frozen=True)
 class Source:
-    """A trained detector, and how it is to be used."""
+    """A trained detector, and how to use it."""
 
     loaded: LoadedDetector
     categories: Categories
-    """COCO's entries, in the order of the labels, from label 1."""
+    """COCO entries in order of label, from label 1."""
     input: InputConfig
     """Test size."""
 
@@ -28,7 +28,7 @@ class Source:
         return self.loaded.detector
 
     def input_text(self) -> str:
-        """Say what the exported file takes."""
+        """Describe the exported file's inputs."""
         return (
             "image: RGB, uint8, (3, H, W), resized bilinearly with antialiasing (as Pillow does) "
             f"to a short side of {self.input.test_short_side_pixels} pixels, or to a long side of "
@@ -37,7 +37,7 @@ class Source:
         )
 
     def output_text(self) -> str:
-        """Say what the exported file gives."""
+        """Describe the exported file's outputs."""
         masks = (
             "; masks (D, 28, 28), probabilities: each covers its box, and what is at least 0.5 "
             "once it is resized to it bilinearly is the object"
@@ -48,7 +48,7 @@ class Source:
         )
 
     def properties(self) -> dict[str, str]:
-        """Return what is kept in the file, texts by name; all but the last two are JSON."""
+        """Return the texts to store in the file, by name; all but the last two are JSON."""
         sampling = self.loaded.card.sampling
         return {
             MARK: self.loaded.metadata.model_dump_json(),

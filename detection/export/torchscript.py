@@ -1,6 +1,6 @@
-"""Export to TorchScript: what ``torch.jit.load`` and LibTorch run, torchvision's operators beside.
+"""Export to TorchScript, for ``torch.jit.load`` and LibTorch with torchvision's operators.
 
-Recorded on the CPU, it runs there: a recording holds the device of what it makes on the way.
+Traced on the CPU, it runs there only: a trace fixes the device of intermediate tensors.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from detection.export.graph import DetectorGraph, Run, Target, example
 
 
 class _WithThreshold(nn.Module):
-    """A recorded detector whose threshold need not be stated."""
+    """A traced detector whose threshold is optional."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _WithThreshold(nn.Module):
 
 
 def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None:
-    """Record the detector on one image; suppression, which branches on sizes, is compiled."""
+    """Trace the detector on one image; suppression, which branches on sizes, is scripted."""
     suppress = torch.jit.script_if_tracing(batched_nms)  # type: ignore[no-untyped-call]
     graph = DetectorGraph(detector, suppress)
     recorded = torch.jit.trace(graph, example(), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
@@ -37,7 +37,7 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
 
 
 def load(path: Path) -> Run:
-    """Load as a user does."""
+    """Load the file as a user would."""
     module = torch.jit.load(path)  # type: ignore[no-untyped-call]
 
     def run(image: Tensor, score_threshold: float) -> Detections:

@@ -1,4 +1,4 @@
-"""A detector to a file of another runtime, proven before the file takes its name."""
+"""Export a detector for another runtime, proven before the file gets its final name."""
 
 import logging
 import warnings
@@ -22,7 +22,7 @@ TARGETS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
 
 
 def check_target(target: Target, out: Path) -> None:
-    """Refuse, before any work, what cannot be written.
+    """Refuse, before any work, an output that cannot be written.
 
     Raises:
         UserError: If ``out`` is misnamed, a folder or somebody else's file, or a package is
@@ -41,15 +41,15 @@ def export_detector(
 
     Args:
         source: The detector.
-        target: What to write.
+        target: Format to write.
         out: File to write.
-        images: What the file is proven on, as for ``prove``.
+        images: Images to prove the file on, as for ``prove``.
 
     Raises:
-        UserError: If the file finds something else than the engine does.
+        UserError: If the file's detections differ from the engine's.
     """
-    # Exporters warn about each number that a trace takes as fixed, and torch that it will give up
-    # TorchScript; whether the result holds for other images is what the proof is for.
+    # Exporters warn about each number that a trace fixes, and torch that TorchScript is deprecated;
+    # the proof checks that the result holds for other images.
     with (
         warnings.catch_warnings(action="ignore"),
         quiet(target.loggers, logging.ERROR),

@@ -1,6 +1,6 @@
-"""Which images form each batch: of one orientation in training, of one size in testing.
+"""Group images into batches: of one orientation in training, of one size in testing.
 
-Landscape images padded to one size waste less than a mixture, and detectron2 batches this way.
+Batches of one orientation waste less padding than mixed ones; detectron2 does the same.
 """
 
 import itertools
@@ -12,16 +12,16 @@ from detection.coco.masks import Size
 class OrientedBatches:
     """A batch sampler over the endless stream: batches ``start`` to ``stop`` of one process.
 
-    A process takes every n-th position of the stream, n processes in all, and collects wide images
-    and others apart; a batch is complete when one of the collections is. A function of the
-    arguments alone, so a resumed run draws the batches it would have drawn.
+    Each of n processes takes every n-th position of the stream and collects wide and other images
+    separately; a full collection is a batch. Batches depend on the arguments alone, so a resumed
+    run repeats those of an uninterrupted one.
 
     Args:
-        is_wide: Whether the image at a position is wider than high.
+        is_wide: Tells whether the image at a position is wider than high.
         batch_size: Images in a batch of this process.
-        steps: Numbers of the batches that are yielded; the earlier ones are only counted.
-        rank: This process.
-        world_size: All processes.
+        steps: Indices of the batches to yield; earlier ones are only counted.
+        rank: Rank of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class OrientedBatches:
 def same_size_batches(
     images: Iterable[int], size_of: Callable[[int], Size], batch_size: int
 ) -> list[list[int]]:
-    """Group images that enter the network at the same size, so that none sees another's padding.
+    """Group images that enter the network at the same size, so that none is padded for another.
 
     Args:
-        images: Numbers of images.
+        images: Indices of images.
         size_of: The padded height and width of each.
-        batch_size: The most in a batch.
+        batch_size: Maximum number in a batch.
     """
     complete: list[list[int]] = []
     collected: dict[Size, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Training and test samples, each a function of the seed and its position alone."""
+"""Build training and test samples, each a function of the seed and its position alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from detection.coco.sets import Annotation, CocoSet, TrainingImage, clipped_box
 from detection.recipe import InputConfig
 from rsa_pretrain.data.read_rules import ReadRules
 
-# Keep the draws of one seed apart.
+# Separate random streams of one seed.
 _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = range(4)
 
 
@@ -27,26 +27,26 @@ Polygons = tuple[NDArray[np.float64], ...]
 
 
 class Bitmap(NamedTuple):
-    """The part of an image's mask that holds its object, with a pixel around it."""
+    """The crop of an image's mask around its object, with a border of one pixel."""
 
     pixels: NDArray[np.uint8]
     """0 and 1, (h, w)."""
     left: int
-    """Column of the image that the part begins with."""
+    """Image column at which the crop starts."""
     top: int
-    """Row, likewise."""
+    """Image row, likewise."""
 
 
 Outline = Polygons | Bitmap | None
-"""An object annotated by polygons stays so; one annotated by a run-length code is a bitmap; one
-annotated by a box alone has none."""
+"""Polygons stay polygons and a run-length code becomes a bitmap; an object with only a box has
+none."""
 
 
 @dataclass(frozen=True)
 class TrainingSample:
     """One augmented image with its instances.
 
-    The image is the only tensor: between processes each tensor takes an open file of its own.
+    The image is the only tensor: each tensor passed between processes takes an open file.
     """
 
     image: Tensor
@@ -56,39 +56,39 @@ class TrainingSample:
     labels: NDArray[np.int64]
     """From 1, (N,)."""
     outlines: tuple[Outline, ...]
-    """N."""
+    """One per instance, N."""
 
 
 @dataclass(frozen=True)
 class TestSample:
     """One image at test size."""
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # keeps pytest from collecting it
 
     image: Tensor
     """RGB, (3, H, W), uint8."""
     image_id: int
     height: int
-    """Of the image as annotated, in pixels."""
+    """Annotated height of the image, in pixels."""
     width: int
 
 
 class ImageOrder:
-    """The endless order in which a run sees its images; each pass is drawn from (seed, pass).
+    """The endless order in which a run sees its images; each pass is shuffled by (seed, pass).
 
     Args:
         num_images: Length of a pass.
-        seed: Of the run.
+        seed: The run's seed.
     """
 
     def __init__(self, num_images: int, seed: int) -> None:
         self._num_images = num_images
         self._seed = seed
-        # The newest pass's permutation: a whole run of positions is asked for at once.
+        # The latest pass's permutation: positions are mostly requested in sequence.
         self._newest: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def __getitem__(self, position: int) -> int:
-        """Return the number of the image whose turn it is."""
+        """Return the index of the image at a position."""
         pass_index, offset = divmod(position, self._num_images)
         if self._newest[0] != pass_index:
             random = np.random.default_rng(_sequence(self._seed, _ORDER_STREAM, pass_index))
@@ -99,8 +99,8 @@ class ImageOrder:
 class TrainingStream(Dataset[TrainingSample]):
     """The endless sequence of training samples; position p is the same in every run.
 
-    Each augmentation is drawn from (seed, position). Workers, batches and resumption change neither
-    it nor the order.
+    Each augmentation is drawn from (seed, position). Workers, batch size and resuming change
+    neither the augmentations nor the order.
     """
 
     def __init__(self, images: Sequence[TrainingImage], settings: InputConfig, seed: int) -> None:
@@ -110,7 +110,7 @@ class TrainingStream(Dataset[TrainingSample]):
         self._order = ImageOrder(len(images), seed)
 
     def image_at(self, position: int) -> TrainingImage:
-        """Return the image whose turn it is."""
+        """Return the image at a position."""
         return self._images[self._order[position]]
 
     def __getitem__(self, position: int) -> TrainingSample:
@@ -123,9 +123,9 @@ class TrainingStream(Dataset[TrainingSample]):
 
 
 class TestImages(Dataset[TestSample]):
-    """Every image of a set once, by rising id, at test size."""
+    """Every image of a set once, in order of id, at test size."""
 
-    __test__ = False  # not a test class, whatever pytest makes of its name
+    __test__ = False  # keeps pytest from collecting it
 
     def __init__(self, coco: CocoSet, settings: InputConfig) -> None:
         self._coco = coco
@@ -150,10 +150,10 @@ class TestImages(Dataset[TestSample]):
 
 
 def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool) -> TrainingSample:
-    """Read, resize and perhaps flip an image, and its boxes and outlines with it.
+    """Read, resize and optionally flip an image together with its boxes and outlines.
 
     Raises:
-        UserError: If the image cannot be decoded or has another size than annotated.
+        UserError: If the image cannot be decoded or differs in size from its annotation.
     """
     size = (image.height, image.width)
     height, width = new_size = resized(size, short_side, max_side)
@@ -174,10 +174,10 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
 
 
 def cut_out(bitmap: NDArray[np.uint8]) -> Bitmap:
-    """Cut an object out of an image's bitmap, (H, W).
+    """Crop an object from an image's bitmap, (H, W).
 
-    RoIAlign reads the part as it would the whole: the empty pixel around the object, where the
-    image has one, is what it finds further out.
+    RoIAlign reads the crop as it would the whole: the empty border pixel, where the image has one,
+    stands for everything further out.
     """
     rows, columns = (np.flatnonzero(bitmap.any(axis)) for axis in (1, 0))
     if not rows.size:
@@ -188,10 +188,10 @@ def cut_out(bitmap: NDArray[np.uint8]) -> Bitmap:
 
 
 def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int, int]:
-    """Return height and width with the short side as asked, unless the long one gets too long.
+    """Return height and width scaled to the short side, or less if the long side is too long.
 
-    Each side is scaled once for the short side and once more for the limit, in that order: the
-    products' rounding decides some sizes by a pixel, and it is to be detectron2's.
+    Each side is scaled once for the short side and once more for the limit, in that order: rounding
+    decides some sizes by a pixel, and must match detectron2's.
     """
     scale = short_side / min(size)
     # The short side itself is exact, without the product's rounding.
@@ -204,17 +204,17 @@ def resized(size: tuple[int, int], short_side: int, max_side: int) -> tuple[int,
 
 
 def initialisation_seed(seed: int) -> int:
-    """Return torch's seed for building the detector."""
+    """Return the torch seed for building the detector."""
     return _torch_seed(_sequence(seed, _INITIALISATION_STREAM, 0))
 
 
 def step_seed(seed: int, step: int, process: int) -> int:
-    """Return torch's seed for what a process draws in a training step: anchors and regions."""
+    """Return the torch seed of a process's training step, which samples anchors and regions."""
     return _torch_seed(_sequence(seed, _STEP_STREAM, step, process))
 
 
 def augmentation_seed(seed: int, position: int) -> np.random.SeedSequence:
-    """Return the source of what is drawn for the sample at a position."""
+    """Return the seed sequence of the augmentation at a position."""
     return _sequence(seed, _AUGMENTATION_STREAM, position)
 
 

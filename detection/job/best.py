@@ -1,8 +1,8 @@
-"""The weights with a run's highest average precision, beside its checkpoints.
+"""Keep the weights with a run's highest average precision beside its checkpoints.
 
-They are selected on the images that they are evaluated on, so their number is no result: the record
-is of the last weights. The file itself says which iteration it is of and what was measured, so a
-resumed run compares with it.
+They are selected on the images that they are evaluated on, so their score is not a result: the
+record is of the final weights. The file itself states its iteration and score, so that a resumed
+run can compare with it.
 """
 
 import json
@@ -23,11 +23,11 @@ SELECTED = "selected on the images it is evaluated on, so it is no result"
 _KEY = "rsa_best"
 
 SaveWeights = Callable[[int, Path, dict[str, str]], None]
-"""Writes the detector after so many iterations to a file, atomically, with notes."""
+"""Writes the detector after this many iterations to a file, atomically, with notes."""
 
 
 class Best(Section):
-    """What makes weights the best of their run so far."""
+    """Score and iteration of a run's best weights so far."""
 
     step: Count
     """Iterations taken."""
@@ -40,9 +40,9 @@ def keep_best(file: Path, found: Best, save: SaveWeights) -> None:
     """Save the weights just evaluated if none before them were as good.
 
     Args:
-        file: Holds the best so far, if there are any.
-        found: What was measured.
-        save: Writes them.
+        file: The best weights so far, if any.
+        found: Score of the current weights.
+        save: Writes the current weights.
     """
     before = read_best(file)
     if before is None or before.metric != found.metric or found.value > before.value:
@@ -50,7 +50,7 @@ def keep_best(file: Path, found: Best, save: SaveWeights) -> None:
 
 
 def read_best(file: Path) -> Best | None:
-    """Return what a file of the best weights says of itself; None if it is absent or unreadable."""
+    """Return the score stored with the best weights; None if the file is missing or unreadable."""
     if not file.is_file():
         return None
     try:
@@ -62,5 +62,5 @@ def read_best(file: Path) -> Best | None:
             raise UserError(f"it has no note {_KEY}")
         return parse_tree(Best, json.loads(note), f"the note {_KEY} of '{file}'")
     except (UserError, ValueError, RecursionError) as error:
-        logger.warning("the best weights so far, '%s', cannot be compared with: %s", file, error)
+        logger.warning("cannot compare with the best weights so far, '%s': %s", file, error)
         return None

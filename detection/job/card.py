@@ -1,4 +1,4 @@
-"""What a trained detector's weights do not tell: its classes, its input, its anchors and limits."""
+"""Describe what a trained detector's weights omit: classes, input, anchors and limits."""
 
 import json
 from collections.abc import Mapping
@@ -14,38 +14,38 @@ CARD_KEY = "rsa_detector"
 
 
 class DetectedCategory(Section):
-    """A class that a detector knows."""
+    """A class of a detector."""
 
     id: int
-    """In the annotations that it was trained on."""
+    """Id in the training annotations."""
     name: str
-    """Likewise."""
+    """Name, likewise."""
 
 
 class DetectorCard(Section):
-    """What must go with a detector's weights for it to find what it found in its run."""
+    """Settings that a detector's weights need to reproduce its run's detections."""
 
     categories: tuple[DetectedCategory, ...] | None = None
-    """The classes of label 1, 2, …, by rising id; null where they are not known."""
+    """The classes of label 1, 2, …, in order of id; null if they are unknown."""
     input: InputConfig = InputConfig()
-    """How images enter."""
+    """Image sizes."""
     model: ModelConfig
-    """The architecture; its anchors are what no tensor tells."""
+    """The architecture; its anchors cannot be read from tensors."""
     sampling: SamplingConfig = SamplingConfig()
-    """How many proposals and detections are kept."""
+    """Numbers of proposals and detections kept."""
     exif_orientation: bool = True
-    """Whether images are turned upright, as in a recipe's ``data``."""
+    """Rotate images upright, as in a recipe's ``data``."""
 
     @property
     def names(self) -> dict[int, str] | None:
-        """The name of each category id; None where they are not known."""
+        """Category names by id; None if they are unknown."""
         if self.categories is None:
             return None
         return {category.id: category.name for category in self.categories}
 
     @property
     def rules(self) -> ReadRules:
-        """How its images are read."""
+        """Rules for reading its images."""
         return DEFAULT_RULES.model_copy(update={"exif_orientation": self.exif_orientation})
 
 
@@ -54,7 +54,7 @@ def make_card(recipe: Recipe, names: Mapping[int, str] | None) -> DetectorCard:
 
     Args:
         recipe: The run.
-        names: Of each category id; None where they are not known.
+        names: Category names by id; None if they are unknown.
     """
     return DetectorCard(
         categories=None
@@ -68,7 +68,7 @@ def make_card(recipe: Recipe, names: Mapping[int, str] | None) -> DetectorCard:
 
 
 def parse_card(text: str, path: Path) -> DetectorCard:
-    """Read a card out of a file of weights.
+    """Parse the card stored in a weights file.
 
     Raises:
         UserError: If it is damaged, or of another version of this toolkit.

@@ -1,4 +1,4 @@
-"""Average precision of a run, on the way and at its end."""
+"""Evaluate a run's average precision, during training and at its end."""
 
 import logging
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
-    """Evaluate detections in a run's test images, counting as many as its detector keeps."""
+    """Evaluate detections on a run's test images, counting as many as its detector keeps."""
     limit = job.recipe.sampling.detections_per_image
     return evaluate_in_detail(job.test_set.tree, predictions, job.iou_types, limit)
 
 
 class Evaluations:
-    """Those on the way; the end is evaluated with the finished run.
+    """Evaluate a detector during training; the final evaluation belongs to the finished run.
 
     Args:
         job: The run.
         best_file: Receives the best weights.
-        save: Writes those of the detector in training.
+        save: Writes the weights of the detector in training.
         log: Receives average precision.
     """
 
@@ -37,17 +37,17 @@ class Evaluations:
         self._said_notes = False
 
     def due(self, step: int) -> bool:
-        """Whether the detector is evaluated after so many iterations."""
+        """Tell whether the detector is evaluated after this many iterations."""
         every = self._job.recipe.training.evaluate_every_iterations
         finished = step == self._job.recipe.solver.schedule.iterations
         return every is not None and step % every == 0 and not finished
 
     def take(self, step: int, predictions: Sequence[Prediction]) -> None:
-        """Evaluate what was detected, log it and keep the best weights, in the main process."""
+        """Evaluate detections, log the result and keep the best weights, in the main process."""
         if not is_main():
             return
         evaluation = evaluate_run(self._job, predictions)
-        if not self._said_notes:  # those of the end are in the record
+        if not self._said_notes:  # the final evaluation's are in the record
             for note in evaluation.notes:
                 logger.warning("iteration %d: %s", step, note)
             self._said_notes = bool(evaluation.notes)
@@ -56,6 +56,6 @@ class Evaluations:
 
 
 def best_of(evaluation: Evaluation, step: int) -> Best:
-    """Return what weights are compared by."""
+    """Return the score by which weights are compared."""
     metric = headline(evaluation.metrics)
     return Best(step=step, metric=metric, value=evaluation.metrics[metric])

@@ -1,4 +1,4 @@
-"""What an engine is given: the recipe, the trunk and the data, all checked."""
+"""Prepare an engine's input: the recipe, the trunk and the data, all checked."""
 
 import logging
 from collections.abc import Sequence
@@ -38,19 +38,19 @@ class Job:
     """One run, ready to start."""
 
     recipe: Recipe
-    """Its norms are those that these processes can compute, its heads those that the training
-    instances can train."""
+    """Adapted: only norms that these processes can compute, and heads that the training instances
+    can train."""
     trunk: Trunk
     train_images: list[TrainingImage]
     train_sha256: str
-    """Of the training annotations; a resumed run must have the same."""
+    """Hash of the training annotations; a resumed run must have the same."""
     test_set: CocoSet
     iou_types: tuple[str, ...]
-    """What is evaluated: ``bbox``, and ``segm`` where masks are found and every test annotation has
-    one."""
+    """Evaluated IoU types: ``bbox``, and ``segm`` if masks are predicted and every test annotation
+    has one."""
     device: torch.device
     deviations: tuple[str, ...]
-    """How the run departs from the recipe as written."""
+    """Departures from the recipe as written."""
 
     @property
     def num_classes(self) -> int:
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What every file of the detector's weights says beside its metadata."""
+        """Notes stored beside the metadata in every file of the detector's weights."""
         return {CARD_KEY: make_card(self.recipe, self.test_set.category_names).model_dump_json()}
 
     def metadata(self, step: int) -> BackboneMetadata:
@@ -131,11 +131,11 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
 def with_trainable_heads(
     recipe: Recipe, instances: Sequence[Annotation]
 ) -> tuple[Recipe, tuple[str, ...]]:
-    """Take the mask head away where no training instance has a mask; say so, or which have none.
+    """Remove the mask head if no training instance has a mask; report instances without masks.
 
     Raises:
         UserError: If some instances have masks and engine detectron2 is asked to train on them: it
-            takes all or none.
+            needs masks on all or none.
     """
     lacking = len(without_mask(instances))
     if not recipe.model.mask_head or not lacking:
@@ -159,7 +159,7 @@ def with_trainable_heads(
 
 
 def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what can be evaluated, and why masks cannot."""
+    """Return the IoU types that can be evaluated, and why masks cannot."""
     if not recipe.model.mask_head:
         return ("bbox",), ()
     gap = mask_gap(test_set.tree)
@@ -171,7 +171,7 @@ def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tupl
 
 
 def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:
-    """Put BN in place of SyncBN where no processes can share statistics; say so once."""
+    """Replace SyncBN by BN if no processes can share statistics, and report it once."""
     synchronised = "SyncBN" in (recipe.model.trunk_norm, recipe.model.head_norm)
     if not synchronised or (world_size() > 1 and device.type == "cuda"):
         return recipe, ()

@@ -1,8 +1,8 @@
-"""The newest whole checkpoint of a detection run, whichever program wrote it.
+"""Find a detection run's newest complete checkpoint, whichever program wrote it.
 
 The torchvision engine writes folders, ``checkpoints/step-NNNNNNNN``; detectron2 writes files,
-``model_NNNNNNN.pth`` and in the end ``model_final.pth``. The names tell which is the newest: a note
-of it, like detectron2's ``last_checkpoint``, may be older than the files, or empty, after a kill.
+``model_NNNNNNN.pth`` and finally ``model_final.pth``. The newest is found by name: a pointer file
+like detectron2's ``last_checkpoint`` may be stale or empty after a kill.
 """
 
 import logging
@@ -21,42 +21,42 @@ _FILE = re.compile(r"model_(?:(\d{7,})|final)\.pth")
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """Return a run's newest whole checkpoint, a folder or a file; None if it has none.
+    """Return a run's newest complete checkpoint, a folder or a file; None if it has none.
 
     Raises:
-        UserError: If it has files of which none is whole.
+        UserError: If it has files, none of them complete.
     """
     found = [*list_files(run_dir / _CHECKPOINTS), *list_checkpoints(run_dir)]
     return found[-1] if found else None
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return detectron2's whole checkpoints directly in a folder, oldest first.
+    """Return detectron2's complete checkpoints directly in a folder, oldest first.
 
     Raises:
-        UserError: If there are some, but none is whole.
+        UserError: If there are some, but none is complete.
     """
     if not folder.is_dir():
         return []
     files = sorted((path for path in folder.iterdir() if _FILE.fullmatch(path.name)), key=_number)
-    # A write that was cut short lacks the table at the end by which an archive is known.
+    # A truncated archive lacks the table at its end.
     whole = [file for file in files if zipfile.is_zipfile(file)]
     cut = [file.name for file in files if file not in whole]
     if cut and not whole:
-        raise UserError(f"'{folder}' holds no whole checkpoint: {', '.join(cut)} cut short")
+        raise UserError(f"'{folder}' has no complete checkpoint: truncated {', '.join(cut)}")
     if cut:
-        logger.warning("passed over in '%s', cut short: %s", folder, ", ".join(cut))
+        logger.warning("skipped truncated checkpoints in '%s': %s", folder, ", ".join(cut))
     return whole
 
 
 def detector_file(path: Path) -> Path:
-    """Return the file of weights of a trained detector.
+    """Return the weights file of a trained detector.
 
     Args:
         path: A run folder, detectron2's OUTPUT_DIR, a checkpoint folder or the file itself.
 
     Raises:
-        UserError: If there is none that is whole.
+        UserError: If there is no complete one.
     """
     if path.is_file():
         return path
@@ -67,7 +67,7 @@ def detector_file(path: Path) -> Path:
         newest = next(iter(list_files(path)[-1:]), None)
     if newest is None:
         raise UserError(
-            f"'{path}' holds no detector: neither {MODEL_FILE} nor whole {_CHECKPOINTS}/ of "
+            f"'{path}' has no detector: neither {MODEL_FILE} nor complete {_CHECKPOINTS}/ of "
             "either engine; name a run folder or the file itself"
         )
     return newest / MODEL_FILE if newest.is_dir() else newest

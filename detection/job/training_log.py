@@ -1,4 +1,4 @@
-"""What a run tells while it trains, alike in all engines: losses, rates and progress."""
+"""Log a run's losses, rates and progress alike in all engines."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class TrainingLog(ExitStack):
-    """The lines of ``metrics.jsonl`` and the progress bar of one run; the main process has them.
+    """Write one run's ``metrics.jsonl`` and progress bar, in the main process.
 
     A line is the mean over the iterations since the last one, of the losses and the rate, with
 
@@ -25,7 +25,7 @@ class TrainingLog(ExitStack):
         images_per_second        likewise, of all processes
         data_wait                share of that time in which this process waited for images
         eta_seconds              of the iterations left, at this line's pace
-        gpu_memory_gib           the most that torch took since the command started; on a GPU only
+        gpu_memory_gib           peak torch memory since the command started; on a GPU only
 
     Args:
         job: The run.
@@ -47,15 +47,15 @@ class TrainingLog(ExitStack):
         self.callback(self._write_rest)
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
-        """Pass batches through and measure how long each is waited for."""
+        """Yield the batches and measure the time spent waiting for each."""
         return self._meter.timed(batches)
 
     def paused(self) -> AbstractContextManager[None]:
-        """Leave out of the rates what the block does."""
+        """Exclude the block's time from the rates."""
         return self._meter.paused()
 
     def add_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one iteration; write a line when it is time.
+        """Add one iteration; write a line when it is due.
 
         Args:
             step: Iterations taken so far.
@@ -71,7 +71,7 @@ class TrainingLog(ExitStack):
             self._write_means()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write a line of its own, such as average precision."""
+        """Write a separate line, such as average precision."""
         if self._log is not None:
             self._log.write(step, metrics)
 

@@ -31,15 +31,15 @@ class Trunk:
     """Of RGB pixels in [0, 1]."""
     std: RGB
     subject: Model
-    """How results name it."""
+    """Its description in results."""
 
 
 def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
     """Read the trunk from a checkpoint of this toolkit or of another project.
 
     Raises:
-        UserError: If ``load_weights`` refuses it, its stem has no place in the detector, or the
-            recipe asks for another architecture.
+        UserError: If ``load_weights`` refuses it, its stem does not fit the detector, or the recipe
+            asks for another architecture.
     """
     return trunk_of(load_weights(checkpoint), model)
 
@@ -48,7 +48,7 @@ def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
     """Take a loaded backbone as the trunk.
 
     Raises:
-        UserError: If its stem has no place in the detector, or the recipe asks for another
+        UserError: If its stem does not fit the detector, or the recipe asks for another
             architecture.
     """
     metadata = loaded.metadata
@@ -72,7 +72,7 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
     """Initialise a trunk at random, the baseline of every transfer.
 
     Raises:
-        UserError: If the recipe names no architecture or keeps a part of the trunk fixed.
+        UserError: If the recipe names no architecture or freezes part of the trunk.
     """
     if model.arch is None:
         raise UserError("--random-init needs model.arch, the trunk to build")
@@ -84,7 +84,7 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
     # No residual branch starts at zero, as in detectron2's initialisation.
     backbone = BackboneConfig(arch=model.arch, stem="standard", zero_init_residual=False)
     torch.manual_seed(initialisation_seed(seed))
-    mean, std = data_set("imagenet").normalisation  # as every detection recipe
+    mean, std = data_set("imagenet").normalisation  # like every detection recipe
     return Trunk(
         backbone=backbone,
         tensors=build_backbone(backbone).state_dict(),
@@ -95,10 +95,10 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
 
 
 def check_arrived(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare every trunk tensor inside a detector with the one it should be, bitwise.
+    """Check bitwise that every trunk tensor inside a detector is the expected one.
 
     Raises:
-        RuntimeError: If one is absent, additional or different.
+        RuntimeError: If one is missing, unexpected or different.
     """
     wrong = differing(found, expected)
     if wrong:

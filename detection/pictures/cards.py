@@ -1,4 +1,4 @@
-"""Annotated images, and predictions beside them, as cards of a picture page."""
+"""Draw annotated images, with predictions beside them, as cards of a picture page."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -21,13 +21,13 @@ Item = TypeVar("Item")
 
 
 def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> list[Card]:
-    """Draw some images with what is annotated on them.
+    """Draw a sample of images with their annotations.
 
     Args:
-        coco: Sound entries.
+        coco: The valid entries of a set.
         usable: Ids of the images that can be drawn.
-        num_images: Cards, spread evenly over the usable images that have annotations; if none
-            has, over all usable ones.
+        num_images: Number of cards, spread evenly over the usable images with annotations, or over
+            all usable images if none has any.
     """
     by_image = _by_image(coco.tree["annotations"])
     images = [image for image in coco.images if image["id"] in usable]
@@ -42,7 +42,7 @@ def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> 
 
 
 def images_with_objects(coco: CocoSet, predictions: Sequence[Prediction]) -> list[Entry]:
-    """Return the images in which something is annotated or found."""
+    """Return the images with an annotation or a detection."""
     shown = {entry["image_id"] for entry in [*coco.tree["annotations"], *predictions]}
     return [image for image in coco.images if image["id"] in shown]
 
@@ -50,19 +50,19 @@ def images_with_objects(coco: CocoSet, predictions: Sequence[Prediction]) -> lis
 def predicted_cards(
     coco: CocoSet, predictions: Sequence[Prediction], num_images: int
 ) -> list[Card]:
-    """Draw some images twice, with what is annotated and with what was found.
+    """Draw a sample of images twice, with annotations and with detections.
 
-    Each knows whether it found or was found. Of an image's detections the 1,000 with the highest
-    scores are drawn; if there are more, the drawing says so. Images of which nothing is annotated
-    by intent, a file without annotations, are drawn once, with what was found.
+    Objects are marked as found or missed, detections as right or wrong. At most the 1,000
+    highest-scoring detections of an image are drawn; the title says if there are more. Images of a
+    file without annotations are drawn once, with their detections.
 
     Args:
-        coco: What was to be found.
-        predictions: With the set's own ids.
-        num_images: Cards, spread evenly over the images that have either.
+        coco: The set that was searched.
+        predictions: With the set's ids.
+        num_images: Number of cards, spread evenly over the images that have either.
 
     Raises:
-        UserError: If an image cannot be decoded or has another size than annotated.
+        UserError: If an image cannot be decoded or differs in size from its annotation.
     """
     truth, found = _by_image(coco.tree["annotations"]), _by_image(predictions)
     ranks = _ranks(coco)
@@ -96,15 +96,15 @@ def predicted_cards(
 
 
 def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[int | None]:
-    """Return the position of the object that each detection of an image finds, if any.
+    """Match each detection of an image to the index of the object it finds, or to None.
 
-    This is COCO's matching of boxes at IoU 0.5: one after the other, each takes the free object
-    of its category with the largest overlap; a crowd may be taken by several. In the order of
-    falling scores a detection's match does not depend on a score threshold.
+    This is COCO's box matching at IoU 0.5: in turn, each detection takes the unmatched object of
+    its category with the largest overlap; a crowd may be taken by several. In order of descending
+    score, a match does not depend on a score threshold.
 
     Args:
         truth: Annotations.
-        found: Detections with boxes, by falling score.
+        found: Detections with boxes, by descending score.
     """
     matches: list[int | None] = [None] * len(found)
     if not truth or not found:
@@ -131,7 +131,7 @@ def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[int 
 def _things(
     entries: Sequence[Entry], image: Entry, ranks: Mapping[int, tuple[int, str]]
 ) -> list[Thing]:
-    """Draw annotations or predictions of an image, in their order; crowds are special."""
+    """Convert an image's annotations or predictions for drawing, in order; crowds are special."""
     things = []
     for entry in entries:
         rank, name = ranks[entry["category_id"]]
@@ -159,12 +159,12 @@ def _highest(found: Sequence[Prediction]) -> list[Prediction]:
 
 
 def _title(num_drawn: int, num_found: int) -> str:
-    """Name the drawing of what was found; the page puts the number drawn behind it."""
-    return "found" if num_drawn == num_found else f"of {num_found:,} found, the highest"
+    """Return the title of the detections' panel; the page appends the number drawn."""
+    return "found" if num_drawn == num_found else f"highest of {num_found:,} found:"
 
 
 def _with_box(prediction: Prediction) -> Prediction:
-    """Give a detection that is a mask alone the box around it."""
+    """Add the bounding box to a detection that has only a mask."""
     if "bbox" in prediction:
         return prediction
     return {**prediction, "bbox": mask_codec.toBbox(prediction["segmentation"]).tolist()}
@@ -183,7 +183,7 @@ def _by_image(entries: Sequence[Entry]) -> defaultdict[int, list[Entry]]:
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Take ``count`` items at equal distances, or all."""
+    """Take ``count`` evenly spaced items, or all."""
     if count >= len(items):
         return list(items)
     return [items[index * len(items) // count] for index in range(count)]

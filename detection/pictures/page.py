@@ -1,8 +1,7 @@
-"""Photographs with masks, boxes and names drawn on them, as one HTML page that needs no network.
+"""Draw images with masks, boxes and names as one self-contained HTML page.
 
-A page is made of cards, one per photograph; a card of one or two panels, such as what is annotated
-and what was found. Each thing is drawn by itself, so that the page can hide it by its score, its
-category or its kind of mark.
+A page has one card per image; a card has one or two panels, such as annotations and detections.
+Each thing is drawn separately, so that the page can hide it by score, category or kind of mark.
 """
 
 import base64
@@ -22,9 +21,9 @@ from detection.coco.masks import Size, render_mask
 from rsa_pretrain.plumbing.atomic_files import write_text
 
 PAGE_MARK = "rsa-toolkit: photographs"
-"""What every page holds, and other HTML files hardly do."""
+"""Text that identifies every page."""
 
-# The long side of a photograph on the page; small ones are enlarged for smooth outlines.
+# The long side of an image on the page; small ones are enlarged for smooth outlines.
 MIN_SIDE_PIXELS, MAX_SIDE_PIXELS = 480, 800
 _JPEG_QUALITY = 82
 _GOLDEN_RATIO = 0.618034
@@ -34,7 +33,7 @@ _OUTLINE_PIXELS = 2
 
 @dataclass(frozen=True)
 class Thing:
-    """An object on a photograph."""
+    """An object on an image."""
 
     category: int
     """Position in the page's categories."""
@@ -42,34 +41,34 @@ class Thing:
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels of the annotated image, inside it."""
     segmentation: Any = None
-    """In any of COCO's forms, without fault; None draws no mask."""
+    """In any of COCO's forms, and valid; None draws no mask."""
     score: float | None = None
-    """Of a detection, which shows while the threshold is no higher."""
+    """Score of a detection, which is shown while the threshold is no higher."""
     is_target: bool = False
     """An object that should be found; drawn dashed while it is not."""
     found_score: float | None = None
-    """Of the detection that found a target; None if none did."""
+    """Score of the detection that found a target; None if none did."""
     is_special: bool = False
     """Always drawn dashed: a crowd, or a wrong detection."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing of the photograph."""
+    """One drawing of the image."""
 
     title: str
     things: Sequence[Thing]
     dashed: str = ""
-    """What its dashed things are, crowds aside, as their count says: missed or wrong."""
+    """Word for its dashed things except crowds, shown with their count: missed or wrong."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One photograph."""
+    """One image."""
 
     title: str
     photo: Image.Image
-    """In the size annotated."""
+    """At its annotated size."""
     panels: Sequence[Panel]
 
 
@@ -81,7 +80,7 @@ class Page:
     subtitle: str
     categories: Sequence[str]
     threshold: float | None = None
-    """Where the score slider starts; None has no slider."""
+    """Initial value of the score slider; None has no slider."""
     errors: Sequence[str] = ()
     notes: Sequence[str] = ()
     counts: Sequence[tuple[str, int, int]] = field(default=())
@@ -89,11 +88,11 @@ class Page:
 
 
 def write_page(page: Page, cards: Sequence[Card], out: Path) -> None:
-    """Write the page; text from outside is escaped.
+    """Write the page; external text is escaped.
 
     Args:
         page: Title, categories and findings.
-        cards: Photographs.
+        cards: One per image.
         out: HTML file.
     """
     colours = [category_colour(index) for index in range(len(page.categories))]
@@ -174,7 +173,7 @@ def _draw_thing(
 
 
 def _draw_mask(mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> dict[str, Any] | None:
-    """Return a mask as a small picture, filled faintly with a firm outline, and its place."""
+    """Return a mask as a cropped picture, faintly filled with a solid outline, and its position."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return None
@@ -198,7 +197,7 @@ def _draw_mask(mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> dict[st
 
 
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Take away the pixels with a neighbour outside."""
+    """Remove the pixels with a neighbour outside the mask."""
     inner = np.zeros_like(mask)
     inner[1:-1, 1:-1] = (
         mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]

@@ -1,4 +1,4 @@
-"""Predictions drawn beside what is annotated, as one page."""
+"""Draw predictions beside annotations, as one page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from detection.pictures.cards import MATCHING_IOU, images_with_objects, predicte
 from detection.pictures.page import Page, write_page
 
 _DASHED = (
-    "Dashed: crowds, objects that no shown prediction finds, and predictions that find none (same "
-    f"category, IoU of boxes at least {MATCHING_IOU:g})"
+    "Dashed: crowds, objects missed by the predictions shown, and predictions without an object "
+    f"(same category, box IoU at least {MATCHING_IOU:g})"
 )
-_UNANNOTATED = "They have no annotations: whether a prediction is right is not known"
+_UNANNOTATED = "Without annotations, predictions cannot be judged"
 _BARE = {True: "with neither annotations nor detections", False: "without detections"}
 
 
@@ -30,10 +30,10 @@ def write_predictions(
     Args:
         path: HTML file to write.
         title: Of the page.
-        coco: What was to be found, or the images alone.
-        predictions: With the set's own ids.
-        num_images: The most that are drawn, spread evenly.
-        min_score: From which predictions show at first.
+        coco: The annotated set, or the images alone.
+        predictions: With the set's ids.
+        num_images: Maximum number to draw, spread evenly.
+        min_score: Initial score threshold of the page.
     """
     cards = predicted_cards(coco, predictions, num_images)
     names = coco.category_names

@@ -1,4 +1,4 @@
-"""Boxes beside what they are boxes of: their masks, and other boxes of the same objects."""
+"""Compare boxes with their masks and with other boxes of the same objects."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from detection.coco.masks import Size, encode_mask, has_mask
 from detection.coco.sets import reason_to_leave_out
 from detection.survey.set_check import SetCheck
 
-BESIDE = "boxes beside their masks, of which less than half of the smaller one is shared"
+BESIDE = "boxes off their masks, sharing less than half of the smaller of the two"
 LOOSE = (
     f"boxes with a side more than {OFF_PIXELS:g} pixels and {OFF_SHARE:.0%} of the mask's extent "
     "off their masks"
@@ -28,18 +28,18 @@ LOOSE = (
 EMPTY = "masks without area"
 TWICE = "objects annotated before, with the same category, box and mask"
 
-# Of the smaller of a box and the box around its mask. A box around all of an object that is partly
-# hidden holds the mask whole; one around the visible part is held by it.
+# Of the smaller of a box and the box around its mask. A box around all of a partly hidden object
+# contains the mask; one around the visible part is contained in it.
 _SHARED = 0.5
 _SAME_BOX, _SAME_MASK = 0.99, 0.9
 
 
 def compare_with_masks(check: SetCheck) -> None:
-    """Find boxes that are not around their masks.
+    """Find boxes that do not fit their masks.
 
     Args:
-        check: Takes an error for a box beside its mask or in another form than COCO's, and a note
-            for one that is around its mask loosely and for a mask without area.
+        check: Receives an error for a box beside its mask or not in COCO's form, and a note for a
+            loose box and for a mask without area.
     """
     sizes = check.coco.sizes
     for entry in check.coco.objects:
@@ -65,10 +65,10 @@ def _report_misfit(check: SetCheck, entry: Entry, size: ImageSize, around: Corne
 
 
 def find_repeats(check: SetCheck) -> None:
-    """Find objects that are annotated more than once; crowds apart.
+    """Find objects, except crowds, that are annotated more than once.
 
-    A few are a note: published sets have some. Where half of the objects are, the whole file seems
-    to be written twice, and no detector can find them all: that is an error.
+    A few are a note: published sets have some. If half of the objects are repeated, the whole file
+    was probably written twice, and no detector can find them all: an error.
     """
     sizes = check.coco.sizes
     groups: dict[tuple[int, int], list[Entry]] = defaultdict(list)
@@ -85,7 +85,7 @@ def find_repeats(check: SetCheck) -> None:
 
 
 def _repeats(entries: Sequence[Entry], size: Size) -> Iterator[tuple[Entry, Entry]]:
-    """Yield, of one image and category, each object annotated again behind its first annotation."""
+    """Yield (first, repeat) for each repeated object of one image and category."""
     firsts: list[Entry] = []
     for entry in sorted(entries, key=lambda entry: entry["bbox"][0]):
         first = _same_among(firsts, entry, size)
@@ -96,9 +96,9 @@ def _repeats(entries: Sequence[Entry], size: Size) -> Iterator[tuple[Entry, Entr
 
 
 def _same_among(others: Sequence[Entry], entry: Entry, size: Size) -> Entry | None:
-    """Return the annotation of the same object among those that start further left, by rising x."""
+    """Find the same object's annotation among those that start further left, sorted by x."""
     x, _, width, _ = entry["bbox"]
-    # Boxes that are nearly the same start at nearly the same place.
+    # Nearly equal boxes start at nearly the same x.
     leftmost = x - (1 / _SAME_BOX - 1) * width
     for other in reversed(others):
         if other["bbox"][0] < leftmost:

@@ -1,4 +1,4 @@
-"""A COCO-format set counted, decoded and searched for what would break or bend training."""
+"""Count and decode a COCO-format set and find what would break or bias training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from rsa_pretrain.data.stored_modes import how_read
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.threads import map_in_threads
 
-# Rounded coordinates stick out by fractions of a pixel everywhere.
+# Rounded coordinates commonly stick out by fractions of a pixel.
 TOLERANCE_PIXELS = 1.0
 
 _LEFT_OUT = "left out of training: "
@@ -48,12 +48,12 @@ def check_set(
         annotations: COCO-format JSON.
         images_dir: Folder that the file names are relative to.
         role: Training leaves some annotations out; testing needs a mask for each to evaluate masks.
-        rules: How the images are read.
-        limits: Of the detector; None takes those of the default recipe.
-        keep_empty: Whether images without annotations are trained on, too.
+        rules: How to read the images.
+        limits: The detector's; None takes those of the default recipe.
+        keep_empty: Whether to train on images without annotations, too.
 
     Raises:
-        UserError: If the file cannot be read as far as its lists.
+        UserError: If the file or one of its lists cannot be read.
     """
     limits = limits or limits_of(role)
     raw = read_tree(annotations)
@@ -73,7 +73,7 @@ def check_set(
         compare_with_masks(check)
         check_sizes(check, limits)
     find_repeats(check)
-    if not faults:  # they are the cause, where nothing is left
+    if not faults:  # faults already explain an empty set
         _check_use(check, keep_empty=keep_empty)
         check_counts(check, limits)
     return check
@@ -85,10 +85,10 @@ def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[Se
     Args:
         recipe: The recipe.
         role: Check this set alone.
-        rules: How the images are read.
+        rules: How to read the images.
 
     Raises:
-        UserError: If the first file cannot be read as far as its lists; of the second that is a
+        UserError: If the first file or one of its lists cannot be read; for the second this is a
             finding.
     """
     checks: list[SetCheck] = []
@@ -124,7 +124,7 @@ def _unreadable_set(recipe: Recipe, error: UserError) -> SetCheck:
 
 
 def _check_use(check: SetCheck, *, keep_empty: bool) -> None:
-    """Add what stops the use of a set whose entries are sound."""
+    """Add an error if a set of valid entries cannot be used."""
     try:
         if check.role == "train":
             training_images(check.coco, keep_empty=keep_empty)
@@ -135,13 +135,13 @@ def _check_use(check: SetCheck, *, keep_empty: bool) -> None:
 
 
 def compare_sets(train: SetCheck, test: SetCheck) -> None:
-    """Add to the test set's findings where its categories differ and which files are training's."""
+    """Report in the test set's findings categories that differ and files shared with training."""
     ours, theirs = (
         {number: name for number, (name, _, _) in check.category_sizes.items()}
         for check in (test, train)
     )
     if ours.keys() != theirs.keys():
-        test.errors["category ids that only one of the two sets has"] = [
+        test.errors["category ids in only one of the two sets"] = [
             f"{number} ({(ours | theirs)[number]})"
             for number in sorted(ours.keys() ^ theirs.keys())
         ]
@@ -150,10 +150,10 @@ def compare_sets(train: SetCheck, test: SetCheck) -> None:
         for number in sorted(ours.keys() & theirs.keys())
         if not is_same_name(ours[number], theirs[number])
     ]
-    test.accuse("categories named otherwise than in training", renamed)
+    test.accuse("categories named differently than in training", renamed)
     seen = {_path(train, image) for image in train.coco.images}
     shared = [image["file_name"] for image in test.coco.images if _path(test, image) in seen]
-    test.note("images that training has, too", shared)
+    test.note("images that are also in the training set", shared)
 
 
 def _path(check: SetCheck, image: Entry) -> Path:
@@ -199,7 +199,7 @@ def _absent_from(folder: Path) -> str:
 
 
 def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None]:
-    """Return the name of the mode in which an image is stored, and what is wrong with it."""
+    """Return the name of an image's stored mode, and its fault if there is one."""
     name = image["file_name"]
     path = coco.images_dir / name
     if not path.is_file():
@@ -213,19 +213,19 @@ def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None
         return mode, None
     sizes = [f"{width}x{height}" for width, height in (found.size, expected)]
     fault = f"{name} (is {sizes[0]}, annotated {sizes[1]})"
-    return mode, ("images of another size than annotated", fault)
+    return mode, ("images whose size differs from the annotated one", fault)
 
 
 def _note_categories(check: SetCheck) -> None:
     ids = check.coco.category_ids
     if ids and ids != list(range(1, len(ids) + 1)):
         check.notes[
-            f"category ids are not 1 to {len(ids)} but lie in {ids[0]} to {ids[-1]}; "
+            f"category ids are not 1 to {len(ids)} but range from {ids[0]} to {ids[-1]}; "
             "the detector's labels close the gaps, results keep the ids"
         ] = []
     names = Counter(name for name, _, _ in check.category_sizes.values())
     repeated = [name for name, count in names.items() if count > 1]
-    check.note("category names that several ids have", repeated)
+    check.note("category names shared by several ids", repeated)
     without = [name for name, instances, _ in check.category_sizes.values() if not instances]
     check.note("categories without instances", without)
     parents = [
@@ -257,7 +257,7 @@ def _note_annotations(check: SetCheck) -> None:
         if any(_sticks_out(part, size) for part in parts):
             check.note("polygons that leave the image", [name])
         if isinstance(segmentation, list) and len(parts) < len(segmentation):
-            check.note("outlines with parts that are no polygons, which are ignored", [name])
+            check.note("outlines with parts that are not polygons, which are ignored", [name])
 
 
 def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
@@ -268,7 +268,7 @@ def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
     check.note(f"{'' if keep_empty else prefix}images without annotations", without)
     crowds_alone = annotated - check.coco.objects_per_image.keys()
     crowded = [image["file_name"] for image in images if image["id"] in crowds_alone]
-    check.note(f"{prefix}images of crowds alone", crowded)
+    check.note(f"{prefix}images with only crowds", crowded)
     names = Counter(image["file_name"] for image in images)
     check.note("files listed for several images", [n for n, count in names.items() if count > 1])
 

@@ -1,4 +1,4 @@
-"""A config file of which each value says why it is so."""
+"""Write a config file that gives a reason for each value."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,18 @@ class Choice(NamedTuple):
     key: str
     """``section.name``, or a name alone."""
     value: Any
-    """Plain: text, a number, true or false, null, or a list of such."""
+    """Plain: text, a number, true or false, null, or a list of these."""
     why: str = ""
-    """Written above it; empty where the value speaks for itself, or the one above for both."""
+    """Comment above the value; empty if obvious or covered by the previous one."""
 
 
 def explained_yaml(header: Sequence[str], choices: Iterable[Choice]) -> str:
     """Return settings as YAML text.
 
     Args:
-        header: The file's first lines, as comments; an indented one is not wrapped. Words from
-            outside go through ``printable``.
-        choices: Those of a section stand together.
+        header: The file's first lines, as comments; an indented one is not wrapped. External text
+            must go through ``printable``.
+        choices: Grouped by section.
     """
     lines = [line for text in header for line in _comment(text)]
     current = ""
@@ -42,12 +42,12 @@ def explained_yaml(header: Sequence[str], choices: Iterable[Choice]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text for a comment or a terminal: one line of characters that can be seen."""
+    """Return text for a comment or a terminal: one line of visible characters."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _flow(value: Any) -> str:
-    """Return a value on one line, quoted where YAML would read it otherwise."""
+    """Return a value on one line, quoted where YAML would misread it."""
     text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.strip().removeprefix("[").removesuffix("]")
 

@@ -1,6 +1,6 @@
-"""Somebody's own annotated images made ready to train on: divided, measured and described.
+"""Prepare a user's annotated images for training: split, measure and describe them.
 
-What is written: a config, and the annotation files of the two parts where one set was divided.
+Writes a config, and the annotation files of both parts if one set was split.
 """
 
 import json
@@ -36,16 +36,16 @@ _MUCH_MORE = 1.25
 
 @dataclass(frozen=True)
 class Request:
-    """What a config is asked for."""
+    """Inputs and choices for a config to be written."""
 
     annotations: Path
     images_dir: Path
     out: Path
-    """Config to write; the parts' annotation files go beside it."""
+    """Config to write; the parts' annotation files are written beside it."""
     test_share: float
-    """Of the images, where no test set is given."""
+    """Share of the images, if no test set is given."""
     test_annotations: Path | None
-    """None divides the images."""
+    """None splits the images."""
     test_images_dir: Path
     epochs: int | None
     engine: EngineName
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of the data set and of the run."""
+        """Name of the data set and of the run."""
         return self.out.stem
 
     @property
@@ -64,7 +64,7 @@ class Request:
 
     @property
     def part_paths(self) -> tuple[Path, Path]:
-        """Annotation files of training and testing, where one set is divided."""
+        """Annotation files of training and testing, if one set is split."""
         train, test = (self.out.with_name(f"{self.name}_{part}.json") for part in ("train", "test"))
         return train, test
 
@@ -76,25 +76,25 @@ class Parts(NamedTuple):
     test: CocoSet
     notes: list[str]
     new_files: tuple[CocoSet, ...]
-    """Those whose annotation files are still to be written."""
+    """Sets whose annotation files are still to be written."""
 
 
 class FittedRun(NamedTuple):
-    """A config that was written, in words."""
+    """Description of a written config."""
 
     summary: str
     notes: list[str]
-    """What may not be meant."""
+    """Findings that may be unintended."""
     written: list[Path]
     next_commands: list[str]
 
 
 def write_fitted_run(request: Request) -> FittedRun:
-    """Write a config, and the annotation files of training and testing if the set is divided.
+    """Write a config, and the annotation files of training and testing if the set is split.
 
     Raises:
-        UserError: If a set cannot be read, divided or trained on, an image cannot be opened or has
-            another size than annotated, or a file to be written is somebody else's.
+        UserError: If a set cannot be read, split or trained on, an image cannot be opened or
+            differs in size from its annotation, or a file to be written is somebody else's.
     """
     _check_targets(request)
     parts = _open_parts(request)
@@ -118,7 +118,7 @@ def write_fitted_run(request: Request) -> FittedRun:
 
 
 def _check_targets(request: Request) -> None:
-    """Refuse, before any work, to write over what was not written here, or is read."""
+    """Refuse, before any work, to overwrite inputs or files not written here."""
     if request.out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{request.out}' should end in .yaml")
     openings = {request.out: f"# {_OPENING}"}
@@ -126,7 +126,7 @@ def _check_targets(request: Request) -> None:
         openings |= dict.fromkeys(request.part_paths, PART_OPENING)
     for path, opening in openings.items():
         if path.resolve() == request.annotations.resolve():
-            raise UserError(f"'{path}' is read and would be written over; name another OUT.yaml")
+            raise UserError(f"'{path}' is an input and would be overwritten; name another OUT.yaml")
         check_generated(path, opening)
 
 
@@ -169,8 +169,8 @@ def _check_sizes(coco: CocoSet) -> None:
     ]
     if wrong:
         raise UserError(
-            f"{len(wrong):,} of {len(files):,} images of '{coco.annotations_path}' have another "
-            f"size than annotated: {first_of(wrong, _NAMED)}; annotate these files, or give "
+            f"{len(wrong):,} of {len(files):,} images of '{coco.annotations_path}' differ in "
+            f"size from the annotations: {first_of(wrong, _NAMED)}; annotate these files, or give "
             "--as-stored if they were annotated without their EXIF orientation"
         )
 
@@ -180,7 +180,7 @@ def _size(image: Entry) -> str:
 
 
 def _box_notes(coco: CocoSet) -> list[str]:
-    """Say what ``data-check`` will find wrong with the boxes that settings are fitted to."""
+    """List the faults that ``data-check`` will find in the boxes that settings are fitted to."""
     check = SetCheck("train", coco)
     compare_with_masks(check)
     find_repeats(check)
@@ -193,15 +193,15 @@ def _split_notes(split: Split, test_share: float) -> list[str]:
     if num_test > _MUCH_MORE * max(1, test_share * (num_train + num_test)):
         notes.append(
             f"the test part has {num_test:,} of {num_train + num_test:,} images, more than a share "
-            f"of {test_share:g}, for each category to be in it"
+            f"of {test_share:g}, so that it has every category"
         )
     named = [f"{printable(name)} (on {count})" for name, count in split.one_sided.items()]
-    alone = {"categories in training alone, which are not evaluated": named} if named else {}
+    alone = {"categories in training only, which are not evaluated": named} if named else {}
     return [*notes, *in_words(alone, _NAMED)]
 
 
 def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
-    """Return what does not depend on the images' content."""
+    """Return the choices that do not depend on the images' content."""
     paths = {
         "train_annotations": parts.train.annotations_path,
         "train_images": parts.train.images_dir,
@@ -220,7 +220,7 @@ def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
         Choice(
             "data.num_workers",
             min(4, usable_cores()),
-            "Processes that read images: 4 or the number of cores; 0 reads in the main one.",
+            "Processes that read images: 4, or the number of cores if lower; 0: the main one.",
         ),
     ]
 
@@ -242,9 +242,9 @@ def _header(request: Request, parts: Parts) -> list[str]:
         *(f"  {printable(command)}" for command in _next_commands(request)),
         "",
         "CHECKPOINT is a pretrained backbone: a run folder or a file, of this toolkit or of "
-        "another project; '--random-init model.arch=resnet50' in place of it trains the baseline. "
-        "Hours and average precision: not yet measured. Change what you like; another init with "
-        "the same OUT.yaml writes over it.",
+        "another project; '--random-init model.arch=resnet50' instead trains the baseline. "
+        "Hours and average precision: not yet measured. Edit freely; another init with the "
+        "same OUT.yaml overwrites it.",
     ]
 
 
@@ -258,7 +258,7 @@ def _next_commands(request: Request) -> list[str]:
             request.out.with_name(f"{request.name}_found.json"),
         )
     )
-    # A detector keeps how images are turned, and has no limit of their size.
+    # A detector stores the orientation rule, but no limit on image size.
     limit = _unusual(request.rules).get("max_megapixels")
     options = "--pictures" if limit is None else f"--pictures --max-megapixels {limit:.15g}"
     return [

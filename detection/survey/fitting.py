@@ -1,4 +1,4 @@
-"""Settings of a run fitted to its training set, each with its reason in the set's own numbers.
+"""Fit a run's settings to its training set, each with its reason in the set's own numbers.
 
 For one process that starts from a pretrained backbone.
 """
@@ -32,9 +32,7 @@ _WARMUP_SHARE, _FEWEST_WARMUP_ITERATIONS = 0.05, 300
 _DECAY_SHARES = (0.7, 0.9)
 _EVALUATIONS = 10
 _MOST_BETWEEN_CHECKPOINTS = TrainingConfig().checkpoint_every_iterations
-_NORMS = (
-    "Of one process, over the images of its batch; SyncBN is over those of several GPUs together."
-)
+_NORMS = "Over the batch of one process; SyncBN computes statistics over several GPUs."
 _FEWEST_NORM_BATCHES, _MOST_NORM_BATCHES = 20, 200
 _DETECTIONS_STEP = 100
 _MOST_EMPTY = 0.5
@@ -44,7 +42,7 @@ _TINY_SHARE = 0.1
 
 
 class Fit(NamedTuple):
-    """Settings, and what the images should be looked at for."""
+    """Settings, and notes on problems in the images."""
 
     choices: list[Choice]
     notes: list[str]
@@ -53,11 +51,11 @@ class Fit(NamedTuple):
 def fit_settings(
     images: Sequence[TrainingImage], most_objects: int, epochs: int | None, engine: EngineName
 ) -> Fit:
-    """Choose what depends on the images and their objects.
+    """Choose the settings that depend on the images and their objects.
 
     Args:
-        images: Of training; one has an object.
-        most_objects: On one image, of training or testing.
+        images: Training images, of which at least one has an object.
+        most_objects: Largest number on one training or test image.
         epochs: Passes over the training images; None chooses.
         engine: Trains the run.
     """
@@ -89,9 +87,9 @@ def keep_empty_choice(coco: CocoSet) -> Choice:
         return Choice("data.keep_empty_images", kept, "Every training image has an annotation.")
     why = f"{num_empty:,} of {num_images:,} training images have no annotation"
     if kept:
-        why += " and are background; if they are only not annotated yet, false leaves them out."
+        why += " and are background; if they are not annotated yet, false leaves them out."
     else:
-        why += ", too many to be meant as background; true trains on them, too."
+        why += ", too many to be intended as background; true trains on them, too."
     return Choice("data.keep_empty_images", kept, why)
 
 
@@ -119,10 +117,12 @@ def _mask_choice(images: Sequence[TrainingImage], engine: EngineName) -> Choice:
     lacking = len(without_mask(instances))
     counted = f"{lacking:,} of {len(instances):,} objects have no mask"
     if lacking == len(instances):
-        return Choice("model.mask_head", False, "No object has a mask: boxes alone are trained.")
+        return Choice("model.mask_head", False, "No object has a mask: only boxes are trained.")
     if lacking and engine == "detectron2":
-        return Choice("model.mask_head", False, f"{counted}, and detectron2 takes all or none.")
-    why = f"{counted} and train boxes alone." if lacking else "Every object has a mask."
+        return Choice(
+            "model.mask_head", False, f"{counted}, and detectron2 needs masks on all or none."
+        )
+    why = f"{counted} and train only boxes." if lacking else "Every object has a mask."
     return Choice("model.mask_head", True, why)
 
 
@@ -137,7 +137,7 @@ def _anchor_choices(boxes: Lengths) -> list[Choice]:
     )
     if anchors != DEFAULT_ANCHORS:
         usual = _percent(matched_share(boxes, DEFAULT_ANCHORS))
-        why += f"; of the usual ones (32 to 512 pixels; 0.5, 1 and 2) {usual} have"
+        why += f"; with the default anchors (32 to 512 pixels; 0.5, 1 and 2) {usual} do"
     shapes = f"Nine boxes in ten have a height of {flat:.2g} to {tall:.2g} times their width."
     return [
         Choice("model.anchor_sizes_pixels", _plain(anchors.sizes_pixels), f"{why}."),
@@ -150,11 +150,11 @@ def _sampling_choices(most_objects: int) -> list[Choice]:
     detections = usual.detections_per_image
     why = f"The fullest image has {most_objects:,} objects"
     if most_objects <= detections:
-        why += "; COCO's average precision counts 100 detections of an image."
+        why += "; COCO's average precision counts 100 detections per image."
     else:
         steps = math.ceil(1.5 * most_objects / _DETECTIONS_STEP)
         detections = steps * _DETECTIONS_STEP
-        why += "; half as many wrong detections have room, too."
+        why += "; this leaves room for half as many wrong detections."
     proposals = max(usual.proposals_per_image, 5 * detections)
     return [
         Choice("sampling.detections_per_image", detections, why),
@@ -173,17 +173,17 @@ def _loop_choices(num_images: int, epochs: int | None) -> list[Choice]:
     every = max(1, iterations // _EVALUATIONS)
     norm_batches = min(max(math.ceil(per_epoch), _FEWEST_NORM_BATCHES), _MOST_NORM_BATCHES)
     of_one_batch = (
-        "Images per iteration, of all processes. Changed alone, rate and lengths follow: they are "
-        "stated for reference_batch_size."
+        "Images per iteration, over all processes. If only this changes, rate and lengths scale "
+        "with it: they are stated for reference_batch_size."
     )
     rate = f"In proportion to COCO's {_COCO_RATE} for {_COCO_BATCH_SIZE} images."
     length = f"{done:,.0f} epochs of {num_images:,} images: {why}."
     warming = f"{_percent(warmup / iterations)} of the run: the heads start from random weights."
     norms = (
-        "Batches over which the norms' statistics are taken before an evaluation: an epoch, but "
+        "Batches for the norms' statistics before an evaluation: an epoch, but limited to "
         f"{_FEWEST_NORM_BATCHES} to {_MOST_NORM_BATCHES}."
     )
-    watched = f"{_EVALUATIONS} times over the run; the result is that of the end."
+    watched = f"{_EVALUATIONS} times over the run; the final one is the result."
     return [
         Choice("solver.batch_size", batch_size, of_one_batch),
         Choice("solver.reference_batch_size", batch_size),
@@ -198,11 +198,11 @@ def _loop_choices(num_images: int, epochs: int | None) -> list[Choice]:
 
 
 def _length(per_epoch: float, epochs: int | None) -> tuple[int, str]:
-    """Return the number of iterations, and why so many.
+    """Return the number of iterations and the reason.
 
     Args:
-        per_epoch: Iterations of a pass over the images.
-        epochs: Passes asked for; None chooses.
+        per_epoch: Iterations per pass over the images.
+        epochs: Passes requested; None chooses.
     """
     if epochs is not None:
         return math.ceil(epochs * per_epoch), "as asked for"
@@ -210,7 +210,7 @@ def _length(per_epoch: float, epochs: int | None) -> tuple[int, str]:
     if usual < _FEWEST_ITERATIONS:
         return _FEWEST_ITERATIONS, f"the heads take some {_FEWEST_ITERATIONS:,} iterations"
     if usual <= _MANY_ITERATIONS:
-        return math.ceil(usual), "what small sets are usually given"
+        return math.ceil(usual), "as is usual for small sets"
     if _COCO_EPOCHS * per_epoch < _MANY_ITERATIONS:
         return _MANY_ITERATIONS, f"{_MANY_ITERATIONS:,} iterations are enough for medium sets"
     return math.ceil(_COCO_EPOCHS * per_epoch), "as many as COCO's 1x schedule"

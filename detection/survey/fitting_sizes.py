@@ -1,4 +1,4 @@
-"""Input size and anchors fitted to images and to the boxes of their objects."""
+"""Fit input size and anchors to images and their objects' boxes."""
 
 import math
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ Lengths = NDArray[np.float64]
 
 MATCHED_IOU = 0.5
 
-# COCO's input, which larger images are shrunk to, and the shares of it that training takes.
+# COCO's input size, to which larger images shrink, and the shares of it used in training.
 _LARGEST_SHORT_SIDE, _LARGEST_SIDE = 800, 1333
 _TRAINING_SHARES = (0.8, 0.84, 0.88, 0.92, 0.96, 1.0)
 _SMALLEST_SHORT_SIDE = 128
 _STEP_PIXELS = 8
-# Long / short side, within which COCO's limit of the long side leaves the short one alone.
+# Long / short side up to which COCO's limit on the long side does not reduce the short one.
 _USUAL_SHAPE = 5 / 3
-# Four cells of the finest map, stride 4: smaller objects are hard to tell from their surroundings.
+# Four cells of the finest map, stride 4: smaller objects hardly stand out from their surroundings.
 _SMALL_PIXELS = 16
 _SMALL_SHARE = 0.1
 _MOST_ENLARGED = 2.0
 
-# The usual sizes first; one candidate replaces an earlier one if it matches more by this share.
+# The default sizes first; a candidate replaces an earlier one if it matches this share more.
 _SMALLEST_ANCHORS = (32.0, 16.0, 8.0, 64.0)
 _WORTH = 0.01
 _LONG_SHARE = 0.05
@@ -42,18 +42,18 @@ class InputFit(NamedTuple):
 
 
 def fit_input(images: Sequence[TrainingImage]) -> InputFit:
-    """Choose the input size: the images' own within COCO's, larger where objects are small."""
+    """Choose the input size: the images' own up to COCO's, larger if objects are small."""
     sizes = np.array([(image.height, image.width) for image in images], dtype=np.float64)
     shorts, longs = sizes.min(axis=1), sizes.max(axis=1)
     shape = max(_USUAL_SHAPE, float(np.quantile(longs / shorts, 0.95)))
     middle = float(np.median(shorts))
     why = f"Half of the images have a short side of {half_of(shorts)} pixels"
     if middle > _LARGEST_SHORT_SIDE:
-        why += "; they are shrunk to the size that is usual on COCO."
+        why += "; they are shrunk to COCO's usual size."
     elif middle < _SMALLEST_SHORT_SIDE:
         why += "; they are enlarged, as a cell of the coarsest map is 64 pixels wide."
     else:
-        why += "; they enter about as they are."
+        why += "; they enter at about their own size."
     short_side = min(max(_in_steps(middle), _SMALLEST_SHORT_SIDE), _LARGEST_SHORT_SIDE)
     sides = sides_of(entered_boxes(images, _input(short_side, shape)))
     small = float(np.quantile(sides, _SMALL_SHARE))
@@ -61,7 +61,7 @@ def fit_input(images: Sequence[TrainingImage]) -> InputFit:
     larger = _in_steps(short_side * factor)
     if larger > short_side:
         why += (
-            f" One object in ten would be smaller than {small:.3g} pixels then, so all are "
+            f" One object in ten would then be smaller than {small:.3g} pixels, so all are "
             f"enlarged {larger / short_side:.2g} times."
         )
         short_side = larger
@@ -69,7 +69,7 @@ def fit_input(images: Sequence[TrainingImage]) -> InputFit:
 
 
 def fit_anchors(boxes: Lengths) -> Anchors:
-    """Choose anchors, the usual ones unless others match more objects.
+    """Choose anchors: the default ones unless others match more objects.
 
     Args:
         boxes: Widths and heights at the input size, (K, 2).
@@ -85,7 +85,7 @@ def fit_anchors(boxes: Lengths) -> Anchors:
 
 
 def matched_share(boxes: Lengths, anchors: Anchors) -> float:
-    """Return the share of boxes whose best anchor has an IoU of 0.5 or more, placed centrally.
+    """Return the share of boxes whose best anchor, if centred, has an IoU of 0.5 or more.
 
     Args:
         boxes: Widths and heights, (K, 2).
@@ -119,19 +119,19 @@ def sides_of(boxes: Lengths) -> Lengths:
 
 
 def half_of(lengths: Lengths) -> str:
-    """Say between which values the middle half lies."""
+    """Format the range of the middle half of the values."""
     low, high = np.quantile(lengths, (0.25, 0.75))
     return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
 
 
 def _fit_shapes(ratios: Lengths) -> tuple[float, ...]:
-    """Double the usual range on a side while one box in twenty lies beyond it.
+    """Double the default range at either end while over one box in twenty lies beyond it.
 
     Args:
         ratios: Height / width of each box, (K,).
     """
     flat, tall = min(DEFAULT_ANCHORS.aspect_ratios), max(DEFAULT_ANCHORS.aspect_ratios)
-    # Halfway to the next doubling either shape is as near.
+    # Halfway to the next doubling, both shapes are equally close.
     while flat > _FLATTEST and (ratios < flat / math.sqrt(2)).mean() > _LONG_SHARE:
         flat /= 2
     while tall < _TALLEST and (ratios > tall * math.sqrt(2)).mean() > _LONG_SHARE:

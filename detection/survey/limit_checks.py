@@ -1,4 +1,4 @@
-"""Objects that a detector of given settings cannot find: too many on an image, or too small."""
+"""Find objects that a detector's settings cannot detect: too many on an image, or too small."""
 
 import logging
 import math
@@ -22,21 +22,21 @@ _SIDE_KEYS: dict[Role, str] = {
     "test": "input.test_short_side_pixels",
 }
 
-# With half an anchor's side an object covers a quarter of it, wherever the anchor is: the proposal
-# network takes anchors that overlap with objects by less than 0.3 as background.
+# With half an anchor's side an object covers at most a quarter of it, and the proposal network
+# treats anchors that overlap objects by less than 0.3 as background.
 _SMALLEST_SHARE_OF_ANCHOR = 0.5
-# COCO itself has some; they are said where they are more.
+# COCO itself has some; only a larger share is reported.
 _MANY = 0.1
 
 
 @dataclass(frozen=True)
 class DetectorLimits:
-    """What bounds the number and the size of the objects that a detector finds.
+    """Limits on the number and size of the objects that a detector can find.
 
     Attributes:
-        short_side: Of the images in the network, in pixels; in training the largest one.
-        max_side: What the long side never exceeds.
-        detections_per_image: Most that are kept of an image.
+        short_side: Of images entering the network, in pixels; the largest one in training.
+        max_side: Upper limit of the long side.
+        detections_per_image: Maximum number kept per image.
         smallest_anchor: Square root of its area, in pixels of the resized image.
     """
 
@@ -52,12 +52,12 @@ def limits_of(
     sampling: SamplingConfig = _DEFAULT_SAMPLING,
     anchor_sizes: Sequence[float] = DEFAULT_ANCHORS.sizes_pixels,
 ) -> DetectorLimits:
-    """Return the limits that a recipe sets, or the defaults do.
+    """Return the limits set by a recipe or by the defaults.
 
     Args:
-        role: What the images are for.
+        role: Purpose of the images.
         settings: How images enter the network.
-        sampling: How many detections there are.
+        sampling: Number of detections.
         anchor_sizes: Of all levels, in pixels.
     """
     sides = {
@@ -73,7 +73,7 @@ def limits_of(
 
 
 def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
-    """Note images with more objects than detections are kept, and what that costs in testing."""
+    """Note images with more objects than detections kept, and the cost in test AP."""
     counts = check.coco.objects_per_image
     most = limits.detections_per_image
     crowded = [
@@ -85,16 +85,16 @@ def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
         return
     what = f"images with more objects than sampling.detections_per_image={most}"
     if check.role == "test":
-        logger.info("evaluating a perfect detector that keeps %d detections an image", most)
+        logger.info("evaluating a perfect detector that keeps %d detections per image", most)
         what += f"; a perfect detector scores {best_ap(check.coco.tree, most):.1f} box AP"
     check.note(what, crowded)
 
 
 def best_ap(tree: Mapping[str, Any], most: int) -> float:
-    """Return the box AP of a detector that errs in nothing, yet keeps so many detections an image.
+    """Return the box AP of a perfect detector that keeps at most this many detections per image.
 
-    Of a crowded image it keeps the objects of the categories that have the fewest in all: each
-    weighs most in the mean over categories.
+    On a crowded image it keeps objects of the rarest categories, which weigh most in the mean over
+    categories.
     """
     objects = [entry for entry in tree["annotations"] if not entry.get("iscrowd", 0)]
     sizes = Counter(entry["category_id"] for entry in objects)
@@ -110,7 +110,7 @@ def best_ap(tree: Mapping[str, Any], most: int) -> float:
 
 
 def check_sizes(check: SetCheck, limits: DetectorLimits) -> None:
-    """Note objects too small for the smallest anchor at the size at which they are seen."""
+    """Note objects too small for the smallest anchor at network input size."""
     sizes = check.coco.sizes
     least = _SMALLEST_SHARE_OF_ANCHOR * limits.smallest_anchor
     factors = {number: _scale(size, limits) for number, size in sizes.items()}
@@ -134,7 +134,7 @@ def check_sizes(check: SetCheck, limits: DetectorLimits) -> None:
 
 
 def _scale(size: ImageSize, limits: DetectorLimits) -> float:
-    """Return by how much images of a size are enlarged: the root of the areas' ratio."""
+    """Return the factor by which images of a size are enlarged: the root of the area ratio."""
     width, height = size
     new_height, new_width = resized((height, width), limits.short_side, limits.max_side)
     return math.sqrt(new_height / height * (new_width / width))

@@ -1,4 +1,4 @@
-"""What is found in a COCO-format set, and how it is told."""
+"""Collect the findings about a COCO-format set and put them into words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ Role = Literal["train", "test"]
 
 @dataclass
 class SetCheck:
-    """What was found in a set.
+    """Findings about a set.
 
     Attributes:
-        role: What the set is for.
-        coco: Its sound entries with the folder of the images.
+        role: Purpose of the set.
+        coco: Its valid entries and image folder.
         category_sizes: By category id: name, instances (crowds left out), images with one.
-        errors: By kind of what stops training or evaluation, each entry that has it.
-        notes: By kind of what is odd but handled, each entry that has it; a kind without entries
-            is a statement about the whole set.
-        usable: Ids of the images that could be read and have the size annotated.
+        errors: Faults that stop training or evaluation, each with its entries.
+        notes: Oddities that are handled, each with its entries; one without entries is a statement
+            about the whole set.
+        usable: Ids of the images that could be read and have the annotated size.
     """
 
     role: Role
@@ -57,13 +57,13 @@ class SetCheck:
 
 
 def count_in_words(check: SetCheck) -> str:
-    """Say how many entries the set has."""
+    """Return the set's numbers of entries in words."""
     counts = {name: len(check.coco.tree[name]) for name in ("images", "annotations", "categories")}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def in_words(findings: Mapping[str, Sequence[str]], limit: int) -> list[str]:
-    """Return a line per kind of finding; its first entries named, the others counted."""
+    """Return one line per kind of finding, naming its first entries and counting them all."""
     return [
         f"{what} ({len(entries):,}): {first_of(entries, limit)}" if entries else what
         for what, entries in findings.items()

@@ -1,7 +1,7 @@
-"""An annotation file's images divided into training and test, categories spread over both.
+"""Split an annotation file's images into training and test, with categories spread over both.
 
-A simple form of Sechidis et al. 2011 (On the Stratification of Multi-Label Data): labels are served
-from the rarest to the commonest, and what an image brings along counts for its other labels.
+A simple form of Sechidis et al. 2011 (On the Stratification of Multi-Label Data): labels are
+assigned from the rarest to the most common, and each chosen image also counts for its other labels.
 """
 
 import json
@@ -16,15 +16,15 @@ from rsa_pretrain.plumbing.errors import UserError
 
 Tree = dict[str, Any]
 Label = int | str
-"""A category's id, or one of the words below."""
+"""A category id, or one of the words below."""
 Group = frozenset[int]
-"""Ids of the images that stay together: of one file."""
+"""Ids of images that share a file and stay together."""
 
 _EVERY, _EMPTY, _CROWDED = "every image", "without annotations", "with crowds"
 
 _WRITER = {"written_by": "rsa-detect init"}
 PART_OPENING = json.dumps({"info": _WRITER}).rstrip("}")
-"""How an annotation file begins that holds a part of another's images."""
+"""Beginning of every annotation file that contains a part of another's images."""
 
 
 class Split(NamedTuple):
@@ -33,18 +33,18 @@ class Split(NamedTuple):
     train: Tree
     test: Tree
     one_sided: dict[str, int]
-    """Categories with objects in training alone: by name, on how many image files."""
+    """Categories with objects in training only: number of image files by name."""
 
 
 def split_set(coco: CocoSet, test_share: float, seed: int) -> Split:
-    """Divide a set by images; training keeps an image of each category.
+    """Split a set by images; training keeps an image of each category.
 
     Entries that list the same file stay together.
 
     Args:
         coco: The set.
         test_share: Share of the images that become the test set, above 0 and below 1.
-        seed: Decides which.
+        seed: Determines the choice.
 
     Raises:
         UserError: If objects are on fewer than two files, or each of the files with objects is a
@@ -63,7 +63,7 @@ def split_set(coco: CocoSet, test_share: float, seed: int) -> Split:
     if not any(type(label) is int for label in tested):
         raise UserError(
             f"'{coco.annotations_path}' cannot be split: each of the {num_with_objects} images "
-            "with objects is the only one of a category; annotate more, or give --test"
+            "with objects is the only one with some category; annotate more, or give --test"
         )
     test_ids = {number for group in chosen for number in group}
     train_ids = {image["id"] for image in coco.images} - test_ids
@@ -80,14 +80,14 @@ def split_set(coco: CocoSet, test_share: float, seed: int) -> Split:
 
 
 def _labels(coco: CocoSet) -> dict[Group, frozenset[Label]]:
-    """Return what is to be spread over the parts, of each group of images."""
+    """Return the labels to be spread over the parts, for each group of images."""
     images = {image["id"]: image for image in coco.images}
     found: dict[int, set[Label]] = {number: set() for number in images}
     for entry in coco.tree["annotations"]:
         image = images[entry["image_id"]]
         if reason_to_leave_out(entry, image["width"], image["height"]) is None:
             found[image["id"]].add(entry["category_id"])
-        # What is left out must not be taken for an image without annotations.
+        # An image with skipped annotations must not count as one without annotations.
         found[image["id"]].add(_CROWDED if entry.get("iscrowd", 0) else _EVERY)
     by_file: dict[Path, list[int]] = {}
     for number, image in images.items():
@@ -116,7 +116,7 @@ def _choose_test(
     free = sorted(labels, key=min)
     random.Random(seed).shuffle(free)
     for label in sorted(count, key=lambda label: (count[label], str(label))):
-        # Images whose other labels still lack some come first; the sort keeps the drawn order.
+        # Images whose other labels still need some come first; the stable sort keeps the shuffle.
         for group in sorted((g for g in free if label in labels[g]), key=num_satisfied):
             if in_test[label] >= wanted[label]:
                 break
@@ -129,7 +129,7 @@ def _choose_test(
 
 
 def _part(coco: CocoSet, image_ids: Collection[int], what: str) -> Tree:
-    """Return the file's content with these images alone; its ``info`` says where it comes from."""
+    """Return the file's content with these images alone; its ``info`` states the source."""
     theirs = coco.tree.get("info")
     kept = theirs if isinstance(theirs, dict) else {} if theirs is None else {"info": theirs}
     info = {**_WRITER, "part": f"{what}, of '{coco.annotations_path}'"}

@@ -1,6 +1,6 @@
-"""Run trials one after the other, resumable as a whole, and tell how far they have come.
+"""Run trials one after another, resumable as a whole, and report their progress.
 
-Of several processes, all take part in every trial.
+With several processes, all take part in every trial.
 """
 
 import json
@@ -42,49 +42,49 @@ _log = logging.getLogger(__name__)
 class Train(Protocol):
     """Trains one run to its end; returns 0, or 128 + the number of the signal that stopped it.
 
-    A finished run is only compared with the settings and images that are asked for.
+    A finished run is only checked against the requested settings and images.
     """
 
     def __call__(self, config: PretrainConfig, *, resume: bool) -> int:
-        """Train, from the run folder's last checkpoint if it has one and ``resume`` is set."""
+        """Train, starting from the run folder's last checkpoint if ``resume`` is set."""
 
 
 class Detect(Protocol):
     """Trains and evaluates one detector; returns 0, or 128 + the number of the signal."""
 
     def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
-        """Resume what is in the overrides' ``output_dir``; do nothing if it is recorded.
+        """Train or resume in the overrides' ``output_dir``; do nothing if a record exists.
 
         Args:
-            path: YAML file of its recipe.
-            overrides: ``key=value`` words; those that make another recipe are refused.
+            path: YAML file of the recipe.
+            overrides: ``key=value`` words; those that change the recipe are refused.
             start: Run folder of the backbone; None starts from random weights.
         """
 
 
 @dataclass
 class Outcome:
-    """What came of some trials, by names of trial and record."""
+    """Records and failures, keyed by the names of trial and record."""
 
     trials: Sequence[AnyTrial]
     records: dict[tuple[str, str], Record] = field(default_factory=dict)
     """Of backbones."""
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why a record could not be made, in one line."""
+    """One-line reason why a record is missing."""
     stopped: int = 0
-    """Exit code of what stopped the work; 0 if every trial had its turn."""
+    """Exit code of an interruption; 0 if every trial was attempted."""
 
     def has_failed(self, trial: AnyTrial) -> bool:
-        """Return whether some record of a trial could not be made."""
+        """Return whether any record of a trial failed."""
         return any(name == trial.name for name, _ in self.failures)
 
     @contextmanager
     def failures_noted(self, trial: AnyTrial, names: Sequence[str]) -> Iterator[None]:
-        """Note an error in the block as the reason why these records of a trial do not exist.
+        """Record an error in the block as the reason these records of a trial are missing.
 
         Raises:
-            UserError: With several processes: the others may be waiting for this one in the middle
-                of the block.
+            UserError: With several processes, because the others may be waiting for this one
+                inside the block.
         """
         try:
             yield
@@ -105,14 +105,14 @@ def run_trials(
     detect: Detect | None = None,
     keep: Callable[[AnyTrial], None] | None = None,
 ) -> Outcome:
-    """Train and evaluate what is not finished; a trial that fails stops no other.
+    """Train and evaluate unfinished trials; a failing trial does not stop the others.
 
     Args:
         trials: At least one, in the order in which they are run.
-        budget_minutes: When this time is up, the work stops as at a signal; None sets no limit.
-        train: Makes backbones; needed if a trial has a pretraining.
-        detect: Fine-tunes detectors; needed if there are any.
-        keep: Called by the main process with each trial all of whose records exist.
+        budget_minutes: After this time the work stops as on a signal; None sets no limit.
+        train: Pretrains backbones; required if a trial includes pretraining.
+        detect: Fine-tunes detectors; required if there are any.
+        keep: Called by the main process for each trial once all its records exist.
 
     Raises:
         UserError: With several processes, at the first failure.
@@ -144,19 +144,19 @@ def run_trials(
 
 
 def has_weights(trial: Trial) -> bool:
-    """Return whether there is something to evaluate."""
+    """Return whether the trial's weights exist."""
     return trial.pretraining is None or (trial.folder / BACKBONE_FILE).exists()
 
 
 def weights_sha256(trial: Trial) -> str | None:
-    """Return the hash of the weights, which must exist; None for random ones."""
+    """Return the hash of the weights, which must exist; None for random weights."""
     if trial.pretraining is None:
         return trial.sha256
     return file_sha256(trial.folder / BACKBONE_FILE)
 
 
 def status(trial: AnyTrial) -> str:
-    """Return ``recorded``, ``not started``, or what is done.
+    """Return ``recorded``, ``not started``, or the finished parts.
 
     Raises:
         UserError: If a file of the trial is damaged.
@@ -187,7 +187,7 @@ def keep_small_files(trial: AnyTrial, results: Path) -> None:
     """Copy the small files of a trial to ``RESULTS/NAME``.
 
     Raises:
-        UserError: If a log is damaged, which no page could read.
+        UserError: If a log is damaged and no report could read it.
     """
     read_machines(trial.folder)
     if (trial.folder / METRICS_FILE).is_file():
@@ -199,9 +199,9 @@ def keep_small_files(trial: AnyTrial, results: Path) -> None:
 
 
 def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
-    """Make the weights unless they exist; return 0 or the exit code of what stopped it."""
+    """Train the weights unless they exist; return 0 or the exit code of an interruption."""
     run = trial.pretraining
-    # Training compares images in another place with those that the run started with.
+    # If data.root has changed, training checks the images against those the run started with.
     if run is None or min_over_ranks(int(has_weights(trial) and not reads_elsewhere(run))):
         return 0
     assert train is not None, "a pretraining needs a trainer"
@@ -209,13 +209,13 @@ def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
 
 
 def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
-    """Make the records that do not exist; return 0 or the exit code of what stopped it."""
+    """Make the missing records; return 0 or the exit code of an interruption."""
     wait_for_all()  # until the main process has written the weights
     for evaluation in trial.evaluations:
         path = record_path(trial, evaluation.name)
         with outcome.failures_noted(trial, [evaluation.name]):
             record = recorded(path, weights_sha256(trial), evaluation.config)
-            # Before one of the processes writes a record that another would take for an old one.
+            # All processes decide before one of them writes a record that another might find.
             if min_over_ranks(int(record is not None)):
                 assert record is not None
                 _log.info("%s of %s is recorded", evaluation.name, trial.name)
@@ -236,7 +236,7 @@ def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outco
     if trial.start is not None and not (trial.start / BACKBONE_FILE).exists():
         tried = [other for other in outcome.trials if other.folder == trial.start]
         failed = any(map(outcome.has_failed, tried))
-        why = "which failed" if failed else "which is not there; reproduce that row first"
+        why = "which failed" if failed else "which does not exist; reproduce that row first"
         raise UserError(f"it starts from '{trial.start / BACKBONE_FILE}', {why}")
     if _is_up(limit):
         return limit.exit_code
@@ -245,12 +245,12 @@ def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outco
 
 
 def _is_up(limit: TimeLimit) -> bool:
-    """Return whether the time is up for any of the processes."""
+    """Return whether any process has run out of time."""
     return min_over_ranks(-int(limit.is_up)) < 0
 
 
 def _steps_taken(folder: Path, epochs: int | None) -> str:
-    """Return how many steps of a training are saved, and of how many where the log tells."""
+    """Return how many training steps are saved and, if the log tells, out of how many."""
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         return NOT_STARTED

@@ -1,4 +1,4 @@
-"""The rows as a table: what each needs, and how far it has come."""
+"""List the rows of the paper's tables with their settings, cost and status."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import TableFormat, render_table
 
 Measure = Callable[[PretrainConfig], tuple[float, int] | None]
-"""Times a step of a run on this machine: seconds and peak bytes; None if it does not fit."""
+"""Times a training step on this machine: seconds and peak bytes; None if it does not fit."""
 
 _COLUMNS = ("row", "published", "config", "method", "epochs", "batch", "optimizer", "data")
 _COST = ("GiB", "hours")
@@ -24,33 +24,33 @@ _COST = ("GiB", "hours")
 
 @dataclass(frozen=True)
 class Listing:
-    """Where rows are looked for, and how their needs are measured."""
+    """Settings of a listing."""
 
     out: Path
     overrides: Sequence[str]
     measure: Measure | None
-    """None leaves memory and hours out."""
+    """None leaves out memory and hours."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Headings."""
+        """Column headings."""
         return (*_COLUMNS, *(_COST if self.measure else ()), "status")
 
     def table(self, rows: Sequence[Row], table_format: TableFormat) -> str:
-        """Lay out the rows.
+        """Format the rows as a table.
 
         Raises:
-            UserError: If an override makes another run than a row's.
+            UserError: If an override changes a row's run.
         """
         cells = [list(self.cells(row).values()) for row in rows]
         return render_table(self.columns, cells, table_format)
 
     def cells(self, row: Row) -> dict[str, object]:
-        """Return a row's cells by column; None where there is nothing."""
+        """Return a row's cells by column; None for an empty cell."""
         cells: dict[str, object] = dict.fromkeys(self.columns)
         cells |= {"row": row.name, "published": row.published, "data": row.data_set}
         if row.work is None:
-            return cells | {"method": "not here", "epochs": row.epochs}
+            return cells | {"method": "not implemented", "epochs": row.epochs}
         cells["status"] = self._status(row)
         if isinstance(row.work, Detection):
             return cells | {"config": row.work.config, "method": "Mask R-CNN"}
@@ -97,14 +97,14 @@ def _cost(config: PretrainConfig, measure: Measure) -> dict[str, Decimal | str]:
 
 
 def _data(data: DataConfig) -> str:
-    """Name the data set, and say whether its folder is there."""
+    """Name the data set, and say whether its folder exists."""
     if data.root is None:
         return data.name
     return f"{data.name}, {'found' if is_present(data) else 'not'} in {data.root}"
 
 
 def _num_images(config: PretrainConfig) -> int | None:
-    """Return how many images pretraining reads; None if that is not published."""
+    """Return the number of images pretraining reads; None if it is not published."""
     data = config.data
     if data.num_train_images is not None:
         return data.num_train_images

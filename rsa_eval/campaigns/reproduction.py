@@ -1,7 +1,7 @@
-"""A row with one seed as a trial: where it lies and its settings.
+"""Plan a row with one seed as a trial: its folder and settings.
 
-``OUT/ROW/seed-S`` is an ordinary run folder, with its records in ``records/`` and the features they
-share in ``features/``.
+``OUT/ROW/seed-S`` is an ordinary run folder, with its records in ``records/`` and their shared
+features in ``features/``.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ from rsa_pretrain.plumbing.config.shipped import find_config
 from rsa_pretrain.plumbing.errors import UserError
 
 CHANGEABLE = sorted(RESUMABLE_CHANGES - {"output_dir"})
-"""Settings of a backbone's row that leave it what it is."""
+"""Settings that may be overridden without affecting a row's result."""
 
 
 def plan_trial(row: Row, seed: int, out: Path, overrides: Sequence[str]) -> AnyTrial:
-    """Resolve a row's settings, so that a mistake shows before any work is done.
+    """Resolve a row's settings, so that mistakes surface before any work is done.
 
     Args:
-        row: Of a method that is here.
-        seed: Of the run and its evaluations.
+        row: A row with a recipe.
+        seed: Seed of the run and its evaluations.
         out: Folder of all rows.
         overrides: ``key=value`` words for the row's recipe.
 
     Raises:
-        UserError: If a word is malformed or makes another run than the row's, or the trial's folder
-            holds a run of other settings.
+        UserError: If a word is malformed or changes the row's run, or the trial's folder contains a
+            run with other settings.
     """
     name = f"{row.home}/seed-{seed}"
     refuse_own_keys(word.partition("=")[0].strip() for word in overrides)
@@ -58,13 +58,13 @@ def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> Pretrai
     """Return the settings of a row's run, with the recipe's seed and folder.
 
     Raises:
-        UserError: If a word is malformed, or makes another run than the row's.
+        UserError: If a word is malformed or changes the row's run.
     """
     config = work.load(overrides)
     changed = result_changes(to_tree(work.config), to_tree(config))
     if changed:
         raise UserError(
-            f"{row.name} would not be what it says with {', '.join(changed)}; train that with "
+            f"{', '.join(changed)} would change the run of {row.name}; train that with "
             f"'rsa-pretrain run {work.name} …'"
         )
     return config

@@ -1,4 +1,4 @@
-"""Records by checkpoint and settings: taken where they are, made where they are not."""
+"""Reuse a record if it matches checkpoint and settings, and make it otherwise."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from rsa_pretrain.plumbing.errors import UserError
 _log = logging.getLogger(__name__)
 
 _MEMORY_HINT = (
-    "lower batch_size (of fine-tuning: tuning.batch_size), or train a linear probe with "
+    "lower batch_size (for fine-tuning: tuning.batch_size), or train a linear probe with "
     "probe.mode=online"
 )
 _SHOWN_KEYS = 3
@@ -22,16 +22,16 @@ _SHOWN_KEYS = 3
 def make_record_of(
     checkpoint: Path | None, evaluator: Evaluator, config: EvaluationConfig, path: Path
 ) -> Record:
-    """Evaluate a checkpoint, and write the record; a stopped evaluation goes on.
+    """Evaluate a checkpoint and write the record; resume a stopped evaluation.
 
     Args:
-        checkpoint: Whatever ``load_subject`` takes; None for random weights.
-        evaluator: What measures it.
+        checkpoint: Anything ``load_subject`` takes; None for random weights.
+        evaluator: The evaluator.
         config: The evaluator's settings.
-        path: Where the record goes, and beside it what else the evaluation leaves.
+        path: File of the record; the evaluation's other files go beside it.
 
     Raises:
-        UserError: As the evaluation.
+        UserError: As raised by the evaluation.
     """
     from rsa_eval.features.subject import load_subject
     from rsa_pretrain.plumbing.device import (
@@ -64,15 +64,15 @@ def make_record_of(
 
 
 def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record | None:
-    """Return the record at ``path`` if it is of these weights with these settings.
+    """Return the record at ``path`` if it is for these weights and settings.
 
     Args:
-        path: Where the record would be.
-        sha256: Hash of the weights; None for random ones, which the settings decide.
+        path: File of the record.
+        sha256: Hash of the weights; None for random weights, which the settings determine.
         config: The evaluation's settings.
 
     Returns:
-        None if there is none, and for a file that cannot be read as one; a warning names that.
+        None if there is no such record or, with a warning, if the file is unreadable.
     """
     record = _read_if_whole(path)
     if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
@@ -81,12 +81,12 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
 
 
 def tell_other_place(record: Record, config: EvaluationConfig, path: Path) -> None:
-    """Warn if a record that is taken as it is was made of images in another place."""
+    """Warn if a reused record was made from images in another folder."""
     place = record.config.get("data", {}).get("root")
     if place != to_tree(config)["data"]["root"]:
         _log.warning(
-            "'%s' was made of the images in '%s', not in '%s'; if these are others, delete it and "
-            "run the command again",
+            "'%s' was made from the images in '%s', not in '%s'; if these differ, delete it and "
+            "rerun the command",
             path,
             place,
             config.data.root,
@@ -94,18 +94,18 @@ def tell_other_place(record: Record, config: EvaluationConfig, path: Path) -> No
 
 
 def check_replaceable(path: Path, config: EvaluationConfig) -> None:
-    """Refuse, before any work is done, to replace a record of other settings.
+    """Refuse, before any work is done, to replace a record made with other settings.
 
     Raises:
-        UserError: Names settings that differ.
+        UserError: Names the settings that differ.
     """
     record = _read_if_whole(path)
     keys = [] if record is None else _differing_keys(record, config)
     if keys:
         more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
         raise UserError(
-            f"'{path}' is a record of other settings ({', '.join(keys[:_SHOWN_KEYS])}{more}); "
-            "give --out FILE.json"
+            f"'{path}' is a record made with other settings ({', '.join(keys[:_SHOWN_KEYS])}"
+            f"{more}); give --out FILE.json"
         )
 
 
@@ -115,12 +115,12 @@ def _read_if_whole(path: Path) -> Record | None:
     try:
         return read_record(path)
     except UserError as error:
-        _log.warning("%s; it is made anew", error)
+        _log.warning("%s; evaluating again", error)
         return None
 
 
 def _differing_keys(record: Record, config: EvaluationConfig) -> list[str]:
-    """Return the settings in which results of the record and of ``config`` may differ."""
+    """Return the settings that may make the record's result differ from that of ``config``."""
     found, wanted = result_settings(record.config), result_settings(to_tree(config))
     missing = object()
     return sorted(

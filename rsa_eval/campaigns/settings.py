@@ -26,17 +26,17 @@ class EvaluationEntry(Section):
     evaluator: str | None = None
     """knn, linear or another command of rsa-eval; null: the evaluation's own name."""
     config: Path | None = None
-    """The evaluator's settings: a YAML file, seen from the suite's folder, or the name of a shipped
-    config; null: the defaults."""
+    """The evaluator's settings: a YAML file, relative to the suite's folder, or the name of a
+    shipped config; null: the defaults."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings that differ from the file's, nested or dotted (`probe.epochs: 10`)."""
+    """Changes to the file's settings, nested or dotted (`probe.epochs: 10`)."""
 
 
 class SuiteConfig(Section):
     """Several evaluations of the same checkpoints on one data set.
 
-    What stands here takes the place of what the evaluations' files say; an evaluation's own
-    ``settings`` come last.
+    These settings override those of the evaluations' files; an evaluation's own ``settings``
+    override both.
     """
 
     data: DataConfig
@@ -46,12 +46,12 @@ class SuiteConfig(Section):
     seed: Seed = 0
     """Seed of all evaluations."""
     device: DeviceName = "auto"
-    """auto takes a GPU where there is one."""
+    """auto: a GPU if there is one."""
     cache_dir: Path | None = None
-    """Folder that keeps features, extracted once per checkpoint, transform and set of images; null:
-    OUT/features."""
+    """Folder that caches features, extracted once per checkpoint, transform and set of images;
+    null: OUT/features."""
     evaluations: Annotated[dict[str, EvaluationEntry | None], Field(min_length=1)]
-    """By name, which is the name of the records' files; null drops one that a base file lists."""
+    """Evaluations by name, which also names the records' files; null drops one of a base file."""
 
     @field_validator("evaluations")
     @classmethod
@@ -60,32 +60,32 @@ class SuiteConfig(Section):
     ) -> dict[str, EvaluationEntry | None]:
         for name in evaluations:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"'{name}' names files, so use letters, digits, - and _ alone")
+                raise ValueError(f"'{name}' names files; use only letters, digits, - and _")
         return evaluations
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation as its evaluator takes it."""
+    """An evaluator with its resolved settings."""
 
     name: str
-    """In the suite."""
+    """Name in the suite."""
     evaluator: Evaluator
     config: EvaluationConfig
-    """Settings; they name the network of random weights, where a checkpoint brings its own."""
+    """Settings; for random weights they include the network."""
 
     def of_random(self, backbone: RandomBackboneConfig) -> Self:
-        """Return the evaluation of random weights of a network."""
+        """Return the evaluation for random weights of a network."""
         return replace(self, config=self.config.model_copy(update={"backbone": backbone}))
 
 
 def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[Evaluation]:
-    """Resolve every evaluation of a suite, so that a mistake shows before any of them starts.
+    """Resolve every evaluation of a suite, so that mistakes surface before any of them starts.
 
     Args:
         suite: The suite.
-        folder: Where it lies; its evaluations' files are seen from there.
-        cache_dir: Folder that keeps features, unless the suite names one.
+        folder: The suite's folder, to which the evaluations' files are relative.
+        cache_dir: Folder that caches features, unless the suite names one.
 
     Raises:
         UserError: If an evaluator is unknown or a setting invalid; names the evaluation.
@@ -112,11 +112,11 @@ def _load_evaluation(
     kind = entry.evaluator or name
     if kind not in EVALUATORS:
         raise UserError(
-            f"evaluations.{name}: '{kind}' is no evaluator; set evaluations.{name}.evaluator to "
+            f"evaluations.{name}: unknown evaluator '{kind}'; set evaluations.{name}.evaluator to "
             f"one of {', '.join(EVALUATORS)}"
         )
     settings = {**common, **flatten(entry.settings)}
-    # JSON is YAML, whatever the value.
+    # JSON is valid YAML, whatever the value.
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     try:
         path = None if entry.config is None else find_config(entry.config, folder)
@@ -125,6 +125,6 @@ def _load_evaluation(
         raise UserError(f"evaluations.{name}: {error}") from None
     if config.backbone is not None:
         raise UserError(
-            f"evaluations.{name}: 'backbone' belongs to the suite, whose checkpoints bring theirs"
+            f"evaluations.{name}: 'backbone' is a setting of the suite itself; remove it here"
         )
     return Evaluation(name, EVALUATORS[kind], config)

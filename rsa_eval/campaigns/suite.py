@@ -1,8 +1,8 @@
-"""A suite: several evaluations of several checkpoints, a trial for each checkpoint.
+"""Plan a suite: several evaluations of several checkpoints, one trial per checkpoint.
 
-The records lie in ``OUT/CHECKPOINT/records/EVALUATION.json``. The name of a checkpoint's folder
-ends in the hash of its weights: those of two runs of one name, or of one run that was trained
-further, do not meet.
+Records are stored in ``OUT/CHECKPOINT/records/EVALUATION.json``. The name of a checkpoint's folder
+ends in the hash of its weights, which keeps apart two runs of the same name and one run before
+and after further training.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ def plan_suite(
     *,
     random_init: bool,
 ) -> list[Trial]:
-    """Read each checkpoint once, and add the random baselines behind them.
+    """Read each checkpoint once and append the random baselines.
 
     Args:
         suite: The suite.
         evaluations: Its evaluations, at least one.
         checkpoints: Anything ``load_weights`` takes.
         out: Folder of the trials.
-        random_init: Add random weights of the suite's network, or else of each of the
-            checkpoints' networks.
+        random_init: Add random weights of the suite's network if it names one, otherwise of each
+            checkpoint's network.
 
     Raises:
         UserError: If a checkpoint cannot be used or is given twice, or there is nothing to
@@ -54,7 +54,7 @@ def plan_suite(
         for trial in trials:
             if trial.sha256 == loaded.sha256:
                 raise UserError(
-                    f"'{trial.checkpoint}' and '{checkpoint}' are the same weights; give each once"
+                    f"'{trial.checkpoint}' and '{checkpoint}' have the same weights; give each once"
                 )
         name = f"{_own_name(loaded)}-{loaded.sha256[:_SHOWN_HASH]}"
         trial = Trial(name, out / name, tuple(evaluations), None, checkpoint, loaded.sha256)
@@ -78,7 +78,7 @@ def plan_suite(
 def suite_table(
     trials: Sequence[Trial], outcome: Outcome, table_format: TableFormat = "text"
 ) -> str:
-    """Lay out the headlines: a row per trial, a column per evaluation."""
+    """Format the headlines as a table: a row per trial, a column per evaluation."""
     columns = ["weights"]
     for evaluation in trials[0].record_names:
         found = (outcome.records.get((trial.name, evaluation)) for trial in trials)
@@ -95,7 +95,7 @@ def suite_table(
 
 
 def _own_name(loaded: LoadedBackbone) -> str:
-    """Name a checkpoint after its run folder, or else after its file."""
+    """Name a checkpoint after its run folder or, without one, after its file."""
     folder = run_folder_of(loaded.path)
     return loaded.path.stem if folder is None else folder.resolve().name
 
@@ -105,5 +105,5 @@ def _heading(record: Record) -> str:
 
 
 def _cell(record: Record | None) -> Decimal | None:
-    # A decimal keeps its trailing zeros, so that the points stand below each other.
+    # A Decimal keeps its trailing zeros, so that the decimal points align.
     return None if record is None else Decimal(f"{record.metrics[record.headline].value:.2f}")

@@ -1,7 +1,7 @@
-"""A grid of runs: every combination of swept values, each with every seed.
+"""Plan a grid of runs: every combination of swept values, each with every seed.
 
-Each run has its own folder, ``OUT/key=value,…/seed-S``, and is what the same overrides would make
-of it alone.
+Each run has its own folder, ``OUT/key=value,…/seed-S``, and equals a single run with the same
+overrides.
 """
 
 import itertools
@@ -31,21 +31,21 @@ class Cell:
     """One combination of swept values, run with every seed."""
 
     values: Mapping[str, Any]
-    """By dotted key, as the config resolves them; empty where only seeds differ."""
+    """By dotted key, as the config resolves them; empty if only seeds differ."""
     trials: tuple[Trial, ...]
     """One per seed."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run."""
+    """All runs of a sweep."""
 
     folder: Path
     cells: tuple[Cell, ...]
 
     @property
     def trials(self) -> list[Trial]:
-        """Every run, in the order they are taken."""
+        """Every run, in execution order."""
         return [trial for cell in self.cells for trial in cell.trials]
 
 
@@ -56,22 +56,22 @@ def plan_sweep(
     folder: Path | None,
     evaluators: Sequence[str],
 ) -> Sweep:
-    """Resolve every run of a sweep, so that a mistake shows before any of them starts.
+    """Resolve every run of a sweep, so that mistakes surface before any of them starts.
 
     Args:
         config_path: The config that all runs share.
-        words: ``key=value`` is an override of all of them, ``key=v1,v2,…`` is swept.
-        seeds: Seeds of each cell; None takes the config's own.
-        folder: Where the runs go; None puts ``-sweep`` behind the config's ``output_dir``.
+        words: ``key=value`` overrides all runs, ``key=v1,v2,…`` is swept.
+        seeds: Seeds of each cell; None takes the config's seed.
+        folder: Folder of the runs; None appends ``-sweep`` to the config's ``output_dir``.
         evaluators: Some of ``EVALUATORS``, at least one.
 
     Raises:
         UserError: If a word, an evaluator or a resolved config is invalid, two cells are the same
-            run, or a folder holds a run of other settings.
+            run, or a folder contains a run with other settings.
     """
     unknown = [name for name in evaluators if name not in EVALUATORS]
     if unknown:
-        raise UserError(f"--evaluator '{unknown[0]}' is none of {', '.join(EVALUATORS)}")
+        raise UserError(f"--evaluator '{unknown[0]}' should be one of {', '.join(EVALUATORS)}")
     choices = [_choices(word) for word in words]
     _check_keys([key for key, _ in choices], [key for key, values in choices if len(values) > 1])
     fixed = [f"{key}={values[0]}" for key, values in choices if len(values) == 1]
@@ -83,7 +83,7 @@ def plan_sweep(
     cells = []
     for values in itertools.product(*(values for _, values in swept)):
         settings = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
-        # A value may hold characters that no folder name can.
+        # A value may contain characters that are not allowed in a folder name.
         place = quote(",".join(settings), safe="=,.[]{}:+ ")
         runs = [
             _run(config_path, [*fixed, *settings], seed, folder / place)
@@ -123,7 +123,7 @@ def sweep_table(sweep: Sweep, outcome: "Outcome") -> str:
 
 
 def split_values(text: str) -> list[str]:
-    """Split at the commas outside brackets: ``[0.2,1.0],[0.5,1.0]`` holds two values.
+    """Split at the commas outside brackets: ``[0.2,1.0],[0.5,1.0]`` is two values.
 
     Raises:
         UserError: If a value is empty or the brackets do not match.
@@ -133,7 +133,7 @@ def split_values(text: str) -> list[str]:
         if character in _BRACKETS:
             expected.append(_BRACKETS[character])
         elif character in _BRACKETS.values() and (not expected or expected.pop() != character):
-            raise UserError(f"values '{text}': '{character}' closes no bracket")
+            raise UserError(f"values '{text}': unmatched '{character}'")
         if character == "," and not expected:
             parts.append("")
         else:
@@ -142,7 +142,7 @@ def split_values(text: str) -> list[str]:
         raise UserError(f"values '{text}': '{expected[-1]}' is missing")
     values = [part.strip() for part in parts]
     if len(values) > 1 and not all(values):
-        raise UserError(f"values '{text}': there is nothing before, after or between two commas")
+        raise UserError(f"values '{text}': found an empty value; remove the extra comma")
     return values
 
 
@@ -159,7 +159,7 @@ def _trial(run: PretrainConfig, folder: Path, evaluators: Sequence[str]) -> Tria
 
 
 def _run(config_path: Path, words: Sequence[str], seed: int, folder: Path) -> PretrainConfig:
-    # A JSON string is YAML, whatever it holds.
+    # A JSON string is valid YAML, whatever its content.
     output_dir = json.dumps(str(folder / f"seed-{seed}"))
     return load_config(
         PretrainConfig, config_path, [*words, f"seed={seed}", f"output_dir={output_dir}"]
@@ -177,7 +177,7 @@ def _check_keys(keys: Sequence[str], swept: Sequence[str]) -> None:
     refuse_own_keys(keys)
     for key in swept:
         if keys.count(key) > 1:
-            raise UserError(f"'{key}' is swept and given again; name it once")
+            raise UserError(f"'{key}' is swept and also given again; give it once")
 
 
 def _refuse_same_runs(sweep: Sweep) -> None:

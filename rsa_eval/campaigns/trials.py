@@ -1,6 +1,6 @@
-"""Trials: weights, trained first where they must be, and the evaluations recorded of them.
+"""Trials: weights, pretrained first if need be, and the evaluations recorded for them.
 
-A trial's folder holds ``records/EVALUATION.json``; that of a trained one is an ordinary run folder.
+A trial's folder contains ``records/EVALUATION.json``; with pretraining it is also a run folder.
 """
 
 from collections.abc import Iterable
@@ -22,15 +22,15 @@ _OWN_OPTIONS = {"seed": "--seeds", "output_dir": "--out"}
 
 @dataclass(frozen=True)
 class Trial:
-    """A backbone and its evaluations; without pretraining and checkpoint, of random weights."""
+    """A backbone and its evaluations; without pretraining or checkpoint, random weights."""
 
     name: str
     """Unique among the trials of a command."""
     folder: Path
     evaluations: tuple[Evaluation, ...]
-    """At least one; for random weights they name the network."""
+    """At least one; for random weights their settings include the network."""
     pretraining: PretrainConfig | None = None
-    """The run that makes the weights; its ``output_dir`` is the trial's folder."""
+    """The run that trains the weights; its ``output_dir`` is the trial's folder."""
     checkpoint: Path | None = None
     """Existing weights, anything ``load_weights`` takes."""
     sha256: str | None = None
@@ -38,17 +38,17 @@ class Trial:
 
     @property
     def weights(self) -> Path | None:
-        """What is evaluated; None for random weights."""
+        """The weights to evaluate; None for random weights."""
         return self.checkpoint if self.pretraining is None else self.folder
 
     @property
     def device(self) -> Device:
-        """Where it computes."""
+        """The device setting of its evaluations."""
         return self.evaluations[0].config.device
 
     @property
     def record_names(self) -> list[str]:
-        """Names of the records it leaves."""
+        """Names of its records."""
         return [evaluation.name for evaluation in self.evaluations]
 
 
@@ -60,7 +60,7 @@ class DetectorTrial:
     """Unique among the trials of a command."""
     folder: Path
     config: Path
-    """Its recipe."""
+    """File of its recipe."""
     seed: int
     start: Path | None
     """Run folder of the backbone; None starts from random weights."""
@@ -69,14 +69,14 @@ class DetectorTrial:
 
     @property
     def device(self) -> Device:
-        """Where it computes, as far as the overrides tell."""
+        """The device set by the overrides; otherwise auto."""
         devices: tuple[Device, ...] = ("cpu", "cuda")
         chosen = [device for device in devices if f"training.device={device}" in self.overrides]
         return chosen[0] if chosen else "auto"
 
     @property
     def record_names(self) -> list[str]:
-        """Names of the records it leaves."""
+        """Names of its records."""
         return [DETECTION]
 
 
@@ -84,7 +84,7 @@ AnyTrial = Trial | DetectorTrial
 
 
 def record_path(trial: AnyTrial, name: str) -> Path:
-    """Return the file of one of a trial's records."""
+    """Return the path of one of a trial's records."""
     return trial.folder / "records" / f"{name}.json"
 
 
@@ -92,7 +92,7 @@ def refuse_own_keys(keys: Iterable[str]) -> None:
     """Refuse settings that differ from trial to trial.
 
     Raises:
-        UserError: Names the option to use instead.
+        UserError: If there are any; names the option to use instead.
     """
     for key in keys:
         if key in _OWN_OPTIONS:

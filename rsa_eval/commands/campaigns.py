@@ -1,4 +1,4 @@
-"""What the commands that run trials share: their time budget and how they end."""
+"""Share time budget, help text and exit code among the commands that run trials."""
 
 import argparse
 import signal
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
 
 _TIME_IS_UP = exit_code(signal.SIGALRM)
-_MOST_MINUTES = 366 * 24 * 60  # the system's clocks do not take any number
+_MOST_MINUTES = 366 * 24 * 60  # the system's timers have a limit
 
 HOW_IT_RUNS = f"""\
-Rerun the command to resume: what is recorded for the same weights and settings is skipped. A
-failure stops nothing else; the exit code is then 2. SIGTERM and Ctrl-C stop a training with its
-state saved, and so does --budget-minutes (exit code {_TIME_IS_UP}); what cannot be saved half-way,
-as kNN, is finished first. Under torchrun all processes share each training and evaluation, and a
-failure ends the command."""
+Rerun the command to resume: evaluations already recorded for the same weights and settings are
+skipped. A failure does not stop the rest; the exit code is then 2. SIGTERM, Ctrl-C and
+--budget-minutes (exit code {_TIME_IS_UP}) save a training's state and stop; evaluations that
+cannot be saved midway, such as kNN, finish first. Under torchrun all processes share each training
+and evaluation, and a failure ends the command."""
 """Paragraph for the commands' help."""
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
     """Add ``--budget-minutes``."""
     parser.add_argument(
-        "--budget-minutes", metavar="N", type=_minutes, help="stop after this time, state saved"
+        "--budget-minutes", metavar="N", type=_minutes, help="save the state and stop after this"
     )
 
 
 def conclude(outcome: "Outcome") -> int:
-    """Say what is left of stopped work; return the exit code.
+    """Report the remaining work if it was stopped; return the exit code.
 
     Raises:
-        UserError: If a trial failed; says why, once for each reason.
+        UserError: If a trial failed; gives each reason once.
     """
     if outcome.stopped:
         say(_what_is_left(outcome))
@@ -55,7 +55,7 @@ def _minutes(text: str) -> float:
         minutes = 0.0
     if not 0 < minutes <= _MOST_MINUTES:
         raise argparse.ArgumentTypeError(
-            f"expected minutes above 0 and at most {_MOST_MINUTES}, found '{text}'"
+            f"expected minutes above 0 and up to {_MOST_MINUTES}, found '{text}'"
         )
     return minutes
 
@@ -66,11 +66,11 @@ def _what_is_left(outcome: "Outcome") -> str:
     states = {trial.name: status(trial) for trial in outcome.trials}
     left = [f"{name} ({state})" for name, state in states.items() if state != RECORDED]
     first = f", first {left[0]}" if left else ""
-    return f"stopped; {len(left)} of {len(states)} trials are left{first}; rerun it to resume"
+    return f"stopped; {len(left)} of {len(states)} trials remain{first}; rerun to resume"
 
 
 def _failure_lines(outcome: "Outcome") -> list[str]:
-    """Return one line per reason, which names the evaluations that failed for it."""
+    """Return one line per reason, naming the evaluations that failed for it."""
     failed: dict[tuple[str, str], list[str]] = {}
     for (trial, record), message in outcome.failures.items():
         failed.setdefault((message, trial), []).append(record)

@@ -1,4 +1,4 @@
-"""``rsa-eval config``: what an evaluation's or a suite's config resolves to, and where from."""
+"""``rsa-eval config``: print the resolved settings of an evaluation or suite, with sources."""
 
 import argparse
 from pathlib import Path
@@ -19,18 +19,16 @@ _KINDS: dict[str, type[Section]] = {
     "features": FeaturesConfig,
     "suite": SuiteConfig,
 }
-# Stands in for images that no config names, so that the rest can be checked.
+# Placeholder if no config names images, so that the rest can be checked.
 _ANY_IMAGES = {"data": {"name": "digits", "image_size": 32}}
-_IMAGES_OF_RUN = (
-    "# data: as in the run that made the checkpoint, or add a block such as data/cifar10"
-)
+_IMAGES_OF_RUN = "# data: as in the checkpoint's run, or add a config such as data/cifar10"
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "config",
-        description=DESCRIPTION + "\nOf several, the later change the earlier.",
+        description=DESCRIPTION + "\nLater configs override earlier ones.",
         epilog="examples:\n  rsa-eval config linear/dinov2\n"
         "  rsa-eval config linear/dinov2 data/cifar10 probe.epochs=20\n"
         "  rsa-eval config cifar10_quick",
@@ -38,7 +36,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--evaluator",
         choices=list(_KINDS),
-        help="whose config it is (default: the folder it lies in)",
+        help="evaluator of the config (default: the config's folder)",
     )
     parser.usage = "rsa-eval config [--evaluator NAME] CONFIG ... [section.key=value ...]"
     parser.set_defaults(takes_overrides=True, command=_config)
@@ -72,7 +70,7 @@ def _kind_of(config: Path, layers: list[Layer]) -> str:
     folder = find_config(config).parent.name.replace("_", "-")
     if folder not in _KINDS:
         raise UserError(
-            f"'{config}' does not lie in the folder of an evaluator; give --evaluator, one of "
+            f"'{config}' is not in an evaluator's folder; give --evaluator, one of "
             f"{', '.join(_KINDS)}"
         )
     return folder

@@ -1,4 +1,4 @@
-"""``rsa-eval knn``, ``rsa-eval linear`` and the other evaluators: one record each."""
+"""``rsa-eval knn``, ``rsa-eval linear`` and the other evaluators: make one record."""
 
 import argparse
 from functools import partial
@@ -18,9 +18,9 @@ _EVALUATE = """\
 Measure {measures}.
 
 CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
-project (rsa-pretrain inspect tells what it holds). The result is one JSON record, by default
-in the run folder: records/{kind}-PROTOCOL-DATASET.json, where none of other settings is replaced.
-The images are those of the run that made the checkpoint, unless a config names others."""
+project (rsa-pretrain inspect describes it). The result is one JSON record, by default
+records/{kind}-PROTOCOL-DATASET.json in the run folder, where a record made with other settings is
+never overwritten. The images are those of the checkpoint's run unless a config names others."""
 
 _EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         )
         add_config_option(parser)
         parser.add_argument(
-            "--out", metavar="FILE.json", type=Path, help="where to write the record"
+            "--out", metavar="FILE.json", type=Path, help="file of the record to write"
         )
         parser.usage = (
             f"rsa-eval {kind} [--config CONFIG] [--out FILE.json] CHECKPOINT | --random-init"
@@ -73,7 +73,7 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
 def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> Path:
     if out is None:
         if run_dir is None:
-            raise UserError("there is no run folder to keep the record in; give --out FILE.json")
+            raise UserError("there is no run folder to write the record to; give --out FILE.json")
         out = run_dir / "records" / default_name
     check_output(out, ".json")
     return out

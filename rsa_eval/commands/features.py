@@ -1,4 +1,4 @@
-"""``rsa-eval features``: extract once what several evaluations read."""
+"""``rsa-eval features``: extract features once for several evaluations."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
 
 _DESCRIPTION = """\
-Extract features of the frozen backbone, every image once, into cache_dir; by default that is the
-folder features of the run that made the checkpoint.
+Extract features of the frozen backbone, every image once, into cache_dir, by default the folder
+features/ of the checkpoint's run.
 
-CHECKPOINT is what the evaluations take. One safetensors file is written per split, with features,
-labels and what they are of; it appears when it is whole. Evaluations with the same cache_dir take
-it if weights, images, transform, layers, precision and feature_dtype are the same. A file that is
-damaged, or of something else, is written anew. Images need no classes. Processes started by
+CHECKPOINT is the same as for the evaluations. One safetensors file is written per split, with
+features, labels and their provenance; it appears once complete. Evaluations with the same
+cache_dir reuse it if weights, images, transform, layers, precision and feature_dtype match.
+Otherwise, or if it is damaged, it is regenerated. Images need no classes. Processes started by
 torchrun share the work."""
 
 _EXAMPLES = """\
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--random-init",
         action="store_true",
-        help="features of random weights of backbone.arch and backbone.stem, no checkpoint",
+        help="use random weights of backbone.arch and backbone.stem, no checkpoint",
     )
     add_config_option(parser)
     parser.usage = "rsa-eval features [--config CONFIG] CHECKPOINT | --random-init"
@@ -77,7 +77,7 @@ def _features(arguments: argparse.Namespace) -> int:
                 size = f"{len(images)} x {entry.width}, {config.feature_dtype}"
                 say(f"{split}: {size}: {entry.path}")
                 if not images.is_labelled:
-                    say(f"{split}: some images have no class, which is label {UNLABELLED} there")
+                    say(f"{split}: images without a class have label {UNLABELLED}")
     return 0
 
 
@@ -91,5 +91,5 @@ def _open(config: FeaturesConfig, split: Split) -> "ImageSet":
             raise
         rest = ",".join(other for other in config.splits if other != split)
         raise UserError(
-            f"{error}; or set splits=[{rest}] to leave the {split} images out"
+            f"{error}; or set splits=[{rest}] to leave out the {split} images"
         ) from None

@@ -1,4 +1,4 @@
-"""Checks of where a command writes, made before it works."""
+"""Check output paths before a command starts its work."""
 
 import os
 from pathlib import Path
@@ -11,11 +11,11 @@ def check_output(path: Path, suffix: str, option: str = "--out") -> None:
 
     Args:
         path: The file.
-        suffix: How its name ends.
-        option: What named it.
+        suffix: Required ending of its name.
+        option: The option that named it, for errors.
 
     Raises:
-        UserError: If it has another suffix, or is a folder, or lies where nothing can be made.
+        UserError: If it has another suffix, is a folder, or cannot be created.
     """
     if path.suffix != suffix:
         raise UserError(f"{option} '{path}' should end in {suffix}")
@@ -29,10 +29,10 @@ def check_output_folder(path: Path, option: str = "--out") -> None:
 
     Args:
         path: The folder.
-        option: What named it.
+        option: The option that named it, for errors.
 
     Raises:
-        UserError: If it is a file, or nothing can be made in it.
+        UserError: If it is a file or not writable.
     """
     if path.exists() and not path.is_dir():
         raise UserError(f"{option} '{path}' is a file; name a folder")
@@ -42,4 +42,4 @@ def check_output_folder(path: Path, option: str = "--out") -> None:
 def _check_parents(path: Path, option: str) -> None:
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UserError(f"{option} '{path}' cannot be written: '{nearest}' is no writable folder")
+        raise UserError(f"cannot write {option} '{path}': '{nearest}' is not a writable folder")

@@ -1,4 +1,4 @@
-"""``rsa-eval reproduce``: whole rows of the paper's tables."""
+"""``rsa-eval reproduce``: reproduce rows of the paper's tables."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from rsa_eval.campaigns.listing import Measure
 
 _DESCRIPTION = f"""\
-Make every ROW with every seed: pretraining, kNN, linear evaluation by the paper's protocol, their
-records. A row is TABLE/DATA_SET/NAME, or what stands before it for all rows below
-(table1/cifar10); --list names them. Rows that show the same run in several tables share it.
+Reproduce every ROW with every seed: pretraining, kNN, linear evaluation by the paper's protocol,
+with records. A row is TABLE/DATA_SET/NAME, or a prefix for all rows below it (table1/cifar10);
+--list names them. Rows that show the same run in several tables share it.
 
-Runs lie in OUT/ROW/seed-S. What is small of them (config.yaml, metrics.jsonl, machines.json,
-records/*.json) is kept in RESULTS/ROW/seed-S. The command also resumes on another machine that was
-given OUT, with data.root and other settings that leave the result what it is.
+Runs are stored in OUT/ROW/seed-S. Their small files (config.yaml, metrics.jsonl, machines.json,
+records/*.json) are copied to RESULTS/ROW/seed-S. With a copy of OUT, another machine can resume,
+with its own data.root and other settings that do not affect the result.
 
 {HOW_IT_RUNS}"""
 
 _MEASURED = """\
-GiB and hours: pretraining by one process here, from one step on generated images: the GPU's memory,
-or without one the process's. Evaluation is not in them."""
-_NOT_MEASURED = "GiB and hours of pretraining: --list --measure ROW"
+GiB and hours: pretraining with one process on this machine, estimated from one step on generated
+images. Memory is the GPU's, or without one the process's. Evaluation is not included."""
+_NOT_MEASURED = "for GiB and hours of pretraining: --list --measure ROW"
 
 _EXAMPLES = """\
 examples:
@@ -86,34 +86,34 @@ def _add_options(parser: Parser) -> None:
         metavar="DIR",
         type=Path,
         default=Path("results"),
-        help="folder of what is kept (default: %(default)s)",
+        help="folder of the records and logs to keep (default: %(default)s)",
     )
     add_budget(parser)
     parser.add_argument(
-        "--list", action="store_true", help="name the rows, what they need and how far they are"
+        "--list", action="store_true", help="list the rows with their settings and status"
     )
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="with --list ROW: time steps of their networks and batches on this machine",
+        help="with --list ROW: measure memory and time of a training step on this machine",
     )
     parser.add_argument("--method", metavar="NAME", help="with --list: only this method.name")
     parser.add_argument(
-        "--format", choices=get_args(TableFormat), help="with --list: of the table (default: text)"
+        "--format", choices=get_args(TableFormat), help="with --list: table format (default: text)"
     )
     parser.add_argument(
         "--rows",
         metavar="YAML",
         type=Path,
         default=ROWS,
-        help="what makes each row: a file like configs/paper.yaml (default: that)",
+        help="recipes of the rows: a file like configs/paper.yaml (the default)",
     )
 
 
 def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
     rows, overrides = _read_words(arguments)
     if arguments.measure and not rows:
-        raise UserError("--measure goes with --list and the ROWs to measure")
+        raise UserError("--measure needs --list and the ROWs to measure")
     rows = rows or find_rows(arguments.rows)
     if arguments.method is not None:
         rows = [
@@ -122,7 +122,7 @@ def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
             if isinstance(row.work, Pretraining) and row.work.config.method.name == arguments.method
         ]
         if not rows:
-            raise UserError(f"--method '{arguments.method}' leaves no row; see --list without it")
+            raise UserError(f"--method '{arguments.method}' matches no row; see --list without it")
     from rsa_eval.campaigns.listing import Listing
 
     listing = Listing(arguments.out, overrides, measure if arguments.measure else None)
@@ -135,7 +135,7 @@ def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
 def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> int:
     for name in ("measure", "method", "format"):
         if getattr(arguments, name):
-            raise UserError(f"--{name} goes with --list")
+            raise UserError(f"--{name} needs --list")
     rows, overrides = _read_words(arguments)
     check_output_folder(arguments.out)
     check_output_folder(arguments.results, "--results")
@@ -151,12 +151,12 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     )
     code = conclude(outcome)
     if code == 0:
-        say(f"recorded: {len(trials)} of {len(trials)}, kept in '{arguments.results}'")
+        say(f"recorded: {len(trials)} of {len(trials)}, copied to '{arguments.results}'")
     return code
 
 
 def _read_words(arguments: argparse.Namespace) -> tuple[list[Row], list[str]]:
-    """Return the rows that are named, and the settings."""
+    """Return the named rows and the overrides."""
     words, overrides = split_words(arguments.overrides)
     rows = select_rows(find_rows(arguments.rows), [str(word) for word in words])
     return rows, overrides
@@ -165,14 +165,14 @@ def _read_words(arguments: argparse.Namespace) -> tuple[list[Row], list[str]]:
 def _plan(
     rows: Sequence[Row], seeds: Sequence[int], out: Path, overrides: Sequence[str]
 ) -> list[AnyTrial]:
-    """Plan every row with the first seed, then with the next; each run once, detectors last."""
+    """Plan all rows seed by seed, each run once and detectors last."""
     here = {row.home: row for row in rows if row.work is not None}
     if not here:
         quoted = ", ".join(row.name for row in rows)
         raise UserError(
-            f"no method of these rows is here, the paper quotes them: {quoted}"
+            f"the methods of these rows are not implemented here: {quoted}; see --list"
             if rows
-            else "name a ROW, or several; --list shows them"
+            else "give at least one ROW; --list shows them"
         )
     ordered = sorted(here.values(), key=lambda row: isinstance(row.work, Detection))
     return [

@@ -1,4 +1,4 @@
-"""Which weights a command looks at, and which images by default."""
+"""Parse a command's checkpoint, configs and overrides, and find its default images."""
 
 import argparse
 import re
@@ -12,13 +12,13 @@ from rsa_pretrain.plumbing.config.layers import merge_layers, read_layers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
 
-# A word of this form is a setting, any other a path; a path that looks like a setting can be
-# written with a leading `./`.
+# A word of this form is an override, any other a path; write a path that looks like an override
+# with a leading `./`.
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the paths, and the ``section.key=value`` words, each in the order given."""
+    """Split words into paths and ``section.key=value`` overrides, each in the order given."""
     paths = [user_path(word) for word in words if not _OVERRIDE.match(word)]
     return paths, [word for word in words if _OVERRIDE.match(word)]
 
@@ -31,9 +31,7 @@ def the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
     """
     if random_init:
         if paths:
-            raise UserError(
-                f"--random-init stands in place of a checkpoint, but '{paths[0]}' was given too"
-            )
+            raise UserError(f"give --random-init or a checkpoint, not both; found '{paths[0]}'")
         return None
     if len(paths) != 1:
         found = ", ".join(f"'{path}'" for path in paths) or "none"
@@ -49,12 +47,12 @@ def images_of_run(
     configs: Sequence[Path],
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the images of the run that made a checkpoint, as settings to start from.
+    """Return the data settings of the run that made a checkpoint, as defaults.
 
-    None of them are taken where a config names images itself.
+    Empty if a config names images itself.
 
     Raises:
-        UserError: If there is no run, and no settings name images either.
+        UserError: If there is no run and no settings name images.
     """
     if "name" in merge_layers(read_layers(configs)).get("data", {}):
         return {}
@@ -62,16 +60,16 @@ def images_of_run(
         config = load_config(PretrainConfig, run_dir / CONFIG_FILE)
         return {"data": to_tree(config.data)}
     if not any(override.startswith("data.") for override in overrides):
-        what = "--random-init" if checkpoint is None else f"'{checkpoint}', in no run folder,"
+        what = "--random-init" if checkpoint is None else f"'{checkpoint}', outside a run folder,"
         raise UserError(
-            f"{what} does not say which images to use; give a block of them, such as --config "
+            f"{what} does not determine the images; give a data config, such as --config "
             "data/cifar10, or data.name and data.image_size (and data.root) as overrides"
         )
     return {}
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Let a command take configs: protocols and blocks of images."""
+    """Add ``--config``, for protocols and data sets."""
     parser.add_argument(
         "--config",
         metavar="CONFIG",
@@ -79,5 +77,5 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="settings: YAML file or name of a shipped config, such as linear/dinov2 or "
-        "data/cifar10; of several, the later change the earlier",
+        "data/cifar10; later ones override earlier ones",
     )

@@ -1,4 +1,4 @@
-"""``rsa-eval suite``: every evaluation of a suite for several checkpoints."""
+"""``rsa-eval suite``: run a suite of evaluations for several checkpoints."""
 
 import argparse
 from pathlib import Path
@@ -15,12 +15,12 @@ from rsa_pretrain.plumbing.config.shipped import find_config
 _TABLE_FILE = "suite.md"
 
 _DESCRIPTION = f"""\
-Evaluate every CHECKPOINT by every evaluation of a suite, and print a table of the headlines.
+Run every evaluation of a suite for every CHECKPOINT, and print a table of the headline metrics.
 
-CHECKPOINT is what the other commands take: a run folder, a checkpoint folder, or a file of this
-or another project. The records are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is
-FOLDER/suite.md, and `rsa-eval report FOLDER` draws up a page. Features are extracted once per
-checkpoint, transform and set of images, and kept in FOLDER/features.
+CHECKPOINT is a run folder, a checkpoint folder, or a file of this or another project. The records
+are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is FOLDER/suite.md, and
+`rsa-eval report FOLDER` writes a page. Features are extracted once per checkpoint, transform and
+set of images, and cached in FOLDER/features.
 
 {HOW_IT_RUNS}"""
 
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         epilog=_EXAMPLES,
     )
     parser.add_argument(
-        "--suite", metavar="YAML", type=Path, required=True, help="data and evaluations"
+        "--suite", metavar="YAML", type=Path, required=True, help="images and evaluations"
     )
     parser.add_argument(
         "--random-init",
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
         help="add random weights of the same networks, or of backbone.arch and backbone.stem",
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="default: runs/eval-NAME of the suite's file"
+        "--out", metavar="FOLDER", type=Path, help="default: runs/eval-NAME, after the suite's file"
     )
     add_budget(parser)
     parser.usage = "rsa-eval suite --suite YAML [options] [CHECKPOINT ...]"

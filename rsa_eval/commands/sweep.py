@@ -1,4 +1,4 @@
-"""``rsa-pretrain sweep``: a grid of runs, with every seed."""
+"""``rsa-pretrain sweep``: train and evaluate a grid of runs over seeds."""
 
 import argparse
 from functools import partial
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Train
 
 _DESCRIPTION = f"""\
-Run CONFIG once for every combination of the values listed with commas and every seed, evaluate
-each run, and print the mean ± sample standard deviation over the seeds. A single value is an
-override of all runs. The runs lie in DIR/key=value,…/seed-S, their records in records/ there;
-`rsa-eval report DIR` draws up a page.
+Run CONFIG once for every combination of comma-separated values and every seed, evaluate each run,
+and print the mean ± sample standard deviation over the seeds. A single value overrides all runs.
+The runs are stored in DIR/key=value,…/seed-S, with records/ inside; `rsa-eval report DIR` writes a
+page.
 
 {HOW_IT_RUNS}"""
 
@@ -47,16 +47,16 @@ def add(commands: Commands, train: "Train") -> None:
         "--seeds",
         metavar="S,…",
         type=whole_numbers,
-        help="seeds of each (default: the config's own)",
+        help="seeds of each (default: the config's)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="default: the config's output_dir with -sweep"
+        "--out", metavar="DIR", type=Path, help="default: the config's output_dir plus -sweep"
     )
     parser.add_argument(
         "--evaluator",
         metavar="NAME,…",
         default="knn",
-        help=f"of {', '.join(EVALUATORS)} (default: %(default)s)",
+        help=f"any of {', '.join(EVALUATORS)} (default: %(default)s)",
     )
     add_budget(parser)
     add_overrides(parser, PretrainConfig)

@@ -1,4 +1,4 @@
-"""The evaluators, by the name that commands use; the code of each is imported when it is called."""
+"""Registry of the evaluators by command name; their code is imported on the first call."""
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -25,13 +25,13 @@ class Evaluator:
     """One way to measure features."""
 
     name: Kind
-    """Of the command, and in records."""
+    """Name of the command, also used in records."""
     config: type[EvaluationConfig]
     function: str
-    """Where it is defined, as ``module:name``: from a subject, the settings (of type ``config``)
-    and a workspace to the result."""
+    """Its function as ``module:name``: takes a subject, settings (of type ``config``) and a
+    workspace, and returns the result."""
     measures: str
-    """What the numbers are, for its help: an object of "measure"."""
+    """Description for the help, as the object of "measure"."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -50,8 +50,8 @@ _EVALUATORS = (
         name="knn",
         config=KNNConfig,
         function="rsa_eval.evaluators.knn.evaluator:evaluate_knn",
-        measures="top-1 and top-5 accuracy of a vote of nearest neighbours among a frozen "
-        "backbone's features",
+        measures="top-1 and top-5 accuracy of a nearest-neighbour vote on a frozen backbone's "
+        "features",
     ),
     Evaluator(
         name="linear",
@@ -70,21 +70,21 @@ _EVALUATORS = (
         name="low-shot",
         config=LowShotConfig,
         function="rsa_eval.evaluators.low_shot.evaluator:evaluate_low_shot",
-        measures="top-1 accuracy of logistic regression on a frozen backbone's features of 1 %, "
-        "10 % or a few images per class, the mean over several draws",
+        measures="top-1 accuracy of logistic regression on a frozen backbone's features, with "
+        "labels of 1 %, 10 % or a few images per class, averaged over several draws",
     ),
     Evaluator(
         name="finetune",
         config=FinetuneConfig,
         function="rsa_eval.evaluators.finetune.evaluator:evaluate_finetune",
-        measures="top-1 and top-5 accuracy after training backbone and a linear layer on 1 %, 10 % "
+        measures="top-1 and top-5 accuracy after training backbone and linear layer on 1 %, 10 % "
         "or all of the labels",
     ),
     Evaluator(
         name="svm",
         config=SVMConfig,
         function="rsa_eval.evaluators.svm.evaluator:evaluate_svm",
-        measures="mean average precision of a linear SVM per class on frozen features, of "
+        measures="mean average precision of a linear SVM per class on frozen features, for "
         "images with several classes (PASCAL VOC) or one",
     ),
     Evaluator(
@@ -92,13 +92,13 @@ _EVALUATORS = (
         config=DiagnosticsConfig,
         function="rsa_eval.evaluators.diagnostics.evaluator:evaluate_diagnostics",
         measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
-        "features; draw nearest neighbours, a t-SNE picture and, of images with classes, a "
+        "features; plot nearest neighbours, a t-SNE embedding and, for labelled images, a "
         "confusion matrix",
     ),
 )
 
 EVALUATORS: dict[str, Evaluator] = {evaluator.name: evaluator for evaluator in _EVALUATORS}
-"""By name."""
+"""Evaluators by name."""
 
 
 def record_name(kind: str, config: EvaluationConfig) -> str:

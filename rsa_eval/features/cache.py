@@ -1,8 +1,8 @@
-"""Extracted features on disk: one file per backbone, images and settings, mapped into memory.
+"""Cache of extracted features: one memory-mapped file per backbone, images and settings.
 
-A file is safetensors, with ``labels``, int64 (N,), and ``features``, (N, D). Its header holds,
-under ``rsa_features``, what the features are of, and under ``sha256`` the checksum of all that
-follows the header. It appears under its name when it is whole.
+A file is safetensors, with ``labels``, int64 (N,), and ``features``, (N, D). Its header stores
+the features' identity under ``rsa_features`` and, under ``sha256``, the checksum of everything
+after the header. The file appears under its name only once complete.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from rsa_pretrain.plumbing.config.files import Section, config_hash
 from rsa_pretrain.plumbing.distributed import is_main, text_of_main, wait_for_all
 
 FORMAT_VERSION = 2
-"""Of the file and of how images are read: 1 cut deep grey levels and left photographs unturned."""
+"""Version of file and image decoding: 1 clipped deep grey levels and ignored EXIF orientation."""
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 64
 _NO_SHA256 = "0" * 64
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class FeatureIdentity(Section):
-    """Everything that decides features, up to the rounding of devices and batch sizes."""
+    """Everything that determines features, up to rounding by device and batch size."""
 
     format_version: int
     weights: str
@@ -44,12 +44,12 @@ class FeatureIdentity(Section):
     images: str
     """Fingerprint of the images, in order, with their labels."""
     transform: str
-    """What is done to an image, in words."""
+    """Description of the image transform."""
     layers: tuple[str, ...]
     precision: str
     feature_dtype: str
     library_versions: dict[str, str]
-    """Of the libraries that decode, transform and compute."""
+    """Versions of the libraries that decode, transform and compute."""
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -63,14 +63,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """The place of some features in a cache, whether or not they are there.
+    """Location of a feature set in a cache, whether or not it exists yet.
 
-    All processes of an evaluation use it alike, and must see the same folder.
+    All processes of an evaluation use it alike and must see the same folder.
     """
 
     folder: Path
     name: str
-    """Begins the file's name."""
+    """Prefix of the file's name."""
     identity: FeatureIdentity
     labels: Tensor
     """int64 (N,)."""
@@ -85,16 +85,16 @@ class CacheEntry:
         return self.folder / f"{self.name}-{config_hash(self.identity)[:24]}{_SUFFIX}"
 
     def is_usable(self) -> bool:
-        """Whether the features are there, whole and unchanged; says so in the log if damaged."""
+        """Return whether the features exist, complete and unchanged; log a damaged file."""
         if not self.path.is_file():
             return False
         fault = self._fault()
         if fault is not None:
-            _log.warning("'%s' is not used (%s); extracting anew", self.path, fault)
+            _log.warning("ignoring '%s' (%s); extracting the features again", self.path, fault)
         return fault is None
 
     def map(self) -> Tensor:
-        """Map the features into memory, (N, D); writing to them does not reach the file."""
+        """Map the features into memory, (N, D), copy-on-write: the file never changes."""
         dtype = np.float32 if self.dtype == torch.float32 else np.float16
         offset = len(self._blank_header) + 8 * len(self.labels)
         shape = (len(self.labels), self.width)
@@ -105,19 +105,19 @@ class CacheEntry:
 
     @contextmanager
     def writing(self) -> Iterator["FeatureFile"]:
-        """Write the file anew, by all processes together; it appears when the block succeeds."""
+        """Write the file from all processes together; it appears if the block succeeds."""
         if is_main():
             _remove_leftovers(self.folder)
         with atomic_file(self.path) if is_main() else nullcontext() as created:
             if created is not None:
                 self._lay_out(created)
-            # Unbuffered: what is written is in the system's hands, not in this process's memory.
+            # Unbuffered: written data goes to the kernel, not to this process's memory.
             with Path(text_of_main(str(created))).open("r+b", buffering=0) as file:
                 if is_main():
                     fcntl.flock(file, fcntl.LOCK_EX)
                 start = len(self._blank_header) + 8 * len(self.labels)
                 yield FeatureFile(file, start, self.width, self.dtype)
-                # On a network's file system others read only what a machine has flushed.
+                # On a network file system other machines see only flushed data.
                 os.fsync(file.fileno())
                 wait_for_all()
                 if is_main():
@@ -133,7 +133,7 @@ class CacheEntry:
             file.truncate(self._num_bytes)
 
     def _fault(self) -> str | None:
-        """Say what is wrong with the file, in words."""
+        """Describe what is wrong with the file; None if nothing is."""
         found_bytes = self.path.stat().st_size
         if found_bytes != self._num_bytes:
             return f"it has {found_bytes} bytes, expected {self._num_bytes}"
@@ -142,7 +142,7 @@ class CacheEntry:
             place = self._blank_header.index(_NO_SHA256.encode())
             sha256 = found[place : place + len(_NO_SHA256)].decode("ascii", errors="replace")
             if found != self._header(sha256):
-                return "its header is that of other features"
+                return "its header describes other features"
             if sha256 != _sha256_from(file, len(found)):
                 return "its content differs from its checksum"
         return None
@@ -176,16 +176,16 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A file whose rows are being written, by several processes at a time."""
+    """A file whose rows several processes are writing concurrently."""
 
     file: FileIO
     start: int
-    """Where the first row begins, in bytes."""
+    """Byte offset of the first row."""
     width: int
     dtype: torch.dtype
 
     def write(self, first_row: int, rows: Tensor) -> None:
-        """Write some rows, (n, D), from ``first_row`` on."""
+        """Write rows, (n, D), starting at ``first_row``."""
         self.file.seek(self.start + first_row * self.width * self.dtype.itemsize)
         data = rows.to(self.dtype).contiguous().numpy().data.cast("B")
         while data:
@@ -198,7 +198,7 @@ def _sha256_from(file: FileIO, offset: int) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half-written; living ones hold a lock on theirs."""
+    """Delete partial files of killed processes; running ones hold a lock on theirs."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*{_SUFFIX}"):
         with leftover.open("rb") as file:
             try:

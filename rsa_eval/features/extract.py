@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: every image exactly once, in order."""
+"""Extract features of a frozen backbone: every image exactly once, in order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -32,8 +32,8 @@ FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 class LabelledFeatures:
     """Features, (N, D), with their class indices, int64 (N,); both on the CPU.
 
-    Features are float32 except where a function says otherwise. The index of an image without
-    class is ``UNLABELLED``.
+    Features are float32 unless a function says otherwise. The index of an image without a class
+    is ``UNLABELLED``.
     """
 
     features: Tensor
@@ -41,7 +41,7 @@ class LabelledFeatures:
 
 
 class TransformedImages(Dataset[Tensor]):
-    """Images under a transform without chance.
+    """Images under a deterministic transform.
 
     Args:
         images: Source.
@@ -61,10 +61,10 @@ class TransformedImages(Dataset[Tensor]):
 
 
 def evaluation_transform(config: DataConfig, mean: RGB, std: RGB) -> v2.Transform:
-    """Build the transform of evaluated images, from an RGB image to float32 (3, S, S).
+    """Build the evaluation transform, from an RGB image to float32 (3, S, S).
 
-    With ``eval_resize`` the short side is resized to it and the centre cropped, as ImageNet is
-    evaluated; without, the whole image is resized to the square, whatever its shape.
+    With ``eval_resize`` the short side is resized to it and the centre cropped, as is usual for
+    ImageNet; without, the whole image is resized to a square, whatever its aspect ratio.
     """
     side, mode = config.image_size, InterpolationMode(config.eval_interpolation)
     if config.eval_resize is None:
@@ -83,9 +83,9 @@ def feature_batches(
     label: str,
     share: Share,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Run a process's share of the images through a frozen backbone, a batch at a time.
+    """Run a process's share of the images through a frozen backbone, batch by batch.
 
-    The batches are those one process would make, so the features are the same bit for bit.
+    The batches are those a single process would make, so features are bitwise the same.
 
     Args:
         backbone: In eval mode, on its device.
@@ -126,10 +126,10 @@ def feature_batches(
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """Let a user error of one process in the block end it in all, which would else wait for it.
+    """Fail in all processes if one raises a user error in the block, instead of deadlocking.
 
     Raises:
-        UserError: In a process that failed, its own; in the others, that another failed.
+        UserError: The original error in the process that failed; a notice in the others.
     """
     failure = None
     try:
@@ -137,7 +137,7 @@ def failing_together() -> Iterator[None]:
     except UserError as error:
         failure = error
     if not min_over_ranks(int(failure is None)):
-        raise failure or UserError("another process could not extract its features; it says why")
+        raise failure or UserError("another process could not extract its features; see its error")
 
 
 def extract_features(
@@ -148,7 +148,7 @@ def extract_features(
     label: str,
     share: Share = ALONE,
 ) -> LabelledFeatures:
-    """Return the features of all images, held in memory as ``config.feature_dtype``.
+    """Return the features of all images, in memory as ``config.feature_dtype``.
 
     Args:
         backbone: In eval mode, on its device.
@@ -156,7 +156,7 @@ def extract_features(
         transform: Evaluation transform.
         config: Batch size, precision, layers and loader processes.
         label: Title of the progress bar.
-        share: This process's part of the work, the whole result of which each receives.
+        share: This process's part of the work; every process receives the whole result.
 
     Raises:
         ValueError: If the backbone is in train mode.
@@ -181,9 +181,9 @@ def stored_features(
 ) -> LabelledFeatures:
     """Return the features of all images, of type ``config.feature_dtype``.
 
-    With ``config.cache_dir`` they are mapped from a file there, and extracted only if there is
-    none that is whole and of the same weights, images and settings. The processes of a group
-    share the extraction.
+    With ``config.cache_dir`` they are mapped from a file there, and extracted only if there is no
+    complete one for the same weights, images and settings. The processes of a group share the
+    extraction.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
@@ -204,7 +204,7 @@ def stored_features(
 def ensure_cached(
     subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path, label: str
 ) -> CacheEntry:
-    """Extract features into a cache, unless it holds them whole; processes share the work.
+    """Extract features into a cache unless it has them already; processes share the work.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
@@ -214,7 +214,7 @@ def ensure_cached(
         label: Title of the progress bar.
 
     Returns:
-        Where they are.
+        Their cache entry.
 
     Raises:
         UserError: As ``extract_features``.
@@ -232,7 +232,7 @@ def ensure_cached(
 def cache_entry(
     subject: Subject, images: ImageSet, config: EvaluationConfig, folder: Path
 ) -> CacheEntry:
-    """Return the place of some features in a cache.
+    """Return the cache entry of a backbone's features of some images.
 
     Args:
         subject: Backbone and its pixel statistics.
@@ -266,7 +266,7 @@ def evaluation_features(
 ) -> LabelledFeatures:
     """Return the features of all images under the evaluation transform, float32.
 
-    They may be mapped from a file. Features kept in fp16 are converted, so they take memory.
+    They may be mapped from a file. Features stored in fp16 are converted in memory.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
@@ -282,7 +282,7 @@ def evaluation_features(
 
 
 def feature_width(backbone: nn.Module, config: EvaluationConfig) -> int:
-    """Return the width D of the features that an evaluation takes from a backbone."""
+    """Return the width D of the features an evaluation takes from a backbone."""
     return sum(feature_dim(backbone, layer) for layer in config.layers)
 
 
@@ -295,9 +295,9 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: EvaluationConfig
         ValueError: If the backbone is in train mode.
     """
     if any(module.training for module in backbone.modules()):
-        raise ValueError("features come from a backbone in eval mode; hold it in frozen()")
+        raise ValueError("features need a backbone in eval mode; wrap the call in frozen()")
     device = device_of(backbone)
-    # ResNets run faster in this memory order, on CPUs too; the values' order stays (N, C, H, W).
+    # ResNets run faster in this memory format, on CPUs too; the shape stays (N, C, H, W).
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     precision = config.precision
     with torch.no_grad(), autocast(precision, device), without_tf32(precision):

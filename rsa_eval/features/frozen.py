@@ -1,4 +1,4 @@
-"""A backbone held still."""
+"""Freeze a backbone for the length of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 @contextmanager
 def frozen(backbone: nn.Module) -> Iterator[None]:
-    """Hold a backbone in eval mode without gradients, and prove afterwards that it did not move.
+    """Keep a backbone in eval mode without gradients, and check afterwards that it is unchanged.
 
-    In train mode BatchNorm would normalise by, and learn, the statistics of the evaluated
-    images. Modes and ``requires_grad`` are given back at the end.
+    In train mode BatchNorm would normalise by, and update, the statistics of the evaluated
+    images. Modes and ``requires_grad`` are restored at the end.
 
     Args:
         backbone: The network.
 
     Raises:
-        RuntimeError: If a parameter or buffer differs in a single bit from before.
+        RuntimeError: If any bit of a parameter or buffer changed.
     """
     before = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
     modes = {module: module.training for module in backbone.modules()}
@@ -29,7 +29,7 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
         after = backbone.state_dict()
         moved = [name for name in before if not _same_bits(before[name], after[name])]
         if moved:
-            raise RuntimeError(f"the frozen backbone moved: {', '.join(moved[:5])}")
+            raise RuntimeError(f"the frozen backbone changed: {', '.join(moved[:5])}")
     finally:
         for module, training in modes.items():
             module.training = training
@@ -38,7 +38,7 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
-    # Comparing bytes tells -0.0 from 0.0 and finds a NaN equal to itself.
+    # Comparing bytes distinguishes -0.0 from 0.0 and treats a NaN as equal to itself.
     return torch.equal(
         first.reshape(-1).contiguous().view(torch.uint8),
         second.detach().reshape(-1).contiguous().view(torch.uint8),

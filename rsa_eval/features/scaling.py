@@ -1,4 +1,4 @@
-"""Features brought to unit length, then to mean 0 and variance 1 per dimension, as Mean Shift's."""
+"""Scale features to unit norm, then to mean 0 and variance 1 per dimension, as Mean Shift does."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Standardisation:
     """(x / |x| - mean) / sqrt(variance + 1e-5), with fixed statistics.
 
     Attributes:
-        mean: Of the training features of unit length, (D,).
+        mean: Of the unit-norm training features, (D,).
         variance: Their unbiased variance, (D,).
     """
 
@@ -29,10 +29,10 @@ class Standardisation:
 
 
 def measure(features: Tensor) -> Standardisation:
-    """Take the statistics of the training features, (N, D) with N > 1.
+    """Compute the statistics of the training features, (N, D) with N > 1.
 
-    Sums are float64 over blocks of rows, so that features larger than the memory can be read from
-    a file.
+    Sums are float64 over blocks of rows, so that features larger than memory can be read from a
+    file.
     """
     count = len(features)
     mean = torch.zeros(features.shape[1], dtype=torch.float64)
@@ -45,5 +45,5 @@ def measure(features: Tensor) -> Standardisation:
 
 
 def unscaled(features: Tensor) -> Tensor:
-    """Leave features as they are."""
+    """Return features unchanged."""
     return features

@@ -1,4 +1,4 @@
-"""Settings of a mere extraction of features."""
+"""Settings of feature extraction."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,12 +10,12 @@ from rsa_pretrain.data.sets import Split
 
 
 class FeaturesConfig(EvaluationConfig):
-    """Which features to extract, and where to keep them."""
+    """Extraction of features into a cache."""
 
     protocol: Literal["frozen_features"] = "frozen_features"
     """The backbone in eval mode, the images under the evaluation transform."""
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
     """Splits to extract."""
     cache_dir: Path
-    """Folder that keeps the features; evaluations of the same settings take them from there. All
-    processes must see it."""
+    """Folder that caches the features; evaluations with the same settings read them from there.
+    All processes must see it."""

@@ -1,4 +1,4 @@
-"""Which part of an evaluation's work a process does."""
+"""Divide an evaluation's work among processes."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Share:
         return [range(start, min(start + batch_size, num_items)) for start in starts]
 
     def rows(self, num_rows: int) -> range:
-        """Return the ``rank``-th of ``count`` contiguous parts, equal up to one row."""
+        """Return the ``rank``-th of ``count`` contiguous parts, equal in size up to one row."""
         return range(num_rows * self.rank // self.count, num_rows * (self.rank + 1) // self.count)
 
 
@@ -26,5 +26,5 @@ ALONE = Share(0, 1)
 
 
 def own_share() -> Share:
-    """Return this process's part among those it has joined."""
+    """Return this process's part in its process group."""
     return Share(rank(), world_size())

@@ -1,4 +1,4 @@
-"""What is evaluated: a checkpoint's backbone, or random weights in its place."""
+"""Load the backbone to evaluate: a checkpoint's, or one with random weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata
 
 @dataclass(frozen=True)
 class Subject:
-    """A backbone and the pixel statistics that go with its weights."""
+    """A backbone and the pixel statistics its weights expect."""
 
     backbone: nn.Module
     mean: RGB
@@ -31,23 +31,23 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone lives."""
+        """The backbone's device."""
         return next(self.backbone.parameters()).device
 
 
 def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
     """Load a checkpoint's backbone, or build a random one, on the device of the evaluation.
 
-    The statistics that normalise the input belong to the weights: a checkpoint brings its own.
-    Random weights take the data set's, and so does another project's file that does not tell.
+    The statistics that normalise the input belong to the weights, so they come from the checkpoint.
+    Random weights, and files of other projects that state none, take the data set's.
 
     Args:
-        checkpoint: Whatever ``load_weights`` takes; None for random weights, seeded.
+        checkpoint: Anything ``load_weights`` takes; None for random weights, seeded.
         config: The evaluation.
 
     Raises:
-        UserError: If the device is not there or cannot compute at the precision, the checkpoint is
-            unusable, the config contradicts it, or random weights are wanted of no architecture.
+        UserError: If the device is missing or does not support the precision, the checkpoint is
+            unusable or contradicts the config, or random weights lack an architecture.
     """
     device = resolve_device(config.device)
     check_precision(config.precision, device)
@@ -81,6 +81,6 @@ def _check_agreement(config: EvaluationConfig, metadata: BackboneMetadata, path:
     for key, (found, expected) in stated.items():
         if found is not None and found != expected:
             raise UserError(
-                f"{key} is set to {found}, but the weights in '{path}' go with {expected}; "
+                f"{key} is set to {found}, but the weights in '{path}' expect {expected}; "
                 f"leave {key} out"
             )

@@ -1,4 +1,4 @@
-"""Trials: records that differ in nothing but their seeds, as one mean and standard deviation."""
+"""Group records that differ only in their seeds, and summarise them by mean and deviation."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orie
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
-# Settings that differ between trials, or that decide where a result is kept.
+# Settings that differ between trials or only decide where a result is stored.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
-# Each seed extends another run; the schedules of those, beside it, tell trials from others.
+# Each seed extends a different run; that run's schedule, recorded beside it, must match.
 _PARENT = "extends.backbone_sha256"
 
 
@@ -26,7 +26,7 @@ class Statistic:
 
     values: tuple[float, ...]
     labels: tuple[str, ...]
-    """The seeds of each value."""
+    """Seeds of each value."""
     unit: str
 
     @property
@@ -47,7 +47,7 @@ class Statistic:
 
     @property
     def trials(self) -> str:
-        """Each trial's seeds and value; of a single one the seeds alone."""
+        """Each trial's seeds and value; for a single trial only the seeds."""
         if len(self.values) == 1:
             return self.labels[0]
         numbers = (format_number(value, self.unit) for value in self.values)
@@ -58,7 +58,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Group:
-    """Trials of one evaluation of one kind of weights."""
+    """Trials of one evaluation of equally trained weights."""
 
     records: tuple[Record, ...]
     """One per trial, at least one."""
@@ -67,17 +67,17 @@ class Group:
 
     @property
     def first(self) -> Record:
-        """Any of them: what they share is read off it."""
+        """A representative, for properties that all records share."""
         return self.records[0]
 
     @property
     def is_baseline(self) -> bool:
-        """Whether these are weights that were never trained."""
+        """True for random weights."""
         return self.first.model.checkpoint is None
 
     @property
     def headline(self) -> Statistic | None:
-        """The metric a table shows; None if a record lacks it."""
+        """The metric shown in tables; None if a record lacks it."""
         return self.statistic(self.first.headline)
 
     def statistic(self, metric: str) -> Statistic | None:
@@ -91,7 +91,7 @@ class Group:
         )
 
     def _labels(self) -> tuple[str, ...]:
-        """Name the trials by what differs: the weights' seeds, the evaluation's, or both."""
+        """Name the trials by the seeds that differ: the weights', the evaluation's, or both."""
         weights = [_weights_seed(record) for record in self.records]
         evaluations = {tuple(record.seeds) for record in self.records}
         if len(evaluations) == 1 and len(self.records) > 1 and None not in weights:
@@ -100,10 +100,10 @@ class Group:
 
 
 def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
-    """Group records by everything but their seeds, in the order of the first of each.
+    """Group records by everything but their seeds, in the order of each group's first record.
 
     A trial that was evaluated more than once counts once, by its newest record. Weights whose
-    pretraining is not recorded are of one group only if they are the same file.
+    pretraining is not recorded share a group only if they are the same file.
 
     Args:
         found: Records with their files, oldest first.
@@ -115,7 +115,7 @@ def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
 
 
 def seeds_of(record: Record) -> str:
-    """Name a record's seeds: of its weights and, where they differ, of its evaluation."""
+    """Name a record's seeds: of its weights and, if different, of its evaluation."""
     evaluation = "+".join(str(seed) for seed in record.seeds)
     weights = _weights_seed(record)
     if weights is None or str(weights) == evaluation:
@@ -130,23 +130,23 @@ def engine_of(record: Record) -> str | None:
 
 
 def format_number(value: float, unit: str) -> str:
-    """Write a measured number: percentages with two decimals, others with four digits."""
+    """Format a number: percentages with two decimals, others with four significant digits."""
     text = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
     return text.replace("-", "−") if text.startswith("-") else text
 
 
 def shared_settings(record: Record) -> dict[str, Any]:
-    """Return the evaluation's settings but for seeds and places, by dotted key."""
+    """Return the evaluation's settings except seeds and paths, by dotted key."""
     settings = result_settings(record.config)
     return {key: value for key, value in settings.items() if key not in _OF_A_TRIAL}
 
 
 def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pretraining's settings but for seed, place and speed, by dotted key.
+    """Return a pretraining's settings except those of seed, paths and speed, by dotted key.
 
-    Settings that came after the run have the values that are what it did.
+    Settings introduced after the run take the values that describe its behaviour.
     """
-    with suppress(UserError):  # of a toolkit whose settings are others: as recorded
+    with suppress(UserError):  # settings of another version of the toolkit stay as recorded
         known = with_old_orientation(pretraining)
         pretraining = to_tree(parse_tree(PretrainConfig, known, "pretraining"))
     unlike = _OF_A_TRIAL | RESUMABLE_CHANGES

@@ -1,4 +1,4 @@
-"""Match our results to cells of the paper's tables, and list how they depart from the recipes."""
+"""Match our results to cells of the paper's tables, and list their departures from the recipes."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from rsa_eval.records.record import Model
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, to_tree
 
-# Seeds are trials; both implementations of the views are the same in distribution.
+# Seeds are trials; both implementations of the views have the same distribution.
 _NEUTRAL = RESUMABLE_CHANGES | {"seed", "views.implementation"}
-# What rows of one method and length differ in.
+# Settings that distinguish rows of the same method and length.
 _ROW_KEYS = ("method.views", "method.beta_mode", "method.beta_base")
 _DETECTOR = "resnet50"
 
 
 def belongs(group: Group, cell: Published) -> bool:
-    """Whether the trials are of the cell's evaluation and of its weights.
+    """Return whether the trials have the cell's evaluation and weights.
 
-    What a record does not tell is taken for different: nothing is guessed.
+    Anything a record does not state counts as different: nothing is guessed.
     """
     record, work = group.first, work_of(cell)
     if work is None or (record.kind, record.data_set) != (cell.kind, cell.data_set):
@@ -29,7 +29,7 @@ def belongs(group: Group, cell: Published) -> bool:
 
 
 def departures(group: Group, cell: Published) -> list[str]:
-    """List how the trials depart from the recipe of a cell, in pretraining and in evaluation."""
+    """List the trials' departures from a cell's recipe, in pretraining and evaluation."""
     record = group.first
     recipe = run_of(cell)
     if recipe is None:
@@ -46,20 +46,20 @@ def departures(group: Group, cell: Published) -> list[str]:
 
 
 def _is_neutral(key: str) -> bool:
-    """Whether a setting leaves what a run is: where and how fast it runs, and what is watched."""
+    """Return whether a setting does not affect the result: paths, speed or monitoring."""
     watched = key.startswith("monitor.") and key != "monitor.knn_every_epochs"  # holds images out
     return watched or key in _NEUTRAL
 
 
 def _are(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
-    """Whether weights are of a run; None: random ones of the detectors' network."""
+    """Return whether weights come from a run; None means random weights of the detector network."""
     if run is None:
         return model.checkpoint is None and model.backbone.arch == _DETECTOR
     metadata, pretraining = model.metadata, flatten(model.pretraining or {})
     if metadata is None:
         return False
-    # A checkpoint at epoch 200 of 800 has not gone through the schedule of a run of 200, nor has
-    # a run of 100 that was extended.
+    # A checkpoint at epoch 200 of 800 has not followed the schedule of a run of 200, nor has an
+    # extended run of 100.
     lengths = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
     found = (model.backbone.arch, metadata.method, metadata.data_set)
     stated = flatten({"method": to_tree(run.method)})

@@ -1,4 +1,4 @@
-"""The numbers of the RSA paper's tables (Bai et al., NeurIPS 2022) and of others, as printed."""
+"""Numbers of the RSA paper's tables (Bai et al., NeurIPS 2022) and other sources, as printed."""
 
 SMALL_SETS = ("cifar10", "cifar100", "stl10", "tiny_imagenet")
 

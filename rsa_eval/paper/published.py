@@ -1,4 +1,4 @@
-"""Published numbers to stand beside ours: what was measured, of which weights, and the source.
+"""Published numbers to compare with, each with its model, setting and source.
 
 Scores are kept as printed. ``RSA`` is the RSA paper (Bai et al., NeurIPS 2022); its Tables 5 and 6
 take their baselines from InfoMin. Other sources are named in full.
@@ -23,7 +23,7 @@ from rsa_eval.paper.numbers import (
 from rsa_pretrain.data.sets import DATA_SETS as SETS
 
 DATA_SETS = {entry.name: entry.label for entry in SETS} | {"coco": "COCO"}
-"""Data sets as ``data.name`` and as papers call them."""
+"""Names of data sets: ``data.name`` → the papers' name."""
 
 METHODS = {
     "rsa": "RSA",
@@ -34,7 +34,7 @@ METHODS = {
     "moco_v2": "MoCo v2",
     "supervised": "Supervised",
 }
-"""Methods as ``method.name`` and as papers call them."""
+"""Names of methods: ``method.name`` → the papers' name."""
 
 _NOT_PRETRAINED_FOR_200 = ("random init.", "supervised")  # rows of Tables 5 and 6
 
@@ -47,25 +47,25 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The number itself."""
+        """The score without its deviation."""
         return float(self.text.partition("±")[0])
 
     @property
     def std(self) -> float | None:
-        """The deviation printed behind ±."""
+        """The standard deviation printed after ±."""
         _, sign, deviation = self.text.partition("±")
         return float(deviation) if sign else None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table of the paper prints a score."""
+    """Position of a score in the paper's tables."""
 
     table: int
     row: tuple[str, ...]
     """The row's labels."""
     column: tuple[str, ...]
-    """The column's headings, outermost first; those of detection are the metrics' own."""
+    """The column's headings, outermost first; empty for detection, whose metrics give them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Published:
     """The evaluator, as in records."""
     method: str
     setting: str
-    """What else decides the number."""
+    """Network, epochs and other conditions of the number."""
     scores: Mapping[str, Score]
     """By metric, named as in records."""
     source: str
@@ -85,11 +85,11 @@ class Published:
     place: Place | None = None
     """None outside the paper's tables."""
     epochs: int | None = None
-    """Of pretraining; None where the paper does not say."""
+    """Epochs of pretraining; None where the paper does not say."""
 
 
 def published_for(data_set: str, kind: str) -> list[Published]:
-    """Return what was published for a data set and an evaluator, in the order of the tables."""
+    """Return the published numbers for a data set and an evaluator, in the order of the tables."""
     return [row for row in PUBLISHED if row.data_set == data_set and row.kind == kind]
 
 

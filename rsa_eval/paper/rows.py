@@ -1,10 +1,10 @@
-"""Every row of the paper's tables and of the study: its name, the published number, what makes it.
+"""Rows of the paper's tables and of the study: name, published number and recipe.
 
-A row is called ``TABLE/DATA_SET/NAME``: ``table1/cifar10/rsa-decay``, ``table2/cifar10/rsa-200ep``
-(with the epochs where a table has several schedules of a data set), ``table5/coco/rsa``. The file
-``configs/paper.yaml`` says what makes each. Tables 5 and 6 train
-detectors from rows of Table 4, and Table 7 is read from the logs of rows of Tables 2 and 3. The
-study ``study/DATA_SET/NAME`` is no part of the paper.
+A row is named ``TABLE/DATA_SET/NAME``: ``table1/cifar10/rsa-decay``, ``table2/cifar10/rsa-200ep``
+(with the epochs if a table has several schedules for a data set), ``table5/coco/rsa``. The file
+``configs/paper.yaml`` gives the recipes. Tables 5 and 6 train detectors from rows of Table 4, and
+Table 7 is computed from the logs of rows of Tables 2 and 3. The study ``study/DATA_SET/NAME`` is
+not part of the paper.
 """
 
 import difflib
@@ -28,27 +28,27 @@ from rsa_pretrain.plumbing.config.shipped import find_config
 from rsa_pretrain.plumbing.errors import UserError
 
 ROWS = Path("paper")
-"""The shipped table of rows."""
+"""The shipped config of rows."""
 
 _LINEAR_TABLES = (1, 2, 3, 4, 8)
 _DETECTION_TABLES = (5, 6)
 _SUITES = Path("reproduce")
 _NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_-]+){2}")
-_MULTI_STAGE = "ma"  # RSA has no other views, so its rows go without
+_MULTI_STAGE = "ma"  # RSA's only views, so the names of its rows omit it
 
 
 class RowEntry(Section):
-    """What makes a row."""
+    """The recipe of a row."""
 
     config: tuple[UserPathText, ...]
-    """Files, seen from the working folder, or names of shipped configs; the later change the
-    earlier."""
+    """Files, relative to the working folder, or names of shipped configs; later ones override
+    earlier ones."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the row changes of them, by dotted key."""
+    """The row's changes to them, by dotted key."""
     start: str | None = None
-    """Of a detector: the row whose backbone it starts from; null: random weights."""
+    """For a detector: the row whose backbone it starts from; null: random weights."""
     random_init: bool = False
-    """Random weights in place of trained ones."""
+    """Evaluate random weights instead of trained ones."""
 
     @field_validator("config", mode="before")
     @classmethod
@@ -61,17 +61,17 @@ class Pretraining:
     """A run and the evaluation of its backbone."""
 
     configs: tuple[Path, ...]
-    """Files or names of shipped configs; the later change the earlier."""
+    """Files or names of shipped configs; later ones override earlier ones."""
     settings: tuple[str, ...]
-    """``key=value`` words over them."""
+    """``key=value`` overrides."""
     suite: Path
-    """Evaluations; their images are the run's."""
+    """Evaluations, on the run's images."""
     trained: bool = True
-    """False: there is no run; its network is evaluated at random weights."""
+    """False: no run; its network is evaluated with random weights."""
 
     @property
     def name(self) -> str:
-        """What makes the run, in the words of the command line."""
+        """The run's configs and overrides, as on the command line."""
         return " ".join([*(config.as_posix() for config in self.configs), *self.settings])
 
     @cached_property
@@ -80,10 +80,10 @@ class Pretraining:
         return self.load(())
 
     def load(self, overrides: Sequence[str]) -> PretrainConfig:
-        """Return the run's settings with some changed.
+        """Return the run's settings with further overrides.
 
         Raises:
-            UserError: As ``load_config``.
+            UserError: As raised by ``load_config``.
         """
         return load_config(PretrainConfig, self.configs, [*self.settings, *overrides])
 
@@ -93,7 +93,7 @@ class Detection:
     """A detector fine-tuned from the backbone of another row."""
 
     config: Path
-    """Name or file."""
+    """Name or file of the recipe."""
     start: str | None
     """Name of the row whose backbone it starts from; None starts from random weights."""
 
@@ -107,30 +107,30 @@ class Row:
     table: int | None
     """None outside the paper."""
     label: str
-    """As the paper calls the row; outside of it the last part of the name."""
+    """The paper's label of the row; outside the paper the last part of the name."""
     data_set: str
-    """As in ``data.name``."""
+    """Value of ``data.name``."""
     epochs: int | None
-    """Of pretraining; None where the paper does not say."""
+    """Epochs of pretraining; None where the paper does not say."""
     published: str | None
     """Linear top-1 accuracy in percent, box and mask AP, or hours of training; None outside the
     paper."""
     home: str
-    """Name of the row in whose folder the run and its records lie: another one's if two tables
-    show the same run."""
+    """Name of the row in whose folder the run and its records are stored; another row's if two
+    tables show the same run."""
     work: Pretraining | Detection | None
-    """What makes it; None if the paper quotes a method that is not here."""
+    """Its recipe; None if the method is not implemented here."""
 
 
 def find_rows(table: Path = ROWS) -> list[Row]:
-    """Return every row, by table, data set and name; those beyond the paper come last.
+    """Return every row, sorted by table, data set and name; those outside the paper come last.
 
     Args:
-        table: YAML file or name of a shipped config that says what makes each row. The rows of the
-            paper that it leaves out are quoted.
+        table: YAML file or name of a shipped config with the rows' recipes. Rows of the paper
+            missing from it have no recipe.
 
     Raises:
-        UserError: If it cannot be read, or holds a row that the paper's tables do not have.
+        UserError: If it cannot be read, or names a row that the paper's tables do not have.
     """
     path = find_config(table)
     entries = _read_entries(path)
@@ -148,17 +148,17 @@ def find_rows(table: Path = ROWS) -> list[Row]:
         if entry is not None:
             work = _work(row.name, entry)
             if entry.start is not None and entry.start not in found:
-                raise UserError(f"{path}: {row.name} starts from '{entry.start}', no row before it")
+                raise UserError(f"{path}: {row.name} starts from unknown row '{entry.start}'")
             row = replace(row, home=homes.setdefault(work, row.name), work=work)
         found[row.name] = row
     return list(found.values())
 
 
 def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
-    """Return the rows of these names, or below them (``table1/cifar10``), each once.
+    """Return the rows with these names or prefixes (``table1/cifar10``), each once.
 
     Raises:
-        UserError: If a word names no row; says which come near.
+        UserError: If a word matches no row; suggests similar names.
     """
     selected: dict[str, Row] = {}
     for word in words:
@@ -166,20 +166,20 @@ def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
         found = {row.name: row for row in rows if f"{row.name}/".startswith(f"{name}/")}
         if not found:
             near = difflib.get_close_matches(name, [row.name for row in rows], cutoff=0.0)
-            raise UserError(f"there is no row '{word}'; near it are {', '.join(near)}")
+            raise UserError(f"there is no row '{word}'; similar: {', '.join(near)}")
         selected |= found
     return list(selected.values())
 
 
 def work_of(cell: Published) -> Pretraining | Detection | None:
-    """Return what makes a cell of the paper's tables; None for what is quoted or is no cell."""
+    """Return the recipe of a cell; None for a method not implemented or outside the tables."""
     table = cell.place.table if cell.place else None
     places = {(row.table, row.data_set, row.label, row.epochs): row.work for row in _rows()}
     return places.get((table, cell.data_set, _label(cell), cell.epochs)) if table else None
 
 
 def run_of(cell: Published) -> PretrainConfig | None:
-    """Return the run that makes a cell; of a detector its backbone's; None for random weights."""
+    """Return the run behind a cell, for a detector its backbone's; None for random weights."""
     work = work_of(cell)
     if isinstance(work, Detection):
         work = next((row.work for row in _rows() if row.name == work.start), None)
@@ -217,7 +217,7 @@ def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
 
 
 def _paper_rows() -> Iterator[Row]:
-    """Yield the rows of the paper's tables as it prints them, with nothing that makes them."""
+    """Yield the rows of the paper's tables as printed, without recipes."""
     for table in _LINEAR_TABLES:
         cells = paper_cells(table)
         for cell in cells:
@@ -239,7 +239,7 @@ def _paper_rows() -> Iterator[Row]:
 
 
 def _label(cell: Published) -> str:
-    """Name a row as its table does, with the columns that set it apart."""
+    """Name a row as its table does, with its distinguishing columns."""
     labels = cell.place.row if cell.place and cell.place.table == 1 else (cell.method,)
     return " ".join(label for label in labels if label != "–")
 
@@ -255,7 +255,7 @@ def _slug(label: str) -> str:
 
 
 def _order(row: Row) -> tuple[bool, int, int, str, int]:
-    """Tables by number, data sets in the paper's order; what is beyond the paper behind them."""
+    """Sort by table, then data set in the paper's order; rows outside the paper come last."""
     sets = list(DATA_SETS)
     place = sets.index(row.data_set) if row.data_set in sets else len(sets)
     return row.table is None, row.table or 0, place, row.label.lower(), row.epochs or 0

@@ -1,4 +1,4 @@
-"""The pretraining run that a checkpoint comes from: its folder, and its settings for the record."""
+"""Find a checkpoint's pretraining run: its folder, and its settings for the record."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """Return the run folder a checkpoint lies in: runs/x of runs/x/checkpoints/last/file."""
+    """Return the run folder that contains a checkpoint: runs/x of runs/x/checkpoints/last/file."""
     folders = [checkpoint, *checkpoint.absolute().parents[:3]]
     return next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
 
@@ -22,12 +22,12 @@ def pretraining_settings(path: Path, metadata: BackboneMetadata) -> dict[str, An
     """Return every setting of the run that trained these weights, as plain values.
 
     Args:
-        path: Their file.
-        metadata: What it says of them.
+        path: File of the weights.
+        metadata: The file's description of them.
 
     Returns:
-        None for weights in no run folder, and for those of another project. A folder around them
-        whose settings cannot be read or are of another run is none of theirs; a warning says so.
+        None for weights outside a run folder or from another project, and, with a warning, if the
+        folder's settings cannot be read or belong to another run.
     """
     folder = run_folder_of(path)
     if folder is None or metadata.origin is not None:
@@ -35,12 +35,12 @@ def pretraining_settings(path: Path, metadata: BackboneMetadata) -> dict[str, An
     try:
         config = load_run(folder)
     except UserError as error:
-        _log.warning("the record will not tell how the weights were trained: %s", error)
+        _log.warning("the record will lack the pretraining settings: %s", error)
         return None
     if _made_by(config) != _made_of(metadata):
         _log.warning(
-            "the record will not tell how the weights were trained: '%s' describes another run "
-            "than the one that made '%s'",
+            "the record will lack the pretraining settings: '%s' describes a different run than "
+            "the one that made '%s'",
             folder / CONFIG_FILE,
             path,
         )

@@ -1,4 +1,4 @@
-"""The result of one evaluation, and the record of it: one JSON file, written and read back."""
+"""Write and read records: one JSON file per evaluation."""
 
 import json
 import platform
@@ -28,7 +28,7 @@ SCHEMA_VERSION = 2
 
 Kind = Annotated[
     Literal["knn", "linear", "logistic", "low-shot", "finetune", "svm", "diagnostics", "detection"],
-    BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # as it once was
+    BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # the old spelling
 ]
 
 
@@ -42,7 +42,7 @@ class Metric(Section):
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluator found; its fields are those of the record."""
+    """An evaluator's result; its fields are those of the record."""
 
     metrics: dict[str, Metric]
     headline: str
@@ -53,10 +53,10 @@ class Result:
 
 
 class Model(Section):
-    """What was evaluated: a checkpoint, or random weights in its place."""
+    """The evaluated model: a checkpoint or random weights."""
 
     checkpoint: str | None
-    """Path as given; null for random weights."""
+    """Path as given on the command line; null for random weights."""
     sha256: str | None
     """Hash of the checkpoint file; null for random weights."""
     metadata: BackboneMetadata | None
@@ -65,25 +65,25 @@ class Model(Section):
     """Architecture and stem."""
     pretraining: dict[str, Any] | None = None
     """Every setting of the run that trained the weights; null for random weights, for those of
-    another project and where the checkpoint lies in no run folder."""
+    another project and for a checkpoint outside a run folder."""
 
 
 class Record(Section):
-    """One evaluation, whole: enough to read the number and to repeat it."""
+    """The record of one evaluation: enough to interpret the numbers and to reproduce them."""
 
     schema_version: int
     kind: Kind
-    """Which evaluator wrote it."""
+    """The evaluator."""
     protocol: str
     """Name of the protocol's config."""
     deviations: list[str]
-    """How the run departs from the protocol as published; empty if it does not."""
+    """The run's departures from the published protocol; empty if there are none."""
     metrics: dict[str, Metric]
-    """Numbers of the final epoch."""
+    """Metrics of the final epoch."""
     headline: str
-    """The metric a table shows."""
+    """The metric shown in tables."""
     num_samples: int
-    """Test images counted."""
+    """Number of test images."""
     data_set: str
     model: Model
     config: dict[str, Any]
@@ -92,27 +92,26 @@ class Record(Section):
     details: dict[str, Any]
     """Curves and per-setting results, by evaluator."""
     artifacts: dict[str, str]
-    """Pictures and tables that belong to it: what each shows → its path, seen from the record's
-    folder."""
+    """Plots and tables that belong to the record: title → path relative to the record's folder."""
     command: list[str]
     git_commit: str | None
     git_dirty: bool | None
     library_versions: dict[str, str]
     hardware: str
     seconds: float
-    """Wall time of the evaluation; of one that was stopped, since its last start."""
+    """Wall time of the evaluation; after a resumption, since its last start."""
     created: str
     """UTC, ISO 8601."""
 
     @model_validator(mode="after")
     def _check_headline(self) -> Self:
         if self.headline not in self.metrics:
-            raise ValueError(f"headline '{self.headline}' is none of metrics {[*self.metrics]}")
+            raise ValueError(f"headline '{self.headline}' is not among metrics {[*self.metrics]}")
         return self
 
 
 def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
-    """Describe a loaded checkpoint as a record's subject."""
+    """Describe a loaded checkpoint for a record."""
     backbone = BackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
     return Model(
         checkpoint=str(loaded.path),
@@ -124,7 +123,7 @@ def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
 
 
 def describe_random_init(backbone: BackboneConfig) -> Model:
-    """Describe a randomly initialised backbone as a record's subject."""
+    """Describe a randomly initialised backbone for a record."""
     return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
 
 
@@ -140,7 +139,7 @@ def make_record(
     hardware: str,
     seconds: float,
 ) -> Record:
-    """Add to a result what was evaluated and how, and what code, libraries and machine did it."""
+    """Complete a result with its model and settings, and with code, library and machine details."""
     commit, dirty = _git_state()
     return Record(
         schema_version=SCHEMA_VERSION,
@@ -164,7 +163,7 @@ def make_record(
 
 
 def _faster_coco_eval_version() -> dict[str, str]:
-    """Return the version of what computes average precision where it is installed."""
+    """Return the version of faster-coco-eval, which computes average precision if installed."""
     try:
         return {"faster-coco-eval": version("faster-coco-eval")}
     except PackageNotFoundError:
@@ -177,7 +176,7 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a record of this schema or of an earlier one.
+    """Read a record of this or an earlier schema version.
 
     Raises:
         UserError: If the file is unreadable, not JSON, or not a record of this schema.
@@ -199,13 +198,13 @@ def read_record(path: Path) -> Record:
 
 
 def _program() -> list[str]:
-    """Return the words that started this process, without the folder the program lies in."""
+    """Return the command that started this process, without the program's folder."""
     path = Path(sys.argv[0])
     return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """Return the commit of the checkout this code runs from, and whether it is modified."""
+    """Return the commit of the checkout this code runs from, and whether it has changes."""
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -222,48 +221,48 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where an evaluation may leave files beside its result; nothing is there unless it does."""
+    """Paths of the files an evaluation may write beside its record."""
 
     record: Path
-    """The record to be written."""
+    """The record to write."""
 
     @property
     def state(self) -> Path:
-        """What a stopped evaluation goes on from; removed when the record is written."""
+        """State from which a stopped evaluation resumes; removed when the record is written."""
         return self.record.with_suffix(".state.pt")
 
     def fold_state(self, fold: int) -> Path:
-        """Return the state of one of several trainings of an evaluation."""
+        """Return the state file of one of an evaluation's several trainings."""
         return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
 
     def remove_states(self) -> None:
-        """Delete what a stopped evaluation goes on from."""
+        """Delete the states from which a stopped evaluation would resume."""
         folds = f"{escape(self.state.stem)}.fold-*.pt"
         for path in (self.state, *self.state.parent.glob(folds)):
             path.unlink(missing_ok=True)
 
     @property
     def artifacts(self) -> Path:
-        """Folder of pictures and tables that belong to the record."""
+        """Folder of plots and tables that belong to the record."""
         return self.record.with_suffix(".artifacts")
 
     def check_artifacts(self, names: Collection[str]) -> None:
-        """Refuse, before any work is done, to replace what is not the evaluation's own.
+        """Refuse, before any work is done, to replace files the evaluation did not write.
 
         Args:
             names: Files the evaluation writes to the folder.
 
         Raises:
-            UserError: If there is a file in the folder's place, or another file in the folder.
+            UserError: If the folder's path is a file, or the folder contains any other file.
         """
         folder = self.artifacts
         if not folder.exists():
             return
         if not folder.is_dir():
-            raise UserError(f"'{folder}' is a file, and the pictures need a folder there")
+            raise UserError(f"'{folder}' is a file; the plots need a folder there")
         foreign = sorted({path.name for path in folder.iterdir()} - set(names))
         if foreign:
             raise UserError(
-                f"the pictures would replace the folder '{folder}', which also holds "
+                f"the plots would replace the folder '{folder}', which also contains "
                 f"'{foreign[0]}'; move that, or give another --out"
             )

@@ -1,4 +1,4 @@
-"""Online kNN of runs on the same images in one picture, a line per row of trials."""
+"""Plot online kNN of runs on the same images together, one line per row of trials."""
 
 import math
 import statistics
@@ -17,10 +17,10 @@ _Curve = dict[float, list[float]]
 
 
 def compare_runs(runs: Sequence[Run]) -> list[Picture]:
-    """Draw each set of rows that were trained and watched on the same images by the same network.
+    """Plot each set of rows with the same network, training images and monitored images.
 
-    A row is what lies in one folder of trials, or a run of its own. Its line is the mean of its
-    trials by epoch, with the range of their values behind it.
+    A row is one folder of trials, or a single run. Its line is the mean over its trials by epoch,
+    with a band from their minimum to their maximum.
     """
     families: dict[str, dict[str, _Curve]] = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""Every number of a report as one line of CSV."""
+"""Write every number of a report as one line of CSV."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ class _Line:
     row: str
     column: str
     source: str
-    """ours, or who published it."""
+    """``ours`` or the publication."""
     metric: str
     mean: float
     std: float | None
@@ -30,9 +30,9 @@ class _Line:
 
 
 def render_csv(tables: Sequence[Table], paper: Sequence[PaperTable]) -> str:
-    """Write one line per number of the paper's tables, then of the tables by data set.
+    """Return one line per number of the paper's tables, then of the tables by data set.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula is prefixed with an apostrophe.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A run's log to small pictures, one per quantity."""
+"""Plot a run's log, one small plot per quantity."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: what it shows, over optimizer steps."""
+    """One plot over optimizer steps."""
 
     title: str
     keys: tuple[str, ...]
-    """Metrics drawn; those of a key ending in * are all that begin so."""
+    """Metrics to plot; a key ending in * matches all with that prefix."""
 
 
 _PANELS = (
@@ -32,11 +32,11 @@ _PANELS = (
 
 
 def draw_curves(metrics: Sequence[dict[str, Any]]) -> list[Picture]:
-    """Draw the panels a log has numbers for.
+    """Plot the panels for which a log has numbers.
 
     Args:
         metrics: Lines of a ``metrics.jsonl``; curves of more than 400 points are thinned evenly,
-            the last one kept.
+            keeping the last point.
     """
     pictures = []
     for panel in _PANELS:

@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for LaTeX and spreadsheets (HTML is escaped by Jinja)."""
+"""Escape untrusted text for LaTeX and spreadsheets (Jinja escapes HTML)."""
 
 from rsa_pretrain.plumbing.text_table import one_line
 
@@ -26,16 +26,16 @@ _LATEX = {
     "✓": r"\checkmark{}",
     "’": "'",
 }
-# A spreadsheet takes a cell that begins so for a formula.
+# A spreadsheet takes a cell that starts with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escape_latex(text: str) -> str:
-    """Keep text from being taken for commands, or for a comment."""
+    """Escape text so that LaTeX finds no commands or comments in it."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def escape_spreadsheet(text: str) -> str:
-    """Keep text from being taken for a formula."""
+    """Escape text so that a spreadsheet does not take it for a formula."""
     line = one_line(text)
     return f"'{line}" if line.startswith(_FORMULA) else line

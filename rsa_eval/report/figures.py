@@ -1,4 +1,4 @@
-"""Small pictures as SVG that takes its colours and its font from the page around it."""
+"""Draw small SVG plots that take their colours and font from the surrounding page."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Colours that no picture uses; the page's style gives each variable a light and a dark value.
+# Placeholder colours; the page's style gives each variable a light and a dark value.
 _COLOURS = {
     "#010101": "var(--ink)",
     "#020202": "var(--line)",
@@ -28,11 +28,11 @@ _INK, _LINE, *SERIES = _COLOURS
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing under its title."""
+    """A plot with its title."""
 
     title: str
     svg: str
-    """Markup to stand in a page; text from outside in it is escaped."""
+    """Markup to embed in a page; untrusted text in it is escaped."""
 
 
 @dataclass
@@ -41,19 +41,19 @@ class Canvas:
 
     axes: Axes
     svg: str = field(default="", init=False)
-    """Filled when the block ends."""
+    """Set when the block ends."""
 
 
 @contextmanager
 def canvas(title: str, x_label: str, num_series: int) -> Iterator[Canvas]:
-    """Yield an empty plot; after the block its ``svg`` is the drawing.
+    """Yield an empty plot; after the block its ``svg`` contains the markup.
 
     Args:
-        title: What it shows, for those who cannot see it.
+        title: Title, also used as the accessible label.
         x_label: Name of the horizontal axis.
-        num_series: Several get a legend below, from their labels.
+        num_series: More than one adds a legend below, from the series' labels.
     """
-    # Text stays text, in the page's own font; ids are derived from the title and the content.
+    # Text stays text, in the page's font; ids are derived from the title and the content.
     with mpl.rc_context(
         {
             "svg.fonttype": "none",
@@ -88,7 +88,7 @@ def _finish(axes: Axes, x_label: str) -> None:
 
 
 def _inline(svg: str, label: str) -> str:
-    """Strip what only a stand-alone file needs, and let the page choose the colours."""
+    """Strip markup that only a stand-alone file needs, and let the page choose the colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'\s(?:xmlns(?::xlink)?|width|height)="[^"]*"', "", svg, count=4)

@@ -1,4 +1,4 @@
-"""Pictures that belong to records, embedded if they are harmless, named if not."""
+"""Read the plots of records, to embed if safe and to name otherwise."""
 
 import base64
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ class Artifact:
 
     title: str
     path: str
-    """As the record gives it."""
+    """Path as recorded."""
     data_uri: str
-    """The picture itself; empty if it is not embedded."""
+    """The image; empty if it is not embedded."""
     reason: str
-    """Why it is not embedded; empty if it is."""
+    """Reason for not embedding it; empty if it is embedded."""
 
 
 def read_artifacts(artifacts: Mapping[str, str], record_folder: Path) -> list[Artifact]:
-    """Read those artifacts that are PNG files of at most 2 MiB below the record's folder.
+    """Read the artifacts, embedding PNG files of at most 2 MiB below the record's folder.
 
     Args:
-        artifacts: What each shows → its path, seen from the record's folder.
+        artifacts: Title → path relative to the record's folder.
         record_folder: Folder of the record's file.
     """
     return [_read(title, path, record_folder.resolve()) for title, path in artifacts.items()]
@@ -42,18 +42,18 @@ def _read(title: str, path: str, folder: Path) -> Artifact:
 
 
 def _content(path: Path, folder: Path) -> tuple[bytes, str]:
-    """Return the file's bytes, or why they are not to be embedded."""
+    """Return the file's bytes, or the reason for not embedding them."""
     file = path.resolve()
     if not file.is_relative_to(folder):
         return b"", "outside the record's folder"
     if not file.is_file():
         return b"", "missing"
     if file.suffix != ".png":
-        return b"", "no picture, it lies beside the record"
+        return b"", "not an image; see the file beside the record"
     with file.open("rb") as opened:
         content = opened.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         return b"", "larger than 2 MiB"
     if not content.startswith(_MAGIC):
-        return b"", "no PNG file"
+        return b"", "not a PNG file"
     return content, ""

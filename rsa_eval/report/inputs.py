@@ -1,4 +1,4 @@
-"""What a report is made of: the records and the metric logs found below some paths."""
+"""Collect a report's inputs: the records and metric logs below the given paths."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from rsa_pretrain.plumbing.machines import Machine, read_machines
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 
 RECORDS_FOLDER = "records"
-# Folders of a run in which no record and no other run can lie.
+# Folders of a run that contain no records and no other runs.
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
-# JSON beside runs that is no record: what a sweep sums up stands in its runs' records.
+# JSON files beside runs that are not records; a sweep's numbers are in its runs' records.
 _NO_RECORDS = frozenset({"sweep.json", "machines.json"})
 _TRIAL = re.compile(r"seed-\d+")  # one of several trials of a row or of a sweep's cell
 
@@ -29,18 +29,18 @@ class Run:
 
     folder: Path
     name: str
-    """How the report calls it."""
+    """Name in the report."""
     metrics: list[dict[str, Any]]
     config: str | None
     """Text of its ``config.yaml``."""
     pretraining: PretrainConfig | None
-    """The same as settings; None if they are of no pretraining, as those of detection."""
+    """The parsed config; None if it is not of pretraining, for example of detection."""
     machines: tuple[Machine, ...]
-    """What it was trained on, in the order of its parts; empty if it does not tell."""
+    """Machines it was trained on, in chronological order; empty if not recorded."""
 
     @property
     def machine(self) -> str:
-        """The machines in words; empty if it does not tell."""
+        """Description of the machines; empty if not recorded."""
         return ", then ".join(
             machine.hardware
             + (f", {machine.num_processes} processes" if machine.num_processes > 1 else "")
@@ -50,26 +50,26 @@ class Run:
 
 @dataclass
 class Inputs:
-    """Everything found, in a fixed order."""
+    """Records and runs, in a fixed order."""
 
     records: list[tuple[Path, Record]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    """What is wrong with each damaged file."""
+    """A description of each damaged file."""
 
 
 def collect(paths: Sequence[Path]) -> Inputs:
     """Read every record and log below the given paths, each once.
 
-    A file is a record. A folder is searched, with its subfolders, for ``metrics.jsonl`` and
-    ``records/*.json``; where a given folder is itself no run, JSON files directly in it are
+    A file is a record. A folder is searched recursively for ``metrics.jsonl`` and
+    ``records/*.json``; if a given folder is not itself a run, JSON files directly in it are
     records too.
 
     Args:
         paths: Run folders, record files, or folders of either.
 
     Raises:
-        UserError: If a path does not exist, or has nothing to report in it.
+        UserError: If a path does not exist or contains nothing to report.
     """
     inputs = Inputs()
     seen: set[Path] = set()
@@ -91,7 +91,7 @@ def collect(paths: Sequence[Path]) -> Inputs:
 
 
 def trials_folder(run_dir: Path) -> Path | None:
-    """Return the folder that holds a run beside its trials: x of x/seed-3; None for another."""
+    """Return the folder of a run's trials: x of x/seed-3; None for a run that is not a trial."""
     return run_dir.parent if _TRIAL.fullmatch(run_dir.name) else None
 
 
@@ -124,7 +124,7 @@ def _read(file: Path, given: Path, inputs: Inputs) -> None:
 
 
 def _run_name(folder: Path, given: Path) -> str:
-    """Call a run by its folder, a trial by its path below the path that was given."""
+    """Name a run by its folder, a trial by its path below the given path."""
     if trials_folder(folder) is None:
         return folder.name or str(folder)
     below = folder.relative_to(given if given.is_dir() else given.parent)

@@ -1,4 +1,4 @@
-"""The paper's tables as it lays them out, our numbers beside the published ones."""
+"""Build the paper's tables as printed, with our numbers beside the published ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,19 +39,19 @@ class Ours:
     statistic: Statistic
     group: Group
     marks: tuple[int, ...]
-    """Numbers of the footnotes."""
+    """Footnote numbers."""
 
 
 @dataclass(frozen=True)
 class PaperCell:
-    """One cell of a table of the paper."""
+    """One cell of one of the paper's tables."""
 
     published: Score
     metric: str
     ours: tuple[Ours, ...]
-    """Those without departures first; none if no record belongs here."""
+    """Our numbers, those with the fewest departures first; empty if no record belongs here."""
     is_quoted: bool
-    """Whether the method is not implemented here, so that no number of ours can stand here."""
+    """True if the method is not implemented here, so that we can have no number."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PaperRow:
 
     labels: tuple[str, ...]
     cells: tuple[PaperCell | None, ...]
-    """By column; None where the paper's table has none."""
+    """By column; None for an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,17 @@ class PaperTable:
 
     @property
     def num_ours(self) -> int:
-        """Cells with a number of ours."""
+        """Number of cells with our own results."""
         return sum(bool(cell and cell.ours) for row in self.rows for cell in row.cells)
 
     @property
     def num_cells(self) -> int:
-        """Cells with a published number."""
+        """Number of cells with a published number."""
         return sum(cell is not None for row in self.rows for cell in row.cells)
 
     @property
     def num_quoted(self) -> int:
-        """Cells of methods that are not implemented here."""
+        """Number of cells of methods not implemented here."""
         return sum(bool(cell and cell.is_quoted) for row in self.rows for cell in row.cells)
 
     @property
@@ -105,14 +105,14 @@ class PaperTable:
 
     @property
     def trials(self) -> list[tuple[str, str]]:
-        """The trials behind our numbers: each value, or the seed alone of a single one."""
+        """The trials behind our numbers: each value, or only the seed of a single trial."""
         lines: dict[tuple[str, str], None] = {}
         for row in self.rows:
             labels = " ".join(label for label in row.labels if label not in ("", "–"))
             for column, cell in zip(self.columns, row.cells, strict=True):
                 for ours in cell.ours if cell else ():
                     found = ours.statistic
-                    # A single trial's value is the cell's own; detection's six columns share it.
+                    # A single trial's value is in the cell; detection's six columns share a line.
                     place = "" if self.is_detection and found.std is None else " ".join(column)
                     where = ", ".join(part for part in (labels, place) if part)
                     marks = "".join(f" [{mark}]" for mark in ours.marks)
@@ -121,12 +121,12 @@ class PaperTable:
 
     @property
     def is_detection(self) -> bool:
-        """Whether its columns are the metrics of one record."""
+        """True if its columns are the metrics of one record."""
         return self.number in (5, 6)
 
 
 def build_paper_tables(groups: Sequence[Group]) -> list[PaperTable]:
-    """Lay out every table of the paper, with or without numbers of ours."""
+    """Build every table of the paper, with or without our numbers."""
     return [_build(number, groups) for number in _CAPTIONS]
 
 
@@ -163,7 +163,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
 def _groups_of(
     entry: Published, groups: Sequence[Group], footnotes: list[str]
 ) -> list[tuple[Group, tuple[int, ...]]]:
-    """Return the groups of a cell with their footnotes, new ones added to the list."""
+    """Return the groups of a cell with their footnote numbers; append new footnotes."""
     found = []
     for group in groups:
         if belongs(group, entry):

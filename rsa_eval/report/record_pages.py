@@ -1,4 +1,4 @@
-"""What a report shows of a single record: its facts, the lists in its details, its pictures."""
+"""Describe single records for a report: facts, lists in their details, plots."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list of equal entries in a record's details, such as kNN's votes or AP by category."""
+    """A list of uniform entries in a record's details, such as kNN's votes or AP by category."""
 
     title: str
     columns: tuple[Column, ...]
@@ -55,13 +55,13 @@ class RecordPage:
 
 @dataclass(frozen=True)
 class Environment:
-    """What records were made with."""
+    """Hardware, versions and commit of records."""
 
     hardware: str
     versions: str
     commit: str
     count: int
-    """Records made with it."""
+    """Number of records."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class Gallery:
 
     @property
     def pictures(self) -> list[Artifact]:
-        """Those embedded."""
+        """The embedded files."""
         return [artifact for artifact in self.artifacts if artifact.data_uri]
 
     @property
     def others(self) -> list[Artifact]:
-        """Those named only."""
+        """The files that are only named."""
         return [artifact for artifact in self.artifacts if not artifact.data_uri]
 
 
 def describe_record(path: Path, record: Record) -> RecordPage:
-    """Gather what is shown of one record."""
+    """Collect everything shown of one record."""
     facts = {
         "file": str(path),
         "checkpoint": record.model.checkpoint or "none: random weights",
@@ -117,7 +117,7 @@ def list_environments(records: Sequence[Record]) -> list[Environment]:
 
 
 def galleries_by_table(tables: Sequence[Table]) -> dict[str, list[Gallery]]:
-    """Read the files that belong to the records of each table, by its anchor."""
+    """Read the files that belong to each table's records, by the table's anchor."""
     return {
         table.anchor: [
             Gallery(

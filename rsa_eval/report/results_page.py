@@ -1,4 +1,4 @@
-"""The results in Markdown: prose kept by hand, and at its markers tables made from records."""
+"""Render the results in Markdown: hand-written prose with generated tables at its markers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,11 +28,11 @@ _PLAIN = """\
 
 
 def render_page(inputs: Inputs, paths: Sequence[Path], notes: Path | None) -> str:
-    """Fill the prose with the tables. The same records make the same page.
+    """Insert the tables into the prose. The same records give the same page.
 
     Args:
-        inputs: What was found.
-        paths: Where it was found; runs below ``study/`` of one of them are the study's.
+        inputs: Records and runs.
+        paths: Paths they were collected from; runs below ``study/`` of one belong to the study.
         notes: Markdown with a line ``<!-- study -->`` and a line ``<!-- paper -->``, which the
             tables replace; None for the tables alone.
 
@@ -48,8 +48,8 @@ def render_page(inputs: Inputs, paths: Sequence[Path], notes: Path | None) -> st
         line = f"\n<!-- {marker} -->\n"
         if page.count(line) != 1:
             raise UserError(
-                f"'{notes}' has {page.count(line)} lines '<!-- {marker} -->'; expected one, where "
-                "the tables are to stand"
+                f"'{notes}' has {page.count(line)} lines '<!-- {marker} -->'; expected one, for "
+                "the tables"
             )
         page = page.replace(line, "\n" + "\n\n".join(sections) + "\n")
     return page.rstrip() + "\n"
@@ -65,7 +65,7 @@ def _read(notes: Path) -> str:
 
 
 def _split(inputs: Inputs, folders: Sequence[Path]) -> tuple[Inputs, Inputs]:
-    """Part what lies in some folders from the rest."""
+    """Split off the inputs below some folders."""
     inside, outside = Inputs(), Inputs()
     for found in inputs.records:
         part = inside if any(found[0].is_relative_to(folder) for folder in folders) else outside
@@ -77,7 +77,7 @@ def _split(inputs: Inputs, folders: Sequence[Path]) -> tuple[Inputs, Inputs]:
 
 
 def _ours(inputs: Inputs) -> Iterator[str]:
-    """Lay out our results by data set and evaluator, and what training took."""
+    """Render our results by data set and evaluator, and the training times."""
     groups = group_records(inputs.records)
     for table in build_tables(groups):
         yield from _table(table)
@@ -90,7 +90,7 @@ def _ours(inputs: Inputs) -> Iterator[str]:
 
 
 def _paper(inputs: Inputs, others: Inputs) -> Iterator[str]:
-    """Lay out the paper's tables in their order, then all that is not the study's."""
+    """Render the paper's tables in order, then all results outside the study."""
     groups = group_records(inputs.records)
     paper = build_paper_tables(groups)
     num_found = len(inputs.records), len(inputs.runs)
@@ -103,7 +103,7 @@ def _paper(inputs: Inputs, others: Inputs) -> Iterator[str]:
 
 
 def _paper_table(table: PaperTable) -> Iterator[str]:
-    """Lay out the rows that have a number of ours, then say how many numbers are missing."""
+    """Render the rows for which we have a number, then say how many numbers are missing."""
     yield f"### Table {table.number}"
     yield escape_markdown(table.caption)
     columns = [" ".join(column) for column in table.columns]
@@ -128,8 +128,8 @@ def _paper_cell(cell: PaperCell | None) -> Markdown | None:
 def _table_7(timings: Sequence[Timing]) -> Iterator[str]:
     yield "### Table 7"
     yield (
-        "Training time relative to BYOL on the same machine; the paper's is of 800 epochs on one "
-        "V100, of ImageNet-100 of 200 epochs on four"
+        "Training time relative to BYOL on the same machine; the paper's is for 800 epochs on one "
+        "V100, for ImageNet-100 for 200 epochs on four"
     )
     found = [timing for timing in timings if timing.published is not None]
     if found:
@@ -169,7 +169,7 @@ def _sweep(sweep: Sweep) -> Iterator[str]:
 
 
 def _timing_table(timings: Sequence[Timing]) -> str:
-    """Lay out runs that are all in the paper's Table 7, or all not."""
+    """Render the times of runs, either all in the paper's Table 7 or all outside it."""
     rows = [
         [
             timing.name,

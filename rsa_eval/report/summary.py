@@ -1,4 +1,4 @@
-"""What a page opens with: what was evaluated, and the best of each data set."""
+"""Summarise a report: its extent, and the best model of each table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Best:
     table: Table
     row: Row
     num_models: int
-    """Models compared, random weights among them."""
+    """Number of models compared, including random weights."""
 
     @property
     def metric(self) -> str:
@@ -25,14 +25,14 @@ class Best:
 
 
 def find_best(tables: Sequence[Table]) -> list[Best]:
-    """Return the model with the highest headline of every table whose headline is a percentage."""
+    """Return the model with the highest headline in each table whose headline is a percentage."""
     return list(_best(tables))
 
 
 def describe_extent(
     tables: Sequence[Table], paper: Sequence[PaperTable], num_records: int, num_runs: int
 ) -> str:
-    """Say in one sentence what the page covers."""
+    """Describe the page's coverage in a line."""
     models = {(row.name, row.detail) for table in tables for row in table.rows}
     data_sets = list(dict.fromkeys(table.data_set for table in tables))
     ours, all_cells = sum(t.num_ours for t in paper), sum(t.num_cells for t in paper)
@@ -44,9 +44,7 @@ def describe_extent(
         )
     if num_runs:
         parts.append(_count(num_runs, "training run"))
-    return (
-        f"{' and '.join(parts)}. {ours} of the paper’s {all_cells} numbers have ours beside them."
-    )
+    return f"{' and '.join(parts)}. {ours} of the paper’s {all_cells} numbers are measured here."
 
 
 def _best(tables: Sequence[Table]) -> Iterator[Best]:

@@ -1,4 +1,4 @@
-"""Accuracy over beta_base, from trials that differ in it alone (the paper's Figure 3)."""
+"""Plot accuracy over beta_base, from trials that differ only in it (the paper's Figure 3)."""
 
 import json
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ class Sweep:
     title: str
     detail: str
     points: tuple[tuple[float, Statistic], ...]
-    """Our headline by beta_base, rising."""
+    """Our headline by beta_base, in increasing order."""
     published: tuple[tuple[float, Published], ...]
-    """What the paper's tables print for the same training."""
+    """Numbers of the paper's tables for the same training."""
     headline: str
-    """The metric."""
+    """Name of the metric."""
     number: int
-    """Among the page's curves."""
+    """Number among the page's curves."""
 
     @property
     def picture(self) -> Picture:
-        """The curve, drawn."""
+        """The plotted curve."""
         title = f"{self.title}: {self.detail} ({self.number})"
         return Picture(self.title, _draw(title, self.headline, self.points, self.published))
 
 
 def find_sweeps(groups: Sequence[Group]) -> list[Sweep]:
-    """Return each set of groups that differ in ``method.beta_base`` alone and hold two values."""
+    """Return each set of two or more groups that differ only in ``method.beta_base``."""
     families: dict[str, dict[float, Group]] = {}
     for group in groups:
         beta = _beta_base(group.first)
@@ -92,7 +92,7 @@ def _sweep(family: dict[float, Group], number: int) -> Sweep:
 
 
 def _published(record: Record) -> tuple[tuple[float, Published], ...]:
-    """Find what the paper prints for the same method, data, length and schedule of beta."""
+    """Find the paper's numbers for the same method, data, length and beta schedule."""
     metadata = record.model.metadata
     training = shared_training(record.model.pretraining or {})
     if metadata is None:

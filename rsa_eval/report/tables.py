@@ -1,4 +1,4 @@
-"""Records to tables: one per data set and evaluator, with baselines and others' numbers."""
+"""Build a table per data set and evaluator, with random baselines and published numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Row:
 
     name: str
     detail: str
-    """How the weights were made, what trained the detector, and the folder of trials in one."""
+    """Origin of the weights, the detector's engine, and the folder of trials that share one."""
     group: Group
     cells: tuple[Statistic | None, ...]
-    """By column; None where there is no number."""
+    """By column; None for an empty cell."""
     difference: float | None
-    """Headline minus that of random weights; None where there is nothing to compare."""
+    """Headline minus that of random weights; None without a comparable baseline."""
     marks: tuple[int, ...]
-    """Numbers of the footnotes."""
+    """Footnote numbers."""
 
     @property
     def headline(self) -> Statistic | None:
@@ -69,7 +69,7 @@ class Table:
     kind: str
     title: str
     data_set: str
-    """As papers call it."""
+    """The papers' name of it."""
     protocol: str
     metrics: tuple[str, ...]
     units: tuple[str, ...]
@@ -77,23 +77,23 @@ class Table:
     headline_column: int
     rows: tuple[Row, ...]
     published: tuple[PublishedRow, ...]
-    """Numbers of other sources than the paper, whose tables are laid out on their own."""
+    """Numbers from sources other than the paper, whose tables are separate."""
     footnotes: tuple[str, ...]
 
     @property
     def columns(self) -> list[str]:
-        """Headings: metrics with their units."""
+        """Column headings: metrics with their units."""
         pairs = zip(self.metrics, self.units, strict=True)
         return [f"{metric} ({unit})" if unit else metric for metric, unit in pairs]
 
     @property
     def has_differences(self) -> bool:
-        """Whether any row has random weights to compare with."""
+        """True if any row has random weights to compare with."""
         return any(row.difference is not None for row in self.rows)
 
 
 def build_tables(groups: Sequence[Group]) -> list[Table]:
-    """Sort trials into tables, evaluators in a fixed order, then by data set and protocol."""
+    """Arrange trials in tables, sorted by evaluator, data set and protocol."""
     places: dict[tuple[int, str, str], list[Group]] = {}
     for group in groups:
         record = group.first
@@ -106,18 +106,18 @@ def build_tables(groups: Sequence[Group]) -> list[Table]:
 
 
 def data_set_name(name: str) -> str:
-    """Call a data set as papers do."""
+    """Return the papers' name of a data set."""
     return DATA_SETS.get(name, name)
 
 
 def model_name(record: Record) -> str:
-    """Name what was evaluated: how the weights were made."""
+    """Name an evaluated model after its pretraining method."""
     metadata = record.model.metadata
     return "random init" if metadata is None else METHODS.get(metadata.method, metadata.method)
 
 
 def model_detail(record: Record) -> str:
-    """Describe what was evaluated: network, training and origin, without seeds."""
+    """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
     parts = [f"{backbone.arch}, {backbone.stem} stem"]
     if metadata is None:
@@ -141,7 +141,7 @@ def model_detail(record: Record) -> str:
 
 
 def _protocol(record: Record) -> str:
-    """Name the protocol; detection's recipes differ by what they start from, which rows tell."""
+    """Name the protocol, without the initial weights of detection's, which rows state."""
     return record.protocol.removesuffix("_random").removesuffix("_supervised")
 
 
@@ -189,7 +189,7 @@ def _engine(record: Record) -> list[str]:
 
 
 def _trials_folder(group: Group) -> list[str]:
-    """Name the folder that holds all of a group's trials, if one does."""
+    """Name the folder that contains all of a group's trials, if there is one."""
     folders = {trials_folder(path.parent.parent) for path in group.paths}
     return [str(folder) for folder in folders if folder is not None] if len(folders) == 1 else []
 
@@ -211,7 +211,7 @@ def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRo
 
 
 def _difference(group: Group, baselines: Sequence[Group]) -> float | None:
-    """Subtract the mean of the random weights that differ in nothing but weights and seed."""
+    """Subtract the mean over random weights in otherwise equal evaluations."""
     headline = group.headline
     if group.is_baseline or headline is None:
         return None

@@ -1,4 +1,4 @@
-"""How long training takes, each run relative to BYOL on equal machines and data (Table 7)."""
+"""Time training runs relative to BYOL on equal machines and data (Table 7)."""
 
 import json
 import math
@@ -13,39 +13,39 @@ from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, to_tree
 
-# What a run and its reference may differ in: the method, and what takes no time.
+# Settings in which a run and its reference may differ: the method, and those that take no time.
 _MAY_DIFFER = ("method.", "optimizer.", "monitor.", "extends", "seed", "output_dir", "data.root")
 _MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.keep_checkpoints")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One run's rate."""
+    """One run's training speed."""
 
     run: Run
     method: str
     data_set: str
     epochs: float
-    """Trained so far, without those of a run that this one extends."""
+    """Epochs trained so far, without those of a run that this one extends."""
     images_per_second: float
     """Over all logged steps."""
     seconds_per_epoch: float
     hours: float
-    """Spent on the logged steps."""
+    """Hours spent on the logged steps."""
     relative: float | None
     """Seconds per epoch over those of BYOL; None without a comparable run."""
     published: float | None
-    """The paper's hours over those of BYOL; None unless its Table 7 has this training, however
-    many epochs of it."""
+    """The paper's hours over those of BYOL; None unless its Table 7 has this training, for any
+    number of epochs."""
 
     @property
     def name(self) -> str:
-        """How the report calls the run."""
+        """The run's name in the report."""
         return self.run.name
 
     @property
     def machine(self) -> str:
-        """What it was trained on; empty if the run does not tell."""
+        """The run's machines; empty if not recorded."""
         return self.run.machine
 
 
@@ -72,7 +72,7 @@ class _Rate:
 
 
 def time_runs(runs: Sequence[Run]) -> list[Timing]:
-    """Time every pretraining run whose log and settings tell how fast it was."""
+    """Time every pretraining run whose log and settings allow it."""
     rates = [
         rate
         for run in runs
@@ -87,7 +87,7 @@ def time_runs(runs: Sequence[Run]) -> list[Timing]:
 
 
 def published_ratio(method: str, data_set: str) -> float | None:
-    """Return the paper's training time over BYOL's, if its Table 7 has both."""
+    """Return the paper's training time over BYOL's; None unless its Table 7 has both."""
     label = METHODS.get(method)
     if label not in TABLE_7 or data_set not in TABLE_7_SETS:
         return None
@@ -96,13 +96,13 @@ def published_ratio(method: str, data_set: str) -> float | None:
 
 
 def _is_reference(config: PretrainConfig) -> bool:
-    """Whether a run is of BYOL with two aggressive views, the paper's own."""
+    """Return whether a run is BYOL with two aggressive views, the paper's version."""
     method = to_tree(config.method)
     return (method["name"], method.get("views")) == ("byol", "AA")
 
 
 def _is_papers(config: PretrainConfig) -> bool:
-    """Whether a run trains the paper's network for its data set on all of the images."""
+    """Return whether a run trains the paper's network for its data set on all images."""
     arch = "resnet18" if config.data.name in SMALL_SETS else "resnet50"
     is_whole = config.data.num_train_images is None and config.backbone.arch == arch
     return is_whole and (config.method.name != "byol" or _is_reference(config))
@@ -145,7 +145,7 @@ def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
 
 
 def _comparable_key(rate: _Rate) -> str | None:
-    """Return what two runs share if their rates compare; None on unknown or changing machines."""
+    """Return a key that comparable runs share; None for unknown or changing machines."""
     if len(rate.run.machines) != 1:
         return None
     free = (*_MAY_DIFFER, *_MAY_DIFFER_TOO)

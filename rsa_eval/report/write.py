@@ -1,4 +1,4 @@
-"""Write records and runs as a self-contained HTML page, and their tables as text."""
+"""Write a report of records and runs as a self-contained HTML page, and its tables as text."""
 
 import base64
 import hashlib
@@ -35,22 +35,22 @@ def write_report(
     markdown: Path | None = None,
     notes: Path | None = None,
 ) -> list[str]:
-    """Write an HTML page with its tables as ``.tex`` and ``.csv`` beside it, and one in Markdown.
+    """Write an HTML page with its tables as ``.tex`` and ``.csv`` beside it, and a Markdown page.
 
-    Every number comes from a record or a log; what no record holds stays empty.
+    Every number comes from a record or a log; cells without one stay empty.
 
     Args:
         paths: Run folders, record files, or folders of either.
-        html: HTML file; None writes the Markdown alone.
+        html: HTML file; None writes only the Markdown.
         markdown: Markdown file; None puts it beside the HTML.
-        notes: Prose of the Markdown, as ``render_page`` takes it.
+        notes: Prose for the Markdown; see ``render_page``.
 
     Returns:
-        What is wrong with each file that could not be read; the pages name them too.
+        A description of each unreadable file; the pages include them too.
 
     Raises:
-        UserError: If a path does not exist or has nothing to report in it, or the notes have no
-            place for the tables.
+        UserError: If a path does not exist or contains nothing to report, or the notes lack a
+            marker for the tables.
     """
     inputs = collect(paths)
     page = render_page(inputs, paths, notes)
@@ -81,7 +81,7 @@ def _write_html(inputs: Inputs, out: Path) -> None:
 
 
 def _gather(inputs: Inputs) -> dict[str, Any]:
-    """Work out everything that is shown."""
+    """Compute everything the page shows."""
     groups = group_records(inputs.records)
     tables, paper = build_tables(groups), build_paper_tables(groups)
     return {
@@ -130,7 +130,7 @@ def _environment(*, autoescape: bool, **syntax: str) -> Environment:
 
 
 def _style_and_script() -> dict[str, str]:
-    """Return what the page brings with it; the page runs no script of another hash."""
+    """Return the page's style and script; its policy blocks any script with another hash."""
     package, folder = _TEMPLATES
     style, script = (
         files(package).joinpath(folder, name).read_text(encoding="utf-8")

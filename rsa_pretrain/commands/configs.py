@@ -15,13 +15,13 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "configs",
-        description="List the shipped configs with one line each. A name stands for its file\n"
-        f"wherever a command takes CONFIG, and in base:. The files lie in {FOLDER}.",
+        description="List the shipped configs, one line each. A name stands for its file\n"
+        f"wherever a command takes CONFIG, and in base:. The files are in {FOLDER}.",
         epilog="examples:\n  rsa-pretrain configs\n  rsa-pretrain configs rsa\n"
         "  rsa-pretrain configs 'cifar10/*'",
     )
     parser.add_argument(
-        "pattern", metavar="PATTERN", nargs="?", default="", help="part of the names, or a glob"
+        "pattern", metavar="PATTERN", nargs="?", default="", help="part of a name, or a glob"
     )
     parser.set_defaults(command=_configs)
 
@@ -32,12 +32,12 @@ def _configs(arguments: argparse.Namespace) -> int:
     names = [name for name in shipped if pattern in name or fnmatch(name, pattern)]
     if not names:
         nearest = ", ".join(difflib.get_close_matches(pattern, shipped, cutoff=0.0))
-        raise UserError(f"no shipped config matches '{pattern}'; nearest are {nearest}")
+        raise UserError(f"no shipped config matches '{pattern}'; the nearest are {nearest}")
     say(render_table(("name", "what"), [(name, _summary(shipped[name])) for name in names]))
     return 0
 
 
 def _summary(path: Path) -> str:
-    """Return the first line of a config, which says what it is."""
+    """Return the first line of a config, which describes it."""
     with path.open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()

@@ -25,12 +25,12 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "data-check",
         description="Count images and classes, decode every image, and compare with the published "
-        "numbers. Exit code 0: all is well; 1: problems were found; 2: it cannot be checked.",
+        "numbers. Exit code 0: all is well; 1: problems found; 2: the data set cannot be checked.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
-    parser.add_argument("--split", choices=_SPLITS, help="check this split alone (default: both)")
+    parser.add_argument("--split", choices=_SPLITS, help="check only this split (default: both)")
     parser.add_argument(
-        "--out", metavar="FILE.json", type=Path, help="write everything found, each broken image"
+        "--out", metavar="FILE.json", type=Path, help="write all findings, with each broken image"
     )
     parser.add_argument(
         "--write-sizes",
@@ -85,7 +85,7 @@ def _check(
 
 
 def _has_no_test_split(config: DataConfig) -> bool:
-    """Whether a set of the user's own is one to pretrain on alone."""
+    """Return whether a user's data set is only for pretraining."""
     if config.name not in ("imagefolder", "webdataset") or config.test_shards is not None:
         return False
     return config.root is None or not (config.root / config.test_dir).exists()
@@ -97,7 +97,7 @@ def _write_sizes(path: Path, checks: "list[SplitCheck]") -> None:
         again = sorted(sizes.keys() & check.shard_sizes.keys())
         if again:
             raise UserError(
-                f"both splits have a shard '{again[0]}'; write their sizes apart, with --split"
+                f"both splits have a shard '{again[0]}'; write their sizes separately, with --split"
             )
         sizes |= check.shard_sizes
     _write_json(path, sizes)

@@ -1,4 +1,4 @@
-"""``rsa-pretrain download``: put a data set's published files where configs look for them."""
+"""``rsa-pretrain download``: download a data set to where configs look for it."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +14,8 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "download",
-        description="Download a data set from where it is published, check its MD5 and unpack it.\n"
-        "A rerun resumes. Exit code 0: the data set is there, with its published numbers.",
+        description="Download a data set from its publisher, check its MD5 and unpack it. Rerun\n"
+        "to resume. Exit code 0: the data set is there, with the published number of images.",
         epilog="examples:\n  rsa-pretrain download cifar10\n"
         "  rsa-pretrain download stl10 /scratch/data --url http://mirror/stl10_binary.tar.gz",
     )
@@ -29,9 +29,9 @@ def add(commands: Commands) -> None:
         nargs="?",
         type=Path,
         default=Path("data"),
-        help="folder to put it in, for data.root (default: %(default)s)",
+        help="folder to download into, for data.root (default: %(default)s)",
     )
-    parser.add_argument("--url", help="mirror of the archive; its MD5 must be the published one")
+    parser.add_argument("--url", help="mirror of the archive; its MD5 must match the published one")
     parser.set_defaults(command=_download)
 
 
@@ -47,7 +47,7 @@ def _count(chosen: sets.DataSet, root: Path) -> str:
     """Say how many images each split has.
 
     Raises:
-        UserError: If it cannot be opened, or these are not the published numbers.
+        UserError: If it cannot be opened, or the numbers differ from the published ones.
     """
     config = DataConfig(name=chosen.name, root=root if chosen.location else None, image_size=32)
     found = []
@@ -55,8 +55,8 @@ def _count(chosen: sets.DataSet, root: Path) -> str:
         count = len(open_images(config, split))
         if count != counts.images:
             raise UserError(
-                f"{chosen.name} in '{root}' has {count:,} images in its {split} split, published "
-                f"are {counts.images:,}; move its folder away and rerun the command"
+                f"{chosen.name} in '{root}' has {count:,} images in its {split} split, expected "
+                f"{counts.images:,} as published; move its folder away and rerun the command"
             )
         found.append(f"{split} {count:,} images")
     return ", ".join(found)

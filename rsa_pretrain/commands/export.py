@@ -1,4 +1,4 @@
-"""``rsa-pretrain export``: hand a backbone to another tool."""
+"""``rsa-pretrain export``: export a backbone to another tool."""
 
 import argparse
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DETECTRON2 = "detectron2"
 _RECORDS_FOLDER = "records"
-_TRUNK = "this is the backbone of a trained detector; rsa-detect export writes the whole of it"
+_TRUNK = "this is the backbone of a trained detector; rsa-detect export writes all of it"
 
 Convert = Callable[[Path, Path], object]
 
@@ -25,15 +25,15 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
 
     Args:
         commands: Where to add it.
-        to_detectron2: Writes detectron2 weights of a checkpoint, with their proof; another
-            package's, so it is handed in where the packages meet.
+        to_detectron2: Writes a checkpoint as detectron2 weights, with their proof; passed in
+            because it belongs to another package.
     """
     from rsa_pretrain.weights.export.targets import TARGETS
 
     parser = commands.add_parser(
         "export",
-        description="Write a backbone as another tool reads it. What was written is imported\n"
-        "again and compared bitwise; where the tool is installed, its own network must compute\n"
+        description="Write a backbone in another tool's format. The result is imported again\n"
+        "and compared bitwise; if the tool is installed, its own network must compute\n"
         "the same features. Hugging Face gets a folder with a model card made from the records.",
         epilog="example:\n  rsa-pretrain export runs/imagenet-rsa --to huggingface export/rsa_r50",
     )
@@ -43,18 +43,18 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
         type=Path,
         help="run folder, checkpoint folder, or a file of this or another project",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="file, or folder, to write")
+    parser.add_argument("out", metavar="OUT", type=Path, help="file or folder to write")
     parser.add_argument(
         "--to",
         required=True,
         choices=[*(target.name for target in TARGETS), DETECTRON2],
-        help="the tool",
+        help="tool to export to",
     )
     parser.add_argument(
         "--records",
         metavar="DIR",
         type=Path,
-        help="records that the model card tells (default: records/ beside the weights)",
+        help="records for the model card (default: records/ beside the weights)",
     )
     parser.set_defaults(command=lambda arguments: _export(arguments, to_detectron2))
 
@@ -62,7 +62,7 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
 def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
     if arguments.to == DETECTRON2:
         if arguments.records is not None:
-            raise UserError("--records makes a model card, which detectron2 weights have not")
+            raise UserError("--records is for a model card, which detectron2 weights do not have")
         to_detectron2(arguments.checkpoint, arguments.out)
         say(f"written   {arguments.out}, and its keys {arguments.out.with_suffix('.yaml')}")
         return 0

@@ -1,4 +1,4 @@
-"""``rsa-pretrain import``: take another project's backbone into this toolkit's format."""
+"""``rsa-pretrain import``: convert another project's backbone to this toolkit's format."""
 
 import argparse
 from pathlib import Path
@@ -17,12 +17,12 @@ def add(commands: Commands) -> None:
 
     parser = commands.add_parser(
         "import",
-        description="Write one network of another project's checkpoint in this toolkit's format,\n"
-        "with its provenance. Every backbone tensor must be there in its shape, and every other\n"
-        "tensor on the layout's drop list, or the file is refused. Of a file of no layout below,\n"
-        "the one network is taken whose names are known, wherever it lies (module. and other\n"
-        "wrappers aside); of several, state one with --prefix. No code of the file is run.",
-        epilog="layouts, and their networks (the first is taken unless --network names another):\n"
+        description="Convert one network of another project's checkpoint to this toolkit's\n"
+        "format, with its provenance. An import succeeds only if every backbone tensor is present\n"
+        "with the right shape and every other tensor is on the layout's drop list. If no layout\n"
+        "below fits, the network with known tensor names is taken, under any prefix or wrapper;\n"
+        "if there are several, choose one with --prefix. No code in the file is run.",
+        epilog="layouts and their networks (the first is taken unless --network names another):\n"
         + "\n".join(
             f"  {layout.name:<{_NAME_COLUMNS}} {', '.join(layout.networks)}: {layout.made_by}"
             for layout in LAYOUTS
@@ -32,17 +32,17 @@ def add(commands: Commands) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="checkpoint of another project")
     parser.add_argument("out", metavar="OUT.safetensors", type=Path, help="file to write")
     parser.add_argument(
-        "--layout", metavar="NAME", default=AUTO, help="layout; auto tells it by the keys (default)"
+        "--layout", metavar="NAME", default=AUTO, help="layout; auto (default) infers it by keys"
     )
     parser.add_argument("--network", metavar="NAME", help="which of the layout's networks to take")
     parser.add_argument(
         "--prefix",
         metavar="PREFIX",
-        help="what stands before the network's names, such as state_dict/model.backbone.; "
+        help="prefix of the network's tensor names, such as state_dict/model.backbone.; "
         "everything elsewhere is dropped",
     )
     parser.add_argument("--method", metavar="NAME", help="how the weights were made, for tables")
-    parser.add_argument("--data-set", metavar="NAME", help="what they were trained on")
+    parser.add_argument("--data-set", metavar="NAME", help="data set they were trained on")
     for name in ("mean", "std"):
         parser.add_argument(
             f"--{name}", metavar="R,G,B", type=_rgb, help=f"input {name}, pixels in [0, 1]"
@@ -50,11 +50,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--cifar-stem",
         action="store_true",
-        help="a 3x3 first convolution has stride 1, padding 1 and no max-pool behind it",
+        help="a 3x3 first convolution has stride 1, padding 1 and no max-pool after it",
     )
-    parser.add_argument(
-        "--allow-non-finite", action="store_true", help="take NaN and infinity as they are"
-    )
+    parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinity")
     parser.set_defaults(command=_import)
 
 

@@ -1,4 +1,4 @@
-"""``rsa-pretrain inspect``: show what a checkpoint file holds."""
+"""``rsa-pretrain inspect``: show the contents of a checkpoint file."""
 
 import argparse
 from pathlib import Path
@@ -10,10 +10,10 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "inspect",
-        description="Show what a checkpoint of any project holds: how it is written, its layout\n"
+        description="Show the contents of any project's checkpoint: its file format, its layout\n"
         "and how sure that is, its networks, tensors, statistics, NaNs and values, what is\n"
-        "passed over beside them, and what an import refuses. No code of the file is run, and\n"
-        "nothing is written. Of a run folder it is the backbone, or the last checkpoint while\n"
+        "passed over beside them, and what an import refuses. No code in the file is run, and\n"
+        "nothing is written. For a run folder, shows the backbone, or the last checkpoint while\n"
         "there is none.",
         epilog="examples:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar\n"
         "  rsa-pretrain inspect runs/rsa",

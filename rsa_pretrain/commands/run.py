@@ -21,7 +21,7 @@ def add(commands: Commands, train: Train) -> None:
     """
     parser = commands.add_parser(
         "run",
-        description="Pretrain as CONFIG says. The run folder (output_dir) receives config.yaml,\n"
+        description="Pretrain as CONFIG states. The run folder (output_dir) receives config.yaml,\n"
         "metrics.jsonl, tensorboard/, checkpoints/ and, at the end, backbone.safetensors.\n"
         "SIGTERM and Ctrl-C stop after the current step with a saved checkpoint.",
         epilog="examples:\n  rsa-pretrain run cifar10/rsa data.root=data training.epochs=20\n"
@@ -32,20 +32,20 @@ def add(commands: Commands, train: Train) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the run folder's last checkpoint; start anew if it has none",
+        help="resume from the run folder's last checkpoint; start from scratch if it has none",
     )
     parser.add_argument(
         "--extend",
         metavar="RUN",
         type=Path,
-        help="train a finished run further, in a new output_dir, to training.epochs in all with a "
-        "new schedule; RUN is left unchanged",
+        help="train a finished run further, in a new output_dir, to training.epochs in total with "
+        "a new schedule; RUN is left unchanged",
     )
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="write where the time of ten early steps goes to the run folder's profile/ (a trace "
-        "for Perfetto or Chrome, a summary by part); training goes on",
+        help="profile ten early steps into the run folder's profile/ (a trace for Perfetto or "
+        "Chrome, a summary by part); training continues",
     )
     add_overrides(parser, PretrainConfig)
     parser.set_defaults(command=lambda arguments: _run(arguments, train))
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace, train: Train) -> int:
     backbone = config.output_dir / BACKBONE_FILE
     finished = backbone.exists()
     if finished and not arguments.resume:
-        raise UserError(f"'{config.output_dir}' holds a finished run; choose another output_dir")
+        raise UserError(f"'{config.output_dir}' contains a finished run; choose another output_dir")
     parent = None
     if arguments.extend is not None:
         parent = open_parent(arguments.extend, config)

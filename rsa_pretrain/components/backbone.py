@@ -1,4 +1,4 @@
-"""ResNet builders: torchvision's networks without their classifier."""
+"""Build torchvision's ResNets without their classifier."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -14,7 +14,7 @@ from rsa_pretrain.components.settings import BackboneConfig, Stage
 def build_backbone(config: BackboneConfig) -> nn.Module:
     """Build a ResNet whose forward maps images to pooled features.
 
-    Names and shapes of its tensors are torchvision's, without ``fc``.
+    Tensor names and shapes are torchvision's, without ``fc``.
 
     Args:
         config: Architecture, stem and initialisation.
@@ -38,14 +38,14 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
 
 
 def pooled_stages(backbone: nn.Module, images: Tensor, stages: Sequence[Stage]) -> Tensor:
-    """Return the outputs of some stages, averaged over the image and concatenated.
+    """Return the outputs of some stages, average-pooled over the image and concatenated.
 
-    Of ``layer4`` alone these are the backbone's features, bit for bit.
+    For ``layer4`` alone these equal the backbone's features bit for bit.
 
     Args:
-        backbone: What ``build_backbone`` built.
+        backbone: As built by ``build_backbone``.
         images: Normalised images, (N, 3, H, W).
-        stages: Which, each once, in the order wanted.
+        stages: Which stages, each once, in output order.
 
     Returns:
         (N, sum of the stages' ``feature_dim``).
@@ -64,14 +64,14 @@ def pooled_stages(backbone: nn.Module, images: Tensor, stages: Sequence[Stage]) 
 
 
 def feature_dim(backbone: nn.Module, stage: Stage = "layer4") -> int:
-    """Return the width of a stage's output; the last one's are the backbone's features."""
+    """Return the width of a stage's output; the last stage gives the backbone's features."""
     last_block = backbone.get_submodule(stage)[-1]  # type: ignore[index]
     last_norm = last_block.bn3 if hasattr(last_block, "bn3") else last_block.bn2
     return int(last_norm.num_features)
 
 
 def gflops_per_image(config: BackboneConfig, image_size: int) -> float:
-    """Count the floating-point operations of one forward pass of one square image, in 1e9.
+    """Count the floating-point operations, in 1e9, of a forward pass on one square image.
 
     A multiply-add is two operations.
     """

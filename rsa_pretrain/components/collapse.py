@@ -1,4 +1,4 @@
-"""The collapse monitor: are projections of different images still different?"""
+"""Warn when projections collapse: when different images get nearly the same vector."""
 
 import logging
 
@@ -11,13 +11,13 @@ COLLAPSED_BELOW = 0.02
 
 
 def projection_std(projections: Tensor) -> Tensor:
-    """Return the standard deviation of unit vectors' coordinates, averaged, times sqrt(D).
+    """Return the mean standard deviation of unit vectors' coordinates, times sqrt(D).
 
     About 1 for vectors spread over the sphere, 0 for collapsed ones (SimSiam, Section 4.1,
     which plots it without the factor).
 
     Args:
-        projections: (N, D), any norm; no gradient is returned.
+        projections: (N, D), any norm; receives no gradient.
 
     Returns:
         Scalar in float32 at least.
@@ -34,7 +34,7 @@ class CollapseMonitor:
         self._collapsed = False
 
     def check(self, step: int, spread: float) -> None:
-        """Look at the mean since the last line of metrics."""
+        """Check the mean since the last logged line of metrics."""
         collapsed = spread < COLLAPSED_BELOW
         if collapsed and not self._collapsed:
             _log.warning(

@@ -1,4 +1,4 @@
-"""Projectors and predictors, each as its method's paper and public code have it."""
+"""Build projectors and predictors as in each method's paper and public code."""
 
 from torch import nn
 
@@ -31,7 +31,7 @@ def build_plain_mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequ
 
 
 def build_simclr_projector(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """Build SimCLR's projector as its public code does: Linear, BatchNorm, ReLU, Linear, BatchNorm.
+    """Build SimCLR's projector as in its public code: Linear, BatchNorm, ReLU, Linear, BatchNorm.
 
     The paper (Section 2.1) names no BatchNorm; the code has one after each layer, the last without
     a shift, and draws the layers' weights from N(0, 0.01).
@@ -70,7 +70,7 @@ def build_simsiam_projector(input_dim: int, width: int, num_layers: int) -> nn.S
 
 
 def build_simsiam_predictor(width: int, hidden_dim: int) -> nn.Sequential:
-    """Build SimSiam's predictor (Section 3): a bottleneck, BatchNorm on the hidden layer alone.
+    """Build SimSiam's predictor (Section 3): a bottleneck, BatchNorm only on the hidden layer.
 
     Returns:
         Module from (N, ``width``) to (N, ``width``).

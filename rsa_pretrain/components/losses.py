@@ -1,4 +1,4 @@
-"""Losses as pure tensor functions: no state, no collectives."""
+"""Compute losses as pure tensor functions: no state, no collectives."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -72,9 +72,9 @@ def rsa_loss(
 
     Args:
         z_a: Online predictions of the aggressive view v_a, (N, D).
-        z_a_prime: Of v_a'.
+        z_a_prime: The same for v_a'.
         z_w: Target projections of the weak view v_w, (N, D); receives no gradient.
-        z_w_prime: Of v_w'.
+        z_w_prime: The same for v_w'.
         beta: Weight of the aggressive-aggressive pairs, in [0, 1].
         distance: L_mse, or another function that passes no gradient to its second argument.
 
@@ -85,7 +85,7 @@ def rsa_loss(
         ValueError: If shapes disagree or beta is outside [0, 1].
     """
     if not 0 <= beta <= 1:
-        raise ValueError(f"beta must lie in [0, 1], found {beta}")
+        raise ValueError(f"beta must be in [0, 1], found {beta}")
     weak = distance(z_a, z_w_prime) + distance(z_a_prime, z_w)
     aggressive = distance(z_a, z_a_prime) + distance(z_a_prime, z_a)
     return RSALoss((1 - beta) * weak + beta * aggressive, weak, aggressive)
@@ -99,16 +99,16 @@ def nt_xent(
     first: int,
     temperature: float,
 ) -> Tensor:
-    """Tell each view's partner from all other views of the batch.
+    """Identify each view's partner among all other views of the batch.
 
     SimCLR Eq. 1, averaged over the 2 n views given as ``projections``; these are a part of the
     whole batch when it is spread over devices.
 
     Args:
-        projections: Of the first views, (n, D), any norm.
-        projections_prime: Of the second views of the same images, (n, D).
-        candidates: Of the first views of the whole batch, (N, D).
-        candidates_prime: Of the second views of the whole batch, (N, D).
+        projections: Projections of the first views, (n, D), any norm.
+        projections_prime: Those of the second views of the same images, (n, D).
+        candidates: Those of the first views of the whole batch, (N, D).
+        candidates_prime: Those of the second views of the whole batch, (N, D).
         first: Row of ``candidates`` that is row 0 of ``projections``.
         temperature: Dimensionless, > 0.
 
@@ -116,7 +116,7 @@ def nt_xent(
         Scalar in nats; gradients reach all four tensors.
 
     Raises:
-        ValueError: If shapes disagree, rows lie outside the batch, or temperature <= 0.
+        ValueError: If shapes disagree, rows are outside the batch, or temperature <= 0.
     """
     num_images, batch_size = len(projections), len(candidates)
     if projections.shape != projections_prime.shape or candidates.shape != candidates_prime.shape:

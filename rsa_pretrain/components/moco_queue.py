@@ -1,4 +1,4 @@
-"""MoCo's queue of negatives, as persistent buffers."""
+"""Keep MoCo's queue of negatives in persistent buffers."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ class MoCoQueue(nn.Module):
     Starts as random unit vectors, as in the public code.
 
     Args:
-        size: Keys kept, K.
-        dim: Their width, D.
+        size: Number of keys kept, K.
+        dim: Width of the keys, D.
     """
 
     keys: Tensor
@@ -29,8 +29,8 @@ class MoCoQueue(nn.Module):
         """Replace the oldest keys.
 
         Args:
-            keys: (n, D), any norm; the end of the buffer is followed by its beginning, and of
-                more than K keys the last K stay.
+            keys: (n, D), any norm; the buffer wraps around, and only the last K of more than K
+                keys are kept.
         """
         size = len(self.keys)
         newest = F.normalize(keys.to(self.keys.dtype), dim=1)[-size:]

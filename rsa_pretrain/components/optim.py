@@ -1,4 +1,4 @@
-"""Optimizers and their learning rate."""
+"""Build optimizers and set their learning rate."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,7 +19,7 @@ REFERENCE_BATCH_SIZE = 256
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimizer:
-    """Build the optimizer of every parameter that takes a gradient; the rate is set per step."""
+    """Build an optimizer of all trainable parameters; the learning rate is set per step."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.name == "lars":
         return LARS(parameters, config.sgd_momentum, config.weight_decay, config.trust_coefficient)
@@ -57,25 +57,25 @@ def trust_ratios(norms: Tensor, update_norms: Tensor, trust_coefficient: float) 
 
 
 class LARS(optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al. 2017), as BYOL's code has it.
+    """Layer-wise adaptive rate scaling (You et al. 2017), as in BYOL's code.
 
     For a tensor w of two or more dimensions with gradient g:
 
         u = g + weight_decay w
-        u = u * trust_coefficient |w| / |u|     (left as it is where |w| or |u| is 0)
+        u = u * trust_coefficient |w| / |u|     (unchanged if |w| or |u| is 0)
         v = momentum v + u,  w = w - lr v
 
     SimCLR's code, like You et al., keeps the rate in the velocity (v = momentum v + lr u,
     w = w - v). The two agree while the rate is constant and differ while it changes: here a new
-    rate acts on the whole velocity, there on the newest update alone.
+    rate scales the whole velocity, there only the newest update.
 
     Tensors of one dimension or none (biases, norms) are neither decayed nor adapted. All tensors
     are updated together, by ``torch._foreach`` operations. With an fp16 gradient scaler torch waits
     for the device once a step; bf16 needs no scaler.
 
     Args:
-        parameters: What to update.
-        momentum: Of the velocity v.
+        parameters: Parameters to update.
+        momentum: Momentum of the velocity v.
         weight_decay: L2 penalty.
         trust_coefficient: Length of a step relative to |w|, at lr 1.
         lr: Learning rate; schedules set it in ``param_groups``.

@@ -1,4 +1,4 @@
-"""Learning rate, EMA momentum and beta as pure functions of progress in [0, 1].
+"""Compute learning rate, EMA momentum and beta as pure functions of progress in [0, 1].
 
 Step k of K has progress k / K, for k = 0 … K - 1.
 """
@@ -30,7 +30,7 @@ def warmup_cosine(peak: float, warmup: float, progress: float) -> float:
 
     Args:
         peak: Highest value.
-        warmup: Share of the run that the ramp takes, in [0, 1).
+        warmup: Share of the run taken by the ramp, in [0, 1).
         progress: In [0, 1).
     """
     if warmup == 0:

@@ -10,7 +10,7 @@ Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class BackboneConfig(Section):
-    """The network whose features are wanted."""
+    """The network that is pretrained for its features."""
 
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
     """torchvision's ResNet of this name, without its classifier."""
@@ -18,7 +18,7 @@ class BackboneConfig(Section):
     """standard: 7x7 stride 2 and max-pool; cifar: 3x3 stride 1, no max-pool."""
     stem_init: Literal["kaiming", "default"] = "kaiming"
     """Initial weights of the first convolution. kaiming: normal by fan-out, as in torchvision's
-    ResNets (standard deviation 0.06 in the cifar stem); default: torch's own of a convolution, as
+    ResNets (standard deviation 0.06 in the cifar stem); default: torch's own for a convolution, as
     RSA's release leaves its CIFAR stem (0.11)."""
     zero_init_residual: bool = True
     """Start each residual branch at zero, as BYOL, SimSiam, SimCLR and RSA's release do; MoCo v2

@@ -1,4 +1,4 @@
-"""The target network: an exponential moving average of the online network's parameters."""
+"""Maintain the target network, an exponential moving average of the online parameters."""
 
 import copy
 
@@ -9,7 +9,7 @@ from rsa_pretrain.plumbing.torch_internals import foreach_lerp_
 
 
 def make_target(online: nn.Module) -> nn.Module:
-    """Copy a network as its own target at step 0, without gradients."""
+    """Copy a network as its target at step 0, without gradients."""
     target = copy.deepcopy(online)
     target.requires_grad_(False)
     return target
@@ -17,7 +17,7 @@ def make_target(online: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_target(target: nn.Module, online: nn.Module, ema_momentum: float) -> None:
-    """Move the target: xi <- tau xi + (1 - tau) theta (BYOL Eq. 1).
+    """Update the target: xi <- tau xi + (1 - tau) theta (BYOL Eq. 1).
 
     Parameters only: the target runs in train mode and its BatchNorm statistics are its own.
 

@@ -1,4 +1,4 @@
-"""A data set counted, decoded and held against its published numbers."""
+"""Count and decode a data set, and compare it with its published numbers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +21,7 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
     """Decode every image of a split and compare what is found with what is expected.
 
     Args:
-        config: The data set; its subset settings and checks at the start are set aside.
+        config: The data set; its subset settings and checks at the start are ignored.
         split: ``pretrain`` (the training images with all unlabelled ones) or ``test``.
 
     Raises:
@@ -48,19 +48,19 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
 
 
 def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
-    """Add to the test split's problems the images with classes that training has, too."""
+    """Add to the test split's problems the labelled images that are also in training."""
     shared = sorted(test.digests[digest] for digest in test.digests.keys() & train.digests.keys())
     if shared and test.class_sizes:
         test.problems.append(
-            f"images that training has, too ({len(shared):,}), which make accuracy look better "
+            f"images that are also in training ({len(shared):,}), which make accuracy look better "
             f"than it is: {_some(shared)}"
         )
 
 
 def describe(check: SplitCheck) -> Iterator[str]:
-    """Yield the lines that tell a reader what was found."""
+    """Yield the lines of a report of what was found."""
     classes = f" in {len(check.class_sizes):,} classes" if check.class_sizes else ""
-    without = f", {check.unlabelled:,} of them without class" if check.unlabelled else ""
+    without = f", {check.unlabelled:,} of them without a class" if check.unlabelled else ""
     yield f"{check.split}: {check.num_images:,} images{classes}{without}"
     if check.published:
         yield f"  published: {check.published}"
@@ -100,7 +100,7 @@ def _see(images: ImageSet, index: int) -> Seen:
 
 
 def _stray(images: ImageSet) -> Iterator[str]:
-    """Yield what is wrong with images in no class folder where others are in one."""
+    """Yield a problem if some images are in no class folder while others are in one."""
     labels = images.labels or []
     stray = [images.where(index) for index, label in enumerate(labels) if label == UNLABELLED]
     if stray:
@@ -117,9 +117,9 @@ def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
     if empty:
         yield f"classes without images ({len(empty)}): {_some(empty)}"
     if published.images not in (None, check.num_images):
-        yield f"{check.num_images:,} images, published are {published.images:,}"
+        yield f"{check.num_images:,} images, published {published.images:,}"
     if published.classes not in (None, len(check.class_sizes)):
-        yield f"{len(check.class_sizes):,} classes, published are {published.classes:,}"
+        yield f"{len(check.class_sizes):,} classes, published {published.classes:,}"
     if published.images_per_class is not None:
         uneven = [
             f"{name} {count:,}"

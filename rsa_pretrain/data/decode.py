@@ -1,4 +1,4 @@
-"""Image files decoded as RGB: by Pillow, or as uint8 tensors by torchvision's JPEG decoder."""
+"""Decode image files as RGB: by Pillow, or as uint8 tensors by torchvision's JPEG decoder."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# What Pillow's decoders raise on damaged or hostile files, and the rules on what they do not take.
+# What Pillow's decoders raise on damaged or hostile files, and the rules on files they forbid.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -36,8 +36,8 @@ DECODE_ERRORS = (
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# ``ReadRules.max_megapixels`` takes the place of Pillow's own limit, which holds for all files of a
-# process alike, and of the warning at its half, which does not say what file it is about.
+# ``ReadRules.max_megapixels`` replaces Pillow's own limit, which applies to all files of a process
+# alike, and the warning at half of it, which does not name the file.
 Image.MAX_IMAGE_PIXELS = None
 
 _opened = threading.local()
@@ -45,14 +45,14 @@ _opened = threading.local()
 
 @contextmanager
 def named_damage(where: str, remedy: str) -> Iterator[None]:
-    """Turn what decoding raises in the block into a user error.
+    """Turn a decoding error raised in the block into a user error.
 
     Args:
-        where: Which image it is.
+        where: Name of the image.
         remedy: What to do about it.
 
     Raises:
-        UserError: In place of one of ``DECODE_ERRORS``.
+        UserError: Instead of one of ``DECODE_ERRORS``.
     """
     try:
         yield
@@ -68,15 +68,15 @@ def why_broken(error: BaseException) -> str:
 
 @contextmanager
 def opened(file: IO[bytes], where: str, rules: ReadRules) -> Iterator[Image.Image]:
-    """Open an image that is not too large; what Pillow warns of in the block names it.
+    """Open an image that is not too large; Pillow's warnings in the block name it.
 
     Args:
         file: Its content.
-        where: Which image it is.
-        rules: How it is read.
+        where: Name of the image.
+        rules: How to read it.
 
     Raises:
-        One of ``DECODE_ERRORS``, in the block too.
+        One of ``DECODE_ERRORS``, also in the block.
     """
     _opened.where = where
     try:
@@ -107,7 +107,7 @@ def read_rgb(image: Image.Image, rules: ReadRules) -> tuple[Image.Image, str]:
 
 
 def fault_of(path: str, rules: ReadRules) -> str | None:
-    """Say why a file is no image that can be read; None if it is one.
+    """Return why a file is not a readable image; None if it is one.
 
     A JPEG is read to its end but reconstructed at an eighth of its size.
     """
@@ -124,10 +124,10 @@ class EncodedImage(NamedTuple):
     """The bytes of an image file.
 
     Attributes:
-        content: The whole file.
-        where: Which image it is, in errors.
+        content: The complete file.
+        where: Name of the image, in errors.
         remedy: What to do if it is broken, in errors.
-        rules: How it is read.
+        rules: How to read it.
     """
 
     content: bytes
@@ -145,13 +145,13 @@ class EncodedImage(NamedTuple):
             return read_rgb(image, self.rules)
 
     def size(self) -> tuple[int, int]:
-        """Return height and width in pixels, from the header alone where that tells.
+        """Return height and width in pixels, from the header alone if possible.
 
         Raises:
             UserError: If there is no image header.
         """
         with self._open() as image:
-            # A TIFF is turned by Pillow when loaded; a PNG's orientation may follow its pixels.
+            # Pillow rotates a TIFF when loading it; a PNG's orientation may follow its pixels.
             if image.format == "TIFF" or (image.format == "PNG" and b"eXIf" in self.content):
                 image.load()
             if exchanges_sides(_orientation(image, self.rules)):
@@ -165,7 +165,7 @@ class EncodedImage(NamedTuple):
             UserError: If it cannot be decoded.
         """
         with self._open() as image:
-            # Both decoders are libjpeg's; of these two modes they also convert colours alike.
+            # Both decoders use libjpeg; for these two modes they also convert colours alike.
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 encoded = torch.frombuffer(bytearray(self.content), dtype=torch.uint8)
                 try:
@@ -201,7 +201,7 @@ def _recognised(file: IO[bytes]) -> Image.Image:
 
 
 def _orientation(image: Image.Image, rules: ReadRules) -> int:
-    """Return how an image is to be turned; a TIFF's own tag is part of the format."""
+    """Return how to rotate an image; a TIFF's own tag is part of the format."""
     obeyed = rules.exif_orientation or image.format == "TIFF"
     return orientation_of(image) if obeyed else 1
 
@@ -216,7 +216,7 @@ def _warn_by_name(show: Any) -> Any:
         if where is None or issubclass(category, DeprecationWarning):
             show(message, category, *arguments, **options)
         else:
-            _log.warning("%s is read, though Pillow warns: %s", where, message)
+            _log.warning("%s is read although Pillow warns: %s", where, message)
 
     return show_by_name
 

@@ -1,4 +1,4 @@
-"""Random draws that depend on (seed, epoch, image) alone."""
+"""Make random draws that depend only on (seed, epoch, image)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ import torch
 
 @contextmanager
 def draws_of(seed: int, epoch: int, image: int) -> Iterator[None]:
-    """Let torch's CPU generator draw for one image in one epoch; it is put back afterwards.
+    """Seed torch's CPU generator for one image in one epoch; restore its state afterwards.
 
-    Which process does it, and what it did before, makes no difference.
+    The draws do not depend on the process, nor on what it drew before.
 
     Args:
         seed: Seed of the run.
@@ -19,7 +19,7 @@ def draws_of(seed: int, epoch: int, image: int) -> Iterator[None]:
         image: Number of the image in the data set.
     """
     sequence = np.random.SeedSequence([seed, epoch, image])
-    # The CPU generator alone: torch.manual_seed also visits every accelerator.
+    # Only the CPU generator: torch.manual_seed also seeds every accelerator.
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))

@@ -1,4 +1,4 @@
-"""Image files under a folder tree: found, checked and read."""
+"""Find, check and read image files under a folder tree."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ImageFiles:
     Args:
         folder: Root of the files.
         names: Paths relative to it, with forward slashes.
-        rules: How they are read.
-        published: The files are those of a published data set, so their names identify them;
-            otherwise their sizes do so too, which costs a system call each.
+        rules: How to read them.
+        published: The files are those of a published data set, so names alone identify them;
+            otherwise sizes do so too, which costs a system call each.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ImageFiles:
         return self.path(index)
 
     def identity(self, index: int) -> bytes:
-        """Return the path's last two parts and, of files of the user's own, the size."""
+        """Return the path's last two parts and, for a user's own files, the size."""
         path = self.path(index)
         parent, name = os.path.split(path)
         size = "" if self.published else f" {os.stat(path).st_size}"
@@ -85,19 +85,19 @@ class ImageFiles:
 def class_of(name: str) -> str | None:
     """Return the first folder of a relative path, None if there is none.
 
-    Its letters are in the composed form of Unicode: macOS stores accents apart, and the same name
-    must be the same class.
+    It is in Unicode's composed form: macOS stores accents as separate characters, and the same
+    name must be the same class.
     """
     folder, slash, _ = name.partition("/")
     return unicodedata.normalize("NFC", folder) if slash else None
 
 
 class Listing(NamedTuple):
-    """What was found in a folder, by paths relative to it.
+    """The contents of a folder, by paths relative to it.
 
     Attributes:
-        names: What counts, in the order of the paths' parts.
-        left_out: Why a folder does not, by its path.
+        names: Files or folders that count, in the order of the paths' parts.
+        left_out: Why a folder does not count, by its path.
     """
 
     names: list[str]
@@ -112,14 +112,14 @@ def find_images(
 ) -> Listing:
     """List the images below a folder, in a fixed order.
 
-    Every file counts that ``walk`` finds.
+    Every file that ``walk`` finds counts.
 
     Args:
         folder: Root of the split.
         key: Name of the setting that chose the folder, for errors.
-        on_broken: ``error`` decodes every file and refuses if some are no image; ``skip`` leaves
-            those out with a counted warning; ``unchecked`` decodes nothing.
-        rules: How they are read.
+        on_broken: ``error`` decodes every file and refuses unreadable images; ``skip`` skips them
+            with a counted warning; ``unchecked`` decodes nothing.
+        rules: How to read them.
 
     Raises:
         UserError: If there is no folder, no image in it, or (``error``) a broken file.
@@ -127,7 +127,7 @@ def find_images(
     if not folder.is_dir():
         raise UserError(
             f"'{folder}' ({key}) is not a folder; expected {folder}/CLASS/IMAGE files, "
-            f"or set {key} (`.` takes every image below data.root)"
+            f"or set {key} (`.` reads every image below data.root)"
         )
     names, left_out = walk(folder)
     if on_broken != "unchecked":
@@ -159,15 +159,15 @@ def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
 def walk_folders(
     folder: Path, left_out: dict[str, str], subfolders: Iterable[str] = ("",)
 ) -> Iterator[tuple[str, Iterator[str]]]:
-    """Yield each folder, as the beginning of its files' paths, and their names in no fixed order.
+    """Yield each folder, as the prefix of its files' paths, and their names in no fixed order.
 
-    Left out are hidden files and folders and those of operating systems and archivers. Links to
-    folders are followed where they lead out of the tree to files not seen before: otherwise the
-    same images would come twice, under two classes perhaps.
+    Hidden files and folders and those of operating systems and archivers are left out. Links to
+    folders are followed only if they lead out of the tree to files not seen before: otherwise the
+    same images would appear twice, perhaps under two classes.
 
     Args:
         folder: Root.
-        left_out: Receives why a folder was left out, by its path.
+        left_out: Receives the reason why each folder was left out, by its path.
         subfolders: As for ``walk``.
 
     Raises:
@@ -195,7 +195,7 @@ def walk_folders(
 
 
 def _refuse(error: OSError) -> NoReturn:
-    # Left to itself, the walk passes over a folder it may not read.
+    # By default os.walk skips a folder that it may not read.
     raise error
 
 
@@ -212,7 +212,7 @@ class _Trees:
         self.add(folder)
 
     def add(self, folder: str | Path) -> bool:
-        """Add a tree unless it lies in another or contains one; return whether it was added."""
+        """Add a tree unless it is in another or contains one; return whether it was added."""
         real = os.path.realpath(folder)
         parents = [str(parent) for parent in Path(real).parents]
         if real in self.roots or real in self.above or not self.roots.isdisjoint(parents):
@@ -246,7 +246,7 @@ def report_empty_classes(folder: Path, class_names: Sequence[str], labels: Itera
 
 
 def _shorten(entries: Sequence[str]) -> str:
-    """Return a list in words; the end of a long one is only counted."""
+    """Return a list as text; the end of a long one is only counted."""
     more = f", and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
     return ", ".join(entries[:_SHOWN]) + more
 
@@ -268,11 +268,11 @@ def _without_broken(
     shown = _shorten(broken)
     if on_broken == "error":
         raise UserError(
-            f"{len(broken)} of {len(names)} files below '{folder}' are no image that can be read: "
-            f"{shown}; mend or remove them, or set data.on_broken=skip"
+            f"{len(broken)} of {len(names)} files below '{folder}' are not readable images: "
+            f"{shown}; fix or remove them, or set data.on_broken=skip"
         )
     _log.warning(
-        "skipping %d of %d files below '%s' that are no image that can be read: %s",
+        "skipping %d of %d files below '%s' that are not readable images: %s",
         len(broken),
         len(names),
         folder,

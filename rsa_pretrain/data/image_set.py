@@ -1,4 +1,4 @@
-"""A fixed sequence of RGB images with optional labels."""
+"""Represent a fixed sequence of RGB images with optional labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from rsa_pretrain.data.image_sources import (
 )
 from rsa_pretrain.plumbing.errors import UserError
 
-# The label of an image without class in a set where others have one (STL-10's train+unlabeled).
+# The label of an image without a class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
 
 _SHOWN = 3
 
-_WHY_UNLABELLED = "they lie directly in the split's folder, or were published without"
+_WHY_UNLABELLED = "they are directly in the split's folder, or were published without"
 
 
 class ImageSet(Dataset[Image.Image]):
@@ -38,8 +38,8 @@ class ImageSet(Dataset[Image.Image]):
         sources: Where the images come from.
         labels: One class index per image (``UNLABELLED`` for none), or None if no image has one.
         class_names: Names by class index; empty if unlabelled.
-        rows: Which sources, in which order; None takes all.
-        why_unlabelled: Why some have no class, in errors.
+        rows: Which sources to use, in which order; None uses all.
+        why_unlabelled: Why some have no class, for errors.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ImageSet(Dataset[Image.Image]):
         return self.read(index)[0]
 
     def read(self, index: int) -> tuple[Image.Image, str]:
-        """Decode one image as RGB and say in which mode it is stored.
+        """Decode one image as RGB, and return it with the name of its stored mode.
 
         Raises:
             UserError: If it cannot be decoded.
@@ -81,7 +81,7 @@ class ImageSet(Dataset[Image.Image]):
         return self.sources.read(int(self.rows[index]))
 
     def where(self, index: int) -> str:
-        """Name an image for people."""
+        """Return a readable name of an image."""
         return self.sources.where(int(self.rows[index]))
 
     def labels_of(self, indices: Sequence[int]) -> Tensor:
@@ -110,7 +110,7 @@ class ImageSet(Dataset[Image.Image]):
 
     @property
     def is_labelled(self) -> bool:
-        """Whether each image has a class."""
+        """Return whether each image has a class."""
         return self.labels is not None and UNLABELLED not in self.labels
 
     def require_labels(self) -> list[int]:
@@ -150,7 +150,7 @@ class ImageSet(Dataset[Image.Image]):
         A set with unlabelled images counts as one class.
 
         Raises:
-            UserError: If there are not enough images, in all or of a class.
+            UserError: If there are not enough images, in total or of a class.
         """
         labels = np.zeros(len(self), np.int64)
         if self.labels is not None and UNLABELLED not in self.labels:
@@ -158,14 +158,14 @@ class ImageSet(Dataset[Image.Image]):
         return self._select(self._balanced_choice(labels, np.arange(len(self)), count, seed))
 
     def random_subset(self, count: int, seed: int) -> "ImageSet":
-        """Return ``count`` images drawn without regard to class, in the original order."""
+        """Return ``count`` images drawn regardless of class, in the original order."""
         generator = np.random.default_rng(seed)
         return self._select(np.sort(generator.choice(len(self), count, replace=False)))
 
     def hold_out(self, count: int, seed: int) -> tuple["ImageSet", "ImageSet"]:
-        """Take a random slice away, with equal class counts up to one.
+        """Split off a random slice, with equal class counts up to one.
 
-        Unlabelled images are never taken. Both parts keep the original order.
+        Unlabelled images are never held out. Both parts keep the original order.
 
         Returns:
             The rest, and the images held out.

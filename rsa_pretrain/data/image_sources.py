@@ -1,4 +1,4 @@
-"""Where the images of a set come from: encoded files, or pixels in memory."""
+"""Provide the images of a set from encoded files, or from pixels in memory."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,13 +10,13 @@ from rsa_pretrain.data.decode import EncodedImage, named_damage
 from rsa_pretrain.data.read_rules import ReadRules
 
 _REMEDY = (
-    "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder leaves "
-    "them out with data.on_broken=skip)"
+    "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder skips "
+    "them with data.on_broken=skip)"
 )
 
 
 class Sources(Protocol):
-    """Where the images of a set come from; small to copy into loader processes."""
+    """The source of a set's images; cheap to copy into loader processes."""
 
     def __len__(self) -> int: ...
 
@@ -28,25 +28,25 @@ class Sources(Protocol):
         """
 
     def where(self, index: int) -> str:
-        """Name an image for people."""
+        """Return a readable name of an image."""
 
     def identity(self, index: int) -> bytes:
-        """Return what tells an image from others in the fingerprint of its set."""
+        """Return the bytes that identify an image in the fingerprint of its set."""
 
 
 @runtime_checkable
 class FileSources(Sources, Protocol):
-    """Images that are encoded files, read by these rules."""
+    """Images that are encoded files, read by ``rules``."""
 
     rules: ReadRules
 
     def content(self, index: int) -> bytes:
-        """Return the whole file."""
+        """Return the complete file."""
 
 
 @runtime_checkable
 class PixelSources(Sources, Protocol):
-    """Images of one size, few and small enough to be held in memory."""
+    """Images of one size, few and small enough to be kept in memory."""
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the RGB pixels of some images, uint8 (N, H, W, 3).
@@ -68,10 +68,10 @@ def read_encoded(sources: FileSources, index: int) -> EncodedImage:
 
 
 def rules_identity(rules: ReadRules) -> bytes:
-    """Return what rules add to the fingerprint of a set of image files.
+    """Return the rules' part of the fingerprint of a set of image files.
 
-    Nothing for images as they are stored, which is how all were read before there was a choice;
-    the limit of pixels decides which images there are, not what they look like.
+    Empty for images read as stored, as all were before there was a choice. The pixel limit does
+    not count: it decides which images there are, not what they look like.
     """
     return b"upright by EXIF\n" if rules.exif_orientation else b""
 
@@ -96,7 +96,7 @@ class PixelArray:
         return Image.fromarray(self.pixels[index]), "RGB"
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the pixels of some images, those of all in their order without a copy."""
+        """Return the pixels of some images; all of them in order are not copied."""
         if np.array_equal(rows, np.arange(len(self))):
             return self.pixels
         return self.pixels[rows]

@@ -1,4 +1,4 @@
-"""Images under random transforms, brought in batches by loader processes."""
+"""Load batches of randomly transformed images in loader processes."""
 
 import logging
 import warnings
@@ -19,12 +19,12 @@ from rsa_pretrain.plumbing.stop_signal import leave_signals_to_main_process
 
 logger = logging.getLogger(__name__)
 
-# Torch says it twice a loader, with a line of its own code; _note_cores says it once.
+# Torch warns twice per loader, quoting a line of its own code; _note_cores warns once.
 warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
 
 
 class AugmentedImages(Dataset[Any]):
-    """Images under a random transform whose draws depend on (seed, epoch, image) alone.
+    """Images under a random transform whose draws depend only on (seed, epoch, image).
 
     Args:
         images: Source.
@@ -76,11 +76,11 @@ def make_loader(
     """Build a loader over given batches of keys.
 
     Args:
-        dataset: Makes a sample of a key.
+        dataset: Makes a sample from a key.
         batches: The keys.
         num_workers: Loader processes.
-        device: Where the batches go.
-        collate: Makes a batch of samples; None stacks tensors.
+        device: Device the batches are sent to.
+        collate: Makes a batch from samples; None stacks tensors.
     """
     return _build(dataset, num_workers, device, batch_sampler=batches, collate_fn=collate)
 
@@ -91,13 +91,13 @@ def make_batch_loader(
     num_workers: int,
     device: torch.device,
 ) -> DataLoader[Any]:
-    """Build a loader of a data set that makes whole batches itself.
+    """Build a loader for a data set that makes whole batches itself.
 
     Args:
-        dataset: Makes a batch of a key, or yields batches.
+        dataset: Makes a batch from a key, or yields batches.
         batches: The keys; None for a set that yields.
         num_workers: Loader processes.
-        device: Where the batches go.
+        device: Device the batches are sent to.
     """
     return _build(
         dataset, num_workers, device, sampler=batches, batch_size=None, collate_fn=_unchanged
@@ -105,7 +105,7 @@ def make_batch_loader(
 
 
 def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
-    """Iterate over a loader; a user error in a worker arrives as it was raised there.
+    """Iterate over a loader; a worker's user error is raised unchanged.
 
     Closing the generator ends the loader's processes.
 
@@ -124,7 +124,7 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
             raise
         raise UserError(reason) from None
     finally:
-        # Loader processes ignore signals: left to the interpreter's exit they would hang it.
+        # Loader processes ignore signals: they would hang the interpreter's exit.
         if loader.num_workers:
             batches._shutdown_workers()  # type: ignore[attr-defined]
 
@@ -142,8 +142,8 @@ def _build(
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=leave_signals_to_main_process,
-        # Iterators draw a seed for their workers, which nothing here uses; drawn from the global
-        # generator it would make a resumed run's random state differ.
+        # Iterators draw a seed for their workers, which is unused here; drawn from the global
+        # generator it would change a resumed run's random state.
         generator=torch.Generator(),
         **batching,
     )

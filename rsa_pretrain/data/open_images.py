@@ -1,4 +1,4 @@
-"""Data sets as indexable RGB images, or as streams of them."""
+"""Open data sets as indexable RGB images, or as streams of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def open_images(config: DataConfig, split: AnySplit) -> ImageSet | ShardSet:
             webdataset as a stream.
 
     Raises:
-        UserError: If the files are not there or not usable; says what is expected.
+        UserError: If the files are missing or unusable; says what is expected.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
@@ -37,7 +37,7 @@ def open_images(config: DataConfig, split: AnySplit) -> ImageSet | ShardSet:
     count = config.num_test_images if split == "test" else config.num_train_images
     if count is None:
         return images
-    assert isinstance(images, ImageSet), "a stream refuses to be counted out"
+    assert isinstance(images, ImageSet), "a stream cannot be subset"
     return images.balanced_subset(count, config.subset_seed)
 
 
@@ -49,7 +49,7 @@ def normalisation(config: DataConfig) -> tuple[RGB, RGB]:
 
 
 def published_counts(config: DataConfig, split: AnySplit) -> Counts:
-    """Return what is published about a split; all None where nothing is."""
+    """Return a split's published numbers; all None if none are published."""
     counts = data_set(config.name).counts
     found = counts.get(split, Counts())
     if split == "pretrain" and split not in counts:
@@ -60,7 +60,7 @@ def published_counts(config: DataConfig, split: AnySplit) -> Counts:
 
 
 def is_present(config: DataConfig) -> bool:
-    """Return whether the folder of a data set is there; not whether it is whole."""
+    """Return whether the folder of a data set exists; not whether it is complete."""
     folders = data_set(config.name).folders or (config.train_dir,)
     root = config.root
     return root is not None and any((root / folder).is_dir() for folder in folders)

@@ -1,4 +1,4 @@
-"""EXIF orientation: read from the header at little cost, and applied to images and tensors."""
+"""Read EXIF orientations cheaply from headers, and apply them to images and tensors."""
 
 import struct
 
@@ -8,11 +8,11 @@ from torch import Tensor
 _TAG = 0x0112
 _UPRIGHT = 1
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-# Types of integers in EXIF, and how struct calls them.
+# EXIF's integer types, with struct's format characters.
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
-# By orientation, what makes an image upright: Pillow's name for it, and the same as the dimensions
-# to flip followed, or not, by an exchange of rows and columns.
+# The operation that makes an image upright, by orientation: Pillow's name for it, and the same as
+# the dimensions to flip, and whether rows and columns are exchanged afterwards.
 _TURNS: dict[int, tuple[Image.Transpose, list[int], bool]] = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, [-1], False),
     3: (Image.Transpose.ROTATE_180, [-2, -1], False),
@@ -25,14 +25,14 @@ _TURNS: dict[int, tuple[Image.Transpose, list[int], bool]] = {
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return an opened image's EXIF orientation, 1 to 8; 1 where it has none or a damaged one.
+    """Return an opened image's EXIF orientation, 1 to 8; 1 if it has none or a damaged one.
 
     Pillow's own reader parses every tag, and warns of damaged ones without naming the file.
     """
     exif = image.info.get("exif")
     if exif is not None:
         return orientation_in(exif)
-    # A TIFF's tags are those of EXIF; Pillow removes this one where it has turned the image.
+    # A TIFF's tags are those of EXIF; Pillow removes this one after turning the image.
     stated = getattr(image, "tag_v2", {}).get(_TAG, _UPRIGHT)
     return stated if stated in _TURNS else _UPRIGHT
 
@@ -57,7 +57,7 @@ def orientation_in(exif: bytes) -> int:
 
 
 def exchanges_sides(orientation: int) -> bool:
-    """Tell whether an upright image has the stored one's height as its width."""
+    """Return whether turning an image upright exchanges its width and height."""
     return orientation in _TURNS and _TURNS[orientation][2]
 
 

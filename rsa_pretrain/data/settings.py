@@ -1,4 +1,4 @@
-"""Which images a run or an evaluation reads: every setting, its default and its meaning."""
+"""Define the settings of the images that a run or an evaluation reads."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -27,13 +27,13 @@ class _DataSet(Section):
         Field(description=f"Data set: {', '.join(entry.name for entry in sets.DATA_SETS)}."),
     ]
     root: Path | None = None
-    """Folder that holds the data set (not used by digits; webdataset may name `shards`)."""
+    """Folder that contains the data set (not used by digits; webdataset may name `shards`)."""
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """Side of the square network input, in pixels."""
     eval_resize: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Evaluation resizes the short side to this and crops the centre; null: to the square."""
     eval_interpolation: Interpolation = "bilinear"
-    """How evaluation resizes: that, and the random crops that probes and fine-tuning train on."""
+    """Interpolation of evaluation's resize and of the random crops of probes and fine-tuning."""
     mean: RGB | None = None
     """Per-channel mean, for pixels in [0, 1]; null takes the data set's published value."""
     std: RGB | None = None
@@ -45,17 +45,17 @@ class _DataSet(Section):
     subset_seed: Seed = 0
     """Seed of both subsets."""
     train_dir: UserPathText = "train"
-    """imagefolder, imagenet, imagenet100: training images lie in root/train_dir/CLASS/… (`.` is
+    """imagefolder, imagenet, imagenet100: training images are root/train_dir/CLASS/… (`.` is
     the root itself); webdataset: training shards are root/train_dir/*.tar (or .tar.gz, .tgz, …)."""
     test_dir: UserPathText = "val"
     """The same for the test images."""
     on_broken: Literal["error", "skip", "unchecked"] = "error"
-    """imagefolder: decode every file at the start and refuse, or leave out, what is no image;
+    """imagefolder: decode every file at the start and refuse, or skip, unreadable images;
     unchecked trusts the files and stops at the first that cannot be decoded."""
     class_list: Path | None = None
-    """imagenet100: text file of the classes to take, one WordNet id a line; null: the usual 100."""
+    """imagenet100: text file of the classes to use, one WordNet id a line; null: the usual 100."""
     stl10_fold: Annotated[int, Field(ge=0, le=9)] | None = None
-    """stl10: take the 1,000 images of this predefined fold as the training images of an
+    """stl10: use the 1,000 images of this predefined fold as the training images of an
     evaluation or of supervised training; null: all 5,000."""
     shards: str | tuple[str, ...] | None = None
     """webdataset: training shards, as patterns like part-{000000..000146}.tar: local paths (below
@@ -66,13 +66,13 @@ class _DataSet(Section):
     """webdataset: JSON file, shard name → number of images; null: sizes.json beside local shards,
     which are counted where there is none."""
     shuffle_buffer: Annotated[int, Field(ge=1)] = 1000
-    """webdataset: images among which each loader process draws the next one."""
+    """webdataset: number of images from which each loader process draws the next one."""
     num_workers: Annotated[int, Field(ge=0)] = 2
     """Loader processes (0 loads in the main process); only a webdataset's order depends on it."""
 
 
 class DataConfig(SampleRules, ReadRules, _DataSet):
-    """Which images, where they lie and how they enter the network."""
+    """The images: which ones, where they are stored and how they enter the network."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

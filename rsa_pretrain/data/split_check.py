@@ -1,4 +1,4 @@
-"""What is found in a split of a data set, counted image by image."""
+"""Count the contents of a data set's split, image by image."""
 
 import hashlib
 from collections import Counter
@@ -22,28 +22,28 @@ class Seen(NamedTuple):
     mode: str
     error: str | None
     where: str = ""
-    """Which it is."""
+    """Name of the image."""
     digest: bytes = b""
     """Hash of its pixels."""
 
 
 @dataclass
 class SplitCheck:
-    """What was found in a split.
+    """The findings for a split.
 
     Attributes:
         split: Its name.
         class_sizes: Images by class name, classes without images included.
-        unlabelled: Images without class.
-        widths: How many whole images have which width, in pixels.
+        unlabelled: Images without a class.
+        widths: Number of intact images by width, in pixels.
         heights: The same for the heights.
         modes: The same for the stored modes.
-        broken: For each image that is not whole, which and why.
-        published: What is published about the split, in words; empty if nothing is.
-        problems: What is not as it should be, one sentence each.
-        notes: What a user should know, one sentence each.
-        digests: Where the image of each hash of pixels lies, in a set that is not published.
-        shard_sizes: Images by shard, of a webdataset; those read to their end.
+        broken: For each broken image, its name and the reason.
+        published: Published numbers of the split, in words; empty if none are published.
+        problems: Problems found, one sentence each.
+        notes: Notes for the user, one sentence each.
+        digests: Location of the image with each pixel hash, in a set that is not published.
+        shard_sizes: Images by shard, in a webdataset; only shards read to their end.
     """
 
     split: str
@@ -61,7 +61,7 @@ class SplitCheck:
 
     @property
     def num_images(self) -> int:
-        """All images, broken ones included."""
+        """Number of all images, broken ones included."""
         return self.unlabelled + sum(self.class_sizes.values())
 
     def to_tree(self) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class SplitCheck:
         """Add images to the counts.
 
         Args:
-            images: What was seen of each.
-            class_names: Name of each class, by what the images state.
+            images: Findings for each image.
+            class_names: Name of each class, by the label the images state.
         """
         for image in images:
             if image.label == UNLABELLED:
@@ -93,11 +93,11 @@ class SplitCheck:
 
 
 def see_image(label: Label, where: str, read: Callable[[], tuple[Image.Image, str]]) -> Seen:
-    """Decode an image and keep what is counted of it.
+    """Decode an image and return the properties to count.
 
     Args:
         label: Its class.
-        where: Which image it is.
+        where: Name of the image.
         read: Returns it and the name of the mode in which it is stored, or raises ``UserError``.
     """
     try:

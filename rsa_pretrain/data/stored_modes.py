@@ -1,7 +1,7 @@
-"""In which modes image files store pixels, and how each is read as RGB, uint8.
+"""Convert every mode in which image files store pixels to RGB, uint8.
 
-Colours that lie under transparent pixels are read as they are stored, and colour profiles are not
-applied, as torchvision and timm have it. Deep grey levels are scaled by the range of their type:
+Colours of transparent pixels are read as stored, and colour profiles are not
+applied, as in torchvision and timm. Deep grey levels are scaled by the range of their type:
 Pillow itself would cut all levels above 255.
 """
 
@@ -37,10 +37,10 @@ HOW_READ = {
     _FRAMES: "the first one",
     TURNED: "made upright (data.exif_orientation)",
 }
-"""By each part of the names that ``stored_mode`` gives: what is read."""
+"""Conversion to RGB, by each part of the names that ``stored_mode`` returns."""
 
 _SEPARATOR = " + "
-_WHITE_IS_ZERO = (262, 0)  # TIFF's tag of the meaning of levels
+_WHITE_IS_ZERO = (262, 0)  # TIFF's tag PhotometricInterpretation
 
 
 def stored_mode(image: Image.Image) -> str:
@@ -63,7 +63,7 @@ def with_part(name: str, part: str) -> str:
 
 
 def how_read(names: Iterable[str]) -> dict[str, str]:
-    """Return what is read of images with these names, by part; plain RGB needs no word."""
+    """Return how images with these names are read, by part; plain RGB is omitted."""
     parts = {part for name in names for part in name.split(_SEPARATOR)} - {"RGB"}
     return {part: how for part, how in HOW_READ.items() if part in parts}
 
@@ -74,7 +74,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: If there is no rule for its mode, or its values are out of the rule's range.
     """
-    largest = _largest_level(image)  # not known any more once the image is loaded
+    largest = _largest_level(image)  # no longer known once the image is loaded
     image.load()
     if largest is not None:
         return _grey(image, _scaled(np.asarray(image), largest))
@@ -94,11 +94,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _largest_level(image: Image.Image) -> int | None:
-    """Return the largest level of the type that deep grey without sign is stored in."""
+    """Return the largest level of the type that stores deep unsigned grey."""
     raw_mode = _raw_mode(image)
     if raw_mode == "I;12":
         return 2**12 - 1
-    # Pillow scales JPEG 2000 and PPM files to 16 bits; some files it opens as I.
+    # Pillow scales JPEG 2000 and PPM files to 16 bits; it opens some files as I.
     is_deep = image.mode.startswith("I;16") or (
         image.mode == "I" and (raw_mode in ("I;16", "I;16B") or image.format == "PPM")
     )
@@ -106,7 +106,7 @@ def _largest_level(image: Image.Image) -> int | None:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Return Pillow's name of a file's layout of pixels; empty if it has none."""
+    """Return Pillow's name for a file's pixel layout; empty if it has none."""
     tiles: list[Any] = getattr(image, "tile", [])
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -128,7 +128,7 @@ def _scaled_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def _grey(image: Image.Image, levels: npt.NDArray[np.uint8]) -> Image.Image:
     tag, white_is_zero = _WHITE_IS_ZERO
-    # Those of 8 bits Pillow inverts itself.
+    # Pillow itself inverts those of 8 bits.
     if getattr(image, "tag_v2", {}).get(tag) == white_is_zero:
         levels = 255 - levels
     return Image.fromarray(levels).convert("RGB")

@@ -1,6 +1,6 @@
-"""What operating systems, archivers and storage devices leave among a user's files."""
+"""Recognise files that operating systems, archivers and storage devices leave behind."""
 
-# Beside hidden names, which begin with a dot.
+# In addition to hidden names, which begin with a dot.
 _SYSTEM_NAMES = frozenset(
     {
         "thumbs.db",

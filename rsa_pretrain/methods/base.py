@@ -1,4 +1,4 @@
-"""What the trainer knows of a method."""
+"""Define the interface between the trainer and a method."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,19 +20,19 @@ class StepOutput:
 
 
 class Method(Protocol):
-    """Networks and a loss; nothing of optimizers, devices, files or epochs.
+    """Networks and a loss; knows nothing of optimizers, devices, files or epochs.
 
     ``progress`` is the step's share of the run, k / K.
     """
 
     backbone: nn.Module
     needs_labels: bool
-    """Whether ``forward`` takes ``labels``, (N,) class indices, as a third argument."""
+    """True if ``forward`` takes ``labels``, (N,) class indices, as a third argument."""
     needs_whole_batch: bool
-    """Whether the loss compares images of one batch, so that gradients of parts do not add up."""
+    """True if the loss compares images across the batch, so gradients of parts do not add up."""
 
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
         """Compute the loss of one batch; views are (N, 3, H, W) in the recipe's order."""
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Update what gradients do not; called with the progress of the step just taken."""
+        """Update state that gradients do not; called with the progress of the step just taken."""

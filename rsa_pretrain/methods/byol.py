@@ -13,7 +13,7 @@ from rsa_pretrain.methods.settings import BYOLConfig
 
 
 class BYOL(nn.Module):
-    """Both views through the online network and its EMA target, each predicting the other.
+    """Passes both views through the online network and its EMA target; each predicts the other.
 
     The views are two aggressive ones (AA), or one aggressive and one weak (AW): RSA, Table 1.
 
@@ -49,7 +49,7 @@ class BYOL(nn.Module):
         )
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Move the target towards the online network, Eq. 1."""
+        """Update the target with the online network, Eq. 1."""
         ema_momentum = self.config.scheduled(progress)["ema_momentum"]
         update_target(self.target_backbone, self.backbone, ema_momentum)
         update_target(self.target_projector, self.projector, ema_momentum)

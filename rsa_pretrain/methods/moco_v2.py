@@ -15,10 +15,10 @@ from rsa_pretrain.plumbing.distributed import gather, shuffled_over_ranks
 
 
 class MoCoV2(nn.Module):
-    """Queries against the other view's keys and a queue of earlier keys, symmetrised.
+    """Contrasts queries with the other view's keys and a queue of earlier keys, symmetrised.
 
     The loss is the sum over both directions, as in the comparison of SimSiam's Table 4, whose
-    setting the RSA paper takes. Keys enter the queue after the optimizer step.
+    setting the RSA paper uses. Keys enter the queue after the optimizer step.
 
     Args:
         backbone: f_q, from (N, 3, H, W) to (N, F).
@@ -56,7 +56,7 @@ class MoCoV2(nn.Module):
         )
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Move the key network (MoCo Eq. 2) and enqueue the step's keys of all devices."""
+        """Update the key network (MoCo Eq. 2) and enqueue the step's keys of all devices."""
         update_target(self.key_backbone, self.backbone, self.config.ema_momentum)
         update_target(self.key_projector, self.projector, self.config.ema_momentum)
         for keys in (self._new_keys, self._new_keys_prime):

@@ -1,4 +1,4 @@
-"""Pretraining methods by name."""
+"""List the pretraining methods by name."""
 
 from rsa_pretrain.methods.byol import BYOL
 from rsa_pretrain.methods.moco_v2 import MoCoV2

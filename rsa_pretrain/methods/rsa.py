@@ -17,7 +17,7 @@ from rsa_pretrain.methods.settings import RSAConfig
 class RSA(nn.Module):
     """Algorithm 1: an online network sees aggressive views, its EMA target the weak ones.
 
-    Where the paper is silent its release is followed: each view is a forward of its own, so
+    Where the paper is silent its release is followed: each view has a separate forward pass, so
     BatchNorm statistics are per view; the target stays in train mode.
 
     Args:
@@ -59,7 +59,7 @@ class RSA(nn.Module):
         )
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Move the target towards the online network (BYOL Eq. 1)."""
+        """Update the target with the online network (BYOL Eq. 1)."""
         ema_momentum = self.config.scheduled(progress)["ema_momentum"]
         update_target(self.target_backbone, self.backbone, ema_momentum)
         update_target(self.target_projector, self.projector, ema_momentum)

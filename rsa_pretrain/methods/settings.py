@@ -17,7 +17,7 @@ class ScheduledSection(Section):
     """Settings of a method, some of which may change over the run."""
 
     def scheduled(self, progress: float) -> dict[str, float]:
-        """Return what the method's schedules say at a share of the run, in [0, 1]."""
+        """Return the values of the method's schedules at a share of the run, in [0, 1]."""
         return {}
 
 
@@ -66,7 +66,7 @@ class BYOLConfig(ScheduledSection):
 
     @property
     def view_recipe(self) -> ViewRecipe:
-        """Views that a step needs."""
+        """The views that a step needs."""
         return "aggressive_pair" if self.views == "AA" else "aggressive_weak"
 
     def scheduled(self, progress: float) -> dict[str, float]:
@@ -120,11 +120,11 @@ class SimCLRConfig(ScheduledSection):
     name: Literal["simclr"]
     """The method."""
     hidden_dim: Width
-    """Width of the projector's hidden layer; SimCLR takes the backbone's feature width."""
+    """Width of the projector's hidden layer; SimCLR uses the backbone's feature width."""
     output_dim: Width = 128
     """Width of the projections."""
     temperature: Temperature
-    """Of the softmax over similarities; SimCLR: 0.5 on CIFAR-10, 0.1 on ImageNet."""
+    """Temperature of the softmax over similarities; SimCLR: 0.5 on CIFAR-10, 0.1 on ImageNet."""
 
 
 class MoCoV2Config(ScheduledSection):
@@ -135,21 +135,21 @@ class MoCoV2Config(ScheduledSection):
     name: Literal["moco_v2"]
     """The method."""
     hidden_dim: Width
-    """Width of the projector's hidden layer; MoCo v2 takes the backbone's feature width."""
+    """Width of the projector's hidden layer; MoCo v2 uses the backbone's feature width."""
     output_dim: Width = 128
     """Width of the projections."""
     temperature: Temperature = 0.2
-    """Of the softmax over similarities."""
+    """Temperature of the softmax over similarities."""
     ema_momentum: Probability = 0.99
-    """Of the key network, constant; the paper's value for all experiments."""
+    """Momentum of the key network, constant; the paper's value for all experiments."""
     queue_size: Annotated[int, Field(ge=1)]
     """Negatives kept; each step adds two keys per image."""
     shuffle_bn: bool = True
     """Let each device compute keys of other devices' images, so that BatchNorm's statistics do
-    not tell a query its key. One device has nothing to shuffle; SyncBatchNorm needs no shuffle."""
+    not leak a query's key. One device has nothing to shuffle; SyncBatchNorm needs no shuffle."""
 
     def scheduled(self, progress: float) -> dict[str, float]:
-        """Return the key network's momentum, which stays."""
+        """Return the key network's momentum, which is constant."""
         return {"ema_momentum": self.ema_momentum}
 
 

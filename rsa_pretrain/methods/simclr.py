@@ -12,7 +12,7 @@ from rsa_pretrain.plumbing.distributed import gather_with_gradient, rank
 
 
 class SimCLR(nn.Module):
-    """Each view against all other views of the batch, those of other devices included.
+    """Contrasts each view with all other views of the batch, including those on other devices.
 
     Args:
         backbone: f, from (N, 3, H, W) to (N, F).
@@ -46,7 +46,7 @@ class SimCLR(nn.Module):
         return StepOutput(loss, {"projection_std": projection_std(z)})
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Nothing to update: there is no momentum network."""
+        """Do nothing: there is no momentum network."""
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

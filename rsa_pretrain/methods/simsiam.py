@@ -11,7 +11,7 @@ from rsa_pretrain.methods.settings import SimSiamConfig
 
 
 class SimSiam(nn.Module):
-    """One network sees both views; each predicts the other's projection, held constant.
+    """One network sees both views; each predicts the other's projection, without its gradient.
 
     Args:
         backbone: f, from (N, 3, H, W) to (N, F).
@@ -38,7 +38,7 @@ class SimSiam(nn.Module):
         return StepOutput(loss, {"projection_std": projection_std(z)})
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Nothing to update: there is no momentum network."""
+        """Do nothing: there is no momentum network."""
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

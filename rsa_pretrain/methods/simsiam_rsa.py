@@ -15,8 +15,8 @@ class SimSiamRSA(nn.Module):
     """RSA's views, pairs and weights over one network without a momentum target.
 
     Aggressive views are predicted with gradient; weak views are projected by the same network
-    without one. Eq. 5 is taken as it stands, the sum over both directions, with the negative
-    cosine in place of the squared distance (SimSiam's own Eq. 4 halves that sum).
+    without one. Eq. 5 is used unchanged, the sum over both directions, with the negative
+    cosine instead of the squared distance (SimSiam's own Eq. 4 halves that sum).
 
     Args:
         backbone: f, from (N, 3, H, W) to (N, F).
@@ -55,7 +55,7 @@ class SimSiamRSA(nn.Module):
         )
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Nothing to update: there is no momentum network."""
+        """Do nothing: there is no momentum network."""
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

@@ -1,4 +1,4 @@
-"""Supervised pretraining with cross-entropy, the reference of the "supervised" rows."""
+"""Supervised pretraining with cross-entropy, the reference for the "supervised" rows."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,4 +35,4 @@ class Supervised(nn.Module):
         return StepOutput(loss, {"train_top1": top1, "projection_std": projection_std(features)})
 
     def after_optimizer_step(self, progress: float) -> None:
-        """Nothing to update but what gradients move."""
+        """Do nothing: gradients update everything."""

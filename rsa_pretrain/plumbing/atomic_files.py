@@ -1,4 +1,4 @@
-"""Files and folders that appear under their final name whole or not at all."""
+"""Write files and folders atomically: complete under their final name, or not at all."""
 
 import os
 import shutil
@@ -39,9 +39,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place if the block succeeds.
+    """Yield a temporary folder beside ``path`` that replaces it if the block succeeds.
 
-    A folder already at ``path`` is replaced by the new one.
+    An existing folder at ``path`` is replaced.
 
     Args:
         path: Final name; its parent folders are created.
@@ -78,7 +78,7 @@ def write_text(path: Path, text: str) -> None:
 def point_link(link: Path, target_name: str) -> None:
     """Make ``link`` a symbolic link to ``target_name`` in its own folder, atomically.
 
-    A folder in its place, as copying leaves one that follows links, is replaced.
+    A real folder at ``link``, left by a copy that followed links, is replaced.
     """
     temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ def point_link(link: Path, target_name: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what an earlier, killed process left half-written directly in ``folder``."""
+    """Delete the half-written files that a killed process left directly in ``folder``."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)

@@ -1,4 +1,4 @@
-"""What the three command lines share: their commands, errors, output and config options."""
+"""Share commands, errors, output and config options between the three command lines."""
 
 import argparse
 import difflib
@@ -27,14 +27,14 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a program; its module is imported when it is chosen."""
+    """A command of a program; its module is imported only when the command is chosen."""
 
     name: str
     summary: str
     """One line for the program's ``--help``."""
     source: str | Callable[[Commands], None] = ""
-    """Module of the program's package whose ``add`` adds the parser (default: named as the
-    command), or a function that adds it."""
+    """Module of the program's package whose ``add`` adds the parser (default: the
+    command's name), or a function that adds it."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Program:
 
     name: str
     description: str
-    """What it does, for ``--help``."""
+    """Summary of the program, for ``--help``."""
     package: str
     """Package of the commands' modules."""
     commands: Sequence[Command]
     moved: Mapping[str, str] = field(default_factory=dict)
-    """What to type in place of a former command."""
+    """Replacement for each former command."""
 
     def run(self, argv: Sequence[str] | None = None) -> int:
-        """Run the command that ``argv`` (default: the process's) names, as ``run_command`` does."""
+        """Run the command named in ``argv`` (default: the process's) with ``run_command``."""
         words = sys.argv[1:] if argv is None else argv
         return run_command(lambda: self._dispatch(words))
 
@@ -78,7 +78,7 @@ class Program:
     def _what_to_type(self, name: str, known: Sequence[str]) -> str:
         if name in self.moved:
             return f"'{name}' is now '{self.moved[name]}'"
-        found = f"unknown command '{name}'" if name else "no command is given"
+        found = f"unknown command '{name}'" if name else "no command given"
         nearest = difflib.get_close_matches(name, known, n=1)
         hint = f"; the nearest is '{nearest[0]}'" if nearest else ""
         return f"{found}{hint}; expected one of {', '.join(known)}"
@@ -95,7 +95,7 @@ def run_command(command: Callable[[], int]) -> int:
     Returns:
         The process's exit code; 128 + its number after a signal.
     """
-    # Of processes that train together, one tells the story; errors come from any.
+    # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
@@ -111,7 +111,7 @@ def run_command(command: Callable[[], int]) -> int:
             raise
         message = reason
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; no half-written file has its final name\n")
+        sys.stderr.write("error: interrupted; no file is left half-written\n")
         return INTERRUPTED_EXIT_CODE
     finally:
         end_loader_processes()
@@ -120,7 +120,7 @@ def run_command(command: Callable[[], int]) -> int:
 
 
 def describe_error(error: UserError | OSError) -> str:
-    """Return a mistake, or what the system refused and where, in one line."""
+    """Return a user's mistake, or a system error with its path, in one line."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     reason = error.strerror or str(error) or type(error).__name__
@@ -128,7 +128,7 @@ def describe_error(error: UserError | OSError) -> str:
 
 
 def _which_process() -> str:
-    # torchrun ends all processes at the first that fails, whichever that is: each must speak.
+    # torchrun ends all processes when any one fails, so each must report its own error.
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f" (process {_rank()} of {count})"
 
@@ -145,12 +145,12 @@ def say(text: str) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are user errors, and whose help keeps its line breaks.
+    """An argument parser that raises user errors and keeps the line breaks of its help.
 
-    In arguments of ``type=Path`` a leading ``~`` is a home folder.
+    In arguments of ``type=Path`` a leading ``~`` expands to the home folder.
 
     A command given to ``add_overrides`` takes ``section.key=value`` words anywhere after its own
-    arguments, between options too.
+    arguments, also between options.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -159,7 +159,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", Path, _path)
 
     settings: "type[BaseModel] | None" = None
-    """What the overrides set."""
+    """Settings that the overrides change."""
 
     def format_help(self) -> str:
         """Return the help, with the config keys of the settings at its end."""
@@ -167,19 +167,19 @@ class Parser(argparse.ArgumentParser):
         if self.settings is None:
             return text
         from rsa_pretrain.plumbing.config.files import (
-            describe_keys,  # pydantic: slow, needed here alone
+            describe_keys,  # pydantic: slow, needed only here
         )
 
         return f"{text}\nconfig keys, as section.key=value:\n{describe_keys(self.settings)}\n"
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``UserError`` in place of printing the usage and exiting."""
+        """Raise ``UserError`` instead of printing the usage and exiting."""
         raise UserError(f"{message} (see {self.prog} --help)")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """Parse, and put the words no argument takes into ``overrides``."""
+        """Parse the arguments; words that no argument takes become ``overrides``."""
         arguments, words = self.parse_known_args(args, namespace)
         takes_overrides = getattr(arguments, "takes_overrides", False)
         unknown = [word for word in words if word.startswith("-") or not takes_overrides]
@@ -204,14 +204,14 @@ def positive(text: str) -> int:
 
 
 def whole_number(text: str) -> int:
-    """Parse a whole number from 0; an argparse ``type``."""
+    """Parse a whole number of 0 or more; an argparse ``type``."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found '{text}'")
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, found '{text}'")
     return int(text)
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Parse whole numbers between commas; an argparse ``type``."""
+    """Parse comma-separated whole numbers; an argparse ``type``."""
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"expected whole numbers like 0,1,2, found '{text}'")

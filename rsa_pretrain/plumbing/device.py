@@ -1,4 +1,4 @@
-"""Where tensors live and at which precision forward passes run."""
+"""Choose the device of tensors and the precision of forward passes."""
 
 import os
 import platform
@@ -17,10 +17,10 @@ def resolve_device(name: DeviceName) -> torch.device:
     """Return the device to use; of several GPUs, the one of this process's local rank.
 
     Raises:
-        UserError: If a GPU is asked for and there is none.
+        UserError: If a GPU is requested and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device 'cuda' was asked for, but torch sees no GPU; use device 'cpu'")
+        raise UserError("device 'cuda' was requested, but torch sees no GPU; use device 'cpu'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank() >= torch.cuda.device_count():
@@ -32,7 +32,7 @@ def resolve_device(name: DeviceName) -> torch.device:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Send a CPU tensor without making the CPU wait."""
+    """Copy a CPU tensor to a device without making the CPU wait."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -42,7 +42,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision the device cannot train at.
 
     Raises:
-        UserError: If fp16 is asked for without a GPU.
+        UserError: If fp16 is requested without a GPU.
     """
     if precision == "fp16" and device.type != "cuda":
         raise UserError("precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'")
@@ -58,7 +58,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 @contextmanager
 def without_tf32(precision: Precision) -> Iterator[None]:
-    """Let cuDNN convolve float32 as float32, in the block, if ``precision`` is fp32.
+    """Make cuDNN convolve in full float32 in the block, if ``precision`` is fp32.
 
     By default torch lets it round the factors to TF32's ten bits of mantissa.
     """
@@ -72,7 +72,7 @@ def without_tf32(precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def explained_out_of_memory(hint: str) -> Iterator[None]:
-    """Turn the block's lack of GPU memory into a user error.
+    """Turn an out-of-memory error of the GPU in the block into a user error.
 
     Args:
         hint: Which setting helps.
@@ -88,7 +88,7 @@ def explained_out_of_memory(hint: str) -> Iterator[None]:
 
 
 def describe_hardware(device: torch.device) -> str:
-    """Name the processor that did the work, as results quote it."""
+    """Name the processor as results quote it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -102,7 +102,7 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def usable_cores() -> int:
-    """Count the CPU cores that this process may use, fewer than the machine's where it is bound."""
+    """Count the CPU cores that this process may use; affinity may allow fewer than all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

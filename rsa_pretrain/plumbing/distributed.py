@@ -1,8 +1,8 @@
-"""Processes that train together: who they are, what they exchange, how they stop.
+"""Train in several processes: their ranks, what they exchange and how they stop.
 
 One process per device, started by ``torchrun`` (or anything that sets its environment variables
 ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``). Without these
-variables every function here does what is right for one process.
+variables every function here works as for a single process.
 """
 
 import inspect
@@ -27,12 +27,12 @@ _LOST_PEER = re.compile(
 
 
 def rank() -> int:
-    """Return this process's number, 0 without others."""
+    """Return this process's number, 0 for a single process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return the number of processes, 1 without others."""
+    """Return the number of processes, 1 for a single one."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -42,24 +42,24 @@ def local_rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and shows progress."""
+    """Return whether this is the process that writes files and shows progress."""
     return rank() == 0
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this call."""
     if world_size() > 1:
         dist.barrier()
 
 
 def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module with its gradients averaged over the processes, itself without others.
+    """Wrap a module to average its gradients over the processes; a single process needs no wrap.
 
-    Running statistics stay each process's own.
+    Each process keeps its own running statistics.
 
     Args:
         module: On ``device``.
-        device: Where this process computes.
+        device: Device of this process.
     """
     if world_size() == 1:
         return module
@@ -76,10 +76,10 @@ def process_group(device: torch.device) -> Iterator[None]:
     """Join the other processes for the block, over NCCL between GPUs and Gloo otherwise.
 
     Args:
-        device: Where this process computes.
+        device: Device of this process.
 
     Raises:
-        UserError: If the others cannot be joined, or one is lost; says how to go on.
+        UserError: If the others cannot be joined, or one is lost; says how to resume.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
@@ -88,7 +88,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    except (ValueError, RuntimeError) as error:  # torch's own errors of the network are the latter
+    except (ValueError, RuntimeError) as error:  # torch's own network errors are RuntimeErrors
         raise UserError(
             f"cannot join the other processes ({_first_line(error)}); start them with torchrun, or "
             "set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT for each"
@@ -101,14 +101,14 @@ def process_group(device: torch.device) -> Iterator[None]:
             raise
         raise UserError(
             f"lost contact with another process ({_first_line(error)}); the job ends here; "
-            "the same command goes on (pretraining with --resume)"
+            "rerun the command to resume (pretraining: with --resume)"
         ) from None
-    # Not after an error: tearing down may wait for processes that are gone.
+    # Not after an error: tearing down may wait for processes that have ended.
     dist.destroy_process_group()
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Concatenate the tensors of all processes along dimension 0, in their order, no gradient.
+    """Concatenate the tensors of all processes along dimension 0 by rank, without gradient.
 
     Args:
         tensor: Of the same shape in every process.
@@ -122,7 +122,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:
-    """Like ``gather``, and the gradients of all processes' losses come back to each part."""
+    """Gather like ``gather``; each part receives the gradients of all processes' losses."""
     if world_size() == 1:
         return tensor
     gathered: Tensor = _Gather.apply(tensor)
@@ -145,7 +145,7 @@ def sum_over_ranks(values: Tensor) -> None:
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Give all processes the main one's buffers, which are those that are saved."""
+    """Broadcast the main process's buffers, the ones that are saved, to all processes."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
@@ -175,7 +175,7 @@ def shuffled_over_ranks(network: Callable[[Tensor], Tensor], images: Tensor) -> 
     """Apply a network so that each process computes a random share of all processes' images.
 
     BatchNorm then sees another mix of images than the queries' (MoCo, Section 3.3, "Shuffling
-    BN"). A single process has nothing to mix and applies the network as it is.
+    BN"). A single process has nothing to mix and just applies the network.
 
     Args:
         network: From (n, …) to (n, D).
@@ -195,9 +195,9 @@ def shuffled_over_ranks(network: Callable[[Tensor], Tensor], images: Tensor) -> 
 
 
 class StopVote:
-    """Agree on stopping: all processes stop at the same step, one after the first asked.
+    """Lets processes agree to stop at the same step, one after the first request.
 
-    The vote of a step is read at the next, when it has long arrived, so no step waits for it.
+    A step's vote is read at the next step, when it has long arrived, so no step waits for it.
     """
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class StopVote:
         self._votes: list[tuple[Any, Tensor]] = []
 
     def agree(self, received: signal.Signals | None) -> signal.Signals | None:
-        """Give this process's signal, if it has one; return what all of them stop for, if any."""
+        """Submit this process's signal, if any; return the signal all stop for, if any."""
         if self._group is None:
             return received
         vote = torch.tensor(0 if received is None else int(received))

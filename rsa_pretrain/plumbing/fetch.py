@@ -1,4 +1,4 @@
-"""Published archives: downloaded, checked and unpacked; only whole ones stand under their name."""
+"""Download, check and unpack published archives; only complete ones get their final name."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 2**20
-_NOTHING_BEYOND = 416  # the answer where a file ends before the first byte asked for
+_NOTHING_BEYOND = 416  # the status if a file ends before the first requested byte
 
 _log = logging.getLogger(__name__)
 
@@ -31,21 +31,21 @@ class Archive:
 
     url: str
     md5: str
-    """Of the whole file, in hexadecimal."""
+    """MD5 of the complete file, in hexadecimal."""
     folder: str
     """The folder that it unpacks to."""
 
 
 def fetch(archive: Archive, root: Path, url: str | None = None) -> None:
-    """Download an archive and unpack it to ``root/FOLDER``, which appears only whole.
+    """Download an archive and unpack it to ``root/FOLDER``, which appears only when complete.
 
-    Does nothing where that folder exists. The archive grows as ``NAME.part``, takes its name once
-    its MD5 is right, and is kept. Rerunning resumes a download and uses an archive that is there.
+    Does nothing if that folder exists. The archive grows as ``NAME.part``, gets its name once its
+    MD5 matches, and is kept. Rerunning resumes a download and reuses an existing archive.
 
     Args:
         archive: What to fetch.
         root: Folder to fetch it into; created if missing.
-        url: Address to use in place of the published one; the MD5 stays.
+        url: Address to use instead of the published one; the MD5 stays the same.
 
     Raises:
         UserError: If the server, the connection, the content or the disk fails.
@@ -63,7 +63,7 @@ def fetch(archive: Archive, root: Path, url: str | None = None) -> None:
                 _unpack(path, folder)
     except OSError as error:
         raise UserError(
-            f"cannot download into '{root}': {error.strerror or error}; mend that and rerun the "
+            f"cannot download into '{root}': {error.strerror or error}; fix that and rerun the "
             "command to resume"
         ) from None
 
@@ -78,7 +78,7 @@ def _wait_for(lock: IO[bytes], root: Path) -> None:
 
 
 def _download(archive: Archive, url: str, path: Path) -> None:
-    """Download the archive, or check the one that is there."""
+    """Download the archive, or check an existing one."""
     if path.exists():
         found = _md5(path)
         if found != archive.md5:
@@ -94,13 +94,13 @@ def _download(archive: Archive, url: str, path: Path) -> None:
         part.unlink()
         raise UserError(
             f"{url} gave a file whose MD5 is {found}, expected {archive.md5}; it is removed. Rerun "
-            "the command to download it from its beginning, or name a mirror with --url"
+            "the command to download it from the beginning, or name a mirror with --url"
         )
     part.rename(path)
 
 
 def _receive(url: str, part: Path) -> None:
-    """Append to a file what it lacks of the one at an address."""
+    """Append to a partial file the rest of the one at an address."""
     from rsa_pretrain.plumbing.progress import progress_bar
 
     done = part.stat().st_size if part.exists() else 0
@@ -108,7 +108,7 @@ def _receive(url: str, part: Path) -> None:
     if response is None:
         return
     with response:
-        if response.status != 206:  # the server sends the whole file whatever was asked for
+        if response.status != 206:  # the server sends the whole file, ignoring the range
             done = 0
         total = None if response.length is None else done + response.length
         if done:
@@ -126,9 +126,9 @@ def _receive(url: str, part: Path) -> None:
 
 
 def _request(url: str, done: int) -> HTTPResponse | None:
-    """Ask for a file from a byte on; None if it ends there."""
+    """Request a file from a byte offset; None if it ends there."""
     if not url.startswith(("http://", "https://")):
-        raise UserError(f"expected an address that begins with http:// or https://, found '{url}'")
+        raise UserError(f"expected an address starting with http:// or https://, found '{url}'")
     headers = {"User-Agent": "rsa-pretrain"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
@@ -166,15 +166,15 @@ def _md5(path: Path) -> str:
 
 def _unpack(path: Path, folder: Path) -> None:
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     try:
         try:
             _extract(path, temporary)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
             raise UserError(f"cannot unpack '{path}': {error}") from None
         if not (temporary / folder.name).is_dir():
-            raise UserError(f"'{path}' holds no folder '{folder.name}'")
-        os.sync()  # the files are on disk before the name that promises them
+            raise UserError(f"'{path}' contains no folder '{folder.name}'")
+        os.sync()  # the files must be on disk before the folder gets its final name
         (temporary / folder.name).rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,10 +10,10 @@ def check_generated(path: Path, opening: str) -> None:
 
     Args:
         path: The file to be written.
-        opening: How each file written there begins; its first line tells.
+        opening: Beginning of every generated file; its first line identifies it.
 
     Raises:
-        UserError: If there is a folder, or a file that begins otherwise.
+        UserError: If the path is a folder, or a file that begins differently.
     """
     _check_no_folder(path)
     if path.is_file() and not is_generated(path.read_bytes(), opening):
@@ -30,10 +30,10 @@ def check_marked(path: Path, mark: str) -> None:
 
     Args:
         path: The file to be written.
-        mark: What each file written there holds somewhere.
+        mark: Text that every generated file contains.
 
     Raises:
-        UserError: If there is a folder, or a file without it.
+        UserError: If the path is a folder, or a file without it.
     """
     _check_no_folder(path)
     if path.is_file() and mark.encode() not in path.read_bytes():
@@ -46,4 +46,4 @@ def _check_no_folder(path: Path) -> None:
 
 
 def _foreign(path: Path) -> UserError:
-    return UserError(f"'{path}' is another file, not one written here before; name another OUT")
+    return UserError(f"'{path}' exists and was not written by this command; name another OUT")

@@ -1,4 +1,4 @@
-"""The end of loader processes: they ignore signals, so that the main process decides."""
+"""End loader processes, which ignore signals so that the main process decides."""
 
 import multiprocessing
 import signal
@@ -7,11 +7,11 @@ _MARKS_OF_A_LOSS = ("DataLoader worker (pid", "shared memory")
 
 
 def why_lost(error: RuntimeError) -> str | None:
-    """Say what became of a loader process, in words for its user; None if the error is another.
+    """Explain to a user why a loader process ended; None for any other error.
 
     Args:
-        error: What torch raises when such a process dies, anywhere in the main process, or got no
-            memory to send a batch in.
+        error: Raised by torch, anywhere in the main process, when a loader process dies or gets no
+            memory to send a batch.
     """
     if not any(mark in str(error) for mark in _MARKS_OF_A_LOSS):
         return None
@@ -23,14 +23,14 @@ def why_lost(error: RuntimeError) -> str | None:
 
 
 def end_loader_processes() -> None:
-    """End the processes that a command leaves behind, whatever they do.
+    """End the processes that a command leaves behind, whatever their state.
 
-    Python's own exit sends SIGTERM and waits, which those that ignore it would make for ever.
+    Python's own exit sends SIGTERM and waits, forever if they ignore it.
     """
     left = multiprocessing.active_children()
     if not left:
         return
-    # torch raises an error when a loader process dies; these deaths are meant.
+    # torch raises an error when a loader process dies; these deaths are intended.
     previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in left:
         process.kill()

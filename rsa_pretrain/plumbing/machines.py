@@ -1,4 +1,4 @@
-"""The machines a run was trained on, beside its log: only equal ones have comparable rates."""
+"""Record the machines a run was trained on: rates are comparable only on equal ones."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ MACHINES_FILE = "machines.json"
 
 
 class Machine(Section):
-    """What a run, or a part of it, was computed on."""
+    """The hardware that computed a run or a part of it."""
 
     hardware: str
     """The main process's GPU or processor."""
@@ -38,7 +38,7 @@ def note_machine(run_dir: Path, device: torch.device) -> None:
 
 
 def read_machines(run_dir: Path) -> list[Machine]:
-    """Return a run's machines in the order of its parts; none if it does not tell.
+    """Return a run's machines in the order of its parts; none if they are not recorded.
 
     Raises:
         UserError: If the file is damaged.

@@ -1,4 +1,4 @@
-"""Means of metrics between two lines of a run's log, taken without waiting for the device."""
+"""Average metrics between two lines of a run's log, without waiting for the device."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +17,8 @@ class Meter:
     """Sums metrics step by step and reads their means once.
 
     Args:
-        device: Where tensors are summed.
-        images_per_step: Of all processes, for the rate.
+        device: Device on which tensors are summed.
+        images_per_step: Images of all processes, for the rate.
     """
 
     def __init__(self, device: torch.device, images_per_step: int) -> None:
@@ -29,7 +29,7 @@ class Meter:
     def add(self, metrics: Mapping[str, Tensor | float], weight: float = 1.0) -> None:
         """Add one step's metrics, or a part of them with its share as weight.
 
-        Tensors are summed where they are: reading them would wait for the step to finish.
+        Tensors are summed on their device: reading them would wait for the step to finish.
         """
         for name, value in metrics.items():
             if isinstance(value, Tensor):
@@ -44,7 +44,7 @@ class Meter:
         self.num_steps += 1
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:
-        """Pass batches through and measure how long each is waited for."""
+        """Yield the batches, and measure the wait for each."""
         while True:
             start = time.monotonic()
             batch = next(batches, None)
@@ -54,9 +54,9 @@ class Meter:
             yield batch
 
     def read(self) -> dict[str, float]:
-        """Return the means since the last reading, averaged over the processes, and start anew.
+        """Return the means since the last reading, averaged over the processes, and reset.
 
-        Among them ``images_per_second`` of all processes, and ``data_wait``, the share of the
+        They include ``images_per_second`` of all processes, and ``data_wait``, the share of the
         time that this process waited for images.
         """
         means = {name: total / self.num_steps for name, total in self._floats.items()}
@@ -72,7 +72,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out of the rates what the block does; it reads nothing."""
+        """Exclude the block from the rates; it must not read the meter."""
         begun = time.monotonic()
         try:
             yield
@@ -80,7 +80,7 @@ class Meter:
             self._start += time.monotonic() - begun
 
     def restart_clock(self) -> None:
-        """Leave out of the rates what was done since the last reading."""
+        """Exclude the time since the last reading from the rates."""
         self._start = time.monotonic()
 
     def _reset(self) -> None:

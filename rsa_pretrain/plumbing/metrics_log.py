@@ -1,4 +1,4 @@
-"""Metrics of a run as JSON lines, TensorBoard scalars and, if wished, to Weights & Biases."""
+"""Log a run's metrics as JSON lines, TensorBoard scalars and optionally to Weights & Biases."""
 
 import hashlib
 import importlib
@@ -18,14 +18,14 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Append-only log of one run; a resumed run continues it without a gap or a repeat.
+    """Append-only log of one run; a resumed run continues it without gaps or repeats.
 
     Args:
-        run_dir: Run folder; holds ``metrics.jsonl`` and ``tensorboard/``.
+        run_dir: Run folder, for ``metrics.jsonl`` and ``tensorboard/``.
         start_step: Optimizer steps already taken; later lines, written after the checkpoint
             that is resumed from, are dropped.
         wandb_project: Weights & Biases project to log to as well; the run there is named after
-            the folder and continued when the folder's run is.
+            the folder and continued when the folder's run is resumed.
 
     Raises:
         UserError: If a project is named and the package ``wandb`` is not installed.
@@ -65,7 +65,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a ``metrics.jsonl``; a last line cut short by a kill is left out.
+    """Read a ``metrics.jsonl``; a last line cut short by a kill is dropped.
 
     Raises:
         UserError: If another line is not a JSON object with a ``step``, or it is not UTF-8 text.

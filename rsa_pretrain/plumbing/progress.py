@@ -1,4 +1,4 @@
-"""The progress bar every long command shows."""
+"""Show the progress bar of every long command."""
 
 import sys
 from typing import Any
@@ -9,13 +9,13 @@ from rsa_pretrain.plumbing.distributed import is_main
 
 
 def progress_bar(total: int | None, label: str, unit: str, done: int = 0) -> "tqdm[Any]":
-    """Open a bar with rate and time left; on a log file it prints a line every ten seconds.
+    """Open a bar with rate and time left; in a log file it prints a line every ten seconds.
 
-    Of several processes only the main one shows it.
+    Only the main process shows it.
 
     Args:
         total: Units of the whole job; None if unknown.
-        label: What is going on.
+        label: Title of the bar.
         unit: Name of a unit; rates are units per second, of bytes (``B``) in kB, MB, ….
         done: Units already done by an earlier run.
     """

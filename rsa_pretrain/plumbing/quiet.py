@@ -1,4 +1,4 @@
-"""Loggers of other libraries, kept from telling users what is no concern of theirs."""
+"""Silence log messages of other libraries that do not concern users."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(loggers: tuple[str, ...], level: int) -> Iterator[None]:
-    """Let loggers tell only what is at least as grave as ``level``."""
+    """Limit loggers to messages of at least ``level``."""
     before = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(level)

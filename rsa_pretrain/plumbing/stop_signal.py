@@ -1,23 +1,23 @@
-"""SIGTERM, SIGINT, SIGUSR1 and SIGALRM as a request to stop cleanly."""
+"""Treat SIGTERM, SIGINT, SIGUSR1 and SIGALRM as requests to stop cleanly."""
 
 import signal
 import time
 from types import FrameType, TracebackType
 from typing import Self
 
-# SIGUSR1 is what clusters are told to send some time before they take the machine back; SIGALRM is
-# the alarm of a ``TimeLimit``.
+# Clusters can be told to send SIGUSR1 some time before they reclaim the machine; SIGALRM is the
+# alarm of a ``TimeLimit``.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)
 
 _REPEAT_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """A signal stopped a command, which has saved what it needs to go on.
+    """A signal stopped a command, which has saved what it needs to resume.
 
     Args:
         received: The signal.
-        message: Where it stopped and how to go on.
+        message: Where it stopped and how to resume.
     """
 
     def __init__(self, received: signal.Signals, message: str) -> None:
@@ -28,7 +28,7 @@ class Stopped(Exception):
 class StopSignal:
     """While entered, the first of these signals is only noted; a second one acts at once.
 
-    The loop asks ``received`` between steps, saves and leaves.
+    The loop checks ``received`` between steps, saves and exits.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """0 if no signal came, else that of the signal."""
+        """0 if no signal was received, else the signal's exit code."""
         return 0 if self.received is None else exit_code(self.received)
 
     def __enter__(self) -> Self:
@@ -61,9 +61,9 @@ class StopSignal:
 
 
 class TimeLimit:
-    """While entered, this process is asked to stop when a time is up, as by a signal.
+    """While entered, this process is asked to stop at the end of a time limit, as by a signal.
 
-    The alarm then repeats, so that a loop entered later stops as well. What has no ``StopSignal``
+    The alarm then repeats, so that a loop entered later also stops. Code without a ``StopSignal``
     is not disturbed.
 
     Args:
@@ -76,14 +76,14 @@ class TimeLimit:
 
     @property
     def is_up(self) -> bool:
-        """Whether the time is over, by this process's clock."""
+        """Return whether the time is up, by this process's clock."""
         if self.minutes is None:
             return False
         return time.monotonic() - self._started >= 60 * self.minutes
 
     @property
     def exit_code(self) -> int:
-        """That of what ends when the time is up."""
+        """Exit code of a command that ends when the time is up."""
         return exit_code(signal.SIGALRM)
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ def exit_code(received: signal.Signals) -> int:
 def leave_signals_to_main_process(_worker: int) -> None:
     """Ignore these signals in a loader process; a ``worker_init_fn``.
 
-    Ctrl-C and cluster managers signal the whole process group; the workers must go on feeding
+    Ctrl-C and cluster managers signal the whole process group; the workers must keep feeding
     the main process until it has stopped.
     """
     for number in _SIGNALS:

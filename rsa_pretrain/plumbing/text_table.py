@@ -1,4 +1,4 @@
-"""Rows of cells as aligned text, Markdown or CSV."""
+"""Render rows of cells as aligned text, Markdown or CSV."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ from typing import Literal
 
 TableFormat = Literal["text", "markdown", "csv"]
 NOTHING = "–"
-"""Stands in an empty cell."""
+"""Text of an empty cell."""
 
 _MARKUP = "\\`*_[]|~$"
 
 
 class Markdown(str):
-    """Text that is Markdown already: a table takes it as it is, without escaping it."""
+    """Text that is already Markdown: a table does not escape it."""
 
 
 def render_table(
@@ -24,14 +24,14 @@ def render_table(
     table_format: TableFormat = "text",
     numeric: Collection[str] = (),
 ) -> str:
-    """Lay out a table, without a line break at its end.
+    """Render a table, without a final line break.
 
     Args:
         columns: Headings.
         rows: Cells, as many as columns; None is a dash, in CSV an empty cell. In Markdown, text
             is escaped unless it is ``Markdown``.
         table_format: Numbers are aligned to the right in text and Markdown.
-        numeric: Headings of columns to align so although their cells are text.
+        numeric: Headings of columns to align to the right although their cells are text.
 
     Returns:
         The table's lines.
@@ -62,11 +62,11 @@ def render_table(
 
 
 def escape_markdown(text: str) -> str:
-    """Keep text from breaking out of a table cell or into markup."""
+    """Escape text so that it neither leaves its table cell nor becomes markup."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for character in _MARKUP:
         escaped = escaped.replace(character, f"\\{character}")
-    # No renderer shall make a link of an address.
+    # Keep renderers from turning an address into a link.
     return one_line(escaped).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 

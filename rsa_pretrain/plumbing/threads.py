@@ -1,4 +1,4 @@
-"""A function mapped over many items in threads, with a progress bar."""
+"""Map a function over many items in threads, with a progress bar."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,8 @@ def map_in_threads(
     """Yield the results in the items' order; Pillow decodes outside the interpreter lock.
 
     Args:
-        function: What to do with an item.
-        items: Its arguments; a million are fine, they are handed out in blocks.
+        function: Function of one item.
+        items: Its arguments; a million are fine, they are processed in blocks.
         label: Title of the progress bar.
         unit: Name of an item.
     """

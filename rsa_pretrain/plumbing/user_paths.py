@@ -1,7 +1,7 @@
-"""A leading ``~`` in whatever names a file: an argument, a setting, an override, a ``base:``.
+"""Expand a leading ``~`` in any file name: an argument, a setting, an override, a ``base:``.
 
-Shells expand it only at the start of a word, so that ``--out=~/x`` and ``output_dir=~/x`` arrive as
-they were typed.
+Shells expand it only at the start of a word, so ``--out=~/x`` and ``output_dir=~/x`` arrive
+unexpanded.
 """
 
 import os
@@ -11,7 +11,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 
 def expand_user(text: str) -> str:
-    """Put a home folder in place of a leading ``~`` or ``~NAME``.
+    """Replace a leading ``~`` or ``~NAME`` by the home folder.
 
     Raises:
         UserError: If there is no such home folder.

@@ -1,4 +1,4 @@
-"""Which images each optimizer step reads, and how its batch is cut."""
+"""Plan which images each optimizer step reads, and how its batch is split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How a global batch is cut: over processes, then into passes of each process.
+    """Split of a global batch: over processes, then into passes of each process.
 
     Process r takes the r-th contiguous share of the batch, and its pass m the m-th contiguous
     part of that share.
@@ -34,10 +34,10 @@ class BatchPlan:
 
 
 def plan_batches(config: TrainingConfig, world_size: int, rank: int) -> BatchPlan:
-    """Cut the global batch of a run for this process.
+    """Split the global batch of a run for this process.
 
     Raises:
-        UserError: If it does not come out even, or BatchNorm would see a single image.
+        UserError: If it does not divide evenly, or BatchNorm would see a single image.
     """
     whole = config.global_batch_size
     per_device = config.batch_size_per_device
@@ -50,7 +50,7 @@ def plan_batches(config: TrainingConfig, world_size: int, rank: int) -> BatchPla
         per_device = whole // world_size
     elif whole % (world_size * per_device) != 0:
         raise UserError(
-            f"training.global_batch_size {whole} is no multiple of {world_size} processes times "
+            f"training.global_batch_size {whole} is not a multiple of {world_size} processes times "
             f"training.batch_size_per_device {per_device}; change one of them, or set "
             "batch_size_per_device=null"
         )
@@ -63,15 +63,15 @@ def plan_batches(config: TrainingConfig, world_size: int, rank: int) -> BatchPla
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """This process's batches of all remaining steps, as (epoch, image) pairs.
+    """Yields this process's batches for all remaining steps, as (epoch, image) pairs.
 
-    Step ``s`` reads batch ``s mod steps_per_epoch`` of the permutation that ``seed`` and the
-    epoch decide, so a run can start at any step, with any number of processes, and see what an
-    uninterrupted run sees.
+    Step ``s`` reads batch ``s mod steps_per_epoch`` of the permutation given by ``seed`` and the
+    epoch, so a run can start at any step, with any number of processes, and read the same images
+    as an uninterrupted run.
 
     Args:
         num_images: Size of the data set.
-        plan: How each step's batch is cut; an epoch's incomplete last batch is left out.
+        plan: How each step's batch is split; an epoch's incomplete last batch is dropped.
         seed: Seed of the permutations.
         steps: First step and the one after the last.
     """

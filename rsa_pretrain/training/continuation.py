@@ -1,4 +1,4 @@
-"""Refuse to continue a saved run as one of other settings or images."""
+"""Refuse to continue a saved run with other settings or images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ class Continuation:
     """A way to continue a run: resume or extend."""
 
     verb: str
-    """What it is called, in errors."""
+    """Its name in errors."""
     may_differ: frozenset[str]
     """Dotted keys of the settings that it may change."""
     remedy: str
-    """What to do about a difference."""
+    """Advice in the error about a difference."""
 
     def refuse_other_settings(self, saved: Mapping[str, Any], config: PretrainConfig) -> None:
-        """Refuse settings that make another run.
+        """Refuse settings that would change the run's result.
 
         Args:
-            saved: Settings of the run so far, as plain values; they may be older than some choices.
-            config: What is asked for.
+            saved: Settings of the run so far, as plain values; it may predate some settings.
+            config: Requested settings.
 
         Raises:
-            UserError: Names each that differs, with both values.
+            UserError: If any differ; names each, with both values.
         """
         saved = with_old_orientation(saved)
         before = to_tree(parse_tree(PretrainConfig, saved, "the checkpoint's settings"))
@@ -49,7 +49,7 @@ class Continuation:
             )
 
     def refuse_other_images(self, saved: str, fingerprint: str) -> None:
-        """Refuse training images of another fingerprint than the run so far had.
+        """Refuse training images whose fingerprint differs from the run's so far.
 
         Raises:
             UserError: If they differ.

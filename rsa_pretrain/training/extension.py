@@ -36,10 +36,10 @@ class Parent:
     """Optimizer steps it took."""
 
     def extended(self, config: PretrainConfig) -> PretrainConfig:
-        """Return a run's settings with a note that it extends this one.
+        """Return a run's settings, marked as extending this one.
 
         Raises:
-            UserError: If the settings name another run than this.
+            UserError: If the settings name another run.
         """
         told = config.extends
         if told is not None and told.backbone_sha256 != self.backbone_sha256:
@@ -59,7 +59,7 @@ class Parent:
         return config.model_copy(update={"extends": extends})
 
     def describe_seam(self, config: PretrainConfig) -> None:
-        """Log what changes from the parent's last step to the first of the run that extends it."""
+        """Log what changes between the parent's last step and the first step of its extension."""
         before, now = self.config, config
         num_steps = self.step * now.training.epochs // before.training.epochs
         old = _scheduled(before, (self.step - 1) / self.step)
@@ -76,33 +76,33 @@ class Parent:
 
 
 def open_parent(folder: Path, config: PretrainConfig) -> Parent:
-    """Open the finished run that is to be extended, if it can be.
+    """Open the finished run to extend, if it can be extended.
 
     Args:
-        folder: Its run folder; it stays as it is.
+        folder: Its run folder; left unchanged.
         config: The run that extends it.
 
     Raises:
-        UserError: If the folder holds no finished run with its last checkpoint, the settings
-            differ in more than the schedule, there is no epoch to add, or ``output_dir`` lies in
+        UserError: If the folder contains no finished run with its last checkpoint, the settings
+            differ in more than the schedule, there is no epoch to add, or ``output_dir`` is in
             the folder.
     """
     backbone = folder / BACKBONE_FILE
     if not backbone.is_file():
         raise UserError(
-            f"--extend '{folder}' is not the folder of a finished run: it holds no "
+            f"--extend '{folder}' is not the folder of a finished run: it contains no "
             f"{BACKBONE_FILE}; finish an unfinished run with --resume first"
         )
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(
-            f"--extend '{folder}' holds no checkpoints/step-NNNNNNNN, and {BACKBONE_FILE} alone "
-            "lacks the other networks and the optimizer's state; put the run's last checkpoint back"
+            f"--extend '{folder}' has no checkpoints/step-NNNNNNNN, and {BACKBONE_FILE} alone "
+            "lacks the other networks and the optimizer's state; restore the run's last checkpoint"
         )
     if config.output_dir.resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            f"output_dir '{config.output_dir}' is that of the run to be extended, which stays as "
-            "it is; set another"
+            f"output_dir '{config.output_dir}' is that of the run to be extended, which is left "
+            "unchanged; set another"
         )
     model_state, metadata, trainer_state = load_checkpoint(checkpoint)
     tensors, _ = read_tensors(backbone)
@@ -126,7 +126,7 @@ def open_parent(folder: Path, config: PretrainConfig) -> Parent:
 def _refuse_no_more_epochs(before: PretrainConfig, now: PretrainConfig) -> None:
     if now.training.epochs <= before.training.epochs:
         raise UserError(
-            f"training.epochs {now.training.epochs} is the number of epochs in all, and the run to "
+            f"training.epochs {now.training.epochs} is the total number of epochs, and the run to "
             f"be extended has trained {before.training.epochs}; set more"
         )
 

@@ -1,4 +1,4 @@
-"""How views reach the training step: drawn in loader processes, or made on the device."""
+"""Make the views of training batches, in loader processes or on the device."""
 
 from collections.abc import Generator
 from typing import Any, NamedTuple, Protocol
@@ -29,7 +29,7 @@ from rsa_pretrain.views.draws import ViewDraws, draw_views
 from rsa_pretrain.views.one_image import VIEW_NAMES, Views
 
 _MEMORY_HINT = (
-    "the batched views of these images hold the whole set in it; make the views in loader "
+    "the batched views of these images keep the whole set in it; make the views in loader "
     "processes with views.implementation=pillow"
 )
 
@@ -41,18 +41,18 @@ def training_views(
     steps: range,
     device: torch.device,
 ) -> Generator[Ready, None, None]:
-    """Bring what this process trains on, one pass after the other.
+    """Yield this process's batches, one per forward pass.
 
-    Draws depend on the seed, the epoch and the image alone, the order on the seed and the epoch (of
-    shards also on the numbers of processes): a run that starts late sees what one that never
-    stopped sees.
+    Draws depend only on the seed, the epoch and the image, the order on the seed and the epoch (for
+    shards also on the numbers of processes): a resumed run sees the same batches as an
+    uninterrupted one.
 
     Args:
         config: The run.
         images: Training images.
-        plan: How each step's batch is cut.
+        plan: How each step's batch is split.
         steps: First step and the one after the last.
-        device: Where the views go.
+        device: Device of the views.
 
     Yields:
         The recipe's views, and int64 labels (N,), ``UNLABELLED`` where there are none.
@@ -65,13 +65,13 @@ def training_views(
 
 
 class _Way(Protocol):
-    """How views are brought."""
+    """A way to make views."""
 
     def load(self) -> Generator[Any, None, None]:
         """Yield batches in host memory."""
 
     def prepare(self, batch: Any) -> Ready:
-        """Queue what makes the views of one on the device."""
+        """Queue the operations that make a batch's views on the device."""
 
 
 def _choose_way(
@@ -89,7 +89,7 @@ def _choose_way(
 
 
 class PillowViews:
-    """The views are made by loader processes, image by image."""
+    """Makes the views in loader processes, image by image."""
 
     def __init__(
         self,
@@ -115,13 +115,13 @@ class PillowViews:
         return iterate(self.loader)
 
     def prepare(self, batch: tuple[list[Tensor], Tensor]) -> Ready:
-        """Move them."""
+        """Move them to the device."""
         views, labels = batch
         return [to_device(view, self.device) for view in views], to_device(labels, self.device)
 
 
 class PixelBatch(NamedTuple):
-    """Which images of those in memory make a batch.
+    """The images in memory that make up a batch.
 
     Attributes:
         numbers: int64 (N,).
@@ -135,7 +135,7 @@ class PixelBatch(NamedTuple):
 
 
 class InMemoryViews:
-    """The whole set lies on the device as uint8, where the views are made; nothing is loaded."""
+    """Keeps the whole set on the device as uint8 and makes the views there; nothing is loaded."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class InMemoryViews:
             self.pixels = torch.from_numpy(images.array()).to(device)
 
     def load(self) -> Generator[PixelBatch, None, None]:
-        """Yield which images to take, and draw their views."""
+        """Yield the numbers of a batch's images, and draw their views."""
         names = VIEW_NAMES[self.config.method.view_recipe]
         height, width = self.pixels.shape[1:3]
         for keys in self.sampler:
@@ -165,13 +165,13 @@ class InMemoryViews:
             yield PixelBatch(torch.from_numpy(numbers), draws, labels)
 
     def prepare(self, batch: PixelBatch) -> Ready:
-        """Take the images and make the views."""
+        """Select the images and make their views."""
         images = self.pixels[to_device(batch.numbers, self.device)].permute(0, 3, 1, 2)
         return self.views.from_images(images, batch.draws), to_device(batch.labels, self.device)
 
 
 class CropViews:
-    """Loader processes decode and crop, the device does the rest."""
+    """Decodes and crops in loader processes; the device does the rest."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class CropViews:
         return iterate(self.loader)
 
     def prepare(self, batch: tuple[Crops, Tensor]) -> Ready:
-        """Move them and make the views."""
+        """Move crops and labels to the device, and make the views."""
         crops, labels = batch
         pixels = {prime: to_device(crop, self.device) for prime, crop in crops.pixels.items()}
         views = self.views.from_crops(pixels, self.crop_images.draws(crops.images))

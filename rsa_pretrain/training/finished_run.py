@@ -1,4 +1,4 @@
-"""A finished run's folder, held against the run that is asked for."""
+"""Compare a finished run's folder with the requested run."""
 
 import dataclasses
 import logging
@@ -20,20 +20,20 @@ _FINISHED = dataclasses.replace(
 
 
 def with_known_parent(config: PretrainConfig) -> PretrainConfig:
-    """Take over what the run in ``output_dir`` extends, which is named only at its start."""
+    """Fill in which run the one in ``output_dir`` extends, which is stated only at its start."""
     if config.extends is not None or not (config.output_dir / CONFIG_FILE).is_file():
         return config
     return config.model_copy(update={"extends": load_run(config.output_dir).extends})
 
 
 def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[], str]) -> None:
-    """Refuse a run that is not the finished one in its folder, as resuming a stopped one does.
+    """Refuse a run that differs from the finished one in its folder, as resuming does.
 
-    Settings and images are compared with the last checkpoint's; without checkpoints the settings
-    alone, with those of config.yaml.
+    Settings and images are compared with the last checkpoint's; without checkpoints, only the
+    settings, with those of config.yaml.
 
     Args:
-        config: The run that is asked for.
+        config: The requested run.
         fingerprint: Opens its training images and identifies them.
 
     Raises:
@@ -44,8 +44,8 @@ def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[]
     if checkpoint is None:
         if not (folder / CONFIG_FILE).is_file():
             raise UserError(
-                f"'{folder}' holds a {BACKBONE_FILE}, but neither checkpoints nor {CONFIG_FILE} to "
-                "tell what run it is of; choose another output_dir"
+                f"'{folder}' has a {BACKBONE_FILE}, but neither checkpoints nor {CONFIG_FILE} to "
+                "tell which run it is from; choose another output_dir"
             )
         _FINISHED.refuse_other_settings(to_tree(load_run(folder)), config)
         _log.info(
@@ -66,6 +66,6 @@ def _fingerprint(config: PretrainConfig, fingerprint: Callable[[], str]) -> str:
         return fingerprint()
     except UserError as error:
         raise UserError(
-            f"'{config.output_dir}' holds a finished run, but whether of these images cannot be "
-            f"told: {error}"
+            f"'{config.output_dir}' contains a finished run, but its training images cannot be "
+            f"compared: {error}"
         ) from None

@@ -1,4 +1,4 @@
-"""Batches made ready on the device while the step before them runs."""
+"""Prepare batches on the device while the previous step runs."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -22,13 +22,13 @@ def prefetched(
 ) -> Generator[Ready, None, None]:
     """Prepare batches for the device, in their order.
 
-    On a GPU, ``prepare`` queues its copies and kernels on a stream of their own, one batch ahead of
-    the one that is asked for. Elsewhere a batch is prepared when it is asked for.
+    On a GPU, ``prepare`` queues its copies and kernels on a separate stream, one batch ahead of
+    the requested one. Elsewhere a batch is prepared when it is requested.
 
     Args:
         loaded: Batches in host memory; closed at the end.
-        prepare: Makes views and labels on the device of one of them.
-        device: Where they go.
+        prepare: Makes views and labels on the device from one batch.
+        device: Device of the prepared batches.
     """
 
     def make_ready(batch: Loaded) -> Ready:
@@ -42,7 +42,7 @@ def prefetched(
 
 def _ahead(ready: Iterator[Ready], device: torch.device) -> Iterator[Ready]:
     side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    # What the first batch is made of may still be on its way to the device.
+    # The source of the first batch may still be on its way to the device.
     side.wait_stream(torch.cuda.current_stream(device))
 
     def queue_next() -> tuple[Ready | None, torch.cuda.Event]:
@@ -55,7 +55,7 @@ def _ahead(ready: Iterator[Ready], device: torch.device) -> Iterator[Ready]:
         step = torch.cuda.current_stream(device)
         step.wait_event(made)
         for tensor in (*batch[0], batch[1]):
-            # Its memory belongs to the side stream, which must not use it again before the step.
+            # Its memory belongs to the side stream, which must not reuse it before the step.
             tensor.record_stream(step)
         yield batch
         batch, made = following

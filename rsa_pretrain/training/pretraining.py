@@ -1,4 +1,4 @@
-"""Train one run, alone or with the processes that a launcher started, to its end."""
+"""Train one run to its end, in one process or in those that a launcher started."""
 
 from collections.abc import Callable
 
@@ -28,15 +28,15 @@ def pretrain(
     profile: bool = False,
     parent: Parent | None = None,
 ) -> int:
-    """Train a run, alone or with the processes that the launcher started, to its end.
+    """Train a run to its end, in one process or in those that the launcher started.
 
     Args:
         config: The run.
-        resume: Go on from the run folder's last checkpoint, if it has one; a finished run is only
+        resume: Resume from the run folder's last checkpoint, if it has one; a finished run is only
             compared with ``config``.
-        make_evaluate: Builds the measure taken every ``monitor.knn_every_epochs`` from the run
+        make_evaluate: Builds the evaluation run every ``monitor.knn_every_epochs`` from the run
             and its held-out images.
-        profile: Look where the time of some early steps goes.
+        profile: Profile some early steps.
         parent: The finished run to extend, if the run folder has no checkpoint.
 
     Returns:
@@ -54,7 +54,7 @@ def pretrain(
         images, held_out = _open_images(config)
         evaluate = None
         if held_out is not None:
-            assert isinstance(images, ImageSet), "a stream holds nothing out"
+            assert isinstance(images, ImageSet), "a stream has no held-out images"
             evaluate = make_evaluate(config, images, held_out, device)
         return Trainer(
             config, images, resume=resume, evaluate=evaluate, profile=profile, parent=parent
@@ -62,15 +62,15 @@ def pretrain(
 
 
 def _open_images(config: PretrainConfig) -> tuple[ImageSet | ShardSet, ImageSet | None]:
-    """Open the training images, and those that the monitor holds out of them."""
-    # Supervised training needs every image labelled; the others take all there are.
+    """Open the training images, and the images held out of them for the monitor."""
+    # Supervised training needs every image labelled; the other methods use all images.
     split: AnySplit = "train" if config.method.name == "supervised" else "pretrain"
     images = open_images(config.data, split)
     if config.monitor.knn_every_epochs is None:
         return images, None
     if isinstance(images, ShardSet):
         raise UserError(
-            "monitor.knn_every_epochs holds images out, which a stream of shards cannot; "
-            "set it to null"
+            "monitor.knn_every_epochs needs held-out images, which a stream of shards cannot "
+            "provide; set it to null"
         )
     return images.hold_out(config.monitor.num_held_out_images, config.seed)

@@ -1,4 +1,4 @@
-"""A picture of what the networks see: originals beside their weak and aggressive views."""
+"""Draw what the networks see: original images beside their weak and aggressive views."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
     """Draw a grid, one row per image: the image, then the views that the run's method sees.
 
     Args:
-        config: The run whose views are drawn; its seed decides images and draws.
+        config: The run whose views are drawn; its seed determines images and draws.
         images: Training images.
         path: PNG to write.
         num_images: Rows.
@@ -45,7 +45,7 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
 
 
 def _batched_views(config: PretrainConfig, image: Image.Image, index: int) -> list[Image.Image]:
-    """Return the first epoch's views of the image of this number, not normalised."""
+    """Return the first epoch's views of the image with this number, not normalised."""
     recipe, size = config.method.view_recipe, config.data.image_size
     numbers = np.array([[0], [index], [image.height], [image.width]], np.int64)
     draws = draw_views(VIEW_NAMES[recipe], config.views, config.seed, *numbers)

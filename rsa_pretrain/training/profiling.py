@@ -1,8 +1,8 @@
-"""Where the time of a training step goes: a few steps under torch's profiler, by part.
+"""Profile a few training steps with torch's profiler, and sum their time by part.
 
-The trainer names its parts by ``part``; the forward of each of the method's networks becomes a part
-of its own while a run is profiled. A part's time leaves out the parts within it, so all of them
-and ``other`` add up to the steps.
+The trainer names its parts by ``part``; the forward of each of the method's networks becomes a
+separate part while a run is profiled. A part's time excludes the parts nested in it, so all of
+them and ``other`` add up to the steps.
 """
 
 import logging
@@ -25,7 +25,7 @@ from rsa_pretrain.plumbing.torch_internals import DeviceType, profiler_enabled
 
 _log = logging.getLogger(__name__)
 
-# Steps that are let pass first: they compile, choose algorithms and fill caches.
+# Steps skipped first: they compile, choose algorithms and fill caches.
 SKIPPED_STEPS = 9
 WARMUP_STEPS = 1
 PROFILED_STEPS = 10
@@ -41,7 +41,7 @@ _RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
 
 
 def part(name: str) -> AbstractContextManager[object]:
-    """Return the context of one part of a step; unless a profiler listens it does nothing."""
+    """Return the context of one part of a step; a no-op unless a profiler is active."""
     return record_function(_PART + name) if profiler_enabled() else nullcontext()
 
 
@@ -49,15 +49,15 @@ def part(name: str) -> AbstractContextManager[object]:
 def profiled_steps(
     folder: Path, method: nn.Module, device: torch.device
 ) -> Iterator[Callable[[], None]]:
-    """Profile some steps of the block, then write their trace and the summary, and log the latter.
+    """Profile some steps of the block, write their trace and summary, and log the summary.
 
     Args:
-        folder: Receives the trace, which Perfetto and Chrome show, and the summary.
+        folder: Receives the trace, for Perfetto or Chrome, and the summary.
         method: Its networks are its children.
-        device: Where it computes.
+        device: Device of the method.
 
     Yields:
-        To be called at the end of each step.
+        A callback for the end of each step.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
     activities = [ProfilerActivity.CPU]
@@ -92,17 +92,17 @@ def profiled_steps(
 
 
 class PartTimes(NamedTuple):
-    """Seconds by part, in the order in which the parts first came."""
+    """Seconds by part, in order of first appearance."""
 
     num_steps: int
     host: dict[str, float]
-    """Between entering and leaving the part, parts within it left out."""
+    """Time between entering and leaving the part, without the parts nested in it."""
     device: dict[str, float]
-    """Of the kernels and copies that were launched in the part; empty on a CPU."""
+    """Time of the kernels and copies launched in the part; empty on a CPU."""
 
 
 def time_by_part(events: Iterable[Any], num_steps: int) -> PartTimes:
-    """Add up a profile's times.
+    """Sum a profile's times by part.
 
     Args:
         events: The profiler's ``FunctionEvent``, times in microseconds.
@@ -121,7 +121,7 @@ def time_by_part(events: Iterable[Any], num_steps: int) -> PartTimes:
     device: dict[str, float] = defaultdict(float)
     for event in on_host:
         if not event.is_user_annotation:
-            # Whichever thread launches them: autograd's own thread does so within "backward".
+            # In any thread: autograd's own thread launches kernels within "backward".
             name = names[bisect_right(starts, event.time_range.start) - 1] if starts else None
             device[name or _OTHER] += sum(kernel.duration for kernel in event.kernels)
     busy = sum(_duration(event) for event in on_device if not event.is_user_annotation)
@@ -174,13 +174,13 @@ class _ForwardRange:
 
 
 def _uncompiled(hook: Callable[..., None]) -> Callable[..., None]:
-    """Keep a hook out of what torch.compile traces, where ranges are lost."""
+    """Exclude a hook from torch.compile's traces, where ranges are lost."""
     kept_out: Callable[..., None] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
     return kept_out
 
 
 def _timeline(events: list[Any]) -> tuple[list[float], list[str | None]]:
-    """Return from when on which part was the innermost, None outside the steps."""
+    """Return the times at which the innermost part changes, and that part; None outside steps."""
     ranges = [event for event in events if event.name.startswith((_PART, _STEP))]
     starts: list[float] = []
     names: list[str | None] = []

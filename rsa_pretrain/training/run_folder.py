@@ -1,4 +1,4 @@
-"""The folder of a pretraining run: opened once, written by the main process alone."""
+"""Open, resume and write the folder of a pretraining run; only the main process writes."""
 
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.data.open_images import normalisation
@@ -24,13 +24,13 @@ from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 
 class RunFolder:
-    """Where a run is kept; its layout stands in ``checkpoint.py``.
+    """The folder of a run; ``checkpoint.py`` documents its layout.
 
-    Every process of a run reads it; what writes does nothing but in the main process.
+    Every process of a run reads it; methods that write are no-ops outside the main process.
 
     Args:
         state: The run.
-        steps_per_epoch: Steps that make an epoch, for the metadata.
+        steps_per_epoch: Steps per epoch, for the metadata.
     """
 
     def __init__(self, state: RunState, steps_per_epoch: int) -> None:
@@ -40,19 +40,19 @@ class RunFolder:
         self.steps_per_epoch = steps_per_epoch
 
     def open(self, resume: bool, parent: Parent | None) -> None:
-        """Take up the last checkpoint, if there is one, or else the parent's; write the settings.
+        """Restore the last checkpoint, if there is one, or else the parent's; write the settings.
 
-        What is taken up from a parent is saved at once, so that the run needs it no more.
+        A state restored from a parent is saved at once, so that the run no longer needs it.
 
         Raises:
             UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
-                the processes see different ones; if ``extends`` is set without a parent.
+                the processes see different ones; or if ``extends`` is set without a parent.
         """
         own = newest_checkpoint(self.path)
         if own is not None and not resume:
             raise UserError(
-                f"'{self.path}' already holds a run ({own.resolve().name}); "
-                "pass --resume to go on, or choose another output_dir"
+                f"'{self.path}' already contains a run ({own.resolve().name}); "
+                "pass --resume to resume it, or choose another output_dir"
             )
         if own is not None:
             model_state, _, trainer_state = load_checkpoint(own)
@@ -69,7 +69,7 @@ class RunFolder:
         if min_over_ranks(self.state.step) != -min_over_ranks(-self.state.step):
             raise UserError(
                 f"the processes do not see the same checkpoints in '{self.path}' (here step "
-                f"{self.state.step}); output_dir must lie on storage that all of them share"
+                f"{self.state.step}); output_dir must be on storage that all of them share"
             )
         if is_main():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class RunFolder:
             self.save()
 
     def open_log(self) -> MetricsLog | None:
-        """Open the log of metrics, going on behind the step that was taken up."""
+        """Open the metrics log, continuing after the restored step."""
         if not is_main():
             return None
         return MetricsLog(self.path, self.state.step, self.config.monitor.wandb_project)
@@ -90,13 +90,13 @@ class RunFolder:
         """Write a checkpoint.
 
         Raises:
-            UserError: If a weight is not finite; the last good checkpoint stays.
+            UserError: If a weight is not finite; the last good checkpoint is kept.
         """
         if not is_main():
             return
         broken = self.state.first_non_finite()
         if broken is not None:
-            raise self.broken(f"'{broken}' holds NaN or infinity")
+            raise self.broken(f"'{broken}' contains NaN or infinity")
         save_checkpoint(
             self.path,
             self.state.method.state_dict(),
@@ -112,12 +112,12 @@ class RunFolder:
             save_tensors(self.path / BACKBONE_FILE, tensors, self._metadata())
 
     def broken(self, what: str) -> UserError:
-        """Return the error of a training that broke down, which names the last good checkpoint."""
+        """Return the error of a diverged training, which names the last good checkpoint."""
         good = list_checkpoints(self.path)
         last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
         num_steps = self.config.training.epochs * self.steps_per_epoch
         return UserError(
-            f"training broke down: {what} at step {self.state.step} of {num_steps}; {last}; "
+            f"training diverged: {what} at step {self.state.step} of {num_steps}; {last}; "
             "try a lower optimizer.base_lr, a longer warm-up or training.precision=fp32"
         )
 

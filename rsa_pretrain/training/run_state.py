@@ -1,4 +1,4 @@
-"""All that a pretraining run needs to go on exactly where it stopped."""
+"""Keep the full state of a pretraining run, to resume exactly where it stopped."""
 
 import logging
 from typing import Any
@@ -26,10 +26,10 @@ class RunState:
     """Networks, optimizer, gradient scaler, step and random state of one run.
 
     Args:
-        config: The run; ``config.seed`` decides the initial weights.
+        config: The run; ``config.seed`` determines the initial weights.
         data_fingerprint: Identifies the training images.
-        device: Where the networks live.
-        plan: How each batch is cut over processes and passes.
+        device: Device of the networks.
+        plan: How each batch is split over processes and passes.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class RunState:
         self.method = build_method(config)
         if config.training.sync_batchnorm and plan.world_size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.method)  # type: ignore[no-untyped-call]
-        # ResNets run faster with channels last, on CPUs too; shapes and values stay.
+        # ResNets run faster with channels last, also on CPUs; shapes and values do not change.
         self.method.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = build_optimizer(self.method, config.optimizer)
-        # One scaler for the whole run; without fp16 it passes everything through.
+        # One scaler for the whole run; without fp16 it is a no-op.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")
         if config.training.compile:
             for network in self.method.children():
@@ -61,7 +61,7 @@ class RunState:
         """Refuse images the method cannot train on.
 
         Raises:
-            UserError: If it needs labels and the images have none, or of another number of
+            UserError: If it needs labels and the images have none, or have another number of
                 classes; or if the loss needs the whole batch in one pass.
         """
         method = self.config.method
@@ -83,7 +83,7 @@ class RunState:
 
     @property
     def batchnorm_group(self) -> int:
-        """Images that share BatchNorm statistics."""
+        """Number of images that share BatchNorm statistics."""
         shared = self.plan.world_size if self.config.training.sync_batchnorm else 1
         return self.plan.batch_size_per_device * shared
 
@@ -109,15 +109,15 @@ class RunState:
         trainer_state: dict[str, Any],
         continuation: Continuation = RESUME,
     ) -> None:
-        """Take up a saved state.
+        """Restore a saved state.
 
         Args:
             model_state: The networks.
             trainer_state: Everything else.
-            continuation: What may differ from the run that saved it.
+            continuation: Defines what may differ from the run that saved it.
 
         Raises:
-            UserError: If it belongs to another config or other images, or is not whole.
+            UserError: If it belongs to another config or other images, or is incomplete.
         """
         try:
             continuation.refuse_other_settings(trainer_state["config"], self.config)
@@ -137,7 +137,7 @@ class RunState:
             raise UserError(f"the checkpoint's trainer state lacks {error}") from None
 
     def first_non_finite(self) -> str | None:
-        """Return the name of a tensor that holds NaN or infinity, if there is one."""
+        """Return the name of a tensor that contains NaN or infinity, if there is one."""
         tensors: dict[str, Tensor] = self.method.state_dict()
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
@@ -150,14 +150,14 @@ class RunState:
 
     @property
     def _streams(self) -> list[int]:
-        """What decides the order of streamed shards within an epoch."""
+        """Return the numbers that determine the order of streamed shards within an epoch."""
         return [self.plan.world_size, max(1, self.config.data.num_workers)]
 
     def _report_changes(self, batchnorm_group: int, streams: list[int]) -> None:
         if batchnorm_group != self.batchnorm_group:
             _log.warning(
                 "BatchNorm statistics now come from %d images at a time, before the stop from %d; "
-                "the run goes on, but not exactly as it would have",
+                "the run continues, but not exactly as it would have",
                 self.batchnorm_group,
                 batchnorm_group,
             )
@@ -171,7 +171,7 @@ class RunState:
 
 
 def build_method(config: PretrainConfig) -> Any:
-    """Build a run's method, a ``Method`` that is a module, with fresh weights."""
+    """Build a run's method, a ``Method`` that is a module, with new weights."""
     return METHODS[config.method.name](build_backbone(config.backbone), config.method)
 
 

@@ -1,4 +1,4 @@
-"""What a run would cost here: a few real steps of its network and batch on generated images."""
+"""Measure a run's cost on this machine: a few real steps of its network on generated images."""
 
 import multiprocessing
 import resource
@@ -29,27 +29,27 @@ class StepCost(NamedTuple):
     """One optimizer step of a run on this machine."""
 
     seconds: float
-    """Making the views included, decoding files not."""
+    """Duration, with making the views but without decoding files."""
     memory_bytes: int
-    """Peak: of the GPU, or of the process where there is none."""
+    """Peak memory of the GPU, or of the process without one."""
 
 
 def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) -> StepCost | None:
-    """Take a few steps in a process of its own, and time the last.
+    """Take a few steps in a separate process, and time the last.
 
     Args:
-        config: The run; nothing is read or written where it says.
-        memory_limit_bytes: What the process may take without a GPU; None: what is free.
+        config: The run; its data are not read and its folder is not written.
+        memory_limit_bytes: Memory the process may use without a GPU; None: all free memory.
 
     Returns:
         None if the memory is too small.
 
     Raises:
-        UserError: If the device is not there.
+        UserError: If the device does not exist.
     """
     on_gpu = resolve_device(config.training.device).type == "cuda"
     limit = None if on_gpu else memory_limit_bytes or _free_bytes()
-    # A process that the system ends for its memory takes nothing else with it.
+    # In a separate process, being killed for its memory affects nothing else.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(_measure, config, limit).result()
@@ -77,7 +77,7 @@ def _measure(config: PretrainConfig, limit: int | None) -> StepCost | None:
 
 
 def _short(config: PretrainConfig, folder: Path) -> PretrainConfig:
-    """Return the run cut to one epoch of a few steps, each logged."""
+    """Return the run shortened to one epoch of a few steps, each logged."""
     return config.model_copy(
         update={
             "output_dir": folder,
@@ -89,7 +89,7 @@ def _short(config: PretrainConfig, folder: Path) -> PretrainConfig:
 
 
 def _pictures(config: PretrainConfig) -> ImageSet:
-    """Generate as many images as the steps take, of the network's size."""
+    """Generate as many images as the steps need, of the network's input size."""
     side, method = config.data.image_size, config.method
     pixels = np.random.default_rng(0).integers(
         0, 256, (_NUM_PICTURES, side, side, 3), dtype=np.uint8
@@ -106,7 +106,7 @@ def _pictures(config: PretrainConfig) -> ImageSet:
 
 
 def _free_bytes() -> int | None:
-    """Return the memory that is free; None where the system does not tell."""
+    """Return the free memory; None if the system does not report it."""
     if not _MEMINFO.is_file():
         return None
     lines = (line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines())

@@ -1,4 +1,4 @@
-"""The only pretraining loop."""
+"""Run the pretraining loop, the only one."""
 
 import logging
 import math
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _MEMORY_HINT = (
     "lower training.batch_size_per_device, which keeps the global batch by accumulating "
-    "gradients, or take more devices"
+    "gradients, or use more devices"
 )
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -55,17 +55,17 @@ class Trainer:
     Args:
         config: The run.
         images: Training images.
-        resume: Go on from the run folder's last checkpoint, if it has one.
-        evaluate: Measures the backbone every ``monitor.knn_every_epochs``; it must leave the
-            backbone and the random state as they were. Runs in the main process.
-        profile: Look where the time of some early steps goes, and write it to the run folder's
-            ``profile/``. The training is the same.
+        resume: Resume from the run folder's last checkpoint, if it has one.
+        evaluate: Evaluates the backbone every ``monitor.knn_every_epochs``; it must leave the
+            backbone and the random state unchanged. Runs in the main process.
+        profile: Profile some early steps, and write the result to the run folder's ``profile/``.
+            The training is the same.
         parent: The finished run that ``config.extends`` names; it is extended unless the run folder
-            holds a checkpoint.
+            has a checkpoint.
 
     Raises:
-        UserError: If the run folder is taken, the batch larger than the data set or not
-            divisible, labels missing, the device missing, or the checkpoint of another run.
+        UserError: If the run folder is in use, the batch is larger than the data set or not
+            divisible, labels or the device are missing, or the checkpoint is of another run.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Trainer:
         self.num_steps = config.training.epochs * self.steps_per_epoch
         self.state = RunState(config, images.fingerprint(), self.device, self.plan)
         self.state.check_images(images)
-        # Running statistics: the main process's are saved.
+        # Running statistics: those of the main process are saved.
         self.network = data_parallel(self.state.method, self.device)
         self._meter = Meter(self.device, self.batch_size)
         self._collapse = CollapseMonitor()
@@ -111,7 +111,7 @@ class Trainer:
             0 at the end of training, 128 + the signal's number if a signal stopped it.
 
         Raises:
-            UserError: If the loss or a weight is not finite; the last good checkpoint stays.
+            UserError: If the loss or a weight is not finite; the last good checkpoint is kept.
         """
         bar = progress_bar(
             self.num_steps * self.batch_size, "pretraining", "img", self._step * self.batch_size
@@ -143,7 +143,7 @@ class Trainer:
                 end_step()
         if received is not None and self._step < self.num_steps:
             _log.warning(
-                "stopped by %s after step %d of %d, saved; --resume goes on from there",
+                "stopped by %s after step %d of %d, saved; rerun with --resume to resume",
                 received.name,
                 self._step,
                 self.num_steps,
@@ -190,7 +190,7 @@ class Trainer:
     def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
         with part("layout"):
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-        # The networks' forwards are parts of their own.
+        # The networks' forwards are separate parts.
         with part("loss"), autocast(self.config.training.precision, self.device):
             if self.state.method.needs_labels:
                 output: StepOutput = self.network(views, progress, labels)
@@ -206,7 +206,7 @@ class Trainer:
         return nullcontext()
 
     def _profiled(self) -> AbstractContextManager[Callable[[], None]]:
-        """Give what is to be called after each step, whether or not this process is profiled."""
+        """Return a context that yields an end-of-step callback; a no-op unless profiled."""
         if not (self.profile and is_main()):
             return nullcontext(lambda: None)
         return profiled_steps(self.folder.path / "profile", self.state.method, self.device)

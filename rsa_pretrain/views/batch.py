@@ -1,4 +1,4 @@
-"""The view recipes of ``augment``, on a batch of uint8 images, with parameters drawn before."""
+"""Make the views of ``augment`` for a batch of uint8 images, with parameters drawn beforehand."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,24 +13,24 @@ from rsa_pretrain.views.draws import CropDraws, ViewDraws
 from rsa_pretrain.views.one_image import VIEW_NAMES
 from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
 
-# Pixels per view that a CPU works on at a time: enough to make the calls cheap beside the work,
-# and few enough for the allocator to hand out the same memory again.
+# Pixels per view that a CPU processes at a time: enough to amortise the cost of the calls, and
+# few enough for the allocator to reuse the same memory.
 _BLOCK_PIXELS = 2**17
 
 
 class BatchedViews:
-    """RSA's multi-stage augmentation, paper Eq. 3, or the part of it that a recipe names.
+    """RSA's multi-stage augmentation, paper Eq. 3, restricted to the views of a recipe.
 
-    The views are those of ``augment.Views``, in distribution and up to rounding: pixels stay
+    The views match those of ``augment.Views`` in distribution, up to rounding: pixels stay
     float32 between the operations, where Pillow truncates each result to a grey level (aggressive
     views are about one grey level of 255 brighter on average), and the blur is a true Gaussian.
     Each crop is made once, and its aggressive view starts from its pixels.
 
-    The work is done where the images are; neither entry makes the CPU wait for a GPU. Call them
-    outside of autocast.
+    The work runs on the images' device; neither method makes the CPU wait for a GPU. Call them
+    outside autocast.
 
     Args:
-        recipe: Which views, in which order.
+        recipe: Which views to return, and in which order.
         config: Parameters of t_w and t_a.
         image_size: Side S of the views, in pixels.
         mean: Per-channel mean, pixels in [0, 1].
@@ -65,10 +65,10 @@ class BatchedViews:
         return self._views(len(images), images.device, draws, weak)
 
     def from_crops(self, crops: dict[str, Tensor], draws: ViewDraws) -> list[Tensor]:
-        """Flip crops that are resized already, and make their views.
+        """Flip crops that are already resized, and make their views.
 
         Args:
-            crops: By prime, RGB, uint8 (N, 3, S, S); not flipped.
+            crops: RGB crops by prime, uint8 (N, 3, S, S); not flipped.
             draws: Parameters of these images' views.
 
         Returns:
@@ -114,12 +114,12 @@ class BatchedViews:
 
 
 def _to_float(pixels: Tensor) -> Tensor:
-    """Scale uint8 to [0, 1], contiguous whatever the memory format was."""
+    """Scale uint8 to [0, 1]; the result is contiguous whatever the input's memory format."""
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:
-    """Crop, resize with antialiasing (bilinear) and flip, as two products with a matrix each.
+    """Crop, resize with antialiasing (bilinear) and flip, as two matrix products.
 
     Args:
         images: Float (N, 3, H, W).
@@ -148,16 +148,16 @@ def resize_matrices(
 ) -> Tensor:
     """Return the matrices that resize a part of ``full`` pixels to ``size``, (N, size, full).
 
-    A row holds the weights of one result: a triangle around its centre, as wide as a pixel of the
-    result but no narrower than one of the source, within the part.
+    A row contains the weights of one output pixel: a triangle around its centre, as wide as an
+    output pixel but no narrower than a source pixel, clipped to the part.
 
     Args:
         start: First pixel of the part, (N,).
         length: Pixels of the part, (N,).
-        flip: Whether the results come in reverse, (N,).
+        flip: Whether the output is reversed, (N,).
         full: Pixels of the source.
         size: Pixels of the result.
-        device: Where the matrices are wanted.
+        device: Device of the result.
     """
     table = torch.stack([start, length, flip]).float()[..., None]
     start, length, flip = to_device(table, device)

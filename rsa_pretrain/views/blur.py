@@ -1,4 +1,4 @@
-"""Gaussian blur of a batch, each image by its own sigma, as products with band matrices."""
+"""Gaussian blur of a batch, each image with its own sigma, as products with band matrices."""
 
 import functools
 import math
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-# Results that one product computes, along the direction that is blurred.
+# Output pixels that one product computes along the blurred direction.
 _STRIP = 32
 
 
 def blur_radius(highest_sigma: float, size: int) -> int:
-    """Return how many pixels away a blur looks: three standard deviations, within the image."""
+    """Return a blur's radius in pixels: three standard deviations, clipped to the image."""
     return min(math.ceil(3 * highest_sigma), size - 1)
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur squares; beyond a border the outermost pixels repeat, as in Pillow.
+    """Blur square images, repeating the outermost pixels beyond the border, as in Pillow.
 
-    The matrix of a direction is zero ``radius`` pixels from its diagonal, so a strip of the
-    results depends on little more than that strip of the image.
+    The matrix of a direction is zero more than ``radius`` pixels from its diagonal, so a strip of
+    the output depends on little more than that strip of the image.
 
     Args:
         x: Planes of N images, float32 (3, N, S, S).

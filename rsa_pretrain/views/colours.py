@@ -1,8 +1,8 @@
-"""The aggressive augmentation t_a on a batch: jitter, grayscale and blur, each by its own draws.
+"""Apply the aggressive augmentation t_a to a batch: jitter, grayscale and blur, drawn per image.
 
-Pixels are float32 in [0, 1] throughout, in planes (3, N, H, W) so that a channel lies in one piece.
+Pixels are float32 in [0, 1] throughout, in planes (3, N, H, W) so that a channel is contiguous.
 The operations are those of ``torchvision.transforms.v2.functional`` on float images. Which images
-an operation acts on is planned from draws that lie on the CPU, so a GPU is never waited for.
+an operation acts on is planned from draws on the CPU, so the CPU never waits for a GPU.
 """
 
 import functools
@@ -14,7 +14,7 @@ from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.views.blur import gaussian_blur
 from rsa_pretrain.views.draws import JITTER_OPERATIONS, ColourDraws
 
-# ITU-R 601-2 luma, with torchvision's digits.
+# ITU-R 601-2 luma, rounded as in torchvision.
 LUMA = (0.2989, 0.587, 0.114)
 
 _CONTRAST = JITTER_OPERATIONS.index("contrast")
@@ -23,15 +23,15 @@ _HUE = JITTER_OPERATIONS.index("hue")
 
 
 def coloured(weak: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
-    """Return images under t_a, as a new tensor.
+    """Apply t_a to images, and return a new tensor.
 
-    The images whose colours are jittered are brought together, those with most operations before
-    the hue first. Each operation then acts on a contiguous part of them, in place.
+    Images to jitter are gathered, those with the most operations before the hue first, so that
+    each operation acts in place on a contiguous part of them.
 
     Args:
         weak: Planes of the weak views, (3, N, S, S).
-        draws: What happens to each of the N images.
-        blur_radius: Pixels on either side that the blur looks at.
+        draws: Draws of the N images.
+        blur_radius: Pixels on either side that the blur's kernel covers.
     """
     device = weak.device
     num_jittered = int(draws.jitter.sum())
@@ -101,12 +101,12 @@ def blend_(x: Tensor, move: Tensor) -> None:
 
 
 def adjust_hue_(x: Tensor, shift: Tensor) -> None:
-    """Turn the hue of images in place, keeping value and saturation of each pixel.
+    """Rotate the hue of images in place, keeping each pixel's value and saturation.
 
     With ĉ = (c - min) / (max - min) for the channels c of a pixel, its hue in sixths of the colour
     circle is 1 - r̂ + ĝ + b̂ where g >= b, and minus that elsewhere. At hue y in [0, 6) the
     channels are r̂ = |y - 3| - 1, ĝ = 2 - |y - 2| and b̂ = 2 - |y - 4|, clamped to [0, 1]. Both are
-    HSV's definition without its distinction of cases.
+    HSV's definition without its case distinctions.
 
     Args:
         x: Planes of n images, (3, n, H, W) in [0, 1].
@@ -125,6 +125,6 @@ def adjust_hue_(x: Tensor, shift: Tensor) -> None:
 
 @functools.cache
 def _hexagon(device: torch.device) -> Tensor:
-    """Return centre, sign and peak of each channel's course over the hue, (3, 3, 1, 1, 1)."""
+    """Return centre, sign and peak of each channel as a function of hue, (3, 3, 1, 1, 1)."""
     table = [[3.0, 2, 4], [1, -1, -1], [-1, 2, 2]]
     return torch.tensor(table, device=device)[..., None, None, None]

@@ -1,4 +1,4 @@
-"""Image files decoded and cropped in loader processes: what a device needs to make the views."""
+"""Decode and crop image files in loader processes, for a device to make the views from."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ class Crops(NamedTuple):
     """The crops of a batch of images.
 
     Attributes:
-        pixels: By prime, those of the weak view before its flip, uint8 (N, 3, S, S).
-        images: Epoch, number in the set, height and width of each, int64 (4, N). The views'
-            parameters follow from them; as two dozen tensors they would cost more to send.
+        pixels: Crops of the weak views before their flip, by prime, uint8 (N, 3, S, S).
+        images: Epoch, number in the set, height and width of each, int64 (4, N). They determine
+            the views' parameters, which as two dozen tensors would cost more to send.
     """
 
     pixels: dict[str, Tensor]
@@ -28,7 +28,7 @@ class Crops(NamedTuple):
 
 
 class CropImages:
-    """A ``shards.MakeBatch``: draws the views of a batch, decodes each image and cuts its crops.
+    """A ``shards.MakeBatch``: draws the views of a batch, decodes and crops each image.
 
     Args:
         names: The recipe's views.
@@ -46,7 +46,7 @@ class CropImages:
         self.seed = seed
 
     def __call__(self, keys: Sequence[tuple[int, int]], images: Sequence[EncodedImage]) -> Crops:
-        """Make a batch; the images are decoded one after the other, not held together."""
+        """Make a batch; images are decoded one at a time, never kept in memory together."""
         sizes = [image.size() for image in images]
         drawn_for = torch.cat([torch.tensor(keys), torch.tensor(sizes)], dim=1).T
         crops = self.draws(drawn_for).crops
@@ -62,7 +62,7 @@ class CropImages:
         return Crops(pixels, drawn_for)
 
     def draws(self, images: Tensor) -> ViewDraws:
-        """Draw the views of images of these epochs, numbers, heights and widths, int64 (4, N)."""
+        """Draw the views of images, given epochs, numbers, heights and widths, int64 (4, N)."""
         return draw_views(self.names, self.config, self.seed, *images.numpy())
 
 

@@ -1,4 +1,4 @@
-"""Random parameters of a batch's views, which depend on (seed, epoch, image) alone."""
+"""Draw the random parameters of a batch's views, which depend only on (seed, epoch, image)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ Uniforms = npt.NDArray[np.float64]
 JITTER_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 _CROP_TRIES = 10
-# Numbers of an image's stream that each part of a view takes, and those of a whole view.
+# Count of random numbers that each part of a view takes from an image's stream, and a whole view.
 _CROP_NUMBERS = slice(0, 4 * _CROP_TRIES + 1)
 _COLOUR_NUMBERS = slice(_CROP_NUMBERS.stop, _CROP_NUMBERS.stop + 12)
 _VIEW_NUMBERS = 64
@@ -50,7 +50,7 @@ class CropDraws(_Draws):
     width: Tensor
     """Columns, int64 (N,)."""
     flip: Tensor
-    """Whether the view is mirrored, bool (N,)."""
+    """True if the view is mirrored, bool (N,)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ColourDraws(_Draws):
     """Parameters of t_a for N images."""
 
     jitter: Tensor
-    """Whether the colour jitter acts, bool (N,)."""
+    """True if the colour jitter acts, bool (N,)."""
     order: Tensor
     """Its operations, first to last, as indices into JITTER_OPERATIONS; int64 (N, 4)."""
     brightness: Tensor
@@ -70,19 +70,19 @@ class ColourDraws(_Draws):
     hue: Tensor
     """Shift in turns of the colour circle, float32 (N,)."""
     grayscale: Tensor
-    """Whether the view loses its colour, bool (N,)."""
+    """True if the view loses its colour, bool (N,)."""
     blur_sigma: Tensor
     """Standard deviation of the blur in pixels, 0 for none, float32 (N,)."""
 
 
 @dataclass(frozen=True)
 class ViewDraws:
-    """Parameters of a recipe's views; they stay on the CPU, where the work is planned."""
+    """Parameters of a recipe's views; kept on the CPU, where the work is planned."""
 
     crops: Mapping[str, CropDraws]
-    """By prime: "" for v_w and v_a, "'" for v_w' and v_a'."""
+    """Crops by prime: "" for v_w and v_a, "'" for v_w' and v_a'."""
     colours: Mapping[str, ColourDraws]
-    """By prime, where the recipe has an aggressive view."""
+    """Colour changes by prime, if the recipe has an aggressive view."""
 
     def __len__(self) -> int:
         return len(next(iter(self.crops.values())).top)
@@ -106,8 +106,8 @@ def draw_views(
 ) -> ViewDraws:
     """Draw the parameters of a batch's views, distributed as torchvision's.
 
-    What an image gets in an epoch does not depend on the batch it is drawn in, and a view's
-    parameters are the same in every recipe that has it.
+    An image's draws in an epoch do not depend on its batch, and a view's parameters are the same
+    in every recipe that has it.
 
     Args:
         names: The recipe's views, a value of ``augment.VIEW_NAMES``.
@@ -160,9 +160,9 @@ def _draw_crops(u: Uniforms, config: WeakConfig, heights: Integers, widths: Inte
 
 
 def _largest_crops(ratio: Range, heights: Integers, widths: Integers) -> tuple[Integers, Integers]:
-    """Return rows and columns of the largest part whose width over height lies in ``ratio``.
+    """Return rows and columns of the largest part whose width over height is in ``ratio``.
 
-    A row or column of pixels may hold none; one pixel is then the part.
+    A single row or column of pixels may have no such part; one pixel is then used.
     """
     low, high = ratio
     height = np.minimum(heights, np.rint(widths / low).astype(np.int64).clip(1))
@@ -203,7 +203,7 @@ def _below(limits: Integers, u: Uniforms) -> Integers:
 
 
 def _stream_keys(seed: int, epochs: Integers, images: Integers) -> Words:
-    """Return where each image's stream of random numbers starts, uint64 (N,)."""
+    """Return the start of each image's stream of random numbers, uint64 (N,)."""
     keys: Words = _mix(np.full(len(images), seed % 2**64, dtype=np.uint64))
     for part in (epochs, images):
         keys = _mix(keys + part.astype(np.uint64))

@@ -1,4 +1,4 @@
-"""View recipes, one image at a time: a PIL image in, V tensors out, in a documented order."""
+"""Make views one image at a time: a PIL image in, V tensors out, in a documented order."""
 
 import torch
 from PIL import Image, ImageFilter
@@ -18,17 +18,17 @@ VIEW_NAMES: dict[ViewRecipe, tuple[str, ...]] = {
 
 
 class Views:
-    """RSA's multi-stage augmentation, paper Eq. 3, or the part of it that a recipe names.
+    """RSA's multi-stage augmentation, paper Eq. 3, restricted to the views of a recipe.
 
     v_w = t_w(x), v_w' = t_w'(x), v_a = t_a(v_w), v_a' = t_a'(v_w'): an aggressive view starts
     from the pixels of its weak view, so both show the same crop and flip.
 
     Calling it on an RGB image returns the recipe's views, each a normalised float32 tensor
     (3, S, S). All draws come from torch's global generator, in the order t_w, t_a, t_w', t_a',
-    without those that the recipe does not need.
+    skipping those that the recipe does not need.
 
     Args:
-        recipe: Which views, in which order.
+        recipe: Which views to return, and in which order.
         config: Parameters of t_w and t_a.
         image_size: Side S of the views, in pixels.
         mean: Per-channel mean, pixels in [0, 1].
@@ -48,7 +48,7 @@ class Views:
         return [self.to_tensor(view) for view in self.pixels(image)]
 
     def pixels(self, image: Image.Image) -> list[Image.Image]:
-        """Return the views before normalisation, for people to look at."""
+        """Return the views before normalisation, for display."""
         drawn = {}
         for prime in ("", "'"):
             weak, aggressive = f"v_w{prime}", f"v_a{prime}"
@@ -103,7 +103,7 @@ class GaussianBlur(v2.Transform):  # type: ignore[misc]
         self.sigma_pixels = sigma_pixels
 
     def forward(self, image: Image.Image) -> Image.Image:
-        """Blur an image by one draw."""
+        """Blur an image with a randomly drawn radius."""
         low, high = self.sigma_pixels
         radius = torch.empty(()).uniform_(low, high).item()
         return image.filter(ImageFilter.GaussianBlur(radius))

@@ -29,7 +29,7 @@ class WeakConfig(Section):
             ("crop_ratio", self.crop_ratio, 100.0),
         ):
             if not 0 < low <= high <= top:
-                raise ValueError(f"{name} must hold 0 < low <= high <= {top:g}")
+                raise ValueError(f"{name} must satisfy 0 < low <= high <= {top:g}")
         return self
 
 
@@ -57,7 +57,7 @@ class AggressiveConfig(Section):
     def _check(self) -> Self:
         low, high = self.blur_sigma_pixels
         if not 0 < low <= high:
-            raise ValueError("blur_sigma_pixels must hold 0 < low <= high")
+            raise ValueError("blur_sigma_pixels must satisfy 0 < low <= high")
         return self
 
 
@@ -69,11 +69,11 @@ class ViewsConfig(Section):
 
 
 class TrainingViewsConfig(ViewsConfig):
-    """The views of a run, and what makes them."""
+    """The views of a run, and how they are made."""
 
     implementation: Literal["pillow", "batched"] = "pillow"
     """pillow: image by image in the loader processes; batched: whole batches of uint8 images on the
     training device, several times faster. The views are the same in distribution, the draws are
     not; aggressive views are about one grey level of 255 brighter on average, since Pillow
-    truncates after each operation. A set of small images is then held in memory (or the GPU's) and
-    needs no loader processes; of others they decode and crop."""
+    truncates after each operation. Small images are then kept in memory (or the GPU's) and need
+    no loader processes; other images are decoded and cropped in them."""

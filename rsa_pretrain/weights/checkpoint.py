@@ -1,15 +1,15 @@
-"""The one checkpoint format: versioned, strict, safe to read, never half-written.
+"""Save and load checkpoints in one format: versioned, strict, safe to read, never half-written.
 
-A run folder holds
+A run folder contains
 
     config.yaml                       every setting, resolved
     metrics.jsonl                     one JSON object per logged interval
-    machines.json                     what it was trained on
+    machines.json                     hardware it was trained on
     checkpoints/step-NNNNNNNN/
         model.safetensors             the method's networks (``backbone.…`` and its others)
         trainer.pt                    optimizer, step, random state; read with weights_only
-    checkpoints/last                  link to the newest of them
-    backbone.safetensors              at the end: the backbone alone, torchvision's names
+    checkpoints/last                  link to the newest checkpoint
+    backbone.safetensors              at the end: only the backbone, torchvision's names
     profile/                          with --profile: trace.json.gz, summary.txt
 
 Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
@@ -46,7 +46,7 @@ BACKBONE_FILE = "backbone.safetensors"
 BACKBONE_PREFIX = "backbone."
 NOT_A_BACKBONE = (
     "a trained detector, not a backbone: rsa-detect export writes it for other runtimes, "
-    "rsa-detect unconvert takes its backbone out"
+    "rsa-detect unconvert extracts its backbone"
 )
 _STEP_FOLDER = re.compile(r"step-\d{8,}")
 _DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
@@ -55,7 +55,7 @@ _DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """A backbone whose every tensor came from ``path``."""
+    """A backbone with every tensor loaded from ``path``."""
 
     backbone: nn.Module
     metadata: BackboneMetadata
@@ -79,9 +79,9 @@ def save_tensors(
 
     Args:
         path: File to write.
-        tensors: By name.
-        metadata: Theirs.
-        notes: More entries of the file's header, read by ``read_header``.
+        tensors: Tensors by name.
+        metadata: Metadata of the backbone among them.
+        notes: Extra entries of the file's header, read by ``read_header``.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
@@ -97,7 +97,7 @@ def save_checkpoint(
     keep: int | None,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one checkpoint, point ``last`` at it and drop the oldest beyond ``keep``.
+    """Write one checkpoint, point ``last`` at it and delete the oldest beyond ``keep``.
 
     A kill at any moment leaves the previous checkpoint in place and readable.
 
@@ -106,7 +106,7 @@ def save_checkpoint(
         model_state: The method's state; backbone tensors under ``backbone.``.
         metadata: Describes the backbone; ``metadata.step`` names the folder.
         trainer_state: Tensors and plain values only.
-        keep: How many checkpoints stay; None keeps all.
+        keep: Number of checkpoints to keep; None keeps all.
         notes: As for ``save_tensors``.
 
     Returns:
@@ -137,13 +137,13 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     last = run_dir / "checkpoints" / "last"
     if last.exists():
         return last
-    # Not every way of copying a folder brings its links.
+    # A copied folder may have lost its links.
     checkpoints = list_checkpoints(run_dir)
     return checkpoints[-1] if checkpoints else None
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, dict[str, Any]]:
-    """Read a checkpoint folder whole, for resuming.
+    """Read a complete checkpoint folder, to resume from it.
 
     Args:
         folder: A ``step-NNNNNNNN`` folder, or ``last``.
@@ -157,18 +157,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, 
     tensors, metadata = read_tensors(folder / MODEL_FILE)
     path = folder / TRAINER_FILE
     if not path.is_file():
-        raise UserError(f"'{path}' is not a file; a checkpoint to resume from must hold it")
+        raise UserError(f"'{path}' is not a file; a checkpoint to resume from must contain it")
     try:
         trainer_state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
-        raise UserError(f"'{path}' is damaged or holds more than tensors and values") from None
+        raise UserError(f"'{path}' is damaged or contains more than tensors and values") from None
     if not isinstance(trainer_state, dict):
-        raise UserError(f"'{path}' holds no trainer state")
+        raise UserError(f"'{path}' contains no trainer state")
     return tensors, metadata, trainer_state
 
 
 def load_backbone(path: Path) -> LoadedBackbone:
-    """Load a backbone strictly: every tensor there, right in shape and type, and finite.
+    """Load a backbone strictly: every tensor present, finite, and of the right shape and type.
 
     Args:
         path: A run folder (its final ``backbone.safetensors``, or its last checkpoint while
@@ -178,8 +178,8 @@ def load_backbone(path: Path) -> LoadedBackbone:
         The backbone on the CPU in eval mode, with its metadata and the file's hash.
 
     Raises:
-        UserError: If the file is missing, damaged, of another format, a detector, or holds anything
-            but the backbone its metadata names; lists what is missing, unexpected and misshapen.
+        UserError: If the file is missing, damaged, of another format, a detector, or not exactly
+            the backbone its metadata names; lists missing, unexpected and misshapen tensors.
     """
     file = find_weights(path)
     tensors, metadata = read_tensors(file)
@@ -192,7 +192,7 @@ def load_backbone(path: Path) -> LoadedBackbone:
             if name.startswith(BACKBONE_PREFIX)
         }
     config = BackboneConfig(arch=metadata.arch, stem=metadata.stem)
-    with torch.device("meta"):  # no random initialisation: it would move the global generator
+    with torch.device("meta"):  # no random initialisation: it would advance the global generator
         backbone = build_backbone(config)
     allowed = metadata.origin is not None and bool(metadata.origin.non_finite)
     check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}", finite=not allowed)
@@ -215,13 +215,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(
-            f"'{path}' is not a whole safetensors file ({error}); "
+            f"'{path}' is not a complete safetensors file ({error}); "
             "expected a checkpoint of this toolkit"
         ) from None
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Return what the header of a safetensors file holds beside its tensors' places.
+    """Return the metadata entries in the header of a safetensors file.
 
     Raises:
         UserError: If it cannot be read.
@@ -230,16 +230,16 @@ def read_header(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise UserError(f"'{path}' is not a whole safetensors file ({error})") from None
+        raise UserError(f"'{path}' is not a complete safetensors file ({error})") from None
 
 
 def is_detector(names: Iterable[str]) -> bool:
-    """Tell by its tensors' names whether a file of either detection engine is a whole detector."""
+    """Return whether tensor names are those of a whole detector of either detection engine."""
     return any(map(_DETECTOR_HEADS.search, names))
 
 
 def find_weights(path: Path) -> Path:
-    """Return the file of weights of a run folder or checkpoint folder, and a file as it is.
+    """Return the weights file of a run folder or checkpoint folder; a file is returned as is.
 
     Raises:
         UserError: If there is none.
@@ -255,14 +255,14 @@ def find_weights(path: Path) -> Path:
     if any(path.glob(_DETECTRON2_CHECKPOINTS)):
         raise UserError(f"'{path}' is {NOT_A_BACKBONE}")
     raise UserError(
-        f"'{path}' holds neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
+        f"'{path}' contains neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
         "expected a run folder, a checkpoint folder or a file"
     )
 
 
 def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
     if METADATA_KEY not in header:
-        raise UserError(f"'{path}' carries no '{METADATA_KEY}' metadata; it is not of this toolkit")
+        raise UserError(f"'{path}' has no '{METADATA_KEY}' metadata; it is not of this toolkit")
     try:
         tree = json.loads(header[METADATA_KEY])
     except (json.JSONDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a set of weights is: the description that its file carries."""
+"""Describe a set of weights: the metadata stored in its file."""
 
 from importlib.metadata import version
 from typing import Literal
@@ -10,54 +10,52 @@ from rsa_pretrain.plumbing.config.files import Section
 
 
 class Origin(Section):
-    """Where imported weights come from: another project's file, and what was taken of it."""
+    """Provenance of imported weights: another project's file, and what was taken from it."""
 
     file: str
     """Name of the file; its SHA-256 is the metadata's ``parent``."""
     layout: str
-    """How it was read."""
+    """Name of the layout it was read by."""
     recognised: str
-    """How sure that layout is, and why."""
+    """Certainty of that layout, and its reason."""
     network: str
-    """Which of its networks was taken."""
+    """Name of the network taken."""
     prefix: str
-    """What stood before the tensors' names."""
+    """Prefix of the tensors' names in the file."""
     num_taken: int
-    """Tensors taken."""
+    """Number of tensors taken."""
     dropped: dict[str, int]
-    """What was not taken → how many tensors."""
+    """Kind of tensors not taken → how many."""
     filled: list[str]
-    """Batch counts the file did not hold, or not as finite numbers, set to 0."""
+    """Batch counts that were missing or not finite in the file, set to 0."""
     converted: dict[str, int] = Field(default_factory=dict)
-    """Element types in the file that are not the network's → tensors turned into it."""
+    """Element types in the file that are not the network's → number of tensors converted."""
     wrappers: tuple[str, ...] = ()
-    """Names of wrapper classes that were taken off the tensors' names."""
+    """Names of wrapper classes that were removed from the tensors' names."""
     pixels: str
-    """Whose mean and std these are."""
+    """Source of mean and std."""
     non_finite: list[str]
     """Tensors with NaN or infinity, which the import was told to allow."""
     source: str
-    """Where the layout's names were read."""
+    """Source of the layout's names."""
     passed_over: dict[str, int] = Field(default_factory=dict)
     """Objects in the file that are neither tensors nor plain values → how many."""
     proof: tuple[str, ...] = ()
-    """What was compared with the project's own library, and what was found; a sentence each."""
+    """Findings of the comparison with the project's own library; a sentence each."""
 
     def changes(self) -> list[str]:
-        """Say in a line each what was made of the file's tensors before they were taken."""
+        """Describe in a line each how the file's tensors were changed on import."""
         lines = [
             f"converted {count} {kind} tensors to the network's float32 and int64"
             for kind, count in self.converted.items()
         ]
         if self.filled:
-            lines.append(
-                f"filled    {len(self.filled)} batch counts that the file does not hold, with 0"
-            )
+            lines.append(f"filled    {len(self.filled)} batch counts that the file lacks, with 0")
         return lines
 
 
 class BackboneMetadata(Section):
-    """What a set of weights is, and what must go with it when it is used."""
+    """Description of a set of weights, with all that is needed to use it."""
 
     format_version: int
     """Version of this format; a reader refuses versions it does not know."""
@@ -66,9 +64,9 @@ class BackboneMetadata(Section):
     stem: Literal["standard", "cifar"]
     """Stem, as in the config."""
     method: str
-    """How the weights were made."""
+    """Pretraining method of the weights."""
     image_size: int | None
-    """Side of the square training input, in pixels; null, as below, if an import cannot tell."""
+    """Side of the square training input, in pixels; null, as below, if unknown at import."""
     channel_order: Literal["RGB"]
     """Order of the input channels."""
     mean: RGB
@@ -76,7 +74,7 @@ class BackboneMetadata(Section):
     std: RGB
     """Input standard deviation, pixels in [0, 1]."""
     data_set: str | None
-    """What it was trained on."""
+    """Data set it was trained on."""
     epochs: float | None
     """Epochs trained so far."""
     step: int | None
@@ -88,12 +86,12 @@ class BackboneMetadata(Section):
     parent: str | None
     """SHA-256 of the file the weights were made from; null if trained from scratch."""
     library_versions: dict[str, str]
-    """Versions that wrote the file."""
+    """Versions of the libraries that wrote the file."""
     origin: Origin | None = None
-    """Of weights imported from another project; null for this toolkit's own."""
+    """Origin of weights imported from another project; null for this toolkit's own."""
 
 
 def library_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that decide a result."""
+    """Return the installed versions of the packages that affect a result."""
     packages = ("rsa-toolkit", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
     return {package: version(package) for package in packages}

@@ -1,4 +1,4 @@
-"""Tensors held against those that are expected."""
+"""Compare tensors with the expected ones."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ def check_tensors(
 
     Args:
         found: Tensors by name.
-        expected: Tensors whose names, shapes and types are wanted.
+        expected: Tensors with the expected names, shapes and types.
         what: Names the source in the error.
-        finite: Refuse NaN and infinity too.
+        finite: Also refuse NaN and infinity.
 
     Raises:
         UserError: Lists missing, unexpected and misshapen tensors, those of another element type,
@@ -52,7 +52,7 @@ def differing(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> li
     """Return the names of tensors that one side lacks, or that differ in type, shape or any bit.
 
     Args:
-        found: By name, on any device.
+        found: Tensors by name, on any device.
         expected: Likewise.
     """
     return [

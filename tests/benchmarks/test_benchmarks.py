@@ -119,23 +119,23 @@ def test_results_come_back_and_make_the_table(tmp_path: Path) -> None:
 
 
 def test_a_verdict_names_other_settings_than_the_defaults(tmp_path: Path) -> None:
-    """A bound that is met at another size is not met without a word."""
+    """A bound met with other settings is reported with these settings."""
     benchmark = _constant(1.0)
     write_result(run_benchmark("demo", benchmark, BenchmarkSettings(repeats=2)), tmp_path)
     assert "| at most 1.3 | met | repeats=2 |" in draw_page({"demo": benchmark}, tmp_path)
 
 
 def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
-    """It is named, not taken for "not yet measured"."""
+    """It is named, not treated as "not yet measured"."""
     (tmp_path / "demo-cpu.json").write_text("{}")
-    with pytest.raises(UserError, match=r"demo-cpu\.json' is no result"):
+    with pytest.raises(UserError, match=r"demo-cpu\.json' is not a benchmark result"):
         draw_page({"demo": _constant(1.0)}, tmp_path)
 
 
 def test_the_command_lists_runs_and_tabulates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1 says that a number is out of its bound, 2 that the words were wrong."""
+    """Exit code 1 means that a number misses its bound, 2 that the arguments were wrong."""
     monkeypatch.setattr(command, "BENCHMARKS", {"good": _constant(1.0), "bad": _constant(2.0)})
     monkeypatch.setattr(command, "PAGE", tmp_path / "BENCHMARKS.md")
     monkeypatch.setattr(command, "write_result", lambda result: write_result(result, tmp_path))

@@ -1,4 +1,4 @@
-"""What the benchmarks read."""
+"""Test the images that the benchmarks read."""
 
 import io
 from pathlib import Path

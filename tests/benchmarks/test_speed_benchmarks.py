@@ -1,4 +1,4 @@
-"""The benchmarks of views and training, at sizes at which the numbers mean nothing."""
+"""Test the benchmarks of views and training, at sizes at which the numbers mean nothing."""
 
 import pickle
 from concurrent.futures import Future
@@ -142,7 +142,7 @@ def test_epochs_take_turns() -> None:
 
 
 def test_startup_counts_cpu_time_and_checks_the_answer() -> None:
-    """What a child computes is counted; an answer of another exit code is no answer."""
+    """A child's computing time is counted; an unexpected exit code is an error."""
     before = startup._seconds_of_children()
     startup._run(0, "-c", "import time\nwhile time.process_time() < 0.3: pass")
     assert startup._seconds_of_children() - before >= 0.3

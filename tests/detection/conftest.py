@@ -1,4 +1,4 @@
-"""What the detection tests share: small checkpoints, drawn data and a recipe to run on them."""
+"""Share small checkpoints, drawn data and a recipe among the detection tests."""
 
 import json
 from collections.abc import Callable

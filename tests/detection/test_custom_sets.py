@@ -1,4 +1,4 @@
-"""Sets of other makers than COCO's, from the annotation file to the record."""
+"""Test custom sets from the annotation file to the record."""
 
 import json
 from collections.abc import Callable

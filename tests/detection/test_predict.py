@@ -20,7 +20,7 @@ SIZE = ["--short-side", "64", "--max-side", "96"]
 
 @pytest.fixture(scope="module")
 def run(make_recipe_at: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """A run of one iteration, evaluated with numbers of its own."""
+    """A run of one iteration, evaluated with non-default numbers."""
     recipe = make_recipe_at(
         tmp_path_factory.mktemp("trained") / "run",
         sampling={"proposals_per_image": 60, "detections_per_image": 40},
@@ -68,13 +68,13 @@ def test_mistakes_are_one_error(
     )
     out = tmp_path / "found.json"
     assert _predict(run.output_dir, changed, out) == 2
-    assert "differ: 3 and 4 ids; one alone has 9 ('star')" in capsys.readouterr().err
+    assert "differ: 3 and 4 ids; only one has 9 ('star')" in capsys.readouterr().err
     tree["categories"] = [{"id": n, "name": name} for n, name in enumerate("abc", 1)]
     other.write_text(json.dumps(tree), encoding="utf-8")
     assert _predict(run.output_dir, changed, out) == 2
     assert "1 is 'circle' and 'a', 2 is 'rectangle' and 'b'" in capsys.readouterr().err
     assert _predict(tmp_path, run, out) == 2
-    assert "holds no detector: neither model.safetensors" in capsys.readouterr().err
+    assert "has no detector: neither model.safetensors" in capsys.readouterr().err
     assert _predict(tmp_path / "nowhere", run, out) == 2
     assert "nowhere' does not exist" in capsys.readouterr().err
     assert _predict(run.output_dir, run, out, "--short-side", "0") == 2
@@ -113,7 +113,7 @@ def test_images_without_annotations(
 
 @pytest.fixture
 def photos(run: Recipe, tmp_path: Path) -> Path:
-    """The test images in a folder of their own, with what file browsers leave beside them."""
+    """The test images in a separate folder, with files that file browsers leave behind."""
     folder = tmp_path / "photos"
     shutil.copytree(run.data.test_images, folder)
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini", ".hidden.png", "notes.txt"):
@@ -273,20 +273,26 @@ def test_mistakes_with_folders(
     mine.write_text("{}", encoding="utf-8")
     detector, out = str(run.output_dir), str(tmp_path / "found.json")
     for words, message in (
-        ([out], "is no OUT.json; expected DETECTOR IMAGES OUT.json"),
-        ([str(photos), str(photos / "000001.png")], "000001.png' is no OUT.json"),
+        ([out], "is not an OUT.json; expected DETECTOR IMAGES OUT.json"),
+        ([str(photos), str(photos / "000001.png")], "000001.png' is not an OUT.json"),
         ([str(tmp_path / "*.jpg"), out], "*.jpg' does not exist"),
-        ([str(photos), str(photos / "000001.png"), out], "is a folder; expected one folder alone"),
-        ([str(photos / "notes.txt"), out], "1 of 1 files are no images"),
+        ([str(photos), str(photos / "000001.png"), out], "is a folder; expected a single folder"),
+        ([str(photos / "notes.txt"), out], "1 of 1 files are not images"),
         ([str(run.data.test_annotations), str(photos), "b", out], "come 2 paths; expected its"),
         ([str(tmp_path / "empty"), out], "no image below"),
         ([str(photos), out, "--categories", str(other)], "knows 3 categories, "),
-        ([str(photos), str(tmp_path / "mine.json")], "is another file, not one written here"),
+        ([str(photos), str(tmp_path / "mine.json")], "exists and was not written by this command"),
         ([str(photos), str(tmp_path / "folder.json")], "folder.json' is a folder; name a file"),
-        ([str(other), str(photos), str(other)], "two.json' is read and would be written over"),
-        ([str(photos), str(run.data.test_annotations)], "is another file, not one written here"),
+        ([str(other), str(photos), str(other)], "two.json' is an input and would be overwritten"),
+        (
+            [str(photos), str(run.data.test_annotations)],
+            "exists and was not written by this command",
+        ),
         ([str(photos), str(tmp_path / "page.json"), "--pictures"], "page.html' is another file"),
-        ([str(photos), out, "--num-workers", "-1"], "expected a whole number from 0, found '-1'"),
+        (
+            [str(photos), out, "--num-workers", "-1"],
+            "expected a whole number of 0 or more, found '-1'",
+        ),
     ):
         assert main(["predict", detector, *words]) == 2
         captured = capsys.readouterr()
@@ -311,4 +317,4 @@ def test_what_needs_annotations_says_so(
     assert main([command, *words[command]]) == 2
     error = capsys.readouterr().err
     assert f"'{images}' lists images without annotations" in error
-    assert "'rsa-detect predict' takes such a file" in error
+    assert "'rsa-detect predict' accepts such a file" in error

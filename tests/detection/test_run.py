@@ -159,7 +159,7 @@ def test_non_finite_loss_keeps_the_last_checkpoint(
 
 
 def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
-    """A new run needs an empty folder, with --resume too; no change of settings on the way."""
+    """A new run needs an empty folder, even with --resume; settings may not change midway."""
     recipe = make_recipe()
     one_step = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
     exit_code, _ = run_recipe(one_step, trunk, resume=True)
@@ -184,7 +184,7 @@ def test_a_recipe_is_run_as_written_and_once(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A recorded run is left alone, a damaged record made anew; other settings are refused."""
+    """A recorded run is left alone, a damaged record is made again; other settings are refused."""
     path, start = tmp_path / "recipe.yaml", write_checkpoint().path
     one_step = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
     write_config(make_recipe(solver=one_step), path)
@@ -197,7 +197,7 @@ def test_a_recipe_is_run_as_written_and_once(
     assert record_path.stat().st_mtime_ns == written
     record_path.write_text("{")
     assert run_from_backbone(path, ["seed=5"], start) == 0
-    assert "is not JSON; it is made anew" in caplog.text
+    assert "is not JSON; the record is made again" in caplog.text
     assert read_record(record_path).metrics == record.metrics
     with pytest.raises(UserError, match=r"another run with solver\.base_lr \(was 0\.0025, now 1"):
         run_from_backbone(path, ["seed=5", "solver.base_lr=1.0"], start)
@@ -213,7 +213,7 @@ def test_a_record_of_other_places_is_taken_with_a_warning(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Annotations may be moved or be others; the user is told where the run's were."""
+    """Annotations may have moved or changed; a warning names the run's paths."""
     recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
     path, start = tmp_path / "recipe.yaml", write_checkpoint().path
     write_config(recipe, path)
@@ -233,7 +233,7 @@ def test_a_finished_run_without_checkpoints_is_kept(
     shutil.rmtree(recipe.output_dir / "checkpoints")
     record = (recipe.output_dir / "records" / "detection.json").read_bytes()
     for given in (trunk, random_trunk(recipe.model, 0)):
-        with pytest.raises(UserError, match=r"holds a finished run .* without its checkpoints"):
+        with pytest.raises(UserError, match=r"contains a finished run .* without its checkpoints"):
             run_recipe(recipe, given, resume=True)
     assert (recipe.output_dir / "records" / "detection.json").read_bytes() == record
 
@@ -245,7 +245,7 @@ def test_categories_must_agree(make_recipe: MakeRecipe, trunk: Trunk, tmp_path: 
     tree["categories"].append({"id": 9, "name": "star"})
     other = tmp_path / "other.json"
     other.write_text(json.dumps(tree), encoding="utf-8")
-    with pytest.raises(UserError, match=r"differ: 3 and 4 ids; one alone has 9 \('star'\)"):
+    with pytest.raises(UserError, match=r"differ: 3 and 4 ids; only one has 9 \('star'\)"):
         run_recipe(make_recipe(data={"test_annotations": str(other)}), trunk, resume=False)
     assert not recipe.output_dir.exists()
 
@@ -259,7 +259,7 @@ def test_an_id_is_one_category_in_both_sets(
     recipe = make_recipe(data={"test_annotations": str(other)})
     for names, message in (
         (("rectangle", "circle", "triangle"), "1 is 'circle' and 'rectangle', 2 is 'rectangle' "),
-        (("circle", "rectangle", "star"), "3 is 'triangle' and 'star'; number and name both alike"),
+        (("circle", "rectangle", "star"), "'triangle' and 'star'; both ids and names must agree"),
     ):
         for entry, name in zip(tree["categories"], names, strict=True):
             entry["name"] = name

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 
 def is_parameter(name):
-    """Whether a tensor is trained, unlike running statistics."""
+    """Return whether a tensor is trained, unlike running statistics."""
     return name.endswith((".weight", ".bias"))
 
 

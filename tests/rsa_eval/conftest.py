@@ -54,7 +54,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as pretraining leaves it; its weights are random, its BatchNorm is not fresh."""
+    """A run folder as pretraining leaves it, with random weights and used BatchNorm statistics."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -90,7 +90,7 @@ def knn_config() -> KNNConfig:
 
 @pytest.fixture
 def subject(finished_run: Path, knn_config: KNNConfig) -> Subject:
-    """The run's backbone, loaded anew."""
+    """The run's backbone, freshly loaded."""
     return load_subject(finished_run, knn_config)
 
 
@@ -102,7 +102,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def make_result() -> Callable[..., Record]:
-    """A function that makes up a record."""
+    """A function that fabricates a record."""
     return _make_result
 
 
@@ -141,7 +141,7 @@ def _make_result(**changes: Any) -> Record:
 
 
 class FakeRuns:
-    """Stands in for training and evaluation: notes calls, fails and stops where it is told to."""
+    """Fake training and evaluation: records calls, fails and stops where told to."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []
@@ -194,7 +194,7 @@ class FakeRuns:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
-    """Trainings and evaluations that take no time."""
+    """Fake trainings and evaluations that take no time."""
     fake = FakeRuns()
     monkeypatch.setattr("rsa_pretrain.training.pretraining.pretrain", fake.train)
     monkeypatch.setattr("rsa_eval.campaigns.campaign.make_record_of", fake.make_record)

@@ -51,7 +51,7 @@ def test_older_records_have_the_turning_that_was(
         ({"epochs": 20}, "milestones .* must lie below epochs 20"),
         ({"milestones": [80, 60]}, "milestones must increase"),
         ({"nesterov": True, "sgd_momentum": 0}, "nesterov needs"),
-        ({"crop_scale": [0.5, 0.2]}, "crop_scale must hold"),
+        ({"crop_scale": [0.5, 0.2]}, "crop_scale must satisfy"),
         ({"mode": "offline"}, "probe.mode"),
         ({"base_lr": []}, "probe.base_lr"),
         ({"base_lr": [1.0, 0.0]}, "probe.base_lr"),

@@ -78,7 +78,7 @@ def test_missing_checkpoint(error_of: Callable[..., str], tmp_path: Path) -> Non
 def test_neither_and_both(error_of: Callable[..., str], run_folder: Path) -> None:
     """Exactly one of CHECKPOINT and --random-init is wanted."""
     assert "expected one CHECKPOINT, or --random-init; found none" in error_of("knn", *DIGITS)
-    assert "stands in place of" in error_of("knn", run_folder, "--random-init")
+    assert "or a checkpoint, not both" in error_of("knn", run_folder, "--random-init")
     assert "expected one CHECKPOINT" in error_of("linear", run_folder, run_folder)
 
 
@@ -90,7 +90,7 @@ def test_truncated_checkpoint(
     shutil.copytree(run_folder, copy)
     file = copy / "backbone.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    assert "is not a whole safetensors file" in error_of("knn", copy)
+    assert "is not a complete safetensors file" in error_of("knn", copy)
     assert not list((copy / "records").glob("*"))
 
 
@@ -137,11 +137,11 @@ def test_unusable_outputs(error_of: Callable[..., str], run_folder: Path, tmp_pa
     assert "should end in .json" in error_of("knn", run_folder, "--out", tmp_path / "x.txt")
     assert "is a folder" in error_of("knn", run_folder, "--out", tmp_path / "folder.json")
     message = error_of("knn", run_folder, "--out", tmp_path / "file/x.json")
-    assert "is no writable folder" in message
+    assert "is not a writable folder" in message
 
 
 def test_report_errors(error_of: Callable[..., str], tmp_path: Path) -> None:
-    """Nothing to read, nowhere to write."""
+    """Missing inputs and unwritable outputs are refused."""
     assert "nothing to report" in error_of("report", tmp_path, "--out", tmp_path / "r.html")
     assert "should end in .html" in error_of("report", tmp_path, "--out", tmp_path / "r.pdf")
     assert "--out" in error_of("report", tmp_path)

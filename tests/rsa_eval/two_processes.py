@@ -1,4 +1,4 @@
-"""What the tests of rsa_eval run under torchrun: ``two_processes.py WHAT TASK.json``."""
+"""Worker of rsa_eval's tests under torchrun: ``two_processes.py WHAT TASK.json``."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def knn(task, folder):
 
 
 def main(what, path):
-    """Do the task."""
+    """Run the task."""
     torch.set_num_threads(1)
     with process_group(torch.device("cpu")):
         TASKS[what](json.loads(path.read_text()), path.parent)

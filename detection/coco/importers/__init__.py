@@ -1,1 +1,1 @@
-"""Annotations of other tools: one module per format, each read into the same few types."""
+"""Import other tools' annotations: one module per format, all read into the same few types."""

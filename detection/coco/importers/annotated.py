@@ -1,4 +1,4 @@
-"""What an annotation file says, whichever tool wrote it, and its entries in COCO format."""
+"""Represent the content of any tool's annotation file and convert it to COCO format."""
 
 import json
 import logging
@@ -12,11 +12,11 @@ from rsa_pretrain.plumbing.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# As exact as any annotator's hand, and short in the file.
+# Finer than any annotator draws, and short in the file.
 _DECIMALS = 3
 _TOLERANCE_PIXELS = 1.0
 _NOTHING_INSIDE = "objects without area inside their images, left out"
-_CUT = "objects that reach out of their images; their boxes are cut at the edge"
+_CUT = "objects that extend beyond their images; their boxes are clipped"
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Instance:
     bbox: Sequence[float]
     """x, y, width and height in pixels; x = 0 is the left edge of the first pixel."""
     segmentation: list[list[float]] | dict[str, Any] | None = None
-    """Polygons or a run-length code, as COCO has them; None: there is a box alone."""
+    """Polygons or a run-length code, as COCO has them; None if there is only a box."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further keys of COCO's entry."""
 
 
 class ParsedFile(NamedTuple):
-    """One annotation file, before its image is looked at.
+    """One annotation file, before its image is opened.
 
     Attributes:
-        image_name: What it calls its image; None leaves that to the file's own name.
+        image_name: Image name stated in it; None leaves that to the file's own name.
         size: Of the image, as far as stated.
         instances: Returns the objects of an image of a given size.
     """
@@ -63,21 +63,21 @@ class AnnotatedImage(NamedTuple):
 
 
 class Notes:
-    """What is not carried over or read otherwise than written.
+    """Collect notes on content that is dropped or read differently than written.
 
     Attributes:
-        kinds: By kind, each entry that is so.
+        kinds: Entries by kind of note.
     """
 
     def __init__(self) -> None:
         self.kinds: dict[str, list[str]] = {}
 
     def add(self, kind: str, entry: str) -> None:
-        """Remember an entry of a kind."""
+        """Add an entry to a kind of note."""
         self.kinds.setdefault(kind, []).append(entry)
 
     def report(self) -> None:
-        """Log one line per kind: how many entries, the first few by name."""
+        """Log one line per kind with its number of entries and the first few names."""
         for kind, entries in self.kinds.items():
             logger.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
 
@@ -98,10 +98,10 @@ def text_of(where: str, content: bytes) -> str:
 
 
 def check_coordinates(where: str, values: Sequence[Any]) -> None:
-    """Refuse what cannot be positions in an image.
+    """Refuse values that cannot be positions in an image.
 
     Raises:
-        UserError: If a value is no number, not finite or far out of any image.
+        UserError: If a value is not a number, not finite or far outside any image.
     """
     if not are_coordinates(values):
         wrong = next(value for value in values if not are_coordinates([value]))
@@ -116,8 +116,8 @@ def coco_sections(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return images, annotations and categories in COCO's strict form, each numbered from 1.
 
-    Boxes are cut at the edges of their images; outlines stay as they are drawn. Areas are those of
-    the masks in pixels, of boxes where there is no mask.
+    Boxes are clipped to their images; outlines stay as drawn. Areas are those of the masks in
+    pixels, or of the boxes without masks.
 
     Args:
         images: In the order of their ids.
@@ -152,7 +152,7 @@ def coco_sections(
 
 
 def _entry(instance: Instance, image: AnnotatedImage, notes: Notes) -> dict[str, Any] | None:
-    """Return COCO's entry of an object without its ids; None if nothing of it is in the image."""
+    """Return an object's COCO entry without its ids; None if it lies outside the image."""
     height, width = image.size
     x, y, box_width, box_height = instance.bbox
     x0, y0, x1, y1 = clipped_box({"bbox": instance.bbox}, width, height)

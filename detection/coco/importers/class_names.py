@@ -1,4 +1,4 @@
-"""The names of the classes, in the order of their numbers."""
+"""Read class names in the order of their numbers."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _YAML_SUFFIXES = (".yaml", ".yml")
 _USUAL_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _FOLDERS_ABOVE = 2
-# LabelMe's lists of labels begin with these, which no object is called.
+# LabelMe's lists of labels begin with these, which label no object.
 _PLACEHOLDERS = {"__ignore__", "_background_"}
 
 
@@ -25,12 +25,11 @@ def read_class_names(path: Path) -> list[str]:
 
     Args:
         path: YOLO's YAML with ``names``; COCO-format JSON, whose categories count from 1; or a text
-            file of one name a line: empty lines and LabelMe's ``__ignore__`` and ``_background_``
-            are passed over.
+            file with one name per line, in which empty lines and LabelMe's ``__ignore__`` and
+            ``_background_`` are skipped.
 
     Raises:
-        UserError: If the file is unreadable, lists nothing or a name twice, or its numbers have
-            gaps.
+        UserError: If the file is unreadable or empty, lists a name twice or skips a number.
     """
     try:
         text = text_of(str(path), path.read_bytes())
@@ -52,10 +51,10 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def find_class_names(folder: Path) -> list[str]:
-    """Read the names that a YOLO data set keeps in or above its folder of labels.
+    """Find and read the class names stored in or above a YOLO data set's label folder.
 
     Raises:
-        UserError: If there is no such file, or there are two of other content.
+        UserError: If there is no such file, or two that disagree.
     """
     folders = [folder.absolute(), *folder.absolute().parents][: _FOLDERS_ABOVE + 1]
     paths = [place / name for place in folders for name in _USUAL_FILES]
@@ -97,7 +96,7 @@ def _yaml_names(path: Path, text: str) -> list[str]:
         raise UserError(f"'{path}' has no list 'names' of class names")
     if "kpt_shape" in tree:
         raise UserError(
-            f"'{path}' is of a data set of key points (kpt_shape), which COCO-format instances do "
+            f"'{path}' describes key points (kpt_shape), which COCO-format instances do "
             "not have; import its boxes from a YAML and labels without them"
         )
     count = as_whole(tree.get("nc", str(len(names))))

@@ -1,4 +1,4 @@
-"""The images below a folder, found by what annotation files call them."""
+"""Find images below a folder by the paths in annotation files."""
 
 import posixpath
 from collections import defaultdict
@@ -35,15 +35,15 @@ class ImageIndex:
                 self._by_key[key.casefold()].append(name)
 
     def find(self, path: str) -> str | None:
-        """Return the image that a path ends with, by as much of its end as possible.
+        """Return the image that matches the longest possible end of a path.
 
-        The path may lack the suffix, or have other capital letters: Windows does not mind.
+        The path may lack the suffix or differ in case, as Windows allows.
 
         Args:
-            path: With forward slashes; from another machine or folder, perhaps.
+            path: With forward slashes; may be from another machine or folder.
 
         Raises:
-            UserError: If it stands for several images.
+            UserError: If it matches several images.
         """
         parts = posixpath.normpath(path).split("/")
         for start in range(len(parts)):
@@ -54,7 +54,7 @@ class ImageIndex:
                 exact = exact or [name for name in found if without_suffix(name) == end] or found
                 if len(exact) > 1:
                     raise UserError(
-                        f"'{path}' stands for several images below '{self.folder}': "
+                        f"'{path}' matches several images below '{self.folder}': "
                         f"{first_of(exact)}; keep one"
                     )
                 return exact[0]

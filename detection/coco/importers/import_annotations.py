@@ -1,4 +1,4 @@
-"""Annotation files of another tool read into one COCO-format file."""
+"""Import another tool's annotation files into one COCO-format file."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _INFO = {"description": "annotations imported by rsa-detect import-annotations"}
 _OPENING = json.dumps({"info": _INFO}).rstrip("}")
-_FOUND_BY_NAME = "annotation files whose image is not where they say, but found by name"
+_FOUND_BY_NAME = "annotation files whose image is elsewhere than stated, found by name"
 _WITHOUT_FILE = {
     True: "images without an annotation file; images without objects",
     False: "images without an annotation file, left out",
@@ -40,22 +40,22 @@ Parse = Callable[[str, bytes, Notes], ParsedFile]
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """What to import."""
+    """Source and reading rules of an import."""
 
     source: Path
     """Folder with the annotation files in it or below it."""
     tool: str | None = None
-    """Key of ``TOOLS``; None: the files tell."""
+    """Key of ``TOOLS``; None recognises it by the files."""
     images: Path | None = None
-    """Folder of the images; None: where the tool has them."""
+    """Folder of the images; None takes the tool's usual place."""
     classes: Path | None = None
-    """File of the class names; None: as the tool keeps them."""
+    """File of the class names; None takes the tool's own."""
     rules: ReadRules = DEFAULT_RULES
-    """How images are read."""
+    """Rules for reading images."""
 
 
 class Imported(NamedTuple):
-    """The content that was written, and the folder that its file names are relative to."""
+    """The written content and the folder that its file names are relative to."""
 
     tree: dict[str, Any]
     images_dir: Path
@@ -64,22 +64,22 @@ class Imported(NamedTuple):
 def import_annotations(config: ImportConfig, out: Path) -> Imported:
     """Write the annotations of another tool as one COCO-format file.
 
-    What is not carried over is logged, a line per kind. Categories are numbered from 1, in the
-    order of the class names: of YOLO's own numbers, of the file that is given, or else sorted.
+    Content that is not carried over is logged, one line per kind. Categories are numbered from 1 in
+    the order of YOLO's own numbers, of the given file of class names, or else of the sorted names.
 
     Args:
-        config: What to import.
+        config: Source of the import.
         out: File to write.
 
     Raises:
-        UserError: If a file is not as its tool writes it, an image is missing or of another size,
+        UserError: If a file is not as its tool writes it, an image is missing or differs in size,
             or there is no object; nothing is written then.
     """
     if out.suffix != ".json":
         raise UserError(f"OUT should end in .json, found '{out}'")
     check_generated(out, _OPENING)
     if not config.source.is_dir():
-        raise UserError(f"'{config.source}' is no folder of annotation files")
+        raise UserError(f"'{config.source}' is not a folder of annotation files")
     tool = recognise(config.source) if config.tool is None else TOOLS[config.tool]
     folder = tool.annotations_in(config.source)
     files = tool.files_in(folder)
@@ -88,7 +88,7 @@ def import_annotations(config: ImportConfig, out: Path) -> Imported:
     folders = sorted({posixpath.dirname(file) or "." for file in files})
     if len(folders) > 1:
         logger.warning(
-            "files of %d folders go into one set (%s); import each of them for sets apart",
+            "files of %d folders go into one set (%s); import them one by one for separate sets",
             len(folders),
             first_of(folders),
         )
@@ -136,10 +136,10 @@ class _Reader:
     """Reads annotation files and finds their images.
 
     Args:
-        tool: Whose files.
-        folder: Of the annotation files.
+        tool: Tool that wrote the files.
+        folder: Folder of the annotation files.
         index: The images.
-        rules: How they are read.
+        rules: How to read them.
     """
 
     def __init__(self, tool: Tool, folder: Path, index: ImageIndex, rules: ReadRules) -> None:
@@ -147,10 +147,10 @@ class _Reader:
         self.notes = Notes()
 
     def read(self, files: Sequence[str], parse: Parse) -> list[AnnotatedImage]:
-        """Return all images in their names' order, those without an annotation file if they count.
+        """Return images in order of name; those without an annotation file only if they count.
 
         Raises:
-            UserError: If a file is faulty, or its image missing, of another size or another's too.
+            UserError: If a file is faulty, or its image missing, different in size or in two files.
         """
         found: dict[str, AnnotatedImage] = {}
         missing: list[tuple[str, str | None]] = []
@@ -168,7 +168,7 @@ class _Reader:
                     continue
                 if image in found:
                     both = f"'{found[image].source}' and '{where}'"
-                    raise UserError(f"{both} are both of the image '{image}'; keep one")
+                    raise UserError(f"{both} both annotate the image '{image}'; keep one")
                 size = self._size(where, self.index.folder / image, parsed.size)
                 found[image] = AnnotatedImage(image, size, where, parsed.instances(size))
         if missing:
@@ -182,7 +182,7 @@ class _Reader:
         return [found[image] for image in self.index.names if image in found]
 
     def _find(self, file: str, named: str | None) -> str | None:
-        """Return an annotation file's image: the one it names, or else that of its own name."""
+        """Return an annotation file's image: the one it names, or else the one named like it."""
         folder, last = posixpath.split(file)
         own = said = posixpath.join(self.tool.image_folder(folder), without_suffix(last))
         if named is not None:
@@ -198,7 +198,7 @@ class _Reader:
             return size
         hint = ""
         if stated == size[::-1] and self.rules.exif_orientation:
-            hint = "; if it was annotated without its EXIF turn, give --as-stored"
+            hint = "; if it was annotated without its EXIF orientation, give --as-stored"
         raise UserError(
             f"'{where}' is of an image of {stated[1]}x{stated[0]} pixels, but '{image}' has "
             f"{size[1]}x{size[0]}{hint}"

@@ -1,7 +1,7 @@
-"""LabelMe's JSON files: outlines, boxes and masks; shapes of one group are parts of one object.
+"""Read LabelMe's JSON files: outlines, boxes and masks; grouped shapes form one object.
 
-A rectangle is a box without a mask, unless it is grouped with outlines or masks: then it is a part
-of the object's mask. Circles become polygons. Points and lines have no area and are no objects.
+A rectangle is a box without a mask unless it is grouped with outlines or masks; then it is part of
+the object's mask. Circles become polygons. Points and lines have no area and are not objects.
 """
 
 import base64
@@ -28,7 +28,7 @@ from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.read_rules import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
-# The last two are other tools' rectangles that are turned, as four corners.
+# The last two are other tools' rotated rectangles, as four corners.
 _OUTLINES = {"polygon", "oriented_rectangle", "rotation"}
 # Divisible by four: the circle's box is exact.
 _CIRCLE_CORNERS = 64
@@ -41,7 +41,7 @@ class _Shape(NamedTuple):
     label: str
     kind: str
     corners: list[float]
-    """x and y in turn; of a rectangle or mask those of two opposite corners."""
+    """x and y alternating; two opposite corners of a rectangle or mask."""
     group: str | int | None
     mask: NDArray[np.bool_] | None
 
@@ -51,19 +51,19 @@ def parse(where: str, content: bytes, notes: Notes, rules: ReadRules) -> ParsedF
 
     Args:
         where: The file, for errors and notes.
-        content: Of the file.
-        notes: Receives what is not carried over.
-        rules: How images are read, masks too.
+        content: Bytes of the file.
+        notes: Receives content that is not carried over.
+        rules: How to read images, masks included.
 
     Raises:
-        UserError: If it is no JSON or not LabelMe's, or a shape is not as LabelMe writes it.
+        UserError: If it is not LabelMe's JSON, or a shape is not as LabelMe writes it.
     """
     try:
         tree = json.loads(text_of(where, content))
     except UserError:
-        raise  # not text at all, a ValueError too
+        raise  # undecodable text; UserError is a ValueError
     except (ValueError, RecursionError):
-        raise UserError(f"'{where}' is no JSON") from None
+        raise UserError(f"'{where}' is not JSON") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("shapes"), list):
         raise UserError(
             f"'{where}' is not LabelMe's: expected an object with a list 'shapes'; move other JSON "
@@ -71,7 +71,7 @@ def parse(where: str, content: bytes, notes: Notes, rules: ReadRules) -> ParsedF
         )
     name = tree.get("imagePath")
     if not isinstance(name, str | None):
-        raise UserError(f"'{where}' has an imagePath that is no text: {str(name)[:80]}")
+        raise UserError(f"'{where}' has an imagePath that is not text: {str(name)[:80]}")
     _note_keys(tree, _FILE_KEYS, "of images", where, notes)
     shapes = [
         _shape(where, number, shape, notes, rules)
@@ -92,7 +92,7 @@ def _size(where: str, tree: dict[str, Any]) -> Size | None:
 
 
 def _note_keys(tree: dict[str, Any], known: set[str], whose: str, named: str, notes: Notes) -> None:
-    """Note the keys that say something and are not read; switches that are off say nothing."""
+    """Note unread keys that carry information; switches that are off carry none."""
     for key, value in tree.items():
         says = any(value.values()) if isinstance(value, dict) else value
         if says and key not in known | _COLOURS:
@@ -103,7 +103,7 @@ def _shape(where: str, number: int, shape: Any, notes: Notes, rules: ReadRules) 
     """Check a shape; None, and a note, if it cannot be carried over."""
     place = f"shape {number} of '{where}'"
     if not isinstance(shape, dict):
-        raise UserError(f"{place} is no object")
+        raise UserError(f"{place} is not an object")
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label.strip():
         raise UserError(f"{place} has no label")
@@ -115,7 +115,7 @@ def _shape(where: str, number: int, shape: Any, notes: Notes, rules: ReadRules) 
     ):
         raise UserError(f"{place} has no list 'points' of x, y pairs")
     if not isinstance(group, str | int | None) or not isinstance(kind, str):
-        raise UserError(f"{place} has a group_id or shape_type that is no number or text")
+        raise UserError(f"{place} has a group_id or shape_type that is not a number or text")
     corners = [value for point in points for value in point]
     check_coordinates(place, corners)
     named = f"{where}: {label}"
@@ -130,7 +130,7 @@ def _shape(where: str, number: int, shape: Any, notes: Notes, rules: ReadRules) 
     elif len(corners) < 4:
         raise UserError(f"{place} is a {kind} of fewer than two points")
     if kind == "circle":
-        notes.add(f"circles, made polygons of {_CIRCLE_CORNERS} corners", named)
+        notes.add(f"circles, converted to polygons of {_CIRCLE_CORNERS} corners", named)
         corners = _circle(*corners[:4])
         check_coordinates(place, corners)
     mask = _mask(place, shape.get("mask"), rules) if kind == "mask" else None
@@ -164,7 +164,7 @@ def _instances(shapes: list[_Shape], size: Size) -> list[Instance]:
 
 
 def _joined(parts: list[_Shape], size: Size) -> Instance:
-    """Make one object of the shapes of a group, or of one alone."""
+    """Merge a group of shapes, or a single one, into an object."""
     label = parts[0].label
     outlines = [_outline(part) for part in parts if part.mask is None]
     if all(part.kind == "rectangle" for part in parts):

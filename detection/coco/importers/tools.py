@@ -1,4 +1,4 @@
-"""How each tool names and places its files, and which tool a folder is of."""
+"""Describe how each tool names and places its files, and recognise a folder's tool."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from detection.coco.importers.image_index import without_suffix
 from rsa_pretrain.data.image_folder import report_left_out, walk
 from rsa_pretrain.plumbing.errors import UserError
 
-# Text files that lie among YOLO's labels, or VOC's and LabelMe's files, without being labels.
+# Text files that are stored among YOLO's labels, or VOC's and LabelMe's files, but are not labels.
 _NO_LABELS = {
     "classes",
     "labels",
@@ -21,12 +21,12 @@ _NO_LABELS = {
 
 
 class Tool(NamedTuple):
-    """How a tool names and places its files.
+    """A tool's conventions for naming and placing its files.
 
     Attributes:
-        name: As the user calls it.
+        name: Its name on the command line.
         suffix: Of its annotation files.
-        folder: Name of their folder, beside the images'; None: they lie among the images.
+        folder: Name of their folder, beside the images'; None: they are among the images.
         images: Name of the images' folder.
         covers_all_images: Whether an image without an annotation file is one without objects.
     """
@@ -51,7 +51,7 @@ class Tool(NamedTuple):
         return folder
 
     def image_folder(self, folder: str) -> str:
-        """Put the images' folder in place of the annotations', where it last comes in a path."""
+        """Replace the last occurrence of the annotations' folder in a path by the images'."""
         parts = folder.split("/")
         for position in reversed(range(len(parts))):
             if parts[position] == self.folder and self.images is not None:
@@ -77,10 +77,10 @@ TOOLS = {
 
 
 def recognise(source: Path) -> Tool:
-    """Return the tool whose files a folder holds; one with a folder named as the tool's goes first.
+    """Return the tool whose files a folder contains; one with its own subfolder takes precedence.
 
     Raises:
-        UserError: If there are files of none or of several.
+        UserError: If there are files of no tool or of several.
     """
     found = [tool for tool in TOOLS.values() if tool.files_in(tool.annotations_in(source))]
     found = [tool for tool in found if tool.annotations_in(source) != source] or found
@@ -89,7 +89,7 @@ def recognise(source: Path) -> Tool:
     if not found:
         raise UserError(f"no annotation file (.json, .xml, .txt) below '{source}'")
     names = " and ".join(f"{tool.name} ({tool.suffix})" for tool in found)
-    raise UserError(f"'{source}' may be of {names}; say which with --from")
+    raise UserError(f"'{source}' may be of {names}; choose with --from")
 
 
 def _is_no_label(name: str) -> bool:

@@ -1,8 +1,8 @@
-"""PASCAL VOC's XML files: the ``bndbox`` of each object, and its ``polygon`` where a tool adds one.
+"""Read PASCAL VOC's XML files: each object's ``bndbox``, and its ``polygon`` where a tool adds one.
 
-VOC counts pixels from 1 and names the first and the last of a box. COCO's box begins at the left
-edge of the first pixel and ends at the right edge of the last: x = xmin - 1, width =
-xmax - xmin + 1. Masks in ``SegmentationObject`` are not read.
+VOC counts pixels from 1 and gives the first and the last of a box. COCO's box begins at the left
+edge of the first pixel and ends at the right edge of the last: x = xmin - 1,
+width = xmax - xmin + 1. Masks in ``SegmentationObject`` are not read.
 """
 
 import xml.etree.ElementTree as ET
@@ -16,10 +16,10 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _READ = {"name", "bndbox", "polygon", "difficult"}
 _SAYS_NOTHING = {"", "0", "unspecified"}
 _DIFFICULT = (
-    "objects marked difficult; kept as the key 'difficult', but trained and evaluated as any "
-    "(VOC's own evaluation passes over them)"
+    "objects marked difficult; kept as the key 'difficult', but trained and evaluated like "
+    "any other (VOC's own evaluation skips them)"
 )
-_FROM_ZERO = "boxes that begin at 0, though VOC counts from 1; cut at the edge"
+_FROM_ZERO = "boxes that begin at 0, although VOC counts from 1; clipped"
 _UNKNOWN_OUTLINE = "outlines in an unknown form, left out; their boxes are kept"
 
 
@@ -35,16 +35,16 @@ def parse(where: str, content: bytes, notes: Notes) -> ParsedFile:
 
     Args:
         where: The file, for errors and notes.
-        content: Of the file.
-        notes: Receives what is not carried over.
+        content: Bytes of the file.
+        notes: Receives content that is not carried over.
 
     Raises:
-        UserError: If it is no XML or not VOC's, or a name or box is missing or impossible.
+        UserError: If it is not VOC's XML, or a name or box is missing or impossible.
     """
     try:
         root = ET.fromstring(content, parser=ET.XMLParser(target=_NoDoctype()))
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise UserError(f"'{where}' is no XML that can be read ({error})") from None
+        raise UserError(f"'{where}' is not readable XML ({error})") from None
     if root.tag != "annotation":
         raise UserError(f"'{where}' is not PASCAL VOC's: it begins with <{root.tag}>")
     instances = [
@@ -59,7 +59,7 @@ def _text(element: ET.Element, path: str) -> str:
 
 
 def _size(where: str, root: ET.Element) -> Size | None:
-    """Return the image's size; None where a tool left it out or wrote zeros."""
+    """Return the image's size; None if a tool omitted it or wrote zeros."""
     words = [_text(root, f"size/{side}") for side in ("height", "width")]
     if set(words) <= {"", "0"}:
         return None
@@ -79,8 +79,7 @@ def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Ins
     x0, y0, x1, y1 = _numbers(place, [_text(element, f"bndbox/{corner}") for corner in _CORNERS])
     if x1 < x0 or y1 < y0:
         raise UserError(
-            f"{place} has a box that ends before it begins: xmin {x0:g}, ymin {y0:g}, "
-            f"xmax {x1:g}, ymax {y1:g}"
+            f"{place} has an inverted box: xmin {x0:g}, ymin {y0:g}, xmax {x1:g}, ymax {y1:g}"
         )
     named = f"{where}: {label}"
     if min(x0, y0) < 1:
@@ -103,7 +102,7 @@ def _says_something(child: ET.Element) -> bool:
 
 
 def _outline(place: str, polygon: ET.Element) -> list[float] | None:
-    """Read corners ``<x1>``, ``<y1>``, ``<x2>``, … or ``<pt><x/><y/></pt>`` as they stand."""
+    """Read corners ``<x1>``, ``<y1>``, ``<x2>``, … or ``<pt><x/><y/></pt>`` unchanged."""
     points = polygon.findall("pt")
     tags = [f"{axis}{number}" for number in range(1, len(polygon) // 2 + 1) for axis in "xy"]
     words = (

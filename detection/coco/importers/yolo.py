@@ -1,8 +1,8 @@
-"""YOLO's text files: a line per object, its class number and fractions of the image's sides.
+"""Read YOLO's text files: a line per object, its class number and fractions of the image's sides.
 
-A line of five values is a box (class, centre, width, height), one of seven or more, in odd number,
-an outline (class, then x and y of each corner). Oriented boxes are written as outlines of four
-corners, key points of an odd number of values as outlines, too: nothing in the file tells.
+A line of five values is a box (class, centre, width, height); an odd number of seven or more is an
+outline (class, then x and y of each corner). Oriented boxes look like outlines of four corners, and
+key points with an odd number of values like outlines, too: nothing in the file distinguishes them.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from rsa_pretrain.plumbing.errors import UserError
 
 _BOX_VALUES = 4
 _ORIENTED_BOX_VALUES = 8
-# Of a photograph of 1,000 px a pixel: rounding and a hand's slip stay below, pixels do not.
+# One pixel of a 1,000 px image: rounding and slips of the hand stay below, pixel units do not.
 _TOLERANCE = 0.001
-_CUT = f"lines with values up to {_TOLERANCE} outside [0, 1], which are cut"
-_FOUR_CORNERS = "outlines of four corners; if these are oriented boxes, they are no masks"
+_CUT = f"lines with values up to {_TOLERANCE} outside [0, 1], which are clipped"
+_FOUR_CORNERS = "outlines of four corners; if these are oriented boxes, they are not masks"
 
 
 def parse(where: str, content: bytes, notes: Notes, names: Sequence[str]) -> ParsedFile:
@@ -26,9 +26,9 @@ def parse(where: str, content: bytes, notes: Notes, names: Sequence[str]) -> Par
 
     Args:
         where: The file, for errors and notes.
-        content: Of the file.
-        notes: Receives what is cut or doubtful.
-        names: Of the classes by number.
+        content: Bytes of the file.
+        notes: Receives lines that are clipped or doubtful.
+        names: Class names by number.
 
     Raises:
         UserError: If a line is neither a box nor an outline in fractions, of a listed class.

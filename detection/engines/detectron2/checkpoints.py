@@ -1,4 +1,4 @@
-"""Checkpoints that any detectron2 program reads, written atomically and tied to their job."""
+"""Write checkpoints that any detectron2 program reads, atomically and tied to their job."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +19,17 @@ _MODEL_PREFIX = "model/"
 _NOTES = "rsa_toolkit"
 
 BEST_FILE = Path("checkpoints") / "model_best.pth"
-"""The best weights, in the run folder; its name keeps it apart from checkpoints."""
+"""The best weights, in the run folder; its name distinguishes it from checkpoints."""
 
 
 class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
-    """detectron2's checkpointer, which a kill at any moment leaves with a whole checkpoint.
+    """detectron2's checkpointer, made to leave a complete checkpoint if killed at any moment.
 
     Args:
-        detector: What is saved.
+        detector: Network to save.
         folder: Receives the files.
-        keep: How many of the newest stay; None keeps all.
-        parts: What else is saved, by its key: whatever has a ``state_dict``.
+        keep: Number of newest checkpoints to keep; None keeps all.
+        parts: Further objects to save by key, each with a ``state_dict``.
     """
 
     def __init__(self, detector: nn.Module, folder: Path, keep: int | None, **parts: Any) -> None:
@@ -38,7 +38,7 @@ class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
         self._keep = keep
 
     def save(self, name: str, **values: Any) -> None:
-        """Write one checkpoint, say that it is the last, and drop the oldest."""
+        """Write one checkpoint, mark it as the last, and delete the oldest."""
         if not self.save_to_disk:
             return
         parts = {key: part.state_dict() for key, part in self.checkpointables.items()}
@@ -52,7 +52,7 @@ class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
 
 
 class Provenance:
-    """What a checkpoint belongs to, saved in it; a run continues only from its own."""
+    """Identity of a checkpoint's run, saved in it; a run resumes only from its own."""
 
     def __init__(self, job: Job, step: Callable[[], int]) -> None:
         self._job = job
@@ -70,7 +70,7 @@ class Provenance:
         """Compare with the job's.
 
         Raises:
-            UserError: If the checkpoint is of another trunk or of other annotations.
+            UserError: If the checkpoint is from another trunk or other annotations.
         """
         if state["trunk_sha256"] != self._job.trunk.subject.sha256:
             raise UserError("the run was trained from another trunk than the one given")
@@ -84,7 +84,7 @@ def make_checkpointer(
     """Return the checkpointer of a run.
 
     Args:
-        detector: What is trained.
+        detector: Network in training.
         folder: Receives the files.
         job: The run.
         trainer: detectron2's; its state is saved, too.
@@ -104,8 +104,8 @@ def save_weights(
         detector: Of the job.
         job: The run.
         step: Iterations taken.
-        file: What is written.
-        notes: Said in it beside the job's.
+        file: File to write.
+        notes: Stored in it beside the job's.
     """
     with atomic_file(file) as temporary:
         told = {**_described(job, step), **notes}
@@ -113,7 +113,7 @@ def save_weights(
 
 
 def check_checkpoint(path: Path, detector: nn.Module) -> None:
-    """Refuse, where detectron2 would only warn, what is not exactly this run's checkpoint.
+    """Refuse any file that is not exactly this run's checkpoint; detectron2 would only warn.
 
     Raises:
         UserError: If it is damaged, or of another recipe or program.
@@ -126,7 +126,7 @@ def check_checkpoint(path: Path, detector: nn.Module) -> None:
     }
     check_tensors(found, detector.state_dict(), f"'{path}' as this recipe's detector")
     if not any(name.startswith(f"{_NOTES}/") for name in content.values):
-        raise UserError(f"'{path}' is no checkpoint of this toolkit's runs; it cannot be resumed")
+        raise UserError(f"'{path}' is not a checkpoint of this toolkit; it cannot be resumed")
 
 
 def _described(job: Job, step: int) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""A job's images as detectron2 takes them.
+"""Prepare a job's images for detectron2.
 
-detectron2's own reader of COCO's format stumbles over what custom sets lack (masks, areas, crowd
-marks), its order cannot be resumed, and its endless loader outlives the run. These entries are made
-from files already checked, and equal the reader's on COCO.
+detectron2's own COCO reader fails on custom sets that lack keys (masks, areas, crowd flags), its
+order cannot be resumed, and its endless loader outlives the run. These entries are built from files
+already checked, and equal the reader's on COCO.
 """
 
 import sys
@@ -73,13 +73,13 @@ def evaluation_entries(coco: CocoSet) -> list[Entry]:
 def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) -> Batches:
     """Yield this process's endless batches, augmented by detectron2.
 
-    Images come in the order of the torchvision engine, of one orientation in a batch as detectron2
-    has them too; what is drawn for one depends on the seed and its position alone.
+    Images come in the torchvision engine's order, with one orientation per batch as in detectron2;
+    an image's augmentation depends on the seed and its position alone.
 
     Args:
-        config: Of the job.
+        config: The job's.
         job: The run.
-        start: Number of the first batch.
+        start: Index of the first batch.
         num_workers: Loader processes.
     """
     order = ImageOrder(len(job.train_images), job.recipe.seed)
@@ -96,7 +96,7 @@ def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) ->
 
 
 def evaluation_batches(config: CfgNode, job: Job) -> Batches:
-    """Yield this process's share of the test images, one a batch."""
+    """Yield this process's share of the test images, one per batch."""
     entries = evaluation_entries(job.test_set)
     batches = [[index] for index in range(rank(), len(entries), world_size())]
     mapper = _ExplainingMapper(config, job.test_set.rules, is_train=False)
@@ -117,7 +117,7 @@ class _TrainingEntries(Dataset[Entry]):
         self._mapper = mapper
 
     def __getitem__(self, position: int) -> Entry:
-        # detectron2 augments by numpy's global generator.
+        # detectron2 augments with numpy's global generator.
         kept = np.random.get_state()  # noqa: NPY002
         np.random.seed(augmentation_seed(self._seed, position).generate_state(4))  # noqa: NPY002
         try:
@@ -128,14 +128,14 @@ class _TrainingEntries(Dataset[Entry]):
 
 
 class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
-    """detectron2's mapper, which reads images as all engines do; one it cannot use is named."""
+    """detectron2's mapper, made to read images like all engines and to name unusable ones."""
 
     def __init__(self, config: CfgNode, rules: ReadRules, *, is_train: bool) -> None:
         super().__init__(config, is_train=is_train)
         self._rules = rules
 
     def __call__(self, entry: Entry) -> Any:
-        detection_utils.read_image = self._read  # its mapper takes no reader
+        detection_utils.read_image = self._read  # its mapper accepts no reader
         try:
             return super().__call__(entry)
         except (OSError, SyntaxError, SizeMismatchError) as error:

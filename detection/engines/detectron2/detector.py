@@ -1,4 +1,4 @@
-"""The detector that a job describes, with its trunk loaded and compared."""
+"""Build a job's detector, with its trunk loaded and verified."""
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
@@ -14,7 +14,7 @@ _BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")
 
 
 def make_config(job: Job) -> CfgNode:
-    """Return detectron2's config of a job, frozen; every key that is not its default is ours."""
+    """Return detectron2's config of a job, frozen; every non-default key is ours."""
     config = get_cfg()
     masks = mask_format(entry for image in job.train_images for entry in image.annotations)
     config.merge_from_other_cfg(CfgNode(config_tree(job.recipe, job.trunk, job.num_classes, masks)))
@@ -27,7 +27,7 @@ def build_detector(config: CfgNode, trunk: Trunk) -> nn.Module:
     """Build the detector on the config's device and load its trunk.
 
     Raises:
-        RuntimeError: If the trunk is not exactly the detector's, tensor by tensor.
+        RuntimeError: If the trunk's tensors do not match the detector's exactly.
     """
     detector: nn.Module = build_model(config)
     load_trunk(detector, trunk)
@@ -36,7 +36,7 @@ def build_detector(config: CfgNode, trunk: Trunk) -> nn.Module:
 
 
 def load_trunk(detector: nn.Module, trunk: Trunk) -> None:
-    """Load a trunk by detectron2's full names, all of it or nothing.
+    """Load a trunk by detectron2's full names, completely or not at all.
 
     Raises:
         RuntimeError: If a tensor is missing, left over or of another shape.
@@ -46,10 +46,10 @@ def load_trunk(detector: nn.Module, trunk: Trunk) -> None:
 
 
 def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
-    """Compare every trunk tensor inside the detector with the one it should be, bitwise.
+    """Check bitwise that every trunk tensor inside the detector is the expected one.
 
     Raises:
-        RuntimeError: If one is absent, additional or different.
+        RuntimeError: If one is missing, unexpected or different.
     """
     bottom_up = detector.get_submodule(_BOTTOM_UP)
     check_arrived(bottom_up.state_dict(), _expected(bottom_up, trunk))

@@ -1,4 +1,4 @@
-"""What needs detectron2 itself: the proof that its network computes torchvision's features."""
+"""Prove that detectron2's own network computes torchvision's features."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,8 +37,8 @@ def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
 def load_trunk(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
     """Load a weights file with detectron2's own checkpointer and check every tensor.
 
-    detectron2 only warns of what does not match, so the outcome is compared with what the file
-    should hold.
+    detectron2 only warns about mismatches, so the result is compared with the file's expected
+    content.
 
     Args:
         trunk: As ``build_trunk`` returns it.

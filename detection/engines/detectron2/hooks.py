@@ -1,4 +1,4 @@
-"""What a run adds to detectron2's training loop: metrics, evaluation, a clean stop."""
+"""Extend detectron2's training loop with metrics, evaluation and a clean stop."""
 
 import signal
 from collections.abc import Callable, Generator, Sequence
@@ -20,7 +20,7 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
 class SeedHook(HookBase):  # type: ignore[misc]
-    """Lets what a step draws, anchors and regions, depend on the seed and its number alone."""
+    """Make a step's sampling of anchors and regions depend on the seed and its index alone."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -31,7 +31,7 @@ class SeedHook(HookBase):  # type: ignore[misc]
 
 
 class PreciseNormHook(PreciseBN):  # type: ignore[misc]
-    """detectron2's precise BN, each time on the same batches."""
+    """detectron2's precise BN, always on the same batches."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class PreciseNormHook(PreciseBN):  # type: ignore[misc]
 
 
 class MetricsHook(HookBase):  # type: ignore[misc]
-    """Logs each step's losses and rate; the clock stands still while the hooks behind it work."""
+    """Log each step's losses and rate; the clock is paused while the later hooks run."""
 
     def __init__(self, log: TrainingLog) -> None:
         self._log = log
         self._between_steps = ExitStack()
 
     def before_step(self) -> None:
-        """Let the clock go on."""
+        """Resume the clock."""
         self._between_steps.close()
 
     def after_step(self) -> None:
@@ -71,12 +71,12 @@ class MetricsHook(HookBase):  # type: ignore[misc]
         self._between_steps.enter_context(self._log.paused())
 
     def after_train(self) -> None:
-        """Let the clock go on."""
+        """Resume the clock."""
         self._between_steps.close()
 
 
 class EvaluationHook(HookBase):  # type: ignore[misc]
-    """Evaluates on the way."""
+    """Evaluate during training."""
 
     def __init__(
         self, evaluations: Evaluations, detect: Callable[[], Sequence[Prediction]]
@@ -85,18 +85,18 @@ class EvaluationHook(HookBase):  # type: ignore[misc]
         self._detect = detect
 
     def after_step(self) -> None:
-        """Detect in all processes when it is time."""
+        """Detect in all processes when an evaluation is due."""
         step = self.trainer.iter + 1
         if self._evaluations.due(step):
             self._evaluations.take(step, self._detect())
 
 
 class Stopped(BaseException):
-    """Ends detectron2's loop from within; not an error, so that it is not logged as one."""
+    """Ends detectron2's loop from within; not an Exception, so it is not logged as an error."""
 
 
 class StopHook(HookBase):  # type: ignore[misc]
-    """Saves and leaves when a process was asked to stop; comes last."""
+    """Save and stop when any process was asked to; must be the last hook."""
 
     def __init__(self, stop: StopSignal, save: Callable[[str], None]) -> None:
         self._stop = stop
@@ -104,7 +104,7 @@ class StopHook(HookBase):  # type: ignore[misc]
         self._vote = StopVote()
 
     def after_step(self) -> None:
-        """Ask all processes."""
+        """Agree with all processes on stopping."""
         received: signal.Signals | None = self._vote.agree(self._stop.received)
         if received is not None and self.trainer.iter + 1 < self.trainer.max_iter:
             self._save(f"model_{self.trainer.iter:07d}")

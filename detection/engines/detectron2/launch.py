@@ -1,6 +1,6 @@
-"""Several processes on one machine or more, started by detectron2's ``launch``.
+"""Start several processes on one machine or more by detectron2's ``launch``.
 
-Each then looks like one that ``torchrun`` started, so that nothing else knows the difference.
+Each then looks as if ``torchrun`` had started it, so that other code needs no special case.
 """
 
 import os
@@ -19,7 +19,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """What detectron2's programs call ``--num-gpus`` and so on."""
+    """Values of detectron2's ``--num-gpus`` and related options."""
 
     num_gpus: int
     """Processes on each machine."""
@@ -34,7 +34,7 @@ def launch_processes(processes: Processes, command: Callable[[], int], *, on_cpu
     """Run a command in several processes that form a group.
 
     Args:
-        processes: How many, and where.
+        processes: Number and place of the processes.
         command: Returns an exit code; is pickled.
         on_cpu: Whether the command computes on the CPU.
 
@@ -65,7 +65,7 @@ def _check(processes: Processes, on_cpu: bool) -> None:
             f"--machine-rank {processes.machine_rank} is none of {processes.num_machines} machines"
         )
     if processes.num_machines > 1 and processes.dist_url == "auto":
-        raise UserError("several machines meet at --dist-url tcp://HOST:PORT, the first one's")
+        raise UserError("several machines need --dist-url tcp://HOST:PORT of the first one")
     found = torch.cuda.device_count()
     if found and on_cpu:
         raise UserError("detectron2's launch takes the GPUs of this machine; use torchrun instead")

@@ -1,7 +1,7 @@
-"""detectron2 0.6 names a constant that Pillow 10 took away; it is given back before the import.
+"""Restore a constant that detectron2 0.6 uses and Pillow 10 removed.
 
-Nothing else of 0.6 that this toolkit uses stumbles over today's libraries. detectron2's main needs
-none of this.
+Nothing else that this toolkit uses of 0.6 breaks with current libraries. detectron2's main branch
+does not need this.
 """
 
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Detection in every test image."""
+"""Detect in every test image."""
 
 from contextlib import closing
 
@@ -21,7 +21,7 @@ def predict(detector: nn.Module, job: Job) -> list[Prediction]:
 
     Args:
         detector: On the job's device; left in the mode it was in.
-        job: Names the test images.
+        job: Provides the test images.
 
     Returns:
         Detections of all processes, in every process, in COCO's result format, with the annotation

@@ -1,7 +1,7 @@
-"""Training by detectron2's own trainer, with its hooks and this toolkit's.
+"""Train by detectron2's own trainer, with its hooks and this toolkit's.
 
-The loop, the optimizer, the schedule, precise BN and the form of the checkpoints are detectron2's;
-a checkpoint is read by any detectron2 program. A resumed run ends where it would have ended.
+The loop, the optimizer, the schedule, precise BN and the checkpoint format are detectron2's; any
+detectron2 program reads the checkpoints. A resumed run ends like an uninterrupted one.
 """
 
 import inspect
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "detectron2.yaml"
 
-# It logs each error with its traceback; an error is reported once, where it ends the command.
+# It logs each error with a traceback; an error is reported once, where it ends the command.
 logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
 
 
@@ -64,17 +64,16 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Args:
         job: The run.
-        run_dir: Receives detectron2's config, metrics, checkpoints and the best weights evaluated
-            on the way.
+        run_dir: Receives detectron2's config, metrics, checkpoints and the best weights so far.
         resume_from: detectron2's checkpoint to continue from; None starts at iteration 0.
-        stop: Asked between iterations; a checkpoint is saved before leaving.
+        stop: Checked between iterations; a checkpoint is saved before stopping.
 
     Returns:
         The detector in train mode, on the job's device.
 
     Raises:
         UserError: If the recipe cannot run here, the loss stops being finite (earlier checkpoints
-            stay), an image is broken, or ``resume_from`` is of another trunk or other annotations.
+            stay), an image is broken, or ``resume_from`` has another trunk or other annotations.
         RuntimeError: If a trunk tensor did not reach the detector.
     """
     _check(job)
@@ -101,7 +100,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         trainer.register_hooks(_hooks_between_steps(config, checkpointer, job, run_dir, log))
         trainer.register_hooks([StopHook(stop, checkpointer.save)])
         _run(trainer, start, config.SOLVER.MAX_ITER, run_dir)
-    share_buffers(checkpointer.model)  # evaluated is what is saved
+    share_buffers(checkpointer.model)  # evaluate the buffers that are saved
     return checkpointer.model  # type: ignore[no-any-return]  # detectron2 has no type information
 
 
@@ -118,10 +117,10 @@ def _check(job: Job) -> None:
 
 
 def _make_trainer(config: CfgNode, job: Job) -> SimpleTrainer:
-    """Build in detectron2's order, without images: which come first depends on the step."""
+    """Build in detectron2's order, without images: the first ones depend on the step."""
     detector = build_detector(config, job.trunk).train()
     optimizer = build_optimizer(config, detector)
-    # Not detectron2's wrapper: that names a GPU also for a detector that is on none.
+    # Not detectron2's wrapper, which assigns a GPU even to a detector on the CPU.
     network = data_parallel(detector, job.device)
     precision = job.recipe.training.precision
     if precision == "fp32":
@@ -134,7 +133,7 @@ def _make_trainer(config: CfgNode, job: Job) -> SimpleTrainer:
 def _hooks_between_steps(
     config: CfgNode, checkpointer: Checkpointer, job: Job, run_dir: Path, log: TrainingLog
 ) -> list[HookBase]:
-    """Return what follows each step: statistics before what evaluates, and that before saving."""
+    """Return the hooks after each step: statistics first, then evaluation, then saving."""
     detector: nn.Module = checkpointer.model
     chosen: list[HookBase] = [MetricsHook(log)] if is_main() else []
     precise = config.TEST.PRECISE_BN
@@ -146,7 +145,7 @@ def _hooks_between_steps(
     evaluations = Evaluations(job, run_dir / BEST_FILE, save_best, log)
 
     def detect() -> list[Prediction]:
-        share_buffers(detector)  # evaluated is what is saved
+        share_buffers(detector)  # evaluate the buffers that are saved
         return predict(detector, job)
 
     chosen.append(EvaluationHook(evaluations, detect))

@@ -1,4 +1,4 @@
-"""Anchors of a five-level pyramid: one size a level, some shapes, not rounded to whole pixels.
+"""Lay out anchors on a five-level pyramid: one size per level, some shapes, no rounding.
 
 Lin et al. 2017 (feature pyramids), Section 4.1; the grid starts at pixel 0, as in detectron2.
 """
@@ -15,7 +15,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
-    """Return the anchors of one size around the origin, (A, 4) as x0, y0, x1, y1.
+    """Return anchors of one size centred on the origin, (A, 4) as x0, y0, x1, y1.
 
     Args:
         size: Square root of their area, in pixels.
@@ -34,10 +34,10 @@ def pyramid_anchors(
     Args:
         anchors: Sizes of the levels, and A shapes.
         shapes: Height and width of each level's map, from stride 4 to 64.
-        device: Where to put them.
+        device: Device of the result.
 
     Returns:
-        Per level (H * W * A, 4): row by row, in a row cell by cell, in a cell ratio by ratio.
+        Per level (H * W * A, 4): row by row, cell by cell within a row, ratio by ratio in a cell.
     """
     levels = []
     for (height, width), stride, size in zip(shapes, STRIDES, anchors.sizes_pixels, strict=True):

@@ -1,7 +1,7 @@
-"""Arithmetic of boxes that holds for any image size in an exported graph, too.
+"""Compute with boxes in ways that an exported graph can trace for any image size.
 
-While the detector is traced (``detection.export``) sizes are unknowns, and what Python itself
-decides about them would be fixed at those of the one image that is traced.
+While the detector is traced (``detection.export``), sizes are symbolic; a decision by Python itself
+would be fixed to the one traced image.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import Tensor
 
 Suppress = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """Boxes (N, 4), scores (N,), groups (N,) and an IoU to the indices of the boxes kept, best first:
-``torchvision.ops.batched_nms``, or what an exported graph holds in its place."""
+``torchvision.ops.batched_nms``, or an exported graph's replacement of it."""
 
 
 def clip_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Move corners outside an image to its edge.
+    """Clip corners to an image.
 
     Args:
         boxes: x0, y0, x1, y1 in pixels, (…, 4).
@@ -28,7 +28,7 @@ def clip_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def at_most(limit: int, count: int) -> int:
-    """Return the smaller number, or the unknown that will be the smaller."""
+    """Return the smaller number, or a symbol for it while tracing."""
     smaller: Any
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         smaller = torch.minimum(torch.tensor(limit), torch.as_tensor(count))

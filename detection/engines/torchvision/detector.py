@@ -1,7 +1,7 @@
-"""Mask R-CNN with a feature pyramid, on a pretrained trunk: detectron2's, from torchvision's parts.
+"""Build detectron2's Mask R-CNN with a feature pyramid from torchvision's parts.
 
-Parameters have torchvision's names: ``backbone.body`` is the trunk, ``backbone.fpn`` the pyramid,
-``rpn.head``, ``roi_heads.box_head``, … the heads.
+It takes a pretrained trunk. Parameters have torchvision's names: ``backbone.body`` is the trunk,
+``backbone.fpn`` the pyramid, ``rpn.head``, ``roi_heads.box_head``, … the heads.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ _NORMS: dict[str, type[nn.Module] | None] = {
     "BN": nn.BatchNorm2d,
     "SyncBN": nn.SyncBatchNorm,
 }
-# The coarsest stride that the pyramid doubles from.
+# The trunk's coarsest stride.
 _SIZE_DIVISOR = 32
 
 
 def padded_size(sizes: Sequence[Size]) -> Size:
-    """Return the height and width that images of these sizes are padded to together."""
+    """Return the common height and width to which images of these sizes are padded."""
     height, width = (
         (max(sides) + _SIZE_DIVISOR - 1) // _SIZE_DIVISOR * _SIZE_DIVISOR
         for sides in zip(*sizes, strict=True)
@@ -54,9 +54,9 @@ class MaskRCNN(nn.Module):
     """
 
     mean: Tensor
-    """Of 8-bit RGB pixels, (3, 1, 1)."""
+    """Mean of 8-bit RGB pixels, (3, 1, 1)."""
     std: Tensor
-    """Likewise."""
+    """Standard deviation, likewise."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class MaskRCNN(nn.Module):
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
-        # Not part of the state: a checkpoint's metadata has them.
+        # Not part of the state: they are in a checkpoint's metadata.
         for name, values in (("mean", pixels.mean), ("std", pixels.std)):
             scaled = torch.tensor([255 * value for value in values])[:, None, None]
             self.register_buffer(name, scaled, persistent=False)
@@ -82,7 +82,7 @@ class MaskRCNN(nn.Module):
         """Return the losses by detectron2's names, or each image's detections in its own pixels.
 
         Args:
-            samples: Of training or of testing, as the mode is.
+            samples: Training or test samples, according to the mode.
             score_threshold: Detections score above it.
         """
         images = self.batched([sample.image for sample in samples])
@@ -123,7 +123,7 @@ def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:
         num_classes: Categories, without the background.
 
     Raises:
-        RuntimeError: If a trunk tensor did not arrive.
+        RuntimeError: If a trunk tensor was not loaded.
     """
     body = build_backbone(trunk.backbone)
     body.load_state_dict(trunk.tensors, strict=True)
@@ -140,12 +140,12 @@ def assemble(
     pixels: Pixels,
     num_classes: int,
 ) -> MaskRCNN:
-    """Put freshly initialised heads on a trunk.
+    """Attach freshly initialised heads to a trunk.
 
     Args:
         model: Architecture.
         sampling: Numbers of anchors, proposals, regions and detections.
-        body: The trunk; its norms become what the architecture says.
+        body: The trunk; its norms are replaced according to the architecture.
         pixels: The input that the trunk expects.
         num_classes: Categories, without the background.
     """
@@ -158,10 +158,10 @@ def assemble(
 
 
 def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
-    """Compare every trunk tensor inside the detector with the one it should be, bitwise.
+    """Check bitwise that every trunk tensor inside the detector is the expected one.
 
     Raises:
-        RuntimeError: If one is absent, additional or different.
+        RuntimeError: If one is missing, unexpected or different.
     """
     body = detector.get_submodule("backbone.body")
     frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
@@ -193,7 +193,7 @@ def _build_pyramid(
 
 
 def _freeze_norms(module: nn.Module) -> nn.Module:
-    """Replace BatchNorm by its frozen form: without gradient alone, statistics still move."""
+    """Replace BatchNorm by its frozen form: without gradients, statistics would still change."""
     if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
         frozen: nn.Module = FrozenBatchNorm2d(module.num_features, eps=module.eps)
         frozen.load_state_dict(module.state_dict())

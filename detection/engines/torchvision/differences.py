@@ -1,8 +1,8 @@
-"""What of detectron2's Mask R-CNN this engine does otherwise, as every record quotes it.
+"""List this engine's differences from detectron2's Mask R-CNN, which every record quotes.
 
-All else is the same arithmetic (``tests/detection/engines/test_engines_agree.py``): of the
-same weights and images detectron2 makes the same losses, steps and detections. Effects were counted
-in the 702 objects of a COCO subset of 83 images.
+All else is the same arithmetic (``tests/detection/engines/test_engines_agree.py``): from the
+same weights and images, detectron2 computes the same losses, steps and detections. Effects were
+counted on the 702 objects of a COCO subset of 83 images.
 """
 
 DIFFERENCES_FROM_DETECTRON2 = (

@@ -1,4 +1,4 @@
-"""detectron2's initialisation of the heads, where torchvision's parts begin otherwise.
+"""Initialise the heads as in detectron2 where torchvision's parts differ.
 
 Already equal: the pyramid (Xavier uniform), the proposal network (standard deviation 0.01) and the
 heads' convolutions (Kaiming normal, fan-out).
@@ -14,10 +14,10 @@ _CLASS_STD, _BOX_STD, _MASK_STD = 0.01, 0.001, 0.001
 
 @torch.no_grad()
 def initialise(heads: RegionHeads) -> None:
-    """Draw the heads' linear layers and the mask predictor anew, and start every bias at 0.
+    """Re-initialise the heads' linear layers and the mask predictor, and set every bias to 0.
 
     The background's own offsets and mask, which detectron2 does not have and nothing reads, are 0
-    and stay so: they receive no gradient.
+    and remain so: they receive no gradient.
     """
     for layer in heads.box_head.modules():
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""A trained detector of either engine, built by this one: its file tells all there is to know."""
+"""Load a trained detector of either engine into this one, from its file alone."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,26 +17,26 @@ from rsa_pretrain.weights.tensor_check import check_tensors
 
 
 class LoadedDetector(NamedTuple):
-    """A detector ready to find things."""
+    """A detector ready for inference."""
 
     detector: MaskRCNN
     """On the CPU, in eval mode."""
     card: DetectorCard
     metadata: BackboneMetadata
     file: Path
-    """Where it came from."""
+    """The file it was read from."""
     num_classes: int
     """Categories, without the background."""
 
 
 def load_detector(path: Path) -> LoadedDetector:
-    """Load a detector that either engine trained, or detectron2's own programs.
+    """Load a detector trained by either engine or by detectron2's own programs.
 
     Args:
-        path: Whatever ``read_trained`` takes.
+        path: Any detector that ``read_trained`` accepts.
 
     Raises:
-        UserError: If ``read_trained`` refuses it, or a tensor is missing, left over, misshapen or
+        UserError: If ``read_trained`` refuses it, or a tensor is missing, unexpected, misshapen or
             not finite.
     """
     tensors, metadata, card, file = read_trained(path)

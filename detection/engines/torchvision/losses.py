@@ -1,4 +1,4 @@
-"""The losses of Mask R-CNN; pure functions, with detectron2's normalisation.
+"""Compute Mask R-CNN's losses with detectron2's normalisation, as pure functions.
 
 He et al. 2017 (Mask R-CNN), Section 3; Ren et al. 2015 (Faster R-CNN), Eq. (1). The box terms are
 the absolute difference, which is smooth L1 with beta 0.
@@ -19,8 +19,8 @@ def proposal_losses(
         deltas: Their predicted offsets, (S, 4).
         labels: 1 for objects, 0 for background, (S,).
         targets: Offsets to the matched objects, (S, 4); read where the label is 1.
-        num_anchors: What the sums are divided by: anchors an image is allowed times images, also
-            where fewer could be sampled.
+        num_anchors: Divisor of the sums: anchors allowed per image times images, even if fewer
+            could be sampled.
     """
     positive = labels == 1
     objectness = functional.binary_cross_entropy_with_logits(
@@ -44,7 +44,7 @@ def box_losses(
     objects = torch.where(labels > 0)[0]
     moves = of_class(deltas.reshape(len(labels), deltas.shape[1] // 4, 4)[objects], labels[objects])
     offsets = functional.l1_loss(moves, targets[objects], reduction="sum")
-    # Without any region the mean is not defined; 0 keeps every parameter in the graph.
+    # Without any region the mean is undefined; 0 keeps every parameter in the graph.
     classes = functional.cross_entropy(logits, labels) if len(labels) else logits.sum() * 0
     return {
         "loss_cls": classes,
@@ -68,5 +68,5 @@ def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def of_class(values: Tensor, labels: Tensor) -> Tensor:
-    """Choose from (N, C, …) what belongs to each one's label; (N, …)."""
+    """Select each row's entry for its label, (N, C, …) to (N, …)."""
     return values[torch.arange(labels.shape[0], device=labels.device), labels]

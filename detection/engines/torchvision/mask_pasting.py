@@ -1,4 +1,4 @@
-"""Predicted masks put back into the image they were found in."""
+"""Paste predicted masks into their image."""
 
 import math
 
@@ -10,26 +10,26 @@ _THRESHOLD = 0.5
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Read each mask, bilinearly, at the centres of the image's pixels.
+    """Sample each mask bilinearly at the centres of the image's pixels.
 
     Mask and box share their corners; the mask's outermost cells lie half a cell inside, and beyond
-    them it falls off to 0.
+    them values fall off to 0.
 
     Args:
         masks: Probabilities, (N, M, M).
-        boxes: Where they lie, x0, y0, x1, y1 in pixels, (N, 4).
+        boxes: Their positions, x0, y0, x1, y1 in pixels, (N, 4).
         size: Height and width of the image.
 
     Returns:
-        True where the mask is at least one half, (N, height, width); in memory column by column, as
-        run-length codes go, so that encoding copies nothing.
+        True where the mask is at least one half, (N, height, width); column-major in memory, like
+        run-length codes, so that encoding copies nothing.
     """
     height, width = size
     rows, columns = (torch.arange(side, device=masks.device) + 0.5 for side in size)
     pasted = torch.zeros(len(masks), width, height, dtype=torch.bool, device=masks.device).mT
     for mask, box, canvas in zip(masks, boxes.tolist(), pasted, strict=True):
         x0, y0, x1, y1 = box
-        # No pixel outside the box reaches the threshold; one more on each side for rounding.
+        # No pixel outside the box reaches the threshold; one more per side allows for rounding.
         left, right = max(math.floor(x0) - 1, 0), min(math.ceil(x1) + 1, width)
         top, bottom = max(math.floor(y0) - 1, 0), min(math.ceil(y1) + 1, height)
         # grid_sample's coordinates: -1 and 1 are the mask's outer edges.

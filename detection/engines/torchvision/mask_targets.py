@@ -1,7 +1,7 @@
-"""What the mask head should predict inside a region: the object's outline, drawn there.
+"""Draw the mask head's targets: each object's outline inside its region.
 
 A polygon is moved into the region's frame, scaled to the mask's size and rasterised by
-pycocotools, so that no resolution is lost on the way. A bitmap is cut out by aligned RoIAlign.
+pycocotools, so that no resolution is lost. A bitmap is cropped by aligned RoIAlign.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def mask_targets(outlines: Sequence[Polygons | Bitmap], boxes: Tensor, side: int
     """Draw each object inside its region.
 
     Args:
-        outlines: One a region, in pixels of the image.
+        outlines: One per region, in pixels of the image.
         boxes: The regions, x0, y0, x1, y1, (N, 4).
         side: Height and width of the result.
 

@@ -1,4 +1,4 @@
-"""Which object each box is trained on: torchvision's matching, also where there are no objects."""
+"""Match boxes to objects by torchvision's matcher, extended to images without objects."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torchvision.models.detection._utils import Matcher
 
 
 class ObjectMatcher(Matcher):  # type: ignore[misc]  # torchvision has no type information
-    """torchvision's matcher, for which an image without objects is an error.
+    """torchvision's matcher, which by itself fails on images without objects.
 
     As in detectron2, all boxes of such an image are background.
     """
 
     def __call__(self, overlaps: Tensor) -> Tensor:
-        """Return each box's object, or what it is in place of one; (N, B) to (B,)."""
+        """Return each box's object, or a negative code without one; (N, B) to (B,)."""
         if len(overlaps) == 0:
             return overlaps.new_full(
                 (overlaps.shape[1],), self.BELOW_LOW_THRESHOLD, dtype=torch.int64
@@ -27,7 +27,7 @@ def of_object(values: Tensor, matches: Tensor, otherwise: Tensor) -> Tensor:
     Args:
         values: Of the objects, (N, …).
         matches: Each box's object; negative where it has none, (B,).
-        otherwise: What such a box takes, (B, …).
+        otherwise: Values of boxes without an object, (B, …).
     """
     if len(values) == 0:
         return otherwise

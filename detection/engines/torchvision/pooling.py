@@ -1,4 +1,4 @@
-"""Features of boxes by aligned RoIAlign, each box from the pyramid level of its size."""
+"""Pool box features by aligned RoIAlign, each box from the pyramid level of its size."""
 
 from collections.abc import Sequence
 
@@ -23,13 +23,13 @@ def box_levels(boxes: Tensor) -> Tensor:
         boxes: x0, y0, x1, y1 in pixels, (N, 4).
     """
     sides = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    # The addend keeps a box without area from a logarithm of zero.
+    # The addend avoids the logarithm of zero for a box without area.
     levels = torch.floor(_CANONICAL_LEVEL + torch.log2(sides / _CANONICAL_SIDE_PIXELS + 1e-8))
     return levels.clamp(0, NUM_LEVELS - 1).long()
 
 
 class AlignedPooler(nn.Module):
-    """Cuts boxes out of a pyramid, with as many samples a bin as it has pixels of the map.
+    """Crop boxes from a pyramid, with as many samples per bin as it covers pixels of the map.
 
     Args:
         resolution: Side of the result.
@@ -54,10 +54,10 @@ class AlignedPooler(nn.Module):
         levels = box_levels(rois[:, 1:])
         chosen = [torch.where(levels == level)[0] for level in range(NUM_LEVELS)]
         cuts = [
-            # Outside autocast's reach in parts: RoIAlign computes in float32, as in detectron2.
+            # Autocast covers RoIAlign only in part; compute in float32, as in detectron2.
             roi_align(features.float(), rois[index], self.resolution, 1 / stride, 0, True)
             for features, index, stride in zip(maps, chosen, STRIDES[:NUM_LEVELS], strict=True)
         ]
-        # Put in order at once: filled in level by level, the gradient would be copied for each.
+        # Ordered in one step: filling level by level would copy the gradient for each.
         pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
         return pooled.index_copy_(0, torch.cat(chosen), torch.cat(cuts))

@@ -1,7 +1,7 @@
-"""BatchNorm statistics of the finished weights, in place of averages over moving ones.
+"""Re-estimate BatchNorm statistics for fixed weights, replacing running averages.
 
-Wu and Johnson 2021 (Rethinking "Batch" in BatchNorm), Section 3: the weights stay, the statistics
-of many training batches are averaged.
+Wu and Johnson 2021 (Rethinking "Batch" in BatchNorm), Section 3: with the weights fixed, the
+statistics of many training batches are averaged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,19 +21,19 @@ Batch = Sequence[TrainingSample]
 def refresh_statistics(
     detector: MaskRCNN, batches: Iterator[Batch], num_batches: int, job: Job
 ) -> None:
-    """Average the statistics of the norms that train; frozen ones have none.
+    """Average the statistics of the trainable norms; frozen ones have none.
 
     Args:
         detector: In train mode.
         batches: At least ``num_batches`` of them.
-        num_batches: How many are averaged.
-        job: Decides what the regions of each batch are drawn from.
+        num_batches: Number to average.
+        job: Provides the seed for sampling each batch's regions.
     """
     update_bn_stats(_Passes(detector, job), enumerate(batches), num_batches)
 
 
 class _Passes(nn.Module):
-    """Forward passes whose anchors and regions are functions of the batch's number."""
+    """Forward passes whose anchors and regions depend on the batch's index alone."""
 
     def __init__(self, detector: MaskRCNN, job: Job) -> None:
         super().__init__()

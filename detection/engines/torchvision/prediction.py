@@ -1,4 +1,4 @@
-"""The detector over every test image, and its detections in COCO's format."""
+"""Run the detector on every test image and return detections in COCO's format."""
 
 from contextlib import closing
 
@@ -28,7 +28,7 @@ def predict(detector: MaskRCNN, job: Job) -> list[Prediction]:
 
     Args:
         detector: On the job's device; left in the mode it was in.
-        job: Names the test images. Whatever the precision of training, this is float32.
+        job: Provides the test images. Precision is float32, regardless of training.
 
     Returns:
         All detections, in every process, in COCO's result format, with the annotation file's ids.
@@ -51,7 +51,7 @@ def detect(
         coco: Its categories are the detector's.
         settings: Test size.
         num_workers: Loader processes.
-        batch_size: The most images at a time, all of one size.
+        batch_size: Maximum number of images at a time, all of one size.
 
     Returns:
         All detections, in every process, in COCO's result format, with the set's ids.
@@ -76,17 +76,17 @@ def detect(
 def to_original(
     found: Detections, input_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Detections, Tensor | None]:
-    """Take detections from the resized image to the original one.
+    """Map detections from the resized image to the original one.
 
     Args:
-        found: ``boxes`` in pixels of the resized image, ``labels``, ``scores`` and perhaps
+        found: ``boxes`` in pixels of the resized image, ``labels``, ``scores`` and optionally
             ``masks``.
         input_size: Height and width of the resized image.
         size: Those of the original.
 
     Returns:
         ``boxes``, ``labels`` and ``scores`` of the detections that have an area there, and their
-        masks, (N, height, width), bool; None of a detector without a mask head.
+        masks, (N, height, width), bool; None for a detector without a mask head.
     """
     vertical, horizontal = size[0] / input_size[0], size[1] / input_size[1]
     scale = torch.tensor([horizontal, vertical] * 2, device=found["boxes"].device)
@@ -100,7 +100,7 @@ def to_original(
 
 
 def to_coco(found: Detections, sample: TestSample, category_ids: list[int]) -> list[Prediction]:
-    """Describe an image's detections in COCO's result format.
+    """Convert an image's detections to COCO's result format.
 
     Args:
         found: As the detector returns them.

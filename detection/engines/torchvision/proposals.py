@@ -1,7 +1,7 @@
-"""The region proposal network: which boxes of an image may hold an object.
+"""Propose boxes that may contain an object: the region proposal network.
 
-Ren et al. 2015 (Faster R-CNN), Section 3.1, on a feature pyramid: the best of each level, thinned
-by non-maximum suppression within the level, then the best of all levels of an image.
+Ren et al. 2015 (Faster R-CNN), Section 3.1, on a feature pyramid: the best boxes of each level,
+filtered by non-maximum suppression within the level, then the best of all levels of an image.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ Targets = Sequence[dict[str, Tensor]]
 
 
 class ProposalNetwork(nn.Module):
-    """Scores and moves anchors, and keeps the best.
+    """Score and shift anchors, and keep the best.
 
     Args:
         channels: Width of the pyramid.
         anchors: The boxes it starts from.
-        sampling: How many anchors are trained on, and how many boxes are kept.
+        sampling: Numbers of anchors trained on and of boxes kept.
     """
 
     def __init__(self, channels: int, anchors: Anchors, sampling: SamplingConfig) -> None:
@@ -56,7 +56,7 @@ class ProposalNetwork(nn.Module):
         """Propose boxes.
 
         Args:
-            images: Knows each image's own size; boxes are clipped to it.
+            images: Has each image's own size, to which boxes are clipped.
             features: Five maps, (N, C, H, W), from stride 4 to 64.
             targets: ``boxes`` of each image, in training.
 
@@ -84,7 +84,7 @@ class ProposalNetwork(nn.Module):
     def _losses(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """Sample anchors of every image and compare; logits (N, A), deltas (N, A, 4)."""
+        """Sample anchors of every image and compute losses; logits (N, A), deltas (N, A, 4)."""
         labels, offsets = [], []
         for target in targets:
             matches = self._matcher(box_iou(target["boxes"], anchors))

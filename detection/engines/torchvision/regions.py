@@ -1,4 +1,4 @@
-"""What each proposed region holds: its class, its box and its mask.
+"""Predict the class, box and mask of each proposed region.
 
 He et al. 2017 (Mask R-CNN), Section 3, with separate features for boxes (7 x 7) and masks
 (14 x 14). Classes count from 1; 0 is the background.
@@ -51,8 +51,8 @@ class RegionHeads(nn.Module):
     Args:
         channels: Width of the pyramid.
         num_classes: Without the background.
-        model: How many layers each head has.
-        sampling: How many regions are trained on and how many detections kept.
+        model: Layer counts of the heads.
+        sampling: Numbers of regions trained on and of detections kept.
         norm: After each convolution; None for none.
     """
 
@@ -154,7 +154,7 @@ class RegionHeads(nn.Module):
     def _mask_loss(
         self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[Target]
     ) -> Tensor:
-        """Compare the masks of the sampled objects; those annotated by a box alone do not count."""
+        """Compare the masks of the sampled objects, except of those annotated with only a box."""
         objects = [torch.where(sample.labels > 0)[0] for sample in samples]
         boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, objects, strict=True)]
         outlines = [

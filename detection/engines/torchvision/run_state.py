@@ -1,4 +1,4 @@
-"""What a run of this engine is made of, and its checkpoints.
+"""Save and resume the state of a run of this engine.
 
 Data order, augmentation and sampling are functions of (seed, step, process), so the detector, the
 optimizer, the gradient scaler and the step are the whole state.
@@ -28,7 +28,7 @@ from rsa_pretrain.weights.tensor_check import check_tensors
 logger = logging.getLogger(__name__)
 
 BEST_FILE = Path("checkpoints") / "best" / MODEL_FILE
-"""The best weights, in the run folder; its name keeps it apart from checkpoints."""
+"""The best weights, in the run folder; its name distinguishes it from checkpoints."""
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
 
@@ -47,7 +47,7 @@ def parameter_groups(detector: nn.Module, solver: SolverConfig) -> list[dict[str
 
 
 class RunState:
-    """A detector in training: freshly initialised, or as a checkpoint has it.
+    """A detector in training, freshly initialised or resumed from a checkpoint.
 
     Args:
         job: The run.
@@ -69,7 +69,7 @@ class RunState:
         )
 
     def resume(self, folder: Path) -> None:
-        """Continue where a checkpoint was written.
+        """Resume from a checkpoint.
 
         Raises:
             UserError: If it is damaged, or belongs to another trunk, other annotations or another
@@ -117,8 +117,8 @@ def save_weights(
         detector: Of the job.
         job: The run.
         step: Iterations taken.
-        file: What is written.
-        notes: Said in it beside the job's.
+        file: File to write.
+        notes: Stored in it beside the job's.
 
     Raises:
         UserError: If a tensor is not finite; an earlier file stays.

@@ -1,4 +1,4 @@
-"""The training loop of the torchvision engine, in one process or several."""
+"""Train with the torchvision engine, in one process or several."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -40,11 +40,11 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Args:
         job: The run.
-        run_dir: Receives metrics, checkpoints, whose last holds the result, and the best weights
-            evaluated on the way.
+        run_dir: Receives metrics, checkpoints, the last of which is the result, and the best
+            weights evaluated during training.
         resume_from: Checkpoint folder to continue from; None starts at step 0.
-        stop: Asked between steps; a checkpoint is saved before leaving. Afterwards it holds what
-            all processes agreed on.
+        stop: Checked between steps; a checkpoint is saved before stopping. Afterwards it has the
+            signal that all processes agreed on.
 
     Returns:
         The detector in train mode, on the job's device.
@@ -97,7 +97,7 @@ class _Trainer:
                 with log.paused():
                     if evaluated or finished:
                         self._refresh_statistics()
-                        share_buffers(state.detector)  # evaluated is what is saved
+                        share_buffers(state.detector)  # evaluate the buffers that are saved
                     if evaluated:
                         evaluations.take(state.step, predict(state.detector, job))
                     if (finished or received or state.step % every == 0) and is_main():
@@ -120,7 +120,7 @@ class _Trainer:
         return iterate(make_loader(stream, sampler, workers, device, collate=list))
 
     def _train_step(self, samples: list[TrainingSample]) -> dict[str, float]:
-        """Take one optimizer step; return its losses, averaged over the processes, and rate."""
+        """Take one optimizer step; return its rate and losses, averaged over processes."""
         recipe, state = self._job.recipe, self.state
         lr = self._plan.lr * self._lr_share(state.step / self._plan.iterations)
         for group in state.optimizer.param_groups:

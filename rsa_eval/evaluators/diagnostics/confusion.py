@@ -1,4 +1,4 @@
-"""Which classes are taken for which: a matrix, its picture and its table."""
+"""Confusion matrix: counts, plot and table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from rsa_eval.evaluators.shared.figures import SOFT, WRONG, drawing, short_name
 
-# More classes than this have no room for their names on the axes.
+# The axes have no room for the names of more classes than this.
 _MOST_NAMED = 25
 _LISTED = 12
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One class taken for another."""
+    """An off-diagonal cell: images of one class predicted as another."""
 
     true: str
     predicted: str
@@ -37,7 +37,7 @@ def count_confusions(labels: Tensor, predictions: Tensor, num_classes: int) -> T
 def most_frequent_mistakes(
     counts: Tensor, class_names: Sequence[str], most: int = _LISTED
 ) -> list[Mistake]:
-    """List the largest counts off the diagonal; of equal ones the first in the matrix."""
+    """List the largest off-diagonal counts; ties go to the first in the matrix."""
     mistakes = counts.clone().fill_diagonal_(0).flatten()
     order = mistakes.argsort(descending=True, stable=True)[:most].tolist()
     num_images = counts.sum(dim=1).tolist()
@@ -58,12 +58,12 @@ def confusion_rows(counts: Tensor, class_names: Sequence[str]) -> list[list[obje
 
 
 def draw_confusions(counts: Tensor, class_names: Sequence[str], title: str, path: Path) -> None:
-    """Draw the matrix in percent of each true class, and the most frequent mistakes beside it.
+    """Plot the matrix in percent of each true class, with the most frequent mistakes beside it.
 
     Args:
-        counts: As ``count_confusions``.
+        counts: As returned by ``count_confusions``.
         class_names: By class index.
-        title: Says what was predicted how.
+        title: Names the images and the classifier.
         path: PNG to write.
     """
     named = len(class_names) <= _MOST_NAMED
@@ -74,7 +74,7 @@ def draw_confusions(counts: Tensor, class_names: Sequence[str], title: str, path
         left, right = figure.add_subfigure(panels[0]), figure.add_subfigure(panels[1])
         matrix = left.add_subplot()
         shares = 100 * counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-        # Where a class is a pixel or two, the scale favours the small shares.
+        # With a pixel or two per class, the colour scale favours small shares.
         norm = Normalize(0, 100) if named else PowerNorm(0.5, 0, 100)
         image = matrix.imshow(shares.numpy(), cmap="Blues", norm=norm)
         bar = left.colorbar(image, shrink=0.6, label="share of the true class's images (%)")

@@ -1,4 +1,4 @@
-"""Features in two dimensions, a point per image, coloured by class."""
+"""Plot features in two dimensions, one point per image, coloured by class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,15 +31,15 @@ Points = npt.NDArray[np.float64]
 
 
 def embed(features: Tensor, config: EmbeddingConfig, seed: int) -> Points:
-    """Project unit features to the plane.
+    """Normalise features and project them to the plane.
 
     Args:
         features: Any norm, (N, D), N at least 4.
-        config: Method, and its perplexity.
-        seed: Decides what the method draws.
+        config: Method and perplexity.
+        seed: Seeds the method.
 
     Returns:
-        Coordinates, (N, 2); their scale and orientation mean nothing.
+        Coordinates, (N, 2); their scale and orientation are arbitrary.
     """
     unit = functional.normalize(features.double(), dim=1).numpy()
     if config.method == "pca":
@@ -52,7 +52,7 @@ def embed(features: Tensor, config: EmbeddingConfig, seed: int) -> Points:
 
 
 def coloured_classes(labels: npt.NDArray[np.int64], seed: int) -> list[int]:
-    """Return the classes that get a colour: all there are, or as many drawn as have colours."""
+    """Return the classes to colour: all, or a random choice of as many as there are colours."""
     present = np.unique(labels)
     if len(present) > _MOST_COLOURED:
         generator = np.random.default_rng(seed)
@@ -68,13 +68,13 @@ def draw_embedding(
     seed: int,
     path: Path,
 ) -> None:
-    """Draw the points, with a colour and a shape for each of at most ten classes.
+    """Plot the points, with a colour and a marker for each of at most ten classes.
 
     Args:
         points: (N, 2).
         labels: Class indices, (N,); None draws all points alike.
         class_names: By class index.
-        title: Says what is drawn.
+        title: Title of the plot.
         seed: Decides which classes are coloured if there are more than ten.
         path: PNG to write.
     """

@@ -1,4 +1,4 @@
-"""What the features look like, in numbers and in pictures, as an evaluation."""
+"""Evaluate the geometry of features, in numbers and plots."""
 
 from typing import Any
 
@@ -47,13 +47,12 @@ _WITHOUT_CLASSES = (
 def evaluate_diagnostics(
     subject: Subject, config: DiagnosticsConfig, workspace: Workspace
 ) -> Result:
-    """Measure and draw the features of the test images, or of the training images.
+    """Measure and plot the features of the test or training images.
 
-    What needs classes is left out where some images have none, and the record says so.
+    Findings that need classes are left out if some images have none, and the record says so.
 
     Raises:
-        UserError: If the data cannot be used, or something else lies where the
-            pictures go.
+        UserError: If the data cannot be used, or the plots' folder contains other files.
     """
     workspace.check_artifacts(PICTURE_FILES)
     train, images = _open(config)
@@ -90,15 +89,15 @@ def evaluate_diagnostics(
 
 
 def _open(config: DiagnosticsConfig) -> tuple[ImageSet, ImageSet]:
-    """Open the training images and those that are looked at, which must be enough."""
+    """Open the training images and the images to analyse; refuse too few."""
     images = train = open_images(config.data, "train")
     rest = ""
     if config.split == "test":
         try:
             images = open_images(config.data, "test")
         except UserError as error:
-            raise UserError(f"{error}; or set split=train to look at the training images") from None
-        rest = f"; split=train looks at the {len(train)} training images"
+            raise UserError(f"{error}; or set split=train to analyse the training images") from None
+        rest = f"; split=train analyses the {len(train)} training images"
     if len(images) < _FEWEST_IMAGES:
         raise UserError(
             f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
@@ -121,7 +120,7 @@ def _find_classes(
 
 
 def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[str]:
-    """List the departures of the rank from RankMe's settings, and of the images, in words."""
+    """List the departures in images and from RankMe's settings."""
     num_images = min(config.num_images, num_found)
     deviations = common_deviations(config)
     if config.split == "train":
@@ -138,7 +137,7 @@ def _view_features(
     size = config.data.image_size
     views = Views("multi_stage", config.views, size, subject.mean, subject.std)
     rows = draw_rows(config.num_view_images, len(images), config.seed).tolist()
-    # Each image makes four views, so a quarter of the images make a batch.
+    # Each image gives four views, so a quarter as many images make a batch.
     keys = [(0, row) for row in rows]
     width = max(1, config.batch_size // len(views.names))
     loader = make_loader(
@@ -156,7 +155,7 @@ def _view_features(
     if not all(column.isfinite().all() for column in columns):
         raise UserError(
             f"features of augmented views are not finite at precision {config.precision}; set "
-            "precision=fp32, or look at how the weights were trained"
+            "precision=fp32, or check how the weights were trained"
         )
     return dict(zip(views.names, columns, strict=True))
 
@@ -201,7 +200,7 @@ def _details(findings: Findings, config: DiagnosticsConfig, lack: str | None) ->
 
 
 def _draw(findings: Findings, config: DiagnosticsConfig, workspace: Workspace) -> dict[str, str]:
-    """Write all pictures at once, and return what each shows and where it lies."""
+    """Write all plots and tables atomically; return their titles and paths."""
     folder = workspace.artifacts
     if is_main():
         with atomic_folder(folder) as temporary:

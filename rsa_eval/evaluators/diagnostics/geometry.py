@@ -1,7 +1,7 @@
-"""What the geometry of features tells without labels: effective rank, alignment, uniformity.
+"""Label-free measures of feature geometry: effective rank, alignment, uniformity.
 
-Each measure takes features of any norm, (N, D), computes in float64 where they lie, and needs
-memory for one chunk beside them.
+Each takes features of any norm, (N, D), computes in float64 on their device, and needs memory
+for one chunk beside them.
 """
 
 import torch
@@ -9,18 +9,18 @@ from torch import Tensor
 from torch.nn import functional
 
 RANKME_EPSILON = 1e-7
-"""What Garrido et al. 2023 add to each share of the spectrum, for float32 features."""
+"""Added to each share of the spectrum by Garrido et al. 2023, for float32 features."""
 
 
 def rank_me(features: Tensor, chunk_size: int = 4096) -> float:
-    """Return RankMe, a smooth count of the directions that features take.
+    """Return RankMe, a smooth count of the dimensions that features span.
 
     Garrido et al. 2023, Eqs. (1) and (2): exp(-Σ p_k log p_k) with p_k = σ_k / Σ σ + ε over the
-    min(N, D) singular values σ of the matrix as it is, neither centred nor normalised.
+    min(N, D) singular values σ of the raw matrix, neither centred nor normalised.
 
     Args:
         features: (N, D).
-        chunk_size: Rows folded at a time into a triangle that has the same singular values.
+        chunk_size: Rows folded at a time into a triangular matrix of the same singular values.
 
     Returns:
         From 1 to min(N, D), up to ε; 0 if all features are zero.
@@ -43,14 +43,14 @@ def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> float:
 
     Args:
         first: Features of one view of each image, (N, D).
-        second: Of another view of the same images, in the same order.
+        second: Features of another view of the same images, in the same order.
         alpha: Exponent; 2 in the paper's experiments.
 
     Returns:
         0 for identical views; 2 for orthogonal and 4 for opposite features if ``alpha`` is 2.
 
     Raises:
-        ValueError: If the shapes disagree or there is no pair.
+        ValueError: If the shapes disagree or there are no pairs.
     """
     if first.shape != second.shape or len(first) == 0:
         raise ValueError(f"expected pairs, found {tuple(first.shape)} and {tuple(second.shape)}")
@@ -66,14 +66,14 @@ def uniformity(features: Tensor, t: float = 2.0, chunk_size: int = 256) -> float
     Args:
         features: (N, D), N at least 2.
         t: Sharpness of the potential; 2 in the paper's experiments.
-        chunk_size: Rows compared with all later ones at a time.
+        chunk_size: Rows compared at a time with all later rows.
 
     Returns:
-        0 if all features point the same way, about -2 t if they are spread over a sphere of many
-        dimensions; lower is more uniform.
+        0 if all features point the same way, about -2 t if they spread over a high-dimensional
+        sphere; lower is more uniform.
 
     Raises:
-        ValueError: If there is no pair.
+        ValueError: If there are fewer than two features.
     """
     if len(features) < 2:
         raise ValueError(f"uniformity needs at least 2 features, found {len(features)}")
@@ -85,7 +85,7 @@ def uniformity(features: Tensor, t: float = 2.0, chunk_size: int = 256) -> float
         distances = (
             squares[start : start + chunk_size, None] + squares[start:] - 2 * rows @ others.T
         )
-        # Row i of the chunk is row i of the others; the pairs above the diagonal are new.
+        # Row i of the chunk is row i of the others; only pairs above the diagonal are new.
         potential += (-t * distances.clamp_min(0)).exp().triu(diagonal=1).sum()
     num_pairs = len(unit) * (len(unit) - 1) / 2
     return float((potential / num_pairs).log())

@@ -1,4 +1,4 @@
-"""The pictures of the diagnostics: what each shows, and its file."""
+"""Draw the diagnostics' plots and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from rsa_eval.features.extract import LabelledFeatures
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.text_table import render_table
 
-# A report embeds the picture; the page beside it has all queries.
+# A report embeds the plot; the page beside it has all queries.
 _MOST_ROWS_DRAWN = 8
 _OF_CLASSES = {
     "Confusion matrix": "confusion.png",
@@ -32,46 +32,46 @@ _OF_ALL = {
     "Features in two dimensions": "embedding.png",
 }
 PICTURE_FILES = frozenset((_OF_CLASSES | _OF_ALL).values())
-"""Every file that may be drawn."""
+"""Every file that may be written."""
 
 
 @dataclass(frozen=True)
 class ClassFindings:
-    """What classes tell."""
+    """Findings that need class labels."""
 
     names: list[str]
-    """Of the training images; what is no text (a folder's name may be any bytes) is a ?."""
+    """Classes of the training images; undecodable bytes of a folder's name become ?."""
     confusions: Tensor
-    """Images by true and predicted class, (C, C)."""
+    """Image counts by true and predicted class, (C, C)."""
 
     @property
     def top1(self) -> float:
-        """Percentage of images that the vote gets right."""
+        """Percentage of images the vote classifies correctly."""
         return 100 * float(self.confusions.trace()) / int(self.confusions.sum())
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the pictures are drawn from."""
+    """Data to plot."""
 
     train: ImageSet
     images: ImageSet
-    """What is looked at."""
+    """The analysed images."""
     features: LabelledFeatures
-    """Of these."""
+    """Features of ``images``."""
     neighbours: Neighbours
-    """Of all of these among the training images."""
+    """Neighbours of each of ``images`` among the training images."""
     classes: ClassFindings | None
-    """None where some images have no class."""
+    """None if some images have no class."""
 
     @property
     def files(self) -> dict[str, str]:
-        """The pictures there are: what each shows → its file."""
+        """Titles of the plots and tables → their files."""
         return _OF_ALL if self.classes is None else _OF_CLASSES | _OF_ALL
 
 
 def draw_rows(count: int, num_images: int, seed: int) -> Tensor:
-    """Draw ``count`` of the images, in their order; all if there are fewer."""
+    """Draw ``count`` image indices, in increasing order; all if there are fewer."""
     if count >= num_images:
         return torch.arange(num_images)
     rows = np.random.default_rng(seed).choice(num_images, count, replace=False)
@@ -79,7 +79,7 @@ def draw_rows(count: int, num_images: int, seed: int) -> Tensor:
 
 
 def draw_pictures(findings: Findings, config: DiagnosticsConfig, folder: Path) -> None:
-    """Write every picture of ``findings.files`` to a folder."""
+    """Write every file of ``findings.files`` to a folder."""
     what = f"{findings.images.name} {'training' if config.split == 'train' else 'test'} images"
     if findings.classes is not None:
         _draw_confusions(findings, findings.classes, config, what, folder)

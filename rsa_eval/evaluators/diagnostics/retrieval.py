@@ -1,4 +1,4 @@
-"""The nearest training images of test images."""
+"""Find the nearest training images of test images."""
 
 import torch
 from torch import Tensor
@@ -19,25 +19,25 @@ def find_neighbours(
     device: torch.device,
     share: Share = ALONE,
 ) -> Neighbours:
-    """Find the nearest features of a bank by cosine similarity; of equal ones the first.
+    """Find the nearest features of a bank by cosine similarity; ties go to the first.
 
     Args:
         bank: Features, (M, D), of any float type; may be mapped from a file.
-        queries: Features, (N, D); None asks each of the bank about all others.
-        k: Neighbours of each; a smaller bank gives all it has.
-        memory_budget_mib: Memory of the comparison beside the features, in MiB.
+        queries: Features, (N, D); None searches, for each row of the bank, all others.
+        k: Neighbours per query; a smaller bank gives all its rows.
+        memory_budget_mib: Memory for the comparison beside the features, in MiB.
         device: Where the comparison runs.
         share: The part of the bank this process compares; all processes find the same.
 
     Returns:
-        The nearest first, on the CPU.
+        Neighbours, nearest first, on the CPU.
 
     Raises:
         UserError: If a feature is not finite.
     """
     asked = bank if queries is None else queries
     k = min(k, len(bank) - (queries is None))
-    # No scores by class are made here.
+    # No class scores are computed here.
     plan = plan_chunks(memory_budget_mib, len(asked), bank.shape[1], k, num_classes=0)
     found = []
     for start in range(0, len(asked), plan.num_queries):
@@ -51,12 +51,12 @@ def find_neighbours(
 def predict(
     neighbours: Neighbours, bank_labels: Tensor, vote: KNNSetting, num_classes: int
 ) -> Tensor:
-    """Return the class that each query's neighbours vote for; of equal ones the first.
+    """Return the class that each query's neighbours vote for; ties go to the first.
 
     Args:
         neighbours: At least as many as vote, or the whole bank.
         bank_labels: Class indices, int64 (M,).
-        vote: How many neighbours vote, and how.
+        vote: Number of voting neighbours and their weights.
         num_classes: Number of classes.
 
     Returns:
@@ -64,7 +64,7 @@ def predict(
     """
     voters = bank_labels[neighbours.indices[:, : vote.k]]
     predictions = []
-    # Those of all queries at once would be as large as N times the number of classes.
+    # In chunks, since the scores of all queries would take N times the number of classes.
     for similarities, labels in zip(
         torch.split(neighbours.similarities[:, : vote.k], _VOTES_AT_ONCE),
         torch.split(voters, _VOTES_AT_ONCE),

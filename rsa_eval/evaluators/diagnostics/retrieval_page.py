@@ -1,4 +1,4 @@
-"""Query images beside their nearest neighbours, as a picture and as a page."""
+"""Show query images beside their nearest neighbours, as a plot and as an HTML page."""
 
 import base64
 import io
@@ -16,16 +16,16 @@ from rsa_eval.evaluators.shared.neighbours import Neighbours
 from rsa_pretrain.data.image_set import ImageSet
 
 _THUMBNAIL_PIXELS = 128
-# Smaller images are shown pixel by pixel, and compressed without loss.
+# Smaller images are shown without interpolation and compressed losslessly.
 _SMALL_PIXELS = 64
 
-# Photos do not compress well: this keeps the picture below 2 MB.
+# Photographs do not compress well: this keeps the plot below 2 MB.
 _DOTS_PER_INCH = 100
 
-# Colour and mark of a neighbour: of the query's class, of another, of none.
+# Colour and mark of a neighbour: of the query's class, of another, without a class.
 _MARKS = {True: (RIGHT, "✓ "), False: (WRONG, "✗ "), None: (SOFT, "")}
 
-# The picture's grid, in widths of a thumbnail.
+# The plot's grid, in widths of a thumbnail.
 _GAP = 1.3
 """From the query to the first neighbour."""
 _COLUMN = 1.08
@@ -39,20 +39,20 @@ class Shown:
     thumbnail: Image.Image
     """Square, RGB."""
     class_name: str | None
-    """None where images have no classes."""
+    """None if images have no classes."""
     similarity: float | None = None
     """Cosine with the query; None for the query itself."""
     is_right: bool | None = None
-    """Whether it has the query's class; None where there are no classes."""
+    """True if it has the query's class; None if images have no classes."""
 
     @property
     def is_small(self) -> bool:
-        """Whether single pixels should show."""
+        """True if the image is shown without interpolation."""
         return self.thumbnail.width <= _SMALL_PIXELS
 
     @property
     def data_uri(self) -> str:
-        """The thumbnail as a page embeds it."""
+        """The thumbnail as a data URI, for embedding in a page."""
         kind = "png" if self.is_small else "jpeg"
         file = io.BytesIO()
         self.thumbnail.save(file, format=kind, quality=85)
@@ -61,15 +61,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """One query."""
+    """One query and its neighbours."""
 
     query: Shown
     neighbours: tuple[Shown, ...]
-    """The nearest first."""
+    """Nearest first."""
 
     @property
     def num_right(self) -> int | None:
-        """Neighbours of the query's class; None where there are no classes."""
+        """Number of neighbours of the query's class; None if images have no classes."""
         if self.query.class_name is None:
             return None
         return sum(bool(neighbour.is_right) for neighbour in self.neighbours)
@@ -82,14 +82,14 @@ def retrieval_rows(
     queries: Sequence[int],
     neighbours: Neighbours,
 ) -> list[Row]:
-    """Read the images of some queries and of their neighbours.
+    """Read the images of queries and of their neighbours.
 
     Args:
-        test: Where the queries come from.
+        test: Images from which the queries are taken.
         train: The bank.
         class_names: By class index; None leaves classes out.
-        queries: Test images.
-        neighbours: Of these, in the same order.
+        queries: Indices of the queries in ``test``.
+        neighbours: Neighbours of the queries, in the same order.
 
     Raises:
         UserError: If an image cannot be read.
@@ -124,14 +124,14 @@ def _class_name(images: ImageSet, row: int, class_names: Sequence[str] | None) -
 
 
 def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draw a row per query: the query, then its neighbours, right and wrong marked.
+    """Plot a row per query: the query, then its neighbours, marked right or wrong.
 
     Args:
         rows: At least one.
-        title: Says whose neighbours these are.
+        title: Title of the plot.
         path: PNG to write.
     """
-    # One axes, in which a thumbnail is a unit square: an axes for each would take minutes.
+    # A single axes, in which a thumbnail is a unit square: one axes each would take minutes.
     width = _GAP + _COLUMN * len(rows[0].neighbours) + 0.02
     height = _ROW * len(rows) + 0.2
     inches = 0.92
@@ -146,7 +146,7 @@ def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
                 colour, mark = _MARKS[shown.is_right]
                 caption = f"{mark}{shown.similarity:.2f}"
                 _draw_image(axes, shown, _GAP + _COLUMN * column, top, colour, caption)
-        # Drawing an image fits the limits to it.
+        # Drawing an image resets the axes' limits.
         axes.set_xlim(-0.02, width - 0.02)
         axes.set_ylim(height - 0.2, -0.2)
         axes.set_aspect("equal")
@@ -154,7 +154,7 @@ def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
 
 
 def write_retrieval_page(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Write the same as one self-contained HTML page, thumbnails embedded, names escaped."""
+    """Write a self-contained HTML page of the rows, with embedded thumbnails and escaped names."""
     environment = Environment(
         loader=PackageLoader("rsa_eval.evaluators.diagnostics", "."),
         autoescape=True,
@@ -169,7 +169,7 @@ def write_retrieval_page(rows: Sequence[Row], title: str, path: Path) -> None:
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:
-    """Crop the centre to a square, and shrink a large image."""
+    """Crop the centre to a square and downscale large images."""
     side = min(image.size)
     if side > _SMALL_PIXELS:
         side = min(side, _THUMBNAIL_PIXELS)

@@ -11,42 +11,42 @@ from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.views.settings import ViewsConfig
 
 RANKME_NUM_IMAGES = 25_600
-"""Images of which Garrido et al. 2023 take the rank."""
+"""Images over which Garrido et al. 2023 compute the rank."""
 
 
 class EmbeddingConfig(Section):
-    """The picture of the features in two dimensions."""
+    """The two-dimensional plot of the features."""
 
     method: Literal["tsne", "pca"] = "tsne"
     """tsne (van der Maaten & Hinton 2008) keeps neighbourhoods; pca is linear and fast."""
     num_images: Annotated[int, Field(ge=4)] = 2000
     """Images drawn at random; all if there are fewer."""
     perplexity: Annotated[float, Field(gt=0)] = 30.0
-    """tsne: neighbours that count; at most a third of the other images."""
+    """tsne: effective number of neighbours; at most a third of the other images."""
 
 
 class DiagnosticsConfig(EvaluationConfig):
-    """What the features of the test images, or of the training images, look like."""
+    """Measures and plots of the features of the test or training images."""
 
     protocol: Literal["test_features"] = "test_features"
-    """RankMe, alignment and uniformity as published, of the backbone's features."""
+    """RankMe, alignment and uniformity as published, on the backbone's features."""
     split: Split = "test"
-    """Images that are looked at; train compares each training image with all others, for sets
+    """Images to analyse; train compares each training image with all others, for data sets
     without test images."""
     num_images: Annotated[int, Field(ge=2)] = RANKME_NUM_IMAGES
-    """Images, drawn at random, that the rank, the standard deviation and the uniformity are
-    taken of; all if there are fewer."""
+    """Images, drawn at random, over which the rank, the standard deviation and the uniformity
+    are computed; all if there are fewer."""
     num_view_images: Annotated[int, Field(ge=1)] = 2000
     """Images, drawn at random, whose augmented views the alignment compares; all if there
     are fewer."""
     views: ViewsConfig = ViewsConfig()
-    """Augmentations of the alignment: two weak and two aggressive views of each image."""
+    """Augmentations for the alignment: two weak and two aggressive views of each image."""
     vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
     """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12
-    """Images, drawn at random, on the retrieval page; its picture shows the first 8."""
+    """Images, drawn at random, on the retrieval page; the plot shows the first 8."""
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
     """Training images shown beside each of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     memory_budget_mib: Annotated[int, Field(ge=16)] = 512
-    """Memory of the search for neighbours beside the features, in MiB."""
+    """Memory for the neighbour search beside the features, in MiB."""

@@ -1,4 +1,4 @@
-"""Fine-tuning as an evaluation."""
+"""Evaluate a backbone by fine-tuning."""
 
 import torch
 
@@ -30,11 +30,11 @@ from rsa_pretrain.plumbing.distributed import world_size
 
 
 def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Result:
-    """Train a copy of the backbone on labels and count the test images once, at the end.
+    """Fine-tune a copy of the backbone and test it once, after the last epoch.
 
     Raises:
         UserError: If the data cannot be used, or the training diverges.
-        Stopped: If a signal stopped the training; the same call goes on with it.
+        Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
     labelled = _labelled(train, config)

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning, and the published protocols as such settings."""
+"""Settings of fine-tuning and of its published protocols."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -11,31 +11,31 @@ from rsa_pretrain.data.settings import Seed
 
 
 class TuningConfig(TrainingOnViews):
-    """How backbone and head are trained together; the defaults are SwAV's for a tenth of labels."""
+    """Joint training of backbone and head; the defaults are SwAV's for 10 % of the labels."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
     """Passes over the labelled images."""
     batch_size: Annotated[int, Field(ge=2)] = 256
-    """Most images per step, over all processes; an epoch's steps are equal up to one image."""
+    """Largest batch over all processes; the batches of an epoch differ by at most one image."""
     backbone_base_lr: Annotated[float, Field(ge=0)] = 0.01
     """Learning rate of the backbone for a batch of 256; lr = base_lr * batch_size / 256."""
     head_base_lr: Annotated[float, Field(gt=0)] = 0.2
-    """The same for the new linear layer."""
+    """Learning rate of the new linear layer for a batch of 256."""
     sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty."""
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = (12, 16)
-    """Epochs at whose start both rates are multiplied by gamma."""
+    """Epochs at whose start both learning rates are multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """Factor of the milestones."""
+    """Factor applied at each milestone."""
     sync_batchnorm: bool = True
-    """Share BatchNorm statistics between GPUs; processes on CPUs keep their own."""
+    """Synchronise BatchNorm statistics across GPUs; CPU processes keep separate statistics."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A published way to fine-tune."""
+    """A published fine-tuning protocol."""
 
     tuning: TuningConfig
     subset: Subset
@@ -49,28 +49,28 @@ FINETUNE_PROTOCOLS = {
 
 
 class FinetuneConfig(EvaluationConfig):
-    """The whole network, trained on labels; its features are its own and not kept in a cache."""
+    """Supervised fine-tuning of the whole network; its features are never cached."""
 
     protocol: Literal["swav_10pct", "swav_1pct"] = "swav_10pct"
-    """The published protocol this run follows: it decides the defaults of `tuning` and `subset`,
-    and departures from it are listed in the record."""
+    """The published protocol this run follows: it sets the defaults of `tuning` and `subset`, and
+    the record lists departures from it."""
     subset: Subset | None = Subset(percent=10)
-    """Which training images have labels; null: all."""
+    """Training images whose labels are used; null: all."""
     subset_seed: Seed = 0
     """Decides which images are drawn."""
     tuning: TuningConfig = TuningConfig()
-    """The protocol's settings, and what is changed of them."""
+    """Changes to the protocol's settings."""
     save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """How often the training's state is saved, for the same command to go on from."""
+    """Minutes between saves of the training state; rerun the command to resume."""
 
     @model_validator(mode="before")
     @classmethod
     def _start_from_protocol(cls, tree: Any) -> Any:
-        """Let the settings change those of the protocol."""
+        """Merge the given settings over the protocol's."""
         published = FINETUNE_PROTOCOLS.get(str(tree.get("protocol", "swav_10pct")))
         changes = tree.get("tuning", {})
         if published is None or not isinstance(changes, dict):
-            return tree  # what is wrong is said by the checks of the fields
+            return tree  # field validation reports the mistake
         started = {"subset": published.subset.model_dump()} | tree
         return started | {"tuning": published.tuning.model_dump() | changes}
 

@@ -1,7 +1,7 @@
-"""A backbone and a new linear layer trained together on labelled images.
+"""Fine-tune a backbone with a new linear layer on labelled images.
 
 Several processes train one model: each takes its share of every batch, and the gradient is that of
-the mean loss over the whole batch. BatchNorm's running statistics are the main process's.
+the mean loss over the whole batch. BatchNorm's running statistics come from the main process.
 """
 
 import copy
@@ -33,17 +33,17 @@ from rsa_pretrain.plumbing.distributed import sum_over_ranks, world_size
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.views.one_image import to_normalised_tensor, weak_augmentation
 
-# From a first step to one training step after the other: this process's images, (n, 3, S, S), their
-# labels, int64 (n,), and the size of the whole batch.
+# One item per training step: this process's images, (n, 3, S, S), their labels, int64 (n,), and the
+# size of the whole batch.
 Steps = Generator[tuple[Tensor, Tensor, int], None, None]
 
 _SCORED_AT_ONCE = 8192
 
 
 class EvenOrder:
-    """Which images each step reads: every image once per epoch, in steps equal up to one image.
+    """Order of the images: each once per epoch, in batches that differ by at most one image.
 
-    BatchNorm would suffer from, or fail on, the few images that a full batch may leave over.
+    A small last batch would harm BatchNorm's statistics or be too small to compute any.
 
     Args:
         num_images: Labelled images.
@@ -51,7 +51,7 @@ class EvenOrder:
         seed: Decides, with the epoch, the permutation.
 
     Raises:
-        UserError: If a process would get a single image.
+        UserError: If a process would get fewer than two images.
     """
 
     def __init__(self, num_images: int, tuning: TuningConfig, seed: int) -> None:
@@ -62,8 +62,8 @@ class EvenOrder:
         smallest = num_images // self.steps_per_epoch // world_size()
         if smallest < 2:
             raise UserError(
-                f"{num_images} labelled images in steps of at most {tuning.batch_size} leave a "
-                f"process {smallest} in a step, and BatchNorm needs 2; take fewer processes, more "
+                f"{num_images} labelled images in batches of at most {tuning.batch_size} leave a "
+                f"process {smallest} per step, and BatchNorm needs 2; use fewer processes, more "
                 "labels (subset; null takes all) or another tuning.batch_size"
             )
 
@@ -80,12 +80,12 @@ class EvenOrder:
 
 
 class Classifier(nn.Module):
-    """A copy of a backbone below a new linear layer.
+    """A copy of a backbone with a new linear layer on top.
 
     Args:
-        backbone: Copied; the original stays as it is.
-        num_classes: Classes of the layer, initialised as by ``nn.Linear``.
-        seed: Of its initialisation.
+        backbone: Copied; the original is unchanged.
+        num_classes: Outputs of the linear layer, initialised as by ``nn.Linear``.
+        seed: Seed of its initialisation.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, seed: int) -> None:
@@ -97,19 +97,19 @@ class Classifier(nn.Module):
         self.head = head.to(device_of(backbone))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (N, C), of normalised images."""
+        """Return logits, (N, C), for normalised images."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
 
 class Tuning:
-    """One fine-tuning, from its start or from where it was stopped.
+    """One fine-tuning run, new or resumed.
 
     Args:
         classifier: Trained in place.
         config: The evaluation.
-        order: What each step reads.
-        file: Where the training is saved, and may have been.
+        order: Images of each step.
+        file: Saved training state; resumed from if it exists.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Tuning:
         self._restore()
 
     def save(self) -> None:
-        """Write all it needs to go on, from the main process."""
+        """Write the state needed to resume, from the main process."""
         self.file.write(
             {
                 "step": self.step,
@@ -156,11 +156,11 @@ class Tuning:
         """Train to the end of the last epoch; all processes end with the same tensors.
 
         Args:
-            steps: What is read from the step reached on.
+            steps: Batches from the current step on.
 
         Raises:
             UserError: If the loss stops being finite.
-            Stopped: If a signal asked for it, in all processes alike.
+            Stopped: If a signal requested it, in all processes alike.
         """
         network = self._wrap()
         with closing(steps):
@@ -182,7 +182,7 @@ class Tuning:
         with autocast(self.config.precision, self.device):
             loss_sum = functional.cross_entropy(network(images), labels, reduction="sum")
         self.optimizer.zero_grad()
-        # DistributedDataParallel divides the gradients' sum by the number of processes.
+        # DistributedDataParallel divides the sum of gradients by the number of processes.
         loss = loss_sum * (world_size() / batch_size)
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.step(self.optimizer)
@@ -223,12 +223,12 @@ class Tuning:
 
 
 def shares_batchnorm(tuning: TuningConfig, device: torch.device) -> bool:
-    """Whether BatchNorm sees the images of all processes together; one process has all."""
+    """Return whether BatchNorm is synchronised across processes; False for a single process."""
     return tuning.sync_batchnorm and world_size() > 1 and device.type == "cuda"
 
 
 def learning_rate(tuning: TuningConfig, base_lr: float, epoch: int) -> float:
-    """Return the rate of an epoch, counted from 0."""
+    """Return the learning rate of an epoch, counted from 0."""
     passed = sum(epoch >= milestone for milestone in tuning.milestones)
     return scaled_lr(base_lr, tuning.batch_size) * tuning.gamma**passed
 
@@ -240,13 +240,13 @@ def training_steps(
     first_step: int,
     config: FinetuneConfig,
 ) -> Steps:
-    """Bring this process's images, augmented anew each epoch.
+    """Yield this process's batches, with fresh augmentation each epoch.
 
     Args:
-        subject: Tells the pixel statistics.
+        subject: Supplies the pixel statistics.
         images: Labelled images.
-        order: What each step reads.
-        first_step: Where to start.
+        order: Images of each step.
+        first_step: Step to start from.
         config: The evaluation.
     """
     data = config.data
@@ -265,7 +265,7 @@ def training_steps(
 
 @torch.no_grad()
 def count_right(head: nn.Module, test: LabelledFeatures) -> TopKCounts:
-    """Count how often a head is right on a backbone's features."""
+    """Count a head's correct predictions on a backbone's features."""
     device = device_of(head)
     counts = NOTHING_COUNTED
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Nearest neighbours of the test images among the training images, as an evaluation."""
+"""Evaluate features by nearest neighbours."""
 
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.knn.vote import knn_counts
@@ -22,8 +22,8 @@ from rsa_pretrain.plumbing.errors import UserError
 def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Result:
     """Classify the test images by their neighbours among the training images.
 
-    With ``config.leave_one_out`` the training images are classified, each by all others. Several
-    processes share the extraction and the bank.
+    With ``config.leave_one_out`` each training image is classified by all others. Several processes
+    share the extraction and the bank.
 
     Raises:
         UserError: If the data cannot be used.

@@ -1,4 +1,4 @@
-"""Nearest neighbours while pretraining goes on: held-out training images against the others."""
+"""Monitor pretraining by kNN: classify held-out training images by the others."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,16 +17,16 @@ from rsa_pretrain.data.open_images import normalisation
 def make_online_knn(
     config: PretrainConfig, images: ImageSet, held_out: ImageSet, device: torch.device
 ) -> Callable[[nn.Module], Mapping[str, float]]:
-    """Build the measure ``knn_top1`` of a backbone in training, in percent.
+    """Build the measure ``knn_top1`` of a backbone during training, in percent.
 
-    Neither the test split nor the images it is asked about take part in training, so the figure
-    may guide decisions. The backbone keeps its mode, weights and BatchNorm statistics.
+    The classified images take no part in training and are not from the test split, so decisions
+    may rely on the number. The backbone keeps its mode, weights and BatchNorm statistics.
 
     Args:
-        config: The run; ``config.monitor`` says how many neighbours vote.
+        config: The run; ``config.monitor`` sets the number of voting neighbours.
         images: Labelled training images; at most ``num_bank_images`` of them are searched.
         held_out: Labelled images to classify.
-        device: Where the backbone lives.
+        device: The backbone's device.
 
     Raises:
         UserError: If the images are unlabelled.

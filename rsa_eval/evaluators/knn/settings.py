@@ -9,12 +9,12 @@ from rsa_pretrain.plumbing.config.files import Section
 
 
 class KNNSetting(Section):
-    """One vote: how many neighbours, and how much each of them counts."""
+    """One vote: the number of neighbours and their weights."""
 
     k: Annotated[int, Field(ge=1)]
-    """Neighbours that vote; a smaller bank votes as a whole."""
+    """Neighbours that vote; the whole bank if it is smaller."""
     temperature: Annotated[float, Field(gt=0)] | None
-    """A neighbour of cosine similarity s counts exp(s / T); null: each counts one."""
+    """T: a neighbour of cosine similarity s has weight exp(s / T); null: each has weight 1."""
 
     @property
     def label(self) -> str:
@@ -32,13 +32,13 @@ _OTHER_VOTES = (
 
 
 class KNNConfig(EvaluationConfig):
-    """Nearest neighbours of the test images among the training images."""
+    """Classification of test images by their nearest training images."""
 
     protocol: Literal["weighted_vote"] = "weighted_vote"
     """InstDis's vote."""
     settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = (PAPER_VOTE, *_OTHER_VOTES)
-    """The votes, all counted in one pass; the first is the headline."""
+    """Votes to count, all in one pass; the first is the headline."""
     leave_one_out: bool = False
-    """Classify each training image by the others, in place of the test images by all."""
+    """Classify each training image by the others, instead of the test images."""
     memory_budget_mib: Annotated[int, Field(ge=16)] = 512
-    """Memory of the comparison beside the features, in MiB, whatever the number of images."""
+    """Memory for the comparison beside the features, in MiB, whatever the number of images."""

@@ -1,4 +1,4 @@
-"""Classification by nearest neighbours: a vote weighted by cosine similarity.
+"""Classify by nearest neighbours: a vote weighted by cosine similarity.
 
 Wu et al. 2018 (InstDis), Section 3.4.
 """
@@ -25,14 +25,14 @@ def knn_counts(
     device: torch.device,
     share: Share = ALONE,
 ) -> list[TopKCounts]:
-    """Classify every query by its neighbours in the bank, by all settings in one pass.
+    """Classify every query by its neighbours in the bank, under all settings in one pass.
 
     Args:
         bank: The voters, of any float type; may be mapped from a file.
-        queries: The classified; None asks each voter about all others (leave one out).
+        queries: Features to classify; None classifies each voter by all others (leave one out).
         settings: Votes to count; a k beyond the bank's size takes the whole bank.
-        num_classes: Classes there are, also those without a voter.
-        memory_budget_mib: Memory of the comparison beside the features, in MiB.
+        num_classes: All classes, including those without a voter.
+        memory_budget_mib: Memory for the comparison beside the features, in MiB.
         device: Where the comparison runs.
         share: The part of the bank this process compares; all processes count the same.
 
@@ -40,7 +40,7 @@ def knn_counts(
         Counts by setting, in the given order.
 
     Raises:
-        UserError: If a feature is not finite, or a bank of one is asked about itself.
+        UserError: If a feature is not finite, or leave one out has a single image.
     """
     asked = bank if queries is None else queries
     num_voters = len(bank.labels) - (queries is None)
@@ -74,13 +74,13 @@ def knn_counts(
 def class_scores(
     similarities: Tensor, voters: Tensor, num_classes: int, temperature: float | None
 ) -> Tensor:
-    """Add up the neighbours' votes: score_c = Σ exp(s / T)·1[y = c], or the number of them.
+    """Add up the neighbours' votes: score_c = Σ exp(s / T)·1[y = c], or the plain vote count.
 
-    Each row is divided by exp(s_max / T): the ranking stays, and a small temperature does not
-    overflow. Votes are summed in float64.
+    Each row is divided by exp(s_max / T), which keeps the ranking and avoids overflow at a small
+    temperature. Votes are summed in float64.
 
     Args:
-        similarities: Of the neighbours, largest first, (N, k).
+        similarities: Similarities of the neighbours, largest first, (N, k).
         voters: Their class indices, int64 (N, k).
         num_classes: Number of classes C.
         temperature: T > 0; None counts each neighbour as one.
@@ -93,5 +93,5 @@ def class_scores(
     else:
         votes = ((similarities.double() - similarities[:, :1].double()) / temperature).exp()
     scores = votes.new_full((len(votes), num_classes), -torch.inf)
-    # A class that has a vote starts at 0: its weight may be too small for a float.
+    # A class with a vote starts at 0, because its weight may underflow.
     return scores.scatter_(1, voters, 0.0).scatter_add_(1, voters, votes)

@@ -1,4 +1,4 @@
-"""What a probe reads at each step, in an order that any number of processes can start anywhere."""
+"""Yield a probe's batches, in an order independent of processes and resumable at any step."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -18,16 +18,16 @@ from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.plumbing.distributed import rank, world_size
 from rsa_pretrain.views.one_image import to_normalised_tensor, weak_augmentation
 
-# From a first step to one training step after the other: this process's share of features, float32
-# (n, D), and labels, int64 (n,), on the probe's device.
+# From a first step to one item per training step: this process's share of features, float32 (n, D),
+# and labels, int64 (n,), on the probe's device.
 Batches = Callable[[int], Generator[tuple[Tensor, Tensor], None, None]]
 
 
 @dataclass(frozen=True)
 class ReadOrder:
-    """Which images each step reads: every image once per epoch.
+    """Order of the images: each once per epoch.
 
-    An epoch's permutation depends on the seed and the epoch alone; its last batch may be partial.
+    An epoch's permutation depends only on the seed and the epoch; its last batch may be partial.
     """
 
     num_images: int
@@ -37,7 +37,7 @@ class ReadOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that make an epoch."""
+        """Steps per epoch."""
         return -(-self.num_images // self.batch_size)
 
     @property
@@ -51,10 +51,10 @@ class ReadOrder:
         return min(self.batch_size, self.num_images - start)
 
     def shares(self, first_step: int) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Yield the epoch and this process's images of each step.
+        """Yield each step's epoch and this process's images.
 
-        Process r of R takes the r-th of R contiguous parts of the batch, whose sizes differ by one
-        at most; of a small last batch a part may be empty.
+        Process r of R takes the r-th of R contiguous parts of the batch, whose sizes differ by at
+        most one; a part of a small last batch may be empty.
         """
         for step in range(first_step, self.num_steps):
             epoch, batch = divmod(step, self.steps_per_epoch)
@@ -70,9 +70,9 @@ def cached_batches(
     scaling: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> Batches:
-    """Bring the training steps from features that were extracted once.
+    """Return batches of features that were extracted once.
 
-    Each step's features are scaled by themselves: all of ImageNet's would take 10 GB again.
+    Features are scaled batch by batch: a scaled copy of ImageNet's would take another 10 GB.
     """
     features, labels = train.features.to(device), train.labels.to(device)
 
@@ -91,12 +91,12 @@ def online_batches(
     scaling: Callable[[Tensor], Tensor],
     config: LinearConfig,
 ) -> Batches:
-    """Bring the training steps from images that are augmented anew each epoch.
+    """Return batches of features of images with fresh augmentation each epoch.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         images: Labelled training images.
-        order: Which of them each step reads.
+        order: Images of each step.
         scaling: Applied to the features.
         config: The evaluation.
 

@@ -1,4 +1,4 @@
-"""The linear probe as an evaluation."""
+"""Evaluate features by a linear probe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Probe:
 
     Attributes:
         state: The heads after the last epoch.
-        scaling: What the heads' input is to the backbone's features.
-        chosen: The head that is tested.
-        details: How it was trained, for the record.
+        scaling: Maps the backbone's features to the heads' input.
+        chosen: Index of the head to test.
+        details: Details of the training, for the record.
     """
 
     state: ProbeState
@@ -49,7 +49,7 @@ class Probe:
     details: dict[str, Any]
 
     def test(self, features: LabelledFeatures) -> TopKCounts:
-        """Count how often the chosen head is right.
+        """Count the chosen head's correct predictions.
 
         Raises:
             UserError: If it diverged in the last epoch.
@@ -61,11 +61,11 @@ class Probe:
 
 
 def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Result:
-    """Train linear classifiers on the training images and count the test images once, at the end.
+    """Train linear classifiers on the training images and test once, after the last epoch.
 
     Raises:
         UserError: If the data cannot be used, or the training diverges.
-        Stopped: If a signal stopped the training; the same call goes on with it.
+        Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
     with frozen(subject.backbone):
@@ -89,7 +89,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
 
 
 def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
-    """Train one probe on given images; of several heads, choose one on images kept out."""
+    """Train one probe; if it has several heads, choose one on held-out training images."""
     device = subject.device
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:
@@ -108,7 +108,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Part a share of each class from the rest, which keeps an image of every class."""
+    """Split off a share of each class, leaving at least one image of every class."""
     labels = np.asarray(images.require_labels())
     key = "probe.held_out_share"
     rows = held_out_rows(labels, 100 * share, seed, key=key, unit=0.01)
@@ -118,7 +118,7 @@ def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Imag
 def _choose(
     state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: list[TopKCounts | None]
 ) -> Probe:
-    """Take the head with the most held-out images right, of equal ones the first."""
+    """Choose the head most accurate on the held-out images; ties go to the first."""
     usable = {number: counts for number, counts in enumerate(held_out) if counts is not None}
     if not usable:
         raise UserError(_DIVERGED)
@@ -148,7 +148,7 @@ def _training_batches(
     config: LinearConfig,
     device: torch.device,
 ) -> tuple[Batches, Callable[[Tensor], Tensor]]:
-    """Return what brings the training steps, and the scaling of the features in them."""
+    """Return the training batches and their feature scaling."""
     probe = config.probe
     if probe.mode == "online" and not probe.standardise:
         return online_batches(subject, images, order, unscaled, config), unscaled
@@ -165,7 +165,7 @@ def _open_fold(config: LinearConfig, fold: int) -> ImageSet:
 
 
 def _metrics(counts: list[TopKCounts], num_classes: int) -> dict[str, Metric]:
-    """Return the accuracies; of several folds their mean and sample standard deviation."""
+    """Return the accuracies; for several folds their mean and sample standard deviation."""
     percentages = [count.percentages(num_classes) for count in counts]
     metrics = {}
     for name in percentages[0]:

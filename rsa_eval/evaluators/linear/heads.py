@@ -1,4 +1,4 @@
-"""Linear classifiers trained side by side: one matrix product, one loss and one step for all."""
+"""Train several linear classifiers at once, with one matrix product, loss and step for all."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Heads:
     bias: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return each head's logits, (N, H, C), of features (N, D)."""
+        """Return each head's logits, (N, H, C), for features (N, D)."""
         rows = self.weight.flatten(0, 1)
         logits = torch.addmm(self.bias.flatten(), features, rows.T)
         return logits.view(len(features), *self.bias.shape)
@@ -57,15 +57,15 @@ def new_heads(
 class HeadTrainer:
     """SGD or LARS with momentum, on all heads at once, each at its own rate.
 
-    A head's loss is the mean cross-entropy over the images of a step, whichever process holds
-    them; its gradient is written out, since for so small a model automatic differentiation would
-    be most of the work:
+    A head's loss is the mean cross-entropy over the images of a step, over all processes. The
+    gradient is written out, since for so small a model automatic differentiation would dominate
+    the cost:
 
         p = softmax(W x + b),  dL/dW = mean (p - y) xᵀ,  dL/db = mean (p - y)
 
-    The step is that of ``torch.optim.SGD``. LARS first scales each head's gradient of W and that of
-    b, the weight decay added, to the lengths trust_coefficient |W| and trust_coefficient |b|. (In
-    pretraining LARS leaves biases as they are; SimSiam's probe, which uses apex's LARC, does not.)
+    The step is that of ``torch.optim.SGD``. LARS first scales each head's gradients of W and b,
+    including weight decay, to the norms trust_coefficient |W| and trust_coefficient |b|. (In
+    pretraining LARS does not adapt biases; SimSiam's probe, which uses apex's LARC, does.)
 
     Args:
         heads: Trained in place.
@@ -78,7 +78,7 @@ class HeadTrainer:
         rates = [scaled_lr(base_lr, probe.batch_size) for base_lr in probe.base_lr]
         self._rates = torch.tensor(rates, dtype=heads.weight.dtype, device=heads.weight.device)
         self.velocities = [torch.zeros_like(heads.weight), torch.zeros_like(heads.bias)]
-        # The gradients and the losses lie in one piece of memory: one exchange between processes.
+        # Gradients and losses share one buffer, so that processes exchange a single tensor.
         sizes = [heads.weight.numel(), heads.bias.numel(), len(rates)]
         self._exchanged = heads.weight.new_empty(sum(sizes))
         weight, bias, self._losses = torch.split(self._exchanged, sizes)
@@ -92,7 +92,7 @@ class HeadTrainer:
             features: This process's share of the batch, (n, D); n may be 0.
             labels: Its class indices, int64 (n,).
             batch_size: Images of the whole batch, over all processes.
-            decay: What the schedule multiplies the rates with.
+            decay: The schedule's factor on the learning rates.
 
         Returns:
             The mean loss of each head before the step, in nats, (H,); valid until the next step.
@@ -106,7 +106,7 @@ class HeadTrainer:
         return self._losses
 
     def _differentiate(self, features: Tensor, labels: Tensor, batch_size: int) -> None:
-        """Fill in what these rows add to the gradients and to the mean losses."""
+        """Compute these rows' contribution to the gradients and mean losses."""
         weight_gradient, bias_gradient = self._gradients
         log_probabilities = self.heads.scores(features).log_softmax(dim=2)  # (n, H, C)
         own = labels[:, None, None].expand(-1, len(self._losses), 1)
@@ -132,5 +132,5 @@ class HeadTrainer:
 
 
 def _per_head(values: Tensor, like: Tensor) -> Tensor:
-    """Shape one value per head, (H,), so that it multiplies a tensor of heads."""
+    """Reshape one value per head, (H,), to broadcast over a tensor of heads."""
     return values.view(-1, *[1] * (like.ndim - 1))

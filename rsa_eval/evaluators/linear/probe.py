@@ -1,4 +1,4 @@
-"""Training and scoring of linear classifiers on frozen features."""
+"""Train and score linear classifiers on frozen features."""
 
 import math
 from collections.abc import Callable, Generator
@@ -24,19 +24,19 @@ _SCORED_AT_ONCE = 4096
 def train_probe(
     state: ProbeState, batches: Batches, order: ReadOrder, save_every_minutes: float
 ) -> None:
-    """Train all heads to the end of the last epoch, from where the state stands.
+    """Train all heads to the end of the last epoch, starting from the state's step.
 
-    The state is saved as often as asked for, at the end, and when a signal stops the training.
+    The state is saved at the given interval, at the end, and when a signal stops the training.
 
     Args:
-        state: What is trained.
+        state: Heads and optimizer state, trained in place.
         batches: Features and labels from a given step on.
-        order: How many steps there are, and their sizes.
+        order: Number of steps and their batch sizes.
         save_every_minutes: 0 saves after each step.
 
     Raises:
-        UserError: If no head's loss is finite any more.
-        Stopped: If a signal asked for it, in all processes alike.
+        UserError: If no head has a finite loss any more.
+        Stopped: If a signal requested it, in all processes alike.
     """
     with closing(batches(state.step)) as steps:
         take_step = partial(_train_step, state, steps, order)
@@ -64,12 +64,12 @@ def _train_step(
 
 
 def rate_decay(probe: ProbeConfig, epoch: int, progress: float) -> float:
-    """Return what the schedule multiplies the rates with.
+    """Return the schedule's factor on the learning rates.
 
     Args:
         probe: The schedule.
         epoch: Counted from 0.
-        progress: Share of all steps that are done.
+        progress: Fraction of all steps done.
     """
     if probe.schedule == "milestones":
         passed = sum(epoch >= milestone for milestone in probe.milestones)
@@ -83,7 +83,7 @@ def rate_decay(probe: ProbeConfig, epoch: int, progress: float) -> float:
 def score_heads(
     heads: Heads, test: LabelledFeatures, scaling: Callable[[Tensor], Tensor]
 ) -> list[TopKCounts | None]:
-    """Count how often each head is right; None for one that diverged.
+    """Count each head's correct predictions; None for a head that diverged.
 
     Args:
         heads: The classifiers.

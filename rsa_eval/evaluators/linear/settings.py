@@ -1,4 +1,4 @@
-"""Settings of the linear probe, and the published protocols as such settings."""
+"""Settings of the linear probe and of its published protocols."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -13,7 +13,7 @@ def _as_list(value: Any) -> Any:
 
 
 class ProbeConfig(TrainingOnViews):
-    """How a linear classifier is trained; the defaults are the protocol moco_v2."""
+    """Training of a linear classifier; the defaults are the protocol moco_v2."""
 
     mode: Literal["online", "cached"] = "online"
     """online: fresh augmentation each epoch, as in the papers; cached: the features of the
@@ -21,37 +21,37 @@ class ProbeConfig(TrainingOnViews):
     epochs: Annotated[int, Field(ge=1)] = 100
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images per step over all processes; the last batch of an epoch may be smaller."""
+    """Batch size over all processes; the last batch of an epoch may be smaller."""
     base_lr: Annotated[
         tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), BeforeValidator(_as_list)
     ] = (30.0,)
-    """Learning rate for a batch of 256, lr = base_lr * batch_size / 256; or a list of them, each
-    for a classifier (head) of its own, all trained in one pass over the data."""
+    """Learning rate for a batch of 256, lr = base_lr * batch_size / 256; or a list of rates, one
+    per classifier (head), all trained in one pass over the data."""
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """With several rates: share of each class of the training images that no head is trained on,
-    at most all but one; the head most accurate on them is the one that is tested."""
+    """With several rates: share of each class's training images held out from training, at most
+    all but one; the head most accurate on them is tested."""
     optimizer: Literal["sgd", "lars"] = "sgd"
-    """lars adapts weights and biases alike, as SimSiam's code does."""
+    """lars adapts the rates of weights and biases alike, as SimSiam's code does."""
     sgd_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of the optimizer."""
     nesterov: bool = False
-    """Nesterov's momentum, which the RSA paper's release uses."""
+    """Nesterov momentum, as in the RSA paper's release."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty."""
     trust_coefficient: Annotated[float, Field(gt=0)] = 0.001
     """lars: step length relative to the tensor's norm."""
     schedule: Literal["milestones", "cosine_by_epoch", "cosine_by_step"] = "milestones"
-    """How the rate falls: at the milestones, or along half a cosine to 0."""
+    """Learning-rate decay: at the milestones, or along half a cosine to 0."""
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = (60, 80)
-    """Epochs at whose start the rate is multiplied by gamma."""
+    """Epochs at whose start the learning rate is multiplied by gamma."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor of the milestones."""
+    """Factor applied at each milestone."""
     standardise: bool = False
-    """Divide features by their L2 norm, then each dimension by its standard deviation, the mean
-    subtracted; both are those of the training images under the evaluation transform."""
+    """Divide features by their L2 norm, then standardise each dimension by the mean and standard
+    deviation of the training images' features under the evaluation transform."""
     init_std: Annotated[float, Field(ge=0)] | None = 0.01
-    """Standard deviation of the initial weights, the biases starting at 0; null: weights and
-    biases as torch initialises a linear layer."""
+    """Standard deviation of the initial weights, with biases at 0; null: torch's default
+    initialisation of a linear layer."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,7 +69,7 @@ LINEAR_PROTOCOLS = {
     # MoCo v2 (Chen et al. 2020), which the RSA paper follows on small and medium data sets.
     "moco_v2": ProbeConfig(),
     # Mean Shift (Koohpayegani et al. 2021), which the RSA paper follows on large data sets. Its
-    # third milestone, 40, lies at the end and never acts.
+    # third milestone, 40, is the end of training and has no effect.
     "mean_shift": ProbeConfig(
         epochs=40,
         base_lr=(0.01,),
@@ -89,8 +89,8 @@ LINEAR_PROTOCOLS = {
         milestones=(),
     ),
     # DINOv2 (Oquab et al. 2023): the defaults of its dinov2/eval/linear.py, on the last features
-    # alone; 12,500 steps of 1,024 images are ten epochs of ImageNet. The paper's Appendix B.3 lists
-    # rates from 1e-4 to 0.5. protocols.py lists what else differs from the code.
+    # only; 12,500 steps of 1,024 images are ten epochs of ImageNet. The paper's Appendix B.3 lists
+    # rates from 1e-4 to 0.5. protocols.py lists further differences from the code.
     "dinov2": ProbeConfig(
         epochs=10,
         batch_size=1024,
@@ -105,24 +105,24 @@ class LinearConfig(EvaluationConfig):
     """A linear classifier on frozen features."""
 
     protocol: Literal["moco_v2", "mean_shift", "simsiam", "dinov2"] = "moco_v2"
-    """The published protocol this run follows: it decides the defaults of the probe, and
-    departures from it are listed in the record."""
+    """The published protocol this run follows: it sets the defaults of the probe, and the record
+    lists departures from it."""
     probe: ProbeConfig = ProbeConfig()
-    """The protocol's settings, and what is changed of them."""
+    """Changes to the protocol's settings."""
     stl10_folds: bool = False
-    """stl10: train a probe on each of the ten predefined folds of 1,000 training images and give
-    the mean and the sample standard deviation of their accuracies."""
+    """stl10: train a probe on each of the ten predefined folds of 1,000 training images and report
+    the mean and sample standard deviation of their accuracies."""
     save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """How often the training's state is saved, for the same command to go on from."""
+    """Minutes between saves of the training state; rerun the command to resume."""
 
     @model_validator(mode="before")
     @classmethod
     def _start_from_protocol(cls, tree: Any) -> Any:
-        """Let the settings change those of the protocol."""
+        """Merge the given settings over the protocol's."""
         published = LINEAR_PROTOCOLS.get(str(tree.get("protocol", "moco_v2")))
         changes = tree.get("probe", {})
         if published is None or not isinstance(changes, dict):
-            return tree  # what is wrong is said by the checks of the fields
+            return tree  # field validation reports the mistake
         return {**tree, "probe": published.model_dump() | changes}
 
     @model_validator(mode="after")

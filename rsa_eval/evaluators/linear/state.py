@@ -1,4 +1,4 @@
-"""How far the training of a probe has come, on disk while it goes on."""
+"""Training state of a probe, saved to disk so that it can be resumed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,14 @@ from rsa_eval.evaluators.shared.resumable import StateFile
 
 @dataclass
 class ProbeState:
-    """A training that can be left and taken up at any step.
+    """A training that can be stopped and resumed at any step.
 
     Attributes:
         trainer: Heads and velocities.
-        fingerprint: Identifies weights, images and settings; a state of others is not used.
+        fingerprint: Identifies weights, images and settings; a state of others is ignored.
         path: Its file.
         step: Steps taken.
-        loss_sums: Losses of this epoch so far, each head's summed over images, float64 (H,).
+        loss_sums: Each head's loss in this epoch so far, summed over images, float64 (H,).
         losses: Mean loss of each head in each finished epoch.
     """
 
@@ -36,7 +36,7 @@ class ProbeState:
         self._file = StateFile(self.path, self.fingerprint)
 
     def tensors(self) -> list[Tensor]:
-        """Return all that a step changes."""
+        """Return all tensors that a step changes."""
         heads = self.trainer.heads
         return [heads.weight, heads.bias, *self.trainer.velocities, self.loss_sums]
 
@@ -46,7 +46,7 @@ class ProbeState:
         self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
 
     def restore(self) -> None:
-        """Go on from the file, if there is one of this training; otherwise leave all as it is.
+        """Load the file if there is one of this training; otherwise change nothing.
 
         Raises:
             UserError: If the processes do not see the same file.

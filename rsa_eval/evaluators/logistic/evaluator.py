@@ -1,4 +1,4 @@
-"""Logistic regression as an evaluation."""
+"""Evaluate features by logistic regression."""
 
 import logging
 from dataclasses import asdict
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
-    """Choose C on held-out training images, fit on all of them, count the test images once.
+    """Choose C on held-out training images, refit on all training images, and test once.
 
     Raises:
         UserError: If the data cannot be used.
@@ -69,17 +69,17 @@ def _fitter(train: LabelledFeatures, search: SearchConfig, start: Fit | None) ->
 def _warn(choice: Choice, final: Fit, search: SearchConfig) -> None:
     if choice.at_edge:
         _log.warning(
-            "the best C, %g, lies at the edge of those tried; widen search.min_exponent and "
+            "the best C, %g, is at the edge of the range tried; widen search.min_exponent and "
             "search.max_exponent",
             choice.c,
         )
     unfinished = sum(not trial.converged for trial in choice.trials) + (not final.converged)
     if unfinished:
         _log.warning(
-            "%d of %d fits, the final one %s, did not converge in %d iterations",
+            "%d of %d fits, %s the final one, did not converge in %d iterations",
             unfinished,
             len(choice.trials) + 1,
-            "not among them" if final.converged else "among them",
+            "excluding" if final.converged else "including",
             search.max_iterations,
         )
 

@@ -1,6 +1,6 @@
-"""Multinomial logistic regression by scikit-learn's L-BFGS, and the choice of its C.
+"""Fit multinomial logistic regression by scikit-learn's L-BFGS, and select its C.
 
-It minimises C Σ loss + |W|² / 2 over all weights but the intercepts; a smaller C regularises more.
+The objective is C Σ loss + |W|² / 2, without the intercepts; a smaller C regularises more.
 """
 
 import copy
@@ -26,7 +26,7 @@ _SCORED_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted classifier and how the fit ended."""
+    """A fitted classifier and its convergence."""
 
     estimator: LogisticRegression
     converged: bool
@@ -34,15 +34,15 @@ class Fit:
 
 
 class Fitter:
-    """Fits one C after the other on the same images, each from where the last one ended.
+    """Fits one C after another on the same images, each warm-started from the last.
 
-    Without its intercepts the loss has one minimum, so the start decides the time and, within
-    the tolerance, not the result.
+    Without intercepts the loss has a single minimum, so the starting point affects the time but,
+    within the tolerance, not the result.
 
     Args:
-        train: Features and labels of at least two classes; computed with in float64.
-        max_iterations: Of one fit.
-        tolerance: Largest component of the mean loss's gradient at which a fit ends.
+        train: Features and labels of at least two classes; the fit is in float64.
+        max_iterations: Limit per fit.
+        tolerance: A fit ends when no component of the mean loss's gradient is larger.
         intercept: Fit an intercept per class.
         start: A fit of the same classes to start from.
 
@@ -80,7 +80,7 @@ class Fitter:
 
 @dataclass(frozen=True)
 class Trial:
-    """One C and how it did on the images held out."""
+    """One C and its accuracy on the held-out images."""
 
     c: float
     top1: float
@@ -91,18 +91,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The C that did best on the images held out; of equal ones the smallest."""
+    """The C most accurate on the held-out images; ties go to the smallest."""
 
     c: float
     fit: Fit
-    """Its fit on the images that were not held out."""
+    """Its fit on the remaining images."""
     trials: list[Trial]
 
     @property
     def at_edge(self) -> bool:
-        """Whether the best C is the smallest or the largest tried, so that another may be better.
+        """True if the best C is the smallest or largest tried, so that another may be better.
 
-        A plateau that reaches the edge counts by its smallest C.
+        A plateau that reaches the edge is represented by its smallest C.
         """
         return len(self.trials) > 1 and self.c in (self.trials[0].c, self.trials[-1].c)
 
@@ -110,13 +110,13 @@ class Choice:
 def choose_c(
     fitter: Fitter, held_out: LabelledFeatures, strengths: Sequence[float], num_classes: int
 ) -> Choice:
-    """Fit every C and keep the most accurate on images held out of the training images.
+    """Fit every C and keep the one most accurate on held-out training images.
 
     Args:
-        fitter: On the rest of the training images.
-        held_out: What is classified.
+        fitter: Fits on the rest of the training images.
+        held_out: Features and labels of the held-out images.
         strengths: Values of C in increasing order.
-        num_classes: Classes there are.
+        num_classes: Number of classes.
     """
     trials: list[Trial] = []
     best: tuple[int, float, Fit] | None = None
@@ -133,12 +133,12 @@ def choose_c(
 
 
 def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCounts:
-    """Count how often a classifier is right.
+    """Count a classifier's correct predictions.
 
     Args:
-        fit: The classifier; a class it has not seen is never right.
-        images: What is classified.
-        num_classes: Classes there are.
+        fit: The classifier; it never predicts a class it has not seen.
+        images: Features and labels of the images to classify.
+        num_classes: Number of classes.
     """
     total = NOTHING_COUNTED
     for start in range(0, len(images.labels), _SCORED_AT_ONCE):
@@ -149,9 +149,9 @@ def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCou
 
 
 def _class_scores(estimator: LogisticRegression, features: Tensor, num_classes: int) -> Tensor:
-    """Return the logits, float64 (N, C); minus infinity for classes that were not fitted."""
+    """Return logits, float64 (N, C); minus infinity for classes that were not fitted."""
     logits: Matrix = estimator.decision_function(features.double().numpy())
-    if logits.ndim == 1:  # of two classes scikit-learn gives the second's logit alone
+    if logits.ndim == 1:  # for two classes scikit-learn returns only the second's logit
         logits = np.stack([np.zeros_like(logits), logits], axis=1)
     scores = torch.full((len(features), num_classes), -torch.inf, dtype=torch.float64)
     scores[:, torch.from_numpy(estimator.classes_)] = torch.from_numpy(logits)

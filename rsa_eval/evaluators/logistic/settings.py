@@ -9,7 +9,7 @@ from rsa_pretrain.plumbing.config.files import Section
 
 
 class SearchConfig(Section):
-    """Which strengths C of regularisation are tried, and on what; the defaults are DINOv2's."""
+    """Search for the regularisation strength C; the defaults are DINOv2's."""
 
     min_exponent: float = -6.0
     """The smallest C is 10 to this power; a smaller C regularises more."""
@@ -18,9 +18,9 @@ class SearchConfig(Section):
     num_values: Annotated[int, Field(ge=1)] = 45
     """Values of C, evenly spaced on a logarithmic scale."""
     held_out_percent: Annotated[float, Field(gt=0, lt=100)] = 10.0
-    """Share of each training class that is held out to choose C on."""
+    """Percentage of each training class held out to choose C."""
     max_iterations: Annotated[int, Field(ge=1)] = 1000
-    """Most L-BFGS iterations of a fit."""
+    """Most L-BFGS iterations per fit."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-6
     """A fit has converged when no component of the mean loss's gradient is larger."""
 
@@ -42,9 +42,9 @@ class SearchConfig(Section):
 
 
 class LogisticConfig(EvaluationConfig):
-    """Logistic regression on features that are extracted once."""
+    """Logistic regression on features extracted once."""
 
     protocol: Literal["dinov2"] = "dinov2"
-    """DINOv2's (Oquab et al. 2023): features as they are, C chosen on a tenth of the training
-    images, fitted again on all of them."""
+    """DINOv2's (Oquab et al. 2023): raw features, C chosen on a tenth of the training images, then
+    a refit on all of them."""
     search: SearchConfig = SearchConfig()

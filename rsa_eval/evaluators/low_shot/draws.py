@@ -1,4 +1,4 @@
-"""Classifiers trained on few labels, several times over."""
+"""Train classifiers on several draws of few labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,9 @@ class Draw:
     """One subset of the training images.
 
     Attributes:
-        subset: How it was taken.
-        seed: Of the draw; None for a list.
-        rows: Which training images, in increasing order.
+        subset: The setting it follows.
+        seed: Seed of the draw; None for a list.
+        rows: Indices of its training images, in increasing order.
     """
 
     subset: Subset
@@ -45,7 +45,7 @@ def draw_all(images: ImageSet, subsets: tuple[Subset, ...], seeds: tuple[int, ..
     """Draw every subset once per seed, and take each list once.
 
     Raises:
-        UserError: If the images do not suffice.
+        UserError: If there are too few images.
     """
     return [
         Draw(subset, seed if subset.is_drawn else None, subset_rows(images, subset, seed))
@@ -74,11 +74,11 @@ def train_and_count(
     """Fit a classifier on one draw and count the test images it gets right.
 
     Args:
-        draw: Which images it learns from.
+        draw: The training images.
         train: Their features, in the draw's order.
         test: Features of the test images.
         classifier: Settings of the fit.
-        num_classes: Classes there are.
+        num_classes: Number of classes.
     """
     fitter = Fitter(
         train,
@@ -91,10 +91,10 @@ def train_and_count(
 
 
 def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
-    """Return what a record tells of one subset's runs; accuracies in percent.
+    """Summarise one subset's runs for a record; accuracies in percent.
 
     Args:
-        runs: Of the same subset.
+        runs: Runs of the same subset.
         images: All training images.
     """
     top1 = MeanStd.of([run.counts.top1_percent for run in runs])

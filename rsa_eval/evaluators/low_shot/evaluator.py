@@ -1,4 +1,4 @@
-"""Classification from few labels as an evaluation."""
+"""Evaluate features by classification from few labels."""
 
 import logging
 
@@ -30,10 +30,10 @@ _PUBLISHED_DRAWS = 3
 
 
 def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Workspace) -> Result:
-    """Train a classifier on each draw of each subset; only images of a draw are read at all.
+    """Train a classifier on each draw of each subset, reading only the drawn images.
 
     Raises:
-        UserError: If the data cannot be used, or do not suffice for a subset.
+        UserError: If the data cannot be used, or a subset has too few images.
     """
     train, test = open_splits(config)
     draws = draw_all(train, config.subsets, config.subset_seeds)

@@ -1,4 +1,4 @@
-"""Settings of classification from few labels."""
+"""Settings of low-shot classification."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,12 +11,12 @@ from rsa_pretrain.plumbing.config.files import Section
 
 
 class ClassifierConfig(Section):
-    """Logistic regression without intercepts; C is fixed, for a few labels leave none to choose."""
+    """Logistic regression without intercepts; C is fixed, as few labels leave none for a search."""
 
     c: Annotated[float, Field(gt=0)] = 400.0
     """Weight of the loss against |W|² / 2: MSN's lambda of 0.0025 is its reciprocal."""
     max_iterations: Annotated[int, Field(ge=1)] = 1000
-    """Most L-BFGS iterations of a fit."""
+    """Most L-BFGS iterations per fit."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-6
     """A fit has converged when no component of the mean loss's gradient is larger."""
 
@@ -25,7 +25,7 @@ class LowShotConfig(EvaluationConfig):
     """Logistic regression on the features of few labelled images."""
 
     protocol: Literal["msn"] = "msn"
-    """MSN's (Assran et al. 2022): each image's features less their mean, divided by their norm."""
+    """MSN's (Assran et al. 2022): each image's features minus their mean, divided by their norm."""
     subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = (
         Subset(percent=1),
         Subset(percent=10),
@@ -33,9 +33,9 @@ class LowShotConfig(EvaluationConfig):
         Subset(per_class=2),
         Subset(per_class=5),
     )
-    """What is trained on, each a metric of its own; the first is the headline."""
+    """Subsets of the labels to train on, one metric each; the first is the headline."""
     subset_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
-    """One draw of each subset per seed; metrics are the mean over them. A list is one subset."""
+    """One draw of each subset per seed; metrics are means over the draws. A list is used once."""
     classifier: ClassifierConfig = ClassifierConfig()
 
     @model_validator(mode="after")

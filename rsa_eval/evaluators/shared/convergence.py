@@ -1,4 +1,4 @@
-"""scikit-learn's warnings of fits that were cut short, counted in place of being shown."""
+"""Count scikit-learn's convergence warnings instead of showing them."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 @dataclass
 class CutShort:
-    """How many fits did not converge."""
+    """Number of fits that did not converge."""
 
     count: int = 0
 
 
 @contextmanager
 def counting_cut_short() -> Iterator[CutShort]:
-    """Count the block's fits that did not converge; the caller reports them.
+    """Count the fits in the block that did not converge; the caller reports them.
 
     Other warnings are shown as usual.
 

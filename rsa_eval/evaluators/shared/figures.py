@@ -1,4 +1,4 @@
-"""How pictures look: sizes, colours that colour-blind readers tell apart, text from data sets."""
+"""Shared style of the plots: colour-blind-safe colours, literal text, PNG output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ INK = "#1c2430"
 SOFT = "#5d6878"
 LINE = "#e2e6ec"
 GREY = "#c3cad4"
-# Okabe & Ito's blue and vermillion; a mark always says the same in another way.
+# Okabe & Ito's blue and vermillion; a mark always repeats the meaning of the colour.
 RIGHT, WRONG = "#0072B2", "#D55E00"
-# Paul Tol's "muted" scheme and black; used with a shape per class.
+# Paul Tol's "muted" scheme and black; used with a marker per class.
 CLASS_COLOURS = (
     "#332288",
     "#88CCEE",
@@ -32,9 +32,9 @@ CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 @contextmanager
 def drawing(width: float, height: float, path: Path, dots_per_inch: int = 150) -> Iterator[Figure]:
-    """Yield an empty figure, which is written as PNG if the block succeeds.
+    """Yield an empty figure and save it as PNG if the block succeeds.
 
-    Text is taken literally: a class named ``$x$`` is no formula.
+    Text is literal: a class named ``$x$`` is not typeset as a formula.
 
     Args:
         width: In inches.
@@ -61,6 +61,6 @@ def drawing(width: float, height: float, path: Path, dots_per_inch: int = 150) -
 
 
 def short_name(name: str, length: int = 18) -> str:
-    """Return a class's name on one line, cut to ``length`` characters."""
+    """Return a class name on one line, truncated to ``length`` characters."""
     line = " ".join(name.split())
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"

@@ -1,4 +1,4 @@
-"""Training images kept apart from training, to choose a setting on."""
+"""Hold out training images for choosing a setting."""
 
 import logging
 import math
@@ -12,18 +12,18 @@ _log = logging.getLogger(__name__)
 
 
 def held_out_rows(labels: Rows, percent: float, seed: int, *, key: str, unit: float) -> Rows:
-    """Draw a share of each class to choose a setting on; each class keeps an image to train on.
+    """Draw a validation share of each class; every class keeps an image to train on.
 
     Args:
         labels: Class of each training image.
         percent: In (0, 100).
         seed: Of the draw.
-        key: Name of the setting that says the share, for errors.
-        unit: What that setting calls one per cent.
+        key: Name of the setting for the share, for errors.
+        unit: Value of that setting for one percent.
 
     Raises:
-        UserError: If no image would be held out; says which share gives one of each class, or that
-            none can.
+        UserError: If no image would be held out; names a share that gives one of each class, or
+            says that none can.
     """
     rows = draw_percent(labels, percent, seed, at_least=0, leave=1)
     _, sizes = np.unique(labels, return_counts=True)
@@ -32,8 +32,8 @@ def held_out_rows(labels: Rows, percent: float, seed: int, *, key: str, unit: fl
         num_classes = len(np.unique(labels[rows]))
         if num_classes < len(sizes):
             _log.warning(
-                "%d of %d training images are held out to choose on, of %d of %d classes; a larger "
-                "%s holds out more",
+                "%d of %d training images are held out for selection, from %d of %d classes; "
+                "a larger %s holds out more",
                 len(rows),
                 len(labels),
                 num_classes,
@@ -43,11 +43,11 @@ def held_out_rows(labels: Rows, percent: float, seed: int, *, key: str, unit: fl
         return rows
     if not len(divisible):
         raise UserError(
-            f"each of {len(sizes)} classes has a single training image, so none can be held out to "
-            "choose on; a class needs two images or more"
+            f"each of {len(sizes)} classes has a single training image, so none can be held out "
+            "for selection; a class needs two images or more"
         )
     enough = math.ceil(100 / divisible.min())
     raise UserError(
-        f"{percent:g} % of {len(labels)} training images leaves none to choose on; set "
-        f"{key}={enough * unit:g}, which holds out an image of each class that has two or more"
+        f"{percent:g} % of {len(labels)} training images holds out none for selection; set "
+        f"{key}={enough * unit:g} to hold out an image of each class that has two or more"
     )

@@ -1,4 +1,4 @@
-"""What evaluators do alike: they open labelled images and describe what they found."""
+"""Open labelled images and describe results, for all evaluators."""
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.shared.metrics import TopKCounts
@@ -10,7 +10,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 
 def open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:
-    """Open one split, every image of which has a class.
+    """Open one split whose images all have classes.
 
     Raises:
         UserError: If the data cannot be used.
@@ -33,13 +33,13 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
     if len(labels) == 1:
         raise UserError(
             f"all {len(train):,} training images are of one class, "
-            f"'{train.class_names[labels.pop()]}': whatever they are compared with is right"
+            f"'{train.class_names[labels.pop()]}': every prediction would be right"
         )
     return train, ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
 
 
 def check_test_classes(train: ImageSet, test: ImageSet) -> None:
-    """Refuse test images of a class that the training images do not know.
+    """Refuse test images of classes missing from the training images.
 
     Raises:
         UserError: If there are any.
@@ -51,14 +51,14 @@ def check_test_classes(train: ImageSet, test: ImageSet) -> None:
     ]
     if unknown:
         raise UserError(
-            f"the test images of {test.name} are of classes that the training images lack or "
-            f"number otherwise ({len(unknown)}): {', '.join(unknown[:10])}"
+            f"the test images of {test.name} have classes that the training images lack or "
+            f"number differently ({len(unknown)}): {', '.join(unknown[:10])}"
             f"{' …' if len(unknown) > 10 else ''}"
         )
 
 
 def lack_of_classes(*sets: ImageSet) -> str | None:
-    """Say why images cannot be told apart by class; None if they can."""
+    """Return why images cannot be evaluated by class; None if they can."""
     for images in sets:
         if not images.is_labelled:
             return (
@@ -70,7 +70,7 @@ def lack_of_classes(*sets: ImageSet) -> str | None:
 
 
 def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
-    """Return top-1 and, of more than five classes, top-5 as a record holds them."""
+    """Return top-1 and, for more than five classes, top-5 as metrics of a record."""
     found = counts.percentages(num_classes)
     return {name: Metric(value=value, unit="%") for name, value in found.items()}
 
@@ -78,7 +78,7 @@ def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
 def describe_images(
     train: ImageSet, test: ImageSet | None
 ) -> dict[str, dict[str, str | int] | None]:
-    """Return number and fingerprint of the images, for a record's details.
+    """Return the number and fingerprint of the images, for a record's details.
 
     Args:
         train: Training images.

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 as counts, divided once, and the one summary of repeated measurements."""
+"""Count top-1 and top-5 hits, divided once at the end, and summarise repeated measurements."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _K = 5
 
 @dataclass(frozen=True)
 class TopKCounts:
-    """How many samples have their class ranked first, and among the first five."""
+    """Number of samples whose class ranks first, and among the first five."""
 
     top1: int
     top5: int
@@ -37,8 +37,8 @@ class TopKCounts:
         """Return ``top1`` and ``top5`` in percent.
 
         Args:
-            num_classes: Classes there are; with five or fewer there is no ``top5``, which any
-                ranking of all classes would get right.
+            num_classes: Number of classes; with five or fewer ``top5`` is left out, because any
+                ranking of all classes would be right.
 
         Raises:
             ValueError: If nothing was counted.
@@ -51,20 +51,20 @@ NOTHING_COUNTED = TopKCounts(0, 0, 0)
 
 
 def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
-    """Rank each sample's own class among all classes.
+    """Rank each sample's true class among all classes.
 
-    Of equal scores the class with the lower index ranks first, so constant scores are worth
-    chance and no more. A class that cannot be named (no vote, or never trained on) is not ranked.
+    Among equal scores the lower index ranks first, so constant scores give chance accuracy. A class
+    that cannot be predicted (no vote, or never trained on) is not ranked.
 
     Args:
-        scores: Higher is better, (N, C); minus infinity for a class that cannot be named.
+        scores: Higher is better, (N, C); minus infinity for a class that cannot be predicted.
         labels: Class indices, int64 (N,).
 
     Raises:
-        ValueError: If a score is NaN, which compares with nothing.
+        ValueError: If a score is NaN, which has no rank.
     """
     if scores.isnan().any():
-        raise ValueError("scores hold NaN")
+        raise ValueError("scores contain NaN")
     own = scores.gather(1, labels[:, None])  # (N, 1)
     lower_index = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
     rank = ((scores > own) | ((scores == own) & lower_index)).sum(dim=1)  # (N,)

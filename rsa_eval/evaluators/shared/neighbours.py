@@ -1,4 +1,4 @@
-"""The nearest rows of a feature bank by cosine similarity, within a stated memory."""
+"""Find the nearest rows of a feature bank by cosine similarity, within a memory budget."""
 
 import math
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ class Neighbours(NamedTuple):
         )
 
     def nearest_first(self) -> "Neighbours":
-        """Sort by similarity; of equal ones, the first in the bank comes first."""
+        """Sort by similarity; ties keep the bank's order."""
         similarities, order = self.similarities.sort(dim=1, descending=True, stable=True)
         return Neighbours(similarities, self.indices.gather(1, order))
 
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """How many queries meet how many rows of the bank at a time."""
+    """Number of queries and of bank rows compared at a time."""
 
     num_queries: int
     num_rows: int
@@ -51,9 +51,9 @@ def plan_chunks(
 ) -> ChunkPlan:
     """Choose the largest chunks that fit a budget, in MiB, with a quarter of it for the queries.
 
-    Counted are the float32 copies of both sides, their similarities with a mark for each, the
-    lists of neighbours while they are merged, and the scores by class. A chunk has fewer than 2**31
-    similarities, the most that some of CUDA's kernels can count.
+    The budget covers the float32 copies of both sides, their similarities with a mask, the
+    neighbour lists during merging, and the class scores. A chunk has fewer than 2**31
+    similarities, the limit of some CUDA kernels.
     """
     budget = budget_mib * _MIB
     query_bytes = 4 * width + 80 * k + 20 * num_classes
@@ -64,10 +64,10 @@ def plan_chunks(
 
 
 def unit_rows(features: Tensor, device: torch.device) -> Tensor:
-    """Return a copy of some features in float32, each row divided by its norm.
+    """Return a float32 copy of features, each row divided by its norm.
 
     Raises:
-        UserError: If a row is not finite, or so large that its norm is not.
+        UserError: If a row or its norm is not finite.
     """
     rows = features.to(device, torch.float32, copy=True)
     return rows.div_(_norms(rows)[:, None])
@@ -88,10 +88,10 @@ def _norms(rows: Tensor) -> Tensor:
 def search(
     queries: Tensor, bank: Tensor, k: int, rows_at_once: int, share: Share, own_row: int | None
 ) -> Neighbours:
-    """Find the k nearest rows of the bank, each process in its share of the rows.
+    """Find the k nearest rows of the bank, each process searching its share of the rows.
 
-    Of equal similarities the row that stands first in the bank is the nearer, whatever the chunks
-    and the number of processes.
+    Ties go to the row that comes first in the bank, whatever the chunks and the number of
+    processes.
 
     Args:
         queries: Unit rows, (N, D), the same in all processes.
@@ -99,11 +99,11 @@ def search(
         k: At most M, or M - 1 with ``own_row``.
         rows_at_once: Rows of the bank in a chunk.
         share: This process's part of the bank.
-        own_row: The row of the bank that is the first query, the others following it; no query
-            finds itself. None if they do not stand in the bank.
+        own_row: Bank row of the first query, if the queries are consecutive rows of the bank; no
+            query then finds itself. None if they are not in the bank.
 
     Returns:
-        The neighbours in the whole bank, in its order; the same in all processes.
+        The neighbours in the whole bank, in bank order; the same in all processes.
 
     Raises:
         UserError: As ``unit_rows``.
@@ -112,14 +112,14 @@ def search(
     rows = share.rows(len(bank))
     for start in range(rows.start, rows.stop, rows_at_once):
         chunk = bank[start : min(start + rows_at_once, rows.stop)]
-        # No name here holds the similarities: those of two chunks would be in memory at once.
+        # The similarities stay unnamed: a name would keep two chunks in memory at once.
         found = with_chunk(found, _similarities(queries, chunk, start, own_row), start, k)
     return found if share.count == 1 else _over_all(found, share.count, k)
 
 
 def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | None) -> Tensor:
     rows = chunk.to(queries.device, torch.float32)
-    # Dividing the products by the norms spares a copy of the rows.
+    # Dividing the products by the norms avoids a copy of the rows.
     similarities = (queries @ rows.T).div_(_norms(rows))
     if own_row is not None:
         similarities.diagonal(own_row - start).fill_(-torch.inf)
@@ -127,15 +127,15 @@ def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | Non
 
 
 def with_chunk(found: Neighbours, similarities: Tensor, start: int, k: int) -> Neighbours:
-    """Take up the rows of a further chunk that are nearer than the farthest of k found so far.
+    """Merge in the rows of the next chunk that are nearer than the farthest of k found so far.
 
-    After the first chunks these are few; only they are sorted out, not the whole chunk.
+    After the first chunks these are few, so that only they are selected from, not the whole chunk.
 
     Args:
         found: The k nearest of the rows before ``start``, or all of them if there are fewer; in
-            the bank's order.
-        similarities: To the rows from ``start`` on, (N, m).
-        start: Row of the first column.
+            bank order.
+        similarities: Similarities to the rows from ``start`` on, (N, m).
+        start: Bank row of the first column.
         k: Neighbours wanted.
     """
     nearer = None
@@ -153,7 +153,7 @@ def with_chunk(found: Neighbours, similarities: Tensor, start: int, k: int) -> N
 
 
 def best(similarities: Tensor, indices: Tensor, k: int) -> Neighbours:
-    """Keep the k nearest of neighbours that stand in the bank's order, or all if fewer."""
+    """Keep the k nearest of neighbours in bank order, or all if there are fewer."""
     if similarities.shape[1] <= k:
         return Neighbours(similarities, indices)
     chosen = largest(similarities, k)
@@ -163,8 +163,7 @@ def best(similarities: Tensor, indices: Tensor, k: int) -> Neighbours:
 def largest(values: Tensor, k: int) -> Tensor:
     """Return the columns of the k largest values of each row, in ascending order.
 
-    Of equal values the first ones are chosen; ``topk`` alone would choose as its search happens
-    to go.
+    Ties go to the first columns; ``topk`` alone breaks ties arbitrarily.
 
     Args:
         values: (N, m).
@@ -175,10 +174,10 @@ def largest(values: Tensor, k: int) -> Tensor:
     """
     width = min(k + 1, values.shape[1])
     top, columns = values.topk(width, dim=1)
-    if width > k:  # the last place may be contested by columns that topk did not choose
+    if width > k:  # columns that topk did not choose may tie for the last place
         contested = (top[:, k - 1] == top[:, k]).nonzero().squeeze(1)
         columns = columns[:, :k]
-        # Sorting takes some 24 bytes per value; so it takes about one for each value of all rows.
+        # Sorting takes some 24 bytes per value; a 24th of the rows at a time bounds the memory.
         for rows in torch.split(contested, math.ceil(len(values) / 24)):
             order = values[rows].sort(dim=1, descending=True, stable=True).indices
             columns[rows] = order[:, :k]
@@ -190,11 +189,11 @@ def _few(marks: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
 
     Args:
         marks: bool (N, m).
-        most: Bounds the memory too.
+        most: Limit per row; also bounds the memory.
 
     Returns:
-        Columns in ascending order, (N, largest number of marks in a row), and which of them are
-        marks; the others fill up the shorter rows.
+        Columns in ascending order, (N, largest number of marks in a row), and a mask of the real
+        marks; the rest pads the shorter rows.
     """
     if int(marks.count_nonzero()) > most * len(marks):
         return None
@@ -210,7 +209,7 @@ def _few(marks: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
 
 
 def _over_all(found: Neighbours, count: int, k: int) -> Neighbours:
-    """Merge the lists of all processes; one whose share is below k fills up with -inf."""
+    """Merge the lists of all processes; a share below k is padded with -inf."""
     num_queries, width = found.indices.shape
     free = (0, k - width)
     parts = (

@@ -1,4 +1,4 @@
-"""The evaluation protocols as published, and how a run departs from them."""
+"""List a run's departures from its published evaluation protocol."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from rsa_pretrain.plumbing.device_names import Precision
 
 @dataclass(frozen=True)
 class Extraction:
-    """How a protocol's features come about."""
+    """A protocol's feature extraction."""
 
     interpolation: Interpolation = "bilinear"
     precision: Precision = "fp32"
@@ -31,11 +31,11 @@ _DINOV2_RESIZE = 224
 
 
 def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
-    """List the departures of a kNN evaluation's headline, in words.
+    """List the departures of a kNN evaluation's headline.
 
     Args:
         config: The run's settings.
-        bank_size: Training images that vote on an image.
+        bank_size: Number of training images that vote on an image.
     """
     deviations = common_deviations(config)
     headline = config.settings[0]
@@ -49,11 +49,11 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
 
 
 def linear_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List the departures of a linear probe, in words.
+    """List the departures of a linear probe.
 
     Args:
         config: The run's settings.
-        num_steps: Optimizer steps of its training.
+        num_steps: Number of optimizer steps.
     """
     is_dinov2 = config.protocol == "dinov2"
     deviations = common_deviations(config, _DINOV2 if is_dinov2 else _USUAL)
@@ -64,7 +64,7 @@ def linear_deviations(config: LinearConfig, num_steps: int) -> list[str]:
 
 
 def _dinov2_probe_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List where the probe differs from dinov2/eval/linear.py whatever its settings."""
+    """List the probe's differences from dinov2/eval/linear.py that no setting removes."""
     num_heads = len(config.probe.base_lr)
     deviations = [
         f"heads {num_heads}, on one feature vector (protocol: 52, 13 each on the last block and on "
@@ -81,7 +81,7 @@ def _dinov2_probe_deviations(config: LinearConfig, num_steps: int) -> list[str]:
 
 
 def logistic_deviations(config: LogisticConfig) -> list[str]:
-    """List the departures of a logistic regression, in words."""
+    """List the departures of a logistic regression."""
     deviations = common_deviations(config, _DINOV2)
     if config.data.eval_resize not in (None, _DINOV2_RESIZE):
         deviations.append(
@@ -96,7 +96,7 @@ def logistic_deviations(config: LogisticConfig) -> list[str]:
 
 
 def finetune_deviations(config: FinetuneConfig) -> list[str]:
-    """List the departures of fine-tuning but for the processes, in words."""
+    """List the departures of fine-tuning, except those due to several processes."""
     published = FINETUNE_PROTOCOLS[config.protocol]
     deviations = [
         *common_deviations(config),
@@ -113,11 +113,11 @@ def finetune_deviations(config: FinetuneConfig) -> list[str]:
 
 
 def common_deviations(config: EvaluationConfig, published: Extraction = _USUAL) -> list[str]:
-    """List the departures in images and precision, in words.
+    """List the departures in images and precision.
 
     Args:
         config: The run's settings.
-        published: The protocol's.
+        published: The protocol's feature extraction.
     """
     deviations = []
     if config.data.num_train_images is not None:
@@ -140,7 +140,7 @@ def common_deviations(config: EvaluationConfig, published: Extraction = _USUAL) 
 
 
 def settings_deviations(found: Section, published: Section) -> list[str]:
-    """List the settings of a section that differ from the published ones, in words."""
+    """List the settings of a section that differ from the published ones."""
     pairs = {
         key: (getattr(found, key), getattr(published, key)) for key in type(found).model_fields
     }

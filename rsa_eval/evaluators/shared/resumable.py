@@ -1,4 +1,4 @@
-"""Trainings that a signal may stop at any step, and that the same command goes on with."""
+"""Run a training that a signal may stop at any step and the same command resumes."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class Resumable(Protocol):
     step: int
 
     def save(self) -> None:
-        """Write all it needs to go on, from the main process."""
+        """Write the state needed to resume, from the main process."""
 
 
 def run_to_end(
@@ -44,19 +44,19 @@ def run_to_end(
     label: str,
     save_every_minutes: float,
 ) -> None:
-    """Take the steps that are left.
+    """Take the remaining steps.
 
-    The training is saved as often as asked for, at the end, and when a signal stops it.
+    The training is saved at the given interval, at the end, and when a signal stops it.
 
     Args:
-        training: What is trained.
+        training: The training to run.
         take_step: Takes one step and counts it.
-        num_steps: Steps there are.
+        num_steps: Total number of steps.
         label: Title of the progress bar.
         save_every_minutes: 0 saves after each step.
 
     Raises:
-        Stopped: If a signal asked for it, in all processes alike.
+        Stopped: If a signal requested it, in all processes alike.
     """
     if training.step == num_steps:
         return
@@ -74,21 +74,21 @@ def run_to_end(
         received = received or vote.agree(stop.received)  # a signal during the last step
     training.save()
     if received is not None:
-        wait_for_all()  # torchrun ends all processes at the first that leaves
+        wait_for_all()  # torchrun ends all processes once the first exits
         raise Stopped(
             received,
-            f"stopped by {received.name} after step {training.step} of {num_steps}, saved; the "
-            "same command goes on from there",
+            f"stopped by {received.name} after step {training.step} of {num_steps}, state saved; "
+            "rerun the command to resume",
         )
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """Where a training is saved.
+    """The file of a training's saved state.
 
     Attributes:
         path: The file.
-        fingerprint: Identifies weights, images and settings; a state of others is not used.
+        fingerprint: Identifies weights, images and settings; a state of others is ignored.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class StateFile:
                 torch.save(head | dict(content), temporary)
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was saved, None if there is no file of this training.
+        """Return the saved state; None if there is no file of this training.
 
         Raises:
             UserError: If the processes do not see the same file.
@@ -112,10 +112,10 @@ class StateFile:
         if min_over_ranks(step) != -min_over_ranks(-step):
             raise UserError(
                 f"the processes do not see the same '{self.path}' (here step {step}); --out must "
-                "lie on storage that all of them share"
+                "be on storage that all of them share"
             )
         if content is not None:
-            _log.info("going on from step %d of '%s'", step, self.path)
+            _log.info("resuming from step %d of '%s'", step, self.path)
         return content
 
     def _read(self) -> dict[str, Any] | None:
@@ -123,11 +123,11 @@ class StateFile:
             return None
         content = _load(self.path)
         if not isinstance(content, dict) or content.get("format_version") != _FORMAT_VERSION:
-            _log.warning("'%s' is not a whole state; the training starts anew", self.path)
+            _log.warning("'%s' is incomplete or damaged; training starts from step 0", self.path)
             return None
         if content["fingerprint"] != self.fingerprint:
             _log.warning(
-                "'%s' belongs to other weights, images or settings; the training starts anew",
+                "'%s' belongs to other weights, images or settings; training starts from step 0",
                 self.path,
             )
             return None
@@ -135,7 +135,7 @@ class StateFile:
 
 
 def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationConfig) -> str:
-    """Return a hash of all that decides how a training goes."""
+    """Return a hash of everything that determines a training."""
     parts = [
         result_settings(to_tree(config)),
         [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],
@@ -145,8 +145,8 @@ def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationC
 
 
 def _load(path: Path) -> Any:
-    """Return the file's tensors and plain values, None if it is damaged."""
-    if not zipfile.is_zipfile(path):  # torch would read anything else as a pickle of old
+    """Return the file's tensors and plain values; None if it is damaged."""
+    if not zipfile.is_zipfile(path):  # torch would read anything else as a legacy pickle
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -11,15 +11,15 @@ from rsa_pretrain.views.settings import Range, WeakConfig
 
 
 class Subset(Section):
-    """One way to take few labels; exactly one of its fields is set."""
+    """A subset of the labelled images; exactly one field is set."""
 
     percent: Annotated[float, Field(gt=0, le=100)] | None = None
-    """This share of each class, at least one image of it; in all, the share of the whole."""
+    """Percentage of each class, at least one image; in total, this percentage of all images."""
     per_class: Annotated[int, Field(ge=1)] | None = None
-    """This many images of each class."""
+    """Number of images per class."""
     list_file: Path | None = None
-    """The images a text file names, one a line, as NAME or CLASS/NAME (SimCLR's 1percent.txt holds
-    lines like n01440764_10026.JPEG)."""
+    """Text file that names the images, one per line, as NAME or CLASS/NAME (SimCLR's 1percent.txt
+    has lines like n01440764_10026.JPEG)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -36,17 +36,17 @@ class Subset(Section):
 
     @property
     def is_drawn(self) -> bool:
-        """Whether another seed gives other images."""
+        """True if another seed gives other images."""
         return self.list_file is None
 
 
 class TrainingOnViews(Section):
-    """What trainings on freshly cropped images have in common."""
+    """Settings common to classifiers trained on freshly augmented images."""
 
     epochs: Annotated[int, Field(ge=1)]
     """Passes over the training images."""
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Epochs at whose start the rate is multiplied by gamma."""
+    """Epochs at whose start the learning rate is multiplied by gamma."""
     crop_scale: Range = (0.08, 1.0)
     """Area of the random resized crop as a share of the image; not used on cached features."""
     crop_ratio: Range = (3 / 4, 4 / 3)
@@ -69,7 +69,7 @@ class TrainingOnViews(Section):
             raise ValueError(f"milestones must increase, found {list(self.milestones)}")
         if self.milestones and self.milestones[-1] >= self.epochs:
             raise ValueError(
-                f"milestones {list(self.milestones)} must lie below epochs {self.epochs}; set both"
+                f"milestones {list(self.milestones)} must be below epochs {self.epochs}; set both"
             )
         _ = self.train_view  # checks the ranges
         return self

@@ -1,4 +1,4 @@
-"""Small class-balanced parts of the training images, and published lists of them."""
+"""Draw small class-balanced subsets of the training images, or read published lists."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ Rows = npt.NDArray[np.int64]
 
 
 def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
-    """Return which images a subset takes, in their order.
+    """Return the indices of a subset's images, in increasing order.
 
     Args:
         images: Labelled training images.
-        subset: What to take.
-        seed: Decides which images of a class are drawn; a list has no use for it.
+        subset: The subset.
+        seed: Decides which images of a class are drawn; unused for a list.
 
     Raises:
-        UserError: If a class has too few images, or a list and the images do not fit together.
+        UserError: If a class has too few images, or a list does not match the images.
     """
     labels = np.asarray(images.require_labels())
     if subset.list_file is not None:
@@ -44,7 +44,7 @@ def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
 
 
 def take(images: ImageSet, rows: Rows) -> ImageSet:
-    """Return the images of these rows."""
+    """Return the images with these indices."""
     labels = images.require_labels()
     kept = [labels[row] for row in rows]
     return ImageSet(images.name, images.sources, kept, images.class_names, images.rows[rows])
@@ -53,19 +53,19 @@ def take(images: ImageSet, rows: Rows) -> ImageSet:
 def draw_percent(
     labels: Rows, percent: float, seed: int, *, at_least: int = 1, leave: int = 0
 ) -> Rows:
-    """Draw a share of each class, so rounded that the share of all images comes out.
+    """Draw a share of each class, rounded so that the total is that share of all images.
 
-    What rounding down leaves over goes to the classes that lose most by it.
+    Images lost by rounding down go to the classes that lose most by it.
 
     Args:
         labels: Class of each image.
         percent: In (0, 100].
-        seed: Of the draw.
-        at_least: Images that every class gives.
-        leave: Images that every class keeps, even if it gives none.
+        seed: Seed of the draw.
+        at_least: Fewest images drawn from a class.
+        leave: Images left in every class; takes precedence over ``at_least``.
 
     Returns:
-        Rows in increasing order.
+        Indices in increasing order.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     wanted = sizes * percent / 100
@@ -81,8 +81,8 @@ def _draw_per_class(labels: Rows, count: int, seed: int, images: ImageSet) -> Ro
     if sizes.min() < count:
         poorest = int(classes[sizes.argmin()])
         raise UserError(
-            f"{count} images per class are wanted, but class '{images.class_names[poorest]}' of "
-            f"{images.name} has {sizes.min()}; set per_class={sizes.min()} or less"
+            f"per_class={count}, but class '{images.class_names[poorest]}' of {images.name} has "
+            f"{sizes.min()} images; set per_class={sizes.min()} or less"
         )
     return _draw(labels, classes, np.full(len(classes), count), seed)
 
@@ -108,21 +108,21 @@ def _listed_rows(images: ImageSet, path: Path) -> Rows:
     unknown = [name for name in names if name not in rows_of]
     if unknown:
         raise UserError(
-            f"'{path}' names {len(unknown)} images that are not among the training images of "
+            f"'{path}' lists {len(unknown)} images that are not among the training images of "
             f"{images.name}: {', '.join(unknown[:3])}"
         )
     rows = [row for name in names for row in rows_of[name]]
     if len(set(rows)) != len(names):
         odd = next(name for name in names if names.count(name) > 1 or len(rows_of[name]) > 1)
         raise UserError(
-            f"'{path}' should name each image once, and one image a line: '{odd}' comes "
-            f"{names.count(odd)} times and is the name of {len(rows_of[odd])}"
+            f"'{path}' should list each image once, by a unique name: '{odd}' occurs "
+            f"{names.count(odd)} times and is the name of {len(rows_of[odd])} images"
         )
     return np.array(sorted(rows))
 
 
 def _rows_by_name(images: ImageSet, num_parts: int) -> dict[str, list[int]]:
-    """Return the images by the last parts of their paths."""
+    """Return image indices by the last ``num_parts`` parts of their paths."""
     found: dict[str, list[int]] = {}
     for index, row in enumerate(images.rows.tolist()):
         parts = images.sources.where(row).replace("\\", "/").split("/")
@@ -131,6 +131,6 @@ def _rows_by_name(images: ImageSet, num_parts: int) -> dict[str, list[int]]:
 
 
 def class_counts(labels: Sequence[int]) -> dict[str, int]:
-    """Return the sizes of the smallest and the largest class that occur, for a record's details."""
+    """Return the sizes of the smallest and largest class present, for a record's details."""
     _, sizes = np.unique(labels, return_counts=True)
     return {"smallest_class": int(sizes.min()), "largest_class": int(sizes.max())}

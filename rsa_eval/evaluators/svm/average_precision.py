@@ -1,4 +1,4 @@
-"""Average precision of a ranking, as PASCAL VOC defines it: eleven points, or the area."""
+"""Average precision as PASCAL VOC defines it: at eleven points, or as an area."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Ranking:
-    """What lies above each distinct score, from the highest score down.
+    """Cumulative counts at each distinct score, from the highest down.
 
     Attributes:
         true_positives: Positives with this score or a higher one, int64 (T,).
         selected: All samples with this score or a higher one, int64 (T,).
-        num_positives: Positives there are.
+        num_positives: All positives.
     """
 
     true_positives: npt.NDArray[np.int64]
@@ -28,17 +28,17 @@ class Ranking:
 
 
 def rank(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> Ranking:
-    """Rank samples by score; equal scores stand or fall together, whatever their order.
+    """Rank samples by score; equal scores share one threshold, whatever their order.
 
     Args:
         scores: Higher is more likely positive, (N,).
-        positive: Whether a sample is, (N,).
+        positive: Which samples are positive, (N,).
 
     Raises:
         ValueError: If a score is NaN, or no sample is positive.
     """
     if np.isnan(scores).any():
-        raise ValueError("scores hold NaN")
+        raise ValueError("scores contain NaN")
     if not positive.any():
         raise ValueError("average precision needs a positive sample")
     order = np.argsort(-scores, kind="stable")
@@ -62,7 +62,7 @@ def eleven_points(ranking: Ranking) -> float:
 
     The precision at a recall is the best at that recall or a higher one.
     """
-    # Compared as whole numbers: 0.1 times 3 is more than 3 / 10.
+    # Compared as integers: in floating point 0.1 * 3 exceeds 3 / 10.
     tenths = 10 * ranking.true_positives
     places = np.searchsorted(tenths, ranking.num_positives * np.arange(11))
     return float(ranking.best_precision[places].mean())

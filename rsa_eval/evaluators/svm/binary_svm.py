@@ -1,4 +1,4 @@
-"""Linear support vector machines, one per class, each with the cost that cross-validates best."""
+"""Train linear support vector machines, one per class, with costs chosen by cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ _FEWEST_FOLDS = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """One class's machine and how it came about."""
+    """One class's machine and its cross-validation."""
 
     estimator: LinearSVC
     cost: float
     fold_ap: list[float]
-    """Average precision in percent by cost, the mean over the folds."""
+    """Average precision in percent by cost, averaged over the folds."""
     num_cut_short: int
-    """Fits that did not converge, those of the folds among them."""
+    """Fits that did not converge, including those of the folds."""
 
 
 def to_unit_norm(features: Matrix) -> Matrix:
@@ -41,14 +41,14 @@ def to_unit_norm(features: Matrix) -> Matrix:
 def train_machines(
     features: Matrix, truth: Truth, class_names: Sequence[str], config: MachineConfig, seed: int
 ) -> list[Machine]:
-    """Train one machine per class, on the images that the class does not leave out.
+    """Train one machine per class, on the images not labelled 0 (ignored) for that class.
 
     Args:
-        features: Of the training images, (N, D).
+        features: Features of the training images, (N, D).
         truth: 1, -1 or 0 for each class, (N, C).
         class_names: Names of the classes.
         config: Costs and solver.
-        seed: Of the order in which liblinear visits the images.
+        seed: Seed of the order in which liblinear visits the images.
 
     Raises:
         UserError: If a class has fewer positive or negative images than there are folds.
@@ -61,7 +61,7 @@ def train_machines(
                     possible = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
                     raise UserError(
                         f"{count} training images are {what}of class '{name}'; cross-validation "
-                        f"by {config.folds} folds needs {config.folds}{possible}"
+                        f"with {config.folds} folds needs {config.folds}{possible}"
                     )
             known = own != 0
             machines.append(_train_machine(features[known], own[known], config, seed))
@@ -85,7 +85,7 @@ def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed:
                 estimator, features, labels, cv=config.folds, scoring="average_precision"
             )
             fold_ap.append(100 * float(scores.mean()))
-        best = config.costs[int(np.argmax(fold_ap))]  # of equal ones the smallest
+        best = config.costs[int(np.argmax(fold_ap))]  # ties go to the smallest
         estimator.set_params(C=best).fit(features, labels)
     return Machine(estimator, best, fold_ap, cut_short.count)
 
@@ -101,11 +101,11 @@ class ClassAP:
 def score_machines(
     machines: Sequence[Machine], features: Matrix, truth: Truth, class_names: Sequence[str]
 ) -> list[ClassAP]:
-    """Rank the test images by each machine, without those its class leaves out.
+    """Rank the test images by each machine, without those labelled 0 for its class.
 
     Args:
         machines: By class.
-        features: Of the test images, (N, D).
+        features: Features of the test images, (N, D).
         truth: 1, -1 or 0 for each class, (N, C).
         class_names: Names of the classes.
 
@@ -116,7 +116,7 @@ def score_machines(
     for machine, name, own in zip(machines, class_names, truth.T, strict=True):
         known = own != 0
         if not (own == 1).any():
-            raise UserError(f"no test image is of class '{name}'; it has no average precision")
+            raise UserError(f"no test image is of class '{name}': its AP is undefined")
         ranking = rank(machine.estimator.decision_function(features[known]), own[known] == 1)
         found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
     return found

@@ -1,4 +1,4 @@
-"""Linear support vector machines as an evaluation."""
+"""Evaluate features by linear support vector machines."""
 
 import logging
 from statistics import mean
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> Result:
-    """Train a machine per class, its cost chosen by cross-validation, and rank the test images.
+    """Train a machine per class, with cross-validated cost, and rank the test images.
 
     Raises:
         UserError: If the data cannot be used.
@@ -64,7 +64,7 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     train, test = (open_multi_label(config.data, config.multi_label, split) for split in splits)
     if train.class_names != test.class_names:
         only_one = set(train.class_names) ^ set(test.class_names)
-        what = ", ".join(sorted(only_one)[:5]) or "the same, in another order"
+        what = ", ".join(sorted(only_one)[:5]) or "same names, different order"
         raise UserError(f"training and test images of {config.data_set} differ in classes: {what}")
     return train, test
 
@@ -85,7 +85,7 @@ def _warn(machines: list[Machine], config: MachineConfig) -> None:
     at_edge = sum(machine.cost in (config.costs[0], config.costs[-1]) for machine in machines)
     if at_edge and len(config.costs) > 1:
         _log.warning(
-            "for %d of %d classes the best cost lies at the edge of those tried",
+            "for %d of %d classes the best cost is at the edge of the range tried",
             at_edge,
             len(machines),
         )

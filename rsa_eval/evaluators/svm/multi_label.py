@@ -1,4 +1,4 @@
-"""Images with several classes each, or with none."""
+"""Read multi-label data sets: images with any number of classes each."""
 
 import csv
 import hashlib
@@ -23,14 +23,14 @@ _VALUES = {"1": 1, "+1": 1, "-1": -1, "0": 0}
 
 @dataclass(frozen=True)
 class MultiLabelSet:
-    """Images, and for each class whether it is in them.
+    """Images annotated with the presence of each class.
 
-    Each combination of classes that occurs is a class of ``images``, so all that handles single
-    labels (features, their cache, fingerprints) handles these too.
+    Each occurring combination of classes is a class of ``images``, so code for single labels
+    (features, their cache, fingerprints) handles these too.
 
     Attributes:
         images: Labelled by combination.
-        combinations: 1 (there), -1 (not there) or 0 (left out), int8 (K, C).
+        combinations: 1 (present), -1 (absent) or 0 (ignored), int8 (K, C).
         class_names: Names of the C classes.
     """
 
@@ -39,19 +39,19 @@ class MultiLabelSet:
     class_names: list[str]
 
     def truth(self, labels: Tensor) -> Truth:
-        """Return what these combinations say of each class, (N, C)."""
+        """Return the annotation of each class for these combinations, (N, C)."""
         found: Truth = self.combinations[labels.numpy()]
         return found
 
     def sha256(self) -> str:
-        """Identify the annotation."""
+        """Return the SHA-256 of the annotation."""
         digest = hashlib.sha256(repr(self.class_names).encode())
         digest.update(self.combinations[self.images.require_labels()].tobytes())
         return digest.hexdigest()
 
 
 def one_against_rest(images: ImageSet) -> MultiLabelSet:
-    """Read single labels as several: an image's class is there, the others are not."""
+    """Convert single labels: an image's class is present, all others are absent."""
     num_classes = len(images.class_names)
     combinations = (2 * np.eye(num_classes) - 1).astype(np.int8)
     return MultiLabelSet(images, combinations, images.class_names)
@@ -63,12 +63,12 @@ def open_multi_label(
     """Open one split of a multi-label set; no image is decoded yet.
 
     Args:
-        data: Its folder, and how many images to take, drawn without regard to class.
+        data: Folder and number of images, drawn regardless of class.
         config: Layout and names of the splits.
-        split: Which one.
+        split: Split to open.
 
     Raises:
-        UserError: If the files are not there or not in the layout; says what is expected.
+        UserError: If files are missing or malformed; says what is expected.
     """
     assert data.root is not None
     name = config.train_split if split == "train" else config.test_split
@@ -91,7 +91,7 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     paths = sorted(folder.glob(f"*_{split}.txt"))
     if not paths:
         raise UserError(
-            f"'{folder}' holds no CLASS_{split}.txt; data.root should be the folder VOC2007 of "
+            f"'{folder}' contains no CLASS_{split}.txt; data.root should be the folder VOC2007 of "
             "VOCdevkit, as unpacked from VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar "
             "(http://host.robots.ox.ac.uk/pascal/VOC/voc2007/)"
         )
@@ -107,11 +107,11 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
                 )
         found = [row[0] for row in rows]
         if columns and found != ids:
-            raise UserError(f"'{path}' lists other images than '{paths[0].name}' beside it")
+            raise UserError(f"'{path}' lists different images than '{paths[0].name}' beside it")
         ids = found
         columns.append([_VALUES[row[1]] for row in rows])
     if not ids:
-        raise UserError(f"'{paths[0]}' names no image")
+        raise UserError(f"'{paths[0]}' lists no images")
     names = [path.name.removesuffix(f"_{split}.txt") for path in paths]
     return [f"JPEGImages/{name}.jpg" for name in ids], np.array(columns, np.int8).T, names
 
@@ -120,17 +120,17 @@ def _read_csv(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     path = root / f"{split}.csv"
     rows = [row for row in csv.reader(_read_text(path).splitlines()) if row]
     if not rows or rows[0][0] != "image" or len(rows[0]) < 2:
-        raise UserError(f"'{path}' should open with a line `image,CLASS,…`")
+        raise UserError(f"'{path}' should start with a line `image,CLASS,…`")
     class_names = rows[0][1:]
     if len(set(class_names)) < len(class_names):
         raise UserError(f"'{path}' names a class twice: {', '.join(class_names)}")
     if len(rows) == 1:
-        raise UserError(f"'{path}' names no image")
+        raise UserError(f"'{path}' lists no images")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(rows[0]) or not set(row[1:]) <= _VALUES.keys():
             raise UserError(
-                f"'{path}', image {number}: expected a path and {len(class_names)} times 1, -1 or "
-                f"0, found '{','.join(row)}'"
+                f"'{path}', image {number}: expected a path and {len(class_names)} values of 1, -1 "
+                f"or 0, found '{','.join(row)}'"
             )
     truth = np.array([[_VALUES[value] for value in row[1:]] for row in rows[1:]], np.int8)
     return [row[0] for row in rows[1:]], truth, class_names

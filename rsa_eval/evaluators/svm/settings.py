@@ -18,13 +18,13 @@ class MachineConfig(Section):
         *(0.5**power for power in (6, 5, 4)),
         0.1,
     )
-    """Values of C, in increasing order; each class takes its own."""
+    """Values of C to try, in increasing order; one is chosen per class."""
     folds: Annotated[int, Field(ge=2)] = 3
-    """Parts of the training images that cross-validation chooses C on."""
+    """Cross-validation folds of the training images, for choosing C."""
     positive_weight: Annotated[float, Field(gt=0)] = 2.0
     """Weight of a positive image's loss; that of a negative one is 1."""
     max_iterations: Annotated[int, Field(ge=1)] = 2000
-    """Most liblinear iterations of a fit."""
+    """Most liblinear iterations per fit."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
     """liblinear's tolerance of the dual problem."""
 
@@ -36,33 +36,33 @@ class MachineConfig(Section):
 
 
 class MultiLabelConfig(Section):
-    """Images of several classes at once: `data.root` holds them, this says where the labels are."""
+    """Labels of a multi-label data set whose images are in `data.root`."""
 
     name: str
-    """What records and tables call the data set, for example voc2007."""
+    """Name of the data set in records and tables, for example voc2007."""
     layout: Literal["voc", "csv"]
     """voc: ImageSets/Main/CLASS_SPLIT.txt, lines of an image's id and 1, -1 or 0, and
     JPEGImages/ID.jpg; csv: SPLIT.csv, header `image,CLASS,…`, then an image's path and 1, -1 or 0
-    for each class. 0 (VOC's difficult) leaves the image out, of this class alone."""
+    for each class. 0 (VOC's difficult) excludes the image for this class only."""
     train_split: str = "trainval"
     """SPLIT of the training images."""
     test_split: str = "test"
     """SPLIT of the test images."""
 
 
-# What a DataConfig says of class folders, which a multi-label set has not.
+# Settings of a DataConfig for class folders, which a multi-label data set lacks.
 _OF_FOLDERS = ("train_dir", "test_dir", "on_broken")
 
 
 class SVMConfig(EvaluationConfig):
-    """Linear support vector machines, one per class, by average precision."""
+    """Linear support vector machines, one per class, scored by average precision."""
 
     protocol: Literal["goyal2019"] = "goyal2019"
-    """Goyal et al. 2019's on VOC2007, with the averaged features of the last stage alone, as later
+    """Goyal et al. 2019's on VOC2007, with only the averaged features of the last stage, as later
     papers report it; features are divided by their norm plus 1e-5."""
     multi_label: MultiLabelConfig | None = None
-    """Labels of a multi-label set, with data.name=imagefolder; null: those of the data set, each
-    class against the rest."""
+    """Labels of a multi-label data set, with data.name=imagefolder; null: the data set's classes,
+    each against the rest."""
     machine: MachineConfig = MachineConfig()
 
     @property

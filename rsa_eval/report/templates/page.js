@@ -1,6 +1,6 @@
 "use strict";
-// A click on a column's heading sorts the rows below it, within each part of the table. Numbers
-// come from data-value; cells without one are last, whichever way the column is sorted.
+// Clicking a column heading sorts the rows within each part of the table. Numbers come from
+// data-value; cells without one come last in either direction.
 (() => {
   const valueOf = (row, column, isNumber) => {
     const cell = row.cells[column];

@@ -26,7 +26,7 @@ DATA_SETS: tuple[DataSet, ...] = (
 
 
 def data_set(name: str) -> DataSet:
-    """Return the data set of a name.
+    """Return the data set with a name.
 
     Raises:
         UserError: If there is none; lists the names.
@@ -38,5 +38,5 @@ def data_set(name: str) -> DataSet:
 
 
 def is_pixels(name: object) -> bool:
-    """Return whether a data set is stored as pixels; False for what names none."""
+    """Return whether a data set is stored as pixels; False if the name is unknown."""
     return any(entry.is_pixels for entry in DATA_SETS if entry.name == name)

@@ -1,4 +1,4 @@
-"""What a data set is: its facts, how it is opened and how it is downloaded."""
+"""Define what every data set provides: its facts, how to open it and how to download it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rsa_pretrain.data.shards.stream import ShardSet
 
 Split = Literal["train", "test"]
-# STL-10 pretrains on more images than it has labels for; elsewhere this is the training split.
+# STL-10 pretrains on more images than have labels; elsewhere this is the training split.
 AnySplit = Literal["pretrain", "train", "test"]
 
 
@@ -29,30 +29,30 @@ class Counts:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set. Its module imports torch and what else reads images only when it is opened."""
+    """One data set. Its module imports torch and image libraries only when the set is opened."""
 
     name: str
     """As ``data.name``."""
     label: str
-    """As papers call it."""
+    """Name used in papers."""
     normalisation: tuple[RGB, RGB]
     """Published mean and standard deviation of the training pixels, for pixels in [0, 1]."""
     open: Callable[[DataConfig, AnySplit], ImageSet | ShardSet]
     """Open a split. ``UserError`` says what is missing and how to get it."""
     download: Callable[[Path, str | None], None]
-    """Put the published files below a root, from their own address or another.
+    """Download the published files below a root, from their own address or a mirror.
 
-    Does nothing where they are. ``UserError`` says what went wrong or, where nothing can be
+    Does nothing if they are there. ``UserError`` says what went wrong or, if nothing can be
     downloaded, how to get the files.
     """
     counts: Mapping[AnySplit, Counts] = field(default_factory=dict)
-    """What is published about each split; with ``pretrain`` where that is more than ``train``."""
+    """Published numbers of each split, including ``pretrain`` where it is more than ``train``."""
     folders: tuple[str, ...] = ()
-    """Folders below the root of which one must be there; none: ``data.train_dir``."""
+    """Folders below the root, one of which must exist; empty: ``data.train_dir``."""
     location: tuple[str, ...] = ("root",)
-    """Settings of which one must say where the files are; none: the images are embedded."""
+    """Settings, one of which must say where the files are; empty: the images are embedded."""
     settings: tuple[str, ...] = ()
-    """Settings that no other data set has."""
+    """Settings that only this data set has."""
     is_pixels: bool = False
     """Stored as pixels: the rules of reading image files do not apply."""
 

@@ -32,7 +32,7 @@ def _open(config: DataConfig, split: AnySplit, num_classes: int, folder: str) ->
         source = _torchvision(num_classes)(str(config.root), train=split != "test")
     except RuntimeError:
         raise UserError(
-            f"no whole {config.name} in '{config.root / folder}'; "
+            f"no complete {config.name} in '{config.root / folder}'; "
             f"{_remedy(config.name, config.root, folder)}"
         ) from None
     return ImageSet.from_array(config.name, source.data, source.targets, source.classes)
@@ -44,12 +44,12 @@ def _download(root: Path, url: str | None, num_classes: int, folder: str) -> Non
 
 
 def _remedy(name: str, root: Path, folder: str) -> str:
-    """Say what to do, by what is there in place of the batch files."""
+    """Say what to do, judging by what is there instead of the batch files."""
     if root.resolve().name == folder:
-        return f"data.root should be the folder that holds '{folder}': '{root.resolve().parent}'"
+        return f"data.root should be the folder that contains '{folder}': '{root.resolve().parent}'"
     below = sorted(root.glob(f"*/{folder}"))
     if below:
-        return f"data.root should be the folder that holds '{folder}': '{below[0].parent}'"
+        return f"data.root should be the folder that contains '{folder}': '{below[0].parent}'"
     compressed = sorted((root / folder).glob("*.xz"))
     if compressed:
         return (

@@ -1,4 +1,4 @@
-"""Any tree of image files, one folder per class or none."""
+"""Read any tree of image files, with one folder per class or none."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ _SHOWN = 5
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open ``root/train_dir`` or ``root/test_dir``.
 
-    The classes of both splits are the class folders of the training split that hold an image,
-    numbered by name. An image that lies in no folder has no class. Folders that do not count are
-    logged.
+    The classes of both splits are the class folders of the training split that contain an image,
+    numbered by name. An image in no folder has no class. Folders that do not count are logged.
     """
     from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 
@@ -61,14 +60,14 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
 
 
 def refuse_among_images(config: DataConfig, path: Path) -> None:
-    """Refuse to write where the images are looked for: what is written would be taken for one.
+    """Refuse to write into a folder of images, where the output would be taken for an image.
 
     Args:
         config: The data set.
         path: File or folder to be written.
 
     Raises:
-        UserError: If it lies below the folder of a split.
+        UserError: If it is below the folder of a split.
     """
     if config.name != "imagefolder" or config.root is None:
         return
@@ -76,13 +75,13 @@ def refuse_among_images(config: DataConfig, path: Path) -> None:
         folder = config.root / getattr(config, key)
         if path.resolve().is_relative_to(folder.resolve()):
             raise UserError(
-                f"'{path}' lies below '{folder}' (data.{key}), where every file is taken for an "
+                f"'{path}' is below '{folder}' (data.{key}), where every file is taken for an "
                 "image; write elsewhere"
             )
 
 
 def _training_classes(folder: Path, config: DataConfig) -> list[str]:
-    """Return the classes of the training split, without decoding more of it than must be."""
+    """Return the classes of the training split, decoding no more of it than necessary."""
     from rsa_pretrain.data.decode import fault_of
 
     found = set()
@@ -101,11 +100,11 @@ def _training_classes(folder: Path, config: DataConfig) -> list[str]:
 def _check_test_classes(
     classes: list[str | None], class_names: list[str], train_folder: Path, test_folder: Path
 ) -> None:
-    # Photographs without classes may be looked at as both; no number compares them.
+    # Images without classes may serve as both splits: no metric compares them.
     if class_names and test_folder.samefile(train_folder):
         raise UserError(
-            f"'{test_folder}' is both data.train_dir and data.test_dir; images to train on cannot "
-            "be tested on, set data.test_dir to the folder of others"
+            f"'{test_folder}' is both data.train_dir and data.test_dir; training images cannot "
+            "be test images, set data.test_dir to another folder"
         )
     unknown = sorted({name for name in classes if name is not None} - set(class_names))
     if not unknown:
@@ -116,7 +115,7 @@ def _check_test_classes(
         for name in unknown[:_SHOWN]
     ]
     raise UserError(
-        f"'{test_folder}' holds class folders that '{train_folder}' lacks ({len(unknown)}): "
+        f"'{test_folder}' contains class folders that '{train_folder}' lacks ({len(unknown)}): "
         f"{', '.join(shown)}{' …' if len(unknown) > _SHOWN else ''}; training has "
         f"{', '.join(class_names[:_SHOWN]) or 'no class folders'}"
         f"{' …' if len(class_names) > _SHOWN else ''}"
@@ -126,7 +125,7 @@ def _check_test_classes(
 def _empty_folders(
     folder: Path, class_names: list[str], left_out: dict[str, str]
 ) -> dict[str, str]:
-    """Return the folders that are no class, for lack of an image that can be read."""
+    """Return the folders that are not a class because no image in them can be read."""
     return {
         name: "no image in it can be read"
         for name in class_folders(folder).names

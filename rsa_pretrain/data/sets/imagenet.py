@@ -30,7 +30,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open ``root/train_dir`` or ``root/test_dir``; classes are numbered in the order of their ids.
 
-    Nothing is decoded: a damaged file stops the first read of it, and data-check names all.
+    Nothing is decoded: a damaged file fails when it is first read, and data-check names all.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
@@ -41,8 +41,8 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     found, left_out = class_folders(folder)
     if split == "test" and not found:
         raise UserError(
-            f"'{folder}' has no class folders, as ILSVRC2012_img_val.tar leaves it; move each "
-            f"image to {folder}/WNID/, by ILSVRC2012_validation_ground_truth.txt of the "
+            f"'{folder}' has no class folders, as unpacked from ILSVRC2012_img_val.tar; move each "
+            f"image to {folder}/WNID/, following ILSVRC2012_validation_ground_truth.txt of the "
             "development kit (ILSVRC2012_devkit_t12.tar.gz)"
         )
     class_names = _classes(config, folder, found)
@@ -61,13 +61,13 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
 
 
 def read_class_list(path: Path | None) -> list[str]:
-    """Read WordNet ids, one a line; None reads the usual 100 classes, which come with the package.
+    """Read WordNet ids, one per line; None reads the usual 100 classes, shipped with the package.
 
     Returns:
         The ids, sorted.
 
     Raises:
-        UserError: If a line is no WordNet id or comes twice.
+        UserError: If a line is not a WordNet id or is repeated.
     """
     if path is None:
         text = resources.files("rsa_pretrain.data.sets").joinpath("imagenet100.txt").read_text()
@@ -80,7 +80,7 @@ def read_class_list(path: Path | None) -> list[str]:
     wrong = [word for word in ids if not _WORDNET_ID.fullmatch(word)]
     if wrong or not ids:
         raise UserError(
-            f"data.class_list '{path}' should hold WordNet ids like n01558993, one a line; found "
+            f"data.class_list '{path}' should list WordNet ids like n01558993, one per line; found "
             f"'{wrong[0] if wrong else 'nothing'}'"
         )
     if len(set(ids)) < len(ids):
@@ -106,7 +106,7 @@ def _how_to_get(root: Path | None, train: str = "train", test: str = "val") -> s
 
 
 def _check_numbering(train: Path, test: Path, class_names: list[str]) -> None:
-    """Refuse test classes that training would number otherwise."""
+    """Refuse test classes that training would number differently."""
     if not train.is_dir():
         return
     missing = sorted(set(class_names) - set(class_folders(train).names))
@@ -128,16 +128,16 @@ def _classes(config: DataConfig, folder: Path, found: list[str]) -> list[str]:
                 "ImageNet tree with one folder per WordNet id"
             )
         return wanted
-    # The order of the ids numbers the classes; other names would number them otherwise.
+    # Classes are numbered in the order of their ids; other names would change the numbers.
     unknown = [name for name in found if not _WORDNET_ID.fullmatch(name)]
     if unknown:
         raise UserError(
-            f"'{folder}' holds the folder '{unknown[0]}'; expected one per class, named by its "
+            f"'{folder}' contains the folder '{unknown[0]}'; expected one per class, named by its "
             "WordNet id like n01558993"
         )
     if len(found) != NUM_CLASSES:
         raise UserError(
-            f"'{folder}' holds {len(found)} class folders, ImageNet-1K has {NUM_CLASSES}; complete "
+            f"'{folder}' has {len(found)} class folders, ImageNet-1K has {NUM_CLASSES}; complete "
             "it, or use data.name=imagefolder for another set of classes"
         )
     return found
@@ -159,7 +159,7 @@ IMAGENET100 = replace(
     IMAGENET,
     name="imagenet100",
     label="ImageNet-100",
-    # Of the usual hundred classes; of a list of the user's own only the last number holds.
+    # For the usual 100 classes; for a user's list only the last number applies.
     counts={"train": Counts(126_689, 100), "test": Counts(5_000, 100, 50)},
     settings=("class_list",),
 )

@@ -1,6 +1,6 @@
-"""STL-10: the published binary files, read image by image.
+"""Read STL-10's published binary files image by image.
 
-Files under ``root/stl10_binary/``, 96 px, three planes of bytes an image, each in column order;
+Files under ``root/stl10_binary/``, 96 px, three planes of bytes per image, each in column order;
 labels are bytes from 1 to 10. Pretraining reads ``train+unlabeled``, 105,000 images, of which the
 first 5,000 have a class.
 """
@@ -35,11 +35,11 @@ _CLASSES = [
 
 
 class BinaryImages:
-    """The images of some binary files, one after the other; only file names are held.
+    """The images of some binary files, in sequence; only file names are kept in memory.
 
     Args:
-        folder: Where the files lie.
-        parts: Which of the files, by the name before ``_X.bin``.
+        folder: Folder of the files.
+        parts: Names of the files, without ``_X.bin``.
     """
 
     def __init__(self, folder: Path, parts: list[str]) -> None:
@@ -131,7 +131,7 @@ def read_folds(root: Path) -> list[list[int]]:
     text = path.read_text(encoding="ascii", errors="replace")
     folds = [line.split() for line in text.splitlines() if line.strip()]
     if len(folds) != NUM_FOLDS or not all(word.isdecimal() for line in folds for word in line):
-        raise UserError(f"'{path}' should hold {NUM_FOLDS} lines of indices; {_again(root)}")
+        raise UserError(f"'{path}' should contain {NUM_FOLDS} lines of indices; {_again(root)}")
     indices = [[int(word) for word in line] for line in folds]
     highest = max(index for fold in indices for index in fold)
     if highest >= NUM_IMAGES["train"]:
@@ -145,7 +145,7 @@ def _labels(folder: Path, part: str) -> list[int]:
     labels = [byte - 1 for byte in path.read_bytes()]
     if min(labels) < 0 or max(labels) >= len(_CLASSES):
         raise UserError(
-            f"'{path}' holds labels outside 1 … {len(_CLASSES)}; {_again(path.parents[1])}"
+            f"'{path}' contains labels outside 1 … {len(_CLASSES)}; {_again(path.parents[1])}"
         )
     return labels
 

@@ -28,14 +28,14 @@ NUM_CLASSES = 200
 
 _FOLDER = "tiny-imagenet-200"
 _SIDE = 64
-# Stanford publishes no checksum; this is the one that Avalanche and others download it by.
+# Stanford publishes no checksum; this is the one that Avalanche and others check.
 ARCHIVE = Archive(
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", _FOLDER
 )
 
 
 class TinyFiles(ImageFiles):
-    """Image files that may be held in memory: 1.2 GB for the training split."""
+    """Image files that may be kept in memory: 1.2 GB for the training split."""
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Decode some images, uint8 (N, 64, 64, 3).
@@ -69,7 +69,7 @@ class TinyFiles(ImageFiles):
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open a split from ``root/tiny-imagenet-200/``, or from the root itself.
 
-    Training images lie in ``train/CLASS/images/`` or ``train/CLASS/``. Test images are those of
+    Training images are in ``train/CLASS/images/`` or ``train/CLASS/``. Test images are those of
     ``val/``: as distributed in ``val/images/``, their classes in ``val/val_annotations.txt``, or
     in class folders like the training images. (The published ``test/`` has no classes.)
     """
@@ -89,7 +89,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
         names, classes = _sorted_by_class(below)
     unknown = sorted(set(classes) - set(class_names))
     if unknown:
-        raise UserError(f"'{below}' holds classes that train/ lacks: {', '.join(unknown[:5])}")
+        raise UserError(f"'{below}' contains classes that train/ lacks: {', '.join(unknown[:5])}")
     if not names:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}
@@ -107,7 +107,7 @@ def _classes(folder: Path, root: Path) -> list[str]:
     names = class_folders(train).names
     if len(names) != NUM_CLASSES:
         raise UserError(
-            f"'{train}' holds {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; "
+            f"'{train}' has {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; "
             f"{_again(folder, root)}, or use data.name=imagefolder for another set of classes"
         )
     return names
@@ -147,7 +147,7 @@ def _sorted_by_class(folder: Path) -> tuple[list[str], list[str]]:
 
 def _missing(found: str, root: Path) -> UserError:
     return UserError(
-        f"{found}; {_again(root / _FOLDER, root)}, or let data.root be a folder that holds "
+        f"{found}; {_again(root / _FOLDER, root)}, or let data.root be a folder that contains "
         "train/CLASS/*.JPEG and val/CLASS/*.JPEG"
     )
 

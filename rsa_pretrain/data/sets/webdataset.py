@@ -1,4 +1,4 @@
-"""Tar shards in WebDataset's layout: a stream to pretrain on, a set to evaluate on."""
+"""Read tar shards in WebDataset's layout: a stream to pretrain on, a set to evaluate on."""
 
 from __future__ import annotations
 

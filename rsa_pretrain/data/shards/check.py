@@ -1,4 +1,4 @@
-"""The tar shards of a split decoded, and held against their stated sizes and each other."""
+"""Decode the tar shards of a split, and compare them with their stated sizes and each other."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from rsa_pretrain.plumbing.threads import map_in_threads
 
 
 class _SeenShard(NamedTuple):
-    """What a shard holds, and why it cannot be read to its end."""
+    """The contents of a shard, and why it cannot be read to its end, if so."""
 
     images: list[Seen]
     left_out: dict[str, list[str]]
@@ -39,7 +39,7 @@ def _see_shard(url: str, rules: ReadRules, samples: SampleRules) -> _SeenShard:
 
 
 def check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None:
-    """Decode every image of a split's shards; add what is found to its check.
+    """Decode every image of a split's shards; add the findings to its check.
 
     Raises:
         UserError: If there are no shards.
@@ -70,14 +70,14 @@ def check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None
             if size != len(seen):
                 says = "nothing" if size is None else size
                 check.problems.append(
-                    f"shard '{name}' holds {len(seen)} images, '{stated[0]}' says {says}"
+                    f"shard '{name}' contains {len(seen)} images, '{stated[0]}' says {says}"
                 )
     check.notes += [
         f"left out: {len(members):,} {kind}, such as '{members[0]}'"
         for kind, members in left_out.items()
     ]
     check.problems += _problems_of_classes(config, split, check, labels)
-    # Pretraining streams the training shards; the test shards are an evaluation's alone.
+    # Pretraining streams the training shards; only evaluations read the test shards.
     refusals = check.problems if split == "test" else check.notes
     refusals += locate.refused_by_evaluation(config, whole, labels)
 
@@ -85,7 +85,7 @@ def check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None
 def _problems_of_classes(
     config: DataConfig, split: AnySplit, check: SplitCheck, labels: dict[str, set[Label]]
 ) -> Iterator[str]:
-    """Yield what is wrong with the classes; sort them, those without images included."""
+    """Yield problems of the classes; sort them, including those without images."""
     if not check.num_images:
         yield f"no image in the {len(labels)} shards of the {split} split"
         return

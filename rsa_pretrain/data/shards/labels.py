@@ -1,4 +1,4 @@
-"""The classes that shards state, as numbers or by name, and one numbering of them."""
+"""Parse the classes that shards state, as numbers or by name, and number them consistently."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from rsa_pretrain.plumbing.errors import UserError
 # A class as a sample states it: its number (``UNLABELLED`` for none), or its name.
 Label: TypeAlias = int | str
 
-# A damaged label must not make room for classes by the billion; a caption is no class.
+# A damaged label must not allocate billions of classes; a caption is not a class.
 _MOST_DIGITS = 6
 _MOST_CHARACTERS = 100
 _BYTE_ORDER_MARK = "\ufeff"
@@ -24,11 +24,11 @@ _SHOWN = 5
 
 
 def parse_label(where: str, content: bytes) -> Label:
-    """Return the class that a text member holds.
+    """Return the class in a text member.
 
     Args:
-        where: Which member it is, in errors.
-        content: UTF-8, perhaps after a byte order mark, with space around it.
+        where: Name of the member, in errors.
+        content: UTF-8, possibly after a byte order mark, with surrounding whitespace.
 
     Raises:
         UserError: If it is neither a class index nor a name.
@@ -36,12 +36,12 @@ def parse_label(where: str, content: bytes) -> Label:
     try:
         text = content.decode().removeprefix(_BYTE_ORDER_MARK).strip()
     except UnicodeDecodeError:
-        raise UserError(f"{where} should hold {_EXPECTED}, found bytes that are no text") from None
+        raise UserError(f"{where} should contain {_EXPECTED}, found non-text bytes") from None
     return _from_text(where, text)
 
 
 def parse_json_label(where: str, content: bytes, key: str) -> Label:
-    """Return the class that a JSON member holds under a key.
+    """Return the class under a key of a JSON member.
 
     Raises:
         UserError: If there is none, or it is neither a class index nor a name.
@@ -57,12 +57,12 @@ def parse_json_label(where: str, content: bytes, key: str) -> Label:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         shown = json.dumps(value)[:20]
-        raise UserError(f"{where} should hold {_EXPECTED} under '{key}', found {shown}")
+        raise UserError(f"{where} should contain {_EXPECTED} under '{key}', found {shown}")
     return _from_text(where, str(value).strip())
 
 
 def json_object(content: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None if it is none."""
+    """Parse a JSON object; None if it is something else."""
     try:
         tree = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -71,10 +71,10 @@ def json_object(content: bytes) -> dict[str, Any] | None:
 
 
 def number_classes(split: str, labels: Mapping[str, Iterable[Label]]) -> list[str]:
-    """Return the names of the classes by their number: as stated, or in the order of the names.
+    """Return the class names by number: numbers as stated, or names in sorted order.
 
     Args:
-        split: Whose shards they are, in errors.
+        split: Split of the shards, in errors.
         labels: The classes of each shard.
 
     Raises:
@@ -90,7 +90,7 @@ def number_classes(split: str, labels: Mapping[str, Iterable[Label]]) -> list[st
         name, number = names[0], min(numbers)
         raise UserError(
             f"the {split} shards state some classes by name ('{name}' in '{shard_of[name]}') and "
-            f"some by number ({number} in '{shard_of[number]}'); write all of them one way"
+            f"some by number ({number} in '{shard_of[number]}'); write all of them the same way"
         )
     return names or [str(number) for number in range(max(numbers, default=UNLABELLED) + 1)]
 
@@ -99,8 +99,8 @@ def label_indices(class_names: list[str], labels: Iterable[Label]) -> list[int]:
     """Return the number of each class, ``UNLABELLED`` where there is none.
 
     Args:
-        class_names: By number, of the training shards.
-        labels: As the shards of a split state them.
+        class_names: Names of the training shards' classes, by number.
+        labels: Classes as the shards of a split state them.
 
     Raises:
         UserError: If training has no such class, or does not state classes the same way.
@@ -115,8 +115,8 @@ def label_indices(class_names: list[str], labels: Iterable[Label]) -> list[int]:
         shown = ", ".join(f"'{label}'" for label in unknown[:_SHOWN])
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise UserError(
-            f"the test shards hold classes that the training shards lack: {shown}{more} (training "
-            f"has '{class_names[0]}' to '{class_names[-1]}'); both must state classes alike"
+            f"the test shards have classes that the training shards lack: {shown}{more} (training "
+            f"has '{class_names[0]}' to '{class_names[-1]}'); both must state classes the same way"
         )
     return [index[label] for label in labels]
 
@@ -124,8 +124,8 @@ def label_indices(class_names: list[str], labels: Iterable[Label]) -> list[int]:
 def _from_text(where: str, text: str) -> Label:
     if text.isdecimal() and len(text) <= _MOST_DIGITS:
         return int(text)
-    # Other numbers, and vectors of them, are no names.
+    # Other numbers, and vectors of them, are not names.
     has_letters = any(map(str.isalpha, text)) and not _NUMBER.fullmatch(text)
     if not has_letters or len(text) > _MOST_CHARACTERS or not text.isprintable():
-        raise UserError(f"{where} should hold {_EXPECTED}, found '{text[:20]}'")
+        raise UserError(f"{where} should contain {_EXPECTED}, found '{text[:20]}'")
     return text

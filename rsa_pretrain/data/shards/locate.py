@@ -1,4 +1,4 @@
-"""WebDataset tar shards: found, counted and opened, as a stream or image by image."""
+"""Find, count and open WebDataset tar shards, as a stream or image by image."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def open_stream(config: DataConfig) -> ShardSet:
     """Open the training shards for pretraining, local or remote.
 
     Raises:
-        UserError: If there are none, or their sizes are not to be had.
+        UserError: If there are none, or their sizes are unknown.
     """
     urls = list_shards(config, "train")
     names = shard_names(urls)
@@ -47,11 +47,11 @@ def open_stream(config: DataConfig) -> ShardSet:
 
 
 def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
-    """Open local shards for reading in any order.
+    """Open local shards for random access.
 
     Raises:
-        UserError: If they cannot be read so, hold no image, or a test image has a class that
-            training lacks.
+        UserError: If they do not allow random access, contain no image, or a test image has a
+            class that training lacks.
     """
     urls = list_shards(config, split)
     remote = [url for url in urls if is_remote(url)]
@@ -77,11 +77,11 @@ def open_split(config: DataConfig, split: AnySplit) -> ImageSet:
 def classes_of(
     config: DataConfig, split: AnySplit, stated: Mapping[str, Iterable[Label]]
 ) -> list[str]:
-    """Return the names of the classes by their number, the training shards' for both splits.
+    """Return the class names in order of their numbers, the training shards' for both splits.
 
-    Numbers are as the shards state them; class names are numbered in their order. Where training
-    has no classes, or its shards cannot be indexed here, those of the test shards are numbered by
-    themselves: no evaluation can hold them against others.
+    Numbers are as the shards state them; class names are numbered in their order. If training
+    has no classes, or its shards cannot be indexed here, the test shards' classes are numbered
+    separately: no evaluation can compare them with others.
 
     Args:
         config: The data set.
@@ -89,7 +89,7 @@ def classes_of(
         stated: Its classes by shard.
 
     Returns:
-        The names, none if no image has a class.
+        The names; empty if no image has a class.
 
     Raises:
         UserError: If a split states some classes as numbers and some by name.
@@ -114,11 +114,11 @@ def is_remote(url: str) -> bool:
 def refused_by_evaluation(
     config: DataConfig, urls: list[str], stated: Mapping[str, Collection[Label]]
 ) -> list[str]:
-    """Say why an evaluation refuses what pretraining reads, one sentence for each cause.
+    """Say why an evaluation refuses shards that pretraining reads, one sentence per cause.
 
     Args:
         config: The data set.
-        urls: Whole shards of a split.
+        urls: Undamaged shards of a split.
         stated: Its classes by shard.
     """
     causes: dict[str, list[str]] = {}
@@ -142,7 +142,7 @@ def refused_by_evaluation(
 
 
 def list_shards(config: DataConfig, split: AnySplit) -> list[str]:
-    """Return the shards of a split, local ones as paths of files that are there.
+    """Return the shards of a split, local ones as paths of existing files.
 
     Raises:
         UserError: If there are none, or one is missing or named twice.
@@ -159,7 +159,7 @@ def list_shards(config: DataConfig, split: AnySplit) -> list[str]:
     missing = [url for url in urls if not is_remote(url) and not Path(url).is_file()]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(urls)} shards are not there, the first is '{missing[0]}'; "
+            f"{len(missing)} of {len(urls)} shards are missing, the first is '{missing[0]}'; "
             f"check data.{'test_shards' if is_test else 'shards'} and data.root"
         )
     url, count = Counter(urls).most_common(1)[0]
@@ -199,7 +199,7 @@ def stated_sizes(config: DataConfig, urls: list[str]) -> tuple[Path, dict[str, i
 
 
 def stated_size(sizes: Mapping[str, int], name: str, url: str) -> int | None:
-    """Return the stated size of a shard, which may stand under the whole name of its file."""
+    """Return the stated size of a shard, which may be listed under its full file name."""
     return sizes.get(name, sizes.get(url.rpartition("/")[2]))
 
 
@@ -214,14 +214,14 @@ def _tars_below(config: DataConfig, directory: str, is_test: bool) -> list[str]:
         if _TAR_SUFFIX.search(name):
             tars.setdefault(_TAR_SUFFIX.sub("", name), []).append(name)
     if not tars:
-        holds = f" (it holds {', '.join(names[:_SHOWN])})" if names else ""
+        holds = f" (it contains {', '.join(names[:_SHOWN])})" if names else ""
         raise UserError(
             f"no *.tar in '{folder}'{holds}; expected shards {folder}/NAME.tar with KEY.jpg and "
             f"KEY.cls members, or set data.{setting} to their names"
         )
     for same in tars.values():
         if len(same) > 1:
-            _log.warning("'%s' holds %s, of which %s is read", folder, ", ".join(same), same[0])
+            _log.warning("'%s' contains %s, of which %s is read", folder, ", ".join(same), same[0])
     return [str(folder / same[0]) for same in tars.values()]
 
 
@@ -247,7 +247,7 @@ def _sizes(config: DataConfig, urls: list[str], names: list[str]) -> list[int]:
     remote = [url for url in urls if is_remote(url)]
     if remote:
         raise UserError(
-            f"the number of images in '{remote[0]}' is not known; set data.shard_sizes to a JSON "
+            f"the number of images in '{remote[0]}' is unknown; set data.shard_sizes to a JSON "
             f'file like {{"{names[0]}": 1000, …}}, which `rsa-pretrain data-check CONFIG '
             "--write-sizes FILE.json` makes by reading all shards once"
         )

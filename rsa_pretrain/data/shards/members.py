@@ -1,4 +1,4 @@
-"""Images of local tar shards, indexed by their headers and read in any order."""
+"""Index the images of local tar shards by their headers, and read them in any order."""
 
 import os
 from functools import lru_cache
@@ -17,7 +17,7 @@ from rsa_pretrain.data.shards.samples import SampleReader
 from rsa_pretrain.data.shards.tar_files import compression_of, named_shard, open_plain
 from rsa_pretrain.plumbing.errors import UserError
 
-# Shards whose index is kept: opening the test split needs the classes of the training split.
+# Number of cached indices: opening the test split needs the classes of the training split.
 _MOST_KEPT = 4096
 
 
@@ -25,7 +25,7 @@ class ShardIndex(NamedTuple):
     """The images of a shard.
 
     Attributes:
-        places: Where they lie in it and how long they are, in bytes, int64 (N, 2).
+        places: Their offsets and lengths in the shard, in bytes, int64 (N, 2).
         labels: Their classes, as stated.
     """
 
@@ -39,7 +39,7 @@ class TarImages:
     Args:
         shards: Uncompressed tar files.
         indices: The images of each.
-        rules: How they are read.
+        rules: How to read them.
     """
 
     def __init__(self, shards: list[Path], indices: list[ShardIndex], rules: ReadRules) -> None:
@@ -73,7 +73,7 @@ class TarImages:
         return os.fsencode(f"{self.shard(index).name} {offset} {size}\n")
 
     def shard(self, index: int) -> Path:
-        """Return the shard that holds an image."""
+        """Return the shard that contains an image."""
         return self.shards[self._shard_number(index)]
 
     def _shard_number(self, index: int) -> int:
@@ -92,7 +92,7 @@ def index_shard(path: Path, rules: SampleRules) -> ShardIndex:
 
 @lru_cache(_MOST_KEPT)
 def _index(path: Path, rules: SampleRules, mtime_ns: int, size: int) -> ShardIndex:
-    """Index a file of this time and size."""
+    """Index a file with this modification time and size."""
     places, labels = [], []
     with named_shard(str(path)):
         _refuse_compressed(path)

@@ -1,4 +1,4 @@
-"""Which images of which shards a loader process reads in an epoch: arithmetic alone."""
+"""Compute which images of which shards a loader process reads in an epoch."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive images of one shard: those numbered ``first`` up to, not including, ``stop``."""
+    """Consecutive images of one shard, from ``first`` up to but excluding ``stop``."""
 
     shard: int
     first: int
@@ -18,11 +18,11 @@ class Piece:
 class ShardOrder:
     """The division of a set of shards among the streams of all ranks.
 
-    In each epoch the shards are permuted and their images laid end to end. Each rank owns
-    ``batches_per_epoch`` batches of that line, and within them each of its streams a contiguous
-    range. Stream ``s`` brings the batches b with ``b mod num_streams == s``, which is the order in
-    which a loader asks its processes in turn. What exceeds the batches of all ranks, the end of
-    the line, is left out in this epoch.
+    In each epoch the shards are permuted and their images concatenated. Each rank owns
+    ``batches_per_epoch`` batches of that sequence, and within them each of its streams a contiguous
+    range. Stream ``s`` yields the batches b with ``b mod num_streams == s``, which is the order in
+    which a loader asks its processes in turn. The end of the sequence, beyond the batches of all
+    ranks, is left out in this epoch.
 
     Attributes:
         sizes: Images per shard.
@@ -55,7 +55,7 @@ class ShardOrder:
         return range(first, start + self.batches_per_epoch, self.num_streams)
 
     def pieces(self, epoch: int, rank: int, stream: int) -> list[Piece]:
-        """Return what a stream reads in an epoch, in order."""
+        """Return the pieces a stream reads in an epoch, in order."""
         before = sum(len(self.batches(epoch, earlier)) for earlier in range(stream))
         start = (rank * self.batches_per_epoch + before) * self.batch_size
         stop = start + len(self.batches(epoch, stream)) * self.batch_size

@@ -1,4 +1,4 @@
-"""The choices a user has in what makes a sample of tar shards; the rest follows from the names."""
+"""Define the user's choices in what makes a sample of tar shards; names determine the rest."""
 
 from typing import Annotated, Self
 
@@ -15,14 +15,14 @@ Suffix = Annotated[str, Field(pattern=r"^\.?[^./\s]+(\.[^./\s]+)*$"), AfterValid
 
 
 class SampleRules(Section):
-    """Which members of a tar are one sample; the settings of a data set are such rules, too."""
+    """Rules for the members of one sample in a tar; the settings of a data set include them."""
 
     image_suffix: Suffix | None = None
-    """webdataset: of several images in a sample, take the one whose name ends so (`input.jpg`);
+    """webdataset: of several images in a sample, use the one whose name ends so (`input.jpg`);
     null: the one that is KEY.jpg, KEY.png, …, else the only one."""
     label_suffix: Suffix | None = None
-    """webdataset: the class, a number or a name, stands in the member whose name ends so (`txt`,
-    `target.cls`); null: cls, or json where `label_key` is set."""
+    """webdataset: the class, a number or a name, is in the member whose name ends so (`txt`,
+    `target.cls`); null: cls, or json if `label_key` is set."""
     label_key: str | None = None
     """webdataset: the class is the value of this key in the sample's JSON member; null: no JSON is
     read."""
@@ -42,5 +42,5 @@ DEFAULT_SAMPLES = SampleRules()
 
 
 def sample_rules(settings: SampleRules) -> SampleRules:
-    """Return the rules alone, equal wherever they are equal, of settings that hold more."""
+    """Return only the rules of settings that contain more, so that equal rules compare equal."""
     return SampleRules(**{name: getattr(settings, name) for name in SampleRules.model_fields})

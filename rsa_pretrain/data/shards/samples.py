@@ -1,13 +1,13 @@
-"""Which members of a tar make a sample: its image, and the member that holds its class.
+"""Group the members of a tar into samples: an image, and the member with its class.
 
-One reading for the stream of a pretraining, the index of an evaluation and the check of a data set.
+The stream of pretraining, the index of an evaluation and the data check share this reader.
 
-Members that stand together and whose names agree up to the first dot of the file name, the key,
-are a sample, as the webdataset library has it: ``KEY.jpg``, or ``KEY.input.jpg`` where there is no
-plain image, and if it has a class ``KEY.cls`` or ``KEY.target.cls``. A name with a dot of its own
-makes no difference while a key has one image; where images and classes come in pairs of one name
-(``photo.1.jpg``, ``photo.1.cls``, ``photo.2.jpg``, …), each pair is a sample. Whatever else could
-be meant is an error that says which setting chooses. Suffixes are compared in lower case.
+Adjacent members whose names agree up to the first dot of the file name, the key, are a sample, as
+in the webdataset library: ``KEY.jpg``, or ``KEY.input.jpg`` if there is no plain image, and if it
+has a class ``KEY.cls`` or ``KEY.target.cls``. Further dots in a name make no difference while a key
+has one image; if images and classes come in pairs of one name (``photo.1.jpg``, ``photo.1.cls``,
+``photo.2.jpg``, …), each pair is a sample. Anything else that is ambiguous is an error that names
+the setting to choose by. Suffixes are compared in lower case.
 """
 
 import re
@@ -37,7 +37,7 @@ _MOST_LABEL_BYTES = 2**24
 
 # Members of this form describe the shard; the webdataset library skips them.
 _META = re.compile(r"__.*__")
-# GNU tar numbers the folder of the headers that it could not interpret.
+# GNU tar adds a number to the folder of headers that it could not interpret.
 _PAX_HEADERS = re.compile(r"PaxHeaders?\.\d+", re.IGNORECASE)
 
 SYSTEM_MEMBERS = "system and hidden files"
@@ -50,9 +50,9 @@ class Member(NamedTuple):
 
     Attributes:
         key: Its name up to the first dot of the file name (the last one with ``dotted_keys``).
-        suffix: What follows, in lower case.
+        suffix: The rest of the name, in lower case.
         info: Its header.
-        content: Its bytes, if they were wanted.
+        content: Its bytes, if requested.
     """
 
     key: str
@@ -76,13 +76,13 @@ class Sample(NamedTuple):
 
 
 class SampleReader:
-    """The samples of one tar, in its order.
+    """The samples of one tar, in order.
 
     Args:
         shard: Name of the tar, in errors.
         tar: The tar, opened.
         rules: What makes a sample.
-        with_images: Whether to read the images, too.
+        with_images: Whether to read the images as well.
 
     Attributes:
         left_out: Members that were passed over, by kind.
@@ -125,7 +125,7 @@ class SampleReader:
         """Yield the members that may belong to samples."""
         dotted_keys = self.rules.dotted_keys
         for info in iter(self.tar.next, None):
-            self.tar.members.clear()  # type: ignore[attr-defined]  # keeps no header
+            self.tar.members.clear()  # type: ignore[attr-defined]  # frees the headers
             if not (info.isreg() or info.issym() or info.islnk()):
                 continue
             name = info.name
@@ -144,10 +144,10 @@ class SampleReader:
         if not is_label and not (self.with_images and self._may_be_image(suffix)):
             return b""
         if not _is_whole(info):
-            return b""  # which is an error if the sample needs it
+            return b""  # an error if the sample needs it
         if is_label and info.size > _MOST_LABEL_BYTES:
             raise UserError(
-                f"'{info.name}' of shard '{self.shard}' should hold a class, found {info.size} "
+                f"'{info.name}' of shard '{self.shard}' should contain a class, found {info.size} "
                 "bytes; see data.label_suffix"
             )
         return read_member(self.tar, info)
@@ -157,7 +157,7 @@ class SampleReader:
         return is_image_suffix(suffix) if chosen is None else ends(suffix, chosen)
 
     def _part(self, run: Iterable[Member]) -> Iterator[list[Member]]:
-        """Part the members of a key where each of two neighbouring names is a whole sample."""
+        """Split the members of a key if each pair of neighbouring names is a complete sample."""
         if self.rules.image_suffix is not None:
             yield list(run)
             return
@@ -182,7 +182,7 @@ class SampleReader:
         return parse_label(where, member.content)
 
     def _whole(self, member: Member) -> Member:
-        """Return a member that is a file by itself.
+        """Return a member that is a complete file.
 
         Raises:
             UserError: If it is a link or has holes.
@@ -191,17 +191,17 @@ class SampleReader:
         if not _is_whole(info):
             what = "a sparse file" if info.isreg() else f"a link to '{info.linkname}'"
             raise UserError(
-                f"'{info.name}' of shard '{self.shard}' is {what}; write the shard with whole "
+                f"'{info.name}' of shard '{self.shard}' is {what}; write the shard with complete "
                 "files (tar --dereference --hard-dereference, without --sparse)"
             )
         return member
 
 
 def read_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    """Read a member, without the objects that ``extractfile`` makes for each.
+    """Read a member without the overhead of ``extractfile``.
 
     Raises:
-        ReadError: If the tar ends before.
+        ReadError: If the tar ends too early.
     """
     assert tar.fileobj is not None
     tar.fileobj.seek(info.offset_data)

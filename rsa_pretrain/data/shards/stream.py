@@ -1,4 +1,4 @@
-"""Tar shards as a stream: each image once an epoch, over all ranks and loader processes."""
+"""Stream tar shards: each image once an epoch, over all ranks and loader processes."""
 
 import hashlib
 import importlib
@@ -29,7 +29,7 @@ from rsa_pretrain.plumbing.errors import UserError
 
 Item = TypeVar("Item")
 
-# Makes a batch of images, given the (epoch, number in the set) of each.
+# Makes a batch from images, given the (epoch, number in the set) of each.
 MakeBatch = Callable[[Sequence[tuple[int, int]], Sequence[EncodedImage]], Any]
 
 _REMEDY = "write the shard again without it (rsa-pretrain data-check names all such images)"
@@ -40,10 +40,10 @@ class ShardSet:
 
     Args:
         urls: Local paths, URLs, or ``pipe:`` and a shell command that writes a tar.
-        names: What the shards are called wherever they lie.
+        names: Names of the shards, independent of their location.
         sizes: Images in each.
-        shuffle_buffer: Images among which a loader process draws the next one.
-        rules: How images are read.
+        shuffle_buffer: Number of images from which a loader process draws the next one.
+        rules: How to read images.
         samples: What makes a sample.
     """
 
@@ -71,9 +71,9 @@ class ShardSet:
         return sum(self.sizes)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the shards' names and sizes, and of what chooses the images."""
+        """Return a SHA-256 of the shards' names and sizes, and of the rules that choose images."""
         lines = (f"{name} {size}\n" for name, size in zip(self.names, self.sizes, strict=True))
-        # Only a choice counts, so that shards without one keep the fingerprint they always had.
+        # Only explicit choices count, so that shards without any keep their old fingerprint.
         choices = (
             f"{name} {getattr(self.samples, name)}\n"
             for name in ("image_suffix", "dotted_keys")
@@ -103,9 +103,9 @@ def read_shard(
 
     Args:
         url: Local path, URL, or ``pipe:`` and a shell command that writes a tar.
-        rules: How its images are read.
+        rules: How to read its images.
         samples: What makes a sample.
-        left_out: Takes the members that are passed over, by kind.
+        left_out: Receives the members that are passed over, by kind.
 
     Raises:
         UserError: If the library is missing, or the shard cannot be read to its end.
@@ -132,7 +132,7 @@ def opened_shard(url: str) -> Iterator[TarFile]:
 
 
 def shard_library(name: str) -> Any:
-    """Import ``webdataset``, or what comes with it.
+    """Import ``webdataset`` or one of its dependencies.
 
     Raises:
         UserError: If it is not installed.
@@ -160,25 +160,25 @@ def shard_loader(
 ) -> "DataLoader[tuple[Any, Tensor]]":
     """Build the loader of one rank: pairs of batches and labels, int64 (N,).
 
-    An image whose class is no number has the label ``UNLABELLED``. In an epoch no image comes
-    twice, over all ranks; all come but the incomplete rest, fewer than one batch of all ranks. With
+    An image whose class is not a number has the label ``UNLABELLED``. In an epoch no image appears
+    twice over all ranks; all do but the incomplete rest, fewer than one batch of all ranks. With
     the same numbers of ranks and processes a batch is the same wherever the range starts; with
-    others only the images of an epoch as a whole are, as long as ``world_size * batch_size`` is.
+    others only the set of an epoch's images is, as long as ``world_size * batch_size`` is the same.
 
     Ten parameters: each is a number of the run that the loader cannot derive from another.
 
     Args:
         shards: The set.
-        make_batch: Decodes images and makes the batch of them.
+        make_batch: Decodes images and makes a batch from them.
         seed: Seed of the order.
         batch_size: Images per batch of this rank.
-        batches: This rank's batches to bring, counted from 0 over the whole run; batch ``b``
+        batches: This rank's batches to load, counted from 0 over the whole run; batch ``b``
             belongs to epoch ``b // batches_per_epoch``.
         batches_per_epoch: Batches of a rank in an epoch.
         rank: Number of this process, below ``world_size``.
         world_size: Number of processes that share the epoch.
         num_workers: Loader processes (0 loads in the main process).
-        device: Where the batches go.
+        device: Device the batches are sent to.
     """
     num_streams = max(1, num_workers)
     order = ShardOrder(shards.sizes, seed, batch_size, batches_per_epoch, world_size, num_streams)
@@ -190,8 +190,8 @@ class TransformedImages:
     """A ``MakeBatch``: each image under a random transform, collated.
 
     Args:
-        transform: RGB image to what a batch collates; draws from torch's generator, and what it
-            draws depends on (seed, epoch, image) alone.
+        transform: RGB image to what a batch collates; draws from torch's generator, and its draws
+            depend only on (seed, epoch, image).
         seed: Seed of the draws.
     """
 
@@ -210,7 +210,7 @@ class TransformedImages:
 
 
 class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
-    """The batches that the asking loader process brings; see ``shard_loader``."""
+    """The batches of the current loader process; see ``shard_loader``."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
     def _batch(self, epoch: int, images: list[tuple[int, ShardImage]]) -> tuple[Any, Tensor]:
         keys = [(epoch, number) for number, _ in images]
         batch = self.make_batch(keys, [image.encoded for _, image in images])
-        # Only the shards of a whole split together number their names.
+        # Class names are numbered only over all shards of a split.
         labels = [UNLABELLED if isinstance(i.label, str) else i.label for _, i in images]
         return batch, torch.tensor(labels)
 
@@ -270,7 +270,7 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
                 yield self.starts[piece.shard] + found - 1, image
         if found < piece.stop or found > stated:
             raise UserError(
-                f"shard '{url}' holds {'more' if found > stated else found} images, its stated "
+                f"shard '{url}' has {'more' if found > stated else found} images, its stated "
                 f"size is {stated}; correct the file of sizes (data.shard_sizes or sizes.json)"
             )
 
@@ -278,7 +278,7 @@ class _ShardBatches(IterableDataset[tuple[Any, Tensor]]):
 def _shuffle(
     items: Iterator[Item], buffer_size: int, generator: np.random.Generator
 ) -> Iterator[Item]:
-    """Yield the items, each drawn from a buffer that the following ones refill."""
+    """Yield the items, each drawn from a buffer that later items refill."""
     buffer = list(islice(items, buffer_size))
     for item in items:
         chosen = int(generator.integers(len(buffer)))

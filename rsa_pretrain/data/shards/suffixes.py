@@ -1,6 +1,6 @@
-"""Which member of a sample is its image and which holds its class, by their suffixes alone.
+"""Choose the members with a sample's image and its class, by their suffixes alone.
 
-A suffix is what follows the key in a member's name, in lower case: ``jpg``, or ``input.jpg``.
+A suffix is the part after the key in a member's name, in lower case: ``jpg``, or ``input.jpg``.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rsa_pretrain.data.shards.rules import SampleRules
 from rsa_pretrain.plumbing.errors import UserError
 
-# Where a sample has none of the first, one of the second is its image.
+# If a sample has none of the first, one of the second is its image.
 _IMAGE_TYPES = (
     frozenset({"jpg", "jpeg", "png", "webp"}),
     frozenset({"avif", "bmp", "gif", "jfif", "pbm", "pgm", "ppm", "tif", "tiff"}),
@@ -18,7 +18,7 @@ _ANY_IMAGE_TYPE = frozenset.union(*_IMAGE_TYPES)
 
 
 class Choice(NamedTuple):
-    """Which of a sample's members are its image, its class if it has one, and further images."""
+    """The members with a sample's image, its class if it has one, and further images."""
 
     image: int
     label: int | None
@@ -29,13 +29,13 @@ def choose(sample: str, suffixes: tuple[str, ...], rules: SampleRules) -> Choice
     """Choose among the members of a sample.
 
     Args:
-        sample: Which sample it is, in errors.
-        suffixes: Of its members.
-        rules: What the user has chosen.
+        sample: Name of the sample, in errors.
+        suffixes: Suffixes of its members.
+        rules: The user's choices.
 
     Raises:
         UserError: If there is not one image and at most one class, or an image that would be
-            passed over has a class of its own.
+            passed over has its own class.
     """
     twice = [suffix for suffix in suffixes if suffixes.count(suffix) > 1]
     if twice:
@@ -48,8 +48,8 @@ def choose(sample: str, suffixes: tuple[str, ...], rules: SampleRules) -> Choice
         hidden = [other for other in further if stem(other) in labelled - {stem(image)}]
         if hidden:
             raise UserError(
-                f"{sample} has an image .{image} and another, .{hidden[0]}, with a class of its "
-                f"own; {_how_to_choose(image)}"
+                f"{sample} has an image .{image} and another, .{hidden[0]}, with its own "
+                f"class; {_how_to_choose(image)}"
             )
     return Choice(
         suffixes.index(image),
@@ -64,17 +64,17 @@ def is_image_suffix(suffix: str) -> bool:
 
 
 def label_suffix(rules: SampleRules) -> str:
-    """Return how the name of the member ends that holds a sample's class."""
+    """Return the suffix of the member with a sample's class."""
     return rules.label_suffix or ("cls" if rules.label_key is None else "json")
 
 
 def is_label_suffix(suffix: str, rules: SampleRules) -> bool:
-    """Return whether a suffix is that of the member that holds a sample's class."""
+    """Return whether a suffix is that of the member with a sample's class."""
     return ends(suffix, label_suffix(rules))
 
 
 def ends(suffix: str, wanted: str) -> bool:
-    """Return whether the last parts of a suffix are the wanted ones."""
+    """Return whether a suffix ends in the wanted parts."""
     return suffix == wanted or suffix.endswith("." + wanted)
 
 
@@ -95,7 +95,7 @@ def _choose_image(sample: str, suffixes: Iterable[str], rules: SampleRules) -> s
     advice = (
         _how_to_choose(found[0])
         if found
-        else "the members of a sample stand together in a shard, its image among them"
+        else "the members of a sample must be adjacent in a shard, its image among them"
     )
     raise UserError(
         f"{sample} should have {expected}, found {_listed(found or suffixes)}; {advice}"
@@ -106,20 +106,20 @@ def _choose_label(sample: str, suffixes: Iterable[str], rules: SampleRules) -> s
     found = _ending(suffixes, label_suffix(rules))
     if len(found) > 1:
         raise UserError(
-            f"{sample} has several classes: {_listed(found)}; name the one to read by "
+            f"{sample} has several classes: {_listed(found)}; choose one with "
             f"data.label_suffix={found[0]}"
         )
     return found[0] if found else None
 
 
 def _ending(suffixes: Iterable[str], wanted: str) -> list[str]:
-    """Return the suffix that is the wanted one, or else all that end so."""
+    """Return the suffix that equals the wanted one, or else all that end in it."""
     ending = [suffix for suffix in suffixes if ends(suffix, wanted)]
     return [wanted] if wanted in ending else ending
 
 
 def _images(suffixes: Iterable[str]) -> list[str]:
-    """Return which suffixes are images: of the usual types if there are, plain if there are."""
+    """Return the suffixes of images: preferably of the usual types, preferably plain ones."""
     for types in _IMAGE_TYPES:
         found = [suffix for suffix in suffixes if suffix.rpartition(".")[2] in types]
         if found:
@@ -129,7 +129,7 @@ def _images(suffixes: Iterable[str]) -> list[str]:
 
 def _how_to_choose(image: str) -> str:
     return (
-        f"name the one to read by data.image_suffix={image}, or, if each is a sample of its own, "
+        f"choose one with data.image_suffix={image}, or, if each is a separate sample, "
         "set data.dotted_keys=true"
     )
 

@@ -1,4 +1,4 @@
-"""Tar files read strictly: a damaged one is an error, not the end of the archive.
+"""Read tar files strictly: a damaged one is an error, not the end of the archive.
 
 Python's ``tarfile`` takes a damaged header for the end, stops at the end mark of the first of
 several concatenated archives, and does not notice that the command behind a stream has failed.
@@ -25,10 +25,10 @@ class Compression(NamedTuple):
     """A compressed form of tar files.
 
     Attributes:
-        name: What it is called.
-        magic: How such a file starts; a plain tar starts with the name of a file.
+        name: Its name.
+        magic: First bytes of such a file; a plain tar starts with the name of a file.
         command: Unpacks a file to standard output.
-        open: Unpacks a stream; None where Python cannot.
+        open: Unpacks a stream; None if Python cannot.
     """
 
     name: str
@@ -49,7 +49,7 @@ _MAGIC_BYTES = 10  # of the longest
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A header that is whole, or the zeros of an end mark."""
+    """A complete header, or the zeros of an end mark."""
 
     __slots__ = ()
 
@@ -65,16 +65,16 @@ class _StrictHeader(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             if any(buf):
                 raise tarfile.ReadError(f"damaged: {error}") from None
-            # An end mark may be cut; nothing at all is the end of the file.
+            # An end mark may be cut off; an empty block is the end of the file.
             return super().frombuf(bytes(tarfile.BLOCKSIZE) if buf else buf, encoding, errors)
 
 
 @contextmanager
 def named_shard(shard: str) -> Iterator[None]:
-    """Turn what reading a damaged tar raises in the block into a user error.
+    """Turn errors from reading a damaged tar in the block into a user error.
 
     Raises:
-        UserError: In place of another error.
+        UserError: Instead of another error.
     """
     try:
         yield
@@ -83,19 +83,19 @@ def named_shard(shard: str) -> Iterator[None]:
     except _TAR_ERRORS as error:
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(
-            f"cannot read shard '{shard}' ({what}); check data.shards and that the tar is whole"
+            f"cannot read shard '{shard}' ({what}); check data.shards and that the tar is complete"
         ) from None
 
 
 def compression_of(path: Path) -> Compression | None:
-    """Return how a local file is compressed, by its first bytes."""
+    """Return the compression of a local file, judged by its first bytes."""
     with path.open("rb") as file:
         return _recognise(file.read(_MAGIC_BYTES))
 
 
 @contextmanager
 def open_plain(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed local tar, for reading at any place."""
+    """Open an uncompressed local tar for random access."""
     with tarfile.open(path, "r:", **_strictly()) as tar:
         yield tar
 
@@ -110,11 +110,11 @@ def open_stream(url: str, gopen: Callable[[str], Any]) -> Iterator[tarfile.TarFi
 
     Raises:
         UserError: If it is compressed in a way that Python cannot unpack.
-        OSError: If the command that writes it fails, be it at the end.
+        OSError: If the command that writes it fails, even at the end.
     """
     opened = gopen(url)
     try:
-        # The library wraps a command's output; inside is a buffered file, as a local one is.
+        # The library wraps a command's output; inside is a buffered file, like a local one.
         buffered = getattr(opened, "stream", opened)
         unpacked = _unpack(url, buffered, _recognise(buffered.peek(_MAGIC_BYTES)))
         with tarfile.open(fileobj=unpacked, mode="r|", **_strictly()) as tar:
@@ -130,7 +130,7 @@ def open_stream(url: str, gopen: Callable[[str], Any]) -> Iterator[tarfile.TarFi
 
 
 def _strictly() -> dict[str, Any]:
-    # With strict headers nothing but zeros is passed over. Names that are not UTF-8 stay
+    # With strict headers only zeros are skipped. Names that are not UTF-8 stay
     # distinct and printable.
     return {
         "tarinfo": _StrictHeader,
@@ -145,7 +145,7 @@ def _recognise(head: bytes) -> Compression | None:
 
 
 def _close(opened: Any) -> None:
-    """Close a stream; one that has not been read to its end breaks its command's pipe."""
+    """Close a stream; if not read to its end, it breaks its command's pipe."""
     try:
         opened.close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Why images of a shard have no class, and which setting would give them one."""
+"""Explain why images of a shard have no class, and which setting would give them one."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -15,7 +15,7 @@ _SHOWN = 10
 
 
 def why_unlabelled(url: str, rules: SampleRules) -> str:
-    """Say what stands beside the first image of a shard that has no class.
+    """Describe the members beside the first image without a class in a shard.
 
     Raises:
         UserError: If the shard cannot be read.
@@ -30,7 +30,7 @@ def why_unlabelled(url: str, rules: SampleRules) -> str:
 
 
 def _beside(tar: TarFile, members: Iterable[Member]) -> dict[str, list[str]]:
-    """Return the suffixes of what is no image, and the keys of what is a JSON object."""
+    """Return the suffixes of members that are not images, with the keys of JSON objects."""
     beside: dict[str, list[str]] = {}
     for member in members:
         suffix = member.suffix
@@ -54,6 +54,6 @@ def _describe(sample: str, beside: dict[str, list[str]], rules: SampleRules) -> 
         for suffix, keys in beside.items()
     ]
     return (
-        f"{expected}, it has {', '.join(found)}; name what holds the class by "
+        f"{expected}, it has {', '.join(found)}; name the member with the class by "
         f"{' or '.join(dict.fromkeys(settings))}"
     )

@@ -1,4 +1,4 @@
-"""The command ``config`` of each program: settings as they resolve, each with its source."""
+"""The ``config`` command of each program: print resolved settings, each with its source."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ from rsa_pretrain.plumbing.config.files import Section, flatten, parse_tree, to_
 from rsa_pretrain.plumbing.config.layers import Layer, merge_layers, read_layers
 
 DESCRIPTION = """\
-Print every setting that CONFIG resolves to, as YAML that can be run, and behind each value the file
-it comes from, the command line or the default."""
+Print every setting that CONFIG resolves to, as runnable YAML, each followed by its source: a file,
+the command line or the default."""
 
 _DEFAULT = "default"
-_WIDEST = 60  # characters up to which sources stand in one column
+_WIDEST = 60  # characters up to which sources are aligned in one column
 
 
 def add_config_command(commands: Commands, model: type[Section], example: str) -> None:
@@ -35,11 +35,11 @@ def add_config_command(commands: Commands, model: type[Section], example: str) -
 
 
 def explain(tree: Mapping[str, Any], layers: Sequence[Layer]) -> str:
-    """Lay out settings as YAML, with the source of each value as a comment.
+    """Format settings as YAML, with the source of each value as a comment.
 
     Args:
-        tree: What the layers resolve to, as plain values.
-        layers: As ``read_layers`` gives them; a value is from the last that states it.
+        tree: The resolved settings, as plain values.
+        layers: As returned by ``read_layers``; a value comes from the last that states it.
     """
     sources: dict[str, str] = {}
     for layer in layers:
@@ -52,7 +52,7 @@ def explain(tree: Mapping[str, Any], layers: Sequence[Layer]) -> str:
 def _lines(
     tree: Mapping[str, Any], sources: Mapping[str, str], prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield each line with its source, which a section's heading has none of."""
+    """Yield each line with its source, which is empty for a section's heading."""
     indent = "  " * prefix.count(".")
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -63,6 +63,6 @@ def _lines(
 
 
 def _flow(value: object) -> str:
-    """Write a value in one line."""
+    """Return a value as YAML in one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1_000_000)
     return text.removesuffix("...\n").strip()

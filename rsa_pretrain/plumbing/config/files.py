@@ -1,4 +1,4 @@
-"""YAML files and ``key=value`` overrides in, one frozen validated model out."""
+"""Read YAML files and ``key=value`` overrides into one frozen, validated model."""
 
 import ast
 import difflib
@@ -26,7 +26,7 @@ from rsa_pretrain.plumbing.user_paths import user_path
 
 
 class Section(BaseModel):
-    """A frozen group of settings in which an unknown key is an error and ``~`` a home folder."""
+    """A frozen group of settings; an unknown key is an error, and ``~`` is the home folder."""
 
     # Most commands validate few of the sections that they import.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
@@ -46,12 +46,12 @@ def load_config(
     overrides: Sequence[str] = (),
     start: Mapping[str, Any] | None = None,
 ) -> SectionT:
-    """Read one run's description.
+    """Read the settings of one run.
 
     Args:
-        model: The settings to fill; it holds every default.
-        configs: YAML files or names of shipped configs, as ``read_layers``; of several, the later
-            win; None starts from the defaults alone.
+        model: The settings to fill; it defines every default.
+        configs: YAML files or names of shipped configs, as in ``read_layers``; later ones win;
+            None starts from the defaults alone.
         overrides: ``section.key=value`` strings, the value in YAML syntax; later ones win.
         start: Settings that the files and the overrides change.
 
@@ -68,7 +68,7 @@ def load_config(
 
 
 def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | None) -> SectionT:
-    """Validate a tree of plain values; ``source`` names it in errors, where it has a name.
+    """Validate a tree of plain values; ``source`` names it in errors, if given.
 
     Raises:
         UserError: As ``load_config``.
@@ -76,7 +76,7 @@ def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | Non
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        # Where a setting is invalid, one derived from it is not there either.
+        # If a setting is invalid, settings derived from it are missing, too.
         messages = [
             _describe(detail, model, tree)
             for detail in error.errors()
@@ -127,7 +127,7 @@ def describe_keys(model: type[BaseModel]) -> str:
 
 @cache
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstrings beneath the fields of a section and of those it is derived from."""
+    """Return the docstrings beneath the fields of a section and its base classes."""
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
@@ -172,7 +172,7 @@ def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
 def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
     """Yield (dotted key, model that owns it, field name) for every leaf.
 
-    Sections by name have the key ``NAME`` in its place.
+    For sections keyed by name, ``NAME`` stands for the name.
     """
     seen = set()
     for name, field in model.model_fields.items():

@@ -1,4 +1,4 @@
-"""Settings as files and ``key=value`` words state them, in layers of which the later win."""
+"""Read settings from files and ``key=value`` words as layers, of which later ones win."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ COMMAND_LINE = "command line"
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file or one word states."""
+    """The settings that one file or one word states."""
 
     source: str
     """Name of a shipped config, path of another file, or ``COMMAND_LINE``."""
@@ -29,7 +29,7 @@ class Layer:
 
 
 def read_layers(configs: Sequence[Path], overrides: Sequence[str] = ()) -> list[Layer]:
-    """Read configs, each behind the files it is based on, and overrides.
+    """Read configs, each after the files it is based on, and then overrides.
 
     Args:
         configs: YAML files, or names of shipped configs. Each may name a ``base:`` (relative to
@@ -37,7 +37,7 @@ def read_layers(configs: Sequence[Path], overrides: Sequence[str] = ()) -> list[
         overrides: ``section.key=value`` words, the value in YAML syntax.
 
     Raises:
-        UserError: If a file is not there or unreadable, or a word malformed.
+        UserError: If a file is missing or unreadable, or a word malformed.
     """
     layers = [layer for config in configs for layer in _read_file(find_config(config), ())]
     return [*layers, *map(_read_override, overrides)]
@@ -61,16 +61,16 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1
-                raise UserError(f"{node.start_mark.name}: key '{key}' again in line {line}")
+                raise UserError(f"{node.start_mark.name}: duplicate key '{key}' in line {line}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Tree:
-    """Return the mapping that a YAML file holds; empty for an empty file.
+    """Return the mapping in a YAML file; empty for an empty file.
 
     Raises:
-        UserError: If it cannot be read as one.
+        UserError: If it cannot be read as a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> Tree:
 def _read_file(path: Path, seen: tuple[Path, ...]) -> list[Layer]:
     resolved = path.resolve()
     if resolved in seen:
-        raise UserError(f"{path}: its chain of 'base:' files comes back to itself")
+        raise UserError(f"{path}: its chain of 'base:' files leads back to itself")
     tree = read_yaml(path)
     layers = []
     for base in _base_names(tree.pop("base", []), path):

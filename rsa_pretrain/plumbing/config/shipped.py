@@ -1,4 +1,4 @@
-"""The configs that come with the toolkit, found by name from any folder."""
+"""Find the configs shipped with the toolkit by name, from any folder."""
 
 import difflib
 from functools import cache
@@ -10,9 +10,9 @@ _PACKAGE = Path(__file__).parents[2]
 FOLDER = next(
     folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()
 )
-"""``configs/``: inside the package where it is installed from a wheel, beside it in a checkout."""
+"""``configs/``: inside the package if installed from a wheel, beside it in a checkout."""
 
-# What a name may leave out: `cifar10/rsa` is pretrain/cifar10/rsa.yaml.
+# A name may omit this: `cifar10/rsa` is pretrain/cifar10/rsa.yaml.
 _SILENT = ("pretrain", "eval", "detection")
 _NUM_NEAREST = 3
 

@@ -1,7 +1,7 @@
-"""A backbone to another tool's file, proved before the file takes its name.
+"""Export a backbone to another tool's format, verified before the file gets its final name.
 
-The proof has two parts: what was written, imported again, equals the backbone bitwise (except
-ONNX, which nothing imports); and, where the tool is installed, its own network computes the same
+The proof has two parts: the written file, imported again, equals the backbone bitwise (except
+ONNX, which nothing imports); and, if the tool is installed, its own network computes the same
 features for two images.
 """
 
@@ -33,7 +33,7 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and what its proof found."""
+    """The written file, and the findings of its proof."""
 
     target: Target
     out: Path
@@ -43,7 +43,7 @@ class Export:
 
 
 def find_target(name: str) -> Target:
-    """Return a target by its name.
+    """Return the target with a name.
 
     Raises:
         UserError: If there is none.
@@ -62,12 +62,12 @@ def export_backbone(
     Args:
         loaded: The backbone.
         target: The tool.
-        out: File, or folder, to write.
-        records: Evaluations that a model card tells.
+        out: File or folder to write.
+        records: Evaluations for the model card.
 
     Raises:
-        UserError: If the tool has no such network, ``out`` is misnamed or in the way, or what
-            writes the file is not installed.
+        UserError: If the tool has no such network, ``out`` is misnamed or already exists, or the
+            library that writes the file is not installed.
         RuntimeError: If a part of the proof fails.
     """
     _check(loaded, target, out)
@@ -88,7 +88,7 @@ def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
             f"{target.name} has; export it to torchvision or onnx"
         )
     if out.suffix != target.suffix:
-        wanted = f"should end in {target.suffix}" if target.suffix else "names a folder, no file"
+        wanted = f"should end in {target.suffix}" if target.suffix else "should name a folder"
         raise UserError(f"'{out}' {wanted}")
     if target.suffix and out.is_dir():
         raise UserError(f"'{out}' is a folder; name a file in it")
@@ -111,7 +111,7 @@ def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool
     source, restored = loaded.backbone.state_dict(), again.backbone.state_dict()
     unequal = differing(restored, source)
     if unequal:
-        raise RuntimeError(f"what was written does not give back the backbone: {unequal}")
+        raise RuntimeError(f"the written file does not restore the backbone: {unequal}")
     return True
 
 

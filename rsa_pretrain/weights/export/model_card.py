@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, how it was judged, and where it ends."""
+"""Write the card of an exported model: its training, evaluation and limits."""
 
 import json
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ _COLUMNS = ("data set", "protocol", "metric", "value", "test images", "seeds", "
 
 @dataclass(frozen=True)
 class RecordOfWeights:
-    """What the card tells of one evaluation record."""
+    """The part of one evaluation record that the card reports."""
 
     rows: tuple[tuple[str, ...], ...]
     """One per metric: a cell for each column of the card's table."""
     deviations: tuple[str, ...]
-    """How the run departs from the protocol as published."""
+    """Deviations of the run from the published protocol."""
 
 
 def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWeights], int]:
-    """Read the evaluation records that are about these weights.
+    """Read the evaluation records of these weights.
 
     Args:
         folder: Folder of JSON records.
@@ -35,7 +35,7 @@ def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWei
         The records in order of their names, and how many are about other weights.
 
     Raises:
-        UserError: If the folder is none, or a file in it is no record.
+        UserError: If it is not a folder, or a file in it is not a record.
     """
     if not folder.is_dir():
         raise UserError(f"'{folder}' is not a folder of records")
@@ -48,7 +48,7 @@ def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWei
 
 
 def _read(path: Path) -> tuple[str | None, RecordOfWeights]:
-    """Return the hash of the weights that a record is about, and what the card tells of it."""
+    """Return the hash of the weights that a record is about, and the card's part of it."""
     try:
         tree = json.loads(path.read_bytes())
         return tree["model"]["sha256"], _describe(tree)
@@ -128,7 +128,7 @@ def _limits(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> list[
     lines = [text for record in records for text in record.deviations]
     if records:
         lines.append("Numbers are single runs unless several seeds are listed.")
-    lines.append("Features say nothing of images unlike those the network was trained on.")
+    lines.append("Features may be poor for images unlike those the network was trained on.")
     lines.append(f"SHA-256 of the weights this export was made from: {loaded.sha256}.")
     return lines
 

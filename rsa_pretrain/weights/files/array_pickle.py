@@ -1,4 +1,4 @@
-"""Read a plain pickle, of numpy arrays or tensors, without running any code that it names.
+"""Read a plain pickle of numpy arrays or tensors without running any code that it names.
 
 detectron2's ``.pkl`` weights are such files.
 """
@@ -18,7 +18,7 @@ _BUILDERS = {**TORCH_BUILDERS, "torch.storage._load_from_bytes": load_storage}
 
 
 def load_pickle(path: Path) -> tuple[Any, list[Name]]:
-    """Return what a pickle holds, and the names it refers to.
+    """Return the content of a pickle, and the names it refers to.
 
     Raises:
         UserError: If it is damaged.

@@ -1,4 +1,4 @@
-"""Stand-ins whose parts are looked into: networks pickled whole, namespaces, configs, mappings."""
+"""Open stand-ins that contain tensors: networks pickled whole, namespaces, configs, mappings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ _CONFIGS = "omegaconf."
 
 
 def is_scripted(thing: object) -> bool:
-    """Tell whether something is a module of a TorchScript program."""
+    """Return whether something is a module of a TorchScript program."""
     return (
         isinstance(thing, StandIn)
         and thing.name.startswith(_SCRIPTED)
@@ -21,21 +21,21 @@ def is_scripted(thing: object) -> bool:
 
 
 def is_module(thing: object) -> bool:
-    """Tell whether something has the state of an ``nn.Module``, or of a scripted one."""
+    """Return whether something has the state of an ``nn.Module``, or of a scripted one."""
     return isinstance(thing, StandIn) and (
         is_scripted(thing) or all(isinstance(thing.attribute(part), dict) for part in _MODULE_PARTS)
     )
 
 
 def parts_of(thing: StandIn, *, is_whole_file: bool) -> Any:
-    """Return the parts of an object that holds others by name or position.
+    """Return the parts of an object that contains others by name or position.
 
     Args:
         thing: The object.
-        is_whole_file: Look into it whatever its class.
+        is_whole_file: Open it whatever its class.
 
     Returns:
-        A dict or list; or the object itself, if it is no container, and a configured value.
+        A dict or list; a configured value; or the object itself, if it is not a container.
     """
     if is_module(thing):
         return dict(_module_parts(thing))
@@ -51,9 +51,9 @@ def parts_of(thing: StandIn, *, is_whole_file: bool) -> Any:
 
 
 def _module_parts(module: StandIn) -> Iterator[tuple[object, Any]]:
-    """Yield a module's own tensors and its submodules by name; what is None or kept apart is not.
+    """Yield a module's tensors and submodules by name, without None or non-persistent ones.
 
-    Of a scripted module parameters, buffers and submodules are attributes alike.
+    In a scripted module, parameters, buffers and submodules are all attributes.
     """
     if is_scripted(module):
         for name, part in module.state.items():

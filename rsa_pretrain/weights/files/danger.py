@@ -1,7 +1,7 @@
-"""Names that a checkpoint has no use for and an attack has.
+"""List the names that a checkpoint has no use for, but an attack does.
 
-Nothing that a file names is ever run, so this guards nothing: it tells a user that the file was
-made to run code when it is opened.
+Nothing that a file names is ever run, so this protects nothing: it tells users that the file was
+made to run code when opened.
 """
 
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ _CODE_RUNNERS = ("pdb", "bdb", "timeit", "cProfile", "profile", "pip", "setuptoo
 _PICKLES = ("pickle", "_pickle", "cPickle", "marshal")
 _FILES = ("io", "_io", "shutil", "tempfile")
 _NETWORK = ("socket", "urllib2", "requests", "httplib", "ftplib", "smtplib", "webbrowser")
-# Of these names the module itself is meant: a project may well have a package called code.
+# Only the modules themselves: a project may well have a package called code.
 _MODULES = frozenset(_PROCESSES + _CODE + _CODE_RUNNERS + _PICKLES + _FILES + _NETWORK)
 _HARMLESS = frozenset({"io.BytesIO", "_io.BytesIO", "io.StringIO", "_io.StringIO"})
 _RUNNING_CODE = ("eval", "exec", "execfile", "compile", "__import__", "reload", "apply")
 _REACHING_OUT = ("open", "file", "input", "raw_input", "breakpoint", "globals", "locals")
 _BUILTINS = frozenset(_RUNNING_CODE + _REACHING_OUT)
-# And whatever is in them.
+# These, and everything in them.
 _PLACES = (
     "asyncio",
     "http",
@@ -43,7 +43,7 @@ _PLACES = (
 
 
 def dangerous(names: Iterable[Name]) -> tuple[str, ...]:
-    """Return which of the names run commands or code, or open files and connections."""
+    """Return the names that run commands or code, or open files and connections."""
     return tuple(str(name) for name in names if _is_dangerous(name))
 
 

@@ -1,4 +1,4 @@
-"""Any checkpoint file, read safely: its tensors and plain values by path."""
+"""Read any checkpoint file safely: its tensors and plain values by path."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from rsa_pretrain.weights.files.torch_legacy import is_torch_legacy, load_torch_
 from rsa_pretrain.weights.files.tree import Value, listed, printable, walk
 
 _SNIFFED_BYTES = 512
-# Networks that share layers hold some tensors often; thousands of times, none could be looked at.
+# Networks that share layers repeat some tensors; thousands of repeats could not be inspected.
 _MAX_REPEATS = 64
 _MAX_KINDS = 100
 _MAX_KIND_LETTERS = 200
@@ -34,56 +34,56 @@ _PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a checkpoint file holds."""
+    """The contents of a checkpoint file."""
 
     path: Path
     kind: str
-    """How it is written."""
+    """File format."""
     size: int
     """Bytes."""
     sha256: str
     tensors: Mapping[str, Tensor]
-    """By path, such as ``state_dict/module.encoder_q.conv1.weight``."""
+    """Tensors by path, such as ``state_dict/module.encoder_q.conv1.weight``."""
     values: Mapping[str, Value]
     """Plain values by path; a safetensors header's entries under their names."""
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    """Objects that are neither: class or kind → how many."""
+    """Other objects: class or kind → how many."""
     dangerous: tuple[str, ...] = ()
     """Names that the file refers to in order to run code, none of which was run."""
 
 
 def read_checkpoint_file(path: Path) -> FileContent:
-    """Read a checkpoint of any project; runs no code of the file, whatever it holds.
+    """Read a checkpoint of any project; never runs code in the file.
 
     Args:
         path: A file of ``torch.save`` (either format) or ``torch.jit.save``, safetensors, or a
             pickle of arrays or tensors.
 
     Raises:
-        UserError: If it is none of these, is damaged, holds no tensors, or was made to run code.
+        UserError: If it is none of these, is damaged, has no tensors, or was made to run code.
     """
     content = look_at_file(path)
     if content.dangerous:
         raise UserError(
-            f"'{path}' is refused, for it was made to run code: it refers to "
+            f"'{path}' is refused because it was made to run code: it refers to "
             f"{listed(content.dangerous)}. None of it was run; rsa-pretrain inspect shows what "
-            "else the file holds. Get the weights from a source you trust, as safetensors if it "
+            "else the file contains. Get the weights from a source you trust, as safetensors if it "
             "has them"
         )
     if not content.tensors:
         beside = f" (but {listed(content.passed_over)})" if content.passed_over else ""
         raise UserError(
-            f"'{path}' holds no tensors{beside}; expected a checkpoint, such as "
-            "torch.save(model.state_dict(), ...) writes"
+            f"'{path}' contains no tensors{beside}; expected a checkpoint, as written by "
+            "torch.save(model.state_dict(), ...)"
         )
     return content
 
 
 def look_at_file(path: Path) -> FileContent:
-    """Read a file as ``read_checkpoint_file`` does, even one that it refuses for what it holds.
+    """Read a file like ``read_checkpoint_file``, even one refused for its contents.
 
     Raises:
-        UserError: If it is no checkpoint or is damaged.
+        UserError: If it is not a checkpoint or is damaged.
     """
     size = check_regular_file(path)
     with path.open("rb") as file:
@@ -94,7 +94,7 @@ def look_at_file(path: Path) -> FileContent:
         raise UserError(printable(str(error))) from None  # it may quote the file
     tensors, values, passed_over = _sort(path, content)
     if sum(tensor.nbytes for tensor in tensors.values()) > _MAX_REPEATS * size:
-        raise UserError(f"'{path}' holds the same tensors more than {_MAX_REPEATS} times over")
+        raise UserError(f"'{path}' contains the same tensors more than {_MAX_REPEATS} times over")
     return FileContent(
         path,
         kind,
@@ -122,7 +122,7 @@ def _load(path: Path, size: int, start: bytes) -> tuple[str, Any, list[Name]]:
 
 
 def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value], dict[str, int]]:
-    """Tell tensors and plain values from what is passed over, of which the kinds are counted."""
+    """Separate tensors and plain values; count the rest by kind."""
     tensors: dict[str, Tensor] = {}
     arrays: dict[str, NDArray[Any]] = {}
     values: dict[str, Value] = {}
@@ -133,7 +133,7 @@ def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value]
             is_shown = kind in passed_over or len(passed_over) < _MAX_KINDS
             passed_over[kind if is_shown else "other object"] += 1
         elif name in tensors or name in arrays or name in values:
-            raise UserError(f"'{path}' holds '{name}' twice; it is not clear which one counts")
+            raise UserError(f"'{path}' contains '{name}' twice; it is not clear which one counts")
         elif isinstance(part, np.ndarray):
             arrays[name] = part
         elif not isinstance(part, Tensor):
@@ -144,11 +144,11 @@ def _sort(path: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Value]
             tensors[name] = part
     if not any(tensor.dim() for tensor in tensors.values()):
         tensors.update({name: torch.from_numpy(array) for name, array in arrays.items()})
-    elif arrays:  # weights are tensors there, and arrays are random states, statistics, labels
+    elif arrays:  # weights are then tensors, and arrays are random states, statistics, labels
         passed_over["numpy.ndarray"] += len(arrays)
     return tensors, values, dict(passed_over)
 
 
 def _is_random_state(tensor: Tensor) -> bool:
-    """Tell what ``torch.get_rng_state`` returns; no weights are rows of bytes."""
+    """Return whether a tensor is a ``torch.get_rng_state``; no weights are rows of bytes."""
     return tensor.dtype == torch.uint8 and tensor.dim() == 1

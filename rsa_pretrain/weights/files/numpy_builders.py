@@ -1,4 +1,4 @@
-"""Numpy's arrays and scalars in a pickle: builders that check what numpy's own would believe."""
+"""Build numpy's arrays and scalars from a pickle, checking what numpy's own builders trust."""
 
 import math
 import pickle
@@ -11,7 +11,7 @@ import numpy as np
 from rsa_pretrain.weights.files.pickle_reader import Builder
 from rsa_pretrain.weights.files.stand_in import Deferred, Name, StandIn
 
-# Element types that are plain numbers, whose arrays are read. Of others the type is told.
+# Element types that are plain numbers, whose arrays are read. For others only the type is shown.
 _KINDS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"})
 _SCALAR_KINDS = _KINDS | {"u2", "u4", "u8"}
 _BYTE_ORDERS = ("<", ">", "|", "=")
@@ -36,11 +36,11 @@ class PickledDtype(Deferred):
             self._order = state[1]
 
     def make(self) -> StandIn:
-        """Return what it is shown as where it is no part of an array."""
+        """Return its stand-in where it is not part of an array."""
         return StandIn("numpy.dtype", (self.code,))
 
     def numpy(self, kinds: frozenset[str] = _KINDS) -> np.dtype[Any] | None:
-        """Return it as numpy's, or None if it is no plain number."""
+        """Return it as numpy's, or None if it is not a plain number."""
         return np.dtype(f"{self._order}{self.code}") if self.code in kinds else None
 
 
@@ -48,7 +48,7 @@ class PickledArray(Deferred):
     """A pickled array: empty when made, filled by its state."""
 
     def __init__(self, kind: object, shape: object, code: object) -> None:
-        """Take what ``numpy._reconstruct`` is called with: an empty array of bytes."""
+        """Take the arguments of ``numpy._reconstruct``: an empty array of bytes."""
         if not isinstance(kind, Name) or shape != (0,) or code not in (b"b", "b"):
             raise pickle.UnpicklingError("an array that does not start empty")
         self._filling: tuple[Any, PickledDtype, tuple[int, ...], Literal["C", "F"]] | None = None
@@ -90,7 +90,7 @@ def _fits(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
 
 
 def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> PickledArray:
-    """Stand in for numpy's ``_frombuffer``, by which protocol 5 writes arrays."""
+    """Stand in for numpy's ``_frombuffer``, with which protocol 5 writes arrays."""
     array = PickledArray(Name("numpy", "ndarray"), (0,), b"b")
     array._fill(data, dtype, shape, order)
     return array
@@ -109,14 +109,14 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
 
 
 def _encode(text: object, encoding: object) -> bytes:
-    """Stand in for ``_codecs.encode``, by which old protocols write bytes."""
+    """Stand in for ``_codecs.encode``, with which old protocols write bytes."""
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError("text in another encoding than latin1")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """Stand in for ``bytes()``, by which old protocols write empty data."""
+    """Stand in for ``bytes()``, with which old protocols write empty data."""
     return b""
 
 

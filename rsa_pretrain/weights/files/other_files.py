@@ -1,4 +1,4 @@
-"""Files that are taken for checkpoints and are none: what each is, and what to do about it."""
+"""Recognise files mistaken for checkpoints, and say what to do about each."""
 
 _WHITE_SPACE = b" \t\r\n\xef\xbb\xbf"
 _TAR = slice(257, 262)
@@ -9,21 +9,21 @@ _STARTS = {
     b"\x28\xb5\x2f\xfd": "a zstd archive; unpack it first",
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file it stands for (git lfs pull)",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file it points to (git lfs pull)",
     b"<": "a web page; download the file itself",
     b"{": "JSON text, a configuration or an index of other files; name the file with the weights",
-    b"\x89HDF": "an HDF5 file, as Keras writes; expected weights of PyTorch",
+    b"\x89HDF": "an HDF5 file, as Keras writes; expected PyTorch weights",
     b"\x93NUMPY": "one numpy array; expected a checkpoint with named tensors",
-    b"GGUF": "a GGUF file of quantised weights; expected a checkpoint of PyTorch",
-    b"\x08": "an ONNX or TensorFlow file; save the state_dict() of the PyTorch network it is of",
+    b"GGUF": "a GGUF file of quantised weights; expected a PyTorch checkpoint",
+    b"\x08": "an ONNX or TensorFlow file; save the state_dict() of its PyTorch network",
 }
 
 
 def what_else(start: bytes) -> str:
-    """Say what a file is that is no checkpoint, by its first bytes."""
+    """Say what a file that is not a checkpoint is, by its first bytes."""
     if start[_TAR] == b"ustar":
         return (
-            "a tar archive; unpack it first (of PyTorch's format before 0.2, load it with torch "
+            "a tar archive; unpack it first (if in PyTorch's format before 0.2, load it with torch "
             "and save its state_dict() again)"
         )
     text = start.lstrip(_WHITE_SPACE)
@@ -31,6 +31,6 @@ def what_else(start: bytes) -> str:
         if start.startswith(magic) or text.startswith(magic):
             return what
     return (
-        f"not a checkpoint (it begins with {start[:8].hex(' ')}); expected a file of torch.save, "
+        f"not a checkpoint (it starts with {start[:8].hex(' ')}); expected a file of torch.save, "
         "safetensors, or a pickle of numpy arrays"
     )

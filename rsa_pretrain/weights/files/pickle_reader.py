@@ -2,8 +2,8 @@
 
 Python's own unpickler imports and calls whatever a file names. This one interprets the
 opcodes that ``pickletools`` decodes: it builds numbers, text and containers, gives a few exact
-names to builders of this toolkit, and keeps everything else as inert stand-ins. No opcode imports,
-calls, sets an attribute or looks one up. Stated lengths reserve nothing: they are read from bytes
+names to this toolkit's builders, and keeps everything else as inert stand-ins. No opcode imports,
+calls, sets an attribute or looks one up. Stated lengths reserve nothing: data is read from bytes
 in memory or mapped, and the number of opcodes is bounded.
 """
 
@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from rsa_pretrain.weights.files.stand_in import Deferred, Name, StandIn
 
-# An opcode makes at most an empty container, so this bounds the memory to some 300 MB.
+# An opcode makes at most an empty container, so this limits the memory to some 300 MB.
 _MAX_OPCODES = 2_000_000
 _MAX_NAME_LETTERS = 1000
 _GETATTR = ("builtins.getattr", "__builtin__.getattr")
@@ -40,7 +40,7 @@ Builder = Callable[..., Any]
 
 
 def refuse_persistent(identity: Any) -> Any:
-    """Refuse data that is kept outside the pickle."""
+    """Refuse data that is stored outside the pickle."""
     raise pickle.UnpicklingError("it refers to data outside the pickle")
 
 
@@ -55,8 +55,8 @@ class PickleReader:
         """Set up a reader.
 
         Args:
-            builders: Whole name → what is called in its place. They must not believe arguments.
-            persistent: Returns what stands for an object that is kept outside the pickle.
+            builders: Full name → function called in its place; must not trust its arguments.
+            persistent: Returns the stand-in for an object that is stored outside the pickle.
         """
         self.names: dict[Name, None] = {}
         self._builders = builders
@@ -66,10 +66,10 @@ class PickleReader:
         self._memo: dict[int, Any] = {}
 
     def read(self, stream: io.BytesIO | mmap) -> Any:
-        """Return what the next pickle of a stream holds.
+        """Return the content of the next pickle in a stream.
 
         Args:
-            stream: Bytes in memory or mapped: of these, a read beyond the end reserves nothing.
+            stream: Bytes in memory or mapped, where a read beyond the end reserves nothing.
 
         Returns:
             Dicts, lists, tuples, text, bytes, numbers, names, stand-ins and deferred tensors.
@@ -99,7 +99,7 @@ class PickleReader:
             raise pickle.UnpicklingError(f"it is damaged ({type(error).__name__})") from None
 
     def _step(self, opcode: str, argument: Any) -> None:
-        """Rearrange the stack as an opcode asks; a function as long as its list of opcodes."""
+        """Rearrange the stack as an opcode asks; as long as the list of opcodes."""
         stack = self._stack
         match opcode:
             case "PUT" | "BINPUT" | "LONG_BINPUT":
@@ -129,7 +129,7 @@ class PickleReader:
                 self._refer(opcode, argument)
 
     def _collect(self, opcode: str, items: list[Any]) -> None:
-        """Make a container of the parts before it, or add them to the one below."""
+        """Make a container from the parts before it, or add them to the one below."""
         match opcode:
             case "LIST":
                 self._stack.append(items)
@@ -180,13 +180,13 @@ class PickleReader:
     def _last(self, size: int) -> list[Any]:
         items = self._stack[-size:]
         if len(items) < size:
-            raise pickle.UnpicklingError("it takes more than it has put")
+            raise pickle.UnpicklingError("it pops more than it pushed")
         del self._stack[-size:]
         return items
 
     def _named(self, module: Any, qualified: Any) -> Name:
         if not isinstance(module, str) or not isinstance(qualified, str):
-            raise pickle.UnpicklingError("it refers to a name that is no text")
+            raise pickle.UnpicklingError("it refers to a name that is not text")
         if len(module) + len(qualified) > _MAX_NAME_LETTERS:
             raise pickle.UnpicklingError(f"it refers to a name of over {_MAX_NAME_LETTERS} letters")
         name = Name(module, qualified)
@@ -196,20 +196,20 @@ class PickleReader:
     def _made(self, made_by: Any, arguments: Any) -> Any:
         """Return what a builder makes, or a stand-in for what a call would have returned."""
         if not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("it calls with arguments that are no tuple")
+            raise pickle.UnpicklingError("it calls with arguments that are not a tuple")
         if isinstance(made_by, StandIn):
             return StandIn(made_by.name, arguments)
         if not isinstance(made_by, Name):
-            raise pickle.UnpicklingError("it calls an object that is no class or function")
+            raise pickle.UnpicklingError("it calls an object that is not a class or function")
         if str(made_by) in _GETATTR and len(arguments) == 2:
             return self._attribute(*arguments)
         builder = self._builders.get(str(made_by))
         return StandIn(str(made_by), arguments) if builder is None else builder(*arguments)
 
     def _attribute(self, owner: Any, attribute: Any) -> Name | StandIn:
-        """Name an attribute, by which methods and members of enumerations are written."""
+        """Name an attribute, which is how methods and members of enumerations are written."""
         if not isinstance(attribute, str):
-            raise pickle.UnpicklingError("it refers to a name that is no text")
+            raise pickle.UnpicklingError("it refers to a name that is not text")
         if isinstance(owner, Name):
             return self._named(owner.module, f"{owner.qualified}.{attribute}")
         kind = owner.name if isinstance(owner, StandIn) else type(owner).__name__
@@ -219,29 +219,29 @@ class PickleReader:
 def _built(made: Any, state: Any) -> Any:
     if isinstance(made, StandIn | Deferred):
         made.build(state)
-    elif not isinstance(made, dict | list):  # there a state is attributes, and no part
+    elif not isinstance(made, dict | list):  # their state is attributes, not parts
         raise pickle.UnpicklingError("it changes an object that it did not make")
     return made
 
 
 def _items(made: Any) -> list[Any]:
     if not isinstance(made, list | StandIn):
-        raise pickle.UnpicklingError("it appends to an object that is no list")
+        raise pickle.UnpicklingError("it appends to an object that is not a list")
     return made.items if isinstance(made, StandIn) else made
 
 
 def _entries(made: Any) -> dict[Any, Any]:
     if not isinstance(made, dict | StandIn):
-        raise pickle.UnpicklingError("it sets keys of an object that is no mapping")
+        raise pickle.UnpicklingError("it sets keys of an object that is not a mapping")
     return made.entries if isinstance(made, StandIn) else made
 
 
 def paired(parts: list[Any]) -> dict[Any, Any]:
-    """Return a dict of keys and values that follow one another."""
+    """Return a dict of alternating keys and values."""
     return {_key(key): value for key, value in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _key(key: Any) -> Any:
-    """Return a key whose hash costs little: tuples that share parts could nest without end."""
+    """Return a key that is cheap to hash: tuples that share parts could nest without end."""
     flat = isinstance(key, tuple) and all(isinstance(part, _KEYS) for part in key)
     return key if flat or isinstance(key, _KEYS) else StandIn(type(key).__name__)

@@ -1,4 +1,4 @@
-"""Containers of Python's own, in a pickle: read as dicts, lists and the stand-ins they hold."""
+"""Read Python's own containers in a pickle as dicts, lists and the stand-ins they contain."""
 
 import pickle
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ from rsa_pretrain.weights.files.stand_in import Name, StandIn
 
 
 def _mapping(content: Any = ()) -> dict[Any, Any]:
-    """Stand in for ``OrderedDict`` and ``Counter``: of nothing, pairs or a dict."""
+    """Stand in for ``OrderedDict`` and ``Counter``, made from nothing, pairs or a dict."""
     if isinstance(content, dict):
         return dict(content)
     if not isinstance(content, list | tuple):
-        raise pickle.UnpicklingError("a mapping of what is neither pairs nor a dict")
+        raise pickle.UnpicklingError("a mapping made from neither pairs nor a dict")
     return paired([part for pair in content for part in pair])
 
 
 def _with_default(factory: Any = None) -> dict[Any, Any]:
-    """Stand in for ``defaultdict``; the factory is none of its parts."""
+    """Stand in for ``defaultdict``; the factory is dropped."""
     return {}
 
 
 def _queue(items: Any = (), length: Any = None) -> list[Any]:
     """Stand in for ``deque``, whose items may also be appended later."""
     if not isinstance(items, list | tuple):
-        raise pickle.UnpicklingError("a deque of what is no list")
+        raise pickle.UnpicklingError("a deque made from something other than a list")
     return list(items)
 
 
@@ -36,9 +36,9 @@ def _set(items: Any = ()) -> StandIn:
 
 
 def _object(made_by: Any, base: Any = None, state: Any = None) -> StandIn:
-    """Stand in for ``copyreg._reconstructor``, by which old protocols write any object."""
+    """Stand in for ``copyreg._reconstructor``, with which old protocols write any object."""
     if not isinstance(made_by, Name):
-        raise pickle.UnpicklingError("an object of what is no class")
+        raise pickle.UnpicklingError("an object of an invalid class")
     return StandIn(str(made_by), (state,))
 
 

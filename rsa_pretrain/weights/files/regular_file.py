@@ -1,11 +1,11 @@
-"""Look at a file before reading it: what it is must be plain before its bytes count."""
+"""Check that a path is a regular file of plausible size before reading it."""
 
 import stat
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
 
-# A ResNet-101 with momentum network, queue and optimizer state stays far below.
+# A ResNet-101 with momentum network, queue and optimizer state is far smaller.
 MAX_BYTES = 4 * 2**30
 
 

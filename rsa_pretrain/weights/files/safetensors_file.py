@@ -1,4 +1,4 @@
-"""Read a safetensors file whose header is bounded and checked before it is believed."""
+"""Read a safetensors file whose header is limited and checked before it is trusted."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ _MAX_HEADER_BYTES = 32 * 2**20
 
 
 def header_length(start: bytes, size: int) -> int | None:
-    """Return the length that the first bytes state, or None if they start no safetensors file."""
+    """Return the length that the first bytes state, or None if this is not a safetensors file."""
     length = int.from_bytes(start[:_LENGTH_BYTES], "little")
     fits = 2 <= length <= min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES)
     return length if fits and start[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" else None
@@ -22,7 +22,7 @@ def header_length(start: bytes, size: int) -> int | None:
 def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a safetensors file's tensors and the text entries of its header.
 
-    The library checks that each tensor's bytes fit its shape and lie in the file, none twice.
+    The library checks that each tensor's bytes fit its shape and are in the file, none twice.
 
     Raises:
         UserError: If the header or the data is damaged.
@@ -34,11 +34,11 @@ def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     # Element types that torch lacks surface as KeyError or AttributeError, sizes as RuntimeError.
     except (SafetensorError, KeyError, AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"'{path}' is not a whole safetensors file ({reason})") from None
+        raise UserError(f"'{path}' is not a complete safetensors file ({reason})") from None
 
 
 def read_header_entry(path: Path, size: int, key: str) -> str | None:
-    """Return one text entry of the header, reading the header alone; None if there is none.
+    """Return one text entry of the header, reading only the header; None if there is none.
 
     Args:
         path: A regular file of ``size`` bytes, of any kind.

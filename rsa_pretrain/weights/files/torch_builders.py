@@ -1,4 +1,4 @@
-"""Torch's tensors in a pickle: views of blocks of bytes in the file, never beyond them."""
+"""Build torch's tensors from a pickle as views of byte blocks in the file, never beyond them."""
 
 import math
 import pickle
@@ -43,13 +43,13 @@ PLAIN_TYPES = frozenset({kind for name, kind in _STORAGES.items() if not name.st
 
 @dataclass(eq=False)
 class Block:
-    """Consecutive bytes of a file, placed once it is known where they are."""
+    """Consecutive bytes of a file, placed once their position is known."""
 
     num_bytes: int
     data: torch.UntypedStorage | None = None
 
     def place(self, source: torch.UntypedStorage, start: int) -> None:
-        """Map the bytes from a place of the file.
+        """Map the bytes from a position in the file.
 
         Raises:
             pickle.UnpicklingError: If they are not all in the file.
@@ -58,7 +58,7 @@ class Block:
         if not 0 <= start <= end <= source.nbytes():
             raise pickle.UnpicklingError("it states tensors larger than the file")
         data = source[start:end]
-        # Processors may fault on numbers that lie across the boundaries of words.
+        # Processors may fault on unaligned numbers.
         self.data = data if start % _ALIGNMENT == 0 else data.clone()
 
 
@@ -69,14 +69,14 @@ class Storage:
     block: Block
     dtype: torch.dtype
     start: int
-    """First of its numbers in the block."""
+    """Index of its first number in the block."""
     size: int
-    """How many numbers."""
+    """Count of numbers."""
 
 
 @dataclass(eq=False)
 class StoredTensor(Deferred):
-    """A tensor as a view of a storage, looked over when made."""
+    """A tensor as a view of a storage, checked when made."""
 
     storage: Storage
     offset: int
@@ -94,7 +94,7 @@ class StoredTensor(Deferred):
 
 @dataclass(eq=False)
 class TensorOfArray(Deferred):
-    """A tensor of an accelerator, which is written as a numpy array and its type."""
+    """A tensor of an accelerator, stored as a numpy array and its type."""
 
     array: PickledArray
     dtype: torch.dtype
@@ -109,11 +109,11 @@ class StorageTable:
     """The storages that a file's pickle refers to, by their keys."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start empty."""
         self.storages: dict[str | int, Storage] = {}
 
     def find(self, identity: Any) -> Any:
-        """Return what stands for a persistent id: a storage, or the class of a module.
+        """Return the object of a persistent id: a storage, or the class of a module.
 
         Raises:
             pickle.UnpicklingError: If it is neither.
@@ -122,7 +122,7 @@ class StorageTable:
         if kind == "module" and isinstance(parts[0], Name):  # its source code follows, unread
             return parts[0]
         if kind != "storage" or not isinstance(parts[1], str | int):
-            raise pickle.UnpicklingError("it refers to data that is no storage")
+            raise pickle.UnpicklingError("it refers to data that is not a storage")
         storage_class, key, _, size, *view = parts
         storage = self._storage(key, _dtype_of(storage_class), size)
         if not view or view[0] is None:
@@ -134,7 +134,7 @@ class StorageTable:
 
     def _storage(self, key: str | int, dtype: torch.dtype, size: Any) -> Storage:
         if not _naturals((size,)):
-            raise pickle.UnpicklingError("a storage whose size is no number")
+            raise pickle.UnpicklingError("a storage whose size is not a number")
         known = self.storages.get(key)
         if known is None:
             known = Storage(Block(size * dtype.itemsize), dtype, 0, size)
@@ -145,7 +145,7 @@ class StorageTable:
 
 
 def map_file(path: Path, size: int) -> torch.UntypedStorage:
-    """Return the bytes of a file, none of them read yet; what is written there stays in memory."""
+    """Return the bytes of a file, none of them read yet; writes to them stay in memory."""
     return cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, size))
 
 
@@ -156,8 +156,8 @@ def _dtype_of(kind: Any) -> torch.dtype:
         name = kind.qualified.removesuffix("Storage")
         if kind.module in ("torch", "torch.cuda") and name in _STORAGES:
             return _STORAGES[name]
-        raise pickle.UnpicklingError(f"a storage of {kind}, which is not known")
-    raise pickle.UnpicklingError("a storage of what is no type")
+        raise pickle.UnpicklingError(f"a storage of {kind}, which is unknown")
+    raise pickle.UnpicklingError("a storage of an invalid type")
 
 
 def _naturals(numbers: Any) -> bool:
@@ -177,12 +177,12 @@ def _tensor(
 ) -> Any:
     """Stand in for ``_rebuild_tensor`` and ``_rebuild_tensor_v2``."""
     if metadata:
-        return StandIn("tensor whose sign or conjugate is kept apart")
+        return StandIn("tensor whose sign or conjugate is stored separately")
     if not isinstance(storage, Storage):
-        raise pickle.UnpicklingError("a tensor of what is no storage")
+        raise pickle.UnpicklingError("a tensor of an invalid storage")
     sound = _naturals((offset,)) and _naturals(shape) and _naturals(strides)
     if not sound or len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
-        raise pickle.UnpicklingError("a tensor whose shape is no shape")
+        raise pickle.UnpicklingError("a tensor of an invalid shape")
     num_elements = math.prod(shape)
     last = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     if num_elements > storage.size or (num_elements and offset + last >= storage.size):
@@ -191,12 +191,12 @@ def _tensor(
 
 
 def _tensor_without_storage_class(*arguments: Any) -> StandIn:
-    """Stand in for ``_rebuild_tensor_v3``, which writes the types that are not read."""
+    """Stand in for ``_rebuild_tensor_v3``, which is used for types that are not read."""
     return _unread(arguments[6])
 
 
 def _unread(dtype: object) -> StandIn:
-    known = isinstance(dtype, Name | torch.dtype)  # other text could be long without end
+    known = isinstance(dtype, Name | torch.dtype)  # other text could be arbitrarily long
     kind = str(dtype).removeprefix("torch.") if known else "an unknown type"
     return StandIn(f"tensor of {kind[:_MAX_TYPE_LETTERS]}")
 
@@ -211,7 +211,7 @@ def _tensor_of_array(array: Any, dtype: Any, *_: Any) -> Any:
 
 
 def _same(data: Any, *_: Any) -> Any:
-    """Stand in for what wraps a tensor: parameters, and moves from other devices."""
+    """Stand in for wrappers of a tensor: parameters, and moves from other devices."""
     return data
 
 
@@ -226,14 +226,14 @@ def _of_subclass(function: Any, kind: Any, arguments: Any, state: Any = None) ->
 def _size(lengths: Any = ()) -> tuple[Any, ...]:
     """Stand in for ``torch.Size``."""
     if not _naturals(lengths):
-        raise pickle.UnpicklingError("a torch.Size of what are no lengths")
+        raise pickle.UnpicklingError("a torch.Size of something other than lengths")
     return tuple(lengths)
 
 
 def _device(kind: Any, index: Any = None) -> str:
     """Stand in for ``torch.device``, read as its text."""
     if not isinstance(kind, str) or not isinstance(index, int | None):
-        raise pickle.UnpicklingError("a torch.device of what is no device")
+        raise pickle.UnpicklingError("a torch.device of something other than a device")
     return kind if index is None else f"{kind}:{index}"
 
 

@@ -1,8 +1,8 @@
-"""Read a zip of ``torch.save`` or ``torch.jit.save``, looked over before it is believed.
+"""Read a zip of ``torch.save`` or ``torch.jit.save``, checked before it is trusted.
 
 The zip is checked first: members stored, inside the file, their checksums right. Then its pickle
 is read, without running it; its tensors are mapped from the file, so that none can reach beyond
-it. Of a TorchScript program the code is left alone.
+it. The code of a TorchScript program is ignored.
 """
 
 import io
@@ -24,26 +24,26 @@ _READ_BYTES = 2**20
 _LOCAL_HEADER_BYTES = 30
 _LENGTHS = struct.Struct("<HH")
 _CODE = "code/"
-# What other zips are, by a member that they have.
+# Other kinds of zips, by a member that they have.
 _OTHER_ZIPS = {
     "model.json": "a TorchScript program from before PyTorch 1.1; save its state_dict() with "
     "torch.save",
     "archive_format": "a program of torch.export; save its state_dict() with torch.save",
-    "model.weights.h5": "a Keras model; expected weights of PyTorch",
+    "model.weights.h5": "a Keras model; expected PyTorch weights",
 }
 
 Members = dict[str, zipfile.ZipInfo]
 
 
 def load_torch_zip(path: Path, size: int) -> tuple[Any, list[Name]]:
-    """Return what a zip holds, its tensors mapped from the file, and the names it refers to.
+    """Return the content of a zip, its tensors mapped from the file, and the names it refers to.
 
     Args:
         path: The file.
         size: Its size in bytes.
 
     Raises:
-        UserError: If it is damaged, no checkpoint, or of the other byte order.
+        UserError: If it is damaged, not a checkpoint, or of the other byte order.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,13 +56,13 @@ def load_torch_zip(path: Path, size: int) -> tuple[Any, list[Name]]:
     except UserError:
         raise
     # A damaged directory surfaces as BadZipFile, NotImplementedError, struct.error, OSError,
-    # EOFError, UnicodeDecodeError, OverflowError …: whatever zipfile meets in it.
+    # EOFError, UnicodeDecodeError, OverflowError …: whatever zipfile raises on it.
     except Exception as error:
         raise damaged(path, error) from None
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """Return the error for a file that is damaged."""
+    """Return the error for a damaged file."""
     reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
     return UserError(f"'{path}' is damaged and cannot be read as a torch checkpoint ({reason})")
 
@@ -80,13 +80,13 @@ def _checked_members(path: Path, archive: zipfile.ZipFile, size: int) -> Members
             raise UserError(f"'{path}' is {what}")
     if "data.pkl" not in members:
         raise UserError(
-            f"'{path}' is a zip without data.pkl (it holds {listed(archive.namelist(), 3)}); "
+            f"'{path}' is a zip without data.pkl (it contains {listed(archive.namelist(), 3)}); "
             "expected one of torch.save"
         )
     read = {name: member for name, member in members.items() if not name.startswith(_CODE)}
     _check_sizes(path, list(read.values()), size)
     if "byteorder" in read and archive.read(read["byteorder"]) != b"little":
-        raise UserError(f"'{path}' is not little-endian; save it again on such a machine")
+        raise UserError(f"'{path}' is not little-endian; save it again on a little-endian machine")
     for member in read.values():
         _check_sum(path, archive, member)
     return read
@@ -96,7 +96,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise UserError(
-                f"'{path}' holds compressed or encrypted '{member.filename}'; torch.save writes "
+                f"'{path}' has compressed or encrypted '{member.filename}'; torch.save writes "
                 "neither, so it is not unpacked"
             )
         if member.file_size > size or member.file_size != member.compress_size:
@@ -117,14 +117,14 @@ def _check_sum(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) ->
 
 
 def _place(path: Path, size: int, members: Members, table: StorageTable) -> None:
-    """Say where in the file the storages are."""
+    """Set the positions of the storages in the file."""
     source = map_file(path, size)
     with path.open("rb") as file:
         for key, storage in table.storages.items():
             member = members.get(f"data/{key}")
             if member is None or member.file_size < storage.block.num_bytes:
                 raise pickle.UnpicklingError("it states tensors larger than the file")
-            # The name and the padding before the data are as long as the member's header says.
+            # The member's header states the length of the name and padding before the data.
             file.seek(member.header_offset + _LOCAL_HEADER_BYTES - _LENGTHS.size)
             lengths = _LENGTHS.unpack(file.read(_LENGTHS.size))
             start = member.header_offset + _LOCAL_HEADER_BYTES + sum(lengths)

@@ -31,12 +31,12 @@ class ForeignOrderError(Exception):
 
 
 def is_torch_legacy(start: bytes) -> bool:
-    """Tell whether a file that starts so is of this format, by any protocol."""
+    """Return whether a file that starts like this has this format, in any protocol."""
     return start.startswith(_PICKLE_START) and 0 < start.find(_MAGIC) <= _MOST_BYTES_BEFORE_MAGIC
 
 
 def load_torch_legacy(path: Path, size: int) -> tuple[Any, list[Name]]:
-    """Return what a file holds, its tensors mapped from it, and the names it refers to.
+    """Return the content of a file, its tensors mapped from it, and the names it refers to.
 
     Args:
         path: The file.
@@ -52,22 +52,22 @@ def load_torch_legacy(path: Path, size: int) -> tuple[Any, list[Name]]:
         raise UserError(
             f"'{path}' was not written on a little-endian machine; save it again on one"
         ) from None
-    except Exception as error:  # whatever damage leads to: KeyError, TypeError, OverflowError …
+    except Exception as error:  # whatever damage causes: KeyError, TypeError, OverflowError …
         raise damaged(path, error) from None
 
 
 def load_storage(data: Any) -> Storage:
-    """Stand in for ``torch.storage._load_from_bytes``, by which plain pickles hold tensors.
+    """Stand in for ``torch.storage._load_from_bytes``, with which plain pickles store tensors.
 
     Raises:
-        pickle.UnpicklingError: If the bytes hold anything but a storage.
+        pickle.UnpicklingError: If the bytes contain anything but a storage.
     """
     if not isinstance(data, bytes):
-        raise pickle.UnpicklingError("a storage of what are no bytes")
+        raise pickle.UnpicklingError("a storage of something other than bytes")
     source = torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage()
     content, _ = _read(io.BytesIO(data), source)
     if not isinstance(content, Storage):
-        raise pickle.UnpicklingError("a storage of what is no storage")
+        raise pickle.UnpicklingError("a storage whose bytes are no storage")
     return content
 
 
@@ -77,14 +77,14 @@ def _read(stream: mmap | io.BytesIO, source: torch.UntypedStorage) -> tuple[Any,
     reader = PickleReader(TORCH_BUILDERS, table.find)
     magic, _version, system = [reader.read(stream) for _ in range(3)]
     if magic != _MAGIC_NUMBER:
-        raise pickle.UnpicklingError("it does not begin as such a file does")
+        raise pickle.UnpicklingError("it does not begin like such a file")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ForeignOrderError
     content, keys = [reader.read(stream) for _ in range(2)]
     if not all(isinstance(key, str | int) for key in keys) or len(set(keys)) < max(
         len(keys), len(table.storages)
     ):
-        raise pickle.UnpicklingError("it states storages that it does not hold")
+        raise pickle.UnpicklingError("it states storages that it does not contain")
     for key in keys:
         storage = table.storages[key]
         if int.from_bytes(stream.read(_COUNT_BYTES), "little") != storage.size:

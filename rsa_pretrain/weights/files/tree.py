@@ -1,4 +1,4 @@
-"""Walk what a checkpoint holds: nested containers, flattened to paths."""
+"""Walk the contents of a checkpoint: nested containers, flattened to paths."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ _MAX_NODES = 200_000
 _MAX_DEPTH = 32
 _MAX_NAME_LETTERS = 1000
 _MAX_INTEGER_BITS = 1024
-# A random state of Python is 625 numbers, a history of losses many more; settings are few.
+# A random state of Python is 625 numbers and a history of losses many more; settings are few.
 _MAX_NUMBERS = 256
 _SHOWN_NAMES = 8
 _SHOWN_LETTERS = 100
@@ -32,9 +32,9 @@ Part = Tensor | NDArray[Any] | Value | StandIn | Name
 def walk(path: Path, content: Any) -> Iterator[tuple[str, Part]]:
     """Yield every tensor and plain value under its path, such as ``state_dict/conv1.weight``.
 
-    Objects come as stand-ins, unless ``parts_of`` knows their parts. Of a network pickled whole,
-    tensors are named as its ``state_dict()`` names them. Containers that share parts could hold
-    them exponentially often, hence the bound.
+    Objects are yielded as stand-ins, unless ``parts_of`` knows their parts. Tensors of a network
+    pickled whole are named as in its ``state_dict()``. Containers that share parts could repeat
+    them exponentially often, hence the limit.
 
     Args:
         path: Names the file in errors.
@@ -49,9 +49,9 @@ def walk(path: Path, content: Any) -> Iterator[tuple[str, Part]]:
         name, separator, value, depth = stack.pop()
         num_nodes += 1
         if num_nodes > _MAX_NODES or depth > _MAX_DEPTH:
-            raise UserError(f"'{path}' nests more than a checkpoint does; it is not read")
+            raise UserError(f"'{path}' is nested more deeply than a checkpoint; it is not read")
         if len(name) > _MAX_NAME_LETTERS or not name.isprintable():
-            raise UserError(f"'{path}' holds a name that is no name: {printable(name)[:80]}…")
+            raise UserError(f"'{path}' contains an invalid name: {printable(name)[:80]}…")
         made = value.make() if isinstance(value, Deferred) else value
         below = _MODULE_SEPARATOR if is_module(made) else SEPARATOR
         if isinstance(made, StandIn):
@@ -67,21 +67,21 @@ def walk(path: Path, content: Any) -> Iterator[tuple[str, Part]]:
 
 
 def printable(text: str) -> str:
-    """Return text that cannot steer a terminal."""
+    """Return text without characters that control a terminal."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
 
 
 def listed(names: Iterable[str], most: int = _SHOWN_NAMES) -> str:
-    """Return some names for one line, and how many more there are."""
+    """Return some names for one line, and the number of further ones."""
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(name[:_SHOWN_LETTERS] for name in every[:most]) + more
 
 
 def _parts(value: Any) -> Iterable[tuple[object, Any]] | None:
-    """Return the parts of a container by key; None for what is none."""
+    """Return the parts of a container by key; None if it is not a container."""
     if isinstance(value, dict):
         return value.items()
     if isinstance(value, list | tuple) and not _is_long_list_of_numbers(value):
@@ -94,13 +94,13 @@ def _is_long_list_of_numbers(value: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _leaf(path: Path, name: str, value: Any) -> Part:
-    """Return a part as it is shown; of anything else than tensors and plain values, its kind."""
+    """Return a part as shown: tensors and plain values themselves, anything else as its kind."""
     if isinstance(value, Tensor):
         if value.layout == torch.strided and value.dtype in PLAIN_TYPES:
             return value.detach()
         return StandIn(f"tensor of {value.layout} {value.dtype}".replace("torch.", ""))
     if isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
-        raise UserError(f"'{path}' holds a number of {value.bit_length()} bits, '{name}'")
+        raise UserError(f"'{path}' contains a number of {value.bit_length()} bits, '{name}'")
     if value is None or isinstance(value, np.ndarray | str | int | float | StandIn | Name):
         return value
     if isinstance(value, list | tuple):

@@ -1,1 +1,1 @@
-"""Other projects' checkpoints, in and out: no file is trusted, no key is guessed."""
+"""Import and export other projects' checkpoints: no file is trusted, no key is guessed."""

@@ -1,4 +1,4 @@
-"""Every path of a file assigned: to the network, to what is dropped, or to neither."""
+"""Assign every path in a file to the network, to the dropped tensors, or to neither."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ FIRST_NAME = "conv1.weight"
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the paths of a file are under one layout."""
+    """The role of every path in a file, under one layout."""
 
     taken: Mapping[str, str]
     """torchvision's name → path."""
     dropped: Mapping[str, list[str]]
-    """What they are → paths that are not taken."""
+    """Kind → paths that are not taken."""
     strange: list[str]
-    """Paths that nothing accounts for."""
+    """Paths that the layout does not account for."""
 
 
 def networks_in(content: FileContent, layout: Layout) -> dict[str, str]:
-    """Return which of a layout's networks a file holds, and under which prefix, unwrapped."""
+    """Return the layout's networks in a file, each with its prefix, unwrapped."""
     bare = unwrapped(content)
     found = {network: find_prefix(bare, layout, network) for network in layout.networks}
     return {network: prefix for network, prefix in found.items() if prefix is not None}
 
 
 def first_names(layout: Layout, network: str) -> list[str]:
-    """Return what the first tensor of a network may be called."""
+    """Return the possible names of a network's first tensor."""
     first = layout.names.from_torchvision(FIRST_NAME)
     return [f"{prefix}{first}" for prefix in layout.networks[network]]
 
 
 def find_prefix(content: Unwrapped, layout: Layout, network: str) -> str | None:
-    """Return under which of its prefixes a network lies; None if under none."""
+    """Return the prefix under which a network is found; None if under none of its prefixes."""
     for prefix, first in zip(layout.networks[network], first_names(layout, network), strict=True):
         if first in content.tensors:
             return prefix
@@ -45,14 +45,14 @@ def find_prefix(content: Unwrapped, layout: Layout, network: str) -> str | None:
 
 
 def shown_prefix(content: Unwrapped, layout: Layout, prefix: str) -> str:
-    """Return what stands before a network's names in the file, wrappers included."""
+    """Return the full prefix of a network's names in the file, wrappers included."""
     first = layout.names.from_torchvision(FIRST_NAME)
     there = content.in_file.get(prefix + first, "")
     return there.removesuffix(first) if there.endswith(first) else prefix
 
 
 def assign(content: Unwrapped, layout: Layout, prefix: str) -> Assignment:
-    """Assign every path; heads that only their place tells are assigned to neither."""
+    """Assign every path; heads recognisable only by their place are assigned to neither."""
     others = {prefix: name for name, prefix in networks_in(content, layout).items()}
     del others[prefix]
     taken: dict[str, str] = {}
@@ -73,13 +73,13 @@ def assign(content: Unwrapped, layout: Layout, prefix: str) -> Assignment:
 def without_heads(
     paths: Assignment, content: Unwrapped, layout: Layout, prefix: str, width: int
 ) -> Assignment:
-    """Drop the heads under the network's prefix, where a layout has no list of its own.
+    """Drop the heads under the network's prefix, if a layout does not list them itself.
 
     Args:
-        paths: What ``assign`` made of the file.
+        paths: As returned by ``assign``.
         content: The file.
-        layout: How it is read.
-        prefix: Where the network lies.
+        layout: How to read it.
+        prefix: Prefix of the network.
         width: Length of the network's features.
     """
     if layout.elsewhere is None:
@@ -94,7 +94,7 @@ def without_heads(
 
 
 def _why_dropped(layout: Layout, others: Mapping[str, str], path: str, prefix: str) -> str | None:
-    """Return what a path is that is not taken, whatever lies under the network's prefix."""
+    """Return the kind of a path that is not taken, even under the network's prefix."""
     for drop, why in layout.drops.items():
         if matching(drop, path):
             return why
@@ -106,7 +106,7 @@ def _why_dropped(layout: Layout, others: Mapping[str, str], path: str, prefix: s
 
 
 def _network_name(layout: Layout, prefix: str, path: str) -> str | None:
-    """Return torchvision's name of a tensor of the network under a prefix."""
+    """Return torchvision's name for a tensor of the network under a prefix."""
     if not path.startswith(prefix):
         return None
     return layout.names.to_torchvision(path.removeprefix(prefix))

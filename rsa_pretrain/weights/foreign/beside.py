@@ -1,6 +1,6 @@
-"""What stands beside a backbone in a checkpoint, told by where it stands and how it is shaped.
+"""Recognise what a checkpoint contains beside its backbone, by path and shape.
 
-Every layout names its own heads; what is here holds for all of them.
+Every layout names its own heads; the rules here apply to all of them.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ _HEADS = (
 
 
 def training_state(path: str, prefix: str) -> str | None:
-    """Return what a path of a training script is; None if it may be a network's.
+    """Return the kind of a training script's path; None if it may belong to a network.
 
-    A tensor outside the container of the network that is called by no module (``exp_avg``, ``0``)
-    and not as a module's own are (``weight``) is part of no network.
+    A tensor outside the network's container belongs to no network if its name has no module
+    (``exp_avg``, ``0``) and is not a module's parameter or buffer (``weight``).
 
     Args:
-        path: The tensor's.
-        prefix: Where the network lies.
+        path: Path of the tensor.
+        prefix: Prefix of the network.
     """
     for place, what in _PLACES.items():
         if matching(place, path) and not prefix.startswith(path.partition(SEPARATOR)[0] + "/"):
@@ -48,15 +48,15 @@ def training_state(path: str, prefix: str) -> str | None:
 
 
 def heads(beside: Mapping[str, Tensor], prefix: str, names: NameTable, width: int) -> list[str]:
-    """Return the paths of heads that lie under a network's prefix, behind its features.
+    """Return the paths of heads under a network's prefix, which follow its features.
 
-    A head is no part of the stem or a stage, and is called one or is one linear layer that takes
-    the features.
+    A head is not part of the stem or a stage, and is either named as a head or a single linear
+    layer that takes the features.
 
     Args:
         beside: Tensors that are not the network's, by path.
-        prefix: Where the network lies.
-        names: How its tensors are called.
+        prefix: Prefix of the network.
+        names: Names of its tensors.
         width: Length of its features.
     """
     modules: dict[str, dict[str, str]] = {}

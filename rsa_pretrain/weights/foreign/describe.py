@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, in lines for a terminal."""
+"""Describe the contents of a checkpoint file, in lines for a terminal."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _SHOWN_KINDS = 20
 
 
 def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
-    """Describe any checkpoint, whether or not it can be imported; runs no code of the file.
+    """Describe any checkpoint, whether or not it can be imported; runs no code in the file.
 
     Args:
         path: The file.
@@ -77,9 +77,9 @@ def _own_metadata(text: str) -> list[str]:
 
 
 def _layout_lines(content: FileContent) -> list[str]:
-    """Say how the file would be imported, or why not, and which networks it holds."""
+    """Say how the file would be imported, or why not, and which networks it contains."""
     if not content.tensors:
-        return ["layout    none: it holds no tensors"]
+        return ["layout    none: it contains no tensors"]
     try:
         candidates = matching_layouts(content)
         chosen = recognise(content, finite=False)
@@ -102,7 +102,7 @@ def _layout_lines(content: FileContent) -> list[str]:
         lines.append(f"dropped   {len(paths)} x {why}, such as '{paths[0]}'")
     lines += [f"converted {count} x {kind}" for kind, count in plan.converted.items()]
     if plan.filled:
-        lines.append(f"filled    {len(plan.filled)} batch counts that the file does not hold")
+        lines.append(f"filled    {len(plan.filled)} batch counts that the file lacks")
     pixels = plan.pixels
     stated = "must be stated" if pixels is None else f"mean {pixels.mean}, std {pixels.std}, RGB"
     return [*lines, f"pixels    {stated}"]
@@ -137,7 +137,7 @@ def _summary(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _statistics(tensors: Mapping[str, Tensor]) -> str:
-    """Give range, mean and standard deviation of the finite floating-point values."""
+    """Return range, mean and standard deviation of the finite floating-point values."""
     count, total, squares = 0, 0.0, 0.0
     low, high = float("inf"), float("-inf")
     for tensor in tensors.values():

@@ -1,4 +1,4 @@
-"""Weights in other element types than the network's, turned into its own."""
+"""Convert weights to the network's element types."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ _SHOWN = 5
 def to_types_of(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Turn half, bfloat16 and double precision into float32, and counts of any type into int64.
+    """Convert half, bfloat16 and double precision to float32, and counts of any type to int64.
 
-    Other types stay as they are, for ``check_tensors`` to refuse. Of doubles the nearest float32
-    is taken.
+    Other types are left for ``check_tensors`` to refuse. Doubles are rounded to the nearest
+    float32.
 
     Args:
-        expected: Tensors of the types wanted, by name.
+        expected: Tensors of the desired types, by name.
         found: Tensors by name.
         what: Names the source in the error.
 
     Returns:
-        The tensors, and how many were turned, by the names of their types.
+        The tensors, and how many were converted, by the names of their types.
 
     Raises:
         UserError: If a finite number is infinite as float32.
@@ -46,7 +46,7 @@ def to_types_of(
             beyond.append(name)
     if beyond:
         raise UserError(
-            f"cannot load {what}: {len(beyond)} not finite as float32, which ends at 3.4e38: "
+            f"cannot load {what}: {len(beyond)} not finite as float32 (largest value 3.4e38): "
             + ", ".join(beyond[:_SHOWN])
         )
     return turned, dict(counts)

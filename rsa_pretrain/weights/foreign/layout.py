@@ -1,4 +1,4 @@
-"""What a layout is: where a project's checkpoints keep which network, and what else they hold."""
+"""Define a layout: where a project's checkpoints keep each network, and what else they contain."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from rsa_pretrain.weights.foreign.names import TORCHVISION, NameTable
 
 @dataclass(frozen=True)
 class Pixels:
-    """How the weights want their RGB input, pixels in [0, 1]."""
+    """Normalisation of the weights' RGB input, pixels in [0, 1]."""
 
     mean: RGB
     std: RGB
@@ -26,40 +26,40 @@ UNNORMALISED = Pixels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 class Layout:
     """One project's checkpoints. Paths join containers by ``/``: ``state_dict/backbone.conv1…``.
 
-    Their names are without wrappers (``unwrap``). What is training state or a head in any layout
-    (``beside``) is on no layout's own list.
+    Their names are without wrappers (``unwrap``). Training state and heads common to all layouts
+    (``beside``) are on no layout's own list.
     """
 
     name: str
     made_by: str
-    """Which projects, or methods, write it."""
+    """Projects or methods that write it."""
     source: str
-    """Where its names were read: repository, files and revision."""
+    """Source of its names: repository, files and revision."""
     markers: tuple[str, ...]
     """Patterns; each must match the beginning of some path in the file."""
     networks: Mapping[str, tuple[str, ...]]
     """Network → prefixes its tensors may have; the first network is taken unless one is named."""
     drops: Mapping[str, str]
-    """Pattern of the beginning of paths that are not taken → what they are."""
+    """Pattern of the beginning of paths that are not taken → their kind."""
     names: NameTable = TORCHVISION
     pixels: Pixels | None = IMAGENET
-    """Of networks with the standard stem; None if the project has no one value."""
+    """For networks with the standard stem; None if the project has no single value."""
     pixels_from: str = "the layout's"
-    """Who states them."""
+    """Source of the pixel statistics."""
     has_cifar_stem: bool = False
-    """Whether its 3x3 stem is this toolkit's: stride 1, padding 1, no max-pool."""
+    """True if its 3x3 stem is this toolkit's: stride 1, padding 1, no max-pool."""
     cifar_pixels: Pixels | None = None
-    """Of networks with the 3x3 stem; None as for ``pixels``."""
+    """For networks with the 3x3 stem; None as for ``pixels``."""
     cifar_refusal: str | None = None
-    """Why its 3x3 stem is known not to be this toolkit's."""
+    """Why its 3x3 stem is known to differ from this toolkit's."""
     objection: Callable[[FileContent], str | None] = field(default=lambda content: None)
-    """Why these weights, though their names fit, compute something else."""
+    """Why these weights compute something else although their names fit."""
     stated_pixels: Callable[[FileContent], Pixels | None] = field(default=lambda content: None)
     """Pixel statistics that the file itself states."""
     batch_counts: Callable[[FileContent], Mapping[str, int]] = field(default=lambda content: {})
-    """``num_batches_tracked`` kept elsewhere than among the tensors."""
+    """``num_batches_tracked`` stored outside the tensors."""
     elsewhere: Callable[[str], str | None] | None = None
-    """What a path is that lies outside the one network to be taken, whatever it is called."""
+    """Kind of any path outside the one network to be taken, whatever its name."""
 
     @property
     def default_network(self) -> str:
@@ -79,7 +79,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Unusable:
-    """Checkpoints that are known and hold no network this toolkit can build."""
+    """Known checkpoints that contain no network this toolkit can build."""
 
     name: str
     source: str
@@ -88,12 +88,12 @@ class Unusable:
 
 
 def matching(pattern: str, path: str) -> bool:
-    """Tell whether a path begins with a pattern."""
+    """Return whether the beginning of a path matches a pattern."""
     return re.match(pattern, path) is not None
 
 
 def first_match(pattern: str, content: FileContent) -> str | None:
-    """Return the first path, of tensors and then values, that begins with the pattern."""
+    """Return the first path, of tensors and then values, whose beginning matches the pattern."""
     for paths in (content.tensors, content.values):
         for path in paths:
             if matching(pattern, path):

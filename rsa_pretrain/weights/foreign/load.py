@@ -1,4 +1,4 @@
-"""Weights of any origin, loaded like this toolkit's own: imported in memory, with provenance."""
+"""Load weights of any origin like this toolkit's own: imported in memory, with provenance."""
 
 import logging
 from dataclasses import dataclass
@@ -29,28 +29,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a user may state about a file of another project."""
+    """Options a user may state about another project's file."""
 
     layout: str = AUTO
     """Name of its layout."""
     network: str | None = None
-    """Which of its networks; None takes the layout's default."""
+    """Network to take; None takes the layout's default."""
     prefix: str | None = None
-    """Where the network lies, if not as its layout says; everything elsewhere is dropped."""
+    """Prefix of the network, if not as in its layout; everything elsewhere is dropped."""
     method: str | None = None
-    """How the weights were made, for tables; None takes the layout's name."""
+    """Pretraining method of the weights, for tables; None takes the layout's name."""
     data_set: str | None = None
-    """What they were trained on; None if unknown."""
+    """Data set they were trained on; None if unknown."""
     pixels: Pixels | None = None
-    """Input statistics in place of the layout's."""
+    """Input statistics instead of the layout's."""
     cifar_stem: bool = False
-    """A 3x3 first convolution has stride 1, padding 1 and no max-pool behind it."""
+    """A 3x3 first convolution has stride 1, padding 1 and no max-pool after it."""
     allow_non_finite: bool = False
-    """Take NaN and infinity as they are."""
+    """Accept NaN and infinity."""
 
 
 def is_own_file(path: Path) -> bool:
-    """Tell whether a path is a folder or a file of this toolkit's format.
+    """Return whether a path is a folder or a file of this toolkit's format.
 
     Raises:
         UserError: If it is neither a folder nor a regular file.
@@ -66,7 +66,7 @@ def load_weights(path: Path, assumed_pixels: Pixels | None = None) -> LoadedBack
 
     Args:
         path: Anything ``load_backbone`` takes, or another project's file.
-        assumed_pixels: Input statistics where neither the file nor its layout tells them.
+        assumed_pixels: Input statistics if neither the file nor its layout states them.
 
     Raises:
         UserError: If the file is refused.
@@ -83,7 +83,7 @@ def load_weights(path: Path, assumed_pixels: Pixels | None = None) -> LoadedBack
 
 @cache
 def _tell(path: Path, line: str) -> None:
-    """Log what was made of a file, once for all the evaluations that load it."""
+    """Log how a file was read, once for all the evaluations that load it."""
     _log.info("'%s': %s", path, " ".join(line.split()))
 
 
@@ -94,15 +94,15 @@ def import_weights(
 
     Args:
         path: The file.
-        options: What the user states.
-        assumed_pixels: Input statistics where neither user, file nor layout tells them.
+        options: Options stated by the user.
+        assumed_pixels: Input statistics if neither user, file nor layout states them.
 
     Returns:
         The backbone on the CPU in eval mode; its metadata says where it came from.
 
     Raises:
-        UserError: If the file is unsafe, damaged, ambiguous, or does not hold exactly a backbone
-            and what its layout drops by name; or if its input statistics are unknown.
+        UserError: If the file is unsafe, damaged, ambiguous, or contains anything but a backbone
+            and tensors its layout drops by name; or if its input statistics are unknown.
     """
     content = read_checkpoint_file(path)
     found = recognise(
@@ -122,12 +122,12 @@ def load_found(
     options: ImportOptions,
     assumed_pixels: Pixels | None = None,
 ) -> LoadedBackbone:
-    """Build the backbone that a plan takes of a file.
+    """Build the backbone that a plan takes from a file.
 
     Args:
         content: The file.
         found: The plan.
-        options: What the user states, as for ``import_weights``.
+        options: As for ``import_weights``.
         assumed_pixels: As for ``import_weights``.
 
     Raises:
@@ -149,20 +149,20 @@ def write_import(path: Path, out: Path, options: ImportOptions) -> BackboneMetad
     Args:
         path: The file.
         out: File to write; must end in ``.safetensors``.
-        options: What the user states.
+        options: Options stated by the user.
 
     Returns:
         The metadata written.
 
     Raises:
-        UserError: If the file is refused, is of this toolkit already, or ``out`` is misnamed.
+        UserError: If the file is refused, is already this toolkit's, or ``out`` is misnamed.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"'{out}' should end in .safetensors")
     if out.exists() and path.exists() and out.samefile(path):
         raise UserError(f"'{out}' is the file to import; name another")
     if is_own_file(path):
-        raise UserError(f"'{path}' is of this toolkit already; use it as it is")
+        raise UserError(f"'{path}' is already in this toolkit's format; use it as it is")
     loaded = import_weights(path, options)
     save_tensors(out, loaded.backbone.state_dict(), loaded.metadata)
     return loaded.metadata
@@ -178,7 +178,7 @@ def _pixels(
     if assumed is not None:
         return assumed, "the evaluation's data set's"
     raise UserError(
-        f"layout {found.plan.layout.name} does not tell the input statistics of a network with "
+        f"layout {found.plan.layout.name} does not state the input statistics of a network with "
         f"the {found.plan.config.stem} stem; state them with rsa-pretrain import --mean and --std"
     )
 
@@ -224,7 +224,7 @@ def _metadata(
 
 
 def _epochs(content: FileContent) -> float | None:
-    """Return the epoch that training scripts keep beside the weights, if it can be one."""
+    """Return the epoch that training scripts store beside the weights, if it is plausible."""
     for key in ("epoch", "meta/epoch"):
         epoch = content.values.get(key)
         if isinstance(epoch, int | float) and 0 <= epoch <= _MAX_EPOCHS:

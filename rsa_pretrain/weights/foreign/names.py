@@ -1,4 +1,4 @@
-"""Names of ResNet tensors in other layouts: tables as data, the inverse read from them.
+"""Translate names of ResNet tensors between layouts: tables as data, inverses derived from them.
 
 torchvision                   numbered children        transformers
 conv1.weight                  0.weight                 embedder.embedder.convolution.weight
@@ -30,12 +30,12 @@ class NameTable:
 
     @cached_property
     def modules(self) -> frozenset[str]:
-        """First parts of the names: the modules that stem and stages are made of."""
+        """First parts of the names: the modules that make up stem and stages."""
         places = [*self.stem.values(), *self.stages.values()]
         return frozenset(place.partition(".")[0] for place in places)
 
     def to_torchvision(self, name: str) -> str | None:
-        """Return torchvision's name of a tensor; None if the layout has no such tensor."""
+        """Return torchvision's name for a tensor; None if the layout has no such tensor."""
         module, _, leaf = name.rpartition(".")
         for ours, theirs in self.stem.items():
             if module == theirs:
@@ -49,10 +49,10 @@ class NameTable:
         return None
 
     def from_torchvision(self, name: str) -> str:
-        """Return this layout's name of a torchvision tensor; undoes ``to_torchvision``.
+        """Return this layout's name for a torchvision tensor; inverts ``to_torchvision``.
 
         Raises:
-            ValueError: If ``name`` is no tensor of a ResNet without classifier.
+            ValueError: If ``name`` is not a tensor of a ResNet without classifier.
         """
         module, _, leaf = name.rpartition(".")
         stage, _, rest = module.partition(".")

@@ -1,4 +1,4 @@
-"""What one layout makes of a file: every tensor taken once, dropped by name, or in the way."""
+"""Plan a file's import under one layout: each tensor taken once, dropped by name, or refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from rsa_pretrain.weights.tensor_check import check_tensors
 
 _CIFAR_KERNEL = (3, 3)
 _UNKNOWN_STEM = (
-    "its first convolution is 3x3, and names tell neither its stride and padding nor whether a "
+    "its first convolution is 3x3, and names show neither its stride and padding nor whether a "
     "max-pool follows; if they are 1, 1 and none, say so with rsa-pretrain import --cifar-stem"
 )
 _LAST_NORM = "layer4.0.downsample.1.weight"
@@ -36,7 +36,7 @@ _ARCHS = get_args(BackboneMetadata.model_fields["arch"].annotation)
 
 @dataclass(frozen=True)
 class Plan:
-    """A network of a file under one layout, complete and ready to be taken."""
+    """A network in a file under one layout, complete and ready to import."""
 
     layout: Layout
     network: str
@@ -44,17 +44,17 @@ class Plan:
     """As in the file, wrappers included."""
     config: BackboneConfig
     tensors: Mapping[str, Tensor]
-    """By torchvision's names."""
+    """Tensors by torchvision's names."""
     dropped: Mapping[str, tuple[str, ...]]
-    """What they are → paths that are not taken."""
+    """Kind → paths that are not taken."""
     filled: tuple[str, ...]
-    """Batch counts the file does not hold, or not as finite numbers."""
+    """Batch counts the file lacks, or does not store as finite numbers."""
     converted: Mapping[str, int]
-    """Element types that are not the network's → tensors turned into it."""
+    """Element types that are not the network's → number of tensors converted."""
     wrappers: tuple[str, ...]
-    """What was taken off the tensors' names."""
+    """Wrappers removed from the tensors' names."""
     pixels: Pixels | None
-    """None if neither layout nor file tells."""
+    """None if neither layout nor file states them."""
 
 
 def make_plan(
@@ -72,7 +72,7 @@ def make_plan(
         layout: How to read it.
         network: Which of the layout's networks; None takes the default.
         finite: Refuse NaN and infinity.
-        cifar_stem: Whether a 3x3 stem that the names do not tell of is stated to be this toolkit's.
+        cifar_stem: Whether the user states that a 3x3 stem is this toolkit's.
 
     Raises:
         UserError: If the file has no such network, lacks a tensor, has one in another shape or
@@ -113,7 +113,7 @@ def _locate(content: Unwrapped, layout: Layout, network: str) -> tuple[str, str,
     """Return a network's prefix, without wrappers and as in the file, and its name for errors."""
     if network not in layout.networks:
         known = ", ".join(layout.networks)
-        raise UserError(f"layout {layout.name} has no network '{network}'; choose of: {known}")
+        raise UserError(f"layout {layout.name} has no network '{network}'; choose one of: {known}")
     what = f"'{content.path}' as {layout.name} ({network})"
     prefix = find_prefix(content, layout, network)
     if prefix is None:
@@ -130,7 +130,7 @@ def _locate(content: Unwrapped, layout: Layout, network: str) -> tuple[str, str,
 def _check_objections(
     content: FileContent, layout: Layout, config: BackboneConfig, what: str, *, cifar_stem: bool
 ) -> None:
-    """Refuse weights that would compute something else, though names and shapes fit."""
+    """Refuse weights that would compute something else although names and shapes fit."""
     objection = layout.objection(content)
     if config.stem == "cifar":
         told = layout.has_cifar_stem or cifar_stem
@@ -142,7 +142,7 @@ def _check_objections(
 def _fill_batch_counts(
     content: FileContent, layout: Layout, found: dict[str, Tensor]
 ) -> tuple[str, ...]:
-    """Add the counts of batches, which evaluation never reads, where the file has none."""
+    """Add the batch counts, which evaluation never reads, if the file has none."""
     elsewhere = layout.batch_counts(content)
     counts = [
         name.replace("running_mean", "num_batches_tracked")
@@ -155,7 +155,7 @@ def _fill_batch_counts(
 
 
 def _config_of(taken: Mapping[str, Tensor], what: str) -> BackboneConfig:
-    """Tell architecture and stem by the blocks there are and the first kernel."""
+    """Infer architecture and stem from the blocks and the first kernel."""
     shape = _shape_of_network(taken)
     for arch in _ARCHS:
         config = BackboneConfig(arch=arch, stem="standard")

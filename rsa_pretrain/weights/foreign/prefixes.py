@@ -1,7 +1,7 @@
-"""Networks of any known naming, wherever in a file they lie.
+"""Find networks of any known naming, anywhere in a file.
 
-A network is seen where its first convolution and the first one of each stage have one prefix;
-whether it is whole, and nothing else's, is then ``make_plan``'s to say.
+A network is seen where its first convolution and the first one of each stage share a prefix;
+``make_plan`` then decides whether it is complete, with nothing left over.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,19 +14,19 @@ from rsa_pretrain.weights.foreign.names import NameTable
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, without_wrappers
 
 _ANCHORS = (FIRST_NAME, *(f"layer{stage}.0.conv1.weight" for stage in range(1, 5)))
-_SEEN_FROM = 3  # of the anchors: a network that lacks its stem or a stage is still one, damaged
+_SEEN_FROM = 3  # of the anchors: a network that lacks its stem or a stage is a damaged network
 _NEAR_FROM = 2
 _LISTED_GROUPS = 20
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a network of some naming lies."""
+    """The place of a network of some naming."""
 
     shown: str
-    """What stands before its names in the file."""
+    """Prefix of its names in the file."""
     layout: Layout
-    """Reads this one network, and knows all tensors elsewhere by where they are."""
+    """Reads this one network, and knows all other tensors by their place."""
 
 
 def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[Place]:
@@ -34,8 +34,8 @@ def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[Plac
 
     Args:
         content: The file.
-        documented: Layouts whose marks the file bears: where one of their networks lies, they
-            read it, and their pixel statistics and objections count.
+        documented: Layouts whose markers the file has: they read their own networks, and their
+            pixel statistics and objections apply.
     """
     documented = list(documented)
     return [
@@ -49,12 +49,12 @@ def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[Plac
 def network_at(
     content: Unwrapped, prefix: str, layouts: Iterable[Layout], documented: Iterable[Layout]
 ) -> Place | None:
-    """Return the network under a prefix that a user states, dot or slash at its end or not.
+    """Return the network under a prefix that a user states, with or without a final dot or slash.
 
     Args:
         content: The file.
         prefix: As in the file, or without wrappers.
-        layouts: How the network may be called.
+        layouts: Possible namings of the network.
         documented: As for ``networks_seen``.
     """
     bare = [without_wrappers(f"{prefix}{end}x").removesuffix("x") for end in ("", ".", "/")]
@@ -69,7 +69,7 @@ def network_at(
 
 
 def nearest(content: Unwrapped) -> str | None:
-    """Say which naming comes nearest to a file in which no network is seen, and what lacks."""
+    """Say which naming is nearest to a file without a visible network, and what is missing."""
     best: tuple[int, str] | None = None
     for naming in NAMINGS:
         for prefix, anchors in _prefixes(content, naming.names).items():
@@ -82,7 +82,7 @@ def nearest(content: Unwrapped) -> str | None:
 
 
 def _prefixes(content: Unwrapped, names: NameTable) -> dict[str, set[str]]:
-    """Return what stands before the first names of a network, and which of them stand there."""
+    """Return the prefixes of a network's anchors, each with the anchors found under it."""
     wanted = [names.from_torchvision(anchor) for anchor in _ANCHORS]
     found: dict[str, set[str]] = {}
     for path in content.tensors:
@@ -101,7 +101,7 @@ def _reader(content: Unwrapped, prefix: str, naming: Layout, documented: list[La
 
 
 def _place(content: Unwrapped, layout: Layout, prefix: str) -> Place:
-    """Narrow a layout to one network, beside which everything is dropped by where it is."""
+    """Narrow a layout to one network; everything else is dropped by its place."""
     there = {network: at for network, at in networks_in(content, layout).items() if at == prefix}
     network = next(iter(there), layout.default_network)
     shown = shown_prefix(content, layout, prefix)
@@ -121,7 +121,7 @@ def _place(content: Unwrapped, layout: Layout, prefix: str) -> Place:
 
 
 def _group(path: str, prefix: str) -> str | None:
-    """Return the shortest beginning of a path that leads away from a prefix; None under it."""
+    """Return the shortest beginning of a path that departs from a prefix; None under it."""
     if path.startswith(prefix):
         return None
     return next(start for start in _beginnings(path) if not prefix.startswith(start)).rstrip("./")

@@ -1,4 +1,4 @@
-"""Which layout a file has, how sure that is, and why."""
+"""Recognise the layout of a file: how sure that is, and why."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,22 +39,22 @@ def recognise(
     finite: bool = True,
     cifar_stem: bool = False,
 ) -> Recognised:
-    """Find the layout by its marker keys, or the one place where a network lies; plan the import.
+    """Find the layout by its markers, or else the only network in the file; plan the import.
 
     Several layouts may read a file alike (the same tensors, the same pixel statistics): then the
-    first one gives its name and the others are mentioned. Where no documented layout's marks are,
-    a network of any known naming is taken if it is the only one. Nothing else is ever guessed.
+    first one gives its name and the others are mentioned. If the file has no documented layout's
+    markers, a network of any known naming is taken if it is the only one. Nothing else is guessed.
 
     Args:
         content: The file.
         layout: Name of a layout, or ``auto``.
         network: Which network to take; None takes the layout's default.
-        prefix: Where the network lies, in place of where its layout has it.
+        prefix: Prefix of the network, instead of its layout's.
         finite: Refuse NaN and infinity.
         cifar_stem: As for ``make_plan``.
 
     Raises:
-        UserError: If no layout accounts for the file, or several do that differ, or it holds
+        UserError: If no layout accounts for the file, or several do and differ, or it contains
             several networks and none is documented as the one to take; lists them.
     """
     content = unwrapped(content)
@@ -83,7 +83,7 @@ def recognise(
 
 
 def find_layout(name: str) -> Layout:
-    """Return a layout by its name.
+    """Return the layout with a name.
 
     Raises:
         UserError: If there is none.
@@ -92,14 +92,14 @@ def find_layout(name: str) -> Layout:
         if layout.name == name:
             return layout
     known = ", ".join(layout.name for layout in LAYOUTS)
-    raise UserError(f"there is no layout '{name}'; choose of: {AUTO}, {known}")
+    raise UserError(f"there is no layout '{name}'; choose one of: {AUTO}, {known}")
 
 
 def matching_layouts(content: FileContent) -> dict[Layout, list[str]]:
-    """Return the layouts all of whose markers a file bears, each with a path per marker.
+    """Return the layouts whose markers a file has, all of them, each with a path per marker.
 
     Raises:
-        UserError: If the file is known to hold no network this toolkit can build.
+        UserError: If the file is known to contain no network this toolkit can build.
     """
     content = unwrapped(content)
     for unusable in UNUSABLE:
@@ -114,22 +114,22 @@ def matching_layouts(content: FileContent) -> dict[Layout, list[str]]:
 
 
 def _layout_at(content: Unwrapped, layout: str, prefix: str) -> Layout:
-    """Return what reads the network under a prefix that a user states."""
+    """Return the layout that reads the network under a prefix that a user states."""
     documented = list(matching_layouts(content))
     asked = NAMINGS if layout == AUTO else [find_layout(layout)]
     found = network_at(content, prefix, asked, documented if layout == AUTO else asked)
     if found is None:
         seen = networks_seen(content, documented)
-        there = f"networks lie {_listed(seen)}" if seen else _groups(content)
+        there = f"networks are {_listed(seen)}" if seen else _groups(content)
         raise UserError(
-            f"no network lies under '{prefix}' in '{content.path}', as no tensor there is called "
-            f"as its first one; {there}"
+            f"no network is under '{prefix}' in '{content.path}': no tensor there has the name "
+            f"of a network's first one; {there}"
         )
     return found.layout
 
 
 def _final(content: Unwrapped, refusals: dict[Layout, str]) -> dict[Layout, str]:
-    """Return the refusals that leave no other reading: of layouts whose marks are their own."""
+    """Return the refusals that rule out other readings: by layouts with unique markers."""
     return {
         layout: refusal
         for layout, refusal in refusals.items()
@@ -143,24 +143,24 @@ def _take_only_network(
     documented: list[Layout],
     refusals: dict[Layout, str],
 ) -> Recognised:
-    """Take the one network of any known naming that lies in a file of no documented layout.
+    """Take the only network of any known naming in a file of no documented layout.
 
     Args:
         content: The file.
         plan: Plans the import under a layout.
-        documented: Layouts whose marks the file bears.
-        refusals: Why some of those do not account for it, and leave no other reading.
+        documented: Layouts whose markers the file has.
+        refusals: Why some of those do not account for it and rule out other readings.
     """
     seen = networks_seen(content, documented)
     plans, others = _try(plan, [place.layout for place in seen])
     if refusals:
         whole = [place for place in seen if place.layout not in others]
-        where = f"; a whole network lies {_listed(whole)}: {_CHOOSE}" if whole else ""
+        where = f"; a complete network is {_listed(whole)}: {_CHOOSE}" if whole else ""
         raise UserError(_refused(content, list(refusals.values())) + where)
     if not seen:
         raise UserError(_no_layout(content))
     if len(seen) > 1 and (others or not all(_alike(plans[0], plan) for plan in plans[1:])):
-        raise UserError(f"'{content.path}' holds {len(seen)} networks, {_listed(seen)}; {_CHOOSE}")
+        raise UserError(f"'{content.path}' has {len(seen)} networks, {_listed(seen)}; {_CHOOSE}")
     if others:
         raise UserError(next(iter(others.values())))
     num_dropped = sum(len(paths) for paths in plans[0].dropped.values())
@@ -208,8 +208,8 @@ def _how(
 
 def _no_network(content: FileContent, network: str) -> str:
     return (
-        f"'{content.path}' is of no documented layout, and networks have names in those alone; "
-        f"in place of --network {network}, state where it lies with --prefix, or its --layout"
+        f"'{content.path}' has no documented layout, and only those give names to networks; "
+        f"instead of --network {network}, state its --prefix or its --layout"
     )
 
 
@@ -217,7 +217,7 @@ def _refused(content: FileContent, refusals: list[str]) -> str:
     if len(refusals) < 2:
         return "".join(refusals)
     return (
-        f"'{content.path}' bears the marks of {len(refusals)} layouts, and none accounts for it; "
+        f"'{content.path}' has the markers of {len(refusals)} layouts, but none accounts for it; "
         "state one with rsa-pretrain import --layout: " + " | ".join(refusals)
     )
 
@@ -230,14 +230,14 @@ def _no_layout(content: Unwrapped) -> str:
     near = nearest(content)
     naming = ", ".join(f"{layout.name}'s" for layout in NAMINGS)
     return (
-        f"'{content.path}' has no layout that is known: {_groups(content)}; "
-        + (near or f"no stem and stages of a ResNet lie there, by {naming} names")
-        + "; rsa-pretrain inspect shows all it holds"
+        f"'{content.path}' has no known layout: {_groups(content)}; "
+        + (near or f"it has no stem and stages of a ResNet by {naming} names")
+        + "; rsa-pretrain inspect shows its contents"
     )
 
 
 def _groups(content: Unwrapped) -> str:
-    """Say how many tensors lie under which modules, the largest first."""
+    """Return the number of tensors under each module, the largest first."""
     counts: dict[str, int] = {}
     for path in content.in_file.values():
         folder, slash, name = path.rpartition(SEPARATOR)

@@ -1,4 +1,4 @@
-"""Names as they were before a wrapper class was put around a module.
+"""Restore the names that tensors had before a wrapper class was put around a module.
 
 DataParallel and DistributedDataParallel add ``module.``, ``torch.compile`` adds ``_orig_mod.``,
 FSDP and activation checkpointing their own, in any order and anywhere in a name:
@@ -26,14 +26,14 @@ WRAPPERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Unwrapped(FileContent):
-    """A file whose tensors go by their names without wrappers."""
+    """A file whose tensors are named without wrappers."""
 
     in_file: Mapping[str, str]
     """Path without wrappers → path in the file."""
 
 
 def unwrapped(content: FileContent) -> Unwrapped:
-    """Take the wrappers off all names; what is unwrapped already stays as it is.
+    """Remove the wrappers from all names; unwrapped names stay unchanged.
 
     Raises:
         UserError: If two tensors then have the same name.
@@ -46,9 +46,9 @@ def unwrapped(content: FileContent) -> Unwrapped:
         bare = without_wrappers(path)
         if bare in in_file:
             raise UserError(
-                f"'{content.path}' holds '{in_file[bare]}' and '{path}', which differ by wrappers "
-                f"alone ({', '.join(wrappers_in([in_file[bare], path]))}); it is not clear which "
-                "one counts"
+                f"'{content.path}' has '{in_file[bare]}' and '{path}', which differ only by "
+                f"wrappers ({', '.join(wrappers_in([in_file[bare], path]))}); it is not clear "
+                "which one counts"
             )
         tensors[bare] = tensor
         in_file[bare] = path
@@ -63,6 +63,6 @@ def without_wrappers(path: str) -> str:
 
 
 def wrappers_in(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the wrappers that stand in dotted names, each once."""
+    """Return the wrappers found in dotted names, each once."""
     parts = {part for path in paths for part in path.rpartition(SEPARATOR)[2].split(".")[:-1]}
     return tuple(wrapper for wrapper in WRAPPERS if wrapper in parts)

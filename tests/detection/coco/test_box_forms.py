@@ -1,4 +1,4 @@
-"""Files whose boxes are written otherwise than COCO's are refused, whatever reads them."""
+"""Files with boxes in another form than COCO's are refused by every reader."""
 
 import json
 from collections.abc import Callable
@@ -241,7 +241,7 @@ def test_boxes_all_over_a_long_file_are_looked_at() -> None:
 
 
 def test_training_refuses_such_a_file(tmp_path: Path) -> None:
-    """What opens a set for training and evaluation says what the boxes seem to be."""
+    """Opening a set for training or evaluation reports the form that its boxes seem to have."""
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "1.png")
     boxes = [_in_fractions(FORMS["[centre x, centre y, width, height]"](*box)) for box in BOXES]
     path = tmp_path / "set.json"

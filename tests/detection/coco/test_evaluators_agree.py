@@ -1,4 +1,4 @@
-"""detectron2's evaluator and ours, on the same predictions."""
+"""Compare detectron2's evaluator with ours on the same predictions."""
 
 import importlib.util
 import json

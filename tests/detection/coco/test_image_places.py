@@ -52,7 +52,7 @@ def _write(root: Path, prefix: str) -> Path:
         (
             "images/x/",
             "set/train",
-            "2 of them are in it by the last part of their names: if these are the same images, "
+            "2 of them are in it under the last part of their names: if these are the same images, "
             "write file_name relative to the folder, '1.png' in place of 'images/x/1.png'",
         ),
         ("C:\\Users\\bob\\", "set/train", "'1.png' in place of 'C:\\Users\\bob\\1.png'"),
@@ -60,14 +60,14 @@ def _write(root: Path, prefix: str) -> Path:
     ],
 )
 def test_error_says_what_to_set(root: Path, prefix: str, folder: str, expected: str) -> None:
-    """Images that lie nearby, or under other names, are found, and the remedy named."""
+    """Images nearby, or under other names, are found, and the error names the fix."""
     with pytest.raises(UserError, match=r"^2 of 2 images of ") as caught:
         open_coco(_write(root, prefix), root / folder, images_key="K")
     assert expected.format(root) in str(caught.value)
 
 
 def test_names_of_another_case_are_found(root: Path) -> None:
-    """A file system that minds case has 1.png where an export says 1.PNG."""
+    """A case-sensitive file system has 1.png where an export says 1.PNG."""
     hint = where_images_are(["1.PNG"], root / "set" / "train", "K")
     assert "'1.png' in place of '1.PNG'" in hint
 

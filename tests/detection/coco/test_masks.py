@@ -55,7 +55,7 @@ def test_damaged_codes_are_found(code: object, fault: str) -> None:
 
 
 def test_whole_codes_pass() -> None:
-    """Lists, text and what is no code at all have no fault of a code."""
+    """Valid codes as lists or text, and values that are not codes, have no fault."""
     text = encode_mask([SQUARE], SIZE)
     as_text = {"size": [10, 20], "counts": text["counts"].decode("ascii")}
     for segmentation in ({"size": [10, 20], "counts": SQUARE_RUNS}, as_text, [SQUARE], None, "x"):

@@ -1,4 +1,4 @@
-"""Exports of other tools are read as the same data as COCO's own form, and each repair is told."""
+"""Exports of other tools are read as the same data as COCO's own form, and each repair is noted."""
 
 import copy
 import json
@@ -50,7 +50,7 @@ def _ids(spelt: Callable[[int], Any]) -> Change:
 
 
 def _named(key: str, section: str, name_key: str) -> Change:
-    """Let annotations name what they refer to."""
+    """Make annotations refer to entries by name."""
 
     def change(tree: Tree) -> None:
         names = {entry["id"]: entry[name_key] for entry in tree[section]}
@@ -217,7 +217,7 @@ def test_other_forms_are_the_same_data(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Ids, sizes, boxes and areas are the same, masks bitwise; AP stays 100; all is told."""
+    """Ids, sizes, boxes and areas are the same, masks bitwise; AP stays 100; all is noted."""
     change, notes = CASES[name]
     change(tree)
     with caplog.at_level("WARNING"):
@@ -262,7 +262,7 @@ def test_other_forms_are_the_same_data(
 def test_files_of_other_encodings_are_read(
     encoding: str, notes: tuple[str, ...], tree: Tree, shapes_test_set: CocoSet, tmp_path: Path
 ) -> None:
-    """A byte order mark, or UTF-16, changes nothing and is told."""
+    """A byte order mark, or UTF-16, changes nothing and is noted."""
     tree["categories"][0]["name"] = "kreisförmig"
     path = tmp_path / "changed.json"
     path.write_bytes(json.dumps(tree, ensure_ascii=False).encode(encoding))
@@ -274,7 +274,7 @@ def test_files_of_other_encodings_are_read(
 def test_other_code_pages_are_refused_by_name(
     tree: Tree, shapes_test_set: CocoSet, tmp_path: Path
 ) -> None:
-    """A Latin-1 file says what it is not, and where."""
+    """The error for a Latin-1 file states the expected encoding and the position."""
     tree["categories"][0]["name"] = "kreisförmig"
     path = tmp_path / "changed.json"
     path.write_bytes(json.dumps(tree, ensure_ascii=False).encode("latin-1"))
@@ -286,7 +286,7 @@ def test_other_code_pages_are_refused_by_name(
     ("name", "expected"), [(None, "category 1"), (7, "7"), ("absent", "category 1")]
 )
 def test_categories_have_names(name: Any, expected: str, tree: Tree) -> None:
-    """A category without a name is called by its id, one with a number by that."""
+    """A category without a name is called by its id, one with a number by the number."""
     if name == "absent":
         del tree["categories"][0]["name"]
     else:
@@ -297,7 +297,7 @@ def test_categories_have_names(name: Any, expected: str, tree: Tree) -> None:
 
 
 def test_areas_without_masks_are_the_boxes(tree: Tree) -> None:
-    """Where there is no mask, the box's area is taken, and told apart in the note."""
+    """Without a mask, the box's area is used, and the note distinguishes the two."""
     for entry in tree["annotations"]:
         del entry["segmentation"], entry["area"]
     repaired, notes = repair(tree, None)
@@ -326,7 +326,7 @@ def test_sizes_of_turned_photographs_are_upright(tree: Tree, tmp_path: Path) -> 
         (_set("annotations", "image_id", "photo-{}".format), r"without a valid image_id \(7\)"),
         (_set("images", "id", lambda number: number + 0.5), r"images without a valid id \(3\)"),
         (_set("annotations", "iscrowd", lambda crowd: "maybe"), "iscrowd is not 0 or 1"),
-        (_set("annotations", "area", lambda area: "large"), "whose area is no number"),
+        (_set("annotations", "area", lambda area: "large"), "whose area is not a number"),
         (
             _mask(lambda mask: [_text_code(mask), {"size": [9, 9], "counts": [81]}]),
             r"code is damaged \(7\): annotation 1 \(of size \[9, 9\]",
@@ -340,7 +340,7 @@ def test_sizes_of_turned_photographs_are_upright(tree: Tree, tmp_path: Path) -> 
 def test_what_cannot_be_repaired_is_one_line(
     change: Change, message: str, tree: Tree, shapes_test_set: CocoSet, tmp_path: Path
 ) -> None:
-    """What stands for nothing known stays a fault: one kind, counted, with examples."""
+    """An unresolved reference stays a fault: one kind, counted, with examples."""
     change(tree)
     with pytest.raises(UserError, match=message) as caught:
         _reopened(tree, tmp_path, shapes_test_set.images_dir)
@@ -350,7 +350,7 @@ def test_what_cannot_be_repaired_is_one_line(
 def test_names_of_two_images_stand_for_neither(
     tree: Tree, shapes_test_set: CocoSet, tmp_path: Path
 ) -> None:
-    """A file name that two images have is no reference to one of them."""
+    """A file name shared by two images refers to neither."""
     _named("image_id", "images", "file_name")(tree)
     tree["images"][1]["file_name"] = tree["images"][0]["file_name"]
     with pytest.raises(UserError, match="annotations without a valid image_id"):
@@ -368,10 +368,10 @@ def test_the_file_s_own_tree_is_not_changed(tree: Tree) -> None:
 
 
 def test_crowds_alone_train_nothing(tree: Tree, shapes_test_set: CocoSet, tmp_path: Path) -> None:
-    """The refusal says what was left out."""
+    """The error states what was left out."""
     _set("annotations", "iscrowd", lambda crowd: True)(tree)
     coco = _reopened(tree, tmp_path, shapes_test_set.images_dir)
     with pytest.raises(UserError, match=r"no image with a usable instance \(left out: 7 crowds\)"):
         training_images(coco)
-    with pytest.raises(UserError, match="no object to be found"):
+    with pytest.raises(UserError, match="has no object; average precision"):
         check_objects(coco.annotations_path, coco.tree)

@@ -50,7 +50,7 @@ def test_evaluate_takes_boxes_alone(
         ({"category_id": True}, "[0] has category_id true"),
         ({"score": "high"}, "[0] has no score"),
         ({"bbox": [1, 2, 3]}, "[0] has a bbox that is not"),
-        ({"segmentation": []}, "[0] has a segmentation that is no mask"),
+        ({"segmentation": []}, "[0] has a segmentation that is not a mask"),
         ({"segmentation": {"size": [9, 9], "counts": [81]}}, "code of size [9, 9], its image is"),
     ],
 )
@@ -83,7 +83,7 @@ def test_predictions_that_cannot_be_evaluated(
     [
         ("[", "are not JSON"),
         ("{}", "expected a JSON list"),
-        ("[3]", "[0] is no JSON object"),
+        ("[3]", "[0] is not a JSON object"),
         ('[{"image_id": 1, "category_id": 1, "score": 1}]', "neither bbox nor segmentation"),
     ],
 )
@@ -100,7 +100,7 @@ def test_files_that_are_no_results(
 def test_predictions_of_other_encodings_are_read(
     result_files: list[str], encoding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A byte order mark, or UTF-16, changes no number and is told."""
+    """A byte order mark, or UTF-16, changes no number and is noted."""
     path = Path(result_files[1])
     path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
     assert main(["evaluate", *result_files]) == 0

@@ -153,7 +153,7 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
             _replaced("annotations", [_annotation(1, 9, 1)]),
             r"not listed \(1\): annotation 1 .category_id 1",
         ),
-        (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "the id 1 twice"),
+        (_replaced("annotations", [_annotation(1, 9, 3)] * 2), "has id 1 twice"),
         (
             _replaced("images", [{"id": 4, "file_name": "4.png", "height": 0, "width": 20}]),
             r"impossible size \(1\): images\[0\] \(4.png, 20x0\); .* not listed \(1\): ",
@@ -162,10 +162,13 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
             _replaced("images", [{"id": 4, "file_name": "4.png", "height": 1, "width": 10**400}]),
             "impossible size",
         ),
-        (_replaced("annotations", [_annotation(1, 9, 3, area=float("nan"))]), "area is no number"),
+        (
+            _replaced("annotations", [_annotation(1, 9, 3, area=float("nan"))]),
+            "area is not a number",
+        ),
         (_replaced("annotations", [_annotation(True, 9, 3)]), r"without a valid id .*\[0\]"),
         (_replaced("annotations", [_annotation(1, 9, 3, iscrowd=2)]), "iscrowd is not 0 or 1"),
-        (_replaced("annotations", [_annotation(1, 9, 3, area="wide")]), "area is no number"),
+        (_replaced("annotations", [_annotation(1, 9, 3, area="wide")]), "area is not a number"),
         (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3, 1e9])]), r"bbox \[1, 2, 3"),
         (
             _replaced(
@@ -224,5 +227,5 @@ def test_evaluation_needs_an_object(write_set: WriteSet) -> None:
     """A test set of nothing but crowds has no average precision and is refused."""
     tree = _replaced("annotations", [_annotation(1, 9, 3, iscrowd=1)])(_small_tree())
     coco = open_coco(*write_set(tree))
-    with pytest.raises(UserError, match="no object to be found"):
+    with pytest.raises(UserError, match="has no object; average precision"):
         check_objects(coco.annotations_path, coco.tree)

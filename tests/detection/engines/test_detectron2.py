@@ -1,4 +1,4 @@
-"""Training and detecting with detectron2 itself; skipped where it cannot be had."""
+"""Train and detect with detectron2 itself; skipped where it is not installed."""
 
 import json
 import logging
@@ -88,7 +88,7 @@ def test_trunk_arrives_bitwise(make_run: MakeRecipe, trunk: Trunk, norm: str) ->
 def test_half_a_trunk_is_refused(
     make_run: MakeRecipe, trunk: Trunk, spoil: Callable[..., Any], message: str
 ) -> None:
-    """Training does not start unless every tensor was there, whatever detectron2 would warn."""
+    """Training does not start unless every tensor was loaded; detectron2 would only warn."""
     half = replace(trunk, tensors=spoil(trunk.tensors))
     with pytest.raises((RuntimeError, ValueError), match=message):
         run_recipe(make_run(), half, resume=False)
@@ -437,7 +437,7 @@ def test_finished_run_gives_its_trunk_back(
 def test_two_processes_train_one_detector(
     make_run: MakeRecipe, tmp_path: Path, start: list[str]
 ) -> None:
-    """Either way of starting them ends at one result, with one process's files."""
+    """Both ways of starting them give the same result, with one process's files."""
     recipe = make_run(training={"precise_bn_iterations": 1, "evaluate_every_iterations": 2})
     config = tmp_path / "recipe.yaml"
     write_config(recipe, config)

@@ -1,4 +1,4 @@
-"""The two engines on the same weights and images; skipped where detectron2 cannot be had."""
+"""Compare the two engines on the same weights and images; skipped without detectron2."""
 
 import itertools
 import json
@@ -69,7 +69,7 @@ def pair(
     make_recipe: Callable[..., Recipe],
     tmp_path: Path,
 ) -> Iterator[Pair]:
-    """Random weights that find many things, given to detectron2 through a file and its reader."""
+    """Random weights with many detections, passed to detectron2 through a file and its reader."""
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.utils.events import EventStorage
 
@@ -349,7 +349,7 @@ def test_same_initialisation(pair: Pair) -> None:
 
 
 def test_same_sizes() -> None:
-    """Images are resized to detectron2's sizes, whatever theirs."""
+    """Images of any size are resized to detectron2's sizes."""
     from detectron2.data.transforms import ResizeShortestEdge
 
     sides = (*range(1, 40, 7), 333, 427, 480, 500, 612, 640, 641, 1333, 4000)

@@ -1,4 +1,4 @@
-"""Commands as a user starts them, whose standard error is for this toolkit's own words."""
+"""Commands as a user starts them; their standard error has only this toolkit's messages."""
 
 import subprocess
 import sys

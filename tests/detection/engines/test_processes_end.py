@@ -1,4 +1,4 @@
-"""A run in a process of its own, with loader processes: however it ends, everything of it ends."""
+"""Run training in a separate process with loader processes: however it ends, none survives."""
 
 import json
 import os
@@ -32,7 +32,7 @@ engines = pytest.mark.parametrize(
 def start(
     make_recipe: MakeRecipe, tmp_path: Path
 ) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start a run with two loader processes in a session of its own; nothing of it stays."""
+    """Start a run with two loader processes in a new session; nothing of it survives."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(**changes: Any) -> "subprocess.Popen[str]":
@@ -103,7 +103,7 @@ def test_terminated_run_ends(start: Callable[..., Any], tmp_path: Path, engine: 
 def test_run_that_loses_a_loader_process_ends(
     start: Callable[..., Any], tmp_path: Path, engine: str
 ) -> None:
-    """A loader process that the system kills is one line and exit code 2."""
+    """A loader process killed by the system gives one line and exit code 2."""
     process = start(engine=engine, solver={"iterations": 10_000})
     _wait_for_a_step(process, tmp_path / "run")
     worker = next(number for number in _session(process.pid) if number != process.pid)

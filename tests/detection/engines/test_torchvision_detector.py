@@ -147,7 +147,7 @@ def test_input_is_normalised_with_the_checkpoint_s_statistics(
 def test_paper_recipe_resolves_value_by_value(
     write_checkpoint: WriteCheckpoint, name: str, lr: float
 ) -> None:
-    """What this engine builds from the COCO configs is RECIPES.md, Section 4."""
+    """The detectors built from the COCO configs are those of RECIPES.md, Section 4."""
     path = CONFIGS / f"mask_rcnn_R_50_FPN_{name}.yaml"
     recipe = load_config(Recipe, path, ["engine=torchvision"])
     trunk = load_trunk(write_checkpoint("resnet50").path, recipe.model)

@@ -89,7 +89,7 @@ def test_pooled_features() -> None:
 
 
 def test_pooling_together_is_pooling_alone() -> None:
-    """Every box has the values, bitwise, and the gradient that it has in a call of its own."""
+    """Every box has bitwise the values, and the gradient, of a separate call."""
     torch.manual_seed(9)
     maps = [torch.randn(2, 3, h * 8, w * 8, requires_grad=True) for h, w in SHAPES[:4]]
     boxes = [_random_boxes(6, (512, 768)), _random_boxes(5, (100, 150))]
@@ -388,7 +388,7 @@ def test_initialisation() -> None:
 
 
 def test_background_rows_receive_no_gradient() -> None:
-    """What nothing reads stays at zero in training: its gradient is 0."""
+    """Unread rows stay at zero in training: their gradient is 0."""
     deltas = torch.randn(5, 16, requires_grad=True)
     masks = torch.randn(2, 4, 3, 3, requires_grad=True)
     labels = torch.tensor([0, 3, 0, 1, 0])

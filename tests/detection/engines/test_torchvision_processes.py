@@ -1,4 +1,4 @@
-"""Two Gloo processes of the torchvision engine against one that does both halves.
+"""Compare two Gloo processes of the torchvision engine with one that computes both halves.
 
 SyncBN needs GPUs, so BatchNorm is each process's own: the oracle has one detector per half and
 averages their gradients.

@@ -1,4 +1,4 @@
-"""That the torchvision engine learns, and what it does beside the steps."""
+"""Test that the torchvision engine learns, and its work between the steps."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What test_torchvision_processes.py runs under torchrun, with the path of a recipe's tree."""
+"""Run by test_torchvision_processes.py under torchrun, with the path of a recipe's tree."""
 
 import json
 import os

@@ -17,7 +17,7 @@ def _settings(sizes: Any, ratios: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("anchors", [DEFAULT_ANCHORS, Anchors((8, 16, 32.5, 64, 128), (4, 1))])
 def test_keys_give_the_anchors_back(anchors: Anchors) -> None:
-    """What is written for detectron2 is read as it was."""
+    """Anchors written for detectron2 are read back unchanged."""
     assert read_anchors({"MODEL": {"ANCHOR_GENERATOR": anchor_tree(anchors)}}, PATH) == anchors
 
 
@@ -50,6 +50,6 @@ def test_ratios_of_all_levels_can_be_written_in_several_ways(ratios: Any) -> Non
     ],
 )
 def test_anchors_that_no_engine_takes_are_refused(sizes: Any, ratios: Any, message: str) -> None:
-    """Several sizes a level, shapes of one level alone, and what is no anchor are named."""
+    """Several sizes per level, shapes of a single level and invalid anchors are named."""
     with pytest.raises(UserError, match=message):
         read_anchors(_settings(sizes, ratios), PATH)

@@ -134,7 +134,7 @@ def test_keys_that_belong_to_the_weights_follow_the_trunk(make_recipe: MakeRecip
 
 
 def test_settings_reach_their_keys(make_recipe: MakeRecipe) -> None:
-    """What a recipe changes arrives: norms, sampling, schedule at its batch, evaluation."""
+    """A recipe's changes arrive: norms, sampling, schedule at its batch size, evaluation."""
     recipe = make_recipe(
         model={
             "trunk_norm": "FrozenBN",

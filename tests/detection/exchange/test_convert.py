@@ -118,7 +118,7 @@ def test_unknown_tensor_name_raises() -> None:
 def test_failed_proof_writes_nothing(
     write_checkpoint: WriteCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the written file does not give the checkpoint back, it never takes its name."""
+    """If the written file does not restore the checkpoint, it never gets its final name."""
 
     def write_wrong(path: Path, model: dict[str, Any], extra: dict[str, Any]) -> None:
         name = "backbone.bottom_up.res2.0.conv1.weight"
@@ -126,7 +126,7 @@ def test_failed_proof_writes_nothing(
 
     monkeypatch.setattr(convert_module, "write_weights", write_wrong)
     monkeypatch.setattr(convert_module, "prove_features", lambda *arguments: None)
-    with pytest.raises(RuntimeError, match=r"does not give back the checkpoint: \['layer1\.0\.co"):
+    with pytest.raises(RuntimeError, match=r"does not restore the checkpoint: \['layer1\.0\.co"):
         convert(write_checkpoint().path, tmp_path / "out.pkl")
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_out_must_end_in_a_known_suffix(write_checkpoint: WriteCheckpoint, tmp_p
 def test_file_keeps_its_proof(
     write_checkpoint: WriteCheckpoint, tmp_path: Path, suffix: str
 ) -> None:
-    """What was proved stands in the file, and says whether detectron2 took part."""
+    """The proof is stored in the file, and states whether detectron2 took part."""
     done = convert(write_checkpoint().path, tmp_path / f"out{suffix}")
     content = read_checkpoint_file(done.weights)
     kept = [v for path, v in content.values.items() if path.startswith("rsa_toolkit/proof/")]

@@ -54,7 +54,7 @@ def _without_note(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])
 def test_round_trip_is_bitwise(detector_file: Path, tmp_path: Path, suffix: str) -> None:
-    """Detector → detectron2 → detector gives every tensor and what belongs to it back."""
+    """Detector → detectron2 → detector restores every tensor, metadata and card."""
     there = exchange(detector_file, tmp_path / f"there{suffix}")
     back = exchange(there.weights, tmp_path / "back.safetensors")
     (source, metadata), (found, found_metadata) = map(read_tensors, (detector_file, back.weights))
@@ -68,7 +68,7 @@ def test_round_trip_is_bitwise(detector_file: Path, tmp_path: Path, suffix: str)
 
 
 def test_paired_keys_describe_the_detector(detector_file: Path, tmp_path: Path) -> None:
-    """The YAML beside the weights holds what the tensors alone do not tell detectron2."""
+    """The YAML beside the weights states what detectron2 cannot read from the tensors."""
     done = exchange(detector_file, tmp_path / "out.pth")
     assert done.config is not None
     tree = yaml.safe_load(done.config.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: P
     done.config.rename(tmp_path / "config.yaml")
     exchange(done.weights, tmp_path / "again.safetensors")
     (tmp_path / "config.yaml").unlink()
-    with pytest.raises(UserError, match="does not say how its pixels are normalised"):
+    with pytest.raises(UserError, match="does not state its pixel normalisation"):
         exchange(done.weights, tmp_path / "third.safetensors")
 
 
@@ -103,14 +103,14 @@ def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: P
     ("section", "key", "value", "message"),
     [
         ("RESNETS", "STRIDE_IN_1X1", True, r"STRIDE_IN_1X1 is True, expected False"),
-        ("RESNETS", "NORM", "GN", r"RESNETS\.NORM is 'GN', but the tensors are of 'BN'"),
+        ("RESNETS", "NORM", "GN", r"RESNETS\.NORM is 'GN', but the tensors have 'BN'"),
         (
             "ANCHOR_GENERATOR",
             "SIZES",
             [[32, 64]],
             r"model_final\.yaml' has MODEL\.ANCHOR_GENERATOR\.SIZES \[\[32, 64\]\]; expected one",
         ),
-        ("ANCHOR_GENERATOR", "ASPECT_RATIOS", [[1.0, 2.0]], "3 anchors at .* ratios are 2: 1, 2"),
+        ("ANCHOR_GENERATOR", "ASPECT_RATIOS", [[1.0, 2.0]], "3 anchors per .* ratios are 2: 1, 2"),
         ("ROI_BOX_HEAD", "POOLER_TYPE", "ROIAlign", "POOLER_TYPE is 'ROIAlign', expected"),
         ("ROI_HEADS", "NUM_CLASSES", 80, "NUM_CLASSES is 80, expected 5"),
     ],
@@ -138,7 +138,7 @@ def test_number_of_anchors_is_the_tensors(
     trunk = load_trunk(write_checkpoint().path, recipe.model)
     tensors = build_detector(recipe, trunk, 5).state_dict()
     assert describe_model(tensors, "resnet18", anchors).model.anchors == anchors
-    with pytest.raises(UserError, match=r"of 4 anchors at each .* ratios are 3: 0\.5, 1, 2$"):
+    with pytest.raises(UserError, match=r"have 4 anchors per .* ratios are 3: 0\.5, 1, 2$"):
         describe_model(tensors, "resnet18")
 
 
@@ -191,7 +191,7 @@ def test_card_goes_with_the_weights(
         ("{", "is not JSON"),
         ('{"model": {}, "classes": 3}', "unknown key 'classes'"),
         ('{"model": {"anchor_aspect_ratios": [1, 2]}}', "aspect ratios are 2: 1, 2"),
-        ('{"model": {}, "categories": [{"id": 1, "name": "a"}]}', "names 1 categories, its tens"),
+        ('{"model": {}, "categories": [{"id": 1, "name": "a"}]}', "names 1 categories, but its"),
     ],
 )
 def test_damaged_card_is_refused(detector_file: Path, note: str, message: str) -> None:
@@ -223,9 +223,9 @@ def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
         ("model.safetensors", "out.safetensors", r"must end in \.pth or \.pkl"),
         ("there.pth", "out.pth", r"must end in \.safetensors"),
         ("absent.pth", "out.safetensors", "'.*absent.pth' does not exist"),
-        (".", "out.pth", r"holds no detector: neither model\.safetensors nor"),
+        (".", "out.pth", r"has no detector: neither model\.safetensors nor"),
         ("backbone.safetensors", "out.pth", "is not a detector: its method is 'rsa'"),
-        ("trunk.pth", "out.safetensors", "no Mask R-CNN: it lacks"),
+        ("trunk.pth", "out.safetensors", "not a Mask R-CNN: it lacks"),
     ],
 )
 def test_wrong_files_are_one_error(
@@ -284,7 +284,7 @@ def test_rows_that_nothing_reads_do_not_block(detector_file: Path, tmp_path: Pat
 def test_failed_proof_writes_nothing(
     detector_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the file does not give the detector back, it never takes its name."""
+    """If the file does not restore the detector, it never gets its final name."""
     convert = exchange_module.to_detectron2_model
 
     def convert_wrongly(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -292,7 +292,7 @@ def test_failed_proof_writes_nothing(
         return {**model, "backbone.fpn_output2.weight": model["backbone.fpn_output2.weight"] + 1e-7}
 
     monkeypatch.setattr(exchange_module, "to_detectron2_model", convert_wrongly)
-    with pytest.raises(RuntimeError, match=r"does not give back .*\['backbone\.fpn\.layer"):
+    with pytest.raises(RuntimeError, match=r"does not restore .*\['backbone\.fpn\.layer"):
         exchange(detector_file, tmp_path / "out.pth")
     assert list(tmp_path.glob("out*")) == []
 

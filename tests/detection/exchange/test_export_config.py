@@ -73,7 +73,7 @@ def test_mistakes_write_nothing(
     out: str,
     message: str,
 ) -> None:
-    """What cannot be exported is refused before a file is there."""
+    """Recipes that cannot be exported are refused before a file is written."""
     with pytest.raises(UserError, match=message):
         export_config(make_recipe(**change), tmp_path / out, write_checkpoint().path)
     assert list(tmp_path.iterdir()) == []

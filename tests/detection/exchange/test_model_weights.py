@@ -147,7 +147,7 @@ def test_models_without_mask_head_are_converted(model: Callable[..., Tensors]) -
 def test_half_a_mask_head_is_refused(model: Callable[..., Tensors]) -> None:
     """A Mask R-CNN without its last layer is not taken for a Faster R-CNN."""
     fewer = {name: tensor for name, tensor in model().items() if "mask_fcn_logits" not in name}
-    with pytest.raises(UserError, match=r"no Mask R-CNN: it lacks roi_heads\.mask_predictor"):
+    with pytest.raises(UserError, match=r"not a Mask R-CNN: it lacks roi_heads\.mask_predictor"):
         to_detectron2_model(fewer)
-    with pytest.raises(UserError, match="no Mask R-CNN"):
+    with pytest.raises(UserError, match="not a Mask R-CNN"):
         to_torchvision_model({"backbone.fpn_lateral2.weight": torch.zeros(1)})

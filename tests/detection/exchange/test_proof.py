@@ -42,7 +42,7 @@ def test_only_the_engine_imports_detectron2() -> None:
 
 
 class TestWithDetectron2:
-    """What only detectron2 itself can prove."""
+    """Prove what only detectron2 itself can."""
 
     pytestmark = pytest.mark.detectron2
 

@@ -101,22 +101,22 @@ def test_trained_detector_gives_its_trunk(
 def test_other_networks_are_refused(
     write_output: Callable[..., Path], tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
-    """Names that fit are not enough: what computes something else is never taken."""
+    """Matching names are not enough: a network that computes something else is refused."""
     with pytest.raises(UserError, match=message):
         unconvert(write_output(**config), tmp_path / "out.safetensors", None)
     assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_input_must_be_known(write_output: Callable[..., Path], tmp_path: Path) -> None:
-    """Without a config nothing is assumed; a difference to another config is none."""
+    """Without a config nothing is assumed; a difference from another config is none."""
     file = write_output()
     whole = file.parent / "config.yaml"
     moved = whole.rename(tmp_path / "elsewhere.yaml")
     out = tmp_path / "out.safetensors"
-    with pytest.raises(UserError, match=r"tells neither colour order nor stride.*--config"):
+    with pytest.raises(UserError, match=r"states neither colour order nor stride.*--config"):
         unconvert(file, out, None)
     whole.write_text("_BASE_: Base.yaml\nMODEL: {}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="difference to another config"):
+    with pytest.raises(UserError, match="difference from another config"):
         unconvert(file, out, None)
     whole.write_text("MODEL: {DEPTH: 50}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"INPUT\.FORMAT BGR"):  # detectron2's defaults
@@ -140,7 +140,7 @@ def test_input_must_be_known(write_output: Callable[..., Path], tmp_path: Path) 
 def test_file_must_be_accounted_for(
     write_output: Callable[..., Path], tmp_path: Path, change: Callable[..., Any], message: str
 ) -> None:
-    """Half a trunk, and tensors that are on no list, are refused."""
+    """Half a trunk, and tensors on no list, are refused."""
     file = write_output()
     content = torch.load(file, weights_only=True)
     torch.save({"model": change(content["model"])}, file)
@@ -181,7 +181,7 @@ def test_torchvision_engine_s_run_gives_its_trunk(
     ("prepare", "out", "message"),
     [
         (lambda folder: folder, "out.pkl", r"should end in \.safetensors"),
-        (lambda folder: folder, "out.safetensors", "holds no detector: neither"),
+        (lambda folder: folder, "out.safetensors", "has no detector: neither"),
         (lambda folder: folder / "absent.pth", "out.safetensors", "absent.pth"),
     ],
 )
@@ -203,5 +203,5 @@ def test_detector_of_nobody_is_refused(tmp_path: Path) -> None:
     """Names alone do not say what the pixels were: the engine's metadata must be there."""
     file = tmp_path / "model.safetensors"
     save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
-    with pytest.raises(UserError, match="carries no 'rsa_toolkit' metadata"):
+    with pytest.raises(UserError, match="has no 'rsa_toolkit' metadata"):
         unconvert(file, tmp_path / "out.safetensors", None)

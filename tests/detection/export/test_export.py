@@ -204,7 +204,7 @@ def _properties(out: Path, kind: str) -> dict[str, str]:
 def test_a_detector_of_detectron2(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    """A run of the detectron2 engine, and a file of its own programs, whose config has no names."""
+    """A run of the detectron2 engine, and a detectron2 file without category names."""
     run = tmp_path / "run"
     file = run / "checkpoints" / "model_final.pth"
     exchange(detector_file, file)
@@ -271,7 +271,7 @@ def _with_another(found: Detections) -> Detections:
 def test_each_difference_is_refused(
     change: Callable[[Detections], Detections], counts: str
 ) -> None:
-    """A box, a score, a mask, a label, a detection too few or too many: told with the image."""
+    """A wrong box, score, mask or label, a missing or an extra detection names the image."""
     engine = _engine([0.9, 0.8, 0.7, 0.6])
     image = _noise(40, 50)
     with pytest.raises(UserError, match=f"in 'photo', at score threshold 0.05: {counts}"):
@@ -326,7 +326,7 @@ def test_only_what_rounding_decides_may_be_missing(
 
 
 def test_differences_are_the_largest(detector: MaskRCNN) -> None:
-    """What the proof reports is what lies between the two, over all images."""
+    """The proof reports the largest differences between the two, over all images."""
     images = {"first": _noise(64, 96), "second": _noise(80, 70)}
 
     def run(image: Tensor, threshold: float) -> Detections:
@@ -354,7 +354,7 @@ def test_a_detector_that_finds_nothing_is_proven_at_threshold_0(detector_file: P
 
 
 def test_an_image_without_detections_is_proven_at_threshold_0() -> None:
-    """Each image has its part in the proof: here one of two scores too little."""
+    """Every image counts in the proof: here one of two has a lower score."""
     seen = {40: _engine([0.9, 0.8]), 60: _engine([0.03, 0.02])}
 
     class Engine:
@@ -385,7 +385,7 @@ def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> 
 
     out = tmp_path / "detector.pt"
     out.write_text(MARK)
-    with pytest.raises(UserError, match="finds something else than the detector in 'photo'"):
+    with pytest.raises(UserError, match="detections differ from the detector's in 'photo'"):
         write.export_detector(
             source, replace(target, write=tampered), out, {"photo": _noise(64, 64)}
         )
@@ -399,8 +399,8 @@ def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> 
         ("detector.pth", "torchscript", "should end in .pt"),
         ("detector.pt", "onnx", "should end in .onnx"),
         ("folder.onnx", "onnx", "is a folder; name a file in it"),
-        ("foreign.onnx", "onnx", "is another file, not one written here before"),
-        ("foreign.pt", "torchscript", "is another file, not one written here before"),
+        ("foreign.onnx", "onnx", "exists and was not written by this command"),
+        ("foreign.pt", "torchscript", "exists and was not written by this command"),
     ],
 )
 def test_a_wrong_out_is_one_error(
@@ -411,7 +411,7 @@ def test_a_wrong_out_is_one_error(
     kind: str,
     message: str,
 ) -> None:
-    """Misnamed, a folder, somebody else's: refused before any work, and nothing is touched."""
+    """A misnamed output, a folder or a foreign file is refused before any work and untouched."""
     (tmp_path / "folder.onnx").mkdir()
     for foreign in ("foreign.onnx", "foreign.pt"):
         (tmp_path / foreign).write_bytes(b"somebody's model")

@@ -133,4 +133,4 @@ def test_exported_keys_keep_them(
     export_config(recipe, out, None)
     text = out.read_text(encoding="utf-8")
     assert f"FILTER_EMPTY_ANNOTATIONS: {json.dumps(not keep)}" in text
-    assert ("images of crowds alone" in text) == keep
+    assert ("images with only crowds" in text) == keep

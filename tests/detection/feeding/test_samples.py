@@ -55,12 +55,12 @@ def _sample_at(stream: TrainingStream, position: int) -> TrainingSample:
 def test_sizes_by_hand(
     size: tuple[int, int], short_side: int, max_side: int, expected: tuple[int, int]
 ) -> None:
-    """The short side is as asked unless the long one would pass its limit."""
+    """The short side is as requested unless the long one would exceed its limit."""
     assert resized(size, short_side, max_side) == expected
 
 
 def test_photographs_are_turned_upright(images: list[TrainingImage], tmp_path: Path) -> None:
-    """A camera's orientation mark is obeyed: annotations are of the upright picture."""
+    """The EXIF orientation is applied: annotations refer to the upright image."""
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side
     Image.new("RGB", (20, 10)).save(tmp_path / "turned.jpg", exif=exif)

@@ -157,7 +157,7 @@ def test_best_weights_survive_a_resumed_run(
 def test_broken_best_weights_are_replaced(
     make_recipe: MakeRecipe, caplog: pytest.LogCaptureFixture, engine: str
 ) -> None:
-    """A file that was cut short is named, and the run ends as without it."""
+    """A truncated file is named, and the run ends as without it."""
     solver = {"iterations": 1, "decay_at": [], "warmup_iterations": 0}
     recipe = make_recipe(engine=engine, solver=solver, training=EVERY)
     _run(recipe)
@@ -176,7 +176,7 @@ def test_broken_best_weights_are_replaced(
 
 
 def test_without_evaluations_on_the_way_there_are_none(make_recipe: MakeRecipe) -> None:
-    """The last weights alone are no best."""
+    """The final weights alone are not kept as the best."""
     recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
     record = _run(recipe)
     assert record is not None
@@ -227,7 +227,7 @@ def test_file_that_does_not_say_so_is_one_warning(
     write: Any,
     notes: dict[str, str],
 ) -> None:
-    """Whatever is wrong with its note, nothing is raised."""
+    """A damaged note of any kind raises nothing."""
     file = tmp_path / name
     write(file, notes)
     assert read_best(file) is None

@@ -27,7 +27,7 @@ def test_one_process_takes_bn_and_says_so(
     head_norm: str,
     expected: tuple[str, str],
 ) -> None:
-    """SyncBN without others is BN: one line in the log, one deviation in the record."""
+    """SyncBN in a single process is BN: one line in the log, one deviation in the record."""
     recipe = make_recipe(model={"trunk_norm": trunk_norm, "head_norm": head_norm})
     with caplog.at_level(logging.INFO):
         job = open_job(recipe, random_trunk(recipe.model, 0))
@@ -39,7 +39,7 @@ def test_one_process_takes_bn_and_says_so(
 def test_several_processes_keep_syncbn_on_gpus_alone(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SyncBN needs others and GPUs; BN and FrozenBN are left as they are."""
+    """SyncBN needs several processes and GPUs; BN and FrozenBN are unchanged."""
     trunk = random_trunk(make_recipe().model, 0)
     monkeypatch.setattr(job_module, "world_size", lambda: 2)
     on_cpu = open_job(make_recipe(), trunk)

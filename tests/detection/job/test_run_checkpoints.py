@@ -31,23 +31,23 @@ def test_newest_file_is_found_whatever_the_note_says(tmp_path: Path, note: str |
 def test_file_that_was_cut_short_is_passed_over(
     tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a program was killed in the midst of writing is named, and not resumed from."""
+    """A file whose writer was killed is named, and never resumed from."""
     folder = tmp_path / "checkpoints"
     _write(folder, "model_0000009.pth", "model_0000099.pth")
     newest = folder / "model_0000099.pth"
     newest.write_bytes(newest.read_bytes()[:size])
     assert newest_checkpoint(tmp_path) == folder / "model_0000009.pth"
     assert list_files(folder) == [folder / "model_0000009.pth"]
-    assert "cut short: model_0000099.pth" in caplog.text
+    assert "checkpoints': model_0000099.pth" in caplog.text
     (folder / "model_0000009.pth").unlink()
-    with pytest.raises(UserError, match=r"no whole checkpoint: model_0000099\.pth cut short"):
+    with pytest.raises(UserError, match=r"no complete checkpoint: truncated model_0000099\.pth"):
         newest_checkpoint(tmp_path)
 
 
 def test_folders_of_the_other_engine(tmp_path: Path) -> None:
     """The torchvision engine's folders are found by their numbers, without their link.
 
-    The best weights are none of them, and a detector of their own.
+    The best weights are not among them, but can be loaded as a detector.
     """
     best = tmp_path / "checkpoints" / "best"
     best.mkdir(parents=True)
@@ -75,5 +75,5 @@ def test_absent_detector_is_explained(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     with pytest.raises(UserError, match=r"detector '.*none' does not exist"):
         detector_file(tmp_path / "none")
-    with pytest.raises(UserError, match=r"holds no detector: neither model\.safetensors nor"):
+    with pytest.raises(UserError, match=r"has no detector: neither model\.safetensors nor"):
         detector_file(tmp_path)

@@ -1,4 +1,4 @@
-"""What both engines log alike while they train."""
+"""Test the log that both engines write alike while they train."""
 
 import os
 import signal
@@ -187,7 +187,7 @@ def test_rates_by_hand(make_recipe: MakeRecipe, tmp_path: Path, clock: SimpleNam
 def test_memory_of_a_gpu(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The most that torch took from the device, in GiB."""
+    """The peak memory that torch reserved on the device, in GiB."""
     recipe = make_recipe(training={"log_every_iterations": 1})
     job = replace(open_job(recipe, random_trunk(recipe.model, 0)), device=torch.device("cuda", 0))
     taken = {torch.device("cuda", 0): 3 * 2**30}

@@ -106,7 +106,10 @@ def test_images_are_spread(shapes_test_set: CocoSet) -> None:
     ("absent", "said"),
     [
         ([], "3 of 4 images of images.json; 1 with neither annotations nor detections left out. "),
-        (["annotations"], "1 of 4 images of images.json; 3 without detections left out. They have"),
+        (
+            ["annotations"],
+            "1 of 4 images of images.json; 3 without detections left out. Without annotations",
+        ),
     ],
 )
 def test_images_left_out_are_counted(
@@ -116,7 +119,7 @@ def test_images_left_out_are_counted(
     absent: list[str],
     said: str,
 ) -> None:
-    """A page says how many images it lacks because nothing is to be drawn in them."""
+    """A page states how many images it omits because there is nothing to draw in them."""
     tree = shapes_test_set.tree
     images = [*tree["images"], {**tree["images"][0], "id": 999}]
     tree = {key: value for key, value in {**tree, "images": images}.items() if key not in absent}
@@ -129,7 +132,7 @@ def test_images_left_out_are_counted(
 
 @pytest.mark.parametrize(
     ("count", "drawn", "title"),
-    [(150, 150, "found"), (1500, 1000, "of 1,500 found, the highest")],
+    [(150, 150, "found"), (1500, 1000, "highest of 1,500 found:")],
 )
 def test_the_highest_are_drawn(
     shapes_test_set: CocoSet,
@@ -151,7 +154,7 @@ def test_the_highest_are_drawn(
 def test_visualize_draws_a_run(
     make_recipe: Callable[..., Recipe], result_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run folder knows its annotations and images."""
+    """Annotations and images default to those of the run folder."""
     recipe = make_recipe()
     write_config(recipe, recipe.output_dir / "config.yaml")
     (recipe.output_dir / "predictions.json").write_bytes(Path(result_files[1]).read_bytes())

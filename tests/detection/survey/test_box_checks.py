@@ -1,4 +1,4 @@
-"""Boxes that are not around their masks, and objects annotated twice."""
+"""Test the checks for boxes that do not fit their masks and for objects annotated twice."""
 
 from pathlib import Path
 from typing import Any

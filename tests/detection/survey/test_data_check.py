@@ -70,7 +70,7 @@ def check(folder: Path) -> Check:
 
 @pytest.mark.parametrize("role", ["train", "test"])
 def test_sound_set_has_no_findings(check: Check, role: str) -> None:
-    """Nothing is found where nothing is odd; instances and images are counted by category."""
+    """A clean set has no findings; instances and images are counted by category."""
     found = check(_sound_tree(), role)
     assert (found.errors, found.notes) == ({}, {})
     assert found.category_sizes == {1: ("a", 2, 2), 2: ("b", 1, 1)}
@@ -93,7 +93,7 @@ def _drop(section: str) -> Callable[[Tree], None]:
             r"annotations without a valid image_id, category_id, bbox \(1\): annotations.3.",
         ),
         (_add("text"), r"annotations without a valid id, .*: annotations.3."),
-        (_add(_annotation(1, 1, 1)), r"id another has \(1\): annotations has the id 1 twice"),
+        (_add(_annotation(1, 1, 1)), r"a repeated id \(1\): annotations has id 1 twice"),
         (_add(_annotation(7, 9, 1)), r"image that is not listed \(1\): annotation 7 .image_id 9"),
         (_add(_annotation(7, 1, 5)), r"category that is not listed .*annotation 7 .category_id 5"),
         (_add(_annotation(7, 1, 1, bbox=[1, 2, "wide", 4])), r"bbox is not .*annotation 7 .bbox"),
@@ -104,7 +104,7 @@ def _drop(section: str) -> Callable[[Tree], None]:
             "code is damaged .*annotation 7 .of 199 pixels, not 200",
         ),
         (lambda tree: tree["annotations"].clear(), "no image with a usable instance"),
-        (lambda tree: tree["images"].append(dict(tree["images"][0])), "images has the id 1 twice"),
+        (lambda tree: tree["images"].append(dict(tree["images"][0])), "images has id 1 twice"),
         (
             lambda tree: tree["images"].append(
                 {"id": 3, "file_name": "absent.png", "height": 1, "width": 1}
@@ -113,7 +113,7 @@ def _drop(section: str) -> Callable[[Tree], None]:
         ),
         (
             lambda tree: tree["images"][0].update(height=20, width=10),
-            r"another size than annotated \(1\): 1.png \(is 20x10, annotated 10x20\)",
+            r"size differs from the annotated one \(1\): 1.png \(is 20x10, annotated 10x20\)",
         ),
     ],
 )
@@ -184,7 +184,7 @@ def test_broken_images_are_errors(check: Check, folder: Path) -> None:
 
 
 def test_stored_modes_are_noted(check: Check, folder: Path) -> None:
-    """What is not plain RGB is named with what is read of it, and is no error."""
+    """Images that are not plain RGB are named with how they are read, without an error."""
     Image.new("P", (20, 10)).save(folder / "1.png", transparency=b"\0")
     Image.fromarray(np.zeros((10, 20), np.uint16)).save(folder / "2.png")
     found = check(_sound_tree())
@@ -242,7 +242,7 @@ def test_options_say_how_images_are_read(
         ),
         (
             _add(_annotation(7, 1, 1, segmentation=[SQUARE, [1.0, 2.0]])),
-            "parts that are no polygons.*annotation 7",
+            "parts that are not polygons.*annotation 7",
         ),
         (
             lambda tree: tree["annotations"].pop(0),
@@ -254,11 +254,11 @@ def test_options_say_how_images_are_read(
         ),
         (
             lambda tree: tree["annotations"].pop(1) and tree["categories"][1].update(id=4),
-            "ids are not 1 to 2 but lie in 1 to 4",
+            "ids are not 1 to 2 but range from 1 to 4",
         ),
         (
             lambda tree: tree["categories"][1].update(name="a"),
-            r"names that several ids have .1.: a",
+            r"names shared by several ids .1.: a",
         ),
         (
             lambda tree: tree["annotations"][0].pop("area"),
@@ -277,7 +277,7 @@ def test_options_say_how_images_are_read(
         ),
         (
             lambda tree: tree["annotations"][0].update(iscrowd=1),
-            r"left out of training: images of crowds alone \(1\): 1.png",
+            r"left out of training: images with only crowds \(1\): 1.png",
         ),
         (
             lambda tree: tree["images"][1].update(file_name="1.png"),
@@ -316,7 +316,7 @@ def test_testing_needs_objects(check: Check) -> None:
     assert in_words(found.notes, 5) == [expected]
     tree["annotations"] = [_annotation(8, 1, 1, iscrowd=1)]
     (line,) = in_words(check(tree, "test").errors, 5)
-    assert "no object to be found" in line
+    assert "has no object; average precision" in line
 
 
 def test_categories_of_two_sets_are_compared(check: Check) -> None:
@@ -327,13 +327,13 @@ def test_categories_of_two_sets_are_compared(check: Check) -> None:
     test = check(tree, "test")
     compare_sets(train, test)
     assert in_words(test.errors, 5) == [
-        "category ids that only one of the two sets has (1): 7 (c)",
-        "categories named otherwise than in training (1): 1 (a, here x)",
+        "category ids in only one of the two sets (1): 7 (c)",
+        "categories named differently than in training (1): 1 (a, here x)",
     ]
 
 
 def test_empty_images_follow_the_config(check: Check, folder: Path) -> None:
-    """They are said to be left out of training only where they are."""
+    """Only annotations of the training set are reported as left out of training."""
     tree = _sound_tree()
     tree["annotations"] = [entry for entry in tree["annotations"] if entry["image_id"] == 1]
     assert "left out of training: images without annotations" in check(tree).notes
@@ -345,7 +345,7 @@ def test_images_in_both_sets_are_noted(check: Check, folder: Path) -> None:
     """A file that both sets list is named; another file of the same name is another image."""
     train, test = check(_sound_tree()), check(_sound_tree(), "test")
     compare_sets(train, test)
-    assert in_words(test.notes, 5) == ["images that training has, too (2): 1.png, 2.png"]
+    assert in_words(test.notes, 5) == ["images that are also in the training set (2): 1.png, 2.png"]
     (folder / "other").mkdir()
     for number in (1, 2):
         Image.new("RGB", (20, 10)).save(folder / "other" / f"{number}.png")
@@ -355,7 +355,7 @@ def test_images_in_both_sets_are_noted(check: Check, folder: Path) -> None:
 
 
 def test_many_entries_are_counted() -> None:
-    """Beyond the limit entries are a number."""
+    """Entries beyond the limit are only counted."""
     assert in_words({"x": list("abcde")}, 2) == ["x (5): a, b, and 3 more"]
 
 
@@ -459,7 +459,7 @@ def test_hostile_text_is_escaped(folder: Path) -> None:
 def test_limits_come_from_the_config(
     make_recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Detections kept and input sizes are the recipe's, overrides too; both sets are told apart."""
+    """Detections kept and input sizes are the recipe's, with overrides; findings name their set."""
     write_config(make_recipe(), tmp_path / "recipe.yaml")
     words = ["data-check", str(tmp_path / "recipe.yaml")]
     assert main([*words, "sampling.detections_per_image=1"]) == 0
@@ -546,7 +546,7 @@ def test_real_coco(split: str, num_crowds: int, role: Any) -> None:
     assert found.errors == {}
     prefix = "left out of training: " if role == "train" else ""
     assert len(found.notes[f"{prefix}crowds"]) == num_crowds
-    assert any("not 1 to 80 but lie in 1 to 90" in what for what in found.notes)
+    assert any("not 1 to 80 but range from 1 to 90" in what for what in found.notes)
     others = {
         "categories without instances",
         f"{prefix}crowds",
@@ -579,7 +579,7 @@ def _as_fractions(entry: Tree, width: int, height: int) -> None:
 @pytest.mark.parametrize(
     ("change", "expected", "least"),
     [
-        (_off, "boxes beside their masks", 0.6),
+        (_off, "boxes off their masks", 0.6),
         (_as_corners, r"bbox seems to be \[x0, y0, x1, y1\], expected", 1),
         (_as_centre, r"bbox seems to be \[centre x, centre y, width, height\], expected", 1),
         (_as_fractions, r"bbox seems to be \[x, y, width, height\] in fractions", 1),
@@ -589,7 +589,7 @@ def _as_fractions(entry: Tree, width: int, height: int) -> None:
 def test_real_coco_written_wrongly(
     split: str, change: Callable[..., None], expected: str, least: float, tmp_path: Path
 ) -> None:
-    """What is done to all boxes is the one error, and names at least that share of them."""
+    """A change to all boxes is the only error, and names at least this share of them."""
     path = COCO / f"annotations/instances_{split}2017.json"
     tree = json.loads(path.read_text(encoding="utf-8"))
     images = {image["id"]: image for image in tree["images"]}

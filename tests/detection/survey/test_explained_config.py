@@ -1,4 +1,4 @@
-"""A config file of which each value says why it is so."""
+"""Test config files that give a reason for each value."""
 
 from pathlib import Path
 from typing import Any

@@ -54,13 +54,19 @@ def _fit(images: Sequence[TrainingImage], **changes: Any) -> dict[str, Choice]:
 @pytest.mark.parametrize(
     ("size", "box", "short_side", "max_side", "why"),
     [
-        ((640, 480), (100, 100), 480, 800, "a short side of 480 pixels; they enter about as they"),
+        (
+            (640, 480),
+            (100, 100),
+            480,
+            800,
+            "a short side of 480 pixels; they enter at about their own",
+        ),
         ((480, 640), (100, 100), 480, 800, "a short side of 480 pixels"),
         ((128, 128), (30, 30), 128, 213, "a short side of 128 pixels; they enter"),
         ((64, 64), (20, 20), 128, 213, "they are enlarged, as a cell of the coarsest map"),
-        ((4000, 3000), (900, 900), 800, 1333, "they are shrunk to the size that is usual on COCO"),
+        ((4000, 3000), (900, 900), 800, 1333, "they are shrunk to COCO's usual size"),
         # 10 px are wanted as 16 px: 300 x 1.6.
-        ((400, 304), (10, 10), 488, 813, "smaller than 10 pixels then, so all are enlarged 1.6 t"),
+        ((400, 304), (10, 10), 488, 813, "then be smaller than 10 pixels, so all are enlarged 1.6"),
         # No more than twice, and never above COCO's.
         ((400, 304), (2, 2), 608, 1013, "enlarged 2 times"),
         ((900, 600), (6, 6), 800, 1333, "enlarged 1.3 times"),
@@ -165,7 +171,7 @@ def test_anchors_say_what_they_match() -> None:
     why = found["model.anchor_sizes_pixels"].why
     assert "half of the 9 boxes are 20 to 24 pixels large" in why
     assert "100 % have an anchor of IoU 0.5 or more" in why
-    assert "of the usual ones (32 to 512 pixels; 0.5, 1 and 2) 66.7 % have" in why
+    assert "with the default anchors (32 to 512 pixels; 0.5, 1 and 2) 66.7 % do" in why
     assert found["model.anchor_aspect_ratios"].value == [0.5, 1, 2]
 
 
@@ -173,7 +179,7 @@ def test_anchors_say_what_they_match() -> None:
     ("num_images", "epochs", "iterations", "why"),
     [
         (10, None, 2000, "800 epochs of 10 images: the heads take some 2,000 iterations."),
-        (240, None, 3000, "50 epochs of 240 images: what small sets are usually given."),
+        (240, None, 3000, "50 epochs of 240 images: as is usual for small sets."),
         (3000, None, 20_000, "27 epochs of 3,000 images: 20,000 iterations are enough"),
         (8000, None, 24_000, "12 epochs of 8,000 images: as many as COCO's 1x schedule."),
         (241, 3, 181, "3 epochs of 241 images: as asked for."),
@@ -235,9 +241,9 @@ def test_limits_of_full_images(most: int, detections: int, proposals: int) -> No
     ("segmentations", "engine", "kept", "why"),
     [
         ([SQUARE], "torchvision", True, "Every object has a mask."),
-        ([None, []], "torchvision", False, "No object has a mask: boxes alone are trained."),
-        ([SQUARE, None], "torchvision", True, "4 of 8 objects have no mask and train boxes alone."),
-        ([SQUARE, None], "detectron2", False, "4 of 8 objects have no mask, and detectron2 takes"),
+        ([None, []], "torchvision", False, "No object has a mask: only boxes are trained."),
+        ([SQUARE, None], "torchvision", True, "4 of 8 objects have no mask and train only boxes."),
+        ([SQUARE, None], "detectron2", False, "4 of 8 objects have no mask, and detectron2 needs"),
     ],
 )
 def test_mask_head(segmentations: list[Any], engine: str, kept: bool, why: str) -> None:
@@ -254,11 +260,11 @@ def test_mask_head(segmentations: list[Any], engine: str, kept: bool, why: str) 
         (0, 4, False, "Every training image has an annotation."),
         (1, 4, True, "1 of 4 training images have no annotation and are background"),
         (2, 4, True, "2 of 4"),
-        (3, 4, False, "3 of 4 training images have no annotation, too many to be meant"),
+        (3, 4, False, "3 of 4 training images have no annotation, too many to be intended"),
     ],
 )
 def test_empty_images(num_empty: int, num_images: int, kept: bool, why: str) -> None:
-    """Images without annotations are background unless most are: those are hardly meant so."""
+    """Images without annotations are background unless they are the majority."""
     images = [{"id": id_, "file_name": f"{id_}.png"} for id_ in range(num_images)]
     annotations = [{"image_id": id_} for id_ in range(num_empty, num_images) for _ in range(2)]
     coco = CocoSet(Path("own.json"), Path(), {"images": images, "annotations": annotations})

@@ -1,4 +1,4 @@
-"""``rsa-detect init``: from annotated images to a config that the next commands take as it is."""
+"""Test ``rsa-detect init``: annotated images give a config that the next commands accept."""
 
 import copy
 import itertools
@@ -180,7 +180,7 @@ def test_split_is_written_and_repeatable(home: Path, capsys: pytest.CaptureFixtu
 
 
 def test_own_test_set(home: Path, drawn_set: Path) -> None:
-    """Nothing is divided; epochs are counted over all training images."""
+    """Nothing is split; epochs are counted over all training images."""
     annotations = drawn_set / "annotations" / "instances_val.json"
     _init(
         f"own.json photos new.yaml --test {annotations} --test-images {drawn_set / 'val'} "
@@ -272,7 +272,7 @@ def test_turned_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _change(as_stored)
     assert main(["init", "own.json", "photos"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "10 of 10 images of 'own.json' have another size than annotated" in error
+    assert "10 of 10 images of 'own.json' differ in size from the annotations" in error
     assert "000001.jpg (is 48x64, annotated 64x48)" in error
     assert "--as-stored" in error
     assert not (home / "own.yaml").exists()
@@ -282,7 +282,7 @@ def test_turned_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_imported_annotations(home: Path) -> None:
-    """What import-annotations writes is taken without a word."""
+    """The output of import-annotations is accepted without notes."""
     (home / "labels").mkdir()
     for number in range(1, 11):
         (home / "labels" / f"{number:06d}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
@@ -336,7 +336,7 @@ def test_others_files_stay(
     (home / name).write_text(content, encoding="utf-8")
     before = sorted(home.iterdir())
     assert main(["init", "own.json", "photos"]) == 2
-    assert f"error: '{name}' is another file, not one written here" in capsys.readouterr().err
+    assert f"error: '{name}' exists and was not written by this command" in capsys.readouterr().err
     assert (home / name).read_text(encoding="utf-8") == content
     assert sorted(home.iterdir()) == before
 
@@ -351,11 +351,11 @@ def test_folder_in_the_place_of_a_file(home: Path, capsys: pytest.CaptureFixture
 
 
 def test_data_is_not_written_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A part that is divided again does not become one of its own parts."""
+    """A part that is split again does not overwrite itself."""
     _init()
     before = (home / "own_train.json").read_bytes()
     assert main(["init", "./own_train.json", "photos", "own.yaml"]) == 2
-    assert "is read and would be written over" in capsys.readouterr().err
+    assert "is an input and would be overwritten" in capsys.readouterr().err
     assert (home / "own_train.json").read_bytes() == before
     _init("own_train.json photos half.yaml --split 0.5")
     assert len(open_coco(Path("half_test.json"), Path("photos")).images) == 4
@@ -394,12 +394,12 @@ def _many_tiny(tree: Tree) -> None:
     ("change", "expected", "exit_code"),
     [
         (_repeat, ["objects annotated before, with the same category, box and mask (25): "], 1),
-        (_misplace, ["boxes beside their masks, of which less than half of the smaller "], 1),
+        (_misplace, ["boxes off their masks, sharing less than half of the smaller "], 1),
         (
             _rare_categories,
             [
-                "the test part has 4 of 9 images, more than a share of 0.2, for each category to ",
-                r"categories in training alone, which are not evaluated (1): kind\n5 (on 1)",
+                "the test part has 4 of 9 images, more than a share of 0.2, so that it has every ",
+                r"categories in training only, which are not evaluated (1): kind\n5 (on 1)",
             ],
             0,
         ),
@@ -413,7 +413,7 @@ def test_notes(
     exit_code: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What the config is fitted to is told where it may be wrong; data-check agrees."""
+    """Doubtful data that the config is fitted to are reported; data-check agrees."""
     _change(change)
     _init()
     lines = capsys.readouterr().out.splitlines()
@@ -483,7 +483,7 @@ def _lose_images(tree: Tree) -> None:
         ("own.json photos", _corners, "seems to be [x0, y0, x1, y1]"),
         ("own.json photos", _lose_images, "10 of 10 images of 'own.json' are not in 'photos'"),
         ("first.json photos --test own.json", _rename_category, "1 is 'circle' and 'square'"),
-        ("first.json photos --test own.json", _crowds, "has no object to be found"),
+        ("first.json photos --test own.json", _crowds, "has no object; average precision"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -1,4 +1,4 @@
-"""Objects beyond what a detector can find."""
+"""Test the checks for objects that a detector cannot find."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ Tree = dict[str, Any]
 
 
 def _tree(counts: list[list[int]], side: float = 5.0) -> Tree:
-    """Return images of 100x200 pixels with so many objects of each category."""
+    """Return images of 100x200 pixels with these numbers of objects per category."""
     annotations: list[Tree] = []
     for image, numbers in enumerate(counts, start=1):
         places = ((6.0 * column, 6.0 * row) for row in range(33) for column in range(16))
@@ -130,7 +130,7 @@ def test_small_objects_are_counted(side: float, limits: DetectorLimits, is_small
 
 
 def test_few_small_objects_are_no_note() -> None:
-    """One in ten is as in COCO itself; more are told, of the objects that are used."""
+    """One in ten is as in COCO itself; a larger share of the used objects is reported."""
     tree = _tree([[11]], 20.0)
     tree["annotations"][0]["bbox"] = [0.0, 0.0, 2.0, 2.0]
     assert _checked(tree, "test", check_sizes) == {}

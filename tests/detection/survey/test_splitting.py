@@ -1,4 +1,4 @@
-"""An annotation file's images divided into training and test."""
+"""Test splitting an annotation file's images into training and test."""
 
 import json
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def test_split_is_whole_and_spread(share: float, seed: int) -> None:
 
 
 def test_split_is_the_seeds() -> None:
-    """The same seed divides alike, another otherwise."""
+    """The same seed gives the same split, another seed a different one."""
     coco = _set([[1]] * 30)
     assert split_set(coco, 0.2, 3) == split_set(coco, 0.2, 3)
     assert _ids(split_set(coco, 0.2, 3).test) != _ids(split_set(coco, 0.2, 4).test)

@@ -130,7 +130,7 @@ def test_a_failure_in_one_of_several_processes_ends_the_command(
 
 
 def test_a_detector_whose_backbone_failed_says_so(runs: Any, trials: list[Trial]) -> None:
-    """It is not started; one with a backbone is."""
+    """A detector whose backbone failed is not started; the others are."""
     started: list[Path | None] = []
 
     def detect(path: Path, overrides: Sequence[str], start: Path | None) -> int:

@@ -20,7 +20,7 @@ Reproduce = Callable[..., int]
 
 
 class Measured:
-    """Stands in for a machine on which a step takes so long and so much."""
+    """Fakes a machine with given step time and memory."""
 
     def __init__(self, cost: tuple[float, int] | None) -> None:
         self.cost = cost
@@ -47,11 +47,11 @@ def status_of(folder: Path, name: str, out: str = "out") -> object:
 def test_every_row_is_listed_with_its_number_and_its_recipe(
     capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[Row]
 ) -> None:
-    """A line each, without measuring anything; what is quoted says so."""
+    """One line per row, without measuring; methods not implemented are marked."""
     assert reproduce(tmp_path, "--list", "--format", "csv") == 0
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [line["row"] for line in lines] == [row.name for row in rows]
-    quoted = [line["row"] for line in lines if line["method"] == "not here"]
+    quoted = [line["row"] for line in lines if line["method"] == "not implemented"]
     assert quoted == [row.name for row in rows if row.work is None]
     (line,) = (line for line in lines if line["row"] == "table2/cifar10/rsa-200ep")
     recipe = line["published"], line["method"], line["epochs"], line["batch"], line["optimizer"]
@@ -61,17 +61,17 @@ def test_every_row_is_listed_with_its_number_and_its_recipe(
     assert heading[3] == "method"
     assert {line[3] for line in lines} == {"byol"}
     assert reproduce(tmp_path, "--list", "table1", "--method", "moco_v2") == 2
-    assert "--method 'moco_v2' leaves no row" in capsys.readouterr().err
+    assert "--method 'moco_v2' matches no row" in capsys.readouterr().err
 
 
 def test_some_rows_are_listed(
     capsys: pytest.CaptureFixture[str], reproduce: Reproduce, fresh: Path
 ) -> None:
-    """Named rows only; a row that is not there is refused."""
+    """Only named rows are listed; an unknown row is refused."""
     assert reproduce(fresh, "--list", RSA) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert reproduce(fresh, "--list", "study/imagefolder/rsb") == 2
-    assert f"near it are {RSA}" in capsys.readouterr().err
+    assert f"similar: {RSA}" in capsys.readouterr().err
 
 
 def test_data_is_looked_for_below_the_root(rows: list[Row], tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_does_not_fit_says_so(rows: list[Row], tmp_path: Path) -> None:
 def test_measuring_takes_real_steps_and_leaves_nothing(
     fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the rows that were named, which is asked for; random weights need no step."""
+    """Only named rows are measured; random weights need no step."""
     before = {path for path in fresh.rglob("*")}
     assert reproduce(fresh, "--list", "--measure", "study") == 0
     _, random, trained, *_ = capsys.readouterr().out.splitlines()
@@ -123,7 +123,7 @@ def test_measuring_takes_real_steps_and_leaves_nothing(
     assert hours == "–"  # nobody knows how many images the folder has
     assert {path for path in fresh.rglob("*")} == before
     assert reproduce(fresh, "--list", "--measure") == 2
-    assert "--measure goes with --list and the ROWs" in capsys.readouterr().err
+    assert "--measure needs --list and the ROWs" in capsys.readouterr().err
 
 
 def test_status_follows_a_run(fresh: Path, copied: Path) -> None:
@@ -150,4 +150,4 @@ def test_a_run_that_is_not_gone_on_with_is_no_progress(made: Path, fresh: Path) 
     shutil.copytree(run, fresh / "out" / RSA / "seed-1")
     status = str(status_of(fresh, RSA))
     assert status.startswith("seed 1: unusable (")
-    assert "holds a run of other settings: seed (was 0, is 1)" in status
+    assert "contains a run with other settings: seed (was 0, is 1)" in status

@@ -1,4 +1,4 @@
-"""Whole rows by the command: made, stopped, gone on with, refused."""
+"""Whole rows by the command: made, stopped, resumed, refused."""
 
 import csv
 import json
@@ -37,13 +37,13 @@ def record(folder: Path, row: str, name: str) -> Record:
 
 
 def results_of(record: Record) -> tuple[Any, ...]:
-    """What of a record may not depend on stops or places."""
+    """The parts of a record that must not depend on stops or paths."""
     return record.metrics, record.details, record.deviations, record.seeds
 
 
 @pytest.fixture
 def refusal(reproduce: Reproduce, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that runs the command in vain and returns the line that says why."""
+    """A function that runs a failing command and returns its error line."""
 
     def run(folder: Path, *words: str) -> str:
         assert reproduce(folder, *words) == 2
@@ -156,8 +156,8 @@ def test_a_run_of_two_tables_is_made_once(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("training.epochs=5", r"would not be what it says with training.epochs \(was 2, is 5\)"),
-        ("--list training.epochs=7", "would not be what it says"),
+        ("training.epochs=5", r"training.epochs \(was 2, is 5\) would change the run of table"),
+        ("--list training.epochs=7", "would change the run of table"),
         ("training.precision=bf16", "training.precision"),
         ("seed=3", "'seed' differs from trial to trial; use --seeds"),
         ("output_dir=x", "'output_dir' differs from trial to trial; use --out"),
@@ -166,15 +166,15 @@ def test_a_run_of_two_tables_is_made_once(
         (f"--seeds {2**64}", f"found '?{2**64}"),
         ("--budget-minutes 0", "found '?0"),
         ("--budget-minutes 1e300", "found '?1e300"),
-        ("--measure", "--measure goes with --list"),
-        ("--format csv", "--format goes with --list"),
+        ("--measure", "--measure needs --list"),
+        ("--format csv", "--format needs --list"),
         ("--method rsa", "--method goes with --list"),
     ],
 )
 def test_settings_that_make_another_run_and_malformed_options_are_refused(
     fresh: Path, refusal: Refusal, words: str, message: str
 ) -> None:
-    """A row is what it says, a seed is what generators take, a budget can be timed."""
+    """Overrides that change a row, and invalid seeds and budgets, are refused."""
     assert re.search(message, refusal(fresh, RSA, *words.split()))
     assert not (fresh / "out").exists()
 
@@ -186,14 +186,14 @@ def test_a_run_of_other_settings_is_not_gone_on_with(
     recipe = fresh / "study.yaml"
     recipe.write_text(recipe.read_text().replace("beta_base: 0.3", "beta_base: 0.7"))
     error = refusal(fresh, RSA, f"data.root={made / 'data'}")
-    assert "holds a run of other settings: method.beta_base (was 0.3, is 0.7)" in error
+    assert "contains a run with other settings: method.beta_base (was 0.3, is 0.7)" in error
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("config.yaml", "method: [", "not valid YAML"),
-        ("backbone.safetensors", "weights", "is not a whole safetensors file"),
+        ("backbone.safetensors", "weights", "is not a complete safetensors file"),
         ("metrics.jsonl", "\xff", "is not UTF-8 text"),
         ("metrics.jsonl", "{\n{", "line 1 is not a JSON object"),
         ("machines.json", "[1", "is damaged"),
@@ -231,19 +231,19 @@ def test_places_that_cannot_be_written_are_refused(fresh: Path, refusal: Refusal
 
 
 def test_rows_without_a_method_are_refused(refusal: Refusal, tmp_path: Path) -> None:
-    """What the paper quotes cannot be made; neither can nothing."""
-    assert "the paper quotes them: table5/coco/pirl" in refusal(tmp_path, "table5/coco/pirl")
-    assert "name a ROW" in refusal(tmp_path)
+    """Rows without an implemented method, and an empty list of rows, are refused."""
+    assert "not implemented here: table5/coco/pirl" in refusal(tmp_path, "table5/coco/pirl")
+    assert "give at least one ROW" in refusal(tmp_path)
 
 
 class Detector:
-    """Stands in for the detection package: notes what it is asked for, leaves what a run does."""
+    """Fake detection package: records its calls and leaves a run's files."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[str], Path | None]] = []
 
     def __call__(self, path: Path, overrides: Sequence[str], start: Path | None) -> int:
-        """Note the call."""
+        """Record the call."""
         self.calls.append((path.name, list(overrides), start))
         folder = Path(json.loads(overrides[-1].removeprefix("output_dir=")))
         (folder / "records").mkdir(parents=True)

@@ -210,7 +210,7 @@ def test_a_failure_is_named_and_stops_no_other(
 def test_a_stopped_suite_goes_on(
     run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
 ) -> None:
-    """What was done stays, and the stopped evaluation finds the state it left."""
+    """Finished records stay, and the stopped evaluation finds its saved state."""
     run_suite(run_folder)
     next(out.glob("*/records/second.json")).unlink()
     fake.stops = True
@@ -225,14 +225,14 @@ def test_a_stopped_suite_goes_on(
 def test_a_damaged_record_is_named(
     run_folder: Path, run_suite: Any, fake: Any, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It alone is made anew."""
+    """Only the damaged record is made again."""
     run_suite(run_folder)
     path = next(out.glob("*/records/first.json"))
     path.write_text("{")
     with caplog.at_level(logging.WARNING):
         code, _, _ = run_suite(run_folder)
     assert code == 0
-    assert f"record '{path}' is not JSON; it is made anew" in caplog.text
+    assert f"record '{path}' is not JSON; evaluating again" in caplog.text
     assert read_record(path).metrics["top1"].value == 53
     assert len(fake.runs) == 3
 
@@ -285,7 +285,7 @@ def test_a_base_file_is_extended(tmp_path: Path, suite: Path, out: Path) -> None
         (["evaluations.knn={config: x.yaml}"], "evaluations.knn: cannot read config"),
         (["evaluations.knn={settings: {backbone: {arch: resnet18, stem: cifar}}}"], "'backbone'"),
         (["evaluations={first: null, second: null}"], "no evaluations left"),
-        (["evaluations={a/b: {evaluator: knn}}"], "'a/b' names files, so use letters"),
+        (["evaluations={a/b: {evaluator: knn}}"], "'a/b' names files; use only letters"),
         (["colour=red"], "unknown key 'colour'"),
         (["--fast"], "unrecognised argument: --fast"),
         (["nowhere"], "checkpoint 'nowhere' does not exist"),
@@ -312,7 +312,7 @@ def test_the_same_weights_twice(
     shutil.copy(run_folder / "backbone.safetensors", file)
     code, _, errors = run_suite(run_folder, file)
     assert code == 2
-    assert f"'{run_folder}' and '{file}' are the same weights" in errors[0]
+    assert f"'{run_folder}' and '{file}' have the same weights" in errors[0]
     assert not fake.runs
 
 
@@ -326,7 +326,7 @@ def test_where_nothing_can_be_written(
     out.parent.joinpath("file").touch()
     code, _, errors = run_suite(run_folder, "--out", out.parent / "file/x")
     assert code == 2
-    assert "is no writable folder" in errors[0]
+    assert "is not a writable folder" in errors[0]
     assert not fake.runs
 
 
@@ -371,7 +371,7 @@ def test_records_of_images_elsewhere_are_taken_with_a_warning(
     path = write_suite({"knn": {}}, data=data)
     for _ in range(2):
         assert run_suite(run_folder, path=path)[0] == 0
-    assert "was made of the images in" not in caplog.text
+    assert "was made from the images in" not in caplog.text
     assert run_suite(run_folder, "data.root=/there", path=path)[0] == 0
     assert len(fake.runs) == 1
-    assert "was made of the images in '/here', not in '/there'" in caplog.text
+    assert "was made from the images in '/here', not in '/there'" in caplog.text

@@ -57,18 +57,18 @@ def plan(config_path, words, seeds, out):
     ],
 )
 def test_values_are_split_outside_brackets(text, values):
-    """A list is one value, however many commas it holds."""
+    """A list is one value, however many commas it contains."""
     assert split_values(text) == values
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,,2", "nothing before, after or between two commas"),
-        ("1,", "nothing before, after or between two commas"),
+        ("1,,2", "found an empty value"),
+        ("1,", "found an empty value"),
         ("[1,2", "']' is missing"),
-        ("1]", "']' closes no bracket"),
-        ("[1}", "'}' closes no bracket"),
+        ("1]", "unmatched ']'"),
+        ("[1}", "unmatched '}'"),
     ],
 )
 def test_malformed_values_are_refused(text, message):
@@ -78,7 +78,7 @@ def test_malformed_values_are_refused(text, message):
 
 
 def test_the_grid_is_the_product_of_the_values(config_path, out):
-    """Each combination has every seed and a folder of its own; single values hold for all."""
+    """Each combination has every seed and a separate folder; single values apply to all."""
     words = [f"{BETA}=0,0.5", "training.epochs=3", "views.weak.crop_scale=[0.2,1.0],[0.5,1.0]"]
     planned = plan(config_path, words, [0, 7], out)
     assert [trial.folder for trial in planned.trials] == [out / name for name in names(planned)]
@@ -119,7 +119,7 @@ def test_a_value_with_a_slash_makes_one_folder(config_path, out):
         (["seed=0,1"], "'seed' differs from trial to trial; use --seeds"),
         (["output_dir=x"], "'output_dir' differs .* use --out"),
         ([f"{BETA}"], "not of the form section.key=value"),
-        ([f"{BETA}=0,1", f"{BETA}=0.5"], "'method.beta_base' is swept and given again"),
+        ([f"{BETA}=0,1", f"{BETA}=0.5"], "'method.beta_base' is swept and also given again"),
         ([f"{BETA}=0.3,0.30"], "beta_base=0.30/seed-0' and '.*0.3/seed-0' are the same run"),
         ([f"{BETA}=0,2"], "'method.beta_base': .*less than or equal to 1"),
         (["method.beta_bse=0,1"], "unknown key 'method.beta_bse'"),
@@ -170,12 +170,12 @@ def test_finished_runs_are_skipped_and_new_ones_added(config_path, out, runs, ca
 
 
 def test_a_folder_with_other_settings_is_refused(config_path, out, runs, capsys):
-    """A run is taken for what it is."""
+    """A folder with a run of other settings is refused."""
     words = [config_path, f"{BETA}=0.1,0.3", "--out", out]
     assert sweep(*words) == 0
     assert sweep(*words, "training.epochs=5") == 2
     error = capsys.readouterr().err
-    assert "holds a run of other settings: training.epochs (was 2, is 5); restore" in error
+    assert "contains a run with other settings: training.epochs (was 2, is 5); restore" in error
     assert len(runs.trained) == 2
 
 
@@ -183,7 +183,7 @@ def test_a_run_that_fails_stops_no_other(config_path, out, runs, capsys):
     """The others are finished and counted; the failed ones are named."""
     words = [config_path, f"{BETA}=0.1,0.3,0.5", "--out", out, "--seeds", "0,1"]
     runs.broken = {
-        f"{BETA}=0.1 seed-1": "training broke down: the loss is nan",
+        f"{BETA}=0.1 seed-1": "training diverged: the loss is nan",
         f"{BETA}=0.3 seed-0": "no",
         f"{BETA}=0.3 seed-1 {KNN}": "no",
     }
@@ -195,7 +195,7 @@ def test_a_run_that_fails_stops_no_other(config_path, out, runs, capsys):
     assert cells[-3][4:8] == ["50.50", "±", "0.71", "2"]
     assert errors.splitlines()[-1] == (
         f"error: 3 of 6 evaluations failed; rerun the command to retry: {KNN} of {BETA}=0.1/seed-1:"
-        f" training broke down: the loss is nan; {KNN} of {BETA}=0.3/seed-0; "
+        f" training diverged: the loss is nan; {KNN} of {BETA}=0.3/seed-0; "
         f"{KNN} of {BETA}=0.3/seed-1: no"
     )
 

@@ -1,4 +1,4 @@
-"""What holds for several evaluators alike."""
+"""Properties shared by several evaluators."""
 
 from collections.abc import Callable
 from typing import Any

@@ -100,7 +100,7 @@ def test_a_choice_on_few_classes_is_said(caplog: pytest.LogCaptureFixture) -> No
     """Two images of two of three classes are held out: a choice on them is one of few."""
     with caplog.at_level(logging.WARNING):
         held_out_rows(np.repeat([0, 1, 2], 5), 10, 0, key="probe.held_out_share", unit=0.01)
-    assert "2 of 15 training images are held out to choose on, of 2 of 3 classes" in caplog.text
+    assert "2 of 15 training images are held out for selection, from 2 of 3 classes" in caplog.text
     caplog.clear()
     held_out_rows(np.repeat([0, 1, 2], 10), 10, 0, key="probe.held_out_share", unit=0.01)
     assert not caplog.text

@@ -1,4 +1,4 @@
-"""Data sets with a protocol of their own, from small generated trees in their published layout."""
+"""Data sets with specific protocols, from small generated trees in their published layout."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photographs without classes: what needs none is measured, and the rest says so once."""
+"""Photographs without classes: label-free evaluations work, and the others say why they fail."""
 
 import logging
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_features_of_photos_without_classes(
     ("command", "hint"),
     [
         ("features", "or set splits=[train] to leave the test images out"),
-        ("diagnostics", "or set split=train to look at the training images"),
+        ("diagnostics", "or set split=train to analyse the training images"),
     ],
 )
 def test_without_test_images_the_way_out_is_said(
@@ -161,7 +161,7 @@ def test_a_suite_says_a_common_reason_once(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What needs classes is refused together; the diagnostics are recorded."""
+    """Evaluations that need classes fail together; the diagnostics are recorded."""
     suite = tmp_path / "suite.yaml"
     suite.write_text(
         f"data: {{name: imagefolder, root: '{photos}', image_size: 32, num_workers: 0}}\n"

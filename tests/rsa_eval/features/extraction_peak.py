@@ -1,4 +1,4 @@
-"""What test_feature_cache.py measures the memory of: ``extraction_peak.py FOLDER``.
+"""Measure the memory of extraction for test_feature_cache.py: ``extraction_peak.py FOLDER``.
 
 Writes the peak memory before and after, and the size of the file, in bytes.
 """

@@ -142,7 +142,7 @@ def _flip(path: Path, place: int) -> None:
         (lambda path: path.write_bytes(b""), "it has 0 bytes"),
         (lambda path: _flip(path, -1), "content differs from its checksum"),
         (lambda path: _flip(path, -(30 * 512 * 4) - 8), "content differs from its checksum"),
-        (lambda path: _flip(path, 40), "header is that of other features"),
+        (lambda path: _flip(path, 40), "header describes other features"),
     ],
 )
 def test_a_damaged_file_is_written_anew(
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_written_anew(
     with caplog.at_level(logging.WARNING):
         again = evaluation_features(subject, images, cached, "test").features
     assert reason in caplog.text
-    assert "extracting anew" in caplog.text
+    assert "extracting the features again" in caplog.text
     assert torch.equal(again, expected)
     assert len(num_forwards) == 4
     evaluation_features(subject, images, cached, "test")
@@ -179,7 +179,7 @@ def test_the_file_of_other_features_is_not_used(
     other = _entry(subject, images, cached).path
     shutil.copy(path, other)
     found = evaluation_features(subject, images, cached, "test").features
-    assert "header is that of other features" in caplog.text
+    assert "header describes other features" in caplog.text
     assert not torch.allclose(found, expected)
 
 
@@ -197,7 +197,7 @@ def test_the_file_of_other_features_is_not_used(
 def test_what_decides_features_decides_the_file(
     subject: Subject, cached: KNNConfig, images: ImageSet, change: dict[str, Any]
 ) -> None:
-    """Each setting has a file of its own."""
+    """Each setting has a separate file."""
     data = cached.data.model_copy(update=change.get("data", {}))
     other = cached.model_copy(update=change | {"data": data})
     assert _entry(subject, images, cached).path != _entry(subject, images, other).path
@@ -224,7 +224,7 @@ def test_weights_and_images_decide_the_file(
 def test_settings_of_machine_and_speed_do_not(
     subject: Subject, cached: KNNConfig, images: ImageSet
 ) -> None:
-    """What was extracted by a GPU in large batches is found by an evaluation on a CPU."""
+    """Features extracted on a GPU in large batches are found by an evaluation on a CPU."""
     other = cached.model_copy(update={"device": "cuda", "batch_size": 999, "seed": 5})
     assert _entry(subject, images, cached).path == _entry(subject, images, other).path
 
@@ -351,7 +351,7 @@ def test_one_failing_process_ends_all(
     task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
     run_two_processes(PROGRAM, "failing", task, timeout=60).check_returncode()
     told = [json.loads((tmp_path / f"failing-{rank}.json").read_text()) for rank in (0, 1)]
-    assert told[0] == ["another process could not extract its features; it says why"] * 2
+    assert told[0] == ["another process could not extract its features; see its error"] * 2
     assert told[1] == ["cannot decode 'a.png'"] * 2
     assert config.cache_dir is not None
     assert list(config.cache_dir.iterdir()) == []

@@ -87,7 +87,7 @@ def test_evaluations_leave_the_backbone_unmoved(
 
 def test_a_moved_buffer_is_noticed(subject: Subject) -> None:
     """A forward pass in train mode moves BatchNorm's buffers, and frozen() says so."""
-    with pytest.raises(RuntimeError, match=r"moved: bn1\.running_mean"), frozen(subject.backbone):
+    with pytest.raises(RuntimeError, match=r"changed: bn1\.running_mean"), frozen(subject.backbone):
         subject.backbone.train()(torch.randn(4, 3, 32, 32))
 
 
@@ -96,7 +96,7 @@ def test_a_sign_of_zero_is_noticed(subject: Subject) -> None:
     bias = subject.backbone.get_parameter("bn1.bias")
     with torch.no_grad():
         bias[0] = 0.0
-    with pytest.raises(RuntimeError, match=r"moved: bn1\.bias"), frozen(subject.backbone):
+    with pytest.raises(RuntimeError, match=r"changed: bn1\.bias"), frozen(subject.backbone):
         bias[0] = -0.0
 
 

@@ -38,7 +38,7 @@ def test_the_order_of_departures_parts_no_trials(make_trial: MakeTrial) -> None:
 
 
 def test_a_single_trial_has_no_deviation(make_trial: MakeTrial) -> None:
-    """One number is no spread, not a spread of 0."""
+    """A single value has no deviation, rather than a deviation of 0."""
     (group,) = group_records(_found(make_trial(RSA, values={"top1": 90.0})))
     assert group.headline is not None
     assert group.headline.std is None
@@ -60,7 +60,7 @@ def test_a_single_trial_has_no_deviation(make_trial: MakeTrial) -> None:
 def test_what_differs_in_more_than_seeds_is_no_trial(
     make_trial: MakeTrial, change: dict[str, object]
 ) -> None:
-    """Another evaluation, other images or a checkpoint on the way is a row of its own."""
+    """Another evaluation, other images or an intermediate checkpoint makes a separate row."""
     assert len(group_records(_found(make_trial(RSA), make_trial(RSA, seed=1, **change)))) == 2
 
 
@@ -83,7 +83,7 @@ def test_another_training_setting_is_no_trial_and_another_place_is(make_trial: M
 
 
 def test_a_setting_that_came_later_parts_no_trials(make_trial: MakeTrial) -> None:
-    """A run from before it did what its default says."""
+    """A run from before a setting existed counts as having its default."""
     old, new = (make_trial(RSA, seed=seed) for seed in (0, 1))
     assert old.model.pretraining is not None
     del old.model.pretraining["views"]["implementation"]

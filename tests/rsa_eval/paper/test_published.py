@@ -36,7 +36,7 @@ def _find(data_set: str, kind: str, method: str, setting: str, source: str) -> d
     ],
 )
 def test_linear_numbers(data_set: str, method: str, setting: str, source: str, top1: str) -> None:
-    """Single cells, copied from the printed tables anew."""
+    """Single cells, copied independently from the printed tables."""
     assert _find(data_set, "linear", method, setting, source) == {"top1": top1}
 
 

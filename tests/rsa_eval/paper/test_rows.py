@@ -141,7 +141,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("a/cifar10/rsa: 3", "a/cifar10/rsa: .*dictionary"),
         (
             "table5/coco/rsa: {config: mask_rcnn_R_50_FPN_1x, start: table4/imagenet/rsa-200ep}",
-            "table5/coco/rsa starts from 'table4/imagenet/rsa-200ep', no row before it",
+            "table5/coco/rsa starts from unknown row 'table4/imagenet/rsa-200ep'",
         ),
     ],
 )
@@ -169,5 +169,5 @@ def test_an_unknown_row_is_refused_with_what_comes_near(
     rows: list[Row], word: str, near: str
 ) -> None:
     """Half a word is no row."""
-    with pytest.raises(UserError, match=f"no row '{word}'; near it are .*{near}"):
+    with pytest.raises(UserError, match=f"no row '{word}'; similar: .*{near}"):
         select_rows(rows, [word])

@@ -45,8 +45,8 @@ def test_a_record_of_the_first_schema_is_read(
         ({"schema_version": "1"}, "schema version 1, expected at most 2"),
         ({"metrics": {"top1": {"value": "nan", "unit": "%"}}}, r"metrics\.top1\.value"),
         ({"metrics": {"top1": {"value": "inf", "unit": "%"}}}, r"metrics\.top1\.value"),
-        ({"headline": "top9"}, r"headline 'top9' is none of metrics \['top1', 'top5'\]"),
-        ({"metrics": {}}, "headline 'top1' is none of metrics"),
+        ({"headline": "top9"}, r"headline 'top9' is not among metrics \['top1', 'top5'\]"),
+        ({"metrics": {}}, "headline 'top1' is not among metrics"),
     ],
 )
 def test_a_record_of_no_known_version_or_without_a_number_is_refused(
@@ -71,7 +71,7 @@ def test_a_record_of_no_known_version_or_without_a_number_is_refused(
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    """What is no record is named, not half-read."""
+    """An invalid record is refused by name, never half-read."""
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(UserError, match=message):
         read_record(tmp_path / "record.json")
@@ -114,7 +114,7 @@ def test_an_evaluation_records_how_to_repeat_it(
     [
         ("seed: 1\n", "'data' is required"),
         ("{", "not valid YAML"),
-        (None, "describes another run"),
+        (None, "describes a different run"),
     ],
 )
 def test_settings_of_another_run_are_not_taken_for_the_weights_own(

@@ -1,4 +1,4 @@
-"""The page as a browser sees it."""
+"""The page in a real browser."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ LONG = "a_data_set_with_a_name_that_no_line_of_a_phone_has_room_for_" * 3
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A headless Chromium that asks nothing of the network."""
+    """A headless Chromium without network access."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -117,7 +117,7 @@ def test_the_console_stays_silent(browser: webdriver.Chrome, page: Path) -> None
 
 
 def test_nothing_is_fetched(browser: webdriver.Chrome, page: Path) -> None:
-    """All that the page shows came with its file."""
+    """The page loads nothing beyond its file."""
     _open(browser, page, 1200)
     fetched = browser.execute_script(
         "return performance.getEntriesByType('resource').map((entry) => entry.name)"
@@ -128,7 +128,7 @@ def test_nothing_is_fetched(browser: webdriver.Chrome, page: Path) -> None:
 
 
 def test_a_click_sorts_numbers_as_numbers(browser: webdriver.Chrome, page: Path) -> None:
-    """9.50 is less than 10.25, and what has no number is last both ways."""
+    """9.50 sorts below 10.25, and cells without a number come last both ways."""
     _open(browser, page, 1200)
     table = _table(browser)
     top5 = _heading(table, "top5")
@@ -157,7 +157,7 @@ def test_the_keyboard_sorts_too(browser: webdriver.Chrome, page: Path) -> None:
 
 
 def test_no_page_is_wider_than_its_screen(browser: webdriver.Chrome, page: Path) -> None:
-    """Wide tables scroll by themselves, whatever the names in them; records opened, too."""
+    """Wide tables and opened records scroll within the page, whatever names they contain."""
     for width in (390, 800, 1440):
         _open(browser, page, width)
         opened = "for (const part of document.querySelectorAll('details')) part.open = true"
@@ -167,7 +167,7 @@ def test_no_page_is_wider_than_its_screen(browser: webdriver.Chrome, page: Path)
 
 
 def test_dark_and_light(browser: webdriver.Chrome, page: Path) -> None:
-    """The page follows the reader's setting."""
+    """The page follows the reader's light or dark setting."""
     colours: dict[str, Any] = {}
     for scheme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

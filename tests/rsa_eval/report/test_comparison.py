@@ -15,7 +15,7 @@ def _lines(*accuracies: float) -> list[dict[str, Any]]:
 
 
 def test_rows_of_the_same_images_stand_in_one_picture(tmp_path: Path, write_log: WriteLog) -> None:
-    """A line per row, its seeds taken together; another subset is no part of it."""
+    """One line per row, averaging its seeds; a run on another subset is not included."""
     for seed in (0, 1):
         write_log(tmp_path / f"rsa/seed-{seed}", RSA, lines=_lines(30.0, 40.0 + seed))
     write_log(tmp_path / "byol/seed-0", BYOL, lines=_lines(20.0, math.nan))
@@ -30,6 +30,6 @@ def test_rows_of_the_same_images_stand_in_one_picture(tmp_path: Path, write_log:
 
 
 def test_a_single_row_is_not_compared(tmp_path: Path, write_log: WriteLog) -> None:
-    """Its own curve says all."""
+    """A single row needs no comparison."""
     write_log(tmp_path / "rsa/seed-0", RSA, lines=_lines(30.0, 40.0))
     assert compare_runs(collect([tmp_path]).runs) == []

@@ -5,7 +5,7 @@ from rsa_eval.report.curves import draw_curves
 
 
 def test_pictures_take_the_pages_colours() -> None:
-    """Curves have no colour of their own, and one panel per kind of quantity."""
+    """Curves take their colours from the page; each kind of quantity has one panel."""
     metrics = [
         {"step": step, "loss": 1.0, "loss_aggressive": 0.5, "beta": 0.1, "ema_momentum": 0.99}
         for step in range(3)

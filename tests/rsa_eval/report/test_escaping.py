@@ -13,12 +13,12 @@ from rsa_eval.report.escaping import escape_latex, escape_spreadsheet
     ],
 )
 def test_latex(text: str, escaped: str) -> None:
-    """No command, no comment, no mathematics but ours."""
+    """Escaped text contains no commands, comments or foreign mathematics."""
     assert escape_latex(text) == escaped
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\x00="])
 def test_spreadsheet(start: str) -> None:
-    """What a spreadsheet would compute stays text."""
+    """Formulas of a spreadsheet stay text."""
     assert escape_spreadsheet(f'{start}HYPERLINK("x")').startswith("'")
     assert escape_spreadsheet("RSA") == "RSA"

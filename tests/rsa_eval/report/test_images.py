@@ -8,7 +8,7 @@ from rsa_eval.report.images import read_artifacts
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """A folder of records with one picture, and one outside of it."""
+    """A folder of records with one image in it and one outside."""
     folder = tmp_path / "records"
     (folder / "knn").mkdir(parents=True)
     for path in (folder / "knn/good.png", tmp_path / "outside.png"):
@@ -17,7 +17,7 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
-    """Its bytes stand in the page."""
+    """The image's bytes are embedded in the page."""
     (artifact,) = read_artifacts({"neighbours": "knn/good.png"}, records)
     assert artifact.data_uri.startswith("data:image/png;base64,iVBORw0KGgo")
     assert artifact.reason == ""
@@ -30,8 +30,8 @@ def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
         ("../outside.png", "outside the record's folder"),
         ("{outside}", "outside the record's folder"),
         ("knn/link.png", "outside the record's folder"),
-        ("knn/page.html", "no picture, it lies beside the record"),
-        ("knn/script.png", "no PNG file"),
+        ("knn/page.html", "not an image; see the file beside the record"),
+        ("knn/script.png", "not a PNG file"),
         ("knn/huge.png", "larger than 2 MiB"),
         ("knn", "missing"),
         ("a\0b.png", "unreadable"),
@@ -39,7 +39,7 @@ def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
     ],
 )
 def test_everything_else_is_named_only(records: Path, path: str, reason: str) -> None:
-    """What is absent, elsewhere, large or of another kind does not enter the page."""
+    """Absent, outside, large and non-PNG files are not embedded."""
     outside = records.parent / "outside.png"
     (records / "knn/link.png").symlink_to(outside)
     (records / "knn/page.html").write_text("<script>")

@@ -23,7 +23,7 @@ WriteLog = Callable[..., None]
 def test_a_trial_is_called_by_its_path(
     tmp_path: Path, write_log: WriteLog, given: str, names: list[str]
 ) -> None:
-    """Below what was given, or with the folder around it: many runs are called seed-0."""
+    """Trials are named by their path, because many runs are called seed-0."""
     for name in ("plain", "study/cifar10/rsa/seed-0", "study/cifar10/rsa/seed-1"):
         write_log(tmp_path / "results" / name)
     expected = [f"rsa/{name}" if name.startswith("seed") else name for name in names]

@@ -108,7 +108,7 @@ def test_either_implementation_of_the_views_is_the_papers(make_trial: MakeTrial)
 
 
 def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
-    """Of the evaluation and of the pretraining, each in words."""
+    """Departures of evaluation and pretraining are listed."""
     words = [
         "training.global_batch_size=64",
         "data.num_train_images=3200",

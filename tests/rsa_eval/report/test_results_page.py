@@ -130,7 +130,7 @@ def test_notes_without_a_place_for_the_tables_are_refused(
 def test_only_pages_of_this_command_are_replaced(
     tmp_path: Path, make_result: MakeTrial, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A page is written again; the notes and other people's files stay."""
+    """A page is overwritten; the notes and foreign files are not."""
     write_record(make_result(), tmp_path / "records/a.json")
     page, notes = tmp_path / "page.md", tmp_path / "notes.md"
     notes.write_text(NOTES)

@@ -119,7 +119,7 @@ def _float64():
 
 @pytest.fixture(scope="module")
 def equations():
-    """What the equations give, by case; kept, for they take as long as the trainer."""
+    """Results of the equations, by case; kept because they take as long as the trainer."""
     return {}
 
 

@@ -105,7 +105,7 @@ def test_shapes_that_disagree_are_refused(shape):
 @pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
 def test_beta_outside_its_range_is_refused(beta):
     """A weight outside [0, 1] would reward disagreement."""
-    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"beta must be in \[0, 1\]"):
         rsa_loss(*random_views(), beta)
 
 

@@ -93,7 +93,7 @@ def test_broken_files_are_named(run, folder, tmp_path, capsys):
 
 
 def test_the_end_of_a_jpeg_is_decoded(run, folder, capsys):
-    """A photograph cut within its last tenth is broken though its header is whole."""
+    """A photograph cut within its last tenth is broken although its header is intact."""
     path = folder / "train/ant/cut.jpg"
     Image.effect_noise((200, 200), 80).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 10])
@@ -127,14 +127,14 @@ def test_unlabelled_photographs_are_well(run, folder, capsys):
     """Images in one folder have no classes, and need none to be pretrained on."""
     words = (*overrides(folder), "data.train_dir=train/ant", "data.test_dir=absent")
     assert run(*words) == 0
-    assert "train: 3 images, 3 of them without class\n" in capsys.readouterr().out
+    assert "train: 3 images, 3 of them without a class\n" in capsys.readouterr().out
 
 
 def test_unlabelled_photographs_may_be_both_splits(run, folder, capsys):
     """Without classes there is no accuracy that shared images could flatter."""
     words = (*overrides(folder), "data.train_dir=train/ant", "data.test_dir=train/ant")
     assert run(*words) == 0
-    assert "test: 3 images, 3 of them without class\n" in capsys.readouterr().out
+    assert "test: 3 images, 3 of them without a class\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_unlabelled_photographs_may_be_both_splits(run, folder, capsys):
 def test_classes_in_one_split_alone_are_a_problem(
     run, folder, train_dir, test_dir, problem, capsys
 ):
-    """Labels that the other split cannot number are no set to evaluate on."""
+    """A split whose labels the other cannot number is not fit for evaluation."""
     words = (*overrides(folder), f"data.train_dir={train_dir}", f"data.test_dir={test_dir}")
     assert run(*words) == 1
     assert problem in capsys.readouterr().out
@@ -158,7 +158,7 @@ def test_a_stray_photograph_is_a_problem(run, folder, capsys):
     Image.new("RGB", (20, 10)).save(folder / "train/photo.png")
     assert run(*overrides(folder)) == 1
     out = capsys.readouterr().out
-    assert "train: 6 images in 2 classes, 1 of them without class" in out
+    assert "train: 6 images in 2 classes, 1 of them without a class" in out
     assert "problem: images in no class folder, beside class folders (1): " in out
     assert "train/photo.png" in out
 
@@ -169,7 +169,7 @@ def test_images_of_both_splits_are_a_problem(run, folder, capsys):
     Image.open(folder / "train/ant/9.png").save(folder / "val/ant/other.bmp")
     assert run(*overrides(folder)) == 1
     out = capsys.readouterr().out
-    assert "problem: images that training has, too (1), which make accuracy look better" in out
+    assert "problem: images that are also in training (1), which make accuracy look better" in out
     assert "val/ant/other.bmp" in out
 
 
@@ -181,7 +181,7 @@ def test_published_numbers_are_compared(tmp_path):
         Image.new("RGB", (8, 8)).save(path)
     config = DataConfig(name="tiny_imagenet", root=tmp_path, image_size=8)
     check = check_split(config, "pretrain")
-    assert check.problems[0] == "200 images, published are 100,000"
+    assert check.problems[0] == "200 images, published 100,000"
     assert check.problems[1].startswith(
         "classes that should have 500 images each (200): n00000000 1, n00000001 1,"
     )
@@ -230,7 +230,7 @@ def test_shards_are_counted_for_the_loader(run, shards, tmp_path, capsys):
 
 
 def test_faults_of_shards_are_told_apart(run, shards, tmp_path, capsys):
-    """A wrong stated size, a broken image and a cut tar are three problems of their own."""
+    """A wrong stated size, a broken image and a cut tar are three separate problems."""
     (shards / "train/sizes.json").write_text('{"a.tar": 4, "b.tar": 2, "d.tar": 2}')
     whole = (shards / "train/b.tar").read_bytes()
     write_shard(shards / "train/b.tar", [b"no image", b"none either"])
@@ -239,7 +239,7 @@ def test_faults_of_shards_are_told_apart(run, shards, tmp_path, capsys):
     words = (*shard_overrides(shards), "--split", "pretrain", "--write-sizes", str(sizes))
     assert run(*words) == 1
     out = capsys.readouterr().out
-    assert "shard 'a.tar' holds 3 images" in out
+    assert "shard 'a.tar' contains 3 images" in out
     assert "says 4" in out
     assert "broken: cannot decode '0' of shard" in out
     assert "broken images: 2;" in out

@@ -113,7 +113,7 @@ def test_images_are_read_upright(form, orientation):
 
 
 def test_orientation_after_the_pixels_of_a_png_counts():
-    """Where the format allows the mark to stand, viewers find it."""
+    """Viewers find the mark wherever the format allows it."""
     plain, marked = (encoded(photo(), "PNG", **words).content for words in ({}, {"exif": exif(6)}))
     start = marked.index(b"eXIf") - 4
     mark = marked[start : start + 12 + int.from_bytes(marked[start : start + 4], "big")]
@@ -162,7 +162,7 @@ def test_orientation_is_any_whole_number(order, kind):
 
 
 def test_warnings_name_the_file(tmp_path):
-    """What Pillow warns of is one log line with the file; in threads, too."""
+    """A warning of Pillow is one log line with the file, also in threads."""
     form = encoded(photo(), "TIFF", compression="raw").content
     broken = form.replace(struct.pack("<HHI", 258, 3, 3), struct.pack("<HHI", 258, 3, 2**24))
     assert broken != form
@@ -177,7 +177,7 @@ def test_warnings_name_the_file(tmp_path):
     error = subprocess.run(words, capture_output=True, text=True, check=True).stderr
     assert error.splitlines()
     for line in error.splitlines():
-        assert line.startswith(f"'{tmp_path}/a.tif' is read, though Pillow warns: ")
+        assert line.startswith(f"'{tmp_path}/a.tif' is read although Pillow warns: ")
 
 
 # Fingerprints

@@ -71,7 +71,7 @@ def test_impossible_slices_are_refused(labels, count, message):
 
 
 def test_a_subset_of_partly_labelled_images_is_a_plain_draw():
-    """Unlabelled images are not a class of their own to be balanced."""
+    """Unlabelled images are not balanced as a separate class."""
     images = numbered([0] * 10 + [UNLABELLED] * 190)
     subset = images.balanced_subset(100, seed=0)
     assert len(subset) == 100

@@ -65,7 +65,7 @@ def test_digits_statistics_are_those_of_its_training_pixels():
 
 
 def test_configured_statistics_win():
-    """Own data bring their own mean and standard deviation."""
+    """A user's data set needs its own mean and standard deviation."""
     own = DIGITS.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0)})
     assert normalisation(own) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
     assert normalisation(DIGITS) == data_set("digits").normalisation
@@ -209,7 +209,7 @@ def test_links_back_up_the_tree_end(tree):
 
 
 def broken_class(train):
-    """A class of files that are no images."""
+    """A class of files that are not images."""
     (train / "hat").mkdir()
     (train / "hat" / "0.jpg").write_bytes(b"no image")
 
@@ -221,7 +221,7 @@ def hidden_file(train):
 
 
 def archiver(train):
-    """What macOS's archiver leaves, images among it, and Windows's thumbnails."""
+    """Files that macOS's archiver leaves, images among them, and Windows's thumbnails."""
     (train / "__MACOSX").mkdir()
     Image.new("RGB", (8, 8)).save(train / "__MACOSX" / "x.png")
     for name in ("Thumbs.db", "desktop.ini"):
@@ -229,7 +229,7 @@ def archiver(train):
 
 
 def thumbnails(train):
-    """What network storage leaves beside photographs: small copies of them."""
+    """Small copies that network storage leaves beside photographs."""
     (train / "ant" / "@eaDir").mkdir()
     Image.new("RGB", (8, 8)).save(train / "ant" / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg")
 
@@ -262,7 +262,7 @@ INTRUDERS = {
 
 @pytest.mark.parametrize("kind", INTRUDERS)
 def test_what_is_no_class_moves_no_label(tree, kind, caplog):
-    """Folders without images, system folders and links change neither split; one line tells."""
+    """Folders without images, system folders and links change neither split; one line says so."""
     config = folder_config(tree, on_broken="skip")
     before = [open_images(config, split) for split in ("train", "test")]
     make, message = INTRUDERS[kind]
@@ -377,7 +377,7 @@ def test_nothing_is_written_among_the_images(tree):
     """A run folder or picture below a split would be taken for images; beside them it is not."""
     config = folder_config(tree, train_dir=".")
     for path in (tree / "views.png", tree / "runs" / "x", tree / "val" / "ant" / "views.png"):
-        with pytest.raises(UserError, match=r"lies below .*, where every file is taken for an"):
+        with pytest.raises(UserError, match=r"is below .*, where every file is taken for an"):
             refuse_among_images(config, path)
     refuse_among_images(folder_config(tree), tree / "runs" / "x")
     refuse_among_images(DIGITS, tree / "train" / "x")
@@ -396,8 +396,8 @@ def test_cifar_hints(tmp_path, name, base):
 
     root = tmp_path / "cifar"
     (root / base).mkdir(parents=True)
-    match_error(root / base, rf"the folder that holds '{base}': '{root}'$")
-    match_error(tmp_path, rf"the folder that holds '{base}': '{root}'$")
+    match_error(root / base, rf"the folder that contains '{base}': '{root}'$")
+    match_error(tmp_path, rf"the folder that contains '{base}': '{root}'$")
     match_error(root, rf"move that folder away and run `rsa-pretrain download {name} {root}`$")
     (root / base / "train.xz").touch()
     match_error(root, r"are compressed \(train\.xz, …\): .*unxz --keep")
@@ -453,7 +453,7 @@ def test_real_cifar10(rsa_data, tmp_path):
 
 @pytest.mark.real_data
 def test_real_photos(rsa_data):
-    """600 photographs in ten classes, all whole."""
+    """600 photographs in ten classes, all intact."""
     images = open_images(folder_config(rsa_data / "clothing_mini"), "train")
     assert len(images) == 600
     assert np.bincount(images.require_labels()).tolist() == [60] * 10

@@ -65,7 +65,7 @@ def write_shard(tmp_path):
 
 @pytest.mark.parametrize("kind", STORED_FILES)
 def test_each_kind_is_read_by_its_rule(kind):
-    """As an image and as a tensor, of the size told beforehand, and without a warning."""
+    """As an image and as a tensor, of the size known beforehand, and without a warning."""
     stored = STORED_FILES[kind]
     file = EncodedImage(stored.content, "'a'", "remove it")
     with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def test_each_kind_is_read_by_its_rule(kind):
 
 
 def test_image_folders_read_every_kind(write_folder):
-    """Images of a set follow the rules, and the check at the start takes them all for whole."""
+    """Images of a set follow the rules, and the check at the start finds none of them broken."""
     config = write_folder([stored.content for stored in STORED_FILES.values()])
     images = open_images(config, "train")
     for index, stored in enumerate(STORED_FILES.values()):

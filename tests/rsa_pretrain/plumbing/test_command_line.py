@@ -33,7 +33,7 @@ def test_run_trains_and_names_its_result(run_file, tmp_path, capsys):
     assert "already finished" in capsys.readouterr().out
     assert backbone.stat().st_mtime_ns == before
     assert main([word for word in argv if word != "--resume"]) == 2
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "contains a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("views", ["pillow", "batched"])
@@ -57,7 +57,7 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "no command is given; expected one of run, sweep, "),
+        ([], "no command given; expected one of run, sweep, "),
         (["fly"], "unknown command 'fly'; expected one of run, sweep, "),
         (["inspekt"], "unknown command 'inspekt'; the nearest is 'inspect'; expected one of run, "),
         (["run"], "required: CONFIG"),
@@ -114,7 +114,7 @@ def test_inspect_looks_at_a_runs_weights(run_file, tmp_path, capsys, missing, in
 
 
 def test_inspect_says_what_a_folder_lacks(tmp_path, capsys):
-    """A folder without weights is no run folder."""
+    """A folder without weights is not a run folder."""
     assert main(["inspect", str(tmp_path)]) == 2
     assert "expected a run folder, a checkpoint folder or a file" in capsys.readouterr().err
 

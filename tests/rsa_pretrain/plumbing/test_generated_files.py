@@ -8,7 +8,7 @@ from rsa_pretrain.plumbing.generated_files import check_generated
 
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
-    """What begins otherwise stays; what was written before, or is not there, may be written."""
+    """A file that begins differently stays; a generated or missing one may be written."""
     file = tmp_path / "keys.yaml"
     check_generated(file, "# ours\nmore\n")
     file.write_text("# ours\nkey: 1\n")

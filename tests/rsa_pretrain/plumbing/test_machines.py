@@ -24,7 +24,7 @@ def test_an_older_run_tells_of_no_machine(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", '[{"hardware": 1}]', "[" * 10_000])
 def test_a_damaged_list_is_refused(tmp_path, text):
-    """What is no list of machines is named."""
+    """A file that is not a list of machines is named."""
     (tmp_path / MACHINES_FILE).write_text(text)
     with pytest.raises(UserError, match=r"machines\.json' is damaged"):
         read_machines(tmp_path)

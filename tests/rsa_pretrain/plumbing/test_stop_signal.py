@@ -35,7 +35,7 @@ def test_a_time_that_is_up_asks_each_loop_to_stop(monkeypatch):
 
 
 def test_another_signal_comes_through_a_time_limit():
-    """What is not the clock is noted as without a limit."""
+    """A signal other than the clock's is noted as it is without a limit."""
     with TimeLimit(60), StopSignal() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.received == signal.SIGTERM

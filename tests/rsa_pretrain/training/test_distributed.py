@@ -217,7 +217,7 @@ def test_processes_read_disjoint_parts_of_each_batch(world_size, per_device):
     ("world_size", "per_device", "message"),
     [
         (3, None, "8 cannot be divided evenly by 3 processes"),
-        (2, 3, "8 is no multiple of 2 processes times .*batch_size_per_device 3"),
+        (2, 3, "8 is not a multiple of 2 processes times .*batch_size_per_device 3"),
         (8, None, "1 image per pass, and BatchNorm needs 2"),
     ],
 )
@@ -255,7 +255,7 @@ def workers_of(process):
 
 
 def start(command, tmp_path):
-    """Start a job in a process group of its own."""
+    """Start a job in a separate process group."""
     return subprocess.Popen(
         command,
         env=environment(),
@@ -268,7 +268,7 @@ def start(command, tmp_path):
 
 @pytest.mark.slow
 def test_killed_jobs_end_clearly_and_resume_to_the_same_weights(command, tmp_path):
-    """Kill -9 of one process, then of the whole job; resumed, the end is that of one go."""
+    """Kill -9 of one process, then of the whole job; resumed, it ends as if uninterrupted."""
     run_dir = tmp_path / "run"
     process = start(command, tmp_path)
     wait_for_checkpoint(process, run_dir)

@@ -94,7 +94,7 @@ def contents(folder):
 
 
 def equal(one, other):
-    """Whether two nested values with tensors are bitwise equal."""
+    """Return whether two nested values with tensors are bitwise equal."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -246,7 +246,7 @@ def test_with_resume_a_stopped_extension_goes_on(extend, stopped, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["training.epochs=1"], "training.epochs 1 is the number of epochs in all"),
+        (["training.epochs=1"], "training.epochs 1 is the total number of epochs"),
         (["seed=3"], "cannot extend with settings that change the result: seed (was 0, is 3)"),
         (["backbone.arch=resnet34"], "backbone.arch (was resnet18, is resnet34)"),
         (["optimizer.weight_decay=0.1"], "optimizer.weight_decay (was 0.0005, is 0.1)"),
@@ -281,7 +281,7 @@ def test_the_schedule_may_be_another(extend, tmp_path, word):
 
 
 def test_other_images_are_refused(extend, parent, tmp_path, capfd):
-    """The same settings on other images are no extension of this run."""
+    """The same settings on other images do not extend this run."""
     last = list_checkpoints(parent)[-1] / "trainer.pt"
     state = torch.load(last, weights_only=True)
     torch.save(state | {"data_fingerprint": "0" * 64}, last)
@@ -295,10 +295,10 @@ def test_only_a_finished_run_with_its_checkpoint_is_extended(extend, parent, tmp
     shutil.copytree(parent, tmp_path / "whole", symlinks=True)
     shutil.rmtree(parent / "checkpoints")
     assert extend("long") == 2
-    assert "put the run's last checkpoint back" in capfd.readouterr().err
+    assert "restore the run's last checkpoint" in capfd.readouterr().err
     (parent / "backbone.safetensors").unlink()
     assert extend("long") == 2
-    assert "holds no backbone.safetensors; finish an unfinished run" in capfd.readouterr().err
+    assert "contains no backbone.safetensors; finish an unfinished run" in capfd.readouterr().err
     shutil.rmtree(parent)
     assert extend("long") == 2
     assert f"'{parent}' is not the folder of a finished run" in capfd.readouterr().err
@@ -306,7 +306,7 @@ def test_only_a_finished_run_with_its_checkpoint_is_extended(extend, parent, tmp
 
 
 def test_a_backbone_of_another_step_is_refused(extend, parent, tmp_path, capfd):
-    """What is recorded as the parent is what the run goes on from."""
+    """The recorded parent is the state that the run continues from."""
     assert extend("long") == 0
     shutil.copy(tmp_path / "long" / "backbone.safetensors", parent)
     assert extend("other") == 2
@@ -319,7 +319,7 @@ def test_the_parents_folder_is_no_place_for_it(extend, parent, tmp_path, capfd, 
     (tmp_path / "link").symlink_to(parent / "below")
     before = contents(parent)
     assert extend(name) == 2
-    assert "which stays as it is; set another" in capfd.readouterr().err
+    assert "which is left unchanged; set another" in capfd.readouterr().err
     assert contents(parent) == before
 
 
@@ -329,15 +329,15 @@ def test_the_folder_of_a_run_is_taken(extend, stopped, capfd):
     assert extend("long") == 128 + signal.SIGTERM
     undo()
     assert extend("long") == 2
-    assert "pass --resume to go on" in capfd.readouterr().err
+    assert "pass --resume to resume it" in capfd.readouterr().err
     assert extend("long", "--resume") == 0
     capfd.readouterr()
     assert extend("long") == 2
-    assert "holds a finished run; choose another output_dir" in capfd.readouterr().err
+    assert "contains a finished run; choose another output_dir" in capfd.readouterr().err
 
 
 def test_the_written_settings_ask_for_their_parent(extend, parent, tmp_path, capfd):
-    """config.yaml of an extension is no run from scratch, and takes no other parent."""
+    """The config.yaml of an extension neither starts from scratch nor accepts another parent."""
     assert extend("long") == 0
     config = str(tmp_path / "long" / "config.yaml")
     again = f"output_dir={tmp_path / 'again'}"

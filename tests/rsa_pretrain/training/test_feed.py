@@ -145,7 +145,7 @@ def test_processes_see_what_one_sees(kind, request, tree):
 
 
 def test_views_of_files_do_not_depend_on_the_workers(photos):
-    """Two loader processes bring bitwise what the main process makes."""
+    """Two loader processes yield bitwise the batches of the main process."""
     here = brought(photos, range(6))
     photos["data"]["num_workers"] = 2
     assert_same(brought(photos, range(6)), here)
@@ -185,7 +185,7 @@ def test_a_broken_file_is_named(photos, tmp_path, num_workers):
 
 
 def test_shards_are_decoded_and_cropped(photos, tmp_path):
-    """A stream brings the views that its images get as files, and starts anywhere."""
+    """A stream yields the same views as files of its images, and can start anywhere."""
     pytest.importorskip("webdataset", reason="needs webdataset")
     config = parse_tree(PretrainConfig, photos, "run")
     files = open_images(config.data, "train")

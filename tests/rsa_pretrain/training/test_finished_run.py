@@ -114,11 +114,11 @@ def test_held_out_photos_are_part_of_the_comparison(run_file, tmp_path, ask):
 
 
 def test_photos_that_are_gone_are_named(photos, ask):
-    """Whether the run is of these images cannot be told without them."""
+    """Without the images, the run cannot be matched to them."""
     shutil.rmtree(photos)
     code, output = ask()
     assert code == 2
-    assert "holds a finished run, but whether of these images cannot be told" in output
+    assert "contains a finished run, but its training images cannot be compared" in output
     assert str(photos) in output
 
 
@@ -155,7 +155,7 @@ def test_a_backbone_alone_is_not_taken_for_the_run(tmp_path, ask):
 
 
 def test_a_damaged_trainer_state_is_an_error(tmp_path, ask):
-    """What cannot be compared is not called finished."""
+    """A run that cannot be compared is not called finished."""
     (checkpoint,) = list_checkpoints(tmp_path / "run")
     (checkpoint / "trainer.pt").write_bytes(b"cut")
     code, output = ask()

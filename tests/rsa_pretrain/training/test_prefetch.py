@@ -41,7 +41,7 @@ def test_closing_closes_what_loads():
 
 
 def test_errors_of_the_loader_pass_through():
-    """What cannot be loaded is not swallowed."""
+    """A loading error is not swallowed."""
 
     def broken():
         yield 0

@@ -97,7 +97,7 @@ def assert_same_training(one, other):
 
 
 def event(name, start, end, *, kernels=(), thread=1, device=DeviceType.CPU, annotation=False):
-    """What the profiler says of one operation or range."""
+    """The profiler's record of one operation or range."""
     return SimpleNamespace(
         name=name,
         time_range=SimpleNamespace(start=start, end=end),
@@ -182,7 +182,7 @@ def test_a_run_that_ends_early_counts_the_steps_it_took(num_steps, tmp_path, cap
 
 
 def test_a_part_leaves_out_the_parts_within_it():
-    """Gaps within a step are "other"; what lies between two steps belongs to none."""
+    """Gaps within a step are "other"; time between two steps belongs to none."""
     times = time_by_part(
         [
             event("ProfilerStep*", 0, 10e6, annotation=True),

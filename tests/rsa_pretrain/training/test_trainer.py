@@ -103,7 +103,7 @@ def test_resume_is_bitwise(tiny_tree, tmp_path, straight, monkeypatch, num_steps
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "rsa"])
 def test_resume_is_bitwise_for_every_method(name, small_methods, tiny_tree, tmp_path, monkeypatch):
-    """Queue, momentum networks and optimizer go on where they stopped."""
+    """Queue, momentum networks and optimizer resume where they stopped."""
     tiny_tree["method"] = {"name": name} | small_methods[name]
     tiny_tree["training"]["epochs"] = 1
     assert make_trainer(tiny_tree, output_dir=str(tmp_path / "straight")).run() == 0
@@ -195,7 +195,7 @@ def test_resume_from_an_earlier_checkpoint_drops_later_metrics(tiny_tree, tmp_pa
 
 
 def test_resume_without_the_link_takes_the_newest_checkpoint(tiny_tree, straight):
-    """A folder copied without its links goes on all the same."""
+    """A folder copied without its links resumes all the same."""
     (straight / "checkpoints" / "last").unlink()
     trainer = make_trainer(tiny_tree, output_dir=str(straight), resume=True)
     assert trainer.state.step == trainer.num_steps
@@ -265,14 +265,14 @@ def test_non_finite_weights_are_never_saved(tiny_tree, monkeypatch):
             trainer.state.method.predictor[3].weight.data[0, 0] = float("nan")
 
     monkeypatch.setattr(trainer, "_train_step", poisoned)
-    with pytest.raises(UserError, match=r"'predictor.3.weight' holds NaN .*no checkpoint yet"):
+    with pytest.raises(UserError, match=r"'predictor.3.weight' contains NaN .*no checkpoint yet"):
         trainer.run()
     assert list_checkpoints(trainer.config.output_dir) == []
 
 
 def test_a_taken_run_folder_is_refused(tiny_tree, straight):
     """Without --resume nothing is overwritten."""
-    with pytest.raises(UserError, match=r"already holds a run .*--resume"):
+    with pytest.raises(UserError, match=r"already contains a run .*--resume"):
         make_trainer(tiny_tree, output_dir=str(straight))
 
 
@@ -360,7 +360,7 @@ def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
 
 
 def test_a_process_stops_cleanly_on_sigterm(tiny_tree, tmp_path):
-    """The command saves, says how to go on, exits with 143, and --resume finishes the run."""
+    """The command saves, says how to resume, exits with 143, and --resume finishes the run."""
     tiny_tree["training"]["epochs"] = 500
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tiny_tree))
@@ -434,7 +434,7 @@ def test_gradient_norm_is_that_of_the_step(tiny_tree):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training__batch_size_per_device": 3}, "8 is no multiple of 1 processes times .* 3"),
+        ({"training__batch_size_per_device": 3}, "8 is not a multiple of 1 processes times .* 3"),
         ({"training__batch_size_per_device": 1}, "BatchNorm needs 2"),
         (
             {
@@ -457,7 +457,7 @@ def test_batches_and_labels_that_do_not_fit_are_refused(tiny_tree, changes, mess
 
 
 def test_a_change_of_batchnorm_groups_is_told(tiny_tree, monkeypatch, caplog):
-    """Resuming with another batch per device goes on, and says what it changes."""
+    """Resuming with another batch per device works, and says what it changes."""
     trainer = make_trainer(tiny_tree)
     stop_after(monkeypatch, trainer, 2)
     trainer.run()

@@ -1,4 +1,4 @@
-"""What test_distributed.py runs under torchrun: ``two_processes.py TASK.json``.
+"""Run the tasks of test_distributed.py under torchrun: ``two_processes.py TASK.json``.
 
 Trains in float64, so that what is equal can be seen to be equal.
 """

@@ -332,7 +332,7 @@ def test_nothing_is_learnt_from_the_device():
 
 
 def test_memory_format_makes_no_difference():
-    """Images whose channels lie last give the same views, bitwise."""
+    """Channels-last images give the same views, bitwise."""
     images = images_of(20)
     draws = draws_of(images)
     expected = batched().from_images(images, draws)

@@ -38,7 +38,7 @@ def largest_gap(first, second):
 
 
 def test_draws_depend_on_seed_epoch_and_image_alone():
-    """In whatever batch and order, and whatever the generators did, an image gets the same."""
+    """An image gets the same draws in any batch and order, whatever the generators' states."""
     whole = values(draws_of(range(50)))
     torch.manual_seed(9)
     np.random.default_rng(3).random()

@@ -48,7 +48,7 @@ class Example:
     """A checkpoint as its project writes it."""
 
     tree: dict[str, Any]
-    """What the file holds."""
+    """The contents of the file."""
     state: dict[str, Any]
     """The container of the default network; a part of ``tree``."""
     prefix: str
@@ -97,7 +97,7 @@ def torch_bytes() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def small_files(small_tensors: State, torch_bytes: Callable[..., bytes]) -> dict[str, bytes]:
-    """Return a small whole file of every kind."""
+    """Return a small intact file of every kind."""
     arrays = _as_arrays({"state_dict": SMALL["state_dict"], "__author__": "x"})
     return {
         "torch.save": torch_bytes(SMALL),
@@ -149,7 +149,7 @@ def network() -> Callable[..., State]:
 
 @pytest.fixture(scope="session")
 def example(specs: dict[str, Any], network: Callable[..., State]) -> Callable[..., Example]:
-    """Return what builds a checkpoint of a layout, anew each time."""
+    """Return a function that builds a new checkpoint of a layout at each call."""
 
     def build(layout: str, stem: str = "standard") -> Example:
         spec = specs[layout]

@@ -1,4 +1,4 @@
-"""What checkpoints of every layout hold, by the names that each project's own code gives.
+"""Contents of every layout's checkpoints, by the names that each project's own code gives.
 
 The file that gives the names stands beside each; revisions are in ``foreign/layouts``.
 """
@@ -33,13 +33,13 @@ class Spec:
     """A file: containers are named by their path, ``""`` is the file itself."""
 
     networks: dict[str, tuple[str, str]]
-    """Network → its container and what stands before its names; the default comes first."""
+    """Network → its container and the prefix of its names; the default comes first."""
     heads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Container → other tensors in it; their names matter, their shapes do not."""
     again: tuple[str, ...] = ()
     """Second names of the default network, in its container."""
     beside: dict[str, Any] = field(default_factory=dict)
-    """What else the file holds."""
+    """The other contents of the file."""
     names: NameTable = TORCHVISION
     kind: str = "torch"
 

@@ -153,9 +153,9 @@ def test_files_of_other_kinds_are_refused(state, tmp_path):
     whole = tmp_path / "whole.safetensors"
     save_tensors(whole, state, describe())
     cases = {
-        "cut": (whole.read_bytes()[:-100], "not a whole safetensors file"),
-        "empty": (b"", "not a whole safetensors file"),
-        "noise": (os.urandom(4000), "not a whole safetensors file"),
+        "cut": (whole.read_bytes()[:-100], "not a complete safetensors file"),
+        "empty": (b"", "not a complete safetensors file"),
+        "noise": (os.urandom(4000), "not a complete safetensors file"),
     }
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)
@@ -163,7 +163,7 @@ def test_files_of_other_kinds_are_refused(state, tmp_path):
             load_backbone(tmp_path / name)
     foreign = tmp_path / "foreign.safetensors"
     save_file(state, foreign)
-    with pytest.raises(UserError, match="carries no 'rsa_toolkit' metadata"):
+    with pytest.raises(UserError, match="has no 'rsa_toolkit' metadata"):
         load_backbone(foreign)
     metadata = json.loads(describe().model_dump_json())
     for change, message in (
@@ -177,7 +177,7 @@ def test_files_of_other_kinds_are_refused(state, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_backbone(tmp_path / "absent")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"holds neither backbone\.safetensors nor"):
+    with pytest.raises(UserError, match=r"contains neither backbone\.safetensors nor"):
         load_backbone(tmp_path / "folder")
 
 
@@ -199,7 +199,7 @@ def test_trainer_state_is_never_unpickled(run_dir):
     torch.save({"x": Marker(marker)}, buffer)
     for content in (buffer.getvalue(), pickle.dumps(Marker(marker)), b"", b"PK\x03\x04junk"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="damaged or holds more than tensors"):
+        with pytest.raises(UserError, match="damaged or contains more than tensors"):
             load_checkpoint(path.parent)
     assert not marker.exists()
 
@@ -211,7 +211,7 @@ def test_a_cut_or_absent_trainer_state_is_refused(run_dir):
     whole = path.read_bytes()
     for size in (1, 100, 5_000, 100_000, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match="damaged or holds more than tensors"):
+        with pytest.raises(UserError, match="damaged or contains more than tensors"):
             load_checkpoint(path.parent)
     path.unlink()
     with pytest.raises(UserError, match=r"trainer\.pt' is not a file"):
@@ -353,7 +353,7 @@ def test_flop_count_of_resnet50():
 
 
 def test_safetensors_round_trip_is_bitwise(state, tmp_path):
-    """What is written is what is read."""
+    """The values written are the values read."""
     save_tensors(tmp_path / "x.safetensors", state, describe())
     again = load_file(tmp_path / "x.safetensors")
     assert again.keys() == state.keys()

@@ -1,4 +1,4 @@
-"""Tools a backbone is exported to: one literal tuple."""
+"""List the tools that a backbone can be exported to: one literal tuple."""
 
 from rsa_pretrain.weights.export.targets.base import Target
 from rsa_pretrain.weights.export.targets.huggingface import HUGGINGFACE

@@ -1,4 +1,4 @@
-"""What a target of an export is, and the image that proves one."""
+"""Define an export target, and the images that verify one."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -18,29 +18,29 @@ class Target:
 
     name: str
     suffix: str
-    """Of the file to write; empty for a folder."""
+    """Suffix of the file to write; empty for a folder."""
     stems: tuple[str, ...]
     """Stems its networks can have."""
     write: Callable[[LoadedBackbone, Path], None]
-    """Writes the weights, and what belongs to them."""
+    """Writes the weights and the files that accompany them."""
     packages: tuple[str, ...]
-    """Packages its features are computed with."""
+    """Packages that compute its features."""
     features: Callable[[LoadedBackbone, Path, Tensor], Tensor]
-    """Loads what was written with the tool and maps images to features."""
+    """Loads the written file with the tool and maps images to features."""
     layout: str | None
-    """Layout that imports it again; None if nothing does."""
+    """Layout that imports it again; None if there is none."""
     weights: str = ""
     """Name of the weights in a folder."""
     tolerance: float = 1e-5
     """Largest difference of features, relative to the largest feature."""
     advice: str = ""
-    """How the tool loads it."""
+    """Code that loads it with the tool."""
     loggers: tuple[str, ...] = ()
-    """Whose chatter about its inner steps is left out."""
+    """Loggers whose messages about inner steps are silenced."""
 
 
 def missing_packages(packages: Iterable[str]) -> list[str]:
-    """Return those that are not installed."""
+    """Return the packages that are not installed."""
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
@@ -48,7 +48,7 @@ def check_packages(name: str, packages: Iterable[str]) -> None:
     """Refuse a target whose packages are not installed.
 
     Raises:
-        UserError: If one is not.
+        UserError: If one is missing.
     """
     missing = missing_packages(packages)
     if missing:

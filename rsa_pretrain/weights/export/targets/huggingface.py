@@ -1,4 +1,4 @@
-"""Export to Hugging Face: a folder that ``ResNetModel.from_pretrained`` takes."""
+"""Export to Hugging Face: a folder that ``ResNetModel.from_pretrained`` loads."""
 
 import importlib
 import json
@@ -32,7 +32,7 @@ def write(loaded: LoadedBackbone, folder: Path) -> None:
 
 
 def features(loaded: LoadedBackbone, folder: Path, images: Tensor) -> Tensor:
-    """Load with transformers and take its pooled output."""
+    """Load with transformers and return its pooled output."""
     transformers = importlib.import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
     network, report = transformers.ResNetModel.from_pretrained(
@@ -40,7 +40,7 @@ def features(loaded: LoadedBackbone, folder: Path, images: Tensor) -> Tensor:
     )
     wrong = {kind: sorted(report[kind]) for kind in ("missing_keys", "unexpected_keys")}
     if any(wrong.values()):
-        raise RuntimeError(f"transformers does not load the folder whole: {wrong}")
+        raise RuntimeError(f"transformers does not load the whole folder: {wrong}")
     with torch.inference_mode():
         result: Tensor = network.eval()(pixel_values=images).pooler_output.flatten(1)
     return result

@@ -1,4 +1,4 @@
-"""Export to MMPretrain: ``backbone.`` before every name, and the preprocessor's values beside."""
+"""Export to MMPretrain: ``backbone.`` before every name, plus the preprocessor's values."""
 
 import importlib
 from pathlib import Path
@@ -13,7 +13,7 @@ _PREFIX = "backbone."
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
-    """Write the state dict; ``meta`` keeps what the data preprocessor needs, in 0–255."""
+    """Write the state dict; ``meta`` stores the data preprocessor's values, in 0–255."""
     state = {f"{_PREFIX}{name}": tensor for name, tensor in loaded.backbone.state_dict().items()}
     metadata = loaded.metadata
     preprocessor = {
@@ -26,7 +26,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
 
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
-    """Load into MMPretrain's ResNet, every tensor in its place."""
+    """Load strictly into MMPretrain's ResNet, and return its features."""
     models = importlib.import_module("mmpretrain.models")
     network = models.ResNet(depth=int(loaded.metadata.arch.removeprefix("resnet"))).eval()
     state = torch.load(path, weights_only=True)["state_dict"]

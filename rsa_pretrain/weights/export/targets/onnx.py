@@ -13,7 +13,7 @@ _INPUT, _OUTPUT = "images", "features"
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
-    """Trace the network, and keep the metadata in the model's properties."""
+    """Trace the network, and store the metadata in the model's properties."""
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     traced = torch.onnx.export(
         _Features(loaded.backbone).eval(),
@@ -25,7 +25,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
         verbose=False,
     )
     if traced is None:
-        raise RuntimeError("torch.onnx.export gave no model")
+        raise RuntimeError("torch.onnx.export returned no model")
     onnx = importlib.import_module("onnx")
     model = traced.model_proto
     properties = {"rsa_toolkit": loaded.metadata.model_dump_json(), "input": _input_text(loaded)}
@@ -66,7 +66,7 @@ ONNX = Target(
     packages=("onnx", "onnxscript", "onnxruntime"),
     features=features,
     layout=None,
-    # onnxruntime folds BatchNorm into the convolutions, which rounds every weight once more.
+    # onnxruntime folds BatchNorm into the convolutions, which rounds every weight again.
     tolerance=1e-4,
     advice="onnxruntime.InferenceSession('OUT').run(['features'], {'images': images})",
     loggers=("onnxscript", "onnx_ir", "torch.onnx"),

@@ -1,4 +1,4 @@
-"""Export to torchvision: its own names, which are this toolkit's."""
+"""Export to torchvision, whose names are also this toolkit's."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
 
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
-    """Load into a new network, every tensor in its place."""
+    """Load strictly into a new network, and return its features."""
     metadata = loaded.metadata
     network = build_backbone(BackboneConfig(arch=metadata.arch, stem=metadata.stem)).eval()
     network.load_state_dict(torch.load(path, weights_only=True), strict=True)

@@ -1,4 +1,4 @@
-"""Every layout that is known: one literal tuple, looked through in order."""
+"""List every known layout: one literal tuple, searched in order."""
 
 from rsa_pretrain.weights.foreign.layout import Layout, Unusable
 from rsa_pretrain.weights.foreign.layouts.clustering import BARLOW_TWINS, DINO, SWAV, VICREG, VISSL
@@ -24,7 +24,7 @@ from rsa_pretrain.weights.foreign.layouts.siamese import (
     SIMSIAM,
 )
 
-# Where two layouts read a file alike, the earlier one gives its name.
+# If two layouts read a file alike, the earlier one gives its name.
 LAYOUTS: tuple[Layout, ...] = (
     TORCHVISION,
     TIMM,
@@ -53,7 +53,7 @@ LAYOUTS: tuple[Layout, ...] = (
     HUGGINGFACE,
     DETECTRON2,
 )
-# What any network may be called, wherever it lies; timm's names are torchvision's.
+# Possible names of any network's tensors, under any prefix; timm's names are torchvision's.
 NAMINGS: tuple[Layout, ...] = (TORCHVISION, NUMBERED_CHILDREN, HUGGINGFACE, DETECTRON2)
 # Their markers are the first names of any such network, so another reading may fit better.
 PLAIN: tuple[Layout, ...] = (TORCHVISION, TIMM)

@@ -1,4 +1,4 @@
-"""SwAV, DINO, Barlow Twins, VICReg and VISSL: Meta's projects beside MoCo and SimSiam."""
+"""SwAV, DINO, Barlow Twins, VICReg and VISSL: Meta's projects other than MoCo and SimSiam."""
 
 from rsa_pretrain.weights.foreign.layout import IMAGENET, Layout, Pixels
 

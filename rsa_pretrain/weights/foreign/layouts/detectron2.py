@@ -1,6 +1,6 @@
 """detectron2's ResNets, alone or in a detector.
 
-Colour order and stride placement are in no name, only in who wrote the file.
+Names do not show colour order or stride placement; only the author of the file does.
 """
 
 import json
@@ -33,7 +33,7 @@ def author_objection(content: FileContent) -> str | None:
 
 
 def toolkit_metadata(content: FileContent) -> BackboneMetadata | None:
-    """Return what this toolkit keeps in its detectron2 files: converted ones, and its runs'."""
+    """Return this toolkit's metadata in its detectron2 files: converted ones, and its runs'."""
     kept = content.values.get("rsa_toolkit/metadata")
     if not isinstance(kept, str):
         return None
@@ -44,13 +44,13 @@ def toolkit_metadata(content: FileContent) -> BackboneMetadata | None:
 
 
 def pixels_of_toolkit(content: FileContent) -> Pixels | None:
-    """Return the statistics that this toolkit keeps in the file."""
+    """Return the pixel statistics that this toolkit stored in the file."""
     metadata = toolkit_metadata(content)
     return None if metadata is None else Pixels(metadata.mean, metadata.std)
 
 
 def counts_of_toolkit(content: FileContent) -> dict[str, int]:
-    """Return the batch counts that ``rsa-detect convert`` keeps in the file."""
+    """Return the batch counts that ``rsa-detect convert`` stored in the file."""
     folder = "rsa_toolkit/num_batches_tracked/"
     return {
         path.removeprefix(folder): value

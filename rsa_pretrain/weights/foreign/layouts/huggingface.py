@@ -6,7 +6,7 @@ from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.names import TRANSFORMERS
 
-# What the names do not tell, and what torchvision's ResNet has.
+# Settings that the names do not show, with the values of torchvision's ResNet.
 EXPECTED_CONFIG = {
     "downsample_in_bottleneck": False,
     "downsample_in_first_stage": False,
@@ -17,7 +17,7 @@ EXPECTED_CONFIG = {
 
 
 def config_objection(content: FileContent) -> str | None:
-    """Return how the ``config.json`` beside the file departs from torchvision's network."""
+    """Return how the ``config.json`` beside the file differs from torchvision's network."""
     path = content.path.with_name("config.json")
     if not path.is_file():
         return None  # transformers' defaults are the expected values
@@ -28,7 +28,7 @@ def config_objection(content: FileContent) -> str | None:
     for key, expected in EXPECTED_CONFIG.items():
         found = config.get(key, expected) if isinstance(config, dict) else None
         if found != expected:
-            return f"'{path}' says {key}: {found}, and torchvision's ResNet has {expected}"
+            return f"'{path}' says {key}: {found}, but torchvision's ResNet has {expected}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Query and key networks: MoCo v1, v2, v3, and the works built on their code."""
+"""Query and key networks: MoCo v1, v2, v3, and projects built on their code."""
 
 from rsa_pretrain.weights.foreign.layout import Layout
 

@@ -1,4 +1,4 @@
-"""OpenSelfSup, DenseCL, MMSelfSup and MMPretrain: ``backbone.`` and what stands beside it."""
+"""OpenSelfSup, DenseCL, MMSelfSup and MMPretrain: ``backbone.`` and its neighbours."""
 
 from rsa_pretrain.weights.foreign.layout import Layout
 
@@ -42,7 +42,7 @@ MMPRETRAIN = Layout(
             "state_dict/target_net.0.",
             "state_dict/momentum_encoder.0.",
         ),
-        # Its EMAHook swaps: the averaged weights are in state_dict, those trained are here.
+        # Its EMAHook swaps: the averaged weights are in state_dict, the trained ones here.
         "ema_state_dict": ("ema_state_dict/backbone.",),
     },
     drops={

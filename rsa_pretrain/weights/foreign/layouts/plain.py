@@ -1,4 +1,4 @@
-"""torchvision's own names, bare or in a training script's wrapping."""
+"""torchvision's own names, bare or wrapped by a training script."""
 
 from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.names import NUMBERED

@@ -1,4 +1,4 @@
-"""PyContrast: InstDis, MoCo, PIRL and InfoMin by one code base."""
+"""PyContrast: InstDis, MoCo, PIRL and InfoMin in one code base."""
 
 from rsa_pretrain.weights.foreign.layout import Layout, Unusable
 

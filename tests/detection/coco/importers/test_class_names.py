@@ -56,7 +56,7 @@ def test_names_in_the_order_of_their_numbers(
     ],
 )
 def test_faults_are_one_line(name: str, content: bytes, message: str, tmp_path: Path) -> None:
-    """What would number classes otherwise than meant is refused."""
+    """Files that would number classes differently than intended are refused."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):

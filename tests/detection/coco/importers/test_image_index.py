@@ -56,9 +56,9 @@ def test_of_several_the_exact_one_is_taken(tmp_path: Path) -> None:
     assert index.find("b") == "b.png"
     assert index.find("B") == "B.png"
     assert index.find("y/b") == "b.png"
-    with pytest.raises(UserError, match=r"'a' stands for several images .*: a\.jpg, a\.png; keep"):
+    with pytest.raises(UserError, match=r"'a' matches several images .*: a\.jpg, a\.png; keep"):
         index.find("a")
-    with pytest.raises(UserError, match=r"'x/c\.png' stands for several .*: x/C\.png, x/c\.PNG;"):
+    with pytest.raises(UserError, match=r"'x/c\.png' matches several .*: x/C\.png, x/c\.PNG;"):
         index.find("x/c.png")
 
 

@@ -328,7 +328,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     tree, _ = _import(root / "json", tmp_path / "out.json", images=root / "images")
     assert [image["file_name"] for image in tree["images"]] == ["a.png", "b.png"]
     assert caplog.messages == [
-        "annotation files whose image is not where they say, but found by name (2): "
+        "annotation files whose image is elsewhere than stated, found by name (2): "
         "a.json (says '../images/a.png', found 'a.png'), "
         "b.json (says 'C:/Users/bob/b.png', found 'b.png')"
     ]
@@ -348,7 +348,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         (
             {"a.json": _labelme(), "b.xml": _voc(), "a.png": None},
             {},
-            r"may be of labelme \(\.json\) and voc \(\.xml\); say which with --from",
+            r"may be of labelme \(\.json\) and voc \(\.xml\); choose with --from",
         ),
         ({"a.json": _labelme()}, {}, "no image below '.*'; name their folder with --images"),
         ({"a.json": _labelme()}, {"images": Path("absent")}, "no folder of images 'absent'"),
@@ -371,7 +371,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         (
             {"a.xml": _voc(head="<filename>b.png</filename>"), "b.xml": _voc(), "b.png": None},
             {},
-            r"'.*a\.xml' and '.*b\.xml' are both of the image 'b\.png'; keep one",
+            r"'.*a\.xml' and '.*b\.xml' both annotate the image 'b\.png'; keep one",
         ),
         ({"a.json": '{"shapes": []}', "a.png": None}, {}, "no object in the 1 annotation files"),
         ({"a.txt": "", "classes.txt": "cat", "a.png": None}, {}, "no object in the 1 annotation"),
@@ -379,7 +379,7 @@ def test_images_may_lie_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     ],
 )
 def test_faults_write_nothing(files: Tree, choices: Tree, message: str, tmp_path: Path) -> None:
-    """Whatever is missing or disagrees is one error, and there is no file."""
+    """Anything missing or contradictory is one error, and no file is written."""
     (tmp_path / "set").mkdir()
     with pytest.raises(UserError, match=message):
         _import(_put(tmp_path / "set", files), tmp_path / "out.json", **choices)
@@ -387,7 +387,7 @@ def test_faults_write_nothing(files: Tree, choices: Tree, message: str, tmp_path
 
 
 def test_error_says_where_images_are(tmp_path: Path) -> None:
-    """Images outside the folder, or below another one, are found, and the remedy named."""
+    """Images outside the folder, or below another one, are found, and the error names the fix."""
     root = _put(
         tmp_path, {"json/a.json": _labelme(imagePath="../images/b.png"), "images/b.png": None}
     )
@@ -412,7 +412,7 @@ def test_turned_photographs(tmp_path: Path) -> None:
     tree, _ = _import(tmp_path, tmp_path / "out.json")
     assert (tree["images"][0]["height"], tree["images"][0]["width"]) == (60, 40)
     _put(tmp_path, {"a.json": _labelme(imageHeight=40, imageWidth=60)})
-    with pytest.raises(UserError, match="annotated without its EXIF turn, give --as-stored"):
+    with pytest.raises(UserError, match="annotated without its EXIF orientation, give --as-stored"):
         _import(tmp_path, tmp_path / "out.json")
     arguments = ["import-annotations", str(tmp_path), str(tmp_path / "out.json"), "--as-stored"]
     assert main(arguments) == 0
@@ -442,24 +442,24 @@ def test_images_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_stale_names_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Of renamed images the annotation file's own name tells."""
+    """Renamed images are found by the annotation file's own name."""
     _put(tmp_path, {"new.xml": _voc(head="<filename>old.png</filename>"), "new.png": None})
     tree, _ = _import(tmp_path, tmp_path / "out.json")
     assert tree["images"][0]["file_name"] == "new.png"
     assert caplog.messages == [
-        "annotation files whose image is not where they say, but found by name (1): "
+        "annotation files whose image is elsewhere than stated, found by name (1): "
         "new.xml (says 'old.png', found 'new.png')"
     ]
 
 
 def test_several_folders_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A training and a test set in one file would be a leak; who means it, may."""
+    """Merging a training and a test set into one file would be a leak, so a warning names it."""
     _put(tmp_path, {"labels/train/a.txt": BOX, "labels/val/a.txt": BOX, "classes.txt": "cat"})
     _put(tmp_path, {"images/train/a.png": None, "images/val/a.png": None})
     tree, _ = _import(tmp_path, tmp_path / "out.json")
     assert [image["file_name"] for image in tree["images"]] == ["train/a.png", "val/a.png"]
     assert caplog.messages == [
-        "files of 2 folders go into one set (train, val); import each of them for sets apart"
+        "files of 2 folders go into one set (train, val); import them one by one for separate sets"
     ]
 
 
@@ -485,7 +485,7 @@ def test_boxes_end_with_their_images(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert found["cut"]["segmentation"] == [[50, 30, 70, 30, 70, 60]]
     assert found["thin"]["area"] == pytest.approx(0.04)
     assert sorted(caplog.messages) == [
-        "objects that reach out of their images; their boxes are cut at the edge (1): "
+        "objects that extend beyond their images; their boxes are clipped (1): "
         f"{tmp_path / 'a.json'}: cut",
         "objects without area inside their images, left out (2): "
         f"{tmp_path / 'a.json'}: outside, {tmp_path / 'a.json'}: flat",
@@ -562,7 +562,7 @@ def test_only_own_files_are_replaced(tmp_path: Path) -> None:
     _put(tmp_path, {"a.json": _labelme("dog")})
     _import(tmp_path, tmp_path / "out.json")
     assert (tmp_path / "out.json").read_bytes() != content
-    with pytest.raises(UserError, match=r"'.*a\.json' is another file, not one written here"):
+    with pytest.raises(UserError, match=r"'.*a\.json' exists and was not written by this command"):
         _import(tmp_path, tmp_path / "a.json")
     with pytest.raises(UserError, match=r"OUT should end in \.json, found '.*a\.png'"):
         _import(tmp_path, tmp_path / "a.png")
@@ -590,7 +590,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["absent", "out.json"], "'absent' is no folder of annotation files"),
+        (["absent", "out.json"], "'absent' is not a folder of annotation files"),
         (["absent", "out.json", "--from", "cvat"], "invalid choice: 'cvat'"),
         (["absent", "out.txt"], "OUT should end in .json"),
         (["absent"], "required: OUT.json"),

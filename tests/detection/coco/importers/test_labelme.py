@@ -63,7 +63,7 @@ def test_circles_are_polygons() -> None:
     (instance,), notes = _read(_shape("circle", [[30, 20], [33, 24]]))
     assert instance.bbox == pytest.approx([25, 15, 10, 10])
     assert area_of(instance.segmentation, SIZE) == pytest.approx(math.pi * 25, rel=0.03)
-    assert notes == {"circles, made polygons of 64 corners": ["a.json: cat"]}
+    assert notes == {"circles, converted to polygons of 64 corners": ["a.json: cat"]}
 
 
 @pytest.mark.parametrize("scale", [1, 255])
@@ -172,15 +172,15 @@ def test_encodings() -> None:
     ("content", "message"),
     [
         (b"\x89PNG\r\n\x1a\n\xff\xff", r"'a\.json' is not UTF-8 \(byte 0\); save it as UTF-8"),
-        (b"not json", r"'a\.json' is no JSON"),
-        (b"", r"'a\.json' is no JSON"),
-        (b"[" * 100_000, r"'a\.json' is no JSON"),
+        (b"not json", r"'a\.json' is not JSON"),
+        (b"", r"'a\.json' is not JSON"),
+        (b"[" * 100_000, r"'a\.json' is not JSON"),
         (b"[]", r"is not LabelMe's: expected an object with a list 'shapes'"),
         (b'{"images": [], "annotations": []}', r"is not LabelMe's"),
-        (_content(imagePath=3), "an imagePath that is no text: 3"),
+        (_content(imagePath=3), "an imagePath that is not text: 3"),
         (_content(imageHeight=40), r"impossible imageHeight or imageWidth: \[40, None\]"),
         (_content(imageHeight=0, imageWidth=9), r"impossible imageHeight or imageWidth: \[0, 9\]"),
-        (_content("x"), r"shape 1 of 'a\.json' is no object"),
+        (_content("x"), r"shape 1 of 'a\.json' is not an object"),
         (_content({"points": SQUARE}), r"shape 1 of 'a\.json' has no label"),
         (_content(_shape("polygon", SQUARE, label=" ")), "has no label"),
         (_content({"label": "cat"}), r"shape 1 of 'a\.json' \('cat'\) has no list 'points'"),

@@ -39,7 +39,7 @@ def test_boxes_count_from_one_and_include_their_last_pixel() -> None:
 
 
 def test_spaces_in_names_are_one() -> None:
-    """XML may be laid out at will."""
+    """The layout of the XML does not matter."""
     (instance,), _ = _read(_object().replace("cat", "\n wild\n\tcat "))
     assert instance.label == "wild cat"
 
@@ -48,12 +48,12 @@ def test_boxes_from_zero_are_noted() -> None:
     """VOC knows no pixel 0: the tool counts otherwise."""
     _, notes = _read(_object(box=_box(0, 4, 12, 9)), _object(box=_box(1, 0, 12, 9)), _object())
     assert notes == {
-        "boxes that begin at 0, though VOC counts from 1; cut at the edge": ["a.xml: cat"] * 2
+        "boxes that begin at 0, although VOC counts from 1; clipped": ["a.xml: cat"] * 2
     }
 
 
 def test_difficult_is_a_key() -> None:
-    """The mark is kept, and it is said that nothing heeds it."""
+    """The mark is kept, with a note that it has no effect."""
     instances, notes = _read(
         _object("<difficult>1</difficult>"), _object("<difficult>0</difficult>")
     )
@@ -132,11 +132,11 @@ LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"'a\.xml' is no XML that can be read \(no element found"),
-        (b"\xff\xd8\xff\xe0\0\0", "is no XML that can be read"),
+        (b"", r"'a\.xml' is not readable XML \(no element found"),
+        (b"\xff\xd8\xff\xe0\0\0", "is not readable XML"),
         (b'<?xml version="1.0" encoding="gbk"?><annotation/>', "multi-byte encodings"),
         (b'<?xml version="1.0" encoding="no"?><annotation/>', "unknown encoding"),
-        (b"<annotation><object>", "is no XML that can be read"),
+        (b"<annotation><object>", "is not readable XML"),
         (b"<html></html>", r"is not PASCAL VOC's: it begins with <html>"),
         (
             f'<!DOCTYPE x [<!ENTITY l0 "l">{LAUGHS}]><annotation>&l9;</annotation>'.encode(),
@@ -152,8 +152,8 @@ LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
         (_file(_object(box=_box("nan", 1, 2, 3))), "has 'nan' as a coordinate"),
         (_file(_object(box=_box("1e999", 1, 2, 3))), "has '1e999' as a coordinate"),
         (_file(_object(box=_box("1e7", 1, 2e7, 3))), "has '10000000.0' as a coordinate"),
-        (_file(_object(box=_box(9, 4, 3, 9))), "ends before it begins: xmin 9, ymin 4, xmax 3"),
-        (_file(_object(box=_box(3, 9, 9, 4))), "ends before it begins: xmin 3, ymin 9"),
+        (_file(_object(box=_box(9, 4, 3, 9))), "an inverted box: xmin 9, ymin 4, xmax 3"),
+        (_file(_object(box=_box(3, 9, 9, 4))), "an inverted box: xmin 3, ymin 9"),
         (
             _file(_object("<polygon>" + "<pt><x>1</x><y>a</y></pt>" * 3 + "</polygon>")),
             "has 'a' as a coordinate",

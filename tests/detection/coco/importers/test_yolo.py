@@ -44,7 +44,7 @@ def test_rounding_is_cut() -> None:
     (instance,), notes = _read("0 -0.001 0.1 1.001 -0.0005 0.5 0.75")
     assert instance.segmentation == [pytest.approx([0, 4, 60, 0, 30, 30])]
     assert notes == {
-        "lines with values up to 0.001 outside [0, 1], which are cut": ["line 1 of 'a.txt'"]
+        "lines with values up to 0.001 outside [0, 1], which are clipped": ["line 1 of 'a.txt'"]
     }
 
 
@@ -53,7 +53,7 @@ def test_outlines_of_four_corners_are_noted() -> None:
     (instance,), notes = _read("\n0 0.1 0.1 0.5 0.1 0.5 0.7 0.1 0.7")
     assert instance.segmentation is not None
     assert notes == {
-        "outlines of four corners; if these are oriented boxes, they are no masks": [
+        "outlines of four corners; if these are oriented boxes, they are not masks": [
             "line 2 of 'a.txt'"
         ]
     }
@@ -80,6 +80,6 @@ def test_outlines_of_four_corners_are_noted() -> None:
     ],
 )
 def test_faults_name_file_and_line(text: bytes, message: str) -> None:
-    """What is neither a box nor an outline in fractions is refused."""
+    """A line that is neither a box nor an outline in fractions is refused."""
     with pytest.raises(UserError, match=message):
         parse("a.txt", text, Notes(), NAMES)

@@ -39,7 +39,7 @@ def config() -> DiagnosticsConfig:
 
 @pytest.fixture
 def result(subject: Subject, config: DiagnosticsConfig, workspace: Workspace) -> Result:
-    """What is found of the run's backbone, with its pictures."""
+    """The diagnostics of the run's backbone, with plots."""
     return evaluate_diagnostics(subject, config, workspace)
 
 
@@ -180,7 +180,7 @@ def test_files_of_others_are_not_replaced(
     workspace.artifacts.mkdir(parents=True)
     (workspace.artifacts / "embedding.png").touch()
     (workspace.artifacts / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"which also holds 'thesis\.tex'"):
+    with pytest.raises(UserError, match=r"which also contains 'thesis\.tex'"):
         evaluate_diagnostics(subject, config, workspace)
     assert len(list(workspace.artifacts.iterdir())) == 2
     file = Workspace(workspace.record.with_name("other.json"))

@@ -102,7 +102,7 @@ def test_pictures_of_any_number_of_classes(num_classes: int, tmp_path: Path) -> 
 
 
 def test_at_most_as_many_classes_are_coloured_as_there_are_colours() -> None:
-    """Each coloured class has a colour and a shape of its own; the draw depends on the seed."""
+    """Each coloured class has a distinct colour and marker; the choice depends on the seed."""
     assert len(set(CLASS_COLOURS)) == len(set(CLASS_MARKERS)) == len(CLASS_COLOURS)
     labels = np.arange(300)
     drawn = coloured_classes(labels, seed=0)

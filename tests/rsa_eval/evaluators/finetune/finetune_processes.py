@@ -1,6 +1,6 @@
-"""What test_finetune_distributed.py runs under torchrun: ``finetune_processes.py TASK.json``.
+"""Worker of test_finetune_distributed.py under torchrun: ``finetune_processes.py TASK.json``.
 
-Trains in float64, so that what is equal can be seen to be equal.
+Trains in float64, so that equal results compare as equal.
 """
 
 import json
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class NoNorm(nn.Identity):
-    """In place of BatchNorm, whose statistics depend on who sees which images."""
+    """Replacement for BatchNorm, whose statistics depend on the split into processes."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class NoNorm(nn.Identity):
 
 
 def without_batchnorm(module: nn.Module) -> None:
-    """Replace every BatchNorm below a module, and keep what is left from blowing up."""
+    """Replace every BatchNorm below a module, and keep activations from blowing up."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, NoNorm(child.num_features))
@@ -57,7 +57,7 @@ def tune(task: dict[str, Any], path: Path, *, batchnorm: bool) -> Tuning:
 
 
 def main(path: Path) -> None:
-    """Do the task with and without BatchNorm and write each process's result."""
+    """Run the task with and without BatchNorm and write each process's result."""
     torch.set_num_threads(1)
     task, folder = json.loads(path.read_text()), path.parent
     with process_group(CPU):

@@ -1,6 +1,6 @@
-"""What test_linear_distributed.py runs under torchrun: ``probe_processes.py TASK.json``.
+"""Worker of test_linear_distributed.py under torchrun: ``probe_processes.py TASK.json``.
 
-Trains in float64, so that what is equal can be seen to be equal.
+Trains in float64, so that equal results compare as equal.
 """
 
 import json
@@ -47,7 +47,7 @@ def train(task: dict[str, Any], path: Path) -> ProbeState:
 
 
 def train_stopped_by_the_second(task: dict[str, Any], path: Path) -> str:
-    """Let the last process, and no other, get SIGUSR1 during its sixth step; go on afterwards."""
+    """Send SIGUSR1 to the last process only, during its sixth step."""
     original, taken = HeadTrainer.step, []
 
     def step(self: HeadTrainer, *arguments: Any) -> torch.Tensor:
@@ -67,7 +67,7 @@ def train_stopped_by_the_second(task: dict[str, Any], path: Path) -> str:
 
 
 def main(path: Path) -> None:
-    """Do the tasks one after the other."""
+    """Run the tasks one after another."""
     torch.set_num_threads(1)
     tasks, folder = json.loads(path.read_text()), path.parent
     with process_group(CPU):

@@ -289,7 +289,7 @@ def test_online_without_augmentation_equals_cached(
 def test_deviations_are_recorded(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace
 ) -> None:
-    """What differs from the published protocol stands in the record, and nothing else."""
+    """The record lists exactly the departures from the published protocol."""
     probe = {"mode": "cached", "epochs": 2, "milestones": [1]}
     result = evaluate_linear(subject, _linear_config(knn_config, probe=probe), workspace)
     assert result.deviations == [
@@ -386,7 +386,7 @@ def test_a_share_without_an_image_is_refused(
     """A thousandth of sixty images is none to choose a head on."""
     probe = {"mode": "cached", "epochs": 1, "held_out_share": 0.001}
     config = _linear_config(knn_config, protocol="dinov2", probe=probe)
-    with pytest.raises(UserError, match=r"leaves none .* set probe\.held_out_share="):
+    with pytest.raises(UserError, match=r"holds out none .* set probe\.held_out_share="):
         evaluate_linear(subject, config, workspace)
 
 

@@ -114,7 +114,7 @@ def test_the_state_is_saved_now_and_then(
 def test_a_state_of_something_else_is_not_used(
     features: LabelledFeatures, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another fingerprint: the training starts anew and says so."""
+    """With another fingerprint the training starts from step 0 and says so."""
     _train(_new_state(tmp_path / "state.pt"), features)
     with caplog.at_level(logging.WARNING):
         assert _new_state(tmp_path / "state.pt", "other").step == 0
@@ -125,7 +125,7 @@ def test_a_state_of_something_else_is_not_used(
 def test_a_damaged_state_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    """A file that is no whole state, or would run code, is passed over with a warning."""
+    """A damaged state, or one that would run code, is ignored with a warning."""
     path = tmp_path / "state.pt"
     if damage == "cut":
         _new_state(path).save()
@@ -136,7 +136,7 @@ def test_a_damaged_state_is_not_used(
         torch.save([1] if damage == "list" else {"format_version": Path}, path)
     with caplog.at_level(logging.WARNING):
         assert _new_state(path).step == 0
-    assert "is not a whole state; the training starts anew" in caplog.text
+    assert "is incomplete or damaged; training starts from step 0" in caplog.text
 
 
 def _evaluate(
@@ -204,7 +204,7 @@ def test_other_settings_start_anew(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What was stopped at another rate has no part in the result."""
+    """A state stopped at another rate does not affect the result."""
     probe = {"mode": "cached", "epochs": 2, "milestones": [], "batch_size": 25}
     slow, fast = probe | {"base_lr": 0.1}, probe | {"base_lr": 1.0}
     expected = _evaluate(subject, knn_config, workspace, probe=fast)

@@ -94,7 +94,7 @@ def test_two_classes_and_a_class_never_seen() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    """There is nothing to tell apart."""
+    """A single class cannot be fitted."""
     train = _features()
     with pytest.raises(UserError, match="at least two classes"):
         _fitter(LabelledFeatures(train.features, torch.zeros(60, dtype=torch.int64)))
@@ -150,7 +150,7 @@ def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: 
 def test_departures_from_the_original_code_are_listed(
     knn_config: KNNConfig, data: dict[str, Any], deviation: str
 ) -> None:
-    """What DINOv2's code does otherwise stands in the record."""
+    """The record lists differences from DINOv2's code."""
     tree = {"data": to_tree(knn_config.data) | data}
     assert deviation in logistic_deviations(parse_tree(LogisticConfig, tree, "test"))
 
@@ -182,7 +182,7 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     assert result.details["C_at_edge"]
     assert not result.details["converged"]
     assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
-    assert "lies at the edge of those tried" in caplog.text
+    assert "is at the edge of the range tried" in caplog.text
     assert "3 of 3 fits, the final one among them, did not converge in 2" in caplog.text
 
 

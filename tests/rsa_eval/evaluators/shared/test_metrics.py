@@ -44,13 +44,13 @@ def test_counts_add_up_before_the_one_division() -> None:
 
 
 def test_nan_is_refused() -> None:
-    """A NaN score, which compares as false with everything, is no hit but an error."""
+    """A NaN score, which compares as false with everything, is an error."""
     with pytest.raises(ValueError, match="NaN"):
         count_top_k(torch.tensor([[float("nan"), 1.0]]), torch.tensor([0]))
 
 
 def test_nothing_counted_has_no_percentage() -> None:
-    """An empty count is an error, not zero per cent."""
+    """An empty count is an error, not 0 %."""
     with pytest.raises(ValueError, match="no samples"):
         TopKCounts(0, 0, 0).percentages(10)
 
@@ -63,7 +63,7 @@ def test_the_deviation_is_that_of_a_sample() -> None:
 
 
 def test_one_value_has_no_deviation_and_no_value_no_mean() -> None:
-    """One number is no spread, not a spread of 0."""
+    """A single value has no deviation, rather than a deviation of 0."""
     assert MeanStd.of([90.0]) == MeanStd(mean=90.0, std=None)
     with pytest.raises(ValueError, match="found no values"):
         MeanStd.of([])

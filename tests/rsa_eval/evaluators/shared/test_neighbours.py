@@ -65,7 +65,7 @@ def test_ties_do_not_depend_on_processes(count: int) -> None:
 
 @pytest.mark.parametrize("order", ["best last", "best first", "all equal"])
 def test_banks_in_any_order(order: str) -> None:
-    """Whether every row of a chunk is nearer than the last chunk's, or none, or they are equal."""
+    """The order of similarities across chunks does not matter."""
     angles = torch.linspace(0, 1.5, 50)
     if order == "best last":
         angles = angles.flip(0)

@@ -53,7 +53,7 @@ def test_classes_that_training_numbers_otherwise_are_refused(
 ) -> None:
     """A class unknown in training, or of another number there, is named and never compared."""
     train = _images([0, 1, 2], ["ant", "bee", "cat"])
-    with pytest.raises(UserError, match="lack or number otherwise " + named):
+    with pytest.raises(UserError, match="lack or number differently " + named):
         open_both(train, _images(labels, class_names))
 
 

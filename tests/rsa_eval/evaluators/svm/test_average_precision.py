@@ -57,5 +57,5 @@ def test_what_has_no_average_precision() -> None:
     """No positive, or a score that compares with nothing."""
     with pytest.raises(ValueError, match="a positive sample"):
         rank(np.array([1.0, 2.0]), np.array([False, False]))
-    with pytest.raises(ValueError, match="scores hold NaN"):
+    with pytest.raises(ValueError, match="scores contain NaN"):
         rank(np.array([1.0, np.nan]), np.array([True, False]))

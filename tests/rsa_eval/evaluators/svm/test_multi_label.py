@@ -60,7 +60,7 @@ def test_the_layout_of_tables(tmp_path: Path) -> None:
 
 
 def test_single_labels_as_several() -> None:
-    """An image's class is there, all others are not."""
+    """An image's class is present, all others are absent."""
     pixels = np.zeros((3, 1, 1, 3), np.uint8)
     found = one_against_rest(ImageSet.from_array("made up", pixels, [2, 0, 2], ["a", "b", "c"]))
     assert found.truth(torch.tensor([2, 0, 2])).tolist() == [[-1, -1, 1], [1, -1, -1], [-1, -1, 1]]
@@ -88,7 +88,7 @@ def test_a_part_of_the_images(voc: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("000005 -1\n000009 -1\n", r"lists other images than 'cat_trainval\.txt'"),
+        ("000005 -1\n000009 -1\n", r"lists different images than 'cat_trainval\.txt'"),
         ("000005 2\n", "image 1: expected an id and 1, -1 or 0, found '000005 2'"),
         ("000005\n", "image 1: expected an id and 1, -1 or 0, found '000005'"),
     ],
@@ -103,12 +103,12 @@ def test_damaged_lists_of_voc(voc: Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "should open with a line `image,CLASS,…`"),
-        ("file,cat\n1.png,1\n", "should open with a line `image,CLASS,…`"),
+        ("", "should start with a line `image,CLASS,…`"),
+        ("file,cat\n1.png,1\n", "should start with a line `image,CLASS,…`"),
         ("image,cat,cat\n1.png,1,1\n", "names a class twice"),
-        ("image,cat\n", "names no image"),
-        ("image,cat\n1.png,yes\n", "image 1: expected a path and 1 times 1, -1 or 0"),
-        ("image,cat\n1.png\n", "image 1: expected a path and 1 times 1, -1 or 0"),
+        ("image,cat\n", "lists no images"),
+        ("image,cat\n1.png,yes\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
+        ("image,cat\n1.png\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, text: str, message: str) -> None:
@@ -119,8 +119,8 @@ def test_damaged_tables(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    """What to download and how the folder must look is said."""
-    with pytest.raises(UserError, match=r"holds no CLASS_test\.txt; data\.root should be"):
+    """The error says what to download and which layout is expected."""
+    with pytest.raises(UserError, match=r"contains no CLASS_test\.txt; data\.root should be"):
         open_multi_label(_data(tmp_path), VOC, "test")
     with pytest.raises(UserError, match=r"cannot read '.*train\.csv': No such file"):
         open_multi_label(_data(tmp_path), CSV, "train")

@@ -66,7 +66,7 @@ def test_equal_to_the_protocol_written_out() -> None:
 
 
 def test_images_left_out_have_no_say() -> None:
-    """What a class marks with 0 changes neither its machine nor its score."""
+    """Images labelled 0 for a class change neither its machine nor its score."""
     features, truth = _problem(0)
     other = features.copy()
     other[::9] = -5 * other[::9]
@@ -123,7 +123,7 @@ def test_single_labels_one_against_the_rest(
 
 @pytest.fixture
 def tables(tmp_path: Path, knn_config: KNNConfig) -> Path:
-    """Digits as files, with two classes of their own: even, and (1 left out) small."""
+    """Digits as files, with two new classes: even, and (1 left out) small."""
     root = tmp_path / "pets"
     root.mkdir()
     for split in ("train", "test"):

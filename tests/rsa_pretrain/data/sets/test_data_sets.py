@@ -166,7 +166,7 @@ def labels_by_name(images):
 
 
 def test_tiny_imagenet_as_distributed(tiny_root):
-    """Annotations label the validation images; box files are no images; classes are sorted."""
+    """Annotations label the validation images; box files are not images; classes are sorted."""
     config = configure("tiny_imagenet", tiny_root)
     train, test = open_images(config, "train"), open_images(config, "test")
     assert train.class_names == test.class_names == TINY_CLASSES
@@ -202,7 +202,7 @@ def test_tiny_imagenet_sorted_into_folders(tiny_root):
 
 
 def test_tiny_imagenet_s_system_folders_and_empty_classes_are_named(tiny_root, caplog):
-    """A system folder is no class; a class without images keeps its number, and is told."""
+    """A system folder is not a class; a class without images keeps its number and is reported."""
     config = configure("tiny_imagenet", tiny_root)
     before = open_images(config, "train")
     (tiny_root / "tiny-imagenet-200" / "train" / "__MACOSX").mkdir()
@@ -224,7 +224,7 @@ def test_tiny_imagenet_faults_are_named(tiny_root):
     with pytest.raises(UserError, match=r"needs '.*val_annotations\.txt'"):
         open_images(config, "test")
     (folder / "train" / TINY_CLASSES[0]).rename(folder / "gone")
-    with pytest.raises(UserError, match="holds 199 class folders, Tiny ImageNet has 200"):
+    with pytest.raises(UserError, match="has 199 class folders, Tiny ImageNet has 200"):
         open_images(config, "train")
     with pytest.raises(UserError, match=r"run `rsa-pretrain download tiny_imagenet /.*nowhere`"):
         open_images(configure("tiny_imagenet", tiny_root / "nowhere"), "train")
@@ -235,7 +235,7 @@ def test_tiny_imagenet_faults_are_named(tiny_root):
 
 @pytest.fixture
 def imagenet_root(tmp_path, monkeypatch):
-    """A tree of six classes, taken for the thousand, with two and one images each."""
+    """A tree of six classes, posing as the thousand, with two and one images each."""
     monkeypatch.setattr(imagenet, "NUM_CLASSES", 6)
     for number in range(6):
         for split, count in (("train", 2), ("val", 1)):
@@ -267,14 +267,14 @@ def test_imagenet_is_not_decoded_at_the_start(imagenet_root):
 def test_imagenet_with_other_classes_is_refused(imagenet_root):
     """The number of folders found is in the message."""
     (imagenet_root / "train" / "n00000000").rename(imagenet_root / "gone")
-    with pytest.raises(UserError, match="holds 5 class folders, ImageNet-1K has 6"):
+    with pytest.raises(UserError, match="has 5 class folders, ImageNet-1K has 6"):
         open_images(configure("imagenet", imagenet_root), "train")
 
 
 def test_imagenet_folders_of_other_names_are_refused(imagenet_root):
     """Folders named by number would sort, and so number the classes, otherwise than training's."""
     (imagenet_root / "val" / "n00000003").rename(imagenet_root / "val" / "3")
-    with pytest.raises(UserError, match=r"holds the folder '3'; expected .* WordNet id"):
+    with pytest.raises(UserError, match=r"contains the folder '3'; expected .* WordNet id"):
         open_images(configure("imagenet", imagenet_root), "test")
 
 
@@ -318,7 +318,7 @@ def test_imagenet_classes_that_are_links_are_read_once(imagenet_root, caplog):
 def test_imagenet_has_a_thousand_classes(tmp_path):
     """Without a test's interference the expected number is the published one."""
     (tmp_path / "train" / "n00000000").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds 1 class folders, ImageNet-1K has 1000"):
+    with pytest.raises(UserError, match="has 1 class folders, ImageNet-1K has 1000"):
         open_images(configure("imagenet", tmp_path), "train")
 
 
@@ -340,7 +340,7 @@ def test_missing_imagenet_says_where_to_get_it(tmp_path, name):
 
 
 def test_imagenet100_takes_the_listed_classes_alone(imagenet_root):
-    """Classes are numbered by sorted id, whatever the order of the list."""
+    """Classes are numbered by sorted id, regardless of the order of the list."""
     listed = imagenet_root / "classes.txt"
     listed.write_text("n00000004\nn00000001\n")
     config = configure("imagenet100", imagenet_root, class_list=listed)
@@ -360,13 +360,13 @@ def test_imagenet100_names_missing_classes(imagenet_root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("n00000001\ncat\n", "one a line; found 'cat'"),
+        ("n00000001\ncat\n", "one per line; found 'cat'"),
         ("", "found 'nothing'"),
         ("n00000001\nn00000001\n", "names n00000001 twice"),
     ],
 )
 def test_malformed_class_lists_are_refused(tmp_path, text, message):
-    """Words that are no WordNet ids, none at all, and repetitions are user errors."""
+    """Words that are not WordNet ids, an empty list and repetitions are user errors."""
     path = tmp_path / "classes.txt"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
@@ -391,7 +391,7 @@ def test_many_paths_stay_small(imagenet_root):
 
 
 def test_a_class_list_of_one_s_own_has_no_published_number_of_images():
-    """What is published about ImageNet-100 is about the usual hundred; a split may be any name."""
+    """ImageNet-100's published numbers are for the usual 100 classes; splits may have any name."""
     usual = configure("imagenet100", "x")
     assert published_counts(usual, "pretrain").images == 126_689
     own = published_counts(configure("imagenet100", "x", class_list="own.txt"), "test")

@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Knows ranges, unless told not to; may end before the end."""
+    """Supports ranges, unless configured not to; may end early."""
 
     def do_GET(self):
         """Answer a request."""
@@ -132,7 +132,7 @@ def error_of(capsys, *words):
 
 
 def names_in(folder):
-    """What lies in a folder, but for the lock."""
+    """Return the contents of a folder, except the lock."""
     return sorted(path.name for path in folder.iterdir() if path.name != ".download.lock")
 
 
@@ -248,7 +248,7 @@ def test_an_archive_that_is_there_is_used(server, tmp_path, capsys):
     [
         ("/missing", r"the server answers 404 Not Found to http://127\.0\.0\.1:\d+/missing;"),
         ("http://127.0.0.1:1/x", r"cannot reach http://127\.0\.0\.1:1/x \(.*refused.*\); rerun"),
-        ("file:///etc/passwd", r"begins with http:// or https://, found 'file:///etc/passwd'"),
+        ("file:///etc/passwd", r"starting with http:// or https://, found 'file:///etc/passwd'"),
         ("http://a b/", r"cannot reach http://a b/ \(.*\); rerun"),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_full_disk_keeps_what_came(server, tmp_path, capsys):
         message = error_of(capsys, "squares", tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"cannot download into '{tmp_path}': File too large; mend that and rerun" in message
+    assert f"cannot download into '{tmp_path}': File too large; fix that and rerun" in message
     assert names_in(tmp_path) == ["squares.tar.gz.part"]
     assert download("squares", tmp_path) == 0
     assert server.asked == [None, "bytes=5000-"]
@@ -285,7 +285,7 @@ def test_a_full_disk_keeps_what_came(server, tmp_path, capsys):
     ("content", "message"),
     [
         (tar_of(FILES | {"../evil": b"evil"}), "cannot unpack '.*outside the destination"),
-        (tar_of({"other/x": b""}), "holds no folder 'squares'"),
+        (tar_of({"other/x": b""}), "contains no folder 'squares'"),
         (b"no archive at all", "cannot unpack '"),
         (ARCHIVE[:-100], "cannot unpack '"),
     ],
@@ -318,7 +318,7 @@ def test_what_is_there_but_not_whole_is_told(server, tmp_path, capsys):
     (tmp_path / "squares").mkdir()
     (tmp_path / "squares" / "train.bin").write_bytes(PIXELS["train"][:50].tobytes())
     message = error_of(capsys, "squares", tmp_path)
-    assert "has 50 images in its train split, published are 60; move its folder" in message
+    assert "has 50 images in its train split, expected 60 as published; move its folder" in message
     assert names_in(tmp_path / "squares") == ["train.bin"]
     assert server.asked == []
 

@@ -1,4 +1,4 @@
-"""What users' shards hold: read alike by the stream, the index and the check, or refused by all."""
+"""Users' shards are read alike by the stream, the index and the check, or refused by all."""
 
 import bz2
 import gzip
@@ -69,7 +69,7 @@ def configure(root, **settings):
 
 
 def streamed(root, **settings):
-    """What the stream reads of train/: (pixel, class as stated) of each image."""
+    """Stream train/: (pixel, class as stated) of each image."""
     config = configure(root, **settings)
     return [
         (image.encoded.read()[0].getpixel((0, 0))[0], image.label)
@@ -179,19 +179,19 @@ SPARSE.pax_headers = {"GNU.sparse.size": "600", "GNU.sparse.map": "0,0"}
     [
         (SEVERAL, r"^sample 'a' of .*one image .*found \.input\.png, \.seg\.png;"),
         (SEVERAL, r"data\.image_suffix=input\.png.*data\.dotted_keys=true$"),
-        ({"p.1.png": A, "p.2.png": B}, r"sample 'p' .*found \.1\.png, \.2\.png; name the one"),
-        ({"p.1.png": A, "p.1.cls": "0", "p.2.png": B}, r"found \.1\.png, \.2\.png; name"),
-        ({"a.png": A, "a.jpg": B}, r"sample 'a' .*found \.png, \.jpg; name the one"),
-        ({"a.png": A, "b.png": B, "a.cls": "0"}, r"sample 'a' .*found \.cls; .*stand together"),
-        ({"p.png": A, "p.1.png": B, "p.1.cls": "0"}, r"\.png and another, \.1\.png, with a class"),
+        ({"p.1.png": A, "p.2.png": B}, r"sample 'p' .*found \.1\.png, \.2\.png; choose one"),
+        ({"p.1.png": A, "p.1.cls": "0", "p.2.png": B}, r"found \.1\.png, \.2\.png; choose"),
+        ({"a.png": A, "a.jpg": B}, r"sample 'a' .*found \.png, \.jpg; choose one"),
+        ({"a.png": A, "b.png": B, "a.cls": "0"}, r"sample 'a' .*found \.cls; .*must be adjacent"),
+        ({"p.png": A, "p.1.png": B, "p.1.cls": "0"}, r"\.png and another, \.1\.png, with its own"),
         (
             {"p.png": A, "p.cls": "0", "p.1.png": B, "p.2.png": C, "p.2.cls": "1"},
-            r"\.png and another, \.2\.png, with a class of its own; name the one",
+            r"\.png and another, \.2\.png, with its own class; choose one",
         ),
         ({"a.png": A, "a.PNG": B}, r"sample 'a' of shard .* has \.png twice"),
         (
             {"a.png": A, "a.x.cls": "0", "a.y.cls": "0"},
-            r"several classes: \.x\.cls, \.y\.cls; name",
+            r"several classes: \.x\.cls, \.y\.cls; choose",
         ),
         ({"a.png": A, "c.png": LINK}, r"'c\.png' of shard .* is a link to 'a\.png'; write"),
         ({"a.png": A, "c.png": SPARSE}, r"'c\.png' of shard .* is a sparse file; write"),
@@ -288,7 +288,7 @@ SYSTEM = [
 @pytest.mark.parametrize("dotted_keys", [False, True])
 @pytest.mark.parametrize("name", SYSTEM)
 def test_system_members_are_left_out_and_named(write, name, dotted_keys):
-    """They stand between the members of a sample without parting it; the check counts them."""
+    """They may come between the members of a sample without splitting it; the check counts them."""
     members = {"a.png": A, name: b"no image", "a.cls": "0", "b.png": B, "b.cls": "1"}
     root = write({"a.tar": members})
     assert read_alike(root, dotted_keys=dotted_keys) == BOTH
@@ -336,13 +336,13 @@ def test_classes_are_numbers_or_names(write, content, name):
         ("9999999", "found '9999999'"),
         ("one\ntwo", "found 'one two'|found 'one\ntwo'"),
         ("x" * 101, "found 'xxxxxxxxxxxxxxxxxxxx'"),
-        (b"\xff\xfe7\x00", "found bytes that are no text"),
+        (b"\xff\xfe7\x00", "found non-text bytes"),
     ],
 )
 def test_malformed_classes_are_refused_alike(write, content, found):
-    """What is neither an index nor a name is named by its member."""
+    """A label that is neither an index nor a name is reported by its member."""
     root = write({"a.tar": {"a.png": A, "a.cls": content}})
-    refused_alike(root, rf"^'a\.cls' of shard .* should hold a class index .*({found})$")
+    refused_alike(root, rf"^'a\.cls' of shard .* should contain a class index .*({found})$")
 
 
 def test_names_are_numbered_by_training_for_both_splits(write):
@@ -444,7 +444,7 @@ def test_json_classes_are_read_by_their_key(write, values, names):
     ],
 )
 def test_malformed_json_classes_are_refused_alike(write, value, key, message):
-    """The keys that are there are listed, the value that is no class is shown."""
+    """The existing keys are listed, a value that is not a class is shown."""
     refused_alike(write({"a.tar": json_members(value)}), message, label_key=key)
 
 
@@ -528,10 +528,10 @@ def test_an_unpacked_shard_is_read_in_place_of_its_compressed_one(write, caplog)
 
 
 def test_a_folder_without_shards_says_what_it_holds(write):
-    """The error names the files that are no shards."""
+    """The error names the files that are not shards."""
     root = write({"a.zip": b"", "b.tar.lz4": b""})
     with pytest.raises(
-        UserError, match=r"^no \*\.tar in '.*train' \(it holds a\.zip, b\.tar\.lz4\)"
+        UserError, match=r"^no \*\.tar in '.*train' \(it contains a\.zip, b\.tar\.lz4\)"
     ):
         open_images(configure(root), "pretrain")
 
@@ -576,14 +576,14 @@ def test_damaged_shards_are_refused_alike(write, content, message):
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_a_cut_compressed_shard_is_refused(write, compress):
-    """A stream that ends early is no shard, wherever it ends."""
+    """A stream that ends early is not a shard, wherever it ends."""
     root = write({"a.tar": compress(WHOLE)[:-9] if compress is gzip.compress else WHOLE[:700]})
     with pytest.raises(UserError, match=r"^cannot read shard '.*a\.tar' \("):
         streamed(root)
 
 
 def test_concatenated_archives_are_read_to_the_end(write):
-    """What follows an end mark is not lost, and a cut end mark is no damage."""
+    """Members after an end mark are not lost, and a cut end mark is not damage."""
     more = tar({"c.png": C, "c.cls": "0"})
     assert read_alike(write({"a.tar": WHOLE + more[:-1000]})) == [*BOTH, (3, "0")]
 

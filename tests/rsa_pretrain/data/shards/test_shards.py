@@ -190,7 +190,7 @@ def test_starting_anywhere_gives_the_same_batches(root, num_workers):
 
 
 def test_skipped_images_are_not_decoded(root, monkeypatch):
-    """Starting late decodes exactly the images that it brings."""
+    """Starting late decodes exactly the images that it yields."""
     shards = small_buffer(root)
     decoded = []
     read = EncodedImage.read
@@ -275,9 +275,7 @@ def one_shard(path, size):
 def test_wrong_sizes_are_noticed(root, stated, found):
     """A shard with fewer or more images than stated stops the run: images would be lost."""
     shards = one_shard(root / "train/part-000.tar", stated)
-    with pytest.raises(
-        UserError, match=rf"^shard '.*part-000\.tar' holds {found} images.*{stated};"
-    ):
+    with pytest.raises(UserError, match=rf"^shard '.*part-000\.tar' has {found} images.*{stated};"):
         load(shards, range(stated // 3), per_epoch=stated // 3)
 
 
@@ -374,7 +372,7 @@ def test_remote_shards_need_their_sizes(root):
 
 
 def test_patterns_name_local_shards(root):
-    """Braces expand, relative names lie below the root, several patterns join."""
+    """Braces expand, relative names are below the root, several patterns join."""
     config = configure(root, shards=["train/part-{003..004}.tar", str(root / "train/part-000.tar")])
     assert open_images(config, "pretrain").sizes == (5, 9, 7)
 
@@ -383,7 +381,7 @@ def test_patterns_name_local_shards(root):
     ("settings", "split", "message"),
     [
         ({"train_dir": "nowhere"}, "pretrain", r"no \*\.tar in '.*nowhere'; expected shards"),
-        ({"shards": "train/part-{000..009}.tar"}, "pretrain", r"5 of 10 shards are not there"),
+        ({"shards": "train/part-{000..009}.tar"}, "pretrain", r"5 of 10 shards are missing"),
         ({"shards": ["train/part-000.tar"] * 2}, "pretrain", r"named 2 times"),
         ({"shards": "train/part-{0.tar"}, "pretrain", r"cannot expand the braces"),
         ({"root": None, "shards": "x.tar"}, "test", r"set data\.test_shards, or data\.root"),

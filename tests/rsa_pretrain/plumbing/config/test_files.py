@@ -89,7 +89,7 @@ def test_overrides_win_in_order(minimal):
         ("training.epochs=two", r"'training.epochs': .*integer.*\(found 'two'\)"),
         ("backbone.arch=vgg", "'backbone.arch': .*'resnet18'"),
         ("method.beta_base=1.5", "'method.beta_base': .*less than or equal to 1"),
-        ("views.weak.crop_scale=[1, 0.2]", "crop_scale must hold 0 < low <= high <= 1"),
+        ("views.weak.crop_scale=[1, 0.2]", "crop_scale must satisfy 0 < low <= high <= 1"),
         ("optimizer.warmup_epochs=4", "leaves nothing of training.epochs 4"),
         ("data.name=cifar10", "'cifar10' needs data.root"),
         ("data.mean=[0, 0, 0]", "both data.mean and data.std"),
@@ -107,15 +107,15 @@ def test_a_bad_override_is_named(minimal, override, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nseed: 2\n", "key 'seed' again in line 2"),
+        ("seed: 1\nseed: 2\n", "duplicate key 'seed' in line 2"),
         ("- 1\n", "expected 'key: value' lines, found list"),
         ("a: [\n", "not valid YAML"),
         ("base: missing.yaml\n", "cannot read config .*missing.yaml"),
-        ("base: itself.yaml\n", "comes back to itself"),
+        ("base: itself.yaml\n", "leads back to itself"),
         ("base: 3\n", "'base' must be a config or a list of them, found 3"),
         ("base: [a.yaml, {b: 1}]\n", "'base' must be a config or a list of them"),
         ("base: [missing.yaml]\n", "cannot read config .*missing.yaml"),
-        ("base: [itself.yaml]\n", "comes back to itself"),
+        ("base: [itself.yaml]\n", "leads back to itself"),
         ("seed: 1\n", "'data' is required and not set"),
         ("!!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
@@ -135,7 +135,7 @@ def test_settings_are_frozen(tiny_config):
 
 
 def test_resolved_config_reads_back_equal(tiny_config, tmp_path):
-    """What is written beside the outputs is the whole run."""
+    """The config written beside the outputs describes the complete run."""
     path = tmp_path / "config.yaml"
     write_config(tiny_config, path)
     again = load_config(PretrainConfig, path)

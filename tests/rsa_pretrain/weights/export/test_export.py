@@ -16,7 +16,7 @@ from rsa_pretrain.weights.export.targets.base import missing_packages, probe_ima
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
 
-# ONNX, whose tracing takes long, has a test of its own.
+# ONNX, whose tracing takes long, has a separate test.
 NAMES = [target.name for target in TARGETS if target.layout]
 
 
@@ -48,7 +48,7 @@ def test_an_export_is_proved_by_the_tool(own_backbone, tmp_path, name):
 )
 @given(scale=st.floats(1e-30, 1e30), place=st.integers(0, 63))
 def test_import_undoes_export(own_backbone, tmp_path_factory, name, scale, place):
-    """Whatever the numbers, exported and imported again they are the same bits."""
+    """Any numbers, exported and imported again, are the same bits."""
     loaded = copy.deepcopy(own_backbone())
     with torch.no_grad():
         loaded.backbone.conv1.weight[place] *= scale
@@ -114,7 +114,7 @@ def test_a_failed_proof_leaves_nothing(own_backbone, tmp_path, monkeypatch):
         torch.save(state | {"bn1.bias": state["bn1.bias"] + 1e-3}, path)
 
     broken = type(target)(**{**vars(target), "write": write_wrong})
-    with pytest.raises(RuntimeError, match=r"does not give back the backbone: \['bn1.bias'\]"):
+    with pytest.raises(RuntimeError, match=r"does not restore the backbone: \['bn1.bias'\]"):
         export_backbone(own_backbone(), broken, tmp_path / "x.pth", [])
     assert list(tmp_path.iterdir()) == []
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
     for name, stem, out, message in (
         ("timm", "cifar", "x.safetensors", "has the 'cifar' stem, which no ResNet of timm has"),
         ("torchvision", "standard", "x.pkl", r"should end in \.pth"),
-        ("huggingface", "standard", "x.bin", "names a folder, no file"),
+        ("huggingface", "standard", "x.bin", "should name a folder"),
         ("huggingface", "standard", "full", "is not an empty folder"),
         ("torchvision", "standard", "folder.pth", "is a folder; name a file in it"),
     ):

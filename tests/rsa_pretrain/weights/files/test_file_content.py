@@ -17,7 +17,7 @@ EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
 
 def same_tensors(content, wanted):
-    """Whether a file gave exactly these tensors."""
+    """Return whether a file gave exactly these tensors."""
     return content.tensors.keys() == wanted.keys() and all(
         content.tensors[name].dtype == wanted[name].dtype
         and torch.equal(content.tensors[name], wanted[name])
@@ -76,7 +76,7 @@ def test_stated_sizes_are_bounded_before_they_are_believed(torch_bytes, read_byt
     assert same_tensors(read_bytes(rewritten_zip(whole)), {"w": torch.arange(1000.0)})
     huge = b"J" + struct.pack("<i", 2**31 - 1)
     cases = {
-        "holds compressed or encrypted": rewritten_zip(whole, compression=zipfile.ZIP_DEFLATED),
+        "has compressed or encrypted": rewritten_zip(whole, compression=zipfile.ZIP_DEFLATED),
         "states tensors larger than the file|beyond its data|damaged": rewritten_zip(
             whole, ("data.pkl", lambda data: data.replace(b"M\xe8\x03", huge))
         ),
@@ -84,7 +84,7 @@ def test_stated_sizes_are_bounded_before_they_are_believed(torch_bytes, read_byt
         "checksum of '.*data/0' is wrong": whole.replace(
             np.float32(999).tobytes(), np.float32(998).tobytes()
         ),
-        r"is a zip without data.pkl \(it holds a/b\)": rewritten_zip(
+        r"is a zip without data.pkl \(it contains a/b\)": rewritten_zip(
             EMPTY_ZIP, extra=[("a/b", b"")]
         ),
         "is a program of torch.export": rewritten_zip(
@@ -125,10 +125,10 @@ def test_safetensors_headers_are_bounded(small_files, read_bytes):
     for changed, message in (
         (struct.pack("<Q", 2**60) + data[8:], "is not a checkpoint"),
         (data[:8][::-1] + data[8:], "is not a checkpoint"),
-        (shape, "is not a whole safetensors file"),
-        (kind, "is not a whole safetensors file"),
-        (data[:-4], "is not a whole safetensors file"),
-        (data + b"more", "is not a whole safetensors file"),
+        (shape, "is not a complete safetensors file"),
+        (kind, "is not a complete safetensors file"),
+        (data[:-4], "is not a complete safetensors file"),
+        (data + b"more", "is not a complete safetensors file"),
     ):
         with pytest.raises(UserError, match=message):
             read_bytes(changed)
@@ -178,13 +178,13 @@ def test_a_file_beyond_any_resnet_is_refused(tmp_path):
         (b"\x93NUMPY\x01\x00", "is one numpy array"),
         (b"GGUF\x03\x00", "is a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
-        (b"just text", "is not a checkpoint .it begins with 6a 75 73 74"),
+        (b"just text", "is not a checkpoint .it starts with 6a 75 73 74"),
         (b"PK\x03\x04 and no archive", "is damaged and cannot be read as a torch checkpoint"),
-        (pickle.dumps({"epoch": 3}), "holds no tensors"),
-        (pickle.dumps([]), "holds no tensors"),
+        (pickle.dumps({"epoch": 3}), "contains no tensors"),
+        (pickle.dumps([]), "contains no tensors"),
     ],
 )
 def test_other_files_are_named(read_bytes, data, message):
-    """Frequent mistakes are told by what they are."""
+    """Frequent mistakes are named in the error."""
     with pytest.raises(UserError, match=message):
         read_bytes(data)

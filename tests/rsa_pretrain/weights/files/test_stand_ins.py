@@ -1,4 +1,4 @@
-"""Files that hold other things beside the weights, and networks pickled whole."""
+"""Files that contain other things beside the weights, and networks pickled whole."""
 
 import argparse
 import collections
@@ -397,7 +397,7 @@ def test_a_stated_vector_is_read(read_bytes):
         ({"offset": 1}, "states a shape beyond its data"),
         ({"length": 2, "stride": 4}, "states a shape beyond its data"),
         ({"stride": 0, "length": 5}, "states a shape beyond its data"),
-        ({"kind": b"NoStorage"}, "a storage of torch.NoStorage, which is not known"),
+        ({"kind": b"NoStorage"}, "a storage of torch.NoStorage, which is unknown"),
     ],
 )
 def test_no_tensor_reaches_beyond_its_data(read_bytes, stated, message):
@@ -434,7 +434,7 @@ def test_an_attack_beside_weights_is_shown_and_never_run(tmp_path, protocol, new
 
 
 def test_inspect_shows_a_file_without_tensors(tmp_path):
-    """What an import refuses for holding no tensors is described all the same."""
+    """A file that an import refuses for lack of tensors is described all the same."""
     path = tmp_path / "file.pth"
     torch.save({"epoch": 3, "out": tmp_path}, path)
     lines = describe_file(path)

@@ -1,4 +1,4 @@
-"""What lies beside a network's weights, in every layout, is no reason to refuse them."""
+"""Check that nothing a layout keeps beside a network's weights makes an import refuse them."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_each_part_of_training_state_is_known(network, as_content, container, ke
 
 @pytest.mark.parametrize("beside", ["message_hub", "meta"])
 def test_mmengine_checkpoints_are_read(network, as_content, beside):
-    """What mmengine's runner writes is an MMPretrain checkpoint, with its hub or without."""
+    """A file of mmengine's runner is an MMPretrain checkpoint, with its hub or without."""
     weights = {f"backbone.{name}": tensor for name, tensor in network(1).items()}
     tree = {"state_dict": weights | {"head.fc.weight": torch.ones(10, 512)}, beside: STATE[beside]}
     plan = recognise(as_content(tree)).plan
@@ -90,7 +90,7 @@ def test_mmengines_second_network_is_documented(network, as_content):
 @pytest.mark.parametrize("key", ["ema", "state_dict_swa", "averaged_model"])
 def test_a_second_network_is_no_training_state(network, as_content, example, key):
     """Undocumented, it is never passed over: refused by its project's layout, else ambiguous."""
-    with pytest.raises(UserError, match=f"holds 2 networks, under 'state_dict/', '{key}/'"):
+    with pytest.raises(UserError, match=f"has 2 networks, under 'state_dict/', '{key}/'"):
         recognise(as_content({"state_dict": network(1), key: network(2)}))
     made = example("simsiam")
     made.tree = made.tree | {key: network(2)}

@@ -76,14 +76,14 @@ def test_import_refuses_with_one_line(command, moco_file, tmp_path, capsys, word
 
 
 def test_import_takes_the_network_under_a_prefix(command, network, tmp_path, capsys):
-    """Several networks are an error that lists them; --prefix chooses, and all of it is told."""
+    """Several networks are an error that lists them; --prefix chooses, and all is reported."""
     state = {f"module.a.{name}": part for name, part in network(1).items()}
     state |= {f"module.b.{name}": part.half() for name, part in network(2).items()}
     torch.save({"state_dict": state, "head.weight": torch.ones(3, 3)}, tmp_path / "x.pth")
     out = tmp_path / "x.safetensors"
     assert command("import", tmp_path / "x.pth", out) == 2
     error = capsys.readouterr().err
-    assert "holds 2 networks, under 'state_dict/module.a.', 'state_dict/module.b.'" in error
+    assert "has 2 networks, under 'state_dict/module.a.', 'state_dict/module.b.'" in error
     assert error.count("\n") == 1
     assert not out.exists()
     assert command("import", tmp_path / "x.pth", out, "--prefix", "state_dict/module.b.") == 0
@@ -102,13 +102,13 @@ def test_import_takes_the_network_under_a_prefix(command, network, tmp_path, cap
         load_backbone(out).backbone.state_dict()["bn1.bias"], network(2)["bn1.bias"].half().float()
     )
     assert command("inspect", tmp_path / "x.pth") == 0
-    assert "holds 2 networks" in capsys.readouterr().out
+    assert "has 2 networks" in capsys.readouterr().out
 
 
 def test_import_refuses_its_own_files_and_names(command, moco_file, own_backbone, tmp_path, capsys):
     """This toolkit's files need no import, and the file to write has its suffix."""
     assert command("import", own_backbone().path, tmp_path / "x.safetensors") == 2
-    assert "is of this toolkit already" in capsys.readouterr().err
+    assert "is already in this toolkit's format" in capsys.readouterr().err
     assert command("import", moco_file, tmp_path / "x.pth") == 2
     assert "should end in .safetensors" in capsys.readouterr().err
 
@@ -144,7 +144,7 @@ def test_inspect_shows_damage_and_unknown_files(command, tmp_path, capsys):
     assert "1 to 3, 2 ± 1" in printed
     assert "value     steps: 5" in printed
     assert command("inspect", tmp_path) == 2
-    assert "holds neither backbone.safetensors nor" in capsys.readouterr().err
+    assert "contains neither backbone.safetensors nor" in capsys.readouterr().err
 
 
 def test_export_writes_and_says_how_to_load(command, moco_file, tmp_path, capsys):
@@ -159,7 +159,7 @@ def test_export_writes_and_says_how_to_load(command, moco_file, tmp_path, capsys
 
 
 def test_a_rivals_file_is_evaluated_directly(example, moco_file, tmp_path):
-    """rsa-eval loads it in memory, and the record's model tells layout, network and hash."""
+    """rsa-eval loads it in memory, and the record's model states layout, network and hash."""
     config = parse_tree(KNNConfig, DIGITS, "test")
     subject = load_subject(moco_file, config)
     made = example("moco")

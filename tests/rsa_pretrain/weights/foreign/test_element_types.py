@@ -1,4 +1,4 @@
-"""Weights without batch counts and in other element types, taken and told of."""
+"""Weights without batch counts and in other element types are imported and reported."""
 
 import logging
 
@@ -56,7 +56,7 @@ def only_tensors(change):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_absent_counts_are_filled_in_every_layout(example, name):
-    """Files of before PyTorch 0.4.1, or stripped of counts, are whole; the zeros are listed."""
+    """Files of before PyTorch 0.4.1, or stripped of counts, are complete; the zeros are listed."""
     made = replace_state(example(name), only_tensors(without_counts))
     plan = recognise(made.content()).plan
     assert len(plan.filled) == 20
@@ -93,7 +93,7 @@ def test_doubles_beyond_float32_are_refused(network, as_content):
     state["bn1.bias"] = state["bn1.bias"].clone()
     state["bn1.bias"][3] = 1e300
     for finite in (True, False):
-        with pytest.raises(UserError, match=r"1 not finite as float32, .*: bn1\.bias"):
+        with pytest.raises(UserError, match=r"1 not finite as float32 .*: bn1\.bias"):
             recognise(as_content(state), finite=finite)
 
 
@@ -148,7 +148,7 @@ def test_evaluations_take_the_file_and_say_so(half_file, caplog):
     assert all(torch.equal(found[key], imported[key]) for key in imported)
     assert [record.message.partition("': ")[2] for record in caplog.records] == [
         "converted 100 float16 tensors to the network's float32 and int64",
-        "filled 20 batch counts that the file does not hold, with 0",
+        "filled 20 batch counts that the file lacks, with 0",
     ]
     assert subject.model.metadata.origin.converted == {"float16": 100}
 

@@ -22,7 +22,7 @@ SHARED = {"torchvision": "timm", "timm": "torchvision"}
 
 
 def equal(found, wanted):
-    """Whether two states hold the same tensors, types included."""
+    """Return whether two states have the same tensors, types included."""
     return found.keys() == wanted.keys() and all(
         found[name].dtype == wanted[name].dtype and torch.equal(found[name], wanted[name])
         for name in wanted
@@ -117,7 +117,7 @@ def test_damage_is_refused(example, name):
 
 
 def test_other_numbers_than_finite_floats_are_refused(example):
-    """Integers and NaN are no weights of this network, and each is called what it is."""
+    """Integers and NaN are not weights of this network, and the error names each kind."""
     made = example("moco")
     bias = made.wanted["layer3.1.bn2.bias"]
     nan = bias.clone()
@@ -132,7 +132,7 @@ def test_other_numbers_than_finite_floats_are_refused(example):
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_files_saved_without_the_wrapper_are_the_same(example, name):
-    """What was saved from the bare module, without ``module.``, is recognised alike."""
+    """Weights saved from the bare module, without ``module.``, are recognised alike."""
     made = example(name)
     assert "module." in made.prefix
     parts = {
@@ -211,7 +211,7 @@ def test_a_stem_that_pads_otherwise_is_refused(example):
 
 
 def test_a_small_stem_of_unknown_strides_must_be_stated(network, tmp_path):
-    """Bare names with a 3x3 stem tell neither stride nor pooling; stated, they are imported."""
+    """Bare names with a 3x3 stem show neither stride nor pooling; stated, they are imported."""
     torch.save(network(1, stem="cifar"), tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"if they are 1, 1 and none, say so with .* --cifar-stem"):
         import_weights(tmp_path / "x.pth", ImportOptions())
@@ -262,11 +262,13 @@ def test_ambiguity_lists_the_candidates(network, as_content, monkeypatch):
 
 def test_unknown_keys_layouts_and_networks_are_named(network, as_content):
     """Each says what was found and what there is."""
-    with pytest.raises(UserError, match=r"no layout that is known: 1 tensors under 'decoder'"):
+    with pytest.raises(UserError, match=r"no known layout: 1 tensors under 'decoder'"):
         recognise(as_content({"decoder.weight": torch.ones(2)}))
-    with pytest.raises(UserError, match="there is no layout 'moko'; choose of: auto, torchvision"):
+    with pytest.raises(
+        UserError, match="there is no layout 'moko'; choose one of: auto, torchvision"
+    ):
         recognise(as_content(network(1)), "moko")
-    with pytest.raises(UserError, match="moco has no network 'teacher'; choose of: query, key"):
+    with pytest.raises(UserError, match="moco has no network 'teacher'; choose one of: query, key"):
         recognise(as_content(network(1)), "moco", "teacher")
     with pytest.raises(UserError, match=r"no tensor is called state_dict/encoder_q\.conv1"):
         recognise(as_content(network(1)), "moco")

@@ -77,7 +77,7 @@ def test_another_stride_in_transformers_is_refused(hub_folder):
     folder, _ = hub_folder
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"downsample_in_bottleneck": True}))
-    with pytest.raises(UserError, match="says downsample_in_bottleneck: True, and torchvision's"):
+    with pytest.raises(UserError, match="says downsample_in_bottleneck: True, but torchvision's"):
         load_weights(folder / "model.safetensors")
     path.write_text("{")
     with pytest.raises(UserError, match=r"config\.json' is not JSON"):
@@ -132,7 +132,7 @@ def test_lightly(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's own deprecations
 def test_lightly_without_its_first_relu_is_refused(tmp_path):
-    """The CIFAR network of lightly, cut into a Sequential, is no ResNet any more."""
+    """The CIFAR network of lightly, cut into a Sequential, is no longer a ResNet."""
     lightly = pytest.importorskip("lightly.models", reason="lightly is not installed")
     import pytorch_lightning
 
@@ -149,7 +149,7 @@ def test_lightly_without_its_first_relu_is_refused(tmp_path):
 
 
 def test_detectron2_weights_of_this_toolkit(own_backbone, network, tmp_path):
-    """What rsa-detect convert writes comes back whole, batch counts and statistics included."""
+    """A file of rsa-detect convert is restored in full, batch counts and statistics included."""
     loaded = own_backbone()
     convert(loaded.path, tmp_path / "x.pkl")
     again = load_weights(tmp_path / "x.pkl")

@@ -33,7 +33,7 @@ def test_the_inverse_restores_every_name(network, table, arch):
     ).map(".".join)
 )
 def test_a_name_that_is_taken_leads_back(table, name):
-    """Whatever text a table takes is exactly what the inverse gives; all else is refused."""
+    """A table accepts exactly the names that its inverse gives; all others are refused."""
     names = TABLES[table]
     ours = names.to_torchvision(name)
     if ours is not None:
@@ -52,7 +52,7 @@ def test_a_name_that_is_taken_leads_back(table, name):
     ],
 )
 def test_names_of_no_trunk_tensor_raise(name):
-    """What is not a ResNet trunk's tensor has no name anywhere."""
+    """A tensor outside a ResNet trunk has no name anywhere."""
     for names in TABLES.values():
         with pytest.raises(ValueError, match="is not the name of a tensor in a torchvision ResNet"):
             names.from_torchvision(name)

@@ -26,7 +26,7 @@ def linear(prefix):
 
 
 def same(found, wanted):
-    """Whether a plan's tensors are these, bit for bit."""
+    """Return whether a plan's tensors are these, bit for bit."""
     return found.keys() == wanted.keys() and all(
         torch.equal(found[name], wanted[name]) for name in wanted
     )
@@ -87,13 +87,15 @@ def test_a_documented_layout_is_known_by_its_unwrapped_names(network, as_content
 def test_names_that_differ_by_wrappers_alone_are_refused(network, as_content):
     """Of two tensors of one name neither is chosen, and both are named."""
     state = network(1) | {"module.bn1.bias": torch.ones(64)}
-    with pytest.raises(UserError, match=r"'bn1\.bias' and 'module\.bn1\.bias', which differ by"):
+    with pytest.raises(
+        UserError, match=r"'bn1\.bias' and 'module\.bn1\.bias', which differ only by"
+    ):
         recognise(as_content(state))
 
 
 @pytest.mark.parametrize("container", ["model_state_dict", "net", "network", "weights", "ema"])
 def test_containers_are_looked_through(network, as_content, container):
-    """The one container that holds a network is found, whatever it is called."""
+    """The one container with a network is found, whatever its name."""
     plan = recognise(as_content({container: network(1), "epoch": 3})).plan
     assert same(plan.tensors, network(1))
     assert plan.prefix == f"{container}/"
@@ -102,7 +104,7 @@ def test_containers_are_looked_through(network, as_content, container):
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_heads_are_told_by_structure(network, as_content, prefix, head):
-    """A head is what follows the features, whatever number or name it has."""
+    """A head is recognised by following the features, whatever its number or name."""
     content = as_content(under(prefix, network(1)) | linear(prefix + head))
     plan = recognise(content).plan
     assert same(plan.tensors, network(1))
@@ -110,7 +112,7 @@ def test_heads_are_told_by_structure(network, as_content, prefix, head):
 
 
 def test_what_lies_outside_is_listed_by_module(network, as_content):
-    """The provenance tells what was passed over, and how many tensors each has."""
+    """The provenance lists what was passed over, with the number of tensors of each."""
     state = under("model.resnet.", network(1)) | linear("model.head.") | linear("other.1.")
     plan = recognise(as_content({"state_dict": state, "net": linear("")})).plan
     dropped = {what: len(paths) for what, paths in plan.dropped.items()}
@@ -140,7 +142,7 @@ def test_another_architecture_is_refused(network, as_content, prefix, name, shap
 
 @pytest.mark.parametrize("change", ["missing", "misshapen", "without a block", "without its stem"])
 def test_a_damaged_network_is_refused_where_it_lies(network, as_content, change):
-    """What is missing or has another shape is told, and under which prefix."""
+    """Missing and misshapen tensors are reported, with their prefix."""
     state = network(1)
     message = {
         "missing": r"as torchvision \(model\) under 'net\.': 1 missing: layer3\.1\.bn2\.bias",
@@ -177,24 +179,22 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
 def test_several_networks_are_listed(network, as_content, case):
-    """None of several networks is chosen, not even the only whole one; a prefix chooses."""
+    """None of several networks is chosen, not even the only complete one; a prefix chooses."""
     tree = AMBIGUOUS[case](network(1), network(2))
-    with pytest.raises(
-        UserError, match=r"holds 2 networks, under '.*', '.*'; .* --prefix"
-    ) as error:
+    with pytest.raises(UserError, match=r"has 2 networks, under '.*', '.*'; .* --prefix") as error:
         recognise(as_content(tree))
     second = str(error.value).split("'")[5]
     assert same(recognise(as_content(tree), prefix=second).plan.tensors, network(2))
 
 
 def test_one_network_under_two_names_is_one(network, as_content):
-    """Where two places hold the same values there is nothing to choose; both are told."""
+    """If two places have the same values there is nothing to choose; both are reported."""
     state = under("model.", network(1)) | under("backbone.", network(1))
     found = recognise(as_content({"state_dict": state}))
     assert found.plan.prefix == "state_dict/model."
     assert "the same tensors lie under 'state_dict/backbone.'" in found.how
     state["backbone.bn1.bias"] = state["backbone.bn1.bias"] + 1
-    with pytest.raises(UserError, match="holds 2 networks"):
+    with pytest.raises(UserError, match="has 2 networks"):
         recognise(as_content({"state_dict": state}))
 
 
@@ -211,13 +211,13 @@ def test_a_stated_prefix_chooses(network, as_content, stated):
 
 
 def test_a_stated_prefix_must_hold_a_network(network, as_content):
-    """A prefix under which none lies is answered with those under which one does."""
+    """A prefix without a network is answered with the prefixes that have one."""
     content = as_content(under("module.a.", network(1)) | under("b.", network(2)))
-    with pytest.raises(UserError, match=r"under 'c\.' .*; networks lie under 'module\.a\.', 'b\.'"):
+    with pytest.raises(UserError, match=r"under 'c\.' .*; networks are under 'module\.a\.', 'b\.'"):
         recognise(content, prefix="c.")
     with pytest.raises(UserError, match="state --network or --prefix, not both"):
         recognise(content, network="model", prefix="b.")
-    with pytest.raises(UserError, match="in place of --network teacher, state where it lies"):
+    with pytest.raises(UserError, match="instead of --network teacher, state its --prefix"):
         recognise(as_content(under("b.", network(2))), network="teacher")
     with pytest.raises(UserError, match=r"under 'b\.': 1 unexpected: b\.layer5\.0\.weight"):
         recognise(
@@ -229,7 +229,7 @@ def test_a_documented_refusal_is_final_and_tells_the_prefix(network, as_content)
     """A project's file with a tensor too many is not taken by its names; --prefix takes it."""
     state = under("backbone.", network(1)) | linear("backbone.fc.0.") | linear("probe.")
     with pytest.raises(
-        UserError, match=r"as simclr_sthalles .*: 2 unexpected: .*; a whole network "
+        UserError, match=r"as simclr_sthalles .*: 2 unexpected: .*; a complete network "
     ):
         recognise(as_content({"state_dict": state}))
     plan = recognise(as_content({"state_dict": state}), prefix="state_dict/backbone.").plan
@@ -254,7 +254,7 @@ def test_other_namings_are_found_too(network, as_content, names):
 
 
 def test_colour_order_is_not_guessed_under_any_prefix(network, as_content):
-    """detectron2's names tell neither colour order nor stride, wherever they lie."""
+    """detectron2's names show neither colour order nor stride, wherever they are."""
     state = {DETECTRON2.from_torchvision(name): tensor for name, tensor in network(1).items()}
     with pytest.raises(UserError, match="colour order and stride placement are not in the file"):
         recognise(as_content({"state_dict": under("trunk.", state)}))
@@ -264,11 +264,11 @@ def test_a_file_of_no_network_shows_its_prefixes(as_content):
     """The refusal counts the largest groups of tensors, and lists no layouts."""
     state = {f"block{number}.weight": torch.ones(2) for number in range(12)}
     state |= {f"tokens.{number}": torch.ones(2) for number in range(5)}
-    with pytest.raises(
-        UserError, match=r"no layout that is known: 17 tensors under 'tokens' \(5\),"
-    ):
+    with pytest.raises(UserError, match=r"no known layout: 17 tensors under 'tokens' \(5\),"):
         recognise(as_content(state))
-    with pytest.raises(UserError, match=r"and 5 more; no stem and stages of a ResNet") as error:
+    with pytest.raises(
+        UserError, match=r"and 5 more; it has no stem and stages of a ResNet"
+    ) as error:
         recognise(as_content(state))
     assert "simclr_sthalles" not in str(error.value)
 
