@@ -48,7 +48,7 @@ class Finding(Section):
 
     @property
     def met(self) -> bool:
-        """Whether the number is within its bound."""
+        """True if the number is within its bound."""
         return self.value <= self.limit if self.bound == "at most" else self.value >= self.limit
 
 

@@ -58,7 +58,7 @@ class DataConfig(ReadRules):
 
 
 class InputConfig(Section):
-    """How images enter the network."""
+    """Preparation of the images for the network."""
 
     train_short_sides_pixels: Annotated[tuple[Count, ...], Field(min_length=1)] = (
         *range(640, 801, 32),

@@ -52,7 +52,7 @@ class Form(NamedTuple):
     corners: Callable[[Sequence[float]], Corners]
     """Converts the four numbers."""
     is_relative: bool
-    """Whether they are fractions of the image."""
+    """True if they are fractions of the image."""
 
     def read(self, box: Sequence[float], size: ImageSize) -> Corners:
         """Return the box that four numbers denote on an image of that size."""

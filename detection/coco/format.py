@@ -44,7 +44,7 @@ class RawTree(NamedTuple):
     notes: tuple[str, ...]
     """Oddities of the file itself."""
     is_annotated: bool
-    """Whether the file has a list of annotations."""
+    """True if the file has a list of annotations."""
 
 
 def read_tree(path: Path, *, needs_annotations: bool = True) -> RawTree:

@@ -41,7 +41,7 @@ class CocoSet:
     repairs: tuple[str, ...] = ()
     """Values read differently than written: how many, which and how."""
     is_annotated: bool = True
-    """Whether the file has annotations; if not, their list is empty."""
+    """True if the file has annotations; if not, their list is empty."""
     rules: ReadRules = DEFAULT_RULES
     """Rules for reading the images."""
 
@@ -93,7 +93,7 @@ class TrainingImage:
 
     @property
     def is_wide(self) -> bool:
-        """Whether it is wider than high."""
+        """True if it is wider than high."""
         return self.width > self.height
 
 

@@ -39,7 +39,7 @@ class Proof:
     score_threshold: float
     largest: Mapping[str, float]
     is_bare: bool
-    """Whether one of the images has no detection."""
+    """True if one of the images has no detection."""
 
     def text(self) -> str:
         """Return the proof in one line."""
