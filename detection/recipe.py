@@ -38,7 +38,7 @@ class Anchors(NamedTuple):
     """Height / width, the same on every level."""
 
 
-class DataConfig(ReadRules):
+class CocoDataConfig(ReadRules):
     """COCO-format annotations and the folders of their images."""
 
     name: str
@@ -208,7 +208,7 @@ class SolverConfig(Section):
         return self
 
 
-class TrainingConfig(Section):
+class DetectorTrainingConfig(Section):
     """The loop around the solver."""
 
     device: DeviceName = "auto"
@@ -241,21 +241,20 @@ class Recipe(Section):
     """Run folder; it must be new, unless the run is resumed. Left out: runs/detection/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds initialisation, data order, augmentation and sampling."""
-    data: DataConfig
+    data: CocoDataConfig
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
     solver: SolverConfig = SolverConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: DetectorTrainingConfig = DetectorTrainingConfig()
 
 
 # Files of a finished run folder, besides its log and checkpoints.
-CONFIG_FILE = "config.yaml"
 PREDICTIONS_FILE = "predictions.json"
 RECORD_FILE = Path("records") / "detection.json"
 
 # Changing one of these on --resume does not change the result.
-RESULT_NEUTRAL_KEYS = frozenset(
+DETECTOR_NEUTRAL_KEYS = frozenset(
     {
         "output_dir",
         "data.train_annotations",

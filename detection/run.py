@@ -26,8 +26,14 @@ from detection.job.evaluations import best_of, evaluate_run
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, RECORD_FILE, RESULT_NEUTRAL_KEYS, Recipe
+from detection.recipe import (
+    DETECTOR_NEUTRAL_KEYS,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    Recipe,
+)
 from rsa_eval.records.record import Metric, Record, Result, make_record, read_record, write_record
+from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.atomic_files import remove_leftovers, write_text
 from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree, write_config
 from rsa_pretrain.plumbing.device import describe_hardware, resolve_device
@@ -199,7 +205,7 @@ def _changes(before: Recipe, now: Recipe) -> list[str]:
     return [
         f"{key} (was {old.get(key)!r}, now {new.get(key)!r})"
         for key in sorted(old.keys() | new.keys())
-        if key not in RESULT_NEUTRAL_KEYS and old.get(key) != new.get(key)
+        if key not in DETECTOR_NEUTRAL_KEYS and old.get(key) != new.get(key)
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detection.coco.masks import polygons
-from detection.coco.precision import Precision, precision
+from detection.coco.precision import PrecisionArray, precision
 from detection.coco.sets import first_of
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _differences(
         )
 
 
-def _average(values: Precision) -> float | None:
+def _average(values: PrecisionArray) -> float | None:
     """Average over entries with an object, in percent; None if there are none."""
     defined = values[values >= 0]
     return 100 * float(defined.mean()) if defined.size else None

@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detection.coco.box_forms import faults_of_all
+from detection.coco.box_forms import Entry, faults_of_all
 from detection.coco.json_file import read_json
 from detection.coco.masks import MAX_COORDINATE_PIXELS, code_fault, is_box, is_size
 from rsa_pretrain.plumbing.errors import UserError
-
-Entry = dict[str, Any]
 
 _REQUIRED: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str, "height": int, "width": int},

@@ -17,11 +17,11 @@ from pycocotools.cocoeval import COCOeval
 from detection.coco.sets import indexed
 from rsa_pretrain.plumbing.errors import UserError
 
-Precision: TypeAlias = NDArray[np.float64]
+PrecisionArray: TypeAlias = NDArray[np.float64]
 """(overlaps, recalls, categories by rising id, sizes: all, small, medium, large); -1 where there
 is no object."""
 
-Evaluator: TypeAlias = Callable[[Any, Any, str, int], Precision]
+CocoEvaluator: TypeAlias = Callable[[Any, Any, str, int], PrecisionArray]
 """Takes annotations, detections, the IoU type and the number of detections that count."""
 
 KEY_OF = {"bbox": "bbox", "segm": "segmentation"}
@@ -38,7 +38,7 @@ def precision(
     predictions: Sequence[Mapping[str, Any]],
     iou_type: str,
     max_detections: int,
-) -> Precision:
+) -> PrecisionArray:
     """Compare detections with annotations.
 
     Args:
@@ -83,17 +83,19 @@ def precision(
         return run(truth, found, iou_type, most)
 
 
-def evaluator() -> Evaluator:
+def evaluator() -> CocoEvaluator:
     """Return the evaluator to use in this installation."""
     return by_pycocotools if find_spec("faster_coco_eval") is None else by_faster_coco_eval
 
 
-def by_pycocotools(truth: Any, found: Any, iou_type: str, max_detections: int) -> Precision:
+def by_pycocotools(truth: Any, found: Any, iou_type: str, max_detections: int) -> PrecisionArray:
     """Compute the precision by pycocotools."""
     return _accumulated(COCOeval(truth, found, iou_type), max_detections)
 
 
-def by_faster_coco_eval(truth: Any, found: Any, iou_type: str, max_detections: int) -> Precision:
+def by_faster_coco_eval(
+    truth: Any, found: Any, iou_type: str, max_detections: int
+) -> PrecisionArray:
     """Compute the precision by faster-coco-eval, rounded as pycocotools rounds it.
 
     Where the first detection is right and the second wrong, pycocotools' precision is the number
@@ -119,11 +121,11 @@ def by_faster_coco_eval(truth: Any, found: Any, iou_type: str, max_detections: i
     return values
 
 
-def _accumulated(evaluation: Any, max_detections: int) -> Precision:
+def _accumulated(evaluation: Any, max_detections: int) -> PrecisionArray:
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    values: Precision = evaluation.eval["precision"][..., 0]
+    values: PrecisionArray = evaluation.eval["precision"][..., 0]
     return values
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from detection.coco.box_forms import Entry
 from detection.coco.image_list import header_size
 from detection.coco.loose_numbers import as_number, as_whole
 from detection.coco.mask_nesting import is_nested_as_in_coco, nested_as_in_coco
@@ -25,8 +26,6 @@ from detection.coco.masks import (
 )
 from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
-
-Entry = dict[str, Any]
 
 _NUMBERS = {int, float}
 _SIDES = ("height", "width")

@@ -44,9 +44,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from detection.engines.torchvision.loading import load_detector
     from detection.export.proof import proof_images
     from detection.export.source import Source
-    from detection.export.write import TARGETS, check_target, export_detector
+    from detection.export.write import DETECTOR_FORMATS, check_target, export_detector
 
-    target, out = TARGETS[arguments.to], arguments.out
+    target, out = DETECTOR_FORMATS[arguments.to], arguments.out
     check_target(target, out)
     loaded = load_detector(arguments.detector)
     categories = categories_of(

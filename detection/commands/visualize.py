@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import CONFIG_FILE, PREDICTIONS_FILE, Recipe
+from detection.recipe import PREDICTIONS_FILE, Recipe
+from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError

@@ -5,7 +5,7 @@ so detectron2 must not scale it again.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
@@ -13,9 +13,9 @@ from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
 from detection.job.trunk import Trunk
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from rsa_pretrain.data.settings import RGB
+from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 
-Tree = dict[str, Any]
 MaskFormat = Literal["polygon", "bitmask"]
 
 _PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detection.exchange.config import weights_tree
 from detection.exchange.file import SUFFIXES, write_weights
-from detection.exchange.proof import DROPPED_LEAF, Proof, prove_features, prove_shapes
+from detection.exchange.proof import DROPPED_LEAF, TrunkProof, prove_features, prove_shapes
 from detection.exchange.trunk_names import to_detectron2
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
@@ -32,7 +32,7 @@ class Conversion:
     weights: Path
     config: Path
     config_tree: dict[str, Any]
-    proof: Proof
+    proof: TrunkProof
 
 
 def to_detectron2_weights(
@@ -84,7 +84,7 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
     return Conversion(out, config, tree, proof)
 
 
-def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
+def convert_loaded(loaded: LoadedBackbone, out: Path) -> TrunkProof:
     """Write the weights of ``convert`` alone.
 
     Args:
@@ -109,7 +109,7 @@ def convert_loaded(loaded: LoadedBackbone, out: Path) -> Proof:
     return proof
 
 
-def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
+def write_proved(weights: Path, loaded: LoadedBackbone) -> TrunkProof:
     """Write a weights file with its proof, which runs the file in detectron2 if installed.
 
     Raises:
@@ -125,7 +125,7 @@ def write_proved(weights: Path, loaded: LoadedBackbone) -> Proof:
     }
     write_weights(weights, model, extra)
     differences = prove_features(weights, model, loaded.backbone, loaded.metadata)
-    proof = Proof(len(model), {DROPPED_LEAF: len(dropped)}, shapes_source, differences)
+    proof = TrunkProof(len(model), {DROPPED_LEAF: len(dropped)}, shapes_source, differences)
     write_weights(weights, model, extra | {"proof": proof.lines()})
     return proof
 

@@ -7,12 +7,13 @@ from textwrap import indent
 import yaml
 
 from detection.coco.sets import Annotation, read_sound_tree, reason_to_leave_out
-from detection.exchange.config import Tree, config_tree, data_set_names, mask_format
+from detection.exchange.config import config_tree, data_set_names, mask_format
 from detection.exchange.convert import convert_loaded
 from detection.job.job import with_trainable_heads
 from detection.job.trunk import random_trunk, trunk_of
-from detection.recipe import DataConfig, Recipe
+from detection.recipe import CocoDataConfig, Recipe
 from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
 from rsa_pretrain.weights.foreign.load import load_weights
@@ -61,7 +62,7 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     return weights
 
 
-def _read_data(data: DataConfig) -> tuple[int, list[Annotation]]:
+def _read_data(data: CocoDataConfig) -> tuple[int, list[Annotation]]:
     """Return the number of training categories and the instances to train on."""
     tree, repairs, _ = read_sound_tree(data.train_annotations, data.train_images)
     if repairs:

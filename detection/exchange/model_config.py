@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor
 
 from detection.exchange.anchors import SECTION as ANCHOR_SECTION
-from detection.exchange.config import Tree, model_tree, weights_tree
+from detection.exchange.config import model_tree, weights_tree
 from detection.exchange.model_names import OBJECTNESS
 from detection.exchange.model_weights import has_mask_head, heads_of, num_classes
 from detection.exchange.trunk_names import DETECTRON2_PREFIX
@@ -16,6 +16,7 @@ from detection.job.card import DetectorCard
 from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten
+from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
 

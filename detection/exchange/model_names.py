@@ -38,7 +38,7 @@ _LAYER_LEAVES = frozenset({"weight", "bias"})
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadLayers:
     """Layer counts of the heads."""
 
     box_convs: int
@@ -53,7 +53,7 @@ class ModelKeyMap:
         heads: Layer counts of the heads, on which the names depend.
     """
 
-    def __init__(self, heads: Heads) -> None:
+    def __init__(self, heads: HeadLayers) -> None:
         layers = _layers(heads)
         norms = _norms(heads)
         self._to_detectron2 = {
@@ -89,7 +89,7 @@ class ModelKeyMap:
         return self._to_torchvision[name]
 
 
-def _layers(heads: Heads) -> dict[str, str]:
+def _layers(heads: HeadLayers) -> dict[str, str]:
     """Return convolutions and linear layers outside the trunk."""
     table = dict(_SAME_EVERYWHERE)
     for level in range(_PYRAMID_LEVELS):
@@ -106,7 +106,7 @@ def _layers(heads: Heads) -> dict[str, str]:
     return table
 
 
-def _norms(heads: Heads) -> dict[str, str]:
+def _norms(heads: HeadLayers) -> dict[str, str]:
     """Return the norms outside the trunk: their convolution's siblings here, its children there."""
     return {
         f"{ours.removesuffix('.0')}.1": f"{theirs}.norm"

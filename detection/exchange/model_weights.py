@@ -11,7 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from detection.exchange.model_names import BOX_OFFSETS, CLASS_SCORE, MASK_LOGITS, Heads, ModelKeyMap
+from detection.exchange.model_names import (
+    BOX_OFFSETS,
+    CLASS_SCORE,
+    MASK_LOGITS,
+    HeadLayers,
+    ModelKeyMap,
+)
 from rsa_pretrain.plumbing.errors import UserError
 
 Tensors = Mapping[str, Tensor]
@@ -35,7 +41,7 @@ _DETECTRON2 = {
 }
 
 
-def heads_of(tensors: Tensors) -> Heads:
+def heads_of(tensors: Tensors) -> HeadLayers:
     """Count the layers of a model in the torchvision engine's names."""
     return _count(tensors, _OURS)
 
@@ -118,8 +124,8 @@ def _check_predictors(tensors: Tensors) -> None:
         raise UserError(f"the model is not a Mask R-CNN: it lacks {', '.join(missing)}")
 
 
-def _count(tensors: Tensors, patterns: Mapping[str, str]) -> Heads:
-    return Heads(
+def _count(tensors: Tensors, patterns: Mapping[str, str]) -> HeadLayers:
+    return HeadLayers(
         **{
             kind: sum(re.fullmatch(pattern, name) is not None for name in tensors)
             for kind, pattern in patterns.items()

@@ -21,7 +21,7 @@ DROPPED_LEAF = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
-class Proof:
+class TrunkProof:
     """Results of the comparisons."""
 
     num_used: int

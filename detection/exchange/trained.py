@@ -13,8 +13,9 @@ from detection.exchange.pixels import pixels_of_config, read_config
 from detection.job.card import CARD_KEY, DetectorCard, make_card, parse_card
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
-from detection.recipe import CONFIG_FILE, DEFAULT_ANCHORS, RECORD_FILE, Recipe
+from detection.recipe import DEFAULT_ANCHORS, RECORD_FILE, Recipe
 from rsa_eval.records.record import read_record
+from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.config.files import flatten, load_config, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, read_header, read_tensors

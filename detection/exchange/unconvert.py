@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from detection.exchange.convert import write_proved
 from detection.exchange.model_names import TRUNK_PREFIX
 from detection.exchange.pixels import pixels_of_config
-from detection.exchange.proof import Proof
+from detection.exchange.proof import TrunkProof
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
 from rsa_pretrain.plumbing.atomic_files import atomic_file
@@ -50,7 +50,7 @@ class Unconversion:
 
     source: Path
     metadata: BackboneMetadata
-    proof: Proof
+    proof: TrunkProof
 
 
 def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:

@@ -18,12 +18,12 @@ IMAGE, SCORE_THRESHOLD = "image", "score_threshold"
 MARK = "rsa_toolkit_detector"
 """The property that identifies files written here; it contains the provenance."""
 
-Run = Callable[[Tensor, float], Detections]
+RunDetector = Callable[[Tensor, float], Detections]
 """An exported file, loaded: image (3, H, W), uint8, and score threshold to detections."""
 
 
 @dataclass(frozen=True)
-class Target:
+class DetectorFormat:
     """A file format with its writer and runtime."""
 
     name: str
@@ -32,7 +32,7 @@ class Target:
     """Packages required besides torch."""
     write: Callable[[MaskRCNN, Mapping[str, str], Path], None]
     """Writes the detector with properties, texts by name."""
-    load: Callable[[Path], Run]
+    load: Callable[[Path], RunDetector]
     advice: str
     """Code that runs OUT."""
     loggers: tuple[str, ...] = ()

@@ -16,9 +16,9 @@ from detection.engines.torchvision.regions import Detections
 from detection.export.graph import (
     IMAGE,
     SCORE_THRESHOLD,
+    DetectorFormat,
     DetectorGraph,
-    Run,
-    Target,
+    RunDetector,
     example,
     output_names,
 )
@@ -95,7 +95,7 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
     onnx.save(model, str(path))
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> RunDetector:
     """Run with ONNX Runtime on the CPU."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
@@ -147,7 +147,7 @@ def _name_sizes(graph: Any) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "detections"
 
 
-ONNX = Target(
+ONNX = DetectorFormat(
     name="onnx",
     suffix=".onnx",
     packages=("onnx", "onnxscript", "onnxruntime"),

@@ -15,7 +15,7 @@ from detection.coco.images import read_image
 from detection.coco.shapes import draw_image
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
-from detection.export.graph import Run
+from detection.export.graph import RunDetector
 from detection.feeding.samples import TestSample, resized
 from detection.recipe import InputConfig
 from rsa_pretrain.data.read_rules import ReadRules
@@ -27,11 +27,11 @@ coordinate of 1,000 pixels is rounded to 0.00006, which affects the score of a s
 _UNITS = {"boxes": " px"}
 # Height and width of the drawn images before resizing: three shapes.
 _DRAWN_SIZES = ((360, 480), (480, 480), (480, 240))
-NUM_IMAGES = len(_DRAWN_SIZES)
+NUM_PROOF_IMAGES = len(_DRAWN_SIZES)
 
 
 @dataclass(frozen=True)
-class Proof:
+class ExportProof:
     """Detections compared, and their largest differences."""
 
     num_images: int
@@ -76,7 +76,7 @@ def proof_images(
     return {name: _at_test_size(photo, settings) for name, photo in photos.items()}
 
 
-def prove(run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]) -> Proof:
+def prove(run: RunDetector, detector: MaskRCNN, images: Mapping[str, Tensor]) -> ExportProof:
     """Compare a loaded file's detections with the engine's.
 
     If the engine finds nothing in an image at its score threshold, all scored boxes are compared.
@@ -89,8 +89,8 @@ def prove(run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]) -> Proof:
 
 
 def _prove_at(
-    threshold: float, run: Run, detector: MaskRCNN, images: Mapping[str, Tensor]
-) -> Proof:
+    threshold: float, run: RunDetector, detector: MaskRCNN, images: Mapping[str, Tensor]
+) -> ExportProof:
     largest: dict[str, float] = {}
     counts = []
     for name, image in images.items():
@@ -104,7 +104,7 @@ def _prove_at(
         counts.append(len(pairs))
         for key, difference in _differences(expected, found, pairs).items():
             largest[key] = max(largest.get(key, 0.0), difference)
-    return Proof(len(images), sum(counts), threshold, largest, is_bare=0 in counts)
+    return ExportProof(len(images), sum(counts), threshold, largest, is_bare=0 in counts)
 
 
 def _pairs(expected: Detections, found: Detections) -> list[tuple[int, int]]:
@@ -178,7 +178,7 @@ def _first_files(words: Iterable[Path], rules: ReadRules) -> list[Path]:
         else [word]
         for word in words
     )
-    return list(itertools.islice(files, NUM_IMAGES))
+    return list(itertools.islice(files, NUM_PROOF_IMAGES))
 
 
 def _at_test_size(photo: Image.Image, settings: InputConfig) -> Tensor:

@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
-from detection.export.graph import DetectorGraph, Run, Target, example
+from detection.export.graph import DetectorFormat, DetectorGraph, RunDetector, example
 
 
 class _WithThreshold(nn.Module):
@@ -36,7 +36,7 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
     torch.jit.save(module, path, _extra_files=dict(properties))
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> RunDetector:
     """Load the file as a user would."""
     module = torch.jit.load(path)  # type: ignore[no-untyped-call]
 
@@ -48,7 +48,7 @@ def load(path: Path) -> Run:
     return run
 
 
-TORCHSCRIPT = Target(
+TORCHSCRIPT = DetectorFormat(
     name="torchscript",
     suffix=".pt",
     packages=(),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from detection.export.graph import MARK, Target
+from detection.export.graph import MARK, DetectorFormat
 from detection.export.onnx_file import ONNX
-from detection.export.proof import Proof, prove
+from detection.export.proof import ExportProof, prove
 from detection.export.source import Source
 from detection.export.torchscript import TORCHSCRIPT
 from rsa_pretrain.plumbing.atomic_files import atomic_file
@@ -18,10 +18,10 @@ from rsa_pretrain.plumbing.generated_files import check_marked
 from rsa_pretrain.plumbing.quiet import quiet
 from rsa_pretrain.weights.export.targets.base import check_packages
 
-TARGETS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
+DETECTOR_FORMATS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
 
 
-def check_target(target: Target, out: Path) -> None:
+def check_target(target: DetectorFormat, out: Path) -> None:
     """Refuse, before any work, an output that cannot be written.
 
     Raises:
@@ -35,8 +35,8 @@ def check_target(target: Target, out: Path) -> None:
 
 
 def export_detector(
-    source: Source, target: Target, out: Path, images: Mapping[str, Tensor]
-) -> Proof:
+    source: Source, target: DetectorFormat, out: Path, images: Mapping[str, Tensor]
+) -> ExportProof:
     """Write a detector for another runtime; nothing is left behind on failure.
 
     Args:

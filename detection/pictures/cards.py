@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from pycocotools import mask as mask_codec
 
+from detection.coco.box_forms import Entry
 from detection.coco.evaluation import Prediction
-from detection.coco.format import Entry
 from detection.coco.images import read_annotated_image, read_image
 from detection.coco.masks import has_mask
 from detection.coco.sets import Annotation, CocoSet, clipped_box

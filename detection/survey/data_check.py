@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detection.coco.box_forms import FAULTS_OF_ALL
+from detection.coco.box_forms import FAULTS_OF_ALL, Entry
 from detection.coco.categories import is_same_name
-from detection.coco.format import Entry, read_tree, sort_out
+from detection.coco.format import read_tree, sort_out
 from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
 from detection.coco.masks import has_mask, polygons

@@ -9,7 +9,7 @@ import yaml
 _WIDTH = 100
 
 
-class Choice(NamedTuple):
+class ChosenValue(NamedTuple):
     """A setting and its reason."""
 
     key: str
@@ -20,7 +20,7 @@ class Choice(NamedTuple):
     """Comment above the value; empty if obvious or covered by the previous one."""
 
 
-def explained_yaml(header: Sequence[str], choices: Iterable[Choice]) -> str:
+def explained_yaml(header: Sequence[str], choices: Iterable[ChosenValue]) -> str:
     """Return settings as YAML text.
 
     Args:

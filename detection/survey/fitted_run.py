@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from detection.coco.box_forms import Entry
 from detection.coco.categories import check_same_categories
-from detection.coco.format import Entry
 from detection.coco.image_list import list_files
 from detection.coco.sets import CocoSet, check_objects, first_of, open_coco, training_images
 from detection.recipe import EngineName, Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
-from detection.survey.explained_config import Choice, explained_yaml, printable
+from detection.survey.explained_config import ChosenValue, explained_yaml, printable
 from detection.survey.fitting import fit_settings, keep_empty_choice
 from detection.survey.set_check import SetCheck, in_words
-from detection.survey.splitting import PART_OPENING, Split, split_set
+from detection.survey.splitting import PART_OPENING, TrainTestSets, split_set
 from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -187,7 +187,7 @@ def _box_notes(coco: CocoSet) -> list[str]:
     return [f"{line}; correct them and run init again" for line in in_words(check.errors, _NAMED)]
 
 
-def _split_notes(split: Split, test_share: float) -> list[str]:
+def _split_notes(split: TrainTestSets, test_share: float) -> list[str]:
     notes = []
     num_train, num_test = len(split.train["images"]), len(split.test["images"])
     if num_test > _MUCH_MORE * max(1, test_share * (num_train + num_test)):
@@ -200,7 +200,7 @@ def _split_notes(split: Split, test_share: float) -> list[str]:
     return [*notes, *in_words(alone, _NAMED)]
 
 
-def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
+def _choices(request: Request, parts: Parts, kept: ChosenValue) -> list[ChosenValue]:
     """Return the choices that do not depend on the images' content."""
     paths = {
         "train_annotations": parts.train.annotations_path,
@@ -209,15 +209,15 @@ def _choices(request: Request, parts: Parts, kept: Choice) -> list[Choice]:
         "test_images": parts.test.images_dir,
     }
     return [
-        Choice("name", request.name),
-        Choice("engine", request.engine),
-        Choice("output_dir", str(request.run_dir)),
-        Choice("seed", request.seed),
-        Choice("data.name", request.name),
-        *(Choice(f"data.{key}", str(path)) for key, path in paths.items()),
-        *(Choice(f"data.{key}", value) for key, value in _unusual(request.rules).items()),
+        ChosenValue("name", request.name),
+        ChosenValue("engine", request.engine),
+        ChosenValue("output_dir", str(request.run_dir)),
+        ChosenValue("seed", request.seed),
+        ChosenValue("data.name", request.name),
+        *(ChosenValue(f"data.{key}", str(path)) for key, path in paths.items()),
+        *(ChosenValue(f"data.{key}", value) for key, value in _unusual(request.rules).items()),
         kept,
-        Choice(
+        ChosenValue(
             "data.num_workers",
             min(4, usable_cores()),
             "Processes that read images: 4, or the number of cores if lower; 0: the main one.",

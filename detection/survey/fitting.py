@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detection.coco.sets import CocoSet, TrainingImage, without_mask
-from detection.recipe import DEFAULT_ANCHORS, EngineName, SamplingConfig, TrainingConfig
-from detection.survey.explained_config import Choice
+from detection.recipe import DEFAULT_ANCHORS, DetectorTrainingConfig, EngineName, SamplingConfig
+from detection.survey.explained_config import ChosenValue
 from detection.survey.fitting_sizes import (
     MATCHED_IOU,
     InputFit,
@@ -31,7 +31,7 @@ _FEWEST_ITERATIONS, _MANY_ITERATIONS = 2_000, 20_000
 _WARMUP_SHARE, _FEWEST_WARMUP_ITERATIONS = 0.05, 300
 _DECAY_SHARES = (0.7, 0.9)
 _EVALUATIONS = 10
-_MOST_BETWEEN_CHECKPOINTS = TrainingConfig().checkpoint_every_iterations
+_MOST_BETWEEN_CHECKPOINTS = DetectorTrainingConfig().checkpoint_every_iterations
 _NORMS = "Over the batch of one process; SyncBN computes statistics over several GPUs."
 _FEWEST_NORM_BATCHES, _MOST_NORM_BATCHES = 20, 200
 _DETECTIONS_STEP = 100
@@ -41,16 +41,16 @@ _TINY_PIXELS = 8
 _TINY_SHARE = 0.1
 
 
-class Fit(NamedTuple):
+class FittedSettings(NamedTuple):
     """Settings, and notes on problems in the images."""
 
-    choices: list[Choice]
+    choices: list[ChosenValue]
     notes: list[str]
 
 
 def fit_settings(
     images: Sequence[TrainingImage], most_objects: int, epochs: int | None, engine: EngineName
-) -> Fit:
+) -> FittedSettings:
     """Choose the settings that depend on the images and their objects.
 
     Args:
@@ -63,17 +63,17 @@ def fit_settings(
     boxes = entered_boxes(images, entered.settings)
     choices = [
         *_input_choices(entered),
-        Choice("model.trunk_norm", "BN", _NORMS),
-        Choice("model.head_norm", "BN"),
+        ChosenValue("model.trunk_norm", "BN", _NORMS),
+        ChosenValue("model.head_norm", "BN"),
         _mask_choice(images, engine),
         *_anchor_choices(boxes),
         *_sampling_choices(most_objects),
         *_loop_choices(len(images), epochs),
     ]
-    return Fit(choices, _notes(boxes))
+    return FittedSettings(choices, _notes(boxes))
 
 
-def keep_empty_choice(coco: CocoSet) -> Choice:
+def keep_empty_choice(coco: CocoSet) -> ChosenValue:
     """Choose whether images without annotations are trained on: unless they are the majority.
 
     Args:
@@ -84,13 +84,15 @@ def keep_empty_choice(coco: CocoSet) -> Choice:
     num_empty = num_images - len(annotated)
     kept = 0 < num_empty <= _MOST_EMPTY * num_images
     if not num_empty:
-        return Choice("data.keep_empty_images", kept, "Every training image has an annotation.")
+        return ChosenValue(
+            "data.keep_empty_images", kept, "Every training image has an annotation."
+        )
     why = f"{num_empty:,} of {num_images:,} training images have no annotation"
     if kept:
         why += " and are background; if they are not annotated yet, false leaves them out."
     else:
         why += ", too many to be intended as background; true trains on them, too."
-    return Choice("data.keep_empty_images", kept, why)
+    return ChosenValue("data.keep_empty_images", kept, why)
 
 
 def _notes(boxes: Lengths) -> list[str]:
@@ -103,30 +105,34 @@ def _notes(boxes: Lengths) -> list[str]:
     ]
 
 
-def _input_choices(entered: InputFit) -> list[Choice]:
+def _input_choices(entered: InputFit) -> list[ChosenValue]:
     settings = entered.settings
     return [
-        Choice("input.train_short_sides_pixels", [*settings.train_short_sides_pixels], entered.why),
-        Choice("input.test_short_side_pixels", settings.test_short_side_pixels),
-        Choice("input.max_side_pixels", settings.max_side_pixels),
+        ChosenValue(
+            "input.train_short_sides_pixels", [*settings.train_short_sides_pixels], entered.why
+        ),
+        ChosenValue("input.test_short_side_pixels", settings.test_short_side_pixels),
+        ChosenValue("input.max_side_pixels", settings.max_side_pixels),
     ]
 
 
-def _mask_choice(images: Sequence[TrainingImage], engine: EngineName) -> Choice:
+def _mask_choice(images: Sequence[TrainingImage], engine: EngineName) -> ChosenValue:
     instances = [entry for image in images for entry in image.annotations]
     lacking = len(without_mask(instances))
     counted = f"{lacking:,} of {len(instances):,} objects have no mask"
     if lacking == len(instances):
-        return Choice("model.mask_head", False, "No object has a mask: only boxes are trained.")
+        return ChosenValue(
+            "model.mask_head", False, "No object has a mask: only boxes are trained."
+        )
     if lacking and engine == "detectron2":
-        return Choice(
+        return ChosenValue(
             "model.mask_head", False, f"{counted}, and detectron2 needs masks on all or none."
         )
     why = f"{counted} and train only boxes." if lacking else "Every object has a mask."
-    return Choice("model.mask_head", True, why)
+    return ChosenValue("model.mask_head", True, why)
 
 
-def _anchor_choices(boxes: Lengths) -> list[Choice]:
+def _anchor_choices(boxes: Lengths) -> list[ChosenValue]:
     anchors = fit_anchors(boxes)
     low, high = np.quantile(sides_of(boxes), (0.05, 0.95))
     flat, tall = np.quantile(boxes[:, 1] / boxes[:, 0], (0.05, 0.95))
@@ -140,12 +146,12 @@ def _anchor_choices(boxes: Lengths) -> list[Choice]:
         why += f"; with the default anchors (32 to 512 pixels; 0.5, 1 and 2) {usual} do"
     shapes = f"Nine boxes in ten have a height of {flat:.2g} to {tall:.2g} times their width."
     return [
-        Choice("model.anchor_sizes_pixels", _plain(anchors.sizes_pixels), f"{why}."),
-        Choice("model.anchor_aspect_ratios", _plain(anchors.aspect_ratios), shapes),
+        ChosenValue("model.anchor_sizes_pixels", _plain(anchors.sizes_pixels), f"{why}."),
+        ChosenValue("model.anchor_aspect_ratios", _plain(anchors.aspect_ratios), shapes),
     ]
 
 
-def _sampling_choices(most_objects: int) -> list[Choice]:
+def _sampling_choices(most_objects: int) -> list[ChosenValue]:
     usual = SamplingConfig()
     detections = usual.detections_per_image
     why = f"The fullest image has {most_objects:,} objects"
@@ -157,12 +163,12 @@ def _sampling_choices(most_objects: int) -> list[Choice]:
         why += "; this leaves room for half as many wrong detections."
     proposals = max(usual.proposals_per_image, 5 * detections)
     return [
-        Choice("sampling.detections_per_image", detections, why),
-        Choice("sampling.proposals_per_image", proposals),
+        ChosenValue("sampling.detections_per_image", detections, why),
+        ChosenValue("sampling.proposals_per_image", proposals),
     ]
 
 
-def _loop_choices(num_images: int, epochs: int | None) -> list[Choice]:
+def _loop_choices(num_images: int, epochs: int | None) -> list[ChosenValue]:
     batch_size = min(_BATCH_SIZE, num_images)
     per_epoch = num_images / batch_size
     iterations, why = _length(per_epoch, epochs)
@@ -185,15 +191,15 @@ def _loop_choices(num_images: int, epochs: int | None) -> list[Choice]:
     )
     watched = f"{_EVALUATIONS} times over the run; the final one is the result."
     return [
-        Choice("solver.batch_size", batch_size, of_one_batch),
-        Choice("solver.reference_batch_size", batch_size),
-        Choice("solver.base_lr", _COCO_RATE * batch_size / _COCO_BATCH_SIZE, rate),
-        Choice("solver.iterations", iterations, length),
-        Choice("solver.warmup_iterations", warmup, warming),
-        Choice("solver.decay_at", decay_at, "At 70 and 90 % of the run."),
-        Choice("training.evaluate_every_iterations", every, watched),
-        Choice("training.checkpoint_every_iterations", min(every, _MOST_BETWEEN_CHECKPOINTS)),
-        Choice("training.precise_bn_iterations", norm_batches, norms),
+        ChosenValue("solver.batch_size", batch_size, of_one_batch),
+        ChosenValue("solver.reference_batch_size", batch_size),
+        ChosenValue("solver.base_lr", _COCO_RATE * batch_size / _COCO_BATCH_SIZE, rate),
+        ChosenValue("solver.iterations", iterations, length),
+        ChosenValue("solver.warmup_iterations", warmup, warming),
+        ChosenValue("solver.decay_at", decay_at, "At 70 and 90 % of the run."),
+        ChosenValue("training.evaluate_every_iterations", every, watched),
+        ChosenValue("training.checkpoint_every_iterations", min(every, _MOST_BETWEEN_CHECKPOINTS)),
+        ChosenValue("training.precise_bn_iterations", norm_batches, norms),
     ]
 
 

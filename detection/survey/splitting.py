@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from detection.coco.sets import CocoSet, reason_to_leave_out
 from rsa_pretrain.plumbing.errors import UserError
 
-Tree = dict[str, Any]
-Label = int | str
+CocoJSON = dict[str, Any]
+Stratum = int | str
 """A category id, or one of the words below."""
-Group = frozenset[int]
+ImageGroup = frozenset[int]
 """Ids of images that share a file and stay together."""
 
 _EVERY, _EMPTY, _CROWDED = "every image", "without annotations", "with crowds"
@@ -27,16 +27,16 @@ PART_OPENING = json.dumps({"info": _WRITER}).rstrip("}")
 """Beginning of every annotation file that contains a part of another's images."""
 
 
-class Split(NamedTuple):
+class TrainTestSets(NamedTuple):
     """The two parts of a set."""
 
-    train: Tree
-    test: Tree
+    train: CocoJSON
+    test: CocoJSON
     one_sided: dict[str, int]
     """Categories with objects in training only: number of image files by name."""
 
 
-def split_set(coco: CocoSet, test_share: float, seed: int) -> Split:
+def split_set(coco: CocoSet, test_share: float, seed: int) -> TrainTestSets:
     """Split a set by images; training keeps an image of each category.
 
     Entries that list the same file stay together.
@@ -72,17 +72,17 @@ def split_set(coco: CocoSet, test_share: float, seed: int) -> Split:
         for number, name in sorted(coco.category_names.items())
         if of_category[number] and number not in tested
     }
-    return Split(
+    return TrainTestSets(
         _part(coco, train_ids, f"training part, seed {seed}"),
         _part(coco, test_ids, f"test part, a share of {test_share:g}, seed {seed}"),
         one_sided,
     )
 
 
-def _labels(coco: CocoSet) -> dict[Group, frozenset[Label]]:
+def _labels(coco: CocoSet) -> dict[ImageGroup, frozenset[Stratum]]:
     """Return the labels to be spread over the parts, for each group of images."""
     images = {image["id"]: image for image in coco.images}
-    found: dict[int, set[Label]] = {number: set() for number in images}
+    found: dict[int, set[Stratum]] = {number: set() for number in images}
     for entry in coco.tree["annotations"]:
         image = images[entry["image_id"]]
         if reason_to_leave_out(entry, image["width"], image["height"]) is None:
@@ -99,18 +99,18 @@ def _labels(coco: CocoSet) -> dict[Group, frozenset[Label]]:
 
 
 def _choose_test(
-    labels: Mapping[Group, Collection[Label]], test_share: float, seed: int
-) -> list[Group]:
+    labels: Mapping[ImageGroup, Collection[Stratum]], test_share: float, seed: int
+) -> list[ImageGroup]:
     """Choose the groups of the test set; the last of a label stays in training."""
     count = Counter(label for found in labels.values() for label in found)
     wanted = {label: max(1, round(test_share * number)) for label, number in count.items()}
-    in_test: Counter[Label] = Counter()
-    chosen: list[Group] = []
+    in_test: Counter[Stratum] = Counter()
+    chosen: list[ImageGroup] = []
 
-    def is_spare(group: Group) -> bool:
+    def is_spare(group: ImageGroup) -> bool:
         return all(in_test[label] + 1 < count[label] for label in labels[group])
 
-    def num_satisfied(group: Group) -> int:
+    def num_satisfied(group: ImageGroup) -> int:
         return sum(in_test[label] >= wanted[label] for label in labels[group])
 
     free = sorted(labels, key=min)
@@ -128,7 +128,7 @@ def _choose_test(
     return chosen
 
 
-def _part(coco: CocoSet, image_ids: Collection[int], what: str) -> Tree:
+def _part(coco: CocoSet, image_ids: Collection[int], what: str) -> CocoJSON:
     """Return the file's content with these images alone; its ``info`` states the source."""
     theirs = coco.tree.get("info")
     kept = theirs if isinstance(theirs, dict) else {} if theirs is None else {"info": theirs}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rsa_eval.campaigns.campaign import NOT_STARTED, status
 from rsa_eval.campaigns.reproduction import plan_trial, run_config
-from rsa_eval.paper.rows import Detection, Row
+from rsa_eval.paper.rows import Detection, PaperRow
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import AnySplit, is_present, published_counts
 from rsa_pretrain.data.settings import DataConfig
@@ -23,7 +23,7 @@ _COST = ("GiB", "hours")
 
 
 @dataclass(frozen=True)
-class Listing:
+class RowListing:
     """Settings of a listing."""
 
     out: Path
@@ -36,7 +36,7 @@ class Listing:
         """Column headings."""
         return (*_COLUMNS, *(_COST if self.measure else ()), "status")
 
-    def table(self, rows: Sequence[Row], table_format: TableFormat) -> str:
+    def table(self, rows: Sequence[PaperRow], table_format: TableFormat) -> str:
         """Format the rows as a table.
 
         Raises:
@@ -45,7 +45,7 @@ class Listing:
         cells = [list(self.cells(row).values()) for row in rows]
         return render_table(self.columns, cells, table_format)
 
-    def cells(self, row: Row) -> dict[str, object]:
+    def cells(self, row: PaperRow) -> dict[str, object]:
         """Return a row's cells by column; None for an empty cell."""
         cells: dict[str, object] = dict.fromkeys(self.columns)
         cells |= {"row": row.name, "published": row.published, "data": row.data_set}
@@ -66,7 +66,7 @@ class Listing:
         }
         return cells | (_cost(config, self.measure) if self.measure else {})
 
-    def _status(self, row: Row) -> str:
+    def _status(self, row: PaperRow) -> str:
         seeds = sorted(
             int(folder.name.removeprefix("seed-"))
             for folder in (self.out / row.home).glob("seed-*")
@@ -75,7 +75,7 @@ class Listing:
         found = [f"seed {seed}: {self._status_of(row, seed)}" for seed in seeds]
         return "; ".join(found) or NOT_STARTED
 
-    def _status_of(self, row: Row, seed: int) -> str:
+    def _status_of(self, row: PaperRow, seed: int) -> str:
         try:
             return status(plan_trial(row, seed, self.out, self.overrides))
         except (UserError, OSError) as error:

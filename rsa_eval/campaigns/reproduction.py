@@ -7,10 +7,10 @@ features in ``features/``.
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsa_eval.campaigns.settings import Evaluation, SuiteConfig, load_evaluations
+from rsa_eval.campaigns.settings import PlannedEvaluation, SuiteConfig, load_evaluations
 from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, refuse_own_keys
 from rsa_eval.config import RandomBackboneConfig
-from rsa_eval.paper.rows import Detection, Pretraining, Row
+from rsa_eval.paper.rows import Detection, PaperRow, Pretraining
 from rsa_pretrain.config import (
     RESUMABLE_CHANGES,
     PretrainConfig,
@@ -25,7 +25,7 @@ CHANGEABLE = sorted(RESUMABLE_CHANGES - {"output_dir"})
 """Settings that may be overridden without affecting a row's result."""
 
 
-def plan_trial(row: Row, seed: int, out: Path, overrides: Sequence[str]) -> AnyTrial:
+def plan_trial(row: PaperRow, seed: int, out: Path, overrides: Sequence[str]) -> AnyTrial:
     """Resolve a row's settings, so that mistakes surface before any work is done.
 
     Args:
@@ -54,7 +54,7 @@ def plan_trial(row: Row, seed: int, out: Path, overrides: Sequence[str]) -> AnyT
     return Trial(name, out / name, tuple(evaluations), config)
 
 
-def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> PretrainConfig:
+def run_config(row: PaperRow, work: Pretraining, overrides: Sequence[str]) -> PretrainConfig:
     """Return the settings of a row's run, with the recipe's seed and folder.
 
     Raises:
@@ -70,7 +70,7 @@ def run_config(row: Row, work: Pretraining, overrides: Sequence[str]) -> Pretrai
     return config
 
 
-def _evaluations(work: Pretraining, config: PretrainConfig) -> list[Evaluation]:
+def _evaluations(work: Pretraining, config: PretrainConfig) -> list[PlannedEvaluation]:
     suite = load_config(
         SuiteConfig,
         work.suite,

@@ -65,7 +65,7 @@ class SuiteConfig(Section):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PlannedEvaluation:
     """An evaluator with its resolved settings."""
 
     name: str
@@ -79,7 +79,7 @@ class Evaluation:
         return replace(self, config=self.config.model_copy(update={"backbone": backbone}))
 
 
-def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[Evaluation]:
+def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[PlannedEvaluation]:
     """Resolve every evaluation of a suite, so that mistakes surface before any of them starts.
 
     Args:
@@ -108,7 +108,7 @@ def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[
 
 def _load_evaluation(
     name: str, entry: EvaluationEntry, folder: Path, common: Mapping[str, Any]
-) -> Evaluation:
+) -> PlannedEvaluation:
     kind = entry.evaluator or name
     if kind not in EVALUATORS:
         raise UserError(
@@ -127,4 +127,4 @@ def _load_evaluation(
         raise UserError(
             f"evaluations.{name}: 'backbone' is a setting of the suite itself; remove it here"
         )
-    return Evaluation(name, EVALUATORS[kind], config)
+    return PlannedEvaluation(name, EVALUATORS[kind], config)

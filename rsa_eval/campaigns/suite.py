@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from rsa_eval.campaigns.campaign import Outcome
-from rsa_eval.campaigns.settings import Evaluation, SuiteConfig
+from rsa_eval.campaigns.settings import PlannedEvaluation, SuiteConfig
 from rsa_eval.campaigns.trials import Trial
 from rsa_eval.config import RandomBackboneConfig
 from rsa_eval.records.pretraining_run import run_folder_of
@@ -27,7 +27,7 @@ _SHOWN_HASH = 8
 
 def plan_suite(
     suite: SuiteConfig,
-    evaluations: Sequence[Evaluation],
+    evaluations: Sequence[PlannedEvaluation],
     checkpoints: Sequence[Path],
     out: Path,
     *,

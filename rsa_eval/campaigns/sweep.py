@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rsa_eval.campaigns.settings import Evaluation
+from rsa_eval.campaigns.settings import PlannedEvaluation
 from rsa_eval.campaigns.trials import Trial, refuse_own_keys
 from rsa_eval.evaluators import EVALUATORS, record_name
 from rsa_pretrain.config import PretrainConfig, refuse_another_run
@@ -153,7 +153,7 @@ def _trial(run: PretrainConfig, folder: Path, evaluators: Sequence[str]) -> Tria
     for kind in evaluators:
         config = load_config(EVALUATORS[kind].config, None, start=images)
         name = record_name(kind, config).removesuffix(".json")
-        evaluations.append(Evaluation(name, EVALUATORS[kind], config))
+        evaluations.append(PlannedEvaluation(name, EVALUATORS[kind], config))
     name = run.output_dir.relative_to(folder).as_posix()
     return Trial(name, run.output_dir, tuple(evaluations), run)
 

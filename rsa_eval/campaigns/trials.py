@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rsa_eval.campaigns.settings import Evaluation
+from rsa_eval.campaigns.settings import PlannedEvaluation
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -27,7 +27,7 @@ class Trial:
     name: str
     """Unique among the trials of a command."""
     folder: Path
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[PlannedEvaluation, ...]
     """At least one; for random weights their settings include the network."""
     pretraining: PretrainConfig | None = None
     """The run that trains the weights; its ``output_dir`` is the trial's folder."""

@@ -11,7 +11,7 @@ from rsa_eval.campaigns.trials import AnyTrial
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.subjects import split_words
-from rsa_eval.paper.rows import ROWS, Detection, Pretraining, Row, find_rows, select_rows
+from rsa_eval.paper.rows import ROWS, Detection, PaperRow, Pretraining, find_rows, select_rows
 from rsa_pretrain.plumbing.command_line import Commands, Parser, say, whole_numbers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import TableFormat
@@ -123,9 +123,9 @@ def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
         ]
         if not rows:
             raise UserError(f"--method '{arguments.method}' matches no row; see --list without it")
-    from rsa_eval.campaigns.listing import Listing
+    from rsa_eval.campaigns.listing import RowListing
 
-    listing = Listing(arguments.out, overrides, measure if arguments.measure else None)
+    listing = RowListing(arguments.out, overrides, measure if arguments.measure else None)
     say(listing.table(rows, arguments.format or "text"))
     if arguments.format is None:
         say(_MEASURED if arguments.measure else _NOT_MEASURED)
@@ -155,7 +155,7 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     return code
 
 
-def _read_words(arguments: argparse.Namespace) -> tuple[list[Row], list[str]]:
+def _read_words(arguments: argparse.Namespace) -> tuple[list[PaperRow], list[str]]:
     """Return the named rows and the overrides."""
     words, overrides = split_words(arguments.overrides)
     rows = select_rows(find_rows(arguments.rows), [str(word) for word in words])
@@ -163,7 +163,7 @@ def _read_words(arguments: argparse.Namespace) -> tuple[list[Row], list[str]]:
 
 
 def _plan(
-    rows: Sequence[Row], seeds: Sequence[int], out: Path, overrides: Sequence[str]
+    rows: Sequence[PaperRow], seeds: Sequence[int], out: Path, overrides: Sequence[str]
 ) -> list[AnyTrial]:
     """Plan all rows seed by seed, each run once and detectors last."""
     here = {row.home: row for row in rows if row.work is not None}

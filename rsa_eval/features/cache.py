@@ -26,7 +26,7 @@ from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file
 from rsa_pretrain.plumbing.config.files import Section, config_hash
 from rsa_pretrain.plumbing.distributed import is_main, text_of_main, wait_for_all
 
-FORMAT_VERSION = 2
+CACHE_FORMAT_VERSION = 2
 """Version of file and image decoding: 1 clipped deep grey levels and ignored EXIF orientation."""
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 64

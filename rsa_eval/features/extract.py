@@ -11,7 +11,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.features.cache import FORMAT_VERSION, CacheEntry, FeatureIdentity, tensors_sha256
+from rsa_eval.features.cache import (
+    CACHE_FORMAT_VERSION,
+    CacheEntry,
+    FeatureIdentity,
+    tensors_sha256,
+)
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.components.backbone import feature_dim, pooled_stages
@@ -242,7 +247,7 @@ def cache_entry(
     """
     versions = library_versions()
     identity = FeatureIdentity(
-        format_version=FORMAT_VERSION,
+        format_version=CACHE_FORMAT_VERSION,
         weights=tensors_sha256(subject.backbone.state_dict()),
         images=images.fingerprint(),
         transform=repr(evaluation_transform(config.data, subject.mean, subject.std)),

@@ -20,12 +20,12 @@ from rsa_eval.paper.numbers import (
     TABLE_8,
     TABLE_8_SETS,
 )
-from rsa_pretrain.data.sets import DATA_SETS as SETS
+from rsa_pretrain.data.sets import DATA_SETS
 
-DATA_SETS = {entry.name: entry.label for entry in SETS} | {"coco": "COCO"}
+PAPER_DATA_SETS = {entry.name: entry.label for entry in DATA_SETS} | {"coco": "COCO"}
 """Names of data sets: ``data.name`` → the papers' name."""
 
-METHODS = {
+PAPER_METHODS = {
     "rsa": "RSA",
     "byol": "BYOL",
     "simsiam": "SimSiam",
@@ -58,7 +58,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Place:
+class PaperCell:
     """Position of a score in the paper's tables."""
 
     table: int
@@ -82,7 +82,7 @@ class Published:
     """By metric, named as in records."""
     source: str
     """Table and row."""
-    place: Place | None = None
+    place: PaperCell | None = None
     """None outside the paper's tables."""
     epochs: int | None = None
     """Epochs of pretraining; None where the paper does not say."""
@@ -110,7 +110,7 @@ def _table_1() -> Iterator[Published]:
                 setting=f"{_network(data_set)}, {epochs} epochs, {how}",
                 scores={"top1": Score(text)},
                 source=f"RSA, Table 1, row {method} {how}",
-                place=Place(1, (method, views, beta), (DATA_SETS[data_set],)),
+                place=PaperCell(1, (method, views, beta), (PAPER_DATA_SETS[data_set],)),
                 epochs=epochs,
             )
 
@@ -119,20 +119,20 @@ def _table_2() -> Iterator[Published]:
     for method, cells in TABLE_2.items():
         for data_set, cell in zip(SMALL_SETS, cells, strict=True):
             for epochs, text in zip((200, 800), cell.split(), strict=True):
-                place = Place(2, (method,), (DATA_SETS[data_set], f"{epochs} ep"))
+                place = PaperCell(2, (method,), (PAPER_DATA_SETS[data_set], f"{epochs} ep"))
                 yield _linear(data_set, method, epochs, text, place)
 
 
 def _table_3() -> Iterator[Published]:
     for method, cell in TABLE_3.items():
         for epochs, text in zip((100, 200), cell.split(), strict=True):
-            place = Place(3, (method, "256"), (f"{epochs} ep",))
+            place = PaperCell(3, (method, "256"), (f"{epochs} ep",))
             yield _linear("imagenet100", method, epochs, text, place)
 
 
 def _table_4() -> Iterator[Published]:
     for number, (method, negatives, batch, epochs, text) in enumerate(TABLE_4, start=1):
-        place = Place(4, (method, negatives, str(batch), str(epochs)), ("Top-1 linear",))
+        place = PaperCell(4, (method, negatives, str(batch), str(epochs)), ("Top-1 linear",))
         row = _linear("imagenet", method, epochs, text, place)
         yield replace(
             row,
@@ -152,7 +152,7 @@ def _tables_5_and_6() -> Iterator[Published]:
                 setting=f"Mask R-CNN R50-FPN, {schedule} schedule",
                 scores={metric: Score(text) for metric, text in texts},
                 source=f"RSA, Table {table}, row {method}",
-                place=Place(table, (method,), ()),
+                place=PaperCell(table, (method,), ()),
                 epochs=None if method in _NOT_PRETRAINED_FOR_200 else 200,
             )
 
@@ -160,7 +160,9 @@ def _tables_5_and_6() -> Iterator[Published]:
 def _table_8() -> Iterator[Published]:
     for method, scores in TABLE_8.items():
         for data_set, text in zip(TABLE_8_SETS, scores, strict=True):
-            yield _linear(data_set, method, 200, text, Place(8, (method,), (DATA_SETS[data_set],)))
+            yield _linear(
+                data_set, method, 200, text, PaperCell(8, (method,), (PAPER_DATA_SETS[data_set],))
+            )
 
 
 def _others() -> Iterator[Published]:
@@ -172,7 +174,7 @@ def _others() -> Iterator[Published]:
     yield Published("coco", "detection", "supervised", setting, zoo, "detectron2's model zoo")
 
 
-def _linear(data_set: str, method: str, epochs: int, text: str, place: Place) -> Published:
+def _linear(data_set: str, method: str, epochs: int, text: str, place: PaperCell) -> Published:
     return Published(
         data_set=data_set,
         kind="linear",

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import Field, JsonValue, field_validator
 
 from rsa_eval.paper.numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
-from rsa_eval.paper.published import DATA_SETS, Published, paper_cells
+from rsa_eval.paper.published import PAPER_DATA_SETS, Published, paper_cells
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.settings import UserPathText
 from rsa_pretrain.plumbing.config.files import Section, load_config, parse_tree
@@ -99,7 +99,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One number of a table, or one of the study."""
 
     name: str
@@ -122,7 +122,7 @@ class Row:
     """Its recipe; None if the method is not implemented here."""
 
 
-def find_rows(table: Path = ROWS) -> list[Row]:
+def find_rows(table: Path = ROWS) -> list[PaperRow]:
     """Return every row, sorted by table, data set and name; those outside the paper come last.
 
     Args:
@@ -140,9 +140,9 @@ def find_rows(table: Path = ROWS) -> list[Row]:
         table_name, data_set, label = name.split("/")
         if table_name.startswith("table"):
             raise UserError(f"{path}: the paper's tables have no row {name}")
-        rows[name] = Row(name, None, label.replace("-", " "), data_set, None, None, name, None)
+        rows[name] = PaperRow(name, None, label.replace("-", " "), data_set, None, None, name, None)
     homes: dict[Pretraining | Detection, str] = {}
-    found: dict[str, Row] = {}
+    found: dict[str, PaperRow] = {}
     for row in sorted(rows.values(), key=_order):
         entry = entries.get(row.name)
         if entry is not None:
@@ -154,13 +154,13 @@ def find_rows(table: Path = ROWS) -> list[Row]:
     return list(found.values())
 
 
-def select_rows(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+def select_rows(rows: Sequence[PaperRow], words: Sequence[str]) -> list[PaperRow]:
     """Return the rows with these names or prefixes (``table1/cifar10``), each once.
 
     Raises:
         UserError: If a word matches no row; suggests similar names.
     """
-    selected: dict[str, Row] = {}
+    selected: dict[str, PaperRow] = {}
     for word in words:
         name = word.strip("/")
         found = {row.name: row for row in rows if f"{row.name}/".startswith(f"{name}/")}
@@ -187,7 +187,7 @@ def run_of(cell: Published) -> PretrainConfig | None:
 
 
 @cache
-def _rows() -> list[Row]:
+def _rows() -> list[PaperRow]:
     return find_rows()
 
 
@@ -216,7 +216,7 @@ def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
     )
 
 
-def _paper_rows() -> Iterator[Row]:
+def _paper_rows() -> Iterator[PaperRow]:
     """Yield the rows of the paper's tables as printed, without recipes."""
     for table in _LINEAR_TABLES:
         cells = paper_cells(table)
@@ -225,17 +225,19 @@ def _paper_rows() -> Iterator[Row]:
             label = _label(cell)
             name = _name(table, cell.data_set, label, cell.epochs if len(schedules) > 1 else None)
             published = cell.scores["top1"].text.replace("±", " ± ")
-            yield Row(name, table, label, cell.data_set, cell.epochs, published, name, None)
+            yield PaperRow(name, table, label, cell.data_set, cell.epochs, published, name, None)
     for table in _DETECTION_TABLES:
         for cell in paper_cells(table):
             name = _name(table, cell.data_set, cell.method)
             box, mask = (cell.scores[metric].text for metric in ("bbox_AP", "segm_AP"))
             published = f"box {box}, mask {mask}"
-            yield Row(name, table, cell.method, cell.data_set, cell.epochs, published, name, None)
+            yield PaperRow(
+                name, table, cell.method, cell.data_set, cell.epochs, published, name, None
+            )
     for label, hours in TABLE_7.items():
         for data_set, number in zip(TABLE_7_SETS, hours, strict=True):
             name = _name(7, data_set, label)
-            yield Row(name, 7, label, data_set, None, f"{number} h", name, None)
+            yield PaperRow(name, 7, label, data_set, None, f"{number} h", name, None)
 
 
 def _label(cell: Published) -> str:
@@ -254,8 +256,8 @@ def _slug(label: str) -> str:
     return "-".join(word for word in words if word != _MULTI_STAGE)
 
 
-def _order(row: Row) -> tuple[bool, int, int, str, int]:
+def _order(row: PaperRow) -> tuple[bool, int, int, str, int]:
     """Sort by table, then data set in the paper's order; rows outside the paper come last."""
-    sets = list(DATA_SETS)
+    sets = list(PAPER_DATA_SETS)
     place = sets.index(row.data_set) if row.data_set in sets else len(sets)
     return row.table is None, row.table or 0, place, row.label.lower(), row.epochs or 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsa_eval.report.figures import SERIES, Picture, canvas
-from rsa_eval.report.inputs import Run, trials_folder
+from rsa_eval.report.inputs import TrainingRun, trials_folder
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 
@@ -16,7 +16,7 @@ _LINE_STYLES = ("-", "--", ":")
 _Curve = dict[float, list[float]]
 
 
-def compare_runs(runs: Sequence[Run]) -> list[Picture]:
+def compare_runs(runs: Sequence[TrainingRun]) -> list[Picture]:
     """Plot each set of rows with the same network, training images and monitored images.
 
     A row is one folder of trials, or a single run. Its line is the mean over its trials by epoch,
@@ -32,7 +32,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Picture]:
     return [_draw(family, rows) for family, rows in families.items() if len(rows) > 1]
 
 
-def _points(run: Run) -> list[tuple[float, float]]:
+def _points(run: TrainingRun) -> list[tuple[float, float]]:
     return [
         (float(line["epoch"]), float(line[_METRIC]))
         for line in run.metrics
@@ -53,7 +53,7 @@ def _family(config: PretrainConfig) -> str:
     )
 
 
-def _row(run: Run) -> str:
+def _row(run: TrainingRun) -> str:
     folder = trials_folder(run.folder)
     return run.name if folder is None else folder.absolute().name
 

@@ -11,7 +11,7 @@ _MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """One plot over optimizer steps."""
 
     title: str
@@ -20,14 +20,14 @@ class Panel:
 
 
 _PANELS = (
-    Panel("loss", ("loss*",)),
-    Panel("beta", ("beta",)),
-    Panel("EMA momentum", ("ema_momentum",)),
-    Panel("learning rate", ("lr",)),
-    Panel("standard deviation of projections", ("projection_std",)),
-    Panel("gradient norm", ("grad_norm",)),
-    Panel("online kNN, held-out training images (%)", ("knn_top1",)),
-    Panel("average precision (%)", ("bbox_AP", "segm_AP")),
+    CurvePanel("loss", ("loss*",)),
+    CurvePanel("beta", ("beta",)),
+    CurvePanel("EMA momentum", ("ema_momentum",)),
+    CurvePanel("learning rate", ("lr",)),
+    CurvePanel("standard deviation of projections", ("projection_std",)),
+    CurvePanel("gradient norm", ("grad_norm",)),
+    CurvePanel("online kNN, held-out training images (%)", ("knn_top1",)),
+    CurvePanel("average precision (%)", ("bbox_AP", "segm_AP")),
 )
 
 

@@ -24,7 +24,7 @@ _TRIAL = re.compile(r"seed-\d+")  # one of several trials of a row or of a sweep
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A training run's log."""
 
     folder: Path
@@ -53,7 +53,7 @@ class Inputs:
     """Records and runs, in a fixed order."""
 
     records: list[tuple[Path, Record]] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TrainingRun] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     """A description of each damaged file."""
 
@@ -132,7 +132,7 @@ def _run_name(folder: Path, given: Path) -> str:
     return "/".join(parts)
 
 
-def _read_run(file: Path, name: str) -> Run:
+def _read_run(file: Path, name: str) -> TrainingRun:
     try:
         metrics = read_metrics(file)
         config = file.parent / "config.yaml"
@@ -140,7 +140,7 @@ def _read_run(file: Path, name: str) -> Run:
     except UnicodeDecodeError:
         raise UserError(f"the log or the config in '{file.parent}' is not UTF-8 text") from None
     machines = tuple(read_machines(file.parent))
-    return Run(file.parent, name, metrics, text, _pretraining(text), machines)
+    return TrainingRun(file.parent, name, metrics, text, _pretraining(text), machines)
 
 
 def _pretraining(text: str | None) -> PretrainConfig | None:

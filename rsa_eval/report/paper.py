@@ -43,7 +43,7 @@ class Ours:
 
 
 @dataclass(frozen=True)
-class PaperCell:
+class FilledCell:
     """One cell of one of the paper's tables."""
 
     published: Score
@@ -55,11 +55,11 @@ class PaperCell:
 
 
 @dataclass(frozen=True)
-class PaperRow:
+class FilledRow:
     """One row."""
 
     labels: tuple[str, ...]
-    cells: tuple[PaperCell | None, ...]
+    cells: tuple[FilledCell | None, ...]
     """By column; None for an empty cell."""
 
 
@@ -72,7 +72,7 @@ class PaperTable:
     label_heads: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     """Each column's headings, outermost first."""
-    rows: tuple[PaperRow, ...]
+    rows: tuple[FilledRow, ...]
     footnotes: tuple[str, ...]
     """Departures from the paper."""
 
@@ -132,7 +132,7 @@ def build_paper_tables(groups: Sequence[Group]) -> list[PaperTable]:
 
 def _build(number: int, groups: Sequence[Group]) -> PaperTable:
     footnotes: list[str] = []
-    printed: dict[tuple[str, ...], dict[tuple[str, ...], PaperCell]] = {}
+    printed: dict[tuple[str, ...], dict[tuple[str, ...], FilledCell]] = {}
     for entry in paper_cells(number):
         if entry.place is None:
             continue
@@ -144,7 +144,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
                 for group, marks in ours
                 if (statistic := group.statistic(metric)) is not None
             )
-            cell = PaperCell(score, metric, measured, work_of(entry) is None)
+            cell = FilledCell(score, metric, measured, work_of(entry) is None)
             printed.setdefault(entry.place.row, {})[column] = cell
     columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
     return PaperTable(
@@ -153,7 +153,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
         label_heads=_LABELS.get(number, ("Method",)),
         columns=columns,
         rows=tuple(
-            PaperRow(labels, tuple(cells.get(column) for column in columns))
+            FilledRow(labels, tuple(cells.get(column) for column in columns))
             for labels, cells in printed.items()
         ),
         footnotes=tuple(footnotes),

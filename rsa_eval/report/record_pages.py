@@ -11,7 +11,7 @@ import yaml
 from rsa_eval.paper.groups import engine_of, seeds_of
 from rsa_eval.records.record import Record
 from rsa_eval.report.images import Artifact, read_artifacts
-from rsa_eval.report.tables import EVALUATORS, Table, data_set_name, model_detail, model_name
+from rsa_eval.report.tables import EVALUATOR_TITLES, Table, data_set_name, model_detail, model_name
 
 _MOST_ROWS = 200
 _SCALARS = str | int | float | bool | None
@@ -26,7 +26,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedValue:
     """One cell of a listing."""
 
     text: str
@@ -34,12 +34,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ListedDetails:
     """A list of uniform entries in a record's details, such as kNN's votes or AP by category."""
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[ListedValue, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RecordPage:
     title: str
     detail: str
     facts: Mapping[str, str]
-    listings: tuple[Listing, ...]
+    listings: tuple[ListedDetails, ...]
     config: str
 
 
@@ -100,7 +100,7 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "commit": _commit(record),
         "command": " ".join(record.command),
     }
-    evaluator, data_set = EVALUATORS[record.kind], data_set_name(record.data_set)
+    evaluator, data_set = EVALUATOR_TITLES[record.kind], data_set_name(record.data_set)
     return RecordPage(
         title=f"{evaluator} on {data_set}: {model_name(record)}, {seeds_of(record)}",
         detail=model_detail(record),
@@ -132,7 +132,7 @@ def galleries_by_table(tables: Sequence[Table]) -> dict[str, list[Gallery]]:
     }
 
 
-def _listings(details: Mapping[str, Any]) -> list[Listing]:
+def _listings(details: Mapping[str, Any]) -> list[ListedDetails]:
     return [
         _listing(name, entries)
         for name, entries in details.items()
@@ -144,7 +144,7 @@ def _is_flat(entry: Any) -> bool:
     return isinstance(entry, dict) and all(isinstance(v, _SCALARS) for v in entry.values())
 
 
-def _listing(name: str, entries: list[dict[str, Any]]) -> Listing:
+def _listing(name: str, entries: list[dict[str, Any]]) -> ListedDetails:
     keys = list(dict.fromkeys(key for entry in entries for key in entry))
     columns = tuple(
         Column(key, all(_is_number(entry.get(key)) for entry in entries)) for key in keys
@@ -153,10 +153,10 @@ def _listing(name: str, entries: list[dict[str, Any]]) -> Listing:
     if len(entries) > _MOST_ROWS:
         title += f", the first {_MOST_ROWS} of {len(entries)}"
     rows = tuple(
-        tuple(Entry(_text(entry.get(key)), entry.get(key)) for key in keys)
+        tuple(ListedValue(_text(entry.get(key)), entry.get(key)) for key in keys)
         for entry in entries[:_MOST_ROWS]
     )
-    return Listing(title, columns, rows)
+    return ListedDetails(title, columns, rows)
 
 
 def _is_number(value: Any) -> bool:

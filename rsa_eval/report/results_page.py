@@ -6,10 +6,10 @@ from pathlib import Path
 from rsa_eval.paper.groups import group_records
 from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
 from rsa_eval.report.inputs import Inputs
-from rsa_eval.report.paper import PaperCell, PaperTable, build_paper_tables
+from rsa_eval.report.paper import FilledCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_extent
-from rsa_eval.report.sweeps import Sweep, find_sweeps
-from rsa_eval.report.tables import Row, Table, build_tables
+from rsa_eval.report.sweeps import SweepCurve, find_sweeps
+from rsa_eval.report.tables import Table, TableRow, build_tables
 from rsa_eval.report.timing import Timing, time_runs
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import Markdown, escape_markdown, render_table
@@ -118,7 +118,7 @@ def _paper_table(table: PaperTable) -> Iterator[str]:
     yield _missing(table.num_ours, num_here, "numbers") + (quoted if table.num_quoted else "") + "."
 
 
-def _paper_cell(cell: PaperCell | None) -> Markdown | None:
+def _paper_cell(cell: FilledCell | None) -> Markdown | None:
     if cell is None:
         return None
     ours = [f"**{ours.statistic.text}**{_marks(ours.marks)}" for ours in cell.ours]
@@ -151,7 +151,7 @@ def _table(table: Table) -> Iterator[str]:
     yield from _footnotes("the protocol", table.footnotes)
 
 
-def _ours_row(row: Row) -> list[str]:
+def _ours_row(row: TableRow) -> list[str]:
     return [
         Markdown(escape_markdown(row.name) + _marks(row.marks)),
         *("" if cell is None else cell.text for cell in row.cells),
@@ -161,7 +161,7 @@ def _ours_row(row: Row) -> list[str]:
     ]
 
 
-def _sweep(sweep: Sweep) -> Iterator[str]:
+def _sweep(sweep: SweepCurve) -> Iterator[str]:
     yield f"### Weight of the aggressive pairs: {escape_markdown(sweep.title)}"
     yield escape_markdown(sweep.detail)
     rows = [[beta, statistic.text, statistic.trials] for beta, statistic in sweep.points]

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rsa_eval.report.paper import PaperTable
-from rsa_eval.report.tables import Row, Table
+from rsa_eval.report.tables import Table, TableRow
 
 _WITHOUT_A_BEST = frozenset({"diagnostics"})
 
 
 @dataclass(frozen=True)
-class Best:
+class BestModel:
     """The best model of one table."""
 
     table: Table
-    row: Row
+    row: TableRow
     num_models: int
     """Number of models compared, including random weights."""
 
@@ -24,7 +24,7 @@ class Best:
         return self.row.group.first.headline
 
 
-def find_best(tables: Sequence[Table]) -> list[Best]:
+def find_best(tables: Sequence[Table]) -> list[BestModel]:
     """Return the model with the highest headline in each table whose headline is a percentage."""
     return list(_best(tables))
 
@@ -47,7 +47,7 @@ def describe_extent(
     return f"{' and '.join(parts)}. {ours} of the paper’s {all_cells} numbers are measured here."
 
 
-def _best(tables: Sequence[Table]) -> Iterator[Best]:
+def _best(tables: Sequence[Table]) -> Iterator[BestModel]:
     for table in tables:
         rows = [
             row
@@ -55,10 +55,10 @@ def _best(tables: Sequence[Table]) -> Iterator[Best]:
             if row.headline is not None and row.headline.unit == "%" and not row.group.is_baseline
         ]
         if rows and table.kind not in _WITHOUT_A_BEST:
-            yield Best(table, max(rows, key=_mean), len(table.rows))
+            yield BestModel(table, max(rows, key=_mean), len(table.rows))
 
 
-def _mean(row: Row) -> float:
+def _mean(row: TableRow) -> float:
     return row.headline.mean if row.headline is not None else float("-inf")
 
 

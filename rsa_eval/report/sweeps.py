@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsa_eval.paper.groups import Group, Statistic, shared_settings, shared_training
-from rsa_eval.paper.published import METHODS, PUBLISHED, Published
+from rsa_eval.paper.published import PAPER_METHODS, PUBLISHED, Published
 from rsa_eval.paper.rows import run_of
 from rsa_eval.records.record import Record
 from rsa_eval.report.figures import SERIES, Picture, canvas
-from rsa_eval.report.tables import EVALUATORS, data_set_name
+from rsa_eval.report.tables import EVALUATOR_TITLES, data_set_name
 
 _KEY = "method.beta_base"
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepCurve:
     """One curve with its numbers."""
 
     title: str
@@ -36,7 +36,7 @@ class Sweep:
         return Picture(self.title, _draw(title, self.headline, self.points, self.published))
 
 
-def find_sweeps(groups: Sequence[Group]) -> list[Sweep]:
+def find_sweeps(groups: Sequence[Group]) -> list[SweepCurve]:
     """Return each set of two or more groups that differ only in ``method.beta_base``."""
     families: dict[str, dict[float, Group]] = {}
     for group in groups:
@@ -73,7 +73,7 @@ def _family_key(record: Record) -> str:
     )
 
 
-def _sweep(family: dict[float, Group], number: int) -> Sweep:
+def _sweep(family: dict[float, Group], number: int) -> SweepCurve:
     record = next(iter(family.values())).first
     metadata = record.model.metadata
     method = metadata.method if metadata else ""
@@ -83,12 +83,12 @@ def _sweep(family: dict[float, Group], number: int) -> Sweep:
         if (statistic := family[beta].headline) is not None
     )
     published = _published(record)
-    evaluator = EVALUATORS[record.kind].lower()
-    title = f"{METHODS.get(method, method)} on {data_set_name(record.data_set)}"
+    evaluator = EVALUATOR_TITLES[record.kind].lower()
+    title = f"{PAPER_METHODS.get(method, method)} on {data_set_name(record.data_set)}"
     detail = f"{evaluator}, {record.headline}"
     if metadata is not None and metadata.epochs is not None:
         detail += f", {metadata.epochs:g} epochs"
-    return Sweep(title, detail, points, published, record.headline, number)
+    return SweepCurve(title, detail, points, published, record.headline, number)
 
 
 def _published(record: Record) -> tuple[tuple[float, Published], ...]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsa_eval.paper.groups import Group, Statistic, engine_of, format_number
-from rsa_eval.paper.published import DATA_SETS, METHODS, published_for
+from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
 
-EVALUATORS = {
+EVALUATOR_TITLES = {
     "knn": "Nearest neighbours",
     "linear": "Linear probe",
     "logistic": "Logistic regression",
@@ -23,7 +23,7 @@ EVALUATORS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One model in one table."""
 
     name: str
@@ -75,7 +75,7 @@ class Table:
     units: tuple[str, ...]
     """Empty for numbers without one."""
     headline_column: int
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     published: tuple[PublishedRow, ...]
     """Numbers from sources other than the paper, whose tables are separate."""
     footnotes: tuple[str, ...]
@@ -97,7 +97,7 @@ def build_tables(groups: Sequence[Group]) -> list[Table]:
     places: dict[tuple[int, str, str], list[Group]] = {}
     for group in groups:
         record = group.first
-        place = list(EVALUATORS).index(record.kind)
+        place = list(EVALUATOR_TITLES).index(record.kind)
         places.setdefault((place, record.data_set, _protocol(record)), []).append(group)
     return [
         _build_table(places[key], f"table-{number}")
@@ -107,13 +107,15 @@ def build_tables(groups: Sequence[Group]) -> list[Table]:
 
 def data_set_name(name: str) -> str:
     """Return the papers' name of a data set."""
-    return DATA_SETS.get(name, name)
+    return PAPER_DATA_SETS.get(name, name)
 
 
 def model_name(record: Record) -> str:
     """Name an evaluated model after its pretraining method."""
     metadata = record.model.metadata
-    return "random init" if metadata is None else METHODS.get(metadata.method, metadata.method)
+    return (
+        "random init" if metadata is None else PAPER_METHODS.get(metadata.method, metadata.method)
+    )
 
 
 def model_detail(record: Record) -> str:
@@ -156,7 +158,7 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
     return Table(
         anchor=anchor,
         kind=first.kind,
-        title=EVALUATORS[first.kind],
+        title=EVALUATOR_TITLES[first.kind],
         data_set=data_set_name(first.data_set),
         protocol=_protocol(first),
         metrics=metrics,
@@ -170,8 +172,8 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
 
 def _row(
     group: Group, metrics: Sequence[str], baselines: Sequence[Group], footnotes: Sequence[str]
-) -> Row:
-    return Row(
+) -> TableRow:
+    return TableRow(
         name=model_name(group.first),
         detail=" · ".join(
             [model_detail(group.first), *_engine(group.first), *_trials_folder(group)]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsa_eval.paper.numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
-from rsa_eval.paper.published import METHODS
-from rsa_eval.report.inputs import Run
+from rsa_eval.paper.published import PAPER_METHODS
+from rsa_eval.report.inputs import TrainingRun
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, to_tree
@@ -22,7 +22,7 @@ _MAY_DIFFER_TOO = ("training.epochs", "training.checkpoint_every", "training.kee
 class Timing:
     """One run's training speed."""
 
-    run: Run
+    run: TrainingRun
     method: str
     data_set: str
     epochs: float
@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class _Rate:
-    run: Run
+    run: TrainingRun
     config: PretrainConfig
     steps_per_epoch: float
     images: int
@@ -71,7 +71,7 @@ class _Rate:
         return (last - _first_step(self.config)) / self.steps_per_epoch
 
 
-def time_runs(runs: Sequence[Run]) -> list[Timing]:
+def time_runs(runs: Sequence[TrainingRun]) -> list[Timing]:
     """Time every pretraining run whose log and settings allow it."""
     rates = [
         rate
@@ -88,7 +88,7 @@ def time_runs(runs: Sequence[Run]) -> list[Timing]:
 
 def published_ratio(method: str, data_set: str) -> float | None:
     """Return the paper's training time over BYOL's; None unless its Table 7 has both."""
-    label = METHODS.get(method)
+    label = PAPER_METHODS.get(method)
     if label not in TABLE_7 or data_set not in TABLE_7_SETS:
         return None
     column = TABLE_7_SETS.index(data_set)
@@ -108,7 +108,7 @@ def _is_papers(config: PretrainConfig) -> bool:
     return is_whole and (config.method.name != "byol" or _is_reference(config))
 
 
-def _rate(run: Run, config: PretrainConfig) -> _Rate | None:
+def _rate(run: TrainingRun, config: PretrainConfig) -> _Rate | None:
     images, seconds, before = 0, 0.0, _first_step(config)
     for line in run.metrics:
         per_second = line.get("images_per_second")
@@ -133,7 +133,7 @@ def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
     method, data_set = rate.config.method.name, rate.config.data.name
     return Timing(
         run=rate.run,
-        method=METHODS.get(method, method),
+        method=PAPER_METHODS.get(method, method),
         data_set=data_set_name(data_set),
         epochs=rate.epochs,
         images_per_second=rate.images / rate.seconds,

@@ -16,7 +16,7 @@ from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex
-from rsa_eval.report.inputs import Inputs, Run, collect
+from rsa_eval.report.inputs import Inputs, TrainingRun, collect
 from rsa_eval.report.paper import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
 from rsa_eval.report.results_page import render_page
@@ -102,7 +102,7 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _describe_run(run: Run) -> dict[str, Any]:
+def _describe_run(run: TrainingRun) -> dict[str, Any]:
     last = run.metrics[-1] if run.metrics else {}
     facts = {"last step": f"{last['step']}"} if last else {}
     if isinstance(last.get("epoch"), int | float):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rsa_pretrain.weights.export.export import Export
     from rsa_pretrain.weights.export.model_card import RecordOfWeights
 
-DETECTRON2 = "detectron2"
+TO_DETECTRON2 = "detectron2"
 _RECORDS_FOLDER = "records"
 _TRUNK = "this is the backbone of a trained detector; rsa-detect export writes all of it"
 
@@ -47,7 +47,7 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
     parser.add_argument(
         "--to",
         required=True,
-        choices=[*(target.name for target in TARGETS), DETECTRON2],
+        choices=[*(target.name for target in TARGETS), TO_DETECTRON2],
         help="tool to export to",
     )
     parser.add_argument(
@@ -60,7 +60,7 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
 
 
 def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
-    if arguments.to == DETECTRON2:
+    if arguments.to == TO_DETECTRON2:
         if arguments.records is not None:
             raise UserError("--records is for a model card, which detectron2 weights do not have")
         to_detectron2(arguments.checkpoint, arguments.out)

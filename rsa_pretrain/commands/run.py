@@ -9,10 +9,10 @@ from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 
-Train = Callable[..., int]
+TrainRun = Callable[..., int]
 
 
-def add(commands: Commands, train: Train) -> None:
+def add(commands: Commands, train: TrainRun) -> None:
     """Add the command to the parser.
 
     Args:
@@ -51,7 +51,7 @@ def add(commands: Commands, train: Train) -> None:
     parser.set_defaults(command=lambda arguments: _run(arguments, train))
 
 
-def _run(arguments: argparse.Namespace, train: Train) -> int:
+def _run(arguments: argparse.Namespace, train: TrainRun) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides)
     from rsa_pretrain.training.extension import open_parent
     from rsa_pretrain.training.finished_run import with_known_parent

@@ -92,7 +92,7 @@ def class_of(name: str) -> str | None:
     return unicodedata.normalize("NFC", folder) if slash else None
 
 
-class Listing(NamedTuple):
+class FolderListing(NamedTuple):
     """The contents of a folder, by paths relative to it.
 
     Attributes:
@@ -109,7 +109,7 @@ def find_images(
     key: str,
     on_broken: Literal["error", "skip", "unchecked"],
     rules: ReadRules,
-) -> Listing:
+) -> FolderListing:
     """List the images below a folder, in a fixed order.
 
     Every file that ``walk`` finds counts.
@@ -134,10 +134,10 @@ def find_images(
         names = _without_broken(folder, names, on_broken, rules)
     if not names:
         raise UserError(f"no image below '{folder}' ({key})")
-    return Listing(names, left_out)
+    return FolderListing(names, left_out)
 
 
-def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
+def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> FolderListing:
     """List the files below some subfolders.
 
     Args:
@@ -153,7 +153,7 @@ def walk(folder: Path, subfolders: Iterable[str] = ("",)) -> Listing:
         for prefix, files in walk_folders(folder, left_out, subfolders)
         for name in files
     ]
-    return Listing(sorted(names, key=lambda name: name.split("/")), left_out)
+    return FolderListing(sorted(names, key=lambda name: name.split("/")), left_out)
 
 
 def walk_folders(
@@ -222,12 +222,12 @@ class _Trees:
         return True
 
 
-def class_folders(folder: Path) -> Listing:
+def class_folders(folder: Path) -> FolderListing:
     """List the folders in a folder, without hidden and system ones."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     left_out = {name: _SYSTEM for name in names if is_system(name)}
-    return Listing([name for name in names if name not in left_out], left_out)
+    return FolderListing([name for name in names if name not in left_out], left_out)
 
 
 def report_left_out(folder: Path, left_out: Mapping[str, str]) -> None:

@@ -7,14 +7,14 @@ from typing import TypeVar
 from rsa_pretrain.plumbing.progress import progress_bar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 _BLOCK = 4096
 
 
 def map_in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], label: str, unit: str
-) -> Iterator[Result]:
+    function: Callable[[Item], Output], items: Sequence[Item], label: str, unit: str
+) -> Iterator[Output]:
     """Yield the results in the items' order; Pillow decodes outside the interpreter lock.
 
     Args:

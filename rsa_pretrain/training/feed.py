@@ -19,7 +19,7 @@ from rsa_pretrain.data.loader import (
     make_loader,
 )
 from rsa_pretrain.data.open_images import normalisation
-from rsa_pretrain.data.shards.stream import MakeBatch, ShardSet, TransformedImages, shard_loader
+from rsa_pretrain.data.shards.stream import MakeBatch, ShardSet, TransformedBatch, shard_loader
 from rsa_pretrain.plumbing.device import explained_out_of_memory, to_device
 from rsa_pretrain.training.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.training.prefetch import Ready, prefetched
@@ -103,7 +103,7 @@ class PillowViews:
         views = Views(recipe, config.views, size, *normalisation(config.data))
         self.device = device
         if isinstance(images, ShardSet):
-            transformed = TransformedImages(views, config.seed)
+            transformed = TransformedBatch(views, config.seed)
             self.loader = _load_shards(images, transformed, config, plan, steps, device)
         else:
             dataset = LabelledImages(AugmentedImages(images, views, config.seed))

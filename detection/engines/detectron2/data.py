@@ -30,11 +30,11 @@ from rsa_pretrain.data.read_rules import ReadRules
 from rsa_pretrain.plumbing.distributed import rank, world_size
 from rsa_pretrain.plumbing.errors import UserError
 
-Entry = dict[str, Any]
-Batches = Generator[list[Entry], None, None]
+MappedImage = dict[str, Any]
+MappedBatches = Generator[list[MappedImage], None, None]
 
 
-def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
+def training_entries(images: Sequence[TrainingImage]) -> list[MappedImage]:
     """Describe training images as detectron2 does; categories count from 0 without gaps."""
     return [
         {
@@ -57,7 +57,7 @@ def training_entries(images: Sequence[TrainingImage]) -> list[Entry]:
     ]
 
 
-def evaluation_entries(coco: CocoSet) -> list[Entry]:
+def evaluation_entries(coco: CocoSet) -> list[MappedImage]:
     """Describe every test image, without annotations."""
     return [
         {
@@ -70,7 +70,7 @@ def evaluation_entries(coco: CocoSet) -> list[Entry]:
     ]
 
 
-def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) -> Batches:
+def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) -> MappedBatches:
     """Yield this process's endless batches, augmented by detectron2.
 
     Images come in the torchvision engine's order, with one orientation per batch as in detectron2;
@@ -95,7 +95,7 @@ def training_batches(config: CfgNode, job: Job, start: int, num_workers: int) ->
     return iterate(make_loader(stream, batches, num_workers, job.device, collate=list))
 
 
-def evaluation_batches(config: CfgNode, job: Job) -> Batches:
+def evaluation_batches(config: CfgNode, job: Job) -> MappedBatches:
     """Yield this process's share of the test images, one per batch."""
     entries = evaluation_entries(job.test_set)
     batches = [[index] for index in range(rank(), len(entries), world_size())]
@@ -105,23 +105,23 @@ def evaluation_batches(config: CfgNode, job: Job) -> Batches:
     return iterate(make_loader(images, batches, workers, job.device, collate=list))
 
 
-class _TrainingEntries(Dataset[Entry]):
+class _TrainingEntries(Dataset[MappedImage]):
     """The endless sequence of augmented entries."""
 
     def __init__(
-        self, entries: list[Entry], order: ImageOrder, seed: int, mapper: DatasetMapper
+        self, entries: list[MappedImage], order: ImageOrder, seed: int, mapper: DatasetMapper
     ) -> None:
         self._entries = entries
         self._order = order
         self._seed = seed
         self._mapper = mapper
 
-    def __getitem__(self, position: int) -> Entry:
+    def __getitem__(self, position: int) -> MappedImage:
         # detectron2 augments with numpy's global generator.
         kept = np.random.get_state()  # noqa: NPY002
         np.random.seed(augmentation_seed(self._seed, position).generate_state(4))  # noqa: NPY002
         try:
-            entry: Entry = self._mapper(self._entries[self._order[position]])
+            entry: MappedImage = self._mapper(self._entries[self._order[position]])
         finally:
             np.random.set_state(kept)  # noqa: NPY002
         return entry
@@ -134,7 +134,7 @@ class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
         super().__init__(config, is_train=is_train)
         self._rules = rules
 
-    def __call__(self, entry: Entry) -> Any:
+    def __call__(self, entry: MappedImage) -> Any:
         detection_utils.read_image = self._read  # its mapper accepts no reader
         try:
             return super().__call__(entry)
@@ -146,7 +146,7 @@ class _ExplainingMapper(DatasetMapper):  # type: ignore[misc]
         return detection_utils.convert_PIL_to_numpy(image, format)
 
 
-def _segmentation(annotation: Annotation) -> Entry:
+def _segmentation(annotation: Annotation) -> MappedImage:
     """Return an instance's mask under detectron2's key; empty if it has none."""
     segmentation: Any = annotation.get("segmentation")
     if not has_mask(segmentation):

@@ -30,12 +30,12 @@ def build_detector(config: CfgNode, trunk: Trunk) -> nn.Module:
         RuntimeError: If the trunk's tensors do not match the detector's exactly.
     """
     detector: nn.Module = build_model(config)
-    load_trunk(detector, trunk)
+    load_into_detector(detector, trunk)
     check_trunk(detector, trunk)
     return detector
 
 
-def load_trunk(detector: nn.Module, trunk: Trunk) -> None:
+def load_into_detector(detector: nn.Module, trunk: Trunk) -> None:
     """Load a trunk by detectron2's full names, completely or not at all.
 
     Raises:

@@ -34,7 +34,7 @@ def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
     return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})
 
 
-def load_trunk(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
+def load_weights_file(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
     """Load a weights file with detectron2's own checkpointer and check every tensor.
 
     detectron2 only warns about mismatches, so the result is compared with the file's expected
@@ -77,7 +77,7 @@ def feature_differences(
         Per stage, the largest absolute difference divided by the stage's largest value.
     """
     trunk = build_trunk(config_tree)
-    load_trunk(trunk, weights, model)
+    load_weights_file(trunk, weights, model)
     images = torch.randn(
         1, 3, _IMAGE_SIZE_PIXELS, _IMAGE_SIZE_PIXELS, generator=torch.Generator().manual_seed(0)
     )

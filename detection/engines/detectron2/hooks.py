@@ -91,7 +91,7 @@ class EvaluationHook(HookBase):  # type: ignore[misc]
             self._evaluations.take(step, self._detect())
 
 
-class Stopped(BaseException):
+class LoopStopped(BaseException):
     """Ends detectron2's loop from within; not an Exception, so it is not logged as an error."""
 
 
@@ -109,4 +109,4 @@ class StopHook(HookBase):  # type: ignore[misc]
         if received is not None and self.trainer.iter + 1 < self.trainer.max_iter:
             self._save(f"model_{self.trainer.iter:07d}")
             self._stop.received = received
-            raise Stopped
+            raise LoopStopped

@@ -30,11 +30,11 @@ from detection.engines.detectron2.data import training_batches
 from detection.engines.detectron2.detector import build_detector, make_config
 from detection.engines.detectron2.hooks import (
     EvaluationHook,
+    LoopStopped,
     MetricsHook,
     PreciseNormHook,
     SeedHook,
     StopHook,
-    Stopped,
 )
 from detection.engines.detectron2.predict import predict
 from detection.job.evaluations import Evaluations
@@ -53,7 +53,7 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "detectron2.yaml"
+DETECTRON2_CONFIG_FILE = "detectron2.yaml"
 
 # It logs each error with a traceback; an error is reported once, where it ends the command.
 logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)
@@ -80,7 +80,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     config = make_config(job)
     folder = run_dir / "checkpoints"
     if is_main():
-        write_text(run_dir / CONFIG_FILE, config.dump())
+        write_text(run_dir / DETECTRON2_CONFIG_FILE, config.dump())
         folder.mkdir(exist_ok=True)
     seed_all_rng(job.recipe.seed + rank())
     trainer = _make_trainer(config, job)
@@ -157,7 +157,7 @@ def _hooks_between_steps(
 def _run(trainer: SimpleTrainer, start: int, end: int, run_dir: Path) -> None:
     try:
         trainer.train(start, end)
-    except Stopped:
+    except LoopStopped:
         logger.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
     except FloatingPointError as error:
         raise UserError(

@@ -16,7 +16,12 @@ from torchvision.ops import FrozenBatchNorm2d
 from detection.coco.masks import Size
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
-from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections, RegionHeads, Target
+from detection.engines.torchvision.regions import (
+    SCORE_THRESHOLD,
+    Detections,
+    ImageTarget,
+    RegionHeads,
+)
 from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, check_arrived
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
@@ -105,7 +110,7 @@ class MaskRCNN(nn.Module):
         ]
         return ImageList(torch.stack(padded), sizes)
 
-    def _target(self, sample: TrainingSample) -> Target:
+    def _target(self, sample: TrainingSample) -> ImageTarget:
         device = self.mean.device
         return {
             "boxes": torch.from_numpy(sample.boxes).to(device),

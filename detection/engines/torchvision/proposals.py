@@ -21,7 +21,7 @@ from detection.recipe import Anchors, SamplingConfig
 
 PRE_NMS_TOP_K_TRAIN, PRE_NMS_TOP_K_TEST = 2000, 1000
 """Boxes of each level that enter non-maximum suppression."""
-NMS_IOU = 0.7
+PROPOSAL_NMS_IOU = 0.7
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
 POSITIVE_FRACTION = 0.5
 
@@ -133,7 +133,7 @@ class ProposalNetwork(nn.Module):
         boxes = clip_to_image(boxes, size)
         usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
         boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
-        kept = self.suppress(boxes, scores, levels, NMS_IOU)[: self._top_k]
+        kept = self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU)[: self._top_k]
         return boxes[kept]
 
 

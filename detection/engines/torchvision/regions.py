@@ -30,7 +30,7 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 SCORE_THRESHOLD = 0.05
 NMS_IOU = 0.5
 
-Target = dict[str, Any]
+ImageTarget = dict[str, Any]
 Detections = dict[str, Tensor]
 
 
@@ -88,7 +88,7 @@ class RegionHeads(nn.Module):
         features: dict[str, Tensor],
         proposals: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
-        targets: Sequence[Target] | None = None,
+        targets: Sequence[ImageTarget] | None = None,
         score_threshold: float | Tensor = SCORE_THRESHOLD,
     ) -> tuple[list[Detections], dict[str, Tensor]]:
         """Compute the losses in training, detections otherwise.
@@ -135,7 +135,7 @@ class RegionHeads(nn.Module):
         return logits.float()
 
     def _losses(
-        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[Target]
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[ImageTarget]
     ) -> dict[str, Tensor]:
         samples = [self._sample(*parts) for parts in zip(proposals, targets, strict=True)]
         labels = torch.cat([sample.labels for sample in samples])
@@ -152,7 +152,7 @@ class RegionHeads(nn.Module):
         return losses
 
     def _mask_loss(
-        self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[Target]
+        self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[ImageTarget]
     ) -> Tensor:
         """Compare the masks of the sampled objects, except of those annotated with only a box."""
         objects = [torch.where(sample.labels > 0)[0] for sample in samples]
@@ -174,7 +174,7 @@ class RegionHeads(nn.Module):
             logits, regions, labels = logits[known], regions[known], labels[known]
         return mask_loss(logits, labels, mask_targets(drawn, regions, logits.shape[-1]))
 
-    def _sample(self, proposals: Tensor, target: Target) -> _Sample:
+    def _sample(self, proposals: Tensor, target: ImageTarget) -> _Sample:
         """Choose regions, a quarter of them objects where there are enough.
 
         The objects' own boxes are among the candidates, so that the mask head never lacks one.

@@ -46,7 +46,7 @@ def parameter_groups(detector: nn.Module, solver: SolverConfig) -> list[dict[str
     ]
 
 
-class RunState:
+class DetectorState:
     """A detector in training, freshly initialised or resumed from a checkpoint.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
 from detection.engines.torchvision.prediction import predict
-from detection.engines.torchvision.run_state import BEST_FILE, RunState, save_weights
+from detection.engines.torchvision.run_state import BEST_FILE, DetectorState, save_weights
 from detection.feeding.batches import OrientedBatches
 from detection.feeding.samples import TrainingSample, TrainingStream, step_seed
 from detection.job.evaluations import Evaluations
@@ -73,7 +73,7 @@ class _Trainer:
     def __init__(self, job: Job, run_dir: Path) -> None:
         self._job = job
         self._run_dir = run_dir
-        self.state = RunState(job)
+        self.state = DetectorState(job)
         self._network = data_parallel(self.state.detector, job.device)
         self._plan = job.recipe.solver.schedule
         self._lr_share = lr_schedule(job.recipe.solver)

@@ -60,7 +60,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class QueryRow:
     """One query and its neighbours."""
 
     query: Shown
@@ -81,7 +81,7 @@ def retrieval_rows(
     class_names: Sequence[str] | None,
     queries: Sequence[int],
     neighbours: Neighbours,
-) -> list[Row]:
+) -> list[QueryRow]:
     """Read the images of queries and of their neighbours.
 
     Args:
@@ -110,7 +110,7 @@ def retrieval_rows(
             for row, similarity in found
         )
         rows.append(
-            Row(Shown(_thumbnail(test[query]), _class_name(test, query, class_names)), shown)
+            QueryRow(Shown(_thumbnail(test[query]), _class_name(test, query, class_names)), shown)
         )
     return rows
 
@@ -123,7 +123,7 @@ def _class_name(images: ImageSet, row: int, class_names: Sequence[str] | None) -
     return None if class_names is None else class_names[_label(images, row)]
 
 
-def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
+def draw_retrieval(rows: Sequence[QueryRow], title: str, path: Path) -> None:
     """Plot a row per query: the query, then its neighbours, marked right or wrong.
 
     Args:
@@ -153,7 +153,7 @@ def draw_retrieval(rows: Sequence[Row], title: str, path: Path) -> None:
         axes.set_axis_off()
 
 
-def write_retrieval_page(rows: Sequence[Row], title: str, path: Path) -> None:
+def write_retrieval_page(rows: Sequence[QueryRow], title: str, path: Path) -> None:
     """Write a self-contained HTML page of the rows, with embedded thumbnails and escaped names."""
     environment = Environment(
         loader=PackageLoader("rsa_eval.evaluators.diagnostics", "."),

@@ -20,7 +20,7 @@ from rsa_pretrain.views.one_image import to_normalised_tensor, weak_augmentation
 
 # From a first step to one item per training step: this process's share of features, float32 (n, D),
 # and labels, int64 (n,), on the probe's device.
-Batches = Callable[[int], Generator[tuple[Tensor, Tensor], None, None]]
+ProbeBatches = Callable[[int], Generator[tuple[Tensor, Tensor], None, None]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def cached_batches(
     order: ReadOrder,
     scaling: Callable[[Tensor], Tensor],
     device: torch.device,
-) -> Batches:
+) -> ProbeBatches:
     """Return batches of features that were extracted once.
 
     Features are scaled batch by batch: a scaled copy of ImageNet's would take another 10 GB.
@@ -90,7 +90,7 @@ def online_batches(
     order: ReadOrder,
     scaling: Callable[[Tensor], Tensor],
     config: LinearConfig,
-) -> Batches:
+) -> ProbeBatches:
     """Return batches of features of images with fresh augmentation each epoch.
 
     Args:

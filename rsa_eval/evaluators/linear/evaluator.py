@@ -9,7 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.linear.batches import Batches, ReadOrder, cached_batches, online_batches
+from rsa_eval.evaluators.linear.batches import (
+    ProbeBatches,
+    ReadOrder,
+    cached_batches,
+    online_batches,
+)
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LinearConfig
@@ -147,7 +152,7 @@ def _training_batches(
     order: ReadOrder,
     config: LinearConfig,
     device: torch.device,
-) -> tuple[Batches, Callable[[Tensor], Tensor]]:
+) -> tuple[ProbeBatches, Callable[[Tensor], Tensor]]:
     """Return the training batches and their feature scaling."""
     probe = config.probe
     if probe.mode == "online" and not probe.standardise:

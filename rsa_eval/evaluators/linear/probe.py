@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.linear.batches import Batches, ReadOrder
+from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder
 from rsa_eval.evaluators.linear.heads import Heads
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
@@ -22,7 +22,7 @@ _SCORED_AT_ONCE = 4096
 
 
 def train_probe(
-    state: ProbeState, batches: Batches, order: ReadOrder, save_every_minutes: float
+    state: ProbeState, batches: ProbeBatches, order: ReadOrder, save_every_minutes: float
 ) -> None:
     """Train all heads to the end of the last epoch, starting from the state's step.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rsa_eval.evaluators.logistic.fit import Choice, Fit, Fitter, choose_c, count_right
+from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, choose_c, count_right
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -47,7 +47,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     )
 
 
-def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> Choice:
+def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> ChosenC:
     labels = train.labels.numpy()
     key = "search.held_out_percent"
     rows = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
@@ -60,13 +60,13 @@ def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, see
     return choose_c(_fitter(rest, search, None), held_out, search.strengths, num_classes)
 
 
-def _fitter(train: LabelledFeatures, search: SearchConfig, start: Fit | None) -> Fitter:
+def _fitter(train: LabelledFeatures, search: SearchConfig, start: LogisticFit | None) -> Fitter:
     return Fitter(
         train, max_iterations=search.max_iterations, tolerance=search.tolerance, start=start
     )
 
 
-def _warn(choice: Choice, final: Fit, search: SearchConfig) -> None:
+def _warn(choice: ChosenC, final: LogisticFit, search: SearchConfig) -> None:
     if choice.at_edge:
         _log.warning(
             "the best C, %g, is at the edge of the range tried; widen search.min_exponent and "
@@ -84,7 +84,7 @@ def _warn(choice: Choice, final: Fit, search: SearchConfig) -> None:
         )
 
 
-def _details(choice: Choice, final: Fit) -> dict[str, Any]:
+def _details(choice: ChosenC, final: LogisticFit) -> dict[str, Any]:
     return {
         "C": choice.c,
         "C_at_edge": choice.at_edge,

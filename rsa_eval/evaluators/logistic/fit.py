@@ -19,13 +19,12 @@ from rsa_eval.features.extract import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
-Matrix = npt.NDArray[np.float64]
 
 _SCORED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
-class Fit:
+class LogisticFit:
     """A fitted classifier and its convergence."""
 
     estimator: LogisticRegression
@@ -57,7 +56,7 @@ class Fitter:
         max_iterations: int,
         tolerance: float,
         intercept: bool = True,
-        start: Fit | None = None,
+        start: LogisticFit | None = None,
     ) -> None:
         self._features = train.features.double().numpy()
         self._labels = train.labels.numpy()
@@ -70,16 +69,16 @@ class Fitter:
             self._estimator.coef_ = start.estimator.coef_
             self._estimator.intercept_ = start.estimator.intercept_
 
-    def fit(self, c: float) -> Fit:
+    def fit(self, c: float) -> LogisticFit:
         """Fit with this C."""
         with counting_cut_short() as cut_short:
             self._estimator.set_params(C=c).fit(self._features, self._labels)
         iterations = int(self._estimator.n_iter_.max())
-        return Fit(copy.copy(self._estimator), not cut_short.count, iterations)
+        return LogisticFit(copy.copy(self._estimator), not cut_short.count, iterations)
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedC:
     """One C and its accuracy on the held-out images."""
 
     c: float
@@ -90,13 +89,13 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenC:
     """The C most accurate on the held-out images; ties go to the smallest."""
 
     c: float
-    fit: Fit
+    fit: LogisticFit
     """Its fit on the remaining images."""
-    trials: list[Trial]
+    trials: list[TriedC]
 
     @property
     def at_edge(self) -> bool:
@@ -109,7 +108,7 @@ class Choice:
 
 def choose_c(
     fitter: Fitter, held_out: LabelledFeatures, strengths: Sequence[float], num_classes: int
-) -> Choice:
+) -> ChosenC:
     """Fit every C and keep the one most accurate on held-out training images.
 
     Args:
@@ -118,21 +117,21 @@ def choose_c(
         strengths: Values of C in increasing order.
         num_classes: Number of classes.
     """
-    trials: list[Trial] = []
-    best: tuple[int, float, Fit] | None = None
+    trials: list[TriedC] = []
+    best: tuple[int, float, LogisticFit] | None = None
     with progress_bar(len(strengths), "logistic regression", "fit") as bar:
         for c in strengths:
             fit = fitter.fit(c)
             counts = count_right(fit, held_out, num_classes)
-            trials.append(Trial(c, counts.top1_percent, fit.converged, fit.iterations))
+            trials.append(TriedC(c, counts.top1_percent, fit.converged, fit.iterations))
             if best is None or counts.top1 > best[0]:
                 best = counts.top1, c, fit
             bar.update()
     assert best is not None
-    return Choice(best[1], best[2], trials)
+    return ChosenC(best[1], best[2], trials)
 
 
-def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCounts:
+def count_right(fit: LogisticFit, images: LabelledFeatures, num_classes: int) -> TopKCounts:
     """Count a classifier's correct predictions.
 
     Args:
@@ -150,7 +149,7 @@ def count_right(fit: Fit, images: LabelledFeatures, num_classes: int) -> TopKCou
 
 def _class_scores(estimator: LogisticRegression, features: Tensor, num_classes: int) -> Tensor:
     """Return logits, float64 (N, C); minus infinity for classes that were not fitted."""
-    logits: Matrix = estimator.decision_function(features.double().numpy())
+    logits: npt.NDArray[np.float64] = estimator.decision_function(features.double().numpy())
     if logits.ndim == 1:  # for two classes scikit-learn returns only the second's logit
         logits = np.stack([np.zeros_like(logits), logits], axis=1)
     scores = torch.full((len(features), num_classes), -torch.inf, dtype=torch.float64)

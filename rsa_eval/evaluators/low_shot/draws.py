@@ -32,7 +32,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Run:
+class DrawResult:
     """A classifier trained on one draw."""
 
     draw: Draw
@@ -70,7 +70,7 @@ def train_and_count(
     test: LabelledFeatures,
     classifier: ClassifierConfig,
     num_classes: int,
-) -> Run:
+) -> DrawResult:
     """Fit a classifier on one draw and count the test images it gets right.
 
     Args:
@@ -87,10 +87,10 @@ def train_and_count(
         intercept=False,
     )
     fit = fitter.fit(classifier.c)
-    return Run(draw, count_right(fit, test, num_classes), fit.converged, fit.iterations)
+    return DrawResult(draw, count_right(fit, test, num_classes), fit.converged, fit.iterations)
 
 
-def describe_runs(runs: list[Run], images: ImageSet) -> dict[str, Any]:
+def describe_runs(runs: list[DrawResult], images: ImageSet) -> dict[str, Any]:
     """Summarise one subset's runs for a record; accuracies in percent.
 
     Args:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rsa_eval.evaluators.low_shot.draws import (
     Draw,
-    Run,
+    DrawResult,
     centred_to_unit_norm,
     describe_runs,
     draw_all,
@@ -65,10 +65,10 @@ def _train_all(
     test: LabelledFeatures,
     config: LowShotConfig,
     num_classes: int,
-) -> list[Run]:
+) -> list[DrawResult]:
     train_inputs = centred_to_unit_norm(features.features)
     test_inputs = LabelledFeatures(centred_to_unit_norm(test.features), test.labels)
-    runs: list[Run] = []
+    runs: list[DrawResult] = []
     with progress_bar(len(draws), "low-shot", "fit") as bar:
         for draw in draws:
             places = np.searchsorted(rows, draw.rows)

@@ -21,7 +21,7 @@ _FEWEST_FOLDS = 2
 
 
 @dataclass(frozen=True)
-class Machine:
+class BinarySVM:
     """One class's machine and its cross-validation."""
 
     estimator: LinearSVC
@@ -40,7 +40,7 @@ def to_unit_norm(features: Matrix) -> Matrix:
 
 def train_machines(
     features: Matrix, truth: Truth, class_names: Sequence[str], config: MachineConfig, seed: int
-) -> list[Machine]:
+) -> list[BinarySVM]:
     """Train one machine per class, on the images not labelled 0 (ignored) for that class.
 
     Args:
@@ -69,7 +69,7 @@ def train_machines(
     return machines
 
 
-def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed: int) -> Machine:
+def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed: int) -> BinarySVM:
     estimator = LinearSVC(
         class_weight={1: config.positive_weight, -1: 1},
         dual=True,
@@ -87,7 +87,7 @@ def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed:
             fold_ap.append(100 * float(scores.mean()))
         best = config.costs[int(np.argmax(fold_ap))]  # ties go to the smallest
         estimator.set_params(C=best).fit(features, labels)
-    return Machine(estimator, best, fold_ap, cut_short.count)
+    return BinarySVM(estimator, best, fold_ap, cut_short.count)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ClassAP:
 
 
 def score_machines(
-    machines: Sequence[Machine], features: Matrix, truth: Truth, class_names: Sequence[str]
+    machines: Sequence[BinarySVM], features: Matrix, truth: Truth, class_names: Sequence[str]
 ) -> list[ClassAP]:
     """Rank the test images by each machine, without those labelled 0 for its class.
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
 from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
 from rsa_eval.evaluators.svm.binary_svm import (
+    BinarySVM,
     ClassAP,
-    Machine,
     Matrix,
     score_machines,
     to_unit_norm,
@@ -73,7 +73,7 @@ def _inputs(features: LabelledFeatures) -> Matrix:
     return to_unit_norm(features.features.double().numpy())
 
 
-def _warn(machines: list[Machine], config: MachineConfig) -> None:
+def _warn(machines: list[BinarySVM], config: MachineConfig) -> None:
     cut_short = sum(machine.num_cut_short for machine in machines)
     if cut_short:
         _log.warning(
@@ -92,7 +92,7 @@ def _warn(machines: list[Machine], config: MachineConfig) -> None:
 
 
 def _describe(
-    names: list[str], machines: list[Machine], scores: list[ClassAP]
+    names: list[str], machines: list[BinarySVM], scores: list[ClassAP]
 ) -> list[dict[str, Any]]:
     return [
         {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
     from rsa_pretrain.data.settings import DataConfig
 
-NUM_CLASSES = 200
+NUM_TINY_CLASSES = 200
 
 _FOLDER = "tiny-imagenet-200"
 _SIDE = 64
@@ -105,9 +105,9 @@ def _classes(folder: Path, root: Path) -> list[str]:
     if not train.is_dir():
         raise _missing(f"'{train}' is not a folder", root)
     names = class_folders(train).names
-    if len(names) != NUM_CLASSES:
+    if len(names) != NUM_TINY_CLASSES:
         raise UserError(
-            f"'{train}' has {len(names)} class folders, Tiny ImageNet has {NUM_CLASSES}; "
+            f"'{train}' has {len(names)} class folders, Tiny ImageNet has {NUM_TINY_CLASSES}; "
             f"{_again(folder, root)}, or use data.name=imagefolder for another set of classes"
         )
     return names
@@ -168,8 +168,8 @@ TINY_IMAGENET = DataSet(
     open=_open,
     download=_download,
     counts={
-        "train": Counts(100_000, NUM_CLASSES, 500),
-        "test": Counts(10_000, NUM_CLASSES, 50),
+        "train": Counts(100_000, NUM_TINY_CLASSES, 500),
+        "test": Counts(10_000, NUM_TINY_CLASSES, 50),
     },
     folders=(_FOLDER, "train"),
 )

@@ -23,7 +23,7 @@ from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.shards.labels import Label, parse_json_label, parse_label
 from rsa_pretrain.data.shards.rules import SampleRules
 from rsa_pretrain.data.shards.suffixes import (
-    Choice,
+    MemberChoice,
     choose,
     ends,
     is_image_suffix,
@@ -98,7 +98,7 @@ class SampleReader:
         self.label_suffix = label_suffix(rules)
         self.left_out: defaultdict[str, list[str]] = defaultdict(list)
         # The samples of a shard mostly have the same members.
-        self._choices: dict[tuple[str, ...], Choice] = {}
+        self._choices: dict[tuple[str, ...], MemberChoice] = {}
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples.

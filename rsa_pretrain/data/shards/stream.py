@@ -186,7 +186,7 @@ def shard_loader(
     return make_batch_loader(dataset, None, num_workers, device)
 
 
-class TransformedImages:
+class TransformedBatch:
     """A ``MakeBatch``: each image under a random transform, collated.
 
     Args:

@@ -17,7 +17,7 @@ _IMAGE_TYPES = (
 _ANY_IMAGE_TYPE = frozenset.union(*_IMAGE_TYPES)
 
 
-class Choice(NamedTuple):
+class MemberChoice(NamedTuple):
     """The members with a sample's image, its class if it has one, and further images."""
 
     image: int
@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     further_images: list[int]
 
 
-def choose(sample: str, suffixes: tuple[str, ...], rules: SampleRules) -> Choice:
+def choose(sample: str, suffixes: tuple[str, ...], rules: SampleRules) -> MemberChoice:
     """Choose among the members of a sample.
 
     Args:
@@ -51,7 +51,7 @@ def choose(sample: str, suffixes: tuple[str, ...], rules: SampleRules) -> Choice
                 f"{sample} has an image .{image} and another, .{hidden[0]}, with its own "
                 f"class; {_how_to_choose(image)}"
             )
-    return Choice(
+    return MemberChoice(
         suffixes.index(image),
         None if label is None else suffixes.index(label),
         [suffixes.index(suffix) for suffix in further],

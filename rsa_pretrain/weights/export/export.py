@@ -19,7 +19,7 @@ from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.model_card import RecordOfWeights, model_card
 from rsa_pretrain.weights.export.targets import TARGETS
 from rsa_pretrain.weights.export.targets.base import (
-    Target,
+    ExportTarget,
     check_packages,
     missing_packages,
     probe_images,
@@ -35,14 +35,14 @@ CARD_FILE = "README.md"
 class Export:
     """The written file, and the findings of its proof."""
 
-    target: Target
+    target: ExportTarget
     out: Path
     imported_again: bool
     difference: float | None
     """Largest difference of features, relative to the largest; None without the tool."""
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str) -> ExportTarget:
     """Return the target with a name.
 
     Raises:
@@ -55,7 +55,7 @@ def find_target(name: str) -> Target:
 
 
 def export_backbone(
-    loaded: LoadedBackbone, target: Target, out: Path, records: list[RecordOfWeights]
+    loaded: LoadedBackbone, target: ExportTarget, out: Path, records: list[RecordOfWeights]
 ) -> Export:
     """Write a backbone for another tool; nothing is left behind on failure.
 
@@ -81,7 +81,7 @@ def export_backbone(
     return Export(target, out, imported_again, difference)
 
 
-def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
+def _check(loaded: LoadedBackbone, target: ExportTarget, out: Path) -> None:
     if loaded.metadata.stem not in target.stems:
         raise UserError(
             f"'{loaded.path}' has the '{loaded.metadata.stem}' stem, which no ResNet of "
@@ -98,11 +98,11 @@ def _check(loaded: LoadedBackbone, target: Target, out: Path) -> None:
         check_packages(target.name, target.packages)
 
 
-def _atomic(target: Target, out: Path) -> AbstractContextManager[Path]:
+def _atomic(target: ExportTarget, out: Path) -> AbstractContextManager[Path]:
     return atomic_file(out) if target.suffix else atomic_folder(out)
 
 
-def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool:
+def _prove_import(loaded: LoadedBackbone, target: ExportTarget, written: Path) -> bool:
     if target.layout is None:
         return False
     file = written / target.weights if target.weights else written
@@ -115,7 +115,7 @@ def _prove_import(loaded: LoadedBackbone, target: Target, written: Path) -> bool
     return True
 
 
-def _prove_features(loaded: LoadedBackbone, target: Target, written: Path) -> float | None:
+def _prove_features(loaded: LoadedBackbone, target: ExportTarget, written: Path) -> float | None:
     if missing_packages(target.packages):
         return None
     images = probe_images()

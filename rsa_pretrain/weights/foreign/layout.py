@@ -18,7 +18,7 @@ class Pixels:
     std: RGB
 
 
-IMAGENET = Pixels(*data_set("imagenet").normalisation)
+IMAGENET_PIXELS = Pixels(*data_set("imagenet").normalisation)
 UNNORMALISED = Pixels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -42,7 +42,7 @@ class Layout:
     drops: Mapping[str, str]
     """Pattern of the beginning of paths that are not taken → their kind."""
     names: NameTable = TORCHVISION
-    pixels: Pixels | None = IMAGENET
+    pixels: Pixels | None = IMAGENET_PIXELS
     """For networks with the standard stem; None if the project has no single value."""
     pixels_from: str = "the layout's"
     """Source of the pixel statistics."""

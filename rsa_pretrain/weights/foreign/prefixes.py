@@ -20,7 +20,7 @@ _LISTED_GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Place:
+class NetworkPlace:
     """The place of a network of some naming."""
 
     shown: str
@@ -29,7 +29,7 @@ class Place:
     """Reads this one network, and knows all other tensors by their place."""
 
 
-def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[Place]:
+def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[NetworkPlace]:
     """Return every place where a network of a known naming is seen.
 
     Args:
@@ -48,7 +48,7 @@ def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[Plac
 
 def network_at(
     content: Unwrapped, prefix: str, layouts: Iterable[Layout], documented: Iterable[Layout]
-) -> Place | None:
+) -> NetworkPlace | None:
     """Return the network under a prefix that a user states, with or without a final dot or slash.
 
     Args:
@@ -100,7 +100,7 @@ def _reader(content: Unwrapped, prefix: str, naming: Layout, documented: list[La
     return replace(naming, pixels_from="ImageNet's, since the file tells no project's")
 
 
-def _place(content: Unwrapped, layout: Layout, prefix: str) -> Place:
+def _place(content: Unwrapped, layout: Layout, prefix: str) -> NetworkPlace:
     """Narrow a layout to one network; everything else is dropped by its place."""
     there = {network: at for network, at in networks_in(content, layout).items() if at == prefix}
     network = next(iter(there), layout.default_network)
@@ -117,7 +117,7 @@ def _place(content: Unwrapped, layout: Layout, prefix: str) -> Place:
             return None
         return f"'{groups[path]}'" if few else "outside the prefix"
 
-    return Place(shown, replace(layout, networks={network: (prefix,)}, elsewhere=elsewhere))
+    return NetworkPlace(shown, replace(layout, networks={network: (prefix,)}, elsewhere=elsewhere))
 
 
 def _group(path: str, prefix: str) -> str | None:

@@ -13,7 +13,7 @@ from rsa_pretrain.weights.foreign.assign import networks_in
 from rsa_pretrain.weights.foreign.layout import Layout, first_match
 from rsa_pretrain.weights.foreign.layouts import LAYOUTS, NAMINGS, PLAIN, UNUSABLE
 from rsa_pretrain.weights.foreign.plan import Plan, make_plan
-from rsa_pretrain.weights.foreign.prefixes import Place, nearest, network_at, networks_seen
+from rsa_pretrain.weights.foreign.prefixes import NetworkPlace, nearest, network_at, networks_seen
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, unwrapped
 
 AUTO = "auto"
@@ -222,7 +222,7 @@ def _refused(content: FileContent, refusals: list[str]) -> str:
     )
 
 
-def _listed(seen: Sequence[Place]) -> str:
+def _listed(seen: Sequence[NetworkPlace]) -> str:
     return "under " + ", ".join(f"'{place.shown}'" for place in seen)
 
 

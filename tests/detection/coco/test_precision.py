@@ -19,7 +19,7 @@ from detection.coco import precision as coco_precision
 from detection.coco.evaluation import METRICS, evaluate_in_detail, with_areas
 from detection.coco.masks import encode_mask
 from detection.coco.precision import (
-    Evaluator,
+    CocoEvaluator,
     by_faster_coco_eval,
     by_pycocotools,
     evaluator,
@@ -124,7 +124,7 @@ def _random_set(seed: int) -> tuple[Entry, list[Entry]]:
 
 
 def _by(
-    run: Evaluator, patch: pytest.MonkeyPatch, tree: Entry, predictions: list[Entry], *rest: Any
+    run: CocoEvaluator, patch: pytest.MonkeyPatch, tree: Entry, predictions: list[Entry], *rest: Any
 ) -> NDArray[np.float64]:
     patch.setattr(coco_precision, "evaluator", lambda: run)
     return precision(with_areas(tree), predictions, *rest)
@@ -167,7 +167,7 @@ def test_both_evaluators_agree_to_the_last_bit(
 @pytest.mark.parametrize("case", ["all", "small ones alone", "nothing found"])
 @pytest.mark.parametrize("seed", [10, 11])
 def test_metrics_are_those_of_pycocotools(
-    seed: int, case: str, run: Evaluator, monkeypatch: pytest.MonkeyPatch
+    seed: int, case: str, run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a bit differs from its summary, also without objects of a size or any detection."""
     tree, predictions = _random_set(seed)
@@ -192,7 +192,7 @@ def test_the_rounding_of_a_first_detection(
     num_right: int,
     expected: float,
     num_objects: int,
-    run: Evaluator,
+    run: CocoEvaluator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One right before a wrong one falls a bit short of 1, two right ones do not, however many."""
@@ -213,7 +213,7 @@ def test_the_rounding_of_a_first_detection(
 
 @pytest.mark.parametrize("run", EVALUATORS)
 def test_neither_foreign_keys_nor_large_ids_matter(
-    run: Evaluator, monkeypatch: pytest.MonkeyPatch
+    run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids beyond float64 stay apart, and an evaluator's private keys in a file do nothing."""
     tree, predictions = _random_set(20)
@@ -231,7 +231,7 @@ def test_neither_foreign_keys_nor_large_ids_matter(
 
 @pytest.mark.parametrize("run", EVALUATORS)
 def test_a_limit_beyond_every_count_is_no_limit(
-    run: Evaluator, monkeypatch: pytest.MonkeyPatch
+    run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However large, it costs nothing and overflows nowhere; an image has less than 300 here."""
     tree, predictions = _random_set(30)

@@ -168,7 +168,11 @@ def test_paper_recipe_resolves_value_by_value(
     assert parts["backbone.body.layer2.0.conv2"].stride == (2, 2)
     assert detector.rpn._anchors == ((32, 64, 128, 256, 512), (0.5, 1, 2))
     assert (proposals.PRE_NMS_TOP_K_TRAIN, proposals.PRE_NMS_TOP_K_TEST) == (2000, 1000)
-    assert (proposals.NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (0.7, 0.5, 0.05)
+    assert (proposals.PROPOSAL_NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (
+        0.7,
+        0.5,
+        0.05,
+    )
     assert (detector.rpn._top_k, detector.rpn._anchors_per_image) == (1000, 256)
     assert heads._sampler.batch_size_per_image == 512
     assert (heads._sampler.positive_fraction, regions.OBJECT_IOU) == (0.25, 0.5)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detection.engines.torchvision.run_state import RunState
+from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import TrainingSample, TrainingStream, step_seed
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
@@ -54,7 +54,7 @@ def recipe(
 def _oracle(recipe: Recipe) -> dict[str, Tensor]:
     """Return what the main process has after two steps, computed in one process."""
     job = open_job(recipe, random_trunk(recipe.model, recipe.seed))
-    states = [RunState(job) for _ in range(2)]
+    states = [DetectorState(job) for _ in range(2)]
     stream = TrainingStream(job.train_images, recipe.input, recipe.seed)
     for step in range(2):
         for process, state in enumerate(states):

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import torch
 
-from detection.engines.torchvision.run_state import RunState
+from detection.engines.torchvision.run_state import DetectorState
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
@@ -13,7 +13,7 @@ def test_a_first_step_that_the_scaler_skips_leaves_no_trace(
 ) -> None:
     """fp16's scaler found infinity: the next step moves as a first step of plain SGD does."""
     recipe = make_recipe()
-    state = RunState(open_job(recipe, random_trunk(recipe.model, recipe.seed)))
+    state = DetectorState(open_job(recipe, random_trunk(recipe.model, recipe.seed)))
     group = state.optimizer.param_groups[0]
     group["lr"], group["weight_decay"] = 0.1, 0.0
     parameter = group["params"][0]
@@ -31,7 +31,7 @@ def test_a_first_step_that_the_scaler_skips_leaves_no_trace(
 def test_colour_order_matters(make_recipe: Callable[..., Recipe]) -> None:
     """The trunk's first maps of an image and of the same image as BGR differ: a control."""
     recipe = make_recipe()
-    state = RunState(open_job(recipe, random_trunk(recipe.model, recipe.seed)))
+    state = DetectorState(open_job(recipe, random_trunk(recipe.model, recipe.seed)))
     conv = state.detector.get_submodule("backbone.body.conv1")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     maps, swapped = conv(image), conv(image.flip(1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detection.engines.torchvision import trainer
 from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.precise_bn import refresh_statistics
-from detection.engines.torchvision.run_state import RunState
+from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import TrainingSample, TrainingStream
 from detection.job.job import Job, open_job
 from detection.job.trunk import random_trunk
@@ -56,7 +56,7 @@ def _loss(detector: MaskRCNN, samples: list[TrainingSample]) -> float:
 def _assert_ten_steps_help(job: Job, run_dir: Path) -> None:
     run_dir.mkdir()
     samples = _samples(job, 2)
-    before = _loss(RunState(job).detector, samples)
+    before = _loss(DetectorState(job).detector, samples)
     detector = trainer.train(job, run_dir, None, StopSignal())
     assert _loss(detector, samples) < 0.9 * before
 
@@ -84,7 +84,7 @@ def test_ten_steps_lower_the_loss_on_photos(make_recipe: MakeRecipe, tmp_path: P
 def test_statistics_are_those_of_the_batches(make_recipe: MakeRecipe) -> None:
     """Precise BN sets the first norm's mean to the mean over all pixels of all batches."""
     job = _open(make_recipe, input={"train_short_sides_pixels": [64]}, model={"freeze_at": 0})
-    detector = RunState(job).detector
+    detector = DetectorState(job).detector
     stem = detector.get_submodule("backbone.body.bn1")
     inputs: list[Tensor] = []
     stem.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0]))

@@ -73,7 +73,7 @@ class TestWithDetectron2:
         """DetectionCheckpointer loads all 265 tensors and warns of none but the dropped counts."""
         from detectron2.checkpoint import DetectionCheckpointer
 
-        from detection.engines.detectron2.features import build_trunk, load_trunk
+        from detection.engines.detectron2.features import build_trunk, load_weights_file
 
         loaded = write_checkpoint("resnet50")
         done = convert(loaded.path, tmp_path / f"out{suffix}")
@@ -90,7 +90,7 @@ class TestWithDetectron2:
         assert incompatible.unexpected_keys == []
         assert incompatible.incorrect_shapes == []
         with caplog.at_level(logging.WARNING):
-            load_trunk(trunk, done.weights, _model(loaded))
+            load_weights_file(trunk, done.weights, _model(loaded))
 
     def test_other_stride_placement_gives_other_features(
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path
@@ -110,7 +110,7 @@ class TestWithDetectron2:
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path
     ) -> None:
         """A file without running statistics, which detectron2 fills in silently, is refused."""
-        from detection.engines.detectron2.features import build_trunk, load_trunk
+        from detection.engines.detectron2.features import build_trunk, load_weights_file
 
         loaded = write_checkpoint()
         model = _model(loaded)
@@ -118,4 +118,4 @@ class TestWithDetectron2:
         write_weights(tmp_path / "half.pkl", half, {})
         trunk = build_trunk(paired_config(loaded.metadata, tmp_path / "half.pkl"))
         with pytest.raises(RuntimeError, match="did not load 40 tensors"):
-            load_trunk(trunk, tmp_path / "half.pkl", model)
+            load_weights_file(trunk, tmp_path / "half.pkl", model)

@@ -24,7 +24,7 @@ from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.regions import Detections
 from detection.exchange.exchange import exchange
 from detection.export import onnx_file, proof, write
-from detection.export.graph import MARK, Run
+from detection.export.graph import MARK, RunDetector
 from detection.export.source import Source
 from detection.feeding.samples import TestSample
 from detection.job.card import CARD_KEY, make_card
@@ -88,7 +88,7 @@ def detector(detector_file: Path) -> MaskRCNN:
 
 
 def _require(kind: str) -> None:
-    for package in write.TARGETS[kind].packages:
+    for package in write.DETECTOR_FORMATS[kind].packages:
         pytest.importorskip(package, reason=f"{package} is not installed")
 
 
@@ -133,7 +133,7 @@ def test_the_file_finds_what_the_engine_finds(
 ) -> None:
     """At any image size and number of detections, none too; it says of what and for what."""
     _require(kind)
-    detector_file, target = write_detector(has_masks), write.TARGETS[kind]
+    detector_file, target = write_detector(has_masks), write.DETECTOR_FORMATS[kind]
     out = tmp_path / f"detector{target.suffix}"
     with warnings.catch_warnings(action="always", record=True) as told:
         assert _export(detector_file.parents[2], out, kind) == 0
@@ -220,7 +220,7 @@ def test_a_detector_of_detectron2(
     assert json.loads(found["source_sha256"]) == hashlib.sha256(file.read_bytes()).hexdigest()
     assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [96, 160]
     image, detector = _noise(90, 120), load_detector(detector_file).detector
-    run_file = write.TARGETS["torchscript"].load(out)
+    run_file = write.DETECTOR_FORMATS["torchscript"].load(out)
     for key, value in _detect(detector, image).items():
         torch.testing.assert_close(run_file(image, 0.05)[key], value, rtol=0, atol=1e-4)
 
@@ -317,7 +317,7 @@ def test_only_what_rounding_decides_may_be_missing(
 ) -> None:
     """The last detection kept may be another one, to the tolerance of scores; no other may."""
     engine, image = _engine(scores, most), _noise(40, 50)
-    run: Run = lambda *_: {key: value[:2] for key, value in _detect(engine, image).items()}  # noqa: E731
+    run: RunDetector = lambda *_: {key: value[:2] for key, value in _detect(engine, image).items()}  # noqa: E731
     if is_accepted:
         assert proof.prove(run, engine, {"photo": image}).num_detections == 2
     else:
@@ -372,7 +372,7 @@ def test_an_image_without_detections_is_proven_at_threshold_0() -> None:
 
 def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> None:
     """A file with one weight changed is refused, an earlier one stays, and no part is left."""
-    target = write.TARGETS["torchscript"]
+    target = write.DETECTOR_FORMATS["torchscript"]
     loaded = load_detector(detector_file)
     source = Source(loaded, [{"id": n, "name": NAMES[n]} for n in NAMES], loaded.card.input)
 
@@ -444,8 +444,8 @@ def test_other_mistakes_are_one_error(
     few = _write_categories(tmp_path / "categories.json", {1: "a", 2: "b"})
     assert _export(detector_file, out, "torchscript", "--categories", str(few)) == 2
     assert "knows 3 categories" in capsys.readouterr().err
-    absent = replace(write.TARGETS["onnx"], packages=("onnx", "no_such_package"))
-    monkeypatch.setitem(write.TARGETS, "onnx", absent)
+    absent = replace(write.DETECTOR_FORMATS["onnx"], packages=("onnx", "no_such_package"))
+    monkeypatch.setitem(write.DETECTOR_FORMATS, "onnx", absent)
     assert _export(detector_file, tmp_path / "detector.onnx", "onnx") == 2
     error = capsys.readouterr().err
     assert "export to onnx needs no_such_package; pip install 'rsa-toolkit[export]'" in error
@@ -489,7 +489,7 @@ def test_proof_images(tmp_path: Path) -> None:
 
 def test_command_offers_every_kind() -> None:
     """The names stand in the command too, which is built without importing the exporters."""
-    assert set(command._NAMES) == set(write.TARGETS)
+    assert set(command._NAMES) == set(write.DETECTOR_FORMATS)
 
 
 @pytest.mark.parametrize("count", [1, 40, 1000, 1001, 3000])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from detection.engines.torchvision import trainer
-from detection.engines.torchvision.run_state import RunState
+from detection.engines.torchvision.run_state import DetectorState
 from detection.exchange.export_config import export_config
 from detection.feeding.samples import TrainingSample, TrainingStream
 from detection.job.job import open_job
@@ -111,7 +111,7 @@ def test_batch_of_empty_images_reaches_every_parameter(
     samples = [
         s for s in (stream[position] for position in range(2)) if isinstance(s, TrainingSample)
     ]
-    detector = RunState(job).detector.train()
+    detector = DetectorState(job).detector.train()
     losses = detector(samples)
     assert isinstance(losses, dict)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from detection.survey.explained_config import Choice, explained_yaml, printable
+from detection.survey.explained_config import ChosenValue, explained_yaml, printable
 from rsa_pretrain.plumbing.config.files import Section, load_config
 
 
@@ -50,7 +50,10 @@ AWKWARD = [
 @pytest.mark.parametrize("text", AWKWARD)
 def test_text_comes_back(text: str, tmp_path: Path) -> None:
     """Whatever a path or a name looks like in YAML, the config has it as it was."""
-    choices = [Choice("name", text), Choice("section.value", text, f"why {printable(text)}")]
+    choices = [
+        ChosenValue("name", text),
+        ChosenValue("section.value", text, f"why {printable(text)}"),
+    ]
     path = tmp_path / "own.yaml"
     header = [f"header {printable(text)}", "", f"  command {printable(text)}"]
     path.write_text(explained_yaml(header, choices), encoding="utf-8")
@@ -62,7 +65,7 @@ def test_text_comes_back(text: str, tmp_path: Path) -> None:
 def test_values_come_back(value: Any, tmp_path: Path) -> None:
     """Numbers, truth, null and lists of them keep their type and their value."""
     path = tmp_path / "own.yaml"
-    choices = [Choice("name", "x"), Choice("section.value", value)]
+    choices = [ChosenValue("name", "x"), ChosenValue("section.value", value)]
     path.write_text(explained_yaml([], choices), encoding="utf-8")
     found = load_config(_Outer, path).section.value
     assert found == value
@@ -74,7 +77,11 @@ def test_layout() -> None:
     command = "  command " + "word " * 30 + "end"
     text = explained_yaml(
         ["Title " + "word " * 30, "", command],
-        [Choice("name", "x"), Choice("section.value", 1, "why " * 40), Choice("section.other", 2)],
+        [
+            ChosenValue("name", "x"),
+            ChosenValue("section.value", 1, "why " * 40),
+            ChosenValue("section.other", 2),
+        ],
     )
     lines = text.splitlines()
     assert lines[0].startswith("# Title word")

@@ -9,7 +9,7 @@ import pytest
 
 from detection.coco.sets import CocoSet, TrainingImage
 from detection.recipe import DEFAULT_ANCHORS, Anchors
-from detection.survey.explained_config import Choice
+from detection.survey.explained_config import ChosenValue
 from detection.survey.fitting import fit_settings, keep_empty_choice
 from detection.survey.fitting_sizes import entered_boxes, fit_anchors, fit_input, matched_share
 
@@ -46,7 +46,7 @@ def _images(
     ]
 
 
-def _fit(images: Sequence[TrainingImage], **changes: Any) -> dict[str, Choice]:
+def _fit(images: Sequence[TrainingImage], **changes: Any) -> dict[str, ChosenValue]:
     settings = {"most_objects": 1, "epochs": None, "engine": "torchvision", **changes}
     return {choice.key: choice for choice in fit_settings(images, **settings).choices}
 

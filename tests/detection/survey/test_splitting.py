@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from detection.coco.sets import CocoSet
-from detection.survey.splitting import PART_OPENING, Split, split_set
+from detection.survey.splitting import PART_OPENING, TrainTestSets, split_set
 from rsa_pretrain.plumbing.errors import UserError
 
 CROWD = -1
@@ -51,7 +51,7 @@ def _categories(part: dict[str, Any]) -> set[int]:
     return {entry["category_id"] for entry in part["annotations"] if not entry["iscrowd"]}
 
 
-def _check_whole(coco: CocoSet, split: Split) -> None:
+def _check_whole(coco: CocoSet, split: TrainTestSets) -> None:
     """Each image is in one part, with all of its annotations and nothing else."""
     assert not _ids(split.train) & _ids(split.test)
     assert _ids(split.train) | _ids(split.test) == {image["id"] for image in coco.images}

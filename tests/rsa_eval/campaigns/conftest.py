@@ -11,7 +11,7 @@ from PIL import Image
 
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators.linear.heads import HeadTrainer
-from rsa_eval.paper.rows import Row, find_rows
+from rsa_eval.paper.rows import PaperRow, find_rows
 from rsa_pretrain.training.trainer import Trainer
 
 STUDY = """\
@@ -60,7 +60,7 @@ def run_command(folder: Path, *words: object, out: str = "out") -> int:
 
 
 @pytest.fixture(scope="session")
-def rows() -> list[Row]:
+def rows() -> list[PaperRow]:
     """The toolkit's rows."""
     return find_rows()
 

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from rsa_eval.campaigns.campaign import Outcome, run_trials
-from rsa_eval.campaigns.settings import Evaluation
+from rsa_eval.campaigns.settings import PlannedEvaluation
 from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial
 from rsa_eval.commands.campaigns import conclude
 from rsa_eval.evaluators import EVALUATORS
@@ -25,7 +25,9 @@ NAMES = ("row seed-0", "row seed-1", "row seed-2")
 def trials(tiny_config: PretrainConfig, tmp_path: Path) -> list[Trial]:
     """Three seeds of a run, each with two evaluations."""
     config = load_config(EVALUATORS["knn"].config, None, start={"data": to_tree(tiny_config.data)})
-    evaluations = tuple(Evaluation(name, EVALUATORS["knn"], config) for name in ("knn", "again"))
+    evaluations = tuple(
+        PlannedEvaluation(name, EVALUATORS["knn"], config) for name in ("knn", "again")
+    )
     configs = [
         tiny_config.model_copy(update={"seed": seed, "output_dir": tmp_path / f"row/seed-{seed}"})
         for seed in range(3)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.campaigns.listing import Listing
-from rsa_eval.paper.rows import Row, find_rows
+from rsa_eval.campaigns.listing import RowListing
+from rsa_eval.paper.rows import PaperRow, find_rows
 from rsa_pretrain.config import PretrainConfig
 
 RSA = "study/imagefolder/rsa"
@@ -32,7 +32,7 @@ class Measured:
         return self.cost
 
 
-def cells_of(rows: list[Row], name: str, listing: Listing) -> dict[str, object]:
+def cells_of(rows: list[PaperRow], name: str, listing: RowListing) -> dict[str, object]:
     """One row's cells by column."""
     (row,) = (row for row in rows if row.name == name)
     return listing.cells(row)
@@ -40,12 +40,12 @@ def cells_of(rows: list[Row], name: str, listing: Listing) -> dict[str, object]:
 
 def status_of(folder: Path, name: str, out: str = "out") -> object:
     """A row of the small study, as it is listed."""
-    listing = Listing(folder / out, (), None)
+    listing = RowListing(folder / out, (), None)
     return cells_of(find_rows(folder / "rows.yaml"), name, listing)["status"]
 
 
 def test_every_row_is_listed_with_its_number_and_its_recipe(
-    capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[Row]
+    capsys: pytest.CaptureFixture[str], reproduce: Reproduce, tmp_path: Path, rows: list[PaperRow]
 ) -> None:
     """One line per row, without measuring; methods not implemented are marked."""
     assert reproduce(tmp_path, "--list", "--format", "csv") == 0
@@ -74,9 +74,9 @@ def test_some_rows_are_listed(
     assert f"similar: {RSA}" in capsys.readouterr().err
 
 
-def test_data_is_looked_for_below_the_root(rows: list[Row], tmp_path: Path) -> None:
+def test_data_is_looked_for_below_the_root(rows: list[PaperRow], tmp_path: Path) -> None:
     """The folder that the published archive unpacks to."""
-    listing = Listing(tmp_path, (f"data.root={tmp_path}",), None)
+    listing = RowListing(tmp_path, (f"data.root={tmp_path}",), None)
     name = "table1/cifar10/rsa-decay"
     assert cells_of(rows, name, listing)["data"] == f"cifar10, not in {tmp_path}"
     (tmp_path / "cifar-10-batches-py").mkdir()
@@ -93,20 +93,20 @@ def test_data_is_looked_for_below_the_root(rows: list[Row], tmp_path: Path) -> N
     ],
 )
 def test_hours_are_those_of_all_steps(
-    rows: list[Row], tmp_path: Path, name: str, images: int, batch: int, epochs: int
+    rows: list[PaperRow], tmp_path: Path, name: str, images: int, batch: int, epochs: int
 ) -> None:
     """Whole batches of every epoch, at the measured seconds a step."""
     measured = Measured((0.5, 3 * 2**30))
-    cells = cells_of(rows, name, Listing(tmp_path, (), measured))
+    cells = cells_of(rows, name, RowListing(tmp_path, (), measured))
     assert cells["hours"] == Decimal(f"{images // batch * epochs * 0.5 / 3600:.2f}")
     assert cells["GiB"] == Decimal("3.0")
     (config,) = measured.configs
     assert config.training.global_batch_size == batch
 
 
-def test_what_does_not_fit_says_so(rows: list[Row], tmp_path: Path) -> None:
+def test_what_does_not_fit_says_so(rows: list[PaperRow], tmp_path: Path) -> None:
     """No hours for a step that cannot be taken."""
-    cells = cells_of(rows, "table1/cifar10/byol-aa", Listing(tmp_path, (), Measured(None)))
+    cells = cells_of(rows, "table1/cifar10/byol-aa", RowListing(tmp_path, (), Measured(None)))
     assert (cells["GiB"], cells["hours"]) == ("too much", None)
 
 

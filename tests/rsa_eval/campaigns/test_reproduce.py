@@ -15,7 +15,7 @@ import torch
 from rsa_eval.__main__ import main as rsa_eval
 from rsa_eval.campaigns.campaign import keep_small_files, run_trials
 from rsa_eval.campaigns.reproduction import plan_trial
-from rsa_eval.paper.rows import Detection, Row
+from rsa_eval.paper.rows import Detection, PaperRow
 from rsa_eval.records.record import Record, read_record
 from rsa_eval.report.curves import draw_curves
 from rsa_pretrain.plumbing.metrics_log import read_metrics
@@ -256,7 +256,7 @@ def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
     """Of the same seed; it must be there. Its predictions are not kept, they are not small."""
     work = Detection(Path("configs/detection/mask_rcnn_R_50_FPN_1x.yaml"), "table4/imagenet/rsa")
     name = "table5/coco/rsa"
-    row = Row(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
+    row = PaperRow(name, 5, "RSA", "coco", 200, "box 41.1, mask 37.3", name, work)
     trial = plan_trial(row, 3, tmp_path, ["a.b=1"])
     detector = Detector()
 

@@ -6,26 +6,26 @@ import pytest
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.paper.published import PUBLISHED
-from rsa_eval.paper.rows import Detection, Pretraining, Row, find_rows, select_rows
+from rsa_eval.paper.rows import Detection, PaperRow, Pretraining, find_rows, select_rows
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import load_config, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 
-def named(rows: list[Row], name: str) -> Row:
+def named(rows: list[PaperRow], name: str) -> PaperRow:
     """The row of this name."""
     (row,) = (row for row in rows if row.name == name)
     return row
 
 
-def test_every_row_of_the_tables_is_there_once(rows: list[Row]) -> None:
+def test_every_row_of_the_tables_is_there_once(rows: list[PaperRow]) -> None:
     """Each cell of an accuracy, each row of average precisions, and the six hours of Table 7."""
     of_tables = [cell for cell in PUBLISHED if cell.place is not None]
     assert len([row for row in rows if row.table == 7]) == 6
     assert len([row for row in rows if row.table]) == len(of_tables) + 6
 
 
-def test_names_are_unique_and_safe_for_folders(rows: list[Row]) -> None:
+def test_names_are_unique_and_safe_for_folders(rows: list[PaperRow]) -> None:
     """Each name is three lower-case words of a path."""
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
@@ -48,7 +48,7 @@ def test_names_are_unique_and_safe_for_folders(rows: list[Row]) -> None:
     ],
 )
 def test_a_row_has_its_number_its_run_and_its_protocol(
-    rows: list[Row], name: str, published: str | None, made_by: str, suite: str
+    rows: list[PaperRow], name: str, published: str | None, made_by: str, suite: str
 ) -> None:
     """Examples of each table."""
     row = named(rows, name)
@@ -59,14 +59,14 @@ def test_a_row_has_its_number_its_run_and_its_protocol(
     assert row.work.suite.name == suite
 
 
-def test_runs_have_the_epochs_of_their_rows(rows: list[Row]) -> None:
+def test_runs_have_the_epochs_of_their_rows(rows: list[PaperRow]) -> None:
     """Whatever a table says of the length of training, the run has."""
     for row in rows:
         if isinstance(row.work, Pretraining) and row.epochs is not None:
             assert row.work.config.training.epochs == row.epochs
 
 
-def test_detectors_start_from_rows_of_table_4(rows: list[Row]) -> None:
+def test_detectors_start_from_rows_of_table_4(rows: list[PaperRow]) -> None:
     """The paper's own, and the baselines that are here; each config is there."""
     starts = {row.name: row.work.start for row in rows if isinstance(row.work, Detection)}
     expected = {
@@ -83,7 +83,7 @@ def test_detectors_start_from_rows_of_table_4(rows: list[Row]) -> None:
     assert named(rows, "table5/coco/rsa").published == "box 41.1, mask 37.3"
 
 
-def test_methods_that_are_not_here_are_quoted(rows: list[Row]) -> None:
+def test_methods_that_are_not_here_are_quoted(rows: list[PaperRow]) -> None:
     """Rows without work are baselines of Tables 4 to 6."""
     quoted = {(row.table, row.label) for row in rows if row.work is None}
     baselines = {"InstDis", "PIRL", "MoCo", "InfoMin Aug."}
@@ -91,7 +91,7 @@ def test_methods_that_are_not_here_are_quoted(rows: list[Row]) -> None:
     assert {table for table, _ in quoted} == {4, 5, 6}
 
 
-def test_a_run_of_several_tables_has_one_home(rows: list[Row]) -> None:
+def test_a_run_of_several_tables_has_one_home(rows: list[PaperRow]) -> None:
     """Rows whose runs resolve alike share the folder of the first of them."""
     homes: dict[str, set[str]] = {}
     for row in rows:
@@ -153,7 +153,7 @@ def test_a_malformed_table_is_named(tmp_path: Path, text: str, message: str) -> 
         find_rows(path)
 
 
-def test_rows_are_chosen_by_name_or_by_what_stands_before_it(rows: list[Row]) -> None:
+def test_rows_are_chosen_by_name_or_by_what_stands_before_it(rows: list[PaperRow]) -> None:
     """A table or a data set stands for all its rows; none comes twice."""
     words = ["table1/cifar10/rsa-decay", "table1/cifar10/", "table8"]
     chosen = [row.name for row in select_rows(rows, words)]
@@ -166,7 +166,7 @@ def test_rows_are_chosen_by_name_or_by_what_stands_before_it(rows: list[Row]) ->
     [("table1/cifar10/rsa-decays", "table1/cifar10/rsa-decay"), ("table1/cifar", "table1/cifar1")],
 )
 def test_an_unknown_row_is_refused_with_what_comes_near(
-    rows: list[Row], word: str, near: str
+    rows: list[PaperRow], word: str, near: str
 ) -> None:
     """Half a word is no row."""
     with pytest.raises(UserError, match=f"no row '{word}'; similar: .*{near}"):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from rsa_eval.paper.groups import Group, group_records
-from rsa_eval.paper.published import DATA_SETS
-from rsa_eval.paper.rows import Pretraining, Row, find_rows
+from rsa_eval.paper.published import PAPER_DATA_SETS
+from rsa_eval.paper.rows import PaperRow, Pretraining, find_rows
 from rsa_eval.records.record import Record
 from rsa_eval.report.paper import PaperTable, build_paper_tables
 
@@ -46,8 +46,8 @@ def test_a_run_fills_the_cells_of_its_rows_and_no_other(name: str, make_trial: M
     assert found == {_cell(row) for row in ROWS if row.home == name}
 
 
-def _cell(row: Row) -> tuple[int | None, str, tuple[str, ...], str | None]:
-    data_set, epochs = DATA_SETS[row.data_set], f"{row.epochs} ep"
+def _cell(row: PaperRow) -> tuple[int | None, str, tuple[str, ...], str | None]:
+    data_set, epochs = PAPER_DATA_SETS[row.data_set], f"{row.epochs} ep"
     columns = {2: (data_set, epochs), 3: (epochs,), 4: ("Top-1 linear",)}
     label = row.label.partition(" ")[0] if row.table == 1 else row.label
     return row.table, label, columns.get(row.table or 0, (data_set,)), row.published

@@ -1,6 +1,6 @@
 """List the tools that a backbone can be exported to: one literal tuple."""
 
-from rsa_pretrain.weights.export.targets.base import Target
+from rsa_pretrain.weights.export.targets.base import ExportTarget
 from rsa_pretrain.weights.export.targets.huggingface import HUGGINGFACE
 from rsa_pretrain.weights.export.targets.mmpretrain import MMPRETRAIN
 from rsa_pretrain.weights.export.targets.onnx import ONNX
@@ -8,4 +8,4 @@ from rsa_pretrain.weights.export.targets.timm import TIMM
 from rsa_pretrain.weights.export.targets.torchvision import TORCHVISION
 
 # detectron2's exporter is detection.exchange.convert, which this package does not import.
-TARGETS: tuple[Target, ...] = (TORCHVISION, TIMM, HUGGINGFACE, MMPRETRAIN, ONNX)
+TARGETS: tuple[ExportTarget, ...] = (TORCHVISION, TIMM, HUGGINGFACE, MMPRETRAIN, ONNX)

@@ -13,7 +13,7 @@ from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportTarget:
     """A tool, the file or folder it reads, and its own reader as the proof."""
 
     name: str

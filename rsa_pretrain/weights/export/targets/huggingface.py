@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.targets.base import Target
+from rsa_pretrain.weights.export.targets.base import ExportTarget
 from rsa_pretrain.weights.foreign.layouts.huggingface import EXPECTED_CONFIG
 from rsa_pretrain.weights.foreign.names import TRANSFORMERS
 
@@ -80,7 +80,7 @@ def _preprocessor(loaded: LoadedBackbone) -> dict[str, object]:
     }
 
 
-HUGGINGFACE = Target(
+HUGGINGFACE = ExportTarget(
     name="huggingface",
     suffix="",
     stems=("standard",),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.targets.base import Target
+from rsa_pretrain.weights.export.targets.base import ExportTarget
 
 _PREFIX = "backbone."
 
@@ -36,7 +36,7 @@ def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
     return result
 
 
-MMPRETRAIN = Target(
+MMPRETRAIN = ExportTarget(
     name="mmpretrain",
     suffix=".pth",
     stems=("standard",),

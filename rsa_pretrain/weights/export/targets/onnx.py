@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.targets.base import Target, probe_images
+from rsa_pretrain.weights.export.targets.base import ExportTarget, probe_images
 
 _INPUT, _OUTPUT = "images", "features"
 
@@ -58,7 +58,7 @@ def _input_text(loaded: LoadedBackbone) -> str:
     return f"(N, 3, H, W) RGB in [0, 1], less {metadata.mean}, divided by {metadata.std}"
 
 
-ONNX = Target(
+ONNX = ExportTarget(
     name="onnx",
     suffix=".onnx",
     stems=("standard", "cifar"),

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.targets.base import Target
+from rsa_pretrain.weights.export.targets.base import ExportTarget
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
@@ -25,7 +25,7 @@ def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
     return result
 
 
-TIMM = Target(
+TIMM = ExportTarget(
     name="timm",
     suffix=".safetensors",
     stems=("standard",),

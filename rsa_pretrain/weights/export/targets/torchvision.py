@@ -8,7 +8,7 @@ from torch import Tensor
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.targets.base import Target
+from rsa_pretrain.weights.export.targets.base import ExportTarget
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
@@ -26,7 +26,7 @@ def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
     return result
 
 
-TORCHVISION = Target(
+TORCHVISION = ExportTarget(
     name="torchvision",
     suffix=".pth",
     stems=("standard", "cifar"),

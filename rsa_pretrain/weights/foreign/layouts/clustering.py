@@ -1,6 +1,6 @@
 """SwAV, DINO, Barlow Twins, VICReg and VISSL: Meta's projects other than MoCo and SimSiam."""
 
-from rsa_pretrain.weights.foreign.layout import IMAGENET, Layout, Pixels
+from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, Layout, Pixels
 
 SWAV = Layout(
     name="swav",
@@ -17,7 +17,7 @@ SWAV = Layout(
         r"(state_dict/)?projection_head\.": "projector",
         r"(state_dict/)?prototypes\.": "prototypes",
     },
-    pixels=Pixels(IMAGENET.mean, (0.228, 0.224, 0.225)),
+    pixels=Pixels(IMAGENET_PIXELS.mean, (0.228, 0.224, 0.225)),
 )
 
 DINO = Layout(

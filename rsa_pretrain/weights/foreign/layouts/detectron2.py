@@ -7,7 +7,7 @@ import json
 
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.weights.files.file_content import FileContent
-from rsa_pretrain.weights.foreign.layout import IMAGENET, Layout, Pixels, Unusable
+from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, Layout, Pixels, Unusable
 from rsa_pretrain.weights.foreign.names import DETECTRON2 as NAMES
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
@@ -75,7 +75,7 @@ DETECTRON2 = Layout(
         r"(trainer|optimizer|scheduler)/": "trainer state",
     },
     names=NAMES,
-    pixels=IMAGENET,
+    pixels=IMAGENET_PIXELS,
     objection=author_objection,
     stated_pixels=pixels_of_toolkit,
     batch_counts=counts_of_toolkit,

@@ -15,7 +15,7 @@ from rsa_pretrain.data.loader import iterate
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.order import ShardOrder
-from rsa_pretrain.data.shards.stream import ShardSet, TransformedImages, read_shard, shard_loader
+from rsa_pretrain.data.shards.stream import ShardSet, TransformedBatch, read_shard, shard_loader
 from rsa_pretrain.plumbing.errors import UserError
 
 SIZES = (7, 1, 12, 5, 9)
@@ -75,7 +75,7 @@ def load(shards, batches, *, rank=0, world_size=1, num_workers=0, per_epoch=3, s
     """The batches of one rank, three images each, as (numbers, draws, labels) lists."""
     loader = shard_loader(
         shards,
-        TransformedImages(number_and_draw, seed),
+        TransformedBatch(number_and_draw, seed),
         seed=seed,
         batch_size=3,
         batches=batches,

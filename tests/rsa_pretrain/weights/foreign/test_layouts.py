@@ -6,7 +6,7 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256, load_backbone
 from rsa_pretrain.weights.foreign import recognise as recognise_module
-from rsa_pretrain.weights.foreign.layout import IMAGENET, UNNORMALISED, Layout, Pixels
+from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, UNNORMALISED, Layout, Pixels
 from rsa_pretrain.weights.foreign.layouts import LAYOUTS
 from rsa_pretrain.weights.foreign.layouts.plain import TORCHVISION
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights, write_import
@@ -186,7 +186,7 @@ def test_pixel_statistics_are_the_projects(example):
     assert swav.pixels == Pixels((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
     for name in ("simclr_sthalles", "simclr_spijkervet", "simclr_atanov", "byol_sthalles"):
         assert recognise(example(name).content()).plan.pixels == UNNORMALISED
-    assert recognise(example("moco").content()).plan.pixels == IMAGENET
+    assert recognise(example("moco").content()).plan.pixels == IMAGENET_PIXELS
 
 
 def test_the_small_stem_needs_statistics(example, tmp_path):
@@ -215,7 +215,9 @@ def test_a_small_stem_of_unknown_strides_must_be_stated(network, tmp_path):
     torch.save(network(1, stem="cifar"), tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"if they are 1, 1 and none, say so with .* --cifar-stem"):
         import_weights(tmp_path / "x.pth", ImportOptions())
-    loaded = import_weights(tmp_path / "x.pth", ImportOptions(pixels=IMAGENET, cifar_stem=True))
+    loaded = import_weights(
+        tmp_path / "x.pth", ImportOptions(pixels=IMAGENET_PIXELS, cifar_stem=True)
+    )
     assert loaded.metadata.stem == "cifar"
     assert equal(loaded.backbone.state_dict(), network(1, stem="cifar"))
 

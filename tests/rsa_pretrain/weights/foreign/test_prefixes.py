@@ -5,7 +5,7 @@ import torch
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.export.targets.base import probe_images
-from rsa_pretrain.weights.foreign.layout import IMAGENET, UNNORMALISED
+from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, UNNORMALISED
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
 from rsa_pretrain.weights.foreign.names import DETECTRON2, NUMBERED, TRANSFORMERS
 from rsa_pretrain.weights.foreign.recognise import recognise
@@ -42,7 +42,7 @@ def test_one_network_is_taken_wherever_it_lies(network, as_content, prefix, form
     assert same(found.plan.tensors, network(1))
     assert found.plan.prefix == form.format(prefix)
     assert sum(len(paths) for paths in found.plan.dropped.values()) == 2
-    assert found.plan.pixels == IMAGENET
+    assert found.plan.pixels == IMAGENET_PIXELS
 
 
 WRAPPED = {
