@@ -1,5 +1,6 @@
 # make demo     the whole product on embedded data, from an empty environment
 # make results  RESULTS.md and runs/results/report.html from the records in results/
+# make docs     the documentation site in site/, with its generated pages
 # make test     the tests
 # make lint     ruff and mypy
 # make clean    remove the environment, caches and the demo's results
@@ -13,7 +14,7 @@ SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.
 	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo results test lint clean
+.PHONY: demo results docs test lint clean
 
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
@@ -33,6 +34,10 @@ demo: $(VENV)/.installed
 results: $(VENV)/.installed
 	rsa-eval report results --markdown RESULTS.md --notes results/notes.md --out runs/results/report.html
 
+docs: $(VENV)/.docs
+	python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 mkdocs build
+
 test: $(VENV)/.installed
 	python -m pytest -n auto --dist loadfile
 
@@ -42,10 +47,14 @@ lint: $(VENV)/.installed
 	mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	python -m pip install --editable '.[docs]'
 	touch $@

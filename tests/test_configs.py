@@ -260,19 +260,6 @@ def test_the_programs_of_slurm_take_a_name() -> None:
     dry_run(["rsa-pretrain", "run", *shlex.split(words)])
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/notes.md"])
-def test_commands_in_prose_name_configs_that_exist(page: str) -> None:
-    """Whatever a command takes for a config is one; files of the reader's own end in .yaml."""
-    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = re.findall(r"^ {4}(?:rsa-|torchrun ).*$", text, flags=re.MULTILINE)
-    taking = r"(?: run| sweep| preview| data-check| config| train|--config|--suite) "
-    taking += r"([a-z][\w/]*)(?![\w.])"
-    named = [name for command in commands for name in re.findall(taking, command)]
-    assert len(named) > 3
-    for name in named:
-        find_config(Path(name))
-
-
 def settings(section: Section) -> dict[str, object]:
     """The settings that differ from the defaults, except where results are stored."""
     leaves = flatten(section.model_dump(mode="json", exclude_defaults=True))

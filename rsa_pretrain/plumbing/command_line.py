@@ -55,6 +55,16 @@ class Program:
         words = sys.argv[1:] if argv is None else argv
         return run_command(lambda: self._dispatch(words))
 
+    def parser(self, name: str) -> "Parser":
+        """Return the parser of one command.
+
+        Raises:
+            UserError: If there is no such command; the nearest is named.
+        """
+        parsers = Parser(prog=self.name).add_subparsers()
+        self._add_parser(name, parsers)
+        return parsers.choices[name]
+
     def _dispatch(self, words: Sequence[str]) -> int:
         parser = Parser(prog=self.name, description=self.description)
         parsers = parser.add_subparsers(title="commands", metavar="COMMAND")

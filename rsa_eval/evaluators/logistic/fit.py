@@ -19,7 +19,6 @@ from rsa_eval.features.extract import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
-
 _SCORED_AT_ONCE = 8192
 
 

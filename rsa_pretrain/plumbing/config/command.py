@@ -5,10 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
-from rsa_pretrain.plumbing.config.files import Section, flatten, parse_tree, to_tree
+from rsa_pretrain.plumbing.config.files import Section, flatten, parse_tree, to_flow_yaml, to_tree
 from rsa_pretrain.plumbing.config.layers import Layer, merge_layers, read_layers
 
 DESCRIPTION = """\
@@ -59,10 +57,4 @@ def _lines(
             yield f"{indent}{key}:", ""
             yield from _lines(value, sources, f"{prefix}{key}.")
         else:
-            yield f"{indent}{key}: {_flow(value)}", sources.get(f"{prefix}{key}", _DEFAULT)
-
-
-def _flow(value: object) -> str:
-    """Return a value as YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1_000_000)
-    return text.removesuffix("...\n").strip()
+            yield f"{indent}{key}: {to_flow_yaml(value)}", sources.get(f"{prefix}{key}", _DEFAULT)

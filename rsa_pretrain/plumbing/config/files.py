@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.layers import Tree, merge_layers, read_layers
@@ -96,6 +96,14 @@ def write_config(config: Section, path: Path) -> None:
     write_text(path, yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True))
 
 
+def to_flow_yaml(value: object) -> str:
+    """Return a plain value as one line of YAML, which ``key=value`` words take."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1_000_000
+    )
+    return text.removesuffix("...\n").strip()
+
+
 def config_hash(config: Section) -> str:
     """Return the SHA-256 of the settings' canonical JSON, as hex digits."""
     canonical = json.dumps(to_tree(config), sort_keys=True, separators=(",", ":"))
@@ -113,15 +121,32 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+class Key(NamedTuple):
+    """One setting, as documentation shows it."""
+
+    name: str
+    """Dotted, from the top of the file."""
+    default: str
+    """``required``, ``derived``, or ``default`` and the value in YAML syntax."""
+    meaning: str
+
+
+def list_keys(model: type[BaseModel]) -> list[Key]:
+    """Return every key of a model, in the order of its fields."""
+    keys = []
+    for key, owner, name in _walk(model):
+        field = owner.model_fields[name]
+        meaning = field.description or _meanings(owner).get(name, "")
+        keys.append(Key(key, _default(field), meaning))
+    return keys
+
+
 def describe_keys(model: type[BaseModel]) -> str:
     """Return one line per key: its dotted name, default and meaning (for ``--help``)."""
     lines = []
-    for key, owner, name in _walk(model):
-        field = owner.model_fields[name]
-        default = _default(field)
-        meaning = field.description or _meanings(owner).get(name, "")
-        meaning = meaning.replace("\n", "\n      ")
-        lines.append(f"  {key}  ({default})\n      {meaning}")
+    for key in list_keys(model):
+        meaning = key.meaning.replace("\n", "\n      ")
+        lines.append(f"  {key.name}  ({key.default})\n      {meaning}")
     return "\n".join(lines)
 
 
@@ -194,7 +219,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default_factory_takes_validated_data:
         return "derived"
-    return f"default {field.get_default(call_default_factory=True)!r}"
+    default = to_jsonable_python(field.get_default(call_default_factory=True))
+    return f"default {to_flow_yaml(default)}"
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
