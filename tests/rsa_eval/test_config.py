@@ -9,11 +9,12 @@ from rsa_eval.config import result_settings
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.evaluators.diagnostics.settings import EmbeddingConfig
 from rsa_eval.evaluators.finetune.settings import TuningConfig
+from rsa_eval.evaluators.knn.evaluator import knn_deviations
 from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.linear.evaluator import linear_deviations
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
-from rsa_eval.evaluators.shared.protocols import knn_deviations, linear_deviations
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.svm.settings import MachineConfig, MultiLabelConfig
 from rsa_pretrain.plumbing.config.files import Section, parse_tree

@@ -2,7 +2,7 @@
 
 import torch
 
-from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.settings import FINETUNE_PROTOCOLS, FinetuneConfig
 from rsa_eval.evaluators.finetune.tuning import (
     Classifier,
     EvenOrder,
@@ -17,7 +17,10 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_splits,
 )
 from rsa_eval.evaluators.shared.metrics import TopKCounts
-from rsa_eval.evaluators.shared.protocols import finetune_deviations
+from rsa_eval.evaluators.shared.protocols import (
+    common_deviations,
+    settings_deviations,
+)
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows, take
 from rsa_eval.features.extract import evaluation_transform, extract_features
@@ -88,4 +91,21 @@ def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
         deviations.append(
             f"BatchNorm statistics of {world_size()} processes apart (protocol: shared)"
         )
+    return deviations
+
+
+def finetune_deviations(config: FinetuneConfig) -> list[str]:
+    """List the departures of fine-tuning, except those due to several processes."""
+    published = FINETUNE_PROTOCOLS[config.protocol]
+    deviations = [
+        *common_deviations(config),
+        *settings_deviations(config.tuning, published.tuning),
+    ]
+    if config.subset is None:
+        deviations.append(f"all labels (protocol: {published.subset.name})")
+    elif config.subset.is_drawn:
+        if config.subset != published.subset:
+            deviations.append(f"labels {config.subset.name} (protocol: {published.subset.name})")
+        if config.data.name == "imagenet":
+            deviations.append("labels drawn at random (protocol: those of SimCLR's lists)")
     return deviations

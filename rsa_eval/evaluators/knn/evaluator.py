@@ -1,6 +1,6 @@
 """Evaluate features by nearest neighbours."""
 
-from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.knn.settings import PAPER_VOTE, KNNConfig
 from rsa_eval.evaluators.knn.vote import knn_counts
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
@@ -9,7 +9,9 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_labelled,
     open_splits,
 )
-from rsa_eval.evaluators.shared.protocols import knn_deviations
+from rsa_eval.evaluators.shared.protocols import (
+    common_deviations,
+)
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
@@ -71,3 +73,21 @@ def _open(config: KNNConfig) -> tuple[ImageSet, ImageSet | None]:
     if lack is not None:
         raise UserError(f"{lack}: every vote would be right")
     return images, None
+
+
+def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
+    """List the departures of a kNN evaluation's headline.
+
+    Args:
+        config: The run's settings.
+        bank_size: Number of training images that vote on an image.
+    """
+    deviations = common_deviations(config)
+    headline = config.settings[0]
+    if headline != PAPER_VOTE:
+        deviations.append(f"{headline.label} (protocol: {PAPER_VOTE.label})")
+    if config.leave_one_out:
+        deviations.append("each training image classified by the others (protocol: test images)")
+    if headline.k > bank_size:
+        deviations.append(f"all {bank_size} training images vote (k={headline.k})")
+    return deviations

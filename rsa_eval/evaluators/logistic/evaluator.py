@@ -14,13 +14,35 @@ from rsa_eval.evaluators.shared.labelled_images import (
     describe_images,
     open_splits,
 )
-from rsa_eval.evaluators.shared.protocols import logistic_deviations
+from rsa_eval.evaluators.shared.protocols import (
+    DINOV2,
+    common_deviations,
+    settings_deviations,
+)
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Workspace
 
 _log = logging.getLogger(__name__)
+
+_DINOV2_RESIZE = 224
+"""Short side in dinov2/eval/log_regression.py; its linear probe has the usual 256."""
+
+
+def logistic_deviations(config: LogisticConfig) -> list[str]:
+    """List the departures of a logistic regression."""
+    deviations = common_deviations(config, DINOV2)
+    if config.data.eval_resize not in (None, _DINOV2_RESIZE):
+        deviations.append(
+            f"short side resized to {config.data.eval_resize} (protocol: {_DINOV2_RESIZE})"
+        )
+    return [
+        *deviations,
+        *settings_deviations(config.search, SearchConfig()),
+        f"scikit-learn's L-BFGS, tolerance {config.search.tolerance:g} (protocol: cuML's, 1e-12)",
+        "held out by class (protocol: of all images alike)",
+    ]
 
 
 def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:

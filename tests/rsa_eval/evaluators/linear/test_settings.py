@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
+from rsa_eval.evaluators.linear.evaluator import linear_deviations
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
-from rsa_eval.evaluators.shared.protocols import linear_deviations
 from rsa_pretrain.plumbing.config.files import load_config, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
