@@ -31,7 +31,7 @@ def _add_config(commands: Commands) -> None:
 def _add_export(commands: Commands) -> None:
     from rsa_pretrain.commands import export
 
-    export.add(commands, _to_detectron2)
+    export.add(commands, _to_detectron2, _read_records)
 
 
 def _train(config: Any, **options: Any) -> int:
@@ -39,6 +39,12 @@ def _train(config: Any, **options: Any) -> int:
     from rsa_pretrain.training.pretraining import pretrain
 
     return pretrain(config, make_evaluate=make_online_knn, **options)
+
+
+def _read_records(folder: Path, loaded: Any) -> Any:
+    from rsa_eval.records.of_weights import read_records
+
+    return read_records(folder, loaded)
 
 
 def _to_detectron2(checkpoint: Path, out: Path) -> object:

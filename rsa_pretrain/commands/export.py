@@ -18,15 +18,17 @@ _RECORDS_FOLDER = "records"
 _TRUNK = "this is the backbone of a trained detector; rsa-detect export writes all of it"
 
 Convert = Callable[[Path, Path], object]
+ReadRecords = Callable[[Path, "LoadedBackbone"], tuple[list["RecordOfWeights"], int]]
 
 
-def add(commands: Commands, to_detectron2: Convert) -> None:
+def add(commands: Commands, to_detectron2: Convert, read_records: ReadRecords) -> None:
     """Add the command to the parser.
 
     Args:
         commands: Where to add it.
-        to_detectron2: Writes a checkpoint as detectron2 weights, with their proof; passed in
-            because it belongs to another package.
+        to_detectron2: Writes a checkpoint as detectron2 weights, with their proof.
+        read_records: Reads a folder's records of given weights, and counts those of others. Both
+            are passed in because they belong to other packages.
     """
     from rsa_pretrain.weights.export.targets import TARGETS
 
@@ -56,10 +58,12 @@ def add(commands: Commands, to_detectron2: Convert) -> None:
         type=Path,
         help="records for the model card (default: records/ beside the weights)",
     )
-    parser.set_defaults(command=lambda arguments: _export(arguments, to_detectron2))
+    parser.set_defaults(command=lambda arguments: _export(arguments, to_detectron2, read_records))
 
 
-def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
+def _export(
+    arguments: argparse.Namespace, to_detectron2: Convert, read_records: ReadRecords
+) -> int:
     if arguments.to == TO_DETECTRON2:
         if arguments.records is not None:
             raise UserError("--records is for a model card, which detectron2 weights do not have")
@@ -70,16 +74,16 @@ def _export(arguments: argparse.Namespace, to_detectron2: Convert) -> int:
     from rsa_pretrain.weights.foreign.load import load_weights
 
     loaded = load_weights(arguments.checkpoint)
-    records = _records(arguments.records, loaded)
+    records = _records(arguments.records, loaded, read_records)
     done = export_backbone(loaded, find_target(arguments.to), arguments.out, records)
     for line in _lines(done, loaded):
         say(line)
     return 0
 
 
-def _records(folder: Path | None, loaded: "LoadedBackbone") -> "list[RecordOfWeights]":
-    from rsa_pretrain.weights.export.model_card import read_records
-
+def _records(
+    folder: Path | None, loaded: "LoadedBackbone", read_records: ReadRecords
+) -> "list[RecordOfWeights]":
     if folder is None:
         folder = loaded.path.parent / _RECORDS_FOLDER
         if not folder.is_dir():

@@ -1,12 +1,8 @@
 """Write the card of an exported model: its training, evaluation and limits."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import escape_markdown, render_table
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.metadata import BackboneMetadata
@@ -22,55 +18,6 @@ class RecordOfWeights:
     """One per metric: a cell for each column of the card's table."""
     deviations: tuple[str, ...]
     """Deviations of the run from the published protocol."""
-
-
-def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWeights], int]:
-    """Read the evaluation records of these weights.
-
-    Args:
-        folder: Folder of JSON records.
-        loaded: The weights; records of the file they were imported from count too.
-
-    Returns:
-        The records in order of their names, and how many are about other weights.
-
-    Raises:
-        UserError: If it is not a folder, or a file in it is not a record.
-    """
-    if not folder.is_dir():
-        raise UserError(f"'{folder}' is not a folder of records")
-    hashes = {loaded.sha256}
-    if loaded.metadata.origin is not None and loaded.metadata.parent is not None:
-        hashes.add(loaded.metadata.parent)
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
-    about = [record for sha256, record in found if sha256 in hashes]
-    return about, len(found) - len(about)
-
-
-def _read(path: Path) -> tuple[str | None, RecordOfWeights]:
-    """Return the hash of the weights that a record is about, and the card's part of it."""
-    try:
-        tree = json.loads(path.read_bytes())
-        return tree["model"]["sha256"], _describe(tree)
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"'{path}' is not an evaluation record (see {error})") from None
-
-
-def _describe(record: dict[str, Any]) -> RecordOfWeights:
-    rows = tuple(
-        (
-            record["data_set"],
-            f"{record['kind']}, {record['protocol']}",
-            name,
-            f"{metric['value']:.2f} {metric['unit']}",
-            str(record["num_samples"]),
-            ", ".join(map(str, record["seeds"])),
-            f"{record['created']}, {record['hardware']}",
-        )
-        for name, metric in record["metrics"].items()
-    )
-    where = f"{record['kind']} on {record['data_set']}"
-    return RecordOfWeights(rows, tuple(f"{where}: {text}" for text in record["deviations"]))
 
 
 def model_card(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> str:

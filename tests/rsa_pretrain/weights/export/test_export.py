@@ -1,6 +1,5 @@
 import copy
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import load_backbone, save_tensors
 from rsa_pretrain.weights.export.export import export_backbone, find_target
-from rsa_pretrain.weights.export.model_card import read_records
 from rsa_pretrain.weights.export.targets import TARGETS
 from rsa_pretrain.weights.export.targets.base import missing_packages, probe_images
 from rsa_pretrain.weights.foreign.layout import Pixels
@@ -137,70 +135,10 @@ def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
         find_target("caffe")
 
 
-def record(sha256, **changes):
-    """An evaluation record, as rsa-eval writes it, as far as a card reads it."""
-    return {
-        "schema_version": 1,
-        "kind": "knn",
-        "protocol": "knn digits",
-        "deviations": ["a subset of the images"],
-        "metrics": {"top1": {"value": 87.5, "unit": "%"}},
-        "num_samples": 360,
-        "data_set": "digits",
-        "seeds": [0],
-        "hardware": "a CPU",
-        "created": "2026-11-23T12:00:00+00:00",
-        "model": {"sha256": sha256, "checkpoint": "x"},
-    } | changes
-
-
-def test_the_card_tells_the_records_of_these_weights(own_backbone, tmp_path):
-    """Numbers, protocol, deviations and training are on the card; other weights' are not."""
-    loaded = own_backbone()
-    folder = tmp_path / "records"
-    folder.mkdir()
-    for name, content in (
-        ("a", record(loaded.sha256, hardware="a | CPU\n# <b>")),
-        ("b", record(loaded.metadata.parent, data_set="cifar10")),
-        ("c", record("f" * 64, data_set="another")),
-    ):
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    records, others = read_records(folder, loaded)
-    assert ([part.rows[0][0] for part in records], others) == (["digits", "cifar10"], 1)
-    export_backbone(loaded, find_target("huggingface"), tmp_path / "hf", records)
-    card = (tmp_path / "hf" / "README.md").read_text()
-    time, machine = "2026-11-23T12:00:00+00:00", r"a \| CPU # &lt;b&gt;"
-    assert f"| digits | knn, knn digits | top1 | 87.50 % | 360 | 0 | {time}, {machine} |" in card
-    assert "- knn on digits: a subset of the images" in card
-    assert "- data set: noise" in card
-    assert "- epochs: not known" in card
-    assert "another" not in card.replace("another project's", "")
-    assert card.startswith("---\nlibrary_name: transformers\n")
-
-
 def test_a_card_without_records_says_so(own_backbone, tmp_path):
     """No number is invented."""
     export_backbone(own_backbone(), find_target("huggingface"), tmp_path / "hf", [])
     assert "Not evaluated" in (tmp_path / "hf" / "README.md").read_text()
-
-
-def test_files_that_are_no_records_are_named(own_backbone, tmp_path):
-    """A damaged record stops the export rather than vanish from the card."""
-    loaded = own_backbone()
-    for text, reason in (
-        ('{"model": {"sha256": null}, "kind": "knn"}', "'metrics'"),
-        (json.dumps(record(loaded.sha256, metrics=[])), "'list' object has no attribute 'items'"),
-        (json.dumps(record(loaded.sha256, seeds=0)), "'int' object is not iterable"),
-        ("{", "Expecting property name"),
-        ("[" * 100_000, "recursion"),
-    ):
-        (tmp_path / "x.json").write_text(text)
-        with pytest.raises(
-            UserError, match=rf"x\.json' is not an evaluation record \(see .*{reason}"
-        ):
-            read_records(tmp_path, loaded)
-    with pytest.raises(UserError, match="is not a folder of records"):
-        read_records(Path("absent"), loaded)
 
 
 def test_pixel_statistics_travel(own_backbone, tmp_path):

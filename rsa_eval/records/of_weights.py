@@ -1,0 +1,48 @@
+"""Find the records of given weights, for the model card of an export."""
+
+from pathlib import Path
+
+from rsa_eval.records.record import Record, read_record
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.export.model_card import RecordOfWeights
+
+
+def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWeights], int]:
+    """Read the evaluation records of these weights.
+
+    Args:
+        folder: Folder of JSON records.
+        loaded: The weights; records of the file they were imported from count too.
+
+    Returns:
+        The records sorted by file name, and the number of records of other weights.
+
+    Raises:
+        UserError: If there is no such folder, or a file in it is not a record.
+    """
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' is not a folder of records")
+    hashes = {loaded.sha256}
+    if loaded.metadata.origin is not None and loaded.metadata.parent is not None:
+        hashes.add(loaded.metadata.parent)
+    found = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    about = [_describe(record) for record in found if record.model.sha256 in hashes]
+    return about, len(found) - len(about)
+
+
+def _describe(record: Record) -> RecordOfWeights:
+    rows = tuple(
+        (
+            record.data_set,
+            f"{record.kind}, {record.protocol}",
+            name,
+            f"{metric.value:.2f} {metric.unit}",
+            str(record.num_samples),
+            ", ".join(map(str, record.seeds)),
+            f"{record.created}, {record.hardware}",
+        )
+        for name, metric in record.metrics.items()
+    )
+    where = f"{record.kind} on {record.data_set}"
+    return RecordOfWeights(rows, tuple(f"{where}: {text}" for text in record.deviations))
