@@ -172,7 +172,7 @@ def test_plain_folder_is_drawn_without_judgement(run: Recipe, photos: Path, tmp_
     assert main(["visualize", str(out), str(page), *files, "--min-score", "0"]) == 0
     text = page.read_text(encoding="utf-8")
     assert text.count("<figure") == text.count("<article") > 0
-    assert "whether a prediction is right is not known" in text
+    assert "Without annotations, predictions cannot be judged" in text
     assert "Dashed" not in text
 
 
@@ -278,7 +278,10 @@ def test_mistakes_with_folders(
         ([str(tmp_path / "*.jpg"), out], "*.jpg' does not exist"),
         ([str(photos), str(photos / "000001.png"), out], "is a folder; expected a single folder"),
         ([str(photos / "notes.txt"), out], "1 of 1 files are not images"),
-        ([str(run.data.test_annotations), str(photos), "b", out], "come 2 paths; expected its"),
+        (
+            [str(run.data.test_annotations), str(photos), "b", out],
+            "is followed by 2 paths; expected",
+        ),
         ([str(tmp_path / "empty"), out], "no image below"),
         ([str(photos), out, "--categories", str(other)], "knows 3 categories, "),
         ([str(photos), str(tmp_path / "mine.json")], "exists and was not written by this command"),
@@ -288,7 +291,7 @@ def test_mistakes_with_folders(
             [str(photos), str(run.data.test_annotations)],
             "exists and was not written by this command",
         ),
-        ([str(photos), str(tmp_path / "page.json"), "--pictures"], "page.html' is another file"),
+        ([str(photos), str(tmp_path / "page.json"), "--pictures"], "page.html' exists and was not"),
         (
             [str(photos), out, "--num-workers", "-1"],
             "expected a whole number of 0 or more, found '-1'",

@@ -1,6 +1,6 @@
 """Fit multinomial logistic regression by scikit-learn's L-BFGS, and select its C.
 
-The objective is C Σ loss + |W|² / 2, without the intercepts; a smaller C regularises more.
+The objective is C Σ loss + |W|² / 2, where W excludes the intercepts; a smaller C regularises more.
 """
 
 import copy
@@ -34,7 +34,7 @@ class LogisticFit:
 class Fitter:
     """Fits one C after another on the same images, each warm-started from the last.
 
-    Without intercepts the loss has a single minimum, so the starting point affects the time but,
+    Up to the intercepts the minimum is unique, so the starting point affects the time but,
     within the tolerance, not the result.
 
     Args:

@@ -167,7 +167,7 @@ def test_broken_best_weights_are_replaced(
     with caplog.at_level("WARNING"):
         record = _run(recipe, resume=True)
     (warning,) = [text for text in caplog.messages if str(best) in text]
-    assert warning.startswith(f"the best weights so far, '{best}', cannot be compared with: ")
+    assert warning.startswith(f"cannot compare with the best weights so far, '{best}': ")
     assert record is not None
     assert record.details["best_step"] == 1
     last = newest_checkpoint(recipe.output_dir)
@@ -232,4 +232,4 @@ def test_file_that_does_not_say_so_is_one_warning(
     write(file, notes)
     assert read_best(file) is None
     (warning,) = caplog.messages
-    assert warning.startswith(f"the best weights so far, '{file}', cannot be compared with: ")
+    assert warning.startswith(f"cannot compare with the best weights so far, '{file}': ")

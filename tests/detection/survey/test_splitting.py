@@ -128,7 +128,7 @@ def test_a_category_goes_short_where_each_image_is_needed() -> None:
         ([[1, 1]], r"'own.json' has objects on 1 of 1 images; a split needs two with objects"),
         ([[1], [], []], "has objects on 1 of 3 images"),
         ([[CROWD], [CROWD]], "has objects on 0 of 2 images"),
-        ([[1], [2], [3], []], "each of the 3 images with objects is the only one of a category"),
+        ([[1], [2], [3], []], "each of the 3 images with objects is the only one with some"),
     ],
 )
 def test_what_cannot_be_divided(contents: list[list[int]], message: str) -> None:

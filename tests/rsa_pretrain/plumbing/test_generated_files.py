@@ -14,7 +14,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     file.write_text("# ours\nkey: 1\n")
     check_generated(file, "# ours\nmore\n")
     file.write_text("name: a recipe\n")
-    with pytest.raises(UserError, match="another file, not one written here before"):
+    with pytest.raises(UserError, match="exists and was not written by this command"):
         check_generated(file, "# ours\nmore\n")
 
 
@@ -26,7 +26,7 @@ def test_an_export_does_not_replace_its_recipe(
     copy = tmp_path / "toy.yaml"
     copy.write_text(recipe.read_text())
     assert main(["export-config", str(copy), str(copy)]) == 2
-    assert "is another file" in capsys.readouterr().err
+    assert "exists and was not written by this command" in capsys.readouterr().err
     assert copy.read_text() == recipe.read_text()
 
 

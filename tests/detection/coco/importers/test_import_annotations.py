@@ -510,7 +510,7 @@ def test_every_side_is_cut(
     tree, _ = _import(tmp_path, tmp_path / "out.json")
     assert [entry["bbox"] for entry in tree["annotations"]] == [expected]
     assert [line.partition(";")[0] for line in caplog.messages] == [
-        "objects that reach out of their images"
+        "objects that extend beyond their images"
     ]
 
 
