@@ -1,13 +1,15 @@
 """Shared fixtures: seeds, a tiny run, real data where it is present."""
 
 import os
-import subprocess
-import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
+import narrow
+import preloaded
 import pytest
 import torch
+from quick import without_interpreters
 
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing import atomic_files
@@ -32,6 +34,21 @@ def pytest_runtest_setup(item):
         pytest.skip("torch sees no CUDA device")
     if item.get_closest_marker("detectron2") and find_spec("detectron2") is None:
         pytest.skip("detectron2 is not installed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what asks for the fixture that starts processes, before tests are chosen by marks."""
+    for item in items:
+        if "python" in item.fixturenames:
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Hold tests without the mark ``process`` to it, with their fixtures."""
+    with nullcontext() if item.get_closest_marker("process") else without_interpreters():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
@@ -59,22 +76,23 @@ def tiny_config(tiny_tree):
     return parse_tree(PretrainConfig, tiny_tree, "tiny run")
 
 
+@pytest.fixture
+def narrow_resnet18():
+    """Make every ResNet-18 a narrow one, of which many runs are trained in seconds."""
+    with narrow.narrow_resnet18():
+        yield
+
+
 @pytest.fixture(scope="session")
-def run_two_processes():
+def python(tmp_path_factory):
+    """Starts programs in processes that have imported torch and this toolkit."""
+    return preloaded.Python(tmp_path_factory.mktemp("output"))
+
+
+@pytest.fixture(scope="session")
+def run_two_processes(python):
     """A function that runs a program, ``FILE`` or ``-m MODULE`` with words, in two processes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-
-    def run(*words, timeout=400):
-        return subprocess.run(
-            [*launcher, *map(str, words)],
-            # Threads that wait for one another only slow the processes down.
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run
+    return python.run_two
 
 
 @pytest.fixture

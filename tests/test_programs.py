@@ -29,6 +29,7 @@ def run_and_list_imports(*words):
     return done, {line.rpartition("|")[2].strip() for line in times}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -67,6 +68,7 @@ def test_help_and_mistakes_are_answered_without_torch(words, error):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
 def test_command_and_data_modules_import_without_torch(package):
     """A command imports its training and image libraries only when it works."""

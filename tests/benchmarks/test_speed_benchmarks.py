@@ -77,7 +77,7 @@ def test_they_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(len(times) == 1 for times in measured.seconds.values())
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_processes_train_together() -> None:
     """Two processes share a batch; the main one times the second epoch."""
     settings = scaling.ScalingSettings(**TRAINING)

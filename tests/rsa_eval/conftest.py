@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import narrow
 import pytest
 import torch
 
@@ -52,11 +53,18 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def narrow_resnet18() -> Iterator[None]:
+    """Make every ResNet-18 a narrow one: evaluations are tested, not networks."""
+    with narrow.narrow_resnet18():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as pretraining leaves it, with random weights and used BatchNorm statistics."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), narrow.narrow_resnet18():
         torch.manual_seed(3)
         backbone = build_backbone(NETWORK)
         backbone.train()(torch.randn(16, 3, 32, 32))

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-import torchvision
-from torchvision.models.resnet import BasicBlock, ResNet
 
 # Settings of each method with narrow heads.
 SMALL_METHODS = {
@@ -20,23 +18,6 @@ SMALL_METHODS = {
     "moco_v2": {"hidden_dim": 12, "output_dim": 6, "queue_size": 20},
     "supervised": {"num_classes": 10},
 }
-
-
-class NarrowResNet(ResNet):
-    """ResNet-18 with one block a stage and a sixteenth of its width there."""
-
-    def __init__(self, *, weights, zero_init_residual):
-        assert weights is None
-        super().__init__(BasicBlock, [1, 1, 1, 1], zero_init_residual=zero_init_residual)
-
-    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        return super()._make_layer(block, planes // 16, blocks, stride, dilate)
-
-
-@pytest.fixture
-def narrow_resnet18(monkeypatch):
-    """Make every ResNet-18 a narrow one, of which many runs are trained in seconds."""
-    monkeypatch.setattr(torchvision.models, "resnet18", NarrowResNet)
 
 
 @pytest.fixture(scope="session")

@@ -426,6 +426,7 @@ def test_finished_run_gives_its_trunk_back(
 
 
 @pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize(
     "start",
     [

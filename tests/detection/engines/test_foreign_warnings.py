@@ -13,6 +13,7 @@ from rsa_pretrain.plumbing.config.files import write_config
 NOTE = "average precision counts 120 detections an image and category, where COCO's counts 100"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "engine", ["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)]
 )

@@ -22,7 +22,10 @@ MakeRecipe = Callable[..., Recipe]
 OPEN_FILES = 1024
 PATIENCE_SECONDS = 240
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc is not there")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc is not there"),
+]
 engines = pytest.mark.parametrize(
     "engine", ["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)]
 )

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import narrow
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,7 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     make_rows(folder)
     make_images(folder / "data")
-    assert run_command(folder, "study", f"data.root={folder / 'data'}") == 0
+    with narrow.narrow_resnet18():
+        assert run_command(folder, "study", f"data.root={folder / 'data'}") == 0
     return folder
 
 

@@ -44,7 +44,7 @@ def test_equal_to_a_plain_loop(subject: Subject, knn_config: KNNConfig) -> None:
     # Convolutions of one image and of a batch round differently.
     torch.testing.assert_close(found.features, torch.cat(rows), atol=1e-4, rtol=1e-4)
     assert found.labels.tolist() == images.labels
-    assert found.features.shape == (30, 512)
+    assert found.features.shape == (30, 32)
 
 
 def test_train_mode_is_refused(subject: Subject, knn_config: KNNConfig) -> None:

@@ -23,6 +23,7 @@ DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.process,
     pytest.mark.skipif(
         CHROMIUM is None or DRIVER is None, reason="chromium or chromedriver is not on the PATH"
     ),

@@ -1,8 +1,6 @@
 import hashlib
 import io
 import struct
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -161,7 +159,7 @@ def test_orientation_is_any_whole_number(order, kind):
     assert orientation_in(block) == orientation_in(b"Exif\0\0" + block) == 8
 
 
-def test_warnings_name_the_file(tmp_path):
+def test_warnings_name_the_file(tmp_path, python):
     """A warning of Pillow is one log line with the file, also in threads."""
     form = encoded(photo(), "TIFF", compression="raw").content
     broken = form.replace(struct.pack("<HHI", 258, 3, 3), struct.pack("<HHI", 258, 3, 2**24))
@@ -173,10 +171,10 @@ def test_warnings_name_the_file(tmp_path):
         "from rsa_pretrain.data.read_rules import DEFAULT_RULES; "
         "ThreadPoolExecutor(1).submit(fault_of, sys.argv[1], DEFAULT_RULES).result()"
     )
-    words = [sys.executable, "-c", program, str(tmp_path / "a.tif")]
-    error = subprocess.run(words, capture_output=True, text=True, check=True).stderr
-    assert error.splitlines()
-    for line in error.splitlines():
+    done = python.run("-c", program, tmp_path / "a.tif")
+    assert done.returncode == 0
+    assert done.stderr
+    for line in done.stderr.splitlines():
         assert line.startswith(f"'{tmp_path}/a.tif' is read although Pillow warns: ")
 
 

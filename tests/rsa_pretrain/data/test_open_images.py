@@ -3,8 +3,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import unicodedata
 
 import numpy as np
@@ -460,7 +458,7 @@ def test_real_photos(rsa_data):
     assert min(images[0].size) >= 400
 
 
-def test_too_many_loader_processes_are_said_once():
+def test_too_many_loader_processes_are_said_once(python):
     """More than there are cores is one note of ours, and none of torch's."""
     script = """
 import torch
@@ -469,7 +467,6 @@ loader.usable_cores = lambda: 3
 for num_workers in (3, 999, 999):
     loader.make_loader(range(9), [[0]], num_workers, torch.device("cpu"))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stderr.splitlines() == [
+    assert python.run("-c", script).stderr.splitlines() == [
         "999 loader processes share 3 CPU cores: fewer (num_workers) may be faster"
     ]

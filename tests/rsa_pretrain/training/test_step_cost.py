@@ -6,6 +6,8 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.training.step_cost import measure_step
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def config(tiny_tree):

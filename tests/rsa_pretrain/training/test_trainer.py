@@ -2,8 +2,8 @@ import copy
 import importlib.util
 import logging
 import math
+import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,8 @@ from rsa_pretrain.plumbing.metrics_log import MetricsLog, read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import list_checkpoints, load_backbone, load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 
 def make_trainer(tree, *, resume=False, **changes):
@@ -359,21 +361,19 @@ def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
     assert output.loss.dtype == torch.float32
 
 
-def test_a_process_stops_cleanly_on_sigterm(tiny_tree, tmp_path):
+def test_a_process_stops_cleanly_on_sigterm(tiny_tree, tmp_path, python):
     """The command saves, says how to resume, exits with 143, and --resume finishes the run."""
     tiny_tree["training"]["epochs"] = 500
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tiny_tree))
-    command = [sys.executable, "-m", "rsa_pretrain", "run", str(path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = python.start("-m", "rsa_pretrain", "run", path)
     run_dir = tmp_path / "run"
     while not list_checkpoints(run_dir):
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM" in errors
-    assert "Traceback" not in errors
+        assert process.poll() is None, process.stderr
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 143
+    assert "stopped by SIGTERM" in process.stderr
+    assert "Traceback" not in process.stderr
     _, metadata, _ = load_checkpoint(run_dir / "checkpoints" / "last")
     assert 4 <= metadata.step < 2000
 

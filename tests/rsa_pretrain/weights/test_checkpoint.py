@@ -3,9 +3,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -278,19 +275,16 @@ while True:
 """
 
 
-def test_kill_during_saving_leaves_a_whole_checkpoint(tmp_path):
+def test_kill_during_saving_leaves_a_whole_checkpoint(tmp_path, python):
     """After kill -9 at ten different moments the last checkpoint is readable and consistent."""
     for attempt in range(10):
         run = tmp_path / str(attempt)
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOR_EVER, str(run), describe(0).model_dump_json()]
-        )
+        process = python.start("-c", SAVE_FOR_EVER, run, describe(0).model_dump_json())
         try:
             wait_for((run / "checkpoints" / "last").exists)
             time.sleep(0.013 * attempt)
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
         tensors, metadata, trainer_state = load_checkpoint(run / "checkpoints" / "last")
         value = float(metadata.step)
         assert trainer_state["step"] == metadata.step

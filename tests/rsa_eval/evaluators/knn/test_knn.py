@@ -1,8 +1,5 @@
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,21 +161,14 @@ print(before, peak())
 
 
 @pytest.mark.parametrize("rows", ["rand", "ones"])
-def test_memory_stays_within_the_budget(rows: str) -> None:
+def test_memory_stays_within_the_budget(rows: str, python: Any) -> None:
     """With 48 MiB, in place of 400 for all similarities, the peak rises by no more.
 
     Also where all rows are equal. 16 MiB beside them are the libraries' own: buffers of a matrix
     product, the allocator's.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAK, rows],
-        check=True,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python.run("-c", _PEAK, rows)
+    done.check_returncode()
     before, after = map(int, done.stdout.split())
     assert after - before < 48 + 16
 

@@ -1,0 +1,32 @@
+"""A small network in place of ResNet-18: tests of what surrounds a network train it in a moment."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torchvision
+from torchvision.models.resnet import BasicBlock, ResNet
+
+
+class NarrowResNet(ResNet):
+    """ResNet-18 with one block a stage and a sixteenth of its width there."""
+
+    def __init__(self, *, weights, zero_init_residual):
+        assert weights is None
+        super().__init__(BasicBlock, [1, 1, 1, 1], zero_init_residual=zero_init_residual)
+
+    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
+        return super()._make_layer(block, planes // 16, blocks, stride, dilate)
+
+
+@contextmanager
+def narrow_resnet18() -> Iterator[None]:
+    """Make every ResNet-18 a narrow one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "resnet18", NarrowResNet)
+        yield
+
+
+def is_narrow() -> bool:
+    """Whether a ResNet-18 is a narrow one."""
+    return torchvision.models.resnet18 is NarrowResNet
