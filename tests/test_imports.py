@@ -72,6 +72,16 @@ def test_every_room_has_a_floor(package):
 
 
 @pytest.mark.parametrize("package", FLOORS)
+def test_the_documentation_shows_the_house(package):
+    """Its tables list the rooms from the roof to the ground."""
+    page = (ROOT / "docs" / "structure.md").read_text()
+    section = page.split(f"\n## {package}:")[1].split("\n## ")[0]
+    rooms = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    shown = [name.removesuffix(".py").removesuffix("/") for name in rooms]
+    assert ["__main__", *shown] == FLOORS[package].split()
+
+
+@pytest.mark.parametrize("package", FLOORS)
 def test_rooms_import_from_the_floors_below(package):
     """No import inside a package points up, but for the documented one."""
     floors = FLOORS[package].split()
