@@ -49,7 +49,7 @@ def test_older_records_have_the_turning_that_was(
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
-        ({"epochs": 20}, "milestones .* must lie below epochs 20"),
+        ({"epochs": 20}, "milestones .* must be below epochs 20"),
         ({"milestones": [80, 60]}, "milestones must increase"),
         ({"nesterov": True, "sgd_momentum": 0}, "nesterov needs"),
         ({"crop_scale": [0.5, 0.2]}, "crop_scale must satisfy"),

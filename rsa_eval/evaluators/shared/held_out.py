@@ -49,5 +49,5 @@ def held_out_rows(labels: Rows, percent: float, seed: int, *, key: str, unit: fl
     enough = math.ceil(100 / divisible.min())
     raise UserError(
         f"{percent:g} % of {len(labels)} training images holds out none for selection; set "
-        f"{key}={enough * unit:g} to hold out an image of each class that has two or more"
+        f"{key}={enough * unit:g}, which holds out an image of each class that has two or more"
     )

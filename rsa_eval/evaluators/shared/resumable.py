@@ -77,7 +77,7 @@ def run_to_end(
         wait_for_all()  # torchrun ends all processes once the first exits
         raise Stopped(
             received,
-            f"stopped by {received.name} after step {training.step} of {num_steps}, state saved; "
+            f"stopped by {received.name} after step {training.step} of {num_steps}, saved; "
             "rerun the command to resume",
         )
 

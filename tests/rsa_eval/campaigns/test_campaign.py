@@ -86,7 +86,7 @@ def test_a_stopped_training_stops_the_rest(
     runs.broken = {f"{NAMES[0]} again": "no"}
     outcome = run()
     assert (runs.trained, outcome.stopped, conclude(outcome)) == ([*NAMES[:2]], 143, 143)
-    left = "stopped; 3 of 3 trials are left, first row/seed-0 (trained, knn); rerun it to resume\n"
+    left = "stopped; 3 of 3 trials remain, first row/seed-0 (trained, knn); rerun to resume\n"
     assert capsys.readouterr().out == left
     runs.stopping, runs.broken, runs.trained = set(), {}, []
     assert conclude(run()) == 0

@@ -122,7 +122,7 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", 60)
     assert reproduce(fresh, *words) == TIME_IS_UP
     said = capsys.readouterr().out
-    assert said.startswith(f"stopped; 1 of 1 trials are left, first {RSA}/seed-0 (step 3 of 4)")
+    assert said.startswith(f"stopped; 1 of 1 trials remain, first {RSA}/seed-0 (step 3 of 4)")
     assert not (fresh / "results").exists()
 
     (fresh / "data").rename(fresh / "elsewhere")
@@ -149,15 +149,15 @@ def test_a_run_of_two_tables_is_made_once(
     """In the folder of the first; a seed that is named twice counts once."""
     rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
     assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
-    left = "1 of 1 trials are left, first table1/cifar10/byol-aa/seed-4 (not started)"
+    left = "1 of 1 trials remain, first table1/cifar10/byol-aa/seed-4 (not started)"
     assert left in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("training.epochs=5", r"training.epochs \(was 2, is 5\) would change the run of table"),
-        ("--list training.epochs=7", "would change the run of table"),
+        ("training.epochs=5", r"training.epochs \(was 2, is 5\) would change the run of study"),
+        ("--list training.epochs=7", "would change the run of study"),
         ("training.precision=bf16", "training.precision"),
         ("seed=3", "'seed' differs from trial to trial; use --seeds"),
         ("output_dir=x", "'output_dir' differs from trial to trial; use --out"),
@@ -168,7 +168,7 @@ def test_a_run_of_two_tables_is_made_once(
         ("--budget-minutes 1e300", "found '?1e300"),
         ("--measure", "--measure needs --list"),
         ("--format csv", "--format needs --list"),
-        ("--method rsa", "--method goes with --list"),
+        ("--method rsa", "--method needs --list"),
     ],
 )
 def test_settings_that_make_another_run_and_malformed_options_are_refused(
@@ -267,7 +267,7 @@ def test_a_detector_starts_from_the_backbone_of_its_row(tmp_path: Path) -> None:
     ((_, failure),) = make().items()
     start = tmp_path / "table4/imagenet/rsa/seed-3"
     weights = start / "backbone.safetensors"
-    assert failure == f"it starts from '{weights}', which is not there; reproduce that row first"
+    assert failure == f"it starts from '{weights}', which does not exist; reproduce that row first"
     assert not (tmp_path / "results").exists()
     start.mkdir(parents=True)
     weights.write_bytes(b"")

@@ -74,7 +74,7 @@ def test_a_record_of_other_settings_is_not_replaced(
     capsys.readouterr()
     assert main(words) == 2
     captured = capsys.readouterr()
-    assert "is a record of other settings (batch_size, seed); give --out" in captured.err
+    assert "is a record made with other settings (batch_size, seed); give --out" in captured.err
     assert captured.out == ""
     assert read_record(run_folder / DEFAULT) == before
     assert main([*words, "--out", str(tmp_path / "x.json")]) == 0

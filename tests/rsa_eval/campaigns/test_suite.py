@@ -279,7 +279,7 @@ def test_a_base_file_is_extended(tmp_path: Path, suite: Path, out: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluations.mine={}"], "evaluations.mine: 'mine' is no evaluator; set evaluations.mine"),
+        (["evaluations.mine={}"], "evaluations.mine: unknown evaluator 'mine'; set evaluations"),
         (["evaluations.knn={settings: {batchsize: 3}}"], "nearest valid key is 'batch_size'"),
         (["evaluations.knn={confg: x.yaml}"], "the nearest valid key is 'evaluations.NAME.config'"),
         (["evaluations.knn={config: x.yaml}"], "evaluations.knn: cannot read config"),

@@ -35,15 +35,15 @@ def _evaluate(folder: Path, num_classes: int, per_class: int, words: list[str]) 
 @pytest.mark.parametrize(
     ("num_classes", "per_class", "words", "message"),
     [
-        (2, 2, ["linear", *HEADS], "10 % of 4 training images leaves none to choose on; set "
+        (2, 2, ["linear", *HEADS], "10 % of 4 training images holds out none for selection; set "
          "probe.held_out_share=0.5"),
         (2, 2, ["logistic", *SEARCH], "set search.held_out_percent=50"),
         (3, 1, ["linear", *HEADS], "each of 3 classes has a single training image"),
         (3, 1, ["logistic", *SEARCH], "a class needs two images or more"),
-        (2, 2, ["svm"], "by 3 folds needs 3, or set machine.folds=2"),
-        (2, 1, ["svm"], "by 3 folds needs 3"),
-        (2, 3, ["low-shot"], "class 'class-0' of imagefolder has 3; set per_class=3 or less"),
-        (3, 1, ["diagnostics"], "found 3 test images; split=train looks at the 3 training images"),
+        (2, 2, ["svm"], "with 3 folds needs 3, or set machine.folds=2"),
+        (2, 1, ["svm"], "with 3 folds needs 3"),
+        (2, 3, ["low-shot"], "class 'class-0' of imagefolder has 3 images; set per_class=3"),
+        (3, 1, ["diagnostics"], "found 3 test images; split=train analyses the 3 training images"),
         (3, 1, ["diagnostics", "split=train"], "need 4 images or more, found 3 train images"),
         (1, 5, ["knn", "leave_one_out=true"], "of one class, 'class-0': every vote would be right"),
     ],

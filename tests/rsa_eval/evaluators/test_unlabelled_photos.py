@@ -71,7 +71,7 @@ def test_features_of_photos_without_classes(
     cache = tmp_path / "cache"
     words = ["features", *NETWORK, *_data(photos), f"cache_dir={cache}"]
     assert main(words) == 0
-    assert "some images have no class, which is label -1 there" in capsys.readouterr().out
+    assert "images without a class have label -1" in capsys.readouterr().out
     tensors = [load_file(path) for path in cache.glob("*.safetensors")]
     assert sorted(len(each["features"]) for each in tensors) == [6, 9]
     assert all((each["labels"] == -1).all() for each in tensors)
@@ -80,7 +80,7 @@ def test_features_of_photos_without_classes(
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("features", "or set splits=[train] to leave the test images out"),
+        ("features", "or set splits=[train] to leave out the test images"),
         ("diagnostics", "or set split=train to analyse the training images"),
     ],
 )

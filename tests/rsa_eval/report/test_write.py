@@ -190,7 +190,7 @@ def test_pictures_and_lists_of_a_record(tmp_path: Path, make_result: MakeResult)
     write_report([tmp_path], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count('<img src="data:image/png;base64,') == 1
-    assert "The page: page.html (not shown: no picture, it lies beside the record)" in page
+    assert "The page: page.html (not shown: not an image; see the file beside the record)" in page
     assert any(row.endswith("cat 3 41.25") for row in _rows(page))
     assert any("dog 5 12.5 10" in row for row in _rows(page))
 

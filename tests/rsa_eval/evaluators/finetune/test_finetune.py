@@ -79,7 +79,7 @@ def test_each_image_once_an_epoch_in_equal_steps() -> None:
 
 def test_a_single_image_in_a_step_is_refused() -> None:
     """BatchNorm cannot normalise one image."""
-    with pytest.raises(UserError, match=r"3 labelled images in steps of at most 2 leave .* 1 in"):
+    with pytest.raises(UserError, match=r"3 labelled images in batches of at most 2 .* 1 per step"):
         EvenOrder(3, TuningConfig(batch_size=2), seed=0)
 
 
@@ -240,7 +240,7 @@ def test_protocols_decide_the_defaults(knn_config: KNNConfig) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tuning": {"epochs": 10}}, "must lie below epochs 10"),
+        ({"tuning": {"epochs": 10}}, "must be below epochs 10"),
         ({"tuning": {"milestones": [16, 12]}}, "milestones must increase"),
         ({"layers": ["layer3"]}, "leave out layers and feature_dtype"),
         ({"feature_dtype": "fp16"}, "leave out layers and feature_dtype"),

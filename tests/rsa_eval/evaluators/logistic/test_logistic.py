@@ -182,14 +182,14 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     assert not result.details["converged"]
     assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
     assert "is at the edge of the range tried" in caplog.text
-    assert "3 of 3 fits, the final one among them, did not converge in 2" in caplog.text
+    assert "3 of 3 fits, including the final one, did not converge in 2" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("num_train_images", "message"),
     [
         (10, "each of 10 classes has a single training image, so none can be held out"),
-        (20, r"1 % of 20 training images leaves none .* set search\.held_out_percent=50, which"),
+        (20, r"1 % of 20 training images holds out none .* set search\.held_out_percent=50, which"),
     ],
 )
 def test_too_few_images_to_hold_any_out(

@@ -157,5 +157,5 @@ def test_the_command(run_folder: Path) -> None:
 def test_too_many_per_class(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line of error names the class that lacks images; no record is left."""
     assert main(["low-shot", str(run_folder), "subsets=[{per_class: 7}]"]) == 2
-    assert "error: 7 images per class are wanted, but class '0'" in capsys.readouterr().err
+    assert "error: per_class=7, but class '0'" in capsys.readouterr().err
     assert not list((run_folder / "records").glob("*"))

@@ -108,10 +108,10 @@ def test_a_list_of_bare_names(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "is empty"),
-        ("a/9.png\nb/3.png", "names 1 images that are not among .*: a/9.png"),
-        ("a/1.png\nb/3.png\na/1.png", "'a/1.png' comes 2 times and is the name of 1"),
+        ("a/9.png\nb/3.png", "lists 1 images that are not among .*: a/9.png"),
+        ("a/1.png\nb/3.png\na/1.png", "'a/1.png' occurs 2 times and is the name of 1"),
         ("a/1.png\na/2.png", "has no image of 1 of the 2 classes: b$"),
-        ("1.png\nsame.png", "'same.png' comes 1 times and is the name of 2"),
+        ("1.png\nsame.png", "'same.png' occurs 1 times and is the name of 2"),
     ],
 )
 def test_unusable_lists(folder: ImageSet, tmp_path: Path, text: str, message: str) -> None:

@@ -84,7 +84,7 @@ def test_classes_too_small() -> None:
     features, truth = _problem(0)
     truth[:, 0] = -1
     truth[:2, 0] = 1
-    with pytest.raises(UserError, match=r"2 training images are of class 'a'; .* by 3 folds"):
+    with pytest.raises(UserError, match=r"2 training images are of class 'a'; .* with 3 folds"):
         train_machines(features, truth, ["a", "b"], FEW, seed=0)
     with pytest.raises(UserError, match="0 training images are not of class 'a'"):
         train_machines(features, np.ones_like(truth), ["a", "b"], FEW, seed=0)
