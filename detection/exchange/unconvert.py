@@ -53,7 +53,7 @@ class Unconversion:
     proof: TrunkProof
 
 
-def unconvert(file: Path, out: Path, config: Path | None) -> Unconversion:
+def unconvert(file: Path, out: Path, config: Path | None = None) -> Unconversion:
     """Write the trunk of a detectron2 file, or of a detector, in our checkpoint format.
 
     Args:

@@ -24,6 +24,9 @@ def make_record_of(
 ) -> Record:
     """Evaluate a checkpoint and write the record; resume a stopped evaluation.
 
+        config = KNNConfig(data=load_run(run).data)
+        record = make_record_of(run, EVALUATORS["knn"], config, run / "records" / "knn.json")
+
     Args:
         checkpoint: Anything ``load_subject`` takes; None for random weights.
         evaluator: The evaluator.

@@ -41,13 +41,37 @@ class Metric(Section):
 
 
 @dataclass(frozen=True)
-class Result:
-    """An evaluator's result; its fields are those of the record."""
+class Scores:
+    """An evaluator's scores of features; its fields are those of a record."""
 
     metrics: dict[str, Metric]
     headline: str
+    """The metric a table shows."""
     num_samples: int
+    """Test images counted."""
     details: dict[str, Any]
+    """Curves, choices and per-setting results, by evaluator."""
+
+    @property
+    def value(self) -> float:
+        """The headline's value."""
+        return self.metrics[self.headline].value
+
+    def result(self, details: dict[str, Any], deviations: list[str]) -> "Result":
+        """Add what is known of the images, and the departures from the protocol."""
+        return Result(
+            metrics=self.metrics,
+            headline=self.headline,
+            num_samples=self.num_samples,
+            details=self.details | details,
+            deviations=deviations,
+        )
+
+
+@dataclass(frozen=True)
+class Result(Scores):
+    """What an evaluator found on images; its fields are those of the record."""
+
     deviations: list[str]
     artifacts: dict[str, str] = field(default_factory=dict)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
-from rsa_pretrain.plumbing.errors import UserError
 
 TrainRun = Callable[..., int]
 
@@ -59,8 +58,6 @@ def _run(arguments: argparse.Namespace, train: TrainRun) -> int:
 
     backbone = config.output_dir / BACKBONE_FILE
     finished = backbone.exists()
-    if finished and not arguments.resume:
-        raise UserError(f"'{config.output_dir}' contains a finished run; choose another output_dir")
     parent = None
     if arguments.extend is not None:
         parent = open_parent(arguments.extend, config)

@@ -23,19 +23,27 @@ MakeEvaluate = Callable[[PretrainConfig, ImageSet, ImageSet, torch.device], Eval
 def pretrain(
     config: PretrainConfig,
     *,
-    resume: bool,
-    make_evaluate: MakeEvaluate,
+    resume: bool = False,
+    make_evaluate: MakeEvaluate | None = None,
     profile: bool = False,
     parent: Parent | None = None,
 ) -> int:
     """Train a run to its end, in one process or in those that the launcher started.
+
+    The run folder ``config.output_dir`` then holds ``backbone.safetensors``, which
+    ``load_backbone`` reads:
+
+        config = load_config(PretrainConfig, "digits/rsa", ["training.epochs=2"])
+        pretrain(config)
+        backbone = load_backbone(config.output_dir).backbone
 
     Args:
         config: The run.
         resume: Resume from the run folder's last checkpoint, if it has one; a finished run is only
             compared with ``config``.
         make_evaluate: Builds the evaluation run every ``monitor.knn_every_epochs`` from the run
-            and its held-out images.
+            and its held-out images: ``rsa_eval.make_online_knn``. Not needed if
+            ``monitor.knn_every_epochs`` is None.
         profile: Profile some early steps.
         parent: The finished run to extend, if the run folder has no checkpoint.
 
@@ -43,17 +51,28 @@ def pretrain(
         0, or 128 + the number of the signal that stopped it.
 
     Raises:
-        UserError: As ``Trainer``.
+        UserError: If the run is finished and ``resume`` not set, if ``monitor.knn_every_epochs`` is
+            set without ``make_evaluate``, and as ``Trainer``.
     """
     refuse_among_images(config.data, config.output_dir)
-    if resume and (config.output_dir / BACKBONE_FILE).exists():
+    if (config.output_dir / BACKBONE_FILE).exists():
+        if not resume:
+            raise UserError(
+                f"'{config.output_dir}' holds a finished run; choose another output_dir"
+            )
         refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
         return 0
+    if config.monitor.knn_every_epochs is not None and make_evaluate is None:
+        raise UserError(
+            f"monitor.knn_every_epochs is {config.monitor.knn_every_epochs}, but pretrain() has "
+            "nothing to measure with; pass make_evaluate=rsa_eval.make_online_knn, or set "
+            "monitor.knn_every_epochs to null"
+        )
     device = resolve_device(config.training.device)
     with process_group(device):
         images, held_out = _open_images(config)
         evaluate = None
-        if held_out is not None:
+        if held_out is not None and make_evaluate is not None:
             assert isinstance(images, ImageSet), "a stream has no held-out images"
             evaluate = make_evaluate(config, images, held_out, device)
         return Trainer(

@@ -1,6 +1,10 @@
 """Evaluate features by nearest neighbours."""
 
-from rsa_eval.evaluators.knn.settings import PAPER_VOTE, KNNConfig
+from collections.abc import Sequence
+
+import torch
+
+from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
@@ -9,14 +13,13 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_labelled,
     open_splits,
 )
-from rsa_eval.evaluators.shared.protocols import (
-    common_deviations,
-)
-from rsa_eval.features.extract import stored_features
+from rsa_eval.evaluators.shared.pairs import classes_of
+from rsa_eval.evaluators.shared.protocols import common_deviations
+from rsa_eval.features.extract import LabelledFeatures, stored_features
 from rsa_eval.features.frozen import frozen
-from rsa_eval.features.share import own_share
+from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Result, Workspace
+from rsa_eval.records.record import Result, Scores, Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -31,22 +34,66 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         UserError: If the data cannot be used.
     """
     train, test = _open(config)
-    num_classes = len(train.class_names)
     with frozen(subject.backbone):
         bank = stored_features(subject, train, config, "train features")
         queries = None
         if test is not None:
             queries = stored_features(subject, test, config, "test features")
-    counts = knn_counts(
+    scores = knn(
         bank,
         queries,
         config.settings,
-        num_classes,
-        config.memory_budget_mib,
-        subject.device,
-        own_share(),
+        num_classes=len(train.class_names),
+        memory_budget_mib=config.memory_budget_mib,
+        device=subject.device,
+        share=own_share(),
     )
-    num_voters = len(train) - config.leave_one_out
+    return scores.result(
+        {"images": describe_images(train, test)},
+        knn_deviations(config, len(train) - config.leave_one_out),
+    )
+
+
+def knn(
+    train: LabelledFeatures,
+    test: LabelledFeatures | None,
+    settings: Sequence[KNNSetting] = VOTES,
+    *,
+    num_classes: int | None = None,
+    memory_budget_mib: int = 512,
+    device: str | torch.device = "cpu",
+    share: Share = ALONE,
+) -> Scores:
+    """Classify test images by a weighted vote of their nearest training images.
+
+    Wu et al. 2018 (InstDis), Section 3.4; cosine similarity, so features may have any norm.
+
+        scores = knn(train, test, [KNNSetting(k=20, temperature=0.07)])
+        scores.value  # top-1 accuracy of the first vote, in percent
+
+    Args:
+        train: The voters' features, (N, D).
+        test: Features of the classified images, (M, D); None classifies each training image by all
+            others (leave one out).
+        settings: The votes, all counted in one pass; the first is the headline. The default starts
+            with the RSA paper's, k = 200 and T = 0.1.
+        num_classes: Classes there are; None takes the largest training label plus one.
+        memory_budget_mib: Memory of the comparison beside the features, in MiB.
+        device: Where the comparison runs.
+        share: The part of the training images that this process compares.
+
+    Returns:
+        ``top1`` and, for more than five classes, ``top5`` in percent; each vote's in
+        ``details["votes"]``.
+
+    Raises:
+        UserError: If an image has no class, widths differ or a feature is not finite.
+    """
+    num_classes = classes_of(train, test, num_classes)
+    counts = knn_counts(
+        train, test, settings, num_classes, memory_budget_mib, torch.device(device), share
+    )
+    num_voters = len(train.labels) - (test is None)
     votes = [
         {
             "k": setting.k,
@@ -54,14 +101,13 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
             "temperature": setting.temperature,
             **count.percentages(num_classes),
         }
-        for setting, count in zip(config.settings, counts, strict=True)
+        for setting, count in zip(settings, counts, strict=True)
     ]
-    return Result(
+    return Scores(
         metrics=accuracy_metrics(counts[0], num_classes),
         headline="top1",
         num_samples=counts[0].total,
-        details={"votes": votes, "images": describe_images(train, test)},
-        deviations=knn_deviations(config, num_voters),
+        details={"votes": votes},
     )
 
 

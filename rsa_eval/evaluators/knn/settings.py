@@ -29,6 +29,7 @@ _OTHER_VOTES = (
     *(KNNSetting(k=k, temperature=0.07) for k in (10, 20, 100, 200)),
     *(KNNSetting(k=k, temperature=None) for k in (1, 20)),
 )
+VOTES = (PAPER_VOTE, *_OTHER_VOTES)
 
 
 class KNNConfig(EvaluationConfig):
@@ -36,7 +37,7 @@ class KNNConfig(EvaluationConfig):
 
     protocol: Literal["weighted_vote"] = "weighted_vote"
     """InstDis's vote."""
-    settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = (PAPER_VOTE, *_OTHER_VOTES)
+    settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = VOTES
     """Votes to count, all in one pass; the first is the headline."""
     leave_one_out: bool = False
     """Classify each training image by the others, instead of the test images."""

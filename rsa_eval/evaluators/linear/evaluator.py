@@ -1,5 +1,6 @@
 """Evaluate features by a linear probe."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from rsa_eval.evaluators.linear.batches import (
 )
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
-from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig
+from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
 from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
+from rsa_eval.evaluators.shared.pairs import classes_of
 from rsa_eval.evaluators.shared.protocols import (
     DINOV2,
     USUAL,
@@ -29,16 +31,18 @@ from rsa_eval.evaluators.shared.protocols import (
     settings_deviations,
 )
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
-from rsa_eval.evaluators.shared.subsets import take
+from rsa_eval.evaluators.shared.subsets import Rows, take
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features, feature_width
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.scaling import measure, unscaled
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.stop_signal import Stopped
 
+_MOCO_V2_CACHED = ProbeConfig(mode="cached")
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
 
 _DINOV2_STEPS = 12_500
@@ -132,6 +136,67 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
     )
 
 
+def linear_probe(
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    probe: ProbeConfig = _MOCO_V2_CACHED,
+    *,
+    num_classes: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Scores:
+    """Train a linear classifier on features, and count the test images it gets right.
+
+    The default is MoCo v2's protocol on features that are extracted once. Several learning rates
+    train one head each; the one most accurate on held-out training images is tested.
+
+        linear_probe(train, test, ProbeConfig(mode="cached", epochs=20, milestones=(12, 16)))
+
+    Args:
+        train: Features of the training images, (N, D).
+        test: Features of the test images, (M, D).
+        probe: How it is trained; ``mode`` is ``cached``.
+        num_classes: Classes there are; None takes the largest training label plus one.
+        seed: Of the initial weights, the order of the images and those held out.
+        device: Where it is trained.
+
+    Returns:
+        ``top1`` and, for more than five classes, ``top5`` in percent; ``loss_by_epoch`` and the
+        choice among heads in ``details``.
+
+    Raises:
+        UserError: If an image has no class, widths differ, ``mode`` is another or the training
+            diverges.
+        Stopped: If a signal, such as Ctrl-C's, stopped the training.
+    """
+    if probe.mode != "cached":
+        raise UserError(f"a probe on features needs probe.mode 'cached', found '{probe.mode}'")
+    num_classes = classes_of(train, test, num_classes)
+    place, held_out = torch.device(device), None
+    if len(probe.base_lr) > 1:
+        rest, rows = _parted(train.labels.numpy(), probe.held_out_share, seed)
+        train, held_out = (
+            LabelledFeatures(train.features[kept], train.labels[kept]) for kept in (rest, rows)
+        )
+    heads = new_heads(train.features.shape[1], num_classes, probe, seed, place)
+    state = ProbeState(HeadTrainer(heads, probe), fingerprint="", path=None)
+    order = ReadOrder(len(train.labels), probe.batch_size, probe.epochs, seed)
+    scaling = measure(train.features) if probe.standardise else unscaled
+    try:
+        train_probe(state, cached_batches(train, order, scaling, place), order, math.inf)
+    except Stopped as stopped:
+        lost = f"{stopped.received.name} stopped the linear probe, which starts over when called"
+        raise Stopped(stopped.received, lost) from None
+    trained = _choose_head(state, scaling, held_out)
+    counts = trained.test(test)
+    return Scores(
+        metrics=_metrics([counts], num_classes),
+        headline="top1",
+        num_samples=counts.total,
+        details={"mode": probe.mode, **trained.details},
+    )
+
+
 def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
     """Train one probe; if it has several heads, choose one on held-out training images."""
     device = subject.device
@@ -145,18 +210,31 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
     order = ReadOrder(len(images), probe.batch_size, probe.epochs, config.seed)
     batches, scaling = _training_batches(subject, images, order, config, device)
     train_probe(state, batches, order, config.save_every_minutes)
-    if held_out is None:
-        return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
-    features = evaluation_features(subject, held_out, config, "held-out features")
-    return _choose(state, scaling, score_heads(trainer.heads, features, scaling))
+    features = None
+    if held_out is not None:
+        features = evaluation_features(subject, held_out, config, "held-out features")
+    return _choose_head(state, scaling, features)
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Split off a share of each class, leaving at least one image of every class."""
-    labels = np.asarray(images.require_labels())
-    key = "probe.held_out_share"
-    rows = held_out_rows(labels, 100 * share, seed, key=key, unit=0.01)
-    return take(images, np.delete(np.arange(len(labels)), rows)), take(images, rows)
+    """Part a share of each class from the rest, which keeps an image of every class."""
+    rest, rows = _parted(np.asarray(images.require_labels()), share, seed)
+    return take(images, rest), take(images, rows)
+
+
+def _parted(labels: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Return the rows of the rest, and those of a share of each class."""
+    rows = held_out_rows(labels, 100 * share, seed, key="probe.held_out_share", unit=0.01)
+    return np.delete(np.arange(len(labels)), rows), rows
+
+
+def _choose_head(
+    state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: LabelledFeatures | None
+) -> Probe:
+    """Take the head that is best on held-out features, or else the only one."""
+    if held_out is None:
+        return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
+    return _choose(state, scaling, score_heads(state.trainer.heads, held_out, scaling))
 
 
 def _choose(

@@ -17,7 +17,7 @@ class ProbeState:
     Attributes:
         trainer: Heads and velocities.
         fingerprint: Identifies weights, images and settings; a state of others is ignored.
-        path: Its file.
+        path: Its file; None keeps no state.
         step: Steps taken.
         loss_sums: Each head's loss in this epoch so far, summed over images, float64 (H,).
         losses: Mean loss of each head in each finished epoch.
@@ -25,7 +25,7 @@ class ProbeState:
 
     trainer: HeadTrainer
     fingerprint: str
-    path: Path
+    path: Path | None
     step: int = 0
     loss_sums: Tensor = field(init=False)
     losses: list[list[float]] = field(default_factory=list)
@@ -33,7 +33,7 @@ class ProbeState:
     def __post_init__(self) -> None:
         heads = self.trainer.heads
         self.loss_sums = heads.bias.new_zeros(len(heads.bias), dtype=torch.float64)
-        self._file = StateFile(self.path, self.fingerprint)
+        self._file = None if self.path is None else StateFile(self.path, self.fingerprint)
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors that a step changes."""
@@ -42,6 +42,8 @@ class ProbeState:
 
     def save(self) -> None:
         """Write the state, from the main process."""
+        if self._file is None:
+            return
         tensors = [tensor.cpu() for tensor in self.tensors()]
         self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
 
@@ -51,7 +53,7 @@ class ProbeState:
         Raises:
             UserError: If the processes do not see the same file.
         """
-        content = self._file.read()
+        content = None if self._file is None else self._file.read()
         if content is None:
             return
         for tensor, saved in zip(self.tensors(), content["tensors"], strict=True):

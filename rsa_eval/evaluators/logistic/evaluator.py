@@ -14,6 +14,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
     describe_images,
     open_splits,
 )
+from rsa_eval.evaluators.shared.pairs import classes_of
 from rsa_eval.evaluators.shared.protocols import (
     DINOV2,
     common_deviations,
@@ -22,7 +23,7 @@ from rsa_eval.evaluators.shared.protocols import (
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Result, Workspace
+from rsa_eval.records.record import Result, Scores, Workspace
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ def logistic_deviations(config: LogisticConfig) -> list[str]:
     ]
 
 
+_PUBLISHED_SEARCH = SearchConfig()
+
+
 def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
     """Choose C on held-out training images, refit on all training images, and test once.
 
@@ -52,20 +56,55 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         UserError: If the data cannot be used.
     """
     train, test = open_splits(config)
-    num_classes = len(train.class_names)
     with frozen(subject.backbone):
         train_features = evaluation_features(subject, train, config, "train features")
         test_features = evaluation_features(subject, test, config, "test features")
-    choice = _choose(train_features, config.search, num_classes, config.seed)
-    final = _fitter(train_features, config.search, choice.fit).fit(choice.c)
-    counts = count_right(final, test_features, num_classes)
-    _warn(choice, final, config.search)
-    return Result(
+    scores = logistic_regression(
+        train_features,
+        test_features,
+        config.search,
+        num_classes=len(train.class_names),
+        seed=config.seed,
+    )
+    return scores.result({"images": describe_images(train, test)}, logistic_deviations(config))
+
+
+def logistic_regression(
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    search: SearchConfig = _PUBLISHED_SEARCH,
+    *,
+    num_classes: int | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Classify test images by logistic regression, its C chosen on held-out training images.
+
+    DINOv2's protocol (Oquab et al. 2023): features as they are, a final fit on all training images.
+
+    Args:
+        train: Features of the training images, (N, D).
+        test: Features of the test images, (M, D).
+        search: Values of C, the share held out and the fit's tolerance.
+        num_classes: Classes there are; None takes the largest training label plus one.
+        seed: Of the held-out images.
+
+    Returns:
+        ``top1`` and, for more than five classes, ``top5`` in percent; the chosen ``C`` and the
+        accuracy of every other in ``details``.
+
+    Raises:
+        UserError: If an image has no class, widths differ, or no image can be held out.
+    """
+    num_classes = classes_of(train, test, num_classes)
+    choice = _choose(train, search, num_classes, seed)
+    final = _fitter(train, search, choice.fit).fit(choice.c)
+    counts = count_right(final, test, num_classes)
+    _warn(choice, final, search)
+    return Scores(
         metrics=accuracy_metrics(counts, num_classes),
         headline="top1",
         num_samples=counts.total,
-        details=_details(choice, final) | {"images": describe_images(train, test)},
-        deviations=logistic_deviations(config),
+        details=_details(choice, final),
     )
 
 

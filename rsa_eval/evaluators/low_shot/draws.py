@@ -1,5 +1,6 @@
 """Train classifiers on several draws of few labels."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ from rsa_eval.evaluators.logistic.fit import Fitter, count_right
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
 from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
 from rsa_eval.evaluators.shared.settings import Subset
-from rsa_eval.evaluators.shared.subsets import Rows, class_counts, subset_rows, take
+from rsa_eval.evaluators.shared.subsets import Rows, class_counts
 from rsa_eval.features.extract import LabelledFeatures
-from rsa_pretrain.data.image_set import ImageSet
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,28 @@ class DrawResult:
     """A classifier trained on one draw."""
 
     draw: Draw
+    labels: Tensor
+    """Class indices of the draw, int64 (N,)."""
     counts: TopKCounts
     converged: bool
     iterations: int
 
 
-def draw_all(images: ImageSet, subsets: tuple[Subset, ...], seeds: tuple[int, ...]) -> list[Draw]:
+def draw_all(
+    rows_of: Callable[[Subset, int], Rows], subsets: Sequence[Subset], seeds: Sequence[int]
+) -> list[Draw]:
     """Draw every subset once per seed, and take each list once.
+
+    Args:
+        rows_of: Which training images a subset takes, by its seed.
+        subsets: What is drawn.
+        seeds: Of the draws.
 
     Raises:
         UserError: If there are too few images.
     """
     return [
-        Draw(subset, seed if subset.is_drawn else None, subset_rows(images, subset, seed))
+        Draw(subset, seed if subset.is_drawn else None, rows_of(subset, seed))
         for subset in subsets
         for seed in (seeds if subset.is_drawn else seeds[:1])
     ]
@@ -87,29 +96,28 @@ def train_and_count(
         intercept=False,
     )
     fit = fitter.fit(classifier.c)
-    return DrawResult(draw, count_right(fit, test, num_classes), fit.converged, fit.iterations)
+    counts = count_right(fit, test, num_classes)
+    return DrawResult(draw, train.labels, counts, fit.converged, fit.iterations)
 
 
-def describe_runs(runs: list[DrawResult], images: ImageSet) -> dict[str, Any]:
+def describe_runs(runs: list[DrawResult], num_classes: int) -> dict[str, Any]:
     """Summarise one subset's runs for a record; accuracies in percent.
 
     Args:
         runs: Runs of the same subset.
-        images: All training images.
+        num_classes: Number of classes.
     """
     top1 = MeanStd.of([run.counts.top1_percent for run in runs])
-    first = take(images, runs[0].draw.rows)
     return {
         "subset": runs[0].draw.subset.name,
-        "count": len(first),
-        **class_counts(first.require_labels()),
+        "count": len(runs[0].labels),
+        **class_counts(runs[0].labels.tolist()),
         "top1_mean": top1.mean,
         "top1_std": top1.std,
         "runs": [
             {
                 "seed": run.draw.seed,
-                "sha256": take(images, run.draw.rows).fingerprint(),
-                **run.counts.percentages(len(images.class_names)),
+                **run.counts.percentages(num_classes),
                 "converged": run.converged,
                 "iterations": run.iterations,
             }

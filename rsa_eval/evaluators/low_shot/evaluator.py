@@ -1,6 +1,8 @@
 """Evaluate features by classification from few labels."""
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -14,19 +16,23 @@ from rsa_eval.evaluators.low_shot.draws import (
     drawn_rows,
     train_and_count,
 )
-from rsa_eval.evaluators.low_shot.settings import ClassifierConfig, LowShotConfig
+from rsa_eval.evaluators.low_shot.settings import SUBSETS, ClassifierConfig, LowShotConfig
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
+from rsa_eval.evaluators.shared.pairs import classes_of
 from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
-from rsa_eval.evaluators.shared.subsets import Rows, take
+from rsa_eval.evaluators.shared.settings import Subset
+from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows, take
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_eval.records.record import Metric, Result, Scores, Workspace
+from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
 _PUBLISHED_DRAWS = 3
+_PUBLISHED_CLASSIFIER = ClassifierConfig()
 
 
 def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Workspace) -> Result:
@@ -36,25 +42,86 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
         UserError: If the data cannot be used, or a subset has too few images.
     """
     train, test = open_splits(config)
-    draws = draw_all(train, config.subsets, config.subset_seeds)
+    draws = draw_all(partial(subset_rows, train), config.subsets, config.subset_seeds)
     rows = drawn_rows(draws)
     with frozen(subject.backbone):
         features = evaluation_features(subject, take(train, rows), config, "train features")
         test_features = evaluation_features(subject, test, config, "test features")
-    runs = _train_all(draws, rows, features, test_features, config, len(train.class_names))
+    num_classes = len(train.class_names)
+    runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)
+    scores = _summarise(runs, num_classes)
+    fingerprints = iter([take(train, draw.rows).fingerprint() for draw in draws])
+    for subset in scores.details["subsets"]:
+        for run in subset["runs"]:
+            run["sha256"] = next(fingerprints)
+    return scores.result({"images": describe_images(train, test)}, _deviations(config))
+
+
+def low_shot(
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    subsets: Sequence[Subset] = SUBSETS,
+    seeds: Sequence[int] = (0, 1, 2),
+    classifier: ClassifierConfig = _PUBLISHED_CLASSIFIER,
+    *,
+    num_classes: int | None = None,
+) -> Scores:
+    """Classify test images by logistic regression on a few labels, averaged over several draws.
+
+    MSN's protocol (Assran et al. 2022): each image's features less their mean, divided by their
+    norm; no intercepts, C fixed.
+
+        low_shot(train, test, [Subset(per_class=1), Subset(percent=10)])
+
+    Args:
+        train: Features of all training images, (N, D).
+        test: Features of the test images, (M, D).
+        subsets: What is trained on, by percentage or number per class; the first is the headline.
+        seeds: One draw of each subset per seed.
+        classifier: C and the fit's tolerance.
+        num_classes: Classes there are; None takes the largest training label plus one.
+
+    Returns:
+        ``top1_SUBSET`` of each subset in percent, the mean over its draws; the draws and their
+        sample standard deviation in ``details["subsets"]``.
+
+    Raises:
+        UserError: If an image has no class, widths differ, a class has too few images, or a subset
+            is a list of files.
+    """
+    num_classes = classes_of(train, test, num_classes)
+    listed = [subset.name for subset in subsets if not subset.is_drawn]
+    if listed:
+        raise UserError(
+            f"{', '.join(listed)} names image files, which features lack; draw a subset by percent "
+            "or per_class"
+        )
+    labels, names = train.labels.numpy(), list(map(str, range(num_classes)))
+
+    def rows_of(subset: Subset, seed: int) -> Rows:
+        return draw_subset(labels, subset, seed, names, "the training images")
+
+    draws = draw_all(rows_of, subsets, seeds)
+    everything = np.arange(len(labels))
+    runs = _train_all(draws, everything, train, test, classifier, num_classes)
+    return _summarise(runs, num_classes)
+
+
+def _summarise(runs: list[DrawResult], num_classes: int) -> Scores:
+    """Average the runs of each subset, in the order of the runs."""
+    subsets = dict.fromkeys(run.draw.subset for run in runs)
     described = [
-        describe_runs([run for run in runs if run.draw.subset == subset], train)
-        for subset in config.subsets
+        describe_runs([run for run in runs if run.draw.subset == subset], num_classes)
+        for subset in subsets
     ]
     metrics = {
         f"top1_{entry['subset']}": Metric(value=entry["top1_mean"], unit="%") for entry in described
     }
-    return Result(
+    return Scores(
         metrics=metrics,
-        headline=f"top1_{config.subsets[0].name}",
-        num_samples=len(test),
-        details={"subsets": described, "images": describe_images(train, test)},
-        deviations=_deviations(config),
+        headline=next(iter(metrics)),
+        num_samples=runs[0].counts.total,
+        details={"subsets": described},
     )
 
 
@@ -63,7 +130,7 @@ def _train_all(
     rows: Rows,
     features: LabelledFeatures,
     test: LabelledFeatures,
-    config: LowShotConfig,
+    classifier: ClassifierConfig,
     num_classes: int,
 ) -> list[DrawResult]:
     train_inputs = centred_to_unit_norm(features.features)
@@ -73,7 +140,7 @@ def _train_all(
         for draw in draws:
             places = np.searchsorted(rows, draw.rows)
             own = LabelledFeatures(_select(train_inputs, places), _select(features.labels, places))
-            runs.append(train_and_count(draw, own, test_inputs, config.classifier, num_classes))
+            runs.append(train_and_count(draw, own, test_inputs, classifier, num_classes))
             bar.update()
     unfinished = sum(not run.converged for run in runs)
     if unfinished:
@@ -81,7 +148,7 @@ def _train_all(
             "%d of %d fits did not converge in %d iterations",
             unfinished,
             len(runs),
-            config.classifier.max_iterations,
+            classifier.max_iterations,
         )
     return runs
 

@@ -21,18 +21,21 @@ class ClassifierConfig(Section):
     """A fit has converged when no component of the mean loss's gradient is larger."""
 
 
+SUBSETS = (
+    Subset(percent=1),
+    Subset(percent=10),
+    Subset(per_class=1),
+    Subset(per_class=2),
+    Subset(per_class=5),
+)
+
+
 class LowShotConfig(EvaluationConfig):
     """Logistic regression on the features of few labelled images."""
 
     protocol: Literal["msn"] = "msn"
     """MSN's (Assran et al. 2022): each image's features minus their mean, divided by their norm."""
-    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = (
-        Subset(percent=1),
-        Subset(percent=10),
-        Subset(per_class=1),
-        Subset(per_class=2),
-        Subset(per_class=5),
-    )
+    subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = SUBSETS
     """Subsets of the labels to train on, one metric each; the first is the headline."""
     subset_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """One draw of each subset per seed; metrics are means over the draws. A list is used once."""

@@ -25,22 +25,46 @@ def subset_rows(images: ImageSet, subset: Subset, seed: int) -> Rows:
         UserError: If a class has too few images, or a list does not match the images.
     """
     labels = np.asarray(images.require_labels())
-    if subset.list_file is not None:
-        rows = _listed_rows(images, subset.list_file)
-    elif subset.percent is not None:
+    if subset.list_file is None:
+        return draw_subset(labels, subset, seed, images.class_names, images.name)
+    rows = _listed_rows(images, subset.list_file)
+    _check_every_class(labels[rows], subset, images.class_names, images.name)
+    return rows
+
+
+def draw_subset(
+    labels: Rows, subset: Subset, seed: int, class_names: Sequence[str], name: str
+) -> Rows:
+    """Draw a subset by its percentage or number per class.
+
+    Args:
+        labels: Class of each image.
+        subset: What to take.
+        seed: Of the draw.
+        class_names: Names of all classes.
+        name: Name of the data set, for errors.
+
+    Raises:
+        UserError: If a class has too few images.
+    """
+    if subset.percent is not None:
         rows = draw_percent(labels, subset.percent, seed)
     else:
         assert subset.per_class is not None
-        rows = _draw_per_class(labels, subset.per_class, seed, images)
-    taken = set(labels[rows].tolist())
-    missing = [name for label, name in enumerate(images.class_names) if label not in taken]
+        rows = _draw_per_class(labels, subset.per_class, seed, class_names, name)
+    _check_every_class(labels[rows], subset, class_names, name)
+    return rows
+
+
+def _check_every_class(labels: Rows, subset: Subset, class_names: Sequence[str], name: str) -> None:
+    taken = set(labels.tolist())
+    missing = [each for label, each in enumerate(class_names) if label not in taken]
     if missing:
         raise UserError(
-            f"the subset {subset.name} of {images.name} has no image of {len(missing)} of the "
-            f"{len(images.class_names)} classes: {', '.join(missing[:10])}"
+            f"the subset {subset.name} of {name} has no image of {len(missing)} of the "
+            f"{len(class_names)} classes: {', '.join(missing[:10])}"
             f"{' …' if len(missing) > 10 else ''}"
         )
-    return rows
 
 
 def take(images: ImageSet, rows: Rows) -> ImageSet:
@@ -76,12 +100,14 @@ def draw_percent(
     return _draw(labels, classes, counts, seed)
 
 
-def _draw_per_class(labels: Rows, count: int, seed: int, images: ImageSet) -> Rows:
+def _draw_per_class(
+    labels: Rows, count: int, seed: int, class_names: Sequence[str], name: str
+) -> Rows:
     classes, sizes = np.unique(labels, return_counts=True)
     if sizes.min() < count:
         poorest = int(classes[sizes.argmin()])
         raise UserError(
-            f"per_class={count}, but class '{images.class_names[poorest]}' of {images.name} has "
+            f"per_class={count}, but class '{class_names[poorest]}' of {name} has "
             f"{sizes.min()} images; set per_class={sizes.min()} or less"
         )
     return _draw(labels, classes, np.full(len(classes), count), seed)

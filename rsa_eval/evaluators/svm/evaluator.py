@@ -1,10 +1,14 @@
 """Evaluate features by linear support vector machines."""
 
 import logging
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any, Literal
 
+from torch import Tensor
+
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
+from rsa_eval.evaluators.shared.pairs import classes_of
 from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
 from rsa_eval.evaluators.svm.binary_svm import (
     BinarySVM,
@@ -14,15 +18,23 @@ from rsa_eval.evaluators.svm.binary_svm import (
     to_unit_norm,
     train_machines,
 )
-from rsa_eval.evaluators.svm.multi_label import MultiLabelSet, one_against_rest, open_multi_label
+from rsa_eval.evaluators.svm.multi_label import (
+    MultiLabelSet,
+    Truth,
+    one_against_rest,
+    one_hot,
+    open_multi_label,
+)
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.plumbing.errors import UserError
 
 _log = logging.getLogger(__name__)
+
+_PUBLISHED_MACHINE = MachineConfig()
 
 
 def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> Result:
@@ -32,27 +44,88 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
         UserError: If the data cannot be used.
     """
     train, test = _open_both(config)
-    names = train.class_names
     with frozen(subject.backbone):
         known = evaluation_features(subject, train.images, config, "train features")
         unknown = evaluation_features(subject, test.images, config, "test features")
     truth = train.truth(known.labels)
-    machines = train_machines(_inputs(known), truth, names, config.machine, config.seed)
-    scores = score_machines(machines, _inputs(unknown), test.truth(unknown.labels), names)
-    _warn(machines, config.machine)
-    return Result(
+    scores = _train_and_rank(
+        (known.features, truth),
+        (unknown.features, test.truth(unknown.labels)),
+        train.class_names,
+        config.machine,
+        config.seed,
+    )
+    return scores.result(
+        {
+            "images": describe_images(train.images, test.images),
+            "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},
+        },
+        _deviations(config, left_out=bool((truth == 0).any())),
+    )
+
+
+def linear_svm(
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    machine: MachineConfig = _PUBLISHED_MACHINE,
+    *,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Rank test images by one linear SVM per class, each class against the rest.
+
+    Goyal et al. 2019's protocol: features divided by their norm plus 1e-5, the cost of each class
+    chosen by cross-validation.
+
+    Args:
+        train: Features of the training images, (N, D).
+        test: Features of the test images, (M, D).
+        machine: Costs, folds and solver.
+        class_names: Names of the C classes; None takes the numbers 0 to the largest training label.
+        seed: Of the order in which liblinear visits the images.
+
+    Returns:
+        ``mAP``, the mean over classes of the area under the precision-recall curve, and
+        ``mAP_11_points``, VOC 2007's mean over eleven recalls, in percent; each class in
+        ``details["classes"]``.
+
+    Raises:
+        UserError: If an image has no class, widths differ, or a class has fewer training images
+            than there are folds or no test image.
+    """
+    known = None if class_names is None else len(class_names)
+    num_classes = classes_of(train, test, known)
+    names = list(map(str, range(num_classes))) if class_names is None else list(class_names)
+    truth = one_hot(num_classes)
+    return _train_and_rank(
+        (train.features, truth[train.labels.numpy()]),
+        (test.features, truth[test.labels.numpy()]),
+        names,
+        machine,
+        seed,
+    )
+
+
+def _train_and_rank(
+    train: tuple[Tensor, Truth],
+    test: tuple[Tensor, Truth],
+    names: list[str],
+    machine: MachineConfig,
+    seed: int,
+) -> Scores:
+    """Train and test on features, (N, D), and truths, (N, C)."""
+    (known, known_truth), (unknown, unknown_truth) = train, test
+    machines = train_machines(_inputs(known), known_truth, names, machine, seed)
+    scores = score_machines(machines, _inputs(unknown), unknown_truth, names)
+    _warn(machines, machine)
+    return Scores(
         metrics={
             "mAP": Metric(value=mean(score.area for score in scores), unit="%"),
             "mAP_11_points": Metric(value=mean(score.eleven_points for score in scores), unit="%"),
         },
         headline="mAP",
-        num_samples=len(test.images),
-        details={
-            "classes": _describe(names, machines, scores),
-            "images": describe_images(train.images, test.images),
-            "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},
-        },
-        deviations=_deviations(config, left_out=bool((truth == 0).any())),
+        num_samples=len(unknown),
+        details={"classes": _describe(names, machines, scores)},
     )
 
 
@@ -69,8 +142,8 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     return train, test
 
 
-def _inputs(features: LabelledFeatures) -> Matrix:
-    return to_unit_norm(features.features.double().numpy())
+def _inputs(features: Tensor) -> Matrix:
+    return to_unit_norm(features.double().numpy())
 
 
 def _warn(machines: list[BinarySVM], config: MachineConfig) -> None:

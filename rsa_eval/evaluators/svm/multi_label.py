@@ -52,9 +52,13 @@ class MultiLabelSet:
 
 def one_against_rest(images: ImageSet) -> MultiLabelSet:
     """Convert single labels: an image's class is present, all others are absent."""
-    num_classes = len(images.class_names)
-    combinations = (2 * np.eye(num_classes) - 1).astype(np.int8)
-    return MultiLabelSet(images, combinations, images.class_names)
+    return MultiLabelSet(images, one_hot(len(images.class_names)), images.class_names)
+
+
+def one_hot(num_classes: int) -> Truth:
+    """Return the truth of an image of each single class: 1 on the diagonal, else -1, (C, C)."""
+    truth: Truth = (2 * np.eye(num_classes) - 1).astype(np.int8)
+    return truth
 
 
 def open_multi_label(

@@ -42,11 +42,14 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def load_config(
     model: type[SectionT],
-    configs: Path | Sequence[Path] | None,
+    configs: str | Path | Sequence[str | Path] | None = None,
     overrides: Sequence[str] = (),
     start: Mapping[str, Any] | None = None,
 ) -> SectionT:
     """Read the settings of one run.
+
+        load_config(PretrainConfig, "cifar10/rsa", ["data.root=data", "training.epochs=20"])
+        load_config(KNNConfig, start={"data": {"name": "digits", "image_size": 32}})
 
     Args:
         model: The settings to fill; it defines every default.
@@ -62,7 +65,8 @@ def load_config(
         UserError: If a file is unreadable, a key unknown (the nearest valid one is named),
             an override malformed or a value invalid.
     """
-    paths = [configs] if isinstance(configs, Path) else list(configs or ())
+    names = [configs] if isinstance(configs, str | Path) else configs or ()
+    paths = [user_path(name) for name in names]
     tree = merge_layers(read_layers(paths, overrides), start)
     return parse_tree(model, tree, str(paths[-1]) if paths else None)
 

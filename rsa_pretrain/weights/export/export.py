@@ -6,6 +6,7 @@ features for two images.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def find_target(name: str) -> ExportTarget:
 
 
 def export_backbone(
-    loaded: LoadedBackbone, target: ExportTarget, out: Path, records: list[RecordOfWeights]
+    loaded: LoadedBackbone, target: ExportTarget, out: Path, records: Sequence[RecordOfWeights] = ()
 ) -> Export:
     """Write a backbone for another tool; nothing is left behind on failure.
 

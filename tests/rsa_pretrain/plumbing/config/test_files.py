@@ -162,7 +162,7 @@ def test_help_lists_every_key_with_its_meaning():
 
 def test_every_setting_is_read_somewhere():
     """No field of the pretraining config is accepted and then ignored."""
-    sources = [*(ROOT / "rsa_pretrain").rglob("*.py"), *(ROOT / "rsa_eval").glob("*.py")]
+    sources = [*(ROOT / "rsa_pretrain").rglob("*.py"), *(ROOT / "rsa_eval").rglob("*.py")]
     read = {
         node.attr
         for path in sources
