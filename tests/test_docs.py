@@ -66,6 +66,8 @@ def check_command(words: list[str]) -> None:
         case ["python", "-m", "benchmarks", *names]:
             if not set(names[:1]) <= set(BENCHMARKS):
                 raise UserError(f"no benchmark {names}")
+        case ["python", "-m", "pytest", path]:
+            assert (ROOT / path).exists()
         case ["python", "-m", "pydoc", name]:
             assert resolve_name(name).__doc__
         case ["torchrun", *_, "-m", module, command] | ["python", "-m", module, command]:
@@ -85,7 +87,7 @@ def check_command(words: list[str]) -> None:
 
 
 def sets(word: str, key: Key) -> bool:
-    """Whether a dotted word is a key, a section with it, or an entry of a free-form one."""
+    """Return whether a dotted word is a key, a section with it, or an entry of a free-form one."""
     parts, names = word.split("."), key.name.split(".")
     fits = len(parts) <= len(names) or key.default == "default {}"
     return fits and all(name in (part, "NAME") for part, name in zip(parts, names, strict=False))
@@ -151,7 +153,7 @@ def test_a_page_opens_with_a_command(page: str) -> None:
 
 
 def test_readme_fits_one_page() -> None:
-    """What is longer belongs to docs/."""
+    """Anything longer belongs to docs/."""
     assert len(text_of("README.md").splitlines()) <= 130
 
 
@@ -233,7 +235,7 @@ def test_python_blocks_name_what_exists() -> None:
             compile(block, page, "exec")
             for module, names in re.findall(r"^from (\S+) import (.+)$", block, re.MULTILINE):
                 for name in names.split(", "):
-                    resolve_name(f"{module}:{name}")
+                    resolve_name(f"{module}:{name.partition(' as ')[0]}")
     named = re.findall(r"^::: (\S+)$", text_of("docs/api.md"), flags=re.MULTILINE)
     assert len(named) > 10
     for name in named:

@@ -1,4 +1,4 @@
-"""What the packages offer at their top, for notebooks."""
+"""The packages offer names at their top, for notebooks."""
 
 import ast
 import subprocess
@@ -35,6 +35,7 @@ def test_offered_names_are_those_that_are_typed(package):
         _ = module.absent
 
 
+@pytest.mark.process
 def test_importing_the_packages_costs_nothing():
     """No library is imported before a name is used."""
     packages = ", ".join(PACKAGES)

@@ -70,7 +70,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result(Scores):
-    """What an evaluator found on images; its fields are those of the record."""
+    """An evaluator's result on images; its fields are those of the record."""
 
     deviations: list[str]
     artifacts: dict[str, str] = field(default_factory=dict)

@@ -28,5 +28,5 @@ def narrow_resnet18() -> Iterator[None]:
 
 
 def is_narrow() -> bool:
-    """Whether a ResNet-18 is a narrow one."""
+    """Return whether a ResNet-18 is a narrow one."""
     return torchvision.models.resnet18 is NarrowResNet

@@ -118,7 +118,7 @@ def test_tensors_with_labels_of_torch(loaded: LoadedBackbone) -> None:
     ],
 )
 def test_bad_items(loaded: LoadedBackbone, items: list[Any], error: str) -> None:
-    """What cannot be an image with a class is named."""
+    """Items that cannot be an image with a class are named."""
     with pytest.raises(UserError, match=error):
         extract(loaded.backbone, Listed(items), batch_size=2, device="cpu")
 
