@@ -62,7 +62,7 @@ class LabelledFeatures:
 
         Raises:
             UserError: If a shape is another, there is no image, a feature is not finite, or a label
-                is no class index.
+                is not a class index.
         """
         found = torch.as_tensor(features).detach().cpu().float()
         if found.ndim != 2 or 0 in found.shape:
@@ -142,7 +142,7 @@ def square_transform(
         size: Side of the square.
         resize: Resize the short side to this and crop the centre; None resizes the whole image to
             the square.
-        interpolation: How pixels are resized.
+        interpolation: Interpolation of the resizing.
         mean: Per channel, for pixels in [0, 1].
         std: Per channel.
     """

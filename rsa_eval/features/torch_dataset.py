@@ -30,14 +30,14 @@ def transform_for(
     resize: int | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> v2.Transform:
-    """Build the evaluation transform of a backbone, normalised as its weights want it.
+    """Build the evaluation transform of a backbone, normalised as its weights expect.
 
     Args:
-        metadata: Of the loaded backbone.
+        metadata: Metadata of the loaded backbone.
         image_size: Side S of the input, in pixels; None takes the side it was trained on.
         resize: Resize the short side to this and crop the centre, as ImageNet is evaluated (256 for
             224); None resizes the whole image to the square.
-        interpolation: How pixels are resized.
+        interpolation: Interpolation of the resizing.
 
     Returns:
         Transform from an RGB image to float32 (3, S, S).
@@ -135,7 +135,7 @@ class _Items(Dataset[tuple[Tensor, int | None]]):
 
     Args:
         dataset: Source.
-        transform: From an image to a tensor; None leaves it as it is.
+        transform: Converts an image to a tensor; None passes images through.
     """
 
     def __init__(self, dataset: Any, transform: Callable[[Any], Tensor] | None) -> None:
@@ -145,7 +145,7 @@ class _Items(Dataset[tuple[Tensor, int | None]]):
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise UserError(f"expected a map-style data set, with a length; found {self.name}")
         if len(dataset) == 0:
-            raise UserError(f"the data set ({self.name}) holds no images")
+            raise UserError(f"the data set ({self.name}) has no images")
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -58,7 +58,7 @@ def pretrain(
     if (config.output_dir / BACKBONE_FILE).exists():
         if not resume:
             raise UserError(
-                f"'{config.output_dir}' holds a finished run; choose another output_dir"
+                f"'{config.output_dir}' contains a finished run; choose another output_dir"
             )
         refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
         return 0

@@ -155,18 +155,18 @@ def linear_probe(
     Args:
         train: Features of the training images, (N, D).
         test: Features of the test images, (M, D).
-        probe: How it is trained; ``mode`` is ``cached``.
-        num_classes: Classes there are; None takes the largest training label plus one.
-        seed: Of the initial weights, the order of the images and those held out.
-        device: Where it is trained.
+        probe: Settings of the probe; ``mode`` must be ``cached``.
+        num_classes: Number of classes; None takes the largest training label plus one.
+        seed: Seeds the initial weights, the order of the images and the held-out images.
+        device: Device to train on.
 
     Returns:
         ``top1`` and, for more than five classes, ``top5`` in percent; ``loss_by_epoch`` and the
         choice among heads in ``details``.
 
     Raises:
-        UserError: If an image has no class, widths differ, ``mode`` is another or the training
-            diverges.
+        UserError: If an image has no class, widths differ, ``mode`` is not ``cached``, or the
+            training diverges.
         Stopped: If a signal, such as Ctrl-C's, stopped the training.
     """
     if probe.mode != "cached":

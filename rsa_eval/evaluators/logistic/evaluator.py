@@ -85,8 +85,8 @@ def logistic_regression(
         train: Features of the training images, (N, D).
         test: Features of the test images, (M, D).
         search: Values of C, the share held out and the fit's tolerance.
-        num_classes: Classes there are; None takes the largest training label plus one.
-        seed: Of the held-out images.
+        num_classes: Number of classes; None takes the largest training label plus one.
+        seed: Seeds the choice of held-out images.
 
     Returns:
         ``top1`` and, for more than five classes, ``top5`` in percent; the chosen ``C`` and the

@@ -49,9 +49,9 @@ def draw_all(
     """Draw every subset once per seed, and take each list once.
 
     Args:
-        rows_of: Which training images a subset takes, by its seed.
-        subsets: What is drawn.
-        seeds: Of the draws.
+        rows_of: Returns the training images that a subset takes, by its seed.
+        subsets: Subsets to draw.
+        seeds: Seeds of the draws.
 
     Raises:
         UserError: If there are too few images.

@@ -68,7 +68,7 @@ def low_shot(
 ) -> Scores:
     """Classify test images by logistic regression on a few labels, averaged over several draws.
 
-    MSN's protocol (Assran et al. 2022): each image's features less their mean, divided by their
+    MSN's protocol (Assran et al. 2022): each image's features minus their mean, divided by their
     norm; no intercepts, C fixed.
 
         low_shot(train, test, [Subset(per_class=1), Subset(percent=10)])
@@ -76,10 +76,10 @@ def low_shot(
     Args:
         train: Features of all training images, (N, D).
         test: Features of the test images, (M, D).
-        subsets: What is trained on, by percentage or number per class; the first is the headline.
+        subsets: Labels to train on, by percentage or number per class; the first is the headline.
         seeds: One draw of each subset per seed.
         classifier: C and the fit's tolerance.
-        num_classes: Classes there are; None takes the largest training label plus one.
+        num_classes: Number of classes; None takes the largest training label plus one.
 
     Returns:
         ``top1_SUBSET`` of each subset in percent, the mean over its draws; the draws and their

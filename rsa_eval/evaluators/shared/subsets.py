@@ -39,8 +39,8 @@ def draw_subset(
 
     Args:
         labels: Class of each image.
-        subset: What to take.
-        seed: Of the draw.
+        subset: The subset.
+        seed: Seed of the draw.
         class_names: Names of all classes.
         name: Name of the data set, for errors.
 

@@ -82,7 +82,7 @@ def linear_svm(
         test: Features of the test images, (M, D).
         machine: Costs, folds and solver.
         class_names: Names of the C classes; None takes the numbers 0 to the largest training label.
-        seed: Of the order in which liblinear visits the images.
+        seed: Seeds the order in which liblinear visits the images.
 
     Returns:
         ``mAP``, the mean over classes of the area under the precision-recall curve, and

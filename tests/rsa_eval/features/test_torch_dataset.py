@@ -104,7 +104,7 @@ def test_tensors_with_labels_of_torch(loaded: LoadedBackbone) -> None:
 @pytest.mark.parametrize(
     ("items", "error"),
     [
-        ([], r"the data set \(Listed\) holds no images"),
+        ([], r"the data set \(Listed\) has no images"),
         ([Image.new("RGB", (32, 32))], r"not a tensor; pass transform=transform_for"),
         ([torch.zeros(1, 32, 32)], r"a tensor \(1, 32, 32\) of type torch\.float32; expected"),
         ([torch.zeros(3, 32, 32, dtype=torch.uint8)], r"of type torch\.uint8; expected"),

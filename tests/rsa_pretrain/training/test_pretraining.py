@@ -18,7 +18,7 @@ def test_a_config_object_is_trained_once(tiny_config):
     weights = tiny_config.output_dir / "backbone.safetensors"
     before = weights.read_bytes()
     assert load_backbone(tiny_config.output_dir).metadata.step == 8
-    with pytest.raises(UserError, match="holds a finished run; choose another output_dir"):
+    with pytest.raises(UserError, match="contains a finished run; choose another output_dir"):
         pretrain(tiny_config)
     assert pretrain(tiny_config, resume=True) == 0
     assert weights.read_bytes() == before
