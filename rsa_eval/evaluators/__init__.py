@@ -30,6 +30,8 @@ class Evaluator:
     function: str
     """Its function as ``module:name``: takes a subject, settings (of type ``config``) and a
     workspace, and returns the result."""
+    title: str
+    """Title of its tables."""
     measures: str
     """Description for the help, as the object of "measure"."""
 
@@ -50,6 +52,7 @@ _EVALUATORS = (
         name="knn",
         config=KNNConfig,
         function="rsa_eval.evaluators.knn.evaluator:evaluate_knn",
+        title="Nearest neighbours",
         measures="top-1 and top-5 accuracy of a nearest-neighbour vote on a frozen backbone's "
         "features",
     ),
@@ -57,12 +60,14 @@ _EVALUATORS = (
         name="linear",
         config=LinearConfig,
         function="rsa_eval.evaluators.linear.evaluator:evaluate_linear",
+        title="Linear probe",
         measures="top-1 and top-5 accuracy of a linear classifier on a frozen backbone's features",
     ),
     Evaluator(
         name="logistic",
         config=LogisticConfig,
         function="rsa_eval.evaluators.logistic.evaluator:evaluate_logistic",
+        title="Logistic regression",
         measures="top-1 and top-5 accuracy of logistic regression on a frozen backbone's features, "
         "C chosen on held-out training images",
     ),
@@ -70,6 +75,7 @@ _EVALUATORS = (
         name="low-shot",
         config=LowShotConfig,
         function="rsa_eval.evaluators.low_shot.evaluator:evaluate_low_shot",
+        title="Low-shot classification",
         measures="top-1 accuracy of logistic regression on a frozen backbone's features, with "
         "labels of 1 %, 10 % or a few images per class, averaged over several draws",
     ),
@@ -77,6 +83,7 @@ _EVALUATORS = (
         name="finetune",
         config=FinetuneConfig,
         function="rsa_eval.evaluators.finetune.evaluator:evaluate_finetune",
+        title="Fine-tuning",
         measures="top-1 and top-5 accuracy after training backbone and linear layer on 1 %, 10 % "
         "or all of the labels",
     ),
@@ -84,6 +91,7 @@ _EVALUATORS = (
         name="svm",
         config=SVMConfig,
         function="rsa_eval.evaluators.svm.evaluator:evaluate_svm",
+        title="Linear SVM",
         measures="mean average precision of a linear SVM per class on frozen features, for "
         "images with several classes (PASCAL VOC) or one",
     ),
@@ -91,6 +99,7 @@ _EVALUATORS = (
         name="diagnostics",
         config=DiagnosticsConfig,
         function="rsa_eval.evaluators.diagnostics.evaluator:evaluate_diagnostics",
+        title="Diagnostics",
         measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
         "features; plot nearest neighbours, a t-SNE embedding and, for labelled images, a "
         "confusion matrix",

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 
 Kind = Annotated[
-    Literal["knn", "linear", "logistic", "low-shot", "finetune", "svm", "diagnostics", "detection"],
+    Literal[
+        "knn",
+        "linear",
+        "logistic",
+        "low-shot",
+        "finetune",
+        "svm",
+        "diagnostics",
+        "detection",
+    ],
     BeforeValidator(lambda name: "low-shot" if name == "low_shot" else name),  # the old spelling
 ]
 

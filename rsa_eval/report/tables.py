@@ -4,22 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
 
-EVALUATOR_TITLES = {
-    "knn": "Nearest neighbours",
-    "linear": "Linear probe",
-    "logistic": "Logistic regression",
-    "low-shot": "Low-shot classification",
-    "finetune": "Fine-tuning",
-    "svm": "Linear SVM",
-    "diagnostics": "Diagnostics",
+EVALUATOR_TITLES = {name: evaluator.title for name, evaluator in EVALUATORS.items()} | {
     "detection": "Object detection and instance segmentation",
 }
+"""Titles of tables by the kind of their records, in the order of the tables."""
 
 
 @dataclass(frozen=True)
