@@ -57,6 +57,7 @@ def test_there_is_a_page_for_each_part() -> None:
     assert [page.stem for page in PAGES] == ["data_set", "evaluator", "layout", "method"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_an_example_works(page: Path, copy: Path) -> None:
     """Applied to the sources as they are, its commands print what the page shows."""
