@@ -1,17 +1,19 @@
 """Share small checkpoints, drawn data and a recipe among the detection tests."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from narrow import is_narrow, narrow_resnet18
 
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
+from detection.engines.torchvision import detector, regions
 from detection.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -45,15 +47,30 @@ def small_metadata(arch: str, stem: str) -> BackboneMetadata:
     )
 
 
+@pytest.fixture
+def narrow_detector(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Make the torchvision engine's detectors of ResNet-18 narrow; detectron2's are as they are."""
+    if any(map(request.node.get_closest_marker, ("detectron2", "full_width"))):
+        yield
+        return
+    monkeypatch.setattr(detector, "PYRAMID_CHANNELS", 16)
+    monkeypatch.setattr(regions, "FC_WIDTH", 32)
+    with narrow_resnet18():
+        yield
+
+
 @pytest.fixture(scope="session")
 def write_checkpoint(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., LoadedBackbone]:
-    """Write a backbone with random weights and BatchNorm statistics; cached by its arguments."""
-    written: dict[tuple[str, str], LoadedBackbone] = {}
+    """Write a backbone with random weights and BatchNorm statistics, once of each shape."""
+    written: dict[tuple[str, str, bool], LoadedBackbone] = {}
 
     def write(arch: str = "resnet18", stem: str = "standard") -> LoadedBackbone:
-        if (arch, stem) not in written:
+        key = (arch, stem, is_narrow())
+        if key not in written:
             config = parse_tree(BackboneConfig, {"arch": arch, "stem": stem}, "test")
             torch.manual_seed(7)
             state = build_backbone(config).state_dict()
@@ -66,8 +83,8 @@ def write_checkpoint(
                     tensor.fill_(index)
             path = tmp_path_factory.mktemp("checkpoint") / f"{arch}_{stem}.safetensors"
             save_tensors(path, state, small_metadata(arch, stem))
-            written[arch, stem] = load_backbone(path)
-        return written[arch, stem]
+            written[key] = load_backbone(path)
+        return written[key]
 
     return write
 

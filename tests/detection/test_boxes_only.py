@@ -23,6 +23,8 @@ from detection.run import run_recipe
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 Tree = dict[str, Any]
 
 NO_MASKS = "no training instance has a mask: boxes alone are trained, without a mask head"
@@ -78,6 +80,7 @@ def test_boxes_alone_train_without_mask_head(
     assert all("segmentation" not in entry for entry in predictions)
 
 
+@pytest.mark.full_width
 def test_detector_of_boxes_predicts_and_converts(
     make_changed_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 MakeRecipe = Callable[..., Recipe]
 
 

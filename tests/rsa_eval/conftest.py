@@ -63,8 +63,12 @@ def narrow_resnet18() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as pretraining leaves it, with random weights and used BatchNorm statistics."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    with torch.random.fork_rng(), narrow.narrow_resnet18():
+    with narrow.narrow_resnet18():
+        return _write_run(tmp_path_factory.mktemp("runs") / "digits")
+
+
+def _write_run(folder: Path) -> Path:
+    with torch.random.fork_rng():
         torch.manual_seed(3)
         backbone = build_backbone(NETWORK)
         backbone.train()(torch.randn(16, 3, 32, 32))
@@ -100,6 +104,13 @@ def knn_config() -> KNNConfig:
 def subject(finished_run: Path, knn_config: KNNConfig) -> Subject:
     """The run's backbone, freshly loaded."""
     return load_subject(finished_run, knn_config)
+
+
+@pytest.fixture
+def wide_subject(knn_config: KNNConfig, tmp_path: Path) -> Subject:
+    """A ResNet-18 of full width, where what is claimed takes its features."""
+    with narrow.narrow_resnet18(False):
+        return load_subject(_write_run(tmp_path / "wide"), knn_config)
 
 
 @pytest.fixture

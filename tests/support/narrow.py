@@ -7,6 +7,8 @@ import pytest
 import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
+_RESNET18 = torchvision.models.resnet18
+
 
 class NarrowResNet(ResNet):
     """ResNet-18 with one block a stage and a sixteenth of its width there."""
@@ -20,10 +22,10 @@ class NarrowResNet(ResNet):
 
 
 @contextmanager
-def narrow_resnet18() -> Iterator[None]:
-    """Make every ResNet-18 a narrow one."""
+def narrow_resnet18(narrow: bool = True) -> Iterator[None]:
+    """Make every ResNet-18 a narrow one, or torchvision's again within such a block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchvision.models, "resnet18", NarrowResNet)
+        patch.setattr(torchvision.models, "resnet18", NarrowResNet if narrow else _RESNET18)
         yield
 
 

@@ -1,11 +1,14 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from detection.engines.torchvision.run_state import DetectorState
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("narrow_detector")
 
 
 def test_a_first_step_that_the_scaler_skips_leaves_no_trace(

@@ -21,6 +21,8 @@ from detection.run import run_recipe
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 MakeRecipe = Callable[..., Recipe]
 
 

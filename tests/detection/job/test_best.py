@@ -24,6 +24,8 @@ from detection.run import run_recipe
 from rsa_eval.records.record import Record
 from rsa_pretrain.weights.checkpoint import METADATA_KEY
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 MakeRecipe = Callable[..., Recipe]
 SetPrecision = Callable[..., None]
 BEST = {
@@ -72,6 +74,7 @@ def _assert_same_detector(first: Path, second: Path) -> None:
         assert torch.equal(tensor, two.tensors[name]), name
 
 
+@pytest.mark.full_width
 @engines
 def test_best_weights_stay_beside_the_last(
     make_recipe: MakeRecipe, set_precision: SetPrecision, engine: str, tmp_path: Path

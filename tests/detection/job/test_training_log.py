@@ -21,6 +21,8 @@ from detection.run import run_recipe
 from rsa_pretrain.plumbing import meter
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 MakeRecipe = Callable[..., Recipe]
 LOSSES = {"loss", "loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
 RATES = {"lr", "images_per_second", "data_wait", "seconds_per_iteration", "eta_seconds"}

@@ -110,6 +110,7 @@ def test_what_does_not_fit_says_so(rows: list[PaperRow], tmp_path: Path) -> None
     assert (cells["GiB"], cells["hours"]) == ("too much", None)
 
 
+@pytest.mark.process
 def test_measuring_takes_real_steps_and_leaves_nothing(
     fresh: Path, reproduce: Reproduce, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -373,8 +373,8 @@ def test_the_command_extracts_what_evaluations_read(
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     lines = capsys.readouterr().out.splitlines()
     assert [line.rpartition(": ")[0] for line in lines] == [
-        "train: 60 x 640, fp16",
-        "test: 30 x 640, fp16",
+        "train: 60 x 40, fp16",
+        "test: 30 x 40, fp16",
     ]
     assert {line.rpartition(": ")[2] for line in lines} == {str(path) for path in files}
     assert main(["knn", *words, "feature_dtype=fp16"]) == 0

@@ -147,7 +147,7 @@ def test_layers_are_averaged_and_concatenated(subject: Subject, knn_config: KNNC
     config = knn_config.model_copy(update={"layers": ("layer3", "layer1")})
     found = forward_frozen(subject.backbone, images, config)
     torch.testing.assert_close(found, torch.cat([outputs["layer3"], outputs["layer1"]], dim=1))
-    assert feature_width(subject.backbone, config) == found.shape[1] == 256 + 64
+    assert feature_width(subject.backbone, config) == found.shape[1] == 16 + 4
 
 
 def test_fp16_features_are_rounded_float32(subject: Subject, knn_config: KNNConfig) -> None:

@@ -131,8 +131,11 @@ def test_measures_equal_the_slow_ones() -> None:
         assert alignment(one, other) == pytest.approx(feature_geometry.alignment(one, other, 2.0))
 
 
-def test_result_tells_numbers_and_images(result: Result, config: DiagnosticsConfig) -> None:
+def test_result_tells_numbers_and_images(
+    wide_subject: Subject, config: DiagnosticsConfig, workspace: Workspace
+) -> None:
     """Every measure, and of how many images."""
+    result = evaluate_diagnostics(wide_subject, config, workspace)
     assert set(result.metrics) == {
         "rankme",
         "feature_std",

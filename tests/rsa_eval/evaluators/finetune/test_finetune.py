@@ -156,13 +156,13 @@ def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: 
 
 
 def test_training_learns_its_labels(
-    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+    wide_subject: Subject, knn_config: KNNConfig, workspace: Workspace
 ) -> None:
     """Of the same view of 24 images each epoch, six epochs leave a fraction of the loss."""
     same = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "flip_probability": 0.0}
     rates = {"backbone_base_lr": 0.2, "head_base_lr": 0.2}
     tuning = same | rates | {"epochs": 6, "milestones": [], "batch_size": 12}
-    result = _evaluate(subject, knn_config, workspace, subset=None, tuning=tuning)
+    result = _evaluate(wide_subject, knn_config, workspace, subset=None, tuning=tuning)
     losses = result.details["loss_by_epoch"]
     assert losses[-1] < 0.5 * losses[0]
     assert "all labels (protocol: 10pct)" in result.deviations

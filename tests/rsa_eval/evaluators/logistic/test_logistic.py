@@ -122,17 +122,19 @@ def _config(knn_config: KNNConfig, **search: Any) -> LogisticConfig:
     return parse_tree(LogisticConfig, tree | {"search": few | search}, "test")
 
 
-def test_a_whole_evaluation(subject: Subject, knn_config: KNNConfig, workspace: Workspace) -> None:
+def test_a_whole_evaluation(
+    wide_subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
     """The record holds the choice with its curve, counts each test image once, and repeats."""
     config = _config(knn_config)
-    result = evaluate_logistic(subject, config, workspace)
+    result = evaluate_logistic(wide_subject, config, workspace)
     assert result.num_samples == 30
     assert [trial["c"] for trial in result.details["held_out"]] == config.search.strengths
     assert result.details["C"] in config.search.strengths
     assert result.details["converged"]
     assert result.metrics["top1"].value > 50
     assert "num_values 5 (protocol: 45)" in result.deviations
-    again = evaluate_logistic(subject, config, workspace)
+    again = evaluate_logistic(wide_subject, config, workspace)
     assert again.metrics == result.metrics
     assert again.details["held_out"] == result.details["held_out"]
 
