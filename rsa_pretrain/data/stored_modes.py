@@ -27,7 +27,7 @@ HOW_READ = {
     "1": "black 0, white 255",
     "P": "the palette's colours",
     "PA": "the same, alpha is ignored",
-    "CMYK": "converted without a profile; JPEG files hold it inverted, as Adobe writes them",
+    "CMYK": "converted without a profile; JPEG files store it inverted, as Adobe writes them",
     "YCbCr": "converted",
     "LAB": "converted to sRGB",
     _DEEP_GREY: "scaled by the range of the type: 65535 becomes 255, rounded",

@@ -101,7 +101,7 @@ def test_shards_read_every_kind(write_shard):
 
 def test_the_page_says_what_is_read():
     """Each part of a name has its row, in the code's words, and a file that has it."""
-    rows = page_rows("What is stored, what is read")
+    rows = page_rows("Stored modes")
     assert {name.strip("`"): how for name, _, how in rows} == HOW_READ
     parts = {part for stored in STORED_FILES.values() for part in stored.name.split(" + ")}
     assert parts == HOW_READ.keys()
@@ -112,7 +112,7 @@ def test_the_page_says_what_is_refused():
     with pytest.raises(ValueError, match="stored as") as other:
         to_rgb(Image.new("HSV", (1, 1)))
     messages = [reason for _, reason in REFUSED_FILES.values()] + [str(other.value)]
-    rows = page_rows("What is refused")
+    rows = page_rows("Refused files")
     assert rows
     for _, message in rows:
         assert [text for text in messages if text.startswith(message.strip("`"))], message
