@@ -1,9 +1,11 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from narrow import is_narrow
 from PIL import Image
 
 from detection.__main__ import main
@@ -19,16 +21,29 @@ SIZE = ["--short-side", "64", "--max-side", "96"]
 
 
 @pytest.fixture(scope="module")
-def run(make_recipe_at: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """A run of one iteration, evaluated with non-default numbers."""
-    recipe = make_recipe_at(
-        tmp_path_factory.mktemp("trained") / "run",
-        sampling={"proposals_per_image": 60, "detections_per_image": 40},
-        model={"anchor_sizes_pixels": [16, 32, 64, 128, 256]},
-        solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0},
-    )
-    assert run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)[0] == 0
-    return recipe
+def trained(
+    make_recipe_at: MakeRecipe, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[bool], Recipe]:
+    """A function that trains one iteration, evaluated with non-default numbers, once a width."""
+
+    @cache
+    def train(narrow: bool) -> Recipe:
+        recipe = make_recipe_at(
+            tmp_path_factory.mktemp("trained") / "run",
+            sampling={"proposals_per_image": 60, "detections_per_image": 40},
+            model={"anchor_sizes_pixels": [16, 32, 64, 128, 256]},
+            solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0},
+        )
+        assert run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)[0] == 0
+        return recipe
+
+    return train
+
+
+@pytest.fixture
+def run(narrow_detector: None, trained: Callable[[bool], Recipe]) -> Recipe:
+    """That run, narrow or of full width like the test."""
+    return trained(is_narrow())
 
 
 def _predict(detector: Path, recipe: Recipe, out: Path, *options: str) -> int:
@@ -37,6 +52,7 @@ def _predict(detector: Path, recipe: Recipe, out: Path, *options: str) -> int:
     return main(["predict", *map(str, files), *options])
 
 
+@pytest.mark.full_width
 def test_detector_finds_the_same_after_a_journey(
     run: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,7 +192,15 @@ def test_plain_folder_is_drawn_without_judgement(run: Recipe, photos: Path, tmp_
     assert "Dashed" not in text
 
 
-@pytest.mark.parametrize("form", ["checkpoint", "converted", "old run", "old file"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "checkpoint",
+        pytest.param("converted", marks=pytest.mark.full_width),
+        "old run",
+        "old file",
+    ],
+)
 def test_categories_go_with_the_file(
     run: Recipe, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
 ) -> None:
