@@ -21,8 +21,16 @@ from rsa_pretrain.weights.files.file_content import read_checkpoint_file
 WriteCheckpoint = Callable[..., LoadedBackbone]
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
-@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize(
+    ("arch", "suffix"),
+    [
+        ("resnet18", ".pkl"),
+        ("resnet18", ".pth"),
+        ("resnet34", ".pth"),
+        ("resnet50", ".pkl"),
+        ("resnet101", ".pkl"),
+    ],
+)
 def test_inverse_restores_the_checkpoint_bitwise(
     write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str
 ) -> None:

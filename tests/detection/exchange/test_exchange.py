@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,38 @@ WriteCheckpoint = Callable[..., LoadedBackbone]
 MakeRecipe = Callable[..., Recipe]
 
 
-@pytest.fixture
-def detector_file(
-    write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe, tmp_path: Path
-) -> Path:
-    """A detector of the torchvision engine with five classes and frozen stem and res2."""
+@pytest.fixture(scope="module")
+def both_files(
+    write_checkpoint: WriteCheckpoint,
+    make_recipe_at: MakeRecipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """A detector of five classes, stem and res2 frozen; the same as detectron2's trainer has it."""
+    folder = tmp_path_factory.mktemp("both")
     loaded = write_checkpoint()
-    recipe = make_recipe(model={"trunk_norm": "BN", "head_norm": "BN", "freeze_at": 2})
+    model = {"trunk_norm": "BN", "head_norm": "BN", "freeze_at": 2}
+    recipe = make_recipe_at(folder / "run", model=model)
     detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), 5)
-    path = tmp_path / "model.safetensors"
+    path = folder / "model.safetensors"
     metadata = loaded.metadata.model_copy(update={"method": "mask_rcnn"})
     save_tensors(path, detector.state_dict(), metadata)
-    return path
+    there = exchange(path, folder / "model_final.pth").weights
+    _without_note(there)
+    return path, there
+
+
+@pytest.fixture
+def detector_file(both_files: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The detector of the torchvision engine, to change at will."""
+    return shutil.copy(both_files[0], tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def foreign_file(both_files: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The same for detectron2, with its YAML and without this toolkit's note."""
+    for suffix in (".pth", ".yaml"):
+        shutil.copy(both_files[1].with_suffix(suffix), tmp_path / f"model_final{suffix}")
+    return tmp_path / "model_final.pth"
 
 
 def _edit_yaml(path: Path, section: str, key: str, value: object) -> None:
@@ -83,20 +104,17 @@ def test_paired_keys_describe_the_detector(detector_file: Path, tmp_path: Path) 
     assert model["PIXEL_MEAN"] == pytest.approx([127.5, 102.0, 76.5])
 
 
-def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: Path) -> None:
+def test_detectron2_s_own_files_need_its_config(foreign_file: Path, tmp_path: Path) -> None:
     """Pixel statistics come from the YAML beside the file; without one it is refused."""
-    done = exchange(detector_file, tmp_path / "model_final.pth")
-    assert done.config is not None
-    _without_note(done.weights)
-    back = exchange(done.weights, tmp_path / "back.safetensors")
+    back = exchange(foreign_file, tmp_path / "back.safetensors")
     _, metadata = read_tensors(back.weights)
     assert metadata.mean == pytest.approx((0.5, 0.4, 0.3))
     assert (metadata.step, metadata.data_set) == (None, None)
-    done.config.rename(tmp_path / "config.yaml")
-    exchange(done.weights, tmp_path / "again.safetensors")
+    foreign_file.with_suffix(".yaml").rename(tmp_path / "config.yaml")
+    exchange(foreign_file, tmp_path / "again.safetensors")
     (tmp_path / "config.yaml").unlink()
     with pytest.raises(UserError, match="does not state its pixel normalisation"):
-        exchange(done.weights, tmp_path / "third.safetensors")
+        exchange(foreign_file, tmp_path / "third.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -116,15 +134,12 @@ def test_detectron2_s_own_files_need_its_config(detector_file: Path, tmp_path: P
     ],
 )
 def test_other_arithmetic_is_refused(
-    detector_file: Path, tmp_path: Path, section: str, key: str, value: object, message: str
+    foreign_file: Path, tmp_path: Path, section: str, key: str, value: object, message: str
 ) -> None:
     """Keys under which the tensors compute something else are named; nothing is written."""
-    done = exchange(detector_file, tmp_path / "model_final.pth")
-    assert done.config is not None
-    _without_note(done.weights)
-    _edit_yaml(done.config, section, key, value)
+    _edit_yaml(foreign_file.with_suffix(".yaml"), section, key, value)
     with pytest.raises(UserError, match=message):
-        exchange(done.weights, tmp_path / "back.safetensors")
+        exchange(foreign_file, tmp_path / "back.safetensors")
     assert not (tmp_path / "back.safetensors").exists()
 
 
@@ -202,15 +217,13 @@ def test_damaged_card_is_refused(detector_file: Path, note: str, message: str) -
         read_trained(detector_file)
 
 
-def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
+def test_norms_of_a_kind_are_one(detector_file: Path, foreign_file: Path, tmp_path: Path) -> None:
     """SyncBN, in training over all processes, has the tensors of BN."""
-    done = exchange(detector_file, tmp_path / "model_final.pth")
-    assert done.config is not None
-    _without_note(done.weights)
+    config = foreign_file.with_suffix(".yaml")
     for section in ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD"):
-        _edit_yaml(done.config, section, "NORM", "SyncBN")
-    _edit_yaml(done.config, "RPN", "POST_NMS_TOPK_TEST", 77)
-    back = read_trained(exchange(done.weights, tmp_path / "back.safetensors").weights)
+        _edit_yaml(config, section, "NORM", "SyncBN")
+    _edit_yaml(config, "RPN", "POST_NMS_TOPK_TEST", 77)
+    back = read_trained(exchange(foreign_file, tmp_path / "back.safetensors").weights)
     source = read_trained(detector_file)
     assert back.card.model == source.card.model
     assert differing(back.tensors, source.tensors) == []
@@ -230,6 +243,7 @@ def test_norms_of_a_kind_are_one(detector_file: Path, tmp_path: Path) -> None:
 )
 def test_wrong_files_are_one_error(
     detector_file: Path,
+    foreign_file: Path,
     write_checkpoint: WriteCheckpoint,
     tmp_path: Path,
     source: str,
@@ -242,7 +256,7 @@ def test_wrong_files_are_one_error(
     folder.mkdir()
     if source != ".":
         detector_file.rename(folder / "model.safetensors")
-        exchange(folder / "model.safetensors", folder / "there.pth")
+        foreign_file.rename(folder / "there.pth")
     loaded = write_checkpoint()
     save_tensors(folder / "backbone.safetensors", loaded.backbone.state_dict(), loaded.metadata)
     trunk = {"backbone.bottom_up.stem.conv1.weight": torch.zeros(64, 3, 7, 7)}
