@@ -27,6 +27,7 @@ PROGRAMS = {
 
 def commands_of(block: str) -> Iterator[tuple[str, str]]:
     """Yield each command of a console block, ``$ COMMAND``, and the lines below it."""
+    block = block.replace("\\\n", " ")
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
         yield command, shown
