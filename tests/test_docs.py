@@ -68,8 +68,9 @@ def check_command(words: list[str]) -> None:
         case ["python", "-m", "benchmarks", *names]:
             if not set(names[:1]) <= set(BENCHMARKS):
                 raise UserError(f"no benchmark {names}")
-        case ["python", "-m", "pytest", path]:
-            assert (ROOT / path).exists()
+        case ["python", "-m", "pytest", *paths]:
+            if not all((ROOT / path).exists() for path in paths):
+                raise UserError(f"no tests {paths}")
         case ["python", "-m", "pydoc", name]:
             assert resolve_name(name).__doc__
         case ["torchrun", *_, "-m", module, command] | ["python", "-m", module, command]:
@@ -137,6 +138,7 @@ def test_commands_parse(page: str) -> None:
         "torchrun --nproc-per-node=8 -m rsa_eval linear runs/x --configs linear/moco_v2",
         "rsa-detect trains annotations.yaml",
         "python -m benchmarks viewed",
+        "python -m pytest tests/test_import.py",
         "make demos",
     ],
 )
