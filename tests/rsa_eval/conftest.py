@@ -13,6 +13,7 @@ from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.paper.rows import PaperRow, find_rows
 from rsa_eval.records.record import Metric, Model, Record, write_record
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -117,6 +118,12 @@ def wide_subject(knn_config: KNNConfig, tmp_path: Path) -> Subject:
 def workspace(tmp_path: Path) -> Workspace:
     """A place for a record."""
     return Workspace(tmp_path / "records" / "record.json")
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[PaperRow]:
+    """The toolkit's rows."""
+    return find_rows()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from PIL import Image
 
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators.linear.heads import HeadTrainer
-from rsa_eval.paper.rows import PaperRow, find_rows
 from rsa_pretrain.training.trainer import Trainer
 
 STUDY = """\
@@ -58,12 +57,6 @@ def run_command(folder: Path, *words: object, out: str = "out") -> int:
         options["--rows"] = "rows.yaml"
     places = [part for option, name in options.items() for part in (option, str(folder / name))]
     return main(["reproduce", *places, *map(str, words)])
-
-
-@pytest.fixture(scope="session")
-def rows() -> list[PaperRow]:
-    """The toolkit's rows."""
-    return find_rows()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from rsa_eval.features.extract import LabelledFeatures, evaluation_transform, ex
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.torch_dataset import extract, transform_for
+from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.errors import UserError
@@ -97,7 +98,7 @@ def test_tensors_with_labels_of_torch(loaded: LoadedBackbone) -> None:
     """A ``TensorDataset`` is a data set like any other; an image without class keeps its mark."""
     data = TensorDataset(torch.randn(3, 3, 32, 32), torch.tensor([2, UNLABELLED, 0]))
     found = extract(loaded.backbone, data, batch_size=2, device="cpu")
-    assert found.features.shape == (3, 512)
+    assert found.features.shape == (3, feature_dim(loaded.backbone, "layer4"))
     assert found.labels.tolist() == [2, UNLABELLED, 0]
 
 
