@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import narrow
 import pytest
 import torch
-from narrow import is_narrow, narrow_resnet18
 
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
-from detection.engines.torchvision import detector, regions
 from detection.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -48,16 +47,12 @@ def small_metadata(arch: str, stem: str) -> BackboneMetadata:
 
 
 @pytest.fixture
-def narrow_detector(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def narrow_detector(request: pytest.FixtureRequest) -> Iterator[None]:
     """Make the torchvision engine's detectors of ResNet-18 narrow; detectron2's are as they are."""
     if any(map(request.node.get_closest_marker, ("detectron2", "full_width"))):
         yield
         return
-    monkeypatch.setattr(detector, "PYRAMID_CHANNELS", 16)
-    monkeypatch.setattr(regions, "FC_WIDTH", 32)
-    with narrow_resnet18():
+    with narrow.narrow_detector():
         yield
 
 
@@ -69,7 +64,7 @@ def write_checkpoint(
     written: dict[tuple[str, str, bool], LoadedBackbone] = {}
 
     def write(arch: str = "resnet18", stem: str = "standard") -> LoadedBackbone:
-        key = (arch, stem, is_narrow())
+        key = (arch, stem, narrow.is_narrow())
         if key not in written:
             config = parse_tree(BackboneConfig, {"arch": arch, "stem": stem}, "test")
             torch.manual_seed(7)

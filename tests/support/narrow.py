@@ -29,6 +29,17 @@ def narrow_resnet18(narrow: bool = True) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def narrow_detector() -> Iterator[None]:
+    """Make the torchvision engine's detectors of ResNet-18 narrow in every part."""
+    from detection.engines.torchvision import detector, regions  # for detection's tests alone
+
+    with narrow_resnet18(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "PYRAMID_CHANNELS", 16)
+        patch.setattr(regions, "FC_WIDTH", 32)
+        yield
+
+
 def is_narrow() -> bool:
     """Return whether a ResNet-18 is a narrow one."""
     return torchvision.models.resnet18 is NarrowResNet

@@ -4,12 +4,13 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import narrow
 import pytest
 import torch
 from PIL import Image
@@ -44,6 +45,13 @@ ANCHORS = {
     "anchor_sizes_pixels": [12, 24, 40, 80, 160],
     "anchor_aspect_ratios": [0.4, 0.9],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_detector() -> Iterator[None]:
+    """Tracing takes long, and longer for a network of many layers."""
+    with narrow.narrow_detector():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +129,7 @@ def _write_categories(path: Path, names: Mapping[int, str]) -> Path:
         ("torchscript", True),
         ("torchscript", False),
         ("onnx", True),
-        pytest.param("onnx", False, marks=pytest.mark.slow),
+        ("onnx", False),
     ],
 )
 def test_the_file_finds_what_the_engine_finds(

@@ -11,6 +11,8 @@ from rsa_pretrain.data.loader import make_loader
 from rsa_pretrain.plumbing.command_line import run_command
 from rsa_pretrain.plumbing.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 @pytest.fixture
 def run_file(tiny_tree, tmp_path):
