@@ -75,6 +75,7 @@ def test_a_ratio_is_one_of_medians() -> None:
     assert ratio(seconds, "slow", "fast") > 2
 
 
+@pytest.mark.process
 def test_memory_is_that_of_the_run() -> None:
     """Filling 300 MiB shows as that, though more was filled and freed before."""
     _fill(600)
@@ -152,6 +153,7 @@ def test_the_command_lists_runs_and_tabulates(
     assert (tmp_path / "BENCHMARKS.md").is_file()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", SMALL)
 def test_benchmarks_run(name: str) -> None:
     """Each times every candidate as often as asked; a finding is the ratio of two medians."""
