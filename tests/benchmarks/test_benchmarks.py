@@ -75,13 +75,13 @@ def test_a_ratio_is_one_of_medians() -> None:
     assert ratio(seconds, "slow", "fast") > 2
 
 
-@pytest.mark.process
 def test_memory_is_that_of_the_run() -> None:
     """Filling 300 MiB shows as that, though more was filled and freed before."""
     _fill(600)
     assert extra_memory(partial(_fill, 300), "cpu") / 2**20 == pytest.approx(300, abs=5)
 
 
+@pytest.mark.process
 def test_the_peak_is_that_of_a_new_process() -> None:
     """300 MiB more show as that, and are not in the next process's peak."""
     many, few = peak_memory({"many": partial(_fill, 301), "few": partial(_fill, 1)}, "cpu")
