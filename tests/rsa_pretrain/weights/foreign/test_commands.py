@@ -5,6 +5,7 @@ from detection.job.trunk import load_trunk
 from detection.recipe import ModelConfig
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import load_subject
+from rsa_eval.records.of_weights import read_records
 from rsa_pretrain.commands import export, import_checkpoint, inspect_file
 from rsa_pretrain.plumbing.command_line import Parser, run_command
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -24,7 +25,7 @@ def command():
             commands = parser.add_subparsers(required=True)
             import_checkpoint.add(commands)
             inspect_file.add(commands)
-            export.add(commands, lambda checkpoint, out: converted.append((checkpoint, out)))
+            export.add(commands, lambda *paths: converted.append(paths), read_records)
             arguments = parser.parse_args([str(word) for word in words])
             return arguments.command(arguments)
 
