@@ -141,6 +141,7 @@ def test_epochs_take_turns() -> None:
     assert calls == ["a", "b", "a", "b"]
 
 
+@pytest.mark.process
 def test_startup_counts_cpu_time_and_checks_the_answer() -> None:
     """A child's computing time is counted; an unexpected exit code is an error."""
     before = startup._seconds_of_children()

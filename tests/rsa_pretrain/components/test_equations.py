@@ -10,7 +10,7 @@ import simsiam
 import torch
 import torch.nn.functional as F
 
-from rsa_pretrain.components import losses, optim, schedules
+from rsa_pretrain.components import losses, schedules
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.optim import fused_sgd
 from rsa_pretrain.components.settings import BackboneConfig
@@ -21,7 +21,7 @@ from rsa_pretrain.methods import rsa
 from rsa_pretrain.methods import settings as method_config
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.metrics_log import read_metrics
-from rsa_pretrain.training import run_state
+from rsa_pretrain.training import learning_rate, run_state
 from rsa_pretrain.training import trainer as trainer_module
 from rsa_pretrain.training.trainer import Trainer
 
@@ -102,7 +102,7 @@ def own_weak_views(z_a, z_a_prime, z_w, z_w_prime, beta):
 MISTAKES = {
     "beta a step early": (method_config, "rsa_beta", a_step_early(schedules.rsa_beta)),
     "tau a step early": (method_config, "cosine", a_step_early(schedules.cosine)),
-    "rate a step early": (optim, "warmup_cosine", a_step_early(schedules.warmup_cosine)),
+    "rate a step early": (learning_rate, "warmup_cosine", a_step_early(schedules.warmup_cosine)),
     "no stop-gradient": (losses, "negative_cosine", without_stop_gradient),
     "own weak views": (rsa, "rsa_loss", own_weak_views),
     "norms without decay": (run_state, "build_optimizer", norms_and_biases_without_decay),
