@@ -4,15 +4,16 @@ import hashlib
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import narrow
 import pytest
 import torch
+from narrow import is_narrow
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
@@ -36,6 +37,8 @@ from rsa_pretrain.data.read_rules import DEFAULT_RULES
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, LoadedBackbone, save_tensors
 
+pytestmark = pytest.mark.usefixtures("narrow_detector")
+
 WriteCheckpoint = Callable[..., LoadedBackbone]
 IMAGES = [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}]
 NAMES = {4: "cell", 7: "debris", 9: "fibre"}
@@ -45,13 +48,6 @@ ANCHORS = {
     "anchor_sizes_pixels": [12, 24, 40, 80, 160],
     "anchor_aspect_ratios": [0.4, 0.9],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_detector() -> Iterator[None]:
-    """Tracing takes long, and longer for a network of many layers."""
-    with narrow.narrow_detector():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +61,8 @@ def write_detector(
     Its anchors, input size and numbers of proposals and detections are no default's.
     """
 
-    def make(has_masks: bool) -> Path:
+    @cache
+    def make(has_masks: bool, narrow: bool) -> Path:
         folder = tmp_path_factory.mktemp("detector")
         loaded = write_checkpoint()
         model = {**ANCHORS, "mask_head": has_masks}
@@ -80,16 +77,16 @@ def write_detector(
         save_tensors(file, detector.state_dict(), metadata, notes)
         return file
 
-    return make
+    return lambda has_masks: make(has_masks, is_narrow())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def detector_file(write_detector: Callable[[bool], Path]) -> Path:
     """A detector with masks."""
     return write_detector(True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def detector(detector_file: Path) -> MaskRCNN:
     """The same, loaded."""
     return load_detector(detector_file).detector
@@ -208,6 +205,7 @@ def _properties(out: Path, kind: str) -> dict[str, str]:
         return {name.rpartition("/")[2]: archive.read(name).decode() for name in names}
 
 
+@pytest.mark.full_width
 @pytest.mark.parametrize("form", ["run", "detectron2's own"])
 def test_a_detector_of_detectron2(
     detector_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
