@@ -462,7 +462,7 @@ def test_too_many_loader_processes_are_said_once(python):
     """More than there are cores is one note of ours, and none of torch's."""
     script = """
 import torch
-from rsa_pretrain import loader
+from rsa_pretrain.data import loader
 loader.usable_cores = lambda: 3
 for num_workers in (3, 999, 999):
     loader.make_loader(range(9), [[0]], num_workers, torch.device("cpu"))
