@@ -17,7 +17,7 @@ from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.batch_plan import BatchPlan
 from rsa_pretrain.training.continuation import RESUME, Continuation
-from rsa_pretrain.weights.tensor_check import check_tensors
+from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class RunState:
         """Return the name of a tensor that contains NaN or infinity, if there is one."""
         tensors: dict[str, Tensor] = self.method.state_dict()
         for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
+            if not all_finite(tensor):
                 return name
         return None
 

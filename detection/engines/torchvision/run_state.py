@@ -23,7 +23,7 @@ from rsa_pretrain.weights.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from rsa_pretrain.weights.tensor_check import check_tensors
+from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def save_weights(
 
 
 def _check_finite(tensors: Mapping[str, Tensor], step: int, folder: Path) -> None:
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in tensors.items() if not all_finite(tensor)]
     if broken:
         raise UserError(
             f"{len(broken)} tensors are not finite after iteration {step}; no checkpoint was "

@@ -16,6 +16,7 @@ from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.plan import make_plan
 from rsa_pretrain.weights.foreign.recognise import matching_layouts, recognise
 from rsa_pretrain.weights.foreign.unwrap import unwrapped
+from rsa_pretrain.weights.tensor_check import all_finite
 
 _SHOWN_VALUES = 12
 _SHOWN_VALUE_LETTERS = 60
@@ -143,7 +144,7 @@ def _statistics(tensors: Mapping[str, Tensor]) -> str:
     for tensor in tensors.values():
         if not tensor.is_floating_point():
             continue
-        values = tensor if tensor.isfinite().all() else tensor[tensor.isfinite()]
+        values = tensor if all_finite(tensor) else tensor[tensor.isfinite()]
         if values.numel():
             count += values.numel()
             total += float(values.sum(dtype=torch.float64))
@@ -164,7 +165,7 @@ def _non_finite_lines(content: FileContent) -> list[str]:
     bad = {
         path: int(torch.count_nonzero(~tensor.isfinite()))
         for path, tensor in content.tensors.items()
-        if not tensor.isfinite().all()
+        if not all_finite(tensor)
     }
     if not bad:
         return ["finite    every value"]

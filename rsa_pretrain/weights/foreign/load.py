@@ -22,6 +22,7 @@ from rsa_pretrain.weights.files.safetensors_file import read_header_entry
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.recognise import AUTO, Recognised, recognise
 from rsa_pretrain.weights.metadata import BackboneMetadata, Origin, library_versions
+from rsa_pretrain.weights.tensor_check import all_finite
 
 _MAX_EPOCHS = 1e6
 _log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ def _metadata(
     content: FileContent, found: Recognised, options: ImportOptions, pixels: Pixels, whence: str
 ) -> BackboneMetadata:
     plan = found.plan
-    non_finite = [name for name, tensor in plan.tensors.items() if not tensor.isfinite().all()]
+    non_finite = [name for name, tensor in plan.tensors.items() if not all_finite(tensor)]
     return BackboneMetadata(
         format_version=FORMAT_VERSION,
         arch=plan.config.arch,

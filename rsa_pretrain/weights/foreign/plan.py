@@ -23,7 +23,7 @@ from rsa_pretrain.weights.foreign.element_types import to_types_of
 from rsa_pretrain.weights.foreign.layout import Layout, Pixels
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, unwrapped, wrappers_in
 from rsa_pretrain.weights.metadata import BackboneMetadata
-from rsa_pretrain.weights.tensor_check import check_tensors
+from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
 _CIFAR_KERNEL = (3, 3)
 _UNKNOWN_STEM = (
@@ -149,7 +149,7 @@ def _fill_batch_counts(
         for name in found
         if name.endswith("running_mean")
     ]
-    absent = [name for name in counts if name not in found or not found[name].isfinite().all()]
+    absent = [name for name in counts if name not in found or not all_finite(found[name])]
     found.update({name: torch.tensor(elsewhere.get(name, 0)) for name in absent})
     return tuple(name for name in absent if name not in elsewhere)
 
