@@ -77,9 +77,9 @@ def tiny_config(tiny_tree):
 
 
 @pytest.fixture
-def narrow_resnet18():
-    """Make every ResNet-18 a narrow one, of which many runs are trained in seconds."""
-    with narrow.narrow_resnet18():
+def narrow_resnets():
+    """Make ResNets narrow ones, of which many runs are trained in seconds."""
+    with narrow.narrow_resnets():
         yield
 
 

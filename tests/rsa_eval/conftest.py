@@ -55,16 +55,16 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def narrow_resnet18() -> Iterator[None]:
-    """Make every ResNet-18 a narrow one: evaluations are tested, not networks."""
-    with narrow.narrow_resnet18():
+def narrow_resnets() -> Iterator[None]:
+    """Make ResNets narrow ones: evaluations are tested, not networks."""
+    with narrow.narrow_resnets():
         yield
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as pretraining leaves it, with random weights and used BatchNorm statistics."""
-    with narrow.narrow_resnet18():
+    with narrow.narrow_resnets():
         return _write_run(tmp_path_factory.mktemp("runs") / "digits")
 
 
@@ -110,7 +110,7 @@ def subject(finished_run: Path, knn_config: KNNConfig) -> Subject:
 @pytest.fixture
 def wide_subject(knn_config: KNNConfig, tmp_path: Path) -> Subject:
     """A ResNet-18 of full width, where what is claimed takes its features."""
-    with narrow.narrow_resnet18(False):
+    with narrow.narrow_resnets(False):
         return load_subject(_write_run(tmp_path / "wide"), knn_config)
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from narrow import is_narrow, narrow_resnet18
+from narrow import is_narrow, narrow_resnets
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -147,7 +147,7 @@ def _become(
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
-    with narrow_resnet18(narrow):
+    with narrow_resnets(narrow):
         _run(words)
 
 

@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     make_rows(folder)
     make_images(folder / "data")
-    with narrow.narrow_resnet18():
+    with narrow.narrow_resnets():
         assert run_command(folder, "study", f"data.root={folder / 'data'}") == 0
     return folder
 

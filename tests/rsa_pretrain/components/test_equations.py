@@ -124,7 +124,7 @@ def equations():
 
 
 @pytest.fixture
-def train_both(tmp_path, equations, monkeypatch, narrow_resnet18):
+def train_both(tmp_path, equations, monkeypatch, narrow_resnets):
     """A function that trains a case by the trainer and by its loop, from equal weights.
 
     It returns two pairs: logged numbers of every step, and the final weights and statistics.

@@ -11,7 +11,7 @@ from rsa_pretrain.data.loader import make_loader
 from rsa_pretrain.plumbing.command_line import run_command
 from rsa_pretrain.plumbing.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
 
 @pytest.fixture

@@ -89,9 +89,9 @@ def assert_close(one, other, names):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def narrow_resnet18():
-    """Make every ResNet-18 a narrow one, here and in the two processes."""
-    with narrow.narrow_resnet18():
+def narrow_resnets():
+    """Make ResNets narrow ones, here and in the two processes."""
+    with narrow.narrow_resnets():
         yield
 
 

@@ -15,7 +15,7 @@ from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import list_checkpoints, load_backbone, load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
 NUM_STEPS = 4
 """An epoch's, and the parent's."""

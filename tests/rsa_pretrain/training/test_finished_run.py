@@ -11,7 +11,7 @@ from PIL import Image
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.weights.checkpoint import list_checkpoints, load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.pretraining import pretrain
 from rsa_pretrain.weights.checkpoint import load_backbone
 
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
 
 def test_a_config_object_is_trained_once(tiny_config):

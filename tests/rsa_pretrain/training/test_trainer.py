@@ -26,7 +26,7 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import list_checkpoints, load_backbone, load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
 
 def make_trainer(tree, *, resume=False, **changes):
