@@ -95,7 +95,7 @@ def run_two_processes(python):
     return python.run_two
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rsa_data():
     """Folder with cifar10/, clothing_mini/ and coco_mini/, named by RSA_DATA."""
     folder = os.environ.get("RSA_DATA")

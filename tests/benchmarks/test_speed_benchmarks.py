@@ -1,14 +1,11 @@
 """Test the benchmarks of views and training, at sizes at which the numbers mean nothing."""
 
-import pickle
-from concurrent.futures import Future
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import measure, scaling, startup
+from benchmarks import scaling, startup
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.detection import prepared_detections
 from benchmarks.detectors import DetectionSettings
@@ -46,27 +43,16 @@ EXPECTED: dict[str, tuple[list[float], set[str]]] = {
 }
 
 
-class _SameProcess:
-    """Stands in for a pool of new processes; what they get is pickled all the same."""
-
-    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
-        """Run at once."""
-        future: Future[Any] = Future()
-        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
-        future.set_result(function(*arguments))
-        return future
-
-
 @pytest.fixture(autouse=True)
 def _generated_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unpacking CIFAR-10 takes ten seconds."""
     monkeypatch.delenv("RSA_DATA", raising=False)
 
 
+@pytest.mark.usefixtures("no_new_process")
 @pytest.mark.parametrize("name", SMALL)
-def test_they_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_run(name: str) -> None:
     """Each has its findings with their bounds, its figures, and one timed run of each candidate."""
-    monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda *_: nullcontext(_SameProcess()))
     benchmark = BENCHMARKS[name]
     measured = benchmark.measure(benchmark.settings(**SMALL[name]))
     limits, units = EXPECTED[name]

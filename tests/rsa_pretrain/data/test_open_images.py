@@ -1,4 +1,3 @@
-import lzma
 import os
 import re
 import shutil
@@ -430,23 +429,6 @@ def test_missing_cifar_says_where_to_get_it(tmp_path):
     config = DataConfig(name="cifar10", root=tmp_path, image_size=32)
     with pytest.raises(UserError, match=rf"-py'; run `rsa-pretrain download cifar10 {tmp_path}`$"):
         open_images(config, "train")
-
-
-@pytest.mark.real_data
-def test_real_cifar10(rsa_data, tmp_path):
-    """The official batches open; the first test image is the well-known cat."""
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    for source in (rsa_data / "cifar10" / "cifar-10-batches-py").iterdir():
-        content = source.read_bytes()
-        if source.suffix == ".xz":
-            content = lzma.decompress(content)
-        (folder / source.name.removesuffix(".xz")).write_bytes(content)
-    config = DataConfig(name="cifar10", root=tmp_path, image_size=32, num_train_images=500)
-    train, test = open_images(config, "train"), open_images(config, "test")
-    assert np.bincount(train.require_labels()).tolist() == [50] * 10
-    assert len(test) == 10_000
-    assert test.class_names[test.require_labels()[0]] == "cat"
 
 
 @pytest.mark.real_data

@@ -44,6 +44,7 @@ def test_a_warned_job_saves_is_queued_again_and_resumes(tiny_tree, tmp_path, clu
     """SIGUSR1: saved, exit code 138, scontrol requeue; the second start ends the run."""
     folder, environment = cluster
     tiny_tree["training"]["epochs"] = 4
+    tiny_tree["method"] = {"name": "supervised", "num_classes": 10}  # the least to write
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(tiny_tree))
     command = ["bash", str(SCRIPT), str(config)]
