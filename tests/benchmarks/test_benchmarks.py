@@ -153,7 +153,7 @@ def test_the_command_lists_runs_and_tabulates(
     assert (tmp_path / "BENCHMARKS.md").is_file()
 
 
-@pytest.mark.usefixtures("no_new_process")
+@pytest.mark.usefixtures("no_new_process", "narrow_resnets")
 @pytest.mark.parametrize("name", SMALL)
 def test_benchmarks_run(name: str) -> None:
     """Each times every candidate as often as asked; a finding is the ratio of two medians."""

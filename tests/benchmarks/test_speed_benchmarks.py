@@ -49,7 +49,7 @@ def _generated_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RSA_DATA", raising=False)
 
 
-@pytest.mark.usefixtures("no_new_process")
+@pytest.mark.usefixtures("no_new_process", "narrow_resnets")
 @pytest.mark.parametrize("name", SMALL)
 def test_they_run(name: str) -> None:
     """Each has its findings with their bounds, its figures, and one timed run of each candidate."""

@@ -19,6 +19,8 @@ from rsa_pretrain.training.profiling import draw_summary, part, profiled_steps, 
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnets")
+
 PARTS = {
     "data wait",
     "views",
