@@ -5,15 +5,27 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from preloaded import Python
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "extend").glob("*.md"))
 COPIED = ("rsa_pretrain", "rsa_eval", "configs", "tests", "pyproject.toml")
-RUN_PAGE = Path("tests/support/run_page.py")
+RUN_PAGE = "tests/support/run_page.py"
+# Runs a file with the sources of the current folder: what was imported of others is forgotten.
+FROM_HERE = """
+import os, runpy, sys
+
+ours = ("rsa_pretrain", "rsa_eval", "detection", "narrow", "preloaded", "quick")
+for name in list(sys.modules):
+    if name.partition(".")[0] in ours:
+        del sys.modules[name]
+sys.path.insert(0, os.getcwd())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def apply_diff(page: Path, folder: Path) -> None:
@@ -57,20 +69,17 @@ def test_there_is_a_page_for_each_part() -> None:
     assert [page.stem for page in PAGES] == ["data_set", "evaluator", "layout", "method"]
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_an_example_works(page: Path, copy: Path) -> None:
+def test_an_example_works(
+    page: Path, copy: Path, python: Python, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Applied to the sources as they are, its commands print what the page shows."""
     apply_diff(page, copy)
     found = copy.parent / "found.json"
-    done = subprocess.run(
-        [sys.executable, RUN_PAGE, page, found],
-        cwd=copy,
-        # The examples' tests need no plugin, and importing those takes as long as some of them.
-        env=os.environ | {"PYTHONPATH": str(copy), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-    )
+    monkeypatch.chdir(copy)
+    # The examples' tests need no plugin, and importing those takes as long as some of them.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    done = python.run("-c", FROM_HERE, RUN_PAGE, page, found)
     assert done.returncode == 0, done.stderr
     commands = json.loads(found.read_text(encoding="utf-8"))
     for command in commands:
