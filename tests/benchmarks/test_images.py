@@ -26,7 +26,7 @@ def test_generated_images_depend_on_their_seed_alone(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.real_data
 def test_photos_are_taken_where_there_are_any(rsa_data: Path) -> None:
-    """More than there are: they begin anew."""
+    """If more are asked for than there are, they are repeated."""
     photos = jpegs(601, 0)
     assert photos.source == "clothing_mini"
     assert photos.files[0] == photos.files[600] != photos.files[1]

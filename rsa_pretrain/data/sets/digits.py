@@ -28,12 +28,9 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     rows = np.sort(test if split == "test" else train)
     pixels = np.round(bunch.images[rows] * (255 / 16)).astype(np.uint8)
     side = (config.image_size, config.image_size)
-    images = [
-        Image.fromarray(image).resize(side, Image.Resampling.BICUBIC).convert("RGB")
-        for image in pixels
-    ]
+    grey = [Image.fromarray(image).resize(side, Image.Resampling.BICUBIC) for image in pixels]
+    array = np.stack([np.asarray(image) for image in grey])[..., None].repeat(3, axis=-1)
     names = [str(digit) for digit in range(10)]
-    array = np.stack([np.asarray(image) for image in images])
     return ImageSet.from_array("digits", array, bunch.target[rows].tolist(), names)
 
 

@@ -238,8 +238,8 @@ def test_batches_that_do_not_come_out_even_are_refused(world_size, per_device, m
 
 @pytest.fixture
 def words(tiny_tree, tmp_path):
-    """Words of the command that trains a run of 120 steps, resuming it."""
-    tiny_tree["training"]["epochs"] = 30
+    """Words of the command that trains a run of 48 steps, resuming it."""
+    tiny_tree["training"]["epochs"] = 12
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tiny_tree))
     return ["-m", "rsa_pretrain", "run", path, "--resume"]

@@ -30,11 +30,23 @@ def run_file(tiny_tree, tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def finished():
+    """Folders of finished runs, by their settings: each is trained once, and copied."""
+    return {}
+
+
 @pytest.fixture
-def parent(run_file, tmp_path):
+def parent(run_file, tmp_path, finished, tmp_path_factory):
     """Folder of that run, finished."""
-    assert main(["run", str(run_file)]) == 0
-    return tmp_path / "run"
+    folder = tmp_path / "run"
+    settings = run_file.read_text().replace(str(folder), "")
+    if settings not in finished:
+        assert main(["run", str(run_file)]) == 0
+        finished[settings] = tmp_path_factory.mktemp("finished") / "run"
+        folder.rename(finished[settings])
+    shutil.copytree(finished[settings], folder, symlinks=True)
+    return folder
 
 
 @pytest.fixture
