@@ -49,27 +49,27 @@ def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) 
     """
     on_gpu = resolve_device(config.training.device).type == "cuda"
     limit = None if on_gpu else memory_limit_bytes or _free_bytes()
-    # In a separate process, being killed for its memory affects nothing else.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    # In a separate process, being killed for its memory affects nothing else. The folder is not
+    # that process's: without memory it might not be able to remove it.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+    ):
         try:
-            return pool.submit(_measure, config, limit).result()
-        except BrokenProcessPool:
+            return pool.submit(_measure, config, Path(folder), limit).result()
+        except (BrokenProcessPool, MemoryError):
             return None
-
-
-def _measure(config: PretrainConfig, limit: int | None) -> StepCost | None:
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            Trainer(_short(config, Path(folder)), _pictures(config), resume=False).run()
-        except MemoryError:
-            return None
-        except (UserError, RuntimeError) as error:
+        except (UserError, RuntimeError, OSError) as error:
             if "memory" not in str(error):
                 raise
             return None
-        last = read_metrics(Path(folder) / METRICS_FILE)[-1]
+
+
+def _measure(config: PretrainConfig, folder: Path, limit: int | None) -> StepCost:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    Trainer(_short(config, folder), _pictures(config), resume=False).run()
+    last = read_metrics(folder / METRICS_FILE)[-1]
     seconds = config.training.global_batch_size / last["images_per_second"]
     if resolve_device(config.training.device).type == "cuda":
         return StepCost(seconds, torch.cuda.max_memory_reserved())
