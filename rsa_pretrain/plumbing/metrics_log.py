@@ -32,13 +32,13 @@ class MetricsLog:
     """
 
     def __init__(self, run_dir: Path, start_step: int, wandb_project: str | None = None) -> None:
+        self._wandb = None if wandb_project is None else _start_wandb(run_dir, wandb_project)
         path = run_dir / METRICS_FILE
         if path.exists():
             kept = [line for line in read_metrics(path) if line["step"] <= start_step]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1)
-        self._wandb = None if wandb_project is None else _start_wandb(run_dir, wandb_project)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one line; ``step`` counts the optimizer steps taken so far."""

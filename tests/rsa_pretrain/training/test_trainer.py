@@ -531,6 +531,7 @@ def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'rsa-toolkit\[wandb\]'"):
         MetricsLog(tmp_path, 0, "project")
+    assert not list(tmp_path.iterdir())
     seen = []
     fake = SimpleNamespace(
         init=lambda **settings: SimpleNamespace(
