@@ -160,6 +160,8 @@ def _settings(title: str, keys: list[Key], shared: str | None = None) -> str:
     for key in keys:
         word, _, value = key.default.partition(" ")
         default = f"{word} `{value}`" if value else word
+        if key.variants:
+            default = f"{', '.join(key.variants)}; {default}"
         meaning = key.meaning.replace("\n", "\n  ")
         parts.append(f"- `{key.name}` ({default})  \n  {meaning}")
     return "\n".join([*parts, ""])

@@ -82,7 +82,7 @@ class SimSiamConfig(ScheduledSection):
     name: Literal["simsiam"]
     """The method."""
     projector_layers: Literal[2, 3]
-    """Linear layers of the projector: 3 on ImageNet, 2 on CIFAR (its appendix D)."""
+    """Linear layers of the projector: 3 on ImageNet, 2 on CIFAR (SimSiam's appendix D)."""
     projector_dim: Width = 2048
     """Width of the projector's layers and output."""
     predictor_hidden_dim: Width = 512
@@ -97,15 +97,15 @@ class SimSiamRSAConfig(ScheduledSection):
     name: Literal["simsiam_rsa"]
     """The method."""
     projector_layers: Literal[2, 3]
-    """As in simsiam."""
+    """Linear layers of the projector: 3 on ImageNet, 2 on CIFAR (SimSiam's appendix D)."""
     projector_dim: Width = 2048
-    """As in simsiam."""
+    """Width of the projector's layers and output."""
     predictor_hidden_dim: Width = 512
-    """As in simsiam."""
+    """Width of the predictor's bottleneck."""
     beta_base: Probability
-    """As in rsa."""
+    """Weight of the aggressive-aggressive pairs at step 0."""
     beta_mode: Literal["decay", "fixed"] = "decay"
-    """As in rsa."""
+    """decay: cosine from beta_base to 0, paper Eq. 6; fixed: beta_base throughout."""
 
     def scheduled(self, progress: float) -> dict[str, float]:
         """Return beta."""

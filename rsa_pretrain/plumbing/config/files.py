@@ -133,16 +133,28 @@ class Key(NamedTuple):
     default: str
     """``required``, ``derived``, or ``default`` and the value in YAML syntax."""
     meaning: str
+    variants: tuple[str, ...] = ()
+    """Where a section has several forms, such as one per method: those with this very setting;
+    empty if all have it."""
 
 
 def list_keys(model: type[BaseModel]) -> list[Key]:
-    """Return every key of a model, in the order of its fields."""
-    keys = []
-    for key, owner, name in _walk(model):
+    """Return every key of a model, in the order of its fields.
+
+    A key that means different things in the forms of a section is listed once for each meaning.
+    """
+    listed: dict[str, dict[Key, tuple[str, ...]]] = {}
+    for key, owner, name, variant in _walk(model):
         field = owner.model_fields[name]
         meaning = field.description or _meanings(owner).get(name, "")
-        keys.append(Key(key, _default(field), meaning))
-    return keys
+        variants = listed.setdefault(key, {})
+        same = Key(key, _default(field), meaning)
+        variants[same] = (*variants.get(same, ()), *variant)
+    return [
+        key._replace(variants=variants)
+        for keys in listed.values()
+        for key, variants in keys.items()
+    ]
 
 
 def describe_keys(model: type[BaseModel]) -> str:
@@ -150,7 +162,8 @@ def describe_keys(model: type[BaseModel]) -> str:
     lines = []
     for key in list_keys(model):
         meaning = key.meaning.replace("\n", "\n      ")
-        lines.append(f"  {key.name}  ({key.default})\n      {meaning}")
+        words = f"{', '.join(key.variants)}; {key.default}" if key.variants else key.default
+        lines.append(f"  {key.name}  ({words})\n      {meaning}")
     return "\n".join(lines)
 
 
@@ -172,7 +185,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
 def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
     key = _dotted(detail["loc"], tree)
     if detail["type"] == "extra_forbidden":
-        keys = [name for name, _, _ in _walk(model)]
+        keys = list(dict.fromkeys(name for name, *_ in _walk(model)))
         sections = {name.rpartition(".")[0] for name in keys} - {""}
         nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
         hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
@@ -198,24 +211,27 @@ def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
     return ".".join(parts)
 
 
-def _walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Yield (dotted key, model that owns it, field name) for every leaf.
+def _walk(
+    model: type[BaseModel], prefix: str = ""
+) -> Iterator[tuple[str, type[BaseModel], str, tuple[str, ...]]]:
+    """Yield (dotted key, model that owns it, field name, form of the section) for every leaf.
 
-    For sections keyed by name, ``NAME`` stands for the name.
+    For sections keyed by name, ``NAME`` stands for the name. The form is empty but where a field
+    takes one of several sections, told by a discriminator: there it is the discriminator's value.
     """
-    seen = set()
     for name, field in model.model_fields.items():
         below, annotation = f"{prefix}{name}.", field.annotation
         if typing.get_origin(annotation) is dict:
             below, annotation = f"{below}NAME.", typing.get_args(annotation)[1]
         sections = [kind for kind in _members(annotation) if _is_section(kind)]
         if not sections:
-            yield f"{prefix}{name}", model, name
+            yield f"{prefix}{name}", model, name, ()
         for section in sections:
-            for key, owner, leaf in _walk(section, below):
-                if key not in seen:
-                    seen.add(key)
-                    yield key, owner, leaf
+            form = ()
+            if isinstance(field.discriminator, str):
+                form = typing.get_args(section.model_fields[field.discriminator].annotation)
+            for key, owner, leaf, inner in _walk(section, below):
+                yield key, owner, leaf, form if leaf != field.discriminator else inner
 
 
 def _default(field: FieldInfo) -> str:

@@ -9,6 +9,7 @@ from rsa_pretrain.plumbing.config.files import (
     Section,
     config_hash,
     describe_keys,
+    list_keys,
     load_config,
     parse_tree,
     write_config,
@@ -158,6 +159,16 @@ def test_help_lists_every_key_with_its_meaning():
     assert not is_key[-1]
     assert not any(key and following for key, following in itertools.pairwise(is_key))
     assert all(line.strip() for line in lines)
+
+
+def test_a_key_is_listed_with_the_methods_that_have_it():
+    """Once for each meaning, without names where all have it."""
+    keys = list_keys(PretrainConfig)
+    momenta = [key for key in keys if key.name == "method.ema_momentum"]
+    assert [key.variants for key in momenta] == [("rsa", "byol"), ("moco_v2",)]
+    assert "constant" in momenta[1].meaning
+    assert [key.variants for key in keys if key.name in ("method.name", "seed")] == [(), ()]
+    assert "  method.queue_size  (moco_v2; required)" in describe_keys(PretrainConfig).splitlines()
 
 
 def test_every_setting_is_read_somewhere():
