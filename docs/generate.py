@@ -148,9 +148,11 @@ def _arguments(parser: Parser) -> Iterator[str]:
 def _value(action: argparse.Action) -> list[str]:
     if action.nargs == 0:
         return []
+    if action.metavar:
+        return [str(action.metavar)]
     if action.choices:
         return ["{" + ",".join(map(str, action.choices)) + "}"]
-    return [str(action.metavar or action.dest)]
+    return [action.dest.upper() if action.option_strings else action.dest]
 
 
 def _settings(title: str, keys: list[Key], shared: str | None = None) -> str:

@@ -120,11 +120,14 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("page", [*PAGES, "results/notes.md"])
 def test_commands_parse(page: str) -> None:
-    """Every command of a page is understood by its program."""
+    """Every command of a page is understood by its program; those within a line exist."""
     commands = commands_of(text_of(page))
     assert commands
     for words in commands:
         check_command(words)
+    for program, name, rest in re.findall(r"`(rsa-\w+)\s+([\w-]+)([^`]*)`", text_of(page)):
+        options = PROGRAMS[program].parser(name).format_help()
+        assert all(word in options for word in rest.split() if word.startswith("--")), rest
 
 
 @pytest.mark.parametrize(
