@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rsa_eval.campaigns.run_records import make_record_of, recorded, tell_other_place
+from rsa_eval.campaigns.run_records import make_record_of, recorded, warn_of_other_folder
 from rsa_eval.campaigns.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
@@ -219,7 +219,7 @@ def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
             if min_over_ranks(int(record is not None)):
                 assert record is not None
                 _log.info("%s of %s is recorded", evaluation.name, trial.name)
-                tell_other_place(record, evaluation.config, path)
+                warn_of_other_folder(record, evaluation.config, path)
             elif _is_up(limit):
                 return limit.exit_code
             else:
