@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsa_eval.config import result_settings
-from rsa_eval.evaluators.shared.metrics import MeanStd
+from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rsa_eval.paper.groups import group_records
 from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
+from rsa_eval.records.groups import group_records
 from rsa_eval.report.inputs import Inputs
-from rsa_eval.report.paper import FilledCell, PaperTable, build_paper_tables
+from rsa_eval.report.paper_tables import FilledCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_extent
 from rsa_eval.report.sweeps import SweepCurve, find_sweeps
 from rsa_eval.report.tables import Table, TableRow, build_tables

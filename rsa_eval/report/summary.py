@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rsa_eval.report.paper import PaperTable
+from rsa_eval.report.paper_tables import PaperTable
 from rsa_eval.report.tables import Table, TableRow
 
 _WITHOUT_A_BEST = frozenset({"diagnostics"})

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.paper.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
+from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten

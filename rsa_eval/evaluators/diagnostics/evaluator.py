@@ -16,13 +16,13 @@ from rsa_eval.evaluators.diagnostics.pictures import (
 )
 from rsa_eval.evaluators.diagnostics.retrieval import find_neighbours, predict
 from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
     check_test_classes,
     describe_images,
     lack_of_classes,
 )
 from rsa_eval.evaluators.shared.neighbours import Neighbours
-from rsa_eval.evaluators.shared.protocols import common_deviations
 from rsa_eval.features.extract import forward_frozen, stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share

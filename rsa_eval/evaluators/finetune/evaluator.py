@@ -11,16 +11,16 @@ from rsa_eval.evaluators.finetune.tuning import (
     shares_batchnorm,
     training_steps,
 )
+from rsa_eval.evaluators.shared.deviations import (
+    common_deviations,
+    settings_deviations,
+)
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     describe_images,
     open_splits,
 )
 from rsa_eval.evaluators.shared.metrics import TopKCounts
-from rsa_eval.evaluators.shared.protocols import (
-    common_deviations,
-    settings_deviations,
-)
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows, take
 from rsa_eval.features.extract import evaluation_transform, extract_features

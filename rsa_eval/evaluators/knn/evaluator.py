@@ -6,6 +6,8 @@ import torch
 
 from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.shared.deviations import common_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     describe_images,
@@ -13,8 +15,6 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_labelled,
     open_splits,
 )
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import common_deviations
 from rsa_eval.features.extract import LabelledFeatures, stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import ALONE, Share, own_share

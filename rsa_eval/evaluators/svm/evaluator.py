@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
 from rsa_eval.evaluators.svm.binary_svm import (
     BinarySVM,
     ClassAP,

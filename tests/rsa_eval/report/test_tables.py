@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.paper.groups import group_records
+from rsa_eval.records.groups import group_records
 from rsa_eval.records.record import Metric, Record
-from rsa_eval.report.paper import build_paper_tables
+from rsa_eval.report.paper_tables import build_paper_tables
 from rsa_eval.report.summary import describe_extent, find_best
 from rsa_eval.report.tables import Table, build_tables
 
