@@ -1,4 +1,4 @@
-"""Trials: weights, pretrained first if need be, and the evaluations recorded for them.
+"""Trials: weights, pretrained first if needed, and the evaluations recorded for them.
 
 A trial's folder contains ``records/EVALUATION.json``; with pretraining it is also a run folder.
 """

@@ -70,7 +70,8 @@ class LabelledFeatures:
         num_broken = int((~found.isfinite().all(dim=1)).sum())
         if num_broken:
             raise UserError(
-                f"{num_broken} of {len(found)} images have features that are not finite"
+                f"{num_broken} of {len(found)} images have features that are not finite; extract "
+                "them at precision fp32"
             )
         if labels is None:
             return cls(found, torch.full((len(found),), UNLABELLED))
@@ -229,9 +230,9 @@ def forward_batches(
             bar.update(len(features))
     if num_broken:
         raise UserError(
-            f"{num_broken} of {num_images} {name} images have features that "
-            f"are not finite at precision {config.precision}, kept in {config.feature_dtype}; "
-            "the weights are not usable like this"
+            f"{num_broken} of {num_images} {name} images have features that are not finite at "
+            f"precision {config.precision}, kept in {config.feature_dtype}; set precision and "
+            "feature_dtype to fp32; if they are, the weights are damaged"
         )
 
 

@@ -48,7 +48,7 @@ def transform_for(
     """
     size = image_size or metadata.image_size
     if size is None:
-        raise UserError("the weights do not tell their image size; give image_size, such as 224")
+        raise UserError("the weights do not record their image size; give image_size, such as 224")
     return square_transform(size, resize, interpolation, metadata.mean, metadata.std)
 
 

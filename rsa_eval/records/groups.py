@@ -142,7 +142,7 @@ def shared_settings(record: Record) -> dict[str, Any]:
 
 
 def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pretraining's settings except those of seed, paths and speed, by dotted key.
+    """Return pretraining settings except those of seed, paths and speed, by dotted key.
 
     Settings introduced after the run take the values that describe its behaviour.
     """

@@ -218,7 +218,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Part a share of each class from the rest, which keeps an image of every class."""
+    """Split off a share of each class, leaving at least one image."""
     rest, rows = _parted(np.asarray(images.require_labels()), share, seed)
     return take(images, rest), take(images, rows)
 

@@ -61,7 +61,7 @@ class ProbeConfig(TrainingOnViews):
                 "set milestones=[]"
             )
         if self.nesterov and self.sgd_momentum == 0:
-            raise ValueError("nesterov needs sgd_momentum above 0")
+            raise ValueError("nesterov needs sgd_momentum above 0, found 0; set either")
         return self
 
 

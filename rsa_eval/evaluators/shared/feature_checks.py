@@ -1,4 +1,4 @@
-"""Training and test features that belong together."""
+"""Check that training and test features match."""
 
 from rsa_eval.features.extract import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
@@ -32,8 +32,8 @@ def classes_of(
             )
     if train.labels.min() == train.labels.max():
         raise UserError(
-            f"all {len(train.labels):,} training images are of one class: every prediction would "
-            "be right"
+            f"all {len(train.labels):,} training images are of class {train.labels[0]}; an "
+            "evaluation needs two classes or more"
         )
     found = int(train.labels.max()) + 1
     expected = found if num_classes is None else num_classes

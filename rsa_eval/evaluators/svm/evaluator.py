@@ -138,7 +138,10 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     if train.class_names != test.class_names:
         only_one = set(train.class_names) ^ set(test.class_names)
         what = ", ".join(sorted(only_one)[:5]) or "same names, different order"
-        raise UserError(f"training and test images of {config.data_set} differ in classes: {what}")
+        raise UserError(
+            f"training and test images of {config.data_set} differ in classes: {what}; give both "
+            "the same classes in the same order"
+        )
     return train, test
 
 

@@ -147,7 +147,10 @@ def test_a_checkpoint_is_evaluated_by_a_config_object(
     [
         ({"train": ([[1.0]] * 4, None)}, "4 of 4 training images have no class"),
         ({"test": ([[1.0]] * 2, [0, -1])}, "1 of 2 test images have no class"),
-        ({"train": ([[1.0]] * 4, [1] * 4)}, "all 4 training images are of one class"),
+        (
+            {"train": ([[1.0]] * 4, [1] * 4)},
+            "all 4 training images are of class 1; an evaluation needs two classes or more$",
+        ),
         ({"test": ([[1.0]], [5])}, "a test image is of class 5, .* have classes 0 to 1"),
         ({"test": ([[1.0, 2.0]], [1])}, "training features are 1 wide, test features 2"),
     ],

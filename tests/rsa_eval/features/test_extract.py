@@ -116,7 +116,11 @@ def test_features_that_are_not_finite_are_refused(subject: Subject, knn_config: 
     """Weights so large that features overflow give an error, not an accuracy."""
     with torch.no_grad():
         subject.backbone.get_parameter("bn1.weight").fill_(3e38)
-    with pytest.raises(UserError, match="30 of 30 digits images have features that are not finite"):
+    with pytest.raises(
+        UserError,
+        match=r"30 of 30 digits images have features that are not finite .*; set precision and "
+        "feature_dtype to fp32; if they are, the weights are damaged$",
+    ):
         extract_features(
             subject.backbone,
             open_images(knn_config.data, "test"),

@@ -140,7 +140,9 @@ def test_bad_arguments(loaded: LoadedBackbone) -> None:
 def test_the_side_of_another_project_is_asked_for(loaded: LoadedBackbone) -> None:
     """Imported weights do not tell it."""
     metadata = loaded.metadata.model_copy(update={"image_size": None})
-    with pytest.raises(UserError, match="give image_size, such as 224"):
+    with pytest.raises(
+        UserError, match="do not record their image size; give image_size, such as 224"
+    ):
         transform_for(metadata)
     wide = Image.new("RGB", (64, 48))
     assert transform_for(metadata, 224, resize=256)(wide).shape == (3, 224, 224)
@@ -151,7 +153,11 @@ def test_the_side_of_another_project_is_asked_for(loaded: LoadedBackbone) -> Non
     [
         ([1.0], [0], r"expected features \(N, D\), found shape \(1,\)"),
         (torch.zeros(0, 4), [], r"found shape \(0, 4\)"),
-        ([[1.0], [float("inf")]], [0, 1], "1 of 2 images have features that are not finite"),
+        (
+            [[1.0], [float("inf")]],
+            [0, 1],
+            "1 of 2 images have features that are not finite; extract them at precision fp32",
+        ),
         ([[1.0], [2.0]], [0], r"a label for each of 2 images, found shape \(1,\)"),
         ([[1.0]], [0.0], r"found labels of type torch\.float32"),
         ([[1.0]], [-2], "class indices start at 0, found -2"),

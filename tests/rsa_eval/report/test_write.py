@@ -239,6 +239,8 @@ def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     """An empty or absent folder is named, and no page is written."""
     with pytest.raises(UserError, match="nothing to report"):
         write_report([tmp_path], tmp_path / "report.html")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(
+        UserError, match=r"does not exist; expected a run folder, a record, or a folder of either$"
+    ):
         write_report([tmp_path / "absent"], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,10 @@ def test_two_classes_and_a_class_never_seen() -> None:
 def test_one_class_is_refused() -> None:
     """A single class cannot be fitted."""
     train = _features()
-    with pytest.raises(UserError, match="at least two classes"):
+    with pytest.raises(
+        UserError,
+        match=r"training images are of class \d; logistic regression needs two classes or more$",
+    ):
         _fitter(LabelledFeatures(train.features, torch.zeros(60, dtype=torch.int64)))
 
 
