@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 from torchvision.models import ResNet
 from torchvision.transforms import v2
 
-from rsa_eval.features.extract import LabelledFeatures, forward_batches, square_transform
+from rsa_eval.features.forward import forward_batches
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE
+from rsa_eval.features.transforms import square_transform
 from rsa_pretrain.components.settings import Stage
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.loader import iterate, make_loader

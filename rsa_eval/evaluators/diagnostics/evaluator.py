@@ -23,7 +23,8 @@ from rsa_eval.evaluators.shared.labelled_images import (
     lack_of_classes,
 )
 from rsa_eval.evaluators.shared.neighbours import Neighbours
-from rsa_eval.features.extract import forward_frozen, stored_features
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject

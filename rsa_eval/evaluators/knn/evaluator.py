@@ -15,8 +15,9 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_labelled,
     open_splits,
 )
-from rsa_eval.features.extract import LabelledFeatures, stored_features
+from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores, Workspace

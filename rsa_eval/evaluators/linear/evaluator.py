@@ -32,8 +32,10 @@ from rsa_eval.evaluators.shared.labelled_images import describe_images, open_lab
 from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
 from rsa_eval.evaluators.shared.subsets import Rows, take
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features, feature_width
+from rsa_eval.features.extract import evaluation_features
+from rsa_eval.features.forward import feature_width
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.mean_std import MeanStd

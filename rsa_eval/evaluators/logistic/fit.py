@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsa_eval.evaluators.shared.convergence import counting_cut_short
 from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 

@@ -1,6 +1,6 @@
 """Check that training and test features match."""
 
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 
 

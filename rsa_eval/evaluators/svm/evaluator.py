@@ -26,8 +26,9 @@ from rsa_eval.evaluators.svm.multi_label import (
     open_multi_label,
 )
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.plumbing.errors import UserError

@@ -21,8 +21,9 @@ from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.svm.evaluator import linear_svm
 from rsa_eval.evaluators.svm.settings import SVMConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Scores, read_record
 from rsa_pretrain.data.open_images import open_images

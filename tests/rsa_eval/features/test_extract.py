@@ -11,14 +11,11 @@ from rsa_eval.evaluators.knn.evaluator import evaluate_knn
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.linear.evaluator import evaluate_linear
 from rsa_eval.evaluators.linear.settings import LinearConfig
-from rsa_eval.features.extract import (
-    evaluation_transform,
-    extract_features,
-    feature_width,
-    forward_frozen,
-)
+from rsa_eval.features.extract import extract_features
+from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig, Interpolation
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_transform, extract_features
+from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.torch_dataset import extract, transform_for
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.data.open_images import open_images
