@@ -250,7 +250,7 @@ def _is_up(limit: TimeLimit) -> bool:
 
 
 def _steps_taken(folder: Path, epochs: int | None) -> str:
-    """Return how many training steps are saved and, if the log tells, out of how many."""
+    """Return how many training steps are saved and, if the log says so, out of how many."""
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         return NOT_STARTED

@@ -38,13 +38,16 @@ def classes_of(
     found = int(train.labels.max()) + 1
     expected = found if num_classes is None else num_classes
     if found > expected:
-        raise UserError(f"a training image is of class {found - 1}; num_classes is {expected}")
+        raise UserError(
+            f"a training image is of class {found - 1}, but num_classes is {expected}; set it to "
+            f"{found} or more"
+        )
     if test is None:
         return expected
     if test.labels.max() >= expected:
         raise UserError(
             f"a test image is of class {int(test.labels.max())}, but the training images have "
-            f"classes 0 to {expected - 1}"
+            f"classes 0 to {expected - 1}; add training images of it, or leave it out"
         )
     if train.features.shape[1] != test.features.shape[1]:
         raise UserError(

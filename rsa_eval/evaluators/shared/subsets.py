@@ -136,7 +136,7 @@ def _listed_rows(images: ImageSet, path: Path) -> Rows:
     if unknown:
         raise UserError(
             f"'{path}' lists {len(unknown)} images that are not among the training images of "
-            f"{images.name}: {', '.join(unknown[:3])}"
+            f"{images.name}: {', '.join(unknown[:3])}; remove their lines"
         )
     rows = [row for name in names for row in rows_of[name]]
     if len(set(rows)) != len(names):

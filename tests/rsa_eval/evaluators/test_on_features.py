@@ -152,7 +152,11 @@ def test_a_checkpoint_is_evaluated_by_a_config_object(
             {"train": ([[1.0]] * 4, [1] * 4)},
             "all 4 training images are of class 1; an evaluation needs two classes or more$",
         ),
-        ({"test": ([[1.0]], [5])}, "a test image is of class 5, .* have classes 0 to 1"),
+        (
+            {"test": ([[1.0]], [5])},
+            "a test image is of class 5, .* have classes 0 to 1; add training images of it, or "
+            "leave it out$",
+        ),
         ({"test": ([[1.0, 2.0]], [1])}, "training features are 1 wide, test features 2"),
     ],
 )
@@ -172,5 +176,5 @@ def test_settings_that_need_images() -> None:
         linear_probe(train, train, ProbeConfig())
     with pytest.raises(UserError, match="list_ten names image files"):
         low_shot(train, train, [Subset.model_validate({"list_file": "ten.txt"})])
-    with pytest.raises(UserError, match=r"is of class 1; num_classes is 1"):
+    with pytest.raises(UserError, match=r"of class 1, but num_classes is 1; set it to 2 or more$"):
         knn(train, train, num_classes=1)

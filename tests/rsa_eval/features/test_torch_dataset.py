@@ -140,7 +140,7 @@ def test_bad_arguments(loaded: LoadedBackbone) -> None:
 
 
 def test_the_side_of_another_project_is_asked_for(loaded: LoadedBackbone) -> None:
-    """Imported weights do not tell it."""
+    """Imported weights do not record it."""
     metadata = loaded.metadata.model_copy(update={"image_size": None})
     with pytest.raises(
         UserError, match="do not record their image size; give image_size, such as 224"

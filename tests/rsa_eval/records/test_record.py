@@ -28,7 +28,7 @@ def test_round_trip(tmp_path: Path, make_result: Callable[..., Record]) -> None:
 def test_a_record_of_the_first_schema_is_read(
     tmp_path: Path, make_result: Callable[..., Record]
 ) -> None:
-    """It had no artifacts and did not tell the pretraining; everything else is as it was."""
+    """It had no artifacts and did not record the pretraining; everything else is as it was."""
     tree = json.loads(make_result().model_dump_json()) | {"schema_version": 1}
     del tree["artifacts"]
     del tree["model"]["pretraining"]

@@ -108,7 +108,7 @@ def test_a_list_of_bare_names(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "is empty; expected one image per line, as NAME or CLASS/NAME$"),
-        ("a/9.png\nb/3.png", "lists 1 images that are not among .*: a/9.png"),
+        ("a/9.png\nb/3.png", "lists 1 images that are not among .*: a/9.png; remove their lines$"),
         ("a/1.png\nb/3.png\na/1.png", "'a/1.png' occurs 2 times and is the name of 1"),
         ("a/1.png\na/2.png", "has no image of 1 of the 2 classes: b; add some to the list$"),
         ("1.png\nsame.png", "'same.png' occurs 1 times and is the name of 2"),
