@@ -204,7 +204,7 @@ def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
     # If data.root has changed, training checks the images against those the run started with.
     if run is None or min_over_ranks(int(has_weights(trial) and not reads_elsewhere(run))):
         return 0
-    assert train is not None, "a pretraining needs a trainer"
+    assert train is not None, "pretraining needs a trainer"
     return limit.exit_code if _is_up(limit) else train(run, resume=True)
 
 
