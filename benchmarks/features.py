@@ -8,8 +8,9 @@ from pydantic import Field
 
 from benchmarks.measure import Benchmark, BenchmarkSettings, Finding, Measurement, alternate, ratio
 from rsa_eval.config import EvaluationConfig
-from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.image_set import ImageSet

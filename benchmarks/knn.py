@@ -19,7 +19,7 @@ from benchmarks.measure import (
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
 from rsa_eval.evaluators.shared.neighbours import plan_chunks, unit_rows
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 
 _OURS, _BARE, _SKLEARN = "knn_counts", "products and top-k", "scikit-learn"
 _NUM_CLASSES = 1000

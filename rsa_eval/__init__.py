@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rsa_eval.evaluators.svm.evaluator import linear_svm as linear_svm
     from rsa_eval.evaluators.svm.settings import MachineConfig as MachineConfig
     from rsa_eval.evaluators.svm.settings import SVMConfig as SVMConfig
-    from rsa_eval.features.extract import LabelledFeatures as LabelledFeatures
+    from rsa_eval.features.labelled import LabelledFeatures as LabelledFeatures
     from rsa_eval.features.torch_dataset import extract as extract
     from rsa_eval.features.torch_dataset import transform_for as transform_for
     from rsa_eval.records.record import Record as Record
@@ -57,7 +57,7 @@ else:
             "rsa_eval.evaluators.shared.settings": "Subset",
             "rsa_eval.evaluators.svm.evaluator": "linear_svm",
             "rsa_eval.evaluators.svm.settings": "MachineConfig SVMConfig",
-            "rsa_eval.features.extract": "LabelledFeatures",
+            "rsa_eval.features.labelled": "LabelledFeatures",
             "rsa_eval.features.torch_dataset": "extract transform_for",
             "rsa_eval.records.record": "Record Scores read_record",
         },

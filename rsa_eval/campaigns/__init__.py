@@ -1,1 +1,1 @@
-"""Run many trainings and evaluations as one resumable job."""
+"""Run many training runs and evaluations as one resumable job."""

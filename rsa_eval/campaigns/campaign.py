@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rsa_eval.campaigns.run_records import make_record_of, recorded, tell_other_place
+from rsa_eval.campaigns.run_records import make_record_of, recorded, warn_of_other_folder
 from rsa_eval.campaigns.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
@@ -204,7 +204,7 @@ def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:
     # If data.root has changed, training checks the images against those the run started with.
     if run is None or min_over_ranks(int(has_weights(trial) and not reads_elsewhere(run))):
         return 0
-    assert train is not None, "a pretraining needs a trainer"
+    assert train is not None, "pretraining needs a trainer"
     return limit.exit_code if _is_up(limit) else train(run, resume=True)
 
 
@@ -219,7 +219,7 @@ def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
             if min_over_ranks(int(record is not None)):
                 assert record is not None
                 _log.info("%s of %s is recorded", evaluation.name, trial.name)
-                tell_other_place(record, evaluation.config, path)
+                warn_of_other_folder(record, evaluation.config, path)
             elif _is_up(limit):
                 return limit.exit_code
             else:
@@ -250,7 +250,7 @@ def _is_up(limit: TimeLimit) -> bool:
 
 
 def _steps_taken(folder: Path, epochs: int | None) -> str:
-    """Return how many training steps are saved and, if the log tells, out of how many."""
+    """Return how many training steps are saved and, if the log says so, out of how many."""
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         return NOT_STARTED

@@ -83,7 +83,7 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
     return record
 
 
-def tell_other_place(record: Record, config: EvaluationConfig, path: Path) -> None:
+def warn_of_other_folder(record: Record, config: EvaluationConfig, path: Path) -> None:
     """Warn if a reused record was made from images in another folder."""
     place = record.config.get("data", {}).get("root")
     if place != to_tree(config)["data"]["root"]:

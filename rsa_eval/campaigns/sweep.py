@@ -99,7 +99,7 @@ def plan_sweep(
 
 def sweep_table(sweep: Sweep, outcome: "Outcome") -> str:
     """Return one line per cell and metric: mean ± sample standard deviation, n, each seed's."""
-    from rsa_eval.paper.groups import group_records
+    from rsa_eval.records.groups import group_records
 
     keys = list(sweep.cells[0].values)
     rows: list[list[Any]] = []

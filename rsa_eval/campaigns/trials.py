@@ -1,4 +1,4 @@
-"""Trials: weights, pretrained first if need be, and the evaluations recorded for them.
+"""Trials: weights, pretrained first if needed, and the evaluations recorded for them.
 
 A trial's folder contains ``records/EVALUATION.json``; with pretraining it is also a run folder.
 """
@@ -6,13 +6,11 @@ A trial's folder contains ``records/EVALUATION.json``; with pretraining it is al
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rsa_eval.campaigns.settings import PlannedEvaluation
 from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.plumbing.device_names import DeviceName
 from rsa_pretrain.plumbing.errors import UserError
-
-Device = Literal["auto", "cpu", "cuda"]
 
 DETECTION = "detection"
 """Name of a detector's record."""
@@ -42,7 +40,7 @@ class Trial:
         return self.checkpoint if self.pretraining is None else self.folder
 
     @property
-    def device(self) -> Device:
+    def device(self) -> DeviceName:
         """The device setting of its evaluations."""
         return self.evaluations[0].config.device
 
@@ -68,9 +66,9 @@ class DetectorTrial:
     """``key=value`` words for the recipe."""
 
     @property
-    def device(self) -> Device:
+    def device(self) -> DeviceName:
         """The device set by the overrides; otherwise auto."""
-        devices: tuple[Device, ...] = ("cpu", "cuda")
+        devices: tuple[DeviceName, ...] = ("cpu", "cuda")
         chosen = [device for device in devices if f"training.device={device}" in self.overrides]
         return chosen[0] if chosen else "auto"
 

@@ -1,1 +1,4 @@
-"""The commands of ``rsa-eval``: one module each, with ``add(commands)``."""
+"""The commands of ``rsa-eval``: one module each, with ``add(commands)``.
+
+``campaigns``, ``outputs`` and ``subjects`` hold what several commands share.
+"""

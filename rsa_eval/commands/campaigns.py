@@ -17,9 +17,9 @@ _MOST_MINUTES = 366 * 24 * 60  # the system's timers have a limit
 HOW_IT_RUNS = f"""\
 Rerun the command to resume: evaluations already recorded for the same weights and settings are
 skipped. A failure does not stop the rest; the exit code is then 2. SIGTERM, Ctrl-C and
---budget-minutes (exit code {_TIME_IS_UP}) save a training's state and stop; evaluations that
+--budget-minutes (exit code {_TIME_IS_UP}) save the training state and stop; evaluations that
 cannot be saved midway, such as kNN, finish first. Under torchrun all processes share each training
-and evaluation, and a failure ends the command."""
+run and each evaluation, and a failure ends the command."""
 """Paragraph for the commands' help."""
 
 

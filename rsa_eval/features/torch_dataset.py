@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 from torchvision.models import ResNet
 from torchvision.transforms import v2
 
-from rsa_eval.features.extract import LabelledFeatures, forward_batches, square_transform
+from rsa_eval.features.forward import forward_batches
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE
+from rsa_eval.features.transforms import square_transform
 from rsa_pretrain.components.settings import Stage
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.loader import iterate, make_loader
@@ -48,7 +50,7 @@ def transform_for(
     """
     size = image_size or metadata.image_size
     if size is None:
-        raise UserError("the weights do not tell their image size; give image_size, such as 224")
+        raise UserError("the weights do not record their image size; give image_size, such as 224")
     return square_transform(size, resize, interpolation, metadata.mean, metadata.std)
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from rsa_eval.paper.groups import Group
+from rsa_eval.evaluators.shared.deviations import setting_text
 from rsa_eval.paper.published import Published
 from rsa_eval.paper.rows import Detection, run_of, work_of
+from rsa_eval.records.groups import Group
 from rsa_eval.records.record import Model
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, to_tree
@@ -13,6 +14,8 @@ from rsa_pretrain.plumbing.config.files import flatten, to_tree
 _NEUTRAL = RESUMABLE_CHANGES | {"seed", "views.implementation"}
 # Settings that distinguish rows of the same method and length.
 _ROW_KEYS = ("method.views", "method.beta_mode", "method.beta_base")
+# Numbers of images; null takes all.
+_COUNTS = ("data.num_train_images", "data.num_test_images")
 _DETECTOR = "resnet50"
 
 
@@ -25,7 +28,7 @@ def belongs(group: Group, cell: Published) -> bool:
     if work is None or (record.kind, record.data_set) != (cell.kind, cell.data_set):
         return False
     protocol = work.config if isinstance(work, Detection) else work.suite
-    return record.protocol == protocol.name and _are(record.model, run_of(cell), cell.epochs)
+    return record.protocol == protocol.name and _comes_from(record.model, run_of(cell), cell.epochs)
 
 
 def departures(group: Group, cell: Published) -> list[str]:
@@ -38,7 +41,7 @@ def departures(group: Group, cell: Published) -> list[str]:
         return [*record.deviations, "the settings of the pretraining are not recorded"]
     found = flatten(record.model.pretraining)
     training = [
-        f"pretraining: {key} {_words(found[key])} (recipe: {_words(expected)})"
+        f"pretraining: {key} {_text(key, found[key])} (recipe: {_text(key, expected)})"
         for key, expected in flatten(to_tree(recipe)).items()
         if key in found and not _is_neutral(key) and not _equal(found[key], expected)
     ]
@@ -51,7 +54,7 @@ def _is_neutral(key: str) -> bool:
     return watched or key in _NEUTRAL
 
 
-def _are(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
+def _comes_from(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
     """Return whether weights come from a run; None means random weights of the detector network."""
     if run is None:
         return model.checkpoint is None and model.backbone.arch == _DETECTOR
@@ -77,9 +80,5 @@ def _equal(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def _words(value: Any) -> str:
-    if value is None:
-        return "all"
-    if isinstance(value, list | tuple):
-        return " to ".join(_words(entry) for entry in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _text(key: str, value: Any) -> str:
+    return "all" if value is None and key in _COUNTS else setting_text(value, joint=" to ")

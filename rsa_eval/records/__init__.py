@@ -1,1 +1,1 @@
-"""Describe an evaluation and the run that it belongs to."""
+"""Describe evaluations and the runs that they belong to, and group trials."""

@@ -220,12 +220,16 @@ def read_record(path: Path) -> Record:
         raise UserError(f"cannot read record '{path}': {error.strerror}") from None
     except (ValueError, RecursionError):
         raise UserError(f"record '{path}' is not JSON") from None
-    found = tree.get("schema_version") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or "schema_version" not in tree:
+        raise UserError(f"'{path}' is not an evaluation record: it has no 'schema_version'")
+    found = tree["schema_version"]
     if found == 1:  # before artifacts and model.pretraining
         tree |= {"schema_version": 2, "artifacts": {}}
     elif found != SCHEMA_VERSION:
+        is_newer = isinstance(found, int) and found > SCHEMA_VERSION
         raise UserError(
-            f"record '{path}' has schema version {found}, expected at most {SCHEMA_VERSION}"
+            f"record '{path}' has schema version {found!r}, expected 1 or {SCHEMA_VERSION}"
+            f"{'; update rsa-toolkit to read it' if is_newer else ''}"
         )
     return parse_tree(Record, tree, f"record '{path}'")
 
@@ -265,7 +269,7 @@ class Workspace:
         return self.record.with_suffix(".state.pt")
 
     def fold_state(self, fold: int) -> Path:
-        """Return the state file of one of an evaluation's several trainings."""
+        """Return the state file of one of an evaluation's several training runs."""
         return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
 
     def remove_states(self) -> None:

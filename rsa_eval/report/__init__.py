@@ -1,1 +1,1 @@
-"""Records and run logs to one page, and to its tables as text."""
+"""Turn records and run logs into one page and its tables."""

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
-from rsa_eval.paper.groups import Group, Statistic
+from rsa_eval.records.groups import Group, Statistic
 from rsa_eval.report.escaping import escape_spreadsheet
-from rsa_eval.report.paper import PaperTable
+from rsa_eval.report.paper_tables import PaperTable
 from rsa_eval.report.tables import Table
 
 

@@ -75,7 +75,9 @@ def collect(paths: Sequence[Path]) -> Inputs:
     seen: set[Path] = set()
     for path in paths:
         if not path.exists():
-            raise UserError(f"'{path}' does not exist")
+            raise UserError(
+                f"'{path}' does not exist; expected a run folder, a record, or a folder of either"
+            )
         files = [path] if path.is_file() else list(_files_below(path))
         if not files:
             raise UserError(

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from rsa_eval.paper.groups import engine_of, seeds_of
+from rsa_eval.records.groups import engine_of, seeds_of
 from rsa_eval.records.record import Record
-from rsa_eval.report.images import Artifact, read_artifacts
+from rsa_eval.report.artifacts import Artifact, read_artifacts
 from rsa_eval.report.tables import EVALUATOR_TITLES, Table, data_set_name, model_detail, model_name
 
 _MOST_ROWS = 200

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rsa_eval.report.paper import PaperTable
+from rsa_eval.report.paper_tables import PaperTable
 from rsa_eval.report.tables import Table, TableRow
 
 _WITHOUT_A_BEST = frozenset({"diagnostics"})
@@ -29,13 +29,10 @@ def find_best(tables: Sequence[Table]) -> list[BestModel]:
     return list(_best(tables))
 
 
-def describe_extent(
-    tables: Sequence[Table], paper: Sequence[PaperTable], num_records: int, num_runs: int
-) -> str:
-    """Describe the page's coverage in a line."""
+def describe_extent(tables: Sequence[Table], num_records: int, num_runs: int) -> str:
+    """Count the records, models and training runs of a page, in a sentence."""
     models = {(row.name, row.detail) for table in tables for row in table.rows}
     data_sets = list(dict.fromkeys(table.data_set for table in tables))
-    ours, all_cells = sum(t.num_ours for t in paper), sum(t.num_cells for t in paper)
     parts = []
     if num_records:
         parts.append(
@@ -44,7 +41,16 @@ def describe_extent(
         )
     if num_runs:
         parts.append(_count(num_runs, "training run"))
-    return f"{' and '.join(parts)}. {ours} of the paper’s {all_cells} numbers are measured here."
+    return f"{' and '.join(parts)}."
+
+
+def describe_coverage(paper: Sequence[PaperTable]) -> str:
+    """Count the paper's numbers that are measured, and those that cannot be, in a sentence."""
+    ours, all_cells = sum(t.num_ours for t in paper), sum(t.num_cells for t in paper)
+    return (
+        f"{ours} of the paper’s {all_cells} numbers are measured here; "
+        f"{sum(t.num_quoted for t in paper)} are of methods not implemented here."
+    )
 
 
 def _best(tables: Sequence[Table]) -> Iterator[BestModel]:

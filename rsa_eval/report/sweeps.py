@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa_eval.paper.groups import Group, Statistic, shared_settings, shared_training
 from rsa_eval.paper.published import PAPER_METHODS, PUBLISHED, Published
 from rsa_eval.paper.rows import run_of
+from rsa_eval.records.groups import Group, Statistic, shared_settings, shared_training
 from rsa_eval.records.record import Record
 from rsa_eval.report.figures import SERIES, Picture, canvas
 from rsa_eval.report.tables import EVALUATOR_TITLES, data_set_name

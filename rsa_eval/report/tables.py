@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.paper.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
+from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
@@ -15,6 +15,9 @@ EVALUATOR_TITLES = {name: evaluator.title for name, evaluator in EVALUATORS.item
     "detection": "Object detection and instance segmentation",
 }
 """Titles of tables by the kind of their records, in the order of the tables."""
+
+# Settings that distinguish models of one method in the paper's Table 1.
+_VARIANTS = ("method.views", "method.beta_mode")
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,12 @@ def data_set_name(name: str) -> str:
 
 
 def model_name(record: Record) -> str:
-    """Name an evaluated model after its pretraining method."""
-    metadata = record.model.metadata
-    return (
-        "random init" if metadata is None else PAPER_METHODS.get(metadata.method, metadata.method)
-    )
+    """Name an evaluated model after its pretraining method and variant, as in Table 1."""
+    metadata, settings = record.model.metadata, flatten(record.model.pretraining or {})
+    if metadata is None:
+        return "random weights"
+    name = PAPER_METHODS.get(metadata.method, metadata.method)
+    return " ".join([name, *(str(settings[key]) for key in _VARIANTS if key in settings)])
 
 
 def model_detail(record: Record) -> str:
@@ -125,7 +129,8 @@ def model_detail(record: Record) -> str:
         origin = metadata.origin
         parts.append(f"imported, layout {origin.layout}, network {origin.network}")
         return " · ".join(parts)
-    trained = "trained" if metadata.epochs is None else f"{metadata.epochs:g} epochs"
+    epochs = metadata.epochs
+    trained = "trained" if epochs is None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     parts.append(f"{trained} on {data_set_name(metadata.data_set or 'unknown images')}")
     settings = flatten(record.model.pretraining or {})
     if "method.beta_base" in settings:

@@ -11,16 +11,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rsa_eval.paper.groups import group_records
+from rsa_eval.records.groups import group_records
 from rsa_eval.report.comparison import compare_runs
 from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex
 from rsa_eval.report.inputs import Inputs, TrainingRun, collect
-from rsa_eval.report.paper import build_paper_tables
+from rsa_eval.report.paper_tables import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
 from rsa_eval.report.results_page import render_page
-from rsa_eval.report.summary import describe_extent, find_best
+from rsa_eval.report.summary import describe_coverage, describe_extent, find_best
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
@@ -85,7 +85,8 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
     groups = group_records(inputs.records)
     tables, paper = build_tables(groups), build_paper_tables(groups)
     return {
-        "extent": describe_extent(tables, paper, len(inputs.records), len(inputs.runs)),
+        "extent": describe_extent(tables, len(inputs.records), len(inputs.runs)),
+        "coverage": describe_coverage(paper),
         "best": find_best(tables),
         "tables": tables,
         "galleries": galleries_by_table(tables),

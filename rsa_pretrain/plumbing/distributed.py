@@ -161,6 +161,22 @@ def min_over_ranks(number: int) -> int:
     return int(smallest)
 
 
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Fail in all processes if one raises a user error in the block, instead of deadlocking.
+
+    Raises:
+        UserError: The original error in the process that failed; a notice in the others.
+    """
+    failure = None
+    try:
+        yield
+    except UserError as error:
+        failure = error
+    if not min_over_ranks(int(failure is None)):
+        raise failure or UserError("another process failed; see its error")
+
+
 def text_of_main(text: str) -> str:
     """Return the main process's text in every process."""
     if world_size() == 1:

@@ -220,7 +220,7 @@ class FakeRuns:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
-    """Fake trainings and evaluations that take no time."""
+    """Fake training runs and evaluations that take no time."""
     fake = FakeRuns()
     monkeypatch.setattr("rsa_pretrain.training.pretraining.pretrain", fake.train)
     monkeypatch.setattr("rsa_eval.campaigns.campaign.make_record_of", fake.make_record)

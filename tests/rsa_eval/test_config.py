@@ -51,7 +51,7 @@ def test_older_records_have_the_turning_that_was(
     [
         ({"epochs": 20}, "milestones .* must be below epochs 20"),
         ({"milestones": [80, 60]}, "milestones must increase"),
-        ({"nesterov": True, "sgd_momentum": 0}, "nesterov needs"),
+        ({"nesterov": True, "sgd_momentum": 0}, "needs sgd_momentum above 0, found 0; set either"),
         ({"crop_scale": [0.5, 0.2]}, "crop_scale must satisfy"),
         ({"mode": "offline"}, "probe.mode"),
         ({"base_lr": []}, "probe.base_lr"),

@@ -9,7 +9,8 @@ import torch
 
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
-from rsa_eval.features.extract import LabelledFeatures, stored_features
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import load_subject
 from rsa_pretrain.data.open_images import open_images

@@ -16,14 +16,15 @@ from rsa_eval.evaluators.diagnostics.pictures import (
 )
 from rsa_eval.evaluators.diagnostics.retrieval import find_neighbours, predict
 from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
     check_test_classes,
     describe_images,
     lack_of_classes,
 )
 from rsa_eval.evaluators.shared.neighbours import Neighbours
-from rsa_eval.evaluators.shared.protocols import common_deviations
-from rsa_eval.features.extract import forward_frozen, stored_features
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject

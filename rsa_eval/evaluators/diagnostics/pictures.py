@@ -16,7 +16,7 @@ from rsa_eval.evaluators.diagnostics.retrieval_page import (
 )
 from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.evaluators.shared.neighbours import Neighbours
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.text_table import render_table
 

@@ -33,7 +33,7 @@ _ROW = 1.48
 
 
 @dataclass(frozen=True)
-class Shown:
+class CaptionedImage:
     """One image with its caption."""
 
     thumbnail: Image.Image
@@ -63,8 +63,8 @@ class Shown:
 class QueryRow:
     """One query and its neighbours."""
 
-    query: Shown
-    neighbours: tuple[Shown, ...]
+    query: CaptionedImage
+    neighbours: tuple[CaptionedImage, ...]
     """Nearest first."""
 
     @property
@@ -101,7 +101,7 @@ def retrieval_rows(
         )
         wanted = _label(test, query)
         shown = tuple(
-            Shown(
+            CaptionedImage(
                 _thumbnail(train[row]),
                 _class_name(train, row, class_names),
                 similarity,
@@ -110,7 +110,10 @@ def retrieval_rows(
             for row, similarity in found
         )
         rows.append(
-            QueryRow(Shown(_thumbnail(test[query]), _class_name(test, query, class_names)), shown)
+            QueryRow(
+                CaptionedImage(_thumbnail(test[query]), _class_name(test, query, class_names)),
+                shown,
+            )
         )
     return rows
 
@@ -177,7 +180,7 @@ def _thumbnail(image: Image.Image) -> Image.Image:
 
 
 def _draw_image(
-    axes: Axes, shown: Shown, left: float, top: float, colour: str, caption: str
+    axes: Axes, shown: CaptionedImage, left: float, top: float, colour: str, caption: str
 ) -> None:
     axes.imshow(
         shown.thumbnail,

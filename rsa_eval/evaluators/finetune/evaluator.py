@@ -11,22 +11,20 @@ from rsa_eval.evaluators.finetune.tuning import (
     shares_batchnorm,
     training_steps,
 )
+from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     describe_images,
     open_splits,
 )
 from rsa_eval.evaluators.shared.metrics import TopKCounts
-from rsa_eval.evaluators.shared.protocols import (
-    common_deviations,
-    settings_deviations,
-)
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows, take
-from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_eval.records.record import Result, Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.distributed import world_size

@@ -34,7 +34,7 @@ class TuningConfig(TrainingOnViews):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class FinetuneProtocol:
     """A published fine-tuning protocol."""
 
     tuning: TuningConfig
@@ -43,8 +43,10 @@ class Protocol:
 
 # SwAV's semi-supervised fine-tuning (Caron et al. 2020, Section 4.1), rates as in its release.
 FINETUNE_PROTOCOLS = {
-    "swav_10pct": Protocol(TuningConfig(), Subset(percent=10)),
-    "swav_1pct": Protocol(TuningConfig(backbone_base_lr=0.02, head_base_lr=5.0), Subset(percent=1)),
+    "swav_10pct": FinetuneProtocol(TuningConfig(), Subset(percent=10)),
+    "swav_1pct": FinetuneProtocol(
+        TuningConfig(backbone_base_lr=0.02, head_base_lr=5.0), Subset(percent=1)
+    ),
 }
 
 

@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
 from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
-from rsa_eval.features.extract import LabelledFeatures, device_of
+from rsa_eval.features.forward import device_of
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.components.backbone import feature_dim

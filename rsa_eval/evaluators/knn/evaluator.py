@@ -6,22 +6,22 @@ import torch
 
 from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.shared.deviations import common_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
+    check_several_classes,
     describe_images,
-    lack_of_classes,
     open_labelled,
     open_splits,
 )
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import common_deviations
-from rsa_eval.features.extract import LabelledFeatures, stored_features
+from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores, Workspace
 from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.plumbing.errors import UserError
 
 
 def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> Result:
@@ -115,9 +115,7 @@ def _open(config: KNNConfig) -> tuple[ImageSet, ImageSet | None]:
     if not config.leave_one_out:
         return open_splits(config)
     images = open_labelled(config, "train")
-    lack = lack_of_classes(images)
-    if lack is not None:
-        raise UserError(f"{lack}: every vote would be right")
+    check_several_classes(images)
     return images, None
 
 

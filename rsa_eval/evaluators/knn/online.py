@@ -7,8 +7,9 @@ from torch import nn
 
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
-from rsa_eval.features.extract import evaluation_transform, extract_features
+from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import normalisation

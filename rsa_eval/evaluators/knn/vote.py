@@ -11,7 +11,7 @@ from torch import Tensor
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.evaluators.shared.neighbours import plan_chunks, search, unit_rows
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE, Share
 from rsa_pretrain.plumbing.errors import UserError
 

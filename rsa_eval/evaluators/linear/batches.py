@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from rsa_eval.evaluators.linear.settings import LinearConfig
-from rsa_eval.features.extract import LabelledFeatures, feature_width, forward_frozen
+from rsa_eval.features.forward import feature_width, forward_frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader

@@ -20,22 +20,25 @@ from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.held_out import held_out_rows
-from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
-from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import (
+from rsa_eval.evaluators.shared.deviations import (
     DINOV2,
     USUAL,
     common_deviations,
     settings_deviations,
 )
+from rsa_eval.evaluators.shared.feature_checks import classes_of
+from rsa_eval.evaluators.shared.held_out import held_out_rows
+from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
+from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
 from rsa_eval.evaluators.shared.subsets import Rows, take
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features, feature_width
+from rsa_eval.features.extract import evaluation_features
+from rsa_eval.features.forward import feature_width
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
 from rsa_eval.features.subject import Subject
+from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
@@ -217,7 +220,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Part a share of each class from the rest, which keeps an image of every class."""
+    """Split off a share of each class, leaving at least one image."""
     rest, rows = _parted(np.asarray(images.require_labels()), share, seed)
     return take(images, rest), take(images, rows)
 

@@ -14,7 +14,7 @@ from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
 from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
 from rsa_eval.evaluators.shared.resumable import run_to_end
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.components.schedules import cosine
 from rsa_pretrain.plumbing.errors import UserError
 

@@ -12,7 +12,7 @@ from rsa_eval.evaluators.shared.resumable import StateFile
 
 @dataclass
 class ProbeState:
-    """A training that can be stopped and resumed at any step.
+    """The state of a training run, which can be stopped and resumed at any step.
 
     Attributes:
         trainer: Heads and velocities.
@@ -48,7 +48,7 @@ class ProbeState:
         self._file.write({"step": self.step, "losses": self.losses, "tensors": tensors})
 
     def restore(self) -> None:
-        """Load the file if there is one of this training; otherwise change nothing.
+        """Load the file if there is one of this training run; otherwise change nothing.
 
         Raises:
             UserError: If the processes do not see the same file.

@@ -8,20 +8,17 @@ import torch
 
 from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, choose_c, count_right
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
+from rsa_eval.evaluators.shared.deviations import DINOV2, common_deviations, settings_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     describe_images,
     open_splits,
 )
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import (
-    DINOV2,
-    common_deviations,
-    settings_deviations,
-)
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores, Workspace
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsa_eval.evaluators.shared.convergence import counting_cut_short
 from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
@@ -60,7 +60,10 @@ class Fitter:
         self._features = train.features.double().numpy()
         self._labels = train.labels.numpy()
         if len(np.unique(self._labels)) < 2:
-            raise UserError("logistic regression needs training images of at least two classes")
+            raise UserError(
+                f"all {len(self._labels):,} training images are of class {self._labels[0]}; "
+                "logistic regression needs two classes or more"
+            )
         self._estimator = LogisticRegression(
             max_iter=max_iterations, tol=tolerance, fit_intercept=intercept, warm_start=True
         )

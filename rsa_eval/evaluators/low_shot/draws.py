@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from rsa_eval.evaluators.logistic.fit import Fitter, count_right
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
-from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts
+from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import Rows, class_counts
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.records.mean_std import MeanStd
 
 
 @dataclass(frozen=True)

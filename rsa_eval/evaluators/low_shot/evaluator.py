@@ -17,13 +17,14 @@ from rsa_eval.evaluators.low_shot.draws import (
     train_and_count,
 )
 from rsa_eval.evaluators.low_shot.settings import SUBSETS, ClassifierConfig, LowShotConfig
+from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows, take
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.plumbing.errors import UserError

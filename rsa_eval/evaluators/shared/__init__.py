@@ -1,1 +1,1 @@
-"""Serve several evaluators."""
+"""Code shared by the evaluators."""

@@ -29,13 +29,23 @@ def open_splits(config: EvaluationConfig) -> tuple[ImageSet, ImageSet]:
     """
     train, test = open_labelled(config, "train"), open_labelled(config, "test")
     check_test_classes(train, test)
+    check_several_classes(train)
+    return train, ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
+
+
+def check_several_classes(train: ImageSet) -> None:
+    """Refuse training images that are all of one class, where every prediction is right.
+
+    Raises:
+        UserError: If they are.
+    """
     labels = set(train.require_labels())
     if len(labels) == 1:
         raise UserError(
-            f"all {len(train):,} training images are of one class, "
-            f"'{train.class_names[labels.pop()]}': every prediction would be right"
+            f"all {len(train):,} training images are of class "
+            f"'{train.class_names[labels.pop()]}'; an evaluation needs two classes or more: check "
+            "data.root and data.train_dir"
         )
-    return train, ImageSet(test.name, test.sources, test.labels, train.class_names, test.rows)
 
 
 def check_test_classes(train: ImageSet, test: ImageSet) -> None:
@@ -53,7 +63,8 @@ def check_test_classes(train: ImageSet, test: ImageSet) -> None:
         raise UserError(
             f"the test images of {test.name} have classes that the training images lack or "
             f"number differently ({len(unknown)}): {', '.join(unknown[:10])}"
-            f"{' …' if len(unknown) > 10 else ''}"
+            f"{' …' if len(unknown) > 10 else ''}; remove them from the test split or add them to "
+            "the training split"
         )
 
 

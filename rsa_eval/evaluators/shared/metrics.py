@@ -1,9 +1,6 @@
-"""Count top-1 and top-5 hits, divided once at the end, and summarise repeated measurements."""
+"""Count top-1 and top-5 hits, divided once at the end."""
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -70,25 +67,3 @@ def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
     rank = ((scores > own) | ((scores == own) & lower_index)).sum(dim=1)  # (N,)
     rank.masked_fill_(own[:, 0] == -torch.inf, scores.shape[1] + _K)
     return TopKCounts(int((rank < 1).sum()), int((rank < _K).sum()), len(labels))
-
-
-@dataclass(frozen=True)
-class MeanStd:
-    """Summary of repeated measurements, in their unit."""
-
-    mean: float
-    """Arithmetic mean."""
-    std: float | None
-    """Sample standard deviation (divisor n - 1); None for a single value."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """Summarise at least one value.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if not values:
-            raise ValueError("found no values to average; expected at least one")
-        std = statistics.stdev(values) if len(values) > 1 else None
-        return cls(mean=statistics.mean(values), std=std)

@@ -79,7 +79,7 @@ def _norms(rows: Tensor) -> Tensor:
     if num_broken:
         raise UserError(
             f"nearest neighbours need finite features; {num_broken} of {len(norms)} images have "
-            "features that are NaN, infinite or too large"
+            "features that are NaN, infinite or too large; extract them at precision fp32"
         )
     norms.clamp_min_(1e-12)
     return norms

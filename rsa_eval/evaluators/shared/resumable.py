@@ -1,4 +1,4 @@
-"""Run a training that a signal may stop at any step and the same command resumes."""
+"""Train so that a signal may stop at any step; rerun the command to resume."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ _FORMAT_VERSION = 1
 
 
 class Resumable(Protocol):
-    """A training that counts its steps and can be saved between them."""
+    """A training run that counts its steps and can be saved between them."""
 
     step: int
 
@@ -46,10 +46,10 @@ def run_to_end(
 ) -> None:
     """Take the remaining steps.
 
-    The training is saved at the given interval, at the end, and when a signal stops it.
+    The state is saved at the given interval, at the end, and when a signal stops it.
 
     Args:
-        training: The training to run.
+        training: The training run.
         take_step: Takes one step and counts it.
         num_steps: Total number of steps.
         label: Title of the progress bar.
@@ -84,7 +84,7 @@ def run_to_end(
 
 @dataclass(frozen=True)
 class StateFile:
-    """The file of a training's saved state.
+    """The file of a training run's saved state.
 
     Attributes:
         path: The file.
@@ -102,7 +102,7 @@ class StateFile:
                 torch.save(head | dict(content), temporary)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the saved state; None if there is no file of this training.
+        """Return the saved state; None if there is no file of this training run.
 
         Raises:
             UserError: If the processes do not see the same file.
@@ -135,7 +135,7 @@ class StateFile:
 
 
 def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationConfig) -> str:
-    """Return a hash of everything that determines a training."""
+    """Return a hash of everything that determines a training run."""
     parts = [
         result_settings(to_tree(config)),
         [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],

@@ -1,4 +1,4 @@
-"""Set few-label subsets and trainings on freshly cropped images."""
+"""Settings of few-label subsets and of training on augmented images."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -23,8 +23,13 @@ class Subset(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if sum(value is not None for value in (self.percent, self.per_class, self.list_file)) != 1:
-            raise ValueError("a subset takes exactly one of percent, per_class and list_file")
+        ways = ("percent", "per_class", "list_file")
+        found = [name for name in ways if getattr(self, name) is not None]
+        if len(found) != 1:
+            raise ValueError(
+                "a subset takes exactly one of percent, per_class and list_file, found "
+                f"{' and '.join(found) or 'none'}"
+            )
         return self
 
     @property

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_files import read_text
 
 Rows = npt.NDArray[np.int64]
 
@@ -60,10 +61,11 @@ def _check_every_class(labels: Rows, subset: Subset, class_names: Sequence[str],
     taken = set(labels.tolist())
     missing = [each for label, each in enumerate(class_names) if label not in taken]
     if missing:
+        source = "training images" if subset.list_file is None else "list"
         raise UserError(
             f"the subset {subset.name} of {name} has no image of {len(missing)} of the "
             f"{len(class_names)} classes: {', '.join(missing[:10])}"
-            f"{' …' if len(missing) > 10 else ''}"
+            f"{' …' if len(missing) > 10 else ''}; add some to the {source}"
         )
 
 
@@ -123,19 +125,18 @@ def _draw(labels: Rows, classes: Rows, counts: Rows, seed: int) -> Rows:
 
 
 def _listed_rows(images: ImageSet, path: Path) -> Rows:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list of images '{path}': {error}") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
-        raise UserError(f"the list of images '{path}' is empty")
+        raise UserError(
+            f"the list of images '{path}' is empty; expected one image per line, as NAME or "
+            "CLASS/NAME"
+        )
     rows_of = _rows_by_name(images, 2 if "/" in names[0] else 1)
     unknown = [name for name in names if name not in rows_of]
     if unknown:
         raise UserError(
             f"'{path}' lists {len(unknown)} images that are not among the training images of "
-            f"{images.name}: {', '.join(unknown[:3])}"
+            f"{images.name}: {', '.join(unknown[:3])}; remove their lines"
         )
     rows = [row for name in names for row in rows_of[name]]
     if len(set(rows)) != len(names):

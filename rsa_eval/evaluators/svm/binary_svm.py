@@ -116,7 +116,10 @@ def score_machines(
     for machine, name, own in zip(machines, class_names, truth.T, strict=True):
         known = own != 0
         if not (own == 1).any():
-            raise UserError(f"no test image is of class '{name}': its AP is undefined")
+            raise UserError(
+                f"no test image is of class '{name}', so its AP is undefined; add one, or remove "
+                "the class from training and test"
+            )
         ranking = rank(machine.estimator.decision_function(features[known]), own[known] == 1)
         found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
     return found

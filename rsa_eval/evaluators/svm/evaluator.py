@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
+from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
-from rsa_eval.evaluators.shared.pairs import classes_of
-from rsa_eval.evaluators.shared.protocols import common_deviations, settings_deviations
 from rsa_eval.evaluators.svm.binary_svm import (
     BinarySVM,
     ClassAP,
@@ -26,8 +26,9 @@ from rsa_eval.evaluators.svm.multi_label import (
     open_multi_label,
 )
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.plumbing.errors import UserError
@@ -138,7 +139,10 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     if train.class_names != test.class_names:
         only_one = set(train.class_names) ^ set(test.class_names)
         what = ", ".join(sorted(only_one)[:5]) or "same names, different order"
-        raise UserError(f"training and test images of {config.data_set} differ in classes: {what}")
+        raise UserError(
+            f"training and test images of {config.data_set} differ in classes: {what}; give both "
+            "the same classes in the same order"
+        )
     return train, test
 
 

@@ -15,6 +15,7 @@ from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_files import read_text
 
 Truth = npt.NDArray[np.int8]
 
@@ -102,7 +103,7 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     columns: list[list[int]] = []
     ids: list[str] = []
     for path in paths:
-        rows = [line.split() for line in _read_text(path).splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
         for number, row in enumerate(rows, start=1):
             if len(row) != 2 or row[1] not in _VALUES:
                 raise UserError(
@@ -111,25 +112,30 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
                 )
         found = [row[0] for row in rows]
         if columns and found != ids:
-            raise UserError(f"'{path}' lists different images than '{paths[0].name}' beside it")
+            raise UserError(
+                f"'{path}' lists different images than '{paths[0].name}' beside it; list the same "
+                "images in the same order in both"
+            )
         ids = found
         columns.append([_VALUES[row[1]] for row in rows])
     if not ids:
-        raise UserError(f"'{paths[0]}' lists no images")
+        raise UserError(f"'{paths[0]}' lists no images; expected lines of an id and 1, -1 or 0")
     names = [path.name.removesuffix(f"_{split}.txt") for path in paths]
     return [f"JPEGImages/{name}.jpg" for name in ids], np.array(columns, np.int8).T, names
 
 
 def _read_csv(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     path = root / f"{split}.csv"
-    rows = [row for row in csv.reader(_read_text(path).splitlines()) if row]
+    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
     if not rows or rows[0][0] != "image" or len(rows[0]) < 2:
         raise UserError(f"'{path}' should start with a line `image,CLASS,…`")
     class_names = rows[0][1:]
     if len(set(class_names)) < len(class_names):
-        raise UserError(f"'{path}' names a class twice: {', '.join(class_names)}")
+        raise UserError(
+            f"'{path}' names a class twice, expected each once: {', '.join(class_names)}"
+        )
     if len(rows) == 1:
-        raise UserError(f"'{path}' lists no images")
+        raise UserError(f"'{path}' lists no images; expected one per line below the header")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(rows[0]) or not set(row[1:]) <= _VALUES.keys():
             raise UserError(
@@ -138,12 +144,3 @@ def _read_csv(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
             )
     truth = np.array([[_VALUES[value] for value in row[1:]] for row in rows[1:]], np.int8)
     return [row[0] for row in rows[1:]], truth, class_names
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"cannot read '{path}': it is not UTF-8 text") from None

@@ -1,4 +1,4 @@
-"""The runner of trials, with trainings and evaluations that take no time."""
+"""The runner of trials, with training runs and evaluations that take no time."""
 
 import signal
 from collections.abc import Callable, Sequence

@@ -147,7 +147,7 @@ def test_a_suite_from_end_to_end(
     assert (out / "suite.md").read_text().startswith("| weights | knn top1 (%) | linear top1 (%) |")
     assert len(list((out / "features").glob("*.safetensors"))) == 4
     assert main(["report", str(out), "--out", str(out / "report.html")]) == 0
-    assert "random init" in (out / "report.html").read_text()
+    assert "random weights" in (out / "report.html").read_text()
 
 
 def test_what_is_recorded_is_skipped(

@@ -45,7 +45,8 @@ def _evaluate(folder: Path, num_classes: int, per_class: int, words: list[str]) 
         (2, 3, ["low-shot"], "class 'class-0' of imagefolder has 3 images; set per_class=3"),
         (3, 1, ["diagnostics"], "found 3 test images; split=train analyses the 3 training images"),
         (3, 1, ["diagnostics", "split=train"], "need 4 images or more, found 3 train images"),
-        (1, 5, ["knn", "leave_one_out=true"], "of one class, 'class-0': every vote would be right"),
+        (1, 5, ["knn", "leave_one_out=true"], "all 5 training images are of class 'class-0'; an "
+         "evaluation needs two classes or more: check data.root and data.train_dir"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_says_what_can(

@@ -21,8 +21,9 @@ from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.svm.evaluator import linear_svm
 from rsa_eval.evaluators.svm.settings import SVMConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Scores, read_record
 from rsa_pretrain.data.open_images import open_images
@@ -147,8 +148,15 @@ def test_a_checkpoint_is_evaluated_by_a_config_object(
     [
         ({"train": ([[1.0]] * 4, None)}, "4 of 4 training images have no class"),
         ({"test": ([[1.0]] * 2, [0, -1])}, "1 of 2 test images have no class"),
-        ({"train": ([[1.0]] * 4, [1] * 4)}, "all 4 training images are of one class"),
-        ({"test": ([[1.0]], [5])}, "a test image is of class 5, .* have classes 0 to 1"),
+        (
+            {"train": ([[1.0]] * 4, [1] * 4)},
+            "all 4 training images are of class 1; an evaluation needs two classes or more$",
+        ),
+        (
+            {"test": ([[1.0]], [5])},
+            "a test image is of class 5, .* have classes 0 to 1; add training images of it, or "
+            "leave it out$",
+        ),
         ({"test": ([[1.0, 2.0]], [1])}, "training features are 1 wide, test features 2"),
     ],
 )
@@ -168,5 +176,5 @@ def test_settings_that_need_images() -> None:
         linear_probe(train, train, ProbeConfig())
     with pytest.raises(UserError, match="list_ten names image files"):
         low_shot(train, train, [Subset.model_validate({"list_file": "ten.txt"})])
-    with pytest.raises(UserError, match=r"is of class 1; num_classes is 1"):
+    with pytest.raises(UserError, match=r"of class 1, but num_classes is 1; set it to 2 or more$"):
         knn(train, train, num_classes=1)

@@ -20,12 +20,12 @@ from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.extract import (
     cache_entry,
     evaluation_features,
-    evaluation_transform,
     extract_features,
     stored_features,
 )
 from rsa_eval.features.share import Share
 from rsa_eval.features.subject import Subject
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import to_tree
@@ -349,7 +349,7 @@ def test_one_failing_process_ends_all(
     task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
     run_two_processes(PROGRAM, "failing", task, timeout=60).check_returncode()
     told = [json.loads((tmp_path / f"failing-{rank}.json").read_text()) for rank in (0, 1)]
-    assert told[0] == ["another process could not extract its features; see its error"] * 2
+    assert told[0] == ["another process failed; see its error"] * 2
     assert told[1] == ["cannot decode 'a.png'"] * 2
     assert config.cache_dir is not None
     assert list(config.cache_dir.iterdir()) == []

@@ -11,14 +11,11 @@ from rsa_eval.evaluators.knn.evaluator import evaluate_knn
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.linear.evaluator import evaluate_linear
 from rsa_eval.evaluators.linear.settings import LinearConfig
-from rsa_eval.features.extract import (
-    evaluation_transform,
-    extract_features,
-    feature_width,
-    forward_frozen,
-)
+from rsa_eval.features.extract import extract_features
+from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig, Interpolation
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
@@ -116,7 +113,11 @@ def test_features_that_are_not_finite_are_refused(subject: Subject, knn_config: 
     """Weights so large that features overflow give an error, not an accuracy."""
     with torch.no_grad():
         subject.backbone.get_parameter("bn1.weight").fill_(3e38)
-    with pytest.raises(UserError, match="30 of 30 digits images have features that are not finite"):
+    with pytest.raises(
+        UserError,
+        match=r"30 of 30 digits images have features that are not finite .*; set precision and "
+        "feature_dtype to fp32; if they are, the weights are damaged$",
+    ):
         extract_features(
             subject.backbone,
             open_images(knn_config.data, "test"),

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.features.extract import LabelledFeatures, evaluation_transform, extract_features
+from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.torch_dataset import extract, transform_for
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.data.open_images import open_images
@@ -138,9 +140,11 @@ def test_bad_arguments(loaded: LoadedBackbone) -> None:
 
 
 def test_the_side_of_another_project_is_asked_for(loaded: LoadedBackbone) -> None:
-    """Imported weights do not tell it."""
+    """Imported weights do not record it."""
     metadata = loaded.metadata.model_copy(update={"image_size": None})
-    with pytest.raises(UserError, match="give image_size, such as 224"):
+    with pytest.raises(
+        UserError, match="do not record their image size; give image_size, such as 224"
+    ):
         transform_for(metadata)
     wide = Image.new("RGB", (64, 48))
     assert transform_for(metadata, 224, resize=256)(wide).shape == (3, 224, 224)
@@ -151,7 +155,11 @@ def test_the_side_of_another_project_is_asked_for(loaded: LoadedBackbone) -> Non
     [
         ([1.0], [0], r"expected features \(N, D\), found shape \(1,\)"),
         (torch.zeros(0, 4), [], r"found shape \(0, 4\)"),
-        ([[1.0], [float("inf")]], [0, 1], "1 of 2 images have features that are not finite"),
+        (
+            [[1.0], [float("inf")]],
+            [0, 1],
+            "1 of 2 images have features that are not finite; extract them at precision fp32",
+        ),
         ([[1.0], [2.0]], [0], r"a label for each of 2 images, found shape \(1,\)"),
         ([[1.0]], [0.0], r"found labels of type torch\.float32"),
         ([[1.0]], [-2], "class indices start at 0, found -2"),

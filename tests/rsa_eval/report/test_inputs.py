@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.paper.groups import group_records
+from rsa_eval.records.groups import group_records
 from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.inputs import collect
 from rsa_eval.report.tables import build_tables

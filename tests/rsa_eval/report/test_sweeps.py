@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rsa_eval.paper.groups import Group, group_records
+from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.record import Record
 from rsa_eval.report.sweeps import find_sweeps
 

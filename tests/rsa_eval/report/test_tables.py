@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.paper.groups import group_records
+from rsa_eval.records.groups import group_records
 from rsa_eval.records.record import Metric, Record
-from rsa_eval.report.paper import build_paper_tables
-from rsa_eval.report.summary import describe_extent, find_best
+from rsa_eval.report.paper_tables import build_paper_tables
+from rsa_eval.report.summary import describe_coverage, describe_extent, find_best
 from rsa_eval.report.tables import Table, build_tables
 
 MakeResult = Callable[..., Record]
@@ -143,7 +143,24 @@ def test_summary_names_the_best_of_each_table(make_trial: MakeResult) -> None:
     records.append(make_trial(RSA, kind="diagnostics"))
     tables = _tables(*records)
     best = find_best(tables)
-    assert [(item.row.name, item.num_models) for item in best] == [("BYOL", 2)]
-    assert describe_extent(tables, build_paper_tables([]), len(records), 1).startswith(
-        "4 records of 2 models on CIFAR-10 and 1 training run. 0 of the paper’s 188 numbers"
+    assert [(item.row.name, item.num_models) for item in best] == [("BYOL AA", 2)]
+    extent = describe_extent(tables, len(records), 1)
+    assert extent == "4 records of 2 models on CIFAR-10 and 1 training run."
+
+
+def test_coverage_counts_what_cannot_be_measured() -> None:
+    """Tables 4 to 6 quote 7 + 24 + 24 numbers of methods that are not implemented."""
+    assert describe_coverage(build_paper_tables([])) == (
+        "0 of the paper’s 188 numbers are measured here; 55 are of methods not implemented here."
     )
+
+
+def test_models_are_named_as_in_table_1(make_trial: MakeResult, make_result: MakeResult) -> None:
+    """Rows of one method differ in name, and one epoch is no plural."""
+    changes = (BYOL,), (BYOL, "method.views=AW"), (RSA,), (RSA, "method.beta_mode=fixed")
+    records = [make_trial(*words) for words in changes]
+    (table,) = _tables(*records, make_result(random_init=True))
+    names = ["BYOL AA", "BYOL AW", "RSA decay", "RSA fixed", "random weights"]
+    assert [row.name for row in table.rows] == names
+    (table,) = _tables(make_trial(RSA, "training.epochs=1"))
+    assert " · 1 epoch on CIFAR-10 · " in table.rows[0].detail

@@ -47,7 +47,7 @@ def test_numbers_baseline_difference_and_published(tmp_path: Path, make_result: 
     assert write_report([tmp_path], tmp_path / "report.html") == []
     page = (tmp_path / "report.html").read_text()
     assert any("91.25 +50.75 99.50" in row for row in _rows(page))
-    assert any("random init" in row and "40.50" in row for row in _rows(page))
+    assert any("random weights" in row and "40.50" in row for row in _rows(page))
     assert any("92.58" in row and "solo-learn" in row for row in _rows(page))
     table = (tmp_path / "report.md").read_text()
     assert "| 91.25 | 99.50 | +50.75 | seed 0 |" in table
@@ -239,6 +239,8 @@ def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
     """An empty or absent folder is named, and no page is written."""
     with pytest.raises(UserError, match="nothing to report"):
         write_report([tmp_path], tmp_path / "report.html")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(
+        UserError, match=r"does not exist; expected a run folder, a record, or a folder of either$"
+    ):
         write_report([tmp_path / "absent"], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

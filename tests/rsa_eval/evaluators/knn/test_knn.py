@@ -17,7 +17,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import class_scores, knn_counts
 from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.neighbours import ChunkPlan
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -140,7 +140,7 @@ def test_chunks_do_not_matter(in_chunks: Callable[[int, int], None]) -> None:
 
 _PEAK = """
 import resource, sys, torch
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.evaluators.knn.vote import knn_counts
 from rsa_eval.evaluators.knn.settings import KNNSetting
 

@@ -17,7 +17,7 @@ from rsa_eval.evaluators.linear.heads import Heads, HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import train_probe
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import unscaled
 from rsa_pretrain.plumbing.distributed import is_main, process_group, rank
 from rsa_pretrain.plumbing.stop_signal import Stopped

@@ -69,7 +69,7 @@ def test_equal_to_autograd_and_torchs_sgd(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lars"])
-def test_parallel_heads_equal_separate_trainings(optimizer: str) -> None:
+def test_parallel_heads_equal_separate_training_runs(optimizer: str) -> None:
     """Thirteen heads trained at once are the thirteen heads trained one by one."""
     settings = {"optimizer": optimizer, "weight_decay": 1e-3}
     heads, losses = _trained(_probe(base_lr=DINOV2_RATES, **settings))

@@ -20,7 +20,8 @@ from rsa_eval.evaluators.linear.probe import rate_decay, score_heads, train_prob
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
 from rsa_eval.evaluators.shared.metrics import TopKCounts
-from rsa_eval.features.extract import LabelledFeatures, evaluation_features
+from rsa_eval.features.extract import evaluation_features
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.image_set import ImageSet

@@ -33,6 +33,10 @@ def test_the_published_settings_deviate_in_nothing(protocol: str) -> None:
         ({}, "all heads start from the same weights (protocol: each from its own)"),
         ({}, "head chosen on held-out training images (protocol: on the test images)"),
         ({"protocol": "moco_v2", "data": {"eval_interpolation": "bicubic"}}, "bicubic resizing"),
+        (
+            {"protocol": "mean_shift", "probe": {"init_std": 0.01}},
+            "init_std 0.01 (protocol: not set)",
+        ),
     ],
 )
 def test_departures_from_the_original_code_are_listed(

@@ -17,7 +17,7 @@ from rsa_eval.evaluators.linear.probe import train_probe
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, read_record

@@ -13,7 +13,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic, logistic_deviations
 from rsa_eval.evaluators.logistic.fit import Fitter, choose_c, count_right
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -95,7 +95,10 @@ def test_two_classes_and_a_class_never_seen() -> None:
 def test_one_class_is_refused() -> None:
     """A single class cannot be fitted."""
     train = _features()
-    with pytest.raises(UserError, match="at least two classes"):
+    with pytest.raises(
+        UserError,
+        match=r"training images are of class \d; logistic regression needs two classes or more$",
+    ):
         _fitter(LabelledFeatures(train.features, torch.zeros(60, dtype=torch.int64)))
 
 

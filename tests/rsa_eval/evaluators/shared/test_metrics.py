@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rsa_eval.evaluators.shared.metrics import MeanStd, TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.metrics import TopKCounts, count_top_k
 
 
 def test_counts_by_hand() -> None:
@@ -53,17 +53,3 @@ def test_nothing_counted_has_no_percentage() -> None:
     """An empty count is an error, not 0 %."""
     with pytest.raises(ValueError, match="no samples"):
         TopKCounts(0, 0, 0).percentages(10)
-
-
-def test_the_deviation_is_that_of_a_sample() -> None:
-    """90, 91 and 95: mean 92, squared differences 4 + 1 + 9 = 14, over n - 1 = 2 is 7."""
-    found = MeanStd.of([90.0, 91.0, 95.0])
-    assert found.mean == 92
-    assert found.std == pytest.approx(7**0.5)
-
-
-def test_one_value_has_no_deviation_and_no_value_no_mean() -> None:
-    """A single value has no deviation, rather than a deviation of 0."""
-    assert MeanStd.of([90.0]) == MeanStd(mean=90.0, std=None)
-    with pytest.raises(ValueError, match="found no values"):
-        MeanStd.of([])

@@ -107,10 +107,10 @@ def test_a_list_of_bare_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty"),
-        ("a/9.png\nb/3.png", "lists 1 images that are not among .*: a/9.png"),
+        ("", "is empty; expected one image per line, as NAME or CLASS/NAME$"),
+        ("a/9.png\nb/3.png", "lists 1 images that are not among .*: a/9.png; remove their lines$"),
         ("a/1.png\nb/3.png\na/1.png", "'a/1.png' occurs 2 times and is the name of 1"),
-        ("a/1.png\na/2.png", "has no image of 1 of the 2 classes: b$"),
+        ("a/1.png\na/2.png", "has no image of 1 of the 2 classes: b; add some to the list$"),
         ("1.png\nsame.png", "'same.png' occurs 1 times and is the name of 2"),
     ],
 )
@@ -123,12 +123,19 @@ def test_unusable_lists(folder: ImageSet, tmp_path: Path, text: str, message: st
 
 def test_a_missing_list(folder: ImageSet, tmp_path: Path) -> None:
     """A file that cannot be read is named."""
-    with pytest.raises(UserError, match=r"cannot read the list of images '.*nothing\.txt'"):
+    with pytest.raises(UserError, match=r"cannot read '.*nothing\.txt': No such file"):
         subset_rows(folder, Subset(list_file=tmp_path / "nothing.txt"), seed=0)
 
 
-@pytest.mark.parametrize("tree", [{}, {"percent": 1, "per_class": 1}, {"percent": 101}])
-def test_invalid_subsets(tree: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({}, "exactly one of percent, per_class and list_file, found none$"),
+        ({"percent": 1, "per_class": 1}, "list_file, found percent and per_class$"),
+        ({"percent": 101}, "percent"),
+    ],
+)
+def test_invalid_subsets(tree: dict[str, Any], message: str) -> None:
     """Exactly one way, within its bounds."""
-    with pytest.raises(UserError, match=r"exactly one|percent"):
+    with pytest.raises(UserError, match=message):
         parse_tree(Subset, tree, "test")

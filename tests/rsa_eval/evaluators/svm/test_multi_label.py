@@ -88,7 +88,11 @@ def test_a_part_of_the_images(voc: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("000005 -1\n000009 -1\n", r"lists different images than 'cat_trainval\.txt'"),
+        (
+            "000005 -1\n000009 -1\n",
+            r"lists different images than 'cat_trainval\.txt' beside it; list the same images in "
+            "the same order in both$",
+        ),
         ("000005 2\n", "image 1: expected an id and 1, -1 or 0, found '000005 2'"),
         ("000005\n", "image 1: expected an id and 1, -1 or 0, found '000005'"),
     ],
@@ -105,8 +109,8 @@ def test_damaged_lists_of_voc(voc: Path, text: str, message: str) -> None:
     [
         ("", "should start with a line `image,CLASS,…`"),
         ("file,cat\n1.png,1\n", "should start with a line `image,CLASS,…`"),
-        ("image,cat,cat\n1.png,1,1\n", "names a class twice"),
-        ("image,cat\n", "lists no images"),
+        ("image,cat,cat\n1.png,1,1\n", "names a class twice, expected each once: cat, cat$"),
+        ("image,cat\n", "lists no images; expected one per line below the header$"),
         ("image,cat\n1.png,yes\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
         ("image,cat\n1.png\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
     ],

@@ -167,7 +167,10 @@ def test_splits_of_other_classes(
     ]
     assert main(["svm", str(run_folder), "--out", str(tmp_path / "x.json"), *words]) == 2
     error = capsys.readouterr().err
-    assert "error: training and test images of halves differ in classes: large, small" in error
+    assert (
+        "error: training and test images of halves differ in classes: large, small; give both "
+        "the same classes in the same order" in error
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsa_eval.config import result_settings
-from rsa_eval.evaluators.shared.metrics import MeanStd
+from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
@@ -142,7 +142,7 @@ def shared_settings(record: Record) -> dict[str, Any]:
 
 
 def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pretraining's settings except those of seed, paths and speed, by dotted key.
+    """Return pretraining settings except those of seed, paths and speed, by dotted key.
 
     Settings introduced after the run take the values that describe its behaviour.
     """

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsa_eval.paper.groups import Group, Statistic
 from rsa_eval.paper.matching import belongs, departures
 from rsa_eval.paper.numbers import DETECTION_METRICS
 from rsa_eval.paper.published import Published, Score, paper_cells
 from rsa_eval.paper.rows import work_of
+from rsa_eval.records.groups import Group, Statistic
 
 _CAPTIONS = {
     1: "Views and the decay of β: linear top-1 after 200 epochs, ImageNet-100 after 100 (%)",
@@ -33,7 +33,7 @@ _DETECTION_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Ours:
+class MeasuredNumber:
     """One of our numbers in a cell."""
 
     statistic: Statistic
@@ -48,7 +48,7 @@ class FilledCell:
 
     published: Score
     metric: str
-    ours: tuple[Ours, ...]
+    ours: tuple[MeasuredNumber, ...]
     """Our numbers, those with the fewest departures first; empty if no record belongs here."""
     is_quoted: bool
     """True if the method is not implemented here, so that we can have no number."""
@@ -140,7 +140,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
         for metric, score in entry.scores.items():
             column = entry.place.column or _DETECTION_COLUMNS[metric]
             measured = tuple(
-                Ours(statistic, group, marks)
+                MeasuredNumber(statistic, group, marks)
                 for group, marks in ours
                 if (statistic := group.statistic(metric)) is not None
             )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.paper.groups import format_number, group_records
+from rsa_eval.records.groups import format_number, group_records
 from rsa_eval.records.record import Record
 
 MakeTrial = Callable[..., Record]

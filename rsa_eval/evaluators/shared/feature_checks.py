@@ -1,6 +1,6 @@
-"""Training and test features that belong together."""
+"""Check that training and test features match."""
 
-from rsa_eval.features.extract import LabelledFeatures
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 
 
@@ -32,19 +32,22 @@ def classes_of(
             )
     if train.labels.min() == train.labels.max():
         raise UserError(
-            f"all {len(train.labels):,} training images are of one class: every prediction would "
-            "be right"
+            f"all {len(train.labels):,} training images are of class {train.labels[0]}; an "
+            "evaluation needs two classes or more"
         )
     found = int(train.labels.max()) + 1
     expected = found if num_classes is None else num_classes
     if found > expected:
-        raise UserError(f"a training image is of class {found - 1}; num_classes is {expected}")
+        raise UserError(
+            f"a training image is of class {found - 1}, but num_classes is {expected}; set it to "
+            f"{found} or more"
+        )
     if test is None:
         return expected
     if test.labels.max() >= expected:
         raise UserError(
             f"a test image is of class {int(test.labels.max())}, but the training images have "
-            f"classes 0 to {expected - 1}"
+            f"classes 0 to {expected - 1}; add training images of it, or leave it out"
         )
     if train.features.shape[1] != test.features.shape[1]:
         raise UserError(

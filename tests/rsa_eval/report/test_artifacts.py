@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rsa_eval.report.images import read_artifacts
+from rsa_eval.report.artifacts import read_artifacts
 
 
 @pytest.fixture

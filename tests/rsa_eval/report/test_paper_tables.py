@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from rsa_eval.paper.groups import Group, group_records
 from rsa_eval.paper.published import PAPER_DATA_SETS
 from rsa_eval.paper.rows import PaperRow, Pretraining, find_rows
+from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.record import Record
-from rsa_eval.report.paper import PaperTable, build_paper_tables
+from rsa_eval.report.paper_tables import PaperTable, build_paper_tables
 
 MakeTrial = Callable[..., Record]
 ROWS = [row for row in find_rows() if row.table in (1, 2, 3, 4, 8)]
@@ -113,6 +113,7 @@ def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
         "training.global_batch_size=64",
         "data.num_train_images=3200",
         "backbone.stem=standard",
+        "monitor.knn_every_epochs=10",
     ]
     odd = make_trial(RSA, *words, deviations=["mode cached (protocol: online)"])
     table = build_paper_tables(_groups(odd, make_trial("cifar10/byol")))[1]
@@ -121,6 +122,7 @@ def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
         "pretraining: data.num_train_images 3200 (recipe: all)",
         "pretraining: backbone.stem standard (recipe: cifar)",
         "pretraining: training.global_batch_size 64 (recipe: 256)",
+        "pretraining: monitor.knn_every_epochs 10 (recipe: not set)",
     )
     marks = {
         row.labels: ours.marks
@@ -128,7 +130,7 @@ def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:
         for cell in row.cells
         for ours in (cell.ours if cell else ())
     }
-    assert marks == {("RSA",): (1, 2, 3, 4), ("BYOL",): ()}
+    assert marks == {("RSA",): (1, 2, 3, 4, 5), ("BYOL",): ()}
 
 
 def test_two_numbers_of_one_cell_stand_apart(make_trial: MakeTrial) -> None:

@@ -56,13 +56,16 @@ def settings_deviations(found: Section, published: Section) -> list[str]:
         key: (getattr(found, key), getattr(published, key)) for key in type(found).model_fields
     }
     return [
-        f"{key} {_words(own)} (protocol: {_words(expected)})"
+        f"{key} {setting_text(own)} (protocol: {setting_text(expected)})"
         for key, (own, expected) in pairs.items()
         if own != expected
     ]
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " and ".join(_words(entry) for entry in value) or "none"
+def setting_text(value: Any, joint: str = " and ") -> str:
+    """Return a setting's value as text, its parts connected by ``joint``."""
+    if value is None:
+        return "not set"
+    if isinstance(value, list | tuple):
+        return joint.join(setting_text(entry) for entry in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,101 @@
+"""Run batches of images through a frozen backbone."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rsa_pretrain.components.backbone import feature_dim, pooled_stages
+from rsa_pretrain.components.settings import Stage
+from rsa_pretrain.plumbing.device import autocast, without_tf32
+from rsa_pretrain.plumbing.device_names import Precision
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.progress import progress_bar
+
+FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class ForwardSettings(Protocol):
+    """The settings that decide a backbone's features; ``EvaluationConfig`` has them."""
+
+    @property
+    def layers(self) -> tuple[Stage, ...]:
+        """Stages whose averaged outputs are concatenated."""
+
+    @property
+    def precision(self) -> Precision:
+        """Autocast type of the forward pass."""
+
+    @property
+    def feature_dtype(self) -> Literal["fp32", "fp16"]:
+        """Type that the features are rounded to."""
+
+
+def forward_batches(
+    backbone: nn.Module,
+    batches: Iterable[Tensor],
+    num_images: int,
+    config: ForwardSettings,
+    label: str,
+    name: str,
+) -> Iterator[Tensor]:
+    """Run batches of normalised images through a frozen backbone.
+
+    Args:
+        backbone: In eval mode, on its device.
+        batches: Images, float32 (n, 3, S, S).
+        num_images: Images in all batches.
+        config: Layers, precision and type of the features.
+        label: Title of the progress bar.
+        name: Name of the data set, for errors.
+
+    Yields:
+        The features of each batch, float32 (n, D), on the CPU.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+        UserError: At the end, if a feature is not finite.
+    """
+    num_broken = 0
+    with progress_bar(num_images, label, "img") as bar:
+        for batch in batches:
+            features = forward_frozen(backbone, batch, config).cpu()
+            num_broken += int((~features.isfinite().all(dim=1)).sum())
+            yield features
+            bar.update(len(features))
+    if num_broken:
+        raise UserError(
+            f"{num_broken} of {num_images} {name} images have features that are not finite at "
+            f"precision {config.precision}, kept in {config.feature_dtype}; set precision and "
+            "feature_dtype to fp32; if they are, the weights are damaged"
+        )
+
+
+def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings) -> Tensor:
+    """Return the features of a batch of normalised images, float32 (N, D).
+
+    They come from ``config.layers`` and are rounded to ``config.feature_dtype``.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+    """
+    if any(module.training for module in backbone.modules()):
+        raise ValueError("features need a backbone in eval mode; wrap the call in frozen()")
+    device = device_of(backbone)
+    # ResNets run faster in this memory format, on CPUs too; the shape stays (N, C, H, W).
+    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    precision = config.precision
+    with torch.no_grad(), autocast(precision, device), without_tf32(precision):
+        features = pooled_stages(backbone, images, config.layers)
+    return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
+
+
+def feature_width(backbone: nn.Module, config: ForwardSettings) -> int:
+    """Return the width D of the features an evaluation takes from a backbone."""
+    return sum(feature_dim(backbone, layer) for layer in config.layers)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters."""
+    return next(module.parameters()).device
