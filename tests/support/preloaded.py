@@ -6,8 +6,10 @@ arguments, environment, folder, output, signals and exit code. Where the test's 
 so is the program's. What a test says of start-up or of the interpreter's end needs an interpreter.
 """
 
+import contextlib
 import itertools
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import socket
@@ -96,6 +98,9 @@ class Python:
 
     def __init__(self, folder: Path) -> None:
         self._names = (folder / str(number) for number in itertools.count())
+        # The server imports what its folder holds, which may be a changed copy during a test.
+        with contextlib.chdir(Path(__file__).parents[2]):
+            multiprocessing.forkserver.ensure_running()
 
     def start(self, *words: object) -> Program:
         """Start a program."""
