@@ -35,11 +35,10 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
 
 FORMAT_VERSION = 1
-METADATA_KEY = "rsa_toolkit"
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
 BACKBONE_FILE = "backbone.safetensors"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.checkpoint import METADATA_KEY, NOT_A_BACKBONE, is_detector
+from rsa_pretrain.weights.checkpoint import NOT_A_BACKBONE, is_detector
 from rsa_pretrain.weights.files.file_content import FileContent, look_at_file
 from rsa_pretrain.weights.files.tree import listed, printable
 from rsa_pretrain.weights.foreign.assign import networks_in, shown_prefix
@@ -16,6 +16,7 @@ from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.plan import make_plan
 from rsa_pretrain.weights.foreign.recognise import matching_layouts, recognise
 from rsa_pretrain.weights.foreign.unwrap import unwrapped
+from rsa_pretrain.weights.metadata import METADATA_KEY
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _SHOWN_VALUES = 12

@@ -11,7 +11,6 @@ from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (
     FORMAT_VERSION,
-    METADATA_KEY,
     LoadedBackbone,
     load_backbone,
     save_tensors,
@@ -21,7 +20,7 @@ from rsa_pretrain.weights.files.regular_file import check_regular_file
 from rsa_pretrain.weights.files.safetensors_file import read_header_entry
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.recognise import AUTO, Recognised, recognise
-from rsa_pretrain.weights.metadata import BackboneMetadata, Origin, library_versions
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata, Origin, library_versions
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _MAX_EPOCHS = 1e6

@@ -14,7 +14,6 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file, remove_leftovers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (
-    METADATA_KEY,
     file_sha256,
     list_checkpoints,
     load_backbone,
@@ -22,7 +21,7 @@ from rsa_pretrain.weights.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 
 R18 = BackboneConfig(arch="resnet18", stem="standard")
 
