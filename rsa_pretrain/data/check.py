@@ -12,6 +12,7 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.check import check_shards
 from rsa_pretrain.data.split_check import Seen, SplitCheck, see_image
 from rsa_pretrain.data.stored_modes import how_read
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.threads import map_in_threads
 
 _SHOWN = 20
@@ -53,7 +54,7 @@ def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
     if shared and test.class_sizes:
         test.problems.append(
             f"images that are also in training ({len(shared):,}), which make accuracy look better "
-            f"than it is: {_some(shared)}"
+            f"than it is: {first_of(shared, _SHOWN)}"
         )
 
 
@@ -105,8 +106,8 @@ def _stray(images: ImageSet) -> Iterator[str]:
     stray = [images.where(index) for index, label in enumerate(labels) if label == UNLABELLED]
     if stray:
         yield (
-            f"images in no class folder, beside class folders ({len(stray):,}): {_some(stray)}; "
-            "move each into the folder of its class"
+            f"images in no class folder, beside class folders ({len(stray):,}): "
+            f"{first_of(stray, _SHOWN)}; move each into the folder of its class"
         )
 
 
@@ -115,7 +116,7 @@ def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
         yield f"broken images: {len(check.broken):,}; remove or replace them"
     empty = [name for name, count in check.class_sizes.items() if count == 0]
     if empty:
-        yield f"classes without images ({len(empty)}): {_some(empty)}"
+        yield f"classes without images ({len(empty)}): {first_of(empty, _SHOWN)}"
     if published.images not in (None, check.num_images):
         yield f"{check.num_images:,} images, published {published.images:,}"
     if published.classes not in (None, len(check.class_sizes)):
@@ -129,7 +130,7 @@ def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
         if uneven:
             yield (
                 f"classes that should have {published.images_per_class:,} images each "
-                f"({len(uneven)}): {_some(uneven)}"
+                f"({len(uneven)}): {first_of(uneven, _SHOWN)}"
             )
 
 
@@ -140,7 +141,3 @@ def _in_words(published: Counts) -> str:
         (published.images_per_class, "images per class"),
     )
     return ", ".join(f"{number:,} {what}" for number, what in numbers if number is not None)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -21,11 +21,10 @@ from rsa_pretrain.data.image_sources import (
     rules_identity,
 )
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 # The label of an image without a class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
-
-_SHOWN = 3
 
 _WHY_UNLABELLED = "they are directly in the split's folder, or were published without"
 
@@ -126,7 +125,7 @@ class ImageSet(Dataset[Image.Image]):
             ]
             raise UserError(
                 f"{len(without):,} of {len(self):,} {self.name} images have no classes: "
-                f"{', '.join(without[:_SHOWN])}{' …' if len(without) > _SHOWN else ''}; "
+                f"{first_of(without)}; "
                 f"{self.why_unlabelled}; an evaluation needs one class per image"
             )
         return self.labels

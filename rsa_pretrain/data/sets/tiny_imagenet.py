@@ -15,6 +15,7 @@ from rsa_pretrain.data.image_folder import (
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
         names, classes = _sorted_by_class(below)
     unknown = sorted(set(classes) - set(class_names))
     if unknown:
-        raise UserError(f"'{below}' contains classes that train/ lacks: {', '.join(unknown[:5])}")
+        raise UserError(f"'{below}' contains classes that train/ lacks: {first_of(unknown)}")
     if not names:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.weights.checkpoint import NOT_A_BACKBONE, is_detector
 from rsa_pretrain.weights.files.file_content import FileContent, look_at_file
 from rsa_pretrain.weights.files.tree import listed, printable
@@ -132,10 +133,9 @@ def _group_lines(content: FileContent) -> Iterator[str]:
 
 def _summary(tensors: Mapping[str, Tensor]) -> str:
     shapes = list(dict.fromkeys(_shape(tensor) for tensor in tensors.values()))
-    more = f" and {len(shapes) - _SHOWN_SHAPES} more" if len(shapes) > _SHOWN_SHAPES else ""
     elements = sum(tensor.numel() for tensor in tensors.values())
     parts = [f"{len(tensors):>4}", f"{elements:>10}", _statistics(tensors)]
-    return "  ".join([*parts, ", ".join(shapes[:_SHOWN_SHAPES]) + more])
+    return "  ".join([*parts, first_of(shapes, _SHOWN_SHAPES)])
 
 
 def _statistics(tensors: Mapping[str, Tensor]) -> str:

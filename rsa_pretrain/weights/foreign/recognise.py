@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.files.tree import SEPARATOR
 from rsa_pretrain.weights.foreign.assign import networks_in
@@ -244,7 +245,5 @@ def _groups(content: Unwrapped) -> str:
         group = f"{folder}{slash}{name.partition('.')[0]}"
         counts[group] = counts.get(group, 0) + 1
     largest = sorted(counts, key=lambda group: -counts[group])
-    shown = ", ".join(f"'{group}' ({counts[group]})" for group in largest[:_SHOWN_GROUPS])
-    more = len(largest) - _SHOWN_GROUPS
-    rest = f" and {more} more" if more > 0 else ""
-    return f"{len(content.tensors)} tensors under {shown}{rest}"
+    groups = [f"'{group}' ({counts[group]})" for group in largest]
+    return f"{len(content.tensors)} tensors under {first_of(groups, _SHOWN_GROUPS)}"
