@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.data.system_files import is_system
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of

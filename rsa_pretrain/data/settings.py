@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from rsa_pretrain.data import sets
-from rsa_pretrain.data.read_rules import ReadRules
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.read_settings import ReadRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.user_paths import expand_user
 

@@ -7,12 +7,12 @@ from itertools import chain
 from typing import NamedTuple
 
 from rsa_pretrain.data.image_set import UNLABELLED
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.data.sets import AnySplit
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards import locate
 from rsa_pretrain.data.shards.labels import Label, label_indices
-from rsa_pretrain.data.shards.rules import SampleRules, sample_rules
+from rsa_pretrain.data.shards.settings import SampleRules, sample_rules
 from rsa_pretrain.data.shards.stream import read_shard
 from rsa_pretrain.data.split_check import Seen, SplitCheck, see_image
 from rsa_pretrain.plumbing.errors import UserError

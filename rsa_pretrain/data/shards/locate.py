@@ -16,7 +16,7 @@ from rsa_pretrain.data.sets.base import AnySplit
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.labels import Label, label_indices, number_classes
 from rsa_pretrain.data.shards.members import ShardIndex, TarImages, index_shard
-from rsa_pretrain.data.shards.rules import SampleRules, sample_rules
+from rsa_pretrain.data.shards.settings import SampleRules, sample_rules
 from rsa_pretrain.data.shards.stream import ShardSet, read_shard, shard_library
 from rsa_pretrain.data.shards.tar_files import compression_of
 from rsa_pretrain.data.shards.unlabelled import why_unlabelled

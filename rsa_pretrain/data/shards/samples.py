@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.shards.labels import Label, parse_json_label, parse_label
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.suffixes import (
     MemberChoice,
     choose,

@@ -6,8 +6,8 @@ from operator import attrgetter
 from tarfile import TarFile
 
 from rsa_pretrain.data.shards.labels import json_object
-from rsa_pretrain.data.shards.rules import SampleRules
 from rsa_pretrain.data.shards.samples import Member, SampleReader, read_member
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.stream import opened_shard
 from rsa_pretrain.data.shards.suffixes import is_image_suffix, is_label_suffix, label_suffix
 from rsa_pretrain.plumbing.name_lists import first_of
