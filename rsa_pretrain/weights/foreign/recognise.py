@@ -23,7 +23,7 @@ _CHOOSE = "choose one with rsa-pretrain import --prefix"
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognisedLayout:
     """A plan, and why its layout was chosen."""
 
     plan: Plan
@@ -39,7 +39,7 @@ def recognise(
     prefix: str | None = None,
     finite: bool = True,
     cifar_stem: bool = False,
-) -> Recognised:
+) -> RecognisedLayout:
     """Find the layout by its markers, or else the only network in the file; plan the import.
 
     Several layouts may read a file alike (the same tensors, the same pixel statistics): then the
@@ -63,9 +63,9 @@ def recognise(
     if prefix is not None:
         if network is not None:
             raise UserError("state --network or --prefix, not both: each says which network")
-        return Recognised(plan(_layout_at(content, layout, prefix)), "its prefix is stated")
+        return RecognisedLayout(plan(_layout_at(content, layout, prefix)), "its prefix is stated")
     if layout != AUTO:
-        return Recognised(plan(find_layout(layout), network), "stated")
+        return RecognisedLayout(plan(find_layout(layout), network), "stated")
     candidates = matching_layouts(content)
     plans, refusals = _try(partial(plan, network=network), list(candidates))
     if not plans and network is not None:
@@ -80,7 +80,7 @@ def recognise(
             "what they take; state one with rsa-pretrain import --layout"
         )
     names_of_others = [plan.layout.name for plan in others]
-    return Recognised(first, _how(content, first, names_of_others, candidates))
+    return RecognisedLayout(first, _how(content, first, names_of_others, candidates))
 
 
 def find_layout(name: str) -> Layout:
@@ -143,7 +143,7 @@ def _take_only_network(
     plan: Callable[[Layout], Plan],
     documented: list[Layout],
     refusals: dict[Layout, str],
-) -> Recognised:
+) -> RecognisedLayout:
     """Take the only network of any known naming in a file of no documented layout.
 
     Args:
@@ -170,7 +170,7 @@ def _take_only_network(
         f"{num_dropped} of {len(content.tensors)} tensors are passed over"
     )
     again = "; the same tensors lie " + _listed(seen[1:]) if seen[1:] else ""
-    return Recognised(plans[0], how + again)
+    return RecognisedLayout(plans[0], how + again)
 
 
 def _try(
