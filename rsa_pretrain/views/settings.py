@@ -1,4 +1,4 @@
-"""Set the weak and aggressive augmentations."""
+"""Define the settings of the weak and aggressive augmentations."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from rsa_pretrain.data.settings import Probability
 from rsa_pretrain.plumbing.config.files import Section
 
-ViewRecipe = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
+ViewSet = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
