@@ -24,7 +24,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 
 class RunFolder:
-    """The folder of a run; ``checkpoint.py`` documents its layout.
+    """The folder of a run; ``weights.checkpoint`` documents its layout.
 
     Every process of a run reads it; methods that write are no-ops outside the main process.
 
