@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from rsa_pretrain.data.read_settings import ReadRules
-from rsa_pretrain.data.system_files import is_system
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.system_files import is_system
 
 if TYPE_CHECKING:
     from PIL import Image

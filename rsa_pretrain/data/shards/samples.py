@@ -30,8 +30,8 @@ from rsa_pretrain.data.shards.suffixes import (
     label_suffix,
     stem,
 )
-from rsa_pretrain.data.system_files import is_system
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.system_files import is_system
 
 _MOST_LABEL_BYTES = 2**24
 
