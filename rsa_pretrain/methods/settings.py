@@ -1,4 +1,4 @@
-"""Settings of each pretraining method."""
+"""Define the settings of each pretraining method."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -4,6 +4,7 @@ A run folder contains
 
     config.yaml                       every setting, resolved
     metrics.jsonl                     one JSON object per logged interval
+    tensorboard/                      the same values, for TensorBoard
     machines.json                     hardware it was trained on
     checkpoints/step-NNNNNNNN/
         model.safetensors             the method's networks (``backbone.…`` and its others)
@@ -11,6 +12,7 @@ A run folder contains
     checkpoints/last                  link to the newest checkpoint
     backbone.safetensors              at the end: only the backbone, torchvision's names
     profile/                          with --profile: trace.json.gz, summary.txt
+    records/                          with rsa-eval: one JSON record per evaluation
 
 Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
 """
