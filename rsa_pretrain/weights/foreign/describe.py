@@ -58,12 +58,19 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     else:
         lines += ["tensors   none"]
     lines += _value_lines(content)
-    lines += _passed_over_lines(content)
+    lines += ignored_lines(content.passed_over)
     if every_tensor:
         lines += [
             f"  {path}  {_summary({path: tensor})}" for path, tensor in content.tensors.items()
         ]
     return lines
+
+
+def ignored_lines(passed_over: Mapping[str, int]) -> list[str]:
+    """Count the objects that are neither tensors nor plain values, by kind, in one line or none."""
+    kinds = [f"{count} x {kind}" for kind, count in passed_over.items()]
+    total = sum(passed_over.values())
+    return [f"ignored   {total} other objects: {listed(kinds, _SHOWN_KINDS)}"] if kinds else []
 
 
 def _own_metadata(text: str) -> list[str]:
@@ -107,7 +114,7 @@ def _layout_lines(content: FileContent) -> list[str]:
     if plan.filled:
         lines.append(f"filled    {len(plan.filled)} batch counts that the file lacks")
     pixels = plan.pixels
-    stated = "must be stated" if pixels is None else f"mean {pixels.mean}, std {pixels.std}, RGB"
+    stated = "must be given" if pixels is None else f"mean {pixels.mean}, std {pixels.std}, RGB"
     return [*lines, f"pixels    {stated}"]
 
 
@@ -187,11 +194,3 @@ def _value_lines(content: FileContent) -> list[str]:
     if len(values) > len(shown):
         lines.append(f"value     and {len(values) - len(shown)} more")
     return lines
-
-
-def _passed_over_lines(content: FileContent) -> list[str]:
-    total = sum(content.passed_over.values())
-    kinds = [f"{count} x {kind}" for kind, count in content.passed_over.items()]
-    return (
-        [f"beside    {total} objects passed over: {listed(kinds, _SHOWN_KINDS)}"] if kinds else []
-    )

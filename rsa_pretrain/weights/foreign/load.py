@@ -179,7 +179,7 @@ def _pixels(
         return assumed, "the evaluation's data set's"
     raise UserError(
         f"layout {found.plan.layout.name} does not state the input statistics of a network with "
-        f"the {found.plan.config.stem} stem; state them with rsa-pretrain import --mean and --std"
+        f"the {found.plan.config.stem} stem; give them with rsa-pretrain import --mean and --std"
     )
 
 

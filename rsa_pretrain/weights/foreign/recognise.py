@@ -62,7 +62,7 @@ def recognise(
     plan = partial(make_plan, content, finite=finite, cifar_stem=cifar_stem)
     if prefix is not None:
         if network is not None:
-            raise UserError("state --network or --prefix, not both: each says which network")
+            raise UserError("give --network or --prefix, not both: each selects the network")
         return RecognisedLayout(plan(_layout_at(content, layout, prefix)), "its prefix is stated")
     if layout != AUTO:
         return RecognisedLayout(plan(find_layout(layout), network), "stated")
@@ -77,7 +77,7 @@ def recognise(
         names = ", ".join(plan.layout.name for plan in plans)
         raise UserError(
             f"'{content.path}' is ambiguous: {names} all account for its tensors and differ in "
-            "what they take; state one with rsa-pretrain import --layout"
+            "what they take; give one with rsa-pretrain import --layout"
         )
     names_of_others = [plan.layout.name for plan in others]
     return RecognisedLayout(first, _how(content, first, names_of_others, candidates))
@@ -167,7 +167,7 @@ def _take_only_network(
     num_dropped = sum(len(paths) for paths in plans[0].dropped.values())
     how = (
         f"by its names: the one network of the file lies under '{plans[0].prefix}', and "
-        f"{num_dropped} of {len(content.tensors)} tensors are passed over"
+        f"{num_dropped} of {len(content.tensors)} tensors are ignored"
     )
     again = "; the same tensors lie " + _listed(seen[1:]) if seen[1:] else ""
     return RecognisedLayout(plans[0], how + again)
@@ -203,14 +203,14 @@ def _how(
         f"({len(content.tensors) - num_dropped} taken, {num_dropped} dropped by name)"
     )
     if others:
-        return f"sure of the weights: {accounted}; {', '.join(others)} would read them alike"
-    return f"certain: {accounted}, by no other layout"
+        return f"weights unambiguous: {accounted}; read alike by {', '.join(others)}"
+    return f"unambiguous: {accounted}; no other layout fits"
 
 
 def _no_network(content: FileContent, network: str) -> str:
     return (
         f"'{content.path}' has no documented layout, and only those give names to networks; "
-        f"instead of --network {network}, state its --prefix or its --layout"
+        f"instead of --network {network}, give its --prefix or its --layout"
     )
 
 
@@ -219,7 +219,7 @@ def _refused(content: FileContent, refusals: list[str]) -> str:
         return "".join(refusals)
     return (
         f"'{content.path}' has the markers of {len(refusals)} layouts, but none accounts for it; "
-        "state one with rsa-pretrain import --layout: " + " | ".join(refusals)
+        "give one with rsa-pretrain import --layout: " + " | ".join(refusals)
     )
 
 
