@@ -133,7 +133,10 @@ def find_images(
     if on_broken != "unchecked":
         names = _without_broken(folder, names, on_broken, rules)
     if not names:
-        raise UserError(f"no image below '{folder}' ({key})")
+        raise UserError(
+            f"no image below '{folder}' ({key}); expected {folder}/CLASS/IMAGE files; correct "
+            f"data.root or {key}"
+        )
     return FolderListing(names, left_out)
 
 

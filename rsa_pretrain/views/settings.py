@@ -29,7 +29,9 @@ class WeakConfig(Section):
             ("crop_ratio", self.crop_ratio, 100.0),
         ):
             if not 0 < low <= high <= top:
-                raise ValueError(f"{name} must satisfy 0 < low <= high <= {top:g}")
+                raise ValueError(
+                    f"{name} must satisfy 0 < low <= high <= {top:g}, found [{low:g}, {high:g}]"
+                )
         return self
 
 
@@ -57,7 +59,9 @@ class AggressiveConfig(Section):
     def _check(self) -> Self:
         low, high = self.blur_sigma_pixels
         if not 0 < low <= high:
-            raise ValueError("blur_sigma_pixels must satisfy 0 < low <= high")
+            raise ValueError(
+                f"blur_sigma_pixels must satisfy 0 < low <= high, found [{low:g}, {high:g}]"
+            )
         return self
 
 

@@ -115,7 +115,8 @@ def _check_test_classes(
     ]
     raise UserError(
         f"'{test_folder}' contains class folders that '{train_folder}' lacks ({len(unknown)}): "
-        f"{first_of(shown)}; training has {first_of(class_names) or 'no class folders'}"
+        f"{first_of(shown)}; training has {first_of(class_names) or 'no class folders'}; rename "
+        "or remove those of the test images, or correct data.train_dir"
     )
 
 

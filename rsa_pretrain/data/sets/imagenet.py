@@ -52,7 +52,10 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     names, left_out_below = walk(folder, class_names)
     report_left_out(folder, left_out | left_out_below)
     if not names:
-        raise UserError(f"no image below '{folder}' (data.{key})")
+        raise UserError(
+            f"no image below '{folder}' (data.{key}); expected {folder}/WNID/*.JPEG; correct "
+            f"data.root or data.{key}"
+        )
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name.partition("/")[0]] for name in names]
     if split != "test":
@@ -114,7 +117,8 @@ def _check_numbering(train: Path, test: Path, class_names: list[str]) -> None:
     if missing:
         raise UserError(
             f"'{train}' lacks {len(missing)} classes of '{test}', so that the two number their "
-            f"classes differently: {first_of(missing)}"
+            f"classes differently: {first_of(missing)}; complete '{train}' or remove them from "
+            f"'{test}'"
         )
 
 

@@ -90,7 +90,10 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
         names, classes = _sorted_by_class(below)
     unknown = sorted(set(classes) - set(class_names))
     if unknown:
-        raise UserError(f"'{below}' contains classes that train/ lacks: {first_of(unknown)}")
+        raise UserError(
+            f"'{below}' contains classes that train/ lacks: {first_of(unknown)}; remove them, or "
+            f"{_again(folder, config.root)}"
+        )
     if not names:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}

@@ -142,7 +142,11 @@ def test_unlabelled_photographs_may_be_both_splits(run, folder, capsys):
     ("train_dir", "test_dir", "problem"),
     [
         ("train", "val/bee", "images in no class folder, beside class folders (1): "),
-        ("train/ant", "val", "lacks (2): ant, bee; training has no class folders"),
+        (
+            "train/ant",
+            "val",
+            "lacks (2): ant, bee; training has no class folders; rename or remove",
+        ),
     ],
 )
 def test_classes_in_one_split_alone_are_a_problem(
