@@ -31,7 +31,7 @@ from rsa_eval.evaluators.shared.protocols import (
     settings_deviations,
 )
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
-from rsa_eval.evaluators.shared.subsets import Rows, take
+from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import LabelledFeatures, evaluation_features, feature_width
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.scaling import measure, unscaled
@@ -219,7 +219,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Part a share of each class from the rest, which keeps an image of every class."""
     rest, rows = _parted(np.asarray(images.require_labels()), share, seed)
-    return take(images, rest), take(images, rows)
+    return images.select(rest), images.select(rows)
 
 
 def _parted(labels: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
