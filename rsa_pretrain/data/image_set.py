@@ -182,7 +182,10 @@ class ImageSet(Dataset[Image.Image]):
         if not len(candidates):
             raise UserError(f"cannot hold out {self.name} images by class: none has a class")
         if count >= len(self):
-            raise UserError(f"holding out {count} of {len(self)} {self.name} images leaves nothing")
+            raise UserError(
+                f"holding out {count} of {len(self)} {self.name} images leaves nothing; hold out "
+                "fewer"
+            )
         labels = np.asarray(self.labels)[candidates]
         held_out = self._balanced_choice(labels, candidates, count, seed)
         rest = np.setdiff1d(np.arange(len(self)), held_out)

@@ -83,7 +83,8 @@ class DataConfig(SampleRules, ReadRules, _DataSet):
             raise ValueError(f"data.std must be positive, found {self.std}")
         if self.eval_resize is not None and self.eval_resize < self.image_size:
             raise ValueError(
-                f"data.eval_resize {self.eval_resize} is below data.image_size {self.image_size}"
+                f"data.eval_resize {self.eval_resize} must not be below data.image_size "
+                f"{self.image_size}"
             )
         return self
 

@@ -127,7 +127,10 @@ def _annotated(val: Path, root: Path) -> tuple[list[str], list[str]]:
     lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()]
     malformed = [number for number, parts in enumerate(lines, 1) if len(parts) < 2]
     if malformed:
-        raise UserError(f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …")
+        raise UserError(
+            f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …; "
+            f"{_again(val.parent, root)}"
+        )
     class_of = {f"images/{name}": class_name for name, class_name, *_ in lines}
     names, left_out = walk(val, ["images"])
     report_left_out(val, left_out)
