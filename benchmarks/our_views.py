@@ -9,25 +9,25 @@ from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.views.batch import BatchedViews
 from rsa_pretrain.views.crops import CropImages, Crops
 from rsa_pretrain.views.one_image import VIEW_NAMES
-from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
+from rsa_pretrain.views.settings import ViewsConfig, ViewSet
 
 
 class OurViews:
-    """A recipe's views of whole batches; each image is augmented alike in every call.
+    """A set of views of whole batches; each image is augmented alike in every call.
 
     Args:
-        recipe: Views to make.
+        view_set: Views to make.
         image_size: Side of the views, in pixels; 32 normalises as CIFAR-10, others as ImageNet.
         device: Device on which the views are made.
         seed: Seed of the augmentations.
     """
 
-    def __init__(self, recipe: ViewRecipe, image_size: int, device: Device, seed: int) -> None:
+    def __init__(self, view_set: ViewSet, image_size: int, device: Device, seed: int) -> None:
         config = ViewsConfig()
         self.device = torch.device(device)
-        self.crop_images = CropImages(VIEW_NAMES[recipe], config, image_size, seed)
+        self.crop_images = CropImages(VIEW_NAMES[view_set], config, image_size, seed)
         statistics = data_set("cifar10" if image_size == 32 else "imagenet").normalisation
-        self.views = BatchedViews(recipe, config, image_size, *statistics)
+        self.views = BatchedViews(view_set, config, image_size, *statistics)
 
     def of_pixels(self, images: Tensor) -> list[Tensor]:
         """Return the views of images on the device, uint8 (N, 3, H, W)."""

@@ -17,10 +17,10 @@ from rsa_pretrain.components.optim import build_optimizer
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.run_state import build_method
-from rsa_pretrain.views.settings import ViewRecipe
+from rsa_pretrain.views.settings import ViewSet
 
-_FOUR: ViewRecipe = "multi_stage"
-_TWO: ViewRecipe = "aggressive_pair"
+_FOUR: ViewSet = "multi_stage"
+_TWO: ViewSet = "aggressive_pair"
 
 
 class ViewCostSettings(TrainingSettings):
@@ -68,7 +68,7 @@ def measure(settings: ViewCostSettings) -> Measurement:
 
 
 def _of_pixels(settings: ViewCostSettings, pixels: Tensor) -> dict[str, Callable[[], object]]:
-    four, two = (OurViews(recipe, 32, settings.device, settings.seed) for recipe in (_FOUR, _TWO))
+    four, two = (OurViews(name, 32, settings.device, settings.seed) for name in (_FOUR, _TWO))
     return {
         "four views, 32 px": lambda: four.of_pixels(pixels),
         "two views, 32 px": lambda: two.of_pixels(pixels),
@@ -76,7 +76,7 @@ def _of_pixels(settings: ViewCostSettings, pixels: Tensor) -> dict[str, Callable
 
 
 def _of_files(settings: ViewCostSettings, files: list[bytes]) -> dict[str, Callable[[], object]]:
-    four, two = (OurViews(recipe, 224, settings.device, settings.seed) for recipe in (_FOUR, _TWO))
+    four, two = (OurViews(name, 224, settings.device, settings.seed) for name in (_FOUR, _TWO))
     return {
         "four views, 224 px": lambda: four.of_files(files),
         "two views, 224 px": lambda: two.of_files(files),
@@ -85,7 +85,7 @@ def _of_files(settings: ViewCostSettings, files: list[bytes]) -> dict[str, Calla
 
 def _with_step(settings: ViewCostSettings, pixels: Tensor) -> dict[str, Callable[[], object]]:
     """Feed the same step with four views, or with two that serve as both aggressive and weak."""
-    four, two = (OurViews(recipe, 32, settings.device, settings.seed) for recipe in (_FOUR, _TWO))
+    four, two = (OurViews(name, 32, settings.device, settings.seed) for name in (_FOUR, _TWO))
     step = RSAStep(settings)
     return {
         "four views and step": lambda: step(four.of_pixels(pixels)),

@@ -17,7 +17,7 @@ from fvcore.common.param_scheduler import (
 )
 from pydantic import Field, field_validator, model_validator
 
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 

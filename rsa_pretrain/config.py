@@ -103,8 +103,8 @@ class PretrainConfig(Section):
     def _check(self) -> Self:
         if self.optimizer.warmup_epochs >= self.training.epochs:
             raise ValueError(
-                f"optimizer.warmup_epochs {self.optimizer.warmup_epochs:g} leaves nothing of "
-                f"training.epochs {self.training.epochs}"
+                f"optimizer.warmup_epochs {self.optimizer.warmup_epochs:g} must be below "
+                f"training.epochs {self.training.epochs}; lower it or train longer"
             )
         return self
 

@@ -2,12 +2,15 @@
 
 import ast
 import re
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("rsa_pretrain", "rsa_eval", "detection", "benchmarks", "tests")
+PACKAGES = ("rsa_pretrain", "rsa_eval", "detection")
+FOLDERS = (*PACKAGES, "benchmarks", "tests")
 
 # Say resume, regenerate, anyone, separate, its; and open with the reader's verb.
 FORBIDDEN = re.compile(
@@ -15,6 +18,14 @@ FORBIDDEN = re.compile(
     re.IGNORECASE,
 )
 RIDDLE = re.compile(r"(What|Which|Whether|How) ")
+
+DOTTED = re.compile(r"``([a-z]\w*(?:\.[A-Za-z_]\w*)+)``")
+# Names of files, and names that only other libraries define.
+FILE = re.compile(r"\.(bin|cls|jpg|json|jsonl|pth|safetensors|yaml)$")
+FOREIGN = {
+    *("backbone.fpn", "copyreg._reconstructor", "numpy._reconstruct", "torch._foreach"),
+    "torch.storage._load_from_bytes",
+}
 
 
 def docstrings(path):
@@ -36,3 +47,37 @@ def test_docstrings_are_plain(folder):
         if FORBIDDEN.search(" ".join(text.split())) or RIDDLE.match(text)
     ]
     assert not found, "\n".join(found)
+
+
+@cache
+def names_in_use():
+    """Return every identifier in the code and, by module, the names that it defines or imports."""
+    everywhere, by_module = set(), defaultdict(set)
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        module = path.parent.name if path.stem == "__init__" else path.stem
+        used = {
+            part
+            for node in ast.walk(ast.parse(path.read_text()))
+            for field in ("id", "attr", "name", "arg", "asname", "module")
+            if isinstance(name := getattr(node, field, None), str)
+            for part in name.split(".")
+        }
+        by_module[module] |= used
+        everywhere |= used | set(path.relative_to(ROOT).with_suffix("").parts)
+    return everywhere, by_module
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_in_docstrings_exist(package):
+    """Of ``module.name``, each part is in the code, and a class or constant in that module."""
+    everywhere, by_module = names_in_use()
+    stale = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for line, text in docstrings(path):
+            for name in set(DOTTED.findall(text)) - FOREIGN:
+                parts = name.removesuffix(".py").split(".")
+                owner, last = ["", *parts][-2:]
+                is_defined = last[0].islower() or last in by_module.get(owner, {last})
+                if not FILE.search(name) and not (is_defined and everywhere.issuperset(parts)):
+                    stale.append(f"{path.relative_to(ROOT)}:{line}: {name}")
+    assert not stale, "\n".join(stale)

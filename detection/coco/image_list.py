@@ -9,7 +9,7 @@ from typing import Any
 from detection.coco.masks import Size
 from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_folder import report_left_out, walk
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.threads import map_in_threads
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from detection.coco.masks import Size
 from rsa_pretrain.data.decode import DECODE_ERRORS, opened, read_rgb, why_broken
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 

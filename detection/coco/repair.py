@@ -24,7 +24,7 @@ from detection.coco.masks import (
     is_box,
     is_size,
 )
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 _NUMBERS = {int, float}

@@ -16,7 +16,7 @@ from detection.coco.format import read_tree, sort_out
 from detection.coco.image_places import where_images_are
 from detection.coco.masks import has_mask
 from detection.coco.repair import repair
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 logger = logging.getLogger(__name__)

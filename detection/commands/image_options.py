@@ -6,7 +6,7 @@ from typing import Any
 
 from detection.job.card import DetectorCard
 from detection.recipe import InputConfig
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.command_line import positive
 from rsa_pretrain.plumbing.config.files import parse_tree
 

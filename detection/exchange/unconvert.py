@@ -27,7 +27,7 @@ from rsa_pretrain.weights.foreign.layout import Layout, Pixels
 from rsa_pretrain.weights.foreign.layouts.detectron2 import DETECTRON2, HEADS, toolkit_metadata
 from rsa_pretrain.weights.foreign.load import ImportOptions, load_found
 from rsa_pretrain.weights.foreign.plan import make_plan
-from rsa_pretrain.weights.foreign.recognise import Recognised
+from rsa_pretrain.weights.foreign.recognise import RecognisedLayout
 from rsa_pretrain.weights.metadata import BackboneMetadata
 from rsa_pretrain.weights.tensor_check import differing
 
@@ -97,7 +97,9 @@ def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
     # The layout's objection, unknown colours and strides, is settled by now.
     plan = make_plan(content, replace(layout, objection=lambda _: None))
     how = "stated by the file" if own is not None else "its input stated by detectron2's config"
-    loaded = load_found(content, Recognised(plan, how), ImportOptions(method=METHOD, pixels=pixels))
+    loaded = load_found(
+        content, RecognisedLayout(plan, how), ImportOptions(method=METHOD, pixels=pixels)
+    )
     if own is None:
         return loaded
     kept = own.model_copy(update={"parent": content.sha256, "origin": loaded.metadata.origin})

@@ -18,7 +18,7 @@ from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
 from detection.export.graph import RunDetector
 from detection.feeding.samples import TestSample, resized
 from detection.recipe import InputConfig
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 TOLERANCES = {"boxes": 1e-3, "scores": 1e-4, "masks": 1e-4}

@@ -16,7 +16,7 @@ from detection.coco.images import read_annotated_image
 from detection.coco.masks import Size, has_mask, polygons, render_mask
 from detection.coco.sets import Annotation, CocoSet, TrainingImage, clipped_box
 from detection.recipe import InputConfig
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 
 # Separate random streams of one seed.
 _ORDER_STREAM, _AUGMENTATION_STREAM, _STEP_STREAM, _INITIALISATION_STREAM = range(4)

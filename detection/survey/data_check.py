@@ -18,7 +18,7 @@ from detection.recipe import Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
 from detection.survey.set_check import Role, SetCheck
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.stored_modes import how_read
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.threads import map_in_threads

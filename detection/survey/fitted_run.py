@@ -21,7 +21,7 @@ from detection.survey.explained_config import ChosenValue, explained_yaml, print
 from detection.survey.fitting import fit_settings, keep_empty_choice
 from detection.survey.set_check import SetCheck, in_words
 from detection.survey.splitting import PART_OPENING, TrainTestSets, split_set
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.device import usable_cores

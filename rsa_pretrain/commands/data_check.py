@@ -13,7 +13,7 @@ from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_pretrain.data.split_check import SplitCheck
+    from rsa_pretrain.data.split_findings import SplitFindings
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -25,7 +25,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "data-check",
         description="Count images and classes, decode every image, and compare with the published "
-        "numbers. Exit code 0: all is well; 1: problems found; 2: the data set cannot be checked.",
+        "numbers. Exit code 0: no problems found; 1: problems found; 2: the data set cannot be "
+        "checked.",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     parser.add_argument("--split", choices=_SPLITS, help="check only this split (default: both)")
@@ -48,40 +49,40 @@ def _data_check(arguments: argparse.Namespace) -> int:
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
     from rsa_pretrain.data.check import compare_splits, describe
 
-    checks: list[SplitCheck] = []
+    findings: list[SplitFindings] = []
     for split in _SPLITS if arguments.split is None else (arguments.split,):
-        if checks and _has_no_test_split(config):
+        if findings and _has_no_test_split(config):
             say(
                 f"test: none (data.test_dir={config.test_dir}, data.root={config.root}); "
                 "evaluations need one"
             )
             break
-        checks.append(_check(config, split, may_be_absent=bool(checks)))
-        if len(checks) == len(_SPLITS):
-            compare_splits(*checks)
-        for line in describe(checks[-1]):
+        findings.append(_check(config, split, may_be_absent=bool(findings)))
+        if len(findings) == len(_SPLITS):
+            compare_splits(*findings)
+        for line in describe(findings[-1]):
             say(line)
     if arguments.out is not None:
-        _write_json(arguments.out, {check.split: check.to_tree() for check in checks})
-    problems = sum(len(check.problems) for check in checks)
+        _write_json(arguments.out, {split.split: split.to_tree() for split in findings})
+    problems = sum(len(split.problems) for split in findings)
     if arguments.write_sizes is not None:
-        _write_sizes(arguments.write_sizes, checks)
-    say("all is well" if problems == 0 else f"problems found: {problems}")
+        _write_sizes(arguments.write_sizes, findings)
+    say("no problems found" if problems == 0 else f"problems found: {problems}")
     return PROBLEMS_EXIT_CODE if problems else 0
 
 
 def _check(
     config: DataConfig, split: Literal["pretrain", "test"], *, may_be_absent: bool
-) -> "SplitCheck":
+) -> "SplitFindings":
     from rsa_pretrain.data.check import check_split
-    from rsa_pretrain.data.split_check import SplitCheck
+    from rsa_pretrain.data.split_findings import SplitFindings
 
     try:
         return check_split(config, split)
     except UserError as error:
         if not may_be_absent:
             raise
-        return SplitCheck(split, problems=[str(error)])
+        return SplitFindings(split, problems=[str(error)])
 
 
 def _has_no_test_split(config: DataConfig) -> bool:
@@ -91,15 +92,15 @@ def _has_no_test_split(config: DataConfig) -> bool:
     return config.root is None or not (config.root / config.test_dir).exists()
 
 
-def _write_sizes(path: Path, checks: "list[SplitCheck]") -> None:
+def _write_sizes(path: Path, findings: "list[SplitFindings]") -> None:
     sizes: dict[str, int] = {}
-    for check in checks:
-        again = sorted(sizes.keys() & check.shard_sizes.keys())
+    for split in findings:
+        again = sorted(sizes.keys() & split.shard_sizes.keys())
         if again:
             raise UserError(
                 f"both splits have a shard '{again[0]}'; write their sizes separately, with --split"
             )
-        sizes |= check.shard_sizes
+        sizes |= split.shard_sizes
     _write_json(path, sizes)
 
 

@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
 def _import(arguments: argparse.Namespace) -> int:
     mean, std = arguments.mean, arguments.std
     _check_pixels(mean, std)
-    from rsa_pretrain.weights.files.tree import listed
+    from rsa_pretrain.weights.foreign.describe import ignored_lines
     from rsa_pretrain.weights.foreign.layout import Pixels
     from rsa_pretrain.weights.foreign.load import ImportOptions, write_import
 
@@ -83,10 +83,7 @@ def _import(arguments: argparse.Namespace) -> int:
         say(f"dropped   {count} x {why}")
     if origin.wrappers:
         say(f"unwrapped {', '.join(origin.wrappers)}")
-    if origin.passed_over:
-        kinds = [f"{count} x {kind}" for kind, count in origin.passed_over.items()]
-        say(f"beside    passed over: {listed(kinds)}")
-    for line in origin.changes():
+    for line in ignored_lines(origin.passed_over) + origin.changes():
         say(line)
     if origin.non_finite:
         say(f"NaN/Inf   in {', '.join(origin.non_finite)}")
@@ -106,6 +103,6 @@ def _rgb(text: str) -> RGB:
 
 def _check_pixels(mean: RGB | None, std: RGB | None) -> None:
     if (mean is None) != (std is None):
-        raise UserError("state both --mean and --std, or neither")
+        raise UserError("give both --mean and --std, or neither")
     if std is not None and min(std) <= 0:
         raise UserError(f"--std must be positive, found {std}")

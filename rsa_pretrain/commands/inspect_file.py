@@ -11,8 +11,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "inspect",
         description="Show the contents of any project's checkpoint: its file format, its layout\n"
-        "and how sure that is, its networks, tensors, statistics, NaNs and values, what is\n"
-        "passed over beside them, and what an import refuses. No code in the file is run, and\n"
+        "and how sure that is, its networks, tensors, statistics, NaNs and values, the\n"
+        "objects that are ignored, and what an import refuses. No code in the file is run, and\n"
         "nothing is written. For a run folder, shows the backbone, or the last checkpoint while\n"
         "there is none.",
         epilog="examples:\n  rsa-pretrain inspect moco_v2_800ep_pretrain.pth.tar\n"

@@ -1,1 +1,1 @@
-"""Compose methods of these: backbones, heads, losses, targets, schedules, optimizers."""
+"""Building blocks of the methods: backbones, heads, losses, targets, schedules, optimizers."""

@@ -120,7 +120,11 @@ def nt_xent(
     """
     num_images, batch_size = len(projections), len(candidates)
     if projections.shape != projections_prime.shape or candidates.shape != candidates_prime.shape:
-        raise ValueError("the projections of the two views must have the same shape")
+        raise ValueError(
+            "the projections of the two views must have the same shape, found "
+            f"{tuple(projections.shape)} and {tuple(projections_prime.shape)}, and of the whole "
+            f"batch {tuple(candidates.shape)} and {tuple(candidates_prime.shape)}"
+        )
     if not 0 <= first <= batch_size - num_images:
         raise ValueError(f"rows {first} to {first + num_images} are outside {batch_size} images")
     _check_temperature(temperature)

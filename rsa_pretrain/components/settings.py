@@ -1,4 +1,4 @@
-"""Set the backbone and the optimizer."""
+"""Define the settings of the backbone and the optimizer."""
 
 from typing import Annotated, Literal
 

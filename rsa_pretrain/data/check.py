@@ -10,14 +10,15 @@ from rsa_pretrain.data.open_images import open_images, published_counts
 from rsa_pretrain.data.sets import AnySplit, Counts, data_set
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.check import check_shards
-from rsa_pretrain.data.split_check import Seen, SplitCheck, see_image
+from rsa_pretrain.data.split_findings import DecodedImage, SplitFindings, decode_image
 from rsa_pretrain.data.stored_modes import how_read
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.threads import map_in_threads
 
 _SHOWN = 20
 
 
-def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> SplitCheck:
+def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> SplitFindings:
     """Decode every image of a split and compare what is found with what is expected.
 
     Args:
@@ -32,40 +33,40 @@ def check_split(config: DataConfig, split: Literal["pretrain", "test"]) -> Split
     counts = data_set(config.name).counts
     name: AnySplit = "train" if split == "pretrain" and split not in counts else split
     published = published_counts(config, name)
-    check = SplitCheck(name, published=_in_words(published))
+    findings = SplitFindings(name, published=_in_words(published))
     if config.name == "webdataset":
-        check_shards(config, name, check)
+        check_shards(config, name, findings)
     else:
         images = open_images(config, split)
         assert isinstance(images, ImageSet)
-        check.class_sizes = dict.fromkeys(images.class_names, 0)
-        seen = map_in_threads(partial(_see, images), range(len(images)), f"{name} images", "img")
-        check.count(seen, dict(enumerate(images.class_names)))
+        findings.class_sizes = dict.fromkeys(images.class_names, 0)
+        seen = map_in_threads(partial(_decode, images), range(len(images)), f"{name} images", "img")
+        findings.count(seen, dict(enumerate(images.class_names)))
         if config.name == "imagefolder":
-            check.problems += _stray(images)
-    check.problems += _problems(check, published)
-    return check
+            findings.problems += _stray(images)
+    findings.problems += _problems(findings, published)
+    return findings
 
 
-def compare_splits(train: SplitCheck, test: SplitCheck) -> None:
+def compare_splits(train: SplitFindings, test: SplitFindings) -> None:
     """Add to the test split's problems the labelled images that are also in training."""
     shared = sorted(test.digests[digest] for digest in test.digests.keys() & train.digests.keys())
     if shared and test.class_sizes:
         test.problems.append(
             f"images that are also in training ({len(shared):,}), which make accuracy look better "
-            f"than it is: {_some(shared)}"
+            f"than it is: {first_of(shared, _SHOWN)}"
         )
 
 
-def describe(check: SplitCheck) -> Iterator[str]:
+def describe(findings: SplitFindings) -> Iterator[str]:
     """Yield the lines of a report of what was found."""
-    classes = f" in {len(check.class_sizes):,} classes" if check.class_sizes else ""
-    without = f", {check.unlabelled:,} of them without a class" if check.unlabelled else ""
-    yield f"{check.split}: {check.num_images:,} images{classes}{without}"
-    if check.published:
-        yield f"  published: {check.published}"
-    if check.class_sizes:
-        sizes = sorted((count, name) for name, count in check.class_sizes.items())
+    classes = f" in {len(findings.class_sizes):,} classes" if findings.class_sizes else ""
+    without = f", {findings.unlabelled:,} of them without a class" if findings.unlabelled else ""
+    yield f"{findings.split}: {findings.num_images:,} images{classes}{without}"
+    if findings.published:
+        yield f"  published: {findings.published}"
+    if findings.class_sizes:
+        sizes = sorted((count, name) for name, count in findings.class_sizes.items())
         middle = sizes[(len(sizes) - 1) // 2]
         yield "  images per class: " + ", ".join(
             f"{what} {count:,} ({name})"
@@ -73,30 +74,30 @@ def describe(check: SplitCheck) -> Iterator[str]:
                 ("smallest", "median", "largest"), (sizes[0], middle, sizes[-1]), strict=True
             )
         )
-    if check.modes:
-        for what, counts in (("width", check.widths), ("height", check.heights)):
+    if findings.modes:
+        for what, counts in (("width", findings.widths), ("height", findings.heights)):
             middle_size = median_low(counts.elements())
             yield (
                 f"  {what} in pixels: smallest {min(counts)}, median {middle_size}, "
                 f"largest {max(counts)}"
             )
-        modes = ", ".join(f"{mode} {count:,}" for mode, count in check.modes.most_common())
+        modes = ", ".join(f"{mode} {count:,}" for mode, count in findings.modes.most_common())
         yield f"  stored as {modes} (all are read as RGB)"
-        for part, how in how_read(check.modes).items():
+        for part, how in how_read(findings.modes).items():
             yield f"    {part}: {how}"
-    for text in check.broken[:_SHOWN]:
+    for text in findings.broken[:_SHOWN]:
         yield f"  broken: {text}"
-    if len(check.broken) > _SHOWN:
-        yield f"  … and {len(check.broken) - _SHOWN:,} more broken images"
-    for text in check.notes:
+    if len(findings.broken) > _SHOWN:
+        yield f"  … and {len(findings.broken) - _SHOWN:,} more broken images"
+    for text in findings.notes:
         yield f"  note: {text}"
-    for text in check.problems:
+    for text in findings.problems:
         yield f"  problem: {text}"
 
 
-def _see(images: ImageSet, index: int) -> Seen:
+def _decode(images: ImageSet, index: int) -> DecodedImage:
     label = UNLABELLED if images.labels is None else images.labels[index]
-    return see_image(label, images.where(index), partial(images.read, index))
+    return decode_image(label, images.where(index), partial(images.read, index))
 
 
 def _stray(images: ImageSet) -> Iterator[str]:
@@ -105,31 +106,31 @@ def _stray(images: ImageSet) -> Iterator[str]:
     stray = [images.where(index) for index, label in enumerate(labels) if label == UNLABELLED]
     if stray:
         yield (
-            f"images in no class folder, beside class folders ({len(stray):,}): {_some(stray)}; "
-            "move each into the folder of its class"
+            f"images in no class folder, beside class folders ({len(stray):,}): "
+            f"{first_of(stray, _SHOWN)}; move each into the folder of its class"
         )
 
 
-def _problems(check: SplitCheck, published: Counts) -> Iterator[str]:
-    if check.broken:
-        yield f"broken images: {len(check.broken):,}; remove or replace them"
-    empty = [name for name, count in check.class_sizes.items() if count == 0]
+def _problems(findings: SplitFindings, published: Counts) -> Iterator[str]:
+    if findings.broken:
+        yield f"broken images: {len(findings.broken):,}; remove or replace them"
+    empty = [name for name, count in findings.class_sizes.items() if count == 0]
     if empty:
-        yield f"classes without images ({len(empty)}): {_some(empty)}"
-    if published.images not in (None, check.num_images):
-        yield f"{check.num_images:,} images, published {published.images:,}"
-    if published.classes not in (None, len(check.class_sizes)):
-        yield f"{len(check.class_sizes):,} classes, published {published.classes:,}"
+        yield f"classes without images ({len(empty)}): {first_of(empty, _SHOWN)}"
+    if published.images not in (None, findings.num_images):
+        yield f"{findings.num_images:,} images, published {published.images:,}"
+    if published.classes not in (None, len(findings.class_sizes)):
+        yield f"{len(findings.class_sizes):,} classes, published {published.classes:,}"
     if published.images_per_class is not None:
         uneven = [
             f"{name} {count:,}"
-            for name, count in check.class_sizes.items()
+            for name, count in findings.class_sizes.items()
             if count != published.images_per_class
         ]
         if uneven:
             yield (
                 f"classes that should have {published.images_per_class:,} images each "
-                f"({len(uneven)}): {_some(uneven)}"
+                f"({len(uneven)}): {first_of(uneven, _SHOWN)}"
             )
 
 
@@ -140,7 +141,3 @@ def _in_words(published: Counts) -> str:
         (published.images_per_class, "images per class"),
     )
     return ", ".join(f"{number:,} {what}" for number, what in numbers if number is not None)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")

@@ -17,7 +17,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from rsa_pretrain.data.orientation import exchanges_sides, orientation_of, turn_image, turn_pixels
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.stored_modes import TURNED, stored_mode, to_rgb, with_part
 from rsa_pretrain.plumbing.errors import UserError
 

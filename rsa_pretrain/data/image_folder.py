@@ -12,16 +12,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
-from rsa_pretrain.data.read_rules import ReadRules
-from rsa_pretrain.data.system_files import is_system
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.system_files import is_system
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _log = logging.getLogger(__name__)
 
-_SHOWN = 10
 _SYSTEM = "hidden, or made by a system"
 
 
@@ -133,7 +133,10 @@ def find_images(
     if on_broken != "unchecked":
         names = _without_broken(folder, names, on_broken, rules)
     if not names:
-        raise UserError(f"no image below '{folder}' ({key})")
+        raise UserError(
+            f"no image below '{folder}' ({key}); expected {folder}/CLASS/IMAGE files; correct "
+            f"data.root or {key}"
+        )
     return FolderListing(names, left_out)
 
 
@@ -234,7 +237,7 @@ def report_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
     """Log in one line which folders below a folder do not count, and why."""
     if left_out:
         told = [f"{name} ({why})" for name, why in sorted(left_out.items())]
-        _log.warning("folders left out below '%s': %s", folder, _shorten(told))
+        _log.warning("folders left out below '%s': %s", folder, first_of(told))
 
 
 def report_empty_classes(folder: Path, class_names: Sequence[str], labels: Iterable[int]) -> None:
@@ -242,13 +245,7 @@ def report_empty_classes(folder: Path, class_names: Sequence[str], labels: Itera
     present = set(labels)
     empty = [name for label, name in enumerate(class_names) if label not in present]
     if empty:
-        _log.warning("no image below '%s' of %d classes: %s", folder, len(empty), _shorten(empty))
-
-
-def _shorten(entries: Sequence[str]) -> str:
-    """Return a list as text; the end of a long one is only counted."""
-    more = f", and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return ", ".join(entries[:_SHOWN]) + more
+        _log.warning("no image below '%s' of %d classes: %s", folder, len(empty), first_of(empty))
 
 
 def _without_broken(
@@ -265,7 +262,7 @@ def _without_broken(
     ]
     if not broken:
         return names
-    shown = _shorten(broken)
+    shown = first_of(broken)
     if on_broken == "error":
         raise UserError(
             f"{len(broken)} of {len(names)} files below '{folder}' are not readable images: "

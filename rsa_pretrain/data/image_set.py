@@ -21,11 +21,10 @@ from rsa_pretrain.data.image_sources import (
     rules_identity,
 )
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 # The label of an image without a class in a set where others have one (STL-10's train+unlabeled).
 UNLABELLED = -1
-
-_SHOWN = 3
 
 _WHY_UNLABELLED = "they are directly in the split's folder, or were published without"
 
@@ -126,7 +125,7 @@ class ImageSet(Dataset[Image.Image]):
             ]
             raise UserError(
                 f"{len(without):,} of {len(self):,} {self.name} images have no classes: "
-                f"{', '.join(without[:_SHOWN])}{' …' if len(without) > _SHOWN else ''}; "
+                f"{first_of(without)}; "
                 f"{self.why_unlabelled}; an evaluation needs one class per image"
             )
         return self.labels
@@ -140,9 +139,15 @@ class ImageSet(Dataset[Image.Image]):
             digest.update(self.sources.identity(row))
         return digest.hexdigest()
 
+    def select(self, indices: npt.NDArray[np.int64]) -> "ImageSet":
+        """Return the images with these indices, in the order of the indices."""
+        kept = None if self.labels is None else [self.labels[index] for index in indices]
+        rows = self.rows[indices]
+        return ImageSet(self.name, self.sources, kept, self.class_names, rows, self.why_unlabelled)
+
     def labelled(self) -> "ImageSet":
         """Return the images that have a class, in the original order."""
-        return self._select(self._labelled_indices())
+        return self.select(self._labelled_indices())
 
     def balanced_subset(self, count: int, seed: int) -> "ImageSet":
         """Return a random subset, in the original order, with equal class counts up to one.
@@ -155,12 +160,12 @@ class ImageSet(Dataset[Image.Image]):
         labels = np.zeros(len(self), np.int64)
         if self.labels is not None and UNLABELLED not in self.labels:
             labels = np.asarray(self.labels)
-        return self._select(self._balanced_choice(labels, np.arange(len(self)), count, seed))
+        return self.select(self._balanced_choice(labels, np.arange(len(self)), count, seed))
 
     def random_subset(self, count: int, seed: int) -> "ImageSet":
         """Return ``count`` images drawn regardless of class, in the original order."""
         generator = np.random.default_rng(seed)
-        return self._select(np.sort(generator.choice(len(self), count, replace=False)))
+        return self.select(np.sort(generator.choice(len(self), count, replace=False)))
 
     def hold_out(self, count: int, seed: int) -> tuple["ImageSet", "ImageSet"]:
         """Split off a random slice, with equal class counts up to one.
@@ -177,11 +182,14 @@ class ImageSet(Dataset[Image.Image]):
         if not len(candidates):
             raise UserError(f"cannot hold out {self.name} images by class: none has a class")
         if count >= len(self):
-            raise UserError(f"holding out {count} of {len(self)} {self.name} images leaves nothing")
+            raise UserError(
+                f"holding out {count} of {len(self)} {self.name} images leaves nothing; hold out "
+                "fewer"
+            )
         labels = np.asarray(self.labels)[candidates]
         held_out = self._balanced_choice(labels, candidates, count, seed)
         rest = np.setdiff1d(np.arange(len(self)), held_out)
-        return self._select(rest), self._select(held_out)
+        return self.select(rest), self.select(held_out)
 
     def _labelled_indices(self) -> npt.NDArray[np.int64]:
         if self.labels is None:
@@ -211,8 +219,3 @@ class ImageSet(Dataset[Image.Image]):
                 )
             chosen += generator.choice(members, wanted, replace=False).tolist()
         return np.array(sorted(chosen), np.int64)
-
-    def _select(self, indices: npt.NDArray[np.int64]) -> "ImageSet":
-        kept = None if self.labels is None else [self.labels[index] for index in indices]
-        rows = self.rows[indices]
-        return ImageSet(self.name, self.sources, kept, self.class_names, rows, self.why_unlabelled)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rsa_pretrain.data.decode import EncodedImage, named_damage
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 
 _REMEDY = (
     "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder skips "

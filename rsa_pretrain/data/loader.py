@@ -17,7 +17,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import why_lost
 from rsa_pretrain.plumbing.stop_signal import leave_signals_to_main_process
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Torch warns twice per loader, quoting a line of its own code; _note_cores warns once.
 warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -152,7 +152,7 @@ def _build(
 @cache
 def _note_cores(num_workers: int) -> None:
     if num_workers > (cores := usable_cores()):
-        logger.warning(
+        _log.warning(
             "%d loader processes share %d CPU cores: fewer (num_workers) may be faster",
             num_workers,
             cores,

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from rsa_pretrain.data import sets
-from rsa_pretrain.data.read_rules import ReadRules
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.read_settings import ReadRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.user_paths import expand_user
 
@@ -83,7 +83,8 @@ class DataConfig(SampleRules, ReadRules, _DataSet):
             raise ValueError(f"data.std must be positive, found {self.std}")
         if self.eval_resize is not None and self.eval_resize < self.image_size:
             raise ValueError(
-                f"data.eval_resize {self.eval_resize} is below data.image_size {self.image_size}"
+                f"data.eval_resize {self.eval_resize} must not be below data.image_size "
+                f"{self.image_size}"
             )
         return self
 

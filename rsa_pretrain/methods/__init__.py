@@ -1,1 +1,1 @@
-"""Pretrain by one method a module."""
+"""The pretraining methods: one module each."""

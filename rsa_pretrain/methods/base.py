@@ -32,7 +32,7 @@ class Method(Protocol):
     """True if the loss compares images across the batch, so gradients of parts do not add up."""
 
     def forward(self, views: list[Tensor], progress: float) -> StepOutput:
-        """Compute the loss of one batch; views are (N, 3, H, W) in the recipe's order."""
+        """Compute the loss of one batch; views are (N, 3, H, W), in their set's order."""
 
     def after_optimizer_step(self, progress: float) -> None:
         """Update state that gradients do not; called with the progress of the step just taken."""

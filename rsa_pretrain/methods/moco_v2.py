@@ -8,10 +8,11 @@ from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.components.heads import build_plain_mlp
 from rsa_pretrain.components.losses import info_nce
 from rsa_pretrain.components.moco_queue import MoCoQueue
+from rsa_pretrain.components.shuffled_bn import shuffled_over_ranks
 from rsa_pretrain.components.target import make_target, update_target
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.methods.settings import MoCoV2Config
-from rsa_pretrain.plumbing.distributed import gather, shuffled_over_ranks
+from rsa_pretrain.plumbing.distributed import gather
 
 
 class MoCoV2(nn.Module):

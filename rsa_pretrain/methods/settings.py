@@ -1,4 +1,4 @@
-"""Settings of each pretraining method."""
+"""Define the settings of each pretraining method."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from rsa_pretrain.components.schedules import cosine, rsa_beta
 from rsa_pretrain.data.settings import Probability
 from rsa_pretrain.plumbing.config.files import Section
-from rsa_pretrain.views.settings import ViewRecipe
+from rsa_pretrain.views.settings import ViewSet
 
 Width = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(gt=0)]
@@ -24,7 +24,7 @@ class ScheduledSection(Section):
 class RSAConfig(ScheduledSection):
     """RSA: Bai et al. 2022."""
 
-    view_recipe: ClassVar[ViewRecipe] = "multi_stage"
+    view_set: ClassVar[ViewSet] = "multi_stage"
 
     name: Literal["rsa"]
     """The method."""
@@ -65,7 +65,7 @@ class BYOLConfig(ScheduledSection):
     """Target's momentum tau at step 0; it rises to 1 by a cosine."""
 
     @property
-    def view_recipe(self) -> ViewRecipe:
+    def view_set(self) -> ViewSet:
         """The views that a step needs."""
         return "aggressive_pair" if self.views == "AA" else "aggressive_weak"
 
@@ -77,7 +77,7 @@ class BYOLConfig(ScheduledSection):
 class SimSiamConfig(ScheduledSection):
     """SimSiam: Chen and He 2021."""
 
-    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
+    view_set: ClassVar[ViewSet] = "aggressive_pair"
 
     name: Literal["simsiam"]
     """The method."""
@@ -92,7 +92,7 @@ class SimSiamConfig(ScheduledSection):
 class SimSiamRSAConfig(ScheduledSection):
     """SimSiam with RSA's views and pairs: Bai et al. 2022, Section 4.7."""
 
-    view_recipe: ClassVar[ViewRecipe] = "multi_stage"
+    view_set: ClassVar[ViewSet] = "multi_stage"
 
     name: Literal["simsiam_rsa"]
     """The method."""
@@ -115,7 +115,7 @@ class SimSiamRSAConfig(ScheduledSection):
 class SimCLRConfig(ScheduledSection):
     """SimCLR: Chen et al. 2020."""
 
-    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
+    view_set: ClassVar[ViewSet] = "aggressive_pair"
 
     name: Literal["simclr"]
     """The method."""
@@ -130,7 +130,7 @@ class SimCLRConfig(ScheduledSection):
 class MoCoV2Config(ScheduledSection):
     """MoCo v2: Chen et al. 2020, with the symmetrised loss of SimSiam's comparison."""
 
-    view_recipe: ClassVar[ViewRecipe] = "aggressive_pair"
+    view_set: ClassVar[ViewSet] = "aggressive_pair"
 
     name: Literal["moco_v2"]
     """The method."""
@@ -156,7 +156,7 @@ class MoCoV2Config(ScheduledSection):
 class SupervisedConfig(ScheduledSection):
     """Cross-entropy on the labels, for the "supervised" rows."""
 
-    view_recipe: ClassVar[ViewRecipe] = "weak"
+    view_set: ClassVar[ViewSet] = "weak"
 
     name: Literal["supervised"]
     """The method."""

@@ -1,1 +1,1 @@
-"""Serve any program: errors, settings, files, processes and terminals."""
+"""Code that knows nothing of machine learning: errors, settings, files, processes and terminals."""

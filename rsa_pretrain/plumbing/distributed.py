@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -184,30 +184,6 @@ def text_of_main(text: str) -> str:
     texts = [text]
     dist.broadcast_object_list(texts, src=0)
     return texts[0]
-
-
-@torch.no_grad()
-def shuffled_over_ranks(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Apply a network so that each process computes a random share of all processes' images.
-
-    BatchNorm then sees another mix of images than the queries' (MoCo, Section 3.3, "Shuffling
-    BN"). A single process has nothing to mix and just applies the network.
-
-    Args:
-        network: From (n, …) to (n, D).
-        images: This process's images, (n, …), n the same in every process.
-
-    Returns:
-        The outputs for ``images``, in their order, without gradient.
-    """
-    if world_size() == 1:
-        return network(images)
-    everything = gather(images)
-    order = torch.randperm(len(everything), device=images.device)
-    dist.broadcast(order, src=0)
-    mine = slice(rank() * len(images), (rank() + 1) * len(images))
-    outputs = gather(network(everything[order[mine]]))
-    return outputs[order.argsort()[mine]]
 
 
 class StopVote:

@@ -21,7 +21,7 @@ def check_generated(path: Path, opening: str) -> None:
 
 
 def is_generated(content: bytes, opening: str) -> bool:
-    """Tell whether a file's content begins with the first line of an opening."""
+    """Return whether a file's content begins with the first line of an opening."""
     return content.startswith(opening.partition("\n")[0].encode())
 
 

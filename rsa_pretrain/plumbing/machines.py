@@ -49,4 +49,6 @@ def read_machines(run_dir: Path) -> list[Machine]:
     try:
         return TypeAdapter(list[Machine]).validate_json(path.read_bytes())
     except ValidationError:
-        raise UserError(f"'{path}' is damaged; expected a list of machines") from None
+        raise UserError(
+            f"'{path}' is damaged, expected a list of machines; restore or delete it"
+        ) from None

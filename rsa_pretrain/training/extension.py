@@ -58,7 +58,7 @@ class Parent:
         )
         return config.model_copy(update={"extends": extends})
 
-    def describe_seam(self, config: PretrainConfig) -> None:
+    def log_schedule_change(self, config: PretrainConfig) -> None:
         """Log what changes between the parent's last step and the first step of its extension."""
         before, now = self.config, config
         num_steps = self.step * now.training.epochs // before.training.epochs

@@ -55,7 +55,7 @@ def training_views(
         device: Device of the views.
 
     Yields:
-        The recipe's views, and int64 labels (N,), ``UNLABELLED`` where there are none.
+        The method's views, and int64 labels (N,), ``UNLABELLED`` where there are none.
 
     Raises:
         UserError: If an image cannot be read.
@@ -99,8 +99,8 @@ class PillowViews:
         steps: range,
         device: torch.device,
     ) -> None:
-        recipe, size = config.method.view_recipe, config.data.image_size
-        views = Views(recipe, config.views, size, *normalisation(config.data))
+        view_set, size = config.method.view_set, config.data.image_size
+        views = Views(view_set, config.views, size, *normalisation(config.data))
         self.device = device
         if isinstance(images, ShardSet):
             transformed = TransformedBatch(views, config.seed)
@@ -155,7 +155,7 @@ class InMemoryViews:
 
     def load(self) -> Generator[PixelBatch, None, None]:
         """Yield the numbers of a batch's images, and draw their views."""
-        names = VIEW_NAMES[self.config.method.view_recipe]
+        names = VIEW_NAMES[self.config.method.view_set]
         height, width = self.pixels.shape[1:3]
         for keys in self.sampler:
             epochs, numbers = np.array(keys, np.int64).T
@@ -181,7 +181,7 @@ class CropViews:
         steps: range,
         device: torch.device,
     ) -> None:
-        names, size = VIEW_NAMES[config.method.view_recipe], config.data.image_size
+        names, size = VIEW_NAMES[config.method.view_set], config.data.image_size
         self.crop_images = CropImages(names, config.views, size, config.seed)
         self.device = device
         self.views = _batched_views(config)
@@ -205,8 +205,8 @@ class CropViews:
 
 
 def _batched_views(config: PretrainConfig) -> BatchedViews:
-    recipe, size = config.method.view_recipe, config.data.image_size
-    return BatchedViews(recipe, config.views, size, *normalisation(config.data))
+    view_set, size = config.method.view_set, config.data.image_size
+    return BatchedViews(view_set, config.views, size, *normalisation(config.data))
 
 
 def _load_shards(

@@ -32,8 +32,8 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
         num_images: Rows.
     """
     torch.manual_seed(config.seed)
-    recipe, size = config.method.view_recipe, config.data.image_size
-    pillow = Views(recipe, config.views, size, *normalisation(config.data))
+    view_set, size = config.method.view_set, config.data.image_size
+    pillow = Views(view_set, config.views, size, *normalisation(config.data))
     rows = []
     for index in torch.randperm(len(images))[:num_images].tolist():
         image = images[index]
@@ -41,15 +41,15 @@ def draw_preview(config: PretrainConfig, images: ImageSet, path: Path, num_image
             rows.append([image, *_batched_views(config, image, index)])
         else:
             rows.append([image, *pillow.pixels(image)])
-    _save_grid(["image", *(_title(name) for name in VIEW_NAMES[recipe])], rows, path)
+    _save_grid(["image", *(_title(name) for name in VIEW_NAMES[view_set])], rows, path)
 
 
 def _batched_views(config: PretrainConfig, image: Image.Image, index: int) -> list[Image.Image]:
     """Return the first epoch's views of the image with this number, not normalised."""
-    recipe, size = config.method.view_recipe, config.data.image_size
+    view_set, size = config.method.view_set, config.data.image_size
     numbers = np.array([[0], [index], [image.height], [image.width]], np.int64)
-    draws = draw_views(VIEW_NAMES[recipe], config.views, config.seed, *numbers)
-    views = BatchedViews(recipe, config.views, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    draws = draw_views(VIEW_NAMES[view_set], config.views, config.seed, *numbers)
+    views = BatchedViews(view_set, config.views, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     pixels: Tensor = pil_to_tensor(image)
     return [to_pil_image(view[0].clamp(0, 1)) for view in views.from_images(pixels[None], draws)]
 

@@ -133,7 +133,7 @@ def time_by_part(events: Iterable[Any], num_steps: int) -> PartTimes:
     )
 
 
-def draw_summary(times: PartTimes) -> str:
+def format_summary(times: PartTimes) -> str:
     """Return the times as a table, per step."""
     total = sum(times.host.values())
     columns = ["part", "ms/step", "share"]
@@ -213,6 +213,6 @@ def _write(folder: Path, profiler: profile, num_steps: int) -> None:
     with atomic_file(folder / TRACE_FILE) as temporary:
         profiler.export_chrome_trace(str(temporary))
     times = time_by_part(profiler.events() or (), num_steps)  # type: ignore[no-untyped-call]
-    summary = draw_summary(times)
+    summary = format_summary(times)
     write_text(folder / SUMMARY_FILE, summary + "\n")
     _log.info("time of %d steps by part; trace in '%s'\n%s", times.num_steps, folder, summary)

@@ -24,7 +24,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 
 class RunFolder:
-    """The folder of a run; ``checkpoint.py`` documents its layout.
+    """The folder of a run; ``weights.checkpoint`` documents its layout.
 
     Every process of a run reads it; methods that write are no-ops outside the main process.
 
@@ -60,7 +60,7 @@ class RunFolder:
         elif parent is not None:
             model_state, _, trainer_state = load_checkpoint(parent.checkpoint)
             self.state.restore(model_state, trainer_state, EXTEND)
-            parent.describe_seam(self.config)
+            parent.log_schedule_change(self.config)
         elif self.config.extends is not None:
             raise UserError(
                 f"'{self.path}' is to extend the run whose {BACKBONE_FILE} has SHA-256 "
@@ -112,7 +112,7 @@ class RunFolder:
             save_tensors(self.path / BACKBONE_FILE, tensors, self._metadata())
 
     def broken(self, what: str) -> UserError:
-        """Return the error of a diverged training, which names the last good checkpoint."""
+        """Return the error of a diverged training run, which names the last good checkpoint."""
         good = list_checkpoints(self.path)
         last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
         num_steps = self.config.training.epochs * self.steps_per_epoch

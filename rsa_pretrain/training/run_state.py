@@ -67,17 +67,21 @@ class RunState:
         method = self.config.method
         if isinstance(method, SupervisedConfig):
             if isinstance(images, ShardSet):
-                raise UserError("supervised training does not read a stream of shards")
+                raise UserError(
+                    f"method '{method.name}' cannot train on data.name={self.config.data.name}; "
+                    "unpack the shards and set data.name=imagefolder"
+                )
             images.require_labels()
             if len(images.class_names) != method.num_classes:
                 raise UserError(
                     f"method.num_classes is {method.num_classes}, but the {images.name} images "
-                    f"have {len(images.class_names)} classes"
+                    f"have {len(images.class_names)} classes; set "
+                    f"method.num_classes={len(images.class_names)}"
                 )
         if self.method.needs_whole_batch and self.plan.num_passes > 1:
             raise UserError(
-                f"method '{method.name}' compares all images of a batch, which {self.plan} does "
-                "in parts; set training.batch_size_per_device=null and a "
+                f"method '{method.name}' needs its whole batch in one pass, but it is split, "
+                f"{self.plan}; set training.batch_size_per_device=null and a "
                 "training.global_batch_size that fits, or use more devices"
             )
 

@@ -90,7 +90,7 @@ class Trainer:
         if self.steps_per_epoch == 0:
             raise UserError(
                 f"training.global_batch_size {self.batch_size} is more than the "
-                f"{len(images)} training images"
+                f"{len(images)} training images; lower it"
             )
         self.num_steps = config.training.epochs * self.steps_per_epoch
         self.state = RunState(config, images.fingerprint(), self.device, self.plan)

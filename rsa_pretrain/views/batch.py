@@ -1,4 +1,4 @@
-"""Make the views of ``augment`` for a batch of uint8 images, with parameters drawn beforehand."""
+"""Make the views of ``one_image`` for a batch of uint8 images, with parameters drawn beforehand."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from rsa_pretrain.views.blur import blur_radius
 from rsa_pretrain.views.colours import coloured
 from rsa_pretrain.views.draws import CropDraws, ViewDraws
 from rsa_pretrain.views.one_image import VIEW_NAMES
-from rsa_pretrain.views.settings import ViewRecipe, ViewsConfig
+from rsa_pretrain.views.settings import ViewsConfig, ViewSet
 
 # Pixels per view that a CPU processes at a time: enough to amortise the cost of the calls, and
 # few enough for the allocator to reuse the same memory.
@@ -19,9 +19,9 @@ _BLOCK_PIXELS = 2**17
 
 
 class BatchedViews:
-    """RSA's multi-stage augmentation, paper Eq. 3, restricted to the views of a recipe.
+    """RSA's multi-stage augmentation, paper Eq. 3, restricted to a set of views.
 
-    The views match those of ``augment.Views`` in distribution, up to rounding: pixels stay
+    The views match those of ``one_image.Views`` in distribution, up to rounding: pixels stay
     float32 between the operations, where Pillow truncates each result to a grey level (aggressive
     views are about one grey level of 255 brighter on average), and the blur is a true Gaussian.
     Each crop is made once, and its aggressive view starts from its pixels.
@@ -30,7 +30,7 @@ class BatchedViews:
     outside autocast.
 
     Args:
-        recipe: Which views to return, and in which order.
+        view_set: Which views to return, and in which order.
         config: Parameters of t_w and t_a.
         image_size: Side S of the views, in pixels.
         mean: Per-channel mean, pixels in [0, 1].
@@ -38,9 +38,9 @@ class BatchedViews:
     """
 
     def __init__(
-        self, recipe: ViewRecipe, config: ViewsConfig, image_size: int, mean: RGB, std: RGB
+        self, view_set: ViewSet, config: ViewsConfig, image_size: int, mean: RGB, std: RGB
     ) -> None:
-        self.names = VIEW_NAMES[recipe]
+        self.names = VIEW_NAMES[view_set]
         self.image_size = image_size
         self.blur_radius = blur_radius(config.aggressive.blur_sigma_pixels[1], image_size)
         self.mean = torch.tensor(mean)[:, None, None]
@@ -54,7 +54,7 @@ class BatchedViews:
             draws: Parameters of these images' views.
 
         Returns:
-            Normalised views, each float32 (N, 3, S, S), in the recipe's order.
+            Normalised views, each float32 (N, 3, S, S), in the set's order.
         """
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
@@ -72,7 +72,7 @@ class BatchedViews:
             draws: Parameters of these images' views.
 
         Returns:
-            Normalised views, each float32 (N, 3, S, S), in the recipe's order.
+            Normalised views, each float32 (N, 3, S, S), in the set's order.
         """
 
         def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:

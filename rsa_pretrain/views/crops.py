@@ -28,10 +28,10 @@ class Crops(NamedTuple):
 
 
 class CropImages:
-    """A ``shards.MakeBatch``: draws the views of a batch, decodes and crops each image.
+    """A ``stream.MakeBatch``: draws the views of a batch, decodes and crops each image.
 
     Args:
-        names: The recipe's views.
+        names: The views of a set.
         config: Parameters of the augmentations.
         image_size: Side S of the views, in pixels.
         seed: Seed of the draws.

@@ -77,12 +77,12 @@ class ColourDraws(_Draws):
 
 @dataclass(frozen=True)
 class ViewDraws:
-    """Parameters of a recipe's views; kept on the CPU, where the work is planned."""
+    """Parameters of a set of views; kept on the CPU, where the work is planned."""
 
     crops: Mapping[str, CropDraws]
     """Crops by prime: "" for v_w and v_a, "'" for v_w' and v_a'."""
     colours: Mapping[str, ColourDraws]
-    """Colour changes by prime, if the recipe has an aggressive view."""
+    """Colour changes by prime, if the set has an aggressive view."""
 
     def __len__(self) -> int:
         return len(next(iter(self.crops.values())).top)
@@ -107,10 +107,10 @@ def draw_views(
     """Draw the parameters of a batch's views, distributed as torchvision's.
 
     An image's draws in an epoch do not depend on its batch, and a view's parameters are the same
-    in every recipe that has it.
+    in every view set that has it.
 
     Args:
-        names: The recipe's views, a value of ``augment.VIEW_NAMES``.
+        names: The views of a set, a value of ``one_image.VIEW_NAMES``.
         config: Ranges and probabilities.
         seed: Seed of the run.
         epochs: Pass over the data set, (N,).

@@ -6,10 +6,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from rsa_pretrain.data.settings import RGB, Interpolation
-from rsa_pretrain.views.settings import AggressiveConfig, Range, ViewRecipe, ViewsConfig, WeakConfig
+from rsa_pretrain.views.settings import AggressiveConfig, Range, ViewsConfig, ViewSet, WeakConfig
 
-# The views of each recipe in the order a method receives them; a prime marks the second crop.
-VIEW_NAMES: dict[ViewRecipe, tuple[str, ...]] = {
+# The views of each set in the order a method receives them; a prime marks the second crop.
+VIEW_NAMES: dict[ViewSet, tuple[str, ...]] = {
     "multi_stage": ("v_a", "v_a'", "v_w", "v_w'"),
     "aggressive_pair": ("v_a", "v_a'"),
     "aggressive_weak": ("v_a", "v_w'"),
@@ -18,17 +18,17 @@ VIEW_NAMES: dict[ViewRecipe, tuple[str, ...]] = {
 
 
 class Views:
-    """RSA's multi-stage augmentation, paper Eq. 3, restricted to the views of a recipe.
+    """RSA's multi-stage augmentation, paper Eq. 3, restricted to a set of views.
 
     v_w = t_w(x), v_w' = t_w'(x), v_a = t_a(v_w), v_a' = t_a'(v_w'): an aggressive view starts
     from the pixels of its weak view, so both show the same crop and flip.
 
-    Calling it on an RGB image returns the recipe's views, each a normalised float32 tensor
+    Calling it on an RGB image returns the set's views, each a normalised float32 tensor
     (3, S, S). All draws come from torch's global generator, in the order t_w, t_a, t_w', t_a',
-    skipping those that the recipe does not need.
+    skipping those that the set does not need.
 
     Args:
-        recipe: Which views to return, and in which order.
+        view_set: Which views to return, and in which order.
         config: Parameters of t_w and t_a.
         image_size: Side S of the views, in pixels.
         mean: Per-channel mean, pixels in [0, 1].
@@ -36,9 +36,9 @@ class Views:
     """
 
     def __init__(
-        self, recipe: ViewRecipe, config: ViewsConfig, image_size: int, mean: RGB, std: RGB
+        self, view_set: ViewSet, config: ViewsConfig, image_size: int, mean: RGB, std: RGB
     ) -> None:
-        self.names = VIEW_NAMES[recipe]
+        self.names = VIEW_NAMES[view_set]
         self.weak = weak_augmentation(config.weak, image_size)
         self.aggressive = aggressive_augmentation(config.aggressive)
         self.to_tensor = to_normalised_tensor(mean, std)

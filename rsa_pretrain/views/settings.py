@@ -1,4 +1,4 @@
-"""Set the weak and aggressive augmentations."""
+"""Define the settings of the weak and aggressive augmentations."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from rsa_pretrain.data.settings import Probability
 from rsa_pretrain.plumbing.config.files import Section
 
-ViewRecipe = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
+ViewSet = Literal["multi_stage", "aggressive_pair", "aggressive_weak", "weak"]
 
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 
@@ -29,7 +29,9 @@ class WeakConfig(Section):
             ("crop_ratio", self.crop_ratio, 100.0),
         ):
             if not 0 < low <= high <= top:
-                raise ValueError(f"{name} must satisfy 0 < low <= high <= {top:g}")
+                raise ValueError(
+                    f"{name} must satisfy 0 < low <= high <= {top:g}, found [{low:g}, {high:g}]"
+                )
         return self
 
 
@@ -57,7 +59,9 @@ class AggressiveConfig(Section):
     def _check(self) -> Self:
         low, high = self.blur_sigma_pixels
         if not 0 < low <= high:
-            raise ValueError("blur_sigma_pixels must satisfy 0 < low <= high")
+            raise ValueError(
+                f"blur_sigma_pixels must satisfy 0 < low <= high, found [{low:g}, {high:g}]"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ A run folder contains
 
     config.yaml                       every setting, resolved
     metrics.jsonl                     one JSON object per logged interval
+    tensorboard/                      the same values, for TensorBoard
     machines.json                     hardware it was trained on
     checkpoints/step-NNNNNNNN/
         model.safetensors             the method's networks (``backbone.…`` and its others)
@@ -11,6 +12,7 @@ A run folder contains
     checkpoints/last                  link to the newest checkpoint
     backbone.safetensors              at the end: only the backbone, torchvision's names
     profile/                          with --profile: trace.json.gz, summary.txt
+    records/                          with rsa-eval: one JSON record per evaluation
 
 Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
 """
@@ -35,11 +37,10 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
 
 FORMAT_VERSION = 1
-METADATA_KEY = "rsa_toolkit"
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
 BACKBONE_FILE = "backbone.safetensors"
@@ -48,6 +49,7 @@ NOT_A_BACKBONE = (
     "a trained detector, not a backbone: rsa-detect export writes it for other runtimes, "
     "rsa-detect unconvert extracts its backbone"
 )
+_DELETE = "delete its folder to resume from the checkpoint before it"
 _STEP_FOLDER = re.compile(r"step-\d{8,}")
 _DETECTOR_HEADS = re.compile(r"(^|/)roi_heads\.")
 _DETECTRON2_CHECKPOINTS = "checkpoints/model_*.pth"
@@ -161,9 +163,11 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, 
     try:
         trainer_state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
-        raise UserError(f"'{path}' is damaged or contains more than tensors and values") from None
+        raise UserError(
+            f"'{path}' is damaged or contains more than tensors and values; {_DELETE}"
+        ) from None
     if not isinstance(trainer_state, dict):
-        raise UserError(f"'{path}' contains no trainer state")
+        raise UserError(f"'{path}' contains no trainer state; {_DELETE}")
     return tensors, metadata, trainer_state
 
 
@@ -262,11 +266,16 @@ def find_weights(path: Path) -> Path:
 
 def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
     if METADATA_KEY not in header:
-        raise UserError(f"'{path}' has no '{METADATA_KEY}' metadata; it is not of this toolkit")
+        raise UserError(
+            f"'{path}' has no '{METADATA_KEY}' metadata, so it is not of this toolkit; "
+            "rsa-pretrain import converts the backbones of other projects"
+        )
     try:
         tree = json.loads(header[METADATA_KEY])
     except (json.JSONDecodeError, RecursionError):
-        raise UserError(f"the metadata of '{path}' is not JSON") from None
+        raise UserError(
+            f"the metadata of '{path}' is not JSON; restore the file from a copy"
+        ) from None
     found = tree.get("format_version") if isinstance(tree, dict) else None
     if found != FORMAT_VERSION:
         raise UserError(

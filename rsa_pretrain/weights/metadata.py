@@ -8,6 +8,9 @@ from pydantic import Field
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import Section
 
+METADATA_KEY = "rsa_toolkit"
+"""Key of the metadata in each file of weights that this toolkit writes."""
+
 
 class Origin(Section):
     """Provenance of imported weights: another project's file, and what was taken from it."""

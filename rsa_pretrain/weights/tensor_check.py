@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
-
-_SHOWN = 5
+from rsa_pretrain.plumbing.name_lists import first_of
 
 
 def check_tensors(
@@ -43,7 +42,9 @@ def check_tensors(
         "of another type": mistyped,
         "not finite": [name for name in found if finite and not all_finite(found[name])],
     }
-    listed = [f"{len(names)} {kind}: {_head(names)}" for kind, names in problems.items() if names]
+    listed = [
+        f"{len(names)} {kind}: {first_of(names)}" for kind, names in problems.items() if names
+    ]
     if listed:
         raise UserError(f"cannot load {what}: " + "; ".join(listed))
 
@@ -83,8 +84,3 @@ def _shape(tensor: Tensor) -> str:
 
 def _type(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _head(names: list[str]) -> str:
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -19,7 +19,7 @@ from detection.coco.importers.image_index import ImageIndex, without_suffix
 from detection.coco.importers.tools import TOOLS, Tool, recognise
 from detection.coco.masks import Size
 from detection.coco.sets import first_of
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, is_generated

@@ -25,7 +25,7 @@ from detection.coco.importers.annotated import (
 from detection.coco.loose_numbers import as_whole
 from detection.coco.masks import Size, box_around, encode_mask, is_polygon, is_size
 from rsa_pretrain.data.decode import EncodedImage
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 # The last two are other tools' rotated rectangles, as four corners.

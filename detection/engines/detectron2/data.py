@@ -26,7 +26,7 @@ from detection.feeding.batches import OrientedBatches
 from detection.feeding.samples import ImageOrder, augmentation_seed
 from detection.job.job import Job
 from rsa_pretrain.data.loader import iterate, make_loader
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.distributed import rank, world_size
 from rsa_pretrain.plumbing.errors import UserError
 

@@ -19,7 +19,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
 )
 from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
-from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows, take
+from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows
 from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
@@ -61,7 +61,7 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
 def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:
     if config.subset is None:
         return train
-    return take(train, subset_rows(train, config.subset, config.subset_seed))
+    return train.select(subset_rows(train, config.subset, config.subset_seed))
 
 
 def _tune(

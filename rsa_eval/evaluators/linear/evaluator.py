@@ -31,7 +31,7 @@ from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
 from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
-from rsa_eval.evaluators.shared.subsets import Rows, take
+from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.forward import feature_width
 from rsa_eval.features.frozen import frozen
@@ -222,7 +222,7 @@ def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path)
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Split off a share of each class, leaving at least one image."""
     rest, rows = _parted(np.asarray(images.require_labels()), share, seed)
-    return take(images, rest), take(images, rows)
+    return images.select(rest), images.select(rows)
 
 
 def _parted(labels: Rows, share: float, seed: int) -> tuple[Rows, Rows]:

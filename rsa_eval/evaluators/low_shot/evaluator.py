@@ -21,7 +21,7 @@ from rsa_eval.evaluators.shared.deviations import common_deviations, settings_de
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
 from rsa_eval.evaluators.shared.settings import Subset
-from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows, take
+from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
@@ -46,12 +46,12 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
     draws = draw_all(partial(subset_rows, train), config.subsets, config.subset_seeds)
     rows = drawn_rows(draws)
     with frozen(subject.backbone):
-        features = evaluation_features(subject, take(train, rows), config, "train features")
+        features = evaluation_features(subject, train.select(rows), config, "train features")
         test_features = evaluation_features(subject, test, config, "test features")
     num_classes = len(train.class_names)
     runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)
     scores = _summarise(runs, num_classes)
-    fingerprints = iter([take(train, draw.rows).fingerprint() for draw in draws])
+    fingerprints = iter([train.select(draw.rows).fingerprint() for draw in draws])
     for subset in scores.details["subsets"]:
         for run in subset["runs"]:
             run["sha256"] = next(fingerprints)

@@ -69,13 +69,6 @@ def _check_every_class(labels: Rows, subset: Subset, class_names: Sequence[str],
         )
 
 
-def take(images: ImageSet, rows: Rows) -> ImageSet:
-    """Return the images with these indices."""
-    labels = images.require_labels()
-    kept = [labels[row] for row in rows]
-    return ImageSet(images.name, images.sources, kept, images.class_names, images.rows[rows])
-
-
 def draw_percent(
     labels: Rows, percent: float, seed: int, *, at_least: int = 1, leave: int = 0
 ) -> Rows:

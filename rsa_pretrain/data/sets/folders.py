@@ -16,12 +16,11 @@ from rsa_pretrain.data.image_folder import (
 from rsa_pretrain.data.sets.base import AnySplit, DataSet
 from rsa_pretrain.data.sets.imagenet import IMAGENET
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
     from rsa_pretrain.data.settings import DataConfig
-
-_SHOWN = 5
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -112,13 +111,12 @@ def _check_test_classes(
     spelt = {name.casefold(): name for name in class_names}
     shown = [
         f"{name} (training has {spelt[name.casefold()]})" if name.casefold() in spelt else name
-        for name in unknown[:_SHOWN]
+        for name in unknown
     ]
     raise UserError(
         f"'{test_folder}' contains class folders that '{train_folder}' lacks ({len(unknown)}): "
-        f"{', '.join(shown)}{' …' if len(unknown) > _SHOWN else ''}; training has "
-        f"{', '.join(class_names[:_SHOWN]) or 'no class folders'}"
-        f"{' …' if len(class_names) > _SHOWN else ''}"
+        f"{first_of(shown)}; training has {first_of(class_names) or 'no class folders'}; rename "
+        "or remove those of the test images, or correct data.train_dir"
     )
 
 

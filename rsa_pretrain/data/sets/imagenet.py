@@ -17,6 +17,7 @@ from rsa_pretrain.data.image_folder import (
 )
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
@@ -51,7 +52,10 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     names, left_out_below = walk(folder, class_names)
     report_left_out(folder, left_out | left_out_below)
     if not names:
-        raise UserError(f"no image below '{folder}' (data.{key})")
+        raise UserError(
+            f"no image below '{folder}' (data.{key}); expected {folder}/WNID/*.JPEG; correct "
+            f"data.root or data.{key}"
+        )
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[name.partition("/")[0]] for name in names]
     if split != "test":
@@ -113,7 +117,8 @@ def _check_numbering(train: Path, test: Path, class_names: list[str]) -> None:
     if missing:
         raise UserError(
             f"'{train}' lacks {len(missing)} classes of '{test}', so that the two number their "
-            f"classes differently: {', '.join(missing[:10])}{' …' if len(missing) > 10 else ''}"
+            f"classes differently: {first_of(missing)}; complete '{train}' or remove them from "
+            f"'{test}'"
         )
 
 
@@ -124,7 +129,7 @@ def _classes(config: DataConfig, folder: Path, found: list[str]) -> list[str]:
         if missing:
             raise UserError(
                 f"'{folder}' lacks {len(missing)} of the {len(wanted)} classes of the list: "
-                f"{', '.join(missing[:10])}{' …' if len(missing) > 10 else ''}; it should be an "
+                f"{first_of(missing)}; it should be an "
                 "ImageNet tree with one folder per WordNet id"
             )
         return wanted

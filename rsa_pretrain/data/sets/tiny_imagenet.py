@@ -15,6 +15,7 @@ from rsa_pretrain.data.image_folder import (
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,10 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
         names, classes = _sorted_by_class(below)
     unknown = sorted(set(classes) - set(class_names))
     if unknown:
-        raise UserError(f"'{below}' contains classes that train/ lacks: {', '.join(unknown[:5])}")
+        raise UserError(
+            f"'{below}' contains classes that train/ lacks: {first_of(unknown)}; remove them, or "
+            f"{_again(folder, config.root)}"
+        )
     if not names:
         raise _missing(f"no image below '{below}'", config.root)
     number = {name: index for index, name in enumerate(class_names)}
@@ -123,7 +127,10 @@ def _annotated(val: Path, root: Path) -> tuple[list[str], list[str]]:
     lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()]
     malformed = [number for number, parts in enumerate(lines, 1) if len(parts) < 2]
     if malformed:
-        raise UserError(f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …")
+        raise UserError(
+            f"line {malformed[0]} of '{annotations}' is not NAME, tab, CLASS, …; "
+            f"{_again(val.parent, root)}"
+        )
     class_of = {f"images/{name}": class_name for name, class_name, *_ in lines}
     names, left_out = walk(val, ["images"])
     report_left_out(val, left_out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rsa_pretrain.data.sets.base import AnySplit, DataSet
 from rsa_pretrain.data.sets.imagenet import IMAGENET
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,39 +7,39 @@ from itertools import chain
 from typing import NamedTuple
 
 from rsa_pretrain.data.image_set import UNLABELLED
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.data.sets import AnySplit
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards import locate
 from rsa_pretrain.data.shards.labels import Label, label_indices
-from rsa_pretrain.data.shards.rules import SampleRules, sample_rules
+from rsa_pretrain.data.shards.settings import SampleRules, sample_rules
 from rsa_pretrain.data.shards.stream import read_shard
-from rsa_pretrain.data.split_check import Seen, SplitCheck, see_image
+from rsa_pretrain.data.split_findings import DecodedImage, SplitFindings, decode_image
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.threads import map_in_threads
 
 
-class _SeenShard(NamedTuple):
+class _DecodedShard(NamedTuple):
     """The contents of a shard, and why it cannot be read to its end, if so."""
 
-    images: list[Seen]
+    images: list[DecodedImage]
     left_out: dict[str, list[str]]
     error: str | None
 
 
-def _see_shard(url: str, rules: ReadRules, samples: SampleRules) -> _SeenShard:
-    seen = _SeenShard([], {}, None)
+def _decode_shard(url: str, rules: ReadRules, samples: SampleRules) -> _DecodedShard:
+    seen = _DecodedShard([], {}, None)
     try:
         for image in read_shard(url, rules, samples, seen.left_out):
             encoded = image.encoded
-            seen.images.append(see_image(image.label, encoded.where, encoded.read))
+            seen.images.append(decode_image(image.label, encoded.where, encoded.read))
     except UserError as error:
         return seen._replace(error=str(error))
     return seen
 
 
-def check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None:
-    """Decode every image of a split's shards; add the findings to its check.
+def check_shards(config: DataConfig, split: AnySplit, findings: SplitFindings) -> None:
+    """Decode every image of a split's shards; add what is found to its findings.
 
     Raises:
         UserError: If there are no shards.
@@ -47,46 +47,46 @@ def check_shards(config: DataConfig, split: AnySplit, check: SplitCheck) -> None
     urls = locate.list_shards(config, split)
     names = locate.shard_names(urls)
     stated = locate.stated_sizes(config, urls)
-    see = partial(_see_shard, rules=config, samples=sample_rules(config))
+    decode = partial(_decode_shard, rules=config, samples=sample_rules(config))
     labels: dict[str, set[Label]] = {}
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     whole: list[str] = []
-    results = map_in_threads(see, urls, f"{split} shards", "shard")
-    for url, name, (seen, passed_over, error) in zip(urls, names, results, strict=True):
+    results = map_in_threads(decode, urls, f"{split} shards", "shard")
+    for url, name, (seen, others, error) in zip(urls, names, results, strict=True):
         labels[url] = {image.label for image in seen}
         classes = {label: str(label) for label in labels[url] - {UNLABELLED}}
         for label in sorted(classes.values()):
-            check.class_sizes.setdefault(label, 0)
-        check.count(seen, classes)
-        for kind, members in passed_over.items():
+            findings.class_sizes.setdefault(label, 0)
+        findings.count(seen, classes)
+        for kind, members in others.items():
             left_out[kind] += members
         if error is not None:
-            check.problems.append(error)
+            findings.problems.append(error)
             continue
         whole.append(url)
-        check.shard_sizes[name] = len(seen)
+        findings.shard_sizes[name] = len(seen)
         if stated is not None:
             size = locate.stated_size(stated[1], name, url)
             if size != len(seen):
                 says = "nothing" if size is None else size
-                check.problems.append(
+                findings.problems.append(
                     f"shard '{name}' contains {len(seen)} images, '{stated[0]}' says {says}"
                 )
-    check.notes += [
+    findings.notes += [
         f"left out: {len(members):,} {kind}, such as '{members[0]}'"
         for kind, members in left_out.items()
     ]
-    check.problems += _problems_of_classes(config, split, check, labels)
+    findings.problems += _problems_of_classes(config, split, findings, labels)
     # Pretraining streams the training shards; only evaluations read the test shards.
-    refusals = check.problems if split == "test" else check.notes
+    refusals = findings.problems if split == "test" else findings.notes
     refusals += locate.refused_by_evaluation(config, whole, labels)
 
 
 def _problems_of_classes(
-    config: DataConfig, split: AnySplit, check: SplitCheck, labels: dict[str, set[Label]]
+    config: DataConfig, split: AnySplit, findings: SplitFindings, labels: dict[str, set[Label]]
 ) -> Iterator[str]:
     """Yield problems of the classes; sort them, including those without images."""
-    if not check.num_images:
+    if not findings.num_images:
         yield f"no image in the {len(labels)} shards of the {split} split"
         return
     try:
@@ -96,4 +96,4 @@ def _problems_of_classes(
     except UserError as error:
         yield str(error)
     else:
-        check.class_sizes = {name: check.class_sizes.get(name, 0) for name in names}
+        findings.class_sizes = {name: findings.class_sizes.get(name, 0) for name in names}

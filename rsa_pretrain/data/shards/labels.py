@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 # A class as a sample states it: its number (``UNLABELLED`` for none), or its name.
 Label: TypeAlias = int | str
@@ -20,7 +21,6 @@ _EXPECTED = (
     f"a class index from 0 to {10**_MOST_DIGITS - 1}, or the name of a class: one line with a "
     f"letter, at most {_MOST_CHARACTERS} characters"
 )
-_SHOWN = 5
 
 
 def parse_label(where: str, content: bytes) -> Label:
@@ -112,10 +112,9 @@ def label_indices(class_names: list[str], labels: Iterable[Label]) -> list[int]:
     labels = list(labels)
     unknown = sorted({label for label in labels if label not in index}, key=str)
     if unknown:
-        shown = ", ".join(f"'{label}'" for label in unknown[:_SHOWN])
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        shown = first_of([f"'{label}'" for label in unknown])
         raise UserError(
-            f"the test shards have classes that the training shards lack: {shown}{more} (training "
+            f"the test shards have classes that the training shards lack: {shown} (training "
             f"has '{class_names[0]}' to '{class_names[-1]}'); both must state classes the same way"
         )
     return [index[label] for label in labels]

@@ -16,11 +16,12 @@ from rsa_pretrain.data.sets.base import AnySplit
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.labels import Label, label_indices, number_classes
 from rsa_pretrain.data.shards.members import ShardIndex, TarImages, index_shard
-from rsa_pretrain.data.shards.rules import SampleRules, sample_rules
+from rsa_pretrain.data.shards.settings import SampleRules, sample_rules
 from rsa_pretrain.data.shards.stream import ShardSet, read_shard, shard_library
 from rsa_pretrain.data.shards.tar_files import compression_of
 from rsa_pretrain.data.shards.unlabelled import why_unlabelled
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.threads import map_in_threads
 from rsa_pretrain.plumbing.user_paths import expand_user
 
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _TAR_NAME = re.compile(r"[^/\s'\"?&=]+\.tar\b")
 _TAR_SUFFIX = re.compile(r"\.(tar|tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
-_SHOWN = 5
 
 
 def open_stream(config: DataConfig) -> ShardSet:
@@ -214,7 +214,7 @@ def _tars_below(config: DataConfig, directory: str, is_test: bool) -> list[str]:
         if _TAR_SUFFIX.search(name):
             tars.setdefault(_TAR_SUFFIX.sub("", name), []).append(name)
     if not tars:
-        holds = f" (it contains {', '.join(names[:_SHOWN])})" if names else ""
+        holds = f" (it contains {first_of(names)})" if names else ""
         raise UserError(
             f"no *.tar in '{folder}'{holds}; expected shards {folder}/NAME.tar with KEY.jpg and "
             f"KEY.cls members, or set data.{setting} to their names"

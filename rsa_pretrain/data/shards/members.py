@@ -10,10 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from rsa_pretrain.data.image_sources import read_encoded
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.data.shards.labels import Label
-from rsa_pretrain.data.shards.rules import SampleRules
 from rsa_pretrain.data.shards.samples import SampleReader
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.tar_files import compression_of, named_shard, open_plain
 from rsa_pretrain.plumbing.errors import UserError
 

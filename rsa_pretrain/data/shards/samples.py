@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.shards.labels import Label, parse_json_label, parse_label
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.suffixes import (
     MemberChoice,
     choose,
@@ -30,8 +30,8 @@ from rsa_pretrain.data.shards.suffixes import (
     label_suffix,
     stem,
 )
-from rsa_pretrain.data.system_files import is_system
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.system_files import is_system
 
 _MOST_LABEL_BYTES = 2**24
 

@@ -19,11 +19,11 @@ from rsa_pretrain.data.draws import draws_of
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.image_sources import rules_identity
 from rsa_pretrain.data.loader import make_batch_loader
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.shards.labels import Label
 from rsa_pretrain.data.shards.order import Piece, ShardOrder
-from rsa_pretrain.data.shards.rules import DEFAULT_SAMPLES, SampleRules
 from rsa_pretrain.data.shards.samples import SampleReader
+from rsa_pretrain.data.shards.settings import DEFAULT_SAMPLES, SampleRules
 from rsa_pretrain.data.shards.tar_files import named_shard, open_stream
 from rsa_pretrain.plumbing.errors import UserError
 

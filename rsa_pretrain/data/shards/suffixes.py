@@ -6,7 +6,7 @@ A suffix is the part after the key in a member's name, in lower case: ``jpg``, o
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from rsa_pretrain.data.shards.rules import SampleRules
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.plumbing.errors import UserError
 
 # If a sample has none of the first, one of the second is its image.

@@ -6,12 +6,11 @@ from operator import attrgetter
 from tarfile import TarFile
 
 from rsa_pretrain.data.shards.labels import json_object
-from rsa_pretrain.data.shards.rules import SampleRules
 from rsa_pretrain.data.shards.samples import Member, SampleReader, read_member
+from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.stream import opened_shard
 from rsa_pretrain.data.shards.suffixes import is_image_suffix, is_label_suffix, label_suffix
-
-_SHOWN = 10
+from rsa_pretrain.plumbing.name_lists import first_of
 
 
 def why_unlabelled(url: str, rules: SampleRules) -> str:
@@ -46,7 +45,7 @@ def _describe(sample: str, beside: dict[str, list[str]], rules: SampleRules) -> 
     if not beside:
         return expected
     found = [
-        f".{suffix} (with the keys {', '.join(keys[:_SHOWN])})" if keys else f".{suffix}"
+        f".{suffix} (with the keys {first_of(keys)})" if keys else f".{suffix}"
         for suffix, keys in beside.items()
     ]
     settings = [

@@ -52,7 +52,8 @@ def find_target(name: str) -> ExportTarget:
     for target in TARGETS:
         if target.name == name:
             return target
-    raise UserError(f"there is no target '{name}'")
+    known = ", ".join(target.name for target in TARGETS)
+    raise UserError(f"there is no target '{name}'; choose one of: {known}")
 
 
 def export_backbone(

@@ -1,7 +1,7 @@
-"""List the names that a checkpoint has no use for, but an attack does.
+"""List the names that only a malicious checkpoint refers to.
 
-Nothing that a file names is ever run, so this protects nothing: it tells users that the file was
-made to run code when opened.
+Nothing that a file names is ever run: the list only tells users that the file was made to run code
+when opened.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Recognise files mistaken for checkpoints, and say what to do about each."""
+"""Recognise files mistaken for checkpoints."""
 
 _WHITE_SPACE = b" \t\r\n\xef\xbb\xbf"
 _TAR = slice(257, 262)
@@ -20,7 +20,7 @@ _STARTS = {
 
 
 def what_else(start: bytes) -> str:
-    """Say what a file that is not a checkpoint is, by its first bytes."""
+    """Identify a file that is not a checkpoint by its first bytes, with what to do."""
     if start[_TAR] == b"ustar":
         return (
             "a tar archive; unpack it first (if in PyTorch's format before 0.2, load it with torch "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.weights.files.containers import is_module, parts_of
 from rsa_pretrain.weights.files.stand_in import Deferred, Name, StandIn
 from rsa_pretrain.weights.files.torch_builders import PLAIN_TYPES
@@ -74,10 +75,8 @@ def printable(text: str) -> str:
 
 
 def listed(names: Iterable[str], most: int = _SHOWN_NAMES) -> str:
-    """Return some names for one line, and the number of further ones."""
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(name[:_SHOWN_LETTERS] for name in every[:most]) + more
+    """Return the first of a file's names for one line, each shortened."""
+    return first_of([name[:_SHOWN_LETTERS] for name in names], most)
 
 
 def _parts(value: Any) -> Iterable[tuple[object, Any]] | None:

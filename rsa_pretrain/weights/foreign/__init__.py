@@ -1,1 +1,1 @@
-"""Import and export other projects' checkpoints: no file is trusted, no key is guessed."""
+"""Import other projects' checkpoints: no file is trusted, no key is guessed."""

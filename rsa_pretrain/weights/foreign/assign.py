@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsa_pretrain.weights.files.file_content import FileContent
-from rsa_pretrain.weights.foreign.beside import heads, training_state
 from rsa_pretrain.weights.foreign.layout import Layout, matching
+from rsa_pretrain.weights.foreign.other_tensors import heads, training_state
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, unwrapped
 
 FIRST_NAME = "conv1.weight"

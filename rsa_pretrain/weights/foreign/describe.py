@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.checkpoint import METADATA_KEY, NOT_A_BACKBONE, is_detector
+from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.weights.checkpoint import NOT_A_BACKBONE, is_detector
 from rsa_pretrain.weights.files.file_content import FileContent, look_at_file
 from rsa_pretrain.weights.files.tree import listed, printable
 from rsa_pretrain.weights.foreign.assign import networks_in, shown_prefix
@@ -16,6 +17,7 @@ from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.plan import make_plan
 from rsa_pretrain.weights.foreign.recognise import matching_layouts, recognise
 from rsa_pretrain.weights.foreign.unwrap import unwrapped
+from rsa_pretrain.weights.metadata import METADATA_KEY
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _SHOWN_VALUES = 12
@@ -56,12 +58,19 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     else:
         lines += ["tensors   none"]
     lines += _value_lines(content)
-    lines += _passed_over_lines(content)
+    lines += ignored_lines(content.passed_over)
     if every_tensor:
         lines += [
             f"  {path}  {_summary({path: tensor})}" for path, tensor in content.tensors.items()
         ]
     return lines
+
+
+def ignored_lines(passed_over: Mapping[str, int]) -> list[str]:
+    """Count the objects that are neither tensors nor plain values, by kind, in one line or none."""
+    kinds = [f"{count} x {kind}" for kind, count in passed_over.items()]
+    total = sum(passed_over.values())
+    return [f"ignored   {total} other objects: {listed(kinds, _SHOWN_KINDS)}"] if kinds else []
 
 
 def _own_metadata(text: str) -> list[str]:
@@ -105,7 +114,7 @@ def _layout_lines(content: FileContent) -> list[str]:
     if plan.filled:
         lines.append(f"filled    {len(plan.filled)} batch counts that the file lacks")
     pixels = plan.pixels
-    stated = "must be stated" if pixels is None else f"mean {pixels.mean}, std {pixels.std}, RGB"
+    stated = "must be given" if pixels is None else f"mean {pixels.mean}, std {pixels.std}, RGB"
     return [*lines, f"pixels    {stated}"]
 
 
@@ -131,10 +140,9 @@ def _group_lines(content: FileContent) -> Iterator[str]:
 
 def _summary(tensors: Mapping[str, Tensor]) -> str:
     shapes = list(dict.fromkeys(_shape(tensor) for tensor in tensors.values()))
-    more = f" and {len(shapes) - _SHOWN_SHAPES} more" if len(shapes) > _SHOWN_SHAPES else ""
     elements = sum(tensor.numel() for tensor in tensors.values())
     parts = [f"{len(tensors):>4}", f"{elements:>10}", _statistics(tensors)]
-    return "  ".join([*parts, ", ".join(shapes[:_SHOWN_SHAPES]) + more])
+    return "  ".join([*parts, first_of(shapes, _SHOWN_SHAPES)])
 
 
 def _statistics(tensors: Mapping[str, Tensor]) -> str:
@@ -186,11 +194,3 @@ def _value_lines(content: FileContent) -> list[str]:
     if len(values) > len(shown):
         lines.append(f"value     and {len(values) - len(shown)} more")
     return lines
-
-
-def _passed_over_lines(content: FileContent) -> list[str]:
-    total = sum(content.passed_over.values())
-    kinds = [f"{count} x {kind}" for kind, count in content.passed_over.items()]
-    return (
-        [f"beside    {total} objects passed over: {listed(kinds, _SHOWN_KINDS)}"] if kinds else []
-    )

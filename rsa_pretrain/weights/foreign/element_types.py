@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_SHOWN = 5
 
 
 def to_types_of(
@@ -47,7 +47,7 @@ def to_types_of(
     if beyond:
         raise UserError(
             f"cannot load {what}: {len(beyond)} not finite as float32 (largest value 3.4e38): "
-            + ", ".join(beyond[:_SHOWN])
+            + first_of(beyond)
         )
     return turned, dict(counts)
 

@@ -27,7 +27,7 @@ class Layout:
     """One project's checkpoints. Paths join containers by ``/``: ``state_dict/backbone.conv1…``.
 
     Their names are without wrappers (``unwrap``). Training state and heads common to all layouts
-    (``beside``) are on no layout's own list.
+    (``other_tensors``) are on no layout's own list.
     """
 
     name: str

@@ -11,7 +11,6 @@ from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (
     FORMAT_VERSION,
-    METADATA_KEY,
     LoadedBackbone,
     load_backbone,
     save_tensors,
@@ -20,8 +19,8 @@ from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint
 from rsa_pretrain.weights.files.regular_file import check_regular_file
 from rsa_pretrain.weights.files.safetensors_file import read_header_entry
 from rsa_pretrain.weights.foreign.layout import Pixels
-from rsa_pretrain.weights.foreign.recognise import AUTO, Recognised, recognise
-from rsa_pretrain.weights.metadata import BackboneMetadata, Origin, library_versions
+from rsa_pretrain.weights.foreign.recognise import AUTO, RecognisedLayout, recognise
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata, Origin, library_versions
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _MAX_EPOCHS = 1e6
@@ -119,7 +118,7 @@ def import_weights(
 
 def load_found(
     content: FileContent,
-    found: Recognised,
+    found: RecognisedLayout,
     options: ImportOptions,
     assumed_pixels: Pixels | None = None,
 ) -> LoadedBackbone:
@@ -170,7 +169,7 @@ def write_import(path: Path, out: Path, options: ImportOptions) -> BackboneMetad
 
 
 def _pixels(
-    found: Recognised, options: ImportOptions, assumed: Pixels | None
+    found: RecognisedLayout, options: ImportOptions, assumed: Pixels | None
 ) -> tuple[Pixels, str]:
     if options.pixels is not None:
         return options.pixels, "stated"
@@ -180,12 +179,16 @@ def _pixels(
         return assumed, "the evaluation's data set's"
     raise UserError(
         f"layout {found.plan.layout.name} does not state the input statistics of a network with "
-        f"the {found.plan.config.stem} stem; state them with rsa-pretrain import --mean and --std"
+        f"the {found.plan.config.stem} stem; give them with rsa-pretrain import --mean and --std"
     )
 
 
 def _metadata(
-    content: FileContent, found: Recognised, options: ImportOptions, pixels: Pixels, whence: str
+    content: FileContent,
+    found: RecognisedLayout,
+    options: ImportOptions,
+    pixels: Pixels,
+    whence: str,
 ) -> BackboneMetadata:
     plan = found.plan
     non_finite = [name for name, tensor in plan.tensors.items() if not all_finite(tensor)]

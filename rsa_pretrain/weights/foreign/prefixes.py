@@ -97,7 +97,7 @@ def _reader(content: Unwrapped, prefix: str, naming: Layout, documented: list[La
     for layout in documented:
         if layout.names is naming.names and prefix in networks_in(content, layout).values():
             return layout
-    return replace(naming, pixels_from="ImageNet's, since the file tells no project's")
+    return replace(naming, pixels_from="ImageNet's: the file does not identify its project")
 
 
 def _place(content: Unwrapped, layout: Layout, prefix: str) -> NetworkPlace:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.files.tree import SEPARATOR
 from rsa_pretrain.weights.foreign.assign import networks_in
@@ -22,7 +23,7 @@ _CHOOSE = "choose one with rsa-pretrain import --prefix"
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognisedLayout:
     """A plan, and why its layout was chosen."""
 
     plan: Plan
@@ -38,7 +39,7 @@ def recognise(
     prefix: str | None = None,
     finite: bool = True,
     cifar_stem: bool = False,
-) -> Recognised:
+) -> RecognisedLayout:
     """Find the layout by its markers, or else the only network in the file; plan the import.
 
     Several layouts may read a file alike (the same tensors, the same pixel statistics): then the
@@ -61,10 +62,10 @@ def recognise(
     plan = partial(make_plan, content, finite=finite, cifar_stem=cifar_stem)
     if prefix is not None:
         if network is not None:
-            raise UserError("state --network or --prefix, not both: each says which network")
-        return Recognised(plan(_layout_at(content, layout, prefix)), "its prefix is stated")
+            raise UserError("give --network or --prefix, not both: each selects the network")
+        return RecognisedLayout(plan(_layout_at(content, layout, prefix)), "its prefix is stated")
     if layout != AUTO:
-        return Recognised(plan(find_layout(layout), network), "stated")
+        return RecognisedLayout(plan(find_layout(layout), network), "stated")
     candidates = matching_layouts(content)
     plans, refusals = _try(partial(plan, network=network), list(candidates))
     if not plans and network is not None:
@@ -76,10 +77,10 @@ def recognise(
         names = ", ".join(plan.layout.name for plan in plans)
         raise UserError(
             f"'{content.path}' is ambiguous: {names} all account for its tensors and differ in "
-            "what they take; state one with rsa-pretrain import --layout"
+            "what they take; give one with rsa-pretrain import --layout"
         )
     names_of_others = [plan.layout.name for plan in others]
-    return Recognised(first, _how(content, first, names_of_others, candidates))
+    return RecognisedLayout(first, _how(content, first, names_of_others, candidates))
 
 
 def find_layout(name: str) -> Layout:
@@ -142,7 +143,7 @@ def _take_only_network(
     plan: Callable[[Layout], Plan],
     documented: list[Layout],
     refusals: dict[Layout, str],
-) -> Recognised:
+) -> RecognisedLayout:
     """Take the only network of any known naming in a file of no documented layout.
 
     Args:
@@ -166,10 +167,10 @@ def _take_only_network(
     num_dropped = sum(len(paths) for paths in plans[0].dropped.values())
     how = (
         f"by its names: the one network of the file lies under '{plans[0].prefix}', and "
-        f"{num_dropped} of {len(content.tensors)} tensors are passed over"
+        f"{num_dropped} of {len(content.tensors)} tensors are ignored"
     )
     again = "; the same tensors lie " + _listed(seen[1:]) if seen[1:] else ""
-    return Recognised(plans[0], how + again)
+    return RecognisedLayout(plans[0], how + again)
 
 
 def _try(
@@ -202,14 +203,14 @@ def _how(
         f"({len(content.tensors) - num_dropped} taken, {num_dropped} dropped by name)"
     )
     if others:
-        return f"sure of the weights: {accounted}; {', '.join(others)} would read them alike"
-    return f"certain: {accounted}, by no other layout"
+        return f"weights unambiguous: {accounted}; read alike by {', '.join(others)}"
+    return f"unambiguous: {accounted}; no other layout fits"
 
 
 def _no_network(content: FileContent, network: str) -> str:
     return (
         f"'{content.path}' has no documented layout, and only those give names to networks; "
-        f"instead of --network {network}, state its --prefix or its --layout"
+        f"instead of --network {network}, give its --prefix or its --layout"
     )
 
 
@@ -218,7 +219,7 @@ def _refused(content: FileContent, refusals: list[str]) -> str:
         return "".join(refusals)
     return (
         f"'{content.path}' has the markers of {len(refusals)} layouts, but none accounts for it; "
-        "state one with rsa-pretrain import --layout: " + " | ".join(refusals)
+        "give one with rsa-pretrain import --layout: " + " | ".join(refusals)
     )
 
 
@@ -244,7 +245,5 @@ def _groups(content: Unwrapped) -> str:
         group = f"{folder}{slash}{name.partition('.')[0]}"
         counts[group] = counts.get(group, 0) + 1
     largest = sorted(counts, key=lambda group: -counts[group])
-    shown = ", ".join(f"'{group}' ({counts[group]})" for group in largest[:_SHOWN_GROUPS])
-    more = len(largest) - _SHOWN_GROUPS
-    rest = f" and {more} more" if more > 0 else ""
-    return f"{len(content.tensors)} tensors under {shown}{rest}"
+    groups = [f"'{group}' ({counts[group]})" for group in largest]
+    return f"{len(content.tensors)} tensors under {first_of(groups, _SHOWN_GROUPS)}"

@@ -7,7 +7,7 @@ from PIL import Image
 from stored_files import REFUSED_FILES, STORED_FILES  # type: ignore[import-not-found]
 
 from detection.coco.images import read_annotated_image, read_image
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 AS_STORED = ReadRules(exif_orientation=False)

@@ -203,5 +203,5 @@ def test_detector_of_nobody_is_refused(tmp_path: Path) -> None:
     """Names alone do not say what the pixels were: the engine's metadata must be there."""
     file = tmp_path / "model.safetensors"
     save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
-    with pytest.raises(UserError, match="has no 'rsa_toolkit' metadata"):
+    with pytest.raises(UserError, match=r"has no 'rsa_toolkit' metadata.*; rsa-pretrain import"):
         unconvert(file, tmp_path / "out.safetensors", None)

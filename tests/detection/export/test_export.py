@@ -33,7 +33,7 @@ from detection.job.card import CARD_KEY, make_card
 from detection.job.trunk import load_trunk
 from detection.recipe import InputConfig, Recipe
 from rsa_pretrain.__main__ import main as pretrain_main
-from rsa_pretrain.data.read_rules import DEFAULT_RULES
+from rsa_pretrain.data.read_settings import DEFAULT_RULES
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, LoadedBackbone, save_tensors
 

@@ -22,7 +22,7 @@ from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import Record
-from rsa_pretrain.weights.checkpoint import METADATA_KEY
+from rsa_pretrain.weights.metadata import METADATA_KEY
 
 pytestmark = pytest.mark.usefixtures("narrow_detector")
 

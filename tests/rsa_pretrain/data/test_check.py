@@ -53,7 +53,7 @@ def test_whole_digits_are_well(run, capsys):
     out = capsys.readouterr().out
     assert "train: 1,437 images in 10 classes\n  published: 1,437 images, 10 classes\n" in out
     assert "test: 360 images in 10 classes" in out
-    assert out.endswith("all is well\n")
+    assert out.endswith("no problems found\n")
 
 
 def test_what_is_found_is_told(run, folder, capsys):
@@ -115,7 +115,8 @@ def test_photographs_without_test_split_are_well(run, folder, capsys):
     assert run(*overrides(folder)) == 0
     out = capsys.readouterr().out
     assert out.endswith(
-        f"test: none (data.test_dir=val, data.root={folder}); evaluations need one\nall is well\n"
+        f"test: none (data.test_dir=val, data.root={folder}); evaluations need one\n"
+        "no problems found\n"
     )
     assert run(*overrides(folder), "--split", "test") == 2
     assert "val' (data.test_dir) is not a folder" in capsys.readouterr().err
@@ -141,7 +142,11 @@ def test_unlabelled_photographs_may_be_both_splits(run, folder, capsys):
     ("train_dir", "test_dir", "problem"),
     [
         ("train", "val/bee", "images in no class folder, beside class folders (1): "),
-        ("train/ant", "val", "lacks (2): ant, bee; training has no class folders"),
+        (
+            "train/ant",
+            "val",
+            "lacks (2): ant, bee; training has no class folders; rename or remove",
+        ),
     ],
 )
 def test_classes_in_one_split_alone_are_a_problem(

@@ -13,7 +13,7 @@ from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.orientation import orientation_in
-from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
+from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.shards.stream import ShardSet
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -168,7 +168,7 @@ def test_warnings_name_the_file(tmp_path, python):
     program = (
         "import sys; from concurrent.futures import ThreadPoolExecutor; "
         "from rsa_pretrain.data.decode import fault_of; "
-        "from rsa_pretrain.data.read_rules import DEFAULT_RULES; "
+        "from rsa_pretrain.data.read_settings import DEFAULT_RULES; "
         "ThreadPoolExecutor(1).submit(fault_of, sys.argv[1], DEFAULT_RULES).result()"
     )
     done = python.run("-c", program, tmp_path / "a.tif")

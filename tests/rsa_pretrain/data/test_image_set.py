@@ -54,7 +54,7 @@ def test_hold_out_spares_unlabelled_images():
     ("labels", "count", "message"),
     [
         ([UNLABELLED] * 4, 1, "none has a class"),
-        ([0, 1, 0, 1], 4, "holding out 4 of 4 numbered images leaves nothing"),
+        ([0, 1, 0, 1], 4, "holding out 4 of 4 numbered images leaves nothing; hold out fewer"),
         ([0, 0, 0, 1, 1], 4, None),
         ([0, 0, 0, 0, 1], 4, "needs 2 images of each class of numbered, '1' has 1"),
         ([0, 1, UNLABELLED, UNLABELLED], 3, "asked for 3 images of numbered, which has 2"),

@@ -162,9 +162,9 @@ def test_simsiam_rsa_follows_weak_views_only_as_targets(small_methods, random_vi
 
 def test_byols_views_follow_its_setting(small_methods):
     """AA asks for two aggressive views, AW for an aggressive and a weak one."""
-    recipes = {views: build("byol", small_methods, views=views).config for views in ("AA", "AW")}
-    assert recipes["AA"].view_recipe == "aggressive_pair"
-    assert recipes["AW"].view_recipe == "aggressive_weak"
+    configs = {views: build("byol", small_methods, views=views).config for views in ("AA", "AW")}
+    assert configs["AA"].view_set == "aggressive_pair"
+    assert configs["AW"].view_set == "aggressive_weak"
 
 
 @pytest.mark.parametrize(

@@ -26,5 +26,5 @@ def test_an_older_run_tells_of_no_machine(tmp_path):
 def test_a_damaged_list_is_refused(tmp_path, text):
     """A file that is not a list of machines is named."""
     (tmp_path / MACHINES_FILE).write_text(text)
-    with pytest.raises(UserError, match=r"machines\.json' is damaged"):
+    with pytest.raises(UserError, match=r"machines\.json' is damaged, .*; restore or delete it$"):
         read_machines(tmp_path)

@@ -155,7 +155,7 @@ def test_the_schedule_is_that_of_all_epochs(extend, tmp_path):
         assert line["ema_momentum"] == pytest.approx(cosine(0.99, 1, progress))
 
 
-def test_the_seam_is_told_in_one_line(extend, parent, caplog):
+def test_the_changed_schedule_is_logged_in_one_line(extend, parent, caplog):
     """It names what the rate, beta and the momentum were at the last step and become."""
     with caplog.at_level(logging.INFO):
         assert extend("long", "optimizer.base_lr=1.0") == 0

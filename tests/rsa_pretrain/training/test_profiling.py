@@ -15,7 +15,7 @@ from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.plumbing.torch_internals import DeviceType, profiler_enabled
-from rsa_pretrain.training.profiling import draw_summary, part, profiled_steps, time_by_part
+from rsa_pretrain.training.profiling import format_summary, part, profiled_steps, time_by_part
 from rsa_pretrain.training.trainer import Trainer
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 
@@ -225,7 +225,7 @@ def test_kernels_belong_to_the_part_that_launched_them():
         num_steps=1,
     )
     assert times.device == pytest.approx({"loss": 21e-6, "backward": 40e-6, "other": 5e-6})
-    summary = draw_summary(times).splitlines()
+    summary = format_summary(times).splitlines()
     assert summary[0].split()[-2:] == ["device", "ms/step"]
     assert summary[-1].split() == ["step", "0.010", "100.0%", "0.066"]
 

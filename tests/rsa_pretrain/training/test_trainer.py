@@ -326,7 +326,7 @@ def test_resuming_on_other_images_is_refused(tiny_tree, straight):
 
 def test_batch_larger_than_the_data_is_refused(tiny_tree):
     """There would be no step to take."""
-    with pytest.raises(UserError, match="64 is more than the 32 training images"):
+    with pytest.raises(UserError, match=r"64 is more than the 32 training images; lower it$"):
         make_trainer(tiny_tree, training__global_batch_size=64)
 
 
@@ -441,11 +441,11 @@ def test_gradient_norm_is_that_of_the_step(tiny_tree):
                 "training__batch_size_per_device": 4,
                 "method": {"name": "simclr", "hidden_dim": 8, "temperature": 0.5},
             },
-            "'simclr' compares all images of a batch, which 8 = 1 x 2 x 4 does in parts",
+            "'simclr' needs its whole batch in one pass, but it is split, 8 = 1 x 2 x 4; set",
         ),
         (
             {"method": {"name": "supervised", "num_classes": 9}},
-            "num_classes is 9, but the digits images have 10 classes",
+            "num_classes is 9, but the digits images have 10 classes; set method.num_classes=10$",
         ),
     ],
 )

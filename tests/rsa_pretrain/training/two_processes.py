@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from rsa_pretrain.components.shuffled_bn import shuffled_over_ranks
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -18,7 +19,6 @@ from rsa_pretrain.plumbing.distributed import (
     is_main,
     process_group,
     rank,
-    shuffled_over_ranks,
 )
 from rsa_pretrain.training.trainer import Trainer
 

@@ -49,9 +49,9 @@ def draws_of(images, names=FOUR, epoch=0, **settings):
     return draw_views(names, config, 0, epochs, np.arange(count), heights, widths)
 
 
-def batched(recipe="multi_stage", size=32, **settings):
-    """A recipe on batches."""
-    return BatchedViews(recipe, ViewsConfig(**settings), size, MEAN, STD)
+def batched(view_set="multi_stage", size=32, **settings):
+    """A view set on batches."""
+    return BatchedViews(view_set, ViewsConfig(**settings), size, MEAN, STD)
 
 
 def blurred(image, sigma, radius):
@@ -243,11 +243,11 @@ def test_views_do_not_depend_on_the_batch():
     (Matrix products may round by the batch's size.)
     """
     images = images_of(300)
-    recipe, draws = batched(), draws_of(images)
-    whole = recipe.from_images(images, draws)
+    maker, draws = batched(), draws_of(images)
+    whole = maker.from_images(images, draws)
     torch.manual_seed(5)
     for rows in (slice(0, 1), slice(3, 20), slice(60, 300)):
-        part = recipe.from_images(images[rows], draws.rows(rows))
+        part = maker.from_images(images[rows], draws.rows(rows))
         for ours, all_views in zip(part, whole, strict=True):
             torch.testing.assert_close(ours, all_views[rows], rtol=0, atol=2e-6 / min(STD))
 
@@ -262,13 +262,13 @@ def test_views_leave_images_and_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("recipe", VIEW_NAMES)
-def test_recipes_are_parts_of_the_multi_stage_one(recipe):
-    """Each view of a recipe equals the four-view recipe's bitwise."""
+@pytest.mark.parametrize("view_set", VIEW_NAMES)
+def test_view_sets_are_parts_of_the_multi_stage_one(view_set):
+    """Each view of a set equals the four-view set's bitwise."""
     images = images_of(40)
-    names = VIEW_NAMES[recipe]
+    names = VIEW_NAMES[view_set]
     four = dict(zip(FOUR, batched().from_images(images, draws_of(images)), strict=True))
-    views = batched(recipe).from_images(images, draws_of(images, names))
+    views = batched(view_set).from_images(images, draws_of(images, names))
     assert len(views) == len(names)
     assert all(torch.equal(view, four[name]) for name, view in zip(names, views, strict=True))
 
@@ -325,8 +325,8 @@ def test_nothing_is_learnt_from_the_device():
     draws = draws_of(images_of(20, 40, 30))
     images = torch.empty(20, 3, 40, 30, dtype=torch.uint8, device="meta")
     crops = torch.empty(20, 3, 32, 32, dtype=torch.uint8, device="meta")
-    recipe = batched()
-    views = recipe.from_images(images, draws) + recipe.from_crops({"": crops, "'": crops}, draws)
+    maker = batched()
+    views = maker.from_images(images, draws) + maker.from_crops({"": crops, "'": crops}, draws)
     assert [view.shape for view in views] == [(20, 3, 32, 32)] * 8
     assert all(view.device.type == "meta" for view in views)
 
@@ -346,11 +346,11 @@ def test_gpu_and_cpu_make_the_same_views():
     """Whole views of both entries agree within 1e-5 of [0, 1], without a wait for the GPU."""
     images = images_of(64)
     draws = draws_of(images)
-    recipe = batched()
+    maker = batched()
 
     def views(images):
         crops = {"": images, "'": images.flip(-2)}
-        return recipe.from_images(images, draws) + recipe.from_crops(crops, draws)
+        return maker.from_images(images, draws) + maker.from_crops(crops, draws)
 
     expected, on_gpu = views(images), images.cuda()
     views(on_gpu)  # constants are sent once

@@ -74,10 +74,10 @@ def test_the_two_crops_are_independent():
             assert abs(np.corrcoef(one, other)[0, 1]) < 4 / math.sqrt(4000)
 
 
-@pytest.mark.parametrize("recipe", VIEW_NAMES)
-def test_recipes_share_their_views_parameters(recipe):
-    """A view's parameters are those of the four-view recipe; nothing else is drawn."""
-    names = VIEW_NAMES[recipe]
+@pytest.mark.parametrize("view_set", VIEW_NAMES)
+def test_view_sets_share_their_views_parameters(view_set):
+    """A view's parameters are those of the four-view set; nothing else is drawn."""
+    names = VIEW_NAMES[view_set]
     part, whole = values(draws_of(range(20), names=names)), values(draws_of(range(20)))
     assert all(torch.equal(part[name], whole[name]) for name in part)
     draws = draws_of([0], names=names)

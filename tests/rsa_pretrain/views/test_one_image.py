@@ -23,9 +23,9 @@ def views_of(**settings):
 
 def test_aggressive_view_shows_its_weak_views_crop_and_flip():
     """With the colour operations off each aggressive view equals its weak view bitwise."""
-    recipe = views_of(aggressive=NO_COLOUR)
+    maker = views_of(aggressive=NO_COLOUR)
     for _ in range(10):
-        aggressive, aggressive_prime, weak, weak_prime = recipe(photo())
+        aggressive, aggressive_prime, weak, weak_prime = maker(photo())
         assert torch.equal(aggressive, weak)
         assert torch.equal(aggressive_prime, weak_prime)
         assert not torch.equal(weak, weak_prime)
@@ -33,8 +33,8 @@ def test_aggressive_view_shows_its_weak_views_crop_and_flip():
 
 def test_aggressive_view_is_made_from_the_weak_views_pixels():
     """Grayscale alone, always on: the aggressive view is its weak view's luma."""
-    recipe = views_of(aggressive=NO_COLOUR | {"grayscale_probability": 1})
-    aggressive, aggressive_prime, weak, weak_prime = recipe.pixels(photo())
+    maker = views_of(aggressive=NO_COLOUR | {"grayscale_probability": 1})
+    aggressive, aggressive_prime, weak, weak_prime = maker.pixels(photo())
     for made, source in ((aggressive, weak), (aggressive_prime, weak_prime)):
         expected = np.asarray(source.convert("L"), dtype=int)
         channels = np.asarray(made, dtype=int)
@@ -62,8 +62,8 @@ def test_aggressive_views_are_coloured_independently():
 def test_flip_frequency():
     """Half of the weak views are mirrored (binomial, 400 draws, four standard deviations)."""
     gradient = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (64, 1, 3))
-    recipe = views_of(aggressive=NO_COLOUR)
-    weak = [recipe.pixels(Image.fromarray(gradient))[2] for _ in range(400)]
+    maker = views_of(aggressive=NO_COLOUR)
+    weak = [maker.pixels(Image.fromarray(gradient))[2] for _ in range(400)]
     mirrored = sum(view.getpixel((0, 16)) > view.getpixel((31, 16)) for view in weak)
     assert abs(mirrored - 200) < 40
 
@@ -88,21 +88,21 @@ def test_blur_is_pillows_with_a_radius_in_range():
 
 def test_draws_depend_on_the_seed_alone():
     """The same generator state gives the same four views."""
-    recipe = views_of()
+    maker = views_of()
     torch.manual_seed(3)
-    first = recipe(photo())
+    first = maker(photo())
     torch.manual_seed(3)
-    second = recipe(photo())
+    second = maker(photo())
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("recipe", VIEW_NAMES)
-def test_recipes_are_parts_of_the_multi_stage_one(recipe):
-    """With colour off a recipe's views are crops of the weak distribution, as many as named."""
-    views = Views(recipe, ViewsConfig(aggressive=NO_COLOUR), 32, MEAN, STD)
-    assert len(views(photo())) == len(VIEW_NAMES[recipe])
+@pytest.mark.parametrize("view_set", VIEW_NAMES)
+def test_view_sets_are_parts_of_the_multi_stage_one(view_set):
+    """With colour off a view set's views are crops of the weak distribution, as many as named."""
+    views = Views(view_set, ViewsConfig(aggressive=NO_COLOUR), 32, MEAN, STD)
+    assert len(views(photo())) == len(VIEW_NAMES[view_set])
     torch.manual_seed(1)
-    drawn = dict(zip(VIEW_NAMES[recipe], views(photo()), strict=True))
+    drawn = dict(zip(VIEW_NAMES[view_set], views(photo()), strict=True))
     torch.manual_seed(1)
     four = dict(
         zip(VIEW_NAMES["multi_stage"], views_of(aggressive=NO_COLOUR)(photo()), strict=True)

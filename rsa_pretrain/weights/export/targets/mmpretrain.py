@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
+from rsa_pretrain.weights.metadata import METADATA_KEY
 
 _PREFIX = "backbone."
 
@@ -21,7 +22,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
         "std": [255 * value for value in metadata.std],
         "to_rgb": True,
     }
-    meta = {"data_preprocessor": preprocessor, "rsa_toolkit": metadata.model_dump_json()}
+    meta = {"data_preprocessor": preprocessor, METADATA_KEY: metadata.model_dump_json()}
     torch.save({"meta": meta, "state_dict": state}, path)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget, probe_images
+from rsa_pretrain.weights.metadata import METADATA_KEY
 
 _INPUT, _OUTPUT = "images", "features"
 
@@ -28,7 +29,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
         raise RuntimeError("torch.onnx.export returned no model")
     onnx = importlib.import_module("onnx")
     model = traced.model_proto
-    properties = {"rsa_toolkit": loaded.metadata.model_dump_json(), "input": _input_text(loaded)}
+    properties = {METADATA_KEY: loaded.metadata.model_dump_json(), "input": _input_text(loaded)}
     onnx.helper.set_model_props(model, properties)
     onnx.save(model, str(path))
 

@@ -9,9 +9,10 @@ from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, Layout, Pixels, Unusable
 from rsa_pretrain.weights.foreign.names import DETECTRON2 as NAMES
-from rsa_pretrain.weights.metadata import BackboneMetadata
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 
 TOOLKIT = "rsa-toolkit"
+"""Author of this toolkit's detectron2 files."""
 HEADS = "detection heads"
 """Why tensors are dropped that make a file a trained detector's."""
 # Converters of networks with stride in the 3x3 convolution and RGB input. detectron2's own
@@ -34,11 +35,12 @@ def author_objection(content: FileContent) -> str | None:
 
 def toolkit_metadata(content: FileContent) -> BackboneMetadata | None:
     """Return this toolkit's metadata in its detectron2 files: converted ones, and its runs'."""
-    kept = content.values.get("rsa_toolkit/metadata")
+    path = f"{METADATA_KEY}/metadata"
+    kept = content.values.get(path)
     if not isinstance(kept, str):
         return None
     try:
-        return parse_tree(BackboneMetadata, json.loads(kept), "rsa_toolkit/metadata")
+        return parse_tree(BackboneMetadata, json.loads(kept), path)
     except (ValueError, RecursionError):
         return None
 
@@ -51,7 +53,7 @@ def pixels_of_toolkit(content: FileContent) -> Pixels | None:
 
 def counts_of_toolkit(content: FileContent) -> dict[str, int]:
     """Return the batch counts that ``rsa-detect convert`` stored in the file."""
-    folder = "rsa_toolkit/num_batches_tracked/"
+    folder = f"{METADATA_KEY}/num_batches_tracked/"
     return {
         path.removeprefix(folder): value
         for path, value in content.values.items()

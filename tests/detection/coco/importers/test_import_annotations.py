@@ -17,7 +17,7 @@ from detection.coco.importers.import_annotations import ImportConfig, import_ann
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco, training_images
 from detection.survey.data_check import check_set
-from rsa_pretrain.data.read_rules import ReadRules
+from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
 Tree = dict[str, Any]

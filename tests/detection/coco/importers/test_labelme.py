@@ -12,7 +12,7 @@ from pycocotools import mask as mask_codec
 from detection.coco.importers.annotated import Instance, Notes
 from detection.coco.importers.labelme import parse
 from detection.coco.masks import area_of, encode_mask
-from rsa_pretrain.data.read_rules import DEFAULT_RULES
+from rsa_pretrain.data.read_settings import DEFAULT_RULES
 from rsa_pretrain.plumbing.errors import UserError
 
 SIZE = (40, 60)

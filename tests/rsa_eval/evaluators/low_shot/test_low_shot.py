@@ -14,7 +14,7 @@ from rsa_eval.evaluators.low_shot.draws import centred_to_unit_norm
 from rsa_eval.evaluators.low_shot.evaluator import evaluate_low_shot
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.shared.settings import Subset
-from rsa_eval.evaluators.shared.subsets import subset_rows, take
+from rsa_eval.evaluators.shared.subsets import subset_rows
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
@@ -81,7 +81,7 @@ def test_equal_to_a_classifier_made_by_hand(
     train, test = (open_images(config.data, split) for split in ("train", "test"))
     rows = subset_rows(train, Subset(per_class=3), 5)
     with frozen(subject.backbone):
-        known = evaluation_features(subject, take(train, rows), config, "train")
+        known = evaluation_features(subject, train.select(rows), config, "train")
         unknown = evaluation_features(subject, test, config, "test")
 
     def scale(features: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from rsa_eval.evaluators.shared.settings import Subset
-from rsa_eval.evaluators.shared.subsets import class_counts, draw_percent, subset_rows, take
+from rsa_eval.evaluators.shared.subsets import class_counts, draw_percent, subset_rows
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig
@@ -59,7 +59,7 @@ def test_holding_out_leaves_every_class_an_image() -> None:
 def test_a_number_per_class() -> None:
     """Every class gives that many; one that has fewer is named."""
     images = _images([9, 4, 7])
-    chosen = take(images, subset_rows(images, Subset(per_class=4), seed=0))
+    chosen = images.select(subset_rows(images, Subset(per_class=4), seed=0))
     assert class_counts(chosen.require_labels()) == {"smallest_class": 4, "largest_class": 4}
     with pytest.raises(UserError, match="class 'c1' of made up has 4"):
         subset_rows(images, Subset(per_class=5), seed=0)
@@ -76,7 +76,7 @@ def test_the_seed_decides(subset: Subset) -> None:
 def test_taken_images_keep_pixels_and_labels() -> None:
     """A subset shows the images of its rows with their classes."""
     images = _images([3, 3])
-    chosen = take(images, np.array([1, 5]))
+    chosen = images.select(np.array([1, 5]))
     assert chosen.labels == [0, 1]
     assert [chosen[0].getpixel((0, 0)), chosen[1].getpixel((0, 0))] == [(3, 4, 5), (15, 16, 17)]
 

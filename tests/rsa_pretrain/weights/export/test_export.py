@@ -131,7 +131,7 @@ def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             export_backbone(own_backbone(stem=stem), find_target(name), tmp_path / out, [])
-    with pytest.raises(UserError, match="there is no target 'caffe'"):
+    with pytest.raises(UserError, match="there is no target 'caffe'; choose one of: torchvision"):
         find_target("caffe")
 
 

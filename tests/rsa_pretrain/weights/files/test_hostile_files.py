@@ -230,7 +230,7 @@ def test_metadata_nested_without_end_is_refused(tmp_path):
     """JSON that is a thousand brackets deep is damage, not a failure of the parser."""
     deep = "[" * 100_000
     save_file({"w": torch.ones(1)}, tmp_path / "x.safetensors", {"rsa_toolkit": deep})
-    with pytest.raises(UserError, match=r"the metadata of .* is not JSON"):
+    with pytest.raises(UserError, match=r"the metadata of .* is not JSON; restore the file"):
         load_backbone(tmp_path / "x.safetensors")
     assert any("damaged metadata" in line for line in describe_file(tmp_path / "x.safetensors"))
 

@@ -428,7 +428,7 @@ def test_an_attack_beside_weights_is_shown_and_never_run(tmp_path, protocol, new
     lines = describe_file(path)
     assert any(line.startswith("DANGER    it refers to ") for line in lines)
     assert any(line.startswith("  state_dict/conv ") for line in lines)
-    assert any(line.startswith("beside    1 objects passed over: 1 x ") for line in lines)
+    assert any(line.startswith("ignored   1 other objects: 1 x ") for line in lines)
     assert look_at_file(path).dangerous[0].endswith(".eval")
     assert not marker.exists()
 
@@ -440,7 +440,7 @@ def test_inspect_shows_a_file_without_tensors(tmp_path):
     lines = describe_file(path)
     assert "tensors   none" in lines
     assert "value     epoch: 3" in lines
-    assert "beside    1 objects passed over: 1 x pathlib.PosixPath" in lines
+    assert "ignored   1 other objects: 1 x pathlib.PosixPath" in lines
 
 
 def test_an_import_keeps_what_it_passed_over(network, tmp_path):
@@ -458,7 +458,8 @@ def test_the_commands_say_what_was_passed_over(network, tmp_path, capsys):
     torch.save({"state_dict": network(), "out": tmp_path, "sets": [{1}, {2}]}, path)
     assert main(["import", str(path), str(out)]) == 0
     assert (
-        "beside    passed over: 1 x pathlib.PosixPath, 2 x builtins.set" in capsys.readouterr().out
+        "ignored   3 other objects: 1 x pathlib.PosixPath, 2 x builtins.set"
+        in capsys.readouterr().out
     )
     out.unlink()
 

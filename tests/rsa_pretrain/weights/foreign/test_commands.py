@@ -48,7 +48,10 @@ def test_import_says_what_it_did(command, moco_file, tmp_path, capsys):
     out = tmp_path / "moco.safetensors"
     assert command("import", moco_file, out, "--data-set", "ImageNet-1K") == 0
     printed = capsys.readouterr().out
-    assert "layout    moco, certain: it holds 'state_dict/module.encoder_q.conv1.weight'" in printed
+    assert (
+        "layout    moco, unambiguous: it holds 'state_dict/module.encoder_q.conv1.weight'"
+        in printed
+    )
     assert "network   query, under 'state_dict/module.encoder_q.'" in printed
     assert "dropped   120 x key network" in printed
     assert out.is_file()
@@ -62,7 +65,7 @@ def test_import_says_what_it_did(command, moco_file, tmp_path, capsys):
             ["--layout", "simsiam"],
             "no tensor is called state_dict/encoder.conv1.weight (wrappers aside)",
         ),
-        (["--mean", "0,0,0"], "state both --mean and --std"),
+        (["--mean", "0,0,0"], "give both --mean and --std"),
         (["--mean", "0,0", "--std", "1,1,1"], "expected three numbers such as"),
         (["--mean", "0,0,0", "--std", "1,0,1"], "--std must be positive"),
     ],
@@ -96,7 +99,7 @@ def test_import_takes_the_network_under_a_prefix(command, network, tmp_path, cap
         "dropped   120 x 'state_dict/module.a'",
         "dropped   1 x 'head'",
         "converted 120 float16 tensors to the network's float32 and int64",
-        "(ImageNet's, since the file tells no project's)",
+        "(ImageNet's: the file does not identify its project)",
     ):
         assert line in printed
     assert torch.equal(

@@ -52,7 +52,7 @@ def test_a_checkpoint_is_recognised_and_imported(example, tmp_path, name):
     origin = loaded.metadata.origin
     assert origin.layout in (name, SHARED.get(name))
     assert origin.network == next(iter(made.networks))
-    assert origin.recognised.startswith(("certain: ", "sure of the weights: "))
+    assert origin.recognised.startswith(("unambiguous: ", "weights unambiguous: "))
     counts = [key for key in made.wanted if key.endswith("num_batches_tracked")]
     assert origin.filled == []
     assert all(torch.equal(loaded.backbone.state_dict()[key], made.wanted[key]) for key in counts)
@@ -193,7 +193,7 @@ def test_the_small_stem_needs_statistics(example, tmp_path):
     """RSA's small networks were trained on several data sets: mean and std must be stated."""
     path = tmp_path / "rsa.pth"
     example("rsa_release", stem="cifar").write(path)
-    with pytest.raises(UserError, match=r"cifar stem; state them with rsa-pretrain import --mean"):
+    with pytest.raises(UserError, match=r"cifar stem; give them with rsa-pretrain import --mean"):
         import_weights(path, ImportOptions())
     assumed = Pixels((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     loaded = import_weights(path, ImportOptions(), assumed)

@@ -215,9 +215,9 @@ def test_a_stated_prefix_must_hold_a_network(network, as_content):
     content = as_content(under("module.a.", network(1)) | under("b.", network(2)))
     with pytest.raises(UserError, match=r"under 'c\.' .*; networks are under 'module\.a\.', 'b\.'"):
         recognise(content, prefix="c.")
-    with pytest.raises(UserError, match="state --network or --prefix, not both"):
+    with pytest.raises(UserError, match="give --network or --prefix, not both: each selects"):
         recognise(content, network="model", prefix="b.")
-    with pytest.raises(UserError, match="instead of --network teacher, state its --prefix"):
+    with pytest.raises(UserError, match="instead of --network teacher, give its --prefix"):
         recognise(as_content(under("b.", network(2))), network="teacher")
     with pytest.raises(UserError, match=r"under 'b\.': 1 unexpected: b\.layer5\.0\.weight"):
         recognise(
@@ -295,4 +295,4 @@ def test_features_are_the_networks(network, tmp_path):
     assert origin.prefix == "model._orig_mod.resnet."
     assert origin.wrappers == ("_orig_mod",)
     assert origin.dropped == {"'head'": 2}
-    assert origin.pixels == "ImageNet's, since the file tells no project's"
+    assert origin.pixels == "ImageNet's: the file does not identify its project"

@@ -13,7 +13,7 @@ from rsa_pretrain.data.shards.labels import Label
 from rsa_pretrain.plumbing.errors import UserError
 
 
-class Seen(NamedTuple):
+class DecodedImage(NamedTuple):
     """One decoded image: its class, its size in pixels and its stored mode, or why it is broken."""
 
     label: Label
@@ -28,7 +28,7 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class SplitCheck:
+class SplitFindings:
     """The findings for a split.
 
     Attributes:
@@ -70,7 +70,7 @@ class SplitCheck:
         del tree["digests"]
         return tree
 
-    def count(self, images: Iterable[Seen], class_names: Mapping[Label, str]) -> None:
+    def count(self, images: Iterable[DecodedImage], class_names: Mapping[Label, str]) -> None:
         """Add images to the counts.
 
         Args:
@@ -92,7 +92,9 @@ class SplitCheck:
                 self.broken.append(image.error)
 
 
-def see_image(label: Label, where: str, read: Callable[[], tuple[Image.Image, str]]) -> Seen:
+def decode_image(
+    label: Label, where: str, read: Callable[[], tuple[Image.Image, str]]
+) -> DecodedImage:
     """Decode an image and return the properties to count.
 
     Args:
@@ -103,6 +105,6 @@ def see_image(label: Label, where: str, read: Callable[[], tuple[Image.Image, st
     try:
         image, mode = read()
     except UserError as error:
-        return Seen(label, 0, 0, "", str(error).partition("; ")[0])
+        return DecodedImage(label, 0, 0, "", str(error).partition("; ")[0])
     digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-    return Seen(label, image.width, image.height, mode, None, where, digest)
+    return DecodedImage(label, image.width, image.height, mode, None, where, digest)

@@ -1,4 +1,4 @@
-"""Define the user's choices in what makes a sample of tar shards; names determine the rest."""
+"""Define the settings that select a sample's image and label among the members of a tar."""
 
 from typing import Annotated, Self
 

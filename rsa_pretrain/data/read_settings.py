@@ -1,4 +1,4 @@
-"""Define the user's choices in reading image files; the rest is the same for all."""
+"""Define the settings of reading image files: EXIF orientation and size limit."""
 
 from typing import Annotated
 
