@@ -196,7 +196,10 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
         return
     changed = _changes(load_config(Recipe, path), recipe)
     if changed:
-        raise UserError(f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}")
+        raise UserError(
+            f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}; restore them or "
+            "set another output_dir"
+        )
 
 
 def _changes(before: Recipe, now: Recipe) -> list[str]:

@@ -83,13 +83,42 @@ class Job:
             library_versions=library_versions(),
         )
 
+    def check_same_start(self, trunk_sha256: str | None, train_sha256: str | None) -> None:
+        """Compare a checkpoint's pretrained backbone and training annotations with the run's.
+
+        Raises:
+            UserError: If they are others.
+        """
+        run_dir, given = self.recipe.output_dir, self.trunk.subject.sha256
+        if trunk_sha256 != given:
+            before, now = (
+                "random weights" if sha256 is None else f"the backbone with SHA-256 {sha256}"
+                for sha256 in (trunk_sha256, given)
+            )
+            raise UserError(
+                f"'{run_dir}' started from {before}, this command gives {now}; give the original "
+                "or set another output_dir"
+            )
+        if train_sha256 != self.train_sha256:
+            raise UserError(
+                f"'{run_dir}' was trained on annotations with SHA-256 {train_sha256}, "
+                f"'{self.recipe.data.train_annotations}' has {self.train_sha256}; give the "
+                "original or set another output_dir"
+            )
+
 
 def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     """Open the data and the device.
 
     Raises:
-        UserError: If either cannot be used, or training and test categories differ.
+        UserError: If either cannot be used, training and test categories differ, or the processes
+            cannot share a batch evenly.
     """
+    if recipe.solver.batch_size % world_size():
+        raise UserError(
+            f"solver.batch_size {recipe.solver.batch_size} is not a multiple of the "
+            f"{world_size()} processes; change it or their number"
+        )
     device = resolve_device(recipe.training.device)
     check_precision(recipe.training.precision, device)
     data = recipe.data

@@ -58,7 +58,10 @@ def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
             "stem's strides, so pretrain with backbone.stem=standard"
         )
     if model.arch not in (None, metadata.arch):
-        raise UserError(f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}")
+        raise UserError(
+            f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}; set "
+            f"model.arch={metadata.arch} or null, or give another checkpoint"
+        )
     return Trunk(
         backbone=BackboneConfig(arch=metadata.arch, stem="standard"),
         tensors=loaded.backbone.state_dict(),

@@ -67,15 +67,8 @@ class Provenance:
         }
 
     def load_state_dict(self, state: dict[str, str | None]) -> None:
-        """Compare with the job's.
-
-        Raises:
-            UserError: If the checkpoint is from another trunk or other annotations.
-        """
-        if state["trunk_sha256"] != self._job.trunk.subject.sha256:
-            raise UserError("the run was trained from another trunk than the one given")
-        if state["train_sha256"] != self._job.train_sha256:
-            raise UserError("the run was trained on other annotations than the ones given")
+        """Compare with the job's; raise ``UserError`` as ``Job.check_same_start``."""
+        self._job.check_same_start(state["trunk_sha256"], state["train_sha256"])
 
 
 def make_checkpointer(

@@ -46,7 +46,6 @@ from rsa_pretrain.plumbing.distributed import (
     is_main,
     rank,
     share_buffers,
-    world_size,
 )
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import StopSignal
@@ -105,11 +104,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
 
 def _check(job: Job) -> None:
-    batch_size, precision = job.recipe.solver.batch_size, job.recipe.training.precision
-    if batch_size % world_size():
-        raise UserError(
-            f"solver.batch_size {batch_size} is not a multiple of the {world_size()} processes"
-        )
+    precision = job.recipe.training.precision
     if precision != "fp32" and job.device.type != "cuda":
         raise UserError(f"precision '{precision}' needs a GPU in detectron2; use 'fp32'")
     if precision == "bf16" and "precision" not in inspect.signature(AMPTrainer).parameters:

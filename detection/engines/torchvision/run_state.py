@@ -72,17 +72,14 @@ class DetectorState:
         """Resume from a checkpoint.
 
         Raises:
-            UserError: If it is damaged, or belongs to another trunk, other annotations or another
-                detector.
+            UserError: If it is damaged, or belongs to another backbone, other annotations or
+                another detector.
         """
         tensors, metadata, state = load_checkpoint(folder)
-        if metadata.parent != self._job.trunk.subject.sha256:
-            raise UserError(f"'{folder}' was trained from another trunk than the one given")
         missing = _TRAINER_KEYS - state.keys()
         if missing:
             raise UserError(f"the trainer state of '{folder}' lacks {', '.join(sorted(missing))}")
-        if state["train_sha256"] != self._job.train_sha256:
-            raise UserError(f"'{folder}' was trained on other annotations than the ones given")
+        self._job.check_same_start(metadata.parent, state["train_sha256"])
         check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")
         self.detector.load_state_dict(tensors, strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
