@@ -202,8 +202,8 @@ class SolverConfig(Section):
             )
         if scaled.warmup_iterations >= scaled.iterations:
             raise ValueError(
-                f"warmup_iterations {scaled.warmup_iterations} leaves nothing of "
-                f"iterations {scaled.iterations}{at_size}"
+                f"warmup_iterations {scaled.warmup_iterations} must be below "
+                f"iterations {scaled.iterations}{at_size}; lower it or train longer"
             )
         return self
 

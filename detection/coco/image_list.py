@@ -36,7 +36,10 @@ def list_images(folder: Path, rules: ReadRules) -> list[dict[str, Any]]:
     report_left_out(folder, left_out)
     sizes, faults = _sizes([folder / name for name in names], rules)
     if len(faults) == len(names):
-        raise UserError(f"no image below '{folder}' ({len(faults):,} other files)")
+        raise UserError(
+            f"no image below '{folder}' ({len(faults):,} other files); expected files such as "
+            ".jpg or .png"
+        )
     if faults:
         shown = "; ".join(faults[:_SHOWN]) + ("; …" if len(faults) > _SHOWN else "")
         logger.warning("left out: %d files of '%s': %s", len(faults), folder, shown)

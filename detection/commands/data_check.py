@@ -81,7 +81,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
         write_text(arguments.out, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
         say(f"written: {arguments.out}")
     problems = sum(len(check.errors) for check in checks)
-    say("all is well" if problems == 0 else f"problems found: {problems}")
+    say("no problems found" if problems == 0 else f"problems found: {problems}")
     return PROBLEMS_EXIT_CODE if problems else 0
 
 

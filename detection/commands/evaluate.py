@@ -66,7 +66,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if gap is not None:
         kinds.remove("segm")
         if not kinds:
-            raise UserError(f"'{arguments.annotations}': {gap}, which AP of masks needs")
+            raise UserError(
+                f"'{arguments.annotations}': {gap}; AP of masks needs them all: add them, or "
+                "evaluate boxes by giving each prediction a bbox"
+            )
         say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
     for note in evaluation.notes:

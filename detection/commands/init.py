@@ -76,7 +76,7 @@ def _share(text: str) -> float:
 
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.test_images is not None and arguments.test is None:
-        raise UserError("--test-images goes with --test")
+        raise UserError("--test-images needs --test")
     from detection.survey.fitted_run import Request, write_fitted_run
 
     run = write_fitted_run(
