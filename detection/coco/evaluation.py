@@ -124,15 +124,15 @@ def _differences(
     absent = sorted(found.keys() - with_objects)
     if absent:
         yield (
-            f"{sum(found[number] for number in absent):,} detections do not count, as their "
+            f"{sum(found[number] for number in absent):,} detections are not counted, as their "
             f"categories have no object: {first_of([names[number] for number in absent])}"
         )
     per_image = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
     surplus = sum(max(0, count - limit) for count in per_image.values())
     if surplus:
         yield (
-            f"{surplus:,} detections do not count, being behind the {limit:,} with the "
-            "highest scores of their image and category"
+            f"{surplus:,} detections are not counted: they rank below the {limit:,} highest scores "
+            "of their image and category"
         )
 
 

@@ -156,7 +156,7 @@ def _with_own_id(entry: Entry, section: str, fresh: Iterator[int], notes: Counte
     number = as_whole(value)
     if number is None and (value is None or isinstance(value, str)):
         number = next(fresh)
-        notes[f"values of {section}.id are absent or no numbers; numbered after the highest"] += 1
+        notes[f"values of {section}.id are missing or not numbers; numbered after the highest"] += 1
     elif number is not None and number is not value:
         notes[f"values of {section}.id {_LOOSE}"] += 1
     return dict(entry) if number is None else {**entry, "id": number}
@@ -272,7 +272,7 @@ def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
             notes[f"values of annotations.bbox {_LOOSE}"] += 1
     elif box in (None, []) and mask_size is not None:
         entry["bbox"] = box_around(mask, mask_size)
-        notes["values of annotations.bbox are absent; computed from the masks"] += 1
+        notes["values of annotations.bbox are missing; computed from the masks"] += 1
     _complete_area(entry, mask_size, notes)
 
 
@@ -280,7 +280,7 @@ def _complete_crowd(entry: Entry, notes: Counter[str]) -> None:
     value = entry.get("iscrowd")
     if value is None:
         entry["iscrowd"] = 0
-        notes["values of annotations.iscrowd are absent; taken as 0"] += 1
+        notes["values of annotations.iscrowd are missing; taken as 0"] += 1
     elif type(value) is not int:
         number = int(value) if isinstance(value, bool) else as_whole(value)
         if number is not None:
@@ -300,8 +300,8 @@ def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None
         notes[f"values of annotations.area {_LOOSE}"] += 1
     elif value is None and size is not None:
         entry["area"] = area_of(entry["segmentation"], size)
-        notes["values of annotations.area are absent or not above 0; computed from the masks"] += 1
+        notes["values of annotations.area are missing or not above 0; computed from the masks"] += 1
     elif value is None and is_box(entry.get("bbox")):
         _, _, width, height = entry["bbox"]
         entry["area"] = max(width, 0) * max(height, 0)
-        notes["values of annotations.area are absent or not above 0; taken as the boxes'"] += 1
+        notes["values of annotations.area are missing or not above 0; taken as the boxes'"] += 1

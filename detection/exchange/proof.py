@@ -39,7 +39,7 @@ class TrunkProof:
             f"used {self.num_used} tensors, each once",
             *(dropped or ["dropped nothing"]),
             f"names and shapes are those {self.shapes_source}",
-            "what was written, read back, equals what was given, bitwise",
+            "the written file, read back, equals the input bitwise",
             self._features(),
         ]
 

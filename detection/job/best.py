@@ -19,7 +19,7 @@ from rsa_pretrain.weights.foreign.load import is_own_file
 
 logger = logging.getLogger(__name__)
 
-SELECTED = "selected on the images it is evaluated on, so it is no result"
+SELECTED = "selected on its own test images, so not a test result"
 _KEY = "rsa_best"
 
 SaveWeights = Callable[[int, Path, dict[str, str]], None]

@@ -26,7 +26,7 @@ LOOSE = (
     "off their masks"
 )
 EMPTY = "masks without area"
-TWICE = "objects annotated before, with the same category, box and mask"
+TWICE = "duplicates of an earlier annotation, with the same category, box and mask"
 
 # Of the smaller of a box and the box around its mask. A box around all of a partly hidden object
 # contains the mask; one around the visible part is contained in it.

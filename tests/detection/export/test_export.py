@@ -242,7 +242,7 @@ def test_options_replace_what_the_detector_says(
     assert _export(detector_file, out, "torchscript", *options) == 0
     printed = capsys.readouterr().out
     assert "labels    a, b, c\n" in printed
-    assert "short side of 64 pixels, or to a long side of 80" in printed
+    assert "short side of 64 pixels, or less so that the long side is at most 80;" in printed
     found = _properties(out, "torchscript")
     assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [64, 80]
     assert [entry["id"] for entry in json.loads(found["categories"])] == [1, 2, 30]
@@ -448,7 +448,7 @@ def test_other_mistakes_are_one_error(
     assert "nowhere' cannot be decoded: No such file" in capsys.readouterr().err
     few = _write_categories(tmp_path / "categories.json", {1: "a", 2: "b"})
     assert _export(detector_file, out, "torchscript", "--categories", str(few)) == 2
-    assert "knows 3 categories" in capsys.readouterr().err
+    assert "has 3 categories" in capsys.readouterr().err
     absent = replace(write.DETECTOR_FORMATS["onnx"], packages=("onnx", "no_such_package"))
     monkeypatch.setitem(write.DETECTOR_FORMATS, "onnx", absent)
     assert _export(detector_file, tmp_path / "detector.onnx", "onnx") == 2
