@@ -127,7 +127,7 @@ def box_of_mask(annotation: Mapping[str, Any], size: ImageSize) -> Corners | Non
 
 
 def fits(box: Corners, around: Corners) -> bool:
-    """Tell whether each side of a box is close to that of the box around a mask."""
+    """Return whether each side of a box is close to that of the box around a mask."""
     x0, y0, x1, y1 = around
     across, down = (max(OFF_PIXELS, OFF_SHARE * side) for side in (x1 - x0, y1 - y0))
     return (
@@ -187,7 +187,7 @@ def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> s
 
 
 def _reach_out(sample: Sequence[_Sized]) -> bool:
-    """Tell whether boxes make sense only as two corners.
+    """Return whether boxes make sense only as two corners.
 
     Read in COCO's form they leave many images; read as corners they all fit.
     """
@@ -201,7 +201,7 @@ def _reach_out(sample: Sequence[_Sized]) -> bool:
 
 
 def _have_areas_of_corners(sample: Sequence[_Sized]) -> bool:
-    """Tell whether annotated areas match boxes read as two corners, and not COCO's form."""
+    """Return whether annotated areas match boxes read as two corners, and not COCO's form."""
     as_corners = as_sides = 0
     for entry, _ in sample:
         x, y, right, bottom = entry["bbox"]

@@ -10,7 +10,7 @@ from detection.coco.repair import repair
 from detection.coco.sets import first_of
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Categories = list[dict[str, Any]]
 
@@ -55,7 +55,7 @@ def check_number(detector: Path, num_classes: int, num_listed: int, listing: Pat
 
 
 def is_same_name(one: str, other: str) -> bool:
-    """Tell whether names are equal, ignoring case and surrounding blanks."""
+    """Return whether names are equal, ignoring case and surrounding blanks."""
     return one.strip().casefold() == other.strip().casefold()
 
 
@@ -79,7 +79,7 @@ def categories_of(
         check_number(detector, num_classes, len(found), given)
         return sorted(found, key=lambda entry: int(entry["id"]))
     if known is None:
-        logger.warning(
+        _log.warning(
             "'%s' does not name its categories; they are numbered from 1; name them with "
             "--categories",
             detector,

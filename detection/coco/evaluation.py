@@ -12,7 +12,7 @@ from detection.coco.masks import polygons
 from detection.coco.precision import PrecisionArray, precision
 from detection.coco.sets import first_of
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Prediction = dict[str, Any]
 """COCO's result format: image_id, category_id, score, bbox [x, y, width, height] and
@@ -78,7 +78,7 @@ def evaluate_in_detail(
         UserError: If faster-coco-eval is installed and broken.
     """
     if not predictions:
-        logger.warning("the detector found nothing: average precision is 0")
+        _log.warning("the detector found nothing: average precision is 0")
     limit = max(COCO_MAX_DETECTIONS, max_detections)
     notes = tuple(_differences(tree, predictions, limit))
     complete = with_areas(tree)

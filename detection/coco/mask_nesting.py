@@ -25,7 +25,7 @@ _DEEPEST = 6
 
 
 def is_nested_as_in_coco(segmentation: Any) -> bool:
-    """Tell quickly whether ``nested_as_in_coco`` would return a polygon mask unchanged."""
+    """Return quickly whether ``nested_as_in_coco`` would return a polygon mask unchanged."""
     if type(segmentation) is not list:
         return segmentation is None
     for part in segmentation:

@@ -19,7 +19,7 @@ from detection.coco.repair import repair
 from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Annotation = Mapping[str, Any]
 
@@ -135,7 +135,7 @@ def read_sound_tree(
         raise UserError(f"'{path}' has {'; '.join(named)}")
     repairs = (*raw.notes, *notes)
     for line in repairs:
-        logger.warning("'%s': %s", path, line)
+        _log.warning("'%s': %s", path, line)
     return SoundTree(tree, repairs, raw.is_annotated)
 
 
@@ -215,7 +215,7 @@ def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[Training
     ]
     left_out["images without instances"] = len(sizes) - len(usable)
     num_empty = sum(not image.annotations for image in usable)
-    logger.info(
+    _log.info(
         "training on %d images%s; left out: %s",
         len(usable),
         f" ({num_empty} of them without objects)" if num_empty else "",

@@ -8,7 +8,7 @@ from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -73,7 +73,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
     for note in evaluation.notes:
-        logger.warning("%s", note)
+        _log.warning("%s", note)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
         for kind in kinds

@@ -66,7 +66,7 @@ def num_classes(tensors: Tensors) -> int:
 
 
 def has_mask_head(tensors: Tensors) -> bool:
-    """Tell whether a model, in either library's names, predicts masks."""
+    """Return whether a model, in either library's names, predicts masks."""
     return any(name.startswith(_MASK_HEAD) for name in tensors)
 
 

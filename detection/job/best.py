@@ -17,7 +17,7 @@ from rsa_pretrain.weights.checkpoint import read_header
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
 from rsa_pretrain.weights.foreign.load import is_own_file
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 SELECTED = "selected on its own test images, so not a test result"
 _KEY = "rsa_best"
@@ -62,5 +62,5 @@ def read_best(file: Path) -> Best | None:
             raise UserError(f"it has no note {_KEY}")
         return parse_tree(Best, json.loads(note), f"the note {_KEY} of '{file}'")
     except (UserError, ValueError, RecursionError) as error:
-        logger.warning("cannot compare with the best weights so far, '%s': %s", file, error)
+        _log.warning("cannot compare with the best weights so far, '%s': %s", file, error)
         return None

@@ -28,7 +28,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, file_sha256
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 METHOD = "mask_rcnn"
 
@@ -183,7 +183,7 @@ def with_trainable_heads(
                 f"{deviation}, which detectron2 cannot: use engine=torchvision, or "
                 "model.mask_head=false for boxes of all"
             )
-    logger.warning(deviation)
+    _log.warning(deviation)
     return recipe, (deviation,)
 
 
@@ -195,7 +195,7 @@ def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tupl
     if gap is None:
         return IOU_TYPES, ()
     deviation = f"masks are not evaluated: of the test set, {gap}"
-    logger.warning(deviation)
+    _log.warning(deviation)
     return ("bbox",), (deviation,)
 
 
@@ -206,7 +206,7 @@ def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tup
         return recipe, ()
     reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
     deviation = f"{reason} in place of SyncBN"
-    logger.info(deviation)
+    _log.info(deviation)
     norms = {
         key: "BN" if norm == "SyncBN" else norm
         for key, norm in (

@@ -14,7 +14,7 @@ from pathlib import Path
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, list_checkpoints
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 _FILE = re.compile(r"model_(?:(\d{7,})|final)\.pth")
@@ -45,7 +45,7 @@ def list_files(folder: Path) -> list[Path]:
     if cut and not whole:
         raise UserError(f"'{folder}' has no complete checkpoint: truncated {', '.join(cut)}")
     if cut:
-        logger.warning("skipped truncated checkpoints in '%s': %s", folder, ", ".join(cut))
+        _log.warning("skipped truncated checkpoints in '%s': %s", folder, ", ".join(cut))
     return whole
 
 

@@ -274,7 +274,7 @@ def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
 
 
 def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
-    """Tell whether x, y pairs leave an image of that width and height."""
+    """Return whether x, y pairs leave an image of that width and height."""
     return any(
         min(values) < -TOLERANCE_PIXELS or max(values) > side + TOLERANCE_PIXELS
         for values, side in zip((coordinates[::2], coordinates[1::2]), size, strict=True)

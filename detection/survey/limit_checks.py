@@ -14,7 +14,7 @@ from detection.feeding.samples import resized
 from detection.recipe import DEFAULT_ANCHORS, InputConfig, SamplingConfig
 from detection.survey.set_check import Role, SetCheck
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _DEFAULT_INPUT, _DEFAULT_SAMPLING = InputConfig(), SamplingConfig()
 _SIDE_KEYS: dict[Role, str] = {
@@ -85,7 +85,7 @@ def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
         return
     what = f"images with more objects than sampling.detections_per_image={most}"
     if check.role == "test":
-        logger.info("evaluating a perfect detector that keeps %d detections per image", most)
+        _log.info("evaluating a perfect detector that keeps %d detections per image", most)
         what += f"; a perfect detector scores {best_ap(check.coco.tree, most):.1f} box AP"
     check.note(what, crowded)
 

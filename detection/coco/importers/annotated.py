@@ -10,7 +10,7 @@ from detection.coco.masks import MAX_COORDINATE_PIXELS, Size, are_coordinates, a
 from detection.coco.sets import clipped_box, first_of, reason_to_leave_out
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Finer than any annotator draws, and short in the file.
 _DECIMALS = 3
@@ -79,7 +79,7 @@ class Notes:
     def report(self) -> None:
         """Log one line per kind with its number of entries and the first few names."""
         for kind, entries in self.kinds.items():
-            logger.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
+            _log.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
 
 
 def text_of(where: str, content: bytes) -> str:

@@ -50,7 +50,7 @@ from rsa_pretrain.plumbing.distributed import (
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DETECTRON2_CONFIG_FILE = "detectron2.yaml"
 
@@ -92,7 +92,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         check_checkpoint(resume_from, checkpointer.model)
         checkpointer.load(str(resume_from))
         start = trainer.iter + 1
-        logger.info("resuming from '%s' at iteration %d", resume_from, start)
+        _log.info("resuming from '%s' at iteration %d", resume_from, start)
     batches = training_batches(config, job, start, job.recipe.data.num_workers)
     with closing(batches), TrainingLog(job, run_dir, start) as log:
         trainer.data_loader = log.timed(batches)
@@ -153,7 +153,7 @@ def _run(trainer: SimpleTrainer, start: int, end: int, run_dir: Path) -> None:
     try:
         trainer.train(start, end)
     except LoopStopped:
-        logger.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
+        _log.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
     except FloatingPointError as error:
         raise UserError(
             f"{error}; earlier checkpoints are in '{run_dir}'; lower solver.base_lr or warm up "

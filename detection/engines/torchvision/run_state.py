@@ -25,7 +25,7 @@ from rsa_pretrain.weights.checkpoint import (
 )
 from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 BEST_FILE = Path("checkpoints") / "best" / MODEL_FILE
 """The best weights, in the run folder; its name distinguishes it from checkpoints."""
@@ -86,7 +86,7 @@ class DetectorState:
         self.scaler.load_state_dict(state["scaler"])
         assert metadata.step is not None, "a run's checkpoint has its step"
         self.step = metadata.step
-        logger.info("resuming from '%s' at iteration %d", folder, self.step)
+        _log.info("resuming from '%s' at iteration %d", folder, self.step)
 
     def save(self, run_dir: Path) -> None:
         """Write a checkpoint.
