@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detection.coco.format import read_tree, sort_out
 from detection.coco.repair import repair
 from detection.coco.sets import first_of
+from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.plumbing.errors import UserError
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Normalise other tools' exports to COCO's strict form at load time.
 
 All later code relies on the strict form. Nothing is repaired silently: every kind of repair is
-returned as one counted note. Entries beyond repair are left unchanged for ``coco_format.sort_out``
+returned as one counted note. Entries beyond repair are left unchanged for ``validate.sort_out``
 to report.
 """
 
@@ -42,7 +42,7 @@ def repair(
     """Return a file's content in COCO's strict form, as far as possible.
 
     Args:
-        tree: Three lists of entries, as ``coco_format.read_tree`` returns them; not changed.
+        tree: Three lists of entries, as ``validate.read_tree`` returns them; not changed.
         images_dir: Folder of the images, used to look up sizes missing from the file.
         rules: How to read the images.
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from pycocotools.coco import COCO
 
 from detection.coco.box_forms import Entry, ImageSize, box_of
-from detection.coco.format import read_tree, sort_out
 from detection.coco.image_places import where_images_are
 from detection.coco.masks import has_mask
 from detection.coco.repair import repair
+from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.data.read_rules import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 

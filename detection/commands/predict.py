@@ -13,7 +13,7 @@ from detection.commands.image_options import (
     chosen_input,
     chosen_rules,
 )
-from detection.job.card import DetectorCard
+from detection.job.detector_card import DetectorCard
 from detection.pictures.page import PAGE_MARK
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, positive, say, whole_number

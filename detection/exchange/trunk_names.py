@@ -15,6 +15,8 @@ covers basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 from rsa_pretrain.weights.foreign.names import DETECTRON2
 
 DETECTRON2_PREFIX = "backbone.bottom_up."
+BATCH_COUNT = "num_batches_tracked"
+"""Last part of the name of a norm's tensor that FrozenBN lacks."""
 
 
 def to_detectron2(name: str) -> str:

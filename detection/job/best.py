@@ -13,7 +13,7 @@ from pathlib import Path
 from detection.recipe import Count
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.checkpoint import read_header
+from rsa_pretrain.weights.checkpoint import METADATA_KEY, read_header
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
 from rsa_pretrain.weights.foreign.load import is_own_file
 
@@ -57,7 +57,7 @@ def read_best(file: Path) -> Best | None:
         if is_own_file(file):
             note: object = read_header(file).get(_KEY)
         else:
-            note = read_checkpoint_file(file).values.get(f"rsa_toolkit/{_KEY}")
+            note = read_checkpoint_file(file).values.get(f"{METADATA_KEY}/{_KEY}")
         if not isinstance(note, str):
             raise UserError(f"it has no note {_KEY}")
         return parse_tree(Best, json.loads(note), f"the note {_KEY} of '{file}'")

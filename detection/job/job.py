@@ -18,7 +18,7 @@ from detection.coco.sets import (
     training_images,
     without_mask,
 )
-from detection.job.card import CARD_KEY, make_card
+from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import Trunk
 from detection.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import config_hash

@@ -13,7 +13,7 @@ from rsa_pretrain.weights.checkpoint import file_sha256
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportedDetector:
     """A trained detector, and how to use it."""
 
     loaded: LoadedDetector
