@@ -69,11 +69,11 @@ def _read_data(data: CocoDataConfig) -> tuple[int, list[Annotation]]:
         _log.warning(
             "detectron2's programs read '%s' without these repairs", data.train_annotations
         )
-    sizes = {image["id"]: (image["width"], image["height"]) for image in tree["images"]}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
     used = [
         annotation
         for annotation in tree["annotations"]
-        if reason_to_leave_out(annotation, *sizes[annotation["image_id"]]) is None
+        if reason_to_leave_out(annotation, sizes[annotation["image_id"]]) is None
     ]
     return len(tree["categories"]), used
 

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from pycocotools import mask as mask_codec
 
-from detection.coco.box_forms import Entry
+from detection.coco.box_forms import Entry, box_of
 from detection.coco.evaluation import Prediction
 from detection.coco.images import read_annotated_image, read_image
 from detection.coco.masks import has_mask
 from detection.coco.matching import match
-from detection.coco.sets import CocoSet, clipped_box
+from detection.coco.sets import CocoSet
 from detection.pictures.page import Card, DrawnObject, Panel
 
 MOST_PER_IMAGE = 1000
@@ -105,13 +105,12 @@ def _objects(
         score = entry.get("score")
         is_crowd = bool(entry.get("iscrowd", 0))
         label = f"{name} (crowd)" if is_crowd else name
-        x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
         segmentation = entry.get("segmentation")
         objects.append(
             DrawnObject(
                 category=rank,
                 label=label if score is None else f"{label} {score:.2f}",
-                box=(x0, y0, x1, y1),
+                box=box_of(entry, (image["height"], image["width"])),
                 segmentation=segmentation if has_mask(segmentation) else None,
                 score=score,
                 is_special=is_crowd,

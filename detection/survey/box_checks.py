@@ -10,7 +10,6 @@ from detection.coco.box_forms import (
     OFF_SHARE,
     Corners,
     Entry,
-    ImageSize,
     box_of,
     box_of_mask,
     fits,
@@ -45,7 +44,7 @@ def compare_with_masks(found: SetFindings) -> None:
     for entry in found.coco.objects:
         size = sizes[entry["image_id"]]
         around = box_of_mask(entry, size)
-        if around is None or reason_to_leave_out(entry, *size) is not None:
+        if around is None or reason_to_leave_out(entry, size) is not None:
             continue
         if not _area(around):
             found.add_note(EMPTY, [_name(entry)])
@@ -53,7 +52,7 @@ def compare_with_masks(found: SetFindings) -> None:
             _report_misfit(found, entry, size, around)
 
 
-def _report_misfit(found: SetFindings, entry: Entry, size: ImageSize, around: Corners) -> None:
+def _report_misfit(found: SetFindings, entry: Entry, size: Size, around: Corners) -> None:
     box = box_of(entry, size)
     form = form_that_fits(entry, size, around)
     if form is not None:
@@ -77,7 +76,7 @@ def find_repeats(found: SetFindings) -> None:
     repeats = [
         f"{_name(later)} (as {_name(earlier)})"
         for (image_id, _), group in groups.items()
-        for earlier, later in _repeats(group, sizes[image_id][::-1])
+        for earlier, later in _repeats(group, sizes[image_id])
     ]
     num_distinct = sum(map(len, groups.values())) - len(repeats)
     report = found.add_error if 2 * len(repeats) >= num_distinct else found.add_note

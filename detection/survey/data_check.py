@@ -10,7 +10,7 @@ from detection.coco.box_forms import FAULTS_OF_ALL, Entry
 from detection.coco.categories import is_same_name
 from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
-from detection.coco.masks import has_mask, polygons
+from detection.coco.masks import Size, has_mask, polygons
 from detection.coco.repair import repair
 from detection.coco.sets import CocoSet, check_objects, reason_to_leave_out, training_images
 from detection.coco.validate import read_tree, sort_out
@@ -238,13 +238,12 @@ def _note_categories(found: SetFindings) -> None:
 
 
 def _note_annotations(found: SetFindings) -> None:
-    images = {image["id"]: image for image in found.coco.tree["images"]}
+    sizes = found.coco.sizes
     prefix = _LEFT_OUT if found.role == "train" else ""
     for entry in found.coco.tree["annotations"]:
         name = f"annotation {entry['id']}"
-        image = images[entry["image_id"]]
-        size = (image["width"], image["height"])
-        reason = reason_to_leave_out(entry, *size)
+        size = sizes[entry["image_id"]]
+        reason = reason_to_leave_out(entry, size)
         if reason is not None:
             found.add_note(f"{prefix}{reason}", [name])
         x, y, width, height = entry["bbox"]
@@ -275,9 +274,9 @@ def _note_images(found: SetFindings, *, keep_empty: bool) -> None:
     )
 
 
-def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
-    """Return whether x, y pairs leave an image of that width and height."""
+def _sticks_out(coordinates: Sequence[float], size: Size) -> bool:
+    """Return whether x, y pairs leave an image of that size."""
     return any(
         min(values) < -TOLERANCE_PIXELS or max(values) > side + TOLERANCE_PIXELS
-        for values, side in zip((coordinates[::2], coordinates[1::2]), size, strict=True)
+        for values, side in zip((coordinates[1::2], coordinates[::2]), size, strict=True)
     )

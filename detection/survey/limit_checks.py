@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detection.coco.box_forms import Entry, ImageSize, box_of
+from detection.coco.box_forms import Entry, box_of
 from detection.coco.evaluation import Prediction, evaluate
+from detection.coco.masks import Size
 from detection.coco.sets import reason_to_leave_out
 from detection.feeding.samples import resized
 from detection.recipe import DEFAULT_ANCHORS, InputConfig, SamplingConfig
@@ -118,7 +119,7 @@ def check_sizes(found: SetFindings, limits: DetectorLimits) -> None:
     small = []
     for entry in found.coco.tree["annotations"]:
         number = entry["image_id"]
-        if reason_to_leave_out(entry, *sizes[number]) is not None:
+        if reason_to_leave_out(entry, sizes[number]) is not None:
             continue
         objects += 1
         x0, y0, x1, y1 = box_of(entry, sizes[number])
@@ -133,8 +134,8 @@ def check_sizes(found: SetFindings, limits: DetectorLimits) -> None:
         )
 
 
-def _scale(size: ImageSize, limits: DetectorLimits) -> float:
+def _scale(size: Size, limits: DetectorLimits) -> float:
     """Return the factor by which images of a size are enlarged: the root of the area ratio."""
-    width, height = size
-    new_height, new_width = resized((height, width), limits.short_side, limits.max_side)
+    height, width = size
+    new_height, new_width = resized(size, limits.short_side, limits.max_side)
     return math.sqrt(new_height / height * (new_width / width))
