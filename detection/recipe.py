@@ -76,7 +76,7 @@ class ModelConfig(Section):
     """Mask R-CNN with a feature pyramid; without its mask head, Faster R-CNN."""
 
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
-    """Trunk; a checkpoint of another is refused, null takes the checkpoint's. --random-init
+    """Backbone; a checkpoint of another is refused, null takes the checkpoint's. --random-init
     needs it."""
     trunk_norm: Literal["SyncBN", "BN", "FrozenBN"] = "SyncBN"
     """SyncBN: trained with the rest, over the batch of all processes; BN: over each process's own;

@@ -50,7 +50,7 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
 
     Args:
         recipe: The run.
-        trunk: Initial weights of the detector's trunk.
+        trunk: Initial weights of the detector's backbone.
         resume: Continue the run in ``output_dir``.
 
     Returns:

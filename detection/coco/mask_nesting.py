@@ -1,4 +1,4 @@
-"""Bring segmentations that are nested differently from COCO's into its forms.
+"""Convert differently nested segmentations to COCO's forms.
 
 COCO has ``[[x1, y1, x2, y2, …], …]`` and ``{"size": [height, width], "counts": …}``. Exports also
 write one flat list, corners as ``[x, y]`` pairs, and codes inside a list. Values are unchanged.
@@ -25,7 +25,7 @@ _DEEPEST = 6
 
 
 def is_nested_as_in_coco(segmentation: Any) -> bool:
-    """Return quickly whether ``nested_as_in_coco`` would return a polygon mask unchanged."""
+    """Return whether ``nested_as_in_coco`` would return polygons unchanged, at little cost."""
     if type(segmentation) is not list:
         return segmentation is None
     for part in segmentation:

@@ -80,7 +80,9 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
     for arch in archs:
         if found == enumerated_shapes(arch):
             return arch
-    raise UserError(f"the detector's {len(found)} trunk tensors match none of {', '.join(archs)}")
+    raise UserError(
+        f"the detector's {len(found)} backbone tensors match none of {', '.join(archs)}"
+    )
 
 
 def describe_model(

@@ -47,7 +47,7 @@ class HeadLayers:
 
 
 class ModelKeyMap:
-    """Rename tensors of one architecture in both directions; unknown names raise.
+    """Renames tensors of one architecture in both directions; unknown names raise.
 
     Args:
         heads: Layer counts of the heads, on which the names depend.

@@ -37,5 +37,5 @@ def to_torchvision(name: str) -> str:
     short = name.removeprefix(DETECTRON2_PREFIX)
     renamed = None if short == name else DETECTRON2.to_torchvision(short)
     if renamed is None:
-        raise ValueError(f"'{name}' is not the full name of a tensor in a detectron2 ResNet trunk")
+        raise ValueError(f"'{name}' is not the full name of a tensor in a detectron2 backbone")
     return renamed

@@ -20,7 +20,7 @@ def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
 
 
 class Evaluations:
-    """Evaluate a detector during training; the final evaluation belongs to the finished run.
+    """Evaluates a detector during training; the final evaluation belongs to the finished run.
 
     Args:
         job: The run.

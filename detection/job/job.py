@@ -1,4 +1,4 @@
-"""Prepare an engine's input: the recipe, the trunk and the data, all checked."""
+"""Prepare an engine's input: the recipe, the backbone and the data, all checked."""
 
 import logging
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ class AnnotatedImage(NamedTuple):
 
 
 class Notes:
-    """Collect notes on content that is dropped or read differently than written.
+    """Notes on content that is dropped or read differently than written.
 
     Attributes:
         kinds: Entries by kind of note.

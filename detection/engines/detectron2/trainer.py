@@ -72,8 +72,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Raises:
         UserError: If the recipe cannot run here, the loss stops being finite (earlier checkpoints
-            stay), an image is broken, or ``resume_from`` has another trunk or other annotations.
-        RuntimeError: If a trunk tensor did not reach the detector.
+            stay), an image is broken, or ``resume_from`` has another backbone or other annotations.
+        RuntimeError: If a backbone tensor did not reach the detector.
     """
     _check(job)
     config = make_config(job)

@@ -129,7 +129,7 @@ def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:
         num_classes: Categories, without the background.
 
     Raises:
-        RuntimeError: If a trunk tensor was not loaded.
+        RuntimeError: If a backbone tensor was not loaded.
     """
     body = build_backbone(trunk.backbone)
     body.load_state_dict(trunk.tensors, strict=True)
