@@ -67,7 +67,11 @@ class Provenance:
         }
 
     def load_state_dict(self, state: dict[str, str | None]) -> None:
-        """Compare with the job's; raise ``UserError`` as ``Job.check_same_start``."""
+        """Compare with the job's.
+
+        Raises:
+            UserError: As ``Job.check_same_start``.
+        """
         self._job.check_same_start(state["trunk_sha256"], state["train_sha256"])
 
 

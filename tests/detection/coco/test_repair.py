@@ -89,7 +89,7 @@ def _halves(outlines: Any) -> list[Tree]:
     return parts
 
 
-NESTED = "segmentation are nested otherwise than [[x1, y1, …]], and read so"
+NESTED = "segmentation are nested differently from [[x1, y1, …]], and read so"
 LISTED = "segmentation are run-length codes in a list, taken out of it"
 SPELT = "segmentation have numbers as text or with decimals, read as numbers"
 TIDIED = "file_name have backslashes or a leading slash, read as relative paths"
