@@ -1,4 +1,4 @@
-"""Transfer of a pretrained trunk to Mask R-CNN R50-FPN on COCO-format data."""
+"""Transfer of a pretrained backbone to Mask R-CNN R50-FPN on COCO-format data."""
 
 from typing import TYPE_CHECKING
 

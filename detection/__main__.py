@@ -33,7 +33,7 @@ PROGRAM = Program(
         Command("export", "write a trained detector for ONNX Runtime or TorchScript"),
         Command("export-config", "write a recipe for detectron2's own train_net.py"),
         Command("convert", "convert weights to detectron2, or a detector from it"),
-        Command("unconvert", "extract the trunk of a detectron2 file or a trained detector"),
+        Command("unconvert", "extract the backbone of a detectron2 file or a trained detector"),
         Command("toy", "draw a small COCO-format data set of shapes"),
     ),
 )

@@ -76,7 +76,7 @@ class ModelConfig(Section):
     """Mask R-CNN with a feature pyramid; without its mask head, Faster R-CNN."""
 
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
-    """Trunk; a checkpoint of another is refused, null takes the checkpoint's. --random-init
+    """Backbone; a checkpoint of another is refused, null takes the checkpoint's. --random-init
     needs it."""
     trunk_norm: Literal["SyncBN", "BN", "FrozenBN"] = "SyncBN"
     """SyncBN: trained with the rest, over the batch of all processes; BN: over each process's own;
@@ -202,8 +202,8 @@ class SolverConfig(Section):
             )
         if scaled.warmup_iterations >= scaled.iterations:
             raise ValueError(
-                f"warmup_iterations {scaled.warmup_iterations} leaves nothing of "
-                f"iterations {scaled.iterations}{at_size}"
+                f"warmup_iterations {scaled.warmup_iterations} must be below "
+                f"iterations {scaled.iterations}{at_size}; lower it or train longer"
             )
         return self
 

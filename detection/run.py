@@ -42,7 +42,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
@@ -50,7 +50,7 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
 
     Args:
         recipe: The run.
-        trunk: Initial weights of the detector's trunk.
+        trunk: Initial weights of the detector's backbone.
         resume: Continue the run in ``output_dir``.
 
     Returns:
@@ -196,7 +196,10 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
         return
     changed = _changes(load_config(Recipe, path), recipe)
     if changed:
-        raise UserError(f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}")
+        raise UserError(
+            f"cannot resume '{run_dir}' with other settings: {', '.join(changed)}; restore them or "
+            "set another output_dir"
+        )
 
 
 def _changes(before: Recipe, now: Recipe) -> list[str]:
@@ -215,7 +218,7 @@ def _tell_other_places(recipe: Recipe) -> None:
     for name in ("train_annotations", "train_images", "test_annotations", "test_images"):
         place = getattr(before, name)
         if place != getattr(recipe.data, name):
-            logger.warning(
+            _log.warning(
                 "'%s' was made with data.%s '%s'; if that is different data, remake it with "
                 "'rsa-detect train --resume'",
                 recipe.output_dir / RECORD_FILE,
@@ -225,12 +228,12 @@ def _tell_other_places(recipe: Recipe) -> None:
 
 
 def _is_recorded(recipe: Recipe, trunk: Trunk) -> bool:
-    """Tell whether the folder's run has ended; an unreadable record is made again."""
+    """Return whether the folder's run has ended; an unreadable record is made again."""
     path = recipe.output_dir / RECORD_FILE
     if not path.is_file():
         return False
     try:
         return read_record(path).model.sha256 == trunk.subject.sha256
     except UserError as error:
-        logger.warning("%s; the record is made again", error)
+        _log.warning("%s; the record is made again", error)
         return False

@@ -7,13 +7,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from detection.coco.masks import box_around, has_mask, polygons
+from detection.coco.masks import Size, box_around, has_mask, polygons
 
 Entry = dict[str, Any]
 Corners = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
-ImageSize = tuple[int, int]
-"""Width and height, in pixels."""
 
 # Hand drawing, rounding and in- or excluding the last pixel move a side by less.
 OFF_PIXELS = 2.0
@@ -41,24 +39,24 @@ _FEWEST, _SUSPICIOUS = 8, 0.25
 _AREA_TOLERANCE = 0.02
 
 
-_Sized = tuple[Entry, ImageSize]
+_Sized = tuple[Entry, Size]
 
 
 class Form(NamedTuple):
     """A way other than COCO's to write a box."""
 
     fault: str
-    """Fault of annotations that have it."""
+    """Message for annotations in this form."""
     corners: Callable[[Sequence[float]], Corners]
     """Converts the four numbers."""
     is_relative: bool
     """True if they are fractions of the image."""
 
-    def read(self, box: Sequence[float], size: ImageSize) -> Corners:
+    def read(self, box: Sequence[float], size: Size) -> Corners:
         """Return the box that four numbers denote on an image of that size."""
         if not self.is_relative:
             return self.corners(box)
-        width, height = size
+        height, width = size
         x0, y0, x1, y1 = self.corners(box)
         return x0 * width, y0 * height, x1 * width, y1 * height
 
@@ -101,10 +99,10 @@ FAULTS_OF_ALL = frozenset({FRACTIONS, POLYGON_FRACTIONS, *(form.fault for form i
 """Faults that ``faults_of_all`` may find."""
 
 
-def _inside(corners: Corners, size: ImageSize) -> Corners:
+def _inside(corners: Corners, size: Size) -> Corners:
     """Clip a box to an image of that size."""
     x0, y0, x1, y1 = corners
-    width, height = size
+    height, width = size
     return (
         min(max(x0, 0.0), width),
         min(max(y0, 0.0), height),
@@ -113,21 +111,21 @@ def _inside(corners: Corners, size: ImageSize) -> Corners:
     )
 
 
-def box_of(annotation: Mapping[str, Any], size: ImageSize) -> Corners:
+def box_of(annotation: Mapping[str, Any], size: Size) -> Corners:
     """Return an annotation's box inside its image."""
     return _inside(_of_sides(annotation["bbox"]), size)
 
 
-def box_of_mask(annotation: Mapping[str, Any], size: ImageSize) -> Corners | None:
+def box_of_mask(annotation: Mapping[str, Any], size: Size) -> Corners | None:
     """Return the box around an object's mask; None for crowds and objects without a mask."""
     mask = annotation.get("segmentation")
     if annotation.get("iscrowd", 0) or not has_mask(mask):
         return None
-    return _inside(_of_sides(box_around(mask, size[::-1])), size)
+    return _inside(_of_sides(box_around(mask, size)), size)
 
 
 def fits(box: Corners, around: Corners) -> bool:
-    """Tell whether each side of a box is close to that of the box around a mask."""
+    """Return whether each side of a box is close to that of the box around a mask."""
     x0, y0, x1, y1 = around
     across, down = (max(OFF_PIXELS, OFF_SHARE * side) for side in (x1 - x0, y1 - y0))
     return (
@@ -138,7 +136,7 @@ def fits(box: Corners, around: Corners) -> bool:
     )
 
 
-def form_that_fits(annotation: Mapping[str, Any], size: ImageSize, around: Corners) -> Form | None:
+def form_that_fits(annotation: Mapping[str, Any], size: Size, around: Corners) -> Form | None:
     """Return the form other than COCO's in which a box fits its mask, or None."""
     return next((form for form in FORMS if fits(form.read(annotation["bbox"], size), around)), None)
 
@@ -187,12 +185,12 @@ def _fault_of_boxes(annotations: Sequence[Entry], sample: Sequence[_Sized]) -> s
 
 
 def _reach_out(sample: Sequence[_Sized]) -> bool:
-    """Tell whether boxes make sense only as two corners.
+    """Return whether boxes make sense only as two corners.
 
     Read in COCO's form they leave many images; read as corners they all fit.
     """
     reaching_out = 0
-    for entry, (width, height) in sample:
+    for entry, (height, width) in sample:
         x, y, right, bottom = entry["bbox"]
         if not (x < right <= width + 1 and y < bottom <= height + 1):
             return False
@@ -201,7 +199,7 @@ def _reach_out(sample: Sequence[_Sized]) -> bool:
 
 
 def _have_areas_of_corners(sample: Sequence[_Sized]) -> bool:
-    """Tell whether annotated areas match boxes read as two corners, and not COCO's form."""
+    """Return whether annotated areas match boxes read as two corners, and not COCO's form."""
     as_corners = as_sides = 0
     for entry, _ in sample:
         x, y, right, bottom = entry["bbox"]
@@ -232,5 +230,5 @@ def _all_with_relative_polygons(annotations: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def _size(image: Mapping[str, Any]) -> ImageSize:
-    return image["width"], image["height"]
+def _size(image: Mapping[str, Any]) -> Size:
+    return image["height"], image["width"]

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detection.coco.format import read_tree, sort_out
 from detection.coco.repair import repair
 from detection.coco.sets import first_of
+from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Categories = list[dict[str, Any]]
 
@@ -45,8 +45,17 @@ def check_same_categories(
         raise UserError(f"{sources}: {first_of(renamed)}; both ids and names must agree")
 
 
+def check_number(detector: Path, num_classes: int, num_listed: int, listing: Path) -> None:
+    """Refuse an annotation file that lists another number of categories than a detector has."""
+    if num_listed != num_classes:
+        raise UserError(
+            f"detector '{detector}' has {num_classes} categories, '{listing}' lists {num_listed}; "
+            "give the annotation file it was trained on as --categories"
+        )
+
+
 def is_same_name(one: str, other: str) -> bool:
-    """Tell whether names are equal, ignoring case and surrounding blanks."""
+    """Return whether names are equal, ignoring case and surrounding blanks."""
     return one.strip().casefold() == other.strip().casefold()
 
 
@@ -67,13 +76,10 @@ def categories_of(
     """
     if given is not None:
         found = _listed(given)
-        if len(found) != num_classes:
-            raise UserError(
-                f"'{detector}' knows {num_classes} categories, '{given}' lists {len(found)}"
-            )
+        check_number(detector, num_classes, len(found), given)
         return sorted(found, key=lambda entry: int(entry["id"]))
     if known is None:
-        logger.warning(
+        _log.warning(
             "'%s' does not name its categories; they are numbered from 1; name them with "
             "--categories",
             detector,

@@ -12,7 +12,7 @@ from detection.coco.masks import polygons
 from detection.coco.precision import PrecisionArray, precision
 from detection.coco.sets import first_of
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Prediction = dict[str, Any]
 """COCO's result format: image_id, category_id, score, bbox [x, y, width, height] and
@@ -78,7 +78,7 @@ def evaluate_in_detail(
         UserError: If faster-coco-eval is installed and broken.
     """
     if not predictions:
-        logger.warning("the detector found nothing: average precision is 0")
+        _log.warning("the detector found nothing: average precision is 0")
     limit = max(COCO_MAX_DETECTIONS, max_detections)
     notes = tuple(_differences(tree, predictions, limit))
     complete = with_areas(tree)
@@ -124,15 +124,15 @@ def _differences(
     absent = sorted(found.keys() - with_objects)
     if absent:
         yield (
-            f"{sum(found[number] for number in absent):,} detections do not count, as their "
+            f"{sum(found[number] for number in absent):,} detections are not counted, as their "
             f"categories have no object: {first_of([names[number] for number in absent])}"
         )
     per_image = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
     surplus = sum(max(0, count - limit) for count in per_image.values())
     if surplus:
         yield (
-            f"{surplus:,} detections do not count, being behind the {limit:,} with the "
-            "highest scores of their image and category"
+            f"{surplus:,} detections are not counted: they rank below the {limit:,} highest scores "
+            "of their image and category"
         )
 
 

@@ -13,7 +13,7 @@ from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.threads import map_in_threads
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SHOWN = 5
 
@@ -36,10 +36,13 @@ def list_images(folder: Path, rules: ReadRules) -> list[dict[str, Any]]:
     report_left_out(folder, left_out)
     sizes, faults = _sizes([folder / name for name in names], rules)
     if len(faults) == len(names):
-        raise UserError(f"no image below '{folder}' ({len(faults):,} other files)")
+        raise UserError(
+            f"no image below '{folder}' ({len(faults):,} other files); expected files such as "
+            ".jpg or .png"
+        )
     if faults:
         shown = "; ".join(faults[:_SHOWN]) + ("; …" if len(faults) > _SHOWN else "")
-        logger.warning("left out: %d files of '%s': %s", len(faults), folder, shown)
+        _log.warning("left out: %d files of '%s': %s", len(faults), folder, shown)
     return _entries([(name, sizes[folder / name]) for name in names if folder / name in sizes])
 
 

@@ -39,5 +39,5 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
     if encoding == _PLAIN:
         return tree, ()
     if encoding == _MARKED:
-        return tree, ("1 byte order mark at the start of the file, passed over",)
+        return tree, ("1 byte order mark at the start of the file, ignored",)
     return tree, (f"1 file in {encoding.upper()}, not in UTF-8, read as such",)

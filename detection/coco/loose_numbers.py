@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any
 
+NUMBER_TYPES = frozenset({int, float})
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,15})(\.0*)?\s*")
 # Above this, a float may differ from the whole number that was written.
 _LARGEST_EXACT = 2.0**53
@@ -21,7 +22,7 @@ def as_whole(value: Any) -> int | None:
 
 def as_number(value: Any) -> float | None:
     """Return the finite number that a value is or spells, or None."""
-    if type(value) in (int, float):
+    if type(value) in NUMBER_TYPES:
         return float(value) if isinstance(value, float) else value
     if not isinstance(value, str):
         return None

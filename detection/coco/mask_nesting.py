@@ -1,4 +1,4 @@
-"""Bring segmentations that are nested differently from COCO's into its forms.
+"""Convert differently nested segmentations to COCO's forms.
 
 COCO has ``[[x1, y1, x2, y2, …], …]`` and ``{"size": [height, width], "counts": …}``. Exports also
 write one flat list, corners as ``[x, y]`` pairs, and codes inside a list. Values are unchanged.
@@ -9,30 +9,29 @@ from typing import Any
 
 from pycocotools import mask as mask_codec
 
-from detection.coco.loose_numbers import as_number, as_whole
+from detection.coco.loose_numbers import NUMBER_TYPES, as_number, as_whole
 from detection.coco.masks import FEWEST_COORDINATES, Size, code_fault, encode_mask, has_mask
 
-NESTED = "values of annotations.segmentation are nested otherwise than [[x1, y1, …]], and read so"
+NESTED = "values of annotations.segmentation are nested differently from [[x1, y1, …]], and read so"
 LISTED_CODE = "values of annotations.segmentation are run-length codes in a list, taken out of it"
 AS_TEXT = (
     "values of annotations.segmentation have numbers as text or with decimals, read as numbers"
 )
 
-_NUMBERS = {int, float}
 _PAIR = 2
 _FEWEST_CORNERS = 3
 _DEEPEST = 6
 
 
 def is_nested_as_in_coco(segmentation: Any) -> bool:
-    """Tell quickly whether ``nested_as_in_coco`` would return a polygon mask unchanged."""
+    """Return whether ``nested_as_in_coco`` would return polygons unchanged, at little cost."""
     if type(segmentation) is not list:
         return segmentation is None
     for part in segmentation:
         if (
             type(part) is not list
             or len(part) < FEWEST_COORDINATES
-            or type(part[0]) not in _NUMBERS
+            or type(part[0]) not in NUMBER_TYPES
         ):
             return False
     return True
@@ -56,7 +55,7 @@ def nested_as_in_coco(segmentation: Any, size: Size) -> tuple[Any, str | None]:
         return _united([_with_whole_numbers(part) for part in segmentation], size), LISTED_CODE
     if not any(isinstance(part, list) for part in segmentation):
         outline = _as_numbers(segmentation)
-        is_outline = set(map(type, outline)) <= _NUMBERS
+        is_outline = set(map(type, outline)) <= NUMBER_TYPES
         return ([outline], NESTED) if is_outline else (segmentation, None)
     parts = list(_outlines(segmentation, _DEEPEST))
     read = [_as_numbers(part) if isinstance(part, list) else part for part in parts]

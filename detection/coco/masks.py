@@ -22,7 +22,7 @@ BOX_LENGTH = 4
 
 
 def are_coordinates(values: Sequence[Any]) -> bool:
-    """Tell whether all are finite numbers that can be positions in or near an image."""
+    """Return whether all are finite numbers that can be positions in or near an image."""
     if not set(map(type, values)) <= {int, float}:
         return False
     # A NaN is neither above nor below the limits, but makes the sum one.
@@ -33,17 +33,17 @@ def are_coordinates(values: Sequence[Any]) -> bool:
 
 
 def is_size(height: int, width: int) -> bool:
-    """Tell whether an image can have this size."""
+    """Return whether an image can have this size."""
     return 1 <= height <= MAX_COORDINATE_PIXELS and 1 <= width <= MAX_COORDINATE_PIXELS
 
 
 def is_box(values: Any) -> bool:
-    """Tell whether a value is [x, y, width, height]."""
+    """Return whether a value is [x, y, width, height]."""
     return isinstance(values, list) and len(values) == BOX_LENGTH and are_coordinates(values)
 
 
 def is_polygon(part: Any) -> bool:
-    """Tell whether a part of a segmentation is a polygon: x, y pairs, at least three."""
+    """Return whether a part of a segmentation is a polygon: x, y pairs, at least three."""
     return (
         isinstance(part, list)
         and len(part) >= FEWEST_COORDINATES
@@ -60,14 +60,14 @@ def polygons(segmentation: Any) -> list[list[float]]:
 
 
 def has_mask(segmentation: Any) -> bool:
-    """Tell whether there is a polygon or a run-length code."""
+    """Return whether there is a polygon or a run-length code."""
     if isinstance(segmentation, list):
         return any(is_polygon(part) for part in segmentation)
     return _is_code(segmentation)
 
 
 def has_sound_mask(segmentation: Any, size: Size) -> bool:
-    """Tell whether there is a mask that can be drawn."""
+    """Return whether there is a mask that can be drawn."""
     return has_mask(segmentation) and code_fault(segmentation, size) is None
 
 

@@ -1,7 +1,7 @@
 """Normalise other tools' exports to COCO's strict form at load time.
 
 All later code relies on the strict form. Nothing is repaired silently: every kind of repair is
-returned as one counted note. Entries beyond repair are left unchanged for ``coco_format.sort_out``
+returned as one counted note. Entries beyond repair are left unchanged for ``validate.sort_out``
 to report.
 """
 
@@ -11,28 +11,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from detection.coco.annotation_repair import (
+    READ_AS_NUMBERS,
+    complete_annotation,
+    is_strict_annotation,
+)
 from detection.coco.box_forms import Entry
 from detection.coco.image_list import header_size
-from detection.coco.loose_numbers import as_number, as_whole
-from detection.coco.mask_nesting import is_nested_as_in_coco, nested_as_in_coco
-from detection.coco.masks import (
-    BOX_LENGTH,
-    Size,
-    area_of,
-    box_around,
-    has_sound_mask,
-    is_box,
-    is_size,
-)
+from detection.coco.loose_numbers import NUMBER_TYPES, as_whole
+from detection.coco.masks import Size, is_size
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
-_NUMBERS = {int, float}
 _SIDES = ("height", "width")
-_LOOSE = "are text or decimals, read as numbers"
-_LOOSE_CROWDS = (
-    "values of annotations.iscrowd are text, decimals or true and false, read as 0 and 1"
-)
 _TIDIED = "values of images.file_name have backslashes or a leading slash, read as relative paths"
 
 
@@ -42,7 +33,7 @@ def repair(
     """Return a file's content in COCO's strict form, as far as possible.
 
     Args:
-        tree: Three lists of entries, as ``coco_format.read_tree`` returns them; not changed.
+        tree: Three lists of entries, as ``validate.read_tree`` returns them; not changed.
         images_dir: Folder of the images, used to look up sizes missing from the file.
         rules: How to read the images.
 
@@ -64,12 +55,13 @@ def repair(
     fresh = _fresh_ids(tree["annotations"])
     annotations = []
     for entry in tree["annotations"]:
-        if isinstance(entry, dict) and not _is_strict_annotation(entry):
+        if isinstance(entry, dict) and not is_strict_annotation(entry):
             entry = _with_own_id(entry, "annotations", fresh, notes)
             _refer(entry, "image_id", images, notes)
             _refer(entry, "category_id", categories, notes)
             image_id = entry.get("image_id")
-            _complete(entry, sizes.get(image_id) if type(image_id) is int else None, notes)
+            size = sizes.get(image_id) if type(image_id) is int else None
+            complete_annotation(entry, size, notes)
         annotations.append(entry)
     sections = {
         "images": images.entries,
@@ -110,7 +102,7 @@ class _Numbered:
         ids, by_text, by_name = self._known
         whole = as_whole(reference)
         if whole in ids:
-            return whole, _LOOSE
+            return whole, READ_AS_NUMBERS
         if not isinstance(reference, str):
             return None
         if reference in by_text:
@@ -156,9 +148,9 @@ def _with_own_id(entry: Entry, section: str, fresh: Iterator[int], notes: Counte
     number = as_whole(value)
     if number is None and (value is None or isinstance(value, str)):
         number = next(fresh)
-        notes[f"values of {section}.id are absent or no numbers; numbered after the highest"] += 1
+        notes[f"values of {section}.id are missing or not numbers; numbered after the highest"] += 1
     elif number is not None and number is not value:
-        notes[f"values of {section}.id {_LOOSE}"] += 1
+        notes[f"values of {section}.id {READ_AS_NUMBERS}"] += 1
     return dict(entry) if number is None else {**entry, "id": number}
 
 
@@ -197,7 +189,7 @@ def _with_path_and_size(
         number = as_whole(entry.get(side))
         if number is not None and number is not entry[side]:
             repaired[side] = number
-            notes[f"values of images.{side} {_LOOSE}"] += 1
+            notes[f"values of images.{side} {READ_AS_NUMBERS}"] += 1
     lacking = [side for side in _SIDES if entry.get(side) is None]
     if lacking and images_dir is not None:
         found = _header_size(images_dir / repaired["file_name"], rules)
@@ -223,85 +215,7 @@ def _with_name(entry: Any, notes: Counter[str]) -> Any:
     if value is None:
         notes["categories have no name; called by their ids"] += 1
         return {**entry, "name": f"category {entry.get('id')}"}
-    if type(value) in _NUMBERS:
+    if type(value) in NUMBER_TYPES:
         notes["values of categories.name are numbers, read as text"] += 1
         return {**entry, "name": str(value)}
     return entry
-
-
-def _is_strict_annotation(entry: Entry) -> bool:
-    # Runs on every annotation, so it must be fast.
-    try:
-        return (
-            type(entry["id"]) is int
-            and type(entry["image_id"]) is int
-            and type(entry["category_id"]) is int
-            and type(entry["iscrowd"]) is int
-            and type(entry["area"]) in _NUMBERS
-            and entry["area"] > 0
-            and len(entry["bbox"]) == BOX_LENGTH
-            and set(map(type, entry["bbox"])) <= _NUMBERS
-            and is_nested_as_in_coco(entry.get("segmentation"))
-        )
-    except (KeyError, TypeError):
-        return False
-
-
-def _complete(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
-    """Repair an annotation's crowd flag, mask, box and area in place.
-
-    Args:
-        entry: A copy.
-        size: Of its image, if known.
-        notes: Counts repairs.
-    """
-    _complete_crowd(entry, notes)
-    if size is not None:
-        entry["segmentation"], done = nested_as_in_coco(entry.get("segmentation"), size)
-        if done is not None:
-            notes[done] += 1
-    mask, box = entry.get("segmentation"), entry.get("bbox")
-    mask_size = None
-    # Checking a code decodes all of it: only if something must be computed from it.
-    if size is not None and (box in (None, []) or (as_number(entry.get("area")) or 0) <= 0):
-        mask_size = size if has_sound_mask(mask, size) else None
-    if isinstance(box, list) and any(isinstance(value, str) for value in box):
-        numbers = [as_number(value) for value in box]
-        if None not in numbers:
-            entry["bbox"] = numbers
-            notes[f"values of annotations.bbox {_LOOSE}"] += 1
-    elif box in (None, []) and mask_size is not None:
-        entry["bbox"] = box_around(mask, mask_size)
-        notes["values of annotations.bbox are absent; computed from the masks"] += 1
-    _complete_area(entry, mask_size, notes)
-
-
-def _complete_crowd(entry: Entry, notes: Counter[str]) -> None:
-    value = entry.get("iscrowd")
-    if value is None:
-        entry["iscrowd"] = 0
-        notes["values of annotations.iscrowd are absent; taken as 0"] += 1
-    elif type(value) is not int:
-        number = int(value) if isinstance(value, bool) else as_whole(value)
-        if number is not None:
-            entry["iscrowd"] = number
-            notes[_LOOSE_CROWDS] += 1
-
-
-def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
-    """Repair an annotation's area in place, by its mask if ``size`` is given, else by its box."""
-    value = entry.get("area")
-    number = as_number(value)
-    # Every object has some: COCO's metrics would count it as small, or not at all.
-    if number is not None and number <= 0:
-        value = number = None
-    if type(value) not in _NUMBERS and number is not None:
-        entry["area"] = number
-        notes[f"values of annotations.area {_LOOSE}"] += 1
-    elif value is None and size is not None:
-        entry["area"] = area_of(entry["segmentation"], size)
-        notes["values of annotations.area are absent or not above 0; computed from the masks"] += 1
-    elif value is None and is_box(entry.get("bbox")):
-        _, _, width, height = entry["bbox"]
-        entry["area"] = max(width, 0) * max(height, 0)
-        notes["values of annotations.area are absent or not above 0; taken as the boxes'"] += 1

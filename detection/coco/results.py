@@ -13,7 +13,7 @@ from detection.coco.precision import KEY_OF
 from detection.coco.sets import first_of
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
@@ -33,7 +33,7 @@ def read_predictions(path: Path, tree: Mapping[str, Any]) -> list[Prediction]:
     if not isinstance(entries, list):
         raise UserError(f"predictions '{path}' are not COCO results: expected a JSON list")
     for note in notes:
-        logger.warning("'%s': %s", path, note)
+        _log.warning("'%s': %s", path, note)
     sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
     categories = {category["id"] for category in tree["categories"]}
     faults = [

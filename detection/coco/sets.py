@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
-from detection.coco.box_forms import Entry, ImageSize, box_of
-from detection.coco.format import read_tree, sort_out
+from detection.coco.box_forms import Entry, box_of
 from detection.coco.image_places import where_images_are
-from detection.coco.masks import has_mask
+from detection.coco.masks import Size, has_mask
 from detection.coco.repair import repair
+from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Annotation = Mapping[str, Any]
 
@@ -61,9 +61,9 @@ class CocoSet:
         return sorted(self.tree["images"], key=lambda image: int(image["id"]))
 
     @property
-    def sizes(self) -> dict[int, ImageSize]:
-        """Width and height of each image, by its id."""
-        return {image["id"]: (image["width"], image["height"]) for image in self.tree["images"]}
+    def sizes(self) -> dict[int, Size]:
+        """Height and width of each image, by its id."""
+        return {image["id"]: (image["height"], image["width"]) for image in self.tree["images"]}
 
     @property
     def objects(self) -> list[Entry]:
@@ -135,7 +135,7 @@ def read_sound_tree(
         raise UserError(f"'{path}' has {'; '.join(named)}")
     repairs = (*raw.notes, *notes)
     for line in repairs:
-        logger.warning("'%s': %s", path, line)
+        _log.warning("'%s': %s", path, line)
     return SoundTree(tree, repairs, raw.is_annotated)
 
 
@@ -189,7 +189,7 @@ def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[Training
     left_out: Counter[str] = Counter()
     sizes = coco.sizes
     for annotation in coco.tree["annotations"]:
-        reason = reason_to_leave_out(annotation, *sizes[annotation["image_id"]])
+        reason = reason_to_leave_out(annotation, sizes[annotation["image_id"]])
         if reason is None:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
         else:
@@ -215,7 +215,7 @@ def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[Training
     ]
     left_out["images without instances"] = len(sizes) - len(usable)
     num_empty = sum(not image.annotations for image in usable)
-    logger.info(
+    _log.info(
         "training on %d images%s; left out: %s",
         len(usable),
         f" ({num_empty} of them without objects)" if num_empty else "",
@@ -254,11 +254,6 @@ def mask_gap(tree: Mapping[str, Any]) -> str | None:
     )
 
 
-def clipped_box(annotation: Annotation, width: int, height: int) -> tuple[float, ...]:
-    """Return an annotation's box as x0, y0, x1, y1 inside the image, in pixels."""
-    return box_of(annotation, (width, height))
-
-
 def indexed(tree: Mapping[str, Any]) -> Any:
     """Return pycocotools' index of an annotation tree, with its printing suppressed."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -268,17 +263,16 @@ def indexed(tree: Mapping[str, Any]) -> Any:
     return coco
 
 
-def reason_to_leave_out(annotation: Annotation, width: int, height: int) -> str | None:
+def reason_to_leave_out(annotation: Annotation, size: Size) -> str | None:
     """Return why training does not use an annotation; None if it does.
 
     Args:
         annotation: Without faults.
-        width: Of its image, in pixels.
-        height: Of its image.
+        size: Height and width of its image.
     """
     if annotation.get("iscrowd", 0):
         return CROWDS
-    x0, y0, x1, y1 = clipped_box(annotation, width, height)
+    x0, y0, x1, y1 = box_of(annotation, size)
     narrow = x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS
     return NO_AREA if narrow else None
 

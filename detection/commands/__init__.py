@@ -1,1 +1,1 @@
-"""The commands of ``rsa-detect``: one module each, with ``add(commands)``."""
+"""The commands of ``rsa-detect``: one module each, and the options that several share."""

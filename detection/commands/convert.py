@@ -53,7 +53,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _exchange(arguments: argparse.Namespace) -> int:
-    from detection.exchange.exchange import exchange
+    from detection.exchange.whole_detector import exchange
 
     done = exchange(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")

@@ -14,7 +14,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
 if TYPE_CHECKING:
-    from detection.survey.set_check import SetCheck
+    from detection.survey.findings import SetFindings
 
 PROBLEMS_EXIT_CODE = 1
 
@@ -69,23 +69,23 @@ def add(commands: Commands) -> None:
 
 def _data_check(arguments: argparse.Namespace) -> int:
     checks = _checks(arguments)
-    for check in checks:
-        _report(check, arguments.limit)
+    for found in checks:
+        _report(found, arguments.limit)
         if arguments.preview is not None:
             path = arguments.preview
             if len(checks) > 1:
-                path = path.with_stem(f"{path.stem}-{check.role}")
-            _write_preview(check, path, arguments.num_images, arguments.limit)
+                path = path.with_stem(f"{path.stem}-{found.role}")
+            _write_preview(found, path, arguments.num_images, arguments.limit)
     if arguments.out is not None:
-        tree = {check.role: check.to_tree() for check in checks}
+        tree = {found.role: found.to_tree() for found in checks}
         write_text(arguments.out, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
         say(f"written: {arguments.out}")
-    problems = sum(len(check.errors) for check in checks)
-    say("all is well" if problems == 0 else f"problems found: {problems}")
+    problems = sum(len(found.errors) for found in checks)
+    say("no problems found" if problems == 0 else f"problems found: {problems}")
     return PROBLEMS_EXIT_CODE if problems else 0
 
 
-def _checks(arguments: argparse.Namespace) -> "list[SetCheck]":
+def _checks(arguments: argparse.Namespace) -> "list[SetFindings]":
     source, role = arguments.source, arguments.role
     if arguments.images is None:
         recipe = load_config(Recipe, source, arguments.overrides)
@@ -101,33 +101,33 @@ def _checks(arguments: argparse.Namespace) -> "list[SetCheck]":
     return [check_set(source, arguments.images, role or "train", rules)]
 
 
-def _report(check: "SetCheck", limit: int) -> None:
-    from detection.survey.set_check import count_in_words, in_words
+def _report(found: "SetFindings", limit: int) -> None:
+    from detection.survey.findings import count_in_words, in_words
 
-    say(f"{check.role}: {count_in_words(check)}")
-    rows = list(check.category_sizes.values())
+    say(f"{found.role}: {count_in_words(found)}")
+    rows = list(found.category_sizes.values())
     if rows:
         table = render_table(("category", "instances", "images"), rows)
         say("\n".join(f"  {line}" for line in table.splitlines()))
-    for level, findings in (("error", check.errors), ("note", check.notes)):
+    for level, findings in (("error", found.errors), ("note", found.notes)):
         for line in in_words(findings, limit):
             say(f"  {level}: {line}")
 
 
-def _write_preview(check: "SetCheck", path: Path, num_images: int, limit: int) -> None:
+def _write_preview(found: "SetFindings", path: Path, num_images: int, limit: int) -> None:
     from detection.pictures.cards import annotated_cards
     from detection.pictures.page import Page, write_page
-    from detection.survey.set_check import count_in_words, in_words
+    from detection.survey.findings import count_in_words, in_words
 
-    cards = annotated_cards(check.coco, check.usable, num_images)
+    cards = annotated_cards(found.coco, found.usable, num_images)
     page = Page(
-        title=check.coco.annotations_path.name,
-        subtitle=f"{check.role} set: {count_in_words(check)}; {len(cards)} images shown, "
+        title=found.coco.annotations_path.name,
+        subtitle=f"{found.role} set: {count_in_words(found)}; {len(cards)} images shown, "
         "crowds dashed",
-        categories=[name for name, _, _ in check.category_sizes.values()],
-        errors=in_words(check.errors, limit),
-        notes=in_words(check.notes, limit),
-        counts=list(check.category_sizes.values()),
+        categories=[name for name, _, _ in found.category_sizes.values()],
+        errors=in_words(found.errors, limit),
+        notes=in_words(found.notes, limit),
+        counts=list(found.category_sizes.values()),
     )
     write_page(page, cards, path)
     say(f"preview: {path}")

@@ -8,7 +8,7 @@ from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def add(commands: Commands) -> None:
@@ -66,11 +66,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if gap is not None:
         kinds.remove("segm")
         if not kinds:
-            raise UserError(f"'{arguments.annotations}': {gap}, which AP of masks needs")
+            raise UserError(
+                f"'{arguments.annotations}': {gap}; AP of masks needs them all: add them, or "
+                "evaluate boxes by giving each prediction a bbox"
+            )
         say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
     for note in evaluation.notes:
-        logger.warning("%s", note)
+        _log.warning("%s", note)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
         for kind in kinds

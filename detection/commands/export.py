@@ -42,8 +42,8 @@ def add(commands: Commands) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     from detection.coco.categories import categories_of
     from detection.engines.torchvision.loading import load_detector
+    from detection.export.exported_detector import ExportedDetector
     from detection.export.proof import proof_images
-    from detection.export.source import Source
     from detection.export.write import DETECTOR_FORMATS, check_target, export_detector
 
     target, out = DETECTOR_FORMATS[arguments.to], arguments.out
@@ -52,13 +52,13 @@ def _export(arguments: argparse.Namespace) -> int:
     categories = categories_of(
         arguments.detector, loaded.num_classes, loaded.card.names, arguments.categories
     )
-    source = Source(loaded, categories, chosen_input(arguments, loaded.card))
-    images = proof_images(arguments.images, source.input, loaded.card.rules)
-    proof = export_detector(source, target, out, images)
+    exported = ExportedDetector(loaded, categories, chosen_input(arguments, loaded.card))
+    images = proof_images(arguments.images, exported.input, loaded.card.rules)
+    proof = export_detector(exported, target, out, images)
     say(f"written   {out}")
     say(f"proof     {proof.text()}")
-    say(f"input     {source.input_text()}")
-    say(f"output    {source.output_text()}")
+    say(f"input     {exported.input_text()}")
+    say(f"output    {exported.output_text()}")
     say(f"labels    {', '.join(str(entry['name']) for entry in categories)}")
     say(f"load      {target.advice.replace('OUT', str(out))}")
     return 0

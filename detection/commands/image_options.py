@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from detection.job.card import DetectorCard
+from detection.job.detector_card import DetectorCard
 from detection.recipe import InputConfig
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.command_line import positive

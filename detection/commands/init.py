@@ -76,11 +76,11 @@ def _share(text: str) -> float:
 
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.test_images is not None and arguments.test is None:
-        raise UserError("--test-images goes with --test")
-    from detection.survey.fitted_run import Request, write_fitted_run
+        raise UserError("--test-images needs --test")
+    from detection.survey.fitted_run import InitRequest, write_fitted_run
 
     run = write_fitted_run(
-        Request(
+        InitRequest(
             annotations=arguments.data,
             images_dir=arguments.images,
             out=arguments.out or Path(f"{arguments.data.stem}.yaml"),

@@ -13,7 +13,7 @@ from detection.commands.image_options import (
     chosen_input,
     chosen_rules,
 )
-from detection.job.card import DetectorCard
+from detection.job.detector_card import DetectorCard
 from detection.pictures.page import PAGE_MARK
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, positive, say, whole_number
@@ -139,7 +139,7 @@ def _annotated(
     arguments: argparse.Namespace, sources: list[Path], card: DetectorCard, num_classes: int
 ) -> "CocoSet":
     """Open a file of images, with annotations or without."""
-    from detection.coco.categories import categories_of, check_same_categories
+    from detection.coco.categories import categories_of, check_number, check_same_categories
     from detection.coco.sets import open_coco
 
     annotations, *folders = sources
@@ -162,11 +162,8 @@ def _annotated(
     if card.names is not None:
         detector = f"detector '{arguments.detector}'"
         check_same_categories(card.names, coco.category_names, detector, f"'{annotations}'")
-    elif len(coco.category_ids) != num_classes:
-        raise UserError(
-            f"'{arguments.detector}' knows {num_classes} categories, "
-            f"'{annotations}' lists {len(coco.category_ids)}"
-        )
+    else:
+        check_number(arguments.detector, num_classes, len(coco.category_ids), annotations)
     return coco
 
 

@@ -66,7 +66,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.num_gpus is None:
         for option in ("num_machines", "machine_rank", "dist_url"):
             if getattr(arguments, option) is not None:
-                raise UserError(f"--{option.replace('_', '-')} goes with --num-gpus")
+                raise UserError(f"--{option.replace('_', '-')} needs --num-gpus")
         return _train_here(arguments)
     recipe = load_config(Recipe, arguments.config, arguments.overrides)
     if recipe.engine != "detectron2":

@@ -1,4 +1,4 @@
-"""``rsa-detect unconvert``: extract the trunk of a detectron2 file or a trained detector."""
+"""``rsa-detect unconvert``: extract the backbone of a detectron2 file or a trained detector."""
 
 import argparse
 from pathlib import Path
@@ -11,14 +11,14 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "unconvert",
         description="Write the ResNet of a detectron2 file, or of a detector trained by either\n"
-        "engine, as a checkpoint of this toolkit, so that the fine-tuned trunk can be probed. No\n"
-        "code of the file is run. Colour order, strides and pixel statistics come from the file,\n"
-        "or from the config that detectron2 wrote beside it; a network other than torchvision's\n"
-        "is refused.",
+        "engine, as a checkpoint of this toolkit, so that the fine-tuned backbone can be probed.\n"
+        "No code of the file is run. Colour order, strides and pixel statistics come from the\n"
+        "file, or from the config that detectron2 wrote beside it; a network other than\n"
+        "torchvision's is refused.",
         epilog="examples:\n"
-        "  rsa-detect unconvert runs/detection/mask_rcnn_R_50_FPN_1x trunk.safetensors\n"
-        "  rsa-detect unconvert output/model_final.pth trunk.safetensors\n"
-        "  rsa-eval knn trunk.safetensors --config data/imagefolder --out knn.json",
+        "  rsa-detect unconvert runs/detection/mask_rcnn_R_50_FPN_1x backbone.safetensors\n"
+        "  rsa-detect unconvert output/model_final.pth backbone.safetensors\n"
+        "  rsa-eval knn backbone.safetensors --config data/imagefolder --out knn.json",
     )
     parser.add_argument(
         "file",

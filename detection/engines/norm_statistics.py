@@ -12,7 +12,7 @@ update_bn_stats = precise_bn.update_bn_stats
 
 
 class SeenBatches(precise_bn._PopulationVarianceEstimator):  # type: ignore[misc]  # fvcore has none
-    """Average the batches that a norm saw; if there were none, keep its statistics."""
+    """Averages the batches that a norm saw; if there were none, keeps its statistics."""
 
     def __init__(self, mean_buffer: Tensor, var_buffer: Tensor) -> None:
         super().__init__(mean_buffer, var_buffer)

@@ -1,6 +1,6 @@
 """Convert our checkpoint to detectron2 weights, proved before the file gets its final name.
 
-The proof is that of ``trunk_proof``; the written file, read back by the importer, must also equal
+The proof is that of ``proof``; the written file, read back by the importer, must also equal
 the checkpoint bitwise.
 """
 
@@ -13,9 +13,9 @@ import yaml
 from torch import Tensor
 
 from detection.exchange.config import weights_tree
-from detection.exchange.file import SUFFIXES, write_weights
-from detection.exchange.proof import DROPPED_LEAF, TrunkProof, prove_features, prove_shapes
-from detection.exchange.trunk_names import to_detectron2
+from detection.exchange.proof import TrunkProof, prove_features, prove_shapes
+from detection.exchange.trunk_names import BATCH_COUNT, to_detectron2
+from detection.exchange.weights_file import SUFFIXES, write_weights
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
@@ -53,7 +53,8 @@ def to_detectron2_weights(
     dropped: dict[str, int] = {}
     for name, tensor in tensors.items():
         full_name = to_detectron2(name)
-        if full_name.endswith(f".{DROPPED_LEAF}"):
+        # FrozenBN has no such tensor and BN restarts its count; a file's extra keeps the values.
+        if full_name.endswith(f".{BATCH_COUNT}"):
             dropped[name] = int(tensor)
         else:
             model[full_name] = tensor.detach().cpu()
@@ -121,11 +122,11 @@ def write_proved(weights: Path, loaded: LoadedBackbone) -> TrunkProof:
     extra = {
         "metadata": loaded.metadata.model_dump_json(),
         "source_sha256": loaded.sha256,
-        DROPPED_LEAF: dropped,
+        BATCH_COUNT: dropped,
     }
     write_weights(weights, model, extra)
     differences = prove_features(weights, model, loaded.backbone, loaded.metadata)
-    proof = TrunkProof(len(model), {DROPPED_LEAF: len(dropped)}, shapes_source, differences)
+    proof = TrunkProof(len(model), {BATCH_COUNT: len(dropped)}, shapes_source, differences)
     write_weights(weights, model, extra | {"proof": proof.lines()})
     return proof
 

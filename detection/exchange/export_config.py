@@ -18,7 +18,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
 from rsa_pretrain.weights.foreign.load import load_weights
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _OPENING = "Mask R-CNN of rsa-detect's recipe"
 
@@ -66,14 +66,14 @@ def _read_data(data: CocoDataConfig) -> tuple[int, list[Annotation]]:
     """Return the number of training categories and the instances to train on."""
     tree, repairs, _ = read_sound_tree(data.train_annotations, data.train_images)
     if repairs:
-        logger.warning(
+        _log.warning(
             "detectron2's programs read '%s' without these repairs", data.train_annotations
         )
-    sizes = {image["id"]: (image["width"], image["height"]) for image in tree["images"]}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
     used = [
         annotation
         for annotation in tree["annotations"]
-        if reason_to_leave_out(annotation, *sizes[annotation["image_id"]]) is None
+        if reason_to_leave_out(annotation, sizes[annotation["image_id"]]) is None
     ]
     return len(tree["categories"]), used
 

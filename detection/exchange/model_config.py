@@ -10,9 +10,9 @@ from detection.exchange.anchors import SECTION as ANCHOR_SECTION
 from detection.exchange.config import model_tree, weights_tree
 from detection.exchange.model_names import OBJECTNESS
 from detection.exchange.model_weights import has_mask_head, heads_of, num_classes
-from detection.exchange.trunk_names import DETECTRON2_PREFIX
+from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX
 from detection.exchange.trunk_shapes import enumerated_shapes
-from detection.job.card import DetectorCard
+from detection.job.detector_card import DetectorCard
 from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten
@@ -23,7 +23,6 @@ from rsa_pretrain.weights.metadata import BackboneMetadata
 Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 _STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")
-_BATCH_COUNT = "num_batches_tracked"
 # Keys of model_tree that weights do not decide: numbers of anchors and regions, trained layers,
 # processes that share a norm's statistics, and pixels and anchors, which are read instead.
 _FREE = (
@@ -75,13 +74,15 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
     found = {
         name: tuple(tensor.shape)
         for name, tensor in model.items()
-        if name.startswith(DETECTRON2_PREFIX) and not name.endswith(_BATCH_COUNT)
+        if name.startswith(DETECTRON2_PREFIX) and not name.endswith(BATCH_COUNT)
     }
     archs: tuple[Arch, ...] = get_args(Arch)
     for arch in archs:
         if found == enumerated_shapes(arch):
             return arch
-    raise UserError(f"the detector's {len(found)} trunk tensors match none of {', '.join(archs)}")
+    raise UserError(
+        f"the detector's {len(found)} backbone tensors match none of {', '.join(archs)}"
+    )
 
 
 def describe_model(
@@ -189,7 +190,7 @@ def _expected_tree(found: Description, mean: RGB, std: RGB, sampling: SamplingCo
 
 def _is_frozen(tensors: Mapping[str, Tensor], stage: str) -> bool:
     prefix = f"backbone.body.{stage}."
-    return not any(name.startswith(prefix) and name.endswith(_BATCH_COUNT) for name in tensors)
+    return not any(name.startswith(prefix) and name.endswith(BATCH_COUNT) for name in tensors)
 
 
 def _same(value: Any, expected: Any) -> bool:

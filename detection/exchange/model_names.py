@@ -9,7 +9,7 @@
     roi_heads.box_head.5.weight           roi_heads.box_head.fc1.weight
     roi_heads.mask_predictor.conv5_mask   roi_heads.mask_head.deconv
 
-``key_map`` has the trunk's tensors. torchvision numbers a head's layers consecutively, so its
+``trunk_names`` has the trunk's tensors. torchvision numbers a head's layers consecutively, so its
 numbers depend on the depth; the inverse is derived from the same table.
 """
 
@@ -47,7 +47,7 @@ class HeadLayers:
 
 
 class ModelKeyMap:
-    """Rename tensors of one architecture in both directions; unknown names raise.
+    """Renames tensors of one architecture in both directions; unknown names raise.
 
     Args:
         heads: Layer counts of the heads, on which the names depend.

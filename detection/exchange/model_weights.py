@@ -1,6 +1,6 @@
 """Convert a whole Mask R-CNN's tensors between the torchvision engine and detectron2.
 
-``model_key_map`` has the names. Three tensors also differ in their rows: torchvision's classes
+``model_names`` has the names. Three tensors also differ in their rows: torchvision's classes
 begin with the background, detectron2's end with it, and only torchvision has offsets and a mask for
 it, which nothing reads.
 """
@@ -66,7 +66,7 @@ def num_classes(tensors: Tensors) -> int:
 
 
 def has_mask_head(tensors: Tensors) -> bool:
-    """Tell whether a model, in either library's names, predicts masks."""
+    """Return whether a model, in either library's names, predicts masks."""
     return any(name.startswith(_MASK_HEAD) for name in tensors)
 
 

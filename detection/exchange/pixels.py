@@ -17,7 +17,7 @@ _DEFAULTS: dict[str, Any] = {
     "MODEL.RESNETS.RES5_DILATION": 1,
     "MODEL.RESNETS.NUM_GROUPS": 1,
 }
-_TORCHVISION_S = {
+_TORCHVISION_VALUES = {
     "INPUT.FORMAT": "RGB",
     "MODEL.RESNETS.STRIDE_IN_1X1": False,
     "MODEL.RESNETS.RES5_DILATION": 1,
@@ -37,7 +37,7 @@ def pixels_of_config(path: Path) -> Pixels:
     """
     tree = read_config(path)
     values = {key: _value(tree, key) for key in _DEFAULTS}
-    for key, wanted in _TORCHVISION_S.items():
+    for key, wanted in _TORCHVISION_VALUES.items():
         if values[key] != wanted:
             raise UserError(
                 f"'{path}' has {key} {values[key]}; torchvision's ResNet, as in this toolkit's "

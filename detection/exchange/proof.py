@@ -16,9 +16,6 @@ from detection.exchange.trunk_shapes import enumerated_shapes, quoted_r50_shapes
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
-# FrozenBN has no such tensor and BN restarts its count; a file's extra keeps the values.
-DROPPED_LEAF = "num_batches_tracked"
-
 
 @dataclass(frozen=True)
 class TrunkProof:
@@ -39,7 +36,7 @@ class TrunkProof:
             f"used {self.num_used} tensors, each once",
             *(dropped or ["dropped nothing"]),
             f"names and shapes are those {self.shapes_source}",
-            "what was written, read back, equals what was given, bitwise",
+            "the written file, read back, equals the input bitwise",
             self._features(),
         ]
 

@@ -10,7 +10,7 @@ from detection.exchange.anchors import read_anchors
 from detection.exchange.model_config import check_settings, describe_model, recognise_arch
 from detection.exchange.model_weights import num_classes, to_torchvision_model
 from detection.exchange.pixels import pixels_of_config, read_config
-from detection.job.card import CARD_KEY, DetectorCard, make_card, parse_card
+from detection.job.detector_card import CARD_KEY, DetectorCard, make_card, parse_card
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
 from detection.recipe import DEFAULT_ANCHORS, RECORD_FILE, Recipe
@@ -22,10 +22,10 @@ from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, read_header, read_te
 from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.weights.foreign.layouts.detectron2 import toolkit_metadata
 from rsa_pretrain.weights.foreign.load import is_own_file
-from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata, library_versions
 
 _MODEL_PREFIX = "model/"
-_CARD_VALUE = f"rsa_toolkit/{CARD_KEY}"
+_CARD_VALUE = f"{METADATA_KEY}/{CARD_KEY}"
 _NUMBERS = {
     ("input", "test_short_side_pixels"): "INPUT.MIN_SIZE_TEST",
     ("input", "max_side_pixels"): "INPUT.MAX_SIZE_TEST",

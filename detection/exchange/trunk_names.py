@@ -15,6 +15,8 @@ covers basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 from rsa_pretrain.weights.foreign.names import DETECTRON2
 
 DETECTRON2_PREFIX = "backbone.bottom_up."
+BATCH_COUNT = "num_batches_tracked"
+"""Last part of the name of a norm's tensor that FrozenBN lacks."""
 
 
 def to_detectron2(name: str) -> str:
@@ -35,5 +37,5 @@ def to_torchvision(name: str) -> str:
     short = name.removeprefix(DETECTRON2_PREFIX)
     renamed = None if short == name else DETECTRON2.to_torchvision(short)
     if renamed is None:
-        raise ValueError(f"'{name}' is not the full name of a tensor in a detectron2 ResNet trunk")
+        raise ValueError(f"'{name}' is not the full name of a tensor in a detectron2 backbone")
     return renamed

@@ -1,7 +1,7 @@
-"""Extract the trunk of a detectron2 file, or of our detector, into our checkpoint format.
+"""Extract the backbone of a detectron2 file, or of our detector, into our checkpoint format.
 
 Accepts converted weights, files saved by detectron2's own programs (with the config they wrote
-beside them) and the checkpoints of both engines; a fine-tuned trunk can then be probed.
+beside them) and the checkpoints of both engines; a fine-tuned backbone can then be probed.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ TORCHVISION_ENGINE = Layout(
 
 @dataclass(frozen=True)
 class Unconversion:
-    """The written trunk and the proof of its conversion."""
+    """The written backbone and the proof of its conversion."""
 
     source: Path
     metadata: BackboneMetadata
@@ -54,7 +54,7 @@ class Unconversion:
 
 
 def unconvert(file: Path, out: Path, config: Path | None = None) -> Unconversion:
-    """Write the trunk of a detectron2 file, or of a detector, in our checkpoint format.
+    """Write the backbone of a detectron2 file, or of a detector, in our checkpoint format.
 
     Args:
         file: A weights file, a detector's checkpoint, or a run folder with checkpoints.
@@ -63,7 +63,7 @@ def unconvert(file: Path, out: Path, config: Path | None = None) -> Unconversion
             takes the ``config.yaml`` beside it.
 
     Raises:
-        UserError: If the file is unsafe, damaged or has no such trunk, its colour order, stride
+        UserError: If the file is unsafe, damaged or has no such backbone, its colour order, stride
             placement or pixel statistics are unknown or not torchvision's, or ``out`` is misnamed.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
@@ -71,7 +71,7 @@ def unconvert(file: Path, out: Path, config: Path | None = None) -> Unconversion
         raise UserError(f"'{out}' should end in .safetensors")
     source = detector_file(file)
     if out.resolve() == source.resolve():
-        raise UserError(f"'{out}' is the input file; write the trunk to another")
+        raise UserError(f"'{out}' is the input file; write the backbone to another")
     content = read_checkpoint_file(source)
     loaded = _take(content, config)
     with TemporaryDirectory() as folder:
@@ -132,4 +132,4 @@ def _prove_file(written: Path, loaded: LoadedBackbone) -> None:
     restored, source = load_backbone(written).backbone.state_dict(), loaded.backbone.state_dict()
     unequal = differing(restored, source)
     if unequal:
-        raise RuntimeError(f"the written file does not restore the trunk: {unequal}")
+        raise RuntimeError(f"the written file does not restore the backbone: {unequal}")

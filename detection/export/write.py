@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from detection.export.exported_detector import ExportedDetector
 from detection.export.graph import MARK, DetectorFormat
 from detection.export.onnx_file import ONNX
 from detection.export.proof import ExportProof, prove
-from detection.export.source import Source
 from detection.export.torchscript import TORCHSCRIPT
 from rsa_pretrain.plumbing.atomic_files import atomic_file
 from rsa_pretrain.plumbing.errors import UserError
@@ -35,12 +35,12 @@ def check_target(target: DetectorFormat, out: Path) -> None:
 
 
 def export_detector(
-    source: Source, target: DetectorFormat, out: Path, images: Mapping[str, Tensor]
+    exported: ExportedDetector, target: DetectorFormat, out: Path, images: Mapping[str, Tensor]
 ) -> ExportProof:
     """Write a detector for another runtime; nothing is left behind on failure.
 
     Args:
-        source: The detector.
+        exported: The detector.
         target: Format to write.
         out: File to write.
         images: Images to prove the file on, as for ``prove``.
@@ -55,5 +55,5 @@ def export_detector(
         quiet(target.loggers, logging.ERROR),
         atomic_file(out) as temporary,
     ):
-        target.write(source.detector, source.properties(), temporary)
-        return prove(target.load(temporary), source.detector, images)
+        target.write(exported.detector, exported.properties(), temporary)
+        return prove(target.load(temporary), exported.detector, images)

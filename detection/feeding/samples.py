@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from detection.coco.box_forms import box_of
 from detection.coco.images import read_annotated_image
 from detection.coco.masks import Size, has_mask, polygons, render_mask
-from detection.coco.sets import Annotation, CocoSet, TrainingImage, clipped_box
+from detection.coco.sets import Annotation, CocoSet, TrainingImage
 from detection.recipe import InputConfig
 from rsa_pretrain.data.read_settings import ReadRules
 
@@ -158,9 +159,7 @@ def make_sample(image: TrainingImage, short_side: int, max_side: int, flip: bool
     size = (image.height, image.width)
     height, width = new_size = resized(size, short_side, max_side)
     pixels = _read_image(image.path, size, new_size, image.rules)
-    boxes = np.array(
-        [clipped_box(annotation, image.width, image.height) for annotation in image.annotations]
-    ).reshape(-1, 4)
+    boxes = np.array([box_of(annotation, size) for annotation in image.annotations]).reshape(-1, 4)
     boxes *= np.array([width / image.width, height / image.height] * 2)
     if flip:
         pixels = pixels[:, ::-1]

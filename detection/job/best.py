@@ -16,10 +16,11 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import read_header
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
 from rsa_pretrain.weights.foreign.load import is_own_file
+from rsa_pretrain.weights.metadata import METADATA_KEY
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-SELECTED = "selected on the images it is evaluated on, so it is no result"
+SELECTED = "selected on its own test images, so not a test result"
 _KEY = "rsa_best"
 
 SaveWeights = Callable[[int, Path, dict[str, str]], None]
@@ -57,10 +58,10 @@ def read_best(file: Path) -> Best | None:
         if is_own_file(file):
             note: object = read_header(file).get(_KEY)
         else:
-            note = read_checkpoint_file(file).values.get(f"rsa_toolkit/{_KEY}")
+            note = read_checkpoint_file(file).values.get(f"{METADATA_KEY}/{_KEY}")
         if not isinstance(note, str):
             raise UserError(f"it has no note {_KEY}")
         return parse_tree(Best, json.loads(note), f"the note {_KEY} of '{file}'")
     except (UserError, ValueError, RecursionError) as error:
-        logger.warning("cannot compare with the best weights so far, '%s': %s", file, error)
+        _log.warning("cannot compare with the best weights so far, '%s': %s", file, error)
         return None

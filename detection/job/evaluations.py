@@ -10,7 +10,7 @@ from detection.job.job import Job
 from detection.job.training_log import TrainingLog
 from rsa_pretrain.plumbing.distributed import is_main
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
@@ -20,7 +20,7 @@ def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
 
 
 class Evaluations:
-    """Evaluate a detector during training; the final evaluation belongs to the finished run.
+    """Evaluates a detector during training; the final evaluation belongs to the finished run.
 
     Args:
         job: The run.
@@ -37,7 +37,7 @@ class Evaluations:
         self._said_notes = False
 
     def due(self, step: int) -> bool:
-        """Tell whether the detector is evaluated after this many iterations."""
+        """Return whether the detector is evaluated after this many iterations."""
         every = self._job.recipe.training.evaluate_every_iterations
         finished = step == self._job.recipe.solver.schedule.iterations
         return every is not None and step % every == 0 and not finished
@@ -49,7 +49,7 @@ class Evaluations:
         evaluation = evaluate_run(self._job, predictions)
         if not self._said_notes:  # the final evaluation's are in the record
             for note in evaluation.notes:
-                logger.warning("iteration %d: %s", step, note)
+                _log.warning("iteration %d: %s", step, note)
             self._said_notes = bool(evaluation.notes)
         keep_best(self._best_file, best_of(evaluation, step), self._save)
         self._log.write(step, evaluation.metrics)

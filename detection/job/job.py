@@ -1,4 +1,4 @@
-"""Prepare an engine's input: the recipe, the trunk and the data, all checked."""
+"""Prepare an engine's input: the recipe, the backbone and the data, all checked."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from detection.coco.sets import (
     training_images,
     without_mask,
 )
-from detection.job.card import CARD_KEY, make_card
+from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import Trunk
 from detection.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import config_hash
@@ -28,7 +28,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, file_sha256
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 METHOD = "mask_rcnn"
 
@@ -83,13 +83,42 @@ class Job:
             library_versions=library_versions(),
         )
 
+    def check_same_start(self, trunk_sha256: str | None, train_sha256: str | None) -> None:
+        """Compare a checkpoint's pretrained backbone and training annotations with the run's.
+
+        Raises:
+            UserError: If they are others.
+        """
+        run_dir, given = self.recipe.output_dir, self.trunk.subject.sha256
+        if trunk_sha256 != given:
+            before, now = (
+                "random weights" if sha256 is None else f"the backbone with SHA-256 {sha256}"
+                for sha256 in (trunk_sha256, given)
+            )
+            raise UserError(
+                f"'{run_dir}' started from {before}, this command gives {now}; give the original "
+                "or set another output_dir"
+            )
+        if train_sha256 != self.train_sha256:
+            raise UserError(
+                f"'{run_dir}' was trained on annotations with SHA-256 {train_sha256}, "
+                f"'{self.recipe.data.train_annotations}' has {self.train_sha256}; give the "
+                "original or set another output_dir"
+            )
+
 
 def open_job(recipe: Recipe, trunk: Trunk) -> Job:
     """Open the data and the device.
 
     Raises:
-        UserError: If either cannot be used, or training and test categories differ.
+        UserError: If either cannot be used, training and test categories differ, or the processes
+            cannot share a batch evenly.
     """
+    if recipe.solver.batch_size % world_size():
+        raise UserError(
+            f"solver.batch_size {recipe.solver.batch_size} is not a multiple of the "
+            f"{world_size()} processes; change it or their number"
+        )
     device = resolve_device(recipe.training.device)
     check_precision(recipe.training.precision, device)
     data = recipe.data
@@ -154,7 +183,7 @@ def with_trainable_heads(
                 f"{deviation}, which detectron2 cannot: use engine=torchvision, or "
                 "model.mask_head=false for boxes of all"
             )
-    logger.warning(deviation)
+    _log.warning(deviation)
     return recipe, (deviation,)
 
 
@@ -166,7 +195,7 @@ def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tupl
     if gap is None:
         return IOU_TYPES, ()
     deviation = f"masks are not evaluated: of the test set, {gap}"
-    logger.warning(deviation)
+    _log.warning(deviation)
     return ("bbox",), (deviation,)
 
 
@@ -177,7 +206,7 @@ def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tup
         return recipe, ()
     reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
     deviation = f"{reason} in place of SyncBN"
-    logger.info(deviation)
+    _log.info(deviation)
     norms = {
         key: "BN" if norm == "SyncBN" else norm
         for key, norm in (

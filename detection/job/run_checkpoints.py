@@ -14,7 +14,7 @@ from pathlib import Path
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, list_checkpoints
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "checkpoints"
 _FILE = re.compile(r"model_(?:(\d{7,})|final)\.pth")
@@ -26,11 +26,11 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     Raises:
         UserError: If it has files, none of them complete.
     """
-    found = [*list_files(run_dir / _CHECKPOINTS), *list_checkpoints(run_dir)]
+    found = [*list_checkpoint_files(run_dir / _CHECKPOINTS), *list_checkpoints(run_dir)]
     return found[-1] if found else None
 
 
-def list_files(folder: Path) -> list[Path]:
+def list_checkpoint_files(folder: Path) -> list[Path]:
     """Return detectron2's complete checkpoints directly in a folder, oldest first.
 
     Raises:
@@ -45,7 +45,7 @@ def list_files(folder: Path) -> list[Path]:
     if cut and not whole:
         raise UserError(f"'{folder}' has no complete checkpoint: truncated {', '.join(cut)}")
     if cut:
-        logger.warning("skipped truncated checkpoints in '%s': %s", folder, ", ".join(cut))
+        _log.warning("skipped truncated checkpoints in '%s': %s", folder, ", ".join(cut))
     return whole
 
 
@@ -64,7 +64,7 @@ def detector_file(path: Path) -> Path:
         raise UserError(f"detector '{path}' does not exist")
     newest = path if (path / MODEL_FILE).is_file() else newest_checkpoint(path)
     if newest is None:
-        newest = next(iter(list_files(path)[-1:]), None)
+        newest = next(iter(list_checkpoint_files(path)[-1:]), None)
     if newest is None:
         raise UserError(
             f"'{path}' has no detector: neither {MODEL_FILE} nor complete {_CHECKPOINTS}/ of "

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class TrainingLog(ExitStack):
-    """Write one run's ``metrics.jsonl`` and progress bar, in the main process.
+    """Writes one run's ``metrics.jsonl`` and progress bar, in the main process.
 
     A line is the mean over the iterations since the last one, of the losses and the rate, with
 

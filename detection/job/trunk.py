@@ -1,4 +1,4 @@
-"""The pretrained trunk that a detector starts from, or random weights in its place."""
+"""Load a detector's trunk: a pretrained backbone, or random weights in its place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Trunk:
 
 
 def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
-    """Read the trunk from a checkpoint of this toolkit or of another project.
+    """Read the backbone from a checkpoint of this toolkit or of another project.
 
     Raises:
         UserError: If ``load_weights`` refuses it, its stem does not fit the detector, or the recipe
@@ -45,7 +45,7 @@ def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
 
 
 def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
-    """Take a loaded backbone as the trunk.
+    """Check that a loaded backbone fits the detector, and describe it.
 
     Raises:
         UserError: If its stem does not fit the detector, or the recipe asks for another
@@ -58,7 +58,10 @@ def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
             "stem's strides, so pretrain with backbone.stem=standard"
         )
     if model.arch not in (None, metadata.arch):
-        raise UserError(f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}")
+        raise UserError(
+            f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}; set "
+            f"model.arch={metadata.arch} or null, or give another checkpoint"
+        )
     return Trunk(
         backbone=BackboneConfig(arch=metadata.arch, stem="standard"),
         tensors=loaded.backbone.state_dict(),
@@ -69,13 +72,13 @@ def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
 
 
 def random_trunk(model: ModelConfig, seed: int) -> Trunk:
-    """Initialise a trunk at random, the baseline of every transfer.
+    """Initialise a backbone at random, the baseline of every transfer.
 
     Raises:
-        UserError: If the recipe names no architecture or freezes part of the trunk.
+        UserError: If the recipe names no architecture or freezes part of it.
     """
     if model.arch is None:
-        raise UserError("--random-init needs model.arch, the trunk to build")
+        raise UserError("--random-init needs model.arch, the backbone to build")
     if model.trunk_norm == "FrozenBN" or model.freeze_at > 0:
         raise UserError(
             "--random-init with model.trunk_norm=FrozenBN or model.freeze_at above 0 would keep "
@@ -95,11 +98,11 @@ def random_trunk(model: ModelConfig, seed: int) -> Trunk:
 
 
 def check_arrived(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check bitwise that every trunk tensor inside a detector is the expected one.
+    """Check bitwise that every backbone tensor inside a detector is the expected one.
 
     Raises:
         RuntimeError: If one is missing, unexpected or different.
     """
     wrong = differing(found, expected)
     if wrong:
-        raise RuntimeError(f"{len(wrong)} trunk tensors were not loaded: {', '.join(wrong[:5])}")
+        raise RuntimeError(f"{len(wrong)} backbone tensors were not loaded: {', '.join(wrong[:5])}")

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from pycocotools import mask as mask_codec
 
-from detection.coco.box_forms import Entry
+from detection.coco.box_forms import Entry, box_of
 from detection.coco.evaluation import Prediction
 from detection.coco.images import read_annotated_image, read_image
 from detection.coco.masks import has_mask
-from detection.coco.sets import Annotation, CocoSet, clipped_box
-from detection.pictures.page import Card, Panel, Thing
+from detection.coco.matching import match
+from detection.coco.sets import CocoSet
+from detection.pictures.page import Card, DrawnObject, Panel
 
-MATCHING_IOU = 0.5
 MOST_PER_IMAGE = 1000
 
 Item = TypeVar("Item")
@@ -36,7 +36,7 @@ def annotated_cards(coco: CocoSet, usable: Collection[int], num_images: int) -> 
     cards = []
     for image in _spread(annotated or images, num_images):
         photo = read_image(coco.images_dir / image["file_name"], coco.rules)
-        panel = Panel("", _things(by_image[image["id"]], image, ranks))
+        panel = Panel("", _objects(by_image[image["id"]], image, ranks))
         cards.append(Card(image["file_name"], photo, [panel]))
     return cards
 
@@ -73,7 +73,7 @@ def predicted_cards(
         annotated, detected = truth[image["id"]], _highest(found[image["id"]])
         title = _title(len(detected), len(found[image["id"]]))
         if not coco.is_annotated:
-            panels = [Panel(title, _things(detected, image, ranks))]
+            panels = [Panel(title, _objects(detected, image, ranks))]
             cards.append(Card(image["file_name"], photo, panels))
             continue
         matches = match(annotated, detected)
@@ -83,74 +83,40 @@ def predicted_cards(
             if place is not None
         }
         targets = [
-            replace(thing, is_target=not thing.is_special, found_score=scores.get(place))
-            for place, thing in enumerate(_things(annotated, image, ranks))
+            replace(drawn, is_target=not drawn.is_special, found_score=scores.get(place))
+            for place, drawn in enumerate(_objects(annotated, image, ranks))
         ]
         results = [
-            replace(thing, is_special=place is None)
-            for place, thing in zip(matches, _things(detected, image, ranks), strict=True)
+            replace(drawn, is_special=place is None)
+            for place, drawn in zip(matches, _objects(detected, image, ranks), strict=True)
         ]
         panels = [Panel("annotated", targets, "missed"), Panel(title, results, "wrong")]
         cards.append(Card(image["file_name"], photo, panels))
     return cards
 
 
-def match(truth: Sequence[Annotation], found: Sequence[Prediction]) -> list[int | None]:
-    """Match each detection of an image to the index of the object it finds, or to None.
-
-    This is COCO's box matching at IoU 0.5: in turn, each detection takes the unmatched object of
-    its category with the largest overlap; a crowd may be taken by several. In order of descending
-    score, a match does not depend on a score threshold.
-
-    Args:
-        truth: Annotations.
-        found: Detections with boxes, by descending score.
-    """
-    matches: list[int | None] = [None] * len(found)
-    if not truth or not found:
-        return matches
-    free = [True] * len(truth)
-    crowds = [bool(entry.get("iscrowd", 0)) for entry in truth]
-    boxes = ([entry["bbox"] for entry in entries] for entries in (found, truth))
-    overlaps = mask_codec.iou(*boxes, crowds)
-    for index, detection in enumerate(found):
-        candidates = [
-            (not crowds[place], overlaps[index, place], place)
-            for place, entry in enumerate(truth)
-            if free[place]
-            and entry["category_id"] == detection["category_id"]
-            and overlaps[index, place] >= MATCHING_IOU
-        ]
-        if candidates:
-            *_, place = max(candidates)
-            matches[index] = place
-            free[place] = crowds[place]
-    return matches
-
-
-def _things(
+def _objects(
     entries: Sequence[Entry], image: Entry, ranks: Mapping[int, tuple[int, str]]
-) -> list[Thing]:
+) -> list[DrawnObject]:
     """Convert an image's annotations or predictions for drawing, in order; crowds are special."""
-    things = []
+    objects = []
     for entry in entries:
         rank, name = ranks[entry["category_id"]]
         score = entry.get("score")
         is_crowd = bool(entry.get("iscrowd", 0))
         label = f"{name} (crowd)" if is_crowd else name
-        x0, y0, x1, y1 = clipped_box(entry, image["width"], image["height"])
         segmentation = entry.get("segmentation")
-        things.append(
-            Thing(
+        objects.append(
+            DrawnObject(
                 category=rank,
                 label=label if score is None else f"{label} {score:.2f}",
-                box=(x0, y0, x1, y1),
+                box=box_of(entry, (image["height"], image["width"])),
                 segmentation=segmentation if has_mask(segmentation) else None,
                 score=score,
                 is_special=is_crowd,
             )
         )
-    return things
+    return objects
 
 
 def _highest(found: Sequence[Prediction]) -> list[Prediction]:

@@ -1,7 +1,7 @@
 """Draw images with masks, boxes and names as one self-contained HTML page.
 
 A page has one card per image; a card has one or two panels, such as annotations and detections.
-Each thing is drawn separately, so that the page can hide it by score, category or kind of mark.
+Each object is drawn separately, so that the page can hide it by score, category or kind of mark.
 """
 
 import base64
@@ -32,7 +32,7 @@ _OUTLINE_PIXELS = 2
 
 
 @dataclass(frozen=True)
-class Thing:
+class DrawnObject:
     """An object on an image."""
 
     category: int
@@ -57,9 +57,9 @@ class Panel:
     """One drawing of the image."""
 
     title: str
-    things: Sequence[Thing]
+    objects: Sequence[DrawnObject]
     dashed: str = ""
-    """Word for its dashed things except crowds, shown with their count: missed or wrong."""
+    """Word for its dashed objects except crowds, shown with their count: missed or wrong."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def write_page(page: Page, cards: Sequence[Card], out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    used = {thing.category for card in cards for panel in card.panels for thing in panel.things}
+    used = {drawn.category for card in cards for panel in card.panels for drawn in panel.objects}
     legend = [
         {"number": index, "name": page.categories[index], "colour": _css(colours[index])}
         for index in sorted(used)
@@ -141,9 +141,9 @@ def _draw_card(card: Card, colours: Sequence[tuple[int, int, int]]) -> dict[str,
             {
                 "title": panel.title,
                 "dashed": panel.dashed,
-                "things": [
-                    _draw_thing(thing, colours[thing.category], (height, width), shown)
-                    for thing in sorted(panel.things, key=_area, reverse=True)
+                "objects": [
+                    _draw_object(drawn, colours[drawn.category], (height, width), shown)
+                    for drawn in sorted(panel.objects, key=_area, reverse=True)
                 ],
             }
             for panel in card.panels
@@ -151,24 +151,24 @@ def _draw_card(card: Card, colours: Sequence[tuple[int, int, int]]) -> dict[str,
     }
 
 
-def _draw_thing(
-    thing: Thing, colour: tuple[int, int, int], size: Size, shown: Size
+def _draw_object(
+    drawn: DrawnObject, colour: tuple[int, int, int], size: Size, shown: Size
 ) -> dict[str, Any]:
     factors = (shown[1] / size[1], shown[0] / size[0]) * 2
-    x0, y0, x1, y1 = (value * factor for value, factor in zip(thing.box, factors, strict=True))
+    x0, y0, x1, y1 = (value * factor for value, factor in zip(drawn.box, factors, strict=True))
     left, top, right = 100 * x0 / shown[1], 100 * y0 / shown[0], 100 * x1 / shown[1]
     # A label starts at the box's left edge, or ends at its right one where it would be cut off.
     side = f"left:{left:.2f}%" if left < 60 else f"right:{max(0, 100 - right):.2f}%"
     return {
-        "thing": thing,
+        "object": drawn,
         "colour": _css(colour),
         "ink": "#000" if _is_light(colour) else "#fff",
         "box": [round(value, 1) for value in (x0, y0, x1 - x0, y1 - y0)],
         "label_style": f"{side};top:{top:.2f}%",
         "is_high": top < 6,
         "mask": None
-        if thing.segmentation is None
-        else _draw_mask(render_mask(thing.segmentation, size, shown), colour),
+        if drawn.segmentation is None
+        else _draw_mask(render_mask(drawn.segmentation, size, shown), colour),
     }
 
 
@@ -212,8 +212,8 @@ def _data_uri(picture: Image.Image, kind: str, **settings: Any) -> str:
     return f"data:image/{kind.lower()};base64,{encoded}"
 
 
-def _area(thing: Thing) -> float:
-    x0, y0, x1, y1 = thing.box
+def _area(drawn: DrawnObject) -> float:
+    x0, y0, x1, y1 = drawn.box
     return (x1 - x0) * (y1 - y0)
 
 

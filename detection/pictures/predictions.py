@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.coco.evaluation import Prediction
+from detection.coco.matching import MATCHING_IOU
 from detection.coco.sets import CocoSet
-from detection.pictures.cards import MATCHING_IOU, images_with_objects, predicted_cards
+from detection.pictures.cards import images_with_objects, predicted_cards
 from detection.pictures.page import Page, write_page
 
 _DASHED = (

@@ -10,7 +10,6 @@ from detection.coco.box_forms import (
     OFF_SHARE,
     Corners,
     Entry,
-    ImageSize,
     box_of,
     box_of_mask,
     fits,
@@ -18,7 +17,7 @@ from detection.coco.box_forms import (
 )
 from detection.coco.masks import Size, encode_mask, has_mask
 from detection.coco.sets import reason_to_leave_out
-from detection.survey.set_check import SetCheck
+from detection.survey.findings import SetFindings
 
 BESIDE = "boxes off their masks, sharing less than half of the smaller of the two"
 LOOSE = (
@@ -26,7 +25,7 @@ LOOSE = (
     "off their masks"
 )
 EMPTY = "masks without area"
-TWICE = "objects annotated before, with the same category, box and mask"
+TWICE = "duplicates of an earlier annotation, with the same category, box and mask"
 
 # Of the smaller of a box and the box around its mask. A box around all of a partly hidden object
 # contains the mask; one around the visible part is contained in it.
@@ -34,53 +33,53 @@ _SHARED = 0.5
 _SAME_BOX, _SAME_MASK = 0.99, 0.9
 
 
-def compare_with_masks(check: SetCheck) -> None:
+def compare_with_masks(found: SetFindings) -> None:
     """Find boxes that do not fit their masks.
 
     Args:
-        check: Receives an error for a box beside its mask or not in COCO's form, and a note for a
+        found: Receives an error for a box beside its mask or not in COCO's form, and a note for a
             loose box and for a mask without area.
     """
-    sizes = check.coco.sizes
-    for entry in check.coco.objects:
+    sizes = found.coco.sizes
+    for entry in found.coco.objects:
         size = sizes[entry["image_id"]]
         around = box_of_mask(entry, size)
-        if around is None or reason_to_leave_out(entry, *size) is not None:
+        if around is None or reason_to_leave_out(entry, size) is not None:
             continue
         if not _area(around):
-            check.note(EMPTY, [_name(entry)])
+            found.add_note(EMPTY, [_name(entry)])
         elif not fits(box_of(entry, size), around):
-            _report_misfit(check, entry, size, around)
+            _report_misfit(found, entry, size, around)
 
 
-def _report_misfit(check: SetCheck, entry: Entry, size: ImageSize, around: Corners) -> None:
+def _report_misfit(found: SetFindings, entry: Entry, size: Size, around: Corners) -> None:
     box = box_of(entry, size)
     form = form_that_fits(entry, size, around)
     if form is not None:
-        check.accuse(form.fault, [_name(entry)])
+        found.add_error(form.fault, [_name(entry)])
     elif _area(_shared(box, around)) < _SHARED * min(_area(box), _area(around)):
-        check.accuse(BESIDE, [f"{_name(entry)} (box {_text(box)}, mask {_text(around)})"])
+        found.add_error(BESIDE, [f"{_name(entry)} (box {_text(box)}, mask {_text(around)})"])
     else:
-        check.note(LOOSE, [_name(entry)])
+        found.add_note(LOOSE, [_name(entry)])
 
 
-def find_repeats(check: SetCheck) -> None:
+def find_repeats(found: SetFindings) -> None:
     """Find objects, except crowds, that are annotated more than once.
 
     A few are a note: published sets have some. If half of the objects are repeated, the whole file
     was probably written twice, and no detector can find them all: an error.
     """
-    sizes = check.coco.sizes
+    sizes = found.coco.sizes
     groups: dict[tuple[int, int], list[Entry]] = defaultdict(list)
-    for entry in check.coco.objects:
+    for entry in found.coco.objects:
         groups[entry["image_id"], entry["category_id"]].append(entry)
     repeats = [
         f"{_name(later)} (as {_name(earlier)})"
         for (image_id, _), group in groups.items()
-        for earlier, later in _repeats(group, sizes[image_id][::-1])
+        for earlier, later in _repeats(group, sizes[image_id])
     ]
     num_distinct = sum(map(len, groups.values())) - len(repeats)
-    report = check.accuse if 2 * len(repeats) >= num_distinct else check.note
+    report = found.add_error if 2 * len(repeats) >= num_distinct else found.add_note
     report(TWICE, repeats)
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from detection.coco.box_forms import FAULTS_OF_ALL, Entry
 from detection.coco.categories import is_same_name
-from detection.coco.format import read_tree, sort_out
 from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
-from detection.coco.masks import has_mask, polygons
+from detection.coco.masks import Size, has_mask, polygons
 from detection.coco.repair import repair
 from detection.coco.sets import CocoSet, check_objects, reason_to_leave_out, training_images
+from detection.coco.validate import read_tree, sort_out
 from detection.recipe import Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
+from detection.survey.findings import Role, SetFindings
 from detection.survey.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
-from detection.survey.set_check import Role, SetCheck
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.stored_modes import how_read
 from rsa_pretrain.plumbing.errors import UserError
@@ -41,7 +41,7 @@ def check_set(
     limits: DetectorLimits | None = None,
     *,
     keep_empty: bool = False,
-) -> SetCheck:
+) -> SetFindings:
     """Check every entry of an annotation file and decode every image.
 
     Args:
@@ -60,26 +60,26 @@ def check_set(
     repaired, repairs = repair(raw.tree, images_dir, rules)
     tree, faults = sort_out(repaired)
     coco = CocoSet(annotations, images_dir, tree, (*raw.notes, *repairs), rules=rules)
-    check = SetCheck(role, coco)
-    check.notes.update({line: [] for line in check.coco.repairs})
+    found = SetFindings(role, coco)
+    found.notes.update({line: [] for line in found.coco.repairs})
     for fault in faults:
-        check.accuse(fault.what, [fault.entry])
-    _count_categories(check)
-    _check_images(check)
-    _note_categories(check)
-    _note_annotations(check)
-    _note_images(check, keep_empty=keep_empty)
+        found.add_error(fault.what, [fault.entry])
+    _count_categories(found)
+    _check_images(found)
+    _note_categories(found)
+    _note_annotations(found)
+    _note_images(found, keep_empty=keep_empty)
     if FAULTS_OF_ALL.isdisjoint(fault.what for fault in faults):
-        compare_with_masks(check)
-        check_sizes(check, limits)
-    find_repeats(check)
+        compare_with_masks(found)
+        check_sizes(found, limits)
+    find_repeats(found)
     if not faults:  # faults already explain an empty set
-        _check_use(check, keep_empty=keep_empty)
-        check_counts(check, limits)
-    return check
+        _check_use(found, keep_empty=keep_empty)
+        check_counts(found, limits)
+    return found
 
 
-def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[SetCheck]:
+def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[SetFindings]:
     """Check the training and the test set of a recipe, and compare them.
 
     Args:
@@ -91,7 +91,7 @@ def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[Se
         UserError: If the first file or one of its lists cannot be read; for the second this is a
             finding.
     """
-    checks: list[SetCheck] = []
+    checks: list[SetFindings] = []
     if role != "test":
         checks.append(_check_set_of(recipe, "train", rules))
     if role != "train":
@@ -101,12 +101,12 @@ def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[Se
             if not checks:
                 raise
             checks.append(_unreadable_set(recipe, error))
-    if len(checks) == 2 and all(check.category_sizes for check in checks):
+    if len(checks) == 2 and all(found.category_sizes for found in checks):
         compare_sets(*checks)
     return checks
 
 
-def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
+def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetFindings:
     data = recipe.data
     places = {
         "train": (data.train_annotations, data.train_images),
@@ -117,28 +117,28 @@ def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetCheck:
     return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
 
 
-def _unreadable_set(recipe: Recipe, error: UserError) -> SetCheck:
+def _unreadable_set(recipe: Recipe, error: UserError) -> SetFindings:
     nothing: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
     coco = CocoSet(recipe.data.test_annotations, recipe.data.test_images, nothing)
-    return SetCheck("test", coco, errors={str(error): []})
+    return SetFindings("test", coco, errors={str(error): []})
 
 
-def _check_use(check: SetCheck, *, keep_empty: bool) -> None:
+def _check_use(found: SetFindings, *, keep_empty: bool) -> None:
     """Add an error if a set of valid entries cannot be used."""
     try:
-        if check.role == "train":
-            training_images(check.coco, keep_empty=keep_empty)
+        if found.role == "train":
+            training_images(found.coco, keep_empty=keep_empty)
         else:
-            check_objects(check.coco.annotations_path, check.coco.tree)
+            check_objects(found.coco.annotations_path, found.coco.tree)
     except UserError as error:
-        check.errors[str(error)] = []
+        found.errors[str(error)] = []
 
 
-def compare_sets(train: SetCheck, test: SetCheck) -> None:
+def compare_sets(train: SetFindings, test: SetFindings) -> None:
     """Report in the test set's findings categories that differ and files shared with training."""
     ours, theirs = (
-        {number: name for number, (name, _, _) in check.category_sizes.items()}
-        for check in (test, train)
+        {number: name for number, (name, _, _) in found.category_sizes.items()}
+        for found in (test, train)
     )
     if ours.keys() != theirs.keys():
         test.errors["category ids in only one of the two sets"] = [
@@ -150,48 +150,48 @@ def compare_sets(train: SetCheck, test: SetCheck) -> None:
         for number in sorted(ours.keys() & theirs.keys())
         if not is_same_name(ours[number], theirs[number])
     ]
-    test.accuse("categories named differently than in training", renamed)
+    test.add_error("categories named differently than in training", renamed)
     seen = {_path(train, image) for image in train.coco.images}
     shared = [image["file_name"] for image in test.coco.images if _path(test, image) in seen]
-    test.note("images that are also in the training set", shared)
+    test.add_note("images that are also in the training set", shared)
 
 
-def _path(check: SetCheck, image: Entry) -> Path:
-    return check.coco.images_dir.absolute() / str(image["file_name"])
+def _path(found: SetFindings, image: Entry) -> Path:
+    return found.coco.images_dir.absolute() / str(image["file_name"])
 
 
-def _count_categories(check: SetCheck) -> None:
-    tree = check.coco.tree
+def _count_categories(found: SetFindings) -> None:
+    tree = found.coco.tree
     instances: Counter[int] = Counter()
     images: dict[int, set[int]] = {}
     for entry in tree["annotations"]:
         if not entry.get("iscrowd", 0):
             instances[entry["category_id"]] += 1
             images.setdefault(entry["category_id"], set()).add(entry["image_id"])
-    names = check.coco.category_names
+    names = found.coco.category_names
     for number in sorted(names):
         sizes = (names[number], instances[number], len(images.get(number, ())))
-        check.category_sizes[number] = sizes
+        found.category_sizes[number] = sizes
 
 
-def _check_images(check: SetCheck) -> None:
-    images = check.coco.images
-    see = partial(_see_image, check.coco)
-    seen = map_in_threads(see, images, f"{check.role} images", "img")
+def _check_images(found: SetFindings) -> None:
+    images = found.coco.images
+    see = partial(_see_image, found.coco)
+    seen = map_in_threads(see, images, f"{found.role} images", "img")
     for image, (mode, fault) in zip(images, seen, strict=True):
         if fault is None:
-            check.usable.add(image["id"])
+            found.usable.add(image["id"])
         else:
             what, entry = fault
-            check.accuse(what, [entry])
+            found.add_error(what, [entry])
         rules = [f"{part}: {how}" for part, how in how_read([mode]).items()]
         if rules:
-            check.note(f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
-    folder = check.coco.images_dir
-    missing = check.errors.pop(_absent_from(folder), None)
+            found.add_note(f"images stored as {mode} ({'; '.join(rules)})", [image["file_name"]])
+    folder = found.coco.images_dir
+    missing = found.errors.pop(_absent_from(folder), None)
     if missing:
-        places = where_images_are(missing, folder, f"data.{check.role}_images")
-        check.errors[_absent_from(folder) + places] = missing
+        places = where_images_are(missing, folder, f"data.{found.role}_images")
+        found.errors[_absent_from(folder) + places] = missing
 
 
 def _absent_from(folder: Path) -> str:
@@ -216,66 +216,67 @@ def _see_image(coco: CocoSet, image: Entry) -> tuple[str, tuple[str, str] | None
     return mode, ("images whose size differs from the annotated one", fault)
 
 
-def _note_categories(check: SetCheck) -> None:
-    ids = check.coco.category_ids
+def _note_categories(found: SetFindings) -> None:
+    ids = found.coco.category_ids
     if ids and ids != list(range(1, len(ids) + 1)):
-        check.notes[
+        found.notes[
             f"category ids are not 1 to {len(ids)} but range from {ids[0]} to {ids[-1]}; "
             "the detector's labels close the gaps, results keep the ids"
         ] = []
-    names = Counter(name for name, _, _ in check.category_sizes.values())
+    names = Counter(name for name, _, _ in found.category_sizes.values())
     repeated = [name for name, count in names.items() if count > 1]
-    check.note("category names shared by several ids", repeated)
-    without = [name for name, instances, _ in check.category_sizes.values() if not instances]
-    check.note("categories without instances", without)
+    found.add_note("category names shared by several ids", repeated)
+    without = [name for name, instances, _ in found.category_sizes.values() if not instances]
+    found.add_note("categories without instances", without)
     parents = [
         entry["supercategory"]
-        for entry in check.coco.tree["categories"]
+        for entry in found.coco.tree["categories"]
         if entry.get("supercategory") != entry["name"] and "supercategory" in entry
     ]
     placeholders = [name for name in without if name in parents]
-    check.note("categories that only group others, yet count as a class", placeholders)
+    found.add_note("categories that only group others, yet count as a class", placeholders)
 
 
-def _note_annotations(check: SetCheck) -> None:
-    images = {image["id"]: image for image in check.coco.tree["images"]}
-    prefix = _LEFT_OUT if check.role == "train" else ""
-    for entry in check.coco.tree["annotations"]:
+def _note_annotations(found: SetFindings) -> None:
+    sizes = found.coco.sizes
+    prefix = _LEFT_OUT if found.role == "train" else ""
+    for entry in found.coco.tree["annotations"]:
         name = f"annotation {entry['id']}"
-        image = images[entry["image_id"]]
-        size = (image["width"], image["height"])
-        reason = reason_to_leave_out(entry, *size)
+        size = sizes[entry["image_id"]]
+        reason = reason_to_leave_out(entry, size)
         if reason is not None:
-            check.note(f"{prefix}{reason}", [name])
+            found.add_note(f"{prefix}{reason}", [name])
         x, y, width, height = entry["bbox"]
         if _sticks_out([x, y, x + width, y + height], size):
-            check.note("boxes that leave the image", [name])
+            found.add_note("boxes that leave the image", [name])
         segmentation = entry.get("segmentation")
         if reason is None and not has_mask(segmentation):
-            check.note(_MASKLESS[check.role], [name])
+            found.add_note(_MASKLESS[found.role], [name])
         parts = polygons(segmentation)
         if any(_sticks_out(part, size) for part in parts):
-            check.note("polygons that leave the image", [name])
+            found.add_note("polygons that leave the image", [name])
         if isinstance(segmentation, list) and len(parts) < len(segmentation):
-            check.note("outlines with parts that are not polygons, which are ignored", [name])
+            found.add_note("outlines with parts that are not polygons, which are ignored", [name])
 
 
-def _note_images(check: SetCheck, *, keep_empty: bool) -> None:
-    annotated = {entry["image_id"] for entry in check.coco.tree["annotations"]}
-    images = check.coco.images
+def _note_images(found: SetFindings, *, keep_empty: bool) -> None:
+    annotated = {entry["image_id"] for entry in found.coco.tree["annotations"]}
+    images = found.coco.images
     without = [image["file_name"] for image in images if image["id"] not in annotated]
-    prefix = _LEFT_OUT if check.role == "train" else ""
-    check.note(f"{'' if keep_empty else prefix}images without annotations", without)
-    crowds_alone = annotated - check.coco.objects_per_image.keys()
+    prefix = _LEFT_OUT if found.role == "train" else ""
+    found.add_note(f"{'' if keep_empty else prefix}images without annotations", without)
+    crowds_alone = annotated - found.coco.objects_per_image.keys()
     crowded = [image["file_name"] for image in images if image["id"] in crowds_alone]
-    check.note(f"{prefix}images with only crowds", crowded)
+    found.add_note(f"{prefix}images with only crowds", crowded)
     names = Counter(image["file_name"] for image in images)
-    check.note("files listed for several images", [n for n, count in names.items() if count > 1])
+    found.add_note(
+        "files listed for several images", [n for n, count in names.items() if count > 1]
+    )
 
 
-def _sticks_out(coordinates: Sequence[float], size: tuple[int, int]) -> bool:
-    """Tell whether x, y pairs leave an image of that width and height."""
+def _sticks_out(coordinates: Sequence[float], size: Size) -> bool:
+    """Return whether x, y pairs leave an image of that size."""
     return any(
         min(values) < -TOLERANCE_PIXELS or max(values) > side + TOLERANCE_PIXELS
-        for values, side in zip((coordinates[::2], coordinates[1::2]), size, strict=True)
+        for values, side in zip((coordinates[1::2], coordinates[::2]), size, strict=True)
     )

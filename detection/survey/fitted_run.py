@@ -18,8 +18,8 @@ from detection.coco.sets import CocoSet, check_objects, first_of, open_coco, tra
 from detection.recipe import EngineName, Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.explained_config import ChosenValue, explained_yaml, printable
+from detection.survey.findings import SetFindings, in_words
 from detection.survey.fitting import fit_settings, keep_empty_choice
-from detection.survey.set_check import SetCheck, in_words
 from detection.survey.splitting import PART_OPENING, TrainTestSets, split_set
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.atomic_files import write_text
@@ -35,7 +35,7 @@ _MUCH_MORE = 1.25
 
 
 @dataclass(frozen=True)
-class Request:
+class InitRequest:
     """Inputs and choices for a config to be written."""
 
     annotations: Path
@@ -89,7 +89,7 @@ class FittedRun(NamedTuple):
     next_commands: list[str]
 
 
-def write_fitted_run(request: Request) -> FittedRun:
+def write_fitted_run(request: InitRequest) -> FittedRun:
     """Write a config, and the annotation files of training and testing if the set is split.
 
     Raises:
@@ -117,7 +117,7 @@ def write_fitted_run(request: Request) -> FittedRun:
     )
 
 
-def _check_targets(request: Request) -> None:
+def _check_targets(request: InitRequest) -> None:
     """Refuse, before any work, to overwrite inputs or files not written here."""
     if request.out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{request.out}' should end in .yaml")
@@ -130,7 +130,7 @@ def _check_targets(request: Request) -> None:
         check_generated(path, opening)
 
 
-def _open_parts(request: Request) -> Parts:
+def _open_parts(request: InitRequest) -> Parts:
     given = open_coco(request.annotations, request.images_dir, request.rules, images_key="IMAGES")
     _check_sizes(given)
     notes = _box_notes(given)
@@ -181,10 +181,10 @@ def _size(image: Entry) -> str:
 
 def _box_notes(coco: CocoSet) -> list[str]:
     """List the faults that ``data-check`` will find in the boxes that settings are fitted to."""
-    check = SetCheck("train", coco)
-    compare_with_masks(check)
-    find_repeats(check)
-    return [f"{line}; correct them and run init again" for line in in_words(check.errors, _NAMED)]
+    found = SetFindings("train", coco)
+    compare_with_masks(found)
+    find_repeats(found)
+    return [f"{line}; correct them and run init again" for line in in_words(found.errors, _NAMED)]
 
 
 def _split_notes(split: TrainTestSets, test_share: float) -> list[str]:
@@ -200,7 +200,7 @@ def _split_notes(split: TrainTestSets, test_share: float) -> list[str]:
     return [*notes, *in_words(alone, _NAMED)]
 
 
-def _choices(request: Request, parts: Parts, kept: ChosenValue) -> list[ChosenValue]:
+def _choices(request: InitRequest, parts: Parts, kept: ChosenValue) -> list[ChosenValue]:
     """Return the choices that do not depend on the images' content."""
     paths = {
         "train_annotations": parts.train.annotations_path,
@@ -231,7 +231,7 @@ def _unusual(rules: ReadRules) -> dict[str, Any]:
     return {key: value for key, value in rules.model_dump().items() if value != usual[key]}
 
 
-def _header(request: Request, parts: Parts) -> list[str]:
+def _header(request: InitRequest, parts: Parts) -> list[str]:
     train, test = parts.train, parts.test
     names = [printable(train.category_names[id_]) for id_ in train.category_ids]
     return [
@@ -248,7 +248,7 @@ def _header(request: Request, parts: Parts) -> list[str]:
     ]
 
 
-def _next_commands(request: Request) -> list[str]:
+def _next_commands(request: InitRequest) -> list[str]:
     out, run, images, found = (
         shlex.quote(str(path))
         for path in (

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.coco.sets import TrainingImage, clipped_box
+from detection.coco.box_forms import box_of
+from detection.coco.sets import TrainingImage
 from detection.feeding.samples import resized
 from detection.recipe import DEFAULT_ANCHORS, PYRAMID_LEVELS, Anchors, InputConfig
 
@@ -107,7 +108,7 @@ def entered_boxes(images: Sequence[TrainingImage], settings: InputConfig) -> Len
         size = (image.height, image.width)
         height, width = resized(size, settings.test_short_side_pixels, settings.max_side_pixels)
         for annotation in image.annotations:
-            x0, y0, x1, y1 = clipped_box(annotation, image.width, image.height)
+            x0, y0, x1, y1 = box_of(annotation, size)
             boxes.append(((x1 - x0) * width / image.width, (y1 - y0) * height / image.height))
     return np.array(boxes, dtype=np.float64)
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detection.coco.box_forms import Entry, ImageSize, box_of
+from detection.coco.box_forms import Entry, box_of
 from detection.coco.evaluation import Prediction, evaluate
+from detection.coco.masks import Size
 from detection.coco.sets import reason_to_leave_out
 from detection.feeding.samples import resized
 from detection.recipe import DEFAULT_ANCHORS, InputConfig, SamplingConfig
-from detection.survey.set_check import Role, SetCheck
+from detection.survey.findings import Role, SetFindings
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _DEFAULT_INPUT, _DEFAULT_SAMPLING = InputConfig(), SamplingConfig()
 _SIDE_KEYS: dict[Role, str] = {
@@ -72,22 +73,22 @@ def limits_of(
     )
 
 
-def check_counts(check: SetCheck, limits: DetectorLimits) -> None:
+def check_counts(found: SetFindings, limits: DetectorLimits) -> None:
     """Note images with more objects than detections kept, and the cost in test AP."""
-    counts = check.coco.objects_per_image
+    counts = found.coco.objects_per_image
     most = limits.detections_per_image
     crowded = [
         f"{image['file_name']} ({counts[image['id']]:,})"
-        for image in check.coco.images
+        for image in found.coco.images
         if counts[image["id"]] > most
     ]
     if not crowded:
         return
     what = f"images with more objects than sampling.detections_per_image={most}"
-    if check.role == "test":
-        logger.info("evaluating a perfect detector that keeps %d detections per image", most)
-        what += f"; a perfect detector scores {best_ap(check.coco.tree, most):.1f} box AP"
-    check.note(what, crowded)
+    if found.role == "test":
+        _log.info("evaluating a perfect detector that keeps %d detections per image", most)
+        what += f"; a perfect detector scores {best_ap(found.coco.tree, most):.1f} box AP"
+    found.add_note(what, crowded)
 
 
 def best_ap(tree: Mapping[str, Any], most: int) -> float:
@@ -109,32 +110,32 @@ def best_ap(tree: Mapping[str, Any], most: int) -> float:
     return evaluate(tree, kept, ("bbox",), max_detections=most)["bbox_AP"]
 
 
-def check_sizes(check: SetCheck, limits: DetectorLimits) -> None:
+def check_sizes(found: SetFindings, limits: DetectorLimits) -> None:
     """Note objects too small for the smallest anchor at network input size."""
-    sizes = check.coco.sizes
+    sizes = found.coco.sizes
     least = _SMALLEST_SHARE_OF_ANCHOR * limits.smallest_anchor
     factors = {number: _scale(size, limits) for number, size in sizes.items()}
     objects = 0
     small = []
-    for entry in check.coco.tree["annotations"]:
+    for entry in found.coco.tree["annotations"]:
         number = entry["image_id"]
-        if reason_to_leave_out(entry, *sizes[number]) is not None:
+        if reason_to_leave_out(entry, sizes[number]) is not None:
             continue
         objects += 1
         x0, y0, x1, y1 = box_of(entry, sizes[number])
         if math.sqrt((x1 - x0) * (y1 - y0)) * factors[number] < least:
             small.append(f"annotation {entry['id']}")
     if len(small) > _MANY * objects:
-        check.note(
+        found.add_note(
             f"objects smaller than {least:g} pixels, half the smallest anchor, where images have "
             f"a short side of {limits.short_side}, {len(small) / objects:.0%} of all: larger "
-            f"{_SIDE_KEYS[check.role]} or smaller model.anchor_sizes_pixels help",
+            f"{_SIDE_KEYS[found.role]} or smaller model.anchor_sizes_pixels help",
             small,
         )
 
 
-def _scale(size: ImageSize, limits: DetectorLimits) -> float:
+def _scale(size: Size, limits: DetectorLimits) -> float:
     """Return the factor by which images of a size are enlarged: the root of the area ratio."""
-    width, height = size
-    new_height, new_width = resized((height, width), limits.short_side, limits.max_side)
+    height, width = size
+    new_height, new_width = resized(size, limits.short_side, limits.max_side)
     return math.sqrt(new_height / height * (new_width / width))

@@ -81,17 +81,17 @@ def split_set(coco: CocoSet, test_share: float, seed: int) -> TrainTestSets:
 
 def _labels(coco: CocoSet) -> dict[ImageGroup, frozenset[Stratum]]:
     """Return the labels to be spread over the parts, for each group of images."""
-    images = {image["id"]: image for image in coco.images}
-    found: dict[int, set[Stratum]] = {number: set() for number in images}
+    sizes = coco.sizes
+    found: dict[int, set[Stratum]] = {number: set() for number in sizes}
     for entry in coco.tree["annotations"]:
-        image = images[entry["image_id"]]
-        if reason_to_leave_out(entry, image["width"], image["height"]) is None:
-            found[image["id"]].add(entry["category_id"])
+        number = entry["image_id"]
+        if reason_to_leave_out(entry, sizes[number]) is None:
+            found[number].add(entry["category_id"])
         # An image with skipped annotations must not count as one without annotations.
-        found[image["id"]].add(_CROWDED if entry.get("iscrowd", 0) else _EVERY)
+        found[number].add(_CROWDED if entry.get("iscrowd", 0) else _EVERY)
     by_file: dict[Path, list[int]] = {}
-    for number, image in images.items():
-        by_file.setdefault(coco.images_dir / image["file_name"], []).append(number)
+    for image in coco.images:
+        by_file.setdefault(coco.images_dir / image["file_name"], []).append(image["id"])
     return {
         frozenset(numbers): frozenset({_EVERY}.union(*(found[n] or {_EMPTY} for n in numbers)))
         for numbers in by_file.values()

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from detection.coco.box_forms import box_of
 from detection.coco.masks import MAX_COORDINATE_PIXELS, Size, are_coordinates, area_of
-from detection.coco.sets import clipped_box, first_of, reason_to_leave_out
+from detection.coco.sets import first_of, reason_to_leave_out
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Finer than any annotator draws, and short in the file.
 _DECIMALS = 3
@@ -63,7 +64,7 @@ class AnnotatedImage(NamedTuple):
 
 
 class Notes:
-    """Collect notes on content that is dropped or read differently than written.
+    """Notes on content that is dropped or read differently than written.
 
     Attributes:
         kinds: Entries by kind of note.
@@ -79,7 +80,7 @@ class Notes:
     def report(self) -> None:
         """Log one line per kind with its number of entries and the first few names."""
         for kind, entries in self.kinds.items():
-            logger.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
+            _log.warning("%s (%s): %s", kind, f"{len(entries):,}", first_of(entries))
 
 
 def text_of(where: str, content: bytes) -> str:
@@ -153,13 +154,12 @@ def coco_sections(
 
 def _entry(instance: Instance, image: AnnotatedImage, notes: Notes) -> dict[str, Any] | None:
     """Return an object's COCO entry without its ids; None if it lies outside the image."""
-    height, width = image.size
     x, y, box_width, box_height = instance.bbox
-    x0, y0, x1, y1 = clipped_box({"bbox": instance.bbox}, width, height)
+    x0, y0, x1, y1 = box_of({"bbox": instance.bbox}, image.size)
     box = [round(value, _DECIMALS) for value in (x0, y0, x1 - x0, y1 - y0)]
     entry: dict[str, Any] = {"bbox": box, "iscrowd": 0, **instance.extra}
     named = f"{image.source}: {instance.label}"
-    if reason_to_leave_out(entry, width, height) is not None:
+    if reason_to_leave_out(entry, image.size) is not None:
         notes.add(_NOTHING_INSIDE, named)
         return None
     cut = (x0 - x, y0 - y, x + box_width - x1, y + box_height - y1)

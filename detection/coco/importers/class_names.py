@@ -11,7 +11,7 @@ from detection.coco.loose_numbers import as_whole
 from detection.coco.sets import first_of, read_sound_tree
 from rsa_pretrain.plumbing.errors import UserError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _YAML_SUFFIXES = (".yaml", ".yml")
 _USUAL_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -68,7 +68,7 @@ def find_class_names(folder: Path) -> list[str]:
         named = " and ".join(f"'{path}'" for path in found)
         raise UserError(f"class names differ between {named}; name one of them with --classes")
     path = next(iter(found))
-    logger.info("class names from '%s'", path)
+    _log.info("class names from '%s'", path)
     return found[path]
 
 

@@ -25,7 +25,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, is_generated
 from rsa_pretrain.plumbing.progress import progress_bar
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _INFO = {"description": "annotations imported by rsa-detect import-annotations"}
 _OPENING = json.dumps({"info": _INFO}).rstrip("}")
@@ -87,7 +87,7 @@ def import_annotations(config: ImportConfig, out: Path) -> Imported:
         raise UserError(f"no annotation file ({tool.suffix}) below '{folder}'")
     folders = sorted({posixpath.dirname(file) or "." for file in files})
     if len(folders) > 1:
-        logger.warning(
+        _log.warning(
             "files of %d folders go into one set (%s); import them one by one for separate sets",
             len(folders),
             first_of(folders),

@@ -9,14 +9,14 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from detection.job.job import Job
-from detection.job.run_checkpoints import list_files
+from detection.job.run_checkpoints import list_checkpoint_files
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
+from rsa_pretrain.weights.metadata import METADATA_KEY
 from rsa_pretrain.weights.tensor_check import check_tensors
 
 _MODEL_PREFIX = "model/"
-_NOTES = "rsa_toolkit"
 
 BEST_FILE = Path("checkpoints") / "model_best.pth"
 """The best weights, in the run folder; its name distinguishes it from checkpoints."""
@@ -47,7 +47,7 @@ class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
             torch.save({"model": self.model.state_dict(), **parts, **values}, temporary)
         write_text(self._folder / "last_checkpoint", file.name)
         if self._keep is not None:
-            for old in list_files(self._folder)[: -self._keep]:
+            for old in list_checkpoint_files(self._folder)[: -self._keep]:
                 old.unlink()
 
 
@@ -70,12 +70,9 @@ class Provenance:
         """Compare with the job's.
 
         Raises:
-            UserError: If the checkpoint is from another trunk or other annotations.
+            UserError: As ``Job.check_same_start``.
         """
-        if state["trunk_sha256"] != self._job.trunk.subject.sha256:
-            raise UserError("the run was trained from another trunk than the one given")
-        if state["train_sha256"] != self._job.train_sha256:
-            raise UserError("the run was trained on other annotations than the ones given")
+        self._job.check_same_start(state["trunk_sha256"], state["train_sha256"])
 
 
 def make_checkpointer(
@@ -91,7 +88,7 @@ def make_checkpointer(
         step: Returns the iterations taken.
     """
     keep = job.recipe.training.keep_checkpoints
-    notes = {_NOTES: Provenance(job, step)}
+    notes = {METADATA_KEY: Provenance(job, step)}
     return Checkpointer(detector, folder, keep, trainer=trainer, **notes)
 
 
@@ -109,7 +106,7 @@ def save_weights(
     """
     with atomic_file(file) as temporary:
         told = {**_described(job, step), **notes}
-        torch.save({"model": detector.state_dict(), _NOTES: told}, temporary)
+        torch.save({"model": detector.state_dict(), METADATA_KEY: told}, temporary)
 
 
 def check_checkpoint(path: Path, detector: nn.Module) -> None:
@@ -125,7 +122,7 @@ def check_checkpoint(path: Path, detector: nn.Module) -> None:
         if name.startswith(_MODEL_PREFIX)
     }
     check_tensors(found, detector.state_dict(), f"'{path}' as this recipe's detector")
-    if not any(name.startswith(f"{_NOTES}/") for name in content.values):
+    if not any(name.startswith(f"{METADATA_KEY}/") for name in content.values):
         raise UserError(f"'{path}' is not a checkpoint of this toolkit; it cannot be resumed")
 
 

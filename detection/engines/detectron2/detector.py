@@ -5,11 +5,10 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from detection.exchange.config import config_tree, mask_format
-from detection.exchange.trunk_names import DETECTRON2_PREFIX, to_detectron2
+from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX, to_detectron2
 from detection.job.job import Job
 from detection.job.trunk import Trunk, check_arrived
 
-_BATCH_COUNT = "num_batches_tracked"
 _BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")
 
 
@@ -65,5 +64,5 @@ def _expected(bottom_up: nn.Module, trunk: Trunk) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in renamed.items()
-        if name in has or not name.endswith(_BATCH_COUNT)
+        if name in has or not name.endswith(BATCH_COUNT)
     }

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.exchange.trunk_names import DETECTRON2_PREFIX
+from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX
 from rsa_pretrain.weights.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -52,7 +52,7 @@ def load_weights_file(trunk: nn.Module, weights: Path, model: Mapping[str, Tenso
     state = {
         name: tensor
         for name, tensor in trunk.state_dict().items()
-        if not name.endswith(".num_batches_tracked")
+        if not name.endswith(f".{BATCH_COUNT}")
     }
     wrong = differing(state, model)
     if wrong:

@@ -20,7 +20,7 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
 class SeedHook(HookBase):  # type: ignore[misc]
-    """Make a step's sampling of anchors and regions depend on the seed and its index alone."""
+    """Makes a step's sampling of anchors and regions depend on the seed and its index alone."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -50,7 +50,7 @@ class PreciseNormHook(PreciseBN):  # type: ignore[misc]
 
 
 class MetricsHook(HookBase):  # type: ignore[misc]
-    """Log each step's losses and rate; the clock is paused while the later hooks run."""
+    """Logs each step's losses and rate; the clock is paused while the later hooks run."""
 
     def __init__(self, log: TrainingLog) -> None:
         self._log = log
@@ -76,7 +76,7 @@ class MetricsHook(HookBase):  # type: ignore[misc]
 
 
 class EvaluationHook(HookBase):  # type: ignore[misc]
-    """Evaluate during training."""
+    """Evaluates during training."""
 
     def __init__(
         self, evaluations: Evaluations, detect: Callable[[], Sequence[Prediction]]
@@ -96,7 +96,7 @@ class LoopStopped(BaseException):
 
 
 class StopHook(HookBase):  # type: ignore[misc]
-    """Save and stop when any process was asked to; must be the last hook."""
+    """Saves and stops when any process was asked to; must be the last hook."""
 
     def __init__(self, stop: StopSignal, save: Callable[[str], None]) -> None:
         self._stop = stop

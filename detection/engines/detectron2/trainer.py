@@ -46,12 +46,11 @@ from rsa_pretrain.plumbing.distributed import (
     is_main,
     rank,
     share_buffers,
-    world_size,
 )
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DETECTRON2_CONFIG_FILE = "detectron2.yaml"
 
@@ -73,8 +72,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Raises:
         UserError: If the recipe cannot run here, the loss stops being finite (earlier checkpoints
-            stay), an image is broken, or ``resume_from`` has another trunk or other annotations.
-        RuntimeError: If a trunk tensor did not reach the detector.
+            stay), an image is broken, or ``resume_from`` has another backbone or other annotations.
+        RuntimeError: If a backbone tensor did not reach the detector.
     """
     _check(job)
     config = make_config(job)
@@ -93,7 +92,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         check_checkpoint(resume_from, checkpointer.model)
         checkpointer.load(str(resume_from))
         start = trainer.iter + 1
-        logger.info("resuming from '%s' at iteration %d", resume_from, start)
+        _log.info("resuming from '%s' at iteration %d", resume_from, start)
     batches = training_batches(config, job, start, job.recipe.data.num_workers)
     with closing(batches), TrainingLog(job, run_dir, start) as log:
         trainer.data_loader = log.timed(batches)
@@ -105,11 +104,7 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
 
 def _check(job: Job) -> None:
-    batch_size, precision = job.recipe.solver.batch_size, job.recipe.training.precision
-    if batch_size % world_size():
-        raise UserError(
-            f"solver.batch_size {batch_size} is not a multiple of the {world_size()} processes"
-        )
+    precision = job.recipe.training.precision
     if precision != "fp32" and job.device.type != "cuda":
         raise UserError(f"precision '{precision}' needs a GPU in detectron2; use 'fp32'")
     if precision == "bf16" and "precision" not in inspect.signature(AMPTrainer).parameters:
@@ -158,7 +153,7 @@ def _run(trainer: SimpleTrainer, start: int, end: int, run_dir: Path) -> None:
     try:
         trainer.train(start, end)
     except LoopStopped:
-        logger.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
+        _log.info("stopped after iteration %d of %d, saved", trainer.iter + 1, end)
     except FloatingPointError as error:
         raise UserError(
             f"{error}; earlier checkpoints are in '{run_dir}'; lower solver.base_lr or warm up "

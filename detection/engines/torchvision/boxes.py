@@ -1,4 +1,4 @@
-"""Compute with boxes in ways that an exported graph can trace for any image size.
+"""Define box operations that can be traced for any image size.
 
 While the detector is traced (``detection.export``), sizes are symbolic; a decision by Python itself
 would be fixed to the one traced image.

@@ -22,6 +22,7 @@ from detection.engines.torchvision.regions import (
     ImageTarget,
     RegionHeads,
 )
+from detection.exchange.trunk_names import BATCH_COUNT
 from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, check_arrived
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
@@ -128,7 +129,7 @@ def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:
         num_classes: Categories, without the background.
 
     Raises:
-        RuntimeError: If a trunk tensor was not loaded.
+        RuntimeError: If a backbone tensor was not loaded.
     """
     body = build_backbone(trunk.backbone)
     body.load_state_dict(trunk.tensors, strict=True)
@@ -170,7 +171,7 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
     """
     body = detector.get_submodule("backbone.body")
     frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
-    without_count = {f"{name}.num_batches_tracked" for name in frozen}
+    without_count = {f"{name}.{BATCH_COUNT}" for name in frozen}
     expected = {name: trunk.tensors[name] for name in trunk.tensors.keys() - without_count}
     check_arrived(body.state_dict(), expected)
 

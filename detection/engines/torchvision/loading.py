@@ -8,7 +8,7 @@ import torch
 from detection.engines.torchvision.detector import MaskRCNN, assemble
 from detection.exchange.model_config import describe_model
 from detection.exchange.trained import read_trained
-from detection.job.card import DetectorCard
+from detection.job.detector_card import DetectorCard
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.foreign.layout import Pixels

@@ -29,7 +29,7 @@ def box_levels(boxes: Tensor) -> Tensor:
 
 
 class AlignedPooler(nn.Module):
-    """Crop boxes from a pyramid, with as many samples per bin as it covers pixels of the map.
+    """Crops boxes from a pyramid, with as many samples per bin as it covers pixels of the map.
 
     Args:
         resolution: Side of the result.

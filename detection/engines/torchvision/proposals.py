@@ -29,7 +29,7 @@ Targets = Sequence[dict[str, Tensor]]
 
 
 class ProposalNetwork(nn.Module):
-    """Score and shift anchors, and keep the best.
+    """Scores and shifts anchors, and keeps the best.
 
     Args:
         channels: Width of the pyramid.
@@ -138,7 +138,7 @@ class ProposalNetwork(nn.Module):
 
 
 def has_area(boxes: Tensor) -> Tensor:
-    """Tell of each box, (N, 4), whether both its sides are above 0."""
+    """Return whether both sides of each box, (N, 4), are above 0."""
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 

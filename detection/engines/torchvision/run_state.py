@@ -25,7 +25,7 @@ from rsa_pretrain.weights.checkpoint import (
 )
 from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 BEST_FILE = Path("checkpoints") / "best" / MODEL_FILE
 """The best weights, in the run folder; its name distinguishes it from checkpoints."""
@@ -72,24 +72,21 @@ class DetectorState:
         """Resume from a checkpoint.
 
         Raises:
-            UserError: If it is damaged, or belongs to another trunk, other annotations or another
-                detector.
+            UserError: If it is damaged, or belongs to another backbone, other annotations or
+                another detector.
         """
         tensors, metadata, state = load_checkpoint(folder)
-        if metadata.parent != self._job.trunk.subject.sha256:
-            raise UserError(f"'{folder}' was trained from another trunk than the one given")
         missing = _TRAINER_KEYS - state.keys()
         if missing:
             raise UserError(f"the trainer state of '{folder}' lacks {', '.join(sorted(missing))}")
-        if state["train_sha256"] != self._job.train_sha256:
-            raise UserError(f"'{folder}' was trained on other annotations than the ones given")
+        self._job.check_same_start(metadata.parent, state["train_sha256"])
         check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")
         self.detector.load_state_dict(tensors, strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         assert metadata.step is not None, "a run's checkpoint has its step"
         self.step = metadata.step
-        logger.info("resuming from '%s' at iteration %d", folder, self.step)
+        _log.info("resuming from '%s' at iteration %d", folder, self.step)
 
     def save(self, run_dir: Path) -> None:
         """Write a checkpoint.

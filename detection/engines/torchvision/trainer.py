@@ -51,14 +51,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
 
     Raises:
         UserError: If the loss stops being finite (earlier checkpoints stay), an image is broken,
-            the batch cannot be shared evenly, or ``resume_from`` belongs to another trunk or
-            other annotations.
+            or ``resume_from`` belongs to another backbone or other annotations.
     """
-    if job.recipe.solver.batch_size % world_size() != 0:
-        raise UserError(
-            f"solver.batch_size {job.recipe.solver.batch_size} cannot be divided by "
-            f"{world_size()} processes"
-        )
     trainer = _Trainer(job, run_dir)
     if resume_from is not None:
         trainer.state.resume(resume_from)

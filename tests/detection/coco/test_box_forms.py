@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 
 from detection.coco.box_forms import FAULTS_OF_ALL
-from detection.coco.format import sort_out
 from detection.coco.sets import open_coco
+from detection.coco.validate import sort_out
 from rsa_pretrain.plumbing.errors import UserError
 
 WIDTH, HEIGHT = 200, 120

@@ -187,9 +187,9 @@ def test_detections_that_do_not_count_are_noted() -> None:
     evaluation = evaluate_in_detail(tree, predictions)
     assert evaluation.metrics["bbox_AP"] == pytest.approx(100.0)
     assert evaluation.notes == (
-        "7 detections do not count, as their categories have no object: ghost",
-        "3 detections do not count, being behind the 100 with the highest scores of their image "
-        "and category",
+        "7 detections are not counted, as their categories have no object: ghost",
+        "3 detections are not counted: they rank below the 100 highest scores of their image and "
+        "category",
     )
     assert evaluate_in_detail(tree, [right]).notes == ()
 
@@ -214,7 +214,7 @@ def _row(count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 MORE = "average precision counts {} detections an image and category, where COCO's counts 100"
 SURPLUS = (
-    "{} detections do not count, being behind the {} with the highest scores of their image and "
+    "{} detections are not counted: they rank below the {} highest scores of their image and "
     "category"
 )
 
@@ -260,8 +260,8 @@ def test_the_command_counts_as_many_as_asked_for(
         assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["bbox", ap]
     notes = [entry.message for entry in caplog.records if entry.name.endswith(".evaluate")]
     assert notes == [
-        "100 detections do not count, being behind the 100 with the highest scores of their image "
-        "and category",
+        "100 detections are not counted: they rank below the 100 highest scores of their image and "
+        "category",
         "average precision counts 200 detections an image and category, where COCO's counts 100",
     ]
     assert main([*words, "--max-detections", "20"]) == 2

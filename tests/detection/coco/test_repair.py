@@ -89,13 +89,13 @@ def _halves(outlines: Any) -> list[Tree]:
     return parts
 
 
-NESTED = "segmentation are nested otherwise than [[x1, y1, …]], and read so"
+NESTED = "segmentation are nested differently from [[x1, y1, …]], and read so"
 LISTED = "segmentation are run-length codes in a list, taken out of it"
 SPELT = "segmentation have numbers as text or with decimals, read as numbers"
 TIDIED = "file_name have backslashes or a leading slash, read as relative paths"
-MASKED_AREA = "area are absent or not above 0; computed from the masks"
+MASKED_AREA = "area are missing or not above 0; computed from the masks"
 SWITCHED = "iscrowd are text, decimals or true and false, read as 0 and 1"
-NUMBERED = "are absent or no numbers; numbered after the highest"
+NUMBERED = "are missing or not numbers; numbered after the highest"
 
 
 def _mask(change: Callable[[Any], Any]) -> Change:
@@ -125,9 +125,9 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "area as text": (_set("annotations", "area", str), [f"area {LOOSE}"]),
     "iscrowd null": (
         _set("annotations", "iscrowd", lambda crowd: None),
-        ["iscrowd are absent; taken as 0"],
+        ["iscrowd are missing; taken as 0"],
     ),
-    "iscrowd absent": (_drop("annotations", "iscrowd"), ["iscrowd are absent; taken as 0"]),
+    "iscrowd absent": (_drop("annotations", "iscrowd"), ["iscrowd are missing; taken as 0"]),
     "iscrowd false": (_set("annotations", "iscrowd", bool), [SWITCHED]),
     "iscrowd as text": (_set("annotations", "iscrowd", str), [SWITCHED]),
     "ids as text": (_ids(str), [f"{key} {LOOSE}" for key in ALL_IDS]),
@@ -153,11 +153,11 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     ),
     "bbox absent": (
         _drop("annotations", "bbox"),
-        ["bbox are absent; computed from the masks"],
+        ["bbox are missing; computed from the masks"],
     ),
     "bbox empty": (
         _set("annotations", "bbox", lambda box: []),
-        ["bbox are absent; computed from the masks"],
+        ["bbox are missing; computed from the masks"],
     ),
     "bbox as text": (
         _set("annotations", "bbox", lambda box: list(map(str, box))),
@@ -255,7 +255,7 @@ def test_other_forms_are_the_same_data(
     ("encoding", "notes"),
     [
         ("utf-8", ()),
-        ("utf-8-sig", ("1 byte order mark at the start of the file, passed over",)),
+        ("utf-8-sig", ("1 byte order mark at the start of the file, ignored",)),
         ("utf-16", ("1 file in UTF-16, not in UTF-8, read as such",)),
     ],
 )
@@ -304,7 +304,7 @@ def test_areas_without_masks_are_the_boxes(tree: Tree) -> None:
     for entry in repaired["annotations"]:
         assert entry["area"] == entry["bbox"][2] * entry["bbox"][3]
     assert notes == [
-        f"{len(tree['annotations'])} values of annotations.area are absent or not above 0; taken "
+        f"{len(tree['annotations'])} values of annotations.area are missing or not above 0; taken "
         "as the boxes'"
     ]
 

@@ -105,7 +105,7 @@ def test_predictions_of_other_encodings_are_read(
     path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
     assert main(["evaluate", *result_files]) == 0
     (line,) = [line for line in caplog.messages if str(path) in line]
-    assert line.endswith(("passed over", "not in UTF-8, read as such"))
+    assert line.endswith(("ignored", "not in UTF-8, read as such"))
 
 
 def test_predictions_in_code_pages_are_refused(

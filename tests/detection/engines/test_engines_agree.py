@@ -19,9 +19,9 @@ from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.prediction import detect, to_original
 from detection.engines.torchvision.run_state import parameter_groups
-from detection.exchange.exchange import exchange
 from detection.exchange.model_weights import to_torchvision_model
 from detection.exchange.trained import read_trained
+from detection.exchange.whole_detector import exchange
 from detection.feeding.samples import TestImages, TestSample, TrainingSample, make_sample, resized
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint

@@ -75,10 +75,10 @@ def test_half_loaded_trunk_is_refused(trunk: Trunk, make_recipe: MakeRecipe, nam
     check_trunk(detector, trunk)
     changed = trunk.tensors[name].clone()
     changed.view(-1)[0] = torch.nextafter(changed.view(-1)[0], torch.tensor(9.0))
-    with pytest.raises(RuntimeError, match=f"1 trunk tensors were not loaded: {name}"):
+    with pytest.raises(RuntimeError, match=f"1 backbone tensors were not loaded: {name}"):
         check_trunk(detector, replace(trunk, tensors={**trunk.tensors, name: changed}))
     fewer = {key: tensor for key, tensor in trunk.tensors.items() if key != name}
-    with pytest.raises(RuntimeError, match=f"1 trunk tensors were not loaded: {name}"):
+    with pytest.raises(RuntimeError, match=f"1 backbone tensors were not loaded: {name}"):
         check_trunk(detector, replace(trunk, tensors=fewer))
 
 

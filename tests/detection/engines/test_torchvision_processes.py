@@ -101,6 +101,6 @@ def test_two_processes_train_one_detector(
 
 def test_batch_must_be_shared_evenly(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three processes cannot share two images."""
-    monkeypatch.setattr("detection.engines.torchvision.trainer.world_size", lambda: 3)
-    with pytest.raises(UserError, match="batch_size 2 cannot be divided by 3 processes"):
+    monkeypatch.setattr("detection.job.job.world_size", lambda: 3)
+    with pytest.raises(UserError, match="2 is not a multiple of the 3 processes; change it or"):
         run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)

@@ -61,7 +61,11 @@ def test_without_checkpoint_it_starts_at_random(make_recipe: MakeRecipe, tmp_pat
     [
         ({}, "out.txt", r"should end in \.yaml"),
         ({"training": {"precision": "bf16"}}, "out.yaml", "no precision 'bf16'"),
-        ({"model": {"arch": "resnet50"}}, "out.yaml", "is a resnet18, but model.arch is resnet50"),
+        (
+            {"model": {"arch": "resnet50"}},
+            "out.yaml",
+            "is a resnet18, but model.arch is resnet50; set",
+        ),
         ({"data": {"train_annotations": "absent.json"}}, "out.yaml", "cannot read annotations"),
     ],
 )

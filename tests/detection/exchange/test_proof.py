@@ -9,7 +9,7 @@ import torch
 
 import detection
 from detection.exchange.convert import convert, paired_config, to_detectron2_weights
-from detection.exchange.file import write_weights
+from detection.exchange.weights_file import write_weights
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
 WriteCheckpoint = Callable[..., LoadedBackbone]

@@ -24,12 +24,12 @@ from detection.engines.torchvision.boxes import at_most, clip_to_image
 from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.regions import Detections
-from detection.exchange.exchange import exchange
+from detection.exchange.whole_detector import exchange
 from detection.export import onnx_file, proof, write
+from detection.export.exported_detector import ExportedDetector
 from detection.export.graph import MARK, RunDetector
-from detection.export.source import Source
 from detection.feeding.samples import TestSample
-from detection.job.card import CARD_KEY, make_card
+from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import load_trunk
 from detection.recipe import InputConfig, Recipe
 from rsa_pretrain.__main__ import main as pretrain_main
@@ -242,7 +242,7 @@ def test_options_replace_what_the_detector_says(
     assert _export(detector_file, out, "torchscript", *options) == 0
     printed = capsys.readouterr().out
     assert "labels    a, b, c\n" in printed
-    assert "short side of 64 pixels, or to a long side of 80" in printed
+    assert "short side of 64 pixels, or less so that the long side is at most 80;" in printed
     found = _properties(out, "torchscript")
     assert [json.loads(found[f"{side}_side_pixels"]) for side in ("short", "max")] == [64, 80]
     assert [entry["id"] for entry in json.loads(found["categories"])] == [1, 2, 30]
@@ -379,7 +379,9 @@ def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> 
     """A file with one weight changed is refused, an earlier one stays, and no part is left."""
     target = write.DETECTOR_FORMATS["torchscript"]
     loaded = load_detector(detector_file)
-    source = Source(loaded, [{"id": n, "name": NAMES[n]} for n in NAMES], loaded.card.input)
+    exported = ExportedDetector(
+        loaded, [{"id": n, "name": NAMES[n]} for n in NAMES], loaded.card.input
+    )
 
     def tampered(detector: MaskRCNN, properties: Any, path: Path) -> None:
         with torch.no_grad():
@@ -392,7 +394,7 @@ def test_a_tampered_file_is_not_written(detector_file: Path, tmp_path: Path) -> 
     out.write_text(MARK)
     with pytest.raises(UserError, match="detections differ from the detector's in 'photo'"):
         write.export_detector(
-            source, replace(target, write=tampered), out, {"photo": _noise(64, 64)}
+            exported, replace(target, write=tampered), out, {"photo": _noise(64, 64)}
         )
     assert out.read_text() == MARK
     assert [path.name for path in tmp_path.iterdir()] == ["detector.pt"]
@@ -448,7 +450,7 @@ def test_other_mistakes_are_one_error(
     assert "nowhere' cannot be decoded: No such file" in capsys.readouterr().err
     few = _write_categories(tmp_path / "categories.json", {1: "a", 2: "b"})
     assert _export(detector_file, out, "torchscript", "--categories", str(few)) == 2
-    assert "knows 3 categories" in capsys.readouterr().err
+    assert "has 3 categories" in capsys.readouterr().err
     absent = replace(write.DETECTOR_FORMATS["onnx"], packages=("onnx", "no_such_package"))
     monkeypatch.setitem(write.DETECTOR_FORMATS, "onnx", absent)
     assert _export(detector_file, tmp_path / "detector.onnx", "onnx") == 2

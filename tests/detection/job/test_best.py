@@ -94,7 +94,7 @@ def test_best_weights_stay_beside_the_last(
         "best_AP": 30.0,
         "best_metric": "segm_AP",
         "best_file": BEST[engine],
-        "best_note": "selected on the images it is evaluated on, so it is no result",
+        "best_note": "selected on its own test images, so not a test result",
     }
     best = recipe.output_dir / BEST[engine]
     _assert_same_detector(best, _checkpoint(recipe, 2))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detection.job.run_checkpoints import detector_file, list_files, newest_checkpoint
+from detection.job.run_checkpoints import detector_file, list_checkpoint_files, newest_checkpoint
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE
 
@@ -37,7 +37,7 @@ def test_file_that_was_cut_short_is_passed_over(
     newest = folder / "model_0000099.pth"
     newest.write_bytes(newest.read_bytes()[:size])
     assert newest_checkpoint(tmp_path) == folder / "model_0000009.pth"
-    assert list_files(folder) == [folder / "model_0000009.pth"]
+    assert list_checkpoint_files(folder) == [folder / "model_0000009.pth"]
     assert "checkpoints': model_0000099.pth" in caplog.text
     (folder / "model_0000009.pth").unlink()
     with pytest.raises(UserError, match=r"no complete checkpoint: truncated model_0000099\.pth"):

@@ -7,43 +7,12 @@ import pytest
 
 from detection.__main__ import main
 from detection.coco.sets import CocoSet, open_coco
-from detection.pictures.cards import annotated_cards, match, predicted_cards
+from detection.pictures.cards import annotated_cards, predicted_cards
 from detection.pictures.predictions import write_predictions
 from detection.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import write_config
 
 Predictions = list[dict[str, Any]]
-
-BOX = [10.0, 10.0, 20.0, 20.0]
-
-
-def _entry(box: list[float], category: int = 1, **more: Any) -> dict[str, Any]:
-    return {"bbox": box, "category_id": category, **more}
-
-
-def test_matching_by_hand() -> None:
-    """An object is taken once, by the best score; category and overlap must fit; crowds give way.
-
-    The third box overlaps the object by 10 of 30 columns, IoU 1/3.
-    """
-    truth = [_entry(BOX), _entry([60.0, 60.0, 30.0, 30.0], iscrowd=1)]
-    found = [
-        _entry(BOX, category=2),
-        _entry(BOX),
-        _entry([20.0, 10.0, 20.0, 20.0]),
-        _entry([11.0, 10.0, 20.0, 20.0]),
-        _entry([60.0, 60.0, 10.0, 10.0]),
-        _entry([62.0, 62.0, 10.0, 10.0]),
-    ]
-    assert match(truth, found) == [None, 0, None, None, 1, 1]
-    assert match([], found) == [None] * 6
-    assert match(truth, []) == []
-
-
-def test_the_larger_overlap_is_taken() -> None:
-    """Of two objects a detection takes the nearer one and leaves the other."""
-    truth = [_entry([13.0, 10.0, 20.0, 20.0]), _entry(BOX)]
-    assert match(truth, [_entry(BOX), _entry([14.0, 10.0, 20.0, 20.0])]) == [1, 0]
 
 
 def test_predictions_stand_beside_annotations(
@@ -56,13 +25,13 @@ def test_predictions_stand_beside_annotations(
     cards = predicted_cards(shapes_test_set, [*predictions, wrong], 10)
     assert len(cards) == 3
     for image, card in zip(shapes_test_set.images, cards, strict=True):
-        annotated, found = (panel.things for panel in card.panels)
+        annotated, found = (panel.objects for panel in card.panels)
         assert len(found) == len(annotated) + (image["id"] == first)
-        assert [thing.is_special for thing in found] == [thing.score == 0.01 for thing in found]
-        assert sorted(thing.box for thing in annotated) == sorted(
-            thing.box for thing in found if not thing.is_special
+        assert [drawn.is_special for drawn in found] == [drawn.score == 0.01 for drawn in found]
+        assert sorted(drawn.box for drawn in annotated) == sorted(
+            drawn.box for drawn in found if not drawn.is_special
         )
-        assert all(thing.label.endswith(f" {thing.score:.2f}") for thing in found)
+        assert all(drawn.label.endswith(f" {drawn.score:.2f}") for drawn in found)
 
 
 def test_objects_know_the_score_that_found_them(
@@ -71,9 +40,9 @@ def test_objects_know_the_score_that_found_them(
     """The page can tell at any threshold which objects are missed; one is at all, being unfound."""
     *found, _ = perfect_predictions
     cards = predicted_cards(shapes_test_set, found, 10)
-    targets = [thing for card in cards for thing in card.panels[0].things]
-    assert all(thing.is_target and thing.score is None for thing in targets)
-    scores = [thing.found_score for thing in targets]
+    targets = [drawn for card in cards for drawn in card.panels[0].objects]
+    assert all(drawn.is_target and drawn.score is None for drawn in targets)
+    scores = [drawn.found_score for drawn in targets]
     assert scores.count(None) == 1
     assert sorted(score for score in scores if score is not None) == sorted(
         entry["score"] for entry in found
@@ -86,13 +55,13 @@ def test_masks_alone_have_boxes_drawn_around_them(
     """A prediction without bbox gets the mask's box, within a pixel of the annotation's."""
     (prediction, *_) = perfect_predictions
     box = prediction.pop("bbox")
-    thing = next(
-        thing
+    drawn = next(
+        drawn
         for card in predicted_cards(shapes_test_set, [prediction], 3)
-        for thing in card.panels[1].things
+        for drawn in card.panels[1].objects
     )
     x, y, width, height = box
-    assert thing.box == pytest.approx((x, y, x + width, y + height), abs=1)
+    assert drawn.box == pytest.approx((x, y, x + width, y + height), abs=1)
 
 
 def test_images_are_spread(shapes_test_set: CocoSet) -> None:
@@ -145,8 +114,8 @@ def test_the_highest_are_drawn(
     (prediction, *_) = perfect_predictions
     many = [{**prediction, "score": number / 2000} for number in range(count)]
     cards = predicted_cards(shapes_test_set, many, 3)
-    (panel,) = [card.panels[1] for card in cards if card.panels[1].things]
-    scores = [thing.score for thing in panel.things]
+    (panel,) = [card.panels[1] for card in cards if card.panels[1].objects]
+    scores = [drawn.score for drawn in panel.objects]
     assert scores == [number / 2000 for number in reversed(range(count - drawn, count))]
     assert panel.title == title
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection.pictures.page import Card, Page, Panel, Thing, category_colour, write_page
+from detection.pictures.page import Card, DrawnObject, Page, Panel, category_colour, write_page
 
 
-def _write(tmp_path: Path, thing: Thing, threshold: float | None = None) -> str:
+def _write(tmp_path: Path, drawn: DrawnObject, threshold: float | None = None) -> str:
     page = Page(title="t", subtitle="s", categories=["a", "b"], threshold=threshold)
     photo = Image.new("RGB", (480, 240), (9, 9, 9))
-    write_page(page, [Card("photo", photo, [Panel("found", [thing])])], tmp_path / "page.html")
+    write_page(page, [Card("photo", photo, [Panel("found", [drawn])])], tmp_path / "page.html")
     return (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_page_draws_the_mask_where_it_is(tmp_path: Path) -> None:
     """The mask's picture is cut to the mask, its inside faint, its outline firm."""
     square = [4.0, 4.0, 16.0, 4.0, 16.0, 14.0, 4.0, 14.0]
-    text = _write(tmp_path, Thing(1, "b", (4.0, 4.0, 16.0, 14.0), segmentation=[square]))
+    text = _write(tmp_path, DrawnObject(1, "b", (4.0, 4.0, 16.0, 14.0), segmentation=[square]))
     found = re.search(
         r'class="mask" x="4" y="4" width="12" height="10" href="data:image/png;base64,([^"]+)"',
         text,
@@ -37,26 +37,28 @@ def test_page_draws_the_mask_where_it_is(tmp_path: Path) -> None:
 
 def test_slider_is_there_for_scores(tmp_path: Path) -> None:
     """A page of predictions starts its slider at the threshold; one of annotations has none."""
-    thing = Thing(0, "a 0.30", (1.0, 1.0, 9.0, 9.0), score=0.3)
-    text = _write(tmp_path, thing, threshold=0.25)
+    drawn = DrawnObject(0, "a 0.30", (1.0, 1.0, 9.0, 9.0), score=0.3)
+    text = _write(tmp_path, drawn, threshold=0.25)
     assert 'id="threshold" min="0" max="1" step="0.01"\nvalue="0.25"' in text
     assert text.count('data-score="0.3"') == 2
-    assert 'id="threshold"' not in _write(tmp_path, thing)
+    assert 'id="threshold"' not in _write(tmp_path, drawn)
 
 
 def test_objects_carry_what_found_them(tmp_path: Path) -> None:
     """Mark and name of a target have its detection's score, or nothing where there is none."""
     box = (1.0, 1.0, 9.0, 9.0)
-    text = _write(tmp_path, Thing(0, "a", box, is_target=True, found_score=0.75), threshold=0.5)
+    text = _write(
+        tmp_path, DrawnObject(0, "a", box, is_target=True, found_score=0.75), threshold=0.5
+    )
     assert text.count(' data-found="0.75"') == 2
-    text = _write(tmp_path, Thing(0, "a", box, is_target=True), threshold=0.5)
+    text = _write(tmp_path, DrawnObject(0, "a", box, is_target=True), threshold=0.5)
     assert text.count(' data-found=""') == 2
-    assert ' data-found="' not in _write(tmp_path, Thing(0, "a", box))
+    assert ' data-found="' not in _write(tmp_path, DrawnObject(0, "a", box))
 
 
 def test_page_escapes_text(tmp_path: Path) -> None:
     """A label cannot leave its element or its attribute."""
-    text = _write(tmp_path, Thing(0, "<script>\"'&", (1.0, 1.0, 9.0, 9.0)))
+    text = _write(tmp_path, DrawnObject(0, "<script>\"'&", (1.0, 1.0, 9.0, 9.0)))
     assert '<script>"' not in text
     assert text.count("&lt;script&gt;&#34;&#39;&amp;") == 2
 
@@ -75,8 +77,8 @@ def test_neighbouring_categories_differ_in_colour() -> None:
 def test_photographs_fit_a_page(tmp_path: Path, size: tuple[int, int], shown: str) -> None:
     """Small ones are enlarged and large ones reduced, marks with them: half of the width here."""
     page = Page(title="t", subtitle="s", categories=["a"])
-    thing = Thing(0, "a", (0.0, 0.0, size[0] / 2, 4.0))
-    card = Card("photo", Image.new("RGB", size), [Panel("", [thing])])
+    drawn = DrawnObject(0, "a", (0.0, 0.0, size[0] / 2, 4.0))
+    card = Card("photo", Image.new("RGB", size), [Panel("", [drawn])])
     write_page(page, [card], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert f'viewBox="0 0 {shown}"' in text

@@ -16,7 +16,7 @@ from detection.survey.box_checks import (
     compare_with_masks,
     find_repeats,
 )
-from detection.survey.set_check import SetCheck
+from detection.survey.findings import SetFindings
 
 WIDTH, HEIGHT = 200, 120
 PLACE = [60.0, 40.0, 50.0, 30.0]
@@ -49,17 +49,17 @@ def _entry(number: int, **changes: Any) -> Tree:
     }
 
 
-def _set(*annotations: Tree) -> SetCheck:
+def _set(*annotations: Tree) -> SetFindings:
     images = [
         {"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH}
         for number in (1, 2)
     ]
     categories = [{"id": number, "name": str(number)} for number in (1, 2)]
     tree = {"images": images, "annotations": list(annotations), "categories": categories}
-    return SetCheck("train", CocoSet(Path("set.json"), Path("images"), tree))
+    return SetFindings("train", CocoSet(Path("set.json"), Path("images"), tree))
 
 
-def _compared(**changes: Any) -> SetCheck:
+def _compared(**changes: Any) -> SetFindings:
     check = _set(_entry(7, **changes))
     compare_with_masks(check)
     return check

@@ -13,7 +13,7 @@ from PIL import Image
 from detection.__main__ import main
 from detection.recipe import Recipe
 from detection.survey.data_check import check_set, compare_sets
-from detection.survey.set_check import in_words
+from detection.survey.findings import in_words
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -262,11 +262,11 @@ def test_options_say_how_images_are_read(
         ),
         (
             lambda tree: tree["annotations"][0].pop("area"),
-            "1 values of annotations.area are absent or not above 0; computed from the masks",
+            "1 values of annotations.area are missing or not above 0; computed from the masks",
         ),
         (
             lambda tree: tree["annotations"][0].pop("iscrowd"),
-            "1 values of annotations.iscrowd are absent; taken as 0",
+            "1 values of annotations.iscrowd are missing; taken as 0",
         ),
         (
             lambda tree: (
@@ -372,7 +372,7 @@ def test_command_checks_both_sets_of_a_config(
     text = capsys.readouterr().out
     assert "train: 6 images" in text
     assert "test: 3 images" in text
-    assert "all is well" in text
+    assert "no problems found" in text
     tree = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert tree["train"]["num_images"] == 6
     assert tree["test"]["errors"] == {}
@@ -390,7 +390,7 @@ def test_command_checks_both_sets_of_a_config(
 @pytest.mark.parametrize(
     ("words", "exit_code", "last"),
     [
-        ([], 0, "all is well"),
+        ([], 0, "no problems found"),
         (["data.test_annotations=absent.json"], 1, "problems found: 1"),
         (["--role", "test", "data.test_annotations=absent.json"], 2, None),
         (["data.train_annotations=absent.json"], 2, None),
@@ -405,7 +405,7 @@ def test_exit_codes_are_those_of_pretraining_s_check(
     exit_code: int,
     last: str | None,
 ) -> None:
-    """0: all is well; 1: problems were found; 2, and an error line: there is nothing to check."""
+    """0: no problems; 1: problems were found; 2, and an error line: there is nothing to check."""
     write_config(make_recipe(), tmp_path / "recipe.yaml")
     assert main(["data-check", str(tmp_path / "recipe.yaml"), *words]) == exit_code
     captured = capsys.readouterr()

@@ -393,7 +393,11 @@ def _many_tiny(tree: Tree) -> None:
 @pytest.mark.parametrize(
     ("change", "expected", "exit_code"),
     [
-        (_repeat, ["objects annotated before, with the same category, box and mask (25): "], 1),
+        (
+            _repeat,
+            ["duplicates of an earlier annotation, with the same category, box and mask (25): "],
+            1,
+        ),
         (_misplace, ["boxes off their masks, sharing less than half of the smaller "], 1),
         (
             _rare_categories,
@@ -471,7 +475,7 @@ def _lose_images(tree: Tree) -> None:
         ("own.json photos --epochs 0", None, "expected a whole number above 0, found '0'"),
         ("own.json photos --seed -1", None, "'seed'"),
         ("own.json photos --engine mine", None, "invalid choice: 'mine'"),
-        ("own.json photos --test-images photos", None, "--test-images goes with --test"),
+        ("own.json photos --test-images photos", None, "--test-images needs --test"),
         ("own.json photos --split 0.2 --test own.json", None, "not allowed with argument"),
         ("own.json photos --max-megapixels 0.001", None, "megapixels"),
         ("own.json photos", lambda tree: tree["images"].clear(), "'own.json' lists no images"),

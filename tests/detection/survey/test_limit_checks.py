@@ -8,6 +8,7 @@ import pytest
 
 from detection.coco.sets import CocoSet
 from detection.recipe import InputConfig, SamplingConfig
+from detection.survey.findings import Role, SetFindings
 from detection.survey.limit_checks import (
     DetectorLimits,
     best_ap,
@@ -15,7 +16,6 @@ from detection.survey.limit_checks import (
     check_sizes,
     limits_of,
 )
-from detection.survey.set_check import Role, SetCheck
 
 LIMITS = DetectorLimits(
     short_side=200, max_side=1000, detections_per_image=100, smallest_anchor=32.0
@@ -54,10 +54,10 @@ def _tree(counts: list[list[int]], side: float = 5.0) -> Tree:
 def _checked(
     tree: Tree,
     role: Role,
-    check: Callable[[SetCheck, DetectorLimits], None],
+    check: Callable[[SetFindings, DetectorLimits], None],
     limits: DetectorLimits = LIMITS,
 ) -> dict[str, list[str]]:
-    found = SetCheck(role, CocoSet(Path("set.json"), Path("images"), tree))
+    found = SetFindings(role, CocoSet(Path("set.json"), Path("images"), tree))
     check(found, limits)
     assert found.errors == {}
     return found.notes

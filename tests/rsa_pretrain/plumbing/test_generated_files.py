@@ -37,4 +37,4 @@ def test_options_of_a_launch_need_its_processes(
     """They are never silently ignored."""
     recipe = Path(__file__).parents[3] / "configs" / "detection" / "toy_shapes.yaml"
     assert main(["train", str(recipe), "--random-init", *option]) == 2
-    assert f"{option[0]} goes with --num-gpus" in capsys.readouterr().err
+    assert f"{option[0]} needs --num-gpus" in capsys.readouterr().err

@@ -584,7 +584,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f"written      {out}",
     ]
     assert main(["data-check", str(out), "--images", str(images)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "all is well"
+    assert capsys.readouterr().out.splitlines()[-1] == "no problems found"
 
 
 @pytest.mark.parametrize(

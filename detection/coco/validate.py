@@ -80,7 +80,7 @@ def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     """Split a file's content into valid entries and the faults of the others.
 
     Args:
-        tree: The lists of ``read_tree``, repaired by ``coco_repair.repair``; not changed.
+        tree: The lists of ``read_tree``, repaired by ``repair.repair``; not changed.
 
     Returns:
         The same with valid entries only, and the faults of the rest, in the file's order. An

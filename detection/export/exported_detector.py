@@ -13,7 +13,7 @@ from rsa_pretrain.weights.checkpoint import file_sha256
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportedDetector:
     """A trained detector, and how to use it."""
 
     loaded: LoadedDetector
@@ -31,16 +31,16 @@ class Source:
         """Describe the exported file's inputs."""
         return (
             "image: RGB, uint8, (3, H, W), resized bilinearly with antialiasing (as Pillow does) "
-            f"to a short side of {self.input.test_short_side_pixels} pixels, or to a long side of "
-            f"{self.input.max_side_pixels} where it would be longer; score_threshold: detections "
-            f"score above it, {SCORE_THRESHOLD} unless stated"
+            f"to a short side of {self.input.test_short_side_pixels} pixels, or less so that the "
+            f"long side is at most {self.input.max_side_pixels}; score_threshold: detections score "
+            f"above it (default {SCORE_THRESHOLD})"
         )
 
     def output_text(self) -> str:
         """Describe the exported file's outputs."""
         masks = (
-            "; masks (D, 28, 28), probabilities: each covers its box, and what is at least 0.5 "
-            "once it is resized to it bilinearly is the object"
+            "; masks (D, 28, 28), probabilities: resize each bilinearly to its box; pixels of at "
+            "least 0.5 belong to the object"
         )
         return (
             "boxes (D, 4), x0 y0 x1 y1 in pixels of the resized image; labels (D,), from 1; "

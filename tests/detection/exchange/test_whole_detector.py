@@ -10,11 +10,11 @@ from torch import Tensor
 
 from detection.__main__ import main
 from detection.engines.torchvision.detector import build_detector
-from detection.exchange import exchange as exchange_module
-from detection.exchange.exchange import exchange
+from detection.exchange import whole_detector
 from detection.exchange.model_config import describe_model
 from detection.exchange.trained import read_trained
-from detection.job.card import CARD_KEY, make_card
+from detection.exchange.whole_detector import exchange
+from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import load_trunk
 from detection.recipe import Anchors, Recipe
 from rsa_pretrain.plumbing.errors import UserError
@@ -299,13 +299,13 @@ def test_failed_proof_writes_nothing(
     detector_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the file does not restore the detector, it never gets its final name."""
-    convert = exchange_module.to_detectron2_model
+    convert = whole_detector.to_detectron2_model
 
     def convert_wrongly(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         model: dict[str, Any] = convert(tensors)
         return {**model, "backbone.fpn_output2.weight": model["backbone.fpn_output2.weight"] + 1e-7}
 
-    monkeypatch.setattr(exchange_module, "to_detectron2_model", convert_wrongly)
+    monkeypatch.setattr(whole_detector, "to_detectron2_model", convert_wrongly)
     with pytest.raises(RuntimeError, match=r"does not restore .*\['backbone\.fpn\.layer"):
         exchange(detector_file, tmp_path / "out.pth")
     assert list(tmp_path.glob("out*")) == []

@@ -12,11 +12,11 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from detection.exchange.file import SUFFIXES, write_weights
 from detection.exchange.model_config import paired_model_config
 from detection.exchange.model_weights import to_detectron2_model, to_torchvision_model, unread_rows
 from detection.exchange.trained import detectron2_model, read_trained
-from detection.job.card import CARD_KEY
+from detection.exchange.weights_file import SUFFIXES, write_weights
+from detection.job.detector_card import CARD_KEY
 from detection.job.run_checkpoints import detector_file
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AUTHOR = "rsa-toolkit"
-EXTRA_KEY = "rsa_toolkit"
+from rsa_pretrain.weights.foreign.layouts.detectron2 import TOOLKIT
+from rsa_pretrain.weights.metadata import METADATA_KEY
+
 SUFFIXES = (".pkl", ".pth")
 _PROTOCOL = 4
 
@@ -28,7 +29,7 @@ def write_weights(path: Path, model: Mapping[str, Tensor], extra: Mapping[str, A
         model: Tensors on the CPU by full name.
         extra: Strings, numbers, and lists and dicts of these.
     """
-    content: dict[str, Any] = {"__author__": AUTHOR, EXTRA_KEY: dict(extra)}
+    content: dict[str, Any] = {"__author__": TOOLKIT, METADATA_KEY: dict(extra)}
     if path.suffix == ".pth":
         torch.save({"model": dict(model), **content}, path)
         return

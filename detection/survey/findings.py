@@ -10,7 +10,7 @@ Role = Literal["train", "test"]
 
 
 @dataclass
-class SetCheck:
+class SetFindings:
     """Findings about a set.
 
     Attributes:
@@ -45,20 +45,20 @@ class SetCheck:
             "notes": self.notes,
         }
 
-    def note(self, what: str, entries: Sequence[str]) -> None:
+    def add_note(self, what: str, entries: Sequence[str]) -> None:
         """Add entries to a kind of note."""
         if entries:
             self.notes.setdefault(what, []).extend(entries)
 
-    def accuse(self, what: str, entries: Sequence[str]) -> None:
+    def add_error(self, what: str, entries: Sequence[str]) -> None:
         """Add entries to a kind of error."""
         if entries:
             self.errors.setdefault(what, []).extend(entries)
 
 
-def count_in_words(check: SetCheck) -> str:
+def count_in_words(found: SetFindings) -> str:
     """Return the set's numbers of entries in words."""
-    counts = {name: len(check.coco.tree[name]) for name in ("images", "annotations", "categories")}
+    counts = {name: len(found.coco.tree[name]) for name in ("images", "annotations", "categories")}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
