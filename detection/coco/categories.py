@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from detection.coco.repair import repair
-from detection.coco.sets import first_of
 from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from detection.coco.masks import polygons
 from detection.coco.precision import PrecisionArray, precision
-from detection.coco.sets import first_of
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 

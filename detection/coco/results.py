@@ -10,8 +10,8 @@ from detection.coco.evaluation import IOU_TYPES, Prediction
 from detection.coco.json_file import read_json
 from detection.coco.masks import Size, are_coordinates, code_fault, encode_mask, has_mask
 from detection.coco.precision import KEY_OF
-from detection.coco.sets import first_of
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 

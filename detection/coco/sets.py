@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from detection.coco.repair import repair
 from detection.coco.validate import read_tree, sort_out
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ Annotation = Mapping[str, Any]
 MIN_BOX_SIDE_PIXELS = 0.01
 CROWDS = "crowds"
 NO_AREA = "boxes without area"
-_NAMED_IN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -275,9 +275,3 @@ def reason_to_leave_out(annotation: Annotation, size: Size) -> str | None:
     x0, y0, x1, y1 = box_of(annotation, size)
     narrow = x1 - x0 < MIN_BOX_SIDE_PIXELS or y1 - y0 < MIN_BOX_SIDE_PIXELS
     return NO_AREA if narrow else None
-
-
-def first_of(names: Sequence[str], limit: int = _NAMED_IN_ERRORS) -> str:
-    """List the first few names, and count the rest."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f", and {more:,} more" if more > 0 else "")

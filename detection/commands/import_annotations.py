@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "--images",
         metavar="FOLDER",
         type=Path,
-        help="their folder; OUT's file names are relative to it (default: the tool's, as above)",
+        help="folder of the images; OUT names files relative to it (default: the tool's, as above)",
     )
     parser.add_argument(
         "--classes",
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     from detection.coco.importers.import_annotations import ImportConfig, import_annotations
-    from detection.coco.sets import first_of
+    from rsa_pretrain.plumbing.name_lists import first_of
 
     config = ImportConfig(
         arguments.source,

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 def _add_processes(parser: Parser) -> None:
     group = parser.add_argument_group(
         "several processes",
-        "Start the command with torchrun, or let detectron2's launch start them:",
+        "Start the command with torchrun, or let detectron2's launch start the processes:",
     )
     group.add_argument(
         "--num-gpus", metavar="N", type=positive, help="processes on this machine, one per GPU"

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from detection.coco.sets import CocoSet, first_of
+from detection.coco.sets import CocoSet
+from rsa_pretrain.plumbing.name_lists import first_of
 
 Role = Literal["train", "test"]
 

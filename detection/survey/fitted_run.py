@@ -14,7 +14,7 @@ import yaml
 from detection.coco.box_forms import Entry
 from detection.coco.categories import check_same_categories
 from detection.coco.image_list import list_files
-from detection.coco.sets import CocoSet, check_objects, first_of, open_coco, training_images
+from detection.coco.sets import CocoSet, check_objects, open_coco, training_images
 from detection.recipe import EngineName, Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.explained_config import ChosenValue, explained_yaml, printable
@@ -27,6 +27,7 @@ from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.device import usable_cores
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _OPENING = "Fitted by rsa-detect init"
 _RUNS = Path("runs", "detection")

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from detection.coco.box_forms import box_of
 from detection.coco.masks import MAX_COORDINATE_PIXELS, Size, are_coordinates, area_of
-from detection.coco.sets import first_of, reason_to_leave_out
+from detection.coco.sets import reason_to_leave_out
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 

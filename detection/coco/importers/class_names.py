@@ -8,8 +8,9 @@ import yaml
 
 from detection.coco.importers.annotated import text_of
 from detection.coco.loose_numbers import as_whole
-from detection.coco.sets import first_of, read_sound_tree
+from detection.coco.sets import read_sound_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 

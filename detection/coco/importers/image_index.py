@@ -4,10 +4,10 @@ import posixpath
 from collections import defaultdict
 from pathlib import Path
 
-from detection.coco.sets import first_of
 from rsa_pretrain.data.image_folder import report_left_out, walk
 from rsa_pretrain.data.shards.suffixes import is_image_suffix
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 
 class ImageIndex:

@@ -18,11 +18,11 @@ from detection.coco.importers.class_names import find_class_names, read_class_na
 from detection.coco.importers.image_index import ImageIndex, without_suffix
 from detection.coco.importers.tools import TOOLS, Tool, recognise
 from detection.coco.masks import Size
-from detection.coco.sets import first_of
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, is_generated
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.progress import progress_bar
 
 _log = logging.getLogger(__name__)
