@@ -16,7 +16,7 @@ class BestModel:
     table: Table
     row: TableRow
     num_models: int
-    """Number of models compared, including random weights."""
+    """Number of models compared, without random weights."""
 
     @property
     def metric(self) -> str:
@@ -61,7 +61,7 @@ def _best(tables: Sequence[Table]) -> Iterator[BestModel]:
             if row.headline is not None and row.headline.unit == "%" and not row.group.is_baseline
         ]
         if rows and table.kind not in _WITHOUT_A_BEST:
-            yield BestModel(table, max(rows, key=_mean), len(table.rows))
+            yield BestModel(table, max(rows, key=_mean), len(rows))
 
 
 def _mean(row: TableRow) -> float:

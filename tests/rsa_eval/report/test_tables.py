@@ -134,18 +134,24 @@ def test_numbers_of_the_papers_tables_are_not_repeated(make_result: MakeResult) 
     assert all(not row.source.startswith("RSA,") for row in table.published)
 
 
-def test_summary_names_the_best_of_each_table(make_trial: MakeResult) -> None:
-    """The highest mean, not the highest single trial; diagnostics have no best."""
+def test_summary_names_the_best_of_each_table(
+    make_trial: MakeResult, make_result: MakeResult
+) -> None:
+    """The highest mean, not the highest single trial; diagnostics have no best.
+
+    Random weights are no model to choose, even where they are ahead.
+    """
     records = [
         make_trial(RSA, seed=seed, values={"top1": top1}) for seed, top1 in ((0, 90.0), (1, 94.0))
     ]
     records.append(make_trial(BYOL, values={"top1": 93.0}))
     records.append(make_trial(RSA, kind="diagnostics"))
+    records.append(make_result(random_init=True, values={"top1": 95.0}))
     tables = _tables(*records)
     best = find_best(tables)
     assert [(item.row.name, item.num_models) for item in best] == [("BYOL AA", 2)]
     extent = describe_extent(tables, len(records), 1)
-    assert extent == "4 records of 2 models on CIFAR-10 and 1 training run."
+    assert extent == "5 records of 3 models on CIFAR-10 and 1 training run."
 
 
 def test_coverage_counts_what_cannot_be_measured() -> None:
