@@ -425,7 +425,6 @@ def test_finished_run_gives_its_trunk_back(
         assert torch.equal(tensor, found[name]), name
 
 
-@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(
     "start",
