@@ -39,7 +39,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 test: $(VENV)/.installed
-	python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	ruff check .
