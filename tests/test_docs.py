@@ -256,6 +256,7 @@ def test_python_blocks_name_what_exists() -> None:
         assert resolve_name(name).__doc__, name
 
 
+@pytest.mark.process
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is not installed (extra: docs)")
 def test_the_site_builds(tmp_path: Path) -> None:
     """Strictly: a broken link, anchor or docstring reference is an error."""
