@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, list_checkpoints
+from rsa_pretrain.weights.files.regular_file import ABSENT
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def detector_file(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"detector '{path}' does not exist")
+        raise UserError(f"detector '{path}' {ABSENT}")
     newest = path if (path / MODEL_FILE).is_file() else newest_checkpoint(path)
     if newest is None:
         newest = next(iter(list_checkpoint_files(path)[-1:]), None)

@@ -9,6 +9,7 @@ from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.records.record import Record, make_record, read_record, write_record
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +17,6 @@ _MEMORY_HINT = (
     "lower batch_size (for fine-tuning: tuning.batch_size), or train a linear probe with "
     "probe.mode=online"
 )
-_SHOWN_KEYS = 3
 
 
 def make_record_of(
@@ -105,10 +105,9 @@ def check_replaceable(path: Path, config: EvaluationConfig) -> None:
     record = _read_if_whole(path)
     keys = [] if record is None else _differing_keys(record, config)
     if keys:
-        more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
         raise UserError(
-            f"'{path}' is a record made with other settings ({', '.join(keys[:_SHOWN_KEYS])}"
-            f"{more}); give --out FILE.json"
+            f"'{path}' is a record made with other settings ({first_of(keys)}); give "
+            "--out FILE.json"
         )
 
 

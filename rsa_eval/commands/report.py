@@ -60,7 +60,7 @@ def _report(arguments: argparse.Namespace) -> int:
         say(f"tables: {file}")
     if unreadable:
         raise UserError(
-            f"the report leaves out {len(unreadable)} unreadable files: " + "; ".join(unreadable)
+            f"the report leaves out unreadable files ({len(unreadable)}): " + "; ".join(unreadable)
         )
     return 0
 

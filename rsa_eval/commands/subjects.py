@@ -11,6 +11,7 @@ from rsa_pretrain.plumbing.config.files import load_config, to_tree
 from rsa_pretrain.plumbing.config.layers import merge_layers, read_layers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.weights.files.regular_file import ABSENT
 
 # A word of this form is an override, any other a path; write a path that looks like an override
 # with a leading `./`.
@@ -37,7 +38,7 @@ def the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
         found = ", ".join(f"'{path}'" for path in paths) or "none"
         raise UserError(f"expected one CHECKPOINT, or --random-init; found {found}")
     if not paths[0].exists():
-        raise UserError(f"checkpoint '{paths[0]}' does not exist")
+        raise UserError(f"checkpoint '{paths[0]}' {ABSENT}")
     return paths[0]
 
 

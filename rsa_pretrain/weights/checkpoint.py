@@ -37,6 +37,7 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.files.regular_file import ABSENT
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
 
@@ -249,7 +250,7 @@ def find_weights(path: Path) -> Path:
         UserError: If there is none.
     """
     if not path.exists():
-        raise UserError(f"checkpoint '{path}' does not exist")
+        raise UserError(f"checkpoint '{path}' {ABSENT}")
     if path.is_file():
         return path
     folders = [path, newest_checkpoint(path) or path]

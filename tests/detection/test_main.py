@@ -77,7 +77,10 @@ def test_toy_then_train(
     ("arguments", "message"),
     [
         (["frobnicate"], "unknown command 'frobnicate'; expected one of import-annotations, init"),
-        (["convert", "absent", "out.pkl"], "checkpoint 'absent' does not exist"),
+        (
+            ["convert", "absent", "out.pkl"],
+            "checkpoint 'absent' does not exist; expected a run folder",
+        ),
         (["toy"], "required: OUT"),
         (["toy", "out", "--num-train", "many"], "invalid int value: 'many'"),
         (["train", "absent.yaml", "--random-init"], "cannot read config 'absent.yaml'"),

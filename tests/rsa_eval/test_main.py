@@ -72,7 +72,7 @@ def test_random_init_in_place_of_a_checkpoint(tmp_path: Path) -> None:
 
 def test_missing_checkpoint(error_of: Callable[..., str], tmp_path: Path) -> None:
     """It is named before anything else is asked for."""
-    assert "nothing' does not exist" in error_of("knn", tmp_path / "nothing")
+    assert "nothing' does not exist; expected a run folder" in error_of("knn", tmp_path / "nothing")
 
 
 def test_neither_and_both(error_of: Callable[..., str], run_folder: Path) -> None:

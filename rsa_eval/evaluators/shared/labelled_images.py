@@ -7,6 +7,7 @@ from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 
 def open_labelled(config: EvaluationConfig, split: Split) -> ImageSet:
@@ -62,9 +63,8 @@ def check_test_classes(train: ImageSet, test: ImageSet) -> None:
     if unknown:
         raise UserError(
             f"the test images of {test.name} have classes that the training images lack or "
-            f"number differently ({len(unknown)}): {', '.join(unknown[:10])}"
-            f"{' …' if len(unknown) > 10 else ''}; remove them from the test split or add them to "
-            "the training split"
+            f"number differently ({len(unknown)}): {first_of(unknown)}; remove them from the test "
+            "split or add them to the training split"
         )
 
 

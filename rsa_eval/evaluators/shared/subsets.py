@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_files import read_text
 
 Rows = npt.NDArray[np.int64]
@@ -64,8 +65,7 @@ def _check_every_class(labels: Rows, subset: Subset, class_names: Sequence[str],
         source = "training images" if subset.list_file is None else "list"
         raise UserError(
             f"the subset {subset.name} of {name} has no image of {len(missing)} of the "
-            f"{len(class_names)} classes: {', '.join(missing[:10])}"
-            f"{' …' if len(missing) > 10 else ''}; add some to the {source}"
+            f"{len(class_names)} classes: {first_of(missing)}; add some to the {source}"
         )
 
 
@@ -129,7 +129,7 @@ def _listed_rows(images: ImageSet, path: Path) -> Rows:
     if unknown:
         raise UserError(
             f"'{path}' lists {len(unknown)} images that are not among the training images of "
-            f"{images.name}: {', '.join(unknown[:3])}; remove their lines"
+            f"{images.name}: {first_of(unknown)}; remove their lines"
         )
     rows = [row for name in names for row in rows_of[name]]
     if len(set(rows)) != len(names):

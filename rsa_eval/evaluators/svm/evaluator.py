@@ -32,6 +32,7 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     train, test = (open_multi_label(config.data, config.multi_label, split) for split in splits)
     if train.class_names != test.class_names:
         only_one = set(train.class_names) ^ set(test.class_names)
-        what = ", ".join(sorted(only_one)[:5]) or "same names, different order"
+        what = first_of(sorted(only_one)) or "same names, different order"
         raise UserError(
             f"training and test images of {config.data_set} differ in classes: {what}; give both "
             "the same classes in the same order"

@@ -134,8 +134,7 @@ class Key(NamedTuple):
     """``required``, ``derived``, or ``default`` and the value in YAML syntax."""
     meaning: str
     variants: tuple[str, ...] = ()
-    """Where a section has several forms, such as one per method: those with this very setting;
-    empty if all have it."""
+    """Where a section has several forms, such as one per method: those with this very setting."""
 
 
 def list_keys(model: type[BaseModel]) -> list[Key]:
@@ -185,7 +184,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
 def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, Any]) -> str:
     key = _dotted(detail["loc"], tree)
     if detail["type"] == "extra_forbidden":
-        keys = list(dict.fromkeys(name for name, *_ in _walk(model)))
+        keys = [name for name, *_ in _walk(model)]
         sections = {name.rpartition(".")[0] for name in keys} - {""}
         nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
         hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
@@ -231,7 +230,7 @@ def _walk(
             if isinstance(field.discriminator, str):
                 form = typing.get_args(section.model_fields[field.discriminator].annotation)
             for key, owner, leaf, inner in _walk(section, below):
-                yield key, owner, leaf, form if leaf != field.discriminator else inner
+                yield key, owner, leaf, inner or (form if leaf != field.discriminator else ())
 
 
 def _default(field: FieldInfo) -> str:

@@ -9,6 +9,10 @@ from rsa_pretrain.plumbing.errors import UserError
 MAX_BYTES = 4 * 2**30
 
 
+ABSENT = "does not exist; expected a run folder, a checkpoint folder or a file"
+"""End of the message about a missing checkpoint or detector."""
+
+
 def check_regular_file(path: Path) -> int:
     """Return the size in bytes of a regular file; opens nothing, so a pipe cannot block.
 
@@ -19,7 +23,7 @@ def check_regular_file(path: Path) -> int:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise UserError(f"checkpoint '{path}' does not exist") from None
+        raise UserError(f"checkpoint '{path}' {ABSENT}") from None
     except OSError as error:
         raise UserError(f"'{path}' cannot be opened: {error.strerror}") from None
     if stat.S_ISDIR(status.st_mode):

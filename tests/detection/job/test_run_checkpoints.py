@@ -73,7 +73,7 @@ def test_detectron2_s_own_output_is_a_run_too(tmp_path: Path) -> None:
 def test_absent_detector_is_explained(tmp_path: Path) -> None:
     """A path that does not exist, and a folder without a detector."""
     assert newest_checkpoint(tmp_path) is None
-    with pytest.raises(UserError, match=r"detector '.*none' does not exist"):
+    with pytest.raises(UserError, match=r"detector '.*none' does not exist; expected a run folder"):
         detector_file(tmp_path / "none")
     with pytest.raises(UserError, match=r"has no detector: neither model\.safetensors nor"):
         detector_file(tmp_path)

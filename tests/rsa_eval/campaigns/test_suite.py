@@ -288,7 +288,10 @@ def test_a_base_file_is_extended(tmp_path: Path, suite: Path, out: Path) -> None
         (["evaluations={a/b: {evaluator: knn}}"], "'a/b' names files; use only letters"),
         (["colour=red"], "unknown key 'colour'"),
         (["--fast"], "unrecognised argument: --fast"),
-        (["nowhere"], "checkpoint 'nowhere' does not exist"),
+        (
+            ["nowhere"],
+            "checkpoint 'nowhere' does not exist; expected a run folder",
+        ),
         ([], "there is nothing to evaluate"),
         (["--random-init"], "--random-init with backbone.arch"),
     ],

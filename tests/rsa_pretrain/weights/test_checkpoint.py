@@ -170,7 +170,9 @@ def test_files_of_other_kinds_are_refused(state, tmp_path):
         save_file(state, foreign, {METADATA_KEY: json.dumps(metadata | change)})
         with pytest.raises(UserError, match=message):
             load_backbone(foreign)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(
+        UserError, match=r"does not exist; expected a run folder, a checkpoint folder or a file$"
+    ):
         load_backbone(tmp_path / "absent")
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match=r"contains neither backbone\.safetensors nor"):

@@ -145,7 +145,7 @@ def test_files_that_are_no_files_are_refused(tmp_path):
         ("", "is a folder; expected one checkpoint file"),
         ("pipe", "is a pipe or a device"),
         ("loop", "cannot be opened: Too many levels of symbolic links"),
-        ("absent", "does not exist"),
+        ("absent", "does not exist; expected a run folder"),
         ("empty", "is empty"),
         ("/dev/zero", "is a pipe or a device"),
     ):
