@@ -56,12 +56,12 @@ def _section(name: str, benchmark: Benchmark, results: Mapping[str, Result | Non
 
 
 def _changed(benchmark: Benchmark, result: Result) -> str:
-    """Return the settings that differ from the defaults, for which the bounds are stated."""
-    defaults = to_tree(benchmark.settings())
+    """Return the settings that differ from the device's defaults, as the bounds are for those."""
+    defaults = to_tree(benchmark.settings.model_validate({"device": result.device}))
     return ", ".join(
         f"{key}={value}"
         for key, value in result.settings.items()
-        if key != "device" and value != defaults.get(key)
+        if key in defaults and value != defaults[key]
     )
 
 

@@ -1,0 +1,69 @@
+"""The ways in which a GPU runs training steps, and bare passes with them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.measure import Device
+from rsa_pretrain.config import TrainingConfig
+
+Mode = Literal["eager", "captured", "compiled"]
+"""Captured: forward and backward pass replayed as a CUDA graph; compiled: so, with compiled
+backbones."""
+
+_EAGER_RUNS = 3
+_HAS_GRAPHS = "cuda_graph" in TrainingConfig.model_fields
+
+
+def label(name: str, mode: Mode) -> str:
+    """Return the name of a candidate in a mode."""
+    return name if mode == "eager" else f"{name}, {mode}"
+
+
+def training_in(mode: Mode | None, device: Device) -> dict[str, Any]:
+    """Return the settings of ``training`` for a mode; None leaves the choice to the trainer.
+
+    A CPU captures nothing; on a GPU it is an error if a step cannot be captured.
+    """
+    if mode is None:
+        return {}
+    graph = "auto" if device == "cpu" else mode != "eager"
+    return {"compile": mode == "compiled"} | ({"cuda_graph": graph} if _HAS_GRAPHS else {})
+
+
+@contextmanager
+def as_in_training(device: Device) -> Iterator[None]:
+    """Run the block as the trainer runs its steps: tuned, and on a stream that can be captured."""
+    if device == "cpu":
+        yield
+        return
+    before, default = torch.backends.cudnn.benchmark, torch.cuda.current_stream()
+    torch.backends.cudnn.benchmark = True
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(default)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+        default.wait_stream(stream)
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def in_mode(work: Callable[[], object], mode: Mode, device: Device) -> Callable[[], object]:
+    """Return work as it runs in a mode; call it within ``as_in_training``, and there run it.
+
+    Args:
+        work: Reads and writes the same tensors each time.
+        mode: Eager returns it as it is, the others replay it as a CUDA graph.
+        device: On a CPU, work is returned as it is.
+    """
+    if mode == "eager" or device == "cpu":
+        return work
+    for _ in range(_EAGER_RUNS):
+        work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        work()
+    return graph.replay
