@@ -1,9 +1,13 @@
 """List the benchmarks by name."""
 
 from benchmarks import (
+    accuracy,
+    card,
     detection,
+    engines,
     epoch,
     features,
+    gpu_tests,
     knn,
     launches,
     lightly_epoch,
@@ -31,4 +35,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "probe_heads": probe_heads.BENCHMARK,
     "probe_modes": probe_modes.BENCHMARK,
     "detection": detection.BENCHMARK,
+    "engines": engines.BENCHMARK,
+    "accuracy": accuracy.BENCHMARK,
+    "card": card.BENCHMARK,
+    "gpu_tests": gpu_tests.BENCHMARK,
 }
