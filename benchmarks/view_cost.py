@@ -116,10 +116,10 @@ class RSAStep:
         self.optimizer.zero_grad()
         with autocast(self.precision, self.device):
             views = [view.to(memory_format=torch.channels_last) for view in views]
-            loss = self.method(views, 0.0).loss
-        loss.backward()
+            output = self.method(views, self.method.scalars(0.0))
+        output.loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.method.after_optimizer_step(0.0)
+        self.method.after_optimizer_step(0.0, [output])
 
 
 BENCHMARK = Benchmark(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -33,7 +33,10 @@ class TrainingConfig(Section):
     precision: Precision = "fp32"
     """Autocast type of the forward passes; fp16 adds a gradient scaler and needs a GPU."""
     compile: bool = False
-    """Compile the networks with torch.compile; the first steps take minutes."""
+    """Compile the backbones with torch.compile; the first steps take minutes."""
+    cuda_graph: Literal["auto", True, False] = "auto"
+    """Replay a step's forward and backward pass as one CUDA graph, which spares the CPU a thousand
+    launches. auto: where that is possible, and otherwise the reason is logged; true: it must be."""
     device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
     checkpoint_every_epochs: Annotated[int, Field(ge=1)] = 1
@@ -119,6 +122,7 @@ RESUMABLE_CHANGES = frozenset(
         "data.max_megapixels",
         "training.batch_size_per_device",
         "training.compile",
+        "training.cuda_graph",
         "training.device",
         "training.checkpoint_every_epochs",
         "training.keep_checkpoints",

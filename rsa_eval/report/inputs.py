@@ -44,6 +44,7 @@ class TrainingRun:
         return ", then ".join(
             machine.hardware
             + (f", {machine.num_processes} processes" if machine.num_processes > 1 else "")
+            + (f", steps {machine.steps}" if machine.steps else "")
             for machine in self.machines
         )
 

@@ -16,6 +16,32 @@ class RSALoss(NamedTuple):
     aggressive: Tensor
 
 
+def negative_product(unit_predictions: Tensor, unit_targets: Tensor) -> Tensor:
+    """Negative cosine similarity of unit vectors, averaged over the batch.
+
+    Args:
+        unit_predictions: (N, D), each row of norm 1.
+        unit_targets: The same; receives no gradient.
+
+    Returns:
+        Scalar in [-1, 1].
+    """
+    return -(unit_predictions * unit_targets.detach()).sum(dim=1).mean()
+
+
+def squared_distance(unit_predictions: Tensor, unit_targets: Tensor) -> Tensor:
+    """Squared distance of unit vectors, ``2 - 2 cos``, averaged over the batch.
+
+    Args:
+        unit_predictions: (N, D), each row of norm 1.
+        unit_targets: The same; receives no gradient.
+
+    Returns:
+        Scalar in [0, 4].
+    """
+    return 2 + 2 * negative_product(unit_predictions, unit_targets)
+
+
 def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
     """Negative cosine similarity, averaged over the batch.
 
@@ -31,16 +57,11 @@ def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes disagree or are not (N, D).
     """
-    if predictions.shape != targets.shape or predictions.ndim != 2:
-        raise ValueError(
-            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} "
-            "must both be (N, D)"
-        )
-    return -(_unit(predictions) * _unit(targets.detach())).sum(dim=1).mean()
+    return negative_product(*_unit_pair(predictions, targets))
 
 
 def normalised_mse(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Squared distance of unit vectors, ``2 - 2 cos``, averaged over the batch.
+    """Squared distance of normalised vectors, averaged over the batch.
 
     RSA Eq. 2, BYOL Eq. 2. Half-precision inputs are compared in float32.
 
@@ -54,7 +75,7 @@ def normalised_mse(predictions: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes disagree or are not (N, D).
     """
-    return 2 + 2 * negative_cosine(predictions, targets)
+    return squared_distance(*_unit_pair(predictions, targets))
 
 
 def rsa_loss(
@@ -62,8 +83,8 @@ def rsa_loss(
     z_a_prime: Tensor,
     z_w: Tensor,
     z_w_prime: Tensor,
-    beta: float,
-    distance: Callable[[Tensor, Tensor], Tensor] = normalised_mse,
+    beta: float | Tensor,
+    distance: Callable[[Tensor, Tensor], Tensor] = squared_distance,
 ) -> RSALoss:
     """Balance aggressive-weak against aggressive-aggressive pairs, RSA Eq. 5.
 
@@ -75,8 +96,10 @@ def rsa_loss(
         z_a_prime: The same for v_a'.
         z_w: Target projections of the weak view v_w, (N, D); receives no gradient.
         z_w_prime: The same for v_w'.
-        beta: Weight of the aggressive-aggressive pairs, in [0, 1].
-        distance: L_mse, or another function that passes no gradient to its second argument.
+        beta: Weight of the aggressive-aggressive pairs, in [0, 1]. A 0-dim float64 tensor is not
+            checked, since that would wait for its device.
+        distance: L_mse of unit vectors, or another function that passes no gradient to its second
+            argument.
 
     Returns:
         The loss; ``weak`` and ``aggressive`` are its unweighted bracketed sums.
@@ -84,11 +107,21 @@ def rsa_loss(
     Raises:
         ValueError: If shapes disagree or beta is outside [0, 1].
     """
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta must be in [0, 1], found {beta}")
+    z_a, z_a_prime = _unit_pair(z_a, z_a_prime)
+    z_w, z_w_prime = _unit_pair(z_w, z_w_prime)
+    if z_w.shape != z_a.shape:
+        raise ValueError(
+            f"predictions {tuple(z_a.shape)} and targets {tuple(z_w.shape)} must both be (N, D)"
+        )
     weak = distance(z_a, z_w_prime) + distance(z_a_prime, z_w)
     aggressive = distance(z_a, z_a_prime) + distance(z_a_prime, z_a)
-    return RSALoss((1 - beta) * weak + beta * aggressive, weak, aggressive)
+    rest = 1 - beta
+    if isinstance(beta, Tensor) and isinstance(rest, Tensor):
+        # As a float would be: rounded, once, to the type of the losses.
+        rest, beta = rest.to(weak.dtype), beta.to(weak.dtype)
+    elif not 0 <= beta <= 1:
+        raise ValueError(f"beta must be in [0, 1], found {beta}")
+    return RSALoss(rest * weak + beta * aggressive, weak, aggressive)
 
 
 def nt_xent(
@@ -166,6 +199,15 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
     negatives = _products(unit_queries, queue.detach())  # (N, K)
     logits = torch.cat([positives, negatives], dim=1) / temperature
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+
+
+def _unit_pair(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if predictions.shape != targets.shape or predictions.ndim != 2:
+        raise ValueError(
+            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} "
+            "must both be (N, D)"
+        )
+    return _unit(predictions), _unit(targets)
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -15,17 +15,21 @@ def make_target(online: nn.Module) -> nn.Module:
     return target
 
 
-@torch.no_grad()
-def update_target(target: nn.Module, online: nn.Module, ema_momentum: float) -> None:
-    """Update the target: xi <- tau xi + (1 - tau) theta (BYOL Eq. 1).
+class TargetUpdate:
+    """Updates targets: xi <- tau xi + (1 - tau) theta (BYOL Eq. 1).
 
-    Parameters only: the target runs in train mode and its BatchNorm statistics are its own.
+    Parameters only: the target runs in train mode and its BatchNorm statistics are its own. They
+    are listed once; moving or loading the networks keeps them.
 
     Args:
-        target: Network changed in place.
-        online: Network of the same structure.
-        ema_momentum: tau in [0, 1].
+        pairs: Each target, which is changed in place, with the online network of its structure.
     """
-    target_parameters: list[Tensor] = list(target.parameters())
-    online_parameters: list[Tensor] = list(online.parameters())
-    foreach_lerp_(target_parameters, online_parameters, 1 - ema_momentum)
+
+    def __init__(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
+        self._target: list[Tensor] = [xi for target, _ in pairs for xi in target.parameters()]
+        self._online: list[Tensor] = [theta for _, online in pairs for theta in online.parameters()]
+
+    @torch.no_grad()
+    def __call__(self, ema_momentum: float) -> None:
+        """Take one step, with tau in [0, 1]."""
+        foreach_lerp_(self._target, self._online, 1 - ema_momentum)

@@ -1,5 +1,7 @@
 """BYOL: Bootstrap Your Own Latent (Grill et al., NeurIPS 2020)."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -7,12 +9,12 @@ from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.components.heads import build_mlp
 from rsa_pretrain.components.losses import normalised_mse
-from rsa_pretrain.components.target import make_target, update_target
-from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.components.target import TargetUpdate, make_target
+from rsa_pretrain.methods.base import Method, Scalar, StepOutput
 from rsa_pretrain.methods.settings import BYOLConfig
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """Passes both views through the online network and its EMA target; each predicts the other.
 
     The views are two aggressive ones (AA), or one aggressive and one weak (AW): RSA, Table 1.
@@ -21,9 +23,6 @@ class BYOL(nn.Module):
         backbone: f_theta, from (N, 3, H, W) to (N, F).
         config: Views, heads and momentum.
     """
-
-    needs_labels = False
-    needs_whole_batch = False
 
     def __init__(self, backbone: nn.Module, config: BYOLConfig) -> None:
         super().__init__()
@@ -34,8 +33,11 @@ class BYOL(nn.Module):
         self.predictor = build_mlp(config.output_dim, config.hidden_dim, config.output_dim)
         self.target_backbone = make_target(self.backbone)
         self.target_projector = make_target(self.projector)
+        self._update_target = TargetUpdate(
+            (self.target_backbone, self.backbone), (self.target_projector, self.projector)
+        )
 
-    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+    def forward(self, views: list[Tensor], scalars: Mapping[str, Scalar]) -> StepOutput:
         """Compute the symmetrised loss, Section 3.1, on ``[v, v']``."""
         v, v_prime = views
         y, y_prime = self._project(v), self._project(v_prime)  # (N, D) each
@@ -43,16 +45,11 @@ class BYOL(nn.Module):
         with torch.no_grad():
             z, z_prime = self._project_target(v), self._project_target(v_prime)  # (N, D) each
         loss = normalised_mse(q, z_prime) + normalised_mse(q_prime, z)
-        return StepOutput(
-            loss,
-            {**self.config.scheduled(progress), "projection_std": projection_std(y)},
-        )
+        return StepOutput(loss, {"projection_std": projection_std(y)})
 
-    def after_optimizer_step(self, progress: float) -> None:
+    def after_optimizer_step(self, progress: float, outputs: Sequence[StepOutput]) -> None:
         """Update the target with the online network, Eq. 1."""
-        ema_momentum = self.config.scheduled(progress)["ema_momentum"]
-        update_target(self.target_backbone, self.backbone, ema_momentum)
-        update_target(self.target_projector, self.projector, ema_momentum)
+        self._update_target(self.config.scheduled(progress)["ema_momentum"])
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

@@ -1,17 +1,19 @@
 """SimCLR: A Simple Framework for Contrastive Learning (Chen et al., ICML 2020)."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.components.heads import build_simclr_projector
 from rsa_pretrain.components.losses import nt_xent
-from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.methods.base import Method, Scalar, StepOutput
 from rsa_pretrain.methods.settings import SimCLRConfig
 from rsa_pretrain.plumbing.distributed import gather_with_gradient, rank
 
 
-class SimCLR(nn.Module):
+class SimCLR(Method):
     """Contrasts each view with all other views of the batch, including those on other devices.
 
     Args:
@@ -19,7 +21,6 @@ class SimCLR(nn.Module):
         config: Head and temperature.
     """
 
-    needs_labels = False
     needs_whole_batch = True
 
     def __init__(self, backbone: nn.Module, config: SimCLRConfig) -> None:
@@ -30,7 +31,7 @@ class SimCLR(nn.Module):
             feature_dim(backbone), config.hidden_dim, config.output_dim
         )
 
-    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+    def forward(self, views: list[Tensor], scalars: Mapping[str, Scalar]) -> StepOutput:
         """Compute NT-Xent, Eq. 1, on ``[v, v']``."""
         v, v_prime = views
         z, z_prime = self._project(v), self._project(v_prime)  # (N, D) each
@@ -44,9 +45,6 @@ class SimCLR(nn.Module):
             self.config.temperature,
         )
         return StepOutput(loss, {"projection_std": projection_std(z)})
-
-    def after_optimizer_step(self, progress: float) -> None:
-        """Do nothing: there is no momentum network."""
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

@@ -1,17 +1,19 @@
 """SimSiam + RSA (Bai et al., NeurIPS 2022, Section 4.7)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.components.heads import build_simsiam_predictor, build_simsiam_projector
-from rsa_pretrain.components.losses import negative_cosine, rsa_loss
-from rsa_pretrain.methods.base import StepOutput
+from rsa_pretrain.components.losses import negative_product, rsa_loss
+from rsa_pretrain.methods.base import Method, Scalar, StepOutput
 from rsa_pretrain.methods.settings import SimSiamRSAConfig
 
 
-class SimSiamRSA(nn.Module):
+class SimSiamRSA(Method):
     """RSA's views, pairs and weights over one network without a momentum target.
 
     Aggressive views are predicted with gradient; weak views are projected by the same network
@@ -23,9 +25,6 @@ class SimSiamRSA(nn.Module):
         config: Heads and beta.
     """
 
-    needs_labels = False
-    needs_whole_batch = False
-
     def __init__(self, backbone: nn.Module, config: SimSiamRSAConfig) -> None:
         super().__init__()
         self.config = config
@@ -35,27 +34,26 @@ class SimSiamRSA(nn.Module):
         )
         self.predictor = build_simsiam_predictor(config.projector_dim, config.predictor_hidden_dim)
 
-    def forward(self, views: list[Tensor], progress: float) -> StepOutput:
+    def scalars(self, progress: float) -> dict[str, float]:
+        """Return beta."""
+        return self.config.scheduled(progress)
+
+    def forward(self, views: list[Tensor], scalars: Mapping[str, Scalar]) -> StepOutput:
         """Compute Eq. 5 with negative cosines on ``[v_a, v_a', v_w, v_w']``."""
         v_a, v_a_prime, v_w, v_w_prime = views
         y_a, y_a_prime = self._project(v_a), self._project(v_a_prime)  # (N, D) each
         z_a, z_a_prime = self.predictor(y_a), self.predictor(y_a_prime)  # (N, D) each
         with torch.no_grad():
             z_w, z_w_prime = self._project(v_w), self._project(v_w_prime)  # (N, D) each
-        beta = self.config.scheduled(progress)["beta"]
-        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, beta, negative_cosine)
+        loss = rsa_loss(z_a, z_a_prime, z_w, z_w_prime, scalars["beta"], negative_product)
         return StepOutput(
             loss.total,
             {
                 "loss_weak": loss.weak.detach(),
                 "loss_aggressive": loss.aggressive.detach(),
-                "beta": beta,
                 "projection_std": projection_std(y_a),
             },
         )
-
-    def after_optimizer_step(self, progress: float) -> None:
-        """Do nothing: there is no momentum network."""
 
     def _project(self, view: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.backbone(view))

@@ -22,19 +22,41 @@ class Machine(Section):
     """The main process's GPU or processor."""
     num_processes: int
     """Training processes, one per GPU."""
+    steps: str | None = None
+    """Mode of a GPU's steps: "captured" as a CUDA graph, or "eager", with the reason; null for a
+    CPU, and for runs older than the setting."""
 
 
-def note_machine(run_dir: Path, device: torch.device) -> None:
+def note_machine(run_dir: Path, device: torch.device, steps: str | None = None) -> None:
     """Add this machine to the run's, unless it is the last one; for the main process.
+
+    Args:
+        run_dir: Folder of the run.
+        device: Device of the run.
+        steps: Mode of the steps.
 
     Raises:
         UserError: As ``read_machines``.
     """
     machines = read_machines(run_dir)
-    here = Machine(hardware=describe_hardware(device), num_processes=world_size())
+    here = Machine(hardware=describe_hardware(device), num_processes=world_size(), steps=steps)
     if machines[-1:] != [here]:
-        trees = [to_tree(machine) for machine in [*machines, here]]
-        write_text(run_dir / MACHINES_FILE, json.dumps(trees, indent=2) + "\n")
+        _write(run_dir, [*machines, here])
+
+
+def correct_machine(run_dir: Path, steps: str) -> None:
+    """Change how the last machine ran the steps; for the main process.
+
+    Raises:
+        UserError: As ``read_machines``.
+    """
+    *before, last = read_machines(run_dir)
+    _write(run_dir, [*before, last.model_copy(update={"steps": steps})])
+
+
+def _write(run_dir: Path, machines: list[Machine]) -> None:
+    trees = [to_tree(machine) for machine in machines]
+    write_text(run_dir / MACHINES_FILE, json.dumps(trees, indent=2) + "\n")
 
 
 def read_machines(run_dir: Path) -> list[Machine]:

@@ -1,7 +1,7 @@
 """Average metrics between two lines of a run's log, without waiting for the device."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.plumbing.distributed import mean_over_ranks
+from rsa_pretrain.plumbing.torch_internals import foreach_add_
 
 T = TypeVar("T")
+
+# On a CPU in seconds; on a GPU the moment it gets there, for which the CPU need not wait.
+_Moment = float | torch.cuda.Event
 
 
 class Meter:
@@ -31,13 +35,17 @@ class Meter:
 
         Tensors are summed on their device: reading them would wait for the step to finish.
         """
+        tensors: dict[str, Tensor] = {}
         for name, value in metrics.items():
             if isinstance(value, Tensor):
+                tensors[name] = value
                 if name not in self._tensors:
                     self._tensors[name] = torch.zeros((), device=self._device)
-                self._tensors[name].add_(value, alpha=weight)
             else:
                 self._floats[name] = self._floats.get(name, 0.0) + weight * value
+        if tensors:
+            sums = [self._tensors[name] for name in tensors]
+            foreach_add_(sums, list(tensors.values()), alpha=weight)
 
     def count_step(self) -> None:
         """Note that a step has ended."""
@@ -59,16 +67,38 @@ class Meter:
         They include ``images_per_second`` of all processes, and ``data_wait``, the share of the
         time that this process waited for images.
         """
-        means = {name: total / self.num_steps for name, total in self._floats.items()}
+        return self.begin_reading()()
+
+    def begin_reading(
+        self, latest: Mapping[str, Tensor] | None = None
+    ) -> Callable[[], dict[str, float]]:
+        """Reset, and return a function that waits for the means that ``read`` returns.
+
+        Until it is called, a GPU goes on working, and copies the numbers to the CPU meanwhile.
+
+        Args:
+            latest: Scalars of the last step, to be read with the means.
+        """
+        latest, num_steps = latest or {}, self.num_steps
+        values = list(latest.values())
         if self._tensors:
-            totals = mean_over_ranks(torch.stack(list(self._tensors.values())))
-            for name, total in zip(self._tensors, totals.tolist(), strict=True):
-                means[name] = total / self.num_steps
-        seconds = time.monotonic() - self._start
-        means["images_per_second"] = self.num_steps * self._images_per_step / seconds
-        means["data_wait"] = self._waited / seconds
+            values += mean_over_ranks(torch.stack(list(self._tensors.values()))).unbind()
+        on_host = torch.stack(values).to("cpu", non_blocking=True) if values else torch.empty(0)
+        tensors, floats, waited, start = self._tensors, self._floats, self._waited, self._start
+        paused, end = self._paused, _now(self._device)
+
+        def finish() -> dict[str, float]:
+            seconds = _seconds_between(start, end) - paused
+            numbers = on_host.tolist()
+            means = {name: total / num_steps for name, total in floats.items()}
+            for name, total in zip(tensors, numbers[len(latest) :], strict=True):
+                means[name] = total / num_steps
+            means["images_per_second"] = num_steps * self._images_per_step / seconds
+            means["data_wait"] = waited / seconds
+            return means | dict(zip(latest, numbers, strict=False))
+
         self._reset()
-        return means
+        return finish
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -77,11 +107,12 @@ class Meter:
         try:
             yield
         finally:
-            self._start += time.monotonic() - begun
+            self._paused += time.monotonic() - begun
 
     def restart_clock(self) -> None:
         """Exclude the time since the last reading from the rates."""
-        self._start = time.monotonic()
+        self._start = _now(self._device)
+        self._paused = 0.0
 
     def _reset(self) -> None:
         self._tensors: dict[str, Tensor] = {}
@@ -90,3 +121,21 @@ class Meter:
         """Steps since the last reading."""
         self._waited = 0.0
         self.restart_clock()
+
+
+def _now(device: torch.device) -> _Moment:
+    if device.type != "cuda":
+        return time.monotonic()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _seconds_between(start: _Moment, end: _Moment) -> float:
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        end.synchronize()
+        milliseconds: float = start.elapsed_time(end)
+        return milliseconds / 1e3
+    assert isinstance(start, float)
+    assert isinstance(end, float)
+    return end - start

@@ -6,7 +6,7 @@ from rsa_pretrain.plumbing.atomic_files import remove_leftovers
 from rsa_pretrain.plumbing.config.files import config_hash, write_config
 from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.machines import note_machine
+from rsa_pretrain.plumbing.machines import correct_machine, note_machine
 from rsa_pretrain.plumbing.metrics_log import MetricsLog
 from rsa_pretrain.training.continuation import EXTEND
 from rsa_pretrain.training.extension import Parent
@@ -39,10 +39,15 @@ class RunFolder:
         self.path = state.config.output_dir
         self.steps_per_epoch = steps_per_epoch
 
-    def open(self, resume: bool, parent: Parent | None) -> None:
+    def open(self, resume: bool, parent: Parent | None, steps: str | None) -> None:
         """Restore the last checkpoint, if there is one, or else the parent's; write the settings.
 
         A state restored from a parent is saved at once, so that the run no longer needs it.
+
+        Args:
+            resume: Resume from the folder's last checkpoint, if it has one.
+            parent: The finished run to extend if the folder has no checkpoint.
+            steps: How a GPU will run the steps, for the machine file.
 
         Raises:
             UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
@@ -76,9 +81,14 @@ class RunFolder:
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
             write_config(self.config, self.path / CONFIG_FILE)
-            note_machine(self.path, self.state.device)
+            note_machine(self.path, self.state.device, steps)
         if own is None and parent is not None:
             self.save()
+
+    def correct_machine(self, steps: str) -> None:
+        """Note that a GPU runs the steps in another way than it was opened with."""
+        if is_main():
+            correct_machine(self.path, steps)
 
     def open_log(self) -> MetricsLog | None:
         """Open the metrics log, continuing after the restored step."""
@@ -96,7 +106,7 @@ class RunFolder:
             return
         broken = self.state.first_non_finite()
         if broken is not None:
-            raise self.broken(f"'{broken}' contains NaN or infinity")
+            raise self.broken(f"'{broken}' contains NaN or infinity", self.state.step)
         save_checkpoint(
             self.path,
             self.state.method.state_dict(),
@@ -111,13 +121,13 @@ class RunFolder:
             tensors = self.state.method.backbone.state_dict()
             save_tensors(self.path / BACKBONE_FILE, tensors, self._metadata())
 
-    def broken(self, what: str) -> UserError:
-        """Return the error of a diverged training run, which names the last good checkpoint."""
+    def broken(self, what: str, step: int) -> UserError:
+        """Return the error of a run that diverged by a step; it names the last good checkpoint."""
         good = list_checkpoints(self.path)
         last = f"the last good checkpoint is '{good[-1]}'" if good else "there is no checkpoint yet"
         num_steps = self.config.training.epochs * self.steps_per_epoch
         return UserError(
-            f"training diverged: {what} at step {self.state.step} of {num_steps}; {last}; "
+            f"training diverged: {what} at step {step} of {num_steps}; {last}; "
             "try a lower optimizer.base_lr, a longer warm-up or training.precision=fp32"
         )
 

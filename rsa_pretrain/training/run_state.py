@@ -1,16 +1,19 @@
 """Keep the full state of a pretraining run, to resume exactly where it stopped."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet
 
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.optim import build_optimizer
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.shards.stream import ShardSet
+from rsa_pretrain.methods.base import Method
 from rsa_pretrain.methods.registry import METHODS
 from rsa_pretrain.methods.settings import SupervisedConfig
 from rsa_pretrain.plumbing.config.files import to_tree
@@ -53,8 +56,10 @@ class RunState:
         # One scaler for the whole run; without fp16 it is a no-op.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")
         if config.training.compile:
+            # Backbones alone: heads and queues gain little, and each costs its own compilation.
             for network in self.method.children():
-                network.compile()
+                if isinstance(network, ResNet):
+                    network.compile(fullgraph=True, dynamic=False)
         self.step = 0
 
     def check_images(self, images: ImageSet | ShardSet) -> None:
@@ -174,9 +179,10 @@ class RunState:
             )
 
 
-def build_method(config: PretrainConfig) -> Any:
-    """Build a run's method, a ``Method`` that is a module, with new weights."""
-    return METHODS[config.method.name](build_backbone(config.backbone), config.method)
+def build_method(config: PretrainConfig) -> Method:
+    """Build a run's method, with new weights."""
+    build: Callable[[nn.Module, Any], Method] = METHODS[config.method.name]
+    return build(build_backbone(config.backbone), config.method)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -2,13 +2,15 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
+from tqdm import tqdm
 
 from rsa_pretrain.components.backbone import gflops_per_image
 from rsa_pretrain.components.collapse import CollapseMonitor
@@ -17,10 +19,10 @@ from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.shards.stream import ShardSet
 from rsa_pretrain.methods.base import StepOutput
 from rsa_pretrain.plumbing.device import (
-    autocast,
     check_precision,
     explained_out_of_memory,
     resolve_device,
+    tuned_convolutions,
 )
 from rsa_pretrain.plumbing.distributed import StopVote, data_parallel, is_main, rank, world_size
 from rsa_pretrain.plumbing.errors import UserError
@@ -29,9 +31,11 @@ from rsa_pretrain.plumbing.metrics_log import MetricsLog
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 from rsa_pretrain.training.batch_plan import plan_batches
+from rsa_pretrain.training.captured import capture_stream, choose_passes
 from rsa_pretrain.training.extension import Parent
 from rsa_pretrain.training.feed import training_views
 from rsa_pretrain.training.learning_rate import learning_rate
+from rsa_pretrain.training.passes import EagerPasses
 from rsa_pretrain.training.profiling import part, profiled_steps
 from rsa_pretrain.training.run_folder import RunFolder
 from rsa_pretrain.training.run_state import RunState, count_parameters
@@ -99,9 +103,12 @@ class Trainer:
         self.network = data_parallel(self.state.method, self.device)
         self._meter = Meter(self.device, self.batch_size)
         self._collapse = CollapseMonitor()
-        self._grad_norm: Tensor | None = None
+        self._grad_norm: dict[str, Tensor] = {}
+        self._readings: deque[tuple[int, Callable[[], dict[str, float]]]] = deque()
         self.folder = RunFolder(self.state, self.steps_per_epoch)
-        self.folder.open(resume, parent)
+        eager = EagerPasses(self.state, self.network)
+        self._passes, steps = choose_passes(eager, profile, self._note_eager)
+        self.folder.open(resume, parent, steps)
         self._describe()
 
     def run(self) -> int:
@@ -122,6 +129,7 @@ class Trainer:
             StopSignal() as stop,
             self.folder.open_log() or nullcontext() as log,
             self._profiled() as end_step,
+            self._on_gpu(),
             bar,
         ):
             vote = StopVote()
@@ -134,7 +142,7 @@ class Trainer:
                 saving = received is not None or self._checkpoint_due()
                 if saving or self._log_due(self._step) or self._evaluation_due():
                     with part("logging"):
-                        bar.set_postfix(loss=f"{self._write_metrics(log):.3f}", refresh=False)
+                        self._write_metrics(log, bar, late=not saving)
                 if saving:
                     with part("checkpoint"):
                         self.folder.save()
@@ -163,40 +171,49 @@ class Trainer:
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for group in optimizer.param_groups:
             group["lr"] = lr
-        optimizer.zero_grad()
-        share = 1 / self.plan.num_passes
+        method = self.state.method
+        scalars = method.scalars(progress)
+        logged = self.config.method.scheduled(progress) | {"lr": lr}
+        outputs: list[StepOutput] = []
+        self._passes.begin_step()
         for number in range(1, self.plan.num_passes + 1):
             with part("data wait"):
                 views, labels = next(batches)
             with self._synchronised(number == self.plan.num_passes):
-                output = self._forward(views, labels, progress)
-                with part("backward"):
-                    loss: Tensor = scaler.scale(output.loss * share)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                outputs.append(
+                    self._passes(views, scalars, labels if method.needs_labels else None)
+                )
             with part("logging"):
-                self._meter.add({"loss": output.loss.detach(), **output.metrics, "lr": lr}, share)
+                metrics = {"loss": outputs[-1].loss, **outputs[-1].metrics}
+                self._meter.add({**metrics, **logged}, 1 / self.plan.num_passes)
         with part("optimizer"):
             if self._log_due(self._step + 1):
                 scaler.unscale_(optimizer)
-                gradients = (parameter.grad for parameter in self.state.method.parameters())
-                self._grad_norm = get_total_norm([grad for grad in gradients if grad is not None])
+                gradients = (parameter.grad for parameter in method.parameters())
+                norm = get_total_norm([grad for grad in gradients if grad is not None])
+                self._grad_norm = {"grad_norm": norm}
             scaler.step(optimizer)
             scaler.update()
         with part("target update"):
-            self.state.method.after_optimizer_step(progress)
+            method.after_optimizer_step(progress, outputs)
         self.state.step += 1
         self._meter.count_step()
 
-    def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
-        with part("layout"):
-            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-        # The networks' forwards are separate parts.
-        with part("loss"), autocast(self.config.training.precision, self.device):
-            if self.state.method.needs_labels:
-                output: StepOutput = self.network(views, progress, labels)
-            else:
-                output = self.network(views, progress)
-        return output
+    def _note_eager(self, reason: str) -> None:
+        """Continue eagerly after a failed capture, unless the settings require one."""
+        if self.config.training.cuda_graph is True:
+            raise UserError(f"training.cuda_graph is true, but {reason}; set it to auto or false")
+        _log.warning("steps are not captured as a CUDA graph: %s", reason)
+        self.folder.correct_machine(f"eager: {reason}")
+
+    @contextmanager
+    def _on_gpu(self) -> Iterator[None]:
+        """Prepare a GPU for many equal steps in the block."""
+        with ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(tuned_convolutions())
+                stack.enter_context(capture_stream(self.device))
+            yield
 
     def _synchronised(self, last_pass: bool) -> AbstractContextManager[None]:
         """Exchange gradients between processes in a step's last pass only."""
@@ -215,22 +232,38 @@ class Trainer:
         steps = range(self._step, self.num_steps)
         return training_views(self.config, self.images, self.plan, steps, self.device)
 
-    def _write_metrics(self, log: MetricsLog | None) -> float:
-        """Log the means since the last line and return the mean loss."""
-        means = self._meter.read()
-        loss = means["loss"]
-        if not math.isfinite(loss):
-            raise self.folder.broken(f"the loss is {loss}")
-        means["epoch"] = self._step / self.steps_per_epoch
-        if self._grad_norm is not None and self._grad_norm.isfinite():
-            means["grad_norm"] = float(self._grad_norm)
-        self._grad_norm = None
-        if log is not None:
-            self._collapse.check(self._step, means["projection_std"])
-            if self.evaluate is not None and self._evaluation_due():
+    def _write_metrics(self, log: MetricsLog | None, bar: "tqdm[Any]", late: bool) -> None:
+        """Log the means since the last line.
+
+        Args:
+            log: Receives them, in the main process.
+            bar: Shows the loss.
+            late: Whether the last line may wait for the next one, as it does on a GPU, which would
+                otherwise idle while its numbers are read. A loss that is not finite is then noticed
+                a line later.
+
+        Raises:
+            UserError: If a loss is not finite.
+        """
+        self._readings.append((self._step, self._meter.begin_reading(self._grad_norm)))
+        self._grad_norm = {}
+        late = late and self.device.type == "cuda" and not self._evaluation_due()
+        while len(self._readings) > late:
+            step, finish = self._readings.popleft()
+            means = finish()
+            loss = means["loss"]
+            if not math.isfinite(loss):
+                raise self.folder.broken(f"the loss is {loss}", step)
+            if not math.isfinite(means.get("grad_norm", 0.0)):
+                del means["grad_norm"]
+            means["epoch"] = step / self.steps_per_epoch
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if log is None:
+                continue
+            self._collapse.check(step, means["projection_std"])
+            if self.evaluate is not None and step == self._step and self._evaluation_due():
                 means |= self.evaluate(self.state.method.backbone)
-            log.write(self._step, means)
-        return loss
+            log.write(step, means)
 
     def _log_due(self, step: int) -> bool:
         return step % self.config.monitor.log_every_steps == 0

@@ -14,7 +14,7 @@ from rsa_pretrain.components import losses, schedules
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.optim import fused_sgd
 from rsa_pretrain.components.settings import BackboneConfig
-from rsa_pretrain.components.target import update_target
+from rsa_pretrain.components.target import TargetUpdate
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.methods import rsa
@@ -68,9 +68,9 @@ def a_step_early(schedule):
     )
 
 
-def without_stop_gradient(predictions, targets):
+def without_stop_gradient(unit_predictions, unit_targets):
     """Negative cosine, both arguments moved."""
-    return -F.cosine_similarity(predictions, targets).mean()
+    return -F.cosine_similarity(unit_predictions, unit_targets).mean()
 
 
 def norms_and_biases_without_decay(model, config):
@@ -85,12 +85,20 @@ def norms_and_biases_without_decay(model, config):
     return fused_sgd(groups, lr=0.0, momentum=config.sgd_momentum)
 
 
-def update_target_and_statistics(target, online, ema_momentum):
+class TargetAndStatisticsUpdate(TargetUpdate):
     """The target's update, of BatchNorm's running statistics too."""
-    update_target(target, online, ema_momentum)
-    for ours, theirs in zip(target.buffers(), online.buffers(), strict=True):
-        if ours.is_floating_point():
-            ours.lerp_(theirs, 1 - ema_momentum)
+
+    def __init__(self, *pairs):
+        super().__init__(*pairs)
+        self.pairs = pairs
+
+    def __call__(self, ema_momentum):
+        """Move parameters, and statistics too."""
+        super().__call__(ema_momentum)
+        for target, online in self.pairs:
+            for ours, theirs in zip(target.buffers(), online.buffers(), strict=True):
+                if ours.is_floating_point():
+                    ours.lerp_(theirs, 1 - ema_momentum)
 
 
 def own_weak_views(z_a, z_a_prime, z_w, z_w_prime, beta):
@@ -103,10 +111,10 @@ MISTAKES = {
     "beta a step early": (method_config, "rsa_beta", a_step_early(schedules.rsa_beta)),
     "tau a step early": (method_config, "cosine", a_step_early(schedules.cosine)),
     "rate a step early": (learning_rate, "warmup_cosine", a_step_early(schedules.warmup_cosine)),
-    "no stop-gradient": (losses, "negative_cosine", without_stop_gradient),
+    "no stop-gradient": (losses, "negative_product", without_stop_gradient),
     "own weak views": (rsa, "rsa_loss", own_weak_views),
     "norms without decay": (run_state, "build_optimizer", norms_and_biases_without_decay),
-    "averaged statistics": (rsa, "update_target", update_target_and_statistics),
+    "averaged statistics": (rsa, "TargetUpdate", TargetAndStatisticsUpdate),
 }
 
 

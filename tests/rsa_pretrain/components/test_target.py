@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsa_pretrain.components.target import make_target, update_target
+from rsa_pretrain.components.target import TargetUpdate, make_target
 
 
 def small_network():
@@ -14,7 +14,7 @@ def test_update_is_the_weighted_mean():
     """Every parameter becomes tau target + (1 - tau) online."""
     online, target = small_network(), small_network()
     before = [parameter.clone() for parameter in target.parameters()]
-    update_target(target, online, 0.9)
+    TargetUpdate((target, online))(0.9)
     for old, new, source in zip(before, target.parameters(), online.parameters(), strict=True):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * source)
 
@@ -24,7 +24,7 @@ def test_update_at_its_ends(ema_momentum, follows):
     """Momentum 0 copies the online network, 1 leaves the target bitwise unmoved."""
     online, target = small_network(), small_network()
     before = target[0].weight.clone()
-    update_target(target, online, ema_momentum)
+    TargetUpdate((target, online))(ema_momentum)
     assert torch.equal(target[0].weight, online[0].weight if follows else before)
 
 
@@ -32,7 +32,7 @@ def test_batch_norm_statistics_stay_the_targets_own():
     """Buffers are not averaged."""
     online, target = small_network(), small_network()
     online[1].running_mean.fill_(5.0)
-    update_target(target, online, 0.5)
+    TargetUpdate((target, online))(0.5)
     assert torch.equal(target[1].running_mean, torch.zeros(4))
 
 

@@ -36,11 +36,12 @@ def run_steps(method, batches):
     losses = []
     for k, views in enumerate(batches):
         optimizer.param_groups[0]["lr"] = RATES[k]
-        output = method(views, k / len(batches))
+        progress = k / len(batches)
+        output = method(views, method.scalars(progress))
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
-        method.after_optimizer_step(k / len(batches))
+        method.after_optimizer_step(progress, [output])
         losses.append(output.loss.item())
     return losses
 
@@ -64,7 +65,7 @@ def test_simclr_equals_its_equations(small_methods, random_views):
     method = build("simclr", small_methods)
     (f, g), _, _ = copy_networks(method, "backbone", "projector")
     v, v_prime = random_views(2)
-    loss = method([v, v_prime], 0.0).loss.item()
+    loss = method([v, v_prime], {}).loss.item()
     expected = rival_methods.nt_xent(g(f(v)).tolist(), g(f(v_prime)).tolist(), 0.5)
     assert loss == pytest.approx(expected, rel=1e-9)
 
@@ -114,7 +115,7 @@ def test_supervised_is_cross_entropy(small_methods, random_views):
     (backbone, classifier), _, _ = copy_networks(method, "backbone", "classifier")
     (view,) = random_views(1)
     labels = torch.tensor([3, 1, 4, 1])
-    output = method([view], 0.0, labels)
+    output = method([view], {}, labels)
     logits = classifier(backbone(view))
     torch.testing.assert_close(output.loss, nn.functional.cross_entropy(logits.float(), labels))
     hits = (logits.argmax(1) == labels).float().mean().item()
@@ -136,7 +137,7 @@ def test_gradients_reach_exactly_the_trained_networks(
 ):
     """Momentum networks have none; every other parameter has one."""
     method = build(name, small_methods)
-    method(random_views(num_views), 0.0).loss.backward()
+    method(random_views(num_views), method.scalars(0.0)).loss.backward()
     for parameter_name, parameter in method.named_parameters():
         frozen = without_gradient is not None and parameter_name.startswith(without_gradient)
         assert (parameter.grad is None) == frozen, parameter_name
@@ -146,7 +147,7 @@ def test_simsiams_targets_are_constants(small_methods, random_views):
     """A predictor that ignores its input cuts the only way of gradients to the projector."""
     method = build("simsiam", small_methods)
     nn.init.zeros_(method.predictor[3].weight)  # predictions are the bias, whatever comes in
-    method(random_views(2), 0.0).loss.backward()
+    method(random_views(2), {}).loss.backward()
     assert method.predictor[3].bias.grad.abs().sum() > 0
     for parameter in method.projector.parameters():
         assert parameter.grad.abs().sum() == 0
@@ -156,7 +157,7 @@ def test_simsiam_rsa_follows_weak_views_only_as_targets(small_methods, random_vi
     """Gradients reach the pixels of the aggressive views, none those of the weak ones."""
     method = build("simsiam_rsa", small_methods, beta_base=0.4)
     views = [view.requires_grad_() for view in random_views(4)]
-    method(views, 0.0).loss.backward()
+    method(views, method.scalars(0.0)).loss.backward()
     assert [view.grad is None for view in views] == [False, False, True, True]
 
 

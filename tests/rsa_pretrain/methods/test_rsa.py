@@ -26,7 +26,7 @@ def random_views(num_images=4):
 def test_no_gradient_reaches_the_target():
     """The target has no gradients; every online parameter has one."""
     method = small_rsa()
-    method(random_views(), 0.0).loss.backward()
+    method(random_views(), method.scalars(0.0)).loss.backward()
     for name, parameter in method.named_parameters():
         assert (parameter.grad is None) == name.startswith("target_"), name
 
@@ -47,7 +47,7 @@ def test_each_view_is_a_forward_of_its_own():
     """BatchNorm counts two batches per step in each network, and one if views are batched."""
     for batch_views, forwards in ((False, 2), (True, 1)):
         method = small_rsa(batch_views=batch_views)
-        method(random_views(), 0.0)
+        method(random_views(), method.scalars(0.0))
         assert method.backbone.bn1.num_batches_tracked == forwards
         assert method.target_backbone.bn1.num_batches_tracked == forwards
 
@@ -55,7 +55,7 @@ def test_each_view_is_a_forward_of_its_own():
 def test_target_statistics_are_its_own():
     """The target's BatchNorm runs in train mode on the weak views."""
     method = small_rsa()
-    method(random_views(), 0.0)
+    method(random_views(), method.scalars(0.0))
     online, target = method.backbone.bn1.running_mean, method.target_backbone.bn1.running_mean
     assert target.abs().sum() > 0
     assert not torch.equal(online, target)
@@ -64,5 +64,4 @@ def test_target_statistics_are_its_own():
 def test_beta_modes():
     """Decay follows Eq. 6; fixed stays."""
     for mode, expected in (("decay", 0.2), ("fixed", 0.4)):
-        output = small_rsa(beta_mode=mode)(random_views(), 0.5)
-        assert output.metrics["beta"] == pytest.approx(expected)
+        assert small_rsa(beta_mode=mode).scalars(0.5) == {"beta": pytest.approx(expected)}

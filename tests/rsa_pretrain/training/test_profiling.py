@@ -139,7 +139,7 @@ def test_a_resumed_compiled_run_is_profiled_from_its_own_start(long_tree, monkey
     """Ten steps of the process are let pass; what torch.compile traces is entered from outside."""
     compile_module = torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self: compile_module(self, backend="eager")
+        torch.nn.Module, "compile", lambda self, **_: compile_module(self, backend="eager")
     )
     long_tree["training"] |= {"epochs": 6, "compile": True}
     first = make_trainer(long_tree, profile=False)

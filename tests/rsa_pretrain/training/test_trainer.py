@@ -175,10 +175,10 @@ def test_a_signal_between_steps_loses_nothing(tiny_tree, monkeypatch):
     trainer = make_trainer(tiny_tree)
     original = trainer._write_metrics
 
-    def write_then_signal(log):
+    def write_then_signal(*args, **options):
         if trainer.state.step == 2:
             signal.raise_signal(signal.SIGTERM)
-        return original(log)
+        original(*args, **options)
 
     monkeypatch.setattr(trainer, "_write_metrics", write_then_signal)
     assert trainer.run() == 143
@@ -243,14 +243,15 @@ def test_seeds_differ_and_repeat(tiny_tree, tmp_path, straight):
 def test_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tiny_tree, monkeypatch):
     """The error names the checkpoint; it is the last one before the break."""
     trainer = make_trainer(tiny_tree)
-    original = trainer._forward
+    original = trainer._train_step
 
-    def poisoned(views, labels, progress):
+    def poisoned(batches):
+        views, labels = next(batches)
         if trainer.state.step == 5:
             views[0].fill_(float("inf"))
-        return original(views, labels, progress)
+        original(iter([(views, labels)]))
 
-    monkeypatch.setattr(trainer, "_forward", poisoned)
+    monkeypatch.setattr(trainer, "_train_step", poisoned)
     with pytest.raises(UserError, match=r"loss is nan at step 6 of 8; .*step-00000004'"):
         trainer.run()
     assert [path.name for path in list_checkpoints(trainer.config.output_dir)] == ["step-00000004"]
@@ -356,7 +357,8 @@ def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
     trainer = make_trainer(tiny_tree, training__precision="bf16")
     seen = []
     trainer.state.method.backbone.register_forward_hook(lambda *args: seen.append(args[2].dtype))
-    output = trainer._forward([torch.randn(8, 3, 16, 16) for _ in range(4)], torch.zeros(8), 0.0)
+    scalars = trainer.state.method.scalars(0.0)
+    output = trainer._passes([torch.randn(8, 3, 16, 16) for _ in range(4)], scalars, None)
     assert set(seen) == {torch.bfloat16}
     assert output.loss.dtype == torch.float32
 
@@ -410,7 +412,7 @@ def test_accumulated_passes_make_one_step(tiny_tree, tmp_path):
     reference = copy.deepcopy(trainer.state.method)
     losses = []
     for views, _ in halves:
-        losses.append(reference(views, 0.0).loss)
+        losses.append(reference(views, reference.scalars(0.0)).loss)
         (losses[-1] / 2).backward()
     trainer._train_step(iter(halves))
     for ours, theirs in zip(trainer.state.method.parameters(), reference.parameters(), strict=True):
@@ -428,7 +430,7 @@ def test_gradient_norm_is_that_of_the_step(tiny_tree):
     trainer._train_step(trainer._batches())
     gradients = [p.grad for p in trainer.state.method.parameters() if p.grad is not None]
     expected = sum(gradient.double().pow(2).sum().item() for gradient in gradients) ** 0.5
-    assert trainer._grad_norm.item() == pytest.approx(expected, rel=1e-5)
+    assert trainer._grad_norm["grad_norm"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -553,7 +555,9 @@ def test_compiled_networks_train(tiny_tree, monkeypatch):
     compile_module = torch.nn.Module.compile
     # The eager backend traces without generating code, which would take minutes.
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self: compile_module(self, backend="eager")
+        torch.nn.Module,
+        "compile",
+        lambda self, **options: compile_module(self, backend="eager", **options),
     )
     compiled = make_trainer(tiny_tree, training__compile=True)
     compiled._train_step(compiled._batches())
