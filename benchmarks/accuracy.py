@@ -21,6 +21,7 @@ from rsa_eval.__main__ import main as evaluate
 from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.records.record import read_record
 from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.machines import MACHINES_FILE
@@ -120,7 +121,7 @@ def _speed(settings: AccuracySettings, root: Path | None) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         whole = _run(settings, root, "rsa", Path(folder, "run"), 1)
         batch_size = whole.training.global_batch_size
-        wanted = whole.data.num_train_images or 50_000
+        wanted = len(open_images(whole.data, "pretrain"))
         few = min(wanted, settings.num_timed_images)
         steps = few // batch_size
         timed = _run(

@@ -56,7 +56,7 @@ def measure(settings: EngineSettings) -> Measurement:
         try:
             load_engine(engine)
         except UserError as error:
-            facts[f"engine {engine}"] = f"not measured: {error}".partition(";")[0].partition(":")[2]
+            facts[f"engine {engine}"] = str(error)
             continue
         batch_size, line = _train_what_fits(settings, engine)
         seconds[engine] = [line["seconds_per_iteration"]]

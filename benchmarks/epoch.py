@@ -73,7 +73,7 @@ def measure(settings: EpochSettings) -> Measurement:
         for mode in settings.modes
     }
     findings += goals(speeds, _GOALS, settings.device)
-    return Measurement(findings, seconds, speeds + peak_memory(memory, settings.device))
+    return Measurement(findings, seconds, speeds + peak_memory(memory, settings))
 
 
 def bare_epoch(settings: EpochSettings, mode: Mode) -> float:

@@ -145,8 +145,8 @@ def _call_after_each_step(trainer: Trainer, call: Callable[[int], object]) -> No
     method = trainer.state.method
     update, count = method.after_optimizer_step, itertools.count(1)
 
-    def update_and_call(progress: float) -> None:
-        update(progress)
+    def update_and_call(*step: Any) -> None:
+        update(*step)
         call(next(count))
 
     method.after_optimizer_step = update_and_call

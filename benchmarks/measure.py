@@ -3,9 +3,8 @@
 import multiprocessing
 import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +36,8 @@ class BenchmarkSettings(Section):
     """Timed runs of each candidate, after a warm-up run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the data."""
+    fresh_processes: bool = True
+    """Measure peak memory on a CPU in new processes, each of which imports torch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -192,21 +193,24 @@ def extra_memory(run: Callable[[], object], device: Device) -> int:
     return _peak_of_process() - before
 
 
-def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) -> list[Figure]:
+def peak_memory(
+    candidates: Mapping[str, Callable[[], object]], settings: BenchmarkSettings
+) -> list[Figure]:
     """Return the peak memory of each candidate.
 
-    On a CPU that is all memory of a new process; a GPU counts its own, which needs none.
+    On a CPU that is all memory of a new process. Memory of a GPU is what the candidate adds to that
+    in use, which a GPU counts in this process.
 
     Args:
         candidates: Functions to run, by name: module-level functions, or partials of them.
-        device: Device they run on.
+        settings: Those of the benchmark.
     """
-    if device == "cuda":
+    if settings.device == "cuda" or not settings.fresh_processes:
+        kind = "GPU memory" if settings.device == "cuda" else "memory added"
+        added = {name: extra_memory(run, settings.device) for name, run in candidates.items()}
         return [
-            Figure(
-                what=f"peak GPU memory, {name}", value=extra_memory(run, device) / 2**20, unit="MiB"
-            )
-            for name, run in candidates.items()
+            Figure(what=f"peak {kind}, {name}", value=size / 2**20, unit="MiB")
+            for name, size in added.items()
         ]
     figures = []
     for name, run in candidates.items():
@@ -216,8 +220,16 @@ def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) 
     return figures
 
 
-def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
+def run_benchmark(
+    name: str, benchmark: Benchmark, settings: BenchmarkSettings, words: Sequence[str] = ()
+) -> Result:
     """Measure, and add a description of the machine and the library versions.
+
+    Args:
+        name: The benchmark's.
+        benchmark: What to measure.
+        settings: Its settings.
+        words: The settings as they were stated on the command line.
 
     Raises:
         UserError: If the device is not available.
@@ -234,7 +246,7 @@ def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) 
         settings=to_tree(settings),
         hardware=describe_hardware(torch.device(settings.device)),
         library_versions=library_versions() | {"python": platform.python_version()},
-        command=["python", "-m", "benchmarks", *sys.argv[1:]],
+        command=["python", "-m", "benchmarks", name, *words],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -1,20 +1,18 @@
 """The ways in which a GPU runs training steps, and bare passes with them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
 
 from benchmarks.measure import Device
-from rsa_pretrain.config import TrainingConfig
+from rsa_pretrain.plumbing.device import tuned_convolutions
+from rsa_pretrain.training.captured import EAGER_STEPS, CudaGraph, capture_stream
 
 Mode = Literal["eager", "captured", "compiled"]
 """Captured: forward and backward pass replayed as a CUDA graph; compiled: so, with compiled
 backbones."""
-
-_EAGER_RUNS = 3
-_HAS_GRAPHS = "cuda_graph" in TrainingConfig.model_fields
 
 
 def label(name: str, mode: Mode) -> str:
@@ -30,28 +28,20 @@ def training_in(mode: Mode | None, device: Device) -> dict[str, Any]:
     if mode is None:
         return {}
     graph = "auto" if device == "cpu" else mode != "eager"
-    return {"compile": mode == "compiled"} | ({"cuda_graph": graph} if _HAS_GRAPHS else {})
+    return {"compile": mode == "compiled", "cuda_graph": graph}
 
 
 @contextmanager
 def as_in_training(device: Device) -> Iterator[None]:
     """Run the block as the trainer runs its steps: tuned, and on a stream that can be captured."""
-    if device == "cpu":
+    with ExitStack() as stack:
+        if device == "cuda":
+            stack.enter_context(tuned_convolutions())
+            stack.enter_context(capture_stream(torch.device(device)))
         yield
-        return
-    before, default = torch.backends.cudnn.benchmark, torch.cuda.current_stream()
-    torch.backends.cudnn.benchmark = True
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(default)
-    try:
-        with torch.cuda.stream(stream):
-            yield
-        default.wait_stream(stream)
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
-def in_mode(work: Callable[[], object], mode: Mode, device: Device) -> Callable[[], object]:
+def in_mode(work: Callable[[], Any], mode: Mode, device: Device) -> Callable[[], object]:
     """Return work as it runs in a mode; call it within ``as_in_training``, and there run it.
 
     Args:
@@ -61,9 +51,8 @@ def in_mode(work: Callable[[], object], mode: Mode, device: Device) -> Callable[
     """
     if mode == "eager" or device == "cpu":
         return work
-    for _ in range(_EAGER_RUNS):
+    for _ in range(EAGER_STEPS):
         work()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        work()
+    graph = CudaGraph()
+    graph.record(work)
     return graph.replay

@@ -96,7 +96,7 @@ def measure(settings: StepSettings) -> Measurement:
                 for mode in settings.modes
                 for name in _METHODS
             },
-            device,
+            settings,
         )
     speeds = rates(seconds, settings.batch_size * settings.steps_per_run)
     findings = [finding for mode in settings.modes for finding in _ratios(seconds, mode)]

@@ -6,29 +6,36 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.catalogue import BENCHMARKS
 from benchmarks.gpu.items import ITEMS, Item
 from benchmarks.gpu.outcome import GPU_RESULTS, Outcome, write_outcome
 from benchmarks.gpu.outcome_table import outcome_table
-from benchmarks.gpu.run import ROOT, TABLE_FILE, Job, outcomes_of, run_job
+from benchmarks.gpu.run import LOG_FILE, TABLE_FILE, Job, outcomes_of, run_job
 from benchmarks.images import CIFAR_BATCHES
 from benchmarks.measure import write_result
+from benchmarks.table import PAGE, draw_page
+from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 
 SUMMARY = "measure all that a GPU can tell within a budget of minutes"
 
+_FIRST_CUT = sorted((item for item in ITEMS if item.cut is not None), key=lambda item: item.cut)[:3]
+
 _DESCRIPTION = f"""\
-{SUMMARY.capitalize()}, in the order of worth: {", ".join(item.name for item in ITEMS)}.
+Measure all that a GPU can tell within a budget of minutes, in the order of worth:
+
+  {", ".join(item.name for item in ITEMS[:7])},
+  {", ".join(item.name for item in ITEMS[7:])}
 
 Each item is a benchmark in its own process, under its own time limit; one that fails or is killed
-is recorded with the reason. Where time is short, {", ".join(
-    item.name for item in sorted(ITEMS, key=lambda item: item.cut or 99) if item.cut and item.cut < 4
-)} are cut first; the tests and
-the comparison of RSA with BYOL, which takes the time left, never.
+is recorded with the reason. Where time is short, items are cut, first
+{", ".join(item.name for item in _FIRST_CUT)}; never the tests, and never the comparison
+of RSA with BYOL, which takes the time left.
 
-FOLDER/ITEM/log.txt has each item's output and FOLDER/{TABLE_FILE} the table, rewritten after each
-item. Unless rehearsed, the results also replace those in benchmarks/results/. Exit code 0 if all
-items were measured, otherwise 1."""
+FOLDER/ITEM/{LOG_FILE} has each item's output and FOLDER/{TABLE_FILE} the table, rewritten after
+each item. Unless rehearsed, the results also replace those in benchmarks/results/. A rehearsal
+compiles nothing. Exit code 0 if all items were measured, otherwise 1."""
 
 
 def add(commands: Commands) -> None:
@@ -89,6 +96,7 @@ def keep(outcome: Outcome) -> None:
     result = outcome.result
     if result is not None and result.benchmark == outcome.item:
         write_result(result)
+    write_text(PAGE, draw_page(BENCHMARKS))
 
 
 def _data_root(stated: Path | None) -> Path | None:

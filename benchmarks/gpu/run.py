@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,8 +24,13 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 ROOT = Path(__file__).parents[2]
 LOG_FILE, TABLE_FILE = "log.txt", "table.md"
 _OUTCOMES = "outcomes"
+# An error of a command, or the end of a traceback.
+_ERROR = re.compile(r"error: |[\w.]+(Error|Exception|Exit)\b")
+_REASON_LENGTH = 200
 # Kept for the last item's end and the table.
 _CLOSING_SECONDS = 8.0
+# Until an item's process has imported torch and begins to measure, and for its end.
+_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def item_command(job: Job, item: Item, limit: float) -> list[str]:
     settings = {"device": job.device}
     settings |= item.on_gpu if job.device == "cuda" else item.in_rehearsal
     if item.fills:
-        settings |= {"minutes": round(limit / 60, 2), "out": str(folder)}
+        minutes = round(max(limit - _START_SECONDS, 1) / 60, 2)
+        settings |= {"minutes": minutes, "out": str(folder)}
         settings |= {} if job.data_root is None else {"data_root": str(job.data_root)}
     words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     return [sys.executable, "-m", "benchmarks", item.benchmark, "--results", str(folder), *words]
@@ -119,6 +126,8 @@ def _run_item(job: Job, item: Item, limit: float, stop: StopSignal) -> Outcome:
     # Benchmarks draw their images: unpacking real ones takes ten seconds.
     environment = {name: text for name, text in os.environ.items() if name != "RSA_DATA"}
     environment["PYTHONUNBUFFERED"] = "1"
+    if job.device == "cpu":
+        environment["TORCHDYNAMO_DISABLE"] = "1"  # compiling for a CPU takes minutes
     started = time.monotonic()
     ended, code = run_limited(
         item_command(job, item, limit), ROOT, folder / LOG_FILE, limit, stop, environment
@@ -128,22 +137,24 @@ def _run_item(job: Job, item: Item, limit: float, stop: StopSignal) -> Outcome:
     result = read_result(result_path(item.benchmark, job.device, folder))
     if result is not None:
         return Outcome(item=item.name, state="measured", seconds=seconds, result=result)
-    states: dict[str, State] = {"killed": "killed", "interrupted": "interrupted"}
-    reasons = {"killed": f"its {limit:.0f} s were over", "interrupted": "a signal ended the command"}
-    reason = reasons.get(ended, f"exit code {code}")
-    last = last_line(folder / LOG_FILE)
+    state: State = "failed" if ended == "ended" else ended
+    reason = {
+        "failed": f"exit code {code}",
+        "killed": f"its {limit:.0f} s were over",
+        "interrupted": "a signal ended the command",
+    }[state]
+    said = last_words(folder / LOG_FILE)
     return Outcome(
         item=item.name,
-        state=states.get(ended, "failed"),
-        reason=f"{reason}; last line: {last}" if last else reason,
+        state=state,
+        reason=f"{reason}; {said}" if said else reason,
         seconds=seconds,
     )
 
 
-def last_line(log: Path) -> str:
-    """Return the last line of a log that has text, of which a bar's last state is one."""
+def last_words(log: Path) -> str:
+    """Return the last error that a log names, otherwise its last line with text, shortened."""
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or [""])[-1][:_REASON_LENGTH]
