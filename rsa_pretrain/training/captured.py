@@ -113,7 +113,7 @@ class CapturedPasses:
         return self.eager(self._views, self._scalars, self._labels)
 
     def _capture(self, graph: CudaGraph) -> None:
-        # Without gradients to add to, the backward pass writes them, in every replay anew.
+        # Without gradients to add to, the backward pass overwrites them in every replay.
         self.eager.begin_step()
         try:
             self._output = graph.record(self._pass)
