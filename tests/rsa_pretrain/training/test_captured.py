@@ -295,9 +295,10 @@ def test_forward_on_a_gpu_of_no_memory(name, precision, tiny_tree, small_methods
     assert {metric.dtype for metric in output.metrics.values()} == {torch.float32}
 
 
-def test_changing_scalars_need_one_trace(tiny_tree, small_methods):
+@pytest.mark.parametrize("name", ["rsa", "simsiam_rsa"])
+def test_changing_scalars_need_one_trace(name, tiny_tree, small_methods):
     """The whole forward is one graph, traced once for all values of beta."""
-    method = build_method(parsed(tiny_tree, "rsa", small_methods)).train()
+    method = build_method(parsed(tiny_tree, name, small_methods)).train()
     views = [torch.randn(4, 3, 16, 16) for _ in range(4)]
     counter = CompileCounter()
     compiled = torch.compile(
