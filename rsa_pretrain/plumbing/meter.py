@@ -74,7 +74,7 @@ class Meter:
     ) -> Callable[[], dict[str, float]]:
         """Reset, and return a function that waits for the means that ``read`` returns.
 
-        Until it is called, a GPU goes on working, and copies the numbers to the CPU meanwhile.
+        Until it is called, a GPU copies the numbers to the CPU and keeps working.
 
         Args:
             latest: Scalars of the last step, to be read with the means.

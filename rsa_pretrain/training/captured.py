@@ -113,16 +113,23 @@ class CapturedPasses:
         return self.eager(self._views, self._scalars, self._labels)
 
     def _capture(self, graph: CudaGraph) -> None:
-        # Without gradients to add to, the backward pass writes them, in every replay anew.
+        # Without gradients to add to, the backward pass overwrites them in every replay.
         self.eager.begin_step()
         try:
             self._output = graph.record(self._pass)
         except RuntimeError as error:
             self._graph = None
             self.eager.begin_step()
-            self._on_failure(f"the capture failed: {str(error).strip().partition(chr(10))[0]}")
+            self._on_failure(f"the capture failed: {_cause(error)}")
         else:
             _log.info("forward and backward pass are captured as a CUDA graph")
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of the error behind one; ending a broken capture fails too."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error).strip().partition("\n")[0]
 
 
 def choose_passes(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.components.batch_counts import count_batches_together
 from rsa_pretrain.components.optim import build_optimizer
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
@@ -50,6 +51,8 @@ class RunState:
         self.method = build_method(config)
         if config.training.sync_batchnorm and plan.world_size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.method)  # type: ignore[no-untyped-call]
+        for network in self.method.children():
+            count_batches_together(network)
         # ResNets run faster with channels last, also on CPUs; shapes and values do not change.
         self.method.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = build_optimizer(self.method, config.optimizer)
@@ -148,10 +151,10 @@ class RunState:
     def first_non_finite(self) -> str | None:
         """Return the name of a tensor that contains NaN or infinity, if there is one."""
         tensors: dict[str, Tensor] = self.method.state_dict()
-        for name, tensor in tensors.items():
-            if not all_finite(tensor):
-                return name
-        return None
+        # A finite sum has finite terms; the sums of all tensors are read from a GPU at once.
+        if torch.stack([tensor.sum().double() for tensor in tensors.values()]).isfinite().all():
+            return None
+        return next((name for name, tensor in tensors.items() if not all_finite(tensor)), None)
 
     @property
     def _on_gpu(self) -> bool:

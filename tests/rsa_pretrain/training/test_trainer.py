@@ -548,8 +548,8 @@ def test_weights_and_biases_is_an_extra(tmp_path, monkeypatch):
     assert seen == [(3, {"loss": 1.0}), 0]
 
 
-def test_compiled_networks_train(tiny_tree, monkeypatch):
-    """A step of compiled networks moves them like plain ones, under the same names."""
+def test_compiled_backbones_train(tiny_tree, monkeypatch):
+    """A step of compiled backbones moves them like plain ones, under the same names."""
     plain = make_trainer(tiny_tree)
     plain._train_step(plain._batches())
     compile_module = torch.nn.Module.compile
@@ -561,7 +561,9 @@ def test_compiled_networks_train(tiny_tree, monkeypatch):
     )
     compiled = make_trainer(tiny_tree, training__compile=True)
     compiled._train_step(compiled._batches())
-    assert all(child._compiled_call_impl for child in compiled.state.method.children())
+    children = compiled.state.method.named_children()
+    names = {name for name, child in children if child._compiled_call_impl}
+    assert names == {"backbone", "target_backbone"}
     expected = plain.state.method.state_dict()
     assert compiled.state.method.state_dict().keys() == expected.keys()
     for name, tensor in compiled.state.method.state_dict().items():
