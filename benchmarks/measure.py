@@ -79,7 +79,7 @@ class Result(Section):
     seconds: dict[str, list[float]]
     """Every timed run, by candidate."""
     facts: dict[str, str] = Field(default_factory=dict)
-    """What is not a number, by name."""
+    """Results that are text, by name."""
     settings: dict[str, Any]
     hardware: str
     library_versions: dict[str, str]

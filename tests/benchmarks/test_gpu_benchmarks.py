@@ -1,4 +1,4 @@
-"""Test the benchmarks that a GPU's time is made of, apart from those with pages of their own."""
+"""Test the benchmarks that only a GPU gives a meaning."""
 
 import lzma
 import math
