@@ -32,6 +32,7 @@ from rsa_pretrain.training.batch_plan import plan_batches
 from rsa_pretrain.training.extension import Parent
 from rsa_pretrain.training.feed import training_views
 from rsa_pretrain.training.learning_rate import learning_rate
+from rsa_pretrain.training.prefetch import Ready
 from rsa_pretrain.training.profiling import part, profiled_steps
 from rsa_pretrain.training.run_folder import RunFolder
 from rsa_pretrain.training.run_state import RunState, count_parameters
@@ -118,14 +119,13 @@ class Trainer:
         )
         received = None
         with (
-            closing(self._batches()) as loaded,
+            closing(self._batches()) as batches,
             StopSignal() as stop,
             self.folder.open_log() or nullcontext() as log,
             self._profiled() as end_step,
             bar,
         ):
             vote = StopVote()
-            batches = self._meter.timed(loaded)
             while self._step < self.num_steps and received is None:
                 with explained_out_of_memory(_MEMORY_HINT):
                     self._train_step(batches)
@@ -156,7 +156,7 @@ class Trainer:
     def _step(self) -> int:
         return self.state.step
 
-    def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
+    def _train_step(self, batches: Iterator[Ready]) -> None:
         """Take one optimizer step, in as many passes as the plan has."""
         progress = self._step / self.num_steps
         lr = learning_rate(self.config, progress)
@@ -187,7 +187,7 @@ class Trainer:
         self.state.step += 1
         self._meter.count_step()
 
-    def _forward(self, views: list[Tensor], labels: Tensor, progress: float) -> StepOutput:
+    def _forward(self, views: list[Tensor], labels: Tensor | None, progress: float) -> StepOutput:
         with part("layout"):
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         # The networks' forwards are separate parts.
@@ -211,9 +211,17 @@ class Trainer:
             return nullcontext(lambda: None)
         return profiled_steps(self.folder.path / "profile", self.state.method, self.device)
 
-    def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
+    def _batches(self) -> Generator[Ready, None, None]:
         steps = range(self._step, self.num_steps)
-        return training_views(self.config, self.images, self.plan, steps, self.device)
+        return training_views(
+            self.config,
+            self.images,
+            self.plan,
+            steps,
+            self.device,
+            self.state.method.needs_labels,
+            self._meter.timed,
+        )
 
     def _write_metrics(self, log: MetricsLog | None) -> float:
         """Log the means since the last line and return the mean loss."""
