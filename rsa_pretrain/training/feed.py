@@ -1,9 +1,9 @@
 """Make the views of training batches, in loader processes or on the device."""
 
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,18 +20,16 @@ from rsa_pretrain.data.loader import (
 )
 from rsa_pretrain.data.open_images import normalisation
 from rsa_pretrain.data.shards.stream import MakeBatch, ShardSet, TransformedBatch, shard_loader
-from rsa_pretrain.plumbing.device import explained_out_of_memory, to_device
+from rsa_pretrain.plumbing.device import to_device
+from rsa_pretrain.training.background import planned_ahead
 from rsa_pretrain.training.batch_plan import BatchPlan, StepSampler
-from rsa_pretrain.training.prefetch import Ready, prefetched
+from rsa_pretrain.training.in_memory import InMemoryViews
+from rsa_pretrain.training.prefetch import Ready, Timed, prefetched
 from rsa_pretrain.views.batch import BatchedViews
-from rsa_pretrain.views.crops import CropImages, CroppedFiles, Crops
-from rsa_pretrain.views.draws import ViewDraws, draw_views
+from rsa_pretrain.views.crops import CropImages, CroppedFiles
 from rsa_pretrain.views.one_image import VIEW_NAMES, Views
-
-_MEMORY_HINT = (
-    "the batched views of these images keep the whole set in it; make the views in loader "
-    "processes with views.implementation=pillow"
-)
+from rsa_pretrain.views.parcel import Parcel
+from rsa_pretrain.views.plan import PartPlan
 
 
 def training_views(
@@ -40,6 +38,8 @@ def training_views(
     plan: BatchPlan,
     steps: range,
     device: torch.device,
+    needs_labels: bool,
+    timed: Timed,
 ) -> Generator[Ready, None, None]:
     """Yield this process's batches, one per forward pass.
 
@@ -53,25 +53,27 @@ def training_views(
         plan: How each step's batch is split.
         steps: First step and the one after the last.
         device: Device of the views.
+        needs_labels: Whether the method reads the labels.
+        timed: Passes an iterator on and measures the wait for each item.
 
     Yields:
-        The method's views, and int64 labels (N,), ``UNLABELLED`` where there are none.
+        The method's views, and labels if it needs them, ``UNLABELLED`` where there are none.
 
     Raises:
         UserError: If an image cannot be read.
     """
-    way = _choose_way(config, images, plan, steps, device)
-    return prefetched(way.load(), way.prepare, device)
+    way = _choose_way(config, images, plan, steps, device, needs_labels)
+    return prefetched(way.load(), way.prepare, device, timed)
 
 
 class _Way(Protocol):
     """A way to make views."""
 
     def load(self) -> Generator[Any, None, None]:
-        """Yield batches in host memory."""
+        """Yield blocks of batches in host memory."""
 
-    def prepare(self, batch: Any) -> Ready:
-        """Queue the operations that make a batch's views on the device."""
+    def prepare(self, block: Any) -> list[Ready]:
+        """Queue the operations that make the block's batches on the device."""
 
 
 def _choose_way(
@@ -80,12 +82,13 @@ def _choose_way(
     plan: BatchPlan,
     steps: range,
     device: torch.device,
+    needs_labels: bool,
 ) -> _Way:
     if config.views.implementation == "pillow":
-        return PillowViews(config, images, plan, steps, device)
+        return PillowViews(config, images, plan, steps, device, needs_labels)
     if isinstance(images, ImageSet) and isinstance(images.sources, PixelSources):
-        return InMemoryViews(config, images, plan, steps, device)
-    return CropViews(config, images, plan, steps, device)
+        return InMemoryViews(config, images, plan, steps, device, needs_labels)
+    return CropViews(config, images, plan, steps, device, needs_labels)
 
 
 class PillowViews:
@@ -98,10 +101,12 @@ class PillowViews:
         plan: BatchPlan,
         steps: range,
         device: torch.device,
+        needs_labels: bool,
     ) -> None:
         view_set, size = config.method.view_set, config.data.image_size
         views = Views(view_set, config.views, size, *normalisation(config.data))
         self.device = device
+        self.needs_labels = needs_labels
         if isinstance(images, ShardSet):
             transformed = TransformedBatch(views, config.seed)
             self.loader = _load_shards(images, transformed, config, plan, steps, device)
@@ -114,60 +119,25 @@ class PillowViews:
         """Yield views and labels."""
         return iterate(self.loader)
 
-    def prepare(self, batch: tuple[list[Tensor], Tensor]) -> Ready:
+    def prepare(self, batch: tuple[list[Tensor], Tensor]) -> list[Ready]:
         """Move them to the device."""
         views, labels = batch
-        return [to_device(view, self.device) for view in views], to_device(labels, self.device)
+        on_device = [to_device(view, self.device) for view in views]
+        return [Ready(on_device, to_device(labels, self.device) if self.needs_labels else None)]
 
 
-class PixelBatch(NamedTuple):
-    """The images in memory that make up a batch.
+class CropPlan(NamedTuple):
+    """How the views of a batch of crops are made; its labels, int64 (N,), if they are needed."""
 
-    Attributes:
-        numbers: int64 (N,).
-        draws: Parameters of their views.
-        labels: int64 (N,).
-    """
-
-    numbers: Tensor
-    draws: ViewDraws
-    labels: Tensor
+    parts: list[PartPlan]
+    labels: Tensor | None
 
 
-class InMemoryViews:
-    """Keeps the whole set on the device as uint8 and makes the views there; nothing is loaded."""
+class CropBatch(NamedTuple):
+    """The crops of a batch by prime, uint8 (N, 3, S, S), and its plan."""
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        images: ImageSet,
-        plan: BatchPlan,
-        steps: range,
-        device: torch.device,
-    ) -> None:
-        self.config = config
-        self.images = images
-        self.sampler = StepSampler(len(images), plan, config.seed, steps)
-        self.device = device
-        self.views = _batched_views(config)
-        with explained_out_of_memory(_MEMORY_HINT):
-            self.pixels = torch.from_numpy(images.array()).to(device)
-
-    def load(self) -> Generator[PixelBatch, None, None]:
-        """Yield the numbers of a batch's images, and draw their views."""
-        names = VIEW_NAMES[self.config.method.view_set]
-        height, width = self.pixels.shape[1:3]
-        for keys in self.sampler:
-            epochs, numbers = np.array(keys, np.int64).T
-            sides = np.full_like(numbers, height), np.full_like(numbers, width)
-            draws = draw_views(names, self.config.views, self.config.seed, epochs, numbers, *sides)
-            labels = self.images.labels_of(numbers.tolist())
-            yield PixelBatch(torch.from_numpy(numbers), draws, labels)
-
-    def prepare(self, batch: PixelBatch) -> Ready:
-        """Select the images and make their views."""
-        images = self.pixels[to_device(batch.numbers, self.device)].permute(0, 3, 1, 2)
-        return self.views.from_images(images, batch.draws), to_device(batch.labels, self.device)
+    pixels: dict[str, Tensor]
+    plan: Parcel[CropPlan]
 
 
 class CropViews:
@@ -180,11 +150,14 @@ class CropViews:
         plan: BatchPlan,
         steps: range,
         device: torch.device,
+        needs_labels: bool,
     ) -> None:
-        names, size = VIEW_NAMES[config.method.view_set], config.data.image_size
+        view_set, size = config.method.view_set, config.data.image_size
+        names = VIEW_NAMES[view_set]
         self.crop_images = CropImages(names, config.views, size, config.seed)
         self.device = device
-        self.views = _batched_views(config)
+        self.needs_labels = needs_labels
+        self.views = BatchedViews(view_set, config.views, size, *normalisation(config.data))
         if isinstance(images, ShardSet):
             self.loader = _load_shards(images, self.crop_images, config, plan, steps, device)
         else:
@@ -192,21 +165,23 @@ class CropViews:
             sampler = StepSampler(len(images), plan, config.seed, steps)
             self.loader = make_batch_loader(dataset, sampler, config.data.num_workers, device)
 
-    def load(self) -> Generator[tuple[Crops, Tensor], None, None]:
-        """Yield crops and labels."""
-        return iterate(self.loader)
+    def load(self) -> Generator[CropBatch, None, None]:
+        """Yield crops, with their views planned."""
+        return planned_ahead(self._batches(), self.device)
 
-    def prepare(self, batch: tuple[Crops, Tensor]) -> Ready:
-        """Move crops and labels to the device, and make the views."""
-        crops, labels = batch
-        pixels = {prime: to_device(crop, self.device) for prime, crop in crops.pixels.items()}
-        views = self.views.from_crops(pixels, self.crop_images.draws(crops.images))
-        return views, to_device(labels, self.device)
+    def prepare(self, batch: CropBatch) -> list[Ready]:
+        """Move crops to the device, and make the views."""
+        pixels = {prime: to_device(crop, self.device) for prime, crop in batch.pixels.items()}
+        plan = batch.plan.unpack()
+        return [Ready(self.views.of_crops(pixels, plan.parts), plan.labels)]
 
-
-def _batched_views(config: PretrainConfig) -> BatchedViews:
-    view_set, size = config.method.view_set, config.data.image_size
-    return BatchedViews(view_set, config.views, size, *normalisation(config.data))
+    def _batches(self) -> Generator[CropBatch, None, None]:
+        with closing(iterate(self.loader)) as batches:
+            for crops, labels in batches:
+                draws = self.crop_images.draws(crops.images)
+                parts = self.views.plan_crops(draws, self.device)
+                plan = CropPlan(parts, labels if self.needs_labels else None)
+                yield CropBatch(crops.pixels, Parcel(plan, self.device))
 
 
 def _load_shards(

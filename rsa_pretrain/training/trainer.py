@@ -36,6 +36,7 @@ from rsa_pretrain.training.extension import Parent
 from rsa_pretrain.training.feed import training_views
 from rsa_pretrain.training.learning_rate import learning_rate
 from rsa_pretrain.training.passes import EagerPasses
+from rsa_pretrain.training.prefetch import Ready
 from rsa_pretrain.training.profiling import part, profiled_steps
 from rsa_pretrain.training.run_folder import RunFolder
 from rsa_pretrain.training.run_state import RunState, count_parameters
@@ -125,7 +126,7 @@ class Trainer:
         )
         received = None
         with (
-            closing(self._batches()) as loaded,
+            closing(self._batches()) as batches,
             StopSignal() as stop,
             self.folder.open_log() or nullcontext() as log,
             self._profiled() as end_step,
@@ -133,7 +134,6 @@ class Trainer:
             bar,
         ):
             vote = StopVote()
-            batches = self._meter.timed(loaded)
             while self._step < self.num_steps and received is None:
                 with explained_out_of_memory(_MEMORY_HINT):
                     self._train_step(batches)
@@ -164,7 +164,7 @@ class Trainer:
     def _step(self) -> int:
         return self.state.step
 
-    def _train_step(self, batches: Iterator[tuple[list[Tensor], Tensor]]) -> None:
+    def _train_step(self, batches: Iterator[Ready]) -> None:
         """Take one optimizer step, in as many passes as the plan has."""
         progress = self._step / self.num_steps
         lr = learning_rate(self.config, progress)
@@ -180,9 +180,7 @@ class Trainer:
             with part("data wait"):
                 views, labels = next(batches)
             with self._synchronised(number == self.plan.num_passes):
-                outputs.append(
-                    self._passes(views, scalars, labels if method.needs_labels else None)
-                )
+                outputs.append(self._passes(views, scalars, labels))
             with part("logging"):
                 metrics = {"loss": outputs[-1].loss, **outputs[-1].metrics}
                 self._meter.add({**metrics, **logged}, 1 / self.plan.num_passes)
@@ -228,9 +226,17 @@ class Trainer:
             return nullcontext(lambda: None)
         return profiled_steps(self.folder.path / "profile", self.state.method, self.device)
 
-    def _batches(self) -> Generator[tuple[list[Tensor], Tensor], None, None]:
+    def _batches(self) -> Generator[Ready, None, None]:
         steps = range(self._step, self.num_steps)
-        return training_views(self.config, self.images, self.plan, steps, self.device)
+        return training_views(
+            self.config,
+            self.images,
+            self.plan,
+            steps,
+            self.device,
+            self.state.method.needs_labels,
+            self._meter.timed,
+        )
 
     def _write_metrics(self, log: MetricsLog | None, bar: "tqdm[Any]", late: bool) -> None:
         """Log the means since the last line.

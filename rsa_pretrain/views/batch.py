@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.data.settings import RGB
-from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.views.blur import blur_radius
 from rsa_pretrain.views.colours import coloured
-from rsa_pretrain.views.draws import CropDraws, ViewDraws
+from rsa_pretrain.views.draws import ViewDraws
 from rsa_pretrain.views.one_image import VIEW_NAMES
+from rsa_pretrain.views.parcel import Parcel
+from rsa_pretrain.views.plan import PartPlan, flipped_rows, plan_views, resize_table
 from rsa_pretrain.views.settings import ViewsConfig, ViewSet
 
 # Pixels per view that a CPU processes at a time: enough to amortise the cost of the calls, and
 # few enough for the allocator to reuse the same memory.
-_BLOCK_PIXELS = 2**17
+_PIXELS_TOGETHER = 2**17
 
 
 class BatchedViews:
@@ -26,8 +27,9 @@ class BatchedViews:
     views are about one grey level of 255 brighter on average), and the blur is a true Gaussian.
     Each crop is made once, and its aggressive view starts from its pixels.
 
-    The work runs on the images' device; neither method makes the CPU wait for a GPU. Call them
-    outside autocast.
+    The CPU plans the work from the draws, the images' device does it: none of the methods makes
+    the CPU wait for a GPU, and after its plan has arrived a GPU needs nothing from the CPU. Call
+    them outside autocast.
 
     Args:
         view_set: Which views to return, and in which order.
@@ -56,13 +58,8 @@ class BatchedViews:
         Returns:
             Normalised views, each float32 (N, 3, S, S), in the set's order.
         """
-
-        def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
-            pixels = _to_float(images[rows])
-            for prime, crop in draws.crops.items():
-                yield prime, resized_crops(pixels, crop, self.image_size)
-
-        return self._views(len(images), images.device, draws, weak)
+        parts = self.plan_images(draws, images.device)
+        return self.of_images(images, Parcel(parts, images.device).unpack())
 
     def from_crops(self, crops: dict[str, Tensor], draws: ViewDraws) -> list[Tensor]:
         """Flip crops that are already resized, and make their views.
@@ -74,39 +71,59 @@ class BatchedViews:
         Returns:
             Normalised views, each float32 (N, 3, S, S), in the set's order.
         """
+        device = next(iter(crops.values())).device
+        return self.of_crops(crops, Parcel(self.plan_crops(draws, device), device).unpack())
 
-        def weak(rows: slice, draws: ViewDraws) -> Iterator[tuple[str, Tensor]]:
-            for prime, crop in draws.crops.items():
-                pixels = _to_float(crops[prime][rows].transpose(0, 1))
-                flipped = to_device(crop.flip.nonzero()[:, 0], pixels.device)
+    def plan_images(self, draws: ViewDraws, device: torch.device) -> list[PartPlan]:
+        """Plan the views of images for a device; the plan is on the CPU."""
+        return plan_views(draws, self._num_together(len(draws), device), resize_table)
+
+    def plan_crops(self, draws: ViewDraws, device: torch.device) -> list[PartPlan]:
+        """Plan the views of crops for a device; the plan is on the CPU."""
+        return plan_views(draws, self._num_together(len(draws), device), flipped_rows)
+
+    def of_images(self, images: Tensor, parts: list[PartPlan]) -> list[Tensor]:
+        """Make the views of ``from_images`` by a plan on the images' device."""
+
+        def weak(part: PartPlan) -> Iterator[tuple[str, Tensor]]:
+            pixels = _to_float(images[part.rows])
+            for prime, table in part.crops.items():
+                yield prime, resized_crops(pixels, table, self.image_size)
+
+        return self._views(images, parts, weak)
+
+    def of_crops(self, crops: dict[str, Tensor], parts: list[PartPlan]) -> list[Tensor]:
+        """Make the views of ``from_crops`` by a plan on the crops' device."""
+
+        def weak(part: PartPlan) -> Iterator[tuple[str, Tensor]]:
+            for prime, flipped in part.crops.items():
+                pixels = _to_float(crops[prime][part.rows].transpose(0, 1))
                 mirrored = pixels.index_select(1, flipped).flip(-1)
                 yield prime, pixels.index_copy_(1, flipped, mirrored)
 
-        some = next(iter(crops.values()))
-        return self._views(len(some), some.device, draws, weak)
+        return self._views(next(iter(crops.values())), parts, weak)
 
     def _views(
         self,
-        num_images: int,
-        device: torch.device,
-        draws: ViewDraws,
-        weak_views: Callable[[slice, ViewDraws], Iterator[tuple[str, Tensor]]],
+        images: Tensor,
+        parts: list[PartPlan],
+        weak_views: Callable[[PartPlan], Iterator[tuple[str, Tensor]]],
     ) -> list[Tensor]:
-        shape = (num_images, 3, self.image_size, self.image_size)
-        views = {name: torch.empty(shape, device=device) for name in self.names}
-        block = num_images
-        if device.type == "cpu":
-            block = max(1, _BLOCK_PIXELS // self.image_size**2)
-        for start in range(0, num_images, block):
-            rows = slice(start, start + block)
-            part = draws.rows(rows)
-            for prime, weak in weak_views(rows, part):
+        shape = (len(images), 3, self.image_size, self.image_size)
+        views = {name: torch.empty(shape, device=images.device) for name in self.names}
+        for part in parts:
+            for prime, weak in weak_views(part):
                 if f"v_w{prime}" in views:
-                    self._normalise(weak, views[f"v_w{prime}"][rows])
+                    self._normalise(weak, views[f"v_w{prime}"][part.rows])
                 if f"v_a{prime}" in views:
                     aggressive = coloured(weak, part.colours[prime], self.blur_radius)
-                    self._normalise(aggressive, views[f"v_a{prime}"][rows])
+                    self._normalise(aggressive, views[f"v_a{prime}"][part.rows])
         return [views[name] for name in self.names]
+
+    def _num_together(self, num_images: int, device: torch.device) -> int:
+        if device.type == "cpu":
+            return max(1, _PIXELS_TOGETHER // self.image_size**2)
+        return max(1, num_images)
 
     def _normalise(self, planes: Tensor, out: Tensor) -> None:
         self.mean, self.std = self.mean.to(out.device), self.std.to(out.device)
@@ -118,22 +135,20 @@ def _to_float(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
-def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:
+def resized_crops(images: Tensor, table: Tensor, size: int) -> Tensor:
     """Crop, resize with antialiasing (bilinear) and flip, as two matrix products.
 
     Args:
         images: Float (N, 3, H, W).
-        crops: Each image's crop and flip.
+        table: Their ``resize_table``, on their device.
         size: Side S of the results.
 
     Returns:
         Planes, float (3, N, S, S).
     """
     count, _, height, width = images.shape
-    start = torch.cat([crops.top, crops.left])
-    length = torch.cat([crops.height, crops.width])
-    flip = torch.cat([torch.zeros_like(crops.flip), crops.flip])
-    matrices = resize_matrices(start, length, flip, max(height, width), size, images.device)
+    start, length, flip = table
+    matrices = resize_matrices(start, length, flip, max(height, width), size)
     rows, columns = matrices[:count, :, :height], matrices[count:, :, :width]
     lines = images.reshape(count, 3 * height, width)
     narrowed = torch.bmm(lines, columns.transpose(1, 2)).view(-1, 3, height, size)
@@ -143,29 +158,24 @@ def resized_crops(images: Tensor, crops: CropDraws, size: int) -> Tensor:
     return planes
 
 
-def resize_matrices(
-    start: Tensor, length: Tensor, flip: Tensor, full: int, size: int, device: torch.device
-) -> Tensor:
+def resize_matrices(start: Tensor, length: Tensor, flip: Tensor, full: int, size: int) -> Tensor:
     """Return the matrices that resize a part of ``full`` pixels to ``size``, (N, size, full).
 
     A row contains the weights of one output pixel: a triangle around its centre, as wide as an
     output pixel but no narrower than a source pixel, clipped to the part.
 
     Args:
-        start: First pixel of the part, (N,).
-        length: Pixels of the part, (N,).
-        flip: Whether the output is reversed, (N,).
+        start: First pixel of the part, float (N, 1).
+        length: Pixels of the part, float (N, 1).
+        flip: 1 if the output is reversed, else 0, float (N, 1).
         full: Pixels of the source.
         size: Pixels of the result.
-        device: Device of the result.
     """
-    table = torch.stack([start, length, flip]).float()[..., None]
-    start, length, flip = to_device(table, device)
     scale = length / size
-    index = torch.arange(size, device=device)
+    index = torch.arange(size, device=start.device)
     index = index + flip * (size - 1 - 2 * index)
     centre = (index + 0.5) * scale
-    pixel = torch.arange(full, device=device) + 0.5 - start
+    pixel = torch.arange(full, device=start.device) + 0.5 - start
     weights = (centre[:, :, None] - pixel[:, None]).abs_()
     weights.div_(-scale.clamp_min(1)[:, :, None]).add_(1).clamp_min_(0)
     weights *= ((pixel > 0) & (pixel < length))[:, None]

@@ -1,8 +1,7 @@
 """Apply the aggressive augmentation t_a to a batch: jitter, grayscale and blur, drawn per image.
 
 Pixels are float32 in [0, 1] throughout, in planes (3, N, H, W) so that a channel is contiguous.
-The operations are those of ``torchvision.transforms.v2.functional`` on float images. Which images
-an operation acts on is planned from draws on the CPU, so the CPU never waits for a GPU.
+The operations are those of ``torchvision.transforms.v2.functional`` on float images.
 """
 
 import functools
@@ -10,69 +9,49 @@ import functools
 import torch
 from torch import Tensor
 
-from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.views.blur import gaussian_blur
-from rsa_pretrain.views.draws import JITTER_OPERATIONS, ColourDraws
+from rsa_pretrain.views.plan import ColourPlan
 
 # ITU-R 601-2 luma, rounded as in torchvision.
 LUMA = (0.2989, 0.587, 0.114)
 
-_CONTRAST = JITTER_OPERATIONS.index("contrast")
-_SATURATION = JITTER_OPERATIONS.index("saturation")
-_HUE = JITTER_OPERATIONS.index("hue")
 
-
-def coloured(weak: Tensor, draws: ColourDraws, blur_radius: int) -> Tensor:
+def coloured(weak: Tensor, plan: ColourPlan, blur_radius: int) -> Tensor:
     """Apply t_a to images, and return a new tensor.
 
-    Images to jitter are gathered, those with the most operations before the hue first, so that
-    each operation acts in place on a contiguous part of them.
+    Images to jitter are gathered, so that each operation acts in place on a contiguous part.
 
     Args:
         weak: Planes of the weak views, (3, N, S, S).
-        draws: Draws of the N images.
+        plan: Plan of the N images, on their device.
         blur_radius: Pixels on either side that the blur's kernel covers.
     """
-    device = weak.device
-    num_jittered = int(draws.jitter.sum())
-    place_of_hue = (draws.order == _HUE).int().argmax(dim=1)
-    order = torch.argsort(torch.where(draws.jitter, -place_of_hue, 1))
-    x = weak.index_select(1, to_device(order, device))
-    jitter_(x[:, :num_jittered], draws.rows(order[:num_jittered]))
-    x = x.index_select(1, to_device(torch.argsort(order), device))
-    gray = draws.grayscale.nonzero()[:, 0]
-    if len(gray):
-        rows = to_device(gray, device)
-        x.index_copy_(1, rows, luma(x.index_select(1, rows)).expand(3, -1, -1, -1))
-    blurred = draws.blur_sigma.nonzero()[:, 0]
-    if len(blurred):
-        rows = to_device(blurred, device)
-        sigma = to_device(draws.blur_sigma[blurred], device)
-        x.index_copy_(1, rows, gaussian_blur(x.index_select(1, rows), sigma, blur_radius))
+    x = weak.index_select(1, plan.order)
+    if plan.num_jittered:
+        jitter_(x[:, : plan.num_jittered], plan)
+    x = x.index_select(1, plan.back)
+    if len(plan.gray):
+        gray = luma(x.index_select(1, plan.gray))
+        x.index_copy_(1, plan.gray, gray.expand(3, -1, -1, -1))
+    if len(plan.blurred):
+        sharp = x.index_select(1, plan.blurred)
+        x.index_copy_(1, plan.blurred, gaussian_blur(sharp, plan.blur_sigma, blur_radius))
     return x
 
 
-def jitter_(x: Tensor, draws: ColourDraws) -> None:
+def jitter_(x: Tensor, plan: ColourPlan) -> None:
     """Jitter the colours of images in place, each in its own order.
 
     Args:
-        x: Planes of n images, (3, n, H, W), those with most operations before the hue first.
-        draws: Draws of these images.
+        x: Planes of the n images to jitter, (3, n, H, W), in the plan's order.
+        plan: Their plan, on their device.
     """
-    if x.numel() == 0:
-        return
-    is_hue = draws.order == _HUE
-    blends = draws.order[~is_hue].view(-1, 3)
-    factors = torch.stack([draws.brightness, draws.contrast, draws.saturation], dim=1)
-    table = [factors.gather(1, blends), blends == _CONTRAST, blends == _SATURATION]
-    moves = to_device(torch.stack(table).permute(2, 0, 1), x.device)[..., None, None]
-    # How many images have a first, second and third blend before their hue.
-    nums_before = (~is_hue).cumprod(dim=1).sum(dim=0)[:3].tolist()
-    for move, num in zip(moves, nums_before, strict=True):
-        blend_(x[:, :num], move[:, :num])
-    adjust_hue_(x, to_device(draws.hue, x.device))
-    for move, num in zip(moves, nums_before, strict=True):
-        blend_(x[:, num:], move[:, num:])
+    blends = plan.blends[..., None, None]
+    for blend, num in zip(blends, plan.nums_before_hue, strict=True):
+        blend_(x[:, :num], blend[:, :num])
+    adjust_hue_(x, plan.hue)
+    for blend, num in zip(blends, plan.nums_before_hue, strict=True):
+        blend_(x[:, num:], blend[:, num:])
 
 
 def luma(x: Tensor) -> Tensor:
@@ -80,7 +59,7 @@ def luma(x: Tensor) -> Tensor:
     return (x[0] * LUMA[0]).add_(x[1], alpha=LUMA[1]).add_(x[2], alpha=LUMA[2])
 
 
-def blend_(x: Tensor, move: Tensor) -> None:
+def blend_(x: Tensor, blend: Tensor) -> None:
     """Adjust brightness, contrast or saturation of images in place.
 
     All three move pixels away from a reference, or towards it, by a factor: from black, from the
@@ -88,12 +67,12 @@ def blend_(x: Tensor, move: Tensor) -> None:
 
     Args:
         x: Planes of n images, (3, n, H, W) in [0, 1].
-        move: Factor, 1 for none; 1 where the mean luma is the reference, else 0; 1 where the
+        blend: Factor, 1 for none; 1 where the mean luma is the reference, else 0; 1 where the
             pixel's luma is, else 0; (3, n, 1, 1).
     """
     if x.numel() == 0:
         return
-    factor, contrast, saturation = move
+    factor, contrast, saturation = blend
     gray = luma(x)
     mean = gray.mean(dim=(1, 2), keepdim=True)
     reference = gray.mul_(saturation).add_(mean.mul_(contrast))

@@ -77,7 +77,7 @@ class ColourDraws(_Draws):
 
 @dataclass(frozen=True)
 class ViewDraws:
-    """Parameters of a set of views; kept on the CPU, where the work is planned."""
+    """Parameters of a set of views, on the CPU."""
 
     crops: Mapping[str, CropDraws]
     """Crops by prime: "" for v_w and v_a, "'" for v_w' and v_a'."""

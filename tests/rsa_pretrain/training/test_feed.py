@@ -1,4 +1,6 @@
+import multiprocessing
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -12,8 +14,12 @@ from rsa_pretrain.data.shards.stream import ShardSet
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training import feed as module
+from rsa_pretrain.training import in_memory
+from rsa_pretrain.training.background import in_background
 from rsa_pretrain.training.batch_plan import BatchPlan
-from rsa_pretrain.training.feed import InMemoryViews, training_views
+from rsa_pretrain.training.feed import training_views
+from rsa_pretrain.training.in_memory import InMemoryViews
+from rsa_pretrain.views.plan import plan_views
 
 CPU = torch.device("cpu")
 WHOLE = BatchPlan(8, 8, world_size=1, rank=0)
@@ -47,12 +53,12 @@ def photos(tree, tmp_path):
     return tree
 
 
-def brought(tree, steps, plan=WHOLE, images=None):
+def brought(tree, steps, plan=WHOLE, images=None, needs_labels=True):
     """The batches of a run's steps."""
     config = parse_tree(PretrainConfig, tree, "tiny run")
     if images is None:
         images = open_images(config.data, "pretrain")
-    return list(training_views(config, images, plan, steps, CPU))
+    return list(training_views(config, images, plan, steps, CPU, needs_labels, timed=iter))
 
 
 def assert_same(batches, others):
@@ -103,7 +109,7 @@ def test_pixels_in_memory_need_no_loader(tree, monkeypatch):
     config = parse_tree(PretrainConfig, tree, "tiny run")
     images = open_images(config.data.model_copy(update={"num_train_images": None}), "train")
     assert len(brought(tree, range(4), images=images)) == 4
-    held = InMemoryViews(config, images, WHOLE, range(4), CPU)
+    held = InMemoryViews(config, images, WHOLE, range(4), CPU, needs_labels=False)
     assert held.pixels.data_ptr() == images.sources.pixels.ctypes.data
 
 
@@ -116,6 +122,127 @@ def test_a_set_too_large_for_the_gpu_is_a_user_error(tree, monkeypatch):
     monkeypatch.setattr(module.torch, "from_numpy", too_large)
     with pytest.raises(UserError, match=r"\(CUDA out of memory\).*views\.implementation=pillow$"):
         brought(tree, range(1))
+
+
+def in_blocks(monkeypatch, count):
+    """Let a CPU make views as a GPU does: several batches together, planned in the background."""
+    monkeypatch.setattr(in_memory, "batches_together", lambda views_bytes, device: count)
+    for holder in (in_memory, module):
+        monkeypatch.setattr(holder, "planned_ahead", lambda items, device: in_background(items))
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("first", [0, 3])
+def test_blocks_are_made_of_the_same_batches(count, first, tree, monkeypatch):
+    """Bitwise, from any step, over epochs, with several passes a step and a last block cut short.
+
+    Of 9 or 6 steps with 2 passes of 4 images each, in epochs of 4 steps.
+    """
+    plan = BatchPlan(8, 4, world_size=1, rank=0)
+    steps = range(first, 9)
+    one_by_one = brought(tree, steps, plan)
+    assert len(one_by_one) == 2 * len(steps)
+    in_blocks(monkeypatch, count)
+    assert_same(brought(tree, steps, plan), one_by_one)
+
+
+def test_blocks_of_large_batches_are_the_same(tree, monkeypatch):
+    """Bitwise, with batches of more images than a CPU makes views of at a time."""
+    tree["data"] |= {"image_size": 32, "num_train_images": None}
+    plan = BatchPlan(300, 300, world_size=1, rank=0)
+    one_by_one = brought(tree, range(3), plan)
+    in_blocks(monkeypatch, 2)
+    assert_same(brought(tree, range(3), plan), one_by_one)
+
+
+def test_blocks_are_limited_by_their_memory():
+    """On a GPU eight batches of small views, fewer of larger ones, at least one; one on a CPU."""
+    gpu, mebibytes = torch.device("cuda"), 2**20
+    together = in_memory.batches_together
+    sizes = [1, 16, 17, 60, 64, 65, 1000]
+    assert [together(size * mebibytes, gpu) for size in sizes] == [8, 8, 7, 2, 2, 1, 1]
+    assert together(1, CPU) == 1
+
+
+@pytest.mark.parametrize("kind", ["in memory", "files"])
+def test_errors_in_the_background_are_raised(kind, request, tree, monkeypatch):
+    """After the batches that come before them; no thread is left."""
+    if kind == "files":
+        request.getfixturevalue("photos")
+    threads = threading.active_count()
+    in_blocks(monkeypatch, 1)
+    planned = []
+
+    def failing(*args):
+        planned.append(True)
+        if len(planned) == 3:
+            raise UserError("no more")
+        return plan_views(*args)
+
+    monkeypatch.setattr("rsa_pretrain.views.batch.plan_views", failing)
+    config = parse_tree(PretrainConfig, tree, "tiny run")
+    images = open_images(config.data, "train")
+    batches = training_views(config, images, WHOLE, range(8), CPU, False, timed=iter)
+    assert all(next(batches).views for _ in range(2))
+    with pytest.raises(UserError, match="no more"):
+        next(batches)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_files_are_planned_in_the_background(num_workers, photos, monkeypatch):
+    """The same views bitwise; ending early leaves neither thread nor loader process."""
+    photos["data"]["num_workers"] = num_workers
+    here = brought(photos, range(6))
+    in_blocks(monkeypatch, 1)
+    assert_same(brought(photos, range(6)), here)
+    config = parse_tree(PretrainConfig, photos, "run")
+    images = open_images(config.data, "train")
+    threads = threading.active_count()
+    batches = training_views(config, images, WHOLE, range(6), CPU, False, timed=iter)
+    next(batches)
+    assert len(multiprocessing.active_children()) == num_workers
+    batches.close()
+    assert threading.active_count() == threads
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("kind", ["in memory", "files", "pillow"])
+def test_labels_are_brought_to_methods_that_read_them(kind, request, tree):
+    """Others get None, and the same views."""
+    if kind == "files":
+        request.getfixturevalue("photos")
+    if kind == "pillow":
+        tree["views"] = {"implementation": "pillow"}
+    labelled, unlabelled = (brought(tree, range(2), needs_labels=needs) for needs in (True, False))
+    assert all(batch.labels.shape == (8,) for batch in labelled)
+    assert all(batch.labels is None for batch in unlabelled)
+    for one, other in zip(labelled, unlabelled, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["in memory", "files"])
+def test_a_gpu_makes_the_views_of_a_cpu(kind, request, tree):
+    """Within 1e-5 of [0, 1], with the same labels, and without waiting once constants are sent."""
+    if kind == "files":
+        request.getfixturevalue("photos")
+    tree["data"] |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    expected = brought(tree, range(40))
+    config = parse_tree(PretrainConfig, tree, "tiny run")
+    images = open_images(config.data, "pretrain")
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    batches = training_views(config, images, WHOLE, range(40), gpu, True, timed=iter)
+    found = [next(batches) for _ in range(4)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found.extend(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for (views, labels), (views_cpu, labels_cpu) in zip(found, expected, strict=True):
+        assert torch.equal(labels.cpu(), labels_cpu)
+        for view, other in zip(views, views_cpu, strict=True):
+            torch.testing.assert_close(view.cpu(), other, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["in memory", "files"])

@@ -12,6 +12,7 @@ from rsa_pretrain.views.blur import blur_radius, gaussian_blur
 from rsa_pretrain.views.colours import adjust_hue_, blend_, luma
 from rsa_pretrain.views.draws import JITTER_OPERATIONS, CropDraws, draw_views
 from rsa_pretrain.views.one_image import VIEW_NAMES, Views
+from rsa_pretrain.views.plan import resize_table
 from rsa_pretrain.views.settings import ViewsConfig
 
 FOUR = VIEW_NAMES["multi_stage"]
@@ -90,7 +91,7 @@ def test_crops_are_torchvisions(height, width, size):
     """Crop, antialiased resize and flip, shrinking and enlarging: within 2e-6 of [0, 1]."""
     images = floats_of(12, height, width)
     draws = draws_of(images).crops[""]
-    ours = swapped(resized_crops(images, draws, size))
+    ours = swapped(resized_crops(images, resize_table(draws), size))
     for row, image in enumerate(images):
         box = [int(getattr(draws, name)[row]) for name in ("top", "left", "height", "width")]
         theirs = functional.resized_crop(image, *box, [size, size], antialias=True)
@@ -103,7 +104,7 @@ def test_whole_image_at_its_size_is_unchanged():
     images = images_of(2).float()
     zero, whole = torch.tensor([0, 0]), torch.tensor([32, 32])
     crops = CropDraws(zero, zero, whole, whole, torch.tensor([False, True]))
-    ours = swapped(resized_crops(images, crops, 32))
+    ours = swapped(resized_crops(images, resize_table(crops), 32))
     assert torch.equal(ours[0], images[0])
     assert torch.equal(ours[1], images[1].flip(-1))
 
