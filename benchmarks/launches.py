@@ -31,8 +31,6 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import Tree, parse_tree
 from rsa_pretrain.plumbing.device_names import Precision
-from rsa_pretrain.training.batch_plan import plan_batches
-from rsa_pretrain.training.feed import training_views
 from rsa_pretrain.training.trainer import Trainer
 
 _METHODS = {"RSA": RSA, "BYOL (AA)": BYOL}
@@ -55,7 +53,8 @@ class LaunchSettings(BenchmarkSettings):
     precision: Precision = "bf16"
     """Autocast type of the forward passes."""
     num_skipped: Annotated[int, Field(ge=1)] = 8
-    """Steps before those that are counted or timed."""
+    """Steps before those that are counted or timed; like their number, whole blocks of 8 batches,
+    whose views are made at once."""
     num_steps: Annotated[int, Field(ge=1)] = 32
     """Steps that are counted, and timed in each repeat."""
 
@@ -103,7 +102,7 @@ def operation_figures(settings: LaunchSettings, name: str, method: Tree) -> list
 def count_steps(settings: LaunchSettings, method: Tree) -> tuple[Counter[str], Counter[str]]:
     """Count the operations of ``num_steps`` steps by part: all, and those that compute."""
     views = _count_views(settings, method)
-    with _trainer(settings, method, settings.image_size) as trainer, counting() as step:
+    with _trainer(settings, method, _FEW, settings.image_size) as trainer, counting() as step:
 
         def after_step(taken: int) -> None:
             step.active = settings.num_skipped <= taken < trainer.num_steps
@@ -118,15 +117,11 @@ def count_steps(settings: LaunchSettings, method: Tree) -> tuple[Counter[str], C
 
 def _count_views(settings: LaunchSettings, method: Tree) -> OperationCounter:
     """Count the operations that draw and make the views of ``num_steps`` whole batches."""
-    with tempfile.TemporaryDirectory() as folder:
-        size = settings.batch_size, settings.image_size
-        config, images = _run(settings, method, *size, Path(folder))
-    plan = plan_batches(config.training, 1, 0)
-    steps = range(settings.num_skipped + settings.num_steps)
-    with counting() as counter:
-        batches = training_views(config, images, plan, steps, torch.device("meta"))
-        for number, _ in enumerate(batches, 1):
-            counter.active = settings.num_skipped <= number < len(steps)
+    size = settings.batch_size, settings.image_size
+    with _trainer(settings, method, *size) as trainer, counting() as counter:
+        trainer.device = torch.device("meta")
+        for number, _ in enumerate(trainer._batches(), 1):
+            counter.active = settings.num_skipped <= number < trainer.num_steps
     for counts in (counter.every, counter.computing):
         counts["draws and labels"] = counts.pop(OTHER, 0)
     return counter
@@ -135,7 +130,7 @@ def _count_views(settings: LaunchSettings, method: Tree) -> OperationCounter:
 def seconds_per_step(settings: LaunchSettings, method: Tree) -> float:
     """Return the CPU seconds of the whole process per step."""
     ends: list[float] = []
-    with _trainer(settings, method, _SMALL) as trainer:
+    with _trainer(settings, method, _FEW, _SMALL) as trainer:
         _call_after_each_step(trainer, lambda _: ends.append(time.process_time()))
         trainer.run()
     return (ends[-1] - ends[settings.num_skipped - 1]) / settings.num_steps
@@ -154,9 +149,11 @@ def _call_after_each_step(trainer: Trainer, call: Callable[[int], object]) -> No
 
 
 @contextmanager
-def _trainer(settings: LaunchSettings, method: Tree, image_size: int) -> Iterator[Trainer]:
+def _trainer(
+    settings: LaunchSettings, method: Tree, batch_size: int, image_size: int
+) -> Iterator[Trainer]:
     with tempfile.TemporaryDirectory() as folder, _narrow_networks():
-        yield Trainer(*_run(settings, method, _FEW, image_size, Path(folder)), resume=False)
+        yield Trainer(*_run(settings, method, batch_size, image_size, Path(folder)), resume=False)
 
 
 def _run(

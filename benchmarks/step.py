@@ -151,7 +151,7 @@ def prepared_steps(settings: StepSettings, method: str, mode: Mode) -> Callable[
     """Return a function that repeats the trainer's steps on the same views."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(_config(settings, method, mode, Path(folder)))
-    batches = repeat((_views(settings, _NUM_VIEWS[method]), torch.zeros(settings.batch_size)))
+    batches = repeat((_views(settings, _NUM_VIEWS[method]), None))
 
     def steps() -> None:
         for _ in range(settings.steps_per_run):

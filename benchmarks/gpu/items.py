@@ -30,7 +30,7 @@ class Item:
     needs: str | None = None
     """Package that must be installed."""
     fills: bool = False
-    """Whether it takes all the time that is left, by its setting ``minutes``."""
+    """True if it takes all the time that is left, by its setting ``minutes``."""
 
 
 ITEMS = (

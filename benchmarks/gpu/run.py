@@ -38,7 +38,7 @@ class Job:
     """A GPU's time, or its rehearsal on a CPU."""
 
     items: Sequence[Item]
-    """What to run, in order."""
+    """To run, in order."""
     device: Device
     """A CPU rehearses."""
     out: Path

@@ -8,7 +8,7 @@ from benchmarks.operations import OTHER, counting, name_forwards
 from benchmarks.training import BYOL, RSA
 from rsa_pretrain.training.profiling import part
 
-SMALL = LaunchSettings(batch_size=4, image_size=16, num_skipped=1, num_steps=2, precision="fp32")
+SMALL = LaunchSettings(batch_size=4, image_size=16, num_skipped=8, num_steps=8, precision="fp32")
 
 
 def test_operations_count_for_the_innermost_part() -> None:
