@@ -78,7 +78,7 @@ def measure(settings: AccuracySettings) -> Measurement:
             started = time.monotonic()
             _train(_run(settings, root, method, out / method, epochs))
             seconds[name] = [time.monotonic() - started]
-        _evaluate(settings, root, out, end)
+        code = _evaluate(settings, root, out, end)
     figures = [
         Figure(what="epochs of each method", value=epochs, unit="epochs"),
         Figure(what="speed by which they were planned", value=rate, unit="images/s"),
@@ -92,7 +92,8 @@ def measure(settings: AccuracySettings) -> Measurement:
         ),
         *_accuracies(out),
     ]
-    return Measurement([], seconds, figures, {"runs and records": str(out)} | _steps(out))
+    facts = {"runs and records": str(out), "exit code of the evaluation": str(code)} | _steps(out)
+    return Measurement([], seconds, figures, facts)
 
 
 def planned_epochs(rate: float, num_images: int, seconds: float, most: int) -> int:
@@ -167,8 +168,9 @@ def _train(run: PretrainConfig) -> None:
         raise UserError(f"the training in '{run.output_dir}' was stopped")
 
 
-def _evaluate(settings: AccuracySettings, root: Path | None, out: Path, end: float) -> None:
-    """Evaluate both methods, first by nearest neighbours, which take the least time."""
+def _evaluate(settings: AccuracySettings, root: Path | None, out: Path, end: float) -> int:
+    """Evaluate both methods, first by nearest neighbours; return the last exit code."""
+    code = 0
     names = load_config(SuiteConfig, settings.suite, settings.suite_changes).evaluations
     slow = [f"evaluations.{name}=null" for name in names if name != _FIRST]
     for dropped in (slow, [f"evaluations.{_DIAGNOSTICS}=null"]):
@@ -176,7 +178,10 @@ def _evaluate(settings: AccuracySettings, root: Path | None, out: Path, end: flo
         words += ["--out", str(out / "evaluation"), f"device={settings.device}"]
         words += [] if root is None else [f"data.root={root}"]
         minutes = max((end - time.monotonic()) / 60, 0.01)
-        evaluate([*words, "--budget-minutes", f"{minutes:.2f}", *settings.suite_changes, *dropped])
+        code = evaluate(
+            [*words, "--budget-minutes", f"{minutes:.2f}", *settings.suite_changes, *dropped]
+        )
+    return code
 
 
 def _accuracies(out: Path) -> list[Figure]:

@@ -29,7 +29,7 @@ class EpochSettings(TrainingSettings):
     """RSA as the paper trains it on CIFAR-10, with the standard stem unless stated."""
 
     on_gpu: ClassVar[dict[str, Any]] = TrainingSettings.on_gpu | {
-        "modes": ("eager", "captured"),
+        "modes": ("captured",),
         "methods": (_RSA, _BYOL),
         "stem": "cifar",
         "precision": "bf16",

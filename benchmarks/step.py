@@ -54,7 +54,7 @@ class StepSettings(BenchmarkSettings):
     """Network, images and precision of the step."""
 
     on_gpu: ClassVar[dict[str, Any]] = {
-        "modes": ("eager", "captured"),
+        "modes": ("captured",),
         "stem": "cifar",
         "batch_size": 256,
         "steps_per_run": 20,

@@ -86,15 +86,21 @@ def outcomes_of(out: Path) -> dict[str, Outcome]:
 
 def item_command(job: Job, item: Item, limit: float) -> list[str]:
     """Return the command that measures an item."""
-    folder = job.out / item.name
+    folder = _below_root(job.out / item.name)
     settings = {"device": job.device}
     settings |= item.on_gpu if job.device == "cuda" else item.in_rehearsal
     if item.fills:
         minutes = round(max(limit - _START_SECONDS, 1) / 60, 2)
         settings |= {"minutes": minutes, "out": str(folder)}
-        settings |= {} if job.data_root is None else {"data_root": str(job.data_root)}
+        if job.data_root is not None:
+            settings["data_root"] = str(_below_root(job.data_root))
     words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     return [sys.executable, "-m", "benchmarks", item.benchmark, "--results", str(folder), *words]
+
+
+def _below_root(path: Path) -> Path:
+    """Name a path in the checkout without the place of the checkout, as results quote it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _next_outcome(job: Job, number: int, end: float, stop: StopSignal) -> Outcome:

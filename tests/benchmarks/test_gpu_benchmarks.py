@@ -22,6 +22,17 @@ def test_epochs_follow_from_speed_and_time() -> None:
         accuracy.planned_epochs(1000, 500, 1, 200)
 
 
+def test_a_gpu_s_runs_are_valid(tmp_path: Path) -> None:
+    """The recipes take the changes; a rehearsal on a CPU changes other ones."""
+    settings = accuracy.AccuracySettings(device="cuda", data_root=tmp_path)
+    run = accuracy._run(settings, tmp_path, "byol", tmp_path / "byol", 33)
+    assert (run.training.epochs, run.training.precision, run.data.root) == (33, "bf16", tmp_path)
+    assert (run.training.global_batch_size, run.backbone.stem) == (256, "cifar")
+    recipe = engines._shortened(engines.EngineSettings(device="cuda"), "detectron2", 8, tmp_path)
+    assert (recipe.model.arch, recipe.solver.batch_size) == ("resnet50", 8)
+    assert recipe.solver.schedule.iterations == 20
+
+
 def test_compressed_batches_are_unpacked_for_a_run(tmp_path: Path) -> None:
     """Published ones are read where they are; without a folder the recipe says where."""
     with accuracy._unpacked(None) as root:

@@ -19,7 +19,7 @@ def test_a_gpu_has_other_defaults() -> None:
     """Those of the paper, with enough steps in a run; what is stated stays."""
     settings = StepSettings(device="cuda", stem="standard")
     assert (settings.steps_per_run, settings.batch_size, settings.precision) == (20, 256, "bf16")
-    assert settings.modes == ("eager", "captured")
+    assert settings.modes == ("captured",)
     assert settings.stem == "standard"
     assert StepSettings().steps_per_run == 1
 
