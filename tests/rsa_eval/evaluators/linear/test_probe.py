@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.linear.batches import ReadOrder, cached_batches, online_batches
+from rsa_eval.evaluators.linear.batches import ReadOrder, cached_batches
 from rsa_eval.evaluators.linear.evaluator import evaluate_linear
 from rsa_eval.evaluators.linear.heads import Heads, HeadTrainer, new_heads
+from rsa_eval.evaluators.linear.online import online_batches
 from rsa_eval.evaluators.linear.probe import rate_decay, score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
@@ -172,12 +173,12 @@ def test_an_abandoned_online_training_closes_its_loader(
 
     loaders: list[Any] = []  # the references keep the collector from closing them
     monkeypatch.setattr(
-        "rsa_eval.evaluators.linear.batches.iterate",
+        "rsa_eval.evaluators.linear.online.iterate",
         lambda loader: loaders.append(noting(loader)) or loaders[-1],
     )
     config = _linear_config(knn_config, probe={"epochs": 2, "milestones": [], "batch_size": 40})
     images = open_images(config.data, "train")
-    steps = online_batches(subject, images, ReadOrder(60, 40, 2, 0), unscaled, config)(0)
+    steps = online_batches(subject, images, ReadOrder(60, 40, 2, 0), unscaled, config, 1)(0)
     next(steps)
     steps.close()
     assert closed == [True]
@@ -257,7 +258,7 @@ def test_online_views_are_fresh_each_epoch_and_repeatable(
     config = _linear_config(knn_config, probe=probe)
     images = open_images(config.data, "train")
     order = ReadOrder(60, 40, 2, config.seed)
-    batches = online_batches(subject, images, order, unscaled, config)
+    batches = online_batches(subject, images, order, unscaled, config, 1)
     first, again = list(batches(0)), list(batches(1))
     assert [len(labels) for _, labels in first] == [40, 20, 40, 20]
     for (features, labels), (same, same_labels) in zip(first[1:], again, strict=True):
