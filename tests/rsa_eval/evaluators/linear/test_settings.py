@@ -34,6 +34,10 @@ def test_the_published_settings_deviate_in_nothing(protocol: str) -> None:
         ({}, "head chosen on held-out training images (protocol: on the test images)"),
         ({"protocol": "moco_v2", "data": {"eval_interpolation": "bicubic"}}, "bicubic resizing"),
         (
+            {"protocol": "moco_v2", "probe": {"views": "batched"}},
+            "views batched (protocol: pillow)",
+        ),
+        (
             {"protocol": "mean_shift", "probe": {"init_std": 0.01}},
             "init_std 0.01 (protocol: not set)",
         ),
@@ -108,3 +112,15 @@ def test_folds_are_those_of_stl10() -> None:
     assert linear_deviations(config, 12_500) == [
         "mean over ten folds of the training images (protocol: all at once)"
     ]
+
+
+def test_batched_views_are_those_of_bilinear_online_training() -> None:
+    """Neither another interpolation nor cached features can have them."""
+    tree = {"data": DATA, "probe": {"views": "batched"}}
+    assert parse_tree(LinearConfig, tree, "test").probe.views == "batched"
+    bicubic = tree | {"data": DATA | {"eval_interpolation": "bicubic"}}
+    with pytest.raises(UserError, match=r"bilinearly, found .* bicubic; set probe\.views=pillow"):
+        parse_tree(LinearConfig, bicubic, "test")
+    cached = tree | {"probe": {"views": "batched", "mode": "cached"}}
+    with pytest.raises(UserError, match=r"augments no images, found views batched; set"):
+        parse_tree(LinearConfig, cached, "test")
