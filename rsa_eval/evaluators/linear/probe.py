@@ -16,7 +16,6 @@ from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import run_to_end
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.components.schedules import cosine
-from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.plumbing.errors import UserError
 
 _SCORED_AT_ONCE = 4096
@@ -95,8 +94,9 @@ def score_heads(
     found = torch.zeros(3, len(heads.bias), dtype=torch.int64, device=device)
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = heads.scores(scaling(to_device(test.features[rows], device)))  # (n, H, C)
-        ranks = _ranks(scores, to_device(test.labels[rows], device))  # (n, H)
+        features = test.features[rows].to(device, non_blocking=True)
+        scores = heads.scores(scaling(features))  # (n, H, C)
+        ranks = _ranks(scores, test.labels[rows].to(device, non_blocking=True))  # (n, H)
         broken = scores.isnan().any(dim=2)
         found += torch.stack([ranks < 1, ranks < 5, broken], dim=1).sum(dim=0)
     return [
