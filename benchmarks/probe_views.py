@@ -18,8 +18,8 @@ from benchmarks.measure import (
 from rsa_eval.evaluators.linear.batches import ReadOrder
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.online import (
-    BatchedPixels,
-    PillowViews,
+    LoadedViews,
+    ResidentViews,
     online_batches,
     steps_per_forward,
 )
@@ -34,9 +34,9 @@ from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.device_names import Precision
 
-_WAYS: dict[str, type[PillowViews] | type[BatchedPixels]] = {
-    "pillow": PillowViews,
-    "batched": BatchedPixels,
+_WAYS: dict[str, type[LoadedViews] | type[ResidentViews]] = {
+    "pillow": LoadedViews,
+    "batched": ResidentViews,
 }
 
 

@@ -22,7 +22,7 @@ _STEPS_SENT_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Block:
+class StepBlock:
     """This process's images of consecutive steps.
 
     Attributes:
@@ -76,7 +76,7 @@ class ReadOrder:
             images = order[batch * self.batch_size :][: self.batch_size]
             yield epoch, np.array_split(images, world_size())[rank()]
 
-    def blocks(self, first_step: int, steps_per_block: int) -> Iterator[Block]:
+    def blocks(self, first_step: int, steps_per_block: int) -> Iterator[StepBlock]:
         """Yield the shares of several steps together.
 
         Blocks end at multiples of their length: a resumed run has those of an uninterrupted one,
@@ -87,7 +87,7 @@ class ReadOrder:
         while steps := list(islice(shares, length)):
             epochs, images = zip(*steps, strict=True)
             sizes = [len(share) for share in images]
-            yield Block(np.repeat(epochs, sizes), np.concatenate(images), sizes)
+            yield StepBlock(np.repeat(epochs, sizes), np.concatenate(images), sizes)
             length = steps_per_block
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from rsa_eval.evaluators.linear.batches import Block, ProbeBatches, ReadOrder
+from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, StepBlock
 from rsa_eval.evaluators.linear.settings import LinearConfig
 from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.subject import Subject
@@ -79,7 +79,7 @@ def online_batches(
         UserError: If the images are unlabelled, or do not fit into the GPU's memory.
     """
     device, backbone = subject.device, subject.backbone
-    make_views = PillowViews if config.probe.views == "pillow" else BatchedPixels
+    make_views = LoadedViews if config.probe.views == "pillow" else ResidentViews
     views: _ProbeViews = make_views(subject, images, config)
     width = feature_width(backbone, config)
 
@@ -102,11 +102,11 @@ def online_batches(
 class _ProbeViews(Protocol):
     """A way to make the views."""
 
-    def load(self, blocks: Iterable[Block]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def load(self, blocks: Iterable[StepBlock]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield each block's normalised views, float32 (n, 3, S, S), and labels, int64 (n,)."""
 
 
-class PillowViews:
+class LoadedViews:
     """Makes the views image by image in loader processes, in pinned memory for a GPU."""
 
     def __init__(self, subject: Subject, images: ImageSet, config: LinearConfig) -> None:
@@ -118,7 +118,7 @@ class PillowViews:
         self.num_workers = data.num_workers
         self.device = subject.device
 
-    def load(self, blocks: Iterable[Block]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def load(self, blocks: Iterable[StepBlock]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield views and labels."""
         keys = (
             list(zip(block.epochs.tolist(), block.images.tolist(), strict=True)) for block in blocks
@@ -126,7 +126,7 @@ class PillowViews:
         return iterate(make_loader(self.dataset, keys, self.num_workers, self.device))
 
 
-class BatchedPixels:
+class ResidentViews:
     """Keeps the whole set on the device as uint8 and makes the views there; nothing is loaded."""
 
     def __init__(self, subject: Subject, images: ImageSet, config: LinearConfig) -> None:
@@ -139,7 +139,7 @@ class BatchedPixels:
         with explained_out_of_memory("set probe.views=pillow, which keeps no images in it"):
             self.pixels = torch.from_numpy(images.array()).to(self.device)
 
-    def load(self, blocks: Iterable[Block]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def load(self, blocks: Iterable[StepBlock]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Draw, select and make the views; the CPU does not wait for a GPU."""
         names = VIEW_NAMES["weak"]
         height, width = self.pixels.shape[1:3]

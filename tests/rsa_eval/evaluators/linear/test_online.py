@@ -15,7 +15,7 @@ from rsa_eval.__main__ import main
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.linear.batches import ReadOrder
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
-from rsa_eval.evaluators.linear.online import BatchedPixels, online_batches, steps_per_forward
+from rsa_eval.evaluators.linear.online import ResidentViews, online_batches, steps_per_forward
 from rsa_eval.evaluators.linear.probe import train_probe
 from rsa_eval.evaluators.linear.settings import LinearConfig
 from rsa_eval.evaluators.linear.state import ProbeState
@@ -30,7 +30,7 @@ from rsa_pretrain.views.settings import ViewsConfig
 CPU = torch.device("cpu")
 # 60 images: seven steps an epoch, the last of six images.
 ORDER = ReadOrder(num_images=60, batch_size=9, epochs=2, seed=0)
-# A convolution may choose another algorithm, and so another order of its sums, for a larger batch.
+# A batch whose size is no multiple of eight may be summed in another order: 3e-7 of the largest.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 
 Batch = tuple[Tensor, Tensor]
@@ -76,7 +76,7 @@ def test_batched_views_equal_a_slow_rewrite(subject: Subject, knn_config: KNNCon
     """Each image by itself: drawn for its epoch, cropped and resized by torchvision, mirrored."""
     config = _config(knn_config)
     images = open_images(config.data, "train")
-    views = BatchedPixels(subject, images, config)
+    views = ResidentViews(subject, images, config)
     blocks = list(ORDER.blocks(0, 3))
     mean, std = (torch.tensor(values)[:, None, None] for values in (subject.mean, subject.std))
     num_mirrored = 0
