@@ -17,7 +17,7 @@ from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.svm.settings import MachineConfig, MultiLabelConfig
-from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
+from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32}
@@ -44,15 +44,6 @@ def test_older_records_have_the_turning_that_was(
     settings = result_settings({"data": data | {"max_megapixels": 9}})
     assert settings.get("data.exif_orientation") is expected
     assert "data.max_megapixels" not in settings
-
-
-def test_older_probes_had_pillows_views() -> None:
-    """A record made before there was a choice has the settings of one made by the default."""
-    tree = to_tree(parse_tree(LinearConfig, {"data": DATA}, "test"))
-    older = {key: value for key, value in tree["probe"].items() if key != "views"}
-    assert result_settings(tree | {"probe": older}) == result_settings(tree)
-    batched = result_settings(tree | {"probe": older | {"views": "batched"}})
-    assert batched != result_settings(tree)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
+from rsa_eval.config import result_settings
 from rsa_eval.evaluators.linear.evaluator import linear_deviations
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
-from rsa_pretrain.plumbing.config.files import load_config, parse_tree
+from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32}
@@ -124,3 +125,12 @@ def test_batched_views_are_those_of_bilinear_online_training() -> None:
     cached = tree | {"probe": {"views": "batched", "mode": "cached"}}
     with pytest.raises(UserError, match=r"augments no images, found views batched; set"):
         parse_tree(LinearConfig, cached, "test")
+
+
+def test_older_probes_had_pillows_views() -> None:
+    """A record made before there was a choice has the settings of one made by the default."""
+    tree = to_tree(parse_tree(LinearConfig, {"data": DATA}, "test"))
+    older = {key: value for key, value in tree["probe"].items() if key != "views"}
+    assert result_settings(tree | {"probe": older}) == result_settings(tree)
+    batched = result_settings(tree | {"probe": older | {"views": "batched"}})
+    assert batched != result_settings(tree)
