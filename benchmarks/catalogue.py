@@ -8,6 +8,7 @@ from benchmarks import (
     lightly_epoch,
     probe_heads,
     probe_modes,
+    probe_views,
     scaling,
     startup,
     step,
@@ -28,5 +29,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "knn": knn.BENCHMARK,
     "probe_heads": probe_heads.BENCHMARK,
     "probe_modes": probe_modes.BENCHMARK,
+    "probe_views": probe_views.BENCHMARK,
     "detection": detection.BENCHMARK,
 }

@@ -71,7 +71,11 @@ RESULT_NEUTRAL_KEYS = frozenset(
 
 _TURNING = "data.exif_orientation"
 # Behaviour of evaluations recorded before these settings existed.
-_BEFORE_THERE_WAS_A_CHOICE = {"data.eval_interpolation": "bilinear", "split": "test"}
+_BEFORE_THERE_WAS_A_CHOICE = {
+    "data.eval_interpolation": "bilinear",
+    "probe.views": "pillow",
+    "split": "test",
+}
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
