@@ -31,8 +31,10 @@ class EvaluationConfig(Section):
     """Network of --random-init; for a checkpoint it must match the checkpoint's network."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds a random backbone, and a probe's initialisation, data order and augmentation."""
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images per forward pass when extracting features."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Images per forward pass when extracting features. null: 256 on a CPU; on a GPU as many, up to
+    2048, as keep the network's largest feature map within 1 GiB: 2048 for a ResNet-18 at 32 pixels,
+    334 for a ResNet-50 at 224."""
     layers: Annotated[tuple[Stage, ...], Field(min_length=1)] = ("layer4",)
     """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
@@ -60,11 +62,13 @@ class EvaluationConfig(Section):
 # Settings that decide where and how fast an evaluation runs but not its result.
 RESULT_NEUTRAL_KEYS = frozenset(
     {
+        "batch_size",
         "cache_dir",
         "device",
         "data.root",
         "data.num_workers",
         "data.max_megapixels",
+        "memory_budget_mib",
         "save_every_minutes",
     }
 )
