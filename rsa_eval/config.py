@@ -62,13 +62,11 @@ class EvaluationConfig(Section):
 # Settings that decide where and how fast an evaluation runs but not its result.
 RESULT_NEUTRAL_KEYS = frozenset(
     {
-        "batch_size",
         "cache_dir",
         "device",
         "data.root",
         "data.num_workers",
         "data.max_megapixels",
-        "memory_budget_mib",
         "save_every_minutes",
     }
 )
@@ -76,6 +74,9 @@ RESULT_NEUTRAL_KEYS = frozenset(
 _TURNING = "data.exif_orientation"
 # Behaviour of evaluations recorded before these settings existed.
 _BEFORE_THERE_WAS_A_CHOICE = {"data.eval_interpolation": "bilinear", "split": "test"}
+# Settings that follow the device if null, and the values of older records, where none did. Like the
+# device itself, this makes no other result.
+_FOLLOWING_THE_DEVICE = {"batch_size": 256, "memory_budget_mib": 512}
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +89,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     # Before the setting existed, detection applied EXIF orientation and evaluations did not.
     turned = {_TURNING: "data.train_annotations" in found}
     settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
+    for key, usual in _FOLLOWING_THE_DEVICE.items():
+        if settings.get(key, usual) is None:
+            settings[key] = usual
     neutral = RESULT_NEUTRAL_KEYS
     if is_pixels(settings.get("data.name")):
         neutral = neutral | {_TURNING}

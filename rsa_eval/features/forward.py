@@ -95,10 +95,11 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings)
 def placed(backbone: nn.Module, device: torch.device) -> nn.Module:
     """Move a backbone to a device, for evaluation.
 
-    Its filters take the memory format of ``forward_frozen``'s images, or cuDNN would convert them
-    for every batch. Values, names and shapes stay the same.
+    On a GPU its filters take the memory format of the images, or cuDNN would convert them for every
+    batch. On a CPU they keep theirs: another would round some features differently.
     """
-    return backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    format_ = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return backbone.to(device).to(memory_format=format_)
 
 
 def feature_width(backbone: nn.Module, config: ForwardSettings) -> int:

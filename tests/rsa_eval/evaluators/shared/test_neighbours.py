@@ -1,12 +1,16 @@
 import pytest
 import torch
+from host_reads import HostReads
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from rsa_eval.evaluators.shared import neighbours, selection
+from rsa_eval.evaluators.shared.memory_plan import ChunkPlan
 from rsa_eval.evaluators.shared.neighbours import (
     Neighbours,
     RowNorms,
     best,
+    nearest_rows,
     search,
     unit_rows,
 )
@@ -91,3 +95,33 @@ def test_a_zero_row_is_nobodys_neighbour() -> None:
     query = torch.tensor([[1.0, 0.0]])
     found = search(query, bank, 2, 2, ALONE, None, RowNorms(CPU))
     assert found.similarities[0].tolist() == pytest.approx([0.0, 0.5**0.5])
+
+
+GPU_LIKE = "without reading"
+
+
+@pytest.mark.parametrize("plan", [ChunkPlan(40, 60), ChunkPlan(7, 9), ChunkPlan(1, 1)])
+def test_the_number_of_reads_does_not_grow_with_the_chunks(
+    request: pytest.FixtureRequest, plan: ChunkPlan
+) -> None:
+    """On a GPU one, of whether all rows were finite; reading for each chunk is for CPUs."""
+    bank, queries = _signs(60, 4), _signs(40, 4)
+    with HostReads() as reads:
+        chunks = list(nearest_rows(bank, queries, 5, plan, CPU, ALONE))
+    assert len(chunks) == -(-40 // plan.num_queries)
+    if GPU_LIKE in request.node.name:
+        assert reads.count == 1
+    else:
+        assert reads.count > len(chunks)
+
+
+def test_the_search_runs_on_one_device() -> None:
+    """Tensors of a GPU that are not computed tell: none meets one of the CPU, none is read."""
+    device = torch.device("cuda")
+    with FakeTensorMode():
+        bank, queries = (torch.empty(count, 12, device=device) for count in (60, 40))
+        found = nearest_rows(bank, queries, 5, ChunkPlan(7, 9), device, ALONE)
+        chunks = [next(found)[1] for _ in range(6)]
+        with pytest.raises(DataDependentOutputException):
+            next(found)
+    assert {nearest.indices.device.type for nearest in chunks} == {"cuda"}
