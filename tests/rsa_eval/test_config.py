@@ -46,6 +46,14 @@ def test_older_records_have_the_turning_that_was(
     assert "data.max_megapixels" not in settings
 
 
+def test_following_the_device_makes_no_other_result() -> None:
+    """Settings of null are those of older records, which state numbers; other numbers differ."""
+    older = result_settings({"batch_size": 256, "memory_budget_mib": 512})
+    assert result_settings({"batch_size": None, "memory_budget_mib": None}) == older
+    assert result_settings({"batch_size": 255, "memory_budget_mib": 512}) != older
+    assert "memory_budget_mib" not in result_settings({"batch_size": None})
+
+
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
