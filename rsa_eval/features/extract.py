@@ -25,7 +25,7 @@ from rsa_eval.features.transforms import SquareTransform, evaluation_transform
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.plumbing.distributed import failing_together, gather, is_main, min_over_ranks
-from rsa_pretrain.weights.metadata import library_versions
+from rsa_pretrain.plumbing.versions import installed_versions
 
 
 def feature_batches(
@@ -180,7 +180,6 @@ def cache_entry(
         config: The evaluation.
         folder: The cache.
     """
-    versions = library_versions()
     identity = FeatureIdentity(
         format_version=CACHE_FORMAT_VERSION,
         weights=tensors_sha256(subject.backbone.state_dict()),
@@ -189,7 +188,7 @@ def cache_entry(
         layers=config.layers,
         precision=config.precision,
         feature_dtype=config.feature_dtype,
-        library_versions={name: versions[name] for name in ("torch", "torchvision", "pillow")},
+        library_versions=installed_versions("torch", "torchvision", "pillow"),
     )
     return CacheEntry(
         folder=folder,

@@ -210,6 +210,24 @@ def test_a_recipe_is_run_as_written_and_once(
         run_from_backbone(path, ["seed=5"], None)
 
 
+def test_speed_settings_are_noted_and_kept_to(
+    make_recipe: MakeRecipe, write_checkpoint: Callable[..., LoadedBackbone], tmp_path: Path
+) -> None:
+    """A recipe may be trained in another precision; the record says so, and resuming refuses it."""
+    recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    path, start = tmp_path / "recipe.yaml", write_checkpoint().path
+    write_config(recipe, path)
+    plain, fast = tmp_path / "plain", tmp_path / "fast"
+    for folder, words in ((plain, []), (fast, ["training.precision=bf16"])):
+        assert run_from_backbone(path, [*words, f"output_dir={folder}"], start) == 0
+    departures, noted = (
+        read_record(folder / "records" / "detection.json").deviations for folder in (plain, fast)
+    )
+    assert noted == ["training.precision bf16 (recipe: fp32)", *departures]
+    with pytest.raises(UserError, match=r"training\.precision \(was 'bf16', now 'fp32'\); restore"):
+        run_from_backbone(path, [f"output_dir={fast}"], start)
+
+
 def test_a_record_of_other_places_is_taken_with_a_warning(
     make_recipe: MakeRecipe,
     write_checkpoint: Callable[..., LoadedBackbone],
