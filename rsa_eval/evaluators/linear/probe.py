@@ -12,7 +12,7 @@ from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder
 from rsa_eval.evaluators.linear.heads import Heads
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import TopKCounts, ranks
 from rsa_eval.evaluators.shared.resumable import run_to_end
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.components.schedules import cosine
@@ -96,28 +96,10 @@ def score_heads(
         rows = slice(start, start + _SCORED_AT_ONCE)
         features = test.features[rows].to(device, non_blocking=True)
         scores = heads.scores(scaling(features))  # (n, H, C)
-        ranks = _ranks(scores, test.labels[rows].to(device, non_blocking=True))  # (n, H)
+        before = ranks(scores, test.labels[rows].to(device, non_blocking=True))  # (n, H)
         broken = scores.isnan().any(dim=2)
-        found += torch.stack([ranks < 1, ranks < 5, broken], dim=1).sum(dim=0)
+        found += torch.stack([before < 1, before < 5, broken], dim=1).sum(dim=0)
     return [
         None if broken else TopKCounts(first, among_five, len(test.labels))
         for first, among_five, broken in found.T.tolist()
     ]
-
-
-def _ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return how many classes each head ranks before an image's own, as ``count_top_k`` does.
-
-    Args:
-        scores: Logits, (n, H, C).
-        labels: Class indices, int64 (n,).
-
-    Returns:
-        int64 (n, H); more than C where the own class has the score minus infinity.
-    """
-    num_classes = scores.shape[2]
-    labels = labels[:, None, None]
-    own = scores.gather(2, labels.expand(-1, scores.shape[1], 1))  # (n, H, 1)
-    lower_index = torch.arange(num_classes, device=scores.device) < labels  # (n, 1, C)
-    ranks = ((scores > own) | ((scores == own) & lower_index)).sum(dim=2)
-    return ranks.masked_fill_(own[:, :, 0] == -torch.inf, num_classes + 5)
