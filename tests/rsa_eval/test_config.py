@@ -11,7 +11,7 @@ from rsa_eval.evaluators.diagnostics.settings import EmbeddingConfig
 from rsa_eval.evaluators.finetune.settings import TuningConfig
 from rsa_eval.evaluators.knn.evaluator import knn_deviations
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.linear.evaluator import linear_deviations
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig

@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, cached_batches
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.online import check_views, online_batches, steps_per_forward
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
-from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.deviations import (
-    DINOV2,
-    USUAL,
-    common_deviations,
-    settings_deviations,
-)
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
@@ -43,40 +38,6 @@ from rsa_pretrain.plumbing.stop_signal import Stopped
 
 _MOCO_V2_CACHED = ProbeConfig(mode="cached")
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
-
-_DINOV2_STEPS = 12_500
-
-
-def linear_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List the departures of a linear probe.
-
-    Args:
-        config: The run's settings.
-        num_steps: Number of optimizer steps.
-    """
-    is_dinov2 = config.protocol == "dinov2"
-    deviations = common_deviations(config, DINOV2 if is_dinov2 else USUAL)
-    if config.stl10_folds:
-        deviations.append("mean over ten folds of the training images (protocol: all at once)")
-    deviations += settings_deviations(config.probe, LINEAR_PROTOCOLS[config.protocol])
-    return deviations + _dinov2_probe_deviations(config, num_steps) if is_dinov2 else deviations
-
-
-def _dinov2_probe_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List the probe's differences from dinov2/eval/linear.py that no setting removes."""
-    num_heads = len(config.probe.base_lr)
-    deviations = [
-        f"heads {num_heads}, on one feature vector (protocol: 52, 13 each on the last block and on "
-        "the last four, with and without the averaged patches)"
-    ]
-    if num_heads > 1:
-        deviations += [
-            "all heads start from the same weights (protocol: each from its own)",
-            "head chosen on held-out training images (protocol: on the test images)",
-        ]
-    if num_steps != _DINOV2_STEPS:
-        deviations.append(f"steps {num_steps} (protocol: {_DINOV2_STEPS})")
-    return deviations
 
 
 @dataclass(frozen=True)

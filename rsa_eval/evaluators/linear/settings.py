@@ -99,7 +99,7 @@ LINEAR_PROTOCOLS = {
     ),
     # DINOv2 (Oquab et al. 2023): the defaults of its dinov2/eval/linear.py, on the last features
     # only; 12,500 steps of 1,024 images are ten epochs of ImageNet. The paper's Appendix B.3 lists
-    # rates from 1e-4 to 0.5. evaluator.py lists further differences from the code.
+    # rates from 1e-4 to 0.5. deviations.py lists further differences from the code.
     "dinov2": ProbeConfig(
         epochs=10,
         batch_size=1024,

@@ -5,7 +5,7 @@ import pytest
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.config import result_settings
-from rsa_eval.evaluators.linear.evaluator import linear_deviations
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
