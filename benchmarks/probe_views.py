@@ -92,7 +92,7 @@ def _order(images: ImageSet, config: LinearConfig) -> ReadOrder:
 
 
 def _num_steps(subject: Subject, config: LinearConfig) -> int:
-    return steps_per_forward(config.probe.batch_size, config.data.image_size, subject.device)
+    return steps_per_forward(subject.device, subject.backbone, config)
 
 
 def _make_views(subject: Subject, images: ImageSet, config: LinearConfig) -> None:

@@ -239,7 +239,7 @@ def _training_batches(
         scaling = _scaling_by(train.features, probe, device)
     if probe.mode == "cached":
         return cached_batches(train, order, scaling, device), scaling
-    num_steps = steps_per_forward(order.batch_size, config.data.image_size, device)
+    num_steps = steps_per_forward(device, subject.backbone, config)
     return online_batches(subject, images, order, scaling, config, num_steps), scaling
 
 

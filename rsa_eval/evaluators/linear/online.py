@@ -6,11 +6,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, StepBlock
 from rsa_eval.evaluators.linear.settings import LinearConfig
+from rsa_eval.features.batch_size import batch_size_on
 from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.image_set import ImageSet
@@ -24,24 +25,21 @@ from rsa_pretrain.views.draws import draw_views
 from rsa_pretrain.views.one_image import VIEW_NAMES, to_normalised_tensor, weak_augmentation
 from rsa_pretrain.views.settings import ViewsConfig
 
-# Pixels of a forward pass on a GPU: 2,048 images of CIFAR's size, which keep it busy.
-_PIXELS_PER_FORWARD = 2**21
 
-
-def steps_per_forward(batch_size: int, image_size: int, device: torch.device) -> int:
+def steps_per_forward(device: torch.device, backbone: nn.Module, config: LinearConfig) -> int:
     """Return how many steps' images one forward pass of the frozen backbone takes.
 
-    A GPU takes several steps of small images. A CPU gains nothing by it.
+    A GPU takes as many as extraction does, in whole steps. A CPU gains nothing by several.
 
     Args:
-        batch_size: Images of a step, over all processes.
-        image_size: Side of the views, in pixels.
-        device: Device of the backbone.
+        device: Device of the evaluation.
+        backbone: The network.
+        config: The evaluation.
     """
     if device.type != "cuda":
         return 1
-    share = -(-batch_size // world_size())
-    return max(1, _PIXELS_PER_FORWARD // (share * image_size**2))
+    share = -(-config.probe.batch_size // world_size())
+    return max(1, batch_size_on(device, backbone, config) // share)
 
 
 def check_views(images: ImageSet, config: LinearConfig) -> None:

@@ -172,15 +172,23 @@ def test_a_probe_trained_in_blocks_is_the_same(
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_gpu_takes_as_many_steps_as_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,048 images of 32 pixels, of all steps of this process; a large step stays whole."""
+def test_a_gpu_takes_as_many_steps_as_an_extraction_images(
+    subject: Subject, knn_config: KNNConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,048 small images or those of the setting, in whole steps of this process; at least one."""
     gpu = torch.device("cuda", 0)
-    assert steps_per_forward(256, 32, gpu) == 8
-    assert steps_per_forward(300, 32, gpu) == 6
-    assert steps_per_forward(256, 224, gpu) == 1
-    assert steps_per_forward(256, 32, CPU) == 1
+
+    def steps(device: torch.device, images: int, at_once: int | None = None) -> int:
+        config = _config(knn_config, batch_size=at_once)
+        probe = config.probe.model_copy(update={"batch_size": images})
+        changed = config.model_copy(update={"probe": probe})
+        return steps_per_forward(device, subject.backbone, changed)
+
+    assert [steps(gpu, images) for images in (256, 300, 4096)] == [8, 6, 1]
+    assert steps(gpu, 256, at_once=1024) == 4
+    assert steps(CPU, 9) == 1
     monkeypatch.setattr("rsa_eval.evaluators.linear.online.world_size", lambda: 4)
-    assert steps_per_forward(256, 32, gpu) == 32
+    assert steps(gpu, 256) == 32
 
 
 class _Forbidding(TorchDispatchMode):
