@@ -39,12 +39,12 @@ def rasterise(objects: Sequence[Polygons], boxes: Tensor, side: int) -> Tensor:
     arrays = [torch.from_numpy(array) for array in _flattened(objects)]
     edges, part, owner = (to_device(array, boxes.device) for array in arrays)
     column, row, edge = _changes(_on_grid(edges, boxes, owner[part], side), side)
-    places = ((part[edge] * side + column) * (side + 1) + row).flatten()
-    changes = torch.zeros(len(owner) * side * (side + 1), dtype=torch.int32, device=boxes.device)
+    places = ((part[edge] * (side + 1) + row) * side + column).flatten()
+    changes = torch.zeros(len(owner) * (side + 1) * side, dtype=torch.int32, device=boxes.device)
     changes.scatter_add_(0, places, torch.ones_like(places, dtype=torch.int32))
-    by_column = changes.view(len(owner), side, side + 1).cumsum(2, dtype=torch.int32)
+    by_row = changes.view(len(owner), side + 1, side).cumsum(1, dtype=torch.int32)
     parts_inside = torch.zeros(len(boxes), side, side, dtype=torch.int32, device=boxes.device)
-    return parts_inside.index_add_(0, owner, by_column[..., :side] & 1).mT > 0
+    return parts_inside.index_add_(0, owner, by_row[:, :side] & 1) > 0
 
 
 def _flattened(
