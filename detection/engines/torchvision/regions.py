@@ -171,7 +171,7 @@ class RegionHeads(nn.Module):
         # The only values that drawing needs on the host.
         image_of, match_of = torch.stack([images, matches])[:, objects].tolist()
         counts = [image_of.count(number) for number in range(len(samples))]
-        logits = self._predict_masks(maps, boxes.split(counts))
+        logits = self._predict_masks(maps, torch.split(boxes, counts))
         outlines = [
             targets[image]["outlines"][match]
             for image, match in zip(image_of, match_of, strict=True)

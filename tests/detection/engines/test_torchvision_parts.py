@@ -64,8 +64,8 @@ def test_latest_anchors_are_kept_in_training() -> None:
     """The same tensors for the same sizes, equal to new ones; the oldest of 17 sizes is dropped."""
     layout = PyramidAnchors(DEFAULT_ANCHORS).train()
     first = layout(SHAPES)
-    for kept, laid_out in zip(layout(SHAPES), PyramidAnchors(DEFAULT_ANCHORS).eval()(SHAPES)):
-        assert torch.equal(kept, laid_out)
+    fresh = PyramidAnchors(DEFAULT_ANCHORS).eval()(SHAPES)
+    assert all(torch.equal(kept, new) for kept, new in zip(layout(SHAPES), fresh, strict=True))
     others = [[(height + extra, width) for height, width in SHAPES] for extra in range(1, 17)]
     for shapes in others[:15]:
         layout(shapes)
@@ -74,8 +74,9 @@ def test_latest_anchors_are_kept_in_training() -> None:
     assert layout(others[15]) is layout(others[15])
     assert layout(SHAPES) is not first
     assert len(layout._kept) == 16
-    other = layout.eval()(SHAPES)
-    assert all(kept is not new for kept, new in zip(layout.train()(SHAPES), other))
+    kept = layout(SHAPES)
+    assert layout.eval()(SHAPES) is not kept
+    assert layout.train()(SHAPES) is kept
 
 
 def test_box_levels() -> None:
