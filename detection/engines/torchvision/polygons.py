@@ -106,7 +106,7 @@ def _changes(edges: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
     ]
     last_point = y + guess - 1 + before_step[0].double() + before_step[1].double()
     upper = torch.where(flat[edge], torch.minimum(*points), last_point)
-    # ceil((upper + 0.5) / 5 - 0.5), but never near an integer.
+    # ceil((upper + 0.5) / 5 - 0.5), always well between two integers, so rounding cannot matter.
     row = ((upper + 2.5) / _POINTS).floor().clamp(0, side)
     return column, torch.where(crosses[edge, column], row, side).long(), edge
 
