@@ -160,6 +160,30 @@ def test_non_finite_loss_keeps_the_last_checkpoint(
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
+def test_weights_that_are_not_finite_end_the_run_at_the_next_line(
+    make_recipe: MakeRecipe, trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then steps pass; the error names the first iteration, and nothing is saved."""
+    recipe = make_recipe()
+    build = run_state.build_detector
+
+    def build_failing(*arguments: Any) -> torch.nn.Module:
+        detector = build(*arguments)
+
+        def spoil(*_: Any) -> None:
+            detector.get_parameter("backbone.body.conv1.weight").data.fill_(float("nan"))
+
+        detector.register_forward_hook(spoil)
+        return detector
+
+    monkeypatch.setattr(run_state, "build_detector", build_failing)
+    with pytest.raises(UserError, match=r"the loss is nan at iteration 1; earlier checkpoints"):
+        run_recipe(recipe, trunk, resume=False)
+    (line,) = read_metrics(recipe.output_dir / "metrics.jsonl")
+    assert line["step"] == 1
+    assert not (recipe.output_dir / "checkpoints").exists()
+
+
 def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
     """A new run needs an empty folder, even with --resume; settings may not change midway."""
     recipe = make_recipe()
