@@ -2,19 +2,21 @@
 # make results  RESULTS.md and runs/results/report.html from the records in results/
 # make docs     the documentation site in site/, with its generated pages
 # make test     the tests
+# make gpu      all that a GPU can tell in BUDGET=15 minutes; DATA=FOLDER has CIFAR-10's batches
 # make lint     ruff and mypy
 # make clean    remove the environment, caches and the demo's results
 
 PYTHON ?= python3
 VENV := .venv
 DEMO := runs/demo
+BUDGET ?= 15
 SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json \
 	data.train_images=$(DEMO)/toy_shapes/train \
 	data.test_annotations=$(DEMO)/toy_shapes/annotations/instances_val.json \
 	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo results docs test lint clean
+.PHONY: demo results docs test gpu lint clean
 
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
@@ -40,6 +42,9 @@ docs: $(VENV)/.docs
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+
+gpu: $(VENV)/.installed
+	python -m benchmarks gpu --budget-minutes $(BUDGET) $(if $(DATA),--data-root $(DATA))
 
 lint: $(VENV)/.installed
 	ruff check .

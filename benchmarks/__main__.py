@@ -6,8 +6,10 @@ Without a name the benchmarks are listed.
 import argparse
 import sys
 from functools import partial
+from pathlib import Path
 
 from benchmarks.catalogue import BENCHMARKS
+from benchmarks.gpu import command as gpu
 from benchmarks.measure import run_benchmark, write_result
 from benchmarks.table import PAGE, draw_page
 from rsa_pretrain.plumbing.atomic_files import write_text
@@ -23,17 +25,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    arguments = command_parser().parse_args(argv)
+    return int(arguments.command(arguments))
+
+
+def command_parser() -> Parser:
+    """Return the parser of all benchmarks."""
     parser = Parser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(title="benchmarks", metavar="NAME")
     for name, benchmark in BENCHMARKS.items():
         command = commands.add_parser(name, help=benchmark.summary, description=benchmark.summary)
+        command.add_argument(
+            "--results",
+            metavar="FOLDER",
+            type=Path,
+            help=f"receives the result instead of benchmarks/results and {PAGE.name}",
+        )
         add_overrides(command, benchmark.settings)
         command.set_defaults(command=partial(_run, name=name))
     table = commands.add_parser("table", help=f"regenerate {PAGE.name} from the results")
     table.set_defaults(command=_table)
+    gpu.add(commands)
     parser.set_defaults(command=_list)
-    arguments = parser.parse_args(argv)
-    return int(arguments.command(arguments))
+    return parser
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -46,15 +60,18 @@ def _list(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, name: str) -> int:
     benchmark = BENCHMARKS[name]
     settings = load_config(benchmark.settings, None, arguments.overrides)
-    result = run_benchmark(name, benchmark, settings)
+    result = run_benchmark(name, benchmark, settings, arguments.overrides)
     for finding in result.findings:
         verdict = "met" if finding.met else "MISSED"
         required = f"{finding.bound} {finding.limit:g}"
         say(f"{finding.what}: {finding.value:.3g} {finding.unit} ({required}: {verdict})")
     for figure in result.figures:
         say(f"{figure.what}: {figure.value:.4g} {figure.unit}")
-    say(f"result: {write_result(result)}")
-    _table(arguments)
+    if arguments.results is None:
+        say(f"result: {write_result(result)}")
+        _table(arguments)
+    else:
+        say(f"result: {write_result(result, arguments.results)}")
     return 0 if all(finding.met for finding in result.findings) else _FAILED_EXIT_CODE
 
 

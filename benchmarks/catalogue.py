@@ -1,10 +1,15 @@
 """List the benchmarks by name."""
 
 from benchmarks import (
+    accuracy,
+    card,
     detection,
+    engines,
     epoch,
     features,
+    gpu_tests,
     knn,
+    launches,
     lightly_epoch,
     probe_heads,
     probe_modes,
@@ -24,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "step": step.BENCHMARK,
     "epoch": epoch.BENCHMARK,
     "lightly_epoch": lightly_epoch.BENCHMARK,
+    "launches": launches.BENCHMARK,
     "scaling": scaling.BENCHMARK,
     "features": features.BENCHMARK,
     "knn": knn.BENCHMARK,
@@ -31,4 +37,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "probe_modes": probe_modes.BENCHMARK,
     "probe_views": probe_views.BENCHMARK,
     "detection": detection.BENCHMARK,
+    "engines": engines.BENCHMARK,
+    "accuracy": accuracy.BENCHMARK,
+    "card": card.BENCHMARK,
+    "gpu_tests": gpu_tests.BENCHMARK,
 }

@@ -52,7 +52,7 @@ def measure(settings: LightlySettings) -> Measurement:
     few = images.random_subset(min(len(images), 2 * settings.batch_size), settings.seed)
     memory = {rival: partial(_lightly_epoch, settings, few)} | _our_candidates(settings, few)
     trained = settings.num_images // settings.batch_size * settings.batch_size
-    figures = rates(seconds, trained) + peak_memory(memory, settings.device)
+    figures = rates(seconds, trained) + peak_memory(memory, settings)
     return Measurement(findings, seconds, figures)
 
 

@@ -3,17 +3,16 @@
 import multiprocessing
 import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import Section, to_tree
@@ -28,12 +27,22 @@ RESULTS = Path(__file__).parent / "results"
 class BenchmarkSettings(Section):
     """Settings of every benchmark."""
 
+    on_gpu: ClassVar[dict[str, Any]] = {}
+    """Defaults on a GPU, by setting, that differ from those on a CPU."""
+
     device: Device = "cpu"
     """Device to run on."""
     repeats: Annotated[int, Field(ge=1)] = 5
     """Timed runs of each candidate, after a warm-up run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the data."""
+    fresh_processes: bool = True
+    """Measure peak memory on a CPU in new processes, each of which imports torch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_for_gpu(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return cls.on_gpu | given if given.get("device") == "cuda" else given
 
 
 class Finding(Section):
@@ -69,6 +78,8 @@ class Result(Section):
     """Recorded beside the findings."""
     seconds: dict[str, list[float]]
     """Every timed run, by candidate."""
+    facts: dict[str, str] = Field(default_factory=dict)
+    """Results that are text, by name."""
     settings: dict[str, Any]
     hardware: str
     library_versions: dict[str, str]
@@ -89,6 +100,7 @@ class Measurement:
     findings: list[Finding]
     seconds: dict[str, list[float]]
     figures: list[Figure] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,23 @@ def rates(seconds: Mapping[str, list[float]], num_images: int) -> list[Figure]:
     ]
 
 
+def goals(speeds: list[Figure], limits: Mapping[str, float], device: Device) -> list[Finding]:
+    """Return the findings of speeds that an H100 should reach; on other devices there are none.
+
+    Args:
+        speeds: Result of ``rates``.
+        limits: Images per second to reach, by candidate.
+        device: Device they were measured on.
+    """
+    if device == "cpu" or "H100" not in torch.cuda.get_device_name():
+        return []
+    return [
+        Finding(**speed.model_dump(), bound="at least", limit=limits[speed.what])
+        for speed in speeds
+        if speed.what in limits
+    ]
+
+
 def extra_memory(run: Callable[[], object], device: Device) -> int:
     """Return the bytes by which a run's peak memory exceeds the memory in use before it.
 
@@ -164,26 +193,43 @@ def extra_memory(run: Callable[[], object], device: Device) -> int:
     return _peak_of_process() - before
 
 
-def peak_memory(candidates: Mapping[str, Callable[[], object]], device: Device) -> list[Figure]:
-    """Return the total peak memory of each candidate in a new process.
+def peak_memory(
+    candidates: Mapping[str, Callable[[], object]], settings: BenchmarkSettings
+) -> list[Figure]:
+    """Return the peak memory of each candidate.
+
+    On a CPU that is all memory of a new process. Memory of a GPU is what the candidate adds to that
+    in use, which a GPU counts in this process.
 
     Args:
         candidates: Functions to run, by name: module-level functions, or partials of them.
-        device: Device they run on; a GPU's memory is counted too.
+        settings: Those of the benchmark.
     """
+    if settings.device == "cuda" or not settings.fresh_processes:
+        kind = "GPU memory" if settings.device == "cuda" else "memory added"
+        added = {name: extra_memory(run, settings.device) for name, run in candidates.items()}
+        return [
+            Figure(what=f"peak {kind}, {name}", value=size / 2**20, unit="MiB")
+            for name, size in added.items()
+        ]
     figures = []
     for name, run in candidates.items():
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            peaks = pool.submit(_peaks_of, run, device).result()
-        figures += [
-            Figure(what=f"peak {kind}, {name}", value=peak / 2**20, unit="MiB")
-            for kind, peak in peaks.items()
-        ]
+            peak = pool.submit(_peak_of, run).result()
+        figures.append(Figure(what=f"peak resident memory, {name}", value=peak / 2**20, unit="MiB"))
     return figures
 
 
-def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) -> Result:
+def run_benchmark(
+    name: str, benchmark: Benchmark, settings: BenchmarkSettings, words: Sequence[str] = ()
+) -> Result:
     """Measure, and add a description of the machine and the library versions.
+
+    Args:
+        name: The benchmark's.
+        benchmark: What to measure.
+        settings: Its settings.
+        words: The settings as they were stated on the command line.
 
     Raises:
         UserError: If the device is not available.
@@ -196,10 +242,11 @@ def run_benchmark(name: str, benchmark: Benchmark, settings: BenchmarkSettings) 
         findings=measured.findings,
         figures=measured.figures,
         seconds=measured.seconds,
+        facts=measured.facts,
         settings=to_tree(settings),
         hardware=describe_hardware(torch.device(settings.device)),
         library_versions=library_versions() | {"python": platform.python_version()},
-        command=["python", "-m", "benchmarks", *sys.argv[1:]],
+        command=["python", "-m", "benchmarks", name, *words],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -230,12 +277,9 @@ def read_result(path: Path) -> Result | None:
         raise UserError(f"'{path}' is not a benchmark result; remove it and rerun") from None
 
 
-def _peaks_of(run: Callable[[], object], device: Device) -> dict[str, int]:
+def _peak_of(run: Callable[[], object]) -> int:
     run()
-    peaks = {"resident memory": _peak_of_process()}
-    if device == "cuda":
-        peaks["GPU memory"] = torch.cuda.max_memory_allocated()
-    return peaks
+    return _peak_of_process()
 
 
 def _peak_of_process() -> int:

@@ -3,11 +3,8 @@
 RSA and BYOL (AA) need the same passes: two forward and backward through the online network, two
 forward through the target. RSA's loss has two more terms.
 
-CUDA graphs are not used. A captured step would need learning rate, EMA momentum and beta, which are
-plain numbers that change every step, as tensors on the device, and the views at fixed addresses.
-Capturing only the networks (``torch.compile(mode="reduce-overhead")``) keeps their outputs and
-gradients in memory that the next replay overwrites, while a step calls each network twice and may
-accumulate over passes. Neither can be verified without a GPU.
+On a GPU eager steps take as long as the CPU needs to launch their operations. Captured ones are
+replayed as one CUDA graph, and so are the bare passes that they are compared with.
 """
 
 import statistics
@@ -16,15 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from benchmarks.epoch import bare_passes
-from benchmarks.gpu_peaks import matrix_peak
 from benchmarks.measure import (
     Benchmark,
     BenchmarkSettings,
@@ -32,11 +27,14 @@ from benchmarks.measure import (
     Finding,
     Measurement,
     alternate,
+    goals,
     peak_memory,
     rates,
     ratio,
 )
-from benchmarks.training import BYOL, OUTPUT_DIM, RSA
+from benchmarks.modes import Mode, as_in_training, label, training_in
+from benchmarks.passes import FORWARDS_PER_STEP, prepared_passes
+from benchmarks.training import BYOL, RSA
 from rsa_pretrain.components.backbone import gflops_per_image
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.config import PretrainConfig
@@ -48,15 +46,24 @@ from rsa_pretrain.training.trainer import Trainer
 _RSA, _BYOL, _BARE = "RSA", "BYOL (AA)", "bare passes"
 _METHODS = {_RSA: RSA, _BYOL: BYOL}
 _NUM_VIEWS = {_RSA: 4, _BYOL: 2}
-# Two forward and backward (a backward costs two forwards), and two forward.
-_FORWARDS_PER_STEP = 2 * 3 + 2
+# Images per second on an H100 in bf16, by network and side of the images.
+_GOALS = {("resnet50", 224): {label(_RSA, "captured"): 1_600.0}}
 
 
 class StepSettings(BenchmarkSettings):
     """Network, images and precision of the step."""
 
+    on_gpu: ClassVar[dict[str, Any]] = {
+        "modes": ("eager", "captured"),
+        "stem": "cifar",
+        "batch_size": 256,
+        "steps_per_run": 20,
+        "precision": "bf16",
+        "repeats": 5,
+    }
+
     repeats: Annotated[int, Field(ge=2)] = 15
-    """Timed steps of each candidate, after a warm-up step."""
+    """Timed runs of each candidate, after a warm-up run."""
     arch: Literal["resnet18", "resnet50"] = "resnet18"
     """Network."""
     stem: Literal["standard", "cifar"] = "standard"
@@ -69,67 +76,82 @@ class StepSettings(BenchmarkSettings):
     """Steps per timed run; a GPU is synchronised at both ends."""
     precision: Precision = "fp32"
     """Autocast type of the forward passes."""
-    compile: bool = False
-    """Compile the networks, also for the bare passes."""
+    modes: tuple[Mode, ...] = ("eager",)
+    """Ways to run the steps and the bare passes."""
 
 
 def measure(settings: StepSettings) -> Measurement:
-    """Time steps of both methods and the bare passes in turn."""
-    candidates = {name: prepared_steps(settings, name) for name in _METHODS} | {
-        _BARE: prepared_passes(settings),
-    }
-    seconds = alternate(candidates, settings.repeats, settings.device)
-    findings = [
+    """Time steps of both methods and the bare passes in turn, in each mode."""
+    device = settings.device
+    with as_in_training(device):
+        candidates: dict[str, Callable[[], object]] = {}
+        for mode in settings.modes:
+            for name in _METHODS:
+                candidates[label(name, mode)] = prepared_steps(settings, name, mode)
+            candidates[label(_BARE, mode)] = repeated_passes(settings, mode)
+        seconds = alternate(candidates, settings.repeats, device)
+        memory = peak_memory(
+            {
+                label(name, mode): partial(run_steps, settings, name, mode)
+                for mode in settings.modes
+                for name in _METHODS
+            },
+            settings,
+        )
+    speeds = rates(seconds, settings.batch_size * settings.steps_per_run)
+    findings = [finding for mode in settings.modes for finding in _ratios(seconds, mode)]
+    findings += goals(speeds, _GOALS.get((settings.arch, settings.image_size), {}), device)
+    figures = [
+        _uncertainty(seconds, label(_RSA, mode), label(baseline, mode))
+        for mode in settings.modes
+        for baseline in (_BYOL, _BARE)
+    ]
+    return Measurement(findings, seconds, figures + speeds + arithmetic(settings, speeds) + memory)
+
+
+def _ratios(seconds: dict[str, list[float]], mode: Mode) -> list[Finding]:
+    rsa, byol, bare = (label(name, mode) for name in (_RSA, _BYOL, _BARE))
+    return [
         Finding(
-            what="training step of RSA over BYOL's (AA)",
-            value=ratio(seconds, _RSA, _BYOL),
+            what=f"training step of {rsa}, over BYOL's (AA)",
+            value=ratio(seconds, rsa, byol),
             unit="×",
             bound="at most",
             limit=1.02,
         ),
         Finding(
-            what="training step of RSA over its bare passes",
-            value=ratio(seconds, _RSA, _BARE),
+            what=f"training step of {rsa}, over its bare passes",
+            value=ratio(seconds, rsa, bare),
             unit="×",
             bound="at most",
             limit=1.05,
         ),
     ]
-    memory = {name: partial(run_steps, settings, name) for name in _METHODS}
-    figures = [
-        _uncertainty(seconds, _RSA, _BYOL),
-        _uncertainty(seconds, _RSA, _BARE),
-        *rates(seconds, settings.batch_size * settings.steps_per_run),
-        *share_of_peak(settings, seconds[_RSA]),
-        *peak_memory(memory, settings.device),
-    ]
-    return Measurement(findings, seconds, figures)
 
 
-def run_steps(settings: StepSettings, method: str) -> None:
+def run_steps(settings: StepSettings, method: str, mode: Mode) -> None:
     """Train a new network for two runs; the second includes the optimizer's buffers."""
-    steps = prepared_steps(settings, method)
+    steps = prepared_steps(settings, method, mode)
     steps()
     steps()
 
 
-def share_of_peak(settings: StepSettings, runs: list[float]) -> list[Figure]:
-    """Return the backbone's operations per second as a share of the GPU's peak, if known."""
-    if settings.device != "cuda":
-        return []
-    peak = matrix_peak(torch.cuda.get_device_name(), settings.precision)
-    if peak is None:
+def arithmetic(settings: StepSettings, speeds: list[Figure]) -> list[Figure]:
+    """Return the backbones' operations per second, which `card` gives a ceiling, on a GPU."""
+    if settings.device == "cpu":
         return []
     backbone = BackboneConfig(arch=settings.arch, stem=settings.stem)
-    forward = settings.batch_size * gflops_per_image(backbone, settings.image_size) / 1e3
-    teraflops = settings.steps_per_run * _FORWARDS_PER_STEP * forward / statistics.median(runs)
-    return [Figure(what="RSA: share of the matrix peak", value=100 * teraflops / peak, unit="%")]
+    teraflop = FORWARDS_PER_STEP * gflops_per_image(backbone, settings.image_size) / 1e3
+    return [
+        Figure(what=speed.what, value=speed.value * teraflop, unit="TFLOP/s") for speed in speeds
+    ]
 
 
-def prepared_steps(settings: StepSettings, method: str) -> Callable[[], None]:
+def prepared_steps(settings: StepSettings, method: str, mode: Mode) -> Callable[[], None]:
     """Return a function that repeats the trainer's steps on the same views."""
-    trainer = _trainer(settings, method)
-    batches = repeat((_views(settings, _NUM_VIEWS[method]), torch.zeros(settings.batch_size)))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _trainer(_config(settings, method, mode, Path(folder)))
+    batches = repeat((_views(settings, _NUM_VIEWS[method]), None))
 
     def steps() -> None:
         for _ in range(settings.steps_per_run):
@@ -138,22 +160,22 @@ def prepared_steps(settings: StepSettings, method: str) -> Callable[[], None]:
     return steps
 
 
-def prepared_passes(settings: StepSettings) -> Callable[[], None]:
+def repeated_passes(settings: StepSettings, mode: Mode) -> Callable[[], None]:
     """Return a function that runs RSA's networks on views, without loss, optimizer or EMA."""
-    method = _trainer(settings, _RSA).state.method
-    views = _views(settings, _NUM_VIEWS[_RSA])
-    gradient = torch.ones(settings.batch_size, OUTPUT_DIM, device=settings.device)
+    config = _config(settings, _RSA, mode, Path("unused"))
+    passes = prepared_passes(config, mode, settings.device)
 
-    def passes() -> None:
+    def run() -> None:
         for _ in range(settings.steps_per_run):
-            bare_passes(method, views, gradient, settings.precision)
+            passes()
 
-    return passes
+    return run
 
 
-def _trainer(settings: StepSettings, method: str) -> Trainer:
-    """Build a trainer whose run outlasts the benchmark; its images are never read."""
+def _config(settings: StepSettings, method: str, mode: Mode, folder: Path) -> PretrainConfig:
+    """Return a run that outlasts the benchmark."""
     tree: dict[str, Any] = {
+        "output_dir": str(folder / "run"),
         "data": {"name": "digits", "image_size": settings.image_size, "num_workers": 0},
         "backbone": {"arch": settings.arch, "stem": settings.stem},
         "method": _METHODS[method],
@@ -162,16 +184,19 @@ def _trainer(settings: StepSettings, method: str) -> Trainer:
             "epochs": 1_000_000,
             "global_batch_size": settings.batch_size,
             "precision": settings.precision,
-            "compile": settings.compile,
             "device": settings.device,
+            **training_in(mode, settings.device),
         },
         "seed": settings.seed,
     }
-    pixels = np.zeros((settings.batch_size, 1, 1, 3), np.uint8)
+    return parse_tree(PretrainConfig, tree, "benchmark")
+
+
+def _trainer(config: PretrainConfig) -> Trainer:
+    """Build a trainer; its images are never read."""
+    pixels = np.zeros((config.training.global_batch_size, 1, 1, 3), np.uint8)
     images = ImageSet.from_array("black", pixels, [0] * len(pixels), ["black"])
-    with tempfile.TemporaryDirectory() as folder:
-        tree["output_dir"] = str(Path(folder, "run"))
-        return Trainer(parse_tree(PretrainConfig, tree, "benchmark"), images, resume=False)
+    return Trainer(config, images, resume=False)
 
 
 def _views(settings: StepSettings, count: int) -> list[Tensor]:

@@ -4,13 +4,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
 from benchmarks.measure import BenchmarkSettings, Device
+from benchmarks.modes import Mode, training_in
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import Tree, parse_tree
@@ -32,6 +33,8 @@ BYOL: Tree = {"name": "byol", "hidden_dim": HIDDEN_DIM, "output_dim": OUTPUT_DIM
 class TrainingSettings(BenchmarkSettings):
     """A ResNet on a class-balanced part of CIFAR-10, or on noise if RSA_DATA has none."""
 
+    on_gpu: ClassVar[dict[str, Any]] = {"num_images": 49_920}
+
     repeats: Annotated[int, Field(ge=1)] = 3
     """Timed epochs of each candidate, each after a warm-up epoch of the same training."""
     num_images: Annotated[int, Field(ge=4)] = 1024
@@ -45,7 +48,11 @@ class TrainingSettings(BenchmarkSettings):
 
 
 def training_config(
-    settings: TrainingSettings, method: Tree, precision: Precision, folder: Path
+    settings: TrainingSettings,
+    method: Tree,
+    precision: Precision,
+    folder: Path,
+    mode: Mode | None = None,
 ) -> PretrainConfig:
     """Return a config of two epochs with batched views and no checkpoint between them."""
     tree: dict[str, Any] = {
@@ -62,6 +69,7 @@ def training_config(
             "precision": precision,
             "device": settings.device,
             "checkpoint_every_epochs": 2,
+            **training_in(mode, settings.device),
         },
         "monitor": {"knn_every_epochs": 1},
     }
@@ -69,15 +77,23 @@ def training_config(
 
 
 def trainer_epoch(
-    settings: TrainingSettings, method: Tree, precision: Precision, images: ImageSet
+    settings: TrainingSettings,
+    method: Tree,
+    precision: Precision,
+    images: ImageSet,
+    mode: Mode | None = None,
 ) -> float:
     """Train two epochs and return the seconds of the second."""
-    first, second = epoch_ends(settings, method, precision, images)
+    first, second = epoch_ends(settings, method, precision, images, mode)
     return second - first
 
 
 def epoch_ends(
-    settings: TrainingSettings, method: Tree, precision: Precision, images: ImageSet
+    settings: TrainingSettings,
+    method: Tree,
+    precision: Precision,
+    images: ImageSet,
+    mode: Mode | None = None,
 ) -> list[float]:
     """Train two epochs and return their end times; empty outside the main process."""
     ends: list[float] = []
@@ -88,7 +104,7 @@ def epoch_ends(
         return {}
 
     with tempfile.TemporaryDirectory() as name:
-        config = training_config(settings, method, precision, Path(name))
+        config = training_config(settings, method, precision, Path(name), mode)
         # Called in place of the nearest-neighbour monitor, after an epoch and before saving.
         Trainer(config, images, resume=False, evaluate=note_the_end).run()
     return ends

@@ -51,7 +51,7 @@ def measure(settings: ViewsSettings) -> Measurement:
     seconds_small = alternate(of_small, settings.repeats, settings.device)
     seconds_large = alternate(of_photos, settings.repeats, settings.device)
     figures = rates(seconds_small, len(small)) + rates(seconds_large, len(photos.files))
-    figures += peak_memory(of_small | of_photos, settings.device)
+    figures += peak_memory(of_small | of_photos, settings)
     seconds = seconds_small | seconds_large
     findings = [
         _finding(f"32 px, {small.name}: four views", ratio(seconds, *_AT_32), 8),

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from torchvision.datasets import FakeData
 
-from benchmarks.catalogue import BENCHMARKS
+from benchmarks.__main__ import command_parser
 from docs import generate
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -65,9 +65,8 @@ def check_command(words: list[str]) -> None:
             known = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
             if not set(targets) <= set(known):
                 raise UserError(f"no target {targets}")
-        case ["python", "-m", "benchmarks", *names]:
-            if not set(names[:1]) <= set(BENCHMARKS):
-                raise UserError(f"no benchmark {names}")
+        case ["python", "-m", "benchmarks", *rest]:
+            command_parser().parse_args(rest)
         case ["python", "-m", "pytest", *paths]:
             if not all((ROOT / path).exists() for path in paths):
                 raise UserError(f"no tests {paths}")

@@ -9,9 +9,9 @@ from benchmarks import scaling, startup
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.detection import prepared_detections
 from benchmarks.detectors import DetectionSettings
-from benchmarks.epoch import bare_passes
 from benchmarks.images import jpegs, small_images
 from benchmarks.our_views import OurViews
+from benchmarks.passes import bare_passes
 from benchmarks.training import RSA, alternate_epochs
 from benchmarks.view_cost import RSAStep, ViewCostSettings
 from rsa_pretrain.components.backbone import build_backbone

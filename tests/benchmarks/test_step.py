@@ -1,31 +1,39 @@
 import pytest
 import torch
 
-from benchmarks.gpu_peaks import matrix_peak
-from benchmarks.step import StepSettings, prepared_passes, prepared_steps, share_of_peak
+from benchmarks.measure import Figure, goals
+from benchmarks.step import StepSettings, arithmetic, prepared_steps, repeated_passes
 
 
-def test_share_of_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arithmetic_per_second() -> None:
     """ResNet-50 at 224 pixels: 8.18 GFLOP a forward, eight of which make a step's passes."""
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-80GB")
-    settings = StepSettings(
-        device="cuda",
-        arch="resnet50",
-        image_size=224,
-        batch_size=100,
-        steps_per_run=3,
-        precision="bf16",
-    )
-    (figure,) = share_of_peak(settings, [1.0, 2.0, 9.0])
-    assert figure.value == pytest.approx(100 * 3 * 100 * 8 * 8.18e9 / 2.0 / 312e12, rel=1e-3)
+    settings = StepSettings(device="cuda", arch="resnet50", stem="standard", image_size=224)
+    speed = Figure(what="RSA, captured", value=1000.0, unit="images/s")
+    (figure,) = arithmetic(settings, [speed])
+    assert (figure.what, figure.unit) == ("RSA, captured", "TFLOP/s")
+    assert figure.value == pytest.approx(1000 * 8 * 8.18e9 / 1e12, rel=1e-3)
+    assert arithmetic(StepSettings(), [speed]) == []
 
 
-def test_an_unknown_gpu_has_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is stated of it, nor of a CPU."""
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Another")
-    assert matrix_peak("Another", "fp32") is None
-    assert share_of_peak(StepSettings(device="cuda"), [1.0]) == []
-    assert share_of_peak(StepSettings(), [1.0]) == []
+def test_a_gpu_has_other_defaults() -> None:
+    """Those of the paper, with enough steps in a run; what is stated stays."""
+    settings = StepSettings(device="cuda", stem="standard")
+    assert (settings.steps_per_run, settings.batch_size, settings.precision) == (20, 256, "bf16")
+    assert settings.modes == ("eager", "captured")
+    assert settings.stem == "standard"
+    assert StepSettings().steps_per_run == 1
+
+
+@pytest.mark.parametrize(("card", "found"), [("NVIDIA H100 80GB HBM3", [1600.0]), ("Another", [])])
+def test_speeds_have_a_goal_on_one_card(
+    monkeypatch: pytest.MonkeyPatch, card: str, found: list[float]
+) -> None:
+    """Of ResNet-50 at 224 pixels an H100 should make 1,600 images a second."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card)
+    speed = Figure(what="RSA, captured", value=1590.0, unit="images/s")
+    limits = {"RSA, captured": 1600.0, "RSA, compiled": 2000.0}
+    assert [finding.limit for finding in goals([speed], limits, "cuda")] == found
+    assert goals([speed], limits, "cpu") == []
 
 
 def test_steps_train_and_bare_passes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +49,8 @@ def test_steps_train_and_bare_passes_do_not(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", noted)
     settings = StepSettings(image_size=8, batch_size=2, steps_per_run=2)
     for run, trains in (
-        (prepared_steps(settings, "RSA"), True),
-        (prepared_passes(settings), False),
+        (prepared_steps(settings, "RSA", "eager"), True),
+        (repeated_passes(settings, "eager"), False),
     ):
         first_layers.clear()
         run()
