@@ -57,7 +57,7 @@ class Load(Protocol):
 def in_processes(
     squares: Squares, batches: Sequence[range], num_workers: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Load in processes of their own: the fastest way for many images."""
+    """Load in loader processes, the fastest way for many images."""
     return iterate(make_loader(squares, [list(batch) for batch in batches], num_workers, device))
 
 

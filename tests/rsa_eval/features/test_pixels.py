@@ -117,7 +117,7 @@ def test_reading_that_is_broken_off_ends_its_threads(photos: ImageSet) -> None:
 def test_extraction_reads_one_number_from_the_device(
     subject: Subject, knn_config: KNNConfig, batch_size: int
 ) -> None:
-    """Whether all features are finite, once at the end, however many batches there are."""
+    """The number of features that are not finite, at the end, however many batches there are."""
     config = knn_config.model_copy(update={"batch_size": batch_size})
     images = open_images(config.data, "test")
     transform = evaluation_transform(config.data, subject.mean, subject.std)

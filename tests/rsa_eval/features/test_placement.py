@@ -7,7 +7,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
 def test_a_quarter_of_the_free_memory_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What needs more stays on the CPU; there everything does."""
+    """More than that stays on the CPU; without a GPU everything does."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4000, 10**6))
     assert home_of(1000, GPU) == GPU
     assert home_of(1001, GPU) == CPU
