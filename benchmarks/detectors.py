@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.measure import BenchmarkSettings
 from detection.coco.shapes import draw_image, rasterise
-from detection.engines.torchvision.detector import MaskRCNN, assemble
+from detection.engines.torchvision.detector import MaskRCNN, assemble, place
 from detection.engines.torchvision.proposals import PRE_NMS_TOP_K_TEST, PRE_NMS_TOP_K_TRAIN
 from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTION
 from detection.feeding.samples import TrainingSample
@@ -76,7 +76,8 @@ def build_engine(settings: DetectionSettings, image: Tensor) -> MaskRCNN:
     )
     model = ModelConfig(trunk_norm="BN", head_norm="BN")
     pixels = Pixels(*data_set("imagenet").normalisation)
-    detector = assemble(model, sampling, body, pixels, settings.num_classes).to(settings.device)
+    detector = assemble(model, sampling, body, pixels, settings.num_classes)
+    place(detector, torch.device(settings.device))
     _find_much(detector, image)
     return detector
 
@@ -113,7 +114,7 @@ def plain_copy(settings: DetectionSettings, engine: MaskRCNN, num_samples: int) 
         mask_predictor=heads.mask_predictor,
         min_size=settings.image_size,
     )
-    return plain.to(settings.device)
+    return plain.to(settings.device, memory_format=torch.contiguous_format)
 
 
 def drawn_samples(
@@ -157,4 +158,6 @@ def _drawn_sample(
         "labels": torch.from_numpy(sample.labels),
         "masks": torch.from_numpy(masks.astype(np.uint8)),
     }
+    if settings.device == "cuda":
+        sample = sample.pin_memory()  # as the loader does
     return sample, {key: tensor.to(settings.device) for key, tensor in target.items()}

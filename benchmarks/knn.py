@@ -18,7 +18,8 @@ from benchmarks.measure import (
 )
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
-from rsa_eval.evaluators.shared.neighbours import plan_chunks, unit_rows
+from rsa_eval.evaluators.shared.memory_plan import plan_chunks
+from rsa_eval.evaluators.shared.neighbours import RowNorms, unit_rows
 from rsa_eval.features.labelled import LabelledFeatures
 
 _OURS, _BARE, _SKLEARN = "knn_counts", "products and top-k", "scikit-learn"
@@ -119,10 +120,11 @@ def _products_and_top_k(
 ) -> None:
     """Compute only the similarities of the vote's chunks and the k largest of each row."""
     plan = plan_chunks(
-        settings.memory_budget_mib, len(queries), settings.width, settings.k, _NUM_CLASSES
+        settings.memory_budget_mib, device, len(queries), settings.width, settings.k, _NUM_CLASSES
     )
+    norms = RowNorms(device)
     for part in torch.split(queries, plan.num_queries):
-        unit = unit_rows(part, device)
+        unit = unit_rows(part, norms, device)
         for chunk in torch.split(bank, plan.num_rows):
             (unit @ chunk.to(device).T).topk(min(settings.k, len(chunk)), dim=1)
 

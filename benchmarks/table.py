@@ -74,6 +74,7 @@ def _describe(device: str, result: Result) -> str:
     versions = ", ".join(
         f"{package} {result.library_versions[package]}"
         for package in ("python", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+        if package in result.library_versions
     )
     medians = "; ".join(
         f"{name} {statistics.median(seconds):.3g} s" for name, seconds in result.seconds.items()

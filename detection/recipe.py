@@ -271,6 +271,10 @@ DETECTOR_NEUTRAL_KEYS = frozenset(
     }
 )
 
+# A detector of a row of the paper may be trained with other values of these, which its record
+# notes: they change its speed and, slightly, its result. A run is not resumed with others.
+DETECTOR_SPEED_SETTINGS = frozenset({"training.precision"})
+
 
 def lr_schedule(solver: SolverConfig) -> ParamScheduler:
     """Return the learning-rate factor as a function of progress, iteration / iterations.

@@ -14,7 +14,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import Trunk, load_trunk, random_trunk
 from detection.recipe import (
     DETECTOR_NEUTRAL_KEYS,
+    DETECTOR_SPEED_SETTINGS,
     PREDICTIONS_FILE,
     RECORD_FILE,
     Recipe,
@@ -45,13 +46,16 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 _log = logging.getLogger(__name__)
 
 
-def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Record | None]:
+def run_recipe(
+    recipe: Recipe, trunk: Trunk, *, resume: bool, departures: Sequence[str] = ()
+) -> tuple[int, Record | None]:
     """Train, detect, evaluate and write the record.
 
     Args:
         recipe: The run.
         trunk: Initial weights of the detector's backbone.
         resume: Continue the run in ``output_dir``.
+        departures: Departures from the recipe as written, noted in the record.
 
     Returns:
         The exit code, and the record in the main process unless a signal stopped the run.
@@ -62,15 +66,16 @@ def run_recipe(recipe: Recipe, trunk: Trunk, *, resume: bool) -> tuple[int, Reco
     """
     engine = load_engine(recipe.engine)
     with process_group(resolve_device(recipe.training.device)):
-        return _run(engine, recipe, trunk, resume)
+        return _run(engine, recipe, trunk, resume, departures)
 
 
 def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) -> int:
-    """Run or resume a recipe as written; do nothing if its result is recorded.
+    """Run or resume a recipe as written but for its speed; do nothing if its result is recorded.
 
     Args:
         path: YAML file.
-        overrides: ``key=value`` words: the seed, and settings that do not change the result.
+        overrides: ``key=value`` words: the seed, settings that do not change the result, and speed
+            settings, which the record notes.
         start: Any checkpoint that ``load_trunk`` accepts; None starts from random weights.
 
     Returns:
@@ -81,7 +86,7 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
     """
     recipe = load_config(Recipe, path, overrides)
     written = load_config(Recipe, path).model_copy(update={"seed": recipe.seed})
-    changed = _changes(written, recipe)
+    changed = _changes(written, recipe, DETECTOR_NEUTRAL_KEYS | DETECTOR_SPEED_SETTINGS)
     if changed:
         raise UserError(
             f"'{path}' becomes another run with {', '.join(changed)}; use 'rsa-detect train'"
@@ -94,10 +99,12 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
     if _is_recorded(recipe, trunk):
         _tell_other_places(recipe)
         return 0
-    return run_recipe(recipe, trunk, resume=True)[0]
+    return run_recipe(recipe, trunk, resume=True, departures=_speed_departures(written, recipe))[0]
 
 
-def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[int, Record | None]:
+def _run(
+    engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool, departures: Sequence[str]
+) -> tuple[int, Record | None]:
     run_dir = recipe.output_dir
     _check_folder(recipe, resume)
     newest = newest_checkpoint(run_dir)
@@ -106,7 +113,7 @@ def _run(engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool) -> tuple[in
             f"'{run_dir}' contains a finished run ({RECORD_FILE}) without its checkpoints, which "
             "resuming needs and a new run would replace; set another output_dir"
         )
-    job = open_job(recipe, trunk)
+    job = open_job(recipe, trunk, departures)
     wait_for_all()  # every process has seen the folder unchanged
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)
@@ -202,13 +209,25 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _changes(before: Recipe, now: Recipe) -> list[str]:
+def _speed_departures(written: Recipe, recipe: Recipe) -> list[str]:
+    """List the speed settings that differ from the recipe as written, with both values."""
+    planned, chosen = flatten(to_tree(written)), flatten(to_tree(recipe))
+    return [
+        f"{key} {chosen[key]} (recipe: {planned[key]})"
+        for key in sorted(DETECTOR_SPEED_SETTINGS)
+        if chosen[key] != planned[key]
+    ]
+
+
+def _changes(
+    before: Recipe, now: Recipe, may_differ: Collection[str] = DETECTOR_NEUTRAL_KEYS
+) -> list[str]:
     """List the changed settings that affect the result, as ``key (was …, now …)``."""
     old, new = flatten(to_tree(before)), flatten(to_tree(now))
     return [
         f"{key} (was {old.get(key)!r}, now {new.get(key)!r})"
         for key in sorted(old.keys() | new.keys())
-        if key not in DETECTOR_NEUTRAL_KEYS and old.get(key) != new.get(key)
+        if key not in may_differ and old.get(key) != new.get(key)
     ]
 
 

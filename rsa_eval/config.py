@@ -31,8 +31,10 @@ class EvaluationConfig(Section):
     """Network of --random-init; for a checkpoint it must match the checkpoint's network."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds a random backbone, and a probe's initialisation, data order and augmentation."""
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images per forward pass when extracting features."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Images per forward pass when extracting features. null: 256 on a CPU; on a GPU as many, up to
+    2048, as keep the network's largest feature map within 1 GiB: 2048 for a ResNet-18 at 32 pixels,
+    334 for a ResNet-50 at 224."""
     layers: Annotated[tuple[Stage, ...], Field(min_length=1)] = ("layer4",)
     """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
@@ -71,7 +73,14 @@ RESULT_NEUTRAL_KEYS = frozenset(
 
 _TURNING = "data.exif_orientation"
 # Behaviour of evaluations recorded before these settings existed.
-_BEFORE_THERE_WAS_A_CHOICE = {"data.eval_interpolation": "bilinear", "split": "test"}
+_BEFORE_THERE_WAS_A_CHOICE = {
+    "data.eval_interpolation": "bilinear",
+    "probe.views": "pillow",
+    "split": "test",
+}
+# Settings that follow the device if null, and the values of older records, where none did. Like the
+# device itself, this makes no other result.
+_FOLLOWING_THE_DEVICE = {"batch_size": 256, "memory_budget_mib": 512}
 
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +93,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     # Before the setting existed, detection applied EXIF orientation and evaluations did not.
     turned = {_TURNING: "data.train_annotations" in found}
     settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
+    for key, usual in _FOLLOWING_THE_DEVICE.items():
+        if settings.get(key, usual) is None:
+            settings[key] = usual
     neutral = RESULT_NEUTRAL_KEYS
     if is_pixels(settings.get("data.name")):
         neutral = neutral | {_TURNING}

@@ -131,6 +131,10 @@ RESUMABLE_CHANGES = frozenset(
     }
 )
 
+# A run with other values of these is faster or slower and its result differs slightly, so it is not
+# resumed with them. A row of the paper may be trained with them; its records note it.
+SPEED_SETTINGS = frozenset({"training.precision", "views.implementation"})
+
 
 # These set the learning rate, beta and the target's momentum as functions of progress; extending a
 # finished run may change them.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rsa_pretrain.plumbing.versions import VERSION
+
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +51,11 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A path in a .pth file is not searched for .pth files, so the source stays out of reach.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return programs
+
+
+def test_the_wheel_has_the_version_of_its_code(wheel: Path) -> None:
+    """It is written in one place."""
+    assert wheel.name.split("-")[:2] == ["rsa_toolkit", VERSION]
 
 
 def test_the_wheel_holds_every_config(wheel: Path) -> None:

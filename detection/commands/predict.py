@@ -83,6 +83,7 @@ def add(commands: Commands) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     sources, out = _sources_and_out(arguments)
+    from detection.engines.torchvision.detector import place
     from detection.engines.torchvision.loading import load_detector
     from detection.engines.torchvision.prediction import detect
     from detection.pictures.predictions import write_predictions
@@ -99,7 +100,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if num_workers is None:
         num_workers = min(_MOST_WORKERS, usable_cores())
     found = detect(
-        detector.to(device),
+        place(detector, device),
         coco,
         chosen_input(arguments, card),
         num_workers=min(num_workers, len(coco.images) // (2 * batch_size)),

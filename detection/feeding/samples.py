@@ -1,7 +1,7 @@
 """Build training and test samples, each a function of the seed and its position alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,10 @@ class TrainingSample:
     outlines: tuple[Outline, ...]
     """One per instance, N."""
 
+    def pin_memory(self) -> "TrainingSample":
+        """Return it with its image in page-locked memory, as loaders for a GPU request."""
+        return replace(self, image=self.image.pin_memory())
+
 
 @dataclass(frozen=True)
 class TestSample:
@@ -72,6 +76,10 @@ class TestSample:
     height: int
     """Annotated height of the image, in pixels."""
     width: int
+
+    def pin_memory(self) -> "TestSample":
+        """Return it with its image in page-locked memory, as loaders for a GPU request."""
+        return replace(self, image=self.image.pin_memory())
 
 
 class ImageOrder:

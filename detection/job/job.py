@@ -107,8 +107,13 @@ class Job:
             )
 
 
-def open_job(recipe: Recipe, trunk: Trunk) -> Job:
+def open_job(recipe: Recipe, trunk: Trunk, departures: Sequence[str] = ()) -> Job:
     """Open the data and the device.
+
+    Args:
+        recipe: The run.
+        trunk: Initial weights of the detector's backbone.
+        departures: Departures already made from the recipe as written.
 
     Raises:
         UserError: If either cannot be used, training and test categories differ, or the processes
@@ -150,7 +155,7 @@ def open_job(recipe: Recipe, trunk: Trunk) -> Job:
         iou_types=iou_types,
         device=device,
         deviations=(
-            *(*norms, *heads, *unevaluated),
+            *(*departures, *norms, *heads, *unevaluated),
             *(f"training annotations: {line}" for line in train_set.repairs),
             *(f"test annotations: {line}" for line in test_set.repairs),
         ),

@@ -225,7 +225,11 @@ def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
             else:
                 _log.info("%s of %s", evaluation.name, trial.name)
                 record = make_record_of(
-                    trial.weights, evaluation.evaluator, evaluation.config, path
+                    trial.weights,
+                    evaluation.evaluator,
+                    evaluation.config,
+                    path,
+                    departures=trial.departures,
                 )
             outcome.records[trial.name, evaluation.name] = record
     return 0

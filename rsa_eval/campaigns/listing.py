@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from rsa_eval.campaigns.campaign import NOT_STARTED, status
-from rsa_eval.campaigns.reproduction import plan_trial, run_config
+from rsa_eval.campaigns.reproduction import plan_trial, run_config, speed_words
 from rsa_eval.paper.rows import Detection, PaperRow
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import AnySplit, is_present, published_counts
@@ -76,8 +76,11 @@ class RowListing:
         return "; ".join(found) or NOT_STARTED
 
     def _status_of(self, row: PaperRow, seed: int) -> str:
+        folder = self.out / row.home / f"seed-{seed}"
         try:
-            return status(plan_trial(row, seed, self.out, self.overrides))
+            # A run's progress counts with the speed settings that it was started with.
+            own = [] if isinstance(row.work, Detection) else speed_words(folder)
+            return status(plan_trial(row, seed, self.out, [*own, *self.overrides]))
         except (UserError, OSError) as error:
             return f"unusable ({describe_error(error)})"
 

@@ -4,20 +4,25 @@
 features in ``features/``.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rsa_eval.campaigns.settings import PlannedEvaluation, SuiteConfig, load_evaluations
 from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, refuse_own_keys
 from rsa_eval.config import RandomBackboneConfig
+from rsa_eval.paper.matching import training_departures
 from rsa_eval.paper.rows import Detection, PaperRow, Pretraining
 from rsa_pretrain.config import (
+    CONFIG_FILE,
     RESUMABLE_CHANGES,
+    SPEED_SETTINGS,
     PretrainConfig,
+    load_run,
     refuse_another_run,
     result_changes,
 )
-from rsa_pretrain.plumbing.config.files import load_config, to_tree
+from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree
 from rsa_pretrain.plumbing.config.shipped import find_config
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -35,8 +40,8 @@ def plan_trial(row: PaperRow, seed: int, out: Path, overrides: Sequence[str]) ->
         overrides: ``key=value`` words for the row's recipe.
 
     Raises:
-        UserError: If a word is malformed or changes the row's run, or the trial's folder contains a
-            run with other settings.
+        UserError: If a word is malformed or makes another run of the row's, or the trial's folder
+            contains a run with other settings.
     """
     name = f"{row.home}/seed-{seed}"
     refuse_own_keys(word.partition("=")[0].strip() for word in overrides)
@@ -51,23 +56,37 @@ def plan_trial(row: PaperRow, seed: int, out: Path, overrides: Sequence[str]) ->
         network = RandomBackboneConfig(**to_tree(config.backbone))
         return Trial(name, out / name, tuple(each.of_random(network) for each in evaluations))
     refuse_another_run(config)
-    return Trial(name, out / name, tuple(evaluations), config)
+    departures = tuple(training_departures(to_tree(config), row.work.config))
+    return Trial(name, out / name, tuple(evaluations), config, departures=departures)
 
 
 def run_config(row: PaperRow, work: Pretraining, overrides: Sequence[str]) -> PretrainConfig:
     """Return the settings of a row's run, with the recipe's seed and folder.
 
     Raises:
-        UserError: If a word is malformed or changes the row's run.
+        UserError: If a word is malformed or makes another run of the row's.
     """
     config = work.load(overrides)
-    changed = result_changes(to_tree(work.config), to_tree(config))
+    may_differ = RESUMABLE_CHANGES | SPEED_SETTINGS
+    changed = result_changes(to_tree(work.config), to_tree(config), may_differ)
     if changed:
         raise UserError(
             f"{', '.join(changed)} would change the run of {row.name}; train that with "
             f"'rsa-pretrain run {work.name} …'"
         )
     return config
+
+
+def speed_words(folder: Path) -> list[str]:
+    """Return the speed settings of the run in a folder as ``key=value`` words; none without a run.
+
+    Raises:
+        UserError: If its settings cannot be read.
+    """
+    if not (folder / CONFIG_FILE).exists():
+        return []
+    settings = flatten(to_tree(load_run(folder)))
+    return [f"{key}={json.dumps(settings[key])}" for key in sorted(SPEED_SETTINGS)]
 
 
 def _evaluations(work: Pretraining, config: PretrainConfig) -> list[PlannedEvaluation]:

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
@@ -20,7 +22,12 @@ _MEMORY_HINT = (
 
 
 def make_record_of(
-    checkpoint: Path | None, evaluator: Evaluator, config: EvaluationConfig, path: Path
+    checkpoint: Path | None,
+    evaluator: Evaluator,
+    config: EvaluationConfig,
+    path: Path,
+    *,
+    departures: Sequence[str] = (),
 ) -> Record:
     """Evaluate a checkpoint and write the record; resume a stopped evaluation.
 
@@ -32,6 +39,8 @@ def make_record_of(
         evaluator: The evaluator.
         config: The evaluator's settings.
         path: File of the record; the evaluation's other files go beside it.
+        departures: Departures of the weights from their recipe, noted in the record beside those
+            of the evaluation from its protocol.
 
     Raises:
         UserError: As raised by the evaluation.
@@ -49,6 +58,7 @@ def make_record_of(
         subject = load_subject(checkpoint, config)
         started = time.perf_counter()
         result = evaluator.evaluate(subject, config, workspace)
+        result = replace(result, deviations=[*departures, *result.deviations])
         record = make_record(
             result,
             kind=evaluator.name,

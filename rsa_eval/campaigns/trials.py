@@ -33,6 +33,8 @@ class Trial:
     """Existing weights, anything ``load_weights`` takes."""
     sha256: str | None = None
     """Hash of the existing weights."""
+    departures: tuple[str, ...] = ()
+    """Departures of the run from its recipe, noted in each record."""
 
     @property
     def weights(self) -> Path | None:

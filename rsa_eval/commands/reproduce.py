@@ -12,6 +12,7 @@ from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.subjects import split_words
 from rsa_eval.paper.rows import ROWS, Detection, PaperRow, Pretraining, find_rows, select_rows
+from rsa_pretrain.config import SPEED_SETTINGS
 from rsa_pretrain.plumbing.command_line import Commands, Parser, say, whole_numbers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import TableFormat
@@ -29,6 +30,10 @@ Runs are stored in OUT/ROW/seed-S. Their small files (config.yaml, metrics.jsonl
 records/*.json) are copied to RESULTS/ROW/seed-S. With a copy of OUT, another machine can resume,
 with its own data.root and other settings that do not affect the result.
 
+For speed, a row may also differ from its recipe in {" and ".join(sorted(SPEED_SETTINGS))}.
+These change the result slightly: each record and table notes them, and a run is resumed only with
+those it was started with.
+
 {HOW_IT_RUNS}"""
 
 _MEASURED = """\
@@ -39,6 +44,8 @@ _NOT_MEASURED = "for GiB and hours of pretraining: --list --measure ROW"
 _EXAMPLES = """\
 examples:
   rsa-eval reproduce table1/cifar10/rsa-decay data.root=data
+  rsa-eval reproduce table1/cifar10/rsa-decay data.root=data \\
+      views.implementation=batched training.precision=bf16
   rsa-eval reproduce study/cifar10 --seeds 0,1 --budget-minutes 90 data.root=data
   rsa-eval reproduce --list data.root=data
   rsa-eval reproduce --list --measure table1/cifar10/rsa-decay

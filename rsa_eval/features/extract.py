@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.batch_size import batch_size_on
 from rsa_eval.features.cache import (
     CACHE_FORMAT_VERSION,
     CacheEntry,
@@ -18,42 +17,26 @@ from rsa_eval.features.cache import (
 )
 from rsa_eval.features.forward import FEATURE_DTYPES, device_of, feature_width, forward_batches
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.pixels import Load, in_processes, pixel_batches
+from rsa_eval.features.placement import home_of, on_cpu
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
-from rsa_eval.features.transforms import evaluation_transform
+from rsa_eval.features.transforms import SquareTransform, evaluation_transform
 from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.loader import iterate, make_loader
+from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.plumbing.distributed import failing_together, gather, is_main, min_over_ranks
-from rsa_pretrain.weights.metadata import library_versions
-
-
-class TransformedImages(Dataset[Tensor]):
-    """Images under a deterministic transform.
-
-    Args:
-        images: Source.
-        transform: RGB image to tensor (3, S, S).
-    """
-
-    def __init__(self, images: ImageSet, transform: v2.Transform) -> None:
-        self.images = images
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        view: Tensor = self.transform(self.images[index])
-        return view
+from rsa_pretrain.plumbing.versions import installed_versions
 
 
 def feature_batches(
     backbone: nn.Module,
     images: ImageSet,
-    transform: v2.Transform,
+    transform: SquareTransform,
     config: EvaluationConfig,
     label: str,
     share: Share,
+    home: torch.device,
+    load: Load = in_processes,
 ) -> Iterator[tuple[int, Tensor]]:
     """Run a process's share of the images through a frozen backbone, batch by batch.
 
@@ -66,36 +49,41 @@ def feature_batches(
         config: Batch size, precision, layers and loader processes.
         label: Title of the progress bar.
         share: This process's part.
+        home: Where the features go: the CPU or the backbone's device.
+        load: How to load images that are not in memory.
 
     Yields:
-        The batch's first row among all images, and its features, (n, D), on the CPU.
+        The batch's first row among all images, and its features, (n, D).
 
     Raises:
         ValueError: If the backbone is in train mode.
         UserError: At the end, if a feature is not finite.
     """
-    batches = share.batches(len(images), config.batch_size)
-    loader = make_loader(
-        TransformedImages(images, transform),
-        [list(batch) for batch in batches],
-        config.data.num_workers,
-        device_of(backbone),
-    )
+    device = device_of(backbone)
+    batches = share.batches(len(images), batch_size_on(device, backbone, config))
+    workers = config.data.num_workers
+    pixels = pixel_batches(images, transform, batches, workers, device, load)
+    ready = (transform.normalised(to_device(batch, device)) for batch in pixels)
     num_images = sum(map(len, batches))
-    found = forward_batches(backbone, iterate(loader), num_images, config, label, images.name)
-    for rows, features in zip(batches, found, strict=True):
+    found = forward_batches(backbone, ready, num_images, config, label, images.name)
+    arrived = on_cpu(found) if home.type == "cpu" else found
+    for rows, features in zip(batches, arrived, strict=True):
         yield rows.start, features
 
 
 def extract_features(
     backbone: nn.Module,
     images: ImageSet,
-    transform: v2.Transform,
+    transform: SquareTransform,
     config: EvaluationConfig,
     label: str,
     share: Share = ALONE,
+    load: Load = in_processes,
 ) -> LabelledFeatures:
     """Return the features of all images, in memory as ``config.feature_dtype``.
+
+    They are on the backbone's device if they fit into a quarter of its free memory, else on the
+    CPU.
 
     Args:
         backbone: In eval mode, on its device.
@@ -104,21 +92,24 @@ def extract_features(
         config: Batch size, precision, layers and loader processes.
         label: Title of the progress bar.
         share: This process's part of the work; every process receives the whole result.
+        load: How to load images that are not in memory.
 
     Raises:
         ValueError: If the backbone is in train mode.
         UserError: If a feature is not finite.
     """
     labels = images.labels_of(range(len(images)))
-    size, width = config.batch_size, feature_width(backbone, config)
+    device, dtype = device_of(backbone), FEATURE_DTYPES[config.feature_dtype]
+    size, width = batch_size_on(device, backbone, config), feature_width(backbone, config)
+    home = home_of(len(images) * width * dtype.itemsize, device)
     most_batches = len(Share(0, share.count).batches(len(images), size))
-    own = torch.zeros(most_batches, size, width, dtype=FEATURE_DTYPES[config.feature_dtype])
-    found = feature_batches(backbone, images, transform, config, label, share)
+    own = torch.zeros(most_batches, size, width, dtype=dtype, device=home)
+    found = feature_batches(backbone, images, transform, config, label, share, home, load)
     with failing_together() if share.count > 1 else nullcontext():
         for place, (_, features) in enumerate(found):
             own[place, : len(features)] = features
     if share.count > 1:
-        every = gather(own.to(device_of(backbone))).cpu()
+        every = gather(own.to(device)).to(home)
         own = every.view(share.count, most_batches, size, width).transpose(0, 1)
     return LabelledFeatures(own.reshape(-1, width)[: len(images)], labels)
 
@@ -126,7 +117,7 @@ def extract_features(
 def stored_features(
     subject: Subject, images: ImageSet, config: EvaluationConfig, label: str
 ) -> LabelledFeatures:
-    """Return the features of all images, of type ``config.feature_dtype``.
+    """Return the features of all images, of type ``config.feature_dtype``, where they fit.
 
     With ``config.cache_dir`` they are mapped from a file there, and extracted only if there is no
     complete one for the same weights, images and settings. The processes of a group share the
@@ -169,7 +160,9 @@ def ensure_cached(
     entry = cache_entry(subject, images, config, folder)
     if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
         transform = evaluation_transform(config.data, subject.mean, subject.std)
-        found = feature_batches(subject.backbone, images, transform, config, label, own_share())
+        found = feature_batches(
+            subject.backbone, images, transform, config, label, own_share(), torch.device("cpu")
+        )
         with entry.writing() as file, failing_together():
             for row, features in found:
                 file.write(row, features)
@@ -187,16 +180,15 @@ def cache_entry(
         config: The evaluation.
         folder: The cache.
     """
-    versions = library_versions()
     identity = FeatureIdentity(
         format_version=CACHE_FORMAT_VERSION,
         weights=tensors_sha256(subject.backbone.state_dict()),
         images=images.fingerprint(),
-        transform=repr(evaluation_transform(config.data, subject.mean, subject.std)),
+        transform=repr(evaluation_transform(config.data, subject.mean, subject.std).steps),
         layers=config.layers,
         precision=config.precision,
         feature_dtype=config.feature_dtype,
-        library_versions={name: versions[name] for name in ("torch", "torchvision", "pillow")},
+        library_versions=installed_versions("torch", "torchvision", "pillow"),
     )
     return CacheEntry(
         folder=folder,
@@ -213,7 +205,8 @@ def evaluation_features(
 ) -> LabelledFeatures:
     """Return the features of all images under the evaluation transform, float32.
 
-    They may be mapped from a file. Features stored in fp16 are converted in memory.
+    They may be mapped from a file, or be on the subject's device. Features stored in fp16 are
+    converted in memory.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.

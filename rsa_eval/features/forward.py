@@ -51,22 +51,23 @@ def forward_batches(
         name: Name of the data set, for errors.
 
     Yields:
-        The features of each batch, float32 (n, D), on the CPU.
+        The features of each batch, float32 (n, D), on the backbone's device.
 
     Raises:
         ValueError: If the backbone is in train mode.
         UserError: At the end, if a feature is not finite.
     """
-    num_broken = 0
+    # Counted on the device: reading a number for each batch would make the CPU wait each time.
+    num_broken = torch.zeros((), dtype=torch.int64, device=device_of(backbone))
     with progress_bar(num_images, label, "img") as bar:
         for batch in batches:
-            features = forward_frozen(backbone, batch, config).cpu()
-            num_broken += int((~features.isfinite().all(dim=1)).sum())
+            features = forward_frozen(backbone, batch, config)
+            num_broken += (~features.isfinite().all(dim=1)).sum()
             yield features
             bar.update(len(features))
-    if num_broken:
+    if count := int(num_broken):
         raise UserError(
-            f"{num_broken} of {num_images} {name} images have features that are not finite at "
+            f"{count} of {num_images} {name} images have features that are not finite at "
             f"precision {config.precision}, kept in {config.feature_dtype}; set precision and "
             "feature_dtype to fp32; if they are, the weights are damaged"
         )
@@ -89,6 +90,16 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings)
     with torch.no_grad(), autocast(precision, device), without_tf32(precision):
         features = pooled_stages(backbone, images, config.layers)
     return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
+
+
+def placed(backbone: nn.Module, device: torch.device) -> nn.Module:
+    """Move a backbone to a device, for evaluation.
+
+    On a GPU its filters take the memory format of the images, or cuDNN would convert them for every
+    batch. On a CPU they keep theirs: another would round some features differently.
+    """
+    format_ = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return backbone.to(device).to(memory_format=format_)
 
 
 def feature_width(backbone: nn.Module, config: ForwardSettings) -> int:

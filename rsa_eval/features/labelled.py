@@ -13,14 +13,18 @@ from rsa_pretrain.plumbing.errors import UserError
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Features, (N, D), with their class indices, int64 (N,); both on the CPU.
+    """Features, (N, D), with their class indices, int64 (N,), which are on the CPU.
 
-    Features are float32 unless a function says otherwise. The index of an image without a class
-    is ``UNLABELLED``.
+    Features are float32, and on the CPU, unless a function says otherwise. The index of an image
+    without a class is ``UNLABELLED``.
     """
 
     features: Tensor
     labels: Tensor
+
+    def cpu(self) -> "LabelledFeatures":
+        """Return the same with the features on the CPU."""
+        return LabelledFeatures(self.features.cpu(), self.labels)
 
     @classmethod
     def of(cls, features: ArrayLike, labels: ArrayLike | None = None) -> Self:

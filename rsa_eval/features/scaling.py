@@ -35,7 +35,7 @@ def measure(features: Tensor) -> Standardisation:
     file.
     """
     count = len(features)
-    mean = torch.zeros(features.shape[1], dtype=torch.float64)
+    mean = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
     for block in torch.split(features, _ROWS_AT_ONCE):
         mean += functional.normalize(block).double().sum(dim=0) / count
     variance = torch.zeros_like(mean)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.forward import placed
 from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -56,7 +57,7 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
         _check_agreement(config, loaded.metadata, loaded.path)
         metadata = loaded.metadata
         model = describe_checkpoint(loaded)
-        return Subject(loaded.backbone.to(device), metadata.mean, metadata.std, model)
+        return Subject(placed(loaded.backbone, device), metadata.mean, metadata.std, model)
     if config.backbone is None:
         raise UserError(
             "random weights need an architecture; set backbone.arch and backbone.stem, "
@@ -67,7 +68,7 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
         torch.manual_seed(config.seed)
         backbone = build_backbone(network)
     mean, std = normalisation(config.data)
-    return Subject(backbone.eval().to(device), mean, std, describe_random_init(network))
+    return Subject(placed(backbone.eval(), device), mean, std, describe_random_init(network))
 
 
 def _check_agreement(config: EvaluationConfig, metadata: BackboneMetadata, path: Path) -> None:

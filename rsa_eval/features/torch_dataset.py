@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 from torchvision.models import ResNet
 from torchvision.transforms import v2
 
-from rsa_eval.features.forward import forward_batches
+from rsa_eval.features.forward import feature_width, forward_batches, placed
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.placement import on_cpu
 from rsa_eval.features.share import ALONE
-from rsa_eval.features.transforms import square_transform
+from rsa_eval.features.transforms import SquareTransform
 from rsa_pretrain.components.settings import Stage
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.data.loader import iterate, make_loader
@@ -51,7 +52,7 @@ def transform_for(
     size = image_size or metadata.image_size
     if size is None:
         raise UserError("the weights do not record their image size; give image_size, such as 224")
-    return square_transform(size, resize, interpolation, metadata.mean, metadata.std)
+    return SquareTransform(size, resize, interpolation, metadata.mean, metadata.std).steps
 
 
 def extract(
@@ -116,11 +117,13 @@ def extract(
             _check_same(items.name, labels)
             yield images
 
-    with frozen(backbone.to(place)):
+    features = torch.empty(len(items), feature_width(backbone, settings))
+    with frozen(placed(backbone, place)):
         found = forward_batches(
             backbone, images_alone(), len(items), settings, "features", items.name
         )
-        features = torch.cat(list(found))
+        for batch, rows in zip(batches, on_cpu(found), strict=True):
+            features[batch.start : batch.stop] = rows
     known = [one for one in labels if one is not None]
     return LabelledFeatures.of(features, torch.cat(known) if known else None)
 

@@ -1,5 +1,6 @@
 """Match our results to cells of the paper's tables, and list their departures from the recipes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rsa_eval.evaluators.shared.deviations import setting_text
@@ -10,8 +11,8 @@ from rsa_eval.records.record import Model
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, to_tree
 
-# Seeds are trials; both implementations of the views have the same distribution.
-_NEUTRAL = RESUMABLE_CHANGES | {"seed", "views.implementation"}
+# Seeds are trials.
+_NEUTRAL = RESUMABLE_CHANGES | {"seed"}
 # Settings that distinguish rows of the same method and length.
 _ROW_KEYS = ("method.views", "method.beta_mode", "method.beta_base")
 # Numbers of images; null takes all.
@@ -39,13 +40,23 @@ def departures(group: Group, cell: Published) -> list[str]:
         return record.deviations
     if record.model.pretraining is None:
         return [*record.deviations, "the settings of the pretraining are not recorded"]
-    found = flatten(record.model.pretraining)
-    training = [
+    training = training_departures(record.model.pretraining, recipe)
+    return list(dict.fromkeys([*record.deviations, *training]))
+
+
+def training_departures(pretraining: Mapping[str, Any], recipe: PretrainConfig) -> list[str]:
+    """List a run's departures from a recipe, with both values.
+
+    Args:
+        pretraining: The run's settings, as plain values.
+        recipe: The recipe.
+    """
+    found = flatten(pretraining)
+    return [
         f"pretraining: {key} {_text(key, found[key])} (recipe: {_text(key, expected)})"
         for key, expected in flatten(to_tree(recipe)).items()
         if key in found and not _is_neutral(key) and not _equal(found[key], expected)
     ]
-    return [*record.deviations, *training]
 
 
 def _is_neutral(key: str) -> bool:

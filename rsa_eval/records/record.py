@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from glob import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -19,6 +18,7 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.versions import installed_versions
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 if TYPE_CHECKING:
@@ -187,20 +187,12 @@ def make_record(
         git_commit=commit,
         git_dirty=dirty,
         library_versions=library_versions()
-        | {"python": platform.python_version(), "pycocotools": version("pycocotools")}
-        | _faster_coco_eval_version(),
+        | {"python": platform.python_version()}
+        | installed_versions("pycocotools", "faster-coco-eval"),
         hardware=hardware,
         seconds=seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _faster_coco_eval_version() -> dict[str, str]:
-    """Return the version of faster-coco-eval, which computes average precision if installed."""
-    try:
-        return {"faster-coco-eval": version("faster-coco-eval")}
-    except PackageNotFoundError:
-        return {}
 
 
 def write_record(record: Record, path: Path) -> None:

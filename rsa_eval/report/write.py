@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
 from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.versions import VERSION
 
 _TEMPLATES = ("rsa_eval.report", "templates")
 
@@ -99,7 +99,7 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
         "records": [describe_record(path, record) for path, record in inputs.records],
         "unreadable": inputs.unreadable,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "version": version("rsa-toolkit"),
+        "version": VERSION,
     }
 
 

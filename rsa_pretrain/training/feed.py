@@ -127,7 +127,7 @@ class PillowViews:
 
 
 class CropPlan(NamedTuple):
-    """How the views of a batch of crops are made; its labels, int64 (N,), if they are needed."""
+    """Plan of the views of a batch of crops; its labels, int64 (N,), if they are needed."""
 
     parts: list[PartPlan]
     labels: Tensor | None

@@ -20,8 +20,8 @@ from rsa_pretrain.views.draws import draw_views
 from rsa_pretrain.views.parcel import Parcel
 from rsa_pretrain.views.plan import PartPlan
 
-# Launching the kernels of a small batch takes a GPU's host longer than the GPU needs to run them.
-# The number of batches in a block and the bytes of their views are limited.
+# Launching the kernels of one small batch takes the CPU longer than a GPU takes to run them, so a
+# block has several batches, up to a number and to the bytes of their views.
 _MOST_BATCHES = 8
 _MOST_BYTES = 2**27
 
@@ -32,7 +32,7 @@ _MEMORY_HINT = (
 
 
 def batches_together(views_bytes: int, device: torch.device) -> int:
-    """Return how many batches a block has: one on a CPU, where a batch is no slower than eight.
+    """Return how many batches a block has; one on a CPU, which gains nothing from more.
 
     Args:
         views_bytes: Size of the views of one batch.

@@ -18,7 +18,7 @@ _HUE = JITTER_OPERATIONS.index("hue")
 
 
 class ColourPlan(NamedTuple):
-    """How t_a acts on N images, n of which are jittered.
+    """Plan of t_a for N images, n of which are jittered.
 
     Attributes:
         order: The images, first those to jitter and of these first the ones with the most
@@ -46,7 +46,7 @@ class ColourPlan(NamedTuple):
 
 
 class PartPlan(NamedTuple):
-    """How the views of consecutive images are made.
+    """Plan of the views of consecutive images.
 
     Attributes:
         rows: The images.

@@ -1,12 +1,12 @@
 """Describe a set of weights: the metadata stored in its file."""
 
-from importlib.metadata import version
 from typing import Literal
 
 from pydantic import Field
 
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import Section
+from rsa_pretrain.plumbing.versions import VERSION, installed_versions
 
 METADATA_KEY = "rsa_toolkit"
 """Key of the metadata in each file of weights that this toolkit writes."""
@@ -95,6 +95,6 @@ class BackboneMetadata(Section):
 
 
 def library_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that affect a result."""
-    packages = ("rsa-toolkit", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
-    return {package: version(package) for package in packages}
+    """Return the versions of this toolkit and of the installed packages that affect a result."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
+    return {"rsa-toolkit": VERSION} | installed_versions(*packages)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import probe_heads, probe_modes
+from benchmarks import probe_heads, probe_modes, probe_views
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings
 from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_pretrain.plumbing.errors import UserError
@@ -69,6 +69,19 @@ def test_heads_are_compared_in_both_modes(
     assert [finding.limit for finding in measured.findings] == [0.5, 2, 2]
     assert len(measured.seconds) == 6
     assert all(len(runs) == 1 for runs in measured.seconds.values())
+
+
+@pytest.mark.usefixtures("narrow_resnets")
+def test_views_are_compared_alone_and_in_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way of making them is timed, and given as images per second."""
+    monkeypatch.delenv("RSA_DATA", raising=False)
+    measured = probe_views.measure(probe_views.ProbeViewsSettings(num_images=10, repeats=1))
+    assert list(measured.seconds) == [
+        f"{what}, {way}" for what in ("views", "epoch") for way in ("pillow", "batched")
+    ]
+    pillow, batched = (measured.seconds[f"views, {way}"][0] for way in ("pillow", "batched"))
+    assert measured.findings[0].value == pytest.approx(pillow / batched)
+    assert measured.figures[3].value == pytest.approx(10 / measured.seconds["epoch, batched"][0])
 
 
 def test_without_images_it_says_what_to_set(

@@ -160,6 +160,30 @@ def test_non_finite_loss_keeps_the_last_checkpoint(
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
+def test_weights_that_are_not_finite_end_the_run_at_the_next_line(
+    make_recipe: MakeRecipe, trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then steps pass; the error names the first iteration, and nothing is saved."""
+    recipe = make_recipe()
+    build = run_state.build_detector
+
+    def build_failing(*arguments: Any) -> torch.nn.Module:
+        detector = build(*arguments)
+
+        def spoil(*_: Any) -> None:
+            detector.get_parameter("backbone.body.conv1.weight").data.fill_(float("nan"))
+
+        detector.register_forward_hook(spoil)
+        return detector
+
+    monkeypatch.setattr(run_state, "build_detector", build_failing)
+    with pytest.raises(UserError, match=r"the loss is nan at iteration 1; earlier checkpoints"):
+        run_recipe(recipe, trunk, resume=False)
+    (line,) = read_metrics(recipe.output_dir / "metrics.jsonl")
+    assert line["step"] == 1
+    assert not (recipe.output_dir / "checkpoints").exists()
+
+
 def test_folders_are_protected(make_recipe: MakeRecipe, trunk: Trunk) -> None:
     """A new run needs an empty folder, even with --resume; settings may not change midway."""
     recipe = make_recipe()
@@ -208,6 +232,24 @@ def test_a_recipe_is_run_as_written_and_once(
         run_from_backbone(path, ["seed=6"], start)
     with pytest.raises(UserError, match=r"started from the backbone .* gives random weights"):
         run_from_backbone(path, ["seed=5"], None)
+
+
+def test_speed_settings_are_noted_and_kept_to(
+    make_recipe: MakeRecipe, write_checkpoint: Callable[..., LoadedBackbone], tmp_path: Path
+) -> None:
+    """A recipe may be trained in another precision; the record says so, and resuming refuses it."""
+    recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    path, start = tmp_path / "recipe.yaml", write_checkpoint().path
+    write_config(recipe, path)
+    plain, fast = tmp_path / "plain", tmp_path / "fast"
+    for folder, words in ((plain, []), (fast, ["training.precision=bf16"])):
+        assert run_from_backbone(path, [*words, f"output_dir={folder}"], start) == 0
+    departures, noted = (
+        read_record(folder / "records" / "detection.json").deviations for folder in (plain, fast)
+    )
+    assert noted == ["training.precision bf16 (recipe: fp32)", *departures]
+    with pytest.raises(UserError, match=r"training\.precision \(was 'bf16', now 'fp32'\); restore"):
+        run_from_backbone(path, [f"output_dir={fast}"], start)
 
 
 def test_a_record_of_other_places_is_taken_with_a_warning(

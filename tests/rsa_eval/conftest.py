@@ -1,7 +1,7 @@
 """A small run folder, data, records and logs for the tests of rsa_eval; records are made up."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,13 @@ class FakeRuns:
         return 0
 
     def make_record(
-        self, checkpoint: Path, evaluator: Evaluator, config: EvaluationConfig, path: Path
+        self,
+        checkpoint: Path,
+        evaluator: Evaluator,
+        config: EvaluationConfig,
+        path: Path,
+        *,
+        departures: Sequence[str],
     ) -> Record:
         """Score a run by its settings: 100 beta + seed squared, ten more for the linear probe."""
         name = f"{checkpoint.parent.name} {checkpoint.name} {path.stem}"
@@ -213,7 +219,7 @@ class FakeRuns:
         score = 100 * tree["method"]["beta_base"] + run.seed**2 + 10 * (evaluator.name == "linear")
         values = {"top5": 99.0, "top1": score}
         fields = {"kind": evaluator.name, "model": model, "config": to_tree(config)}
-        record = _make_result(values=values, **fields)
+        record = _make_result(values=values, deviations=[*departures], **fields)
         write_record(record, path)
         return record
 

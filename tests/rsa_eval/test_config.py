@@ -11,7 +11,7 @@ from rsa_eval.evaluators.diagnostics.settings import EmbeddingConfig
 from rsa_eval.evaluators.finetune.settings import TuningConfig
 from rsa_eval.evaluators.knn.evaluator import knn_deviations
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.linear.evaluator import linear_deviations
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
@@ -44,6 +44,14 @@ def test_older_records_have_the_turning_that_was(
     settings = result_settings({"data": data | {"max_megapixels": 9}})
     assert settings.get("data.exif_orientation") is expected
     assert "data.max_megapixels" not in settings
+
+
+def test_following_the_device_makes_no_other_result() -> None:
+    """Settings of null are those of older records, which state numbers; other numbers differ."""
+    older = result_settings({"batch_size": 256, "memory_budget_mib": 512})
+    assert result_settings({"batch_size": None, "memory_budget_mib": None}) == older
+    assert result_settings({"batch_size": 255, "memory_budget_mib": 512}) != older
+    assert "memory_budget_mib" not in result_settings({"batch_size": None})
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detection.recipe import Anchors
 
 STRIDES = (4, 8, 16, 32, 64)
+_MOST_KEPT = 16  # layouts; each takes up to 4.5 MB at 800 x 1333 pixels
+_Key = tuple[tuple[tuple[int, int], ...], torch.device]
 
 
 def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
@@ -26,25 +28,52 @@ def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
     return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in sides])
 
 
-def pyramid_anchors(
-    anchors: Anchors, shapes: Sequence[tuple[int, int]], device: torch.device
-) -> list[Tensor]:
-    """Return every level's anchors.
+class PyramidAnchors(nn.Module):
+    """Lays anchors out over the maps of an image, where the maps are.
+
+    In training it keeps the layouts of the latest few sizes; images come in few. While a detector
+    is traced, sizes are symbols, which nothing may outlive.
 
     Args:
         anchors: Sizes of the levels, and A shapes.
-        shapes: Height and width of each level's map, from stride 4 to 64.
-        device: Device of the result.
-
-    Returns:
-        Per level (H * W * A, 4): row by row, cell by cell within a row, ratio by ratio in a cell.
     """
-    levels = []
-    for (height, width), stride, size in zip(shapes, STRIDES, anchors.sizes_pixels, strict=True):
-        rows = torch.arange(height, device=device, dtype=torch.float32) * stride
-        columns = torch.arange(width, device=device, dtype=torch.float32) * stride
-        y, x = (grid.reshape(-1) for grid in torch.meshgrid(rows, columns, indexing="ij"))
-        shifts = torch.stack([x, y, x, y], dim=1)
-        cells = cell_anchors(size, anchors.aspect_ratios).to(device)
-        levels.append((shifts[:, None] + cells[None]).reshape(-1, 4))
-    return levels
+
+    cells: Tensor
+    """Each level's anchors around the origin, (5, A, 4)."""
+
+    def __init__(self, anchors: Anchors) -> None:
+        super().__init__()
+        cells = [cell_anchors(size, anchors.aspect_ratios) for size in anchors.sizes_pixels]
+        # Not part of the state: they are in a checkpoint's metadata.
+        self.register_buffer("cells", torch.stack(cells), persistent=False)
+        self._kept: dict[_Key, list[Tensor]] = {}
+
+    def forward(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Return every level's anchors.
+
+        Args:
+            shapes: Height and width of each level's map, from stride 4 to 64.
+
+        Returns:
+            Per level (H * W * A, 4): row by row, cell by cell within a row, ratio by ratio in a
+            cell. The same tensors may be returned again.
+        """
+        if not self.training:
+            return self._laid_out(shapes)
+        key = (tuple(shapes), self.cells.device)
+        if key not in self._kept:
+            if len(self._kept) == _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self._laid_out(shapes)
+        return self._kept[key]
+
+    def _laid_out(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        levels = []
+        device = self.cells.device
+        for (height, width), stride, cells in zip(shapes, STRIDES, self.cells, strict=True):
+            rows = torch.arange(height, device=device, dtype=torch.float32) * stride
+            columns = torch.arange(width, device=device, dtype=torch.float32) * stride
+            y, x = (grid.reshape(-1) for grid in torch.meshgrid(rows, columns, indexing="ij"))
+            shifts = torch.stack([x, y, x, y], dim=1)
+            levels.append((shifts[:, None] + cells[None]).reshape(-1, 4))
+        return levels

@@ -6,6 +6,7 @@ It takes a pretrained trunk. Parameters have torchvision's names: ``backbone.bod
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +28,7 @@ from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, check_arrived
 from detection.recipe import ModelConfig, Recipe, SamplingConfig
 from rsa_pretrain.components.backbone import build_backbone, feature_dim
+from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.weights.foreign.layout import Pixels
 
 PYRAMID_CHANNELS = 256
@@ -93,7 +95,7 @@ class MaskRCNN(nn.Module):
         """
         images = self.batched([sample.image for sample in samples])
         features = self.backbone(images.tensors)
-        targets = [self._target(s) for s in samples if isinstance(s, TrainingSample)] or None
+        targets = self._targets([s for s in samples if isinstance(s, TrainingSample)]) or None
         proposals, proposal_losses = self.rpn(images, features, targets)
         found, region_losses = self.roi_heads(
             features, proposals, images.image_sizes, targets, score_threshold
@@ -101,8 +103,13 @@ class MaskRCNN(nn.Module):
         return {**proposal_losses, **region_losses} if self.training else found
 
     def batched(self, images: Sequence[Tensor]) -> ImageList:
-        """Normalise 8-bit images and pad them with zeros, at the right and the bottom."""
-        normalised = [(image.to(self.mean.device) - self.mean) / self.std for image in images]
+        """Normalise 8-bit images and pad them with zeros, at the right and the bottom.
+
+        Images in page-locked memory are sent without waiting for the device.
+        """
+        device = self.mean.device
+        sent = [image.to(device, non_blocking=True) for image in images]
+        normalised = [(image - self.mean) / self.std for image in sent]
         sizes = [(image.shape[1], image.shape[2]) for image in normalised]
         height, width = padded_size(sizes)
         padded = [
@@ -111,13 +118,31 @@ class MaskRCNN(nn.Module):
         ]
         return ImageList(torch.stack(padded), sizes)
 
-    def _target(self, sample: TrainingSample) -> ImageTarget:
-        device = self.mean.device
-        return {
-            "boxes": torch.from_numpy(sample.boxes).to(device),
-            "labels": torch.from_numpy(sample.labels).to(device),
-            "outlines": sample.outlines,
-        }
+    def _targets(self, samples: Sequence[TrainingSample]) -> list[ImageTarget]:
+        """Send the boxes and labels of all images together."""
+        if not samples:
+            return []
+        device, counts = self.mean.device, [len(sample.labels) for sample in samples]
+        boxes, labels = (
+            torch.split(to_device(torch.from_numpy(np.concatenate(parts)), device), counts)
+            for parts in zip(*((sample.boxes, sample.labels) for sample in samples), strict=True)
+        )
+        return [
+            {"boxes": own_boxes, "labels": own_labels, "outlines": sample.outlines}
+            for own_boxes, own_labels, sample in zip(boxes, labels, samples, strict=True)
+        ]
+
+
+def place(detector: MaskRCNN, device: torch.device) -> MaskRCNN:
+    """Move a detector to a device, weights laid out as its convolutions prefer.
+
+    On a GPU that is channels last, which images and maps then follow. Values stay; on a CPU the
+    layout stays too, as its convolutions would round differently.
+    """
+    detector.to(device)
+    if device.type == "cuda":
+        detector.to(memory_format=torch.channels_last)
+    return detector
 
 
 def build_detector(recipe: Recipe, trunk: Trunk, num_classes: int) -> MaskRCNN:

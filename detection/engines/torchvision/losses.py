@@ -22,7 +22,7 @@ def proposal_losses(
         num_anchors: Divisor of the sums: anchors allowed per image times images, even if fewer
             could be sampled.
     """
-    positive = labels == 1
+    positive = torch.where(labels == 1)[0]
     objectness = functional.binary_cross_entropy_with_logits(
         logits, labels.to(logits.dtype), reduction="sum"
     )

@@ -1,7 +1,7 @@
 """Draw the mask head's targets: each object's outline inside its region.
 
-A polygon is moved into the region's frame, scaled to the mask's size and rasterised by
-pycocotools, so that no resolution is lost. A bitmap is cropped by aligned RoIAlign.
+A polygon is moved into the region's frame, scaled to the mask's size and rasterised, so that no
+resolution is lost. A bitmap is cropped by aligned RoIAlign, on the CPU.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as mask_codec
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detection.engines.torchvision.polygons import rasterise
 from detection.feeding.samples import Bitmap, Polygons
-
-# A thinner region is drawn as if it had this side; its target is empty or full either way.
-_MIN_SIDE_PIXELS = np.float32(0.1)
 
 
 def mask_targets(outlines: Sequence[Polygons | Bitmap], boxes: Tensor, side: int) -> Tensor:
-    """Draw each object inside its region.
+    """Draw each object inside its region; only bitmaps wait for the boxes' device.
 
     Args:
         outlines: One per region, in pixels of the image.
@@ -30,22 +27,16 @@ def mask_targets(outlines: Sequence[Polygons | Bitmap], boxes: Tensor, side: int
     Returns:
         True inside the object, (N, side, side), on the boxes' device.
     """
-    drawn = [
-        _cropped(outline, box, side)
-        if isinstance(outline, Bitmap)
-        else _rasterised(outline, box, side)
-        for outline, box in zip(outlines, boxes.detach().cpu().numpy(), strict=True)
-    ]
-    if not drawn:
-        return torch.zeros(0, side, side, dtype=torch.bool, device=boxes.device)
-    return torch.stack(drawn).to(boxes.device)
-
-
-def _rasterised(polygons: Polygons, box: NDArray[np.float32], side: int) -> Tensor:
-    scale = side / np.maximum(box[2:] - box[:2], _MIN_SIDE_PIXELS)
-    moved = [((polygon - box[:2]) * scale).ravel().tolist() for polygon in polygons]
-    code = mask_codec.merge(mask_codec.frPyObjects(moved, side, side))
-    return torch.from_numpy(mask_codec.decode(code)).bool()
+    boxes = boxes.detach()
+    bitmaps = {row: part for row, part in enumerate(outlines) if isinstance(part, Bitmap)}
+    polygons = [() if isinstance(outline, Bitmap) else outline for outline in outlines]
+    targets = rasterise(polygons, boxes, side)
+    if bitmaps:
+        rows = torch.tensor(list(bitmaps), device=boxes.device)
+        regions = boxes[rows].cpu().numpy()
+        cropped = map(_cropped, bitmaps.values(), regions, [side] * len(bitmaps))
+        targets[rows] = torch.stack(list(cropped)).to(boxes.device)
+    return targets
 
 
 def _cropped(bitmap: Bitmap, box: NDArray[np.float32], side: int) -> Tensor:

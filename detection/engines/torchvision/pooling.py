@@ -43,7 +43,8 @@ class AlignedPooler(nn.Module):
         """Pool every image's boxes.
 
         Args:
-            maps: (N, C, H, W) of strides 4, 8, 16 and 32.
+            maps: (N, C, H, W) of strides 4, 8, 16 and 32, float32 and contiguous: anything else
+                would be copied for every pooler.
             boxes: Of each image, (R_i, 4) in pixels.
 
         Returns:
@@ -54,10 +55,10 @@ class AlignedPooler(nn.Module):
         levels = box_levels(rois[:, 1:])
         chosen = [torch.where(levels == level)[0] for level in range(NUM_LEVELS)]
         cuts = [
-            # Autocast covers RoIAlign only in part; compute in float32, as in detectron2.
-            roi_align(features.float(), rois[index], self.resolution, 1 / stride, 0, True)
+            roi_align(features, rois[index], self.resolution, 1 / stride, 0, True)
             for features, index, stride in zip(maps, chosen, STRIDES[:NUM_LEVELS], strict=True)
         ]
-        # Ordered in one step: filling level by level would copy the gradient for each.
-        pooled = rois.new_zeros(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
+        # Ordered in one step: filling level by level would copy the gradient for each. Every row is
+        # written, as each box has a level.
+        pooled = rois.new_empty(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
         return pooled.index_copy_(0, torch.cat(chosen), torch.cat(cuts))

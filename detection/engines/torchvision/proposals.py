@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou
 
-from detection.engines.torchvision.anchors import pyramid_anchors
+from detection.engines.torchvision.anchors import PyramidAnchors
 from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image
 from detection.engines.torchvision.losses import proposal_losses
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
@@ -40,7 +40,7 @@ class ProposalNetwork(nn.Module):
     def __init__(self, channels: int, anchors: Anchors, sampling: SamplingConfig) -> None:
         super().__init__()
         self.head = RPNHead(channels, len(anchors.aspect_ratios))
-        self._anchors = anchors
+        self.anchors = PyramidAnchors(anchors)
         self.suppress: Suppress = batched_nms
         self._top_k = sampling.proposals_per_image
         self._anchors_per_image = sampling.anchors_per_image
@@ -66,11 +66,11 @@ class ProposalNetwork(nn.Module):
         """
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        # Cells row by row, then anchors of a cell: the order of pyramid_anchors.
+        # Cells row by row, then anchors of a cell: the order of PyramidAnchors.
         flat_logits = [level.permute(0, 2, 3, 1).flatten(1).float() for level in logits]
         flat_deltas = [_per_anchor(level).float() for level in deltas]
         shapes = [(part.shape[2], part.shape[3]) for part in maps]
-        anchors = pyramid_anchors(self._anchors, shapes, maps[0].device)
+        anchors = self.anchors(shapes)
         losses: dict[str, Tensor] = {}
         if self.training:
             assert targets is not None, "training needs targets"
@@ -95,7 +95,7 @@ class ProposalNetwork(nn.Module):
             matched = of_object(target["boxes"], matches, anchors)
             offsets.append(self._coder.encode_single(matched, anchors))
         positive, negative = (torch.stack(masks).bool() for masks in self._sampler(labels))
-        sampled = positive | negative
+        sampled = torch.where(positive | negative)
         return proposal_losses(
             logits[sampled],
             deltas[sampled],

@@ -21,6 +21,7 @@ from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
 from detection.engines.torchvision.pooling import NUM_LEVELS, AlignedPooler
 from detection.recipe import ModelConfig, SamplingConfig
+from rsa_pretrain.plumbing.device import to_device
 
 BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
 FC_WIDTH = 1024
@@ -104,7 +105,12 @@ class RegionHeads(nn.Module):
             Each image's ``boxes``, ``labels``, ``scores`` and, with a mask head, ``masks``
             (D, 28, 28), best first; and the losses. One of the two is empty.
         """
-        maps = list(features.values())[:NUM_LEVELS]
+        # Autocast covers RoIAlign only in part; compute in float32, as in detectron2. Both poolers
+        # read the same copy.
+        maps = [
+            level.to(torch.float32, memory_format=torch.contiguous_format)
+            for level in list(features.values())[:NUM_LEVELS]
+        ]
         if self.training:
             assert targets is not None, "training needs targets"
             return [], self._losses(maps, proposals, targets)
@@ -155,24 +161,27 @@ class RegionHeads(nn.Module):
         self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[ImageTarget]
     ) -> Tensor:
         """Compare the masks of the sampled objects, except of those annotated with only a box."""
-        objects = [torch.where(sample.labels > 0)[0] for sample in samples]
-        boxes = [sample.boxes[chosen] for sample, chosen in zip(samples, objects, strict=True)]
-        outlines = [
-            target["outlines"][index]
-            for sample, chosen, target in zip(samples, objects, targets, strict=True)
-            for index in sample.matches[chosen].tolist()
-        ]
-        labels = torch.cat(
-            [sample.labels[chosen] for sample, chosen in zip(samples, objects, strict=True)]
+        labels = torch.cat([sample.labels for sample in samples])
+        objects = torch.where(labels > 0)[0]
+        matches = torch.cat([sample.matches for sample in samples])
+        images = torch.cat(
+            [torch.full_like(sample.matches, number) for number, sample in enumerate(samples)]
         )
-        logits, regions = self._predict_masks(maps, boxes), torch.cat(boxes)
+        labels, boxes = labels[objects], torch.cat([sample.boxes for sample in samples])[objects]
+        # The only values that drawing needs on the host.
+        image_of, match_of = torch.stack([images, matches])[:, objects].tolist()
+        counts = [image_of.count(number) for number in range(len(samples))]
+        logits = self._predict_masks(maps, torch.split(boxes, counts))
+        outlines = [
+            targets[image]["outlines"][match]
+            for image, match in zip(image_of, match_of, strict=True)
+        ]
         drawn = [outline for outline in outlines if outline is not None]
         if len(drawn) < len(outlines):
-            known = torch.tensor(
-                [outline is not None for outline in outlines], device=labels.device
-            )
-            logits, regions, labels = logits[known], regions[known], labels[known]
-        return mask_loss(logits, labels, mask_targets(drawn, regions, logits.shape[-1]))
+            rows = [row for row, outline in enumerate(outlines) if outline is not None]
+            known = to_device(torch.tensor(rows, dtype=torch.int64), labels.device)
+            logits, boxes, labels = logits[known], boxes[known], labels[known]
+        return mask_loss(logits, labels, mask_targets(drawn, boxes, logits.shape[-1]))
 
     def _sample(self, proposals: Tensor, target: ImageTarget) -> _Sample:
         """Choose regions, a quarter of them objects where there are enough.

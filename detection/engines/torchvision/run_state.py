@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detection.engines.torchvision.detector import build_detector
+from detection.engines.torchvision.detector import build_detector, place
 from detection.feeding.samples import initialisation_seed
 from detection.job.job import Job
 from detection.recipe import SolverConfig
@@ -57,7 +57,8 @@ class DetectorState:
         recipe = job.recipe
         self._job = job
         torch.manual_seed(initialisation_seed(recipe.seed))
-        self.detector = build_detector(recipe, job.trunk, job.num_classes).to(job.device).train()
+        detector = build_detector(recipe, job.trunk, job.num_classes)
+        self.detector = place(detector, job.device).train()
         self.step = 0
         self.optimizer = fused_sgd(
             parameter_groups(self.detector, recipe.solver),
@@ -83,6 +84,7 @@ class DetectorState:
         check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")
         self.detector.load_state_dict(tensors, strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_alike(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         assert metadata.step is not None, "a run's checkpoint has its step"
         self.step = metadata.step
@@ -123,6 +125,16 @@ def save_weights(
     tensors = detector.state_dict()
     _check_finite(tensors, step, file.parent)
     save_tensors(file, tensors, job.metadata(step), {**job.notes, **notes})
+
+
+def _lay_out_alike(optimizer: torch.optim.Optimizer) -> None:
+    """Lay momentum out in memory like its weights, also if another device saved it.
+
+    The fused kernel walks through both at once and trusts that they match.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _check_finite(tensors: Mapping[str, Tensor], step: int, folder: Path) -> None:

@@ -24,12 +24,10 @@ from rsa_pretrain.plumbing.distributed import (
     StopVote,
     data_parallel,
     is_main,
-    mean_over_ranks,
     rank,
     share_buffers,
     world_size,
 )
-from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
@@ -50,8 +48,9 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         The detector in train mode, on the job's device.
 
     Raises:
-        UserError: If the loss stops being finite (earlier checkpoints stay), an image is broken,
-            or ``resume_from`` belongs to another backbone or other annotations.
+        UserError: If the loss stops being finite, which is noticed when the log's next line is due
+            and before anything is saved (earlier checkpoints stay); if an image is broken, or
+            ``resume_from`` belongs to another backbone or other annotations.
     """
     trainer = _Trainer(job, run_dir)
     if resume_from is not None:
@@ -88,6 +87,8 @@ class _Trainer:
                 received = vote.agree(stop.received)
                 finished = state.step == self._plan.iterations
                 evaluated = evaluations.due(state.step)
+                if evaluated or received:
+                    log.catch_up()
                 with log.paused():
                     if evaluated or finished:
                         self._refresh_statistics()
@@ -113,8 +114,8 @@ class _Trainer:
         workers, device = recipe.data.num_workers, self._job.device
         return iterate(make_loader(stream, sampler, workers, device, collate=list))
 
-    def _train_step(self, samples: list[TrainingSample]) -> dict[str, float]:
-        """Take one optimizer step; return its rate and losses, averaged over processes."""
+    def _train_step(self, samples: list[TrainingSample]) -> dict[str, Tensor | float]:
+        """Take one optimizer step; return its rate and this process's losses, on the device."""
         recipe, state = self._job.recipe, self.state
         lr = self._plan.lr * self._lr_share(state.step / self._plan.iterations)
         for group in state.optimizer.param_groups:
@@ -123,18 +124,12 @@ class _Trainer:
         with autocast(recipe.training.precision, self._job.device):
             losses: dict[str, Tensor] = self._network(samples)
         loss = torch.stack(list(losses.values())).sum()
-        means = mean_over_ranks(torch.stack([loss, *losses.values()]).detach())
-        if not means[0].isfinite():
-            raise UserError(
-                f"the loss is {means[0].item()} at iteration {state.step}; earlier checkpoints are "
-                f"in '{self._run_dir}'; lower solver.base_lr or warm up longer"
-            )
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
-        return {**dict(zip(["loss", *losses], means.tolist(), strict=True)), "lr": lr}
+        return {"loss": loss.detach()} | {k: v.detach() for k, v in losses.items()} | {"lr": lr}
 
     def _refresh_statistics(self) -> None:
         num_batches = self._job.recipe.training.precise_bn_iterations

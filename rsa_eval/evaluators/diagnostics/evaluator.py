@@ -23,6 +23,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
     lack_of_classes,
 )
 from rsa_eval.evaluators.shared.neighbours import Neighbours
+from rsa_eval.features.batch_size import batch_size_on
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
@@ -78,7 +79,7 @@ def evaluate_diagnostics(
     classes = None
     if lack is None:
         classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
-    findings = Findings(train, images, features, neighbours, classes)
+    findings = Findings(train, images, features.cpu(), neighbours, classes)
     return Result(
         metrics=metrics,
         headline="rankme",
@@ -140,7 +141,8 @@ def _view_features(
     rows = draw_rows(config.num_view_images, len(images), config.seed).tolist()
     # Each image gives four views, so a quarter as many images make a batch.
     keys = [(0, row) for row in rows]
-    width = max(1, config.batch_size // len(views.names))
+    batch_size = batch_size_on(subject.device, subject.backbone, config)
+    width = max(1, batch_size // len(views.names))
     loader = make_loader(
         AugmentedImages(images, views, config.seed),
         [keys[start : start + width] for start in range(0, len(keys), width)],

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.knn.vote import class_scores
-from rsa_eval.evaluators.shared.neighbours import Neighbours, plan_chunks, search, unit_rows
+from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
+from rsa_eval.evaluators.shared.neighbours import Neighbours, nearest_rows
+from rsa_eval.features.placement import brought_home
 from rsa_eval.features.share import ALONE, Share
 
 _VOTES_AT_ONCE = 1024
@@ -15,7 +17,7 @@ def find_neighbours(
     bank: Tensor,
     queries: Tensor | None,
     k: int,
-    memory_budget_mib: int,
+    memory_budget_mib: int | None,
     device: torch.device,
     share: Share = ALONE,
 ) -> Neighbours:
@@ -25,7 +27,8 @@ def find_neighbours(
         bank: Features, (M, D), of any float type; may be mapped from a file.
         queries: Features, (N, D); None searches, for each row of the bank, all others.
         k: Neighbours per query; a smaller bank gives all its rows.
-        memory_budget_mib: Memory for the comparison beside the features, in MiB.
+        memory_budget_mib: Memory for the comparison beside the features, in MiB; None as in
+            ``budget_on``.
         device: Where the comparison runs.
         share: The part of the bank this process compares; all processes find the same.
 
@@ -35,15 +38,14 @@ def find_neighbours(
     Raises:
         UserError: If a feature is not finite.
     """
-    asked = bank if queries is None else queries
     k = min(k, len(bank) - (queries is None))
+    bank = brought_home(bank, device)
+    queries = None if queries is None else brought_home(queries, device)
+    num_queries = len(bank) if queries is None else len(queries)
+    budget = budget_on(device, memory_budget_mib, share)
     # No class scores are computed here.
-    plan = plan_chunks(memory_budget_mib, len(asked), bank.shape[1], k, num_classes=0)
-    found = []
-    for start in range(0, len(asked), plan.num_queries):
-        part = unit_rows(asked[start : start + plan.num_queries], device)
-        own_row = start if queries is None else None
-        found.append(search(part, bank, k, plan.num_rows, share, own_row).nearest_first())
+    plan = plan_chunks(budget, device, num_queries, bank.shape[1], k, num_classes=0)
+    found = [chunk for _, chunk in nearest_rows(bank, queries, k, plan, device, share)]
     similarities, indices = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     return Neighbours(similarities, indices)
 

@@ -48,5 +48,6 @@ class DiagnosticsConfig(EvaluationConfig):
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
     """Training images shown beside each of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
-    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
-    """Memory for the neighbour search beside the features, in MiB."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
+    """Memory for the neighbour search beside the features, in MiB. null: 512 on a CPU, a quarter of
+    its free memory on a GPU."""

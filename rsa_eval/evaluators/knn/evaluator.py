@@ -60,7 +60,7 @@ def knn(
     settings: Sequence[KNNSetting] = VOTES,
     *,
     num_classes: int | None = None,
-    memory_budget_mib: int = 512,
+    memory_budget_mib: int | None = None,
     device: str | torch.device = "cpu",
     share: Share = ALONE,
 ) -> Scores:
@@ -78,7 +78,8 @@ def knn(
         settings: The votes, all counted in one pass; the first is the headline. The default starts
             with the RSA paper's, k = 200 and T = 0.1.
         num_classes: Classes there are; None takes the largest training label plus one.
-        memory_budget_mib: Memory of the comparison beside the features, in MiB.
+        memory_budget_mib: Memory of the comparison beside the features, in MiB; None takes 512 on
+            a CPU and a quarter of a GPU's free memory.
         device: Where the comparison runs.
         share: The part of the training images that this process compares.
 

@@ -9,6 +9,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_counts
 from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.pixels import in_threads
 from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
@@ -21,7 +22,8 @@ def make_online_knn(
     """Build the measure ``knn_top1`` of a backbone during training, in percent.
 
     The classified images take no part in training and are not from the test split, so decisions
-    may rely on the number. The backbone keeps its mode, weights and BatchNorm statistics.
+    may rely on the number. The backbone keeps its mode, weights and BatchNorm statistics. An
+    evaluation starts no process: images that are not in memory are read in threads.
 
     Args:
         config: The run; ``config.monitor`` sets the number of voting neighbours.
@@ -46,8 +48,10 @@ def make_online_knn(
 
     def evaluate(backbone: nn.Module) -> Mapping[str, float]:
         with frozen(backbone):
-            voters = extract_features(backbone, bank, transform, settings, "kNN bank")
-            queries = extract_features(backbone, held_out, transform, settings, "kNN queries")
+            voters, queries = (
+                extract_features(backbone, part, transform, settings, label, load=in_threads)
+                for part, label in ((bank, "kNN bank"), (held_out, "kNN queries"))
+            )
         (counts,) = knn_counts(
             voters,
             queries,

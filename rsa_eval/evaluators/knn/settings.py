@@ -41,5 +41,6 @@ class KNNConfig(EvaluationConfig):
     """Votes to count, all in one pass; the first is the headline."""
     leave_one_out: bool = False
     """Classify each training image by the others, instead of the test images."""
-    memory_budget_mib: Annotated[int, Field(ge=16)] = 512
-    """Memory for the comparison beside the features, in MiB, whatever the number of images."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
+    """Memory for the comparison beside the features, in MiB, whatever the number of images.
+    null: 512 on a CPU, a quarter of its free memory on a GPU."""

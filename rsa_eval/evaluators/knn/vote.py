@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.knn.settings import KNNSetting
-from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
-from rsa_eval.evaluators.shared.neighbours import plan_chunks, search, unit_rows
+from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
+from rsa_eval.evaluators.shared.metrics import TopKCounts, TopKHits
+from rsa_eval.evaluators.shared.neighbours import nearest_rows
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.placement import brought_home
 from rsa_eval.features.share import ALONE, Share
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -21,18 +23,20 @@ def knn_counts(
     queries: LabelledFeatures | None,
     settings: Sequence[KNNSetting],
     num_classes: int,
-    memory_budget_mib: int,
+    memory_budget_mib: int | None,
     device: torch.device,
     share: Share = ALONE,
 ) -> list[TopKCounts]:
     """Classify every query by its neighbours in the bank, under all settings in one pass.
 
     Args:
-        bank: The voters, of any float type; may be mapped from a file.
+        bank: The voters, of any float type; may be mapped from a file. They are copied to the
+            device if they fit into a quarter of its free memory.
         queries: Features to classify; None classifies each voter by all others (leave one out).
         settings: Votes to count; a k beyond the bank's size takes the whole bank.
         num_classes: All classes, including those without a voter.
-        memory_budget_mib: Memory for the comparison beside the features, in MiB.
+        memory_budget_mib: Memory for the comparison beside the features, in MiB; None as in
+            ``budget_on``.
         device: Where the comparison runs.
         share: The part of the bank this process compares; all processes count the same.
 
@@ -42,33 +46,26 @@ def knn_counts(
     Raises:
         UserError: If a feature is not finite, or leave one out has a single image.
     """
-    asked = bank if queries is None else queries
     num_voters = len(bank.labels) - (queries is None)
     if num_voters == 0:
         raise UserError("a single image has no neighbours; leave-one-out needs two or more")
     k = min(max(setting.k for setting in settings), num_voters)
-    width = bank.features.shape[1]
-    plan = plan_chunks(memory_budget_mib, len(asked.labels), width, k, num_classes)
+    voters = brought_home(bank.features, device)
+    asked = None if queries is None else brought_home(queries.features, device)
     bank_labels = bank.labels.to(device)
-    counts = [NOTHING_COUNTED] * len(settings)
-    for start in range(0, len(asked.labels), plan.num_queries):
-        chunk = slice(start, start + plan.num_queries)
-        own_row = start if queries is None else None
-        found = search(
-            unit_rows(asked.features[chunk], device),
-            bank.features,
-            k,
-            plan.num_rows,
-            share,
-            own_row,
-        ).nearest_first()
-        voters = bank_labels[found.indices]
-        labels = asked.labels[chunk].to(device)
-        for position, setting in enumerate(settings):
+    labels = bank_labels if queries is None else queries.labels.to(device)
+    budget = budget_on(device, memory_budget_mib, share)
+    plan = plan_chunks(budget, device, len(labels), voters.shape[1], k, num_classes)
+    hits = [TopKHits(device) for _ in settings]
+    for chunk, found in nearest_rows(voters, asked, k, plan, device, share):
+        classes = bank_labels[found.indices]
+        for setting, its_hits in zip(settings, hits, strict=True):
             nearest = found.similarities[:, : setting.k]
-            scores = class_scores(nearest, voters[:, : setting.k], num_classes, setting.temperature)
-            counts[position] += count_top_k(scores, labels)
-    return counts
+            scores = class_scores(
+                nearest, classes[:, : setting.k], num_classes, setting.temperature
+            )
+            its_hits.add(scores, labels[chunk])
+    return [its_hits.read() for its_hits in hits]
 
 
 def class_scores(

@@ -1,27 +1,39 @@
 """Yield a probe's batches, in an order independent of processes and resumable at any step."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
-from rsa_eval.evaluators.linear.settings import LinearConfig
-from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.labelled import LabelledFeatures
-from rsa_eval.features.subject import Subject
-from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
+from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.plumbing.distributed import rank, world_size
-from rsa_pretrain.views.one_image import to_normalised_tensor, weak_augmentation
 
 # From a first step to one item per training step: this process's share of features, float32 (n, D),
 # and labels, int64 (n,), on the probe's device.
 ProbeBatches = Callable[[int], Generator[tuple[Tensor, Tensor], None, None]]
+
+# Steps whose row numbers are sent to a GPU in one copy.
+_STEPS_SENT_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class StepBlock:
+    """This process's images of consecutive steps.
+
+    Attributes:
+        epochs: Epoch of each image, int64 (n,).
+        images: Their numbers in the set, int64 (n,).
+        sizes: Images of each step; they add up to n.
+    """
+
+    epochs: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
+    sizes: list[int]
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,20 @@ class ReadOrder:
             images = order[batch * self.batch_size :][: self.batch_size]
             yield epoch, np.array_split(images, world_size())[rank()]
 
+    def blocks(self, first_step: int, steps_per_block: int) -> Iterator[StepBlock]:
+        """Yield the shares of several steps together.
+
+        Blocks end at multiples of their length: a resumed run has those of an uninterrupted one,
+        except that its first may be shorter.
+        """
+        shares = self.shares(first_step)
+        length = steps_per_block - first_step % steps_per_block
+        while steps := list(islice(shares, length)):
+            epochs, images = zip(*steps, strict=True)
+            sizes = [len(share) for share in images]
+            yield StepBlock(np.repeat(epochs, sizes), np.concatenate(images), sizes)
+            length = steps_per_block
+
 
 def cached_batches(
     train: LabelledFeatures,
@@ -78,52 +104,9 @@ def cached_batches(
     features, labels = train.features.to(device), train.labels.to(device)
 
     def batches(first_step: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        for _, images in order.shares(first_step):
-            rows = torch.from_numpy(images).to(device)
-            yield scaling(features.index_select(0, rows)), labels.index_select(0, rows)
-
-    return batches
-
-
-def online_batches(
-    subject: Subject,
-    images: ImageSet,
-    order: ReadOrder,
-    scaling: Callable[[Tensor], Tensor],
-    config: LinearConfig,
-) -> ProbeBatches:
-    """Return batches of features of images with fresh augmentation each epoch.
-
-    Args:
-        subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
-        images: Labelled training images.
-        order: Images of each step.
-        scaling: Applied to the features.
-        config: The evaluation.
-
-    Raises:
-        UserError: If the images are unlabelled.
-    """
-    device = subject.device
-    labels = torch.tensor(images.require_labels())
-    data = config.data
-    view = weak_augmentation(config.probe.train_view, data.image_size, data.eval_interpolation)
-    transform = v2.Compose([view, to_normalised_tensor(subject.mean, subject.std)])
-    dataset = AugmentedImages(images, transform, config.seed)
-    width = feature_width(subject.backbone, config)
-
-    def batches(first_step: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        keys = (
-            [(epoch, image) for image in share.tolist()]
-            for epoch, share in order.shares(first_step)
-            if len(share)
-        )
-        loader = make_loader(dataset, keys, data.num_workers, device)
-        with closing(iterate(loader)) as loaded:
-            for _, share in order.shares(first_step):
-                features = torch.empty(0, width, device=device)
-                if len(share):
-                    features = scaling(forward_frozen(subject.backbone, next(loaded), config))
-                yield features, labels[torch.from_numpy(share)].to(device)
+        for block in order.blocks(first_step, _STEPS_SENT_AT_ONCE):
+            sent = to_device(torch.from_numpy(block.images), device)
+            for rows in torch.split(sent, block.sizes):
+                yield scaling(features.index_select(0, rows)), labels.index_select(0, rows)
 
     return batches

@@ -10,22 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.linear.batches import (
-    ProbeBatches,
-    ReadOrder,
-    cached_batches,
-    online_batches,
-)
+from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, cached_batches
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
+from rsa_eval.evaluators.linear.online import check_views, online_batches, steps_per_forward
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
-from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
+from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.deviations import (
-    DINOV2,
-    USUAL,
-    common_deviations,
-    settings_deviations,
-)
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
@@ -36,7 +27,7 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.forward import feature_width
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
-from rsa_eval.features.scaling import measure, unscaled
+from rsa_eval.features.scaling import Standardisation, measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import Metric, Result, Scores, Workspace
@@ -47,40 +38,6 @@ from rsa_pretrain.plumbing.stop_signal import Stopped
 
 _MOCO_V2_CACHED = ProbeConfig(mode="cached")
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
-
-_DINOV2_STEPS = 12_500
-
-
-def linear_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List the departures of a linear probe.
-
-    Args:
-        config: The run's settings.
-        num_steps: Number of optimizer steps.
-    """
-    is_dinov2 = config.protocol == "dinov2"
-    deviations = common_deviations(config, DINOV2 if is_dinov2 else USUAL)
-    if config.stl10_folds:
-        deviations.append("mean over ten folds of the training images (protocol: all at once)")
-    deviations += settings_deviations(config.probe, LINEAR_PROTOCOLS[config.protocol])
-    return deviations + _dinov2_probe_deviations(config, num_steps) if is_dinov2 else deviations
-
-
-def _dinov2_probe_deviations(config: LinearConfig, num_steps: int) -> list[str]:
-    """List the probe's differences from dinov2/eval/linear.py that no setting removes."""
-    num_heads = len(config.probe.base_lr)
-    deviations = [
-        f"heads {num_heads}, on one feature vector (protocol: 52, 13 each on the last block and on "
-        "the last four, with and without the averaged patches)"
-    ]
-    if num_heads > 1:
-        deviations += [
-            "all heads start from the same weights (protocol: each from its own)",
-            "head chosen on held-out training images (protocol: on the test images)",
-        ]
-    if num_steps != _DINOV2_STEPS:
-        deviations.append(f"steps {num_steps} (protocol: {_DINOV2_STEPS})")
-    return deviations
 
 
 @dataclass(frozen=True)
@@ -119,6 +76,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
+    check_views(train, config)
     with frozen(subject.backbone):
         if config.stl10_folds:
             probes = [
@@ -184,7 +142,7 @@ def linear_probe(
     heads = new_heads(train.features.shape[1], num_classes, probe, seed, place)
     state = ProbeState(HeadTrainer(heads, probe), fingerprint="", path=None)
     order = ReadOrder(len(train.labels), probe.batch_size, probe.epochs, seed)
-    scaling = measure(train.features) if probe.standardise else unscaled
+    scaling = _scaling_by(train.features, probe, place)
     try:
         train_probe(state, cached_batches(train, order, scaling, place), order, math.inf)
     except Stopped as stopped:
@@ -275,13 +233,24 @@ def _training_batches(
 ) -> tuple[ProbeBatches, Callable[[Tensor], Tensor]]:
     """Return the training batches and their feature scaling."""
     probe = config.probe
-    if probe.mode == "online" and not probe.standardise:
-        return online_batches(subject, images, order, unscaled, config), unscaled
-    train = evaluation_features(subject, images, config, "train features")
-    scaling = measure(train.features) if probe.standardise else unscaled
-    if probe.mode == "online":
-        return online_batches(subject, images, order, scaling, config), scaling
-    return cached_batches(train, order, scaling, device), scaling
+    scaling: Callable[[Tensor], Tensor] = unscaled
+    if probe.mode == "cached" or probe.standardise:
+        train = evaluation_features(subject, images, config, "train features")
+        scaling = _scaling_by(train.features, probe, device)
+    if probe.mode == "cached":
+        return cached_batches(train, order, scaling, device), scaling
+    num_steps = steps_per_forward(device, subject.backbone, config)
+    return online_batches(subject, images, order, scaling, config, num_steps), scaling
+
+
+def _scaling_by(
+    features: Tensor, probe: ProbeConfig, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Return the scaling of features, measured on the training images', for use on a device."""
+    if not probe.standardise:
+        return unscaled
+    found = measure(features)
+    return Standardisation(found.mean.to(device), found.variance.to(device))
 
 
 def _open_fold(config: LinearConfig, fold: int) -> ImageSet:

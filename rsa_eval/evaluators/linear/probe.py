@@ -12,7 +12,7 @@ from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder
 from rsa_eval.evaluators.linear.heads import Heads
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.metrics import TopKCounts, ranks
 from rsa_eval.evaluators.shared.resumable import run_to_end
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.components.schedules import cosine
@@ -91,13 +91,15 @@ def score_heads(
         scaling: Applied to the features, as in training.
     """
     device = heads.weight.device
-    counts: list[TopKCounts | None] = [NOTHING_COUNTED] * len(heads.bias)
+    found = torch.zeros(3, len(heads.bias), dtype=torch.int64, device=device)
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = heads.scores(scaling(test.features[rows].to(device)))  # (n, H, C)
-        labels = test.labels[rows].to(device)
-        for number, so_far in enumerate(counts):
-            own = scores[:, number]
-            if so_far is not None:
-                counts[number] = None if own.isnan().any() else so_far + count_top_k(own, labels)
-    return counts
+        features = test.features[rows].to(device, non_blocking=True)
+        scores = heads.scores(scaling(features))  # (n, H, C)
+        before = ranks(scores, test.labels[rows].to(device, non_blocking=True))  # (n, H)
+        broken = scores.isnan().any(dim=2)
+        found += torch.stack([before < 1, before < 5, broken], dim=1).sum(dim=0)
+    return [
+        None if broken else TopKCounts(first, among_five, len(test.labels))
+        for first, among_five, broken in found.T.tolist()
+    ]

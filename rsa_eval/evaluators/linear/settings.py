@@ -18,6 +18,10 @@ class ProbeConfig(TrainingOnViews):
     mode: Literal["online", "cached"] = "online"
     """online: fresh augmentation each epoch, as in the papers; cached: the features of the
     training images under the evaluation transform, extracted once."""
+    views: Literal["pillow", "batched"] = "pillow"
+    """Online: how the crops and flips are made. pillow: image by image in the loader processes;
+    batched: whole batches on the device, of sets of small images, which are kept in its memory. The
+    views are the same in distribution, the draws are not."""
     epochs: Annotated[int, Field(ge=1)] = 100
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 256
@@ -62,6 +66,11 @@ class ProbeConfig(TrainingOnViews):
             )
         if self.nesterov and self.sgd_momentum == 0:
             raise ValueError("nesterov needs sgd_momentum above 0, found 0; set either")
+        if self.views == "batched" and self.mode == "cached":
+            raise ValueError(
+                "mode cached augments no images, found views batched; set views=pillow or "
+                "mode=online"
+            )
         return self
 
 
@@ -90,7 +99,7 @@ LINEAR_PROTOCOLS = {
     ),
     # DINOv2 (Oquab et al. 2023): the defaults of its dinov2/eval/linear.py, on the last features
     # only; 12,500 steps of 1,024 images are ten epochs of ImageNet. The paper's Appendix B.3 lists
-    # rates from 1e-4 to 0.5. evaluator.py lists further differences from the code.
+    # rates from 1e-4 to 0.5. deviations.py lists further differences from the code.
     "dinov2": ProbeConfig(
         epochs=10,
         batch_size=1024,
@@ -127,6 +136,12 @@ class LinearConfig(EvaluationConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        resize = self.data.eval_interpolation
+        if self.probe.views == "batched" and resize != "bilinear":
+            raise ValueError(
+                f"probe.views batched resizes bilinearly, found data.eval_interpolation {resize}; "
+                "set probe.views=pillow or data.eval_interpolation=bilinear"
+            )
         if self.stl10_folds and self.data.name != "stl10":
             raise ValueError(f"stl10_folds belongs to 'stl10', not to '{self.data.name}'")
         if self.stl10_folds and self.data.stl10_fold is not None:

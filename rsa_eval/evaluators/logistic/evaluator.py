@@ -54,8 +54,8 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     """
     train, test = open_splits(config)
     with frozen(subject.backbone):
-        train_features = evaluation_features(subject, train, config, "train features")
-        test_features = evaluation_features(subject, test, config, "test features")
+        train_features = evaluation_features(subject, train, config, "train features").cpu()
+        test_features = evaluation_features(subject, test, config, "test features").cpu()
     scores = logistic_regression(
         train_features,
         test_features,

@@ -46,8 +46,8 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
     draws = draw_all(partial(subset_rows, train), config.subsets, config.subset_seeds)
     rows = drawn_rows(draws)
     with frozen(subject.backbone):
-        features = evaluation_features(subject, train.select(rows), config, "train features")
-        test_features = evaluation_features(subject, test, config, "test features")
+        features = evaluation_features(subject, train.select(rows), config, "train features").cpu()
+        test_features = evaluation_features(subject, test, config, "test features").cpu()
     num_classes = len(train.class_names)
     runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)
     scores = _summarise(runs, num_classes)

@@ -47,11 +47,60 @@ class TopKCounts:
 NOTHING_COUNTED = TopKCounts(0, 0, 0)
 
 
-def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
-    """Rank each sample's true class among all classes.
+def ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """Count the classes that rank before each sample's true one.
 
-    Among equal scores the lower index ranks first, so constant scores give chance accuracy. A class
-    that cannot be predicted (no vote, or never trained on) is not ranked.
+    Among equal scores the lower index ranks first, so constant scores give chance accuracy.
+
+    Args:
+        scores: Higher is better, (N, …, C); minus infinity for a class that cannot be predicted (no
+            vote, or never trained on).
+        labels: Class indices, int64 (N,).
+
+    Returns:
+        int64 (N, …); at least C + 5 where the true class cannot be predicted.
+    """
+    num_classes = scores.shape[-1]
+    labels = labels.view(-1, *[1] * (scores.ndim - 1))
+    own = scores.gather(-1, labels.expand(*scores.shape[:-1], 1))  # (N, …, 1)
+    lower_index = torch.arange(num_classes, device=scores.device) < labels  # (N, …, C)
+    before = ((scores > own) | ((scores == own) & lower_index)).sum(dim=-1)
+    return before.masked_fill_(own[..., 0] == -torch.inf, num_classes + _K)
+
+
+class TopKHits:
+    """Counts hits on the scores' device; reading the counts there would make the CPU wait.
+
+    Args:
+        device: The scores' device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # Samples ranked first, among the first five, and without a rank.
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
+        self._total = 0
+
+    def add(self, scores: Tensor, labels: Tensor) -> None:
+        """Rank each sample's true class by its scores, (N, C), as ``ranks`` does."""
+        rank = ranks(scores, labels)
+        unranked = scores.isnan().any(dim=1)
+        self._counts += torch.stack([rank < 1, rank < _K, unranked]).sum(dim=1)
+        self._total += len(labels)
+
+    def read(self) -> TopKCounts:
+        """Return the counts so far.
+
+        Raises:
+            ValueError: If a score was NaN, which has no rank.
+        """
+        top1, top5, unranked = self._counts.tolist()
+        if unranked:
+            raise ValueError("scores contain NaN")
+        return TopKCounts(top1, top5, self._total)
+
+
+def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
+    """Count the hits among one batch of samples, as ``TopKHits`` does.
 
     Args:
         scores: Higher is better, (N, C); minus infinity for a class that cannot be predicted.
@@ -60,10 +109,6 @@ def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
     Raises:
         ValueError: If a score is NaN, which has no rank.
     """
-    if scores.isnan().any():
-        raise ValueError("scores contain NaN")
-    own = scores.gather(1, labels[:, None])  # (N, 1)
-    lower_index = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
-    rank = ((scores > own) | ((scores == own) & lower_index)).sum(dim=1)  # (N,)
-    rank.masked_fill_(own[:, 0] == -torch.inf, scores.shape[1] + _K)
-    return TopKCounts(int((rank < 1).sum()), int((rank < _K).sum()), len(labels))
+    hits = TopKHits(scores.device)
+    hits.add(scores, labels)
+    return hits.read()

@@ -1,19 +1,19 @@
 """Find the nearest rows of a feature bank by cosine similarity, within a memory budget."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rsa_eval.evaluators.shared.memory_plan import ChunkPlan
+from rsa_eval.evaluators.shared.selection import few, largest, reads_are_free
 from rsa_eval.features.share import Share
-from rsa_pretrain.plumbing.distributed import gather
+from rsa_pretrain.plumbing.distributed import gather, sum_over_ranks
 from rsa_pretrain.plumbing.errors import UserError
 
-_MIB = 2**20
-_MOST_SIMILARITIES = 2**31 - 1
+_COUNTED_AT_ONCE = 8192
 
 
 class Neighbours(NamedTuple):
@@ -38,55 +38,94 @@ class Neighbours(NamedTuple):
         return Neighbours(similarities, self.indices.gather(1, order))
 
 
-@dataclass(frozen=True)
-class ChunkPlan:
-    """Number of queries and of bank rows compared at a time."""
+class RowNorms:
+    """Computes the norms of feature rows, and remembers whether all were finite.
 
-    num_queries: int
-    num_rows: int
+    The answer stays on the device until the end, as reading it makes the CPU wait for a GPU.
 
-
-def plan_chunks(
-    budget_mib: int, num_queries: int, width: int, k: int, num_classes: int
-) -> ChunkPlan:
-    """Choose the largest chunks that fit a budget, in MiB, with a quarter of it for the queries.
-
-    The budget covers the float32 copies of both sides, their similarities with a mask, the
-    neighbour lists during merging, and the class scores. A chunk has fewer than 2**31
-    similarities, the limit of some CUDA kernels.
+    Args:
+        device: The rows' device.
     """
-    budget = budget_mib * _MIB
-    query_bytes = 4 * width + 80 * k + 20 * num_classes
-    most_queries = max(1, budget // 4 // query_bytes)
-    queries = math.ceil(num_queries / math.ceil(num_queries / most_queries))
-    rows = (budget - queries * query_bytes) // (4 * width + 5 * queries)
-    return ChunkPlan(queries, max(1, min(rows, _MOST_SIMILARITIES // queries)))
+
+    def __init__(self, device: torch.device) -> None:
+        self._num_broken = torch.zeros((), dtype=torch.int64, device=device)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return the norms of float32 rows, (N,), none smaller than 1e-12."""
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+        self._num_broken += (~norms.isfinite()).sum()
+        return norms.clamp_min_(1e-12)
+
+    def all_finite(self, share: Share) -> bool:
+        """Return whether every norm so far was finite, in all processes."""
+        if share.count > 1:
+            sum_over_ranks(self._num_broken)
+        return not int(self._num_broken)
 
 
-def unit_rows(features: Tensor, device: torch.device) -> Tensor:
-    """Return a float32 copy of features, each row divided by its norm.
+def unit_rows(features: Tensor, norms: RowNorms, device: torch.device) -> Tensor:
+    """Return a float32 copy of features, each row divided by its norm."""
+    rows = features.to(device, torch.float32, copy=True)
+    return rows.div_(norms(rows)[:, None])
+
+
+def nearest_rows(
+    bank: Tensor,
+    queries: Tensor | None,
+    k: int,
+    plan: ChunkPlan,
+    device: torch.device,
+    share: Share,
+) -> Iterator[tuple[slice, Neighbours]]:
+    """Find the k nearest rows of a bank for each query, a chunk of queries at a time.
+
+    If the features are on a GPU, the CPU never waits for it before the end.
+
+    Args:
+        bank: Features, (M, D), of any float type; may be mapped from a file.
+        queries: Features, (N, D); None searches, for each row of the bank, all others.
+        k: At most M, or M - 1 without queries.
+        plan: Sizes of the chunks.
+        device: Where the comparison runs.
+        share: The part of the bank this process compares; all processes find the same.
+
+    Yields:
+        The rows of a chunk of queries, and their neighbours in the whole bank, nearest first.
 
     Raises:
-        UserError: If a row or its norm is not finite.
+        UserError: At the end, if a feature is not finite.
     """
-    rows = features.to(device, torch.float32, copy=True)
-    return rows.div_(_norms(rows)[:, None])
-
-
-def _norms(rows: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    num_broken = len(norms) - int(norms.isfinite().sum())
-    if num_broken:
+    asked = bank if queries is None else queries
+    norms = RowNorms(device)
+    for start in range(0, len(asked), plan.num_queries):
+        chunk = slice(start, start + plan.num_queries)
+        own_row = start if queries is None else None
+        unit = unit_rows(asked[chunk], norms, device)
+        yield chunk, search(unit, bank, k, plan.num_rows, share, own_row, norms).nearest_first()
+    if not norms.all_finite(share):
+        every = (bank,) if queries is None else (bank, queries)
+        num_broken = sum(map(_num_broken, every))
         raise UserError(
-            f"nearest neighbours need finite features; {num_broken} of {len(norms)} images have "
-            "features that are NaN, infinite or too large; extract them at precision fp32"
+            f"nearest neighbours need finite features; {num_broken} of {sum(map(len, every))} "
+            "images have features that are NaN, infinite or too large; extract them at precision "
+            "fp32"
         )
-    norms.clamp_min_(1e-12)
-    return norms
+
+
+def _num_broken(features: Tensor) -> int:
+    parts = torch.split(features, _COUNTED_AT_ONCE)
+    norms = (torch.linalg.vector_norm(part.float(), dim=1) for part in parts)
+    return sum(int((~found.isfinite()).sum()) for found in norms)
 
 
 def search(
-    queries: Tensor, bank: Tensor, k: int, rows_at_once: int, share: Share, own_row: int | None
+    queries: Tensor,
+    bank: Tensor,
+    k: int,
+    rows_at_once: int,
+    share: Share,
+    own_row: int | None,
+    norms: RowNorms,
 ) -> Neighbours:
     """Find the k nearest rows of the bank, each process searching its share of the rows.
 
@@ -101,35 +140,34 @@ def search(
         share: This process's part of the bank.
         own_row: Bank row of the first query, if the queries are consecutive rows of the bank; no
             query then finds itself. None if they are not in the bank.
+        norms: Computes the norms of the bank's rows.
 
     Returns:
         The neighbours in the whole bank, in bank order; the same in all processes.
-
-    Raises:
-        UserError: As ``unit_rows``.
     """
+
+    def similarities(chunk: Tensor, start: int) -> Tensor:
+        rows = chunk.to(queries.device, torch.float32)
+        # Dividing the products by the norms avoids a copy of the rows.
+        cosines = (queries @ rows.T).div_(norms(rows))
+        if own_row is not None:
+            cosines.diagonal(own_row - start).fill_(-torch.inf)
+        return cosines
+
     found = Neighbours.none_yet(len(queries), queries.device)
     rows = share.rows(len(bank))
     for start in range(rows.start, rows.stop, rows_at_once):
         chunk = bank[start : min(start + rows_at_once, rows.stop)]
         # The similarities stay unnamed: a name would keep two chunks in memory at once.
-        found = with_chunk(found, _similarities(queries, chunk, start, own_row), start, k)
+        found = with_chunk(found, similarities(chunk, start), start, k)
     return found if share.count == 1 else _over_all(found, share.count, k)
-
-
-def _similarities(queries: Tensor, chunk: Tensor, start: int, own_row: int | None) -> Tensor:
-    rows = chunk.to(queries.device, torch.float32)
-    # Dividing the products by the norms avoids a copy of the rows.
-    similarities = (queries @ rows.T).div_(_norms(rows))
-    if own_row is not None:
-        similarities.diagonal(own_row - start).fill_(-torch.inf)
-    return similarities
 
 
 def with_chunk(found: Neighbours, similarities: Tensor, start: int, k: int) -> Neighbours:
     """Merge in the rows of the next chunk that are nearer than the farthest of k found so far.
 
-    After the first chunks these are few, so that only they are selected from, not the whole chunk.
+    After the first chunks these are few, so that only they are selected from, not the whole chunk,
+    where counting them is cheap.
 
     Args:
         found: The k nearest of the rows before ``start``, or all of them if there are fewer; in
@@ -139,8 +177,8 @@ def with_chunk(found: Neighbours, similarities: Tensor, start: int, k: int) -> N
         k: Neighbours wanted.
     """
     nearer = None
-    if found.indices.shape[1] == k:
-        nearer = _few(similarities > found.similarities.amin(dim=1, keepdim=True), k)
+    if found.indices.shape[1] == k and reads_are_free(similarities.device):
+        nearer = few(similarities > found.similarities.amin(dim=1, keepdim=True), k)
     if nearer is None:
         columns = largest(similarities, min(k, similarities.shape[1]))
         values = similarities.gather(1, columns)
@@ -158,54 +196,6 @@ def best(similarities: Tensor, indices: Tensor, k: int) -> Neighbours:
         return Neighbours(similarities, indices)
     chosen = largest(similarities, k)
     return Neighbours(similarities.gather(1, chosen), indices.gather(1, chosen))
-
-
-def largest(values: Tensor, k: int) -> Tensor:
-    """Return the columns of the k largest values of each row, in ascending order.
-
-    Ties go to the first columns; ``topk`` alone breaks ties arbitrarily.
-
-    Args:
-        values: (N, m).
-        k: At most m.
-
-    Returns:
-        int64 (N, k).
-    """
-    width = min(k + 1, values.shape[1])
-    top, columns = values.topk(width, dim=1)
-    if width > k:  # columns that topk did not choose may tie for the last place
-        contested = (top[:, k - 1] == top[:, k]).nonzero().squeeze(1)
-        columns = columns[:, :k]
-        # Sorting takes some 24 bytes per value; a 24th of the rows at a time bounds the memory.
-        for rows in torch.split(contested, math.ceil(len(values) / 24)):
-            order = values[rows].sort(dim=1, descending=True, stable=True).indices
-            columns[rows] = order[:, :k]
-    return columns.sort(dim=1).values
-
-
-def _few(marks: Tensor, most: int) -> tuple[Tensor, Tensor] | None:
-    """Return the columns of each row's marks, if no row has more than ``most``.
-
-    Args:
-        marks: bool (N, m).
-        most: Limit per row; also bounds the memory.
-
-    Returns:
-        Columns in ascending order, (N, largest number of marks in a row), and a mask of the real
-        marks; the rest pads the shorter rows.
-    """
-    if int(marks.count_nonzero()) > most * len(marks):
-        return None
-    rows, marked = marks.nonzero(as_tuple=True)
-    counts = rows.bincount(minlength=len(marks))
-    width = int(counts.max())
-    if width > most:
-        return None
-    is_one = torch.arange(width, device=marks.device) < counts[:, None]
-    columns = marked.new_zeros(is_one.shape)
-    columns[is_one] = marked  # both go row by row
-    return columns, is_one
 
 
 def _over_all(found: Neighbours, count: int, k: int) -> Neighbours:

@@ -47,8 +47,8 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
     """
     train, test = _open_both(config)
     with frozen(subject.backbone):
-        known = evaluation_features(subject, train.images, config, "train features")
-        unknown = evaluation_features(subject, test.images, config, "test features")
+        known = evaluation_features(subject, train.images, config, "train features").cpu()
+        unknown = evaluation_features(subject, test.images, config, "test features").cpu()
     truth = train.truth(known.labels)
     scores = _train_and_rank(
         (known.features, truth),

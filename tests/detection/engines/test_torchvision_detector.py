@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from detection.engines.torchvision import proposals, regions
+from detection.engines.torchvision.anchors import cell_anchors
 from detection.engines.torchvision.detector import build_detector, check_trunk
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.feeding.samples import TrainingSample
@@ -166,7 +167,8 @@ def test_paper_recipe_resolves_value_by_value(
     assert (heads.box_pool.resolution, heads.mask_pool.resolution) == (7, 14)
     assert parts["backbone.body.layer2.0.conv1"].stride == (1, 1)
     assert parts["backbone.body.layer2.0.conv2"].stride == (2, 2)
-    assert detector.rpn._anchors == ((32, 64, 128, 256, 512), (0.5, 1, 2))
+    for cells, size in zip(detector.rpn.anchors.cells, (32, 64, 128, 256, 512), strict=True):
+        assert torch.equal(cells, cell_anchors(size, (0.5, 1, 2)))
     assert (proposals.PRE_NMS_TOP_K_TRAIN, proposals.PRE_NMS_TOP_K_TEST) == (2000, 1000)
     assert (proposals.PROPOSAL_NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (
         0.7,

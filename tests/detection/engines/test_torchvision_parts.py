@@ -11,7 +11,7 @@ from pycocotools import mask as mask_codec
 from torch import nn
 
 from detection.engines.torchvision import proposals as proposals_module
-from detection.engines.torchvision.anchors import STRIDES, pyramid_anchors
+from detection.engines.torchvision.anchors import STRIDES, PyramidAnchors
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.losses import box_losses, mask_loss, proposal_losses
 from detection.engines.torchvision.mask_pasting import paste_masks
@@ -39,7 +39,7 @@ def _heads(num_classes: int = 3) -> RegionHeads:
 
 def test_anchors() -> None:
     """Sizes, shapes, strides and order are those of the formula, to float32."""
-    levels = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
+    levels = PyramidAnchors(DEFAULT_ANCHORS)(SHAPES)
     for level, found in enumerate(levels):
         expected = torch.tensor(mask_rcnn.anchors(level, *SHAPES[level]))
         torch.testing.assert_close(found, expected)
@@ -49,7 +49,7 @@ def test_anchors() -> None:
 def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
     """A side of 8 and ratio 4 is 4 wide and 16 high; each cell has them in the order given."""
     anchors = Anchors((8, 16, 32, 64, 128), (4, 1))
-    levels = pyramid_anchors(anchors, SHAPES, torch.device("cpu"))
+    levels = PyramidAnchors(anchors)(SHAPES)
     assert [len(level) for level in levels] == [2 * height * width for height, width in SHAPES]
     assert levels[0][:3].tolist() == [[-2, -8, 2, 8], [-4, -4, 4, 4], [2, -8, 6, 8]]
     assert levels[4].tolist() == [
@@ -58,6 +58,25 @@ def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
         [32, -128, 96, 128],
         [0, -64, 128, 64],
     ]
+
+
+def test_latest_anchors_are_kept_in_training() -> None:
+    """The same tensors for the same sizes, equal to new ones; the oldest of 17 sizes is dropped."""
+    layout = PyramidAnchors(DEFAULT_ANCHORS).train()
+    first = layout(SHAPES)
+    fresh = PyramidAnchors(DEFAULT_ANCHORS).eval()(SHAPES)
+    assert all(torch.equal(kept, new) for kept, new in zip(layout(SHAPES), fresh, strict=True))
+    others = [[(height + extra, width) for height, width in SHAPES] for extra in range(1, 17)]
+    for shapes in others[:15]:
+        layout(shapes)
+    assert layout(SHAPES) is first
+    assert layout(others[0])[0].shape[0] == 17 * 24 * 3
+    assert layout(others[15]) is layout(others[15])
+    assert layout(SHAPES) is not first
+    assert len(layout._kept) == 16
+    kept = layout(SHAPES)
+    assert layout.eval()(SHAPES) is not kept
+    assert layout.train()(SHAPES) is kept
 
 
 def test_box_levels() -> None:
@@ -183,7 +202,7 @@ def test_proposals(monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
     torch.manual_seed(5)
     network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig(proposals_per_image=40)).eval()
     size = (60, 90)
-    anchors = pyramid_anchors(DEFAULT_ANCHORS, SHAPES, torch.device("cpu"))
+    anchors = PyramidAnchors(DEFAULT_ANCHORS)(SHAPES)
     logits = [torch.randn(1, len(part)) for part in anchors]
     deltas = [torch.randn(1, len(part), 4) * 0.4 for part in anchors]
     (found,) = network._select(logits, deltas, anchors, [size])

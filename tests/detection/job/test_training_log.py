@@ -13,12 +13,13 @@ import torch
 
 from detection.coco.evaluation import Evaluation, Prediction, evaluate_in_detail
 from detection.job import evaluations
-from detection.job.job import open_job
+from detection.job.job import Job, open_job
 from detection.job.training_log import TrainingLog
 from detection.job.trunk import random_trunk
 from detection.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing import meter
+from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("narrow_detector")
@@ -184,6 +185,73 @@ def test_rates_by_hand(make_recipe: MakeRecipe, tmp_path: Path, clock: SimpleNam
         "data_wait": 0.25,
         "eta_seconds": 4.0,
     }
+
+
+def test_tensors_are_read_with_the_line(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before, and with the same means as numbers have, bitwise."""
+    recipe = make_recipe(training={"log_every_iterations": 2})
+    job = open_job(recipe, random_trunk(recipe.model, 0))
+    losses = torch.rand(4)
+    for name, convert in (("tensors", torch.clone), ("numbers", float)):
+        run_dir = tmp_path / name
+        run_dir.mkdir()
+        with TrainingLog(job, run_dir, 0) as log:
+            for step, loss in enumerate(losses, start=1):
+                entry = {"loss": convert(loss), "lr": 0.1 * step}
+                with monkeypatch.context() as patch:
+                    if step % 2:
+                        patch.setattr(torch, "stack", _refused)
+                    log.add_step(step, entry)
+    tensors, numbers = (
+        [(line["step"], line["loss"], line["lr"]) for line in read_metrics(path)]
+        for path in (tmp_path / "tensors" / "metrics.jsonl", tmp_path / "numbers" / "metrics.jsonl")
+    )
+    assert tensors == numbers
+    assert [step for step, _, _ in tensors] == [2, 4]
+
+
+def test_the_first_loss_that_is_not_finite_is_named(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """When the line is due, or when the log catches up; the iterations before it are written."""
+    recipe = make_recipe(training={"log_every_iterations": 4})
+    job = open_job(recipe, random_trunk(recipe.model, 0))
+    losses = [2.0, 3.0, float("inf"), float("nan")]
+    for name, count in (("due", 4), ("caught up", 3)):
+        run_dir = tmp_path / name
+        run_dir.mkdir()
+        message = rf"the loss is inf at iteration 2; .*'{run_dir}'; lower solver\.base_lr"
+        with pytest.raises(UserError, match=message):
+            _log_losses(job, run_dir, losses[:count])
+        (line,) = read_metrics(run_dir / "metrics.jsonl")
+        assert (line["step"], line["loss"]) == (2, 2.5)
+
+
+def test_an_error_is_not_replaced_by_the_loss(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """What was added before it is written; a loss that is not finite stays out."""
+    recipe = make_recipe()
+    job = open_job(recipe, random_trunk(recipe.model, 0))
+    with pytest.raises(KeyError, match="broken"):
+        _log_losses(job, tmp_path, [2.0, float("nan")], error=KeyError("broken"))
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert (line["step"], line["loss"]) == (1, 2.0)
+
+
+def _log_losses(
+    job: Job, run_dir: Path, losses: Sequence[float], error: Exception | None = None
+) -> None:
+    with TrainingLog(job, run_dir, 0) as log:
+        for step, loss in enumerate(losses, start=1):
+            log.add_step(step, {"loss": torch.tensor(loss)})
+        if error is not None:
+            raise error
+        log.catch_up()
+
+
+def _refused(*_: Any) -> Any:
+    raise AssertionError("read too early")
 
 
 def test_memory_of_a_gpu(

@@ -27,7 +27,7 @@ class FakeEvaluator:
     """Stands in for knn: counts its runs, and fails or stops when told to."""
 
     runs: list[tuple[str | None, KNNConfig]] = field(default_factory=list)
-    failing_batch: int | None = None
+    failing_batch: int = 0
     stops: bool = False
     resumed: int = 0
 
@@ -171,7 +171,7 @@ def test_changed_settings_are_evaluated_again(
     other_budget = "evaluations.second.settings.memory_budget_mib=99"
     run_suite(run_folder)
     run_suite(run_folder, other_budget)
-    assert [config.memory_budget_mib for _, config in fake.runs] == [512, 512, 99]
+    assert [config.memory_budget_mib for _, config in fake.runs] == [None, None, 99]
     run_suite(run_folder, other_budget, "data.num_workers=1")
     run_suite(run_folder, other_budget, f"cache_dir={out}/kept")
     assert len(fake.runs) == 3
@@ -202,7 +202,7 @@ def test_a_failure_is_named_and_stops_no_other(
     rows = [line.split()[-2:] for line in text.splitlines()[1:3]]
     assert rows == [["–", "51.00"], ["–", "52.00"]]
     assert {name.split("/")[1] for name in records_below(out)} == {"good"}
-    fake.failing_batch = None
+    fake.failing_batch = 0
     assert run_suite(run_folder, "--random-init", path=unlucky_suite)[0] == 0
     assert len(fake.runs) == 4
 

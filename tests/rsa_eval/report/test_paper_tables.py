@@ -100,11 +100,21 @@ def test_an_extended_run_is_not_the_papers(
     assert _filled(build_paper_tables(_groups(make_trial(RSA, *extending(100))))) == []
 
 
-def test_either_implementation_of_the_views_is_the_papers(make_trial: MakeTrial) -> None:
-    """Views made in batches are the same in distribution: no footnote."""
-    table = build_paper_tables(_groups(make_trial(RSA, "views.implementation=batched")))[1]
-    assert table.footnotes == ()
-    assert len(_filled([table])) == 1
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_run_with_other_speed_settings_fills_its_cell_with_a_note(
+    make_trial: MakeTrial, noted: bool
+) -> None:
+    """One footnote per setting, whether or not the record has it too."""
+    notes = (
+        "pretraining: views.implementation batched (recipe: pillow)",
+        "pretraining: training.precision bf16 (recipe: fp32)",
+    )
+    words = ["views.implementation=batched", "training.precision=bf16", "training.compile=true"]
+    fast = make_trial(RSA, *words, deviations=[*notes] if noted else [])
+    table = build_paper_tables(_groups(fast))[1]
+    assert table.footnotes == notes
+    (where,) = _filled([table])
+    assert where[1:] == (("RSA",), ("CIFAR-10", "200 ep"))
 
 
 def test_departures_are_footnotes_of_their_cell(make_trial: MakeTrial) -> None:

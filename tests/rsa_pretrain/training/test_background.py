@@ -72,7 +72,7 @@ def test_few_are_made_ahead():
 
 
 def test_an_error_takes_the_place_of_its_item():
-    """What was made before is yielded first; the thread ends."""
+    """Items made before it are yielded first; the thread ends."""
 
     def broken():
         yield from range(5)

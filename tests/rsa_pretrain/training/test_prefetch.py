@@ -71,7 +71,7 @@ def test_errors_of_the_loader_pass_through():
 
 
 class Streams:
-    """What the streams of a GPU are asked to do, in order; each is known by its name."""
+    """Requests to the streams of a GPU, in order; each stream is known by its name."""
 
     def __init__(self, monkeypatch):
         self.asked = []

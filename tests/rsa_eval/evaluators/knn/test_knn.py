@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from host_reads import HostReads
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -15,9 +16,12 @@ from rsa_eval.evaluators.knn import vote as knn
 from rsa_eval.evaluators.knn.evaluator import evaluate_knn
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import class_scores, knn_counts
-from rsa_eval.evaluators.shared.metrics import TopKCounts
-from rsa_eval.evaluators.shared.neighbours import ChunkPlan
+from rsa_eval.evaluators.shared import neighbours, selection
+from rsa_eval.evaluators.shared.memory_plan import ChunkPlan
+from rsa_eval.evaluators.shared.metrics import TopKCounts, TopKHits
+from rsa_eval.evaluators.shared.neighbours import nearest_rows
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.share import ALONE
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -340,3 +344,73 @@ def test_two_processes_equal_one(tmp_path: Path, run_two_processes: Any) -> None
     for rank in (0, 1):
         found = json.loads((tmp_path / f"knn-{rank}.json").read_text())
         assert [TopKCounts(**counts) for counts in found] == expected
+
+
+def _signs(count: int) -> LabelledFeatures:
+    """Rows of ±1 of sixteen columns, whose cosines no summation rounds, so that many tie."""
+    rows = torch.randint(0, 2, (count, 16)).float() * 2 - 1
+    return LabelledFeatures(rows, torch.randint(7, (count,)))
+
+
+@pytest.mark.parametrize("settings", [1, 3])
+@pytest.mark.parametrize("sizes", [(61, 150), (7, 16)])
+def test_on_a_gpu_the_vote_reads_two_numbers(
+    sizes: tuple[int, int],
+    settings: int,
+    in_chunks: Callable[[int, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the chunks: one of all norms, and the hits of each setting, at the end."""
+    bank, queries = _random_problem(2)
+    votes = [KNNSetting(k=k, temperature=0.1) for k in (1, 10, 100)[:settings]]
+    expected = knn_counts(bank, queries, votes, 7, BUDGET, CPU)
+    for module in (neighbours, selection):
+        monkeypatch.setattr(module, "reads_are_free", lambda device: False)
+    in_chunks(*sizes)
+    with HostReads() as reads:
+        found = knn_counts(bank, queries, votes, 7, BUDGET, CPU)
+    assert found == expected
+    assert reads.count <= 1 + settings
+
+
+@pytest.mark.parametrize("budget", [16, None])
+def test_the_budget_does_not_matter(budget: int | None) -> None:
+    """Chunks of any size find the same neighbours, ties included."""
+    bank, queries = _signs(20_000), _signs(500)
+    settings = [KNNSetting(k=k, temperature=0.1) for k in (1, 200)]
+    expected = knn_counts(bank, queries, settings, 7, 512, CPU)
+    assert knn_counts(bank, queries, settings, 7, budget, CPU) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize("budget", [16, 512, None])
+def test_a_gpu_counts_as_a_cpu_does(budget: int | None, leave_one_out: bool) -> None:
+    """With features on either, at any budget, where no product rounds."""
+    bank, queries = _signs(20_000), _signs(500)
+    asked = None if leave_one_out else queries
+    settings = [KNNSetting(k=k, temperature=0.1) for k in (1, 200)]
+    gpu = torch.device("cuda")
+    expected = knn_counts(bank, asked, settings, 7, 512, CPU)
+    assert knn_counts(bank, asked, settings, 7, budget, gpu) == expected
+    there = LabelledFeatures(bank.features.to(gpu), bank.labels)
+    assert knn_counts(there, asked, settings, 7, budget, gpu) == expected
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_not_waited_for() -> None:
+    """CUDA itself refuses a wait while the chunks are compared and counted."""
+    gpu, plan = torch.device("cuda"), ChunkPlan(100, 900)
+    bank, queries = (problem.features.to(gpu) for problem in (_signs(5000), _signs(500)))
+    labels, hits = torch.randint(7, (5000,), device=gpu), TopKHits(gpu)
+    found = nearest_rows(bank, queries, 20, plan, gpu, ALONE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):
+            chunk, nearest = next(found)
+            scores = class_scores(nearest.similarities, labels[nearest.indices], 7, 0.1)
+            hits.add(scores, labels[:500][chunk])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert next(found, None) is None
+    assert hits.read().total == 500

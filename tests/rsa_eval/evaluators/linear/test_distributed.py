@@ -34,6 +34,7 @@ TRAININGS = [
 ]
 COMMANDS = {
     "online": ["probe.epochs=2", "probe.milestones=[]", "probe.batch_size=59"],
+    "batched": ["probe.views=batched", "probe.epochs=2", "probe.milestones=[]"],
     "cached": ["protocol=dinov2", "probe.mode=cached", "probe.batch_size=16"],
 }
 

@@ -1,6 +1,6 @@
 import math
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.linear.batches import ReadOrder, cached_batches, online_batches
+from rsa_eval.evaluators.linear.batches import ReadOrder, cached_batches
 from rsa_eval.evaluators.linear.evaluator import evaluate_linear
 from rsa_eval.evaluators.linear.heads import Heads, HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import rate_decay, score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import TopKCounts, count_top_k
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
@@ -158,31 +158,6 @@ def test_cached_features_are_scaled_a_batch_at_a_time() -> None:
     assert torch.equal(found, scaling(train.features)[torch.from_numpy(images)])
 
 
-def test_an_abandoned_online_training_closes_its_loader(
-    subject: Subject, knn_config: KNNConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its worker processes end with the training, not when the garbage is collected."""
-    closed = []
-
-    def noting(loader: Any) -> Generator[Any, None, None]:
-        try:
-            yield from loader
-        finally:
-            closed.append(True)
-
-    loaders: list[Any] = []  # the references keep the collector from closing them
-    monkeypatch.setattr(
-        "rsa_eval.evaluators.linear.batches.iterate",
-        lambda loader: loaders.append(noting(loader)) or loaders[-1],
-    )
-    config = _linear_config(knn_config, probe={"epochs": 2, "milestones": [], "batch_size": 40})
-    images = open_images(config.data, "train")
-    steps = online_batches(subject, images, ReadOrder(60, 40, 2, 0), unscaled, config)(0)
-    next(steps)
-    steps.close()
-    assert closed == [True]
-
-
 def test_each_image_once_per_epoch() -> None:
     """53 images in batches of 16 make four steps an epoch, the last of five images."""
     order = ReadOrder(num_images=53, batch_size=16, epochs=2, seed=0)
@@ -229,6 +204,33 @@ def test_score_counts_every_test_image() -> None:
     assert score_heads(heads, test, unscaled) == [TopKCounts(2, 3, 3), None, TopKCounts(1, 3, 3)]
 
 
+def test_all_heads_together_count_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores with ties and infinities, in several chunks; one head has no number in one row.
+
+    On a device without values all is computed before the first count is read.
+    """
+    heads = Heads(torch.randint(-1, 2, (4, 8, 6)).float(), torch.zeros(4, 8))
+    heads.bias[1, 2], heads.bias[2, 5], heads.weight[3, 7, 5] = -math.inf, math.inf, math.inf
+    test = LabelledFeatures(torch.randint(1, 3, (53, 6)).float(), torch.randint(8, (53,)))
+    test.features[50, 5] = 0
+    scores = heads.scores(test.features)
+    assert (scores[:, 0].sort(dim=1).values.diff(dim=1) == 0).any()
+    expected = [count_top_k(scores[:, number], test.labels) for number in range(3)]
+    assert len(set(expected)) == 3
+    monkeypatch.setattr("rsa_eval.evaluators.linear.probe._SCORED_AT_ONCE", 10)
+    assert score_heads(heads, test, unscaled) == [*expected, None]
+    scored: list[int] = []
+
+    def noting(features: Tensor) -> Tensor:
+        scored.append(len(features))
+        return features
+
+    on_meta = Heads(heads.weight.to("meta"), heads.bias.to("meta"))
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        score_heads(on_meta, test, noting)
+    assert sum(scored) == 53
+
+
 def test_diverging_loss_stops_with_advice(tmp_path: Path) -> None:
     """If no loss is finite, the epoch and the setting to change are named."""
     train = _small_features()
@@ -247,28 +249,6 @@ def test_one_diverging_head_leaves_the_others_alone(tmp_path: Path) -> None:
     heads = both.trainer.heads
     assert not heads.weight[1].isfinite().all()
     torch.testing.assert_close(heads.weight[0], expected.trainer.heads.weight[0])
-
-
-def test_online_views_are_fresh_each_epoch_and_repeatable(
-    subject: Subject, knn_config: KNNConfig
-) -> None:
-    """An image's features differ between epochs; from any step on they are the same again."""
-    probe = {"epochs": 2, "milestones": [], "batch_size": 40}
-    config = _linear_config(knn_config, probe=probe)
-    images = open_images(config.data, "train")
-    order = ReadOrder(60, 40, 2, config.seed)
-    batches = online_batches(subject, images, order, unscaled, config)
-    first, again = list(batches(0)), list(batches(1))
-    assert [len(labels) for _, labels in first] == [40, 20, 40, 20]
-    for (features, labels), (same, same_labels) in zip(first[1:], again, strict=True):
-        assert torch.equal(features, same)
-        assert torch.equal(labels, same_labels)
-    rows = {
-        (epoch, image): row
-        for (epoch, share), (features, _) in zip(order.shares(0), first, strict=True)
-        for image, row in zip(share.tolist(), features, strict=True)
-    }
-    assert not torch.equal(rows[0, 7], rows[1, 7])
 
 
 @pytest.mark.parametrize("standardise", [False, True])

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
-from rsa_eval.evaluators.linear.evaluator import linear_deviations
+from rsa_eval.config import result_settings
+from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
-from rsa_pretrain.plumbing.config.files import load_config, parse_tree
+from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32}
@@ -33,6 +34,10 @@ def test_the_published_settings_deviate_in_nothing(protocol: str) -> None:
         ({}, "all heads start from the same weights (protocol: each from its own)"),
         ({}, "head chosen on held-out training images (protocol: on the test images)"),
         ({"protocol": "moco_v2", "data": {"eval_interpolation": "bicubic"}}, "bicubic resizing"),
+        (
+            {"protocol": "moco_v2", "probe": {"views": "batched"}},
+            "views batched (protocol: pillow)",
+        ),
         (
             {"protocol": "mean_shift", "probe": {"init_std": 0.01}},
             "init_std 0.01 (protocol: not set)",
@@ -108,3 +113,24 @@ def test_folds_are_those_of_stl10() -> None:
     assert linear_deviations(config, 12_500) == [
         "mean over ten folds of the training images (protocol: all at once)"
     ]
+
+
+def test_batched_views_are_those_of_bilinear_online_training() -> None:
+    """Neither another interpolation nor cached features can have them."""
+    tree = {"data": DATA, "probe": {"views": "batched"}}
+    assert parse_tree(LinearConfig, tree, "test").probe.views == "batched"
+    bicubic = tree | {"data": DATA | {"eval_interpolation": "bicubic"}}
+    with pytest.raises(UserError, match=r"bilinearly, found .* bicubic; set probe\.views=pillow"):
+        parse_tree(LinearConfig, bicubic, "test")
+    cached = tree | {"probe": {"views": "batched", "mode": "cached"}}
+    with pytest.raises(UserError, match=r"augments no images, found views batched; set"):
+        parse_tree(LinearConfig, cached, "test")
+
+
+def test_older_probes_had_pillows_views() -> None:
+    """A record made before there was a choice has the settings of one made by the default."""
+    tree = to_tree(parse_tree(LinearConfig, {"data": DATA}, "test"))
+    older = {key: value for key, value in tree["probe"].items() if key != "views"}
+    assert result_settings(tree | {"probe": older}) == result_settings(tree)
+    batched = result_settings(tree | {"probe": older | {"views": "batched"}})
+    assert batched != result_settings(tree)

@@ -171,20 +171,21 @@ def test_a_training_is_known_by_all_that_decides_it(
         fingerprint(seed=1),
         fingerprint(protocol="simsiam"),
         fingerprint(probe={"nesterov": True}),
+        fingerprint(probe={"views": "batched"}),
     ]
     assert len({*neutral, *decisive}) == 1 + len(decisive)
 
 
-@pytest.mark.parametrize("mode", ["online", "cached"])
+@pytest.mark.parametrize("way", [{}, {"views": "batched"}, {"mode": "cached"}])
 def test_an_evaluation_goes_on_where_it_stopped(
     subject: Subject,
     knn_config: KNNConfig,
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
-    mode: str,
+    way: dict[str, str],
 ) -> None:
     """Stopped within the second epoch it ends with the numbers of an undisturbed one."""
-    probe = {"mode": mode, "epochs": 3, "milestones": [2], "batch_size": 25, "base_lr": 1.0}
+    probe = {"epochs": 3, "milestones": [2], "batch_size": 25, "base_lr": 1.0, **way}
     whole = _evaluate(subject, knn_config, workspace, probe=probe)
     workspace.remove_states()
     with monkeypatch.context() as patch:
