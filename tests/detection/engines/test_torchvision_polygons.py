@@ -64,7 +64,7 @@ def _drawn(parts: Polygons, box: NDArray[np.float32], side: int) -> Tensor:
 
 
 def _all_pairs(crosses: Tensor) -> tuple[Tensor, Tensor]:
-    """What a GPU takes."""
+    """Take every pair, as on a GPU."""
     edges, columns = (torch.arange(length) for length in crosses.shape)
     return edges[:, None], columns
 

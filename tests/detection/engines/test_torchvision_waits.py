@@ -1,4 +1,4 @@
-"""What the torchvision engine sends to a GPU and when it waits for one."""
+"""Test copies to a GPU, and the waits for one, of the torchvision engine."""
 
 from collections.abc import Callable
 from pathlib import Path

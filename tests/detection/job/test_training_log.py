@@ -230,7 +230,7 @@ def test_the_first_loss_that_is_not_finite_is_named(
 
 
 def test_an_error_is_not_replaced_by_the_loss(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """What was added before it is written; a loss that is not finite stays out."""
+    """Iterations before it are written; one whose loss is not finite is left out."""
     recipe = make_recipe()
     job = open_job(recipe, random_trunk(recipe.model, 0))
     with pytest.raises(KeyError, match="broken"):
