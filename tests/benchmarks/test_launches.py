@@ -54,6 +54,7 @@ def test_counts_tell_methods_apart() -> None:
     assert byol["layout"] == 2 * SMALL.num_steps
 
 
-def test_the_time_is_that_of_a_step() -> None:
-    """It is positive, whatever the number of steps that it is a mean of."""
-    assert 0 < seconds_per_step(SMALL, RSA) < 10
+def test_a_captured_step_s_passes_take_no_time() -> None:
+    """The rest of a step is less than half of it, and more than nothing."""
+    whole, outside = (seconds_per_step(SMALL, RSA, captured=captured) for captured in (False, True))
+    assert 0 < outside < whole / 2
