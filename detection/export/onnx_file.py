@@ -48,11 +48,11 @@ def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
-def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Reproduce ``torchvision.ops.batched_nms`` on the CPU, rounding included, without branching.
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, limit: int) -> Tensor:
+    """Reproduce the engine's ``suppress`` on the CPU, rounding included, without branching.
 
-    Boxes that it would offset are offset by as much here, which rounds them; in either case each
-    group is then suppressed separately.
+    Boxes that torchvision would offset are offset by as much here, which rounds them; in either
+    case each group is then suppressed separately.
     """
     order = scores.sort(descending=True).indices
     boxes, groups = boxes[order], groups[order]
@@ -62,9 +62,13 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tenso
     moved = boxes + (groups.to(boxes) * step)[:, None]
     places = torch.ones_like(groups).cumsum(0)
     kept = nms_in_groups(moved, -places.to(boxes), groups, iou)
-    # Otherwise torch refuses the next line in case none are kept; the ONNX graph has no such check.
+    # Otherwise torch refuses what follows in case none are kept; the ONNX graph has no such check.
     torch._check(kept.shape[0] > 0)
-    return order[kept.sort().values]
+    best = order[kept.sort().values][:limit]
+    # Newer releases of torch know this of a slice.
+    torch._check(best.shape[0] > 0)
+    torch._check(best.shape[0] <= limit)
+    return best
 
 
 def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None:

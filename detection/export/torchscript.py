@@ -29,7 +29,12 @@ class _WithThreshold(nn.Module):
 
 def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None:
     """Trace the detector on one image; suppression, which branches on sizes, is scripted."""
-    suppress = torch.jit.script_if_tracing(batched_nms)  # type: ignore[no-untyped-call]
+    scripted_nms = torch.jit.script_if_tracing(batched_nms)  # type: ignore[no-untyped-call]
+
+    def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, limit: int) -> Tensor:
+        kept: Tensor = scripted_nms(boxes, scores, groups, iou)
+        return kept[:limit]
+
     graph = DetectorGraph(detector, suppress)
     recorded = torch.jit.trace(graph, example(), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     module = torch.jit.script(_WithThreshold(recorded))

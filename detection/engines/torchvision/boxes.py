@@ -9,10 +9,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms
 
-Suppress = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""Boxes (N, 4), scores (N,), groups (N,) and an IoU to the indices of the boxes kept, best first:
-``torchvision.ops.batched_nms``, or an exported graph's replacement of it."""
+Suppress = Callable[[Tensor, Tensor, Tensor, float, int], Tensor]
+"""``suppress``, or an exported graph's replacement of it."""
+
+
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, limit: int) -> Tensor:
+    """Suppress boxes that overlap a better one of their group.
+
+    Args:
+        boxes: x0, y0, x1, y1 in pixels, (N, 4).
+        scores: (N,).
+        groups: Whole numbers, (N,).
+        iou: Boxes that overlap by more are suppressed.
+        limit: Largest number of boxes to keep.
+
+    Returns:
+        Indices of the boxes kept, best first.
+    """
+    kept: Tensor = batched_nms(boxes, scores, groups, iou)
+    return kept[:limit]
 
 
 def clip_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:

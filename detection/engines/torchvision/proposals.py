@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import box_iou
 
 from detection.engines.torchvision.anchors import PyramidAnchors
-from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image
+from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image, suppress
 from detection.engines.torchvision.losses import proposal_losses
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
 from detection.recipe import Anchors, SamplingConfig
@@ -41,7 +41,7 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.head = RPNHead(channels, len(anchors.aspect_ratios))
         self.anchors = PyramidAnchors(anchors)
-        self.suppress: Suppress = batched_nms
+        self.suppress: Suppress = suppress
         self._top_k = sampling.proposals_per_image
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
@@ -133,8 +133,7 @@ class ProposalNetwork(nn.Module):
         boxes = clip_to_image(boxes, size)
         usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
         boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
-        kept = self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU)[: self._top_k]
-        return boxes[kept]
+        return boxes[self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU, self._top_k)]
 
 
 def has_area(boxes: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import box_iou
 
-from detection.engines.torchvision.boxes import Suppress, clip_to_image
+from detection.engines.torchvision.boxes import Suppress, clip_to_image, suppress
 from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
@@ -78,7 +78,7 @@ class RegionHeads(nn.Module):
             self.mask_pool = AlignedPooler(MASK_RESOLUTION)
             self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
             self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
-        self.suppress: Suppress = batched_nms
+        self.suppress: Suppress = suppress
         self.detections_per_image = sampling.detections_per_image
         self._coder = BoxCoder(BOX_WEIGHTS)
         self._matcher = ObjectMatcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
@@ -210,5 +210,5 @@ class RegionHeads(nn.Module):
         scores, boxes = scores[usable, 1:], clip_to_image(boxes[usable, 1:], size)
         rows, columns = torch.where(scores > score_threshold)
         scores, boxes, labels = scores[rows, columns], boxes[rows, columns], columns + 1
-        kept = self.suppress(boxes, scores, labels, NMS_IOU)[: self.detections_per_image]
+        kept = self.suppress(boxes, scores, labels, NMS_IOU, self.detections_per_image)
         return {"boxes": boxes[kept], "labels": labels[kept], "scores": scores[kept]}

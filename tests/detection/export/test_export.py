@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from detection.__main__ import main
 from detection.commands import export as command
-from detection.engines.torchvision.boxes import at_most, clip_to_image
+from detection.engines.torchvision.boxes import at_most, clip_to_image, suppress
 from detection.engines.torchvision.detector import MaskRCNN, build_detector
 from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.regions import Detections
@@ -506,8 +506,11 @@ def test_suppression_of_the_onnx_graph(count: int) -> None:
     corner = torch.rand(count, 2) * 200
     boxes = torch.cat([corner, corner + torch.rand(count, 2) * 60], 1)
     scores, groups = torch.rand(count), torch.randint(1, 6, (count,))
-    kept = onnx_file.suppress(boxes, scores, groups, 0.5)
-    assert torch.equal(kept, batched_nms(boxes, scores, groups, 0.5))
+    expected = batched_nms(boxes, scores, groups, 0.5)
+    for limit in (len(expected) // 2 + 1, count):
+        kept = onnx_file.suppress(boxes, scores, groups, 0.5, limit)
+        assert torch.equal(kept, suppress(boxes, scores, groups, 0.5, limit))
+        assert torch.equal(kept, expected[:limit])
 
 
 def test_arithmetic_of_any_size() -> None:
