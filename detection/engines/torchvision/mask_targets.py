@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detection.engines.torchvision.polygons import rasterise
+from detection.engines.torchvision.polygons import rasterise_in_boxes
 from detection.feeding.samples import Bitmap, Polygons
 
 
@@ -30,7 +30,7 @@ def mask_targets(outlines: Sequence[Polygons | Bitmap], boxes: Tensor, side: int
     boxes = boxes.detach()
     bitmaps = {row: part for row, part in enumerate(outlines) if isinstance(part, Bitmap)}
     polygons = [() if isinstance(outline, Bitmap) else outline for outline in outlines]
-    targets = rasterise(polygons, boxes, side)
+    targets = rasterise_in_boxes(polygons, boxes, side)
     if bitmaps:
         rows = torch.tensor(list(bitmaps), device=boxes.device)
         regions = boxes[rows].cpu().numpy()

@@ -25,7 +25,7 @@ _POINTS = 5
 _MIN_SIDE_PIXELS = 0.1
 
 
-def rasterise(objects: Sequence[Polygons], boxes: Tensor, side: int) -> Tensor:
+def rasterise_in_boxes(objects: Sequence[Polygons], boxes: Tensor, side: int) -> Tensor:
     """Draw each object inside its box, without waiting for the device.
 
     Args:

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from detection.coco.sets import open_coco, training_images
 from detection.engines.torchvision import polygons
-from detection.engines.torchvision.polygons import rasterise
+from detection.engines.torchvision.polygons import rasterise_in_boxes
 from detection.feeding.samples import Polygons, make_sample
 
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"
@@ -100,7 +100,7 @@ def test_polygons_are_drawn_as_by_pycocotools(kind: str) -> None:
     drawn = 0
     for side in (28, 14, 5, 1):
         objects, boxes = _objects(random, DRAW[kind], 60), _boxes(random, 60)
-        found = rasterise(objects, boxes, side)
+        found = rasterise_in_boxes(objects, boxes, side)
         assert torch.equal(found, _by_pycocotools(objects, boxes, side))
         drawn += int(found.sum())
     assert (drawn == 0) == (kind in WITHOUT_AREA)
@@ -114,7 +114,7 @@ def test_thin_boxes_are_drawn_as_by_pycocotools() -> None:
     corners = random.uniform(0, 28, (60, 2))
     sides = random.choice([0, 0.05, 0.1, 0.11, 3], (60, 2))
     boxes = torch.from_numpy(np.hstack([corners, corners + sides]).astype(np.float32))
-    found = rasterise(objects, boxes, 28)
+    found = rasterise_in_boxes(objects, boxes, 28)
     assert torch.equal(found, _by_pycocotools(objects, boxes, 28))
     assert found.any()
 
@@ -136,7 +136,7 @@ def test_coco_s_objects_are_drawn_as_by_pycocotools() -> None:
         own + random.uniform(-0.25, 0.25, own.shape).astype(np.float32) * sides
     )
     assert len(objects) > 900
-    found = rasterise(objects, boxes, 28)  # type: ignore[arg-type]
+    found = rasterise_in_boxes(objects, boxes, 28)  # type: ignore[arg-type]
     assert torch.equal(found, _by_pycocotools(objects, boxes, 28))  # type: ignore[arg-type]
 
 
@@ -144,9 +144,9 @@ def test_objects_without_parts_are_empty() -> None:
     """Between others, which keep their places; without any edge at all, too."""
     square = np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 4.0], [0.0, 4.0]])
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]] * 3)
-    found = rasterise([(), (square,), ()], boxes, 4)
+    found = rasterise_in_boxes([(), (square,), ()], boxes, 4)
     assert found.flatten(1).sum(1).tolist() == [0, 16, 0]
-    assert rasterise([()] * 3, boxes, 4).sum() == 0
+    assert rasterise_in_boxes([()] * 3, boxes, 4).sum() == 0
 
 
 def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     objects = _objects(random, DRAW["anywhere"], 5)
     with FakeTensorMode(allow_non_fake_inputs=True):
         boxes = torch.empty(5, 4, device="cuda")
-        found = rasterise(objects, boxes, 28)
+        found = rasterise_in_boxes(objects, boxes, 28)
     assert (found.shape, found.device.type, found.dtype) == ((5, 28, 28), "cuda", torch.bool)
 
 
@@ -173,7 +173,7 @@ def test_a_gpu_draws_the_same() -> None:
     on_gpu = boxes.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = rasterise(objects, on_gpu, 28)
+        found = rasterise_in_boxes(objects, on_gpu, 28)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(found.cpu(), rasterise(objects, boxes, 28))
+    assert torch.equal(found.cpu(), rasterise_in_boxes(objects, boxes, 28))
