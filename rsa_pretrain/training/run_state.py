@@ -21,7 +21,7 @@ from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.batch_plan import BatchPlan
 from rsa_pretrain.training.continuation import RESUME, Continuation
-from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
+from rsa_pretrain.weights.tensor_check import check_tensors, non_finite
 
 _log = logging.getLogger(__name__)
 
@@ -150,11 +150,7 @@ class RunState:
 
     def first_non_finite(self) -> str | None:
         """Return the name of a tensor that contains NaN or infinity, if there is one."""
-        tensors: dict[str, Tensor] = self.method.state_dict()
-        # A finite sum has finite terms; the sums of all tensors are read from a GPU at once.
-        if torch.stack([tensor.sum().double() for tensor in tensors.values()]).isfinite().all():
-            return None
-        return next((name for name, tensor in tensors.items() if not all_finite(tensor)), None)
+        return next(iter(non_finite(self.method.state_dict())), None)
 
     @property
     def _on_gpu(self) -> bool:

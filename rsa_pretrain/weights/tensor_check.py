@@ -49,6 +49,21 @@ def check_tensors(
         raise UserError(f"cannot load {what}: " + "; ".join(listed))
 
 
+def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that contain NaN or infinity.
+
+    A GPU is waited for once, unless there are any.
+
+    Args:
+        tensors: Tensors of one device by name.
+    """
+    # A finite sum has finite terms.
+    sums = torch.stack([tensor.sum().double() for tensor in tensors.values()])
+    if sums.isfinite().all():
+        return []
+    return [name for name, tensor in tensors.items() if not all_finite(tensor)]
+
+
 def all_finite(tensor: Tensor) -> bool:
     """Return whether a tensor contains neither NaN nor infinity.
 

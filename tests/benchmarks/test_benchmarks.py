@@ -84,7 +84,8 @@ def test_memory_is_that_of_the_run() -> None:
 @pytest.mark.process
 def test_the_peak_is_that_of_a_new_process() -> None:
     """300 MiB more show as that, and are not in the next process's peak."""
-    many, few = peak_memory({"many": partial(_fill, 301), "few": partial(_fill, 1)}, "cpu")
+    runs = {"many": partial(_fill, 301), "few": partial(_fill, 1)}
+    many, few = peak_memory(runs, BenchmarkSettings())
     assert (many.what, many.unit) == ("peak resident memory, many", "MiB")
     assert many.value - few.value == pytest.approx(300, abs=10)
 

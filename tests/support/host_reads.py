@@ -1,10 +1,11 @@
-"""Count the operations for which a CPU would wait for a GPU, whatever the tensors' device."""
+"""Find the operations for which a CPU would wait for a GPU, whatever the tensors' device."""
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _aten = torch.ops.aten
 _READING = {
@@ -18,29 +19,39 @@ _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.defau
 
 
 class HostReads(TorchDispatchMode):
-    """Counts in its block; reading a value or the number of marks is one."""
+    """Counts them in its block: readings of a value or of the number of marks, and copies home."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        by_marks = func in _INDEXING and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        self.count += by_marks or func in _READING
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if _waits(func, args, result):
+            self.count += 1
+            self.found(func)
+        return result
+
+    def found(self, func: Any) -> None:
+        """Do nothing more about such an operation."""
+
+
+class WithoutHostReads(HostReads):
+    """Fails at them."""
+
+    def found(self, func: Any) -> None:
+        """Raise, as a GPU that is being captured does."""
+        raise RuntimeError(f"{func} reads from the device")
+
+
+def _waits(func: Any, args: tuple[Any, ...], result: Any) -> bool:
+    by_marks = func in _INDEXING and any(
+        index is not None and index.dtype == torch.bool for index in args[1]
+    )
+    return by_marks or func in _READING or ("cuda" in _devices(args) and "cpu" in _devices(result))
+
+
+def _devices(tree: Any) -> set[str]:
+    return {leaf.device.type for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}

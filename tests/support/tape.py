@@ -1,28 +1,8 @@
 """Stand-in for a CUDA graph on a CPU: operations recorded at fixed addresses, and repeated."""
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from host_reads import WithoutHostReads
 from torch.utils._pytree import tree_leaves
-
-aten = torch.ops.aten
-# Each lets the CPU wait for a number of the device.
-HOST_READS = {
-    aten._local_scalar_dense.default,
-    aten.equal.default,
-    aten.is_nonzero.default,
-    aten.item.default,
-    aten.masked_select.default,
-    aten.nonzero.default,
-}
-
-
-class WithoutHostReads(TorchDispatchMode):
-    """Fails at an operation that a GPU could not do without the CPU waiting for it."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in HOST_READS:
-            raise RuntimeError(f"{func} reads from the device")
-        return func(*args, **(kwargs or {}))
 
 
 class _Recorder(WithoutHostReads):
@@ -39,7 +19,7 @@ class _Recorder(WithoutHostReads):
 
 
 class Tape:
-    """Like ``captured.CudaGraph``: memory is fixed and what was a Python number stays as it was."""
+    """Like ``CudaGraph``: memory is fixed, and Python numbers stay as they were recorded."""
 
     def __init__(self):
         self.calls = []

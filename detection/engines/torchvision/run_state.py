@@ -23,7 +23,7 @@ from rsa_pretrain.weights.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
+from rsa_pretrain.weights.tensor_check import check_tensors, non_finite
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _lay_out_alike(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _check_finite(tensors: Mapping[str, Tensor], step: int, folder: Path) -> None:
-    broken = [name for name, tensor in tensors.items() if not all_finite(tensor)]
+    broken = non_finite(tensors)
     if broken:
         raise UserError(
             f"{len(broken)} tensors are not finite after iteration {step}; no checkpoint was "

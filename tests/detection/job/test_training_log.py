@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +263,7 @@ def test_memory_of_a_gpu(
     job = replace(open_job(recipe, random_trunk(recipe.model, 0)), device=torch.device("cuda", 0))
     taken = {torch.device("cuda", 0): 3 * 2**30}
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", taken.__getitem__)
+    monkeypatch.setattr(meter, "_now", lambda _: time.monotonic())
     with TrainingLog(job, tmp_path, 0) as log:
         log.add_step(1, {"loss": 1.0})
     (line,) = read_metrics(tmp_path / "metrics.jsonl")

@@ -38,7 +38,7 @@ def test_weak_views_never_enter_the_online_network():
     gradients = []
     for weak in (views[2:], random_views()[2:]):
         network = copy.deepcopy(method)
-        network([*views[:2], *weak], 0.0).loss.backward()
+        network([*views[:2], *weak], method.scalars(0.0)).loss.backward()
         gradients.append(network.backbone.conv1.weight.grad)
     assert torch.equal(*gradients)
 

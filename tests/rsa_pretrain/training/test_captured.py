@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tape import Tape, WithoutHostReads
+from host_reads import WithoutHostReads
+from tape import Tape
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -54,13 +54,15 @@ def environment():
 
 
 class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Normalises each half by itself; the running statistics are the first half's."""
+    """Normalises each half by itself; the running statistics are the first half's.
+
+    The batches are counted by the networks.
+    """
 
     def forward(self, features):
         """Normalise (N, C, …), N even."""
         first, second = features.chunk(2)
         running = (self.running_mean, self.running_var)
-        self.num_batches_tracked += 1
         common = {"training": True, "momentum": self.momentum, "eps": self.eps}
         return torch.cat(
             [
