@@ -111,6 +111,15 @@ def test_closing_waits_for_the_item_being_made_alone():
     assert items.closed
 
 
+@pytest.fixture
+def _interruptible():
+    """Heed the signal of Ctrl-C, which jobs in the background of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_while_waiting_ends_the_thread():
     """As Ctrl-C does, it is raised in the consumer, which closes the generator."""
     slow = threading.Event()
