@@ -125,9 +125,9 @@ class CapturedPasses:
             _log.info("forward and backward pass are captured as a CUDA graph")
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: RuntimeError) -> str:
     """Return the first line of the error behind one; ending a broken capture fails too."""
-    while error.__context__ is not None:
+    while isinstance(error.__context__, RuntimeError):
         error = error.__context__
     return str(error).strip().partition("\n")[0]
 

@@ -53,13 +53,14 @@ def tapes(monkeypatch):
 def make_trainer(tiny_tree, small_methods, tmp_path):
     """A function that makes a trainer of the tiny run in a given folder."""
 
-    def make(folder, method="rsa", resume=False, optimizer=None, **training):
+    def make(folder, method="rsa", resume=False, optimizer=None, log_every=1, **training):
         tree = copy.deepcopy(tiny_tree)
         # At 16 px the last stage would see single pixels, where a CPU's bf16 convolution of
         # torch 2.14 reads memory that nobody wrote.
         tree["data"]["image_size"] = 32
         tree["method"] = {"name": method} | small_methods[method]
         tree["training"] |= training
+        tree["monitor"]["log_every_steps"] = log_every
         tree["optimizer"] = optimizer or tree["optimizer"]
         tree["output_dir"] = str(tmp_path / folder)
         config = parse_tree(PretrainConfig, tree, "tiny run")
@@ -359,8 +360,8 @@ def test_resume_across_a_capture_on_a_gpu(make_trainer, monkeypatch):
 @pytest.mark.gpu
 def test_steps_between_two_lines_of_the_log_never_wait(make_trainer):
     """Nine captured steps run while torch raises at whatever waits for the GPU."""
-    trainer = make_trainer("run", device="cuda", cuda_graph=True, precision="bf16", epochs=5)
-    trainer.config.monitor.log_every_steps = 100
+    settings = {"device": "cuda", "cuda_graph": True, "precision": "bf16", "epochs": 5}
+    trainer = make_trainer("run", log_every=100, **settings)
     with capture_stream(trainer.device):
         batches = iter(list(trainer._batches()))
         for _ in range(EAGER_STEPS + 1):
@@ -376,8 +377,8 @@ def test_steps_between_two_lines_of_the_log_never_wait(make_trainer):
 @pytest.mark.gpu
 def test_memory_stays_flat_over_500_replays(make_trainer):
     """After 512 captured steps no more is allocated than after 16."""
-    trainer = make_trainer("run", device="cuda", cuda_graph=True, epochs=130)
-    trainer.config.monitor.log_every_steps = 10_000
+    settings = {"device": "cuda", "cuda_graph": True, "epochs": 130}
+    trainer = make_trainer("run", log_every=10_000, **settings)
     with capture_stream(trainer.device), closing(trainer._batches()) as batches:
         allocated = []
         for num_steps in (16, 496):
