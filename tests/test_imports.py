@@ -12,7 +12,9 @@ FLOORS = {
     "rsa_pretrain": (
         "__main__ commands training config weights methods components views data plumbing"
     ),
-    "rsa_eval": "__main__ commands report campaigns paper evaluators features records config",
+    "rsa_eval": (
+        "__main__ commands report campaigns paper evaluators features records statistics config"
+    ),
     "detection": (
         "__main__ commands export run engines exchange job survey pictures feeding recipe coco"
     ),

@@ -1,0 +1,1 @@
+"""Compute intervals, paired tests, bootstrap replicates and power from plain arrays."""
