@@ -33,7 +33,8 @@ from detection.recipe import (
     RECORD_FILE,
     Recipe,
 )
-from rsa_eval.records.record import Metric, Record, Result, make_record, read_record, write_record
+from rsa_eval.records.make import save_record
+from rsa_eval.records.record import Metric, Record, Result, read_record
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.atomic_files import remove_leftovers, write_text
 from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree, write_config
@@ -131,8 +132,9 @@ def _run(
     write_text(run_dir / PREDICTIONS_FILE, json.dumps(predictions) + "\n")
     evaluation = evaluate_run(job, predictions)
     best = _settle_best(engine, detector, job, evaluation)
-    record = make_record(
+    record = save_record(
         _describe(job, engine, evaluation, best, len(predictions)),
+        run_dir / RECORD_FILE,
         kind="detection",
         protocol=recipe.name,
         data_set=recipe.data.name,
@@ -142,7 +144,6 @@ def _run(
         hardware=describe_hardware(job.device),
         seconds=time.monotonic() - started,
     )
-    write_record(record, run_dir / RECORD_FILE)
     _log_result(record, run_dir, recipe.solver.schedule.iterations)
     return 0, record
 

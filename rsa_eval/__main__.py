@@ -47,6 +47,7 @@ PROGRAM = Program(
         Command("svm", "train linear SVMs", "evaluate"),
         Command("diagnostics", "measure and plot the features' geometry", "evaluate"),
         Command("suite", "run several evaluations of several checkpoints"),
+        Command("compare", "decide whether one model is better than another"),
         Command("reproduce", "reproduce rows of the paper's tables", _add_reproduce),
         Command("config", "print a config's settings, each with its source"),
         Command("report", "write one page of results from records and runs"),

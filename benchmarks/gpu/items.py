@@ -79,7 +79,7 @@ ITEMS = (
             "arch": "resnet50",
             "stem": "standard",
             "image_size": 224,
-            # A captured step keeps its activations; by estimate three of 256 images do not fit 80 GB.
+            # A captured step keeps its activations; by estimate 256 images do not fit 80 GB.
             "batch_size": 128,
             "steps_per_run": 5,
             "repeats": 2,

@@ -15,7 +15,7 @@ from rsa_eval.campaigns.run_records import make_record_of, recorded, warn_of_oth
 from rsa_eval.campaigns.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
-from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.atomic_files import write_bytes
 from rsa_pretrain.plumbing.command_line import describe_error
 from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.distributed import (
@@ -34,7 +34,7 @@ from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256, list_che
 NOT_STARTED = "not started"
 RECORDED = "recorded"
 
-_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json")
+_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json", "records/*.npz")
 
 _log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def keep_small_files(trial: AnyTrial, results: Path) -> None:
     for pattern in _KEPT:
         for path in sorted(trial.folder.glob(pattern)):
             kept = results / trial.name / path.relative_to(trial.folder)
-            write_text(kept, path.read_text(encoding="utf-8"))
+            write_bytes(kept, path.read_bytes())
 
 
 def _train(trial: Trial, train: Train | None, limit: TimeLimit) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
-from rsa_eval.records.record import Record, make_record, read_record, write_record
+from rsa_eval.records.make import save_record
+from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -59,8 +60,9 @@ def make_record_of(
         started = time.perf_counter()
         result = evaluator.evaluate(subject, config, workspace)
         result = replace(result, deviations=[*departures, *result.deviations])
-        record = make_record(
+        record = save_record(
             result,
+            path,
             kind=evaluator.name,
             protocol=config.protocol,
             data_set=config.data_set,
@@ -71,7 +73,6 @@ def make_record_of(
             seconds=time.perf_counter() - started,
         )
         if is_main():
-            write_record(record, path)
             workspace.remove_states()  # not before: a full disk must not cost the training
     return record
 

@@ -91,7 +91,7 @@ def suite_table(
         ]
         for trial in trials
     ]
-    return render_table(columns, rows, table_format)
+    return render_table(columns, rows, table_format, columns[1:])
 
 
 def _own_name(loaded: LoadedBackbone) -> str:
@@ -104,6 +104,9 @@ def _heading(record: Record) -> str:
     return f"{record.headline} ({record.metrics[record.headline].unit})"
 
 
-def _cell(record: Record | None) -> Decimal | None:
+def _cell(record: Record | None) -> Decimal | str | None:
+    if record is None:
+        return None
+    metric = record.metrics[record.headline]
     # A Decimal keeps its trailing zeros, so that the decimal points align.
-    return None if record is None else Decimal(f"{record.metrics[record.headline].value:.2f}")
+    return Decimal(f"{metric.value:.2f}") if metric.interval is None else metric.text

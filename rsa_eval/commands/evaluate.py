@@ -9,7 +9,7 @@ from rsa_eval.commands.outputs import check_output
 from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.records.pretraining_run import run_folder_of
-from rsa_eval.records.record import Record
+from rsa_eval.records.record import Metric, Record
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -88,17 +88,27 @@ def _result_lines(record: Record) -> list[str]:
         f"{backbone.arch}, {backbone.stem} stem, {name}"
     ]
     if record.kind == "knn":
-        lines.append(f"{'k':>6} {'T':>6} {'top1 %':>8} {'top5 %':>8}")
+        from rsa_eval.statistics.intervals import wilson
+
+        lines.append(f"{'k':>6} {'T':>6} {'top1 %':>8} {'95 %':>14} {'top5 %':>8}")
         for vote in record.details["votes"]:
             weight = "–" if vote["temperature"] is None else f"{vote['temperature']:g}"
             top5 = f"{vote['top5']:.2f}" if "top5" in vote else "–"
-            lines.append(f"{vote['k']:>6} {weight:>6} {vote['top1']:>8.2f} {top5:>8}")
+            found = wilson(round(vote["top1"] * record.num_samples / 100), record.num_samples)
+            interval = f"[{found.low:.1f}, {found.high:.1f}]"
+            lines.append(
+                f"{vote['k']:>6} {weight:>6} {vote['top1']:>8.2f} {interval:>14} {top5:>8}"
+            )
     else:
         width = max(map(len, record.metrics))
         lines += [
-            f"  {key:<{width}} {metric.value:>9.2f} {metric.unit}".rstrip()
+            f"  {key:<{width}} {metric.value:>9.2f} {metric.unit} {_interval(metric)}".rstrip()
             for key, metric in record.metrics.items()
         ]
     lines += [f"left out: {reason}" for reason in record.details.get("left_out", ())]
     lines += [f"deviates: {deviation}" for deviation in record.deviations]
     return lines
+
+
+def _interval(metric: Metric) -> str:
+    return "" if metric.interval is None else metric.interval.text

@@ -12,7 +12,8 @@ from rsa_eval.evaluators.linear.settings import LinearConfig
 from rsa_eval.evaluators.logistic.settings import LogisticConfig
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.svm.settings import SVMConfig
-from rsa_eval.records.record import Kind, Result, Workspace
+from rsa_eval.records.record import Kind, Result
+from rsa_eval.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from rsa_eval.features.subject import Subject

@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsa_eval.config import result_settings
 from rsa_eval.records.mean_std import MeanStd
-from rsa_eval.records.record import Record
+from rsa_eval.records.record import MetricInterval, Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
+
+if TYPE_CHECKING:
+    from rsa_eval.statistics.intervals import Interval
 
 # Settings that differ between trials or only decide where a result is stored.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
@@ -28,6 +31,8 @@ class Statistic:
     labels: tuple[str, ...]
     """Seeds of each value."""
     unit: str
+    intervals: tuple[MetricInterval, ...] = ()
+    """95 % intervals over images, of each value; empty unless all have one."""
 
     @property
     def mean(self) -> float:
@@ -41,9 +46,41 @@ class Statistic:
 
     @property
     def text(self) -> str:
-        """Mean ± standard deviation."""
+        """Mean ± standard deviation over trials; for a single one, its interval over images."""
+        if len(self.values) == 1 and self.intervals:
+            return f"{self.mean:.1f} {self.over_images_text}"
         mean = format_number(self.mean, self.unit)
         return mean if self.std is None else f"{mean} ± {format_number(self.std, self.unit)}"
+
+    @property
+    def over_images(self) -> "Interval | None":
+        """A trial's 95 % interval over images, its bounds averaged over the trials."""
+        from rsa_eval.statistics.intervals import Interval
+
+        if not self.intervals:
+            return None
+        low, high = (
+            MeanStd.of([getattr(each, name) for each in self.intervals]).mean
+            for name in ("low", "high")
+        )
+        return Interval(low, high)
+
+    @property
+    def over_seeds(self) -> "Interval | None":
+        """Student's 95 % interval of the mean over trials; None for a single one."""
+        from rsa_eval.statistics.intervals import t_interval
+
+        return t_interval(self.values)
+
+    @property
+    def over_images_text(self) -> str:
+        """The interval over images; empty if there is none."""
+        return _bounds(self.over_images, self.unit)
+
+    @property
+    def over_seeds_text(self) -> str:
+        """The interval over seeds; empty if there is none."""
+        return _bounds(self.over_seeds, self.unit)
 
     @property
     def trials(self) -> str:
@@ -84,15 +121,19 @@ class Group:
         """Return a metric over the trials; None unless each of them has it."""
         if not all(metric in record.metrics for record in self.records):
             return None
+        intervals = (record.metrics[metric].interval for record in self.records)
+        found = [interval for interval in intervals if interval is not None]
         return Statistic(
             values=tuple(record.metrics[metric].value for record in self.records),
-            labels=self._labels(),
+            labels=self.labels,
             unit=self.first.metrics[metric].unit,
+            intervals=tuple(found) if len(found) == len(self.records) else (),
         )
 
-    def _labels(self) -> tuple[str, ...]:
+    @property
+    def labels(self) -> tuple[str, ...]:
         """Name the trials by the seeds that differ: the weights', the evaluation's, or both."""
-        weights = [_weights_seed(record) for record in self.records]
+        weights = [weights_seed(record) for record in self.records]
         evaluations = {tuple(record.seeds) for record in self.records}
         if len(evaluations) == 1 and len(self.records) > 1 and None not in weights:
             return tuple(f"seed {seed}" for seed in weights)
@@ -117,7 +158,7 @@ def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
 def seeds_of(record: Record) -> str:
     """Name a record's seeds: of its weights and, if different, of its evaluation."""
     evaluation = "+".join(str(seed) for seed in record.seeds)
-    weights = _weights_seed(record)
+    weights = weights_seed(record)
     if weights is None or str(weights) == evaluation:
         return f"seed {evaluation}"
     return f"seed {weights} (evaluation {evaluation})"
@@ -133,6 +174,16 @@ def format_number(value: float, unit: str) -> str:
     """Format a number: percentages with two decimals, others with four significant digits."""
     text = f"{value:.2f}" if unit == "%" else f"{value:.4g}"
     return text.replace("-", "−") if text.startswith("-") else text
+
+
+def _bounds(interval: "Interval | None", unit: str) -> str:
+    if interval is None:
+        return ""
+    low, high = (
+        f"{bound:.1f}".replace("-", "−") if unit == "%" else format_number(bound, unit)
+        for bound in (interval.low, interval.high)
+    )
+    return f"[{low}, {high}]"
 
 
 def shared_settings(record: Record) -> dict[str, Any]:
@@ -165,11 +216,12 @@ def _group(trials: list[tuple[Path, Record]]) -> Group:
 
 
 def _seed_numbers(record: Record) -> tuple[int, list[int]]:
-    seed = _weights_seed(record)
+    seed = weights_seed(record)
     return (-1 if seed is None else seed, list(record.seeds))
 
 
-def _weights_seed(record: Record) -> int | None:
+def weights_seed(record: Record) -> int | None:
+    """Return the seed of the run that trained a record's weights; None if it has none."""
     return None if record.model.metadata is None else record.model.metadata.seed
 
 

@@ -1,13 +1,9 @@
 """Write and read records: one JSON file per evaluation."""
 
 import json
-import platform
-import subprocess
-import sys
-from collections.abc import Collection
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -15,16 +11,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rsa_eval.records.pretraining_run import pretraining_settings
 from rsa_pretrain.components.settings import BackboneConfig
-from rsa_pretrain.plumbing.atomic_files import write_text
-from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
+from rsa_pretrain.plumbing.atomic_files import write_bytes, write_text
+from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.versions import installed_versions
-from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
+from rsa_pretrain.weights.metadata import BackboneMetadata
 
 if TYPE_CHECKING:
+    from rsa_eval.records.predictions import Predictions
+    from rsa_eval.statistics.intervals import Interval
     from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+WILSON, BOOTSTRAP = "Wilson", "bootstrap over images"
+"""Methods of intervals: the first of one proportion, the second of everything else."""
 
 Kind = Annotated[
     Literal[
@@ -41,15 +41,49 @@ Kind = Annotated[
 ]
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class MetricInterval(Section):
+    """A 95 % confidence interval over test images: for other images, not for other seeds."""
+
+    low: Finite
+    high: Finite
+    method: str
+    """``WILSON`` or ``BOOTSTRAP``."""
+
+    @property
+    def text(self) -> str:
+        """The bounds."""
+        return f"[{self.low:.1f}, {self.high:.1f}]"
+
+
 class Metric(Section):
     """One measured number."""
 
-    value: Annotated[float, Field(allow_inf_nan=False)]
+    value: Finite
     unit: str
     """``%`` for accuracies and average precisions."""
+    interval: MetricInterval | None = None
+    """In the same unit; null where the number does not come from labelled test images."""
+
+    @property
+    def text(self) -> str:
+        """The value with its unit's digits, and its interval if it has one."""
+        if self.interval is None:
+            return f"{self.value:.2f}"
+        return f"{self.value:.1f} {self.interval.text}"
 
 
-@dataclass(frozen=True)
+class PredictionsFile(Section):
+    """The file of an evaluation's answers to each test image."""
+
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    """Name of the file beside the record."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """An evaluator's scores of features; its fields are those of a record."""
 
@@ -60,29 +94,48 @@ class Scores:
     """Test images counted."""
     details: dict[str, Any]
     """Curves, choices and per-setting results, by evaluator."""
+    predictions: "Predictions | None" = None
+    """The answer to each test image; None without labelled ones."""
 
     @property
     def value(self) -> float:
         """The headline's value."""
         return self.metrics[self.headline].value
 
-    def result(self, details: dict[str, Any], deviations: list[str]) -> "Result":
+    def interval(self, metric: str | None = None) -> "Interval | None":
+        """Return the 95 % interval over images of a metric, by default the headline.
+
+        Returns:
+            In the metric's unit; None if it is no mean over labelled test images.
+        """
+        if self.predictions is None:
+            return None
+        found = self.predictions.interval(metric or self.headline)
+        return None if found is None else found[0]
+
+    def result(
+        self, details: dict[str, Any], deviations: list[str], test_keys: Sequence[str]
+    ) -> "Result":
         """Add what is known of the images, and the departures from the protocol."""
         return Result(
             metrics=self.metrics,
             headline=self.headline,
             num_samples=self.num_samples,
             details=self.details | details,
+            predictions=self.predictions,
             deviations=deviations,
+            test_keys=test_keys,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result(Scores):
-    """An evaluator's result on images; its fields are those of the record."""
+    """An evaluator's result on images."""
 
     deviations: list[str]
     artifacts: dict[str, str] = field(default_factory=dict)
+    test_keys: Sequence[str] = ()
+    """A unique name of each test image, the same wherever they are stored."""
 
 
 class Model(Section):
@@ -99,6 +152,9 @@ class Model(Section):
     pretraining: dict[str, Any] | None = None
     """Every setting of the run that trained the weights; null for random weights, for those of
     another project and for a checkpoint outside a run folder."""
+
+
+_SINGLE_CLASSIFIERS = frozenset({"knn", "linear", "logistic", "finetune"})
 
 
 class Record(Section):
@@ -133,6 +189,8 @@ class Record(Section):
     hardware: str
     seconds: float
     """Wall time of the evaluation; after a resumption, since its last start."""
+    predictions: PredictionsFile | None = None
+    """The answer to each test image; null without labelled ones, and in older records."""
     created: str
     """UTC, ISO 8601."""
 
@@ -160,43 +218,17 @@ def describe_random_init(backbone: BackboneConfig) -> Model:
     return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
 
 
-def make_record(
-    result: Result,
-    *,
-    kind: Kind,
-    protocol: str,
-    data_set: str,
-    model: Model,
-    config: Section,
-    seed: int,
-    hardware: str,
-    seconds: float,
-) -> Record:
-    """Complete a result with its model and settings, and with code, library and machine details."""
-    commit, dirty = _git_state()
-    return Record(
-        schema_version=SCHEMA_VERSION,
-        kind=kind,
-        protocol=protocol,
-        **vars(result),
-        data_set=data_set,
-        model=model,
-        config=to_tree(config),
-        seeds=[seed],
-        command=[*_program(), *sys.argv[1:]],
-        git_commit=commit,
-        git_dirty=dirty,
-        library_versions=library_versions()
-        | {"python": platform.python_version()}
-        | installed_versions("pycocotools", "faster-coco-eval"),
-        hardware=hardware,
-        seconds=seconds,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+def write_record(record: Record, path: Path, predictions: bytes | None = None) -> None:
+    """Write a record as one JSON file, atomically, after the file of its predictions.
 
-
-def write_record(record: Record, path: Path) -> None:
-    """Write a record as one JSON file, atomically."""
+    Args:
+        record: The record.
+        path: Its file.
+        predictions: Content of the file that ``record.predictions`` names.
+    """
+    if predictions is not None:
+        assert record.predictions is not None
+        write_bytes(path.with_name(record.predictions.file), predictions)
     write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
@@ -215,83 +247,32 @@ def read_record(path: Path) -> Record:
     if not isinstance(tree, dict) or "schema_version" not in tree:
         raise UserError(f"'{path}' is not an evaluation record: it has no 'schema_version'")
     found = tree["schema_version"]
-    if found == 1:  # before artifacts and model.pretraining
-        tree |= {"schema_version": 2, "artifacts": {}}
-    elif found != SCHEMA_VERSION:
-        is_newer = isinstance(found, int) and found > SCHEMA_VERSION
+    if type(found) is not int or not 1 <= found <= SCHEMA_VERSION:
+        is_newer = type(found) is int and found > SCHEMA_VERSION
         raise UserError(
-            f"record '{path}' has schema version {found!r}, expected 1 or {SCHEMA_VERSION}"
+            f"record '{path}' has schema version {found!r}, expected 1 to {SCHEMA_VERSION}"
             f"{'; update rsa-toolkit to read it' if is_newer else ''}"
         )
-    return parse_tree(Record, tree, f"record '{path}'")
+    if found == 1:  # before artifacts and model.pretraining
+        tree |= {"artifacts": {}}
+    record = parse_tree(Record, tree | {"schema_version": SCHEMA_VERSION}, f"record '{path}'")
+    return with_wilson_intervals(record) if found < SCHEMA_VERSION else record
 
 
-def _program() -> list[str]:
-    """Return the command that started this process, without the program's folder."""
-    path = Path(sys.argv[0])
-    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
+def with_wilson_intervals(record: Record) -> Record:
+    """Add the intervals of accuracies to a record made before records had them.
 
+    Only those of a single classifier, whose number of right images follows from the accuracy.
+    """
+    if record.kind not in _SINGLE_CLASSIFIERS or "top1_std" in record.metrics:
+        return record
+    from rsa_eval.statistics.intervals import wilson
 
-def _git_state() -> tuple[str | None, bool | None]:
-    """Return the commit of the checkout this code runs from, and whether it has changes."""
-    folder = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Paths of the files an evaluation may write beside its record."""
-
-    record: Path
-    """The record to write."""
-
-    @property
-    def state(self) -> Path:
-        """State from which a stopped evaluation resumes; removed when the record is written."""
-        return self.record.with_suffix(".state.pt")
-
-    def fold_state(self, fold: int) -> Path:
-        """Return the state file of one of an evaluation's several training runs."""
-        return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
-
-    def remove_states(self) -> None:
-        """Delete the states from which a stopped evaluation would resume."""
-        folds = f"{escape(self.state.stem)}.fold-*.pt"
-        for path in (self.state, *self.state.parent.glob(folds)):
-            path.unlink(missing_ok=True)
-
-    @property
-    def artifacts(self) -> Path:
-        """Folder of plots and tables that belong to the record."""
-        return self.record.with_suffix(".artifacts")
-
-    def check_artifacts(self, names: Collection[str]) -> None:
-        """Refuse, before any work is done, to replace files the evaluation did not write.
-
-        Args:
-            names: Files the evaluation writes to the folder.
-
-        Raises:
-            UserError: If the folder's path is a file, or the folder contains any other file.
-        """
-        folder = self.artifacts
-        if not folder.exists():
-            return
-        if not folder.is_dir():
-            raise UserError(f"'{folder}' is a file; the plots need a folder there")
-        foreign = sorted({path.name for path in folder.iterdir()} - set(names))
-        if foreign:
-            raise UserError(
-                f"the plots would replace the folder '{folder}', which also contains "
-                f"'{foreign[0]}'; move that, or give another --out"
-            )
+    metrics = dict(record.metrics)
+    for name in metrics.keys() & {"top1", "top5"}:
+        num_right = record.metrics[name].value * record.num_samples / 100
+        if math.isclose(num_right, round(num_right), abs_tol=1e-6):
+            found = wilson(round(num_right), record.num_samples)
+            interval = MetricInterval(low=found.low, high=found.high, method=WILSON)
+            metrics[name] = metrics[name].model_copy(update={"interval": interval})
+    return record.model_copy(update={"metrics": metrics})

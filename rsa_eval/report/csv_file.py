@@ -22,11 +22,20 @@ class _Line:
     mean: float
     std: float | None
     unit: str
+    images_low: float | None
+    """95 % interval over test images, of a single trial or averaged over the trials."""
+    images_high: float | None
+    seeds_low: float | None
+    """Student's 95 % interval of the mean over trials."""
+    seeds_high: float | None
     n: int | None
     trials: str
     departures: str
     protocol: str
     files: str
+
+
+_UNKNOWN = (None, None, None, None)  # intervals of published numbers
 
 
 def render_csv(tables: Sequence[Table], paper: Sequence[PaperTable]) -> str:
@@ -79,12 +88,13 @@ def _lines(tables: Sequence[Table]) -> Iterator[_Line]:
 def _published(
     where: tuple[str, str, str], source: str, metric: str, mean: float, std: float | None
 ) -> _Line:
-    return _Line(*where, source, metric, mean, std, "%", None, "", "", "", "")
+    return _Line(*where, source, metric, mean, std, "%", *_UNKNOWN, None, "", "", "", "")
 
 
 def _measured(
     where: tuple[str, str, str], metric: str, found: Statistic, group: Group, notes: Sequence[str]
 ) -> _Line:
+    images, seeds = found.over_images, found.over_seeds
     return _Line(
         *where,
         source="ours",
@@ -92,6 +102,10 @@ def _measured(
         mean=found.mean,
         std=found.std,
         unit=found.unit,
+        images_low=None if images is None else images.low,
+        images_high=None if images is None else images.high,
+        seeds_low=None if seeds is None else seeds.low,
+        seeds_high=None if seeds is None else seeds.high,
         n=len(found.values),
         trials=found.trials,
         departures="; ".join(notes),

@@ -1,13 +1,14 @@
 """Collect a report's inputs: the records and metric logs below the given paths."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rsa_eval.records.find import logs_and_records
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -15,11 +16,6 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.machines import Machine, read_machines
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 
-RECORDS_FOLDER = "records"
-# Folders of a run that contain no records and no other runs.
-_NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
-# JSON files beside runs that are not records; a sweep's numbers are in its runs' records.
-_NO_RECORDS = frozenset({"sweep.json", "machines.json"})
 _TRIAL = re.compile(r"seed-\d+")  # one of several trials of a row or of a sweep's cell
 
 
@@ -60,11 +56,7 @@ class Inputs:
 
 
 def collect(paths: Sequence[Path]) -> Inputs:
-    """Read every record and log below the given paths, each once.
-
-    A file is a record. A folder is searched recursively for ``metrics.jsonl`` and
-    ``records/*.json``; if a given folder is not itself a run, JSON files directly in it are
-    records too.
+    """Read every record and log below the given paths, each once, as ``logs_and_records`` does.
 
     Args:
         paths: Run folders, record files, or folders of either.
@@ -75,17 +67,7 @@ def collect(paths: Sequence[Path]) -> Inputs:
     inputs = Inputs()
     seen: set[Path] = set()
     for path in paths:
-        if not path.exists():
-            raise UserError(
-                f"'{path}' does not exist; expected a run folder, a record, or a folder of either"
-            )
-        files = [path] if path.is_file() else list(_files_below(path))
-        if not files:
-            raise UserError(
-                f"nothing to report in '{path}': expected {METRICS_FILE} or "
-                f"{RECORDS_FOLDER}/*.json in it or below it"
-            )
-        for file in files:
+        for file in logs_and_records(path):
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 _read(file, path, inputs)
@@ -96,24 +78,6 @@ def collect(paths: Sequence[Path]) -> Inputs:
 def trials_folder(run_dir: Path) -> Path | None:
     """Return the folder of a run's trials: x of x/seed-3; None for a run that is not a trial."""
     return run_dir.parent if _TRIAL.fullmatch(run_dir.name) else None
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    if not (folder / METRICS_FILE).is_file() and folder.name != RECORDS_FOLDER:
-        yield from (file for file in sorted(folder.glob("*.json")) if file.name not in _NO_RECORDS)
-    yield from _search(folder)
-
-
-def _search(folder: Path) -> Iterator[Path]:
-    if folder.name == RECORDS_FOLDER:
-        yield from sorted(folder.glob("*.json"))
-        return
-    if (folder / METRICS_FILE).is_file():
-        yield folder / METRICS_FILE
-    for subfolder in sorted(folder.iterdir()):
-        hidden = subfolder.name.startswith(".") or subfolder.name in _NOT_SEARCHED
-        if subfolder.is_dir() and not subfolder.is_symlink() and not hidden:
-            yield from _search(subfolder)
 
 
 def _read(file: Path, given: Path, inputs: Inputs) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
 from rsa_eval.records.groups import group_records
 from rsa_eval.report.inputs import Inputs
+from rsa_eval.report.matrix import MATRIX_CAPTION, Matrix, build_matrix
 from rsa_eval.report.paper_tables import FilledCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_coverage, describe_extent
 from rsa_eval.report.sweeps import SweepCurve, find_sweeps
@@ -17,12 +18,16 @@ from rsa_pretrain.plumbing.text_table import Markdown, escape_markdown, render_t
 
 _STUDY = "study"  # folder of the runs that fill the study part
 
+_INTERVALS = ("95 % over images", "95 % over seeds")  # of the headline
+
 _PLAIN = """\
 # Results
 
 {extent}
 
-± is the sample standard deviation over the trials (n − 1); a number in brackets marks a departure.
+Two numbers in brackets are a 95 % interval over test images, of a single trial or averaged over
+several; ± is the sample standard deviation over the trials (n − 1), and "over seeds" Student's 95 %
+interval of their mean. One number in brackets marks a departure.
 
 <!-- paper -->
 
@@ -140,24 +145,48 @@ def _table_7(timings: Sequence[Timing]) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     yield f"### {table.title} on {escape_markdown(table.data_set)}"
     yield f"Protocol {escape_markdown(table.protocol)}."
-    columns = ["Model", *table.columns, "vs. random weights", "Trials", "Setting or source"]
+    columns = ["Model", *table.columns, *_INTERVALS, "vs. random weights"]
+    columns += ["Trials", "Setting or source"]
     rows = [_ours_row(row) for row in table.rows]
     rows += [
-        [f"{row.name} (published)", *row.cells, "", "", f"{row.detail}; {row.source}"]
+        [f"{row.name} (published)", *row.cells, "", "", "", "", f"{row.detail}; {row.source}"]
         for row in table.published
     ]
     yield render_table(columns, rows, "markdown", columns[1:-2])
     yield from _footnotes("the protocol", table.footnotes)
+    yield from _matrix(build_matrix(table))
+
+
+def _matrix(matrix: Matrix | None) -> Iterator[str]:
+    """Render the differences between all pairs of models."""
+    if matrix is None or not matrix.rows:
+        return
+    yield escape_markdown(MATRIX_CAPTION.format(metric=matrix.metric))
+    columns = [str(number) for number in range(1, len(matrix.rows) + 1)]
+    rows = [
+        [f"{number} {row.name}", *("" if cell is None else cell.text for cell in row.cells)]
+        for number, row in enumerate(matrix.rows, start=1)
+    ]
+    yield render_table(["Model", *columns], rows, "markdown", columns)
 
 
 def _ours_row(row: TableRow) -> list[str]:
     return [
         Markdown(escape_markdown(row.name) + _marks(row.marks)),
-        *("" if cell is None else cell.text for cell in row.cells),
+        *("" if cell is None else Markdown(cell.text) for cell in row.cells),
+        *_sources_of_variation(row),
         row.difference_text,
         "" if row.headline is None else row.headline.trials,
         row.detail,
     ]
+
+
+def _sources_of_variation(row: TableRow) -> list[str]:
+    """Return the intervals of several trials; a single one's is in its cell."""
+    headline = row.headline
+    if headline is None or len(headline.values) == 1:
+        return ["", ""]
+    return [Markdown(headline.over_images_text), Markdown(headline.over_seeds_text)]
 
 
 def _sweep(sweep: SweepCurve) -> Iterator[str]:

@@ -16,6 +16,7 @@ from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex
 from rsa_eval.report.inputs import Inputs, TrainingRun, collect
+from rsa_eval.report.matrix import MATRIX_CAPTION, build_matrix
 from rsa_eval.report.paper_tables import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
 from rsa_eval.report.results_page import render_page
@@ -90,6 +91,8 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
         "best": find_best(tables),
         "tables": tables,
         "galleries": galleries_by_table(tables),
+        "matrices": {table.anchor: build_matrix(table) for table in tables},
+        "matrix_caption": MATRIX_CAPTION,
         "paper": paper,
         "sweeps": find_sweeps(groups),
         "timings": time_runs(inputs.runs),

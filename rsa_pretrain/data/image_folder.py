@@ -81,6 +81,10 @@ class ImageFiles:
         size = "" if self.published else f" {os.stat(path).st_size}"
         return os.fsencode(f"{os.path.basename(parent)}/{name}{size}\n")
 
+    def key(self, index: int) -> str:
+        """Return the path relative to the folder."""
+        return self.name(index)
+
 
 def class_of(name: str) -> str | None:
     """Return the first folder of a relative path, None if there is none.

@@ -83,6 +83,10 @@ class ImageSet(Dataset[Image.Image]):
         """Return a readable name of an image."""
         return self.sources.where(int(self.rows[index]))
 
+    def keys(self) -> list[str]:
+        """Return a unique name of each image, the same wherever the set is stored."""
+        return [self.sources.key(row) for row in self.rows.tolist()]
+
     def labels_of(self, indices: Sequence[int]) -> Tensor:
         """Return int64 labels (N,), ``UNLABELLED`` where there are none."""
         if self.labels is None:

@@ -33,6 +33,9 @@ class Sources(Protocol):
     def identity(self, index: int) -> bytes:
         """Return the bytes that identify an image in the fingerprint of its set."""
 
+    def key(self, index: int) -> str:
+        """Return a unique name of an image, the same wherever the set is stored."""
+
 
 @runtime_checkable
 class FileSources(Sources, Protocol):
@@ -108,3 +111,7 @@ class PixelArray:
     def identity(self, index: int) -> bytes:
         """Return the pixels."""
         return bytes(self.pixels[index].tobytes())
+
+    def key(self, index: int) -> str:
+        """Return the image's number."""
+        return str(index)

@@ -75,6 +75,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def point_link(link: Path, target_name: str) -> None:
     """Make ``link`` a symbolic link to ``target_name`` in its own folder, atomically.
 

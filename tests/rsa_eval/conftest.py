@@ -14,7 +14,7 @@ from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.paper.rows import PaperRow, find_rows
-from rsa_eval.records.record import Metric, Model, Record, write_record
+from rsa_eval.records.record import SCHEMA_VERSION, Metric, Model, Record, write_record
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.config import PretrainConfig, load_run
@@ -142,7 +142,7 @@ def _make_result(**changes: Any) -> Record:
         backbone=NETWORK,
     )
     fields: dict[str, Any] = {
-        "schema_version": 2,
+        "schema_version": SCHEMA_VERSION,
         "kind": "linear",
         "protocol": "moco_v2",
         "deviations": [],

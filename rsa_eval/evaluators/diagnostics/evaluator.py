@@ -14,8 +14,9 @@ from rsa_eval.evaluators.diagnostics.pictures import (
     draw_pictures,
     draw_rows,
 )
-from rsa_eval.evaluators.diagnostics.retrieval import find_neighbours, predict
+from rsa_eval.evaluators.diagnostics.retrieval import classify, find_neighbours
 from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
     check_test_classes,
@@ -29,7 +30,8 @@ from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Workspace
+from rsa_eval.records.record import Metric, Result
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
@@ -85,8 +87,10 @@ def evaluate_diagnostics(
         headline="rankme",
         num_samples=len(images),
         details=_details(findings, config, lack),
+        predictions=None if classes is None else classes.predictions,
         deviations=diagnostics_deviations(config, len(images)),
         artifacts=_draw(findings, config, workspace),
+        test_keys=images.keys(),
     )
 
 
@@ -115,10 +119,11 @@ def _find_classes(
     neighbours: Neighbours,
     config: DiagnosticsConfig,
 ) -> ClassFindings:
-    predictions = predict(neighbours, bank_labels, config.vote, len(train.class_names))
-    confusions = count_confusions(labels, predictions, len(train.class_names))
+    num_classes = len(train.class_names)
+    answers = classify(neighbours, bank_labels, labels, config.vote, num_classes)
+    confusions = count_confusions(labels, torch.from_numpy(answers.predicted), num_classes)
     names = [name.encode(errors="replace").decode() for name in train.class_names]
-    return ClassFindings(names, confusions)
+    return ClassFindings(names, confusions, kept_answers(labels, {"vote": [answers]}, num_classes))
 
 
 def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[str]:

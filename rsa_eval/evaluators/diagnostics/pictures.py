@@ -17,6 +17,7 @@ from rsa_eval.evaluators.diagnostics.retrieval_page import (
 from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.evaluators.shared.neighbours import Neighbours
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.text_table import render_table
 
@@ -43,6 +44,8 @@ class ClassFindings:
     """Classes of the training images; undecodable bytes of a folder's name become ?."""
     confusions: Tensor
     """Image counts by true and predicted class, (C, C)."""
+    predictions: ClassPredictions
+    """The vote's answers, named ``vote``."""
 
     @property
     def top1(self) -> float:

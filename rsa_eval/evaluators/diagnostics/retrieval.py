@@ -6,6 +6,7 @@ from torch import Tensor
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.knn.vote import class_scores
 from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
+from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.neighbours import Neighbours, nearest_rows
 from rsa_eval.features.placement import brought_home
 from rsa_eval.features.share import ALONE, Share
@@ -50,28 +51,29 @@ def find_neighbours(
     return Neighbours(similarities, indices)
 
 
-def predict(
-    neighbours: Neighbours, bank_labels: Tensor, vote: KNNSetting, num_classes: int
-) -> Tensor:
-    """Return the class that each query's neighbours vote for; ties go to the first.
+def classify(
+    neighbours: Neighbours,
+    bank_labels: Tensor,
+    labels: Tensor,
+    vote: KNNSetting,
+    num_classes: int,
+) -> Answers:
+    """Classify each query by its neighbours' vote; ties go to the first class.
 
     Args:
         neighbours: At least as many as vote, or the whole bank.
         bank_labels: Class indices, int64 (M,).
+        labels: Class indices of the queries, int64 (N,).
         vote: Number of voting neighbours and their weights.
         num_classes: Number of classes.
-
-    Returns:
-        Class indices, int64 (N,).
     """
     voters = bank_labels[neighbours.indices[:, : vote.k]]
-    predictions = []
+    parts = []
     # In chunks, since the scores of all queries would take N times the number of classes.
-    for similarities, labels in zip(
-        torch.split(neighbours.similarities[:, : vote.k], _VOTES_AT_ONCE),
-        torch.split(voters, _VOTES_AT_ONCE),
-        strict=True,
+    columns = (neighbours.similarities[:, : vote.k], voters, labels)
+    for similarities, classes, own in zip(
+        *(torch.split(column, _VOTES_AT_ONCE) for column in columns), strict=True
     ):
-        scores = class_scores(similarities, labels, num_classes, vote.temperature)
-        predictions.append(scores.argmax(dim=1))
-    return torch.cat(predictions)
+        scores = class_scores(similarities, classes, num_classes, vote.temperature)
+        parts.append(answer(scores, own))
+    return Answers.sound(parts)

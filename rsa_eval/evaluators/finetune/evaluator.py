@@ -7,17 +7,18 @@ from rsa_eval.evaluators.finetune.tuning import (
     Classifier,
     EvenOrder,
     Tuning,
-    count_right,
+    answers_of,
     shares_batchnorm,
     training_steps,
 )
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     describe_images,
     open_splits,
 )
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows
 from rsa_eval.features.extract import extract_features
@@ -25,7 +26,8 @@ from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.transforms import evaluation_transform
-from rsa_eval.records.record import Result, Workspace
+from rsa_eval.records.record import Result
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.distributed import world_size
 
@@ -40,11 +42,11 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
     train, test = open_splits(config)
     labelled = _labelled(train, config)
     tuning = _tune(subject, labelled, config, workspace)
-    counts = _test(subject, tuning, test, config)
+    answers, num_classes = _test(subject, tuning, test, config), len(train.class_names)
     return Result(
-        metrics=accuracy_metrics(counts, len(train.class_names)),
+        metrics=accuracy_metrics(answers.counts, num_classes),
         headline="top1",
-        num_samples=counts.total,
+        num_samples=len(test),
         details={
             "loss_by_epoch": tuning.losses,
             "labelled": {
@@ -54,7 +56,9 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
             },
             "images": describe_images(train, test),
         },
+        predictions=kept_answers(test.labels_of(range(len(test))), {"": [answers]}, num_classes),
         deviations=_deviations(config, subject.device),
+        test_keys=test.keys(),
     )
 
 
@@ -75,12 +79,12 @@ def _tune(
     return tuning
 
 
-def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConfig) -> TopKCounts:
+def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConfig) -> Answers:
     transform = evaluation_transform(config.data, subject.mean, subject.std)
     backbone, share = tuning.classifier.backbone, own_share()
     with frozen(backbone):
         features = extract_features(backbone, test, transform, config, "test features", share)
-    return count_right(tuning.classifier.head, features)
+    return answers_of(tuning.classifier.head, features)
 
 
 def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
-from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
 from rsa_eval.features.labelled import LabelledFeatures
@@ -265,12 +265,12 @@ def training_steps(
 
 
 @torch.no_grad()
-def count_right(head: nn.Module, test: LabelledFeatures) -> TopKCounts:
-    """Count a head's correct predictions on a backbone's features."""
+def answers_of(head: nn.Module, test: LabelledFeatures) -> Answers:
+    """Classify images by a head on a backbone's features."""
     device = device_of(head)
-    counts = NOTHING_COUNTED
+    parts = []
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
         scores = head(test.features[rows].to(device))
-        counts += count_top_k(scores, test.labels[rows].to(device))
-    return counts
+        parts.append(answer(scores, test.labels[rows].to(device)))
+    return Answers.sound(parts)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNSetting
-from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.knn.vote import knn_answers
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -20,7 +21,8 @@ from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Result, Scores, Workspace
+from rsa_eval.records.record import Result, Scores
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
 
 
@@ -51,6 +53,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
     return scores.result(
         {"images": describe_images(train, test)},
         knn_deviations(config, len(train) - config.leave_one_out),
+        (train if test is None else test).keys(),
     )
 
 
@@ -91,10 +94,11 @@ def knn(
         UserError: If an image has no class, widths differ or a feature is not finite.
     """
     num_classes = classes_of(train, test, num_classes)
-    counts = knn_counts(
+    answers = knn_answers(
         train, test, settings, num_classes, memory_budget_mib, torch.device(device), share
     )
     num_voters = len(train.labels) - (test is None)
+    counts = [own.counts for own in answers]
     votes = [
         {
             "k": setting.k,
@@ -109,6 +113,9 @@ def knn(
         headline="top1",
         num_samples=counts[0].total,
         details={"votes": votes},
+        predictions=kept_answers(
+            (train if test is None else test).labels, {"": answers[:1]}, num_classes
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
-from rsa_eval.evaluators.shared.metrics import TopKCounts, TopKHits
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
 from rsa_eval.evaluators.shared.neighbours import nearest_rows
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.placement import brought_home
@@ -27,21 +27,35 @@ def knn_counts(
     device: torch.device,
     share: Share = ALONE,
 ) -> list[TopKCounts]:
+    """Count the hits of ``knn_answers``, by setting."""
+    found = knn_answers(bank, queries, settings, num_classes, memory_budget_mib, device, share)
+    return [answers.counts for answers in found]
+
+
+def knn_answers(
+    bank: LabelledFeatures,
+    queries: LabelledFeatures | None,
+    settings: Sequence[KNNSetting],
+    num_classes: int,
+    memory_budget_mib: int | None,
+    device: torch.device,
+    share: Share = ALONE,
+) -> list[Answers]:
     """Classify every query by its neighbours in the bank, under all settings in one pass.
 
     Args:
         bank: The voters, of any float type; may be mapped from a file. They are copied to the
             device if they fit into a quarter of its free memory.
         queries: Features to classify; None classifies each voter by all others (leave one out).
-        settings: Votes to count; a k beyond the bank's size takes the whole bank.
+        settings: Votes to take; a k beyond the bank's size takes the whole bank.
         num_classes: All classes, including those without a voter.
         memory_budget_mib: Memory for the comparison beside the features, in MiB; None as in
             ``budget_on``.
         device: Where the comparison runs.
-        share: The part of the bank this process compares; all processes count the same.
+        share: The part of the bank this process compares; all processes find the same.
 
     Returns:
-        Counts by setting, in the given order.
+        Answers by setting, in the given order.
 
     Raises:
         UserError: If a feature is not finite, or leave one out has a single image.
@@ -56,16 +70,16 @@ def knn_counts(
     labels = bank_labels if queries is None else queries.labels.to(device)
     budget = budget_on(device, memory_budget_mib, share)
     plan = plan_chunks(budget, device, len(labels), voters.shape[1], k, num_classes)
-    hits = [TopKHits(device) for _ in settings]
+    parts: list[list[Sequence[Tensor]]] = [[] for _ in settings]
     for chunk, found in nearest_rows(voters, asked, k, plan, device, share):
         classes = bank_labels[found.indices]
-        for setting, its_hits in zip(settings, hits, strict=True):
+        for setting, own in zip(settings, parts, strict=True):
             nearest = found.similarities[:, : setting.k]
             scores = class_scores(
                 nearest, classes[:, : setting.k], num_classes, setting.temperature
             )
-            its_hits.add(scores, labels[chunk])
-    return [its_hits.read() for its_hits in hits]
+            own.append(answer(scores, labels[chunk]))
+    return [Answers.sound(own) for own in parts]
 
 
 def class_scores(

@@ -17,10 +17,11 @@ from rsa_eval.evaluators.linear.online import check_views, online_batches, steps
 from rsa_eval.evaluators.linear.probe import score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
 from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import evaluation_features
@@ -30,7 +31,8 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import Standardisation, measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.mean_std import MeanStd
-from rsa_eval.records.record import Metric, Result, Scores, Workspace
+from rsa_eval.records.record import Metric, Result, Scores
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
 from rsa_pretrain.plumbing.errors import UserError
@@ -56,16 +58,16 @@ class Probe:
     chosen: int
     details: dict[str, Any]
 
-    def test(self, features: LabelledFeatures) -> TopKCounts:
-        """Count the chosen head's correct predictions.
+    def test(self, features: LabelledFeatures) -> Answers:
+        """Classify by the chosen head.
 
         Raises:
             UserError: If it diverged in the last epoch.
         """
-        counts = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
-        if counts is None:
+        answers = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
+        if answers is None:
             raise UserError(_DIVERGED)
-        return counts
+        return answers
 
 
 def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Result:
@@ -86,14 +88,17 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         else:
             probes = [_train(subject, train, config, workspace.state)]
         features = evaluation_features(subject, test, config, "test features")
-        counts = [probe.test(features) for probe in probes]
+        answers = [probe.test(features) for probe in probes]
+    counts, num_classes = [own.counts for own in answers], len(train.class_names)
     return Result(
-        metrics=_metrics(counts, len(train.class_names)),
+        metrics=_metrics(counts, num_classes),
         headline="top1",
-        num_samples=counts[0].total,
-        details=_details(config, probes, counts, len(train.class_names))
+        num_samples=len(test),
+        details=_details(config, probes, counts, num_classes)
         | {"images": describe_images(train, test)},
+        predictions=kept_answers(features.labels, {"": answers}, num_classes),
         deviations=linear_deviations(config, probes[0].state.step),
+        test_keys=test.keys(),
     )
 
 
@@ -149,12 +154,13 @@ def linear_probe(
         lost = f"{stopped.received.name} stopped the linear probe, which starts over when called"
         raise Stopped(stopped.received, lost) from None
     trained = _choose_head(state, scaling, held_out)
-    counts = trained.test(test)
+    answers = trained.test(test)
     return Scores(
-        metrics=_metrics([counts], num_classes),
+        metrics=_metrics([answers.counts], num_classes),
         headline="top1",
-        num_samples=counts.total,
+        num_samples=len(test.labels),
         details={"mode": probe.mode, **trained.details},
+        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
     )
 
 
@@ -195,7 +201,9 @@ def _choose_head(
     """Take the head that is best on held-out features, or else the only one."""
     if held_out is None:
         return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
-    return _choose(state, scaling, score_heads(state.trainer.heads, held_out, scaling))
+    answers = score_heads(state.trainer.heads, held_out, scaling)
+    counts = [None if own is None else own.counts for own in answers]
+    return _choose(state, scaling, counts)
 
 
 def _choose(

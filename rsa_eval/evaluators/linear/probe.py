@@ -1,7 +1,7 @@
 """Train and score linear classifiers on frozen features."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -12,7 +12,7 @@ from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder
 from rsa_eval.evaluators.linear.heads import Heads
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import TopKCounts, ranks
+from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.resumable import run_to_end
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.components.schedules import cosine
@@ -82,8 +82,8 @@ def rate_decay(probe: ProbeConfig, epoch: int, progress: float) -> float:
 @torch.no_grad()
 def score_heads(
     heads: Heads, test: LabelledFeatures, scaling: Callable[[Tensor], Tensor]
-) -> list[TopKCounts | None]:
-    """Count each head's correct predictions; None for a head that diverged.
+) -> list[Answers | None]:
+    """Classify by each head; None for a head that diverged.
 
     Args:
         heads: The classifiers.
@@ -91,15 +91,13 @@ def score_heads(
         scaling: Applied to the features, as in training.
     """
     device = heads.weight.device
-    found = torch.zeros(3, len(heads.bias), dtype=torch.int64, device=device)
+    parts: list[Sequence[Tensor]] = []
     for start in range(0, len(test.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
         features = test.features[rows].to(device, non_blocking=True)
         scores = heads.scores(scaling(features))  # (n, H, C)
-        before = ranks(scores, test.labels[rows].to(device, non_blocking=True))  # (n, H)
-        broken = scores.isnan().any(dim=2)
-        found += torch.stack([before < 1, before < 5, broken], dim=1).sum(dim=0)
+        parts.append(answer(scores, test.labels[rows].to(device, non_blocking=True)))  # (n, H)
     return [
-        None if broken else TopKCounts(first, among_five, len(test.labels))
-        for first, among_five, broken in found.T.tolist()
+        Answers.of([[column[:, head] for column in part] for part in parts])
+        for head in range(len(heads.bias))
     ]

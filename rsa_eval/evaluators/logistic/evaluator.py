@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, choose_c, count_right
+from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, answers_of, choose_c
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import DINOV2, common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
@@ -20,7 +21,8 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Result, Scores, Workspace
+from rsa_eval.records.record import Result, Scores
+from rsa_eval.records.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,9 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         num_classes=len(train.class_names),
         seed=config.seed,
     )
-    return scores.result({"images": describe_images(train, test)}, logistic_deviations(config))
+    return scores.result(
+        {"images": describe_images(train, test)}, logistic_deviations(config), test.keys()
+    )
 
 
 def logistic_regression(
@@ -95,13 +99,14 @@ def logistic_regression(
     num_classes = classes_of(train, test, num_classes)
     choice = _choose(train, search, num_classes, seed)
     final = _fitter(train, search, choice.fit).fit(choice.c)
-    counts = count_right(final, test, num_classes)
+    answers = answers_of(final, test, num_classes)
     _warn(choice, final, search)
     return Scores(
-        metrics=accuracy_metrics(counts, num_classes),
+        metrics=accuracy_metrics(answers.counts, num_classes),
         headline="top1",
-        num_samples=counts.total,
+        num_samples=len(test.labels),
         details=_details(choice, final),
+        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
     )
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rsa_eval.evaluators.shared.convergence import counting_cut_short
-from rsa_eval.evaluators.shared.metrics import NOTHING_COUNTED, TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
@@ -124,7 +124,7 @@ def choose_c(
     with progress_bar(len(strengths), "logistic regression", "fit") as bar:
         for c in strengths:
             fit = fitter.fit(c)
-            counts = count_right(fit, held_out, num_classes)
+            counts = answers_of(fit, held_out, num_classes).counts
             trials.append(TriedC(c, counts.top1_percent, fit.converged, fit.iterations))
             if best is None or counts.top1 > best[0]:
                 best = counts.top1, c, fit
@@ -133,20 +133,20 @@ def choose_c(
     return ChosenC(best[1], best[2], trials)
 
 
-def count_right(fit: LogisticFit, images: LabelledFeatures, num_classes: int) -> TopKCounts:
-    """Count a classifier's correct predictions.
+def answers_of(fit: LogisticFit, images: LabelledFeatures, num_classes: int) -> Answers:
+    """Classify images.
 
     Args:
         fit: The classifier; it never predicts a class it has not seen.
         images: Features and labels of the images to classify.
         num_classes: Number of classes.
     """
-    total = NOTHING_COUNTED
+    parts = []
     for start in range(0, len(images.labels), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
         scores = _class_scores(fit.estimator, images.features[rows], num_classes)
-        total += count_top_k(scores, images.labels[rows])
-    return total
+        parts.append(answer(scores, images.labels[rows]))
+    return Answers.sound(parts)
 
 
 def _class_scores(estimator: LogisticRegression, features: Tensor, num_classes: int) -> Tensor:

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from rsa_eval.evaluators.logistic.fit import Fitter, count_right
+from rsa_eval.evaluators.logistic.fit import Fitter, answers_of
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import Rows, class_counts
 from rsa_eval.features.labelled import LabelledFeatures
@@ -39,7 +39,8 @@ class DrawResult:
     draw: Draw
     labels: Tensor
     """Class indices of the draw, int64 (N,)."""
-    counts: TopKCounts
+    answers: Answers
+    """To the test images."""
     converged: bool
     iterations: int
 
@@ -74,14 +75,14 @@ def centred_to_unit_norm(features: Tensor) -> Tensor:
     return functional.normalize(features - features.mean(dim=1, keepdim=True), dim=1)
 
 
-def train_and_count(
+def train_and_test(
     draw: Draw,
     train: LabelledFeatures,
     test: LabelledFeatures,
     classifier: ClassifierConfig,
     num_classes: int,
 ) -> DrawResult:
-    """Fit a classifier on one draw and count the test images it gets right.
+    """Fit a classifier on one draw and classify the test images.
 
     Args:
         draw: The training images.
@@ -97,8 +98,8 @@ def train_and_count(
         intercept=False,
     )
     fit = fitter.fit(classifier.c)
-    counts = count_right(fit, test, num_classes)
-    return DrawResult(draw, train.labels, counts, fit.converged, fit.iterations)
+    answers = answers_of(fit, test, num_classes)
+    return DrawResult(draw, train.labels, answers, fit.converged, fit.iterations)
 
 
 def describe_runs(runs: list[DrawResult], num_classes: int) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def describe_runs(runs: list[DrawResult], num_classes: int) -> dict[str, Any]:
         runs: Runs of the same subset.
         num_classes: Number of classes.
     """
-    top1 = MeanStd.of([run.counts.top1_percent for run in runs])
+    top1 = MeanStd.of([run.answers.counts.top1_percent for run in runs])
     return {
         "subset": runs[0].draw.subset.name,
         "count": len(runs[0].labels),
@@ -118,7 +119,7 @@ def describe_runs(runs: list[DrawResult], num_classes: int) -> dict[str, Any]:
         "runs": [
             {
                 "seed": run.draw.seed,
-                **run.counts.percentages(num_classes),
+                **run.answers.counts.percentages(num_classes),
                 "converged": run.converged,
                 "iterations": run.iterations,
             }

@@ -14,9 +14,10 @@ from rsa_eval.evaluators.low_shot.draws import (
     describe_runs,
     draw_all,
     drawn_rows,
-    train_and_count,
+    train_and_test,
 )
 from rsa_eval.evaluators.low_shot.settings import SUBSETS, ClassifierConfig, LowShotConfig
+from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
@@ -26,7 +27,8 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Scores, Workspace
+from rsa_eval.records.record import Metric, Result, Scores
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
@@ -50,12 +52,12 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
         test_features = evaluation_features(subject, test, config, "test features").cpu()
     num_classes = len(train.class_names)
     runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)
-    scores = _summarise(runs, num_classes)
+    scores = _summarise(runs, test_features.labels, num_classes)
     fingerprints = iter([train.select(draw.rows).fingerprint() for draw in draws])
     for subset in scores.details["subsets"]:
         for run in subset["runs"]:
             run["sha256"] = next(fingerprints)
-    return scores.result({"images": describe_images(train, test)}, _deviations(config))
+    return scores.result({"images": describe_images(train, test)}, _deviations(config), test.keys())
 
 
 def low_shot(
@@ -105,24 +107,25 @@ def low_shot(
     draws = draw_all(rows_of, subsets, seeds)
     everything = np.arange(len(labels))
     runs = _train_all(draws, everything, train, test, classifier, num_classes)
-    return _summarise(runs, num_classes)
+    return _summarise(runs, test.labels, num_classes)
 
 
-def _summarise(runs: list[DrawResult], num_classes: int) -> Scores:
+def _summarise(runs: list[DrawResult], labels: Tensor, num_classes: int) -> Scores:
     """Average the runs of each subset, in the order of the runs."""
-    subsets = dict.fromkeys(run.draw.subset for run in runs)
-    described = [
-        describe_runs([run for run in runs if run.draw.subset == subset], num_classes)
-        for subset in subsets
-    ]
+    by_subset: dict[Subset, list[DrawResult]] = {}
+    for run in runs:
+        by_subset.setdefault(run.draw.subset, []).append(run)
+    described = [describe_runs(own, num_classes) for own in by_subset.values()]
+    answers = {subset.name: [run.answers for run in own] for subset, own in by_subset.items()}
     metrics = {
         f"top1_{entry['subset']}": Metric(value=entry["top1_mean"], unit="%") for entry in described
     }
     return Scores(
         metrics=metrics,
         headline=next(iter(metrics)),
-        num_samples=runs[0].counts.total,
+        num_samples=len(labels),
         details={"subsets": described},
+        predictions=kept_answers(labels, answers, num_classes),
     )
 
 
@@ -141,7 +144,7 @@ def _train_all(
         for draw in draws:
             places = np.searchsorted(rows, draw.rows)
             own = LabelledFeatures(_select(train_inputs, places), _select(features.labels, places))
-            runs.append(train_and_count(draw, own, test_inputs, classifier, num_classes))
+            runs.append(train_and_test(draw, own, test_inputs, classifier, num_classes))
             bar.update()
     unfinished = sum(not run.converged for run in runs)
     if unfinished:

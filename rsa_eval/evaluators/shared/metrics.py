@@ -1,7 +1,11 @@
-"""Count top-1 and top-5 hits, divided once at the end."""
+"""Read answers from scores, and count top-1 and top-5 hits, divided once at the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -68,47 +72,67 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
     return before.masked_fill_(own[..., 0] == -torch.inf, num_classes + _K)
 
 
-class TopKHits:
-    """Counts hits on the scores' device; reading the counts there would make the CPU wait.
+def answer(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a classifier's scores say of each sample.
 
     Args:
-        device: The scores' device.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        # Samples ranked first, among the first five, and without a rank.
-        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
-        self._total = 0
-
-    def add(self, scores: Tensor, labels: Tensor) -> None:
-        """Rank each sample's true class by its scores, (N, C), as ``ranks`` does."""
-        rank = ranks(scores, labels)
-        unranked = scores.isnan().any(dim=1)
-        self._counts += torch.stack([rank < 1, rank < _K, unranked]).sum(dim=1)
-        self._total += len(labels)
-
-    def read(self) -> TopKCounts:
-        """Return the counts so far.
-
-        Raises:
-            ValueError: If a score was NaN, which has no rank.
-        """
-        top1, top5, unranked = self._counts.tolist()
-        if unranked:
-            raise ValueError("scores contain NaN")
-        return TopKCounts(top1, top5, self._total)
-
-
-def count_top_k(scores: Tensor, labels: Tensor) -> TopKCounts:
-    """Count the hits among one batch of samples, as ``TopKHits`` does.
-
-    Args:
-        scores: Higher is better, (N, C); minus infinity for a class that cannot be predicted.
+        scores: Higher is better, (N, …, C); minus infinity for a class that cannot be predicted.
         labels: Class indices, int64 (N,).
 
-    Raises:
-        ValueError: If a score is NaN, which has no rank.
+    Returns:
+        The predicted classes, the lowest of equal scores; the ranks of the true ones; and whether
+        a score is NaN, which has no rank; each (N, …).
     """
-    hits = TopKHits(scores.device)
-    hits.add(scores, labels)
-    return hits.read()
+    # Of equal scores argmax takes the first.
+    return scores.argmax(dim=-1), ranks(scores, labels), scores.isnan().any(dim=-1)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A classifier's answers to N samples.
+
+    Attributes:
+        predicted: Class of the highest score, the lowest index among equal ones, (N,).
+        ranks: Number of classes ranked before the true one, (N,).
+    """
+
+    predicted: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int32]
+
+    @property
+    def counts(self) -> TopKCounts:
+        """The hits."""
+        top1, top5 = (int((self.ranks < k).sum()) for k in (1, _K))
+        return TopKCounts(top1, top5, len(self.ranks))
+
+    @classmethod
+    def from_scores(cls, scores: Tensor, labels: Tensor) -> Self:
+        """Read one batch's answers from its scores, (N, C), for labels (N,).
+
+        Raises:
+            ValueError: If a score is NaN.
+        """
+        return cls.sound([answer(scores, labels)])
+
+    @classmethod
+    def of(cls, parts: Sequence[Sequence[Tensor]]) -> Self | None:
+        """Join the answers to successive batches, as ``answer`` returns them, on any device.
+
+        Returns:
+            None if a score was NaN.
+        """
+        columns = [torch.cat(column).int() for column in zip(*parts, strict=True)]
+        predicted, its_ranks, broken = torch.stack(columns).cpu().numpy()  # one wait for a GPU
+        return None if broken.any() else cls(predicted, its_ranks)
+
+    @classmethod
+    def sound(cls, parts: Sequence[Sequence[Tensor]]) -> Self:
+        """Join as ``of``.
+
+        Raises:
+            ValueError: If a score was NaN.
+        """
+        found = cls.of(parts)
+        if found is None:
+            raise ValueError("scores contain NaN")
+        return found

@@ -98,14 +98,16 @@ class ClassAP:
     eleven_points: float
 
 
-def score_machines(
-    machines: Sequence[BinarySVM], features: Matrix, truth: Truth, class_names: Sequence[str]
-) -> list[ClassAP]:
-    """Rank the test images by each machine, without those labelled 0 for its class.
+def score_images(machines: Sequence[BinarySVM], features: Matrix) -> Matrix:
+    """Return each machine's score of each image, (N, C), for features (N, D)."""
+    return np.stack([own.estimator.decision_function(features) for own in machines], axis=1)
+
+
+def average_precisions(scores: Matrix, truth: Truth, class_names: Sequence[str]) -> list[ClassAP]:
+    """Rank the test images by each class's scores, without those labelled 0 for it.
 
     Args:
-        machines: By class.
-        features: Features of the test images, (N, D).
+        scores: A machine's score of each image, (N, C).
         truth: 1, -1 or 0 for each class, (N, C).
         class_names: Names of the classes.
 
@@ -113,13 +115,13 @@ def score_machines(
         UserError: If a class has no positive image.
     """
     found = []
-    for machine, name, own in zip(machines, class_names, truth.T, strict=True):
+    for its_scores, name, own in zip(scores.T, class_names, truth.T, strict=True):
         known = own != 0
         if not (own == 1).any():
             raise UserError(
                 f"no test image is of class '{name}', so its AP is undefined; add one, or remove "
                 "the class from training and test"
             )
-        ranking = rank(machine.estimator.decision_function(features[known]), own[known] == 1)
+        ranking = rank(its_scores[known], own[known] == 1)
         found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
     return found

@@ -14,7 +14,8 @@ from rsa_eval.evaluators.svm.binary_svm import (
     BinarySVM,
     ClassAP,
     Matrix,
-    score_machines,
+    average_precisions,
+    score_images,
     to_unit_norm,
     train_machines,
 )
@@ -30,7 +31,9 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result, Scores, Workspace
+from rsa_eval.records.ranking_predictions import RankingPredictions
+from rsa_eval.records.record import Metric, Result, Scores
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
@@ -63,6 +66,7 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
             "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},
         },
         _deviations(config, left_out=bool((truth == 0).any())),
+        test.images.keys(),
     )
 
 
@@ -118,16 +122,18 @@ def _train_and_rank(
     """Train and test on features, (N, D), and truths, (N, C)."""
     (known, known_truth), (unknown, unknown_truth) = train, test
     machines = train_machines(_inputs(known), known_truth, names, machine, seed)
-    scores = score_machines(machines, _inputs(unknown), unknown_truth, names)
+    scores = score_images(machines, _inputs(unknown))
+    found = average_precisions(scores, unknown_truth, names)
     _warn(machines, machine)
     return Scores(
         metrics={
-            "mAP": Metric(value=mean(score.area for score in scores), unit="%"),
-            "mAP_11_points": Metric(value=mean(score.eleven_points for score in scores), unit="%"),
+            "mAP": Metric(value=mean(each.area for each in found), unit="%"),
+            "mAP_11_points": Metric(value=mean(each.eleven_points for each in found), unit="%"),
         },
         headline="mAP",
         num_samples=len(unknown),
-        details={"classes": _describe(names, machines, scores)},
+        details={"classes": _describe(names, machines, found)},
+        predictions=RankingPredictions(scores, unknown_truth),
     )
 
 

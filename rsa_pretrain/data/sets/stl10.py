@@ -84,6 +84,11 @@ class BinaryImages:
         part, number = self._locate(index)
         return f"{part} {number}\n".encode()
 
+    def key(self, index: int) -> str:
+        """Return the file's name and the image's number."""
+        part, number = self._locate(index)
+        return f"{part} {number}"
+
     def _locate(self, index: int) -> tuple[str, int]:
         for part in self.parts:
             if index < NUM_IMAGES[part]:

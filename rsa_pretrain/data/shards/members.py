@@ -72,6 +72,10 @@ class TarImages:
         offset, size = self._places[index].tolist()
         return os.fsencode(f"{self.shard(index).name} {offset} {size}\n")
 
+    def key(self, index: int) -> str:
+        """Return the shard's name and the image's number in it."""
+        return f"{self.shard(index).name} {index - self._starts[self._shard_number(index)]}"
+
     def shard(self, index: int) -> Path:
         """Return the shard that contains an image."""
         return self.shards[self._shard_number(index)]

@@ -55,10 +55,11 @@ def refusal(reproduce: Reproduce, capsys: pytest.CaptureFixture[str]) -> Callabl
 
 
 def test_a_row_is_made_whole_and_what_is_small_is_kept(made: Path) -> None:
-    """Settings, log, machine and records are kept; weights, states and pictures are not."""
+    """Settings, log, machine, records and predictions are kept; weights and pictures are not."""
     kept = made / "results" / RSA / "seed-0"
     files = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
-    records = {f"records/{name}.json" for name in RECORDS}
+    kinds = ("json", "predictions.npz")
+    records = {f"records/{name}.{kind}" for name in RECORDS for kind in kinds}
     assert files == {"config.yaml", "metrics.jsonl", "machines.json", *records}
     run = made / "out" / RSA / "seed-0"
     assert (run / "backbone.safetensors").is_file()

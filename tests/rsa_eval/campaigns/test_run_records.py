@@ -33,17 +33,18 @@ def test_a_full_disk_does_not_cost_the_training(
     config = parse_tree(kind.config, tree, "test")
     workspace = Workspace(tmp_path / "record.json")
 
-    def refuse(record: Record, path: Path) -> None:
+    def refuse(record: Record, path: Path, predictions: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rsa_eval.campaigns.run_records.write_record", refuse)
+        patch.setattr("rsa_eval.records.make.write_record", refuse)
         with pytest.raises(OSError, match="No space left"):
             make_record_of(run_folder, kind, config, workspace.record)
     assert workspace.state.exists()
     workspace.fold_state(3).touch()
     make_record_of(run_folder, kind, config, workspace.record)
-    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"record.json", "record.predictions.npz"}
 
 
 @pytest.mark.parametrize(("interpolation", "same"), [("bilinear", True), ("bicubic", False)])

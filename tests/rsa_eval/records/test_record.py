@@ -14,6 +14,7 @@ from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.records.pretraining_run import pretraining_settings
 from rsa_eval.records.record import Record, read_record, write_record
+from rsa_eval.statistics.intervals import wilson
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import load_backbone
 
@@ -29,20 +30,55 @@ def test_a_record_of_the_first_schema_is_read(
     tmp_path: Path, make_result: Callable[..., Record]
 ) -> None:
     """It had no artifacts and did not record the pretraining; everything else is as it was."""
-    tree = json.loads(make_result().model_dump_json()) | {"schema_version": 1}
+    tree = json.loads(make_result(kind="svm").model_dump_json()) | {"schema_version": 1}
     del tree["artifacts"]
+    del tree["predictions"]
     del tree["model"]["pretraining"]
     (tmp_path / "record.json").write_text(json.dumps(tree))
-    assert read_record(tmp_path / "record.json") == make_result()
+    assert read_record(tmp_path / "record.json") == make_result(kind="svm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_right"),
+    [
+        ({"kind": "knn", "values": {"top1": 90.0, "top5": 100.0}}, {"top1": 27, "top5": 30}),
+        ({"kind": "finetune", "values": {"top1": 0.0}}, {"top1": 0}),
+        # No whole number of 30 images is right, so these are of something else.
+        ({"kind": "linear", "values": {"top1": 91.25}}, {}),
+        # Means over folds or draws, and what is no accuracy.
+        ({"kind": "linear", "values": {"top1": 90.0, "top1_std": 1.0}}, {}),
+        ({"kind": "low-shot", "values": {"top1_1pct": 90.0}}, {}),
+        ({"kind": "diagnostics", "values": {"rankme": 90.0}}, {}),
+    ],
+)
+def test_accuracies_of_older_records_gain_intervals(
+    tmp_path: Path,
+    make_result: Callable[..., Record],
+    changes: dict[str, Any],
+    num_right: dict[str, int],
+) -> None:
+    """A single classifier's accuracy is a count of right images, so Wilson's interval follows."""
+    tree = json.loads(make_result(**changes).model_dump_json()) | {"schema_version": 2}
+    del tree["predictions"]
+    for metric in tree["metrics"].values():
+        del metric["interval"]
+    (tmp_path / "record.json").write_text(json.dumps(tree))
+    found = {
+        name: (metric.interval.low, metric.interval.high)
+        for name, metric in read_record(tmp_path / "record.json").metrics.items()
+        if metric.interval is not None
+    }
+    expected = {name: wilson(count, 30) for name, count in num_right.items()}
+    assert found == {name: (own.low, own.high) for name, own in expected.items()}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 0}, "schema version 0, expected 1 or 2$"),
-        ({"schema_version": 3}, "version 3, expected 1 or 2; update rsa-toolkit to read it$"),
-        ({"schema_version": None}, "schema version None, expected 1 or 2$"),
-        ({"schema_version": "1"}, "schema version '1', expected 1 or 2$"),
+        ({"schema_version": 0}, "schema version 0, expected 1 to 3$"),
+        ({"schema_version": 4}, "version 4, expected 1 to 3; update rsa-toolkit to read it$"),
+        ({"schema_version": None}, "schema version None, expected 1 to 3$"),
+        ({"schema_version": "1"}, "schema version '1', expected 1 to 3$"),
         ({"metrics": {"top1": {"value": "nan", "unit": "%"}}}, r"metrics\.top1\.value"),
         ({"metrics": {"top1": {"value": "inf", "unit": "%"}}}, r"metrics\.top1\.value"),
         ({"headline": "top9"}, r"headline 'top9' is not among metrics \['top1', 'top5'\]"),

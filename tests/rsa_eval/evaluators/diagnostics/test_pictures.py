@@ -14,7 +14,7 @@ from rsa_eval.evaluators.diagnostics.confusion import (
     most_frequent_mistakes,
 )
 from rsa_eval.evaluators.diagnostics.embedding_plot import coloured_classes, draw_embedding, embed
-from rsa_eval.evaluators.diagnostics.retrieval import find_neighbours, predict
+from rsa_eval.evaluators.diagnostics.retrieval import classify, find_neighbours
 from rsa_eval.evaluators.diagnostics.retrieval_page import (
     draw_retrieval,
     retrieval_rows,
@@ -62,10 +62,14 @@ def test_neighbours_do_not_depend_on_the_memory() -> None:
 def test_vote_by_hand() -> None:
     """Two far neighbours outvote a near one, unless the temperature makes it count more."""
     neighbours = Neighbours(torch.tensor([[0.9, 0.5, 0.5, 0.1]]), torch.tensor([[0, 1, 2, 3]]))
-    labels = torch.tensor([2, 1, 1, 0])
-    assert predict(neighbours, labels, KNNSetting(k=3, temperature=None), 3).tolist() == [1]
-    assert predict(neighbours, labels, KNNSetting(k=3, temperature=0.1), 3).tolist() == [2]
-    assert predict(neighbours, labels, KNNSetting(k=2, temperature=None), 3).tolist() == [1]
+    labels, asked = torch.tensor([2, 1, 1, 0]), torch.tensor([1])
+
+    def voted(vote: KNNSetting) -> list[int]:
+        return classify(neighbours, labels, asked, vote, 3).predicted.tolist()
+
+    assert voted(KNNSetting(k=3, temperature=None)) == [1]
+    assert voted(KNNSetting(k=3, temperature=0.1)) == [2]
+    assert voted(KNNSetting(k=2, temperature=None)) == [1]
 
 
 def test_confusions_by_hand() -> None:

@@ -276,4 +276,5 @@ def test_the_command_stops_and_goes_on(
     assert not out.exists()
     assert main(words) == 0
     assert len(read_record(out).details["loss_by_epoch"]) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["finetune.json"]
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"finetune.json", "finetune.predictions.npz"}

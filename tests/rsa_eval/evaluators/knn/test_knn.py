@@ -18,7 +18,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import class_scores, knn_counts
 from rsa_eval.evaluators.shared import neighbours, selection
 from rsa_eval.evaluators.shared.memory_plan import ChunkPlan
-from rsa_eval.evaluators.shared.metrics import TopKCounts, TopKHits
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
 from rsa_eval.evaluators.shared.neighbours import nearest_rows
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import ALONE
@@ -402,15 +402,15 @@ def test_a_gpu_is_not_waited_for() -> None:
     """CUDA itself refuses a wait while the chunks are compared and counted."""
     gpu, plan = torch.device("cuda"), ChunkPlan(100, 900)
     bank, queries = (problem.features.to(gpu) for problem in (_signs(5000), _signs(500)))
-    labels, hits = torch.randint(7, (5000,), device=gpu), TopKHits(gpu)
+    labels, parts = torch.randint(7, (5000,), device=gpu), []
     found = nearest_rows(bank, queries, 20, plan, gpu, ALONE)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(5):
             chunk, nearest = next(found)
             scores = class_scores(nearest.similarities, labels[nearest.indices], 7, 0.1)
-            hits.add(scores, labels[:500][chunk])
+            parts.append(answer(scores, labels[:500][chunk]))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert next(found, None) is None
-    assert hits.read().total == 500
+    assert Answers.sound(parts).counts.total == 500

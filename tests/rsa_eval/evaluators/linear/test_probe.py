@@ -19,7 +19,7 @@ from rsa_eval.evaluators.linear.heads import Heads, HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import rate_decay, score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import TopKCounts, count_top_k
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
@@ -93,7 +93,7 @@ def test_moco_v2_equals_a_slow_literal_rewrite(tmp_path: Path) -> None:
         **TRAINING,
     )
     _assert_equal_to_oracle(heads, weights, biases)
-    (counts,) = score_heads(heads, test, unscaled)
+    (counts,) = counts_of(score_heads(heads, test, unscaled))
     assert counts is not None
     assert counts.top1 == _num_right(weights, biases, test.features.numpy(), test.labels)
     assert counts.top1 > 27  # more than twice what chance gives: it has learnt
@@ -123,7 +123,7 @@ def test_mean_shift_equals_a_slow_literal_rewrite(tmp_path: Path) -> None:
         **TRAINING,
     )
     _assert_equal_to_oracle(heads, weights, biases)
-    (counts,) = score_heads(heads, test, scaling)
+    (counts,) = counts_of(score_heads(heads, test, scaling))
     assert counts is not None
     scaled_test = mean_shift_probe.scale(test.features.numpy(), statistics)
     assert counts.top1 == _num_right(weights, biases, scaled_test, test.labels)
@@ -196,12 +196,21 @@ def test_cosines_by_hand() -> None:
     assert rate_decay(LINEAR_PROTOCOLS["dinov2"], 3, 1 / 3) == pytest.approx(0.75)
 
 
+def counts_of(answers: list[Answers | None]) -> list[TopKCounts | None]:
+    """Return the hits of each head."""
+    return [None if own is None else own.counts for own in answers]
+
+
 def test_score_counts_every_test_image() -> None:
     """A head that names the larger of two inputs is right where the label says so; one diverged."""
     weight = torch.stack([torch.eye(2), torch.full((2, 2), math.nan), -torch.eye(2)])
     heads = Heads(weight, torch.zeros(3, 2))
     test = LabelledFeatures(torch.tensor([[2.0, 1], [1.0, 2], [3.0, 0]]), torch.tensor([0, 1, 1]))
-    assert score_heads(heads, test, unscaled) == [TopKCounts(2, 3, 3), None, TopKCounts(1, 3, 3)]
+    assert counts_of(score_heads(heads, test, unscaled)) == [
+        TopKCounts(2, 3, 3),
+        None,
+        TopKCounts(1, 3, 3),
+    ]
 
 
 def test_all_heads_together_count_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +224,10 @@ def test_all_heads_together_count_as_one_by_one(monkeypatch: pytest.MonkeyPatch)
     test.features[50, 5] = 0
     scores = heads.scores(test.features)
     assert (scores[:, 0].sort(dim=1).values.diff(dim=1) == 0).any()
-    expected = [count_top_k(scores[:, number], test.labels) for number in range(3)]
+    expected = [Answers.from_scores(scores[:, head], test.labels).counts for head in range(3)]
     assert len(set(expected)) == 3
     monkeypatch.setattr("rsa_eval.evaluators.linear.probe._SCORED_AT_ONCE", 10)
-    assert score_heads(heads, test, unscaled) == [*expected, None]
+    assert counts_of(score_heads(heads, test, unscaled)) == [*expected, None]
     scored: list[int] = []
 
     def noting(features: Tensor) -> Tensor:

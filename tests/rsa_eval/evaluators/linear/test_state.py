@@ -232,4 +232,5 @@ def test_the_command_ends_with_the_signals_code(
     assert Workspace(out).state.exists()
     assert main(words) == 0
     assert len(read_record(out).details["loss_by_epoch"]) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["linear.json"]
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"linear.json", "linear.predictions.npz"}

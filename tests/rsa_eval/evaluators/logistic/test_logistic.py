@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic, logistic_deviations
-from rsa_eval.evaluators.logistic.fit import Fitter, choose_c, count_right
+from rsa_eval.evaluators.logistic.fit import Fitter, answers_of, choose_c
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
@@ -85,10 +85,10 @@ def test_two_classes_and_a_class_never_seen() -> None:
     train, test = _features(num_classes=2), _features(seed=1, num_classes=2, count=40)
     fit = _fitter(train).fit(1.0)
     expected = fit.estimator.score(test.features.double().numpy(), test.labels.numpy())
-    counts = count_right(fit, test, num_classes=2)
+    counts = answers_of(fit, test, num_classes=2).counts
     assert counts.top1 == round(expected * 40) > 20
     third = LabelledFeatures(test.features, torch.full((40,), 2))
-    counts = count_right(fit, third, num_classes=3)
+    counts = answers_of(fit, third, num_classes=3).counts
     assert (counts.top1, counts.top5) == (0, 0)
 
 

@@ -109,6 +109,8 @@ def test_other_seeds_other_draws(
         for seeds in ([0, 1], [0, 1], [0, 2])
     ]
     runs = [record.details["subsets"][0]["runs"] for record in records]
+    for run in (run for own in runs for run in own):
+        del run["iterations"]  # BLAS rounds by the alignment of NumPy's arrays, on some processors
     assert runs[0] == runs[1]
     assert runs[0][0] == runs[2][0]
     assert runs[0][1]["sha256"] != runs[2][1]["sha256"]

@@ -9,7 +9,13 @@ from sklearn.svm import LinearSVC
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.svm.binary_svm import Matrix, score_machines, to_unit_norm, train_machines
+from rsa_eval.evaluators.svm.binary_svm import (
+    Matrix,
+    average_precisions,
+    score_images,
+    to_unit_norm,
+    train_machines,
+)
 from rsa_eval.evaluators.svm.evaluator import evaluate_svm
 from rsa_eval.evaluators.svm.multi_label import Truth
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
@@ -74,7 +80,10 @@ def test_images_left_out_have_no_say() -> None:
         train_machines(x, truth[:, :1], ["a"], FEW, seed=0) for x in (features, other)
     )
     np.testing.assert_array_equal(machines[0].estimator.coef_, changed[0].estimator.coef_)
-    scores = [score_machines(machines, x, truth[:, :1], ["a"]) for x in (features, other)]
+    scores = [
+        average_precisions(score_images(machines, x), truth[:, :1], ["a"])
+        for x in (features, other)
+    ]
     assert scores[0] == scores[1]
     assert scores[0][0].area > 60
 
@@ -90,7 +99,7 @@ def test_classes_too_small() -> None:
         train_machines(features, np.ones_like(truth), ["a", "b"], FEW, seed=0)
     machines = train_machines(*_problem(0), ["a", "b"], FEW, seed=0)
     with pytest.raises(UserError, match="no test image is of class 'a'"):
-        score_machines(machines, features, -np.ones_like(truth), ["a", "b"])
+        average_precisions(score_images(machines, features), -np.ones_like(truth), ["a", "b"])
 
 
 def _config(knn_config: KNNConfig, **changes: Any) -> SVMConfig:

@@ -1,0 +1,155 @@
+"""Keep an evaluation's answer to each test image, in a file beside the record.
+
+``NAME.json`` names ``NAME.predictions.npz`` and its SHA-256. From it come the intervals of the
+record's metrics and, with the same images' answers of other weights, paired comparisons.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rsa_eval.records.class_predictions import ClassPredictions
+from rsa_eval.records.ranking_predictions import RankingPredictions
+from rsa_eval.records.record import PredictionsFile, Record
+from rsa_eval.statistics.intervals import FloatArray, Interval
+from rsa_pretrain.plumbing.errors import UserError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_MOST_BYTES = 2**32
+_FORM, _KEYS = "form", "keys"
+
+
+class Predictions(Protocol):
+    """Answers to N test images."""
+
+    form: ClassVar[str]
+    """Name of the kind of answers."""
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric in percent; None if it is not of these answers."""
+
+    def per_image(self, metric: str) -> FloatArray | None:
+        """Return each image's share of a metric in percent, (N,); None if it is no mean."""
+
+    @staticmethod
+    def replicates(several: Any, metric: str, num_resamples: int, seed: int) -> FloatArray:
+        """Return the metric of several answers to the same images under resamples, (B, M).
+
+        Columns of one call share the resamples.
+        """
+
+    def interval(self, metric: str) -> tuple[Interval, str] | None:
+        """Return a metric's 95 % interval over images, and its method; None if not theirs."""
+
+    def arrays(self) -> Arrays:
+        """Return the answers as arrays to store."""
+
+
+_FORMS: dict[str, Callable[[Arrays], Predictions]] = {
+    ClassPredictions.form: ClassPredictions.from_arrays,
+    RankingPredictions.form: RankingPredictions.from_arrays,
+}
+
+
+@dataclass(frozen=True)
+class KeyedPredictions:
+    """Answers with the names of the images."""
+
+    keys: tuple[str, ...]
+    """A unique name of each image, the same wherever the images are stored."""
+    predictions: Predictions
+
+
+def encode_predictions(keys: Sequence[str], predictions: Predictions) -> bytes:
+    """Return a compressed ``.npz``; the same answers give the same bytes."""
+    assert len(keys) == predictions.num_images
+    buffer = io.BytesIO()
+    names = np.frombuffer(json.dumps(list(keys)).encode(), np.uint8)
+    named = {_FORM: np.array(predictions.form), _KEYS: names, **predictions.arrays()}
+    np.savez_compressed(buffer, allow_pickle=False, **named)
+    return buffer.getvalue()
+
+
+def decode_predictions(content: bytes) -> KeyedPredictions:
+    """Read what ``encode_predictions`` wrote, without unpickling anything.
+
+    Raises:
+        ValueError: If it is no such file; says why.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"it unpacks to {size:,} bytes, more than {_MOST_BYTES:,}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        form, names = str(arrays.pop(_FORM)), arrays.pop(_KEYS)
+        keys = json.loads(names.tobytes())
+        read = _FORMS[form]
+    except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as error:
+        raise ValueError(f"it is no file of predictions ({error})") from None
+    predictions = read(arrays)
+    if not isinstance(keys, list) or len(keys) != predictions.num_images:
+        raise ValueError(f"it names {len(keys)} images and answers {predictions.num_images}")
+    return KeyedPredictions(tuple(map(str, keys)), predictions)
+
+
+def file_of(
+    keys: Sequence[str], predictions: Predictions, record: Path
+) -> tuple[PredictionsFile, bytes]:
+    """Return a record's entry for its predictions, and the content of their file."""
+    content = encode_predictions(keys, predictions)
+    name = predictions_path(record).name
+    return PredictionsFile(file=name, sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def predictions_path(record: Path) -> Path:
+    """Return the path of the predictions of a record's file."""
+    return record.with_suffix(".predictions.npz")
+
+
+def read_predictions(path: Path, record: Record) -> KeyedPredictions:
+    """Read the predictions of a record.
+
+    Args:
+        path: The record's file.
+        record: Its content.
+
+    Raises:
+        UserError: If the record has none, or their file is missing, changed or damaged.
+    """
+    if record.predictions is None:
+        raise UserError(
+            f"'{path}' has no predictions by image: it was made by an earlier version, or an "
+            "evaluation without labelled test images; evaluate again to keep them"
+        )
+    file = path.parent / record.predictions.file
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot read '{file}', the predictions of '{path.name}': {error.strerror}; put it "
+            "back beside the record, or evaluate again"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != record.predictions.sha256:
+        raise UserError(
+            f"'{file}' has another SHA-256 than '{path.name}' states; put the record's own file "
+            "back, or evaluate again"
+        )
+    try:
+        return decode_predictions(content)
+    except ValueError as error:
+        raise UserError(f"'{file}' cannot be used: {error}; evaluate again") from None

@@ -1,0 +1,123 @@
+"""Compare all models of a table pair by pair: differences, and those that are shown."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from rsa_eval.report.tables import Table, TableRow
+from rsa_eval.statistics.intervals import Interval
+from rsa_eval.verdicts.answers import load_scores
+from rsa_eval.verdicts.compare import Decision, Verdict, decide
+from rsa_eval.verdicts.difference import TrialScore, estimate_difference
+from rsa_eval.verdicts.words import bounds, p_text, signed
+from rsa_pretrain.plumbing.errors import UserError
+
+MATRIX_CAPTION = (
+    "Row minus column in {metric}, points; * where the difference is shown: p at most 0.05 after "
+    "Holm's adjustment for all pairs of the table, and a 95 % interval without 0. Pairs with "
+    "several seeds of both models are tested over seeds and images, others over images alone."
+)
+_MOST_MODELS = 30
+_TURNED: dict[Decision, Decision] = {"better": "worse", "worse": "better"}
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """The difference of one pair of models."""
+
+    value: float
+    decision: Decision
+    """Of the row's model."""
+    evidence: str
+    """Interval, test and p-value."""
+
+    @property
+    def text(self) -> str:
+        """The difference, marked if it is shown."""
+        return signed(self.value) + ("*" if self.decision in _TURNED else "")
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One model beside all others."""
+
+    name: str
+    detail: str
+    mean: float
+    cells: tuple[MatrixCell | None, ...]
+    """By column; None beside itself, and for a pair that cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All pairs of a table's models."""
+
+    metric: str
+    rows: tuple[MatrixRow, ...]
+    reason: str
+    """Reason why nothing is compared; empty if something is."""
+
+
+def build_matrix(table: Table) -> Matrix | None:
+    """Compare the models of a table in its headline.
+
+    Returns:
+        None for a single model or another unit than percent; a matrix without rows, with the
+        reason, if answers by image lack or are to different images.
+    """
+    rows = [row for row in table.rows if row.headline is not None and row.headline.unit == "%"]
+    if len(rows) < 2:
+        return None
+    metric = rows[0].group.first.headline
+    if len(rows) > _MOST_MODELS:
+        return Matrix(metric, (), f"{len(rows)} models, of which at most {_MOST_MODELS} are shown")
+    try:
+        scores = load_scores([row.group for row in rows], metric)
+    except UserError as error:
+        return Matrix(metric, (), str(error))
+    verdicts = _verdicts(rows, scores, metric)
+    if not verdicts:
+        return Matrix(metric, (), "their records keep no answers by image; evaluate them again")
+    return Matrix(metric, _rows(rows, verdicts), "")
+
+
+def _verdicts(
+    rows: list[TableRow], scores: list[list[TrialScore]], metric: str
+) -> dict[tuple[int, int], Verdict]:
+    """Compare the pairs that can be, each once, and decide all together."""
+    found: dict[tuple[int, int], Verdict] = {}
+    for pair in combinations(range(len(rows)), 2):
+        ours, theirs = (scores[place] for place in pair)
+        if ours[0].predictions is None and min(len(ours), len(theirs)) < 2:
+            continue
+        difference = estimate_difference(ours, theirs, metric)
+        labels = (rows[pair[0]].group.labels, rows[pair[1]].group.labels)
+        found[pair] = Verdict.undecided("", metric, labels, difference)
+    return dict(zip(found, decide(list(found.values())), strict=True))
+
+
+def _rows(rows: list[TableRow], verdicts: dict[tuple[int, int], Verdict]) -> tuple[MatrixRow, ...]:
+    cells: dict[tuple[int, int], MatrixCell] = {}
+    for (first, second), verdict in verdicts.items():
+        value, interval, decision = (
+            verdict.difference.value,
+            verdict.difference.interval,
+            verdict.decision,
+        )
+        cells[first, second] = MatrixCell(value, decision, _evidence(verdict, interval))
+        turned = Interval(-interval.high, -interval.low)
+        other = _TURNED.get(decision, decision)
+        cells[second, first] = MatrixCell(-value, other, _evidence(verdict, turned))
+    return tuple(
+        MatrixRow(
+            name=row.name,
+            detail=row.detail,
+            mean=row.headline.mean if row.headline is not None else 0.0,
+            cells=tuple(cells.get((number, other)) for other in range(len(rows))),
+        )
+        for number, row in enumerate(rows)
+    )
+
+
+def _evidence(verdict: Verdict, interval: Interval) -> str:
+    p = p_text(verdict.adjusted_p)
+    return f"95 % interval {bounds(interval)}; {verdict.difference.test}, adjusted p {p}"

@@ -1,0 +1,1 @@
+"""Decide between representations: paired differences of records, their tests and sentences."""

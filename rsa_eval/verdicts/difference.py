@@ -1,0 +1,250 @@
+"""Estimate the difference of one metric between the trials of two models, and test it.
+
+Two kinds of chance decide a number: the images it is measured on, and the seeds of training. With
+several seeds of both models the interval covers both; with a single trained network of either it
+covers the images alone, and other seeds may give another answer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from rsa_eval.records.class_predictions import ClassPredictions
+from rsa_eval.records.predictions import Predictions
+from rsa_eval.statistics.bootstrap import NUM_RESAMPLES, SEED, bootstrap_p, mean_replicates
+from rsa_eval.statistics.intervals import FloatArray, Interval, percentile_interval
+from rsa_eval.statistics.paired import equivalence_p, mcnemar
+from rsa_eval.statistics.power import images_needed, seeds_needed, smallest_difference
+from rsa_eval.statistics.seeds import SeedTest, hierarchical_differences, paired_t, welch
+
+# Weight of each pseudo-image in a pair of accuracies (Agresti & Min 2005).
+_PSEUDO = 0.5
+
+
+@dataclass(frozen=True)
+class TrialScore:
+    """A metric of one trained network."""
+
+    value: float
+    """In percent."""
+    predictions: Predictions | None
+    """Its answers; None if they were not kept."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Sizes that a comparison can detect, and that would settle it."""
+
+    smallest_difference: float
+    """Difference in points that this design detects with a power of 80 %."""
+    images: int | None
+    """Test images with which the difference found would be detected; None if it is 0, or if more
+    seeds are enough."""
+    seeds: int | None
+    """Seeds of each model with which it would be detected; None for single networks, or if no
+    number of seeds is enough."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first model's mean less the second's, in points."""
+
+    first: tuple[float, ...]
+    """The metric of each trial in percent."""
+    second: tuple[float, ...]
+    value: float
+    interval: Interval
+    """95 %; over images and, with several seeds of both models, over seeds."""
+    p: float
+    """Two-sided p-value of no difference."""
+    test: str
+    """Name of the test."""
+    images: Interval | None
+    """95 % over images alone; None without predictions."""
+    seeds: SeedTest | None
+    """t test over seeds alone; None unless both models have several."""
+    num_images: int | None
+    equivalence_p: float | None
+    """p-value of a difference beyond the margin; None without a margin."""
+    needed: Needed
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """Replicates of the difference, (B,)."""
+
+    over_images: FloatArray
+    over_all: FloatArray
+    """Over images and, with several seeds of both models, over seeds."""
+    num_images: int
+
+    @property
+    def interval(self) -> Interval:
+        return percentile_interval(self.over_all, self.num_images)
+
+    @property
+    def standard_error(self) -> float:
+        return float(np.nanstd(self.over_all, ddof=1))
+
+    @property
+    def image_variance(self) -> float:
+        return float(np.nanvar(self.over_images, ddof=1))
+
+
+def estimate_difference(
+    first: Sequence[TrialScore],
+    second: Sequence[TrialScore],
+    metric: str,
+    *,
+    is_paired: bool = False,
+    margin: float | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Difference:
+    """Compare the trials of two models, whose predictions, where kept, are of the same images.
+
+    With a single network of either, means are compared over images: by a paired bootstrap and,
+    for one right or wrong answer of each, McNemar's exact test. With several of both, Welch's test
+    over seeds, or a paired one, is taken with a hierarchical bootstrap over seeds and images: the
+    interval spans both intervals and the p-value is the larger, so that the verdict holds for
+    other seeds and for other images.
+
+    Args:
+        first: Trials of the first model, at least one.
+        second: Trials of the second.
+        metric: The metric's name.
+        is_paired: Compare trial by trial; both are of the same seeds in the same order.
+        margin: Difference in points that does not matter, > 0.
+        num_resamples: Bootstrap resamples.
+
+    Raises:
+        ValueError: If predictions lack and a model has a single trial.
+    """
+    values = tuple(each.value for each in first), tuple(each.value for each in second)
+    seeds = None
+    if min(map(len, values)) > 1:
+        seeds = (paired_t if is_paired else welch)(*values)
+    resampled = _resample(first, second, metric, seeds, num_resamples)
+    interval, p, test = _test(first, second, metric, seeds, resampled)
+    value = float(np.mean(values[0]) - np.mean(values[1]))
+    return Difference(
+        first=values[0],
+        second=values[1],
+        value=value,
+        interval=interval,
+        p=p,
+        test=test,
+        images=None
+        if resampled is None
+        else percentile_interval(resampled.over_images, resampled.num_images),
+        seeds=seeds,
+        num_images=None if resampled is None else resampled.num_images,
+        equivalence_p=None if margin is None else _equivalence_p(seeds, resampled, margin),
+        needed=_needed(value, values, seeds, resampled),
+    )
+
+
+def _resample(
+    first: Sequence[TrialScore],
+    second: Sequence[TrialScore],
+    metric: str,
+    seeds: SeedTest | None,
+    num_resamples: int,
+) -> _Resampled | None:
+    """Resample images and, with several seeds of both models, seeds; None without predictions."""
+    kept = [each.predictions for each in (*first, *second) if each.predictions is not None]
+    if len(kept) < len(first) + len(second):
+        return None
+    num_images = kept[0].num_images
+    shares = [predictions.per_image(metric) for predictions in kept]
+    known = [share for share in shares if share is not None]
+    if seeds is None and len(known) == len(kept):
+        columns = (known[: len(first)], known[len(first) :])
+        pair = np.stack([np.mean(own, axis=0) for own in columns], axis=1)
+        means = mean_replicates(pair, num_resamples, pseudo=_PSEUDO)
+        difference = means[:, 0] - means[:, 1]
+        return _Resampled(difference, difference, num_images)
+    replicates = type(kept[0]).replicates(kept, metric, num_resamples, SEED)
+    ours, theirs = replicates[:, : len(first)], replicates[:, len(first) :]
+    over_images = ours.mean(axis=1) - theirs.mean(axis=1)
+    if seeds is None:
+        return _Resampled(over_images, over_images, num_images)
+    over_all = hierarchical_differences(ours, theirs, is_paired=seeds.is_paired)
+    return _Resampled(over_images, over_all, num_images)
+
+
+def _test(
+    first: Sequence[TrialScore],
+    second: Sequence[TrialScore],
+    metric: str,
+    seeds: SeedTest | None,
+    resampled: _Resampled | None,
+) -> tuple[Interval, float, str]:
+    """Return the interval, the p-value and the test's name."""
+    if seeds is None:
+        if resampled is None:
+            raise ValueError("a single trial without predictions cannot be compared")
+        counts = _discordant(first, second, metric)
+        if counts is not None:
+            return resampled.interval, mcnemar(*counts), "McNemar's exact test"
+        return resampled.interval, bootstrap_p(resampled.over_all), "paired bootstrap"
+    name = "paired t test" if seeds.is_paired else "Welch's t test"
+    if resampled is None:
+        return seeds.interval, seeds.p, f"{name} over seeds"
+    other = resampled.interval
+    both = Interval(min(seeds.interval.low, other.low), max(seeds.interval.high, other.high))
+    p = max(seeds.p, bootstrap_p(resampled.over_all))
+    return both, p, f"{name} over seeds and bootstrap over seeds and images"
+
+
+def _discordant(
+    first: Sequence[TrialScore], second: Sequence[TrialScore], metric: str
+) -> tuple[int, int] | None:
+    """Count the images that only either network gets right; None unless each answers once."""
+    right = []
+    for each in (*first, *second):
+        predictions = each.predictions
+        if not isinstance(predictions, ClassPredictions) or predictions.per_image(metric) is None:
+            return None
+        outcomes = predictions.outcomes(metric)
+        assert outcomes is not None
+        right += list(outcomes)
+    if len(right) != 2:
+        return None
+    return int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+
+
+def _equivalence_p(seeds: SeedTest | None, resampled: _Resampled | None, margin: float) -> float:
+    """Return the largest p-value of a difference beyond the margin, by the tests there are."""
+    found = [] if resampled is None else [equivalence_p(resampled.over_all, margin)]
+    if seeds is not None:
+        room = margin - abs(seeds.difference)
+        if seeds.standard_error > 0:
+            found.append(float(stats.t.sf(room / seeds.standard_error, seeds.degrees_of_freedom)))
+        else:
+            found.append(0.0 if room > 0 else 1.0)
+    return max(found)
+
+
+def _needed(
+    value: float,
+    values: tuple[tuple[float, ...], tuple[float, ...]],
+    seeds: SeedTest | None,
+    resampled: _Resampled | None,
+) -> Needed:
+    if seeds is None:
+        assert resampled is not None
+        error = resampled.standard_error
+        images = images_needed(value, error, resampled.num_images)
+        return Needed(smallest_difference(error), images, None)
+    error, image_variance = seeds.standard_error, 0.0
+    if resampled is not None:
+        error, image_variance = max(error, resampled.standard_error), resampled.image_variance
+    ours, theirs = (float(np.var(own, ddof=1)) for own in values)
+    enough = seeds_needed(value, ours, theirs, image_variance)
+    images = None
+    if enough is None and resampled is not None:
+        images = images_needed(value, math.sqrt(image_variance), resampled.num_images)
+    return Needed(smallest_difference(error, seeds.degrees_of_freedom), images, enough)

@@ -1,0 +1,136 @@
+"""Read the two sides of a comparison and find the evaluations that both have."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsa_eval.records.find import read_records_below
+from rsa_eval.records.groups import Group, group_records, shared_settings
+from rsa_eval.records.record import Record
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
+
+# Settings of the network of random weights, which are the model and not the evaluation.
+_OF_THE_MODEL = "backbone."
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model: its trials in each evaluation."""
+
+    name: str
+    """As its records' paths name it."""
+    groups: tuple[Group, ...]
+    """The trials of each evaluation."""
+
+
+@dataclass(frozen=True)
+class SharedEvaluation:
+    """An evaluation that both sides have."""
+
+    first: Group
+    second: Group
+    differing_settings: tuple[str, ...]
+    """Settings in which the two differ, as ``key VALUE | VALUE``."""
+
+    @property
+    def title(self) -> str:
+        """The evaluation as tables name it."""
+        record = self.first.first
+        return f"{record.kind} on {record.data_set}"
+
+
+def read_side(paths: Sequence[Path]) -> Side:
+    """Read the records of one model, of one or several seeds.
+
+    Args:
+        paths: Record files, run folders, or folders of either.
+
+    Raises:
+        UserError: If there is no record, one cannot be read, or an evaluation is of several models.
+    """
+    groups = group_records(read_records_below(paths))
+    names: dict[str, Group] = {}
+    for group in groups:
+        known = names.setdefault(_evaluation_key(group.first), group)
+        if known is not group:
+            raise UserError(
+                f"one side of a comparison should be one model, with one or several seeds; found "
+                f"two in {group.first.kind} on {group.first.data_set}: '{known.paths[0]}' and "
+                f"'{group.paths[0]}'; give each model as a side (A… --against B…)"
+            )
+    return Side(_name(paths), tuple(groups))
+
+
+def shared_evaluations(first: Side, second: Side) -> tuple[list[SharedEvaluation], list[str]]:
+    """Pair the evaluations of two sides.
+
+    They are paired by evaluator, protocol and data set, and by settings where a side has several
+    such evaluations.
+
+    Returns:
+        The pairs, and a line for each evaluation that only one side has.
+
+    Raises:
+        UserError: If there is no pair.
+    """
+    pairs = list(_pairs(first, second))
+    used = {id(group) for pair in pairs for group in (pair.first, pair.second)}
+    alone = [
+        f"only {side.name} has {group.first.kind} on {group.first.data_set} "
+        f"({group.first.protocol}): '{group.paths[0]}'"
+        for side in (first, second)
+        for group in side.groups
+        if id(group) not in used
+    ]
+    if not pairs:
+        raise UserError(
+            f"'{first.name}' and '{second.name}' share no evaluation: {first_of(alone)}; evaluate "
+            "both by the same protocol on the same images"
+        )
+    return pairs, alone
+
+
+def _pairs(first: Side, second: Side) -> Iterator[SharedEvaluation]:
+    for group in first.groups:
+        ours = [each for each in first.groups if _place(each) == _place(group)]
+        theirs = [each for each in second.groups if _place(each) == _place(group)]
+        equal = [each for each in theirs if not _differing(group, each)]
+        if not equal and len(ours) == len(theirs) == 1:
+            equal = theirs
+        if equal:
+            yield SharedEvaluation(group, equal[0], tuple(_differing(group, equal[0])))
+
+
+def _place(group: Group) -> tuple[str, str, str]:
+    return (group.first.kind, group.first.protocol, group.first.data_set)
+
+
+def _evaluation_key(record: Record) -> str:
+    settings = sorted((key, str(value)) for key, value in _settings(record).items())
+    return json.dumps([record.kind, record.protocol, record.data_set, settings])
+
+
+def _settings(record: Record) -> dict[str, object]:
+    settings = shared_settings(record)
+    return {key: value for key, value in settings.items() if not key.startswith(_OF_THE_MODEL)}
+
+
+def _differing(first: Group, second: Group) -> list[str]:
+    ours, theirs = _settings(first.first), _settings(second.first)
+    return [
+        f"{key} {ours.get(key)} | {theirs.get(key)}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _name(paths: Sequence[Path]) -> str:
+    """Name a side by its path, several by the folder that contains them all."""
+    if len(paths) == 1:
+        return str(paths[0])
+    common = os.path.commonpath([path.absolute() for path in paths])
+    shared = Path(os.path.relpath(common))
+    return f"{paths[0]}, …" if shared in (Path(), Path("..")) else str(shared)
