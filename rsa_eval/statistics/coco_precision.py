@@ -66,9 +66,9 @@ def ap_replicates_coco(
 
     An image that a resample holds k times counts as k images with the same detections and objects,
     one after the other. The numbers are bitwise those of pycocotools on a data set whose copies are
-    written out under consecutive image ids, but for one case. Where an image has detections of equal
-    score and category, pycocotools ranks all of one copy before those of the next, while here the
-    copies of a detection stay together. With every image once there is no such case.
+    written out under consecutive image ids, but for one case: where an image has detections of
+    equal score and category, pycocotools ranks all of one copy before those of the next, while here
+    the copies of a detection stay together. With every image once there is no such case.
 
     Args:
         matches: One detector's, of one IoU type.
