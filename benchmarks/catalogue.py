@@ -3,6 +3,7 @@
 from benchmarks import (
     accuracy,
     card,
+    coco_resamples,
     detection,
     engines,
     epoch,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "probe_views": probe_views.BENCHMARK,
     "detection": detection.BENCHMARK,
     "engines": engines.BENCHMARK,
+    "coco_resamples": coco_resamples.BENCHMARK,
     "accuracy": accuracy.BENCHMARK,
     "card": card.BENCHMARK,
     "gpu_tests": gpu_tests.BENCHMARK,

@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detection.coco.evaluation import Evaluation, headline
+from detection.coco.evaluation import Evaluation, Prediction, headline
+from detection.coco.matches import image_keys, matches_of
 from detection.engines import Engine, load_engine
 from detection.job.best import SELECTED, Best, keep_best, read_best
 from detection.job.evaluations import best_of, evaluate_run
@@ -33,6 +34,7 @@ from detection.recipe import (
     RECORD_FILE,
     Recipe,
 )
+from rsa_eval.records.detection_predictions import DetectionPredictions
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Metric, Record, Result, read_record
 from rsa_pretrain.config import CONFIG_FILE
@@ -133,7 +135,7 @@ def _run(
     evaluation = evaluate_run(job, predictions)
     best = _settle_best(engine, detector, job, evaluation)
     record = save_record(
-        _describe(job, engine, evaluation, best, len(predictions)),
+        _describe(job, engine, evaluation, best, predictions),
         run_dir / RECORD_FILE,
         kind="detection",
         protocol=recipe.name,
@@ -160,9 +162,18 @@ def _settle_best(engine: Engine, detector: Any, job: Job, evaluation: Evaluation
 
 
 def _describe(
-    job: Job, engine: Engine, evaluation: Evaluation, best: Best | None, num_predictions: int
+    job: Job,
+    engine: Engine,
+    evaluation: Evaluation,
+    best: Best | None,
+    predictions: Sequence[Prediction],
 ) -> Result:
-    details: dict[str, Any] = {"engine": job.recipe.engine, "num_predictions": num_predictions}
+    details: dict[str, Any] = {"engine": job.recipe.engine, "num_predictions": len(predictions)}
+    _log.info("matching detections with objects, for intervals over test images")
+    limit = job.recipe.sampling.detections_per_image
+    kept = DetectionPredictions.of(
+        {kind: matches_of(job.test_set.tree, predictions, kind, limit) for kind in job.iou_types}
+    )
     if best is not None:
         details |= {
             "best_step": best.step,
@@ -176,7 +187,9 @@ def _describe(
         headline=headline(evaluation.metrics),
         num_samples=len(job.test_set.images),
         details=details | {"categories": evaluation.by_category},
+        predictions=kept,
         deviations=[*job.deviations, *engine.DIFFERENCES_FROM_DETECTRON2, *evaluation.notes],
+        test_keys=image_keys(job.test_set.tree),
     )
 
 

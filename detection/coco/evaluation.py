@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from detection.coco.masks import polygons
 from detection.coco.precision import PrecisionArray, precision
+from rsa_eval.statistics.coco_precision import AVERAGED_OVERLAPS
 from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
@@ -21,16 +20,7 @@ segmentation, a compressed run-length code."""
 IOU_TYPES = ("bbox", "segm")
 COCO_MAX_DETECTIONS = 100
 """Limit of detections per image and category in COCO's metrics."""
-# Overlaps, recalls, categories and sizes over which each metric averages precision.
-_AVERAGED: dict[str, tuple[int | slice, ...]] = {
-    "AP": np.s_[:, :, :, 0],
-    "AP50": np.s_[0, :, :, 0],
-    "AP75": np.s_[5, :, :, 0],
-    "APs": np.s_[:, :, :, 1],
-    "APm": np.s_[:, :, :, 2],
-    "APl": np.s_[:, :, :, 3],
-}
-METRICS = tuple(_AVERAGED)
+METRICS = tuple(AVERAGED_OVERLAPS)
 
 
 @dataclass(frozen=True)
@@ -95,8 +85,8 @@ def evaluate_in_detail(
     ]
     for iou_type in iou_types:
         values = precision(complete, predictions, iou_type, limit)
-        for name, place in _AVERAGED.items():
-            value = _average(values[place])
+        for name, (overlaps, size) in AVERAGED_OVERLAPS.items():
+            value = _average(values[overlaps, :, :, size])
             if value is not None:
                 metrics[f"{iou_type}_{name}"] = value
         for index, entry in enumerate(by_category):

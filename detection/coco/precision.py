@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection.coco.sets import indexed
@@ -51,6 +52,22 @@ def precision(
     Raises:
         UserError: If faster-coco-eval is installed and broken.
     """
+    compared = prepare(tree, predictions, iou_type, max_detections)
+    run = evaluator()
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run(*compared)
+
+
+def prepare(
+    tree: Mapping[str, Any],
+    predictions: Sequence[Mapping[str, Any]],
+    iou_type: str,
+    max_detections: int,
+) -> tuple[COCO, COCO, str, int]:
+    """Turn the arguments of ``precision`` into those of an evaluator.
+
+    Images and categories are numbered from 0 by rising id.
+    """
     images, categories = (_ranks(tree[section]) for section in ("images", "categories"))
 
     # Handed boxes and masks together, pycocotools takes a detection's area from its box, and the
@@ -76,11 +93,10 @@ def precision(
     # faster-coco-eval reserves memory for as many detections of every image as may count.
     found_together = Counter((entry["image_id"], entry["category_id"]) for entry in predictions)
     most = min(max_detections, max(found_together.values(), default=1))
-    run = evaluator()
+    entries = compared(predictions, "score")
     with contextlib.redirect_stdout(io.StringIO()):
-        entries = compared(predictions, "score")
         found = truth.loadRes(entries) if entries else indexed({**truth.dataset, "annotations": []})
-        return run(truth, found, iou_type, most)
+    return truth, found, iou_type, most
 
 
 def evaluator() -> CocoEvaluator:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsa_eval.commands.outputs import check_output
-from rsa_pretrain.plumbing.command_line import Commands, positive, say
+from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
 
@@ -60,13 +60,6 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--paired", action="store_true", help="compare seed by seed: a paired t test, for Welch's"
     )
-    parser.add_argument(
-        "--resamples",
-        metavar="N",
-        type=positive,
-        default=10_000,
-        help="bootstrap resamples (default: 10000)",
-    )
     parser.add_argument("--markdown", metavar="FILE.md", type=Path, help="write the result there")
     parser.add_argument("--json", metavar="FILE.json", type=Path, help="write every number there")
     parser.add_argument("--figure", metavar="FILE.png", type=Path, help="plot the differences")
@@ -95,7 +88,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         metric=arguments.metric,
         margin=arguments.margin,
         is_paired=arguments.paired,
-        num_resamples=arguments.resamples,
     )
     _say(comparison)
     _write(comparison, arguments)

@@ -48,7 +48,7 @@ class MatrixRow:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class PairMatrix:
     """All pairs of a table's models."""
 
     metric: str
@@ -57,7 +57,7 @@ class Matrix:
     """Reason why nothing is compared; empty if something is."""
 
 
-def build_matrix(table: Table) -> Matrix | None:
+def build_matrix(table: Table) -> PairMatrix | None:
     """Compare the models of a table in its headline.
 
     Returns:
@@ -69,15 +69,17 @@ def build_matrix(table: Table) -> Matrix | None:
         return None
     metric = rows[0].group.first.headline
     if len(rows) > _MOST_MODELS:
-        return Matrix(metric, (), f"{len(rows)} models, of which at most {_MOST_MODELS} are shown")
+        return PairMatrix(
+            metric, (), f"{len(rows)} models, of which at most {_MOST_MODELS} are shown"
+        )
     try:
         scores = load_scores([row.group for row in rows], metric)
     except UserError as error:
-        return Matrix(metric, (), str(error))
+        return PairMatrix(metric, (), str(error))
     verdicts = _verdicts(rows, scores, metric)
     if not verdicts:
-        return Matrix(metric, (), "their records keep no answers by image; evaluate them again")
-    return Matrix(metric, _rows(rows, verdicts), "")
+        return PairMatrix(metric, (), "their records keep no answers by image; evaluate them again")
+    return PairMatrix(metric, _rows(rows, verdicts), "")
 
 
 def _verdicts(

@@ -6,7 +6,7 @@ from pathlib import Path
 from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
 from rsa_eval.records.groups import group_records
 from rsa_eval.report.inputs import Inputs
-from rsa_eval.report.matrix import MATRIX_CAPTION, Matrix, build_matrix
+from rsa_eval.report.matrix import MATRIX_CAPTION, PairMatrix, build_matrix
 from rsa_eval.report.paper_tables import FilledCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_coverage, describe_extent
 from rsa_eval.report.sweeps import SweepCurve, find_sweeps
@@ -157,7 +157,7 @@ def _table(table: Table) -> Iterator[str]:
     yield from _matrix(build_matrix(table))
 
 
-def _matrix(matrix: Matrix | None) -> Iterator[str]:
+def _matrix(matrix: PairMatrix | None) -> Iterator[str]:
     """Render the differences between all pairs of models."""
     if matrix is None or not matrix.rows:
         return

@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from rsa_eval.records.groups import weights_seed
 from rsa_eval.records.record import Record
-from rsa_eval.statistics.bootstrap import NUM_RESAMPLES
 from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm
 from rsa_eval.verdicts.answers import load_scores
@@ -79,7 +78,6 @@ def compare_sides(
     metric: str | None = None,
     margin: float | None = None,
     is_paired: bool = False,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> Comparison:
     """Compare two models.
 
@@ -89,7 +87,6 @@ def compare_sides(
         metric: Metric to compare; None takes each evaluation's headline.
         margin: Difference in points that does not matter; asks for equivalence.
         is_paired: Compare trials of equal seeds.
-        num_resamples: Bootstrap resamples.
 
     Raises:
         UserError: If no evaluation can be compared, test images differ, or seeds do not pair.
@@ -111,7 +108,6 @@ def compare_sides(
             name,
             is_paired=is_paired,
             margin=margin,
-            num_resamples=num_resamples,
         )
         labels = (pair.first.labels, pair.second.labels)
         notes = tuple(f"settings differ: {text}" for text in pair.differing_settings)

@@ -1,7 +1,6 @@
 import contextlib
 import importlib.util
 import io
-import json
 import logging
 import os
 import sys
@@ -12,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pycocotools import mask as mask_codec
 from pycocotools.cocoeval import COCOeval
+from random_coco import moved_objects, random_set
 
 from detection.coco import precision as coco_precision
 from detection.coco.evaluation import METRICS, evaluate_in_detail, with_areas
-from detection.coco.masks import encode_mask
 from detection.coco.precision import (
     CocoEvaluator,
     by_faster_coco_eval,
@@ -35,92 +33,8 @@ needs_faster_coco_eval = pytest.mark.skipif(
     reason="faster-coco-eval is not installed",
 )
 EVALUATORS = [by_pycocotools, pytest.param(by_faster_coco_eval, marks=needs_faster_coco_eval)]
-SIDE = 192
 # pycocotools' precision where the first detection is right and the second is not.
 BEFORE_1 = 1 - 2.0**-52
-
-
-def _random_box(random: np.random.Generator) -> list[float]:
-    width, height = np.exp(random.uniform(np.log(4), np.log(0.9 * SIDE), 2))
-    x, y = random.uniform(0, SIDE - width), random.uniform(0, SIDE - height)
-    return [float(value) for value in (x, y, width, height)]
-
-
-def _ellipse(box: list[float]) -> Entry:
-    """Encode what an ellipse covers; a box of no size covers its nearest pixel."""
-    x, y, width, height = box
-    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
-    mask = ((columns - x) / width - 0.5) ** 2 + ((rows - y) / height - 0.5) ** 2 <= 0.25
-    mask[int(y) % SIDE, int(x) % SIDE] = True
-    code = mask_codec.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": code["size"], "counts": code["counts"].decode("ascii")}
-
-
-def _octagon(box: list[float]) -> list[list[float]]:
-    x, y, width, height = box
-    angles = np.arange(8) * np.pi / 4
-    points = [x + width / 2 * (1 + np.cos(angles)), y + height / 2 * (1 + np.sin(angles))]
-    return [np.stack(points, axis=1).ravel().tolist()]
-
-
-def _random_set(seed: int) -> tuple[Entry, list[Entry]]:
-    """Draw annotations and detections with all that makes matching hard.
-
-    Crowds, polygons and codes, areas that are not the masks', ids with gaps and in no order,
-    equal scores, a category without objects, and an image with more than a hundred detections and
-    objects of one category.
-    """
-    random = np.random.default_rng(seed)
-    categories = [11, 3, 7, 40]
-    images = [9, 2, 30, 17, 5]
-    annotations: list[Entry] = []
-    predictions: list[Entry] = []
-
-    def annotate(image: int, category: int, box: list[float]) -> None:
-        is_crowd = bool(random.random() < 0.1)
-        mask = _ellipse(box) if is_crowd or random.random() < 0.5 else _octagon(box)
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": image,
-                "category_id": category,
-                "bbox": box,
-                "area": float(box[2] * box[3] * random.uniform(0.5, 1)),
-                "iscrowd": int(is_crowd),
-                "segmentation": mask,
-            }
-        )
-
-    def detect(image: int, category: int, box: list[float]) -> None:
-        predictions.append(
-            {
-                "image_id": image,
-                "category_id": category,
-                "score": float(np.round(random.random(), 1)),
-                "bbox": box,
-                "segmentation": _ellipse(box),
-            }
-        )
-
-    for image in images:
-        for _ in range(random.integers(12)):
-            box, category = _random_box(random), int(random.choice(categories[:3]))
-            annotate(image, category, box)
-            for _ in range(random.integers(3)):
-                shifted = [float(value) for value in np.array(box) * random.normal(1, 0.08, 4)]
-                detect(image, category, box if random.random() < 0.2 else shifted)
-        for _ in range(random.integers(12)):
-            detect(image, int(random.choice(categories)), _random_box(random))
-    for _ in range(130):
-        box = _random_box(random)
-        annotate(images[0], categories[0], box)
-        detect(images[0], categories[0], box)
-        detect(images[0], categories[0], _random_box(random))
-    return {
-        "images": [{"id": image, "width": SIDE, "height": SIDE} for image in images],
-        "categories": [{"id": category, "name": f"c{category}"} for category in categories],
-        "annotations": annotations,
-    }, predictions
 
 
 def _by(
@@ -152,7 +66,7 @@ def test_both_evaluators_agree_to_the_last_bit(
     seed: int, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every overlap, recall, category and size, of boxes and of masks."""
-    tree, predictions = _random_set(seed)
+    tree, predictions = random_set(seed)
     for iou_type in ("bbox", "segm"):
         ours, theirs = (
             _by(run, monkeypatch, tree, predictions, iou_type, limit)
@@ -170,7 +84,7 @@ def test_metrics_are_those_of_pycocotools(
     seed: int, case: str, run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a bit differs from its summary, also without objects of a size or any detection."""
-    tree, predictions = _random_set(seed)
+    tree, predictions = random_set(seed)
     if case == "small ones alone":
         tree["annotations"] = [entry for entry in tree["annotations"] if entry["area"] < 1024]
     if case == "nothing found":
@@ -216,7 +130,7 @@ def test_neither_foreign_keys_nor_large_ids_matter(
     run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids beyond float64 stay apart, and an evaluator's private keys in a file do nothing."""
-    tree, predictions = _random_set(20)
+    tree, predictions = random_set(20)
     expected = _by(run, monkeypatch, tree, predictions, "bbox", 100)
     for entries in (tree["images"], tree["categories"]):
         for entry in entries:
@@ -234,7 +148,7 @@ def test_a_limit_beyond_every_count_is_no_limit(
     run: CocoEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However large, it costs nothing and overflows nowhere; an image has less than 300 here."""
-    tree, predictions = _random_set(30)
+    tree, predictions = random_set(30)
     plenty, beyond = (
         _by(run, monkeypatch, tree, predictions, "bbox", limit) for limit in (300, 10**30)
     )
@@ -250,7 +164,7 @@ def test_faster_coco_eval_says_nothing(
 ) -> None:
     """Its progress reaches neither the command's output nor its log."""
     caplog.set_level(logging.INFO)
-    _by(by_faster_coco_eval, monkeypatch, *_random_set(0), "segm", 100)
+    _by(by_faster_coco_eval, monkeypatch, *random_set(0), "segm", 100)
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
 
@@ -267,7 +181,7 @@ def test_a_broken_installation_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     """It is named, with both ways out, and not passed over."""
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(UserError, match=r"is installed and cannot be imported .*, or uninstall it"):
-        _by(by_faster_coco_eval, monkeypatch, *_random_set(0), "bbox", 100)
+        _by(by_faster_coco_eval, monkeypatch, *random_set(0), "bbox", 100)
 
 
 @needs_faster_coco_eval
@@ -275,25 +189,7 @@ def test_a_broken_installation_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif("RSA_DATA" not in os.environ, reason="RSA_DATA is not set")
 def test_both_evaluators_agree_on_real_annotations(monkeypatch: pytest.MonkeyPatch) -> None:
     """COCO's polygons and crowds against themselves, moved and shuffled."""
-    path = Path(os.environ["RSA_DATA"]) / "coco_mini" / "annotations" / "instances_val2017.json"
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    random = np.random.default_rng(0)
-    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
-    predictions = [
-        {
-            "image_id": entry["image_id"],
-            "category_id": entry["category_id"],
-            "score": float(np.round(random.random(), 2)),
-            "bbox": [float(value) for value in np.array(entry["bbox"]) * random.normal(1, 0.1, 4)],
-            "segmentation": encode_mask(
-                tree["annotations"][place + int(random.integers(2))]["segmentation"]
-                if tree["annotations"][place + 1]["image_id"] == entry["image_id"]
-                else entry["segmentation"],
-                sizes[entry["image_id"]],
-            ),
-        }
-        for place, entry in enumerate(tree["annotations"][:-1])
-    ]
+    tree, predictions = moved_objects(Path(os.environ["RSA_DATA"]) / "coco_mini", seed=0)
     for iou_type in ("bbox", "segm"):
         ours, theirs = (
             _by(run, monkeypatch, tree, predictions, iou_type, 100)

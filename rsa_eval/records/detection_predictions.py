@@ -1,0 +1,132 @@
+"""Answers of a detector: how its detections match the objects of each image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from rsa_eval.records.record import BOOTSTRAP
+from rsa_eval.statistics.bootstrap import SEED, resampled_counts
+from rsa_eval.statistics.coco_precision import AVERAGED_OVERLAPS, ap_replicates_coco
+from rsa_eval.statistics.detection_matches import DetectionMatches, arrays, from_arrays
+from rsa_eval.statistics.intervals import FloatArray, Interval, percentile_interval
+
+_NUM_RESAMPLES = 1_000
+_REPLICATES = "replicates"
+_IOU_TYPES = ("bbox", "segm")
+
+
+@dataclass(frozen=True)
+class DetectionPredictions:
+    """Matches of one detector's boxes, masks or both on N images.
+
+    Metrics are COCO's, with the IoU type in front: ``bbox_AP`` … ``segm_APl``. Resampling COCO's
+    5,000 images takes tens of seconds, so replicates are computed once, for resamples that all
+    detectors on the same images share, and kept.
+    """
+
+    form: ClassVar[str] = "detections"
+
+    matches: Mapping[str, DetectionMatches]
+    """By IoU type."""
+    resampled: Mapping[str, FloatArray]
+    """Each metric under the resamples, (B,) in percent; NaN where a resample has no object."""
+
+    @classmethod
+    def of(cls, matches: Mapping[str, DetectionMatches]) -> Self:
+        """Compute the replicates of all metrics.
+
+        Args:
+            matches: By IoU type, at least one.
+        """
+        resampled = {
+            f"{kind}_{metric}": values
+            for kind, own in matches.items()
+            for metric, values in _resample(own).items()
+        }
+        return cls(matches, resampled)
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return next(iter(self.matches.values())).num_images
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric in percent; None if it is not of these answers."""
+        kind, _, name = metric.partition("_")
+        if kind not in self.matches or name not in AVERAGED_OVERLAPS:
+            return None
+        once = np.ones((1, self.num_images), np.int64)
+        found = float(ap_replicates_coco(self.matches[kind], once, [name])[name][0])
+        return None if found < 0 else found
+
+    def per_image(self, metric: str) -> None:
+        """Return None: an average precision is no mean over images."""
+        return
+
+    @staticmethod
+    def replicates(
+        several: Sequence["DetectionPredictions"], metric: str, num_resamples: int, seed: int
+    ) -> FloatArray:
+        """Return the kept replicates of a metric, (B, M), whatever their number asked for."""
+        return np.stack([own.resampled[metric] for own in several], axis=1)
+
+    def interval(self, metric: str) -> tuple[Interval, str] | None:
+        """Return the 95 % bootstrap interval over images."""
+        replicates = self.resampled.get(metric)
+        if replicates is None or np.isnan(replicates).all():
+            return None
+        return percentile_interval(replicates, self.num_images), BOOTSTRAP
+
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return matches and replicates, the latter in float32."""
+        found: dict[str, npt.NDArray[Any]] = {
+            f"{kind}_{name}": array
+            for kind, own in self.matches.items()
+            for name, array in arrays(own).items()
+        }
+        found["metrics"] = np.array(list(self.resampled), np.str_)
+        found[_REPLICATES] = np.stack(list(self.resampled.values())).astype(np.float32)
+        return found
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Read what ``arrays`` returned.
+
+        Raises:
+            ValueError: If an array is missing or has another shape, type or range.
+        """
+        matches = {
+            kind: from_arrays(
+                {
+                    name.removeprefix(f"{kind}_"): array
+                    for name, array in stored.items()
+                    if name.startswith(f"{kind}_")
+                }
+            )
+            for kind in _IOU_TYPES
+            if f"{kind}_extent" in stored
+        }
+        try:
+            metrics, replicates = stored["metrics"], stored[_REPLICATES]
+        except KeyError as error:
+            raise ValueError(f"its answers lack {error}") from None
+        numbers = {own.num_images for own in matches.values()}
+        shape = (len(metrics), _NUM_RESAMPLES) if metrics.ndim == 1 else None
+        if len(numbers) != 1 or replicates.shape != shape or replicates.dtype != np.float32:
+            raise ValueError(
+                f"its matches are of {sorted(numbers)} images, its replicates {replicates.shape}"
+            )
+        return cls(matches, dict(zip(map(str, metrics), replicates.astype(float), strict=True)))
+
+
+def _resample(matches: DetectionMatches) -> dict[str, FloatArray]:
+    """Return every metric under the resamples."""
+    parts = [
+        ap_replicates_coco(matches, counts)
+        for counts in resampled_counts(matches.num_images, _NUM_RESAMPLES, SEED)
+    ]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in AVERAGED_OVERLAPS}
+    return {name: np.where(values < 0, np.nan, values) for name, values in found.items()}
