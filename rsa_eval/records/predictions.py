@@ -99,12 +99,17 @@ def decode_predictions(content: bytes) -> KeyedPredictions:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = dict(archive)
         form, names = str(arrays.pop(_FORM)), arrays.pop(_KEYS)
-        keys = json.loads(names.tobytes())
         read = _FORMS[form]
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as error:
         raise ValueError(f"it is no file of predictions ({error})") from None
     predictions = read(arrays)
-    if not isinstance(keys, list) or len(keys) != predictions.num_images:
+    try:
+        keys = json.loads(names.tobytes())
+    except ValueError:
+        keys = None
+    if not isinstance(keys, list):
+        raise ValueError("its names of images are no JSON list")
+    if len(keys) != predictions.num_images:
         raise ValueError(f"it names {len(keys)} images and answers {predictions.num_images}")
     return KeyedPredictions(tuple(map(str, keys)), predictions)
 

@@ -50,7 +50,7 @@ def test_numbers_baseline_difference_and_published(tmp_path: Path, make_result: 
     assert any("random weights" in row and "40.50" in row for row in _rows(page))
     assert any("92.58" in row and "solo-learn" in row for row in _rows(page))
     table = (tmp_path / "report.md").read_text()
-    assert "| 91.25 | 99.50 | +50.75 | seed 0 |" in table
+    assert "| 91.25 | 99.50 |  |  | +50.75 | seed 0 |" in table
     assert "BYOL (published) | 92.58 |" in table
 
 

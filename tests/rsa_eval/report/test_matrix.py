@@ -1,0 +1,119 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rsa_eval.records.class_predictions import ClassPredictions
+from rsa_eval.records.groups import group_records
+from rsa_eval.records.predictions import file_of
+from rsa_eval.records.record import MetricInterval, Record, read_record, write_record
+from rsa_eval.report.inputs import collect
+from rsa_eval.report.matrix import build_matrix
+from rsa_eval.report.tables import build_tables
+from rsa_eval.report.write import write_report
+from rsa_eval.statistics.intervals import t_interval, wilson
+from rsa_eval.statistics.paired import mcnemar
+
+MakeResult = Callable[..., Record]
+
+
+def _write(folder: Path, record: Record, right: list[int] | None) -> None:
+    path, content = folder / "records" / "knn.json", None
+    if right is not None:
+        ranks = np.where(np.array(right) > 0, 0, 9)[None]
+        kept = ClassPredictions(np.zeros(len(right), int), ranks, ranks, ("",), 10)
+        entry, content = file_of([str(number) for number in range(len(right))], kept, path)
+        own = wilson(sum(right), len(right))
+        interval = MetricInterval(low=own.low, high=own.high, method="Wilson")
+        top1 = {"value": 100 * sum(right) / len(right), "interval": interval}
+        metrics = {"top1": record.metrics["top1"].model_copy(update=top1)}
+        record = record.model_copy(update={"predictions": entry, "metrics": metrics})
+    write_record(record, path, content)
+
+
+def _three_models(tmp_path: Path, make_result: MakeResult, *, kept: bool = True) -> Path:
+    """Random weights, and two models of which one is far better than the others."""
+    for name, count, random_init in (("a", 90, False), ("b", 41, False), ("random", 40, True)):
+        record = make_result(kind="knn", random_init=random_init, values={"top1": float(count)})
+        if not random_init:
+            model = record.model.model_copy(update={"sha256": name})
+            record = record.model_copy(update={"model": model})
+        _write(tmp_path / name, record, [1] * count + [0] * (100 - count) if kept else None)
+    return tmp_path
+
+
+def test_pairs_by_hand(tmp_path: Path, make_result: MakeResult) -> None:
+    """Each pair stands twice with opposite signs; p-values are adjusted for all three pairs."""
+    inputs = collect([_three_models(tmp_path, make_result)])
+    (table,) = build_tables(group_records(inputs.records))
+    matrix = build_matrix(table)
+    assert matrix is not None
+    texts = [["" if cell is None else cell.text for cell in row.cells] for row in matrix.rows]
+    assert texts == [
+        ["", "+49.00*", "+50.00*"],
+        ["−49.00*", "", "+1.00"],
+        ["−50.00*", "−1.00", ""],
+    ]
+    assert mcnemar(50, 0) < 0.0001
+    cell = matrix.rows[1].cells[2]
+    assert cell is not None
+    assert "McNemar's exact test, adjusted p 1.0000" in cell.evidence
+    turned = matrix.rows[2].cells[1]
+    assert turned is not None
+    assert turned.evidence != cell.evidence
+
+
+def test_the_page_and_the_markdown_show_it(tmp_path: Path, make_result: MakeResult) -> None:
+    """Numbers to sort by, and a mark only where the difference is shown."""
+    folder = _three_models(tmp_path / "runs", make_result)
+    write_report([folder], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Which differences are real?" in page
+    assert 'data-value="49.0"' in page
+    assert "+49.00*" in page
+    assert "+1.00*" not in page
+    assert "90.0 [82.6, 94.5]" in page
+    markdown = (tmp_path / "report.md").read_text()
+    assert r"| −49.00\* |  | +1.00 |" in markdown
+    assert "| 90.0 [82.6, 94.5] |" in markdown
+
+
+def test_why_nothing_is_compared(tmp_path: Path, make_result: MakeResult) -> None:
+    """Older records, and answers to other images, are named as the reason."""
+    folder = _three_models(tmp_path / "old", make_result, kept=False)
+    (table,) = build_tables(group_records(collect([folder]).records))
+    matrix = build_matrix(table)
+    assert matrix is not None
+    assert not matrix.rows
+    assert "keep no answers by image" in matrix.reason
+    other = _three_models(tmp_path / "new", make_result)
+    record = read_record(other / "b/records/knn.json")
+    _write(other / "b", record, [1] * 50)
+    write_report([other], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Models are not compared pair by pair" in page
+    assert "have different test images: 100 and 50 images" in page
+
+
+def test_both_sources_of_variation_are_shown_apart(tmp_path: Path, make_result: MakeResult) -> None:
+    """Several seeds have a deviation, an interval over seeds and one over images."""
+    counts = (70, 74, 81)
+    for seed, count in enumerate(counts):
+        record = make_result(kind="knn", random_init=True, seeds=[seed], values={"top1": 1.0})
+        _write(tmp_path / f"seed-{seed}", record, [1] * count + [0] * (100 - count))
+    inputs = collect([tmp_path])
+    (table,) = build_tables(group_records(inputs.records))
+    headline = table.rows[0].headline
+    assert headline is not None
+    assert headline.text == "75.00 ± 5.57"
+    seeds = t_interval(counts)
+    assert seeds is not None
+    assert headline.over_seeds_text == f"[{seeds.low:.1f}, {seeds.high:.1f}]"
+    lows = np.mean([wilson(count, 100).low for count in counts])
+    assert headline.over_images is not None
+    assert headline.over_images.low == lows
+    write_report([tmp_path], tmp_path / "out/report.html")
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"seeds {headline.over_seeds_text}<br>images {headline.over_images_text}" in page
+    csv = (tmp_path / "out/report.csv").read_text()
+    assert f",{lows}," in csv

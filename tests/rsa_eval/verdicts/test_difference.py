@@ -1,0 +1,220 @@
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from rsa_eval.records.class_predictions import ClassPredictions
+from rsa_eval.records.ranking_predictions import RankingPredictions
+from rsa_eval.statistics.bootstrap import SEED, resampled_counts
+from rsa_eval.statistics.power import smallest_difference
+from rsa_eval.statistics.seeds import welch
+from rsa_eval.verdicts.difference import TrialScore, estimate_difference
+
+RNG = np.random.default_rng(7)
+
+
+def scored(
+    *right: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64] | None = None
+) -> TrialScore:
+    """A network that answers these images right, once or in several draws."""
+    num_images = len(right[0])
+    truth = np.zeros(num_images, int) if labels is None else labels
+    ranks = np.stack([np.where(own, 0, 9) for own in right])
+    kept = ClassPredictions(truth, ranks, ranks, ("",) * len(right), 10)
+    return TrialScore(float(100 * np.mean(right)), kept)
+
+
+def images(num_images: int, *counts: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Two networks: both right, the first alone, the second alone, and none on the rest."""
+    both, first, second = counts
+    rows = np.arange(num_images)
+    alone = (both + first <= rows) & (rows < both + first + second)
+    return rows < both + first, (rows < both) | alone
+
+
+def test_a_pair_by_hand() -> None:
+    """Ten images are won and two lost: 20 points on 40, and McNemar's exact p of 2 in 12."""
+    first, second = images(40, 10, 10, 2)
+    found = estimate_difference([scored(first)], [scored(second)], "top1")
+    assert found.value == pytest.approx(20)
+    assert found.test == "McNemar's exact test"
+    # 2 * (1 + 12 + 66) / 2^12
+    assert found.p == pytest.approx(158 / 4096)
+    assert found.interval == found.images
+    assert 0 < found.interval.low < 20 < found.interval.high
+    assert (found.num_images, found.seeds, found.needed.seeds) == (40, None, None)
+    # The reverse is the same with the other sign, but for the draws.
+    turned = estimate_difference([scored(second)], [scored(first)], "top1")
+    assert (turned.value, turned.p) == (-found.value, found.p)
+    assert turned.interval.high == pytest.approx(-found.interval.low, abs=2.6)
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 50])
+@pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
+def test_identical_networks_differ_by_nothing_and_not_for_certain(
+    num_images: int, right: float
+) -> None:
+    """All right, all wrong, one image: p is 1 and the interval has a width that images shrink."""
+    answers = np.arange(num_images) < right * num_images
+    pair = [scored(answers)], [scored(answers)]
+    found = estimate_difference(*pair, "top1", margin=1)
+    assert (found.value, found.p) == (0, 1)
+    assert found.interval.low < 0 < found.interval.high
+    assert found.equivalence_p is not None
+    assert found.equivalence_p > 0.05  # 50 images do not show equivalence within a point
+    assert found.needed.images is None
+    if num_images == 50:
+        assert found.interval.half_width < 12
+        wide = estimate_difference(*pair, "top1", margin=20)
+        assert wide.equivalence_p is not None
+        assert wide.equivalence_p < 0.01
+
+
+def test_every_image_won() -> None:
+    """100 points are a difference for all but a handful of images."""
+    all_of, none = np.ones(50, bool), np.zeros(50, bool)
+    found = estimate_difference([scored(all_of)], [scored(none)], "top1")
+    assert (found.value, found.p) == (100, 2 * 0.5**50)
+    assert 85 < found.interval.low < found.interval.high <= 100
+    few = estimate_difference([scored(all_of[:2])], [scored(none[:2])], "top1")
+    assert few.p == 0.5
+
+
+def test_draws_of_one_network_are_averaged() -> None:
+    """Two draws that disagree count half an image; no single answer, so no McNemar."""
+    first = scored(np.array([1, 1, 0, 0], bool), np.array([1, 0, 0, 0], bool))
+    second = scored(np.zeros(4, bool), np.zeros(4, bool))
+    found = estimate_difference([first], [second], "top1")
+    assert found.value == pytest.approx(37.5)
+    assert found.test == "paired bootstrap"
+
+
+def test_mean_per_class_is_resampled_by_image() -> None:
+    """A rare class weighs as much as a frequent one, so its images decide the width."""
+    labels = np.repeat([0, 1], [95, 5])
+    first = scored(np.ones(100, bool), labels=labels)
+    second = scored(labels == 0, labels=labels)
+    found = estimate_difference([first], [second], "mean_per_class")
+    # The value is that of the record; the interval is of the metric itself.
+    assert found.interval.low == pytest.approx(50, abs=1e-9)
+    assert found.test == "paired bootstrap"
+
+
+def test_average_precision_is_resampled_in_common() -> None:
+    """Equal scores never differ; replicates of both sides are of the same images."""
+    truth = np.where(RNG.random((60, 2)) < 0.4, 1, -1).astype(np.int8)
+    scores = truth + RNG.normal(size=(60, 2))
+    same = TrialScore(50.0, RankingPredictions(scores, truth))
+    found = estimate_difference([same], [same], "mAP", num_resamples=200)
+    assert (found.interval.low, found.interval.high, found.p) == (0, 0, 1)
+    better = TrialScore(60.0, RankingPredictions(scores + truth, truth))
+    found = estimate_difference([better], [same], "mAP", num_resamples=200)
+    counts = next(iter(resampled_counts(60, 200, SEED)))
+    assert counts.shape == (200, 60)
+    assert found.interval.low > 0
+    assert found.p < 0.02
+
+
+def test_seeds_are_tested_over_seeds_and_images() -> None:
+    """The interval spans Student's and the bootstrap's, the p-value is the larger."""
+    pool = RNG.random(400)
+    first = [scored(RNG.random(400) < 0.5 + 0.4 * pool) for _ in range(4)]
+    second = [scored(RNG.random(400) < 0.4 + 0.4 * pool) for _ in range(3)]
+    found = estimate_difference(first, second, "top1")
+    alone = welch([each.value for each in first], [each.value for each in second])
+    assert found.seeds == alone
+    assert found.p >= alone.p
+    assert found.interval.low <= alone.interval.low
+    assert found.interval.high >= alone.interval.high
+    assert found.images is not None
+    assert found.interval.low <= found.images.low
+    assert found.test == "Welch's t test over seeds and bootstrap over seeds and images"
+    wide = smallest_difference(alone.standard_error, alone.degrees_of_freedom)
+    assert found.needed.smallest_difference >= wide
+
+
+def test_seeds_alone_where_no_answers_are_kept() -> None:
+    """Records without predictions can be compared over seeds, and only so."""
+    first = [TrialScore(value, None) for value in (70.0, 71.0, 72.0)]
+    second = [TrialScore(value, None) for value in (60.0, 61.0, 63.0)]
+    found = estimate_difference(first, second, "top1")
+    expected = stats.ttest_ind([70, 71, 72], [60, 61, 63], equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.images, found.num_images) == (None, None)
+    paired = estimate_difference(first, second, "top1", is_paired=True)
+    assert paired.p == pytest.approx(stats.ttest_rel([70, 71, 72], [60, 61, 63]).pvalue)
+    with pytest.raises(ValueError, match="a single trial without predictions"):
+        estimate_difference(first[:1], second, "top1")
+
+
+def test_several_of_one_are_compared_over_images() -> None:
+    """One network against two: the two are averaged on each image, seeds are not judged."""
+    one = scored(np.array([1, 1, 1, 0] * 25, bool))
+    two = [scored(np.array([1, 0, 0, 0] * 25, bool)), scored(np.array([0, 1, 0, 0] * 25, bool))]
+    found = estimate_difference([one], two, "top1")
+    assert found.value == pytest.approx(50)
+    assert (found.seeds, found.test) == (None, "paired bootstrap")
+
+
+def test_equivalence_over_seeds_needs_both_tests() -> None:
+    """Three seeds that scatter by points are not equivalent within one, however many images."""
+    steady = [scored(np.arange(2000) < 1000) for _ in range(3)]
+    loose = [scored(np.arange(2000) < count) for count in (900, 1000, 1100)]
+    near = estimate_difference(steady, steady, "top1", margin=3)
+    far = estimate_difference(steady, loose, "top1", margin=3)
+    assert near.equivalence_p is not None
+    assert far.equivalence_p is not None
+    assert near.equivalence_p < 0.05 < far.equivalence_p
+
+
+def test_sizes_that_would_settle_it() -> None:
+    """With that many images, and the same shares, the difference is detected four times in five."""
+    first, second = images(400, 200, 30, 20)
+    found = estimate_difference([scored(first)], [scored(second)], "top1")
+    assert found.p > 0.05
+    needed = found.needed.images
+    assert needed is not None
+    shares = np.array([30, 20, 350]) / 400
+    won, lost, _ = np.random.default_rng(1).multinomial(needed, shares, size=4000).T
+    z = (won - lost) / np.sqrt(won + lost)
+    assert np.mean(z > 1.96) == pytest.approx(0.8, abs=0.03)
+    assert found.needed.smallest_difference > abs(found.value)
+
+
+@pytest.mark.parametrize(("num_images", "correlation"), [(50, 0.5), (1000, 0.8)])
+def test_the_verdict_errs_in_one_of_twenty(num_images: int, correlation: float) -> None:
+    """Of 1,000 pairs of equally accurate networks at most 5 % are said to differ."""
+    errors = 0
+    bound = 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1000)
+    rng = np.random.default_rng(num_images)
+    for _ in range(1000):
+        shared = rng.random(num_images) < correlation
+        common = rng.random(num_images) < 0.7
+        first, second = (np.where(shared, common, rng.random(num_images) < 0.7) for _ in range(2))
+        found = estimate_difference([scored(first)], [scored(second)], "top1", num_resamples=400)
+        errors += found.p <= 0.05 and found.interval.excludes(0)
+    assert errors / 1000 <= bound
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+def test_the_verdict_over_seeds_errs_in_one_of_twenty(num_seeds: int) -> None:
+    """Of 400 pairs of methods with equal expectation, over seeds and images, at most 5 %."""
+    errors, num_images = 0, 300
+    rng = np.random.default_rng(num_seeds)
+    for _ in range(400):
+        sides = []
+        for _ in range(2):
+            taste = rng.normal(size=num_images)  # images that this method finds easy
+            level = rng.normal(0.6, 0.15, num_seeds)  # and seeds that are lucky
+            noise = rng.normal(size=(num_seeds, num_images))
+            sides.append(
+                [
+                    scored(0.7 * taste + own + each > 0)
+                    for own, each in zip(level, noise, strict=True)
+                ]
+            )
+        found = estimate_difference(*sides, "top1", num_resamples=400)
+        errors += found.p <= 0.05 and found.interval.excludes(0)
+    assert errors / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)
