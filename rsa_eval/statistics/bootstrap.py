@@ -39,7 +39,10 @@ def mean_replicates(
     and ``scale`` in the columns enters with weight ``pseudo``, and resamples draw as many images as
     there are then, rounded. One column with weight 2 is Agresti & Coull 1998 (The American
     Statistician 52(2)), two columns with weight 0.5 are Agresti & Min 2005 (Statistics in Medicine
-    24(5)). The replicates then scatter around the mean of all these images.
+    24(5)). Averages over trials vary less than values of 0 and ``scale`` alone, as those of more
+    images would; the weight is then multiplied by the ratio of the variances, as for an effective
+    sample size (Korn & Graubard 1998, Survey Methodology 24(2)). The replicates scatter around the
+    mean of all these images.
 
     Args:
         values: One row an image, (N, M): in percent 0 for a wrong and 100 for a right image, or
@@ -69,8 +72,9 @@ def mean_replicates(
     num_real, total = np.full(num_resamples, num_images), num_images
     if pseudo > 0:
         corners = np.array(list(itertools.product((0.0, scale), repeat=num_columns)))
-        weights = np.array([num_images, *[pseudo] * len(corners)])
-        total += round(pseudo * len(corners))
+        weight = pseudo * _variance_ratio(values, scale)
+        weights = np.array([num_images, *[weight] * len(corners)])
+        total += round(weight * len(corners))
         drawn = rng.multinomial(total, weights / weights.sum(), size=num_resamples)
         num_real = drawn[:, 0]
         replicates += drawn[:, 1:] @ corners
@@ -172,6 +176,16 @@ def bootstrap_p(replicates: FloatArray) -> float:
         raise ValueError("the statistic is undefined in every resample")
     fewest = min((defined <= 0).sum(), (defined >= 0).sum())
     return min(1.0, 2 * float(fewest + 1) / (len(defined) + 1))
+
+
+def _variance_ratio(values: FloatArray, scale: float) -> float:
+    """Return the values' variance over that of 0 and ``scale`` with the same means, at most 1.
+
+    It is 1 for such values, and where all images agree, so that nothing can be said.
+    """
+    means = values.mean(axis=0)
+    variance, greatest = values.var(axis=0).sum(), (means * (scale - means)).sum()
+    return min(1.0, float(variance / greatest)) if variance > 0 else 1.0
 
 
 def _check(values: FloatArray) -> None:

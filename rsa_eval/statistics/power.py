@@ -10,6 +10,9 @@ from rsa_eval.statistics.intervals import LEVEL
 POWER = 0.8
 """Chance to detect a difference, unless stated otherwise."""
 
+# The statistic is negative with a chance of at most Φ(-6), 1e-9, which scipy may return as NaN.
+_NO_OTHER_SIDE = 6
+
 
 def smallest_difference(
     standard_error: float,
@@ -131,5 +134,7 @@ def _power(noncentrality: float, degrees_of_freedom: float, level: float) -> flo
         bound = stats.norm.isf(tail)
         return float(stats.norm.sf(bound - noncentrality) + stats.norm.cdf(-bound - noncentrality))
     bound = stats.t.isf(tail, degrees_of_freedom)
-    above = stats.nct.sf(bound, degrees_of_freedom, noncentrality)
-    return float(above + stats.nct.cdf(-bound, degrees_of_freedom, noncentrality))
+    above = float(stats.nct.sf(bound, degrees_of_freedom, noncentrality))
+    if noncentrality > _NO_OTHER_SIDE:
+        return above
+    return above + float(stats.nct.cdf(-bound, degrees_of_freedom, noncentrality))

@@ -1,4 +1,4 @@
-"""Compare two methods over seeds: t tests of trials, and a bootstrap over seeds and images."""
+"""Compare two methods over seeds: t tests of trials, and replicates over seeds and images."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from rsa_eval.statistics.bootstrap import SEED
-from rsa_eval.statistics.intervals import LEVEL, FloatArray, IntArray, Interval
+from rsa_eval.statistics.intervals import LEVEL, FloatArray, Interval
 
 # Percentage points; trials are multiples of 100 / N, so that smaller differences are rounding.
 _ROUNDING = 1e-9
@@ -85,21 +85,31 @@ def paired_t(first: Sequence[float], second: Sequence[float], level: float = LEV
 def hierarchical_differences(
     first: FloatArray, second: FloatArray, *, is_paired: bool, seed: int = SEED
 ) -> FloatArray:
-    """Return bootstrap replicates of a difference between methods, over seeds and images.
+    """Return replicates of a difference between methods, over seeds and images.
 
-    Owen 2007, Ann. Appl. Stat. 1(2) (the pigeonhole bootstrap): images and seeds are resampled
-    independently. Replicates of a method are its mean over all seeds in the resample of images,
-    plus sqrt(S / (S - 1)) times the deviation from it of the mean over S drawn seeds, since few
-    seeds vary too little when resampled. A method with a single seed has no variation over seeds:
-    the result says nothing of other seeds then.
+    A replicate is a method's mean over its S seeds in a resample of the images, plus a draw of the
+    deviation of other seeds' mean: normal, with variance max(0, (S - 1) s² / χ² - v) / S. Here s²
+    is the trials' variance, χ² is drawn with S - 1 degrees of freedom, since few seeds leave s²
+    uncertain, and v is the part of s² that comes from the images, which the resamples of images
+    have already. Where v is 0, the interval is Student's. (A fiducial draw of a variance component;
+    Weerahandi 1995, Exact Statistical Methods for Data Analysis, chapter 5.)
+
+    In simulations of 1,000 images the 95 % interval covers 94 to 97 % with ten seeds a method, 96
+    to 99 % with five, and up to 99.9 % with two: the more, the less seeds vary beside images. The
+    pigeonhole bootstrap (Owen 2007, Ann. Appl. Stat. 1(2)), which resamples seeds like images, is
+    not used: it covered up to 99.7 % with five seeds that vary little, and 92 % with five that vary
+    much.
+
+    A method with a single seed has no variation over seeds: the result says nothing of other seeds
+    then.
 
     Args:
         first: The metric of each trial of the first method in each resample of images, (B, S).
         second: The same for the second method in the same resamples, (B, T): replicates of both
             must come from one call of ``mean_replicates``, say, with one column a trial.
-        is_paired: True if columns of both belong to the same seeds, which are then drawn
-            together; S equals T.
-        seed: Seeds the draws of seeds.
+        is_paired: True if columns of both belong to the same seeds, which are then compared one by
+            one; S equals T.
+        seed: Seeds the draws over seeds.
 
     Returns:
         Replicates of the first method's mean less the second's, (B,).
@@ -120,14 +130,21 @@ def hierarchical_differences(
 
 
 def _over_seeds(replicates: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Resample the seeds of one method, (B, S), to replicates of its mean, (B,)."""
+    """Return replicates of a method's mean over all seeds from those of its trials, (B, S)."""
     num_seeds = replicates.shape[1]
     mean: FloatArray = replicates.mean(axis=1)
-    if num_seeds == 1:
+    defined = replicates[~np.isnan(mean)]
+    if num_seeds == 1 or not len(defined):
         return mean
-    drawn: IntArray = rng.integers(num_seeds, size=replicates.shape)
-    deviation = np.take_along_axis(replicates, drawn, axis=1).mean(axis=1) - mean
-    widened: FloatArray = mean + math.sqrt(num_seeds / (num_seeds - 1)) * deviation
+    trials = defined.mean(axis=0)  # (S,)
+    variance = trials.var(ddof=1)
+    # How trials vary against one another over resamples of the images.
+    relative = defined - defined.mean(axis=1, keepdims=True)
+    noise = relative.var(axis=0).sum() / (num_seeds - 1)
+    # The variance of which s² is an estimate, as likely as it makes s².
+    possible = variance * (num_seeds - 1) / rng.chisquare(num_seeds - 1, size=len(mean))
+    error = np.sqrt(np.maximum(0, possible - noise) / num_seeds)
+    widened: FloatArray = mean + error * rng.standard_normal(len(mean))
     return widened
 
 
