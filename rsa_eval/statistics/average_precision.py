@@ -122,6 +122,11 @@ def mean_ap_replicates(
     count in it. Calls with equally many images, resamples and the same seed share their resamples,
     so that differences of two models' replicates are paired.
 
+    Average precision is biased upwards, the more the fewer positives a class has, and resampled
+    average precision again by about as much. In simulations the percentile interval of a difference
+    covers 94 to 96 %; that of one model covers about 94 % for the mean over test sets of this size,
+    and 82 to 92 % for endless images.
+
     Args:
         scores: One column a class, (N, C).
         truth: 1 for a positive, -1 for a negative, 0 for an image ignored for the class, (N, C).

@@ -136,7 +136,8 @@ def test_a_mean_over_classes(num_images: int, is_balanced: bool) -> None:
     for seed in range(NUM_EXPERIMENTS):
         labels = np.arange(num_images) % 10 if is_balanced else rng.integers(10, size=num_images)
         values = 100.0 * (rng.random((num_images, 1)) < accuracies[labels, None])
-        replicates = class_mean_replicates(values, labels, NUM_RESAMPLES, seed)
+        # A quantile of fewer resamples is too narrow by another 0.1 %.
+        replicates = class_mean_replicates(values, labels, 1000, seed)
         intervals.append(percentile_interval(replicates[:, 0], num_images))
     assert 93.5 <= covered(intervals, 70) <= 96.5
 
