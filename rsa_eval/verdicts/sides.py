@@ -17,7 +17,7 @@ _OF_THE_MODEL = "backbone."
 
 
 @dataclass(frozen=True)
-class Side:
+class Contender:
     """One model: its trials in each evaluation."""
 
     name: str
@@ -42,7 +42,7 @@ class SharedEvaluation:
         return f"{record.kind} on {record.data_set}"
 
 
-def read_side(paths: Sequence[Path]) -> Side:
+def read_side(paths: Sequence[Path]) -> Contender:
     """Read the records of one model, of one or several seeds.
 
     Args:
@@ -61,10 +61,12 @@ def read_side(paths: Sequence[Path]) -> Side:
                 f"two in {group.first.kind} on {group.first.data_set}: '{known.paths[0]}' and "
                 f"'{group.paths[0]}'; give each model as a side (A… --against B…)"
             )
-    return Side(_name(paths), tuple(groups))
+    return Contender(_name(paths), tuple(groups))
 
 
-def shared_evaluations(first: Side, second: Side) -> tuple[list[SharedEvaluation], list[str]]:
+def shared_evaluations(
+    first: Contender, second: Contender
+) -> tuple[list[SharedEvaluation], list[str]]:
     """Pair the evaluations of two sides.
 
     They are paired by evaluator, protocol and data set, and by settings where a side has several
@@ -93,7 +95,7 @@ def shared_evaluations(first: Side, second: Side) -> tuple[list[SharedEvaluation
     return pairs, alone
 
 
-def _pairs(first: Side, second: Side) -> Iterator[SharedEvaluation]:
+def _pairs(first: Contender, second: Contender) -> Iterator[SharedEvaluation]:
     for group in first.groups:
         ours = [each for each in first.groups if _place(each) == _place(group)]
         theirs = [each for each in second.groups if _place(each) == _place(group)]
