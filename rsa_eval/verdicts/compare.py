@@ -10,7 +10,7 @@ from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm
 from rsa_eval.verdicts.answers import load_scores
 from rsa_eval.verdicts.difference import Difference, estimate_difference
-from rsa_eval.verdicts.sides import SharedEvaluation, Contender, shared_evaluations
+from rsa_eval.verdicts.sides import Contender, SharedEvaluation, shared_evaluations
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
