@@ -105,7 +105,7 @@ def finetune_deviations(config: FinetuneConfig) -> list[str]:
     ]
     if config.subset is None:
         deviations.append(f"all labels (protocol: {published.subset.name})")
-    elif config.subset.is_drawn:
+    elif config.subset.list_file is None:
         if config.subset != published.subset:
             deviations.append(f"labels {config.subset.name} (protocol: {published.subset.name})")
         if config.data.name == "imagenet":

@@ -23,7 +23,7 @@ class Draw:
 
     Attributes:
         subset: The setting it follows.
-        seed: Seed of the draw; None for a list.
+        seed: Seed of the draw; None for a list or all images.
         rows: Indices of its training images, in increasing order.
     """
 
@@ -48,7 +48,7 @@ class DrawResult:
 def draw_all(
     rows_of: Callable[[Subset, int], Rows], subsets: Sequence[Subset], seeds: Sequence[int]
 ) -> list[Draw]:
-    """Draw every subset once per seed, and take each list once.
+    """Draw every subset once per seed, and take each list, and all images, once.
 
     Args:
         rows_of: Returns the training images that a subset takes, by its seed.

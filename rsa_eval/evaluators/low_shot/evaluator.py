@@ -93,7 +93,7 @@ def low_shot(
             is a list of files.
     """
     num_classes = classes_of(train, test, num_classes)
-    listed = [subset.name for subset in subsets if not subset.is_drawn]
+    listed = [subset.name for subset in subsets if subset.list_file is not None]
     if listed:
         raise UserError(
             f"{', '.join(listed)} names image files, which features lack; draw a subset by percent "

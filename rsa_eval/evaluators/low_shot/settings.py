@@ -38,7 +38,8 @@ class LowShotConfig(EvaluationConfig):
     subsets: Annotated[tuple[Subset, ...], Field(min_length=1)] = SUBSETS
     """Subsets of the labels to train on, one metric each; the first is the headline."""
     subset_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
-    """One draw of each subset per seed; metrics are means over the draws. A list is used once."""
+    """One draw of each subset per seed; metrics are means over the draws. A list, and 100 percent,
+    are used once."""
     classifier: ClassifierConfig = ClassifierConfig()
 
     @model_validator(mode="after")

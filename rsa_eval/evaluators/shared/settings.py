@@ -42,7 +42,7 @@ class Subset(Section):
     @property
     def is_drawn(self) -> bool:
         """True if another seed gives other images."""
-        return self.list_file is None
+        return self.list_file is None and self.percent != 100
 
 
 class TrainingOnViews(Section):

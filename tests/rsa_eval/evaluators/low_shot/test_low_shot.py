@@ -131,6 +131,19 @@ def test_a_list_is_one_run(
     assert (entry["count"], len(entry["runs"]), entry["runs"][0]["seed"]) == (10, 1, None)
 
 
+def test_all_labels_are_one_run(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Every seed would draw all images; the other subsets are still drawn once per seed."""
+    config = _config(knn_config, subsets=[{"percent": 100}, {"per_class": 1}])
+    result = evaluate_low_shot(subject, config, workspace)
+    everything, few = result.details["subsets"]
+    assert (everything["count"], len(everything["runs"]), len(few["runs"])) == (60, 1, 3)
+    assert everything["runs"][0]["seed"] is None
+    assert result.predictions is not None
+    assert result.predictions.arrays()["names"].tolist() == ["100pct", *["1per_class"] * 3]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
