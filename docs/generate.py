@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from detection.__main__ import PROGRAM as DETECT
 from detection.recipe import Recipe
 from rsa_eval.__main__ import PROGRAM as EVALUATE
+from rsa_eval.campaigns.label_curve.settings import LabelCurveConfig
 from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import EVALUATORS
@@ -31,6 +32,7 @@ MODELS: dict[type[BaseModel], str] = {
     **{evaluator.config: name for name, evaluator in EVALUATORS.items()},
     FeaturesConfig: "features",
     SuiteConfig: "suite",
+    LabelCurveConfig: "label-curve",
     Recipe: "Detection",
 }
 

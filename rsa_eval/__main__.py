@@ -48,6 +48,7 @@ PROGRAM = Program(
         Command("diagnostics", "measure and plot the features' geometry", "evaluate"),
         Command("suite", "run several evaluations of several checkpoints"),
         Command("compare", "decide whether one model is better than another"),
+        Command("label-curve", "measure accuracy against labels, and the labels saved"),
         Command("reproduce", "reproduce rows of the paper's tables", _add_reproduce),
         Command("config", "print a config's settings, each with its source"),
         Command("report", "write one page of results from records and runs"),

@@ -32,12 +32,8 @@ class EvaluationEntry(Section):
     """Changes to the file's settings, nested or dotted (`probe.epochs: 10`)."""
 
 
-class SuiteConfig(Section):
-    """Several evaluations of the same checkpoints on one data set.
-
-    These settings override those of the evaluations' files; an evaluation's own ``settings``
-    override both.
-    """
+class SharedSettings(Section):
+    """Settings common to all evaluations of several checkpoints."""
 
     data: DataConfig
     """The images of all evaluations."""
@@ -50,6 +46,28 @@ class SuiteConfig(Section):
     cache_dir: Path | None = None
     """Folder that caches features, extracted once per checkpoint, transform and set of images;
     null: OUT/features."""
+
+    def common(self, cache_dir: Path) -> dict[str, Any]:
+        """Return the settings that each evaluation takes, as plain values.
+
+        Args:
+            cache_dir: Folder that caches features, unless one is set.
+        """
+        return {
+            "data": to_tree(self.data),
+            "seed": self.seed,
+            "device": self.device,
+            "cache_dir": str(self.cache_dir or cache_dir),
+        }
+
+
+class SuiteConfig(SharedSettings):
+    """Several evaluations of the same checkpoints on one data set.
+
+    These settings override those of the evaluations' files; an evaluation's own ``settings``
+    override both.
+    """
+
     evaluations: Annotated[dict[str, EvaluationEntry | None], Field(min_length=1)]
     """Evaluations by name, which also names the records' files; null drops one of a base file."""
 
@@ -90,12 +108,7 @@ def load_evaluations(suite: SuiteConfig, folder: Path, cache_dir: Path) -> list[
     Raises:
         UserError: If an evaluator is unknown or a setting invalid; names the evaluation.
     """
-    common = {
-        "data": to_tree(suite.data),
-        "seed": suite.seed,
-        "device": suite.device,
-        "cache_dir": str(suite.cache_dir or cache_dir),
-    }
+    common = suite.common(cache_dir)
     evaluations = [
         _load_evaluation(name, entry, folder, common)
         for name, entry in suite.evaluations.items()

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from rsa_eval.campaigns.campaign import Outcome
-from rsa_eval.campaigns.settings import PlannedEvaluation, SuiteConfig
+from rsa_eval.campaigns.settings import PlannedEvaluation, SharedSettings
 from rsa_eval.campaigns.trials import Trial
 from rsa_eval.config import RandomBackboneConfig
 from rsa_eval.records.pretraining_run import run_folder_of
@@ -26,7 +26,7 @@ _SHOWN_HASH = 8
 
 
 def plan_suite(
-    suite: SuiteConfig,
+    suite: SharedSettings,
     evaluations: Sequence[PlannedEvaluation],
     checkpoints: Sequence[Path],
     out: Path,
@@ -36,8 +36,8 @@ def plan_suite(
     """Read each checkpoint once and append the random baselines.
 
     Args:
-        suite: The suite.
-        evaluations: Its evaluations, at least one.
+        suite: The images, and the network and seed of random weights.
+        evaluations: The evaluations, at least one.
         checkpoints: Anything ``load_weights`` takes.
         out: Folder of the trials.
         random_init: Add random weights of the suite's network if it names one, otherwise of each
@@ -47,32 +47,81 @@ def plan_suite(
         UserError: If a checkpoint cannot be used or is given twice, or there is nothing to
             evaluate.
     """
-    trials: list[Trial] = []
-    networks: dict[tuple[str, str], RandomBackboneConfig] = {}
+    planned = plan_checkpoints(suite, evaluations, checkpoints, out)
+    trials = [trial for trial, _ in planned]
+    if random_init:
+        trials += plan_random(suite, networks_of(suite, planned), evaluations, out)
+    refuse_nothing(trials)
+    return trials
+
+
+def plan_checkpoints(
+    settings: SharedSettings,
+    evaluations: Sequence[PlannedEvaluation],
+    checkpoints: Sequence[Path],
+    out: Path,
+) -> list[tuple[Trial, RandomBackboneConfig]]:
+    """Read each checkpoint once and return its trial, with random weights of its network.
+
+    Raises:
+        UserError: If a checkpoint cannot be used or is given twice.
+    """
+    planned: list[tuple[Trial, RandomBackboneConfig]] = []
     for checkpoint in checkpoints:
-        loaded = load_weights(checkpoint, Pixels(*normalisation(suite.data)))
-        for trial in trials:
+        loaded = load_weights(checkpoint, Pixels(*normalisation(settings.data)))
+        for trial, _ in planned:
             if trial.sha256 == loaded.sha256:
                 raise UserError(
                     f"'{trial.checkpoint}' and '{checkpoint}' have the same weights; give each once"
                 )
         name = f"{_own_name(loaded)}-{loaded.sha256[:_SHOWN_HASH]}"
-        trial = Trial(name, out / name, tuple(evaluations), None, checkpoint, loaded.sha256)
-        trials.append(trial)
         network = RandomBackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
-        networks[network.arch, network.stem] = network
-    if random_init:
-        for network in networks.values() if suite.backbone is None else [suite.backbone]:
-            zero = "-zero" if network.zero_init_residual else ""
-            name = f"random-{network.arch}-{network.stem}{zero}-seed{suite.seed}"
-            chosen = tuple(evaluation.of_random(network) for evaluation in evaluations)
-            trials.append(Trial(name, out / name, chosen))
+        trial = Trial(name, out / name, tuple(evaluations), None, checkpoint, loaded.sha256)
+        planned.append((trial, network))
+    return planned
+
+
+def networks_of(
+    settings: SharedSettings, planned: Sequence[tuple[Trial, RandomBackboneConfig]]
+) -> list[RandomBackboneConfig]:
+    """Return the networks of the baselines: the one that is set, or each checkpoint's once."""
+    if settings.backbone is not None:
+        return [settings.backbone]
+    return list({(network.arch, network.stem): network for _, network in planned}.values())
+
+
+def plan_random(
+    settings: SharedSettings,
+    networks: Sequence[RandomBackboneConfig],
+    evaluations: Sequence[PlannedEvaluation],
+    out: Path,
+) -> list[Trial]:
+    """Return a trial of random weights per network."""
+    trials = []
+    for network in networks:
+        name = baseline_name("random", network, settings.seed)
+        chosen = tuple(evaluation.of_random(network) for evaluation in evaluations)
+        trials.append(Trial(name, out / name, chosen))
+    return trials
+
+
+def baseline_name(kind: str, network: RandomBackboneConfig, seed: int) -> str:
+    """Return the name of a baseline's trial and folder."""
+    zero = "-zero" if network.zero_init_residual else ""
+    return f"{kind}-{network.arch}-{network.stem}{zero}-seed{seed}"
+
+
+def refuse_nothing(trials: Sequence[Trial]) -> None:
+    """Refuse a campaign without trials.
+
+    Raises:
+        UserError: If there are none.
+    """
     if not trials:
         raise UserError(
             "there is nothing to evaluate; give a CHECKPOINT, or --random-init with "
             "backbone.arch and backbone.stem"
         )
-    return trials
 
 
 def suite_table(

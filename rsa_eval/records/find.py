@@ -10,8 +10,8 @@ from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
 RECORDS_FOLDER = "records"
 # Folders of a run that contain no records and no other runs.
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
-# JSON files beside runs that are not records; a sweep's numbers are in its runs' records.
-_NO_RECORDS = frozenset({"sweep.json", "machines.json"})
+# JSON files beside runs that are not records; a campaign's numbers are in its runs' records.
+_NO_RECORDS = frozenset({"sweep.json", "label-curve.json", "machines.json"})
 
 
 def logs_and_records(path: Path) -> list[Path]:
