@@ -47,6 +47,8 @@ def run_and_list_imports(*words):
         (["rsa_eval", "reproduce", "table9"], "there is no row 'table9'"),
         (["rsa_eval", "reproduce", "table8", "seed=1"], "'seed' differs from trial to trial"),
         (["rsa_eval", "suite", "--suite", "digits", "colour=red"], "unknown key 'colour'"),
+        (["rsa_eval", "label-curve", "--random-init", "--draws", "0"], "a whole number above 0"),
+        (["rsa_eval", "label-curve", "--random-init"], "give a data config"),
         ([*TRAIN, "absent.yaml"], "cannot read config 'absent.yaml'"),
         ([*TRAIN, "toy_shapes", "solver.base_rl=1"], "valid key is 'solver.base_lr'"),
         (["detection", "data-check", "absent.yaml"], "cannot read config 'absent.yaml'"),

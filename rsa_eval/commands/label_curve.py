@@ -31,8 +31,8 @@ others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot 
 FOLDER/{_NAME}.md, .json and .png.
 
 Intervals are 95 %, over test images and draws together. A baseline's curve is made non-decreasing
-and interpolated in the logarithm of the labels; `> 300` means more labels than there are, `< 1`
-fewer than the smallest number measured.
+and interpolated in the logarithm of the labels; a number with > means more than all labels, one
+with < fewer than the smallest number measured.
 
 {HOW_IT_RUNS}"""
 

@@ -64,7 +64,29 @@ def sentences(curves: LabelCurves) -> list[str]:
     for saving in curves.savings:
         pair = saving.checkpoint.trial.name, saving.baseline.trial.name
         found.setdefault(pair, []).append(saving)
-    return [_sentence(min(several, key=_distance)) for several in found.values()]
+    return [sentence(min(several, key=_distance)) for several in found.values()]
+
+
+def sentence(saving: LabelSaving) -> str:
+    """Return the comparison in words, with the ratio of labels if it is distinguishable from 1."""
+    point, checkpoint = saving.point, model_name(saving.checkpoint)
+    count = _number(point.size.labels_per_class)
+    unit = "label" if count == "1" else "labels"
+    reached = (
+        f"With {'all ' if point.size.is_all else ''}{count} {unit} per class, {checkpoint} reaches "
+        f"{point.top1:.1f} % ({point.interval.low:.1f} to {point.interval.high:.1f})"
+    )
+    who = _BASELINES[saving.baseline.kind]
+    verb = "need" if saving.baseline.kind == "random" else "needs"
+    number = needed_text(saving).replace("> ", "more than ").replace("< ", "fewer than ")
+    needs = f"{who} {verb} {number} labels per class for that"
+    if saving.is_shown:
+        end = f": {_times(saving)} as many"
+    elif saving.is_reversed:
+        end = ": fewer, so that pretraining did not pay"
+    else:
+        end = ": no saving shown"
+    return f"{reached}; {needs}{end}."
 
 
 def needed_text(saving: LabelSaving) -> str:
@@ -116,26 +138,6 @@ def _has_all(curves: LabelCurves) -> bool:
 
 def _distance(saving: LabelSaving) -> float:
     return abs(math.log(saving.point.size.labels_per_class / _QUOTED))
-
-
-def _sentence(saving: LabelSaving) -> str:
-    point, checkpoint = saving.point, model_name(saving.checkpoint)
-    count = _number(point.size.labels_per_class)
-    unit = "label" if count == "1" else "labels"
-    reached = (
-        f"With {'all ' if point.size.is_all else ''}{count} {unit} per class, {checkpoint} reaches "
-        f"{point.top1:.1f} % ({point.interval.low:.1f} to {point.interval.high:.1f})"
-    )
-    who = _BASELINES[saving.baseline.kind]
-    verb = "need" if saving.baseline.kind == "random" else "needs"
-    needs = f"{who} {verb} {needed_text(saving)} labels per class for that"
-    if saving.is_shown:
-        end = f": {_times(saving)} as many"
-    elif saving.is_reversed:
-        end = ": fewer, so that pretraining did not pay"
-    else:
-        end = ": no saving shown"
-    return f"{reached}; {needs}{end}."
 
 
 def _times(saving: LabelSaving) -> str:
