@@ -352,3 +352,20 @@ def test_the_sentence(saving: tuple[float, float, float], text: str, end: str) -
     )
     scratch = sentence(make_saving(*saving, kind="supervised"))
     assert f"training from scratch needs {number} labels" in scratch
+
+
+def test_two_processes_share_a_curve(
+    run_folder: Path, run_curve: Any, run_two_processes: Any, out: Path, tmp_path: Path
+) -> None:
+    """They train and evaluate together, and one of them speaks; frozen models get equal numbers."""
+    words = [str(run_folder), "--random-init", "--supervised", *FEW, *QUICK]
+    two = tmp_path / "two"
+    done = run_two_processes("-m", "rsa_eval", "label-curve", "--out", two, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("95 % intervals") == 1
+    code, lines, _ = run_curve(*words)
+    assert code == 0
+    assert done.stdout.splitlines()[1:3] == lines[1:3]
+    together, alone = read_curve(two)["models"], read_curve(out)["models"]
+    assert together[:2] == alone[:2]
+    assert len(together[2]["top1"]) == 3
