@@ -4,6 +4,7 @@ Sizes are labels per class, accuracies percentages. A number of labels is 0 wher
 smallest size suffice, infinity where all labels do not.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,9 +94,8 @@ def curve_replicates(
     added the error of a mean over D draws: Student's t with D - 1 degrees of freedom times its
     standard error, since resampling a few draws would vary too little. The error is a random
     combination of the draws' deviations, the same for every model, so that a draw which suits all
-    of them cancels in their comparison. A single draw adds nothing. Noise of one image in one draw
-    counts twice, so that intervals are rather too wide than too narrow (Owen 2007, Ann. Appl.
-    Stat. 1(2)).
+    of them cancels in their comparison. It leaves out the noise of single images in single draws,
+    which the resampled images contain. A single draw adds nothing.
 
     Args:
         curves: A model's percentage for each draw and test image, (D, N), by labels per class.
@@ -122,13 +122,13 @@ def curve_replicates(
     for curve in curves:
         columns = []
         for size in sorted(curve):
-            draws = next(by_block)
+            draws, share = next(by_block), _share_of_draws(curve[size])
             if size not in weights:
                 generator = np.random.default_rng([seed, len(weights), 1])
                 weights[size] = _error_weights(num_resamples, draws.shape[1], generator)
             if weights[size].shape != draws.shape:
                 raise ValueError(f"found different numbers of draws with {size:g} labels per class")
-            columns.append(draws.mean(axis=1) + (weights[size] * draws).sum(axis=1))
+            columns.append(draws.mean(axis=1) + share * (weights[size] * draws).sum(axis=1))
         found.append(np.clip(np.stack(columns, axis=1), 0.0, 100.0))
     return found
 
@@ -148,6 +148,22 @@ def _error_weights(
     scale = np.sqrt(degrees / generator.chisquare(degrees, size=(num_resamples, 1)))
     scaled: FloatArray = weights * scale / np.sqrt(num_draws * degrees)
     return scaled
+
+
+def _share_of_draws(outcomes: FloatArray) -> float:
+    """Return the share of the draws' standard deviation that more images would not remove.
+
+    By the two-way analysis of variance of the outcomes, (D, N), without replication: the variance
+    of the draws' means less the interaction's mean square over N; 0 if that is negative.
+    """
+    num_draws, num_images = outcomes.shape
+    if min(num_draws, num_images) == 1:
+        return 0.0
+    means = outcomes.mean(axis=1, keepdims=True)
+    rest = outcomes - means - outcomes.mean(axis=0) + outcomes.mean()
+    noise = float((rest**2).sum()) / ((num_draws - 1) * (num_images - 1) * num_images)
+    variance = float(means.var(ddof=1))
+    return math.sqrt(max(0.0, 1 - noise / variance)) if variance > 0 else 0.0
 
 
 def needed_with_interval(

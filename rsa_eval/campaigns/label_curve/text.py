@@ -145,7 +145,8 @@ def _times(saving: LabelSaving) -> str:
     own, most = saving.point.size.labels_per_class, saving.most.labels_per_class
     low, high = saving.needed.interval.low / own, saving.needed.interval.high / own
     if saving.needed.labels == math.inf:
-        return f"more than {_ratio(most / own)} times (at least {_ratio(low)})"
+        least = "" if low >= most / own else f" (at least {_ratio(low)})"
+        return f"more than {_ratio(most / own)} times{least}"
     end = f"{_ratio(low)} or more" if high == math.inf else f"{_ratio(low)} to {_ratio(high)}"
     return f"{_ratio(saving.needed.labels / own)} times ({end})"
 

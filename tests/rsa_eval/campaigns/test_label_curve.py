@@ -335,7 +335,7 @@ FEWER = ": fewer, so that pretraining did not pay."
             "> 144 (95 to > 144)",
             f": more than 14 times (at least 9.5) {TIMES}",
         ),
-        ((math.inf, 144, math.inf), "> 144", f": more than 14 times (at least 14) {TIMES}"),
+        ((math.inf, 144, math.inf), "> 144", f": more than 14 times {TIMES}"),
         ((11.2, 6.54, 17), "11 (6.5 to 17)", ": no saving shown."),
         ((2, 0, 17), "2 (< 1 to 17)", ": no saving shown."),
         ((2, 1, 3), "2 (1 to 3)", FEWER),

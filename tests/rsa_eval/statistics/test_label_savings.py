@@ -150,6 +150,36 @@ def test_replicates_of_equal_images_spread_by_the_t_distribution() -> None:
     assert found.high == pytest.approx(by_draw.mean() + reach, abs=0.15)
 
 
+def test_draws_that_differ_by_chance_add_little() -> None:
+    """Independent outcomes: the width is that of all answers together, in half of the trials."""
+    random = np.random.default_rng(9)
+    ratios = []
+    for _ in range(60):
+        outcomes = right(random, 0.5, num_draws=5, num=200)
+        (replicates,) = curve_replicates([{1.0: outcomes}], 300)
+        ratios.append(replicates.std() / (50 / math.sqrt(5 * 204)))
+    assert 0.95 < np.median(ratios) < 1.15
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
+def test_intervals_cover_the_expected_accuracy(spread: float) -> None:
+    """Over images and draws together, about 95 % of the time, whatever the spread of draws."""
+    random = np.random.default_rng(10)
+
+    def chance(difficulty: FloatArray, effect: FloatArray) -> FloatArray:
+        return np.asarray(1 / (1 + np.exp(difficulty + effect)))
+
+    truth = 100 * chance(random.normal(0, 1.5, 10**6), random.normal(0, spread, 10**6)).mean()
+    covered = 0
+    for trial in range(300):
+        share = chance(random.normal(0, 1.5, 150), random.normal(0, spread, (5, 1)))
+        outcomes = 100.0 * (random.random(share.shape) < share)
+        (replicates,) = curve_replicates([{1.0: outcomes}], 400, trial)
+        covered += not percentile_interval(replicates[:, 0], 150).excludes(float(truth))
+    # Three standard errors of a share over 300 trials are 3.8 percentage points.
+    assert 0.912 <= covered / 300 <= 0.988
+
+
 def test_models_share_images_and_draws() -> None:
     """The same outcomes give the same replicates, bit for bit, beside others and in any order."""
     random = np.random.default_rng(3)
