@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
-from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -47,6 +46,7 @@ def make_record_of(
         UserError: As raised by the evaluation.
     """
     from rsa_eval.features.subject import load_subject
+    from rsa_eval.records.make import save_record
     from rsa_pretrain.plumbing.device import (
         describe_hardware,
         explained_out_of_memory,

@@ -142,8 +142,9 @@ def test_a_suite_from_end_to_end(
     assert random == "random-resnet18-standard-seed0"
     rows = [line.split() for line in text.splitlines()]
     assert [row[0] for row in rows[:3]] == ["weights", str(run_folder), random]
-    headline = read_record(out / random / "records/linear.json").metrics["top1"].value
-    assert rows[2][-1] == f"{headline:.2f}"
+    headline = read_record(out / random / "records/linear.json").metrics["top1"]
+    assert headline.interval is not None
+    assert text.splitlines()[2].endswith(f"  {headline.value:.1f} {headline.interval.text}")
     assert (out / "suite.md").read_text().startswith("| weights | knn top1 (%) | linear top1 (%) |")
     assert len(list((out / "features").glob("*.safetensors"))) == 4
     assert main(["report", str(out), "--out", str(out / "report.html")]) == 0
