@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     from rsa_eval.features.labelled import LabelledFeatures as LabelledFeatures
     from rsa_eval.features.torch_dataset import extract as extract
     from rsa_eval.features.torch_dataset import transform_for as transform_for
+    from rsa_eval.records.predictions import read_predictions as read_predictions
     from rsa_eval.records.record import Record as Record
     from rsa_eval.records.record import Scores as Scores
     from rsa_eval.records.record import read_record as read_record
+    from rsa_eval.verdicts.compare import compare_sides as compare_sides
+    from rsa_eval.verdicts.sides import read_side as read_side
+    from rsa_eval.verdicts.words import sentences as sentences
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -59,6 +63,10 @@ else:
             "rsa_eval.evaluators.svm.settings": "MachineConfig SVMConfig",
             "rsa_eval.features.labelled": "LabelledFeatures",
             "rsa_eval.features.torch_dataset": "extract transform_for",
+            "rsa_eval.records.predictions": "read_predictions",
             "rsa_eval.records.record": "Record Scores read_record",
+            "rsa_eval.verdicts.compare": "compare_sides",
+            "rsa_eval.verdicts.sides": "read_side",
+            "rsa_eval.verdicts.words": "sentences",
         },
     )

@@ -37,7 +37,7 @@ def _describe(record: Record) -> RecordOfWeights:
             record.data_set,
             f"{record.kind}, {record.protocol}",
             name,
-            f"{metric.value:.2f} {metric.unit}",
+            f"{metric.text} {metric.unit}",
             str(record.num_samples),
             ", ".join(map(str, record.seeds)),
             f"{record.created}, {record.hardware}",
