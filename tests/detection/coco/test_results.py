@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ def test_evaluate_prints_both_tables(
     (circle,) = [line.split() for line in lines if line.startswith("circle")]
     assert circle[2:] in (["100.00", "100.00"], ["–", "–"])
     assert "predictions on 3 of 3 images" in lines[-1]
+
+
+def test_intervals_on_request(result_files, capsys):
+    """A row of each IoU type holds the 95 % intervals of its metrics, around their values."""
+    assert main(["evaluate", *result_files, "--intervals"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bbox")]
+    (values, intervals) = lines
+    low, high = re.findall(r"\[([\d.]+), ([\d.]+)\]", intervals)[0]
+    assert float(low) <= float(values.split()[1]) <= float(high)
 
 
 def test_evaluate_takes_boxes_alone(
