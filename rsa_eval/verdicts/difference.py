@@ -15,7 +15,7 @@ from scipy import stats
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import Predictions
 from rsa_eval.statistics.bootstrap import NUM_RESAMPLES, SEED, bootstrap_p, mean_replicates
-from rsa_eval.statistics.intervals import FloatArray, Interval, percentile_interval
+from rsa_eval.statistics.intervals import LEVEL, FloatArray, Interval, percentile_interval
 from rsa_eval.statistics.paired import equivalence_p, mcnemar
 from rsa_eval.statistics.power import images_needed, seeds_needed, smallest_difference
 from rsa_eval.statistics.seeds import SeedTest, hierarchical_differences, paired_t, welch
@@ -83,10 +83,30 @@ class _Resampled:
 
     @property
     def interval(self) -> Interval:
-        return percentile_interval(self.over_all, self.num_images)
+        return self.interval_of(self.over_all)
+
+    def interval_of(self, replicates: FloatArray) -> Interval:
+        """Return the percentile interval; a width even if no resample differs from another.
+
+        Networks that agree on all N images may differ on others: with a chance of 5 % they do so on
+        more than 1 - 0.05^(1/N) of them.
+        """
+        if not _is_constant(replicates):
+            return percentile_interval(replicates, self.num_images)
+        middle, reach = float(replicates[0]), 100 * (1 - (1 - LEVEL) ** (1 / self.num_images))
+        return Interval(middle - reach, middle + reach)
+
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p-value of a difference beyond the margin, on the same ground."""
+        if not _is_constant(self.over_all):
+            return equivalence_p(self.over_all, margin)
+        room = max(0.0, margin - abs(float(self.over_all[0])))
+        return float((1 - min(room, 100) / 100) ** self.num_images)
 
     @property
     def standard_error(self) -> float:
+        if _is_constant(self.over_all):
+            return self.interval.half_width / float(stats.norm.isf((1 - LEVEL) / 2))
         return float(np.nanstd(self.over_all, ddof=1))
 
     @property
@@ -136,14 +156,16 @@ def estimate_difference(
         interval=interval,
         p=p,
         test=test,
-        images=None
-        if resampled is None
-        else percentile_interval(resampled.over_images, resampled.num_images),
+        images=None if resampled is None else resampled.interval_of(resampled.over_images),
         seeds=seeds,
         num_images=None if resampled is None else resampled.num_images,
         equivalence_p=None if margin is None else _equivalence_p(seeds, resampled, margin),
         needed=_needed(value, values, seeds, resampled),
     )
+
+
+def _is_constant(replicates: FloatArray) -> bool:
+    return bool(np.nanmax(replicates) == np.nanmin(replicates))
 
 
 def _resample(
@@ -218,7 +240,7 @@ def _discordant(
 
 def _equivalence_p(seeds: SeedTest | None, resampled: _Resampled | None, margin: float) -> float:
     """Return the largest p-value of a difference beyond the margin, by the tests there are."""
-    found = [] if resampled is None else [equivalence_p(resampled.over_all, margin)]
+    found = [] if resampled is None else [resampled.equivalence_p(margin)]
     if seeds is not None:
         room = margin - abs(seeds.difference)
         if seeds.standard_error > 0:

@@ -15,6 +15,8 @@ from detection.job.job import open_job
 from detection.job.trunk import Trunk, load_trunk, random_trunk
 from detection.recipe import Recipe
 from detection.run import run_from_backbone, run_recipe
+from rsa_eval.__main__ import main
+from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -132,6 +134,29 @@ def test_finished_run_holds_its_result(
 
     assert run_recipe(recipe, trunk, resume=True)[0] == 0
     assert read_metrics(run_dir / "metrics.jsonl") == lines
+
+
+def test_detections_are_kept_and_compared_by_image(
+    make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kept matches give the record's AP to the last digit; a copy shows no difference."""
+    recipe = make_recipe(output_dir=tmp_path / "run")
+    _, record = run_recipe(recipe, trunk, resume=False)
+    assert record is not None
+    path = tmp_path / "run" / "records" / "detection.json"
+    kept = read_predictions(path, record)
+    tree = json.loads(recipe.data.test_annotations.read_text())
+    assert list(kept.keys) == [image["file_name"] for image in tree["images"]]
+    for name, metric in record.metrics.items():
+        assert kept.predictions.value(name) == metric.value
+        assert metric.interval is not None
+        assert metric.interval.low <= metric.value <= metric.interval.high
+    other = shutil.copytree(tmp_path / "run" / "records", tmp_path / "copy" / "records")
+    words = [str(path.parent), str(other), "--margin", "1", "--metric", "bbox_AP50"]
+    assert main(["compare", *words]) == 0
+    printed = capsys.readouterr().out  # three images on which they agree prove nothing
+    assert "No difference between" in printed
+    assert "(+0.00 points, 95 % interval −63.16 to +63.16; paired bootstrap, p = 1.0000)" in printed
 
 
 def test_non_finite_loss_keeps_the_last_checkpoint(

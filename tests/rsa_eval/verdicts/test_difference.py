@@ -97,8 +97,9 @@ def test_mean_per_class_is_resampled_by_image() -> None:
     first = scored(np.ones(100, bool), labels=labels)
     second = scored(labels == 0, labels=labels)
     found = estimate_difference([first], [second], "mean_per_class")
-    # The value is that of the record; the interval is of the metric itself.
-    assert found.interval.low == pytest.approx(50, abs=1e-9)
+    # The value is that of the record; the interval is of the metric itself, here 50 in each
+    # resample that holds the rare class.
+    assert found.interval.high == pytest.approx(50, abs=1e-9)
     assert found.test == "paired bootstrap"
 
 
@@ -108,7 +109,14 @@ def test_average_precision_is_resampled_in_common() -> None:
     scores = truth + RNG.normal(size=(60, 2))
     same = TrialScore(50.0, RankingPredictions(scores, truth))
     found = estimate_difference([same], [same], "mAP", num_resamples=200)
-    assert (found.interval.low, found.interval.high, found.p) == (0, 0, 1)
+    # Sixty images on which they agree leave up to 1 - 0.05^(1/60) of others open.
+    reach = 100 * (1 - 0.05 ** (1 / 60))
+    assert (found.interval.low, found.interval.high, found.p) == (-reach, reach, 1)
+    near, far = (
+        estimate_difference([same], [same], "mAP", num_resamples=50, margin=margin).equivalence_p
+        for margin in (1, 10)
+    )
+    assert (near, far) == (pytest.approx(0.99**60), pytest.approx(0.9**60))
     better = TrialScore(60.0, RankingPredictions(scores + truth, truth))
     found = estimate_difference([better], [same], "mAP", num_resamples=200)
     counts = next(iter(resampled_counts(60, 200, SEED)))
