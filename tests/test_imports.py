@@ -13,8 +13,8 @@ FLOORS = {
         "__main__ commands training config weights methods components views data plumbing"
     ),
     "rsa_eval": (
-        "__main__ commands report campaigns paper verdicts evaluators features records statistics "
-        "config"
+        "__main__ commands report audit campaigns paper verdicts evaluators features records "
+        "statistics config"
     ),
     "detection": (
         "__main__ commands export run engines exchange job survey pictures feeding recipe coco"
