@@ -3,10 +3,15 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsa_eval.commands.outputs import check_output
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
+
+if TYPE_CHECKING:
+    from rsa_eval.audit.entries import Entry
+    from rsa_eval.audit.finding import FindingGroup
 
 _UNFAIR_EXIT_CODE = 1
 
@@ -67,6 +72,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         raise UserError("there is no record in the given folders, only logs of training")
     entries = name_records(inputs.records)
     groups = compare_records(entries)
+    if not arguments.no_images:
+        groups.append(_audit_images(arguments, entries))
     for line in render.text_lines(groups):
         say(line)
     if arguments.markdown is not None:
@@ -74,8 +81,23 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         tree = {"findings": render.as_tree(groups)}
         write_text(arguments.json, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    for path in (arguments.out, arguments.markdown, arguments.json):
+        if path is not None:
+            say(f"written: {path}")
     unfair = num_findings(groups, "unfair")
     return _UNFAIR_EXIT_CODE if arguments.strict and unfair else 0
+
+
+def _audit_images(arguments: argparse.Namespace, entries: "list[Entry]") -> "FindingGroup":
+    from rsa_eval.audit.leak_findings import leak_group
+    from rsa_eval.audit.leak_page import write_leak_page
+    from rsa_eval.audit.leaks import search_leaks
+
+    search = search_leaks(entries, arguments.data_root, with_features=not arguments.no_features)
+    group = leak_group(search, entries)
+    if arguments.out is not None:
+        write_leak_page(search, group, arguments.out)
+    return group
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
