@@ -1,7 +1,6 @@
 """Compare the evaluations themselves: their images, transforms, protocols and budgets."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from rsa_eval.audit.entries import (
@@ -37,23 +36,32 @@ _OTHER_SECTIONS = ("data.", "backbone.", "views.implementation")
 _REPEAT = "repeat one side's evaluation with the other's setting"
 
 
-def full_settings(record: Record) -> dict[str, Any]:
-    """Return the settings that affect a result, by dotted key, with the defaults of absent ones.
+def result_settings_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return each record's settings that affect its result, by dotted key.
 
-    A setting newer than the record takes the default, which describes its behaviour.
+    A setting newer than a record takes the default, which describes the record's behaviour. If the
+    settings of any record are those of an incompatible version, all stay as recorded.
     """
-    recorded = result_settings(record.config)
+    recorded = [result_settings(entry.record.config) for entry in entries]
+    complete = [_with_defaults(entry.record) for entry in entries]
+    if None in complete:
+        return recorded
+    return [(full or {}) | own for full, own in zip(complete, recorded, strict=True)]
+
+
+def _with_defaults(record: Record) -> dict[str, Any] | None:
     evaluator = EVALUATORS.get(record.kind)
-    if evaluator is not None:
-        with suppress(UserError):  # settings of another version of the toolkit stay as recorded
-            parsed = parse_tree(evaluator.config, record.config, None)
-            return result_settings(to_tree(parsed)) | recorded
-    return recorded
+    if evaluator is None:
+        return None
+    try:
+        return result_settings(to_tree(parse_tree(evaluator.config, record.config, None)))
+    except UserError:
+        return None
 
 
 def check_evaluations(entries: Sequence[Entry]) -> list[Finding]:
     """List the differences between evaluations of one kind on one data set."""
-    settings = [full_settings(entry.record) for entry in entries]
+    settings = result_settings_of(entries)
     by_name = {entry.name: own for entry, own in zip(entries, settings, strict=True)}
     found = [_protocols(entries), _normalisation(entries)]
     for key in differing_keys(settings):
