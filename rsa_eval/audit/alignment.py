@@ -46,8 +46,3 @@ def _best_shift(middle: Floats, whole: Floats) -> Floats:
             lengths = length * np.linalg.norm(part, axis=1)
             best = np.maximum(best, product / np.maximum(lengths, _EPSILON))
     return best
-
-
-def contrast(grey: Grey) -> Floats:
-    """Return the standard deviation of each copy's grey levels, (N,)."""
-    return np.asarray(grey.reshape(len(grey), -1).std(axis=1, dtype=np.float32), np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import ImageOps
 
 from rsa_eval.audit.detail import DETAIL_SIDE, detail_correlation
-from rsa_eval.audit.duplicates import CompareDetail, Duplicate, can_resemble, find_duplicates
+from rsa_eval.audit.duplicates import CompareDetail, Duplicate, find_duplicates
 from rsa_eval.audit.entries import Entry
 from rsa_eval.audit.feature_candidates import Features
 from rsa_eval.audit.fingerprints import Fingerprints, fingerprint_images
@@ -138,10 +138,11 @@ def _search_one(
     with_features: bool,
 ) -> None:
     entries = tuple(test.entries)
-    if not can_resemble(own):
+    num_poor = int((~own.is_rich).sum())
+    if num_poor:
         search.limits.append(
-            f"the {test.images.name} images have sides of {own.smallest_side} pixels, too few to "
-            "find near duplicates; only exact ones were looked for"
+            f"{num_poor:,} of {len(own):,} test images of {test.images.name} have too little "
+            "contrast or detail to find edited copies; only exact ones were looked for"
         )
     within = find_duplicates(own, None, None, _comparison(test.images, test.images))
     search.leaks.append(Leak(test.images, test.images, ("test",), entries, within))
@@ -154,7 +155,7 @@ def _search_one(
                 search.skip(f"the {role}: {others}", entry)
             continue
         candidates = None
-        if features is not None and can_resemble(own, others):
+        if features is not None and own.is_rich.any():
             candidates = features.neighbours(test.images, bank.images)
         found = find_duplicates(own, others, candidates, _comparison(test.images, bank.images))
         search.leaks.append(

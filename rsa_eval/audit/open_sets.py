@@ -113,7 +113,7 @@ def _data_of(entry: Entry, role: Role) -> dict[str, Any] | None:
     tree = dict(data)
     if "exif_orientation" not in tree and not is_pixels(tree.get("name")):
         tree["exif_orientation"] = False  # as images were read before there was a choice
-    if tree.get("on_broken") == "error":
+    if tree.get("on_broken", "error") == "error":
         tree["on_broken"] = "unchecked"
     return tree
 

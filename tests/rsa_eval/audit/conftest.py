@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_folders import data_tree
 from PIL import Image
 
 from rsa_eval.audit.entries import Entry, name_records
@@ -52,17 +53,6 @@ def folder_of() -> Callable[..., Path]:
         return root
 
     return write
-
-
-def data_tree(root: Path) -> dict[str, Any]:
-    """Settings of an image folder."""
-    return {
-        "name": "imagefolder",
-        "root": str(root),
-        "image_size": 32,
-        "num_workers": 0,
-        "exif_orientation": False,
-    }
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from numpy.typing import NDArray
 from perceptual_hash import phash
 from PIL import Image
 
-from rsa_eval.audit.alignment import aligned_correlation, contrast
-from rsa_eval.audit.fingerprints import fingerprint_images, grey_copy, hash_grey
+from rsa_eval.audit.alignment import aligned_correlation
+from rsa_eval.audit.fingerprints import fingerprint_images, grey_copy, has_detail, hash_grey
 from rsa_eval.audit.near_hashes import count_by_table, near_pairs, num_differing_bits
 from rsa_pretrain.data.image_set import ImageSet
 
@@ -121,7 +121,6 @@ def test_images_of_one_brightness_do_not_correlate() -> None:
     """Their correlation is undefined; 0 keeps them apart."""
     flat = np.full((1, 32, 32), 90, np.uint8)
     assert aligned_correlation(flat, grey_images(1)).tolist() == [0]
-    assert contrast(flat).tolist() == [0]
 
 
 def test_pixels_and_images_have_the_same_fingerprints() -> None:
@@ -131,4 +130,14 @@ def test_pixels_and_images_have_the_same_fingerprints() -> None:
     copies = np.stack([grey_copy(Image.fromarray(image)) for image in pixels])
     np.testing.assert_array_equal(prints.grey, copies)
     assert len(set(prints.digests)) == len(prints) == 5
-    assert prints.smallest_side == 32
+    assert prints.is_rich.all()
+
+
+def test_detail() -> None:
+    """Noise has it; noise of little contrast, and noise enlarged from 8 pixels, have not."""
+    noise = grey_images(4)
+    small = [Image.fromarray(image[:8, :8]) for image in noise]
+    enlarged = np.stack([np.asarray(image.resize((32, 32))) for image in small])
+    assert has_detail(noise).all()
+    assert not has_detail(noise // 20 + 80).any()
+    assert not has_detail(enlarged).any()
