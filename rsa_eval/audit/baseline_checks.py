@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsa_eval.audit.entries import Entry, list_names, row_of, show, sides_of
+from rsa_eval.audit.entries import NamedRecord, list_names, row_of, show, sides_of
 from rsa_eval.audit.finding import Finding
 from rsa_eval.audit.row_kinds import is_control, is_random, is_self_supervised
 from rsa_eval.records.groups import Group, group_records
 
 
-def check_baselines(entries: Sequence[Entry]) -> list[Finding]:
+def check_baselines(entries: Sequence[NamedRecord]) -> list[Finding]:
     """Name missing baselines, single seeds, and differing versions of the libraries."""
     found = [_random_weights(entries), _batchnorm_control(entries), *_seeds(entries)]
     found.append(_versions(entries))
     return [finding for finding in found if finding is not None]
 
 
-def _random_weights(entries: Sequence[Entry]) -> Finding | None:
+def _random_weights(entries: Sequence[NamedRecord]) -> Finding | None:
     learned = [entry for entry in entries if is_self_supervised(entry.record)]
     if not learned or any(is_random(entry.record) for entry in entries):
         return None
@@ -29,7 +29,7 @@ def _random_weights(entries: Sequence[Entry]) -> Finding | None:
     )
 
 
-def _batchnorm_control(entries: Sequence[Entry]) -> Finding | None:
+def _batchnorm_control(entries: Sequence[NamedRecord]) -> Finding | None:
     """Require, beside random weights, random weights with adapted BatchNorm statistics.
 
     Pretraining replaces the BatchNorm statistics of the network by those of the images, which
@@ -49,7 +49,7 @@ def _batchnorm_control(entries: Sequence[Entry]) -> Finding | None:
     )
 
 
-def _seeds(entries: Sequence[Entry]) -> list[Finding]:
+def _seeds(entries: Sequence[NamedRecord]) -> list[Finding]:
     by_path = {entry.path: entry for entry in entries}
     groups = group_records([(entry.path, entry.record) for entry in entries])
     counts = {_row(group, by_path): len(group.records) for group in groups}
@@ -80,11 +80,11 @@ def _seeds(entries: Sequence[Entry]) -> list[Finding]:
     return found
 
 
-def _row(group: Group, by_path: dict[Path, Entry]) -> str:
+def _row(group: Group, by_path: dict[Path, NamedRecord]) -> str:
     return row_of(by_path[group.paths[0]])
 
 
-def _versions(entries: Sequence[Entry]) -> Finding | None:
+def _versions(entries: Sequence[NamedRecord]) -> Finding | None:
     versions = {entry.name: entry.record.library_versions for entry in entries}
     every = {name for own in versions.values() for name in own}
     differing = sorted(

@@ -15,7 +15,7 @@ _RECORDS = "records"
 
 
 @dataclass(frozen=True)
-class Entry:
+class NamedRecord:
     """A record with its file and a short name."""
 
     name: str
@@ -23,7 +23,7 @@ class Entry:
     record: Record
 
 
-def name_records(found: Sequence[tuple[Path, Record]]) -> list[Entry]:
+def name_records(found: Sequence[tuple[Path, Record]]) -> list[NamedRecord]:
     """Name each record by its run's folder, without the folders that all have in common.
 
     Records of one evaluator and data set in the same run also keep their file's name.
@@ -37,7 +37,7 @@ def name_records(found: Sequence[tuple[Path, Record]]) -> list[Entry]:
     entries = []
     for name, (path, record) in zip(short, found, strict=True):
         is_alone = uses[name, record.kind, record.data_set] == 1
-        entries.append(Entry(name if is_alone else f"{name}/{path.stem}", path, record))
+        entries.append(NamedRecord(name if is_alone else f"{name}/{path.stem}", path, record))
     return entries
 
 
@@ -54,7 +54,7 @@ def _num_shared(paths: Sequence[tuple[str, ...]]) -> int:
     )
 
 
-def list_names(entries: Sequence[Entry], among: Sequence[Entry]) -> str:
+def list_names(entries: Sequence[NamedRecord], among: Sequence[NamedRecord]) -> str:
     """List some of the records; all seeds of a row are named once, by their folder.
 
     Args:
@@ -69,13 +69,15 @@ def list_names(entries: Sequence[Entry], among: Sequence[Entry]) -> str:
     return first_of(list(dict.fromkeys(names)))
 
 
-def row_of(entry: Entry) -> str:
+def row_of(entry: NamedRecord) -> str:
     """Return the name of the row that a trial belongs to: x of x/seed-3."""
     match = _TRIAL.fullmatch(entry.name)
     return entry.name if match is None else match["row"] + (match["rest"] or "")
 
 
-def sides_of(entries: Sequence[Entry], value: Callable[[Entry], str | None]) -> tuple[Side, ...]:
+def sides_of(
+    entries: Sequence[NamedRecord], value: Callable[[NamedRecord], str | None]
+) -> tuple[Side, ...]:
     """Divide records by a value, in the order of its first occurrence.
 
     Args:
@@ -90,7 +92,7 @@ def sides_of(entries: Sequence[Entry], value: Callable[[Entry], str | None]) -> 
     return tuple(Side(text, tuple(names)) for text, names in found.items())
 
 
-def describe_sides(sides: Sequence[Side], among: Sequence[Entry]) -> str:
+def describe_sides(sides: Sequence[Side], among: Sequence[NamedRecord]) -> str:
     """Return ``VALUE in NAMES; VALUE in NAMES``."""
     by_name = {entry.name: entry for entry in among}
     return "; ".join(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsa_eval.audit.entries import (
-    Entry,
+    NamedRecord,
     describe_sides,
     differing_keys,
     list_names,
@@ -36,7 +36,7 @@ _OTHER_SECTIONS = ("data.", "backbone.", "views.implementation")
 _REPEAT = "repeat one side's evaluation with the other's setting"
 
 
-def result_settings_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def result_settings_of(entries: Sequence[NamedRecord]) -> list[dict[str, Any]]:
     """Return each record's settings that affect its result, by dotted key.
 
     A setting newer than a record takes the default, which describes the record's behaviour. If the
@@ -59,7 +59,7 @@ def _with_defaults(record: Record) -> dict[str, Any] | None:
         return None
 
 
-def check_evaluations(entries: Sequence[Entry]) -> list[Finding]:
+def check_evaluations(entries: Sequence[NamedRecord]) -> list[Finding]:
     """List the differences between evaluations of one kind on one data set."""
     settings = result_settings_of(entries)
     by_name = {entry.name: own for entry, own in zip(entries, settings, strict=True)}
@@ -115,24 +115,24 @@ def _differs(
     topic: str,
     key: str,
     sides: Sequence[Any],
-    entries: Sequence[Entry],
+    entries: Sequence[NamedRecord],
     remedy: str,
 ) -> Finding:
     statement = f"{key} differs: {describe_sides(sides, entries)}"
     return Finding(severity, topic, statement, remedy, tuple(sides))
 
 
-def _protocols(entries: Sequence[Entry]) -> Finding | None:
+def _protocols(entries: Sequence[NamedRecord]) -> Finding | None:
     sides = sides_of(entries, lambda entry: entry.record.protocol)
     if len(sides) < 2:
         return None
     return _differs("unfair", "protocol", "protocol", sides, entries, "use one protocol")
 
 
-def _normalisation(entries: Sequence[Entry]) -> Finding | None:
+def _normalisation(entries: Sequence[NamedRecord]) -> Finding | None:
     """Compare the pixel statistics that each network received."""
 
-    def value(entry: Entry) -> str | None:
+    def value(entry: NamedRecord) -> str | None:
         statistics = normalisation_of(entry.record)
         return (
             None if statistics is None else f"mean {show(statistics[0])} std {show(statistics[1])}"
@@ -167,7 +167,7 @@ def normalisation_of(record: Record) -> tuple[Any, Any] | None:
     return list(mean), list(std)
 
 
-def _deviations(entries: Sequence[Entry]) -> list[Finding]:
+def _deviations(entries: Sequence[NamedRecord]) -> list[Finding]:
     """List departures from the protocol that some records have and others lack."""
     every = {text: None for entry in entries for text in entry.record.deviations}
     found = []
@@ -188,5 +188,5 @@ def _deviations(entries: Sequence[Entry]) -> list[Finding]:
     return found
 
 
-def _has(entry: Entry, deviation: str) -> str:
+def _has(entry: NamedRecord, deviation: str) -> str:
     return "has it" if deviation in entry.record.deviations else "lacks it"

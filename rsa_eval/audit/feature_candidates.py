@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsa_eval.audit.entries import Entry
-from rsa_eval.audit.near_hashes import Rows
+from rsa_eval.audit.entries import NamedRecord
+from rsa_eval.audit.near_hashes import RowNumbers
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
@@ -36,7 +36,7 @@ class Features:
         UserError: If no checkpoint can be loaded; says why.
     """
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[NamedRecord]) -> None:
         reasons: dict[str, None] = {}
         for entry in entries:
             try:
@@ -49,7 +49,7 @@ class Features:
             return
         raise UserError(next(iter(reasons), "no record is of a checkpoint"))
 
-    def neighbours(self, test: ImageSet, bank: ImageSet) -> Rows:
+    def neighbours(self, test: ImageSet, bank: ImageSet) -> RowNumbers:
         """Return pairs of each test image with its nearest training images, (P, 2)."""
         asked, known = (
             self._extract(images, label) for images, label in ((test, "test"), (bank, "training"))
@@ -72,7 +72,7 @@ class Features:
         ).features
 
 
-def _load(entry: Entry) -> tuple[Subject, EvaluationConfig]:
+def _load(entry: NamedRecord) -> tuple[Subject, EvaluationConfig]:
     record = entry.record
     path = _checkpoint_of(entry)
     tree: dict[str, Any] = record.config | {"cache_dir": None, "device": "auto"}
@@ -80,7 +80,7 @@ def _load(entry: Entry) -> tuple[Subject, EvaluationConfig]:
     return load_subject(path, config), config
 
 
-def _checkpoint_of(entry: Entry) -> Path:
+def _checkpoint_of(entry: NamedRecord) -> Path:
     """Return the evaluated file: at its recorded path, or in the run folder of the record."""
     model = entry.record.model
     if model.checkpoint is None:

@@ -25,8 +25,8 @@ SIDE = 32
 MIN_CONTRAST = 8.0
 """Standard deviation, of 256 grey levels, of an image that is known by its copy."""
 MIN_DETAIL_SHARE = 0.08
-"""Share of its amplitude outside the 12×12 lowest frequencies: at least 0.09 in the test images of
-CIFAR-10, EuroSAT and clothing_mini, at most 0.07 in scikit-learn's digits, enlarged from 8 pixels."""
+"""Share of its amplitude outside the 12×12 lowest frequencies: at least 0.09 in test images of
+CIFAR-10, EuroSAT and clothing_mini, and at most 0.072 in digits enlarged from 8 pixels."""
 _COARSE = 12
 _FREQUENCIES = 8
 _AT_ONCE = 1024

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rsa_eval.audit.entries import Entry, describe_sides, list_names, sides_of
+from rsa_eval.audit.entries import NamedRecord, describe_sides, list_names, sides_of
 from rsa_eval.audit.finding import Finding, Side
 from rsa_eval.records.predictions import read_predictions
 from rsa_pretrain.plumbing.errors import UserError
@@ -11,21 +11,21 @@ from rsa_pretrain.plumbing.errors import UserError
 _HASH_DIGITS = 8
 
 
-def check_image_sets(entries: Sequence[Entry]) -> list[Finding]:
+def check_image_sets(entries: Sequence[NamedRecord]) -> list[Finding]:
     """List differences of the test and training images, and what prevents a comparison by image."""
     keys = {entry.name: _keys(entry) for entry in entries}
     found = [_test_images(entries, keys), _training_images(entries), *_predictions(entries, keys)]
     return [finding for finding in found if finding is not None]
 
 
-def image_facts(entry: Entry, split: Literal["train", "test"]) -> dict[str, Any] | None:
+def image_facts(entry: NamedRecord, split: Literal["train", "test"]) -> dict[str, Any] | None:
     """Return count and SHA-256 of a split's images; None if the record has none."""
     images = entry.record.details.get("images")
     facts = images.get(split) if isinstance(images, dict) else None
     return facts if isinstance(facts, dict) and {"count", "sha256"} <= facts.keys() else None
 
 
-def _keys(entry: Entry) -> tuple[str, ...] | str | None:
+def _keys(entry: NamedRecord) -> tuple[str, ...] | str | None:
     """Return the names of the test images, why they are unreadable, or None without any."""
     if entry.record.predictions is None:
         return None
@@ -35,7 +35,7 @@ def _keys(entry: Entry) -> tuple[str, ...] | str | None:
         return str(error)
 
 
-def _describe_images(entry: Entry, split: Literal["train", "test"]) -> str | None:
+def _describe_images(entry: NamedRecord, split: Literal["train", "test"]) -> str | None:
     facts = image_facts(entry, split)
     if facts is None:
         return None
@@ -43,7 +43,7 @@ def _describe_images(entry: Entry, split: Literal["train", "test"]) -> str | Non
 
 
 def _test_images(
-    entries: Sequence[Entry], keys: dict[str, tuple[str, ...] | str | None]
+    entries: Sequence[NamedRecord], keys: dict[str, tuple[str, ...] | str | None]
 ) -> Finding | None:
     identified = [entry for entry in entries if image_facts(entry, "test") is not None]
     unidentified = [entry for entry in entries if image_facts(entry, "test") is None]
@@ -71,7 +71,7 @@ def _test_images(
     return None
 
 
-def _count(entry: Entry) -> str:
+def _count(entry: NamedRecord) -> str:
     return f"{entry.record.num_samples:,} images"
 
 
@@ -84,7 +84,7 @@ def _in_common(sides: Sequence[Side], keys: dict[str, tuple[str, ...] | str | No
     return f"; {len(common):,} images have the same name in all of them"
 
 
-def _training_images(entries: Sequence[Entry]) -> Finding | None:
+def _training_images(entries: Sequence[NamedRecord]) -> Finding | None:
     sides = sides_of(entries, lambda entry: _describe_images(entry, "train"))
     if len(sides) < 2:
         return None
@@ -98,7 +98,7 @@ def _training_images(entries: Sequence[Entry]) -> Finding | None:
 
 
 def _predictions(
-    entries: Sequence[Entry], keys: dict[str, tuple[str, ...] | str | None]
+    entries: Sequence[NamedRecord], keys: dict[str, tuple[str, ...] | str | None]
 ) -> list[Finding]:
     """Name the records that cannot be compared image by image."""
     found = []

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsa_eval.audit.duplicates import num_exact
-from rsa_eval.audit.entries import Entry, list_names
+from rsa_eval.audit.entries import NamedRecord, list_names
 from rsa_eval.audit.finding import Finding, FindingGroup, Severity
 from rsa_eval.audit.leaks import Leak, LeakSearch
 from rsa_eval.records.predictions import read_predictions
@@ -40,7 +40,7 @@ class CleanAccuracy:
         )
 
 
-def leak_group(search: LeakSearch, entries: Sequence[Entry]) -> FindingGroup:
+def leak_group(search: LeakSearch, entries: Sequence[NamedRecord]) -> FindingGroup:
     """Return all findings about images, as one group.
 
     Args:
@@ -64,7 +64,7 @@ def leak_group(search: LeakSearch, entries: Sequence[Entry]) -> FindingGroup:
     return FindingGroup.of("images", [], [found for found in findings if found is not None])
 
 
-def _describe(leak: Leak, leaks: Sequence[Leak], entries: Sequence[Entry]) -> Finding | None:
+def _describe(leak: Leak, leaks: Sequence[Leak], entries: Sequence[NamedRecord]) -> Finding | None:
     if not leak.duplicates:
         return None
     number, exact = len(leak.duplicates), num_exact(leak.duplicates)
@@ -117,7 +117,7 @@ def clean_accuracies(leak: Leak) -> list[CleanAccuracy]:
     return found
 
 
-def _accuracy(entry: Entry, leaked: set[str]) -> CleanAccuracy | None:
+def _accuracy(entry: NamedRecord, leaked: set[str]) -> CleanAccuracy | None:
     try:
         kept = read_predictions(entry.path, entry.record)
     except UserError:  # named by the comparison of the records

@@ -8,10 +8,10 @@ from PIL import ImageOps
 
 from rsa_eval.audit.detail import DETAIL_SIDE, detail_correlation
 from rsa_eval.audit.duplicates import CompareDetail, Duplicate, find_duplicates
-from rsa_eval.audit.entries import Entry
+from rsa_eval.audit.entries import NamedRecord
 from rsa_eval.audit.feature_candidates import Features
 from rsa_eval.audit.fingerprints import Fingerprints, fingerprint_images
-from rsa_eval.audit.open_sets import ROLE_NAMES, TRAINING_ROLES, OpenedSet, OpenSets, Role
+from rsa_eval.audit.open_sets import ROLE_NAMES, TRAINING_ROLES, ImageRole, OpenedSet, OpenSets
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -23,9 +23,9 @@ class Leak:
     test: ImageSet
     bank: ImageSet
     """The training images; the test images themselves for duplicates among them."""
-    roles: tuple[Role, ...]
+    roles: tuple[ImageRole, ...]
     """The bank's roles in the records."""
-    entries: tuple[Entry, ...]
+    entries: tuple[NamedRecord, ...]
     """Records with these test images, and this bank in one of the roles."""
     duplicates: list[Duplicate]
 
@@ -45,12 +45,12 @@ class LeakSearch:
     """All that was found, and all that could not be checked."""
 
     leaks: list[Leak] = field(default_factory=list)
-    unchecked: dict[str, list[Entry]] = field(default_factory=dict)
+    unchecked: dict[str, list[NamedRecord]] = field(default_factory=dict)
     """Reason → records."""
     limits: list[str] = field(default_factory=list)
     """Sentences about checks that were made in part only."""
 
-    def skip(self, reason: str, entry: Entry) -> None:
+    def skip(self, reason: str, entry: NamedRecord) -> None:
         """Note that images of a record are not checked."""
         self.unchecked.setdefault(reason, []).append(entry)
 
@@ -58,20 +58,20 @@ class LeakSearch:
 @dataclass
 class _Bank:
     images: ImageSet
-    entries: dict[Path, Entry] = field(default_factory=dict)
-    roles: dict[Role, None] = field(default_factory=dict)
+    entries: dict[Path, NamedRecord] = field(default_factory=dict)
+    roles: dict[ImageRole, None] = field(default_factory=dict)
 
 
 @dataclass
 class _TestSet:
     images: ImageSet
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[NamedRecord] = field(default_factory=list)
     banks: dict[str, _Bank] = field(default_factory=dict)
     """By fingerprint."""
 
 
 def search_leaks(
-    entries: Sequence[Entry], data_root: Path | None, *, with_features: bool
+    entries: Sequence[NamedRecord], data_root: Path | None, *, with_features: bool
 ) -> LeakSearch:
     """Compare each distinct set of test images with each set of training images.
 
@@ -94,7 +94,9 @@ def search_leaks(
     return search
 
 
-def _open_all(entries: Sequence[Entry], sets: OpenSets, search: LeakSearch) -> dict[str, _TestSet]:
+def _open_all(
+    entries: Sequence[NamedRecord], sets: OpenSets, search: LeakSearch
+) -> dict[str, _TestSet]:
     tests: dict[str, _TestSet] = {}
     for entry in entries:
         opened = _open(entry, "test", sets, search)
@@ -111,7 +113,9 @@ def _open_all(entries: Sequence[Entry], sets: OpenSets, search: LeakSearch) -> d
     return tests
 
 
-def _open(entry: Entry, role: Role, sets: OpenSets, search: LeakSearch) -> OpenedSet | None:
+def _open(
+    entry: NamedRecord, role: ImageRole, sets: OpenSets, search: LeakSearch
+) -> OpenedSet | None:
     try:
         return sets.open(entry, role)
     except UserError as error:
@@ -163,7 +167,7 @@ def _search_one(
         )
 
 
-def _features(entries: Sequence[Entry], search: LeakSearch) -> Features | None:
+def _features(entries: Sequence[NamedRecord], search: LeakSearch) -> Features | None:
     try:
         return Features(entries)
     except UserError as error:

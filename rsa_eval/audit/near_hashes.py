@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from rsa_eval.audit.fingerprints import Hashes
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 _PAIRS_AT_ONCE = 2**22  # 32 MiB of differing bits
 _BITS_OF_16 = np.array([number.bit_count() for number in range(2**16)], np.uint8)
@@ -29,7 +29,7 @@ def count_by_table(words: Hashes) -> npt.NDArray[np.uint8]:
 
 def near_pairs(
     queries: Hashes, bank: Hashes, most_bits: int, pairs_at_once: int = _PAIRS_AT_ONCE
-) -> Iterator[tuple[Rows, Rows, npt.NDArray[np.uint8]]]:
+) -> Iterator[tuple[RowNumbers, RowNumbers, npt.NDArray[np.uint8]]]:
     """Find all pairs of hashes that differ in few bits.
 
     Args:
@@ -39,7 +39,7 @@ def near_pairs(
         pairs_at_once: Number of pairs in memory.
 
     Yields:
-        Rows of the queries and of the bank, and their distances, by query, then by bank row within
+        RowNumbers of the queries and of the bank, and their distances, by query, then by bank row within
         a chunk of both.
     """
     num_rows = min(len(bank), pairs_at_once)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rsa_eval.audit.entries import Entry
+from rsa_eval.audit.entries import NamedRecord
 from rsa_eval.audit.image_checks import image_facts
 from rsa_eval.evaluators.svm.settings import MultiLabelConfig
 from rsa_pretrain.data.image_set import ImageSet
@@ -16,15 +16,15 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
-Role = Literal["test", "train", "pretrain"]
-ROLE_NAMES: dict[Role, str] = {
+ImageRole = Literal["test", "train", "pretrain"]
+ROLE_NAMES: dict[ImageRole, str] = {
     "test": "test images",
     "train": "training images",
     "pretrain": "pretraining images",
 }
 
 
-TRAINING_ROLES: tuple[Role, ...] = ("train", "pretrain")
+TRAINING_ROLES: tuple[ImageRole, ...] = ("train", "pretrain")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class OpenSets:
         self._data_root = data_root
         self._opened: dict[str, OpenedSet | UserError] = {}
 
-    def open(self, entry: Entry, role: Role) -> OpenedSet | None:
+    def open(self, entry: NamedRecord, role: ImageRole) -> OpenedSet | None:
         """Open a record's images.
 
         Returns:
@@ -80,7 +80,7 @@ class OpenSets:
             )
         return found
 
-    def _read(self, tree: dict[str, Any], multi_label: Any, role: Role) -> ImageSet:
+    def _read(self, tree: dict[str, Any], multi_label: Any, role: ImageRole) -> ImageSet:
         config = parse_tree(DataConfig, tree, "data")
         if config.root is not None and not is_present(config) and self._data_root is not None:
             config = config.model_copy(update={"root": self._data_root})
@@ -95,7 +95,7 @@ class OpenSets:
         return images
 
 
-def _data_of(entry: Entry, role: Role) -> dict[str, Any] | None:
+def _data_of(entry: NamedRecord, role: ImageRole) -> dict[str, Any] | None:
     """Return the settings of a record's images, without a second check of each file."""
     record = entry.record
     config: Mapping[str, Any] | None = record.config

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsa_eval.audit.entries import (
-    Entry,
+    NamedRecord,
     describe_sides,
     differing_keys,
     list_names,
@@ -39,7 +39,7 @@ _REMEDY = (
 )
 
 
-def check_pretraining(entries: Sequence[Entry]) -> list[Finding]:
+def check_pretraining(entries: Sequence[NamedRecord]) -> list[Finding]:
     """List in what else than the method the pretrainings differ; controls are left out."""
     architecture = _one_difference(
         "architecture",
@@ -75,7 +75,7 @@ def check_pretraining(entries: Sequence[Entry]) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def _settings(known: Sequence[Entry], entries: Sequence[Entry]) -> list[Finding | None]:
+def _settings(known: Sequence[NamedRecord], entries: Sequence[NamedRecord]) -> list[Finding | None]:
     settings = {entry.name: _training_of(entry) for entry in known}
     by_topic: dict[str, list[str]] = {}
     for key in differing_keys(list(settings.values())):
@@ -93,7 +93,7 @@ def _settings(known: Sequence[Entry], entries: Sequence[Entry]) -> list[Finding 
     return found
 
 
-def _training_of(entry: Entry) -> dict[str, Any]:
+def _training_of(entry: NamedRecord) -> dict[str, Any]:
     """Return a run's settings, with the epochs that these weights were trained for."""
     pretraining, metadata = entry.record.model.pretraining, entry.record.model.metadata
     assert pretraining is not None
@@ -102,12 +102,12 @@ def _training_of(entry: Entry) -> dict[str, Any]:
     return shared_training(pretraining) | trained
 
 
-def _fact(entry: Entry, field: str) -> str | None:
+def _fact(entry: NamedRecord, field: str) -> str | None:
     value = getattr(entry.record.model.metadata, field)
     return None if value is None else show(value)
 
 
-def _one_difference(topic: str, entries: Sequence[Entry], value: Any) -> Finding | None:
+def _one_difference(topic: str, entries: Sequence[NamedRecord], value: Any) -> Finding | None:
     sides = sides_of(entries, value)
     if len(sides) < 2:
         return None
@@ -115,7 +115,7 @@ def _one_difference(topic: str, entries: Sequence[Entry], value: Any) -> Finding
     return Finding("caution", topic, statement, _REMEDY, sides)
 
 
-def _labels(trained: Sequence[Entry], entries: Sequence[Entry]) -> Finding | None:
+def _labels(trained: Sequence[NamedRecord], entries: Sequence[NamedRecord]) -> Finding | None:
     """Note rows trained with labels among rows trained without."""
     having = [entry for entry in trained if _method(entry) == "supervised"]
     if not having or len(having) == len(trained):
@@ -128,6 +128,6 @@ def _labels(trained: Sequence[Entry], entries: Sequence[Entry]) -> Finding | Non
     )
 
 
-def _method(entry: Entry) -> str | None:
+def _method(entry: NamedRecord) -> str | None:
     metadata = entry.record.model.metadata
     return None if metadata is None else metadata.method

@@ -10,7 +10,7 @@ from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
-    from rsa_eval.audit.entries import Entry
+    from rsa_eval.audit.entries import NamedRecord
     from rsa_eval.audit.finding import FindingGroup
 
 _UNFAIR_EXIT_CODE = 1
@@ -88,7 +88,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     return _UNFAIR_EXIT_CODE if arguments.strict and unfair else 0
 
 
-def _audit_images(arguments: argparse.Namespace, entries: "list[Entry]") -> "FindingGroup":
+def _audit_images(arguments: argparse.Namespace, entries: "list[NamedRecord]") -> "FindingGroup":
     from rsa_eval.audit.leak_findings import leak_group
     from rsa_eval.audit.leak_page import write_leak_page
     from rsa_eval.audit.leaks import search_leaks

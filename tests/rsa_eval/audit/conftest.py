@@ -9,7 +9,7 @@ import pytest
 from image_folders import data_tree
 from PIL import Image
 
-from rsa_eval.audit.entries import Entry, name_records
+from rsa_eval.audit.entries import NamedRecord, name_records
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import file_of
 from rsa_eval.records.record import Record, write_record
@@ -144,6 +144,6 @@ def comparable(
 
 
 @pytest.fixture
-def entries_of() -> Callable[[list[tuple[Path, Record]]], list[Entry]]:
+def entries_of() -> Callable[[list[tuple[Path, Record]]], list[NamedRecord]]:
     """The naming of records."""
     return name_records

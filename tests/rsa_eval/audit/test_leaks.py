@@ -190,20 +190,20 @@ def test_tiny_images_have_exact_copies_only() -> None:
 
 
 def test_candidates_of_the_features_are_confirmed(picture: Draw) -> None:
-    """A pair whose hashes differ counts only if the pixels correlate."""
+    """Of pairs whose hashes differ in 16 bits, those with equal pixels; never of 24 bits."""
     grey = np.stack([np.asarray(picture(seed, 32, 32)) for seed in range(4)])
     images = ImageSet.from_array("x", grey, [0] * 4, ["a"])
     own = fingerprint_images(images, "x")
     far = fingerprint_images(images, "x")
-    far.hashes[:] = ~own.hashes
+    far.hashes[:] = own.hashes ^ np.array([0xFFFF] * 3 + [0xFFFFFF], np.uint64)
     exact = [bytes([row]) for row in range(4)]
     far.digests[:] = exact
     assert find_duplicates(own, far) == []
-    pairs = np.array([[0, 0], [1, 2], [3, 3]])
+    pairs = np.array([[0, 0], [1, 2], [2, 2], [3, 3]])
     found = find_duplicates(own, far, pairs)
     assert [(pair.row, pair.other, pair.by_features) for pair in found] == [
         (0, 0, True),
-        (3, 3, True),
+        (2, 2, True),
     ]
 
 
