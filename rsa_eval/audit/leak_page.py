@@ -73,7 +73,7 @@ def write_leak_page(search: LeakSearch, group: FindingGroup, path: Path) -> None
         lstrip_blocks=True,
     )
     page = environment.get_template("leaks.html.jinja").render(
-        leaks=[_show(leak) for leak in search.leaks],
+        leaks=[_show(leak) for leak in sorted(search.leaks, key=lambda leak: leak.is_within)],
         findings=[found for found in group.findings if found.topic.startswith(("not", "checked"))],
     )
     write_text(path, page)

@@ -11,6 +11,7 @@ from rsa_eval.audit.duplicates import CompareDetail, Duplicate, find_duplicates
 from rsa_eval.audit.entries import NamedRecord
 from rsa_eval.audit.feature_candidates import Features
 from rsa_eval.audit.fingerprints import Fingerprints, fingerprint_images
+from rsa_eval.audit.near_hashes import RowNumbers
 from rsa_eval.audit.open_sets import ROLE_NAMES, TRAINING_ROLES, ImageRole, OpenedSet, OpenSets
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
@@ -160,7 +161,7 @@ def _search_one(
             continue
         candidates = None
         if features is not None and own.is_rich.any():
-            candidates = features.neighbours(test.images, bank.images)
+            candidates = _neighbours(features, test.images, bank.images, search)
         found = find_duplicates(own, others, candidates, _comparison(test.images, bank.images))
         search.leaks.append(
             Leak(test.images, bank.images, tuple(bank.roles), tuple(bank.entries.values()), found)
@@ -172,6 +173,16 @@ def _features(entries: Sequence[NamedRecord], search: LeakSearch) -> Features | 
         return Features(entries)
     except UserError as error:
         search.limits.append(f"duplicates were looked for without features: {error}")
+        return None
+
+
+def _neighbours(
+    features: Features, test: ImageSet, bank: ImageSet, search: LeakSearch
+) -> RowNumbers | None:
+    try:
+        return features.neighbours(test, bank)
+    except UserError as error:
+        search.limits.append(f"the features of '{features.name}' were not used: {error}")
         return None
 
 

@@ -39,7 +39,7 @@ def near_pairs(
         pairs_at_once: Number of pairs in memory.
 
     Yields:
-        RowNumbers of the queries and of the bank, and their distances, by query, then by bank row within
+        Rows of the queries and of the bank, and their distances, by query, then by bank row within
         a chunk of both.
     """
     num_rows = min(len(bank), pairs_at_once)
