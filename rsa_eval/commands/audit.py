@@ -62,15 +62,10 @@ def _audit(arguments: argparse.Namespace) -> int:
     from rsa_eval.audit.compare import compare_records
     from rsa_eval.audit.entries import name_records
     from rsa_eval.audit.finding import num_findings
-    from rsa_eval.report.inputs import collect
+    from rsa_eval.records.find import read_records_below
     from rsa_pretrain.plumbing.atomic_files import write_text
 
-    inputs = collect(arguments.records)
-    if inputs.unreadable:
-        raise UserError(f"unreadable ({len(inputs.unreadable)}): {'; '.join(inputs.unreadable)}")
-    if not inputs.records:
-        raise UserError("there is no record in the given folders, only logs of training")
-    entries = name_records(inputs.records)
+    entries = name_records(read_records_below(arguments.records))
     groups = compare_records(entries)
     if not arguments.no_images:
         groups.append(_audit_images(arguments, entries))
