@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks import probe_heads, probe_modes, probe_views
 from benchmarks.probe_task import ProbeTask, ProbeTaskSettings
-from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers
 from rsa_pretrain.plumbing.errors import UserError
 
 
@@ -50,10 +50,12 @@ def test_a_difference_in_accuracy_is_found(
     """Two of ten test images more in one mode are twenty points."""
     monkeypatch.setattr(probe_modes, "probe_task", task_of_noise)
     right = iter([5, 5, 5, 7])  # online and cached, untimed and timed
-    monkeypatch.setattr(
-        "rsa_eval.evaluators.linear.evaluator.Probe.test",
-        lambda *_: TopKCounts(next(right), 10, 10),
-    )
+
+    def answers(*_: object) -> Answers:
+        ranks = (np.arange(10) >= next(right)).astype(np.int32)
+        return Answers(ranks, ranks)
+
+    monkeypatch.setattr("rsa_eval.evaluators.linear.evaluator.Probe.test", answers)
     measured = probe_modes.measure(probe_modes.ProbeModesSettings(epochs=1))
     assert measured.findings[1].value == pytest.approx(20)
     assert not measured.findings[1].met
