@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsa_eval.commands.outputs import check_output
+from rsa_eval.records.find import RECORDS_FOLDER
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
@@ -22,12 +23,13 @@ those of A, then --against and those of B. Evaluations are paired by evaluator, 
 set; test images must be the same, or the command refuses and says in what they differ.
 
 A single network of each is compared image by image: paired bootstrap for the interval, McNemar's
-exact test for top-1 and top-5. Several seeds of both are compared by Welch's t test and by a
-bootstrap over seeds and images; the interval spans both and the p-value is the larger. Over several
-evaluations p-values are adjusted by Holm's method. A difference is "shown" if the adjusted p-value
-is at most 0.05 and the 95 % interval excludes 0; "detectable" is the difference that the design
-shows with a power of 80 %. With --margin, a difference is "equivalent" if two one-sided tests show
-it to be smaller than that."""
+exact test for top-1 and top-5; so are several with one, by their mean answers. Several seeds of
+both are compared by Welch's t test and by a bootstrap over seeds and images; the interval spans
+both and the p-value is the larger. Over several evaluations p-values are adjusted by Holm's method.
+A difference is "shown" if the adjusted p-value is at most 0.05 and the 95 % interval excludes 0;
+"detectable" is the difference that a single evaluation of this design shows with a power of 80 %.
+With --margin, models are "equivalent" if two one-sided tests show the difference to be smaller.
+Records of older versions keep no answers by image: they need several seeds of both models."""
 
 _EXAMPLES = """\
 examples:
@@ -71,6 +73,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, name)
         if path is not None:
             check_output(path, suffix, f"--{name}")
+            if path.parent.name == RECORDS_FOLDER or path in arguments.models:
+                raise UserError(f"--{name} '{path}' is among the records; write it elsewhere")
     models, against = arguments.models, arguments.against
     if against is None:
         if len(models) != 2:

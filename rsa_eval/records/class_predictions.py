@@ -8,12 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsa_eval.records.record import BOOTSTRAP, WILSON
-from rsa_eval.statistics.bootstrap import (
-    NUM_RESAMPLES,
-    SEED,
-    class_mean_replicates,
-    mean_replicates,
-)
+from rsa_eval.statistics.bootstrap import class_mean_replicates, mean_replicates
 from rsa_eval.statistics.intervals import (
     FloatArray,
     Interval,
@@ -89,14 +84,22 @@ class ClassPredictions:
         return self.shares(metric)
 
     @staticmethod
-    def replicates(
-        several: Sequence["ClassPredictions"], metric: str, num_resamples: int, seed: int
-    ) -> FloatArray:
+    def replicates(several: Sequence["ClassPredictions"], metric: str) -> FloatArray:
         """Return the metric of several answers to the same images under resamples, (B, M)."""
         values = np.stack([own.shares(metric) for own in several], axis=1)
         if metric.startswith(_PER_CLASS):
-            return class_mean_replicates(values, several[0].labels, num_resamples, seed)
-        return mean_replicates(values, num_resamples, seed)
+            return class_mean_replicates(values, several[0].labels)
+        return mean_replicates(values)
+
+    def smallest_group(self, metric: str) -> int:
+        """Return the number of images, of the smallest class for a mean per class."""
+        if not metric.startswith(_PER_CLASS):
+            return self.num_images
+        return int(np.unique(self.labels, return_counts=True)[1].min())
+
+    def is_of_same_truth(self, other: "ClassPredictions") -> bool:
+        """Return whether all images have the same class."""
+        return np.array_equal(self.labels, other.labels)
 
     def interval(self, metric: str) -> tuple[Interval, str] | None:
         """Return the 95 % interval over images: Wilson's for one classifier, else bootstrap."""
@@ -104,7 +107,7 @@ class ClassPredictions:
         if outcomes is None:
             return None
         if metric.startswith(_PER_CLASS):
-            replicates = self.replicates([self], metric, NUM_RESAMPLES, SEED)
+            replicates = self.replicates([self], metric)
         elif len(outcomes) == 1:
             return wilson(int(outcomes.sum()), self.num_images), WILSON
         else:
@@ -141,8 +144,11 @@ class ClassPredictions:
                 f"its answers have shapes {predicted.shape} and {ranks.shape}, for labels "
                 f"{labels.shape} and names {names.shape}"
             )
-        if any(array.dtype.kind not in "ui" for array in (labels, predicted, ranks)):
-            raise ValueError("its answers are not whole numbers")
+        if any(array.dtype.kind != "u" for array in (labels, predicted, ranks)):
+            raise ValueError("its answers are not whole numbers from 0 on")
+        highest = max(int(labels.max()), int(predicted.max()))
+        if highest >= num_classes:
+            raise ValueError(f"its answers name class {highest} of {num_classes}")
         return cls(labels, predicted, ranks, tuple(map(str, names)), num_classes)
 
 

@@ -67,11 +67,24 @@ class DetectionPredictions:
         return
 
     @staticmethod
-    def replicates(
-        several: Sequence["DetectionPredictions"], metric: str, num_resamples: int, seed: int
-    ) -> FloatArray:
-        """Return the kept replicates of a metric, (B, M), whatever their number asked for."""
+    def replicates(several: Sequence["DetectionPredictions"], metric: str) -> FloatArray:
+        """Return the metric of several answers to the same images under resamples, (B, M)."""
         return np.stack([own.resampled[metric] for own in several], axis=1)
+
+    def smallest_group(self, metric: str) -> int:
+        """Return the number of images with objects of the rarest category."""
+        own = self.matches[metric.partition("_")[0]]
+        counts = np.bincount(own.object_categories)
+        return int(counts[counts > 0].min(initial=self.num_images))
+
+    def is_of_same_truth(self, other: "DetectionPredictions") -> bool:
+        """Return whether all images have the same objects, by image, category and size."""
+        return all(
+            np.array_equal(getattr(own, name), getattr(other.matches[kind], name))
+            for kind, own in self.matches.items()
+            if kind in other.matches
+            for name in ("object_images", "object_categories", "num_objects")
+        )
 
     def interval(self, metric: str) -> tuple[Interval, str] | None:
         """Return the 95 % bootstrap interval over images."""
@@ -115,7 +128,12 @@ class DetectionPredictions:
             raise ValueError(f"its answers lack {error}") from None
         numbers = {own.num_images for own in matches.values()}
         shape = (len(metrics), _NUM_RESAMPLES) if metrics.ndim == 1 else None
-        if len(numbers) != 1 or replicates.shape != shape or replicates.dtype != np.float32:
+        if (
+            len(numbers) != 1
+            or replicates.shape != shape
+            or replicates.dtype != np.float32
+            or np.isinf(replicates).any()
+        ):
             raise ValueError(
                 f"its matches are of {sorted(numbers)} images, its replicates {replicates.shape}"
             )

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MOST_BYTES = 2**32
 _FORM, _KEYS = "form", "keys"
+# Whatever zipfile and NumPy raise at damage; a header may claim any size.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, KeyError, OSError, EOFError, NotImplementedError),
+    *(MemoryError, RuntimeError, OverflowError),
+)
 
 
 class Predictions(Protocol):
@@ -46,11 +52,17 @@ class Predictions(Protocol):
         """Return each image's share of a metric in percent, (N,); None if it is no mean."""
 
     @staticmethod
-    def replicates(several: Any, metric: str, num_resamples: int, seed: int) -> FloatArray:
+    def replicates(several: Any, metric: str) -> FloatArray:
         """Return the metric of several answers to the same images under resamples, (B, M).
 
         Columns of one call share the resamples.
         """
+
+    def smallest_group(self, metric: str) -> int:
+        """Return the images behind the least certain part of a metric, such as a class."""
+
+    def is_of_same_truth(self, other: Any) -> bool:
+        """Return whether other answers of this form are judged by the same annotation."""
 
     def interval(self, metric: str) -> tuple[Interval, str] | None:
         """Return a metric's 95 % interval over images, and its method; None if not theirs."""
@@ -98,14 +110,16 @@ def decode_predictions(content: bytes) -> KeyedPredictions:
             raise ValueError(f"it unpacks to {size:,} bytes, more than {_MOST_BYTES:,}")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = dict(archive)
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("it has members that are no arrays")
         form, names = str(arrays.pop(_FORM)), arrays.pop(_KEYS)
         read = _FORMS[form]
-    except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"it is no file of predictions ({error})") from None
     predictions = read(arrays)
     try:
         keys = json.loads(names.tobytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         keys = None
     if not isinstance(keys, list):
         raise ValueError("its names of images are no JSON list")
@@ -144,6 +158,8 @@ def read_predictions(path: Path, record: Record) -> KeyedPredictions:
             "evaluation without labelled test images; evaluate again to keep them"
         )
     file = path.parent / record.predictions.file
+    if file.exists() and not file.is_file():
+        raise UserError(f"'{file}', the predictions of '{path.name}', is no file; evaluate again")
     try:
         content = file.read_bytes()
     except OSError as error:

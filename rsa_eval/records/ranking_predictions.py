@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -55,22 +56,34 @@ class RankingPredictions:
         return float(np.nanmean(by_class))
 
     @staticmethod
-    def replicates(
-        several: Sequence["RankingPredictions"], metric: str, num_resamples: int, seed: int
-    ) -> FloatArray:
+    def replicates(several: Sequence["RankingPredictions"], metric: str) -> FloatArray:
         """Return the metric of several answers to the same images under resamples, (B, M)."""
-        number, eleven = min(num_resamples, _NUM_RESAMPLES), _METRICS[metric]
-        columns = [
-            mean_ap_replicates(own.scores, own.truth, number, seed, eleven_points=eleven)
-            for own in several
-        ]
-        return np.stack(columns, axis=1)
+        return np.stack([own._resampled[metric] for own in several], axis=1)
+
+    @cached_property
+    def _resampled(self) -> dict[str, FloatArray]:
+        """Each metric under the resamples that all answers on as many images share, (B,)."""
+        return {
+            metric: mean_ap_replicates(
+                self.scores, self.truth, _NUM_RESAMPLES, SEED, eleven_points=eleven
+            )
+            for metric, eleven in _METRICS.items()
+        }
+
+    def smallest_group(self, metric: str) -> int:
+        """Return the number of images of the rarest class."""
+        counts = (self.truth == 1).sum(axis=0)
+        return int(counts[counts > 0].min(initial=self.num_images))
+
+    def is_of_same_truth(self, other: "RankingPredictions") -> bool:
+        """Return whether all images have the same classes."""
+        return np.array_equal(self.truth, other.truth)
 
     def interval(self, metric: str) -> tuple[Interval, str] | None:
         """Return the 95 % bootstrap interval over images."""
         if metric not in _METRICS:
             return None
-        replicates = self.replicates([self], metric, _NUM_RESAMPLES, SEED)
+        replicates = self.replicates([self], metric)
         return percentile_interval(replicates[:, 0], self.num_images), BOOTSTRAP
 
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -92,4 +105,6 @@ class RankingPredictions:
             raise ValueError(f"its scores have shape {scores.shape}, its truth {truth.shape}")
         if scores.dtype != np.float64 or truth.dtype != np.int8 or np.isnan(scores).any():
             raise ValueError("its scores are no float64 numbers, or its truth no int8")
+        if not np.isin(truth, (-1, 0, 1)).all():
+            raise ValueError("its truth has other values than -1, 0 and 1")
         return cls(scores, truth)

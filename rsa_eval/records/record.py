@@ -78,7 +78,7 @@ class Metric(Section):
 class PredictionsFile(Section):
     """The file of an evaluation's answers to each test image."""
 
-    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    file: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
     """Name of the file beside the record."""
     sha256: str
 
@@ -270,8 +270,10 @@ def with_wilson_intervals(record: Record) -> Record:
 
     metrics = dict(record.metrics)
     for name in metrics.keys() & {"top1", "top5"}:
-        num_right = record.metrics[name].value * record.num_samples / 100
-        if math.isclose(num_right, round(num_right), abs_tol=1e-6):
+        value, unit = record.metrics[name].value, record.metrics[name].unit
+        num_right = value * record.num_samples / 100
+        is_count = math.isclose(num_right, round(num_right), abs_tol=1e-6)
+        if unit == "%" and record.num_samples > 0 and 0 <= value <= 100 and is_count:
             found = wilson(round(num_right), record.num_samples)
             interval = MetricInterval(low=found.low, high=found.high, method=WILSON)
             metrics[name] = metrics[name].model_copy(update={"interval": interval})

@@ -7,14 +7,16 @@ from rsa_eval.report.tables import Table, TableRow
 from rsa_eval.statistics.intervals import Interval
 from rsa_eval.verdicts.answers import load_scores
 from rsa_eval.verdicts.compare import Decision, Verdict, decide
-from rsa_eval.verdicts.difference import TrialScore, estimate_difference
+from rsa_eval.verdicts.difference import estimate_difference
+from rsa_eval.verdicts.sides import one_trial_per_network
 from rsa_eval.verdicts.words import bounds, p_text, signed
 from rsa_pretrain.plumbing.errors import UserError
 
 MATRIX_CAPTION = (
     "Row minus column in {metric}, points; * where the difference is shown: p at most 0.05 after "
     "Holm's adjustment for all pairs of the table, and a 95 % interval without 0. Pairs with "
-    "several seeds of both models are tested over seeds and images, others over images alone."
+    "several seeds of both models are tested over seeds and images, others over images alone. Rows "
+    "with other footnotes also differ in how they were evaluated."
 )
 _MOST_MODELS = 30
 _TURNED: dict[Decision, Decision] = {"better": "worse", "worse": "better"}
@@ -54,15 +56,15 @@ class PairMatrix:
     metric: str
     rows: tuple[MatrixRow, ...]
     reason: str
-    """Reason why nothing is compared; empty if something is."""
+    """Reason why a pair is not compared; empty if all are."""
 
 
 def build_matrix(table: Table) -> PairMatrix | None:
     """Compare the models of a table in its headline.
 
     Returns:
-        None for a single model or another unit than percent; a matrix without rows, with the
-        reason, if answers by image lack or are to different images.
+        None for a single model or another unit than percent; a matrix without rows if no pair can
+        be compared.
     """
     rows = [row for row in table.rows if row.headline is not None and row.headline.unit == "%"]
     if len(rows) < 2:
@@ -72,27 +74,28 @@ def build_matrix(table: Table) -> PairMatrix | None:
         return PairMatrix(
             metric, (), f"{len(rows)} models, of which at most {_MOST_MODELS} are shown"
         )
-    try:
-        scores = load_scores([row.group for row in rows], metric)
-    except UserError as error:
-        return PairMatrix(metric, (), str(error))
-    verdicts = _verdicts(rows, scores, metric)
-    if not verdicts:
-        return PairMatrix(metric, (), "their records keep no answers by image; evaluate them again")
-    return PairMatrix(metric, _rows(rows, verdicts), "")
+    reasons: dict[str, None] = {}
+    verdicts = _verdicts(rows, metric, reasons)
+    return PairMatrix(metric, _rows(rows, verdicts) if verdicts else (), next(iter(reasons), ""))
 
 
 def _verdicts(
-    rows: list[TableRow], scores: list[list[TrialScore]], metric: str
+    rows: list[TableRow], metric: str, reasons: dict[str, None]
 ) -> dict[tuple[int, int], Verdict]:
-    """Compare the pairs that can be, each once, and decide all together."""
+    """Compare the pairs that can be, each once, and decide all together; add reasons of others."""
     found: dict[tuple[int, int], Verdict] = {}
     for pair in combinations(range(len(rows)), 2):
-        ours, theirs = (scores[place] for place in pair)
+        groups = [one_trial_per_network(rows[place].group) for place in pair]
+        try:
+            ours, theirs = load_scores(groups, metric)
+        except UserError as error:
+            reasons[str(error)] = None
+            continue
         if ours[0].predictions is None and min(len(ours), len(theirs)) < 2:
+            reasons["some records keep no answers by image; evaluate them again"] = None
             continue
         difference = estimate_difference(ours, theirs, metric)
-        labels = (rows[pair[0]].group.labels, rows[pair[1]].group.labels)
+        labels = (groups[0].labels, groups[1].labels)
         found[pair] = Verdict.undecided("", metric, labels, difference)
     return dict(zip(found, decide(list(found.values())), strict=True))
 

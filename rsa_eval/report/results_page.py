@@ -159,7 +159,11 @@ def _table(table: Table) -> Iterator[str]:
 
 def _matrix(matrix: PairMatrix | None) -> Iterator[str]:
     """Render the differences between all pairs of models."""
-    if matrix is None or not matrix.rows:
+    if matrix is None:
+        return
+    if matrix.reason:
+        yield escape_markdown(f"Not all models are compared pair by pair: {matrix.reason}")
+    if not matrix.rows:
         return
     yield escape_markdown(MATRIX_CAPTION.format(metric=matrix.metric))
     columns = [str(number) for number in range(1, len(matrix.rows) + 1)]

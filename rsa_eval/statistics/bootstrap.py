@@ -112,7 +112,7 @@ def class_mean_replicates(
         raise ValueError(f"found labels {labels.shape} for values {values.shape}")
     first, sizes = _patterns([labels, *values.T])
     # Patterns are sorted by label: each class is a run of them.
-    starts = np.flatnonzero(np.diff(labels[first], prepend=labels.min() - 1))
+    starts = np.flatnonzero(np.append(True, labels[first][1:] != labels[first][:-1]))
     replicates = np.empty((num_resamples, values.shape[1]))
     num_drawn = np.full(num_resamples, len(values))
     rng = np.random.default_rng(seed)

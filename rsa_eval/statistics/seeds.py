@@ -121,7 +121,7 @@ def hierarchical_differences(
         raise ValueError(f"found replicates {first.shape} and {second.shape}; expected (B, S)")
     if min(first.shape[1], second.shape[1]) < 1:
         raise ValueError("found a method without trials; expected at least one each")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the images
     if not is_paired:
         return _over_seeds(first, rng) - _over_seeds(second, rng)
     if first.shape != second.shape:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from rsa_eval.verdicts.difference import TrialScore
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
+# A table compares each of its models with all others, whose replicates are kept with the answers.
+_CACHE: dict[tuple[Path, str], KeyedPredictions] = {}
+_MOST_KEPT = 64
+
 
 @dataclass(frozen=True)
 class _Loaded:
@@ -22,14 +27,18 @@ class _Loaded:
     kept: KeyedPredictions
 
 
+class MetricMissing(UserError):
+    """A trial lacks the metric to compare by, which other evaluations may have."""
+
+
 def load_scores(groups: Sequence[Group], metric: str) -> list[list[TrialScore]]:
     """Return the trials of several models in one evaluation, by model.
 
     They have their answers if every record keeps some.
 
     Raises:
-        UserError: If test images differ, a file of predictions cannot be used, or a trial lacks the
-            metric.
+        MetricMissing: If a trial lacks the metric.
+        UserError: If test images differ, or a file of predictions cannot be used.
     """
     trials = [
         (path, record)
@@ -39,7 +48,7 @@ def load_scores(groups: Sequence[Group], metric: str) -> list[list[TrialScore]]:
     loaded: dict[Path, _Loaded] = {}
     if all(record.predictions is not None for _, record in trials):
         for path, record in trials:
-            loaded[path] = _Loaded(path, record, read_predictions(path, record))
+            loaded[path] = _Loaded(path, record, _read(path, record))
             _check_same_images(loaded[trials[0][0]], loaded[path])
     return [
         [
@@ -50,17 +59,31 @@ def load_scores(groups: Sequence[Group], metric: str) -> list[list[TrialScore]]:
     ]
 
 
+def _read(path: Path, record: Record) -> KeyedPredictions:
+    assert record.predictions is not None
+    key = path.absolute(), record.predictions.sha256
+    if key not in _CACHE:
+        if len(_CACHE) == _MOST_KEPT:
+            _CACHE.clear()
+        _CACHE[key] = read_predictions(path, record)
+    return _CACHE[key]
+
+
 def _score(path: Path, record: Record, loaded: _Loaded | None, metric: str) -> TrialScore:
     predictions = None if loaded is None else loaded.kept.predictions
-    if metric in record.metrics:
-        return TrialScore(record.metrics[metric].value, predictions)
-    value = None if predictions is None else predictions.value(metric)
-    if value is None:
-        raise UserError(
-            f"'{path}' has no metric '{metric}'; expected one of {', '.join(record.metrics)}"
-            + ("" if predictions is None else " or mean_per_class")
+    if predictions is None:
+        if metric in record.metrics:
+            return TrialScore(record.metrics[metric].value, None)
+        found = None
+    else:
+        found = predictions.value(metric)
+    if found is None:
+        more = " or mean_per_class" if isinstance(predictions, ClassPredictions) else ""
+        raise MetricMissing(
+            f"'{path}' cannot be compared by '{metric}'; expected one of "
+            f"{', '.join(record.metrics)}{more}"
         )
-    return TrialScore(value, predictions)
+    return TrialScore(found, predictions)
 
 
 def _check_same_images(one: _Loaded, other: _Loaded) -> None:
@@ -69,7 +92,7 @@ def _check_same_images(one: _Loaded, other: _Loaded) -> None:
     ours, theirs = one.kept.keys, other.kept.keys
     if ours != theirs:
         raise UserError(f"{paths} have different test images: {_difference(ours, theirs)}")
-    pair = one.kept.predictions, other.kept.predictions
+    pair: tuple[Any, Any] = one.kept.predictions, other.kept.predictions
     if type(pair[0]) is not type(pair[1]):
         raise UserError(f"{paths} have different kinds of answers; evaluate both alike")
     if isinstance(pair[0], ClassPredictions) and isinstance(pair[1], ClassPredictions):
@@ -79,6 +102,11 @@ def _check_same_images(one: _Loaded, other: _Loaded) -> None:
                 f"{paths} give {len(differing):,} of {len(ours):,} test images another class: "
                 f"{first_of([ours[index] for index in differing])}; evaluate both on one set"
             )
+    if not pair[0].is_of_same_truth(pair[1]):
+        raise UserError(
+            f"{paths} are judged by different annotations of the same test images; evaluate both "
+            "by one"
+        )
     hashes = {_fingerprint(each.record) for each in (one, other)} - {None}
     if len(hashes) > 1:
         raise UserError(
@@ -102,5 +130,8 @@ def _difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
 
 def _fingerprint(record: Record) -> str | None:
     images = record.details.get("images")
-    test = images.get("test") if isinstance(images, dict) else None
-    return test.get("sha256") if isinstance(test, dict) else None
+    if not isinstance(images, dict):
+        return None
+    test = images.get("test") or images.get("train")  # training images left out one by one
+    found = test.get("sha256") if isinstance(test, dict) else None
+    return found if isinstance(found, str) else None

@@ -1,5 +1,6 @@
 """Compare two models in every evaluation that both have, and decide."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -8,7 +9,7 @@ from rsa_eval.records.groups import weights_seed
 from rsa_eval.records.record import Record
 from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm
-from rsa_eval.verdicts.answers import load_scores
+from rsa_eval.verdicts.answers import MetricMissing, load_scores
 from rsa_eval.verdicts.difference import Difference, estimate_difference
 from rsa_eval.verdicts.sides import Contender, SharedEvaluation, shared_evaluations
 from rsa_pretrain.plumbing.errors import UserError
@@ -93,15 +94,20 @@ def compare_sides(
     """
     pairs, left_out = shared_evaluations(first, second)
     verdicts: list[Verdict] = []
+    titles = Counter(pair.title for pair in pairs)
     for pair in pairs:
-        name = metric or pair.first.first.headline
+        name = metric or _headline(pair)
         reason = _obstacle(pair, name)
+        if reason is None:
+            try:
+                if is_paired:
+                    pair = _paired_by_seed(pair)
+                ours, theirs = load_scores((pair.first, pair.second), name)
+            except MetricMissing as error:
+                reason = str(error)
         if reason is not None:
             left_out.append(f"{pair.title}: {reason}")
             continue
-        if is_paired:
-            pair = _paired_by_seed(pair)
-        ours, theirs = load_scores((pair.first, pair.second), name)
         difference = estimate_difference(
             ours,
             theirs,
@@ -110,15 +116,20 @@ def compare_sides(
             margin=margin,
         )
         labels = (pair.first.labels, pair.second.labels)
+        title = pair.title if titles[pair.title] == 1 else f"{pair.title} ({pair.protocol})"
         notes = tuple(f"settings differ: {text}" for text in pair.differing_settings)
-        verdicts.append(Verdict.undecided(pair.title, name, labels, difference, notes))
+        verdicts.append(Verdict.undecided(title, name, labels, difference, notes))
     if not verdicts:
         raise UserError(f"nothing can be compared: {first_of(left_out)}")
     return Comparison(first.name, second.name, margin, tuple(decide(verdicts)), tuple(left_out))
 
 
 def decide(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Adjust the p-values for their number and decide each, keeping the chance of error at 5 %."""
+    """Adjust the p-values for their number and decide each.
+
+    The chance that any difference is called shown by error is at most 5 %, and so is, apart from
+    it, the chance that any equivalence is.
+    """
     if not verdicts:
         return []
     adjusted = holm([verdict.difference.p for verdict in verdicts])
@@ -147,15 +158,19 @@ def _decision(difference: Difference, p: float, equivalence_p: float | None) -> 
     return "better" if difference.value > 0 else "worse"
 
 
+def _headline(pair: SharedEvaluation) -> str:
+    """Return a headline that both sides have, such as AP of boxes if only one has masks."""
+    records = pair.first.first, pair.second.first
+    shared = [own.headline for own in records if all(own.headline in r.metrics for r in records)]
+    return shared[0] if shared else records[0].headline
+
+
 def _obstacle(pair: SharedEvaluation, metric: str) -> str | None:
     """Return why an evaluation cannot be compared by a metric; None if it can."""
-    for group in (pair.first, pair.second):
-        for path, record in zip(group.paths, group.records, strict=True):
-            known = record.metrics.get(metric)
-            if known is not None and known.unit != "%":
-                return f"{metric} is in {known.unit}, and only percentages are compared"
-            if known is None and record.predictions is None:
-                return f"'{path}' has no {metric}; its metrics are {', '.join(record.metrics)}"
+    for record in (*pair.first.records, *pair.second.records):
+        known = record.metrics.get(metric)
+        if known is not None and known.unit != "%":
+            return f"{metric} is in {known.unit}, and only percentages are compared"
     without = [
         path
         for group in (pair.first, pair.second)
@@ -176,7 +191,8 @@ def _paired_by_seed(pair: SharedEvaluation) -> SharedEvaluation:
         {_seed_of(record): place for place, record in enumerate(group.records)}
         for group in (pair.first, pair.second)
     )
-    if ours.keys() != theirs.keys() or len(ours) < len(pair.first.records):
+    trials = pair.first.records, pair.second.records
+    if ours.keys() != theirs.keys() or not len(ours) == len(trials[0]) == len(trials[1]):
         raise UserError(
             f"{pair.title}: trials are compared by seed, and the sides have seeds "
             f"{', '.join(map(str, sorted(ours)))} and {', '.join(map(str, sorted(theirs)))}; "

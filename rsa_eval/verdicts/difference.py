@@ -14,7 +14,7 @@ from scipy import stats
 
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import Predictions
-from rsa_eval.statistics.bootstrap import NUM_RESAMPLES, SEED, bootstrap_p, mean_replicates
+from rsa_eval.statistics.bootstrap import bootstrap_p, mean_replicates
 from rsa_eval.statistics.intervals import LEVEL, FloatArray, Interval, percentile_interval
 from rsa_eval.statistics.paired import equivalence_p, mcnemar
 from rsa_eval.statistics.power import images_needed, seeds_needed, smallest_difference
@@ -80,6 +80,8 @@ class _Resampled:
     over_all: FloatArray
     """Over images and, with several seeds of both models, over seeds."""
     num_images: int
+    smallest_group: int
+    """Images behind the least certain part of the metric, such as a class."""
 
     @property
     def interval(self) -> Interval:
@@ -88,20 +90,37 @@ class _Resampled:
     def interval_of(self, replicates: FloatArray) -> Interval:
         """Return the percentile interval; a width even if no resample differs from another.
 
-        Networks that agree on all N images may differ on others: with a chance of 5 % they do so on
-        more than 1 - 0.05^(1/N) of them.
+        What N images all show may be otherwise on further ones: with a chance of 5 % it is so on
+        more than 1 - 0.05^(1/N) of them. N is taken of the smallest group.
         """
         if not _is_constant(replicates):
-            return percentile_interval(replicates, self.num_images)
-        middle, reach = float(replicates[0]), 100 * (1 - (1 - LEVEL) ** (1 / self.num_images))
-        return Interval(middle - reach, middle + reach)
+            found = percentile_interval(replicates, self.num_images)
+            return Interval(max(-100.0, found.low), min(100.0, found.high))
+        middle = float(replicates[0])
+        reach = (100 + abs(middle)) * (1 - (1 - LEVEL) ** (1 / self.smallest_group))
+        return Interval(max(-100.0, middle - reach), min(100.0, middle + reach))
+
+    @property
+    def p(self) -> float:
+        """The p-value of no difference.
+
+        The bootstrap's has a floor at its number of resamples; where no resample is on the other
+        side of zero, the normal distribution extends it. No test of n images has a smaller one than
+        the sign test's 2 / 2^n.
+        """
+        p = bootstrap_p(self.over_all)
+        if p <= 2.5 / len(self.over_all):
+            z = abs(float(np.nanmean(self.over_all))) / self.standard_error
+            p = min(p, 2 * float(stats.norm.sf(z)))
+        return min(1.0, max(p, 2 * 0.5**self.num_images))
 
     def equivalence_p(self, margin: float) -> float:
         """Return the p-value of a difference beyond the margin, on the same ground."""
         if not _is_constant(self.over_all):
             return equivalence_p(self.over_all, margin)
-        room = max(0.0, margin - abs(float(self.over_all[0])))
-        return float((1 - min(room, 100) / 100) ** self.num_images)
+        middle = abs(float(self.over_all[0]))
+        room = max(0.0, margin - middle) / (100 + middle)
+        return float((1 - min(room, 1)) ** self.smallest_group)
 
     @property
     def standard_error(self) -> float:
@@ -121,7 +140,6 @@ def estimate_difference(
     *,
     is_paired: bool = False,
     margin: float | None = None,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> Difference:
     """Compare the trials of two models, whose predictions, where kept, are of the same images.
 
@@ -137,7 +155,6 @@ def estimate_difference(
         metric: The metric's name.
         is_paired: Compare trial by trial; both are of the same seeds in the same order.
         margin: Difference in points that does not matter, > 0.
-        num_resamples: Bootstrap resamples.
 
     Raises:
         ValueError: If predictions lack and a model has a single trial.
@@ -146,7 +163,7 @@ def estimate_difference(
     seeds = None
     if min(map(len, values)) > 1:
         seeds = (paired_t if is_paired else welch)(*values)
-    resampled = _resample(first, second, metric, seeds, num_resamples)
+    resampled = _resample(first, second, metric, seeds)
     interval, p, test = _test(first, second, metric, seeds, resampled)
     value = float(np.mean(values[0]) - np.mean(values[1]))
     return Difference(
@@ -173,28 +190,27 @@ def _resample(
     second: Sequence[TrialScore],
     metric: str,
     seeds: SeedTest | None,
-    num_resamples: int,
 ) -> _Resampled | None:
     """Resample images and, with several seeds of both models, seeds; None without predictions."""
     kept = [each.predictions for each in (*first, *second) if each.predictions is not None]
     if len(kept) < len(first) + len(second):
         return None
-    num_images = kept[0].num_images
+    sizes = kept[0].num_images, kept[0].smallest_group(metric)
     shares = [predictions.per_image(metric) for predictions in kept]
     known = [share for share in shares if share is not None]
     if seeds is None and len(known) == len(kept):
         columns = (known[: len(first)], known[len(first) :])
         pair = np.stack([np.mean(own, axis=0) for own in columns], axis=1)
-        means = mean_replicates(pair, num_resamples, pseudo=_PSEUDO)
+        means = mean_replicates(pair, pseudo=_PSEUDO)
         difference = means[:, 0] - means[:, 1]
-        return _Resampled(difference, difference, num_images)
-    replicates = type(kept[0]).replicates(kept, metric, num_resamples, SEED)
+        return _Resampled(difference, difference, *sizes)
+    replicates = type(kept[0]).replicates(kept, metric)
     ours, theirs = replicates[:, : len(first)], replicates[:, len(first) :]
     over_images = ours.mean(axis=1) - theirs.mean(axis=1)
     if seeds is None:
-        return _Resampled(over_images, over_images, num_images)
+        return _Resampled(over_images, over_images, *sizes)
     over_all = hierarchical_differences(ours, theirs, is_paired=seeds.is_paired)
-    return _Resampled(over_images, over_all, num_images)
+    return _Resampled(over_images, over_all, *sizes)
 
 
 def _test(
@@ -211,13 +227,15 @@ def _test(
         counts = _discordant(first, second, metric)
         if counts is not None:
             return resampled.interval, mcnemar(*counts), "McNemar's exact test"
-        return resampled.interval, bootstrap_p(resampled.over_all), "paired bootstrap"
+        return resampled.interval, resampled.p, "paired bootstrap"
     name = "paired t test" if seeds.is_paired else "Welch's t test"
     if resampled is None:
-        return seeds.interval, seeds.p, f"{name} over seeds"
+        # Trials without spread say nothing of it.
+        p = seeds.p if seeds.standard_error > 0 else 1.0
+        return seeds.interval, p, f"{name} over seeds"
     other = resampled.interval
     both = Interval(min(seeds.interval.low, other.low), max(seeds.interval.high, other.high))
-    p = max(seeds.p, bootstrap_p(resampled.over_all))
+    p = max(seeds.p, resampled.p)
     return both, p, f"{name} over seeds and bootstrap over seeds and images"
 
 
@@ -264,7 +282,10 @@ def _needed(
     error, image_variance = seeds.standard_error, 0.0
     if resampled is not None:
         error, image_variance = max(error, resampled.standard_error), resampled.image_variance
-    ours, theirs = (float(np.var(own, ddof=1)) for own in values)
+    if seeds.is_paired:
+        ours, theirs = float(np.var(np.subtract(*values), ddof=1)), 0.0
+    else:
+        ours, theirs = (float(np.var(own, ddof=1)) for own in values)
     enough = seeds_needed(value, ours, theirs, image_variance)
     images = None
     if enough is None and resampled is not None:

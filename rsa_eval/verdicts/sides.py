@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsa_eval.records.find import read_records_below
@@ -11,6 +11,7 @@ from rsa_eval.records.groups import Group, group_records, shared_settings
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.text_table import one_line
 
 # Settings of the network of random weights, which are the model and not the evaluation.
 _OF_THE_MODEL = "backbone."
@@ -41,6 +42,11 @@ class SharedEvaluation:
         record = self.first.first
         return f"{record.kind} on {record.data_set}"
 
+    @property
+    def protocol(self) -> str:
+        """Its protocol."""
+        return self.first.first.protocol
+
 
 def read_side(paths: Sequence[Path]) -> Contender:
     """Read the records of one model, of one or several seeds.
@@ -51,7 +57,7 @@ def read_side(paths: Sequence[Path]) -> Contender:
     Raises:
         UserError: If there is no record, one cannot be read, or an evaluation is of several models.
     """
-    groups = group_records(read_records_below(paths))
+    groups = [one_trial_per_network(group) for group in group_records(read_records_below(paths))]
     names: dict[str, Group] = {}
     for group in groups:
         known = names.setdefault(_evaluation_key(group.first), group)
@@ -61,7 +67,20 @@ def read_side(paths: Sequence[Path]) -> Contender:
                 f"two in {group.first.kind} on {group.first.data_set}: '{known.paths[0]}' and "
                 f"'{group.paths[0]}'; give each model as a side (A… --against B…)"
             )
-    return Contender(_name(paths), tuple(groups))
+    return Contender(one_line(_name(paths)), tuple(groups))
+
+
+def one_trial_per_network(group: Group) -> Group:
+    """Keep the first record of each network: other seeds of its evaluation are no other trials."""
+    kept: dict[str, int] = {}
+    for place, record in enumerate(group.records):
+        kept.setdefault(record.model.sha256 or f"random {record.seeds}", place)
+    places = list(kept.values())
+    return replace(
+        group,
+        records=tuple(group.records[place] for place in places),
+        paths=tuple(group.paths[place] for place in places),
+    )
 
 
 def shared_evaluations(
@@ -76,8 +95,16 @@ def shared_evaluations(
         The pairs, and a line for each evaluation that only one side has.
 
     Raises:
-        UserError: If there is no pair.
+        UserError: If there is no pair, or a record is on both sides.
     """
+    ours, theirs = (
+        {path.resolve() for group in side.groups for path in group.paths}
+        for side in (first, second)
+    )
+    if ours & theirs:
+        raise UserError(
+            f"'{min(ours & theirs)}' is a record of both models; give each its own records"
+        )
     pairs = list(_pairs(first, second))
     used = {id(group) for pair in pairs for group in (pair.first, pair.second)}
     alone = [

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from rsa_eval.statistics.intervals import Interval
+from rsa_eval.statistics.intervals import LEVEL, Interval
 from rsa_eval.verdicts.compare import Comparison, Decision, Verdict
 from rsa_pretrain.plumbing.text_table import TableFormat, render_table
 
 _SHOWN_DIGITS = 2
+_MOST_POINTS = 100
 _COLUMNS = (
     "evaluation",
     "metric",
@@ -85,7 +86,7 @@ def _sentence(verdict: Verdict, comparison: Comparison) -> str:
         text = (
             f"{first} and {second} are equivalent within {comparison.margin:g} points {where} "
             f"({evidence}; two one-sided tests, p {_equals(verdict.adjusted_equivalence_p)}"
-            f"{adjusted})"
+            f"{adjusted}){_real_all_the_same(verdict)}"
         )
     elif verdict.decision == "no difference shown":
         text = (
@@ -107,7 +108,12 @@ def _equals(p: float) -> str:
 def _power(verdict: Verdict) -> str:
     """Say what the design could have shown, and what would settle the question."""
     needed = verdict.difference.needed
-    text = f"a difference of {needed.smallest_difference:.{_SHOWN_DIGITS}f} points would have been"
+    if needed.smallest_difference > _MOST_POINTS:
+        return "no difference would be, as so little was measured"
+    text = (
+        f"one of {needed.smallest_difference:.{_SHOWN_DIGITS}f} points would be shown with a power "
+        "of 80 %"
+    )
     if needed.seeds is not None:
         remedy = f"{needed.seeds} seeds of each"
     elif needed.images is not None:
@@ -116,7 +122,15 @@ def _power(verdict: Verdict) -> str:
             remedy += " and more seeds"
     else:
         return text
-    return f"{text}; one as large as that found needs about {remedy}"
+    return f"{text}, and that found, if it is the true one, with about {remedy}"
+
+
+def _real_all_the_same(verdict: Verdict) -> str:
+    """Say that an equivalent model differs, if that is shown."""
+    difference = verdict.difference
+    if verdict.adjusted_p > 1 - LEVEL or not difference.interval.excludes(0):
+        return ""
+    return f", although the difference itself is shown (p {_equals(verdict.adjusted_p)})"
 
 
 def _scope(verdict: Verdict) -> str:

@@ -20,9 +20,6 @@ class TopKCounts:
     top5: int
     total: int
 
-    def __add__(self, other: "TopKCounts") -> "TopKCounts":
-        return TopKCounts(self.top1 + other.top1, self.top5 + other.top5, self.total + other.total)
-
     @property
     def top1_percent(self) -> float:
         """Top-1 in percent.
@@ -46,9 +43,6 @@ class TopKCounts:
         """
         top1 = {"top1": self.top1_percent}
         return top1 if num_classes <= _K else top1 | {"top5": 100 * self.top5 / self.total}
-
-
-NOTHING_COUNTED = TopKCounts(0, 0, 0)
 
 
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def test_detections_by_hand() -> None:
     assert kept.value("bbox_APl") is None
     assert kept.value("segm_AP") is None
     assert kept.interval("bbox_APl") is None
-    replicates = kept.replicates([kept, kept], "bbox_AP", 0, 0)
+    replicates = kept.replicates([kept, kept], "bbox_AP")
     assert replicates.shape == (1000, 2)
     np.testing.assert_array_equal(replicates[:, 0], replicates[:, 1])
     found = kept.interval("bbox_AP")
@@ -215,6 +215,17 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "no JSON": (GOOD | {"keys": np.zeros(3, np.uint8)}, "names of images"),
     "other shape": (GOOD | {"ranks": np.zeros((3, 5), np.uint8)}, "shapes"),
     "fractions": (GOOD | {"ranks": np.zeros((3, 4))}, "whole numbers"),
+    "negative ranks": (GOOD | {"ranks": np.full((3, 4), -1)}, "whole numbers from 0 on"),
+    "unknown class": (GOOD | {"labels": np.full(4, 7, np.uint8)}, "class 7 of 3"),
+    "odd truth": (
+        {
+            "form": np.array("rankings"),
+            "keys": _names(KEYS[:1]),
+            "scores": np.zeros((1, 1)),
+            "truth": np.full((1, 1), 5, np.int8),
+        },
+        "other values than -1, 0 and 1",
+    ),
     "rankings": (
         GOOD | {"form": np.array("rankings"), "scores": np.zeros(3), "truth": np.zeros(3)},
         "scores have shape",
@@ -244,7 +255,20 @@ def test_a_small_file_cannot_claim_the_memory() -> None:
         decode_predictions(buffer.getvalue())
 
 
-@pytest.mark.parametrize("name", ["../a.npz", "/etc/passwd", "a\\b", ""])
+HEADER = b"\x93NUMPY\x01\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }"
+
+
+@pytest.mark.parametrize("member", [b"raw", (HEADER % 10**14).ljust(127) + b"\n"])
+def test_a_member_that_is_no_array_is_refused(member: bytes) -> None:
+    """And so is a header that claims more than there is memory."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("labels.npy", member)
+    with pytest.raises(ValueError, match=r"no file of predictions|no arrays"):
+        decode_predictions(buffer.getvalue())
+
+
+@pytest.mark.parametrize("name", ["../a.npz", "/etc/passwd", "a\\b", "", "..", "a\0b"])
 def test_a_record_names_a_file_beside_it(name: str) -> None:
     """No record can make the toolkit read elsewhere."""
     with pytest.raises(UserError, match="file"):

@@ -91,7 +91,7 @@ def test_why_nothing_is_compared(tmp_path: Path, make_result: MakeResult) -> Non
     _write(other / "b", record, [1] * 50)
     write_report([other], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "Models are not compared pair by pair" in page
+    assert "Not all models are compared pair by pair" in page
     assert "have different test images: 100 and 50 images" in page
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsa_eval.__main__ import main
+from rsa_eval.records.record import read_record, write_record
 from rsa_eval.statistics.paired import mcnemar
 from rsa_eval.verdicts.compare import Comparison, compare_sides
 from rsa_eval.verdicts.sides import read_side
@@ -62,11 +63,13 @@ def test_no_difference_says_what_would_settle_it(write_trial: WriteTrial) -> Non
     found = compare([write_trial("a", GOOD)], [write_trial("b", NEAR)])
     needed = found.verdicts[0].difference.needed
     (sentence,) = sentences(found)
-    expected = f"a difference of {needed.smallest_difference:.2f} points would have been"
-    assert expected in sentence
-    assert f"one as large as that found needs about {needed.images:,} test images" in sentence
+    smallest = f"{needed.smallest_difference:.2f} points would be shown with a power of 80 %"
+    assert smallest in sentence
+    assert f"if it is the true one, with about {needed.images:,} test images" in sentence
     identical = sentences(compare([write_trial("c", GOOD)], [write_trial("d", GOOD)]))
-    assert "one as large" not in identical[0]
+    assert "true one" not in identical[0]
+    few = sentences(compare([write_trial("e", [1])], [write_trial("f", [0])]))
+    assert "no difference would be, as so little was measured" in few[0]
 
 
 def test_several_evaluations_are_adjusted_together(write_trial: WriteTrial, tmp_path: Path) -> None:
@@ -171,12 +174,55 @@ def test_sides_that_cannot_be_compared(write_trial: WriteTrial, tmp_path: Path) 
     other = write_trial("c", POOR, kind="linear")
     with pytest.raises(UserError, match=r"share no evaluation: only .* has knn on cifar10"):
         compare([ours], [other])
-    with pytest.raises(UserError, match=r"has no metric 'top7'; expected one of top1 or mean_per"):
+    with pytest.raises(UserError, match=r"by 'top7'; expected one of top1 or mean_per_class"):
         compare([ours], [theirs], metric="top7")
+    with pytest.raises(UserError, match="is a record of both models"):
+        compare([ours], [ours])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "metrics.jsonl").touch()
     with pytest.raises(UserError, match=r"contains no record .* 'rsa-eval knn"):
         read_side([tmp_path / "empty"])
+
+
+def test_evaluations_without_the_metric_are_left_out(
+    write_trial: WriteTrial, tmp_path: Path
+) -> None:
+    """The others are compared all the same."""
+    for name, right in (("a", GOOD), ("b", POOR)):
+        write_trial(name, right)
+        write_trial(name, None, kind="diagnostics", values={"rankme": 3.0}, headline="rankme")
+    found = compare([tmp_path / "a"], [tmp_path / "b"])
+    assert [verdict.title for verdict in found.verdicts] == ["knn on cifar10"]
+    assert found.left_out[0].startswith("diagnostics on cifar10: ")
+
+
+def test_other_seeds_of_an_evaluation_are_no_other_trials(write_trial: WriteTrial) -> None:
+    """Two records of one network count once."""
+    ours = [write_trial("a", GOOD), write_trial("a", GOOD, kind="linear")]
+    again = read_record(ours[0]).model_copy(update={"seeds": [5]})
+    copy = ours[0].with_name("again.json")
+    write_record(again, copy)
+    found = compare([ours[0], copy], [write_trial("b", POOR)])
+    assert found.verdicts[0].seeds[0] == ("seed 0",)
+    assert found.verdicts[0].difference.seeds is None
+
+
+def test_equivalent_and_yet_different(write_trial: WriteTrial) -> None:
+    """The sentence says both."""
+    found = compare([write_trial("a", GOOD)], [write_trial("b", POOR)], margin=60)
+    (sentence,) = sentences(found)
+    assert "are equivalent within 60 points" in sentence
+    assert "although the difference itself is shown (p < 0.0001)" in sentence
+
+
+def test_the_records_are_not_overwritten(
+    write_trial: WriteTrial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An output among the records is refused before anything is compared."""
+    ours, theirs = write_trial("a", GOOD), write_trial("b", POOR)
+    assert main(["compare", str(ours), str(theirs), "--json", str(ours)]) == 2
+    assert "is among the records; write it elsewhere" in capsys.readouterr().err
+    assert read_record(ours).headline == "top1"
 
 
 def test_unlike_settings_are_noted(write_trial: WriteTrial) -> None:

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +8,7 @@ from scipy import stats
 
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.ranking_predictions import RankingPredictions
-from rsa_eval.statistics.bootstrap import SEED, resampled_counts
+from rsa_eval.statistics.bootstrap import mean_replicates
 from rsa_eval.statistics.power import smallest_difference
 from rsa_eval.statistics.seeds import welch
 from rsa_eval.verdicts.difference import TrialScore, estimate_difference
@@ -91,6 +92,44 @@ def test_draws_of_one_network_are_averaged() -> None:
     assert found.test == "paired bootstrap"
 
 
+def test_a_single_image_proves_nothing() -> None:
+    """Nor do five, by whatever test: with six all won, the sign test has p = 2 / 2^6."""
+    for num_images, shown in ((1, False), (5, False), (6, True)):
+        right, wrong = np.ones(num_images, bool), np.zeros(num_images, bool)
+        for metric, count in (("top1", 1), ("mean_per_class", 1), ("top1", 2)):
+            pair = [scored(right)] * count, [scored(wrong)] * count
+            found = estimate_difference(*pair, metric, margin=5)
+            assert -100 <= found.interval.low <= found.interval.high <= 100
+            assert (found.p <= 0.05) == (shown and (metric, count) != ("top1", 2)) or shown
+            assert found.equivalence_p is not None
+            assert found.equivalence_p > 0.5
+            if num_images < 6:
+                assert found.p >= 2 * 0.5**num_images
+
+
+def test_a_rare_class_that_agrees_is_uncertain() -> None:
+    """Two images of a class, all right in both, leave its accuracy open by tens of points."""
+    labels = np.repeat([0, 1], [998, 2])
+    pair = [scored(np.ones(1000, bool), labels=labels)] * 2
+    found = estimate_difference(pair[:1], pair[1:], "mean_per_class", margin=1)
+    assert found.interval.half_width == pytest.approx(100 * (1 - 0.05**0.5))
+    assert found.equivalence_p == pytest.approx(0.99**2)
+
+
+def test_large_differences_have_small_p_values_beyond_the_resamples() -> None:
+    """A matrix of many models adjusts for hundreds of pairs; 1,000 resamples alone end at 0.002."""
+    labels = np.repeat([0, 1], [500, 500])
+    first = scored(np.arange(1000) % 10 > 0, labels=labels)
+    second = scored(np.arange(1000) % 2 > 0, labels=labels)
+    assert estimate_difference([first], [second], "mean_per_class").p < 1e-20
+
+
+def test_trials_without_spread_or_answers_show_nothing() -> None:
+    """Two equal numbers a side do not make their difference certain."""
+    sides = [[TrialScore(value, None)] * 2 for value in (70.0, 69.99)]
+    assert estimate_difference(*sides, "top1").p == 1
+
+
 def test_mean_per_class_is_resampled_by_image() -> None:
     """A rare class weighs as much as a frequent one, so its images decide the width."""
     labels = np.repeat([0, 1], [95, 5])
@@ -108,19 +147,19 @@ def test_average_precision_is_resampled_in_common() -> None:
     truth = np.where(RNG.random((60, 2)) < 0.4, 1, -1).astype(np.int8)
     scores = truth + RNG.normal(size=(60, 2))
     same = TrialScore(50.0, RankingPredictions(scores, truth))
-    found = estimate_difference([same], [same], "mAP", num_resamples=200)
-    # Sixty images on which they agree leave up to 1 - 0.05^(1/60) of others open.
-    reach = 100 * (1 - 0.05 ** (1 / 60))
-    assert (found.interval.low, found.interval.high, found.p) == (-reach, reach, 1)
+    found = estimate_difference([same], [same], "mAP")
+    # The images of the rarer class, on which they agree, leave up to 1 - 0.05^(1/n) of others open.
+    rarest = int((truth == 1).sum(axis=0).min())
+    reach = 100 * (1 - 0.05 ** (1 / rarest))
+    assert (found.interval.low, found.interval.high) == pytest.approx((-reach, reach))
+    assert found.p == 1
     near, far = (
-        estimate_difference([same], [same], "mAP", num_resamples=50, margin=margin).equivalence_p
+        estimate_difference([same], [same], "mAP", margin=margin).equivalence_p
         for margin in (1, 10)
     )
-    assert (near, far) == (pytest.approx(0.99**60), pytest.approx(0.9**60))
+    assert (near, far) == (pytest.approx(0.99**rarest), pytest.approx(0.9**rarest))
     better = TrialScore(60.0, RankingPredictions(scores + truth, truth))
-    found = estimate_difference([better], [same], "mAP", num_resamples=200)
-    counts = next(iter(resampled_counts(60, 200, SEED)))
-    assert counts.shape == (200, 60)
+    found = estimate_difference([better], [same], "mAP")
     assert found.interval.low > 0
     assert found.p < 0.02
 
@@ -191,6 +230,15 @@ def test_sizes_that_would_settle_it() -> None:
     assert found.needed.smallest_difference > abs(found.value)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 resamples, for the sake of time."""
+    few = partial(mean_replicates, num_resamples=400)
+    monkeypatch.setattr("rsa_eval.verdicts.difference.mean_replicates", few)
+    monkeypatch.setattr("rsa_eval.records.class_predictions.mean_replicates", few)
+
+
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize(("num_images", "correlation"), [(50, 0.5), (1000, 0.8)])
 def test_the_verdict_errs_in_one_of_twenty(num_images: int, correlation: float) -> None:
     """Of 1,000 pairs of equally accurate networks at most 5 % are said to differ."""
@@ -201,11 +249,12 @@ def test_the_verdict_errs_in_one_of_twenty(num_images: int, correlation: float) 
         shared = rng.random(num_images) < correlation
         common = rng.random(num_images) < 0.7
         first, second = (np.where(shared, common, rng.random(num_images) < 0.7) for _ in range(2))
-        found = estimate_difference([scored(first)], [scored(second)], "top1", num_resamples=400)
+        found = estimate_difference([scored(first)], [scored(second)], "top1")
         errors += found.p <= 0.05 and found.interval.excludes(0)
     assert errors / 1000 <= bound
 
 
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("num_seeds", [2, 3, 5])
 def test_the_verdict_over_seeds_errs_in_one_of_twenty(num_seeds: int) -> None:
     """Of 400 pairs of methods with equal expectation, over seeds and images, at most 5 %."""
@@ -223,6 +272,6 @@ def test_the_verdict_over_seeds_errs_in_one_of_twenty(num_seeds: int) -> None:
                     for own, each in zip(level, noise, strict=True)
                 ]
             )
-        found = estimate_difference(*sides, "top1", num_resamples=400)
+        found = estimate_difference(*sides, "top1")
         errors += found.p <= 0.05 and found.interval.excludes(0)
     assert errors / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)

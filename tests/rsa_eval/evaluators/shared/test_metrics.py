@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
 
 
 def test_counts_by_hand() -> None:
@@ -46,10 +46,11 @@ def test_the_predicted_class_is_the_first_of_the_best() -> None:
     assert answers.ranks.tolist() == [1, 8, 2]
 
 
-def test_counts_add_up_before_the_one_division() -> None:
+def test_batches_are_joined_before_the_one_division() -> None:
     """Batches of unequal size weigh by their samples."""
-    total = TopKCounts(1, 1, 1) + TopKCounts(0, 1, 3)
-    assert total.percentages(10) == {"top1": 25.0, "top5": 50.0}
+    scores, labels = torch.eye(8), torch.tensor([0, 7, 7, 7, 7, 7, 7, 7])
+    parts = [answer(scores[rows], labels[rows]) for rows in (slice(1), slice(1, None))]
+    assert Answers.sound(parts).counts.percentages(8)["top1"] == 25.0
 
 
 def test_nan_is_refused() -> None:
