@@ -52,9 +52,11 @@ def _batchnorm_control(entries: Sequence[NamedRecord]) -> Finding | None:
 def _seeds(entries: Sequence[NamedRecord]) -> list[Finding]:
     by_path = {entry.path: entry for entry in entries}
     groups = group_records([(entry.path, entry.record) for entry in entries])
-    counts = {_row(group, by_path): len(group.records) for group in groups}
+    counts = {_row(group, by_path): len(set(group.labels)) for group in groups}
     found = []
-    single = [group for group in groups if len(group.records) == 1]
+    single = [
+        group for group in groups if len(set(group.labels)) == 1 and is_self_supervised(group.first)
+    ]
     if single:
         names = list_names([by_path[group.paths[0]] for group in single], entries)
         verb = "has" if len(single) == 1 else "have"

@@ -116,5 +116,6 @@ def show(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(show, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {show(part)}' for key, part in value.items())}}}"
+        known = (f"{key}: {show(part)}" for key, part in value.items() if part is not None)
+        return f"{{{', '.join(known)}}}"
     return str(value)

@@ -158,7 +158,7 @@ def normalisation_of(record: Record) -> tuple[Any, Any] | None:
     data = record.config.get("data")
     if not isinstance(data, dict):
         return None
-    if data.get("mean") is not None and data.get("std") is not None:
+    if isinstance(data.get("mean"), list) and isinstance(data.get("std"), list):
         return list(data["mean"]), list(data["std"])
     try:
         mean, std = data_set(str(data.get("name"))).normalisation

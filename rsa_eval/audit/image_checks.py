@@ -22,7 +22,10 @@ def image_facts(entry: NamedRecord, split: Literal["train", "test"]) -> dict[str
     """Return count and SHA-256 of a split's images; None if the record has none."""
     images = entry.record.details.get("images")
     facts = images.get(split) if isinstance(images, dict) else None
-    return facts if isinstance(facts, dict) and {"count", "sha256"} <= facts.keys() else None
+    if not isinstance(facts, dict):
+        return None
+    known = isinstance(facts.get("count"), int) and isinstance(facts.get("sha256"), str)
+    return facts if known else None
 
 
 def _keys(entry: NamedRecord) -> tuple[str, ...] | str | None:

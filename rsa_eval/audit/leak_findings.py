@@ -14,6 +14,7 @@ from rsa_eval.records.predictions import read_predictions
 from rsa_pretrain.plumbing.errors import UserError
 
 _MOST_ACCURACIES = 5
+_OF_SOME_LABELS = frozenset({"low-shot", "finetune"})
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def _describe(leak: Leak, leaks: Sequence[Leak], entries: Sequence[NamedRecord])
     names = list_names(leak.entries, entries)
     accuracies = clean_accuracies(leak)
     numbers = "".join(f"; {own.text}" for own in accuracies[:_MOST_ACCURACIES])
+    if any(entry.record.kind in _OF_SOME_LABELS for entry in leak.entries):
+        names += ", whose classifiers of few labels saw only some of them"
     if len(accuracies) > _MOST_ACCURACIES:
         numbers += f"; and {len(accuracies) - _MOST_ACCURACIES} more records"
     return Finding(
@@ -91,10 +94,20 @@ def _describe(leak: Leak, leaks: Sequence[Leak], entries: Sequence[NamedRecord])
 
 
 def _severity(leak: Leak, leaks: Sequence[Leak]) -> Severity:
-    """Return unfair if only some of the records with these test images saw the leaked ones."""
+    """Return unfair if only some of the records that are compared saw the leaked images.
+
+    Those whose training images could not be opened are listed as not checked.
+    """
     leaked = {found.row for found in leak.duplicates}
     related = [own for own in leaks if own.test is leak.test]
-    rivals = {entry.path for own in related if own.is_within for entry in own.entries}
+    kinds = {entry.record.kind for entry in leak.entries}
+    rivals = {
+        entry.path
+        for own in related
+        if not own.is_within
+        for entry in own.entries
+        if entry.record.kind in kinds
+    }
     for rival in rivals:
         seen: set[int] = set()
         for own in related:

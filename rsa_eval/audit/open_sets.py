@@ -83,7 +83,9 @@ class OpenSets:
     def _read(self, tree: dict[str, Any], multi_label: Any, role: ImageRole) -> ImageSet:
         config = parse_tree(DataConfig, tree, "data")
         if config.root is not None and not is_present(config) and self._data_root is not None:
-            config = config.model_copy(update={"root": self._data_root})
+            below = config.model_copy(update={"root": self._data_root / config.root.name})
+            moved = config.model_copy(update={"root": self._data_root})
+            config = below if is_present(below) else moved
         if multi_label is not None and role != "pretrain":
             from rsa_eval.evaluators.svm.multi_label import open_multi_label
 

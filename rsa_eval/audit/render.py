@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rsa_eval.audit.finding import SEVERITIES, Finding, FindingGroup, num_findings
+from rsa_eval.audit.finding import SEVERITIES, FindingGroup, num_findings
+from rsa_pretrain.plumbing.text_table import escape_markdown, render_table
 
 _WIDTH = 100
 _INDENT = 11  # columns of the severity
@@ -49,29 +50,19 @@ def markdown(groups: Sequence[FindingGroup]) -> str:
     """Return the findings as a Markdown page with a table for each group."""
     parts = [f"# Audit\n\n{summary(groups)}."]
     for group in groups:
-        parts.append(f"## {_cell(group.title)}")
+        parts.append(f"## {escape_markdown(group.title)}")
         if group.records:
-            parts.append(f"Records: {', '.join(map(_cell, group.records))}.")
+            parts.append(f"Records: {', '.join(map(escape_markdown, group.records))}.")
         if not group.findings:
             parts.append("Nothing found.")
             continue
-        rows = ["| severity | topic | finding | remedy |", "|---|---|---|---|"]
-        rows += [_row(finding) for finding in group.findings]
-        parts.append("\n".join(rows))
+        rows = [
+            [finding.severity, finding.topic, finding.statement, finding.remedy]
+            for finding in group.findings
+        ]
+        columns = ["severity", "topic", "finding", "remedy"]
+        parts.append(render_table(columns, rows, "markdown"))
     return "\n\n".join(parts) + "\n"
-
-
-def _row(finding: Finding) -> str:
-    cells = (finding.severity, finding.topic, finding.statement, finding.remedy)
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    """Escape text of records, which may contain anything, for one cell of a table."""
-    line = " ".join(text.split()).replace("\\", "\\\\")
-    for mark in "|`*<[":
-        line = line.replace(mark, f"\\{mark}")
-    return line
 
 
 def as_tree(groups: Sequence[FindingGroup]) -> list[dict[str, Any]]:

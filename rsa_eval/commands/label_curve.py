@@ -31,8 +31,8 @@ others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot 
 FOLDER/{_NAME}.md, .json and .png.
 
 Intervals are 95 %, over test images and draws together. A baseline's curve is made non-decreasing
-and interpolated in the logarithm of the labels; a number with > means more than all labels, one
-with < fewer than the smallest number measured.
+and interpolated in the logarithm of the labels; a number with > means more than the largest
+number measured, one with < fewer than the smallest.
 
 {HOW_IT_RUNS}"""
 
@@ -104,7 +104,7 @@ def _label_curve(arguments: argparse.Namespace) -> int:
         if not path.exists():
             raise UserError(f"checkpoint '{path}' {ABSENT}")
     if not (checkpoints or arguments.random_init or arguments.supervised):
-        raise UserError("expected a CHECKPOINT, --random-init or both; found none")
+        raise UserError("expected a CHECKPOINT, --random-init or --supervised; found none")
     first = checkpoints[0] if checkpoints else None
     run_dir = None if first is None else run_folder_of(first)
     start = images_of_run(run_dir, first, arguments.config, overrides)

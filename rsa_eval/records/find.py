@@ -1,5 +1,6 @@
 """Find records and metric logs below the paths that a command is given."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,8 +11,6 @@ from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
 RECORDS_FOLDER = "records"
 # Folders of a run that contain no records and no other runs.
 _NOT_SEARCHED = frozenset({"checkpoints", "tensorboard"})
-# JSON files beside runs that are not records; a campaign's numbers are in its runs' records.
-_NO_RECORDS = frozenset({"sweep.json", "label-curve.json", "machines.json"})
 
 
 def logs_and_records(path: Path) -> list[Path]:
@@ -60,8 +59,17 @@ def read_records_below(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     if not (folder / METRICS_FILE).is_file() and folder.name != RECORDS_FOLDER:
-        yield from (file for file in sorted(folder.glob("*.json")) if file.name not in _NO_RECORDS)
+        yield from (file for file in sorted(folder.glob("*.json")) if _may_be_record(file))
     yield from _search(folder)
+
+
+def _may_be_record(file: Path) -> bool:
+    """Return False for sound JSON of another kind, such as the numbers of a sweep or comparison."""
+    try:
+        tree = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True  # its reader says what is wrong
+    return isinstance(tree, dict) and "schema_version" in tree
 
 
 def _search(folder: Path) -> Iterator[Path]:

@@ -27,6 +27,10 @@ class LabelsNeeded:
     labels: float
     interval: Interval
     """95 %, over test images and draws."""
+    is_beyond: bool = False
+    """True if the whole interval is above the curve's largest number of labels."""
+    is_below: bool = False
+    """True if the whole interval is below its smallest."""
 
 
 def monotone(accuracies: FloatArray) -> FloatArray:
@@ -192,6 +196,7 @@ def needed_with_interval(
     found = percentile_interval(finite, num_images)
     low = 0.0 if found.low < least else found.low
     high = np.inf if found.high > most else found.high
-    # Both bounds may be open to one side: only more labels than all, or fewer than the smallest.
+    # Both bounds may be open to one side: only more than the largest, or fewer than the smallest.
+    is_beyond, is_below = low > most, high < least
     low, high = min(low, most), max(high, least)
-    return LabelsNeeded(float(point[0]), Interval(low, high))
+    return LabelsNeeded(float(point[0]), Interval(low, high), is_beyond, is_below)

@@ -70,9 +70,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``, atomically."""
+    """Write ``text`` as UTF-8 to ``path``, atomically.
+
+    Bytes of a file name that are no UTF-8, which Python keeps as surrogates, become escapes.
+    """
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

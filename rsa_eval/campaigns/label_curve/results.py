@@ -65,12 +65,16 @@ class LabelSaving:
     @property
     def is_shown(self) -> bool:
         """True if the baseline needs more labels, by the whole interval."""
-        return self.needed.interval.low > self.point.size.labels_per_class
+        own = self.point.size.labels_per_class
+        is_beyond = self.needed.is_beyond and own <= self.most.labels_per_class
+        return is_beyond or self.needed.interval.low > own
 
     @property
     def is_reversed(self) -> bool:
         """True if the baseline needs fewer labels, by the whole interval."""
-        return self.needed.interval.high < self.point.size.labels_per_class
+        own = self.point.size.labels_per_class
+        is_below = self.needed.is_below and own >= self.least.labels_per_class
+        return is_below or self.needed.interval.high < own
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _savings(
         if curve.model.kind != "checkpoint":
             continue
         same = [pair for pair in baselines if pair[0].model.network == curve.model.network]
-        for baseline, others in same or baselines:
+        for baseline, others in same:
             sizes = np.array([point.size.labels_per_class for point in baseline.points])
             accuracies = np.array([point.top1 for point in baseline.points])
             for place, point in enumerate(curve.points):

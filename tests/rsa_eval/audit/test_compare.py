@@ -9,6 +9,7 @@ from rsa_eval.audit.compare import compare_records
 from rsa_eval.audit.entries import name_records
 from rsa_eval.audit.finding import Finding
 from rsa_eval.records.record import Record
+from rsa_pretrain.plumbing.atomic_files import write_text
 
 Found = list[tuple[Path, Record]]
 
@@ -95,7 +96,7 @@ def test_votes_say_which_is_the_headline(comparable: Found) -> None:
     """A list of votes selects nothing: the first one counts."""
     votes = [{"k": 5, "temperature": None}, {"k": 9, "temperature": 0.5}]
     (finding,) = findings_of(changed(comparable, "rsa", with_settings(settings=votes)))
-    assert "2 votes, the first {k: 5, temperature: unset} in rsa" in finding.statement
+    assert "2 votes, the first {k: 5} in rsa" in finding.statement
 
 
 def test_test_images_that_differ(comparable: Found) -> None:
@@ -260,9 +261,56 @@ def test_groups_are_evaluators_and_data_sets(comparable: Found) -> None:
     assert len(groups[0].records) == 8
 
 
+def test_folders_of_other_images_are_not_compared(comparable: Found) -> None:
+    """Two image folders share a name and nothing else; one that moved is the same by content."""
+
+    def placed(root: str, sha256: str) -> Found:
+        images = {"images": {"test": {"count": 30, "sha256": sha256}}}
+        return [
+            (
+                Path(root) / path.relative_to("/"),
+                with_settings(data__root=root)(record).model_copy(
+                    update={"data_set": "imagefolder", "details": images}
+                ),
+            )
+            for path, record in comparable
+        ]
+
+    entries = name_records([*placed("a", "x"), *placed("b", "y"), *placed("moved", "x")])
+    groups = compare_records(entries)
+    assert [group.title for group in groups] == [
+        "linear on imagefolder a",
+        "linear on imagefolder b",
+    ]
+    assert [len(group.records) for group in groups] == [16, 8]
+
+
+def test_subsets_of_labels_are_not_compared(comparable: Found) -> None:
+    """Fine-tunings with other labels are other questions, as in a label curve."""
+    found = [
+        (
+            path.with_stem(f"draw-{seed}"),
+            with_settings(subset={"per_class": 2}, subset_seed=seed)(r),
+        )
+        for seed in (0, 1)
+        for path, r in comparable
+    ]
+    titles = [group.title for group in compare_records(name_records(found))]
+    assert titles == [
+        "linear on cifar10, labels {per_class: 2}, draw 0",
+        "linear on cifar10, labels {per_class: 2}, draw 1",
+    ]
+
+
 def test_a_damaged_file_of_predictions_is_named(comparable: Found) -> None:
     """It cannot be compared by image."""
     comparable[0][0].with_name("linear.predictions.npz").write_bytes(b"damaged")
     (finding,) = findings_of(comparable)
     assert (finding.severity, finding.topic) == ("caution", "predictions")
     assert "SHA-256" in finding.statement
+
+
+def test_names_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
+    """A file name of other bytes than UTF-8 ends no report."""
+    write_text(tmp_path / "page.md", "run \udcff, ü")
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "run \\udcff, ü"

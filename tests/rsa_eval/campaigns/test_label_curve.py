@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def test_records_of_other_test_images(run_folder: Path, run_curve: Any, out: Pat
         (["--random-init", "--labels", "0", *DIGITS], "numbers above 0 and all"),
         (["--random-init", "--labels", "", *DIGITS], "numbers above 0 and all"),
         (["--random-init", "--draws", "0", *DIGITS], "expected a whole number above 0, found '0'"),
-        (DIGITS, "expected a CHECKPOINT, --random-init or both; found none"),
+        (DIGITS, "expected a CHECKPOINT, --random-init or --supervised; found none"),
         (
             ["--random-init", *DIGITS],
             "there is nothing to evaluate; give a CHECKPOINT, or --random",
@@ -319,6 +320,19 @@ def make_saving(labels: float, low: float, high: float, kind: Any = "random") ->
         CurveSize(Subset(percent=100), 144, 1440, 1),
         CurveSize(Subset(per_class=1), 1, 10, 5),
     )
+
+
+def test_the_largest_and_the_smallest_number_of_labels_can_decide() -> None:
+    """With all labels a baseline that is clearly below needs more; with the fewest, fewer."""
+    saving = make_saving(math.inf, 144, math.inf)
+    every = replace(saving.point, size=saving.most)
+    open_end = LabelsNeeded(math.inf, Interval(144, math.inf), is_beyond=True)
+    assert replace(saving, point=every, needed=open_end).is_shown
+    assert not replace(saving, point=every).is_shown
+    one = replace(saving.point, size=saving.least)
+    assert replace(
+        saving, point=one, needed=LabelsNeeded(0, Interval(0, 1), is_below=True)
+    ).is_reversed
 
 
 TIMES = "as many."

@@ -242,3 +242,13 @@ def test_open_ends() -> None:
     perhaps = compare({10.0: right(random, 0.5)}, rising, 10.0).interval
     assert 1 < perhaps.low < 10
     assert perhaps.high == math.inf
+
+
+def test_a_saving_at_the_largest_number_of_labels() -> None:
+    """A baseline that is far below with all labels needs more than there are, by every resample."""
+    sizes = np.array([10.0, 300.0])
+    far, near = np.full((100, 2), [30.0, 50.0]), np.full((100, 2), [80.0, 90.0])
+    beyond = needed_with_interval(sizes, far[0], 80.0, far, np.full(100, 80.0), 600)
+    assert (beyond.labels, beyond.is_beyond, beyond.is_below) == (math.inf, True, False)
+    below = needed_with_interval(sizes, near[0], 50.0, near, np.full(100, 50.0), 600)
+    assert (below.labels, below.is_beyond, below.is_below) == (0.0, False, True)
