@@ -241,26 +241,26 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize(("num_images", "correlation"), [(50, 0.5), (1000, 0.8)])
 def test_the_verdict_errs_in_one_of_twenty(num_images: int, correlation: float) -> None:
-    """Of 1,000 pairs of equally accurate networks at most 5 % are said to differ."""
+    """Of 500 pairs of equally accurate networks at most 5 % are said to differ."""
     errors = 0
-    bound = 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1000)
+    bound = 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 500)
     rng = np.random.default_rng(num_images)
-    for _ in range(1000):
+    for _ in range(500):
         shared = rng.random(num_images) < correlation
         common = rng.random(num_images) < 0.7
         first, second = (np.where(shared, common, rng.random(num_images) < 0.7) for _ in range(2))
         found = estimate_difference([scored(first)], [scored(second)], "top1")
         errors += found.p <= 0.05 and found.interval.excludes(0)
-    assert errors / 1000 <= bound
+    assert errors / 500 <= bound
 
 
 @pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize("num_seeds", [2, 3, 5])
 def test_the_verdict_over_seeds_errs_in_one_of_twenty(num_seeds: int) -> None:
-    """Of 400 pairs of methods with equal expectation, over seeds and images, at most 5 %."""
+    """Of 200 pairs of methods with equal expectation, over seeds and images, at most 5 %."""
     errors, num_images = 0, 300
     rng = np.random.default_rng(num_seeds)
-    for _ in range(400):
+    for _ in range(200):
         sides = []
         for _ in range(2):
             taste = rng.normal(size=num_images)  # images that this method finds easy
@@ -274,4 +274,4 @@ def test_the_verdict_over_seeds_errs_in_one_of_twenty(num_seeds: int) -> None:
             )
         found = estimate_difference(*sides, "top1")
         errors += found.p <= 0.05 and found.interval.excludes(0)
-    assert errors / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)
+    assert errors / 200 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 200)
