@@ -11,7 +11,7 @@ from rsa_eval.__main__ import main
 ROOT = Path(__file__).parents[1]
 KEPT = re.compile(
     r"notes\.md"
-    r"|.+/seed-\d+/(config\.yaml|metrics\.jsonl|machines\.json|records/[\w-]+\.json)"
+    r"|.+/seed-\d+/(config\.yaml|metrics\.jsonl|machines\.json|records/[\w-]+(\.json|\.predictions\.npz))"
 )
 ABSOLUTE = re.compile(r"(?<![\w.)<])/(?:data|home|mnt|opt|root|tmp|Users|usr|var|work)\b")
 MOST_BYTES = 1_000_000
@@ -26,7 +26,7 @@ def faults(folder, names):
             found.append(f"{name} is none of what is kept of a run")
         elif path.stat().st_size > MOST_BYTES:
             found.append(f"{name} is large")
-        elif match := ABSOLUTE.search(path.read_text(encoding="utf-8")):
+        elif match := ABSOLUTE.search(path.read_text(encoding="utf-8", errors="replace")):
             found.append(f"{name} names {match[0]}")
     return found
 

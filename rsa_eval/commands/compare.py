@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsa_eval.commands.outputs import check_output
-from rsa_eval.records.find import RECORDS_FOLDER
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
@@ -69,6 +68,8 @@ def add(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from rsa_eval.records.find import RECORDS_FOLDER
+
     for name, suffix in _SUFFIXES.items():
         path = getattr(arguments, name)
         if path is not None:

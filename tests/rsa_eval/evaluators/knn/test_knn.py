@@ -280,14 +280,15 @@ def test_leave_one_out_equals_removing_each_voter(
     settings = [KNNSetting(k=k, temperature=0.1) for k in (1, 20, 149, 400)]
     in_chunks(*sizes)
     found = knn_counts(bank, None, settings, 7, BUDGET, CPU)
-    expected = [TopKCounts(0, 0, 0)] * len(settings)
+    expected = [[0, 0, 0] for _ in settings]
     for row in range(len(bank.labels)):
         others = torch.arange(len(bank.labels)) != row
         rest = LabelledFeatures(bank.features[others], bank.labels[others])
         one = LabelledFeatures(bank.features[row : row + 1], bank.labels[row : row + 1])
         alone = knn_counts(rest, one, settings, 7, BUDGET, CPU)
-        expected = [a + b for a, b in zip(expected, alone, strict=True)]
-    assert found == expected
+        for total, counts in zip(expected, alone, strict=True):
+            total[:] = np.add(total, [counts.top1, counts.top5, counts.total])
+    assert found == [TopKCounts(*total) for total in expected]
 
 
 def test_leave_one_out_of_one_is_refused() -> None:
