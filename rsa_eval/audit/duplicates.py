@@ -121,17 +121,17 @@ def _resembling(
 ) -> Iterator[Duplicate]:
     for is_mirrored, hashes in ((False, images.hashes), (True, images.mirrored)):
         grey = images.grey[:, :, ::-1] if is_mirrored else images.grey
-        for rows, others, _ in _pairs(hashes, bank, candidates):
+        for rows, others in _pairs(hashes, bank, candidates):
             kept = images.is_rich[rows] & bank.is_rich[others] & ((others < rows) | (not within))
             yield from _confirmed((rows[kept], others[kept]), (hashes, grey), bank, is_mirrored)
 
 
 def _pairs(
     hashes: npt.NDArray[np.uint64], bank: Fingerprints, candidates: RowNumbers | None
-) -> Iterator[tuple[RowNumbers, RowNumbers, object]]:
+) -> Iterator[tuple[RowNumbers, RowNumbers]]:
     yield from near_pairs(hashes, bank.hashes, MOST_BITS)
     if candidates is not None and len(candidates):
-        yield candidates[:, 0], candidates[:, 1], None
+        yield candidates[:, 0], candidates[:, 1]
 
 
 def _confirmed(

@@ -29,7 +29,7 @@ def count_by_table(words: Hashes) -> npt.NDArray[np.uint8]:
 
 def near_pairs(
     queries: Hashes, bank: Hashes, most_bits: int, pairs_at_once: int = _PAIRS_AT_ONCE
-) -> Iterator[tuple[RowNumbers, RowNumbers, npt.NDArray[np.uint8]]]:
+) -> Iterator[tuple[RowNumbers, RowNumbers]]:
     """Find all pairs of hashes that differ in few bits.
 
     Args:
@@ -39,8 +39,7 @@ def near_pairs(
         pairs_at_once: Number of pairs in memory.
 
     Yields:
-        Rows of the queries and of the bank, and their distances, by query, then by bank row within
-        a chunk of both.
+        Rows of the queries and of the bank, by query, then by bank row within a chunk of both.
     """
     num_rows = min(len(bank), pairs_at_once)
     num_queries = max(1, pairs_at_once // max(1, num_rows))
@@ -50,4 +49,4 @@ def near_pairs(
             distances = num_differing_bits(some, bank[None, first : first + num_rows])
             found, rows = np.nonzero(distances <= most_bits)
             if len(found):
-                yield found + start, rows + first, distances[found, rows]
+                yield found + start, rows + first

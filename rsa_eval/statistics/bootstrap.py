@@ -28,7 +28,6 @@ def mean_replicates(
     seed: int = SEED,
     *,
     pseudo: float = 0.0,
-    scale: float = 100.0,
 ) -> FloatArray:
     """Return bootstrap replicates of each column's mean over images.
 
@@ -36,10 +35,10 @@ def mean_replicates(
     calls are not: draws depend on the patterns of the rows, whatever the seed.
 
     An interval collapses where all images agree. Pseudo-images prevent that: every combination of 0
-    and ``scale`` in the columns enters with weight ``pseudo``, and resamples draw as many images as
+    and 100 in the columns enters with weight ``pseudo``, and resamples draw as many images as
     there are then, rounded. One column with weight 2 is Agresti & Coull 1998 (The American
     Statistician 52(2)), two columns with weight 0.5 are Agresti & Min 2005 (Statistics in Medicine
-    24(5)). Averages over trials vary less than values of 0 and ``scale`` alone, as those of more
+    24(5)). Averages over trials vary less than values of 0 and 100 alone, as those of more
     images would; the weight is then multiplied by the ratio of the variances, as for an effective
     sample size (Korn & Graubard 1998, Survey Methodology 24(2)). The replicates scatter around the
     mean of all these images.
@@ -50,7 +49,6 @@ def mean_replicates(
         num_resamples: Resamples B.
         seed: Seeds the resamples.
         pseudo: Weight of each pseudo-image, >= 0.
-        scale: Greatest value an image can have; read for pseudo-images alone.
 
     Returns:
         Replicates in the unit of the values, (B, M).
@@ -71,8 +69,8 @@ def mean_replicates(
     replicates: FloatArray = np.zeros((num_resamples, num_columns))
     num_real, total = np.full(num_resamples, num_images), num_images
     if pseudo > 0:
-        corners = np.array(list(itertools.product((0.0, scale), repeat=num_columns)))
-        weight = pseudo * _variance_ratio(values, scale)
+        corners = np.array(list(itertools.product((0.0, 100.0), repeat=num_columns)))
+        weight = pseudo * _variance_ratio(values)
         weights = np.array([num_images, *[weight] * len(corners)])
         total += round(weight * len(corners))
         drawn = rng.multinomial(total, weights / weights.sum(), size=num_resamples)
@@ -178,13 +176,13 @@ def bootstrap_p(replicates: FloatArray) -> float:
     return min(1.0, 2 * float(fewest + 1) / (len(defined) + 1))
 
 
-def _variance_ratio(values: FloatArray, scale: float) -> float:
-    """Return the values' variance over that of 0 and ``scale`` with the same means, at most 1.
+def _variance_ratio(values: FloatArray) -> float:
+    """Return the values' variance over that of 0 and 100 with the same means, at most 1.
 
     It is 1 for such values, and where all images agree, so that nothing can be said.
     """
     means = values.mean(axis=0)
-    variance, greatest = values.var(axis=0).sum(), (means * (scale - means)).sum()
+    variance, greatest = values.var(axis=0).sum(), (means * (100 - means)).sum()
     return min(1.0, float(variance / greatest)) if variance > 0 else 1.0
 
 

@@ -66,9 +66,9 @@ def test_pseudo_images_join_the_real_ones() -> None:
 
 
 def test_one_column_has_two_pseudo_images() -> None:
-    """Agresti and Coull: two successes and two failures more, of the given scale."""
-    values = np.array([[1.0]] * 9 + [[0.0]])
-    found = mean_replicates(values, NUM_RESAMPLES, pseudo=2, scale=1)
+    """Agresti and Coull: two successes and two failures more."""
+    values = np.array([[100.0]] * 9 + [[0.0]])
+    found = mean_replicates(values, NUM_RESAMPLES, pseudo=2) / 100
     share = 11 / 14
     assert found.mean() == pytest.approx(share, abs=0.005)
     assert found.var() == pytest.approx(share * (1 - share) / 14, rel=0.05)
