@@ -17,12 +17,12 @@ from benchmarks.measure import (
     ratio,
 )
 from rsa_eval.evaluators.knn.settings import KNNSetting
-from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.evaluators.shared.memory_plan import plan_chunks
 from rsa_eval.evaluators.shared.neighbours import RowNorms, unit_rows
 from rsa_eval.features.labelled import LabelledFeatures
 
-_OURS, _BARE, _SKLEARN = "knn_counts", "products and top-k", "scikit-learn"
+_OURS, _BARE, _SKLEARN = "knn_answers", "products and top-k", "scikit-learn"
 _NUM_CLASSES = 1000
 _DRAWN_AT_ONCE = 4096
 
@@ -56,7 +56,7 @@ def measure(settings: KNNBenchmarkSettings) -> Measurement:
     vote = [KNNSetting(k=settings.k, temperature=0.1)]
 
     def ours() -> None:
-        knn_counts(bank, queries, vote, _NUM_CLASSES, budget, device)
+        knn_answers(bank, queries, vote, _NUM_CLASSES, budget, device)
 
     def bare() -> None:
         _products_and_top_k(bank.features, queries.features, settings, device)

@@ -130,14 +130,14 @@ class ClassPredictions:
         """Read what ``arrays`` returned.
 
         Raises:
-            ValueError: If an array is missing or has another shape or type.
+            KeyError: If an array is missing.
+            ValueError: If one has another shape, type or range.
         """
-        try:
-            labels, predicted = arrays["labels"], arrays["predicted"]
-            ranks, names = arrays["ranks"], arrays["names"]
-            num_classes = int(arrays["num_classes"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"its answers lack {error}") from None
+        labels, predicted = arrays["labels"], arrays["predicted"]
+        ranks, names = arrays["ranks"], arrays["names"]
+        if arrays["num_classes"].shape != ():
+            raise ValueError(f"its number of classes has shape {arrays['num_classes'].shape}")
+        num_classes = int(arrays["num_classes"])
         shape = (len(names), len(labels)) if names.ndim == labels.ndim == 1 else None
         if predicted.shape != shape or ranks.shape != shape or 0 in predicted.shape:
             raise ValueError(

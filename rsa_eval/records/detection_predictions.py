@@ -109,7 +109,8 @@ class DetectionPredictions:
         """Read what ``arrays`` returned.
 
         Raises:
-            ValueError: If an array is missing or has another shape, type or range.
+            KeyError: If an array is missing.
+            ValueError: If one has another shape, type or range.
         """
         matches = {
             kind: from_arrays(
@@ -122,12 +123,12 @@ class DetectionPredictions:
             for kind in _IOU_TYPES
             if f"{kind}_extent" in stored
         }
-        try:
-            metrics, replicates = stored["metrics"], stored[_REPLICATES]
-        except KeyError as error:
-            raise ValueError(f"its answers lack {error}") from None
+        metrics, replicates = stored["metrics"].tolist(), stored[_REPLICATES]
         numbers = {own.num_images for own in matches.values()}
-        shape = (len(metrics), _NUM_RESAMPLES) if metrics.ndim == 1 else None
+        expected = [f"{kind}_{metric}" for kind in matches for metric in AVERAGED_OVERLAPS]
+        if not isinstance(metrics, list) or sorted(metrics) != sorted(expected):
+            raise ValueError(f"its replicates are of {metrics}, expected {expected}")
+        shape = (len(metrics), _NUM_RESAMPLES)
         if (
             len(numbers) != 1
             or replicates.shape != shape
@@ -137,7 +138,7 @@ class DetectionPredictions:
             raise ValueError(
                 f"its matches are of {sorted(numbers)} images, its replicates {replicates.shape}"
             )
-        return cls(matches, dict(zip(map(str, metrics), replicates.astype(float), strict=True)))
+        return cls(matches, dict(zip(metrics, replicates.astype(float), strict=True)))
 
 
 def _resample(matches: DetectionMatches) -> dict[str, FloatArray]:

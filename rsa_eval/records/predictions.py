@@ -116,7 +116,10 @@ def decode_predictions(content: bytes) -> KeyedPredictions:
         read = _FORMS[form]
     except _UNREADABLE as error:
         raise ValueError(f"it is no file of predictions ({error})") from None
-    predictions = read(arrays)
+    try:
+        predictions = read(arrays)
+    except KeyError as error:
+        raise ValueError(f"its answers lack {error}") from None
     try:
         keys = json.loads(names.tobytes())
     except (ValueError, RecursionError):

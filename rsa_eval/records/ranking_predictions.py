@@ -95,12 +95,10 @@ class RankingPredictions:
         """Read what ``arrays`` returned.
 
         Raises:
-            ValueError: If an array is missing or has another shape or type.
+            KeyError: If an array is missing.
+            ValueError: If one has another shape or type.
         """
-        try:
-            scores, truth = arrays["scores"], arrays["truth"]
-        except KeyError as error:
-            raise ValueError(f"its answers lack {error}") from None
+        scores, truth = arrays["scores"], arrays["truth"]
         if scores.ndim != 2 or scores.shape != truth.shape or 0 in scores.shape:
             raise ValueError(f"its scores have shape {scores.shape}, its truth {truth.shape}")
         if scores.dtype != np.float64 or truth.dtype != np.int8 or np.isnan(scores).any():

@@ -35,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
 # The two candidates whose times each finding compares, in its order; None: no times.
 COMPARED: dict[str, list[tuple[str, str] | None]] = {
     "features": [("bare forward", "extract_features")],
-    "knn": [("knn_counts", "products and top-k"), ("knn_counts", "scikit-learn"), None],
+    "knn": [("knn_answers", "products and top-k"), ("knn_answers", "scikit-learn"), None],
     "step": [("RSA", "BYOL (AA)"), ("RSA", "bare passes")],
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
-from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import own_share
@@ -62,11 +62,11 @@ def knn(task, folder):
     )
     settings = [KNNSetting(**setting) for setting in task["settings"]]
     cpu, share = torch.device("cpu"), own_share()
-    counts = [
-        *knn_counts(bank, queries, settings, 7, 64, cpu, share),
-        *knn_counts(bank, None, settings, 7, 64, cpu, share),
+    answers = [
+        *knn_answers(bank, queries, settings, 7, 64, cpu, share),
+        *knn_answers(bank, None, settings, 7, 64, cpu, share),
     ]
-    (folder / f"knn-{rank()}.json").write_text(json.dumps([asdict(count) for count in counts]))
+    (folder / f"knn-{rank()}.json").write_text(json.dumps([asdict(own.counts) for own in answers]))
 
 
 def main(what, path):

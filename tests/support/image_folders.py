@@ -1,7 +1,9 @@
-"""Settings of image folders that tests write."""
+"""Image folders that tests write, and their settings."""
 
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 
 def data_tree(root: Path) -> dict[str, Any]:
@@ -13,3 +15,12 @@ def data_tree(root: Path) -> dict[str, Any]:
         "num_workers": 0,
         "exif_orientation": False,
     }
+
+
+def write_pictures(root: Path, split: str, pictures: dict[str, Image.Image]) -> Path:
+    """Write pictures as ROOT/SPLIT/CLASS/NAME.png; returns the root."""
+    for name, picture in pictures.items():
+        path = root / split / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    return root

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
-from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.features.extract import extract_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.pixels import in_threads
@@ -52,7 +52,7 @@ def make_online_knn(
                 extract_features(backbone, part, transform, settings, label, load=in_threads)
                 for part, label in ((bank, "kNN bank"), (held_out, "kNN queries"))
             )
-        (counts,) = knn_counts(
+        (answers,) = knn_answers(
             voters,
             queries,
             settings.settings,
@@ -60,6 +60,6 @@ def make_online_knn(
             settings.memory_budget_mib,
             device,
         )
-        return {"knn_top1": counts.top1_percent}
+        return {"knn_top1": answers.counts.top1_percent}
 
     return evaluate

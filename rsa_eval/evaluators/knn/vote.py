@@ -10,26 +10,12 @@ from torch import Tensor
 
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
-from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
+from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.neighbours import nearest_rows
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.placement import brought_home
 from rsa_eval.features.share import ALONE, Share
 from rsa_pretrain.plumbing.errors import UserError
-
-
-def knn_counts(
-    bank: LabelledFeatures,
-    queries: LabelledFeatures | None,
-    settings: Sequence[KNNSetting],
-    num_classes: int,
-    memory_budget_mib: int | None,
-    device: torch.device,
-    share: Share = ALONE,
-) -> list[TopKCounts]:
-    """Count the hits of ``knn_answers``, by setting."""
-    found = knn_answers(bank, queries, settings, num_classes, memory_budget_mib, device, share)
-    return [answers.counts for answers in found]
 
 
 def knn_answers(

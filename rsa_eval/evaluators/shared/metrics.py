@@ -100,15 +100,6 @@ class Answers:
         return TopKCounts(top1, top5, len(self.ranks))
 
     @classmethod
-    def from_scores(cls, scores: Tensor, labels: Tensor) -> Self:
-        """Read one batch's answers from its scores, (N, C), for labels (N,).
-
-        Raises:
-            ValueError: If a score is NaN.
-        """
-        return cls.sound([answer(scores, labels)])
-
-    @classmethod
     def of(cls, parts: Sequence[Sequence[Tensor]]) -> Self | None:
         """Join the answers to successive batches, as ``answer`` returns them, on any device.
 

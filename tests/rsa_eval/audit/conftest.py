@@ -9,7 +9,6 @@ import pytest
 from image_folders import data_tree
 from PIL import Image
 
-from rsa_eval.audit.entries import NamedRecord, name_records
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import file_of
 from rsa_eval.records.record import Record, write_record
@@ -39,20 +38,6 @@ def picture() -> Callable[..., Image.Image]:
         return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
 
     return draw
-
-
-@pytest.fixture
-def folder_of() -> Callable[..., Path]:
-    """A function that writes pictures as ROOT/SPLIT/CLASS/NAME.png."""
-
-    def write(root: Path, split: str, pictures: dict[str, Image.Image]) -> Path:
-        for name, picture in pictures.items():
-            path = root / split / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
-        return root
-
-    return write
 
 
 @pytest.fixture
@@ -141,9 +126,3 @@ def comparable(
             settings["data"] |= {"std": [0.35] * 3}  # type: ignore[operator]
             found.append((path, record.model_copy(update={"config": settings})))
     return found
-
-
-@pytest.fixture
-def entries_of() -> Callable[[list[tuple[Path, Record]]], list[NamedRecord]]:
-    """The naming of records."""
-    return name_records

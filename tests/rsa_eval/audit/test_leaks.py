@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_folders import data_tree
+from image_folders import data_tree, write_pictures
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from rsa_eval.__main__ import main
@@ -22,7 +22,7 @@ from rsa_eval.records.record import Record
 from rsa_pretrain.data.image_set import ImageSet
 
 Draw = Callable[..., Image.Image]
-Write = Callable[..., Path]
+Audit = Callable[..., LeakSearch]
 
 
 def as_jpeg(picture: Image.Image, quality: int = 40) -> Image.Image:
@@ -56,12 +56,11 @@ def duplicates_between(
     test: dict[str, Image.Image],
     train: dict[str, Image.Image],
     root: Path,
-    write: Write,
     opened: Any,
 ) -> list[Duplicate]:
     """The duplicates of written pictures, judged by 32 pixels."""
-    write(root, "val", test)
-    write(root, "train", train)
+    write_pictures(root, "val", test)
+    write_pictures(root, "train", train)
     own, bank = (fingerprint_images(opened(root, split), split) for split in ("val", "train"))
     return find_duplicates(own, bank)
 
@@ -73,9 +72,13 @@ def pictures(picture: Draw) -> dict[str, Image.Image]:
 
 
 @pytest.fixture
-def audited(
-    tmp_path: Path, write_entry: Callable[..., tuple[Path, Record]], opened: Any
-) -> Callable[..., LeakSearch]:
+def root(tmp_path: Path, pictures: dict[str, Image.Image]) -> Path:
+    """A folder with the pictures as training images."""
+    return write_pictures(tmp_path / "data", "train", pictures)
+
+
+@pytest.fixture
+def audited(tmp_path: Path, write_entry: Callable[..., tuple[Path, Record]], opened: Any) -> Audit:
     """A function that searches the leaks of records that name an image folder."""
 
     def search(
@@ -100,31 +103,23 @@ def findings_about(search: LeakSearch) -> list[Finding]:
 
 
 def test_an_exact_copy_is_found(
-    pictures: dict[str, Image.Image], tmp_path: Path, folder_of: Write, opened: Any, picture: Draw
+    pictures: dict[str, Image.Image], tmp_path: Path, opened: Any, picture: Draw
 ) -> None:
     """By its pixels, whatever the file's name and class."""
     test = {"a/new.png": picture(99), "b/copy.png": pictures["a/04.png"]}
-    (found,) = duplicates_between(test, pictures, tmp_path, folder_of, opened)
+    (found,) = duplicates_between(test, pictures, tmp_path, opened)
     keys = opened(tmp_path, "train").keys()
     assert found.is_exact
     assert (found.row, keys[found.other]) == (1, "a/04.png")
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_an_edited_copy_is_found(
-    name: str,
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
-    picture: Draw,
-) -> None:
+def test_an_edited_copy_is_found(root: Path, name: str, audited: Audit, picture: Draw) -> None:
     """Each of ten, also by the detail of the larger images, and no other image."""
-    folder_of(tmp_path / "data", "train", pictures)
     test = {f"a/{number:02}.png": COPIES[name](picture(number)) for number in range(10)}
     new = {f"a/{number}.png": picture(number) for number in range(500, 510)}
-    folder_of(tmp_path / "data", "val", test | new)
-    _, leak = audited(tmp_path / "data", {"x": {}}).leaks
+    write_pictures(root, "val", test | new)
+    _, leak = audited(root, {"x": {}}).leaks
     assert [found.row for found in leak.duplicates] == list(range(10))
     keys = leak.bank.keys()
     assert [keys[found.other][2:4] for found in leak.duplicates] == [f"{n:02}" for n in range(10)]
@@ -132,19 +127,17 @@ def test_an_edited_copy_is_found(
     assert all(found.is_mirrored == (name == "mirrored") for found in leak.duplicates)
 
 
-def test_unrelated_images_are_no_duplicates(
-    tmp_path: Path, folder_of: Write, opened: Any, picture: Draw
-) -> None:
+def test_unrelated_images_are_no_duplicates(tmp_path: Path, opened: Any, picture: Draw) -> None:
     """None of 80 × 80 pairs."""
     test, train = (
         {f"a/{number}.png": picture(number) for number in numbers}
         for numbers in (range(80), range(100, 180))
     )
-    assert duplicates_between(test, train, tmp_path, folder_of, opened) == []
+    assert duplicates_between(test, train, tmp_path, opened) == []
 
 
 def test_images_that_share_a_background_are_no_duplicates(
-    tmp_path: Path, folder_of: Write, audited: Callable[..., LeakSearch], picture: Draw
+    tmp_path: Path, audited: Audit, picture: Draw
 ) -> None:
     """They resemble each other at 32 pixels; their detail decides."""
 
@@ -153,8 +146,8 @@ def test_images_that_share_a_background_are_no_duplicates(
         noise = np.random.default_rng(seed).normal(0, 25, (160, 160, 1))
         return Image.fromarray((scene + noise).clip(0, 255).astype(np.uint8))
 
-    root = folder_of(tmp_path / "data", "train", {"a/0.png": with_detail(0)})
-    folder_of(root, "val", {"a/1.png": with_detail(1)})
+    root = write_pictures(tmp_path / "data", "train", {"a/0.png": with_detail(0)})
+    write_pictures(root, "val", {"a/1.png": with_detail(1)})
     test, train = (
         fingerprint_images(ImageSet.from_array("x", np.asarray(one)[None], [0], ["a"]), "x")
         for one in (with_detail(1), with_detail(0))
@@ -164,9 +157,7 @@ def test_images_that_share_a_background_are_no_duplicates(
     assert leak.duplicates == []
 
 
-def test_images_without_contrast(
-    tmp_path: Path, folder_of: Write, opened: Any, picture: Draw
-) -> None:
+def test_images_without_contrast(tmp_path: Path, opened: Any, picture: Draw) -> None:
     """Only exact copies of them count."""
 
     def pale(seed: int) -> Image.Image:
@@ -174,7 +165,7 @@ def test_images_without_contrast(
 
     test = {"a/0.png": pale(0), "a/1.png": as_jpeg(pale(1), 90)}
     train = {"a/0.png": pale(0), "a/1.png": pale(1)}
-    (found,) = duplicates_between(test, train, tmp_path, folder_of, opened)
+    (found,) = duplicates_between(test, train, tmp_path, opened)
     assert (found.row, found.is_exact) == (0, True)
 
 
@@ -207,18 +198,11 @@ def test_candidates_of_the_features_are_confirmed(picture: Draw) -> None:
     ]
 
 
-def test_repeated_test_images(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
-    picture: Draw,
-) -> None:
+def test_repeated_test_images(root: Path, audited: Audit, picture: Draw) -> None:
     """The later one is named; an image does not repeat itself."""
-    root = folder_of(tmp_path / "data", "train", pictures)
     test = {f"a/{number}.png": picture(number + 100) for number in range(6)}
     test |= {"b/7.png": picture(102), "b/8.png": as_jpeg(picture(103))}
-    folder_of(root, "val", test)
+    write_pictures(root, "val", test)
     search = audited(root, {"x": {}})
     within, _ = search.leaks
     assert [(pair.row, pair.other, pair.is_exact) for pair in within.duplicates] == [
@@ -230,18 +214,11 @@ def test_repeated_test_images(
     assert "2 of 8 test images" in finding.statement
 
 
-def test_accuracy_without_the_leak(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
-    picture: Draw,
-) -> None:
+def test_accuracy_without_the_leak(root: Path, audited: Audit, picture: Draw) -> None:
     """Of ten test images two are leaked and right; of the other eight, four are wrong."""
-    root = folder_of(tmp_path / "data", "train", pictures)
     test = {f"a/{number}.png": picture(number + 100) for number in range(10)}
     test |= {"a/3.png": picture(3), "a/5.png": as_jpeg(picture(5))}
-    folder_of(root, "val", test)
+    write_pictures(root, "val", test)
     search = audited(root, {"x": {"wrong": (0, 1, 2, 9)}})
     _, leak = search.leaks
     (own,) = clean_accuracies(leak)
@@ -256,17 +233,13 @@ def test_accuracy_without_the_leak(
 
 
 def test_a_leak_of_one_row_only_is_unfair(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
-    make_result: Callable[..., Record],
-    picture: Draw,
+    root: Path, tmp_path: Path, audited: Audit, make_result: Callable[..., Record], picture: Draw
 ) -> None:
     """One backbone was pretrained on test images, its rival was not."""
-    root = folder_of(tmp_path / "data", "train", pictures)
-    folder_of(root, "val", {f"a/{number}.png": picture(number + 100) for number in range(4)})
-    other = folder_of(tmp_path / "more", "train", {"a/0.png": picture(101), "a/1.png": picture(7)})
+    write_pictures(root, "val", {f"a/{number}.png": picture(number + 100) for number in range(4)})
+    other = write_pictures(
+        tmp_path / "more", "train", {"a/0.png": picture(101), "a/1.png": picture(7)}
+    )
     model = make_result().model.model_copy(update={"pretraining": {"data": data_tree(other)}})
     clean = make_result().model.model_copy(update={"pretraining": {"data": data_tree(root)}})
     search = audited(root, {"x": {"model": model}, "y": {"model": clean}})
@@ -278,14 +251,10 @@ def test_a_leak_of_one_row_only_is_unfair(
 
 
 def test_images_that_are_not_here(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
+    root: Path, pictures: dict[str, Image.Image], tmp_path: Path, audited: Audit
 ) -> None:
     """They are named, never left out in silence; --data-root finds them elsewhere."""
-    root = folder_of(tmp_path / "data", "train", pictures)
-    folder_of(root, "val", pictures)
+    write_pictures(root, "val", pictures)
     gone = {"config": {"data": data_tree(tmp_path / "gone")}}
     search = audited(root, {"x": gone})
     assert not search.leaks
@@ -297,14 +266,10 @@ def test_images_that_are_not_here(
 
 
 def test_other_images_than_the_records(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
+    root: Path, pictures: dict[str, Image.Image], audited: Audit
 ) -> None:
     """A folder whose content changed is not checked: its images are not those of the number."""
-    root = folder_of(tmp_path / "data", "train", pictures)
-    folder_of(root, "val", pictures)
+    write_pictures(root, "val", pictures)
     details = {"images": {"test": {"count": 40, "sha256": "00" * 32}, "train": None}}
     search = audited(root, {"x": {"details": details}})
     assert not search.leaks
@@ -313,30 +278,23 @@ def test_other_images_than_the_records(
 
 
 def test_an_unreadable_image_is_named(
-    pictures: dict[str, Image.Image],
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
+    root: Path, pictures: dict[str, Image.Image], audited: Audit
 ) -> None:
     """Nothing is checked of the set, and the finding says which file it is."""
-    root = folder_of(tmp_path / "data", "train", pictures)
-    folder_of(root, "val", pictures)
+    write_pictures(root, "val", pictures)
     (root / "train" / "a" / "04.png").write_bytes(b"\x89PNG damaged")
     (reason,) = audited(root, {"x": {}}).unchecked
     assert reason.startswith("the training images: ")
     assert "04.png" in reason
 
 
-def test_the_page_escapes_names(
-    tmp_path: Path,
-    folder_of: Write,
-    audited: Callable[..., LeakSearch],
-    picture: Draw,
-) -> None:
+def test_the_page_escapes_names(tmp_path: Path, audited: Audit, picture: Draw) -> None:
     """Files and classes may be called anything."""
     name = "<script>alert(1)<'&\">.png"
-    root = folder_of(tmp_path / "data", "train", {f"<b>/{name}": picture(0), "a/1.png": picture(1)})
-    folder_of(root, "val", {f"<b>/{name}": picture(0), "a/2.png": picture(2)})
+    root = write_pictures(
+        tmp_path / "data", "train", {f"<b>/{name}": picture(0), "a/1.png": picture(1)}
+    )
+    write_pictures(root, "val", {f"<b>/{name}": picture(0), "a/2.png": picture(2)})
     search = audited(root, {"<i>x": {}})
     write_leak_page(search, leak_group(search, search.leaks[0].entries), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -354,12 +312,10 @@ def test_the_page_without_pictures(tmp_path: Path) -> None:
     assert "No images were compared." in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_a_hundred_pairs(
-    tmp_path: Path, folder_of: Write, audited: Callable[..., LeakSearch], picture: Draw
-) -> None:
+def test_the_page_shows_a_hundred_pairs(tmp_path: Path, audited: Audit, picture: Draw) -> None:
     """And says how many there are."""
     many = {f"a/{number:03}.png": picture(number, 40, 40) for number in range(MOST_PAIRS + 3)}
-    root = folder_of(folder_of(tmp_path / "data", "train", many), "val", many)
+    root = write_pictures(write_pictures(tmp_path / "data", "train", many), "val", many)
     search = audited(root, {"x": {}})
     write_leak_page(search, leak_group(search, search.leaks[0].entries), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -369,7 +325,7 @@ def test_the_page_shows_a_hundred_pairs(
 
 @pytest.mark.real_data
 def test_an_injected_leak_in_real_photographs(
-    rsa_data: Path, tmp_path: Path, audited: Callable[..., LeakSearch]
+    rsa_data: Path, tmp_path: Path, audited: Audit
 ) -> None:
     """Eight training photographs, edited and put among the test ones, are found, and no others."""
     root = tmp_path / "data"

@@ -209,6 +209,7 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "no form": ({key: GOOD[key] for key in GOOD if key != "form"}, "no file of predictions"),
     "unknown form": (GOOD | {"form": np.array("odd")}, "no file of predictions .*odd"),
     "no labels": ({key: GOOD[key] for key in GOOD if key != "labels"}, "lack 'labels'"),
+    "two numbers of classes": (GOOD | {"num_classes": np.array([3, 3])}, "number of classes"),
     "pickled": (GOOD | {"labels": np.array([{}], object)}, "pickle|Object"),
     "too few names": (GOOD | {"keys": _names(KEYS[:2])}, "names 2 images and answers 4"),
     "no list": (GOOD | {"keys": _names(7)}, "names of images"),
@@ -231,6 +232,12 @@ DAMAGE: dict[str, tuple[Any, str]] = {
         "scores have shape",
     ),
     "detections": (GOOD | {"form": np.array("detections")}, "lack 'metrics'"),
+    "no matches": (
+        GOOD
+        | {"form": np.array("detections"), "metrics": np.array(["bbox_AP"])}
+        | {"replicates": np.zeros((1, 1000), np.float32)},
+        r"replicates are of \['bbox_AP'\], expected \[\]",
+    ),
 }
 
 

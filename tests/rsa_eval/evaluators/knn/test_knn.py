@@ -15,7 +15,7 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn import vote as knn
 from rsa_eval.evaluators.knn.evaluator import evaluate_knn
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
-from rsa_eval.evaluators.knn.vote import class_scores, knn_counts
+from rsa_eval.evaluators.knn.vote import class_scores, knn_answers
 from rsa_eval.evaluators.shared import neighbours, selection
 from rsa_eval.evaluators.shared.memory_plan import ChunkPlan
 from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
@@ -52,6 +52,11 @@ def _random_problem(seed: int) -> tuple[LabelledFeatures, LabelledFeatures]:
 def _normalised(features: Tensor) -> np.ndarray:
     array = features.double().numpy()
     return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def knn_counts(*arguments: Any) -> list[TopKCounts]:
+    """The hits of each setting."""
+    return [answers.counts for answers in knn_answers(*arguments)]
 
 
 # One voter of class 0 close by, two of class 1 farther away.
@@ -147,7 +152,7 @@ def test_chunks_do_not_matter(in_chunks: Callable[[int, int], None]) -> None:
 _PEAK = """
 import ctypes, resource, sys, torch
 from rsa_eval.features.labelled import LabelledFeatures
-from rsa_eval.evaluators.knn.vote import knn_counts
+from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.evaluators.knn.settings import KNNSetting
 
 ctypes.CDLL(None).mallopt(-3, 2**16)
@@ -158,7 +163,7 @@ def draw(count):
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 def count(bank, queries):
-    knn_counts(bank, queries, [KNNSetting(k=20, temperature=0.1)], 10, 48, torch.device("cpu"))
+    knn_answers(bank, queries, [KNNSetting(k=20, temperature=0.1)], 10, 48, torch.device("cpu"))
 bank = draw(100_000)
 count(draw(100), draw(10))
 before = peak()

@@ -19,7 +19,7 @@ from rsa_eval.evaluators.linear.heads import Heads, HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.probe import rate_decay, score_heads, train_probe
 from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts
+from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts, answer
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import measure, unscaled
@@ -224,7 +224,7 @@ def test_all_heads_together_count_as_one_by_one(monkeypatch: pytest.MonkeyPatch)
     test.features[50, 5] = 0
     scores = heads.scores(test.features)
     assert (scores[:, 0].sort(dim=1).values.diff(dim=1) == 0).any()
-    expected = [Answers.from_scores(scores[:, head], test.labels).counts for head in range(3)]
+    expected = [Answers.sound([answer(scores[:, head], test.labels)]).counts for head in range(3)]
     assert len(set(expected)) == 3
     monkeypatch.setattr("rsa_eval.evaluators.linear.probe._SCORED_AT_ONCE", 10)
     assert counts_of(score_heads(heads, test, unscaled)) == [*expected, None]
