@@ -1,12 +1,16 @@
 """Check that files of runs kept in the repository are small and name no machine."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rsa_eval.__main__ import main
+from rsa_eval.records.class_predictions import ClassPredictions
+from rsa_eval.records.predictions import decode_predictions, encode_predictions
 
 ROOT = Path(__file__).parents[1]
 KEPT = re.compile(
@@ -26,9 +30,16 @@ def faults(folder, names):
             found.append(f"{name} is none of what is kept of a run")
         elif path.stat().st_size > MOST_BYTES:
             found.append(f"{name} is large")
-        elif match := ABSOLUTE.search(path.read_text(encoding="utf-8", errors="replace")):
+        elif match := ABSOLUTE.search(_text(path)):
             found.append(f"{name} names {match[0]}")
     return found
+
+
+def _text(path):
+    """Return a file's text; of predictions the names of the images."""
+    if path.suffix == ".npz":
+        return json.dumps(decode_predictions(path.read_bytes()).keys)
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def test_committed_results_are_small_and_name_no_machine():
@@ -70,3 +81,15 @@ def test_faults_are_found(tmp_path, name, text, fault):
     path.write_text(text)
     found = faults(tmp_path, [name])
     assert found == [] if fault is None else fault in found[0]
+
+
+def test_images_named_by_their_place_are_found(tmp_path):
+    """Names of images are compressed, so that the file's bytes do not show them."""
+    name = "study/rsa/seed-0/records/knn.predictions.npz"
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    labels = np.zeros(1, int)
+    answers = ClassPredictions(labels, labels[None], labels[None], ("",), 2)
+    for key, found in (("a/1.png", []), ("/home/me/a/1.png", [f"{name} names /home"])):
+        path.write_bytes(encode_predictions([key], answers))
+        assert faults(tmp_path, [name]) == found

@@ -12,7 +12,7 @@ from rsa_eval.statistics.bootstrap import class_mean_replicates, mean_replicates
 from rsa_eval.statistics.intervals import (
     FloatArray,
     Interval,
-    percentile_interval,
+    interval_of_replicates,
     wilson,
 )
 
@@ -112,7 +112,8 @@ class ClassPredictions:
             return wilson(int(outcomes.sum()), self.num_images), WILSON
         else:
             replicates = mean_replicates(self.shares(metric)[:, None], pseudo=_PSEUDO)
-        return percentile_interval(replicates[:, 0], self.num_images), BOOTSTRAP
+        group = self.smallest_group(metric)
+        return interval_of_replicates(replicates[:, 0], self.num_images, group), BOOTSTRAP
 
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the answers in the smallest integer types that can represent them."""

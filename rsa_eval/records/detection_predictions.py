@@ -11,7 +11,7 @@ from rsa_eval.records.record import BOOTSTRAP
 from rsa_eval.statistics.bootstrap import SEED, resampled_counts
 from rsa_eval.statistics.coco_precision import AVERAGED_OVERLAPS, ap_replicates_coco
 from rsa_eval.statistics.detection_matches import DetectionMatches, arrays, from_arrays
-from rsa_eval.statistics.intervals import FloatArray, Interval, percentile_interval
+from rsa_eval.statistics.intervals import FloatArray, Interval, interval_of_replicates
 
 _NUM_RESAMPLES = 1_000
 _REPLICATES = "replicates"
@@ -91,7 +91,8 @@ class DetectionPredictions:
         replicates = self.resampled.get(metric)
         if replicates is None or np.isnan(replicates).all():
             return None
-        return percentile_interval(replicates, self.num_images), BOOTSTRAP
+        group = self.smallest_group(metric)
+        return interval_of_replicates(replicates, self.num_images, group), BOOTSTRAP
 
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return matches and replicates, the latter in float32."""

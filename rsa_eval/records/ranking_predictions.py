@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rsa_eval.records.record import BOOTSTRAP
 from rsa_eval.statistics.average_precision import ap_replicates, mean_ap_replicates
 from rsa_eval.statistics.bootstrap import SEED
-from rsa_eval.statistics.intervals import FloatArray, Interval, percentile_interval
+from rsa_eval.statistics.intervals import FloatArray, Interval, interval_of_replicates
 
 _METRICS = {"mAP": False, "mAP_11_points": True}
 _NUM_RESAMPLES = 2_000
@@ -84,7 +84,8 @@ class RankingPredictions:
         if metric not in _METRICS:
             return None
         replicates = self.replicates([self], metric)
-        return percentile_interval(replicates[:, 0], self.num_images), BOOTSTRAP
+        group = self.smallest_group(metric)
+        return interval_of_replicates(replicates[:, 0], self.num_images, group), BOOTSTRAP
 
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return scores and truth."""

@@ -13,10 +13,10 @@ from rsa_eval.verdicts.words import bounds, p_text, signed
 from rsa_pretrain.plumbing.errors import UserError
 
 MATRIX_CAPTION = (
-    "Row minus column in {metric}, points; * where the difference is shown: p at most 0.05 after "
-    "Holm's adjustment for all pairs of the table, and a 95 % interval without 0. Pairs with "
-    "several seeds of both models are tested over seeds and images, others over images alone. Rows "
-    "with other footnotes also differ in how they were evaluated."
+    "Row minus column in {metric}, points; marked where the difference is shown: p at most 0.05 "
+    "after Holm's adjustment for all pairs of the table, and a 95 % interval without 0. * is over "
+    "seeds and images, for several seeds of both models; † is over images alone, so that other "
+    "seeds may differ. Rows with other footnotes also differ in how they were evaluated."
 )
 _MOST_MODELS = 30
 _TURNED: dict[Decision, Decision] = {"better": "worse", "worse": "better"}
@@ -29,13 +29,16 @@ class MatrixCell:
     value: float
     decision: Decision
     """Of the row's model."""
+    over_seeds: bool
+    """True if several seeds of both were compared; else the decision is over images alone."""
     evidence: str
     """Interval, test and p-value."""
 
     @property
     def text(self) -> str:
         """The difference, marked if it is shown."""
-        return signed(self.value) + ("*" if self.decision in _TURNED else "")
+        mark = "*" if self.over_seeds else "†"
+        return signed(self.value) + (mark if self.decision in _TURNED else "")
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,18 @@ def _verdicts(
 def _rows(rows: list[TableRow], verdicts: dict[tuple[int, int], Verdict]) -> tuple[MatrixRow, ...]:
     cells: dict[tuple[int, int], MatrixCell] = {}
     for (first, second), verdict in verdicts.items():
-        value, interval, decision = (
-            verdict.difference.value,
-            verdict.difference.interval,
-            verdict.decision,
-        )
-        cells[first, second] = MatrixCell(value, decision, _evidence(verdict, interval))
+        difference, decision = verdict.difference, verdict.decision
+        interval, has_seeds = difference.interval, difference.seeds is not None
         turned = Interval(-interval.high, -interval.low)
-        other = _TURNED.get(decision, decision)
-        cells[second, first] = MatrixCell(-value, other, _evidence(verdict, turned))
+        cells[first, second] = MatrixCell(
+            difference.value, decision, has_seeds, _evidence(verdict, interval)
+        )
+        cells[second, first] = MatrixCell(
+            -difference.value,
+            _TURNED.get(decision, decision),
+            has_seeds,
+            _evidence(verdict, turned),
+        )
     return tuple(
         MatrixRow(
             name=row.name,

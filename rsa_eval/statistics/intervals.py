@@ -101,6 +101,28 @@ def percentile_interval(
     return Interval(float(low), float(high))
 
 
+def interval_of_replicates(
+    replicates: FloatArray, num_images: int, smallest_group: int, lowest: float = 0.0
+) -> Interval:
+    """Return the interval of replicates over images, with a width even if all of them are equal.
+
+    What N images all show may be otherwise on further ones: with a chance of 5 % it is so on more
+    than 1 - 0.05^(1/N) of them. N is taken of the smallest group.
+
+    Args:
+        replicates: The statistic in each resample, (B,); NaN where it was undefined.
+        num_images: Images that were resampled.
+        smallest_group: Images behind the least certain part of the statistic, such as a class.
+        lowest: Smallest value of the statistic: 0, or -100 for a difference; the largest is 100.
+    """
+    low, high = float(np.nanmin(replicates)), float(np.nanmax(replicates))
+    if low < high:
+        found = percentile_interval(replicates, num_images)
+        return Interval(max(lowest, found.low), min(100.0, found.high))
+    reach = max(100 - low, low - lowest) * (1 - (1 - LEVEL) ** (1 / smallest_group))
+    return Interval(max(lowest, low - reach), min(100.0, low + reach))
+
+
 def _expanded_tail(num_clusters: int, level: float) -> float:
     """Return the probability on each side of the expanded interval."""
     quantile = stats.t.ppf((1 + level) / 2, num_clusters - 1)

@@ -129,6 +129,18 @@ def hierarchical_differences(
     return _over_seeds(first - second, rng)
 
 
+def trial_noise(replicates: FloatArray) -> float:
+    """Return the variance over images of one trial beside what all trials share.
+
+    It is the part of the trials' variance that more images would remove.
+
+    Args:
+        replicates: A metric of S >= 2 trials in each resample of images, (B, S), without NaN.
+    """
+    relative = replicates - replicates.mean(axis=1, keepdims=True)
+    return float(relative.var(axis=0).sum() / (replicates.shape[1] - 1))
+
+
 def _over_seeds(replicates: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Return replicates of a method's mean over all seeds from those of its trials, (B, S)."""
     num_seeds = replicates.shape[1]
@@ -138,9 +150,7 @@ def _over_seeds(replicates: FloatArray, rng: np.random.Generator) -> FloatArray:
         return mean
     trials = defined.mean(axis=0)  # (S,)
     variance = trials.var(ddof=1)
-    # How trials vary against one another over resamples of the images.
-    relative = defined - defined.mean(axis=1, keepdims=True)
-    noise = relative.var(axis=0).sum() / (num_seeds - 1)
+    noise = trial_noise(defined)
     # The variance of which s² is an estimate, as likely as it makes s².
     possible = variance * (num_seeds - 1) / rng.chisquare(num_seeds - 1, size=len(mean))
     error = np.sqrt(np.maximum(0, possible - noise) / num_seeds)

@@ -9,6 +9,7 @@ from rsa_eval.records.groups import weights_seed
 from rsa_eval.records.record import Record
 from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm
+from rsa_eval.statistics.power import Needed
 from rsa_eval.verdicts.answers import MetricMissing, load_scores
 from rsa_eval.verdicts.difference import Difference, estimate_difference
 from rsa_eval.verdicts.sides import Contender, SharedEvaluation, shared_evaluations
@@ -37,6 +38,8 @@ class Verdict:
     """Of the first model."""
     notes: tuple[str, ...]
     """Settings that differ."""
+    needed: Needed | None
+    """Sizes that would settle it; None in a table of many pairs."""
 
     @classmethod
     def undecided(
@@ -46,6 +49,7 @@ class Verdict:
         seeds: tuple[tuple[str, ...], tuple[str, ...]],
         difference: Difference,
         notes: tuple[str, ...] = (),
+        needed: Needed | None = None,
     ) -> Self:
         """Return a verdict for ``decide``, which needs all that are decided together."""
         return cls(
@@ -57,6 +61,7 @@ class Verdict:
             adjusted_equivalence_p=difference.equivalence_p,
             decision="no difference shown",
             notes=notes,
+            needed=needed,
         )
 
 
@@ -115,10 +120,11 @@ def compare_sides(
             is_paired=is_paired,
             margin=margin,
         )
+        needed = difference.design.needed(difference.value)
         labels = (pair.first.labels, pair.second.labels)
         title = pair.title if titles[pair.title] == 1 else f"{pair.title} ({pair.protocol})"
         notes = tuple(f"settings differ: {text}" for text in pair.differing_settings)
-        verdicts.append(Verdict.undecided(title, name, labels, difference, notes))
+        verdicts.append(Verdict.undecided(title, name, labels, difference, notes, needed))
     if not verdicts:
         raise UserError(f"nothing can be compared: {first_of(left_out)}")
     return Comparison(first.name, second.name, margin, tuple(decide(verdicts)), tuple(left_out))

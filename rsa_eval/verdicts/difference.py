@@ -5,7 +5,6 @@ several seeds of both models the interval covers both; with a single trained net
 covers the images alone, and other seeds may give another answer.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,16 @@ from scipy import stats
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import Predictions
 from rsa_eval.statistics.bootstrap import bootstrap_p, mean_replicates
-from rsa_eval.statistics.intervals import LEVEL, FloatArray, Interval, percentile_interval
+from rsa_eval.statistics.intervals import LEVEL, FloatArray, Interval, interval_of_replicates
 from rsa_eval.statistics.paired import equivalence_p, mcnemar
-from rsa_eval.statistics.power import images_needed, seeds_needed, smallest_difference
-from rsa_eval.statistics.seeds import SeedTest, hierarchical_differences, paired_t, welch
+from rsa_eval.statistics.power import Design, MeanDesign, PairDesign, SeedDesign
+from rsa_eval.statistics.seeds import (
+    SeedTest,
+    hierarchical_differences,
+    paired_t,
+    trial_noise,
+    welch,
+)
 
 # Weight of each pseudo-image in a pair of accuracies (Agresti & Min 2005).
 _PSEUDO = 0.5
@@ -32,20 +37,6 @@ class TrialScore:
     """In percent."""
     predictions: Predictions | None
     """Its answers; None if they were not kept."""
-
-
-@dataclass(frozen=True)
-class Needed:
-    """Sizes that a comparison can detect, and that would settle it."""
-
-    smallest_difference: float
-    """Difference in points that this design detects with a power of 80 %."""
-    images: int | None
-    """Test images with which the difference found would be detected; None if it is 0, or if more
-    seeds are enough."""
-    seeds: int | None
-    """Seeds of each model with which it would be detected; None for single networks, or if no
-    number of seeds is enough."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,8 @@ class Difference:
     num_images: int | None
     equivalence_p: float | None
     """p-value of a difference beyond the margin; None without a margin."""
-    needed: Needed
+    design: Design
+    """What decides the power of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +74,32 @@ class _Resampled:
     num_images: int
     smallest_group: int
     """Images behind the least certain part of the metric, such as a class."""
+    num_differing: int
+    """Images that the models answer unlike; all, for answers that are not right or wrong."""
+    noise: tuple[float, ...] = ()
+    """Variance of one trial by images that others do not share; of each side, or of pairs."""
 
     @property
     def interval(self) -> Interval:
         return self.interval_of(self.over_all)
 
     def interval_of(self, replicates: FloatArray) -> Interval:
-        """Return the percentile interval; a width even if no resample differs from another.
-
-        What N images all show may be otherwise on further ones: with a chance of 5 % it is so on
-        more than 1 - 0.05^(1/N) of them. N is taken of the smallest group.
-        """
-        if not _is_constant(replicates):
-            found = percentile_interval(replicates, self.num_images)
-            return Interval(max(-100.0, found.low), min(100.0, found.high))
-        middle = float(replicates[0])
-        reach = (100 + abs(middle)) * (1 - (1 - LEVEL) ** (1 / self.smallest_group))
-        return Interval(max(-100.0, middle - reach), min(100.0, middle + reach))
+        """Return the interval of replicates of the difference."""
+        return interval_of_replicates(replicates, self.num_images, self.smallest_group, -100.0)
 
     @property
     def p(self) -> float:
         """The p-value of no difference.
 
         The bootstrap's has a floor at its number of resamples; where no resample is on the other
-        side of zero, the normal distribution extends it. No test of n images has a smaller one than
-        the sign test's 2 / 2^n.
+        side of zero, the normal distribution extends it. No test has a smaller one than the sign
+        test's 2 / 2^n of the n images that the models answer unlike.
         """
         p = bootstrap_p(self.over_all)
         if p <= 2.5 / len(self.over_all):
             z = abs(float(np.nanmean(self.over_all))) / self.standard_error
             p = min(p, 2 * float(stats.norm.sf(z)))
-        return min(1.0, max(p, 2 * 0.5**self.num_images))
+        return min(1.0, max(p, 2 * 0.5**self.num_differing))
 
     def equivalence_p(self, margin: float) -> float:
         """Return the p-value of a difference beyond the margin, on the same ground."""
@@ -126,10 +113,6 @@ class _Resampled:
     def standard_error(self) -> float:
         """Of normal replicates with this interval; few seeds have tails without a deviation."""
         return self.interval.half_width / float(stats.norm.isf((1 - LEVEL) / 2))
-
-    @property
-    def image_variance(self) -> float:
-        return float(np.nanvar(self.over_images, ddof=1))
 
 
 def estimate_difference(
@@ -176,7 +159,7 @@ def estimate_difference(
         seeds=seeds,
         num_images=None if resampled is None else resampled.num_images,
         equivalence_p=None if margin is None else _equivalence_p(seeds, resampled, margin),
-        needed=_needed(value, values, seeds, resampled),
+        design=_design(first, second, metric, seeds, resampled),
     )
 
 
@@ -194,7 +177,11 @@ def _resample(
     kept = [each.predictions for each in (*first, *second) if each.predictions is not None]
     if len(kept) < len(first) + len(second):
         return None
-    sizes = kept[0].num_images, kept[0].smallest_group(metric)
+    sizes = (
+        kept[0].num_images,
+        kept[0].smallest_group(metric),
+        _num_differing(first, second, metric),
+    )
     shares = [predictions.per_image(metric) for predictions in kept]
     known = [share for share in shares if share is not None]
     if seeds is None and len(known) == len(kept):
@@ -209,7 +196,22 @@ def _resample(
     if seeds is None:
         return _Resampled(over_images, over_images, *sizes)
     over_all = hierarchical_differences(ours, theirs, is_paired=seeds.is_paired)
-    return _Resampled(over_images, over_all, *sizes)
+    sides = [ours - theirs] if seeds.is_paired else [ours, theirs]
+    defined = ~np.isnan(over_images)
+    noise = tuple(trial_noise(own[defined]) for own in sides)
+    return _Resampled(over_images, over_all, *sizes, noise)
+
+
+def _num_differing(first: Sequence[TrialScore], second: Sequence[TrialScore], metric: str) -> int:
+    """Count the images that the sides' mean answers differ on."""
+    means = []
+    for side in (first, second):
+        kept = [each.predictions for each in side if each.predictions is not None]
+        shares = [own.shares(metric) for own in kept if isinstance(own, ClassPredictions)]
+        if not shares:
+            return kept[0].num_images
+        means.append(np.mean(shares, axis=0))
+    return int((~np.isclose(*means)).sum())
 
 
 def _test(
@@ -229,9 +231,10 @@ def _test(
         return resampled.interval, resampled.p, "paired bootstrap"
     name = "paired t test" if seeds.is_paired else "Welch's t test"
     if resampled is None:
-        # Trials without spread say nothing of it.
-        p = seeds.p if seeds.standard_error > 0 else 1.0
-        return seeds.interval, p, f"{name} over seeds"
+        name = f"{name} over seeds"
+        if seeds.standard_error == 0:  # trials without spread say nothing of it
+            return Interval(-100.0, 100.0), 1.0, name
+        return seeds.interval, seeds.p, name
     other = resampled.interval
     both = Interval(min(seeds.interval.low, other.low), max(seeds.interval.high, other.high))
     p = max(seeds.p, resampled.p)
@@ -262,32 +265,41 @@ def _equivalence_p(seeds: SeedTest | None, resampled: _Resampled | None, margin:
         room = margin - abs(seeds.difference)
         if seeds.standard_error > 0:
             found.append(float(stats.t.sf(room / seeds.standard_error, seeds.degrees_of_freedom)))
-        else:
-            found.append(0.0 if room > 0 else 1.0)
+        elif resampled is None or room <= 0:
+            found.append(1.0)
     return max(found)
 
 
-def _needed(
-    value: float,
-    values: tuple[tuple[float, ...], tuple[float, ...]],
+def _design(
+    first: Sequence[TrialScore],
+    second: Sequence[TrialScore],
+    metric: str,
     seeds: SeedTest | None,
     resampled: _Resampled | None,
-) -> Needed:
+) -> Design:
+    """Return what decides the power of the tests that ``_test`` takes."""
     if seeds is None:
         assert resampled is not None
-        error = resampled.standard_error
-        images = images_needed(value, error, resampled.num_images)
-        return Needed(smallest_difference(error), images, None)
-    error, image_variance = seeds.standard_error, 0.0
-    if resampled is not None:
-        image_variance = resampled.image_variance
-        error = math.hypot(error, math.sqrt(image_variance))
+        counts = _discordant(first, second, metric)
+        if counts is not None:
+            return PairDesign(resampled.num_images, sum(counts) / resampled.num_images)
+        return MeanDesign(resampled.num_images, resampled.standard_error)
+    sides = [np.array([each.value for each in own]) for own in (first, second)]
     if seeds.is_paired:
-        ours, theirs = float(np.var(np.subtract(*values), ddof=1)), 0.0
-    else:
-        ours, theirs = (float(np.var(own, ddof=1)) for own in values)
-    enough = seeds_needed(value, ours, theirs, image_variance)
-    images = None
-    if enough is None and resampled is not None:
-        images = images_needed(value, math.sqrt(image_variance), resampled.num_images)
-    return Needed(smallest_difference(error, seeds.degrees_of_freedom), images, enough)
+        sides = [sides[0] - sides[1]]
+    num_seeds = tuple(map(len, sides))
+    variances = [float(own.var(ddof=1)) for own in sides]
+    noise, common, num_images = [0.0] * len(sides), 0.0, None
+    if resampled is not None:
+        noise, num_images = list(resampled.noise), resampled.num_images
+        alone = sum(own / size for own, size in zip(noise, num_seeds, strict=True))
+        common = max(0.0, float(np.nanvar(resampled.over_images, ddof=1)) - alone)
+    return SeedDesign(
+        num_seeds=num_seeds,
+        seed_variances=tuple(
+            max(0.0, own - part) for own, part in zip(variances, noise, strict=True)
+        ),
+        image_noise=tuple(noise),
+        common_variance=common,
+        num_images=num_images,
+    )

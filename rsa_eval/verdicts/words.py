@@ -8,7 +8,6 @@ from rsa_eval.verdicts.compare import Comparison, Decision, Verdict
 from rsa_pretrain.plumbing.text_table import TableFormat, render_table
 
 _SHOWN_DIGITS = 2
-_MOST_POINTS = 100
 _COLUMNS = (
     "evaluation",
     "metric",
@@ -36,7 +35,7 @@ def verdict_table(comparison: Comparison, table_format: TableFormat = "text") ->
             signed(verdict.difference.value),
             bounds(verdict.difference.interval),
             p_text(verdict.adjusted_p),
-            f"{verdict.difference.needed.smallest_difference:.{_SHOWN_DIGITS}f}",
+            _detectable(verdict),
             verdict.decision,
         ]
         for verdict in comparison.verdicts
@@ -70,6 +69,11 @@ def p_text(p: float) -> str:
 def _scores(values: Sequence[float]) -> str:
     mean = f"{sum(values) / len(values):.{_SHOWN_DIGITS}f}"
     return mean if len(values) == 1 else f"{mean} ({len(values)} seeds)"
+
+
+def _detectable(verdict: Verdict) -> str:
+    smallest = None if verdict.needed is None else verdict.needed.smallest_difference
+    return "–" if smallest is None else f"{smallest:.{_SHOWN_DIGITS}f}"
 
 
 def _sentence(verdict: Verdict, comparison: Comparison) -> str:
@@ -107,22 +111,22 @@ def _equals(p: float) -> str:
 
 def _power(verdict: Verdict) -> str:
     """Say what the design could have shown, and what would settle the question."""
-    needed = verdict.difference.needed
-    if needed.smallest_difference > _MOST_POINTS:
+    needed = verdict.needed
+    assert needed is not None
+    if needed.smallest_difference is None:
         return "no difference would be, as so little was measured"
     text = (
         f"one of {needed.smallest_difference:.{_SHOWN_DIGITS}f} points would be shown with a power "
         "of 80 %"
     )
+    remedies = []
     if needed.seeds is not None:
-        remedy = f"{needed.seeds} seeds of each"
-    elif needed.images is not None:
-        remedy = f"{needed.images:,} test images"
-        if verdict.difference.seeds is not None:
-            remedy += " and more seeds"
-    else:
+        remedies.append(f"{needed.seeds} seeds of each")
+    if needed.images is not None:
+        remedies.append(f"{needed.images:,} test images")
+    if not remedies:
         return text
-    return f"{text}, and that found, if it is the true one, with about {remedy}"
+    return f"{text}, and that found, if it is the true one, with about {' and '.join(remedies)}"
 
 
 def _real_all_the_same(verdict: Verdict) -> str:

@@ -139,6 +139,44 @@ def test_detections_by_hand() -> None:
     assert (found[0].low, found[0].high) == (0, 100)
 
 
+@pytest.mark.parametrize("num_images", [1, 50])
+@pytest.mark.parametrize("value", [0.0, 100.0])
+def test_images_that_all_agree_leave_the_interval_open(num_images: int, value: float) -> None:
+    """Accuracy by class and average precision, all right or all wrong."""
+    reach = 100 * (1 - 0.05 ** (1 / num_images))
+    bounds = (0, reach) if value == 0 else (100 - reach, 100)
+    is_right = value == 100
+    labels = np.zeros(num_images, int)
+    ranks = np.full((1, num_images), 0 if is_right else 9)
+    rows = np.arange(num_images, dtype=np.int32)
+    ones = np.ones(num_images, np.int32)
+    flags = np.full((num_images, 5), 255 if is_right else 0, np.uint8)
+    matches = DetectionMatches(
+        num_images=num_images,
+        num_categories=1,
+        images=rows,
+        categories=0 * rows,
+        scores=1.0 * ones,
+        matched=flags,
+        ignored=0 * flags,
+        object_images=rows,
+        object_categories=0 * rows,
+        num_objects=np.stack([ones, ones, 0 * ones, 0 * ones], axis=1),
+    )
+    answers: list[tuple[Predictions, str]] = [
+        (ClassPredictions(labels, ranks, ranks, ("",), 10), "mean_per_class"),
+        (DetectionPredictions.of({"bbox": matches}), "bbox_AP"),
+    ]
+    if is_right:  # images without the class are ranked by no precision of 0
+        truth = np.ones((num_images, 1), np.int8)
+        answers.append((RankingPredictions(1.0 * truth, truth), "mAP"))
+    for kept, metric in answers:
+        assert kept.value(metric) == pytest.approx(value)
+        found = kept.interval(metric)
+        assert found is not None
+        assert (found[0].low, found[0].high) == pytest.approx(bounds)
+
+
 def _config(knn_config: KNNConfig, kind: str) -> Any:
     changes: dict[str, Any] = {
         "knn": {"settings": [{"k": 3, "temperature": 0.1}, {"k": 1, "temperature": None}]},

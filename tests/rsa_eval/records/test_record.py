@@ -13,7 +13,7 @@ from rsa_eval.campaigns.run_records import make_record_of
 from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.records.pretraining_run import pretraining_settings
-from rsa_eval.records.record import Record, read_record, write_record
+from rsa_eval.records.record import MetricInterval, Record, read_record, write_record
 from rsa_eval.statistics.intervals import wilson
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import load_backbone
@@ -29,13 +29,18 @@ def test_round_trip(tmp_path: Path, make_result: Callable[..., Record]) -> None:
 def test_a_record_of_the_first_schema_is_read(
     tmp_path: Path, make_result: Callable[..., Record]
 ) -> None:
-    """It had no artifacts and did not record the pretraining; everything else is as it was."""
-    tree = json.loads(make_result(kind="svm").model_dump_json()) | {"schema_version": 1}
+    """It had no artifacts and did not record the pretraining; its accuracies gain intervals."""
+    expected = make_result(kind="knn", values={"top1": 90.0})
+    own = wilson(27, 30)
+    interval = MetricInterval(low=own.low, high=own.high, method="Wilson")
+    tree = json.loads(expected.model_dump_json()) | {"schema_version": 1}
     del tree["artifacts"]
     del tree["predictions"]
     del tree["model"]["pretraining"]
     (tmp_path / "record.json").write_text(json.dumps(tree))
-    assert read_record(tmp_path / "record.json") == make_result(kind="svm")
+    top1 = expected.metrics["top1"].model_copy(update={"interval": interval})
+    expected = expected.model_copy(update={"metrics": {"top1": top1}})
+    assert read_record(tmp_path / "record.json") == expected
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def test_pairs_by_hand(tmp_path: Path, make_result: MakeResult) -> None:
     assert matrix is not None
     texts = [["" if cell is None else cell.text for cell in row.cells] for row in matrix.rows]
     assert texts == [
-        ["", "+49.00*", "+50.00*"],
-        ["−49.00*", "", "+1.00"],
-        ["−50.00*", "−1.00", ""],
+        ["", "+49.00†", "+50.00†"],
+        ["−49.00†", "", "+1.00"],
+        ["−50.00†", "−1.00", ""],
     ]
     assert mcnemar(50, 0) < 0.0001
     cell = matrix.rows[1].cells[2]
@@ -63,18 +63,37 @@ def test_pairs_by_hand(tmp_path: Path, make_result: MakeResult) -> None:
     assert turned.evidence != cell.evidence
 
 
+def test_seeds_have_a_mark_of_their_own(tmp_path: Path, make_result: MakeResult) -> None:
+    """Where both models have several seeds, a difference is shown for seeds, too."""
+    for arch, level in (("resnet18", 70), ("resnet50", 30)):
+        for seed in range(4):
+            record = make_result(kind="knn", random_init=True, seeds=[seed], values={"top1": 1.0})
+            backbone = record.model.backbone.model_copy(update={"arch": arch})
+            model = record.model.model_copy(update={"backbone": backbone})
+            record = record.model_copy(update={"model": model})
+            count = level + seed
+            _write(tmp_path / arch / f"seed-{seed}", record, [1] * count + [0] * (100 - count))
+    (table,) = build_tables(group_records(collect([tmp_path]).records))
+    matrix = build_matrix(table)
+    assert matrix is not None
+    assert [[cell.text for cell in row.cells if cell] for row in matrix.rows] == [
+        ["+40.00*"],
+        ["−40.00*"],
+    ]
+
+
 def test_the_page_and_the_markdown_show_it(tmp_path: Path, make_result: MakeResult) -> None:
     """Numbers to sort by, and a mark only where the difference is shown."""
     folder = _three_models(tmp_path / "runs", make_result)
     write_report([folder], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "Which differences are real?" in page
+    assert '<table class="sortable">' in page.partition("Which differences are shown?")[2]
     assert 'data-value="49.0"' in page
-    assert "+49.00*" in page
-    assert "+1.00*" not in page
+    assert "+49.00†" in page
+    assert "+1.00†" not in page
     assert "90.0 [82.6, 94.5]" in page
     markdown = (tmp_path / "report.md").read_text()
-    assert r"| −49.00\* |  | +1.00 |" in markdown
+    assert "| −49.00† |  | +1.00 |" in markdown
     assert "| 90.0 [82.6, 94.5] |" in markdown
 
 

@@ -61,7 +61,7 @@ def test_each_decision_and_its_sentence(
 def test_no_difference_says_what_would_settle_it(write_trial: WriteTrial) -> None:
     """The sentence names the difference that the design detects, and the images it lacks."""
     found = compare([write_trial("a", GOOD)], [write_trial("b", NEAR)])
-    needed = found.verdicts[0].difference.needed
+    needed = found.verdicts[0].needed
     (sentence,) = sentences(found)
     smallest = f"{needed.smallest_difference:.2f} points would be shown with a power of 80 %"
     assert smallest in sentence

@@ -109,8 +109,9 @@ def test_other_seeds_other_draws(
         for seeds in ([0, 1], [0, 1], [0, 2])
     ]
     runs = [record.details["subsets"][0]["runs"] for record in records]
-    for run in (run for own in runs for run in own):
-        del run["iterations"]  # BLAS rounds by the alignment of NumPy's arrays, on some processors
+    # BLAS rounds by the alignment of NumPy's arrays, on some processors, which moves the end.
+    counts = [[run.pop("iterations") for run in own] for own in runs]
+    assert counts[0] == pytest.approx(counts[1], abs=3)
     assert runs[0] == runs[1]
     assert runs[0][0] == runs[2][0]
     assert runs[0][1]["sha256"] != runs[2][1]["sha256"]
