@@ -2,6 +2,7 @@
 
 from benchmarks import (
     accuracy,
+    ap_coverage,
     card,
     coco_resamples,
     detection,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "detection": detection.BENCHMARK,
     "engines": engines.BENCHMARK,
     "coco_resamples": coco_resamples.BENCHMARK,
+    "ap_coverage": ap_coverage.BENCHMARK,
     "accuracy": accuracy.BENCHMARK,
     "card": card.BENCHMARK,
     "gpu_tests": gpu_tests.BENCHMARK,

@@ -24,6 +24,7 @@ from rsa_pretrain.plumbing.errors import UserError
 TRAINING = {"num_images": 8, "batch_size": 4, "repeats": 1}
 DETECTION = {"image_size": 64, "num_proposals": 20, "num_regions": 8, "num_detections": 4}
 SMALL: dict[str, dict[str, Any]] = {
+    "ap_coverage": {"num_images": (6, 9), "num_experiments": 3, "resamples": 40},
     "coco_resamples": {"num_images": 8, "num_categories": 3, "resamples": 4},
     "detection": DETECTION | {"repeats": 1, "batch_size": 1, "num_classes": 3},
     "epoch": TRAINING,
@@ -35,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # Findings with their bounds, and the figures' units.
 EXPECTED: dict[str, tuple[list[float], set[str]]] = {
+    "ap_coverage": ([93.5] * 4, set()),
     "coco_resamples": ([60, 0.001, 0.02, 512], {"s"}),
     "detection": ([1.05, 1.02], {"×"}),
     "epoch": ([1.05], {"images/s", "MiB"}),

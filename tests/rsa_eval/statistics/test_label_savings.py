@@ -161,23 +161,54 @@ def test_draws_that_differ_by_chance_add_little() -> None:
     assert 0.95 < np.median(ratios) < 1.15
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
-def test_intervals_cover_the_expected_accuracy(spread: float) -> None:
-    """Over images and draws together, about 95 % of the time, whatever the spread of draws."""
+def chance(difficulty: FloatArray, effect: FloatArray) -> FloatArray:
+    """The chance of images and draws to be right, by a logistic model."""
+    return np.asarray(1 / (1 + np.exp(difficulty + effect)))
+
+
+@pytest.mark.parametrize(("num_images", "spread"), [(50, 0.0), (50, 1.0), (1000, 0.3)])
+def test_intervals_cover_the_expected_accuracy(num_images: int, spread: float) -> None:
+    """Over images and draws together; 50 images make it cautious by two points."""
     random = np.random.default_rng(10)
-
-    def chance(difficulty: FloatArray, effect: FloatArray) -> FloatArray:
-        return np.asarray(1 / (1 + np.exp(difficulty + effect)))
-
     truth = 100 * chance(random.normal(0, 1.5, 10**6), random.normal(0, spread, 10**6)).mean()
     covered = 0
-    for trial in range(300):
-        share = chance(random.normal(0, 1.5, 150), random.normal(0, spread, (5, 1)))
+    for trial in range(2000):
+        share = chance(random.normal(0, 1.5, num_images), random.normal(0, spread, (5, 1)))
         outcomes = 100.0 * (random.random(share.shape) < share)
         (replicates,) = curve_replicates([{1.0: outcomes}], 400, trial)
-        covered += not percentile_interval(replicates[:, 0], 150).excludes(float(truth))
-    # Three standard errors of a share over 300 trials are 3.8 percentage points.
-    assert 0.912 <= covered / 300 <= 0.988
+        covered += not percentile_interval(replicates[:, 0], num_images).excludes(float(truth))
+    assert 0.935 <= covered / 2000 <= 0.975
+
+
+@pytest.mark.parametrize(("num_images", "num_trials"), [(50, 2000), (1000, 1000)])
+def test_intervals_cover_the_labels_needed(num_images: int, num_trials: int) -> None:
+    """Of a baseline of five sizes, for an accuracy between two of them; cautious by two points."""
+    random = np.random.default_rng(1)
+    sizes, levels = np.array([1.0, 2, 5, 10, 20]), np.array([-1.2, -0.8, -0.2, 0.3, 0.7])
+    difficulty, effect = random.normal(0, 1.5, 10**6), random.normal(0, 0.3, 10**6)
+    expected = np.array([100 * chance(difficulty, effect - level).mean() for level in levels])
+    target = np.array([100 * chance(difficulty, effect).mean()])
+    (truth,) = labels_needed(sizes, expected[None], target)
+    assert 5 < truth < 10
+    covered = 0
+    for trial in range(num_trials):
+        difficulty = random.normal(0, 1.5, num_images)
+        shares = [
+            chance(difficulty, random.normal(0, 0.3, (5, 1)) - level) for level in (*levels, 0.0)
+        ]
+        *baseline, own = [100.0 * (random.random(share.shape) < share) for share in shares]
+        curves = [dict(zip(sizes.tolist(), baseline, strict=True)), {5.0: own}]
+        others, replicates = curve_replicates(curves, 400, trial)
+        found = needed_with_interval(
+            sizes,
+            np.array([rows.mean() for rows in baseline]),
+            float(own.mean()),
+            others,
+            replicates[:, 0],
+            num_images,
+        )
+        covered += found.interval.low <= truth <= found.interval.high
+    assert 0.935 <= covered / num_trials <= 0.98
 
 
 def test_models_share_images_and_draws() -> None:
