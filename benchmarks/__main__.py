@@ -1,4 +1,4 @@
-"""Measure claims of speed and memory: ``python -m benchmarks NAME [key=value ...]``.
+"""Measure claims of speed, memory and coverage: ``python -m benchmarks NAME [key=value ...]``.
 
 Without a name the benchmarks are listed.
 """

@@ -168,7 +168,7 @@ def chance(difficulty: FloatArray, effect: FloatArray) -> FloatArray:
 
 @pytest.mark.parametrize(("num_images", "spread"), [(50, 0.0), (50, 1.0), (1000, 0.3)])
 def test_intervals_cover_the_expected_accuracy(num_images: int, spread: float) -> None:
-    """Over images and draws together; 50 images make it cautious by two points."""
+    """Over images and draws together; 50 images make it cautious by up to three points."""
     random = np.random.default_rng(10)
     truth = 100 * chance(random.normal(0, 1.5, 10**6), random.normal(0, spread, 10**6)).mean()
     covered = 0
@@ -182,7 +182,7 @@ def test_intervals_cover_the_expected_accuracy(num_images: int, spread: float) -
 
 @pytest.mark.parametrize(("num_images", "num_trials"), [(50, 2000), (1000, 1000)])
 def test_intervals_cover_the_labels_needed(num_images: int, num_trials: int) -> None:
-    """Of a baseline of five sizes, for an accuracy between two of them; cautious by two points."""
+    """Of a baseline of five sizes, for an accuracy between two of them; cautious by up to three points."""
     random = np.random.default_rng(1)
     sizes, levels = np.array([1.0, 2, 5, 10, 20]), np.array([-1.2, -0.8, -0.2, 0.3, 0.7])
     difficulty, effect = random.normal(0, 1.5, 10**6), random.normal(0, 0.3, 10**6)
@@ -208,7 +208,7 @@ def test_intervals_cover_the_labels_needed(num_images: int, num_trials: int) -> 
             num_images,
         )
         covered += found.interval.low <= truth <= found.interval.high
-    assert 0.935 <= covered / num_trials <= 0.98
+    assert 0.935 <= covered / num_trials <= 0.985
 
 
 def test_models_share_images_and_draws() -> None:
