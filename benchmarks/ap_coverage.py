@@ -35,7 +35,7 @@ class APCoverageSettings(BenchmarkSettings):
     num_images: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 1000)
     """Test images, for each of which everything is simulated."""
     num_experiments: Annotated[int, Field(ge=2)] = 2000
-    """Pairs of detectors on test sets of their own."""
+    """Pairs of detectors, each pair on another test set."""
     resamples: Annotated[int, Field(ge=40)] = 300
     """Resamples of the images."""
 

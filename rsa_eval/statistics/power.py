@@ -43,7 +43,7 @@ class Needed:
 
 
 class Design(Protocol):
-    """What decides the power of a comparison."""
+    """The facts that decide the power of a comparison."""
 
     def needed(self, difference: float) -> Needed:
         """Return the difference that is shown, and what the one found needs.

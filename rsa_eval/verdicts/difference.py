@@ -61,7 +61,7 @@ class Difference:
     equivalence_p: float | None
     """p-value of a difference beyond the margin; None without a margin."""
     design: Design
-    """What decides the power of the comparison."""
+    """The facts that decide the power of the comparison."""
 
 
 @dataclass(frozen=True)
