@@ -182,7 +182,7 @@ def test_intervals_cover_the_expected_accuracy(num_images: int, spread: float) -
 
 @pytest.mark.parametrize(("num_images", "num_trials"), [(50, 2000), (1000, 1000)])
 def test_intervals_cover_the_labels_needed(num_images: int, num_trials: int) -> None:
-    """Of a baseline of five sizes, for an accuracy between two of them; cautious by up to three points."""
+    """Of a baseline of five sizes; cautious by up to three points."""
     random = np.random.default_rng(1)
     sizes, levels = np.array([1.0, 2, 5, 10, 20]), np.array([-1.2, -0.8, -0.2, 0.3, 0.7])
     difficulty, effect = random.normal(0, 1.5, 10**6), random.normal(0, 0.3, 10**6)
