@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.user_paths import refuse_input
 
 
 def add(commands: Commands) -> None:
@@ -42,6 +43,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         return _exchange(arguments)
     from detection.exchange.convert import convert
 
+    refuse_input(arguments.out, arguments.checkpoint)
     done = convert(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")
@@ -54,7 +56,9 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _exchange(arguments: argparse.Namespace) -> int:
     from detection.exchange.whole_detector import exchange
+    from detection.job.run_checkpoints import detector_file
 
+    refuse_input(arguments.out, detector_file(arguments.checkpoint))
     done = exchange(arguments.checkpoint, arguments.out)
     say(f"weights  {done.weights}")
     if done.config is not None:

@@ -12,6 +12,7 @@ from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
+from rsa_pretrain.plumbing.user_paths import refuse_input
 
 if TYPE_CHECKING:
     from detection.survey.findings import SetFindings
@@ -68,6 +69,8 @@ def add(commands: Commands) -> None:
 
 
 def _data_check(arguments: argparse.Namespace) -> int:
+    if arguments.out is not None:
+        refuse_input(arguments.out, Path(arguments.source))
     checks = _checks(arguments)
     for found in checks:
         _report(found, arguments.limit)

@@ -16,6 +16,7 @@ from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
 from rsa_pretrain.plumbing.atomic_files import atomic_file
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import refuse_input
 from rsa_pretrain.weights.checkpoint import (
     LoadedBackbone,
     load_backbone,
@@ -70,8 +71,7 @@ def unconvert(file: Path, out: Path, config: Path | None = None) -> Unconversion
     if out.suffix != ".safetensors":
         raise UserError(f"'{out}' should end in .safetensors")
     source = detector_file(file)
-    if out.resolve() == source.resolve():
-        raise UserError(f"'{out}' is the input file; write the backbone to another")
+    refuse_input(out, source)
     content = read_checkpoint_file(source)
     loaded = _take(content, config)
     with TemporaryDirectory() as folder:

@@ -42,7 +42,7 @@ def _batchnorm_control(entries: Sequence[NamedRecord]) -> Finding | None:
     return Finding(
         "caution",
         "BatchNorm control",
-        f"{list_names(learned, entries)} are compared with untouched random weights "
+        f"beside {list_names(learned, entries)} stand untouched random weights "
         f"({list_names(baselines, entries)}): pretraining also adapts the BatchNorm statistics, "
         "which alone can change the accuracy of random weights by several points",
         "add a run with the learning rate near zero (optimizer.base_lr=1e-9, one epoch)",

@@ -117,7 +117,7 @@ def _predictions(
             )
         )
     found += [
-        Finding("caution", "predictions", reason, "put the file back, or evaluate again")
+        Finding("caution", "predictions", reason, "see to it before comparing by image")
         for reason in keys.values()
         if isinstance(reason, str)
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
+from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -86,11 +87,18 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
         config: The evaluation's settings.
 
     Returns:
-        None if there is no such record or, with a warning, if the file is unreadable.
+        None if there is no such record or, with a warning, if the file or that of its predictions
+        is unreadable.
     """
     record = _read_if_whole(path)
     if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
         return None
+    if record.predictions is not None:
+        try:
+            read_predictions(path, record)
+        except UserError as error:
+            _log.warning("%s; evaluating again", error)
+            return None
     return record
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsa_eval.commands.outputs import check_output
+from rsa_eval.commands.outputs import check_apart_from_records, check_output
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -107,3 +107,4 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         path = getattr(arguments, option)
         if path is not None:
             check_output(path, suffix, f"--{option}")
+            check_apart_from_records(path, f"--{option}", arguments.records)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsa_eval.commands.outputs import check_output
+from rsa_eval.commands.outputs import check_apart_from_records, check_output
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
@@ -68,14 +68,12 @@ def add(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rsa_eval.records.find import RECORDS_FOLDER
-
     for name, suffix in _SUFFIXES.items():
         path = getattr(arguments, name)
         if path is not None:
             check_output(path, suffix, f"--{name}")
-            if path.parent.name == RECORDS_FOLDER or path in arguments.models:
-                raise UserError(f"--{name} '{path}' is among the records; write it elsewhere")
+            inputs = (*arguments.models, *(arguments.against or ()))
+            check_apart_from_records(path, f"--{name}", inputs)
     models, against = arguments.models, arguments.against
     if against is None:
         if len(models) != 2:
@@ -100,21 +98,16 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _say(comparison: "Comparison") -> None:
-    from rsa_eval.verdicts.words import sentences, verdict_table
+    from rsa_eval.verdicts.words import caveats, sentences, verdict_table
 
     say(f"A  {comparison.first}\nB  {comparison.second}\n")
     say(verdict_table(comparison) + "\n")
-    for verdict in comparison.verdicts:
-        for note in verdict.notes:
-            say(f"{verdict.title}: {note}")
-    for reason in comparison.left_out:
-        say(f"left out: {reason}")
-    for sentence in sentences(comparison):
-        say(sentence)
+    for line in (*caveats(comparison), *sentences(comparison)):
+        say(line)
 
 
 def _write(comparison: "Comparison", arguments: argparse.Namespace) -> None:
-    from rsa_eval.verdicts.words import sentences, verdict_table
+    from rsa_eval.verdicts.words import caveats, sentences, verdict_table
     from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
     from rsa_pretrain.plumbing.text_table import escape_markdown
 
@@ -122,7 +115,8 @@ def _write(comparison: "Comparison", arguments: argparse.Namespace) -> None:
     if arguments.markdown is not None:
         names = (f"- {side}: {escape_markdown(name)}" for side, name in _sides(comparison))
         table = verdict_table(comparison, "markdown")
-        lines = ["\n".join(names), table, *map(escape_markdown, found)]
+        text = map(escape_markdown, (*caveats(comparison), *found))
+        lines = ["\n".join(names), table, *text]
         write_text(arguments.markdown, "\n\n".join(lines) + "\n")
         say(f"table: {arguments.markdown}")
     if arguments.json is not None:

@@ -146,3 +146,4 @@ def _report(curves: "LabelCurves", out: Path) -> None:
     write_text(out / f"{_NAME}.md", as_markdown(curves, picture.name))
     say(f"plot: {picture}")
     say(f"numbers: {out / f'{_NAME}.json'}")
+    say(f"tables: {out / f'{_NAME}.md'}")

@@ -1,6 +1,7 @@
 """Check output paths before a command starts its work."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
@@ -22,6 +23,24 @@ def check_output(path: Path, suffix: str, option: str = "--out") -> None:
     if path.is_dir():
         raise UserError(f"{option} '{path}' is a folder; name a file in it")
     _check_parents(path, option)
+
+
+def check_apart_from_records(path: Path, option: str, inputs: Sequence[Path]) -> None:
+    """Refuse to write over a record, or beside records, where readers expect no other file.
+
+    Args:
+        path: The file.
+        option: The option that named it, for errors.
+        inputs: What the command reads.
+
+    Raises:
+        UserError: If it is one of the inputs, or in a folder of records.
+    """
+    from rsa_eval.records.find import RECORDS_FOLDER
+
+    is_input = path.resolve() in {given.resolve() for given in inputs}
+    if is_input or path.absolute().parent.name == RECORDS_FOLDER:
+        raise UserError(f"{option} '{path}' is among the records; write it elsewhere")
 
 
 def check_output_folder(path: Path, option: str = "--out") -> None:

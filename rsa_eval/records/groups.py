@@ -245,8 +245,19 @@ def _group_key(record: Record) -> str:
     )
 
 
+def network_key(record: Record) -> str:
+    """Return what tells a group's networks apart: the training's seed, else the weights.
+
+    The same training run twice is one network, whose files may differ in their dates.
+    """
+    seed = weights_seed(record)
+    if record.model.pretraining is not None and seed is not None:
+        return f"seed {seed}"
+    return record.model.sha256 or f"random {record.seeds}"
+
+
 def _trial_key(record: Record) -> str:
-    return _canonical([record.model.sha256, record.seeds])
+    return _canonical([network_key(record), record.seeds])
 
 
 def _canonical(value: Any) -> str:

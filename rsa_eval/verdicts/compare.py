@@ -193,6 +193,11 @@ def _obstacle(pair: SharedEvaluation, metric: str) -> str | None:
 
 def _paired_by_seed(pair: SharedEvaluation) -> SharedEvaluation:
     """Order the trials of both sides by seed, which both must have alike."""
+    if min(len(pair.first.records), len(pair.second.records)) < 2:
+        raise UserError(
+            f"{pair.title}: trials are compared by seed, and a side has a single one; leave out "
+            "--paired, or add seeds"
+        )
     ours, theirs = (
         {_seed_of(record): place for place, record in enumerate(group.records)}
         for group in (pair.first, pair.second)

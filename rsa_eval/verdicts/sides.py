@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsa_eval.records.find import read_records_below
-from rsa_eval.records.groups import Group, group_records, shared_settings
+from rsa_eval.records.groups import Group, group_records, network_key, shared_settings
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -74,7 +74,7 @@ def one_trial_per_network(group: Group) -> Group:
     """Keep the first record of each network: other seeds of its evaluation are no other trials."""
     kept: dict[str, int] = {}
     for place, record in enumerate(group.records):
-        kept.setdefault(record.model.sha256 or f"random {record.seeds}", place)
+        kept.setdefault(network_key(record), place)
     places = list(kept.values())
     return replace(
         group,

@@ -51,6 +51,12 @@ def sentences(comparison: Comparison) -> list[str]:
     return found
 
 
+def caveats(comparison: Comparison) -> list[str]:
+    """Return a line for each setting that differs, and for each evaluation left out."""
+    notes = [f"{own.title}: {note}" for own in comparison.verdicts for note in own.notes]
+    return [*notes, *(f"left out: {reason}" for reason in comparison.left_out)]
+
+
 def signed(value: float) -> str:
     """Return a difference in points with its sign."""
     return f"{value:+.{_SHOWN_DIGITS}f}".replace("-", "−")
@@ -102,6 +108,11 @@ def _sentence(verdict: Verdict, comparison: Comparison) -> str:
             f"{first} is {verdict.decision} than {second} {where} ({evidence}; "
             f"{difference.test}, p {_equals(verdict.adjusted_p)}{adjusted})"
         )
+    if verdict.decision != "equivalent" and verdict.adjusted_equivalence_p is not None:
+        text += (
+            f"; nor are they shown to be equivalent within {comparison.margin:g} points "
+            f"(p {_equals(verdict.adjusted_equivalence_p)})"
+        )
     return f"{text}.{_scope(verdict)}"
 
 
@@ -141,8 +152,9 @@ def _scope(verdict: Verdict) -> str:
     """Say to what a verdict does not extend."""
     difference, scope = verdict.difference, ""
     if difference.seeds is None:
-        few = "one trained network each" if max(map(len, verdict.seeds)) == 1 else "one seed of one"
-        scope = f" It rests on {few}: other seeds may differ."
+        are_single = max(map(len, verdict.seeds)) == 1
+        few = "Each is one trained network" if are_single else "One of them has a single seed"
+        scope = f" {few}: other seeds may differ."
     elif difference.num_images is None:
         scope = " It holds for these test images: no answers by image were kept."
     return scope

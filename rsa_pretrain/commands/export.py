@@ -37,7 +37,7 @@ def add(commands: Commands, to_detectron2: Convert, read_records: ReadRecords) -
         description="Write a backbone in another tool's format. The result is imported again\n"
         "and compared bitwise; if the tool is installed, its own network must compute\n"
         "the same features. Hugging Face gets a folder with a model card made from the records.",
-        epilog="example:\n  rsa-pretrain export runs/imagenet-rsa-100ep --to timm rsa_r50.pth",
+        epilog="example:\n  rsa-pretrain export runs/imagenet-rsa-100ep --to timm rsa.safetensors",
     )
     parser.add_argument(
         "checkpoint",

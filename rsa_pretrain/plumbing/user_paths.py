@@ -32,3 +32,14 @@ def user_path(path: str | Path) -> Path:
         UserError: As ``expand_user``.
     """
     return Path(expand_user(str(path)))
+
+
+def refuse_input(out: Path, *inputs: Path) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        UserError: If the output is one of the inputs, also by another name.
+    """
+    for path in inputs:
+        if out.resolve() == path.resolve():
+            raise UserError(f"'{out}' is the input file; write to another")

@@ -142,6 +142,20 @@ def test_train_mistakes(
     assert not make_recipe().output_dir.exists()
 
 
+@pytest.mark.parametrize("words", [("convert",), ("convert", "--model"), ("data-check", "--out")])
+def test_the_input_is_not_overwritten(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An output by the input's name, here through a folder, is refused before any work."""
+    file = tmp_path / "input.pth"
+    file.write_bytes(b"all there is")
+    again = tmp_path / "folder" / ".." / "input.pth"
+    (tmp_path / "folder").mkdir()
+    found = _error_of([*words[:1], str(file), *words[1:], str(again)], capsys)
+    assert found == f"error: '{again}' is the input file; write to another"
+    assert file.read_bytes() == b"all there is"
+
+
 def test_convert_refuses_what_is_no_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,7 +83,7 @@ def sentence(saving: LabelSaving) -> str:
     if saving.is_shown:
         end = f": {_times(saving)} as many"
     elif saving.is_reversed:
-        end = ": fewer, so that pretraining did not pay"
+        end = ": fewer, so pretraining did not pay"
     else:
         end = ": no saving shown"
     return f"{reached}; {needs}{end}."

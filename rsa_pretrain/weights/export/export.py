@@ -16,6 +16,7 @@ import torch
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.quiet import quiet
+from rsa_pretrain.plumbing.user_paths import refuse_input
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.model_card import RecordOfWeights, model_card
 from rsa_pretrain.weights.export.targets import TARGETS
@@ -68,8 +69,8 @@ def export_backbone(
         records: Evaluations for the model card.
 
     Raises:
-        UserError: If the tool has no such network, ``out`` is misnamed or already exists, or the
-            library that writes the file is not installed.
+        UserError: If the tool has no such network, ``out`` is misnamed, already exists or is the
+            backbone's own file, or the library that writes the file is not installed.
         RuntimeError: If a part of the proof fails.
     """
     _check(loaded, target, out)
@@ -92,6 +93,7 @@ def _check(loaded: LoadedBackbone, target: ExportTarget, out: Path) -> None:
     if out.suffix != target.suffix:
         wanted = f"should end in {target.suffix}" if target.suffix else "should name a folder"
         raise UserError(f"'{out}' {wanted}")
+    refuse_input(out, loaded.path)
     if target.suffix and out.is_dir():
         raise UserError(f"'{out}' is a folder; name a file in it")
     if not target.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -363,6 +363,18 @@ def test_the_command(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "## knn on digits" in files[1].read_text(encoding="utf-8")
 
 
+def test_records_are_not_overwritten(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is another file put among them, which the next command would take for one."""
+    assert main(["knn", str(run_folder)]) == 0
+    (record,) = (run_folder / "records").glob("*.json")
+    content = record.read_bytes()
+    for path in (record, record.with_name("audit.json")):
+        assert main(["audit", str(run_folder), "--no-images", "--json", str(path)]) == 2
+        assert "is among the records; write it elsewhere" in capsys.readouterr().err
+    assert record.read_bytes() == content
+    assert not record.with_name("audit.json").exists()
+
+
 def test_strict_fails_if_something_is_unfair(run_folder: Path, tmp_path: Path) -> None:
     """Without the option the exit code is 0, as the command is a report."""
     assert main(["knn", str(run_folder)]) == 0

@@ -336,7 +336,7 @@ def test_the_largest_and_the_smallest_number_of_labels_can_decide() -> None:
 
 
 TIMES = "as many."
-FEWER = ": fewer, so that pretraining did not pay."
+FEWER = ": fewer, so pretraining did not pay."
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,17 @@ def test_a_record_from_before_the_interpolation_is_bilinear(
     assert (recorded(tmp_path / "record.json", None, config) == old) == same
 
 
+def test_a_record_that_lost_its_answers_is_made_again(run_folder: Path) -> None:
+    """By a campaign, which would otherwise call it recorded for ever."""
+    assert main(["knn", str(run_folder)]) == 0
+    path = run_folder / DEFAULT
+    record = read_record(path)
+    config = parse_tree(KNNConfig, record.config, "test")
+    assert recorded(path, record.model.sha256, config) == record
+    path.with_suffix(".predictions.npz").unlink()
+    assert recorded(path, record.model.sha256, config) is None
+
+
 def test_a_record_of_other_settings_is_not_replaced(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

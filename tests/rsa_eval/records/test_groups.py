@@ -30,6 +30,17 @@ def test_mean_and_sample_deviation_over_seeds(make_trial: MakeTrial) -> None:
     assert [path.name for path in group.paths] == ["1.json", "2.json", "0.json"]
 
 
+def test_one_training_repeated_is_one_trial(make_trial: MakeTrial) -> None:
+    """Files of equal weights may differ in their dates; the newer record counts."""
+    first, again, other = (
+        make_trial(RSA, seed=seed, values={"top1": top1})
+        for seed, top1 in ((0, 90.0), (0, 90.5), (1, 91.0))
+    )
+    model = again.model.model_copy(update={"sha256": "f" * 64})
+    (group,) = group_records(_found(first, again.model_copy(update={"model": model}), other))
+    assert [path.name for path in group.paths] == ["1.json", "2.json"]
+
+
 def test_the_order_of_departures_parts_no_trials(make_trial: MakeTrial) -> None:
     """Versions of the toolkit may list the same departures in another order."""
     listed = ["epochs 2 (protocol: 100)", "mode cached (protocol: online)"]

@@ -54,8 +54,10 @@ def test_each_decision_and_its_sentence(
     (sentence,) = sentences(found)
     assert sentence.startswith(words.format(a=ours, b=theirs))
     assert "95 % interval" in sentence
-    assert sentence.endswith("It rests on one trained network each: other seeds may differ.")
+    assert sentence.endswith("Each is one trained network: other seeds may differ.")
     assert decision in verdict_table(found)
+    is_asked = margin is not None and decision != "equivalent"
+    assert ("nor are they shown to be equivalent within 1 points (p = " in sentence) == is_asked
 
 
 def test_no_difference_says_what_would_settle_it(write_trial: WriteTrial) -> None:
@@ -225,12 +227,17 @@ def test_the_records_are_not_overwritten(
     assert read_record(ours).headline == "top1"
 
 
-def test_unlike_settings_are_noted(write_trial: WriteTrial) -> None:
-    """Comparing layers of one checkpoint is meant, so it is done and said."""
+def test_unlike_settings_are_noted(write_trial: WriteTrial, tmp_path: Path) -> None:
+    """Comparing layers of one checkpoint is meant, so it is done and said, also in Markdown."""
     ours = write_trial("a", GOOD, config={"layers": ["layer4"]})
     theirs = write_trial("b", POOR, config={"layers": ["layer3"]})
     (verdict,) = compare([ours], [theirs]).verdicts
     assert verdict.notes == ("settings differ: layers ['layer4'] | ['layer3']",)
+    page = tmp_path / "page.md"
+    assert main(["compare", str(ours), str(theirs), "--markdown", str(page)]) == 0
+    assert "knn on cifar10: settings differ: layers" in page.read_text()
+    with pytest.raises(UserError, match="a side has a single one; leave out --paired"):
+        compare([ours], [theirs], is_paired=True)
 
 
 def test_the_command_writes_every_form(

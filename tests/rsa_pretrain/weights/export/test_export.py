@@ -131,6 +131,11 @@ def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             export_backbone(own_backbone(stem=stem), find_target(name), tmp_path / out, [])
+    loaded = own_backbone()
+    before = loaded.path.read_bytes()
+    with pytest.raises(UserError, match="is the input file; write to another"):
+        export_backbone(loaded, find_target("timm"), loaded.path, [])
+    assert loaded.path.read_bytes() == before
     with pytest.raises(UserError, match="there is no target 'caffe'; choose one of: torchvision"):
         find_target("caffe")
 
