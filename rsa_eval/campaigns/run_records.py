@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
-from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -94,6 +93,8 @@ def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record
     if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
         return None
     if record.predictions is not None:
+        from rsa_eval.records.predictions import read_predictions
+
         try:
             read_predictions(path, record)
         except UserError as error:
