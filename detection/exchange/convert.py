@@ -16,6 +16,7 @@ from detection.exchange.config import weights_tree
 from detection.exchange.proof import TrunkProof, prove_features, prove_shapes
 from detection.exchange.trunk_names import BATCH_COUNT, to_detectron2
 from detection.exchange.weights_file import SUFFIXES, write_weights
+from detection.job.trunk import refuse_unfit
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
@@ -93,17 +94,13 @@ def convert_loaded(loaded: LoadedBackbone, out: Path) -> TrunkProof:
         out: Weights file to write; must end in ``.pkl`` or ``.pth``.
 
     Raises:
-        UserError: If the stem is not detectron2's, ``out`` has another ending, or detectron2 is
+        UserError: If detectron2 has no such network, ``out`` has another ending, or detectron2 is
             installed but broken.
         RuntimeError: If a part of the proof fails; nothing is written then.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"'{out}' must end in .pkl or .pth: detectron2 chooses its reader by that")
-    if loaded.metadata.stem != "standard":
-        raise UserError(
-            f"'{loaded.path}' has the '{loaded.metadata.stem}' stem; detectron2's ResNet has only "
-            "the standard 7x7 stem, so pretrain with backbone.stem=standard"
-        )
+    refuse_unfit(loaded)
     with atomic_file(out) as temporary:
         proof = write_proved(temporary, loaded)
         _prove_file(temporary, loaded.backbone.state_dict())

@@ -128,7 +128,7 @@ def paired_model_config(
         card: Of the weights.
         weights: The file that detectron2 will read.
     """
-    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    found = describe_model(tensors, metadata.network.arch, card.model.anchors)
     tree = _expected_tree(found, metadata.mean, metadata.std, card.sampling)
     tree["MODEL"]["WEIGHTS"] = str(weights)
     tree["INPUT"] |= {

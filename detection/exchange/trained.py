@@ -67,7 +67,7 @@ def read_trained(path: Path) -> TrainedDetector:
     else:
         content = read_checkpoint_file(file)
         tensors, metadata, card = _read_detectron2(content, detectron2_model(content))
-    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    found = describe_model(tensors, metadata.network.arch, card.model.anchors)
     if card.categories is not None and len(card.categories) != found.num_classes:
         raise UserError(
             f"'{file}' names {len(card.categories)} categories, but its tensors have "
@@ -160,7 +160,7 @@ def _card_of_run(
         if (folder / "checkpoints").is_dir() and (folder / CONFIG_FILE).is_file():
             recipe = load_config(Recipe, folder / CONFIG_FILE)
             return make_card(recipe, _recorded_names(folder, num_classes(tensors)))
-    model = describe_model(tensors, metadata.arch, DEFAULT_ANCHORS).model
+    model = describe_model(tensors, metadata.network.arch, DEFAULT_ANCHORS).model
     return DetectorCard(model=model)
 
 

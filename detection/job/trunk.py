@@ -11,7 +11,7 @@ from detection.feeding.samples import initialisation_seed
 from detection.recipe import ModelConfig
 from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import BackboneConfig
+from rsa_pretrain.components.settings import USUAL_WIDTH, BackboneConfig
 from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.errors import UserError
@@ -51,24 +51,39 @@ def trunk_of(loaded: LoadedBackbone, model: ModelConfig) -> Trunk:
         UserError: If its stem does not fit the detector, or the recipe asks for another
             architecture.
     """
+    refuse_unfit(loaded)
     metadata = loaded.metadata
-    if metadata.stem != "standard":
-        raise UserError(
-            f"'{loaded.path}' has the '{metadata.stem}' stem; a feature pyramid needs the standard "
-            "stem's strides, so pretrain with backbone.stem=standard"
-        )
     if model.arch not in (None, metadata.arch):
         raise UserError(
             f"'{loaded.path}' is a {metadata.arch}, but model.arch is {model.arch}; set "
             f"model.arch={metadata.arch} or null, or give another checkpoint"
         )
     return Trunk(
-        backbone=BackboneConfig(arch=metadata.arch, stem="standard"),
+        backbone=metadata.network,
         tensors=loaded.backbone.state_dict(),
         mean=metadata.mean,
         std=metadata.std,
         subject=describe_checkpoint(loaded),
     )
+
+
+def refuse_unfit(loaded: LoadedBackbone) -> None:
+    """Refuse a backbone that detectron2 has no ResNet for.
+
+    Raises:
+        UserError: If its stem is not the standard one, or its width not torchvision's.
+    """
+    network = loaded.metadata.network
+    if network.stem != "standard":
+        raise UserError(
+            f"'{loaded.path}' has the '{network.stem}' stem; a detector needs the standard 7x7 "
+            "stem's strides, so pretrain with backbone.stem=standard"
+        )
+    if network.width != USUAL_WIDTH:
+        raise UserError(
+            f"'{loaded.path}' is a {network.name}; a detector needs torchvision's widths, so "
+            f"pretrain with backbone.width={USUAL_WIDTH}"
+        )
 
 
 def random_trunk(model: ModelConfig, seed: int) -> Trunk:

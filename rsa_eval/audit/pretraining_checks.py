@@ -30,6 +30,7 @@ _TOPICS = (
     ("views.", "augmentation"),
     ("backbone.arch", None),
     ("backbone.stem", None),
+    ("backbone.width", None),
     ("optimizer.", "optimizer"),
     ("", "pretraining settings"),
 )
@@ -45,7 +46,7 @@ def check_pretraining(entries: Sequence[NamedRecord]) -> list[Finding]:
         "architecture",
         entries,
         lambda entry: (
-            f"{entry.record.model.backbone.arch}, {entry.record.model.backbone.stem} stem"
+            f"{entry.record.model.backbone.name}, {entry.record.model.backbone.stem} stem"
         ),
     )
     found = [architecture]

@@ -75,7 +75,7 @@ def plan_checkpoints(
                     f"'{trial.checkpoint}' and '{checkpoint}' have the same weights; give each once"
                 )
         name = f"{_own_name(loaded)}-{loaded.sha256[:_SHOWN_HASH]}"
-        network = RandomBackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
+        network = RandomBackboneConfig.named(loaded.metadata.arch, loaded.metadata.stem)
         trial = Trial(name, out / name, tuple(evaluations), None, checkpoint, loaded.sha256)
         planned.append((trial, network))
     return planned
@@ -87,7 +87,7 @@ def networks_of(
     """Return the networks of the baselines: the one that is set, or each checkpoint's once."""
     if settings.backbone is not None:
         return [settings.backbone]
-    return list({(network.arch, network.stem): network for _, network in planned}.values())
+    return list({(network.name, network.stem): network for _, network in planned}.values())
 
 
 def plan_random(
@@ -108,7 +108,7 @@ def plan_random(
 def baseline_name(kind: str, network: RandomBackboneConfig, seed: int) -> str:
     """Return the name of a baseline's trial and folder."""
     zero = "-zero" if network.zero_init_residual else ""
-    return f"{kind}-{network.arch}-{network.stem}{zero}-seed{seed}"
+    return f"{kind}-{network.name}-{network.stem}{zero}-seed{seed}"
 
 
 def refuse_nothing(trials: Sequence[Trial]) -> None:

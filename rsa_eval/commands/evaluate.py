@@ -85,7 +85,7 @@ def _result_lines(record: Record) -> list[str]:
     name = record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
     lines = [
         f"{record.kind} on {record.data_set} ({record.num_samples} images): "
-        f"{backbone.arch}, {backbone.stem} stem, {name}"
+        f"{backbone.name}, {backbone.stem} stem, {name}"
     ]
     if record.kind == "knn":
         from rsa_eval.statistics.intervals import wilson

@@ -72,13 +72,15 @@ def load_subject(checkpoint: Path | None, config: EvaluationConfig) -> Subject:
 
 
 def _check_agreement(config: EvaluationConfig, metadata: BackboneMetadata, path: Path) -> None:
-    stated: dict[str, tuple[object, object]] = {
+    stated: dict[str, tuple[object, ...]] = {
         "data.mean": (config.data.mean, metadata.mean),
         "data.std": (config.data.std, metadata.std),
     }
     if config.backbone is not None:
-        stated["backbone.arch"] = (config.backbone.arch, metadata.arch)
-        stated["backbone.stem"] = (config.backbone.stem, metadata.stem)
+        for key in ("arch", "width", "stem"):
+            stated[f"backbone.{key}"] = tuple(
+                getattr(each, key) for each in (config.backbone, metadata.network)
+            )
     for key, (found, expected) in stated.items():
         if found is not None and found != expected:
             raise UserError(

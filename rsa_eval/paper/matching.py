@@ -68,17 +68,17 @@ def _is_neutral(key: str) -> bool:
 def _comes_from(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
     """Return whether weights come from a run; None means random weights of the detector network."""
     if run is None:
-        return model.checkpoint is None and model.backbone.arch == _DETECTOR
+        return model.checkpoint is None and model.backbone.name == _DETECTOR
     metadata, pretraining = model.metadata, flatten(model.pretraining or {})
     if metadata is None:
         return False
     # A checkpoint at epoch 200 of 800 has not followed the schedule of a run of 200, nor has an
     # extended run of 100.
     lengths = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
-    found = (model.backbone.arch, metadata.method, metadata.data_set)
+    found = (model.backbone.name, metadata.method, metadata.data_set)
     stated = flatten({"method": to_tree(run.method)})
     return (
-        found == (run.backbone.arch, run.method.name, run.data.name)
+        found == (run.backbone.name, run.method.name, run.data.name)
         and (epochs is None or lengths == {epochs})
         and "extends.step" not in pretraining
         and all(pretraining.get(key) == stated[key] for key in _ROW_KEYS if key in stated)

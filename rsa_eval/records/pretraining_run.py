@@ -50,7 +50,7 @@ def pretraining_settings(path: Path, metadata: BackboneMetadata) -> dict[str, An
 
 def _made_by(config: PretrainConfig) -> tuple[object, ...]:
     network = config.backbone
-    return (config.method.name, network.arch, network.stem, config.data.name, config.seed)
+    return (config.method.name, network.name, network.stem, config.data.name, config.seed)
 
 
 def _made_of(metadata: BackboneMetadata) -> tuple[object, ...]:

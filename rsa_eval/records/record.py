@@ -203,12 +203,11 @@ class Record(Section):
 
 def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
     """Describe a loaded checkpoint for a record."""
-    backbone = BackboneConfig(arch=loaded.metadata.arch, stem=loaded.metadata.stem)
     return Model(
         checkpoint=str(loaded.path),
         sha256=loaded.sha256,
         metadata=loaded.metadata,
-        backbone=backbone,
+        backbone=loaded.metadata.network,
         pretraining=pretraining_settings(loaded.path, loaded.metadata),
     )
 

@@ -48,7 +48,7 @@ def _family(config: PretrainConfig) -> str:
     num_images = config.data.num_train_images
     images = "" if num_images is None else f", {num_images} images"
     return (
-        f"{data_set_name(config.data.name)}{images}, {config.backbone.arch}, "
+        f"{data_set_name(config.data.name)}{images}, {config.backbone.name}, "
         f"{config.backbone.stem} stem"
     )
 

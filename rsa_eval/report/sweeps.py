@@ -106,7 +106,7 @@ def _published(record: Record) -> tuple[tuple[float, Published], ...]:
             and beta is not None
             and "extends.step" not in training
             and record.headline in row.scores
-            and (run.method.name, run.data.name, run.training.epochs, run.backbone.arch)
+            and (run.method.name, run.data.name, run.training.epochs, run.backbone.name)
             == (metadata.method, metadata.data_set, metadata.epochs, metadata.arch)
             and getattr(run.method, "beta_mode", None) == training.get("method.beta_mode")
         ):

@@ -120,7 +120,7 @@ def model_name(record: Record) -> str:
 def model_detail(record: Record) -> str:
     """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
-    parts = [f"{backbone.arch}, {backbone.stem} stem"]
+    parts = [f"{backbone.name}, {backbone.stem} stem"]
     if metadata is None:
         if backbone.zero_init_residual:
             parts.append("residual branches zero")
@@ -229,7 +229,7 @@ def _difference(group: Group, baselines: Sequence[Group]) -> float | None:
 def _comparable(record: Record, baseline: Record) -> bool:
     ours, theirs = record.model.backbone, baseline.model.backbone
     return (
-        (ours.arch, ours.stem) == (theirs.arch, theirs.stem)
+        (ours.name, ours.stem) == (theirs.name, theirs.stem)
         and record.num_samples == baseline.num_samples
         and sorted(record.deviations) == sorted(baseline.deviations)
         and record.headline == baseline.headline

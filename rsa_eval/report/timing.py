@@ -104,7 +104,7 @@ def _is_reference(config: PretrainConfig) -> bool:
 def _is_papers(config: PretrainConfig) -> bool:
     """Return whether a run trains the paper's network for its data set on all images."""
     arch = "resnet18" if config.data.name in SMALL_SETS else "resnet50"
-    is_whole = config.data.num_train_images is None and config.backbone.arch == arch
+    is_whole = config.data.num_train_images is None and config.backbone.name == arch
     return is_whole and (config.method.name != "byol" or _is_reference(config))
 
 

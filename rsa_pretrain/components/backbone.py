@@ -4,36 +4,67 @@ from collections.abc import Sequence
 from typing import get_args
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from rsa_pretrain.components.settings import BackboneConfig, Stage
+from rsa_pretrain.components.settings import USUAL_WIDTH, Arch, BackboneConfig, Stage
+
+_BLOCKS: dict[Arch, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+}
+
+
+class _ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision is untyped
+    """torchvision's ResNet whose stages have another number of channels; the stem keeps its own."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        self._width = config.width
+        block, depths = _BLOCKS[config.arch]
+        super().__init__(block, depths, zero_init_residual=config.zero_init_residual)
+
+    def _make_layer(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        planes: int,
+        blocks: int,
+        stride: int = 1,
+        dilate: bool = False,
+    ) -> nn.Sequential:
+        if not hasattr(self, "layer1"):
+            self.inplanes = self._width  # what the stem will give
+        scaled = planes * self._width // USUAL_WIDTH
+        stage: nn.Sequential = super()._make_layer(block, scaled, blocks, stride, dilate)
+        return stage
 
 
 def build_backbone(config: BackboneConfig) -> nn.Module:
     """Build a ResNet whose forward maps images to pooled features.
 
-    Tensor names and shapes are torchvision's, without ``fc``.
+    Tensor names are torchvision's, without ``fc``, and so are the shapes at width 64.
 
     Args:
-        config: Architecture, stem and initialisation.
+        config: Architecture, width, stem and initialisation.
 
     Returns:
         Module from normalised images, (N, 3, H, W), to features, (N, ``feature_dim``).
     """
-    builder = getattr(torchvision.models, config.arch)
-    backbone: nn.Module = builder(weights=None, zero_init_residual=config.zero_init_residual)
+    backbone = _ScaledResNet(config)
     backbone.fc = nn.Identity()
     if config.stem == "cifar":
-        backbone.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+        backbone.conv1 = nn.Conv2d(3, config.width, 3, stride=1, padding=1, bias=False)
         backbone.maxpool = nn.Identity()
-    conv1 = backbone.get_submodule("conv1")
-    assert isinstance(conv1, nn.Conv2d)
+    elif config.width != USUAL_WIDTH:
+        backbone.conv1 = nn.Conv2d(3, config.width, 7, stride=2, padding=3, bias=False)
+    if config.width != USUAL_WIDTH:
+        backbone.bn1 = nn.BatchNorm2d(config.width)
     if config.stem_init == "default":
-        conv1.reset_parameters()
-    elif config.stem == "cifar":
-        nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")
+        backbone.conv1.reset_parameters()
+    elif config.stem == "cifar" or config.width != USUAL_WIDTH:
+        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
     return backbone
 
 

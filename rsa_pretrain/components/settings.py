@@ -1,20 +1,32 @@
 """Define the settings of the backbone and the optimizer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field
 
 from rsa_pretrain.plumbing.config.files import Section
 
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]
+Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+Stem = Literal["standard", "cifar"]
+
+ARCHS: tuple[Arch, ...] = get_args(Arch)
+USUAL_WIDTH = 64
+NETWORK_NAME = rf"^({'|'.join(ARCHS)})(_w[1-9]\d*)?$"
+"""Pattern of ``BackboneConfig.name``."""
 
 
 class BackboneConfig(Section):
     """The network that is pretrained for its features."""
 
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+    arch: Arch
     """torchvision's ResNet of this name, without its classifier."""
-    stem: Literal["standard", "cifar"]
+    width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = USUAL_WIDTH
+    """Channels of the stem; those of every stage scale with it. 64: torchvision's; 16: a quarter
+    everywhere, for CPUs and small images; 128: SimCLR's ResNet (2x). Checkpoints call a network of
+    another width than 64 by a name of its own, as resnet18_w16; detectors and the formats of other
+    libraries have no such network."""
+    stem: Stem
     """standard: 7x7 stride 2 and max-pool; cifar: 3x3 stride 1, no max-pool."""
     stem_init: Literal["kaiming", "default"] = "kaiming"
     """Initial weights of the first convolution. kaiming: normal by fan-out, as in torchvision's
@@ -23,6 +35,17 @@ class BackboneConfig(Section):
     zero_init_residual: bool = True
     """Start each residual branch at zero, as BYOL, SimSiam, SimCLR and RSA's release do; MoCo v2
     and supervised training do not."""
+
+    @property
+    def name(self) -> str:
+        """The architecture's name in checkpoints: torchvision's, ``_w16`` after it for width 16."""
+        return self.arch if self.width == USUAL_WIDTH else f"{self.arch}_w{self.width}"
+
+    @classmethod
+    def named(cls, name: str, stem: Stem) -> Self:
+        """Return the network of a name, as in a checkpoint's metadata, and a stem."""
+        arch, _, width = name.partition("_w")
+        return cls.model_validate({"arch": arch, "width": width or USUAL_WIDTH, "stem": stem})
 
 
 class OptimizerConfig(Section):

@@ -136,7 +136,7 @@ class RunFolder:
         extends = self.config.extends
         return BackboneMetadata(
             format_version=FORMAT_VERSION,
-            arch=self.config.backbone.arch,
+            arch=self.config.backbone.name,
             stem=self.config.backbone.stem,
             method=self.config.method.name,
             image_size=self.config.data.image_size,

@@ -289,7 +289,7 @@ class Trainer:
             "%s (%d an epoch), from step %d, on %s",
             self.folder.path,
             config.method.name,
-            config.backbone.arch,
+            config.backbone.name,
             count_parameters(self.state.method) / 1e6,
             gflops_per_image(config.backbone, config.data.image_size),
             len(self.images),

@@ -33,7 +33,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -196,11 +195,12 @@ def load_backbone(path: Path) -> LoadedBackbone:
             for name, tensor in tensors.items()
             if name.startswith(BACKBONE_PREFIX)
         }
-    config = BackboneConfig(arch=metadata.arch, stem=metadata.stem)
     with torch.device("meta"):  # no random initialisation: it would advance the global generator
-        backbone = build_backbone(config)
+        backbone = build_backbone(metadata.network)
     allowed = metadata.origin is not None and bool(metadata.origin.non_finite)
-    check_tensors(tensors, backbone.state_dict(), f"'{file}' as {config.arch}", finite=not allowed)
+    check_tensors(
+        tensors, backbone.state_dict(), f"'{file}' as {metadata.arch}", finite=not allowed
+    )
     backbone.load_state_dict(tensors, strict=True, assign=True)
     return LoadedBackbone(backbone.eval(), metadata, file, file_sha256(file))
 

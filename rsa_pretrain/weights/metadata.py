@@ -1,9 +1,10 @@
 """Describe a set of weights: the metadata stored in its file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rsa_pretrain.components.settings import NETWORK_NAME, BackboneConfig, Stem
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.versions import VERSION, installed_versions
@@ -62,9 +63,9 @@ class BackboneMetadata(Section):
 
     format_version: int
     """Version of this format; a reader refuses versions it does not know."""
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"]
-    """torchvision's name of the architecture."""
-    stem: Literal["standard", "cifar"]
+    arch: Annotated[str, Field(pattern=NETWORK_NAME)]
+    """Name of the architecture: torchvision's, or that of a narrower or wider one, resnet18_w16."""
+    stem: Stem
     """Stem, as in the config."""
     method: str
     """Pretraining method of the weights."""
@@ -92,6 +93,11 @@ class BackboneMetadata(Section):
     """Versions of the libraries that wrote the file."""
     origin: Origin | None = None
     """Origin of weights imported from another project; null for this toolkit's own."""
+
+    @property
+    def network(self) -> BackboneConfig:
+        """The network whose weights they are."""
+        return BackboneConfig.named(self.arch, self.stem)
 
 
 def library_versions() -> dict[str, str]:

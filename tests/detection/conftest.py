@@ -66,9 +66,8 @@ def write_checkpoint(
     def write(arch: str = "resnet18", stem: str = "standard") -> LoadedBackbone:
         key = (arch, stem, narrow.is_narrow())
         if key not in written:
-            config = parse_tree(BackboneConfig, {"arch": arch, "stem": stem}, "test")
             torch.manual_seed(7)
-            state = build_backbone(config).state_dict()
+            state = build_backbone(BackboneConfig.named(arch, stem)).state_dict()
             for index, (name, tensor) in enumerate(state.items()):
                 if name.endswith(("running_mean", "bn1.bias")):
                     tensor.normal_(0, 0.1)

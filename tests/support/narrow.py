@@ -2,40 +2,34 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
-import torchvision
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-_FULL = {name: getattr(torchvision.models, name) for name in ("resnet18", "resnet50")}
+from rsa_pretrain.components import backbone
+
+_FULL = backbone._ScaledResNet
 
 
-class NarrowResNet(ResNet):
+class NarrowResNet(_FULL):
     """ResNet with one block a stage and a sixteenth of the width there."""
 
-    def __init__(self, block, *, weights, zero_init_residual):
-        assert weights is None
-        super().__init__(block, [1, 1, 1, 1], zero_init_residual=zero_init_residual)
+    def __init__(self, config):
+        block, _ = backbone._BLOCKS[config.arch]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(backbone._BLOCKS, config.arch, (block, [1, 1, 1, 1]))
+            super().__init__(config)
 
     def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
         return super()._make_layer(block, planes // 16, blocks, stride, dilate)
 
 
-_NARROW = {
-    "resnet18": partial(NarrowResNet, BasicBlock),
-    "resnet50": partial(NarrowResNet, Bottleneck),
-}
-
-
 @contextmanager
 def narrow_resnets(narrow: bool = True) -> Iterator[None]:
-    """Make every ResNet-18 and -50 a narrow one, or torchvision's again within such a block."""
+    """Make every ResNet a narrow one, or torchvision's again within such a block."""
     from rsa_pretrain.weights.foreign import plan  # knows the tensors of each architecture
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, build in (_NARROW if narrow else _FULL).items():
-            patch.setattr(torchvision.models, name, build)
+        patch.setattr(backbone, "_ScaledResNet", NarrowResNet if narrow else _FULL)
         plan._expected.cache_clear()
         yield
     plan._expected.cache_clear()
@@ -54,4 +48,4 @@ def narrow_detector() -> Iterator[None]:
 
 def is_narrow() -> bool:
     """Return whether these ResNets are narrow ones."""
-    return torchvision.models.resnet18 is _NARROW["resnet18"]
+    return backbone._ScaledResNet is NarrowResNet

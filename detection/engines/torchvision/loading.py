@@ -10,7 +10,6 @@ from detection.exchange.model_config import describe_model
 from detection.exchange.trained import read_trained
 from detection.job.detector_card import DetectorCard
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.metadata import BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
@@ -40,10 +39,10 @@ def load_detector(path: Path) -> LoadedDetector:
             not finite.
     """
     tensors, metadata, card, file = read_trained(path)
-    found = describe_model(tensors, metadata.arch, card.model.anchors)
+    found = describe_model(tensors, metadata.network.arch, card.model.anchors)
     pixels = Pixels(metadata.mean, metadata.std)
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced
-        body = build_backbone(BackboneConfig(arch=metadata.arch, stem="standard"))
+        body = build_backbone(metadata.network)
         detector = assemble(found.model, card.sampling, body, pixels, found.num_classes)
     check_tensors(tensors, detector.state_dict(), f"'{file}' as a detector")
     detector.load_state_dict(tensors, strict=True)

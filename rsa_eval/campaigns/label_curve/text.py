@@ -177,7 +177,7 @@ def _curve_tree(curve: ModelCurve) -> dict[str, Any]:
         "name": model_name(model),
         "kind": model.kind,
         "sha256": model.trial.sha256,
-        "backbone": {"arch": model.network.arch, "stem": model.network.stem},
+        "backbone": {"arch": model.network.name, "stem": model.network.stem},
         "records": f"{model.trial.folder.name}/records",
         "top1": [_point_tree(point) for point in curve.points],
     }

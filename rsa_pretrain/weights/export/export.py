@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from rsa_pretrain.components.settings import USUAL_WIDTH
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.quiet import quiet
@@ -89,6 +90,11 @@ def _check(loaded: LoadedBackbone, target: ExportTarget, out: Path) -> None:
         raise UserError(
             f"'{loaded.path}' has the '{loaded.metadata.stem}' stem, which no ResNet of "
             f"{target.name} has; export it to torchvision or onnx"
+        )
+    if target.layout is not None and loaded.metadata.network.width != USUAL_WIDTH:
+        raise UserError(
+            f"'{loaded.path}' is a {loaded.metadata.arch}, which {target.name} does not have; "
+            "export it to onnx"
         )
     if out.suffix != target.suffix:
         wanted = f"should end in {target.suffix}" if target.suffix else "should name a folder"

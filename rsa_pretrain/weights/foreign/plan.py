@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import BackboneConfig
+from rsa_pretrain.components.settings import ARCHS, BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.assign import (
@@ -22,7 +21,6 @@ from rsa_pretrain.weights.foreign.assign import (
 from rsa_pretrain.weights.foreign.element_types import to_types_of
 from rsa_pretrain.weights.foreign.layout import Layout, Pixels
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, unwrapped, wrappers_in
-from rsa_pretrain.weights.metadata import BackboneMetadata
 from rsa_pretrain.weights.tensor_check import all_finite, check_tensors
 
 _CIFAR_KERNEL = (3, 3)
@@ -31,7 +29,6 @@ _UNKNOWN_STEM = (
     "max-pool follows; if they are 1, 1 and none, say so with rsa-pretrain import --cifar-stem"
 )
 _LAST_NORM = "layer4.0.downsample.1.weight"
-_ARCHS = get_args(BackboneMetadata.model_fields["arch"].annotation)
 
 
 @dataclass(frozen=True)
@@ -157,13 +154,13 @@ def _fill_batch_counts(
 def _config_of(taken: Mapping[str, Tensor], what: str) -> BackboneConfig:
     """Infer architecture and stem from the blocks and the first kernel."""
     shape = _shape_of_network(taken)
-    for arch in _ARCHS:
+    for arch in ARCHS:
         config = BackboneConfig(arch=arch, stem="standard")
         if _shape_of_network(_expected(config)) == shape:
             small = taken["conv1.weight"].shape[2:] == _CIFAR_KERNEL
             return BackboneConfig(arch=arch, stem="cifar" if small else "standard")
     blocks, kind = list(shape[:4]), "bottlenecks" if shape[4] else "basic blocks"
-    known = ", ".join(_ARCHS)
+    known = ", ".join(ARCHS)
     raise UserError(f"cannot load {what}: its stages have {blocks} {kind}; expected one of {known}")
 
 

@@ -219,8 +219,10 @@ def test_random_trunk_is_seeded_and_trainable(make_recipe: MakeRecipe) -> None:
 def test_unsuitable_checkpoints_are_refused(
     write_checkpoint: WriteCheckpoint, make_recipe: MakeRecipe
 ) -> None:
-    """A cifar stem has other strides, and another depth is not what the recipe says."""
+    """A cifar stem has other strides, and another width or depth is not what the recipe says."""
     with pytest.raises(UserError, match="'cifar' stem"):
         load_trunk(write_checkpoint(stem="cifar").path, make_recipe().model)
+    with pytest.raises(UserError, match=r"is a resnet18_w32; .* pretrain with backbone\.width=64"):
+        load_trunk(write_checkpoint("resnet18_w32").path, make_recipe().model)
     with pytest.raises(UserError, match=r"is a resnet50, but model\.arch is resnet18"):
         load_trunk(write_checkpoint("resnet50").path, make_recipe().model)

@@ -86,10 +86,14 @@ def test_paired_yaml_holds_what_belongs_to_the_weights(
     assert resnets.get("RES2_OUT_CHANNELS") == res2_channels
 
 
-def test_cifar_stem_is_refused(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
-    """detectron2 has no 3x3 stem, so such a checkpoint is refused before anything is written."""
+def test_networks_that_detectron2_lacks_are_refused(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path
+) -> None:
+    """It has no 3x3 stem and no narrow ResNet; they are refused before anything is written."""
     with pytest.raises(UserError, match="'cifar' stem"):
         convert(write_checkpoint(stem="cifar").path, tmp_path / "out.pkl")
+    with pytest.raises(UserError, match="is a resnet18_w32; a detector needs torchvision's widths"):
+        convert(write_checkpoint("resnet18_w32").path, tmp_path / "out.pkl")
     assert list(tmp_path.iterdir()) == []
 
 

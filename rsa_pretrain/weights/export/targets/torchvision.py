@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
 
@@ -18,8 +17,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
     """Load strictly into a new network, and return its features."""
-    metadata = loaded.metadata
-    network = build_backbone(BackboneConfig(arch=metadata.arch, stem=metadata.stem)).eval()
+    network = build_backbone(loaded.metadata.network).eval()
     network.load_state_dict(torch.load(path, weights_only=True), strict=True)
     with torch.inference_mode():
         result: Tensor = network(images)

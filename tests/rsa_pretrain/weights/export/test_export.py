@@ -6,6 +6,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rsa_pretrain.components.backbone import build_backbone
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import load_backbone, save_tensors
 from rsa_pretrain.weights.export.export import export_backbone, find_target
@@ -13,6 +15,7 @@ from rsa_pretrain.weights.export.targets import TARGETS
 from rsa_pretrain.weights.export.targets.base import missing_packages, probe_images
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
+from rsa_pretrain.weights.tensor_check import differing
 
 # ONNX, whose tracing takes long, has a separate test.
 NAMES = [target.name for target in TARGETS if target.layout]
@@ -115,6 +118,25 @@ def test_a_failed_proof_leaves_nothing(own_backbone, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"does not restore the backbone: \['bn1.bias'\]"):
         export_backbone(own_backbone(), broken, tmp_path / "x.pth", [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_narrow_network_is_loaded_again_and_exported_to_onnx_alone(own_backbone, tmp_path):
+    """No other library has its network, and its name in the file says so."""
+    narrow = BackboneConfig(arch="resnet18", stem="cifar", width=16)
+    metadata = own_backbone().metadata.model_copy(update={"arch": narrow.name, "stem": "cifar"})
+    tensors = build_backbone(narrow).state_dict()
+    save_tensors(tmp_path / "narrow.safetensors", tensors, metadata)
+    loaded = load_backbone(tmp_path / "narrow.safetensors")
+    assert loaded.metadata.network == narrow
+    assert not differing(loaded.backbone.state_dict(), tensors)
+    with pytest.raises(UserError, match="is a resnet18_w16, which torchvision does not have"):
+        export_backbone(loaded, find_target("torchvision"), tmp_path / "x.pth")
+    if not missing_packages(find_target("onnx").packages):
+        export_backbone(loaded, find_target("onnx"), tmp_path / "x.onnx")
+    wrong = metadata.model_copy(update={"arch": "resnet18"})
+    save_tensors(tmp_path / "wrong.safetensors", tensors, wrong)
+    with pytest.raises(UserError, match="as resnet18"):
+        load_backbone(tmp_path / "wrong.safetensors")
 
 
 def test_what_cannot_be_exported_is_refused(own_backbone, tmp_path):
