@@ -19,6 +19,7 @@ from rsa_pretrain.plumbing.text_table import TableFormat
 
 if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Detect, Train
+    from rsa_eval.campaigns.expected import CheckedResult
     from rsa_eval.campaigns.listing import Measure
 
 _DESCRIPTION = f"""\
@@ -46,7 +47,8 @@ examples:
   rsa-eval reproduce table1/cifar10/rsa-decay data.root=data
   rsa-eval reproduce table1/cifar10/rsa-decay data.root=data \\
       views.implementation=batched training.precision=bf16
-  rsa-eval reproduce study/cifar10 --seeds 0,1 --budget-minutes 90 data.root=data
+  rsa-eval reproduce study/cifar10 --seeds 0,1,2 --budget-minutes 90 data.root=data
+  rsa-eval reproduce study/digits --seeds 0,1,2 --check
   rsa-eval reproduce --list data.root=data
   rsa-eval reproduce --list --measure table1/cifar10/rsa-decay
   torchrun --nproc-per-node=8 -m rsa_eval reproduce table4/imagenet/rsa-100ep \\
@@ -97,6 +99,12 @@ def _add_options(parser: Parser) -> None:
     )
     add_budget(parser)
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with the rows' expected results; a difference above the tolerance is an "
+        "error",
+    )
+    parser.add_argument(
         "--list", action="store_true", help="list the rows with their settings and status"
     )
     parser.add_argument(
@@ -119,6 +127,8 @@ def _add_options(parser: Parser) -> None:
 
 def _list(arguments: argparse.Namespace, measure: "Measure") -> int:
     rows, overrides = _read_words(arguments)
+    if arguments.check:
+        raise UserError("--list measures nothing that --check could compare; leave one out")
     if arguments.measure and not rows:
         raise UserError("--measure needs --list and the ROWs to measure")
     rows = rows or find_rows(arguments.rows)
@@ -146,8 +156,11 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     rows, overrides = _read_words(arguments)
     check_output_folder(arguments.out)
     check_output_folder(arguments.results, "--results")
+    if arguments.check and not any(row.expected for row in rows):
+        raise UserError("no chosen row has expected results; leave --check out")
     trials = _plan(rows, arguments.seeds, arguments.out, overrides)
     from rsa_eval.campaigns.campaign import keep_small_files, run_trials
+    from rsa_eval.campaigns.expected import check_expected
 
     outcome = run_trials(
         trials,
@@ -159,7 +172,22 @@ def _make(arguments: argparse.Namespace, train: "Train", detect: "Detect") -> in
     code = conclude(outcome)
     if code == 0:
         say(f"recorded: {len(trials)} of {len(trials)}, copied to '{arguments.results}'")
+        if arguments.check:
+            _compare(check_expected(rows, outcome.records))
     return code
+
+
+def _compare(checked: Sequence["CheckedResult"]) -> None:
+    from rsa_eval.campaigns.expected import expected_table
+
+    say(expected_table(checked))
+    outside = [f"{each.evaluation} of {each.row}" for each in checked if each.is_outside]
+    if outside:
+        raise UserError(
+            f"{len(outside)} of {len(checked)} results are outside their tolerance: "
+            f"{', '.join(outside)}; other versions, hardware or settings may be the reason, or a "
+            "fault"
+        )
 
 
 def _read_words(arguments: argparse.Namespace) -> tuple[list[PaperRow], list[str]]:

@@ -10,11 +10,11 @@ not part of the paper.
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -37,6 +37,15 @@ _NAME = re.compile(r"[a-z0-9]+(/[a-z0-9_-]+){2}")
 _MULTI_STAGE = "ma"  # RSA's only views, so the names of its rows omit it
 
 
+class ExpectedResult(Section):
+    """A headline that was measured, and how far from it another measurement may be."""
+
+    value: float
+    """Mean over the seeds."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """In the metric's unit, for any number of seeds; other hardware rounds differently."""
+
+
 class RowEntry(Section):
     """The recipe of a row."""
 
@@ -49,6 +58,10 @@ class RowEntry(Section):
     """For a detector: the row whose backbone it starts from; null: random weights."""
     random_init: bool = False
     """Evaluate random weights instead of trained ones."""
+    suite: str | None = None
+    """Evaluations, a name in configs/eval/reproduce; null: those of the row's table."""
+    expected: dict[str, ExpectedResult] = Field(default_factory=dict)
+    """By the name of an evaluation: the headline that ``--check`` compares with."""
 
     @field_validator("config", mode="before")
     @classmethod
@@ -120,6 +133,8 @@ class PaperRow:
     tables show the same run."""
     work: Pretraining | Detection | None
     """Its recipe; None if the method is not implemented here."""
+    expected: Mapping[str, ExpectedResult] = field(default_factory=dict)
+    """Measured headlines by the name of their evaluation."""
 
 
 def find_rows(table: Path = ROWS) -> list[PaperRow]:
@@ -149,7 +164,8 @@ def find_rows(table: Path = ROWS) -> list[PaperRow]:
             work = _work(row.name, entry)
             if entry.start is not None and entry.start not in found:
                 raise UserError(f"{path}: {row.name} starts from unknown row '{entry.start}'")
-            row = replace(row, home=homes.setdefault(work, row.name), work=work)
+            home = homes.setdefault(work, row.name)
+            row = replace(row, home=home, work=work, expected=entry.expected)
         found[row.name] = row
     return list(found.values())
 
@@ -204,14 +220,13 @@ def _work(name: str, entry: RowEntry) -> Pretraining | Detection:
     data_set = name.split("/")[1]
     if data_set == "coco":
         return Detection(Path(entry.config[-1]), entry.start)
-    if name.startswith("table"):
+    suite = entry.suite
+    if suite is None and name.startswith("table"):
         suite = "moco_v2" if data_set in SMALL_SETS else "mean_shift"
-    else:
-        suite = "study"
     return Pretraining(
         configs=tuple(map(Path, entry.config)),
         settings=tuple(f"{key}={json.dumps(value)}" for key, value in entry.settings.items()),
-        suite=_SUITES / suite,
+        suite=_SUITES / (suite or "study"),
         trained=not entry.random_init,
     )
 

@@ -27,6 +27,7 @@ _PANELS = (
     CurvePanel("standard deviation of projections", ("projection_std",)),
     CurvePanel("gradient norm", ("grad_norm",)),
     CurvePanel("online kNN, held-out training images (%)", ("knn_top1",)),
+    CurvePanel("effective rank (RankMe), held-out training images", ("rankme",)),
     CurvePanel("average precision (%)", ("bbox_AP", "segm_AP")),
 )
 

@@ -1,10 +1,11 @@
-"""Monitor pretraining by kNN: classify held-out training images by the others."""
+"""Monitor pretraining on held-out training images: kNN by the others, and effective rank."""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from rsa_eval.evaluators.diagnostics.geometry import rank_me
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.features.extract import extract_features
@@ -19,11 +20,12 @@ from rsa_pretrain.data.open_images import normalisation
 def make_online_knn(
     config: PretrainConfig, images: ImageSet, held_out: ImageSet, device: torch.device
 ) -> Callable[[nn.Module], Mapping[str, float]]:
-    """Build the measure ``knn_top1`` of a backbone during training, in percent.
+    """Build the measures of a backbone during training: ``knn_top1``, in percent, and ``rankme``.
 
     The classified images take no part in training and are not from the test split, so decisions
-    may rely on the number. The backbone keeps its mode, weights and BatchNorm statistics. An
-    evaluation starts no process: images that are not in memory are read in threads.
+    may rely on the numbers. RankMe is theirs, too; it depends on how many they are. The backbone
+    keeps its mode, weights and BatchNorm statistics. An evaluation starts no process: images that
+    are not in memory are read in threads.
 
     Args:
         config: The run; ``config.monitor`` sets the number of voting neighbours.
@@ -60,6 +62,6 @@ def make_online_knn(
             settings.memory_budget_mib,
             device,
         )
-        return {"knn_top1": answers.counts.top1_percent}
+        return {"knn_top1": answers.counts.top1_percent, "rankme": rank_me(queries.features)}
 
     return evaluate

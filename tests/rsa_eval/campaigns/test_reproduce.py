@@ -110,6 +110,41 @@ def test_a_finished_row_is_not_made_again(
     assert results_of(record(fresh, RSA, "knn")) == results_of(record(made, RSA, "knn"))
 
 
+def test_results_are_compared_with_what_a_row_expects(
+    made: Path,
+    fresh: Path,
+    copied: Path,
+    reproduce: Reproduce,
+    refusal: Refusal,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The mean within the tolerance passes; outside it is an error that names the result."""
+    value = record(made, RSA, "knn").metrics["top1"].value
+    rows = (fresh / "rows.yaml").read_text().splitlines()
+
+    def expect(text: str) -> list[str]:
+        (fresh / "rows.yaml").write_text(
+            "\n".join([rows[0].replace("}", f", expected: {{{text}}}}}"), *rows[1:]])
+        )
+        return [RSA, "--check", f"data.root={made / 'data'}"]
+
+    assert reproduce(fresh, *expect(f"knn: {{value: {value + 2}, tolerance: 2.5}}")) == 0
+    assert "as expected" in capsys.readouterr().out
+    for text, message in (
+        (
+            f"knn: {{value: {value + 2}, tolerance: 1.5}}",
+            f"1 of 1 results are outside their tolerance: knn of {RSA}",
+        ),
+        ("svm: {value: 1, tolerance: 1}", f"{RSA} expects a result of 'svm', which it does not"),
+        ("knn: {value: 1, tolerance: 0}", "tolerance"),
+    ):
+        assert message in refusal(fresh, *expect(text))
+    expect(f"knn: {{value: {value}, tolerance: 1}}")
+    random = [RANDOM, "--check", f"data.root={made / 'data'}"]
+    assert "no chosen row has expected results" in refusal(fresh, *random)
+    assert "leave one out" in refusal(fresh, "--list", *random)
+
+
 def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     made: Path,
     fresh: Path,
