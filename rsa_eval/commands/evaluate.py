@@ -107,6 +107,7 @@ def _result_lines(record: Record) -> list[str]:
         ]
     lines += [f"left out: {reason}" for reason in record.details.get("left_out", ())]
     lines += [f"deviates: {deviation}" for deviation in record.deviations]
+    lines += [f"warning: {warning}" for warning in record.warnings]
     return lines
 
 

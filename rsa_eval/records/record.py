@@ -83,6 +83,10 @@ class PredictionsFile(Section):
     sha256: str
 
 
+WARNINGS = "warnings"
+"""Key of an evaluation's details: sentences that make its numbers doubtful."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """An evaluator's scores of features; its fields are those of a record."""
@@ -193,6 +197,17 @@ class Record(Section):
     """The answer to each test image; null without labelled ones, and in older records."""
     created: str
     """UTC, ISO 8601."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the numbers doubtful, as the evaluator noticed; empty if nothing does."""
+        found = self.details.get(WARNINGS, [])
+        return [str(text) for text in found] if isinstance(found, list) else []
+
+    @property
+    def footnotes(self) -> list[str]:
+        """What a table says below the record's numbers: departures, then warnings."""
+        return [*self.deviations, *self.warnings]
 
     @model_validator(mode="after")
     def _check_headline(self) -> Self:

@@ -225,7 +225,7 @@ def _timing_table(timings: Sequence[Timing]) -> str:
 
 def _footnotes(norm: str, texts: Sequence[str]) -> Iterator[str]:
     if texts:
-        yield f"Departures from {norm}:"
+        yield f"Departures from {norm}, and warnings:"
         yield _listed(f"[{n}] {escape_markdown(text)}" for n, text in enumerate(texts, start=1))
 
 

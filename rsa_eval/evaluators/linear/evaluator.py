@@ -1,5 +1,6 @@
 """Evaluate features by a linear probe."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, cached_batches
+from rsa_eval.evaluators.linear.convergence import probe_warnings
 from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.online import check_views, online_batches, steps_per_forward
@@ -31,12 +33,14 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.scaling import Standardisation, measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.mean_std import MeanStd
-from rsa_eval.records.record import Metric, Result, Scores
+from rsa_eval.records.record import WARNINGS, Metric, Result, Scores
 from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import Stopped
+
+_log = logging.getLogger(__name__)
 
 _MOCO_V2_CACHED = ProbeConfig(mode="cached")
 _DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
@@ -200,7 +204,8 @@ def _choose_head(
 ) -> Probe:
     """Take the head that is best on held-out features, or else the only one."""
     if held_out is None:
-        return Probe(state, scaling, 0, {"loss_by_epoch": [losses[0] for losses in state.losses]})
+        details = {"loss_by_epoch": [losses[0] for losses in state.losses]}
+        return Probe(state, scaling, 0, details | _noticed(state, 0))
     answers = score_heads(state.trainer.heads, held_out, scaling)
     counts = [None if own is None else own.counts for own in answers]
     return _choose(state, scaling, counts)
@@ -229,7 +234,16 @@ def _choose(
             for base_lr, counts, own_losses in zip(rates, held_out, losses, strict=True)
         ],
     }
-    return Probe(state, scaling, chosen, details)
+    return Probe(state, scaling, chosen, details | _noticed(state, chosen))
+
+
+def _noticed(state: ProbeState, head: int) -> dict[str, list[str]]:
+    """Return the warnings of a trained head for the record, and log them."""
+    num_classes = state.trainer.heads.bias.shape[1]
+    found = probe_warnings(state.losses[-1][head], num_classes, head, state.trainer.probe.base_lr)
+    for text in found:
+        _log.warning("%s", text)
+    return {WARNINGS: found} if found else {}
 
 
 def _training_batches(
@@ -288,4 +302,5 @@ def _details(
         {"fold": fold, **count.percentages(num_classes), **probe.details}
         for fold, (probe, count) in enumerate(zip(probes, counts, strict=True))
     ]
-    return mode | {"folds": folds}
+    found = dict.fromkeys(text for probe in probes for text in probe.details.get(WARNINGS, ()))
+    return mode | {"folds": folds} | ({WARNINGS: list(found)} if found else {})

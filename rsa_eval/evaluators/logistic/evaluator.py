@@ -21,7 +21,7 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Result, Scores
+from rsa_eval.records.record import WARNINGS, Result, Scores
 from rsa_eval.records.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -100,12 +100,22 @@ def logistic_regression(
     choice = _choose(train, search, num_classes, seed)
     final = _fitter(train, search, choice.fit).fit(choice.c)
     answers = answers_of(final, test, num_classes)
-    _warn(choice, final, search)
+    warnings = _warnings(choice, final, search)
+    for text in warnings:
+        _log.warning("%s", text)
+    unfinished = sum(not trial.converged for trial in choice.trials)
+    if unfinished:
+        _log.warning(
+            "%d of %d fits to choose C did not converge in %d iterations",
+            unfinished,
+            len(choice.trials),
+            search.max_iterations,
+        )
     return Scores(
         metrics=accuracy_metrics(answers.counts, num_classes),
         headline="top1",
         num_samples=len(test.labels),
-        details=_details(choice, final),
+        details=_details(choice, final) | ({WARNINGS: warnings} if warnings else {}),
         predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
     )
 
@@ -129,22 +139,16 @@ def _fitter(train: LabelledFeatures, search: SearchConfig, start: LogisticFit | 
     )
 
 
-def _warn(choice: ChosenC, final: LogisticFit, search: SearchConfig) -> None:
+def _warnings(choice: ChosenC, final: LogisticFit, search: SearchConfig) -> list[str]:
+    found = []
     if choice.at_edge:
-        _log.warning(
-            "the best C, %g, is at the edge of the range tried; widen search.min_exponent and "
-            "search.max_exponent",
-            choice.c,
+        found.append(
+            f"the best C is at the edge of the range tried, {search.strengths[0]:g} to "
+            f"{search.strengths[-1]:g}; widen search.min_exponent and search.max_exponent"
         )
-    unfinished = sum(not trial.converged for trial in choice.trials) + (not final.converged)
-    if unfinished:
-        _log.warning(
-            "%d of %d fits, %s the final one, did not converge in %d iterations",
-            unfinished,
-            len(choice.trials) + 1,
-            "excluding" if final.converged else "including",
-            search.max_iterations,
-        )
+    if not final.converged:
+        found.append(f"the final fit did not converge in {search.max_iterations} iterations")
+    return found
 
 
 def _details(choice: ChosenC, final: LogisticFit) -> dict[str, Any]:

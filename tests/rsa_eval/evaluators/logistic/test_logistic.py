@@ -186,8 +186,13 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     assert result.details["C_at_edge"]
     assert not result.details["converged"]
     assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
-    assert "is at the edge of the range tried" in caplog.text
-    assert "3 of 3 fits, including the final one, did not converge in 2" in caplog.text
+    assert result.details["warnings"] == [
+        "the best C is at the edge of the range tried, 1 to 10; widen search.min_exponent and "
+        "search.max_exponent",
+        "the final fit did not converge in 2 iterations",
+    ]
+    assert all(text in caplog.text for text in result.details["warnings"])
+    assert "2 of 2 fits to choose C did not converge in 2" in caplog.text
 
 
 @pytest.mark.parametrize(
