@@ -1,4 +1,4 @@
-"""Plot online kNN of runs on the same images together, one line per row of trials."""
+"""Plot the monitored measures of runs on the same images together, a line per row of trials."""
 
 import math
 import statistics
@@ -10,33 +10,40 @@ from rsa_eval.report.inputs import TrainingRun, trials_folder
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
 
-_METRIC = "knn_top1"
+_METRICS = {"knn_top1": "kNN top-1 (%)", "rankme": "effective rank (RankMe)"}
+"""Measures of held-out training images, in the log → on the plot."""
 _LINE_STYLES = ("-", "--", ":")
 
 _Curve = dict[float, list[float]]
 
 
 def compare_runs(runs: Sequence[TrainingRun]) -> list[Picture]:
-    """Plot each set of rows with the same network, training images and monitored images.
+    """Plot each set of rows with the same network and training images, one measure at a time.
 
     A row is one folder of trials, or a single run. Its line is the mean over its trials by epoch,
     with a band from their minimum to their maximum.
     """
-    families: dict[str, dict[str, _Curve]] = {}
+    families: dict[tuple[str, str], dict[str, _Curve]] = {}
     for run in runs:
-        points = _points(run)
-        if run.pretraining is not None and points:
-            curve = families.setdefault(_family(run.pretraining), {}).setdefault(_row(run), {})
-            for epoch, value in points:
-                curve.setdefault(epoch, []).append(value)
-    return [_draw(family, rows) for family, rows in families.items() if len(rows) > 1]
-
-
-def _points(run: TrainingRun) -> list[tuple[float, float]]:
+        for metric, label in _METRICS.items():
+            points = _points(run, metric)
+            if run.pretraining is not None and points:
+                rows = families.setdefault((_family(run.pretraining), label), {})
+                curve = rows.setdefault(_row(run), {})
+                for epoch, value in points:
+                    curve.setdefault(epoch, []).append(value)
     return [
-        (float(line["epoch"]), float(line[_METRIC]))
+        _draw(f"{family}: {label}", rows)
+        for (family, label), rows in families.items()
+        if len(rows) > 1
+    ]
+
+
+def _points(run: TrainingRun, metric: str) -> list[tuple[float, float]]:
+    return [
+        (float(line["epoch"]), float(line[metric]))
         for line in run.metrics
-        if all(_is_finite(line.get(name)) for name in ("epoch", _METRIC))
+        if all(_is_finite(line.get(name)) for name in ("epoch", metric))
     ]
 
 
@@ -58,8 +65,8 @@ def _row(run: TrainingRun) -> str:
     return run.name if folder is None else folder.absolute().name
 
 
-def _draw(family: str, rows: dict[str, _Curve]) -> Picture:
-    with canvas(family, "epoch", len(rows)) as drawn:
+def _draw(title: str, rows: dict[str, _Curve]) -> Picture:
+    with canvas(title, "epoch", len(rows)) as drawn:
         for number, (row, curve) in enumerate(rows.items()):
             epochs = sorted(curve)
             colour = SERIES[number % len(SERIES)]
@@ -76,4 +83,4 @@ def _draw(family: str, rows: dict[str, _Curve]) -> Picture:
             low = [min(curve[epoch]) for epoch in epochs]
             high = [max(curve[epoch]) for epoch in epochs]
             drawn.axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
-    return Picture(family, drawn.svg)
+    return Picture(title, drawn.svg)

@@ -6,6 +6,7 @@ from pathlib import Path
 from rsa_eval.paper.numbers import TABLE_7, TABLE_7_SETS
 from rsa_eval.records.groups import group_records
 from rsa_eval.report.inputs import Inputs
+from rsa_eval.report.learning import describe_learning
 from rsa_eval.report.matrix import MATRIX_CAPTION, PairMatrix, build_matrix
 from rsa_eval.report.paper_tables import FilledCell, PaperTable, build_paper_tables
 from rsa_eval.report.summary import describe_coverage, describe_extent
@@ -154,7 +155,11 @@ def _table(table: Table) -> Iterator[str]:
     ]
     yield render_table(columns, rows, "markdown", columns[1:-2])
     yield from _footnotes("the protocol", table.footnotes)
-    yield from _matrix(build_matrix(table))
+    matrix = build_matrix(table)
+    learning = describe_learning(table, matrix)
+    if learning:
+        yield escape_markdown(learning)
+    yield from _matrix(matrix)
 
 
 def _matrix(matrix: PairMatrix | None) -> Iterator[str]:

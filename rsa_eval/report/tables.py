@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
@@ -114,7 +115,8 @@ def model_name(record: Record) -> str:
     if metadata is None:
         return "random weights"
     name = PAPER_METHODS.get(metadata.method, metadata.method)
-    return " ".join([name, *(str(settings[key]) for key in _VARIANTS if key in settings)])
+    words = [name, *(str(settings[key]) for key in _VARIANTS if key in settings)]
+    return " ".join(words) + (", control" if is_control(record) else "")
 
 
 def model_detail(record: Record) -> str:

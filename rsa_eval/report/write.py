@@ -16,6 +16,7 @@ from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.curves import draw_curves
 from rsa_eval.report.escaping import escape_latex
 from rsa_eval.report.inputs import Inputs, TrainingRun, collect
+from rsa_eval.report.learning import describe_learning
 from rsa_eval.report.matrix import MATRIX_CAPTION, build_matrix
 from rsa_eval.report.paper_tables import build_paper_tables
 from rsa_eval.report.record_pages import describe_record, galleries_by_table, list_environments
@@ -85,13 +86,17 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
     """Compute everything the page shows."""
     groups = group_records(inputs.records)
     tables, paper = build_tables(groups), build_paper_tables(groups)
+    matrices = {table.anchor: build_matrix(table) for table in tables}
     return {
         "extent": describe_extent(tables, len(inputs.records), len(inputs.runs)),
         "coverage": describe_coverage(paper),
         "best": find_best(tables),
         "tables": tables,
         "galleries": galleries_by_table(tables),
-        "matrices": {table.anchor: build_matrix(table) for table in tables},
+        "matrices": matrices,
+        "learning": {
+            table.anchor: describe_learning(table, matrices[table.anchor]) for table in tables
+        },
         "matrix_caption": MATRIX_CAPTION,
         "paper": paper,
         "sweeps": find_sweeps(groups),

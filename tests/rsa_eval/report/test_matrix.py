@@ -8,6 +8,7 @@ from rsa_eval.records.groups import group_records
 from rsa_eval.records.predictions import file_of
 from rsa_eval.records.record import MetricInterval, Record, read_record, write_record
 from rsa_eval.report.inputs import collect
+from rsa_eval.report.learning import describe_learning
 from rsa_eval.report.matrix import build_matrix
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.write import write_report
@@ -95,6 +96,35 @@ def test_the_page_and_the_markdown_show_it(tmp_path: Path, make_result: MakeResu
     markdown = (tmp_path / "report.md").read_text()
     assert "| −49.00† |  | +1.00 |" in markdown
     assert "| 90.0 [82.6, 94.5] |" in markdown
+
+
+def test_models_are_sorted_by_whether_they_learned(tmp_path: Path, make_result: MakeResult) -> None:
+    """Above random weights and the control, with intervals apart or not, or not shown above."""
+    counts = {"clear": 90, "close": 55, "idle": 45, "control": 42, "random": 40}
+    for name, count in counts.items():
+        record = make_result(
+            kind="knn", random_init=name == "random", values={"top1": float(count)}
+        )
+        if name != "random":
+            rate = 1e-9 if name == "control" else count / 100
+            settings = {"optimizer": {"base_lr": rate}}
+            update = {"sha256": name, "pretraining": settings}
+            record = record.model_copy(update={"model": record.model.model_copy(update=update)})
+        _write(tmp_path / name, record, [1] * count + [0] * (100 - count))
+    records = collect([tmp_path]).records
+    (table,) = build_tables(group_records(records))
+    assert describe_learning(table, build_matrix(table)) == (
+        "Above random weights and the control, and their 95 % intervals apart: RSA (90.0 [82.6, "
+        "94.5]). Above both, though intervals overlap: RSA (55.0 [45.2, 64.4]). Not shown to be "
+        "above both: RSA (45.0 [35.6, 54.8])."
+    )
+    assert "RSA, control" in [row.name for row in table.rows]
+    write_report([tmp_path], tmp_path / "out/report.html")
+    for page in ("report.html", "report.md"):
+        assert "intervals apart: RSA" in (tmp_path / "out" / page).read_text()
+    without = [(path, record) for path, record in records if path.parts[-3] != "control"]
+    (table,) = build_tables(group_records(without))
+    assert describe_learning(table, build_matrix(table)) == ""
 
 
 def test_why_nothing_is_compared(tmp_path: Path, make_result: MakeResult) -> None:

@@ -1,0 +1,63 @@
+"""Say of each table whether pretraining taught its models anything.
+
+Adapted BatchNorm statistics alone change an accuracy, so a model has learned something if it is
+above random weights and above every control, a run whose weights stayed random.
+"""
+
+from rsa_eval.audit.row_kinds import is_control
+from rsa_eval.report.matrix import PairMatrix
+from rsa_eval.report.tables import Table, TableRow
+
+
+def describe_learning(table: Table, matrix: PairMatrix | None) -> str:
+    """Return a sentence that sorts the trained models of a table by what is shown.
+
+    Returns:
+        Empty without random weights and a control, or if they are not compared.
+    """
+    if matrix is None or not matrix.rows:
+        return ""
+    rows = [row for row in table.rows if row.headline is not None and row.headline.unit == "%"]
+    references = [number for number, row in enumerate(rows) if _is_reference(row)]
+    kinds = {rows[number].group.is_baseline for number in references}
+    if kinds != {True, False}:
+        return ""
+    apart: list[str] = []
+    shown: list[str] = []
+    unshown: list[str] = []
+    for number, row in enumerate(rows):
+        if number in references:
+            continue
+        cells = [matrix.rows[number].cells[other] for other in references]
+        if not all(cell is not None and cell.decision == "better" for cell in cells):
+            unshown.append(_name(row))
+        elif all(_are_apart(row, rows[other]) for other in references):
+            apart.append(_name(row))
+        else:
+            shown.append(_name(row))
+    parts = (
+        ("Above random weights and the control, and their 95 % intervals apart", apart),
+        ("Above both, though intervals overlap", shown),
+        ("Not shown to be above both", unshown),
+    )
+    return " ".join(f"{title}: {', '.join(names)}." for title, names in parts if names)
+
+
+def _is_reference(row: TableRow) -> bool:
+    """Return whether a model is random weights or a control."""
+    return row.group.is_baseline or is_control(row.group.first)
+
+
+def _are_apart(row: TableRow, other: TableRow) -> bool:
+    """Return whether the intervals over images do not overlap, and over seeds where both have."""
+    ours, theirs = row.headline, other.headline
+    assert ours is not None
+    assert theirs is not None
+    pairs = [(ours.over_images, theirs.over_images), (ours.over_seeds, theirs.over_seeds)]
+    known = [(own, its) for own, its in pairs if own is not None and its is not None]
+    return bool(known) and all(own.low > its.high for own, its in known)
+
+
+def _name(row: TableRow) -> str:
+    assert row.headline is not None
+    return f"{row.name} ({row.headline.text})"
