@@ -1,4 +1,5 @@
 # make demo     the whole product on embedded data, from an empty environment
+# make results-check  the study's shortest rows once more, compared with their expected results
 # make results  RESULTS.md and runs/results/report.html from the records in results/
 # make docs     the documentation site in site/, with its generated pages
 # make test     the tests
@@ -9,6 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 DEMO := runs/demo
+DIGITS := $(DEMO)/pretraining/study/digits
 BUDGET ?= 15
 SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json \
 	data.train_images=$(DEMO)/toy_shapes/train \
@@ -16,22 +18,26 @@ SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.
 	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo results docs test gpu lint clean
+.PHONY: demo results results-check docs test gpu lint clean
 
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	rsa-pretrain preview digits/rsa $(DEMO)/views.png
-	rsa-pretrain run digits/rsa output_dir=$(DEMO)/pretrain
-	rsa-eval suite $(DEMO)/pretrain --random-init --suite digits_quick --out $(DEMO)/evaluation
+	rsa-eval reproduce study/digits --seeds 0,1,2 --out $(DEMO)/pretraining --results $(DEMO)/kept
+	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/rsa-control
+	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/random
+	rsa-pretrain run digits/rsa training.epochs=2 output_dir=$(DEMO)/pretrain
 	rsa-detect convert $(DEMO)/pretrain $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
 	rsa-detect train toy_shapes --checkpoint $(DEMO)/pretrain output_dir=$(DEMO)/detection $(SHAPES)
-	rsa-detect train toy_shapes --random-init output_dir=$(DEMO)/detection_random $(SHAPES)
 	rsa-detect visualize $(DEMO)/detection $(DEMO)/detections.html
-	rsa-eval report $(DEMO)/pretrain $(DEMO)/evaluation $(DEMO)/detection $(DEMO)/detection_random --out $(DEMO)/report.html
+	rsa-eval report $(DEMO)/pretraining $(DEMO)/pretrain $(DEMO)/detection --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
+
+results-check: $(VENV)/.installed
+	rsa-eval reproduce study/digits --seeds 0,1,2 --check --out runs/results-check --results runs/results-check/kept
 
 results: $(VENV)/.installed
 	rsa-eval report results --markdown RESULTS.md --notes results/notes.md --out runs/results/report.html

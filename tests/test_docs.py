@@ -62,7 +62,7 @@ def check_command(words: list[str]) -> None:
     """
     match words:
         case ["make", *targets]:
-            known = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+            known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
             if not set(targets) <= set(known):
                 raise UserError(f"no target {targets}")
         case ["python", "-m", "benchmarks", *rest]:

@@ -132,7 +132,7 @@ def test_status_follows_a_run(fresh: Path, copied: Path) -> None:
     assert status_of(fresh, RSA, out="elsewhere") == "not started"
     assert status_of(fresh, RSA) == status_of(fresh, RANDOM) == "seed 0: recorded"
     (copied / "records" / "knn.json").unlink()
-    assert status_of(fresh, RSA) == "seed 0: trained, linear_cached"
+    assert status_of(fresh, RSA) == "seed 0: trained, logistic, linear_cached"
     shutil.rmtree(copied / "records")
     assert status_of(fresh, RSA) == "seed 0: trained"
     (copied / "backbone.safetensors").unlink()

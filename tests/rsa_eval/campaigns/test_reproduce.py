@@ -28,7 +28,7 @@ Alarm = Callable[[int], None]
 RSA = "study/imagefolder/rsa"
 RANDOM = "study/imagefolder/random"
 TIME_IS_UP = 142
-RECORDS = ("knn", "linear_cached")
+RECORDS = ("knn", "logistic", "linear_cached")
 
 
 def record(folder: Path, row: str, name: str) -> Record:
@@ -167,7 +167,7 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     alarm_in_probe(5)
     words = (RSA, f"data.root={fresh / 'elsewhere'}", "--budget-minutes", 60)
     assert reproduce(fresh, *words, out="copy") == TIME_IS_UP
-    assert "(trained, knn)" in capsys.readouterr().out
+    assert "(trained, knn, logistic)" in capsys.readouterr().out
 
     assert reproduce(fresh, *words, out="copy") == 0
     for name in RECORDS:
@@ -291,8 +291,8 @@ def test_a_row_that_fails_stops_no_other(
     """The others are made and kept; one line names what failed, and the exit code is 2."""
     (copied / "backbone.safetensors").write_text("weights")
     assert refusal(fresh, "study", f"data.root={made / 'data'}").startswith(
-        f"error: 2 of 4 evaluations failed; rerun the command to retry: knn, linear_cached of "
-        f"{RSA}/seed-0: '{fresh}"
+        "error: 3 of 6 evaluations failed; rerun the command to retry: knn, logistic, "
+        f"linear_cached of {RSA}/seed-0: '{fresh}"
     )
     assert not (fresh / "results" / RSA).exists()
     assert results_of(record(fresh, RANDOM, "knn")) == results_of(record(made, RANDOM, "knn"))

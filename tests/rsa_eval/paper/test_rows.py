@@ -11,6 +11,10 @@ from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import load_config, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
+CONTROL = (
+    "cifar10/byol methods/resnet18/cpu_study_cifar10 optimizer.base_lr=1e-09 training.epochs=1"
+)
+
 
 def named(rows: list[PaperRow], name: str) -> PaperRow:
     """The row of this name."""
@@ -44,7 +48,8 @@ def test_names_are_unique_and_safe_for_folders(rows: list[PaperRow]) -> None:
         ("table3/imagenet100/moco-v2-100ep", "80.9", "imagenet100/moco_v2", "mean_shift"),
         ("table7/stl10/rsa", "79.6 h", "stl10/rsa training.epochs=800", "moco_v2"),
         ("table8/cifar100/simsiam-rsa", "63.7 ± 0.5", "cifar100/simsiam_rsa", "moco_v2"),
-        ("study/cifar10/byol", None, "cifar10/byol methods/resnet18/cpu_study", "study"),
+        ("study/cifar10/byol-control", None, CONTROL, "study"),
+        ("study/digits/rsa", None, "digits/rsa_narrow", "digits"),
     ],
 )
 def test_a_row_has_its_number_its_run_and_its_protocol(
@@ -106,16 +111,23 @@ def test_a_run_of_several_tables_has_one_home(rows: list[PaperRow]) -> None:
     assert {row.home for row in rows} <= names
 
 
-@pytest.mark.parametrize("suite", ["moco_v2", "mean_shift", "study"])
-def test_suites_resolve_with_the_images_of_a_run(suite: str) -> None:
-    """Each has kNN and the linear probe, of the protocol it is named after."""
+@pytest.mark.parametrize(
+    ("suite", "protocols"),
+    [
+        ("moco_v2", ["weighted_vote", "moco_v2"]),
+        ("mean_shift", ["weighted_vote", "mean_shift"]),
+        ("study", ["weighted_vote", "dinov2", "moco_v2"]),
+        ("digits", ["weighted_vote", "dinov2", "test_features"]),
+    ],
+)
+def test_suites_resolve_with_the_images_of_a_run(suite: str, protocols: list[str]) -> None:
+    """Each has kNN; the paper's have the linear probe of the protocol they are named after."""
     images = load_config(PretrainConfig, Path("cifar10/rsa")).data
     start = {"data": to_tree(images)}
     config = load_config(SuiteConfig, Path("reproduce", suite), start=start)
     evaluations = load_evaluations(config, Path(), Path("features"))
     assert {evaluation.config.data for evaluation in evaluations} == {images}
-    protocol = "moco_v2" if suite == "study" else suite
-    assert [evaluation.config.protocol for evaluation in evaluations] == ["weighted_vote", protocol]
+    assert [evaluation.config.protocol for evaluation in evaluations] == protocols
 
 
 def test_a_table_of_ones_own(tmp_path: Path) -> None:
