@@ -51,7 +51,8 @@ class MonitorConfig(Section):
     log_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps averaged into one line of metrics; a non-finite loss is detected here at the latest."""
     knn_every_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Classify held-out training images by nearest neighbours this often; null: never."""
+    """Classify held-out training images by nearest neighbours this often, and measure the
+    effective rank (RankMe) of their features; null: never."""
     num_held_out_images: Annotated[int, Field(ge=1)] = 1000
     """With knn_every_epochs: training images (class-balanced) kept out of training as queries."""
     num_bank_images: Annotated[int, Field(ge=1)] = 5000

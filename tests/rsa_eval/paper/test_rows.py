@@ -117,7 +117,7 @@ def test_a_run_of_several_tables_has_one_home(rows: list[PaperRow]) -> None:
         ("moco_v2", ["weighted_vote", "moco_v2"]),
         ("mean_shift", ["weighted_vote", "mean_shift"]),
         ("study", ["weighted_vote", "dinov2", "moco_v2"]),
-        ("digits", ["weighted_vote", "dinov2", "test_features"]),
+        ("digits", ["weighted_vote", "dinov2"]),
     ],
 )
 def test_suites_resolve_with_the_images_of_a_run(suite: str, protocols: list[str]) -> None:
