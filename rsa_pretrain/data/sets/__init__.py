@@ -5,6 +5,7 @@ from rsa_pretrain.data.sets.cifar import CIFAR10, CIFAR100
 from rsa_pretrain.data.sets.digits import DIGITS
 from rsa_pretrain.data.sets.folders import IMAGE_FOLDER
 from rsa_pretrain.data.sets.imagenet import IMAGENET, IMAGENET100
+from rsa_pretrain.data.sets.imagenette import IMAGENETTE
 from rsa_pretrain.data.sets.stl10 import STL10
 from rsa_pretrain.data.sets.tiny_imagenet import TINY_IMAGENET
 from rsa_pretrain.data.sets.webdataset import WEBDATASET
@@ -19,6 +20,7 @@ DATA_SETS: tuple[DataSet, ...] = (
     IMAGE_FOLDER,
     IMAGENET,
     IMAGENET100,
+    IMAGENETTE,
     STL10,
     TINY_IMAGENET,
     WEBDATASET,

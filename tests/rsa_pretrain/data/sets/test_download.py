@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torchvision
 import yaml
+from PIL import Image
 
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.data import sets
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import normalisation, open_images, published_counts
-from rsa_pretrain.data.sets import Counts, DataSet, cifar, stl10
+from rsa_pretrain.data.sets import Counts, DataSet, cifar, imagenette, stl10
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing import fetch
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -340,6 +341,28 @@ def test_stl10_is_downloaded_by_torchvision_s_checksum(server, tmp_path, monkeyp
     monkeypatch.setattr(torchvision.datasets.STL10, "tgz_md5", md5)
     assert download(*words) == 0
     assert "pretrain 50 images, train 20 images, test 10 images" in capsys.readouterr().out
+
+
+def test_imagenette_is_downloaded_by_its_published_checksum(server, tmp_path, monkeypatch, capsys):
+    """The command's result is what the data set opens; files that are no images stay outside."""
+    image = io.BytesIO()
+    Image.new("RGB", (20, 16)).save(image, "JPEG")
+    files = {"imagenette2-160/noisy_imagenette.csv": b"path\n"}
+    for name in imagenette.WORDNET_IDS:
+        files |= {
+            f"imagenette2-160/{split}/{name}/0.JPEG": image.getvalue() for split in ("train", "val")
+        }
+    server.publish(tar_of(files))
+    counts = {"train": Counts(10), "test": Counts(10)}
+    known = replace(imagenette.IMAGENETTE, counts=counts)
+    monkeypatch.setattr(sets, "DATA_SETS", (known,))
+    words = ["imagenette", tmp_path, "--url", server.url]
+    assert f"expected {imagenette.IMAGENETTE_ARCHIVE.md5}" in error_of(capsys, *words)
+    published = replace(imagenette.IMAGENETTE_ARCHIVE, md5=server.md5)
+    monkeypatch.setattr(imagenette, "IMAGENETTE_ARCHIVE", published)
+    assert download(*words) == 0
+    assert "train 10 images, test 10 images" in capsys.readouterr().out
+    assert names_in(tmp_path) == ["imagenette2-160", "imagenette2-160.tgz"]
 
 
 @pytest.mark.parametrize("num_classes", [10, 100])
