@@ -40,6 +40,23 @@ def test_linear_numbers(data_set: str, method: str, setting: str, source: str, t
     assert _find(data_set, "linear", method, setting, source) == {"top1": top1}
 
 
+@pytest.mark.parametrize(
+    ("epochs", "source", "printed"),
+    [
+        (200, "lightly's imagenette_benchmark.py", "0.705 0.786 0.752 0.835 0.873 0.861"),
+        (800, "lightly's benchmarks", "0.887 0.874 0.872 0.889 0.888 0.902"),
+    ],
+)
+def test_neighbours_on_imagenette(epochs: int, source: str, printed: str) -> None:
+    """Copied independently from lightly's script and page, which print shares of one."""
+    setting = f"ResNet-18, {epochs} epochs, batch 256, k=200, best epoch"
+    rows = [row for row in published_for("imagenette", "knn") if row.setting == setting]
+    assert [row.method for row in rows] == ["BYOL", "MoCo", "SimSiam", "SimCLR", "DINO", "SwAV"]
+    assert {row.source for row in rows} == {source}
+    found = [f"{row.scores['top1'].mean / 100:.3f}" for row in rows]
+    assert found == printed.split()
+
+
 def test_detection_rows() -> None:
     """RSA's rows of Tables 5 and 6, in the metrics' order."""
     for table, schedule, printed in (

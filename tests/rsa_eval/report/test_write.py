@@ -54,6 +54,19 @@ def test_numbers_baseline_difference_and_published(tmp_path: Path, make_result: 
     assert "BYOL (published) | 92.58 |" in table
 
 
+def test_neighbours_on_imagenette_beside_lightlys(tmp_path: Path, make_trial: MakeResult) -> None:
+    """Both schedules, with what differs: the best epoch is named as such."""
+    record = make_trial("imagenette/byol", kind="knn", protocol="weighted_vote")
+    write_record(record, tmp_path / "run/records/a.json")
+    assert write_report([tmp_path], tmp_path / "report.html") == []
+    page = (tmp_path / "report.html").read_text()
+    (elsewhere,) = re.findall(r"Published elsewhere, for orientation.*?</table>", page, re.DOTALL)
+    for epochs, top1 in ((200, "70.5"), (800, "88.7")):
+        setting = f"ResNet-18, {epochs} epochs, batch 256, k=200, best epoch"
+        assert any(top1 in row and setting in row for row in _rows(elsewhere))
+    assert "| BYOL (published) | 88.7 |" in (tmp_path / "report.md").read_text()
+
+
 def test_ours_beside_the_papers_in_every_format(tmp_path: Path, make_trial: MakeResult) -> None:
     """RSA's cell of Table 2: three trials, and a footnote for the batch."""
     for seed, top1 in enumerate((92.0, 92.2, 92.4)):
