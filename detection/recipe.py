@@ -17,6 +17,7 @@ from fvcore.common.param_scheduler import (
 )
 from pydantic import Field, field_validator, model_validator
 
+from rsa_pretrain.components.settings import Arch
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
@@ -75,7 +76,7 @@ class InputConfig(Section):
 class ModelConfig(Section):
     """Mask R-CNN with a feature pyramid; without its mask head, Faster R-CNN."""
 
-    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] | None = None
+    arch: Arch | None = None
     """Backbone; a checkpoint of another is refused, null takes the checkpoint's. --random-init
     needs it."""
     trunk_norm: Literal["SyncBN", "BN", "FrozenBN"] = "SyncBN"

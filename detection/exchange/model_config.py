@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -14,13 +14,12 @@ from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX
 from detection.exchange.trunk_shapes import enumerated_shapes
 from detection.job.detector_card import DetectorCard
 from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
+from rsa_pretrain.components.settings import ARCHS, Arch
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
-
-Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 _STAGES = ("bn1", "layer1", "layer2", "layer3", "layer4")
 # Keys of model_tree that weights do not decide: numbers of anchors and regions, trained layers,
@@ -76,12 +75,11 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
         for name, tensor in model.items()
         if name.startswith(DETECTRON2_PREFIX) and not name.endswith(BATCH_COUNT)
     }
-    archs: tuple[Arch, ...] = get_args(Arch)
-    for arch in archs:
+    for arch in ARCHS:
         if found == enumerated_shapes(arch):
             return arch
     raise UserError(
-        f"the detector's {len(found)} backbone tensors match none of {', '.join(archs)}"
+        f"the detector's {len(found)} backbone tensors match none of {', '.join(ARCHS)}"
     )
 
 

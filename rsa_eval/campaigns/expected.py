@@ -24,7 +24,7 @@ class CheckedResult:
 
     @property
     def is_outside(self) -> bool:
-        """Whether the difference is above the tolerance, or no number."""
+        """True if the difference is above the tolerance or not a number."""
         return not abs(self.found - self.expected.value) <= self.expected.tolerance
 
     @property

@@ -200,13 +200,13 @@ class Record(Section):
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the numbers doubtful, as the evaluator noticed; empty if nothing does."""
+        """The evaluator's doubts about its numbers; empty if it has none."""
         found = self.details.get(WARNINGS, [])
         return [str(text) for text in found] if isinstance(found, list) else []
 
     @property
     def footnotes(self) -> list[str]:
-        """What a table says below the record's numbers: departures, then warnings."""
+        """Notes for below a table: the departures, then the warnings."""
         return [*self.deviations, *self.warnings]
 
     @model_validator(mode="after")

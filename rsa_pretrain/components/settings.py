@@ -22,10 +22,9 @@ class BackboneConfig(Section):
     arch: Arch
     """torchvision's ResNet of this name, without its classifier."""
     width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = USUAL_WIDTH
-    """Channels of the stem; those of every stage scale with it. 64: torchvision's; 16: a quarter
-    everywhere, for CPUs and small images; 128: SimCLR's ResNet (2x). Checkpoints call a network of
-    another width than 64 by a name of its own, as resnet18_w16; detectors and the formats of other
-    libraries have no such network."""
+    """Channels of the stem; those of all stages scale with it. 64: torchvision's; 16: for small
+    images on a CPU; 128: SimCLR's ResNet (2x). Checkpoints name a width other than 64, as
+    in resnet18_w16; detectors and the formats of other libraries do not have such networks."""
     stem: Stem
     """standard: 7x7 stride 2 and max-pool; cifar: 3x3 stride 1, no max-pool."""
     stem_init: Literal["kaiming", "default"] = "kaiming"
