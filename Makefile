@@ -10,7 +10,8 @@
 PYTHON ?= python3
 VENV := .venv
 DEMO := runs/demo
-DIGITS := $(DEMO)/pretraining/study/digits
+LEARNING := study/digits/simclr study/digits/control study/digits/random
+DIGITS := $(DEMO)/study/digits
 NARROW := data.image_size=16 backbone.arch=resnet18 backbone.width=16 backbone.stem=cifar
 BUDGET ?= 15
 SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.json \
@@ -25,22 +26,23 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	rsa-pretrain preview digits/rsa $(DEMO)/views.png
-	rsa-eval reproduce study/digits --seeds 0,1,2 --out $(DEMO)/pretraining --results $(DEMO)/kept
-	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/rsa-control
-	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/random
+	rsa-eval reproduce $(LEARNING) --seeds 0,1,2 --out $(DEMO) --results $(DEMO)/kept
+	rsa-eval reproduce study/digits/rsa --out $(DEMO) --results $(DEMO)/kept
+	rsa-eval compare $(DIGITS)/simclr --against $(DIGITS)/control
+	rsa-eval compare $(DIGITS)/simclr --against $(DIGITS)/random
 	rsa-eval diagnostics --random-init --config data/digits $(NARROW) --out $(DEMO)/before/records/diagnostics.json
-	rsa-eval diagnostics $(DIGITS)/rsa/seed-0
+	rsa-eval diagnostics $(DIGITS)/simclr/seed-0
 	rsa-pretrain run digits/rsa training.epochs=2 output_dir=$(DEMO)/resnet18
 	rsa-detect convert $(DEMO)/resnet18 $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
 	rsa-detect train toy_shapes --checkpoint $(DEMO)/resnet18 output_dir=$(DEMO)/detection $(SHAPES)
 	rsa-detect visualize $(DEMO)/detection $(DEMO)/detections.html
-	rsa-eval report $(DEMO)/pretraining $(DEMO)/before $(DEMO)/resnet18 $(DEMO)/detection --out $(DEMO)/report.html
+	rsa-eval report $(DEMO)/study $(DEMO)/before $(DEMO)/resnet18 $(DEMO)/detection --out $(DEMO)/report.html
 	@printf '\n%s\n' 'All results:'
 	@find $(DEMO) -maxdepth 2 -not -path '*/toy_shapes/*' -not -path '*/.*' | sort
 
 results-check: $(VENV)/.installed
-	rsa-eval reproduce study/digits --seeds 0,1,2 --check --out runs/results-check --results runs/results-check/kept
+	rsa-eval reproduce $(LEARNING) --seeds 0,1,2 --check --out runs/results-check --results runs/results-check/kept
 
 results: $(VENV)/.installed
 	rsa-eval report results --markdown RESULTS.md --notes results/notes.md --out runs/results/report.html
