@@ -69,7 +69,7 @@ def check_evaluations(entries: Sequence[NamedRecord]) -> list[Finding]:
         if topic is not None:
             sides = sides_of(entries, lambda entry, key=key: _value(key, by_name[entry.name]))  # type: ignore[misc]
             found.append(_differs(severity, topic, key, sides, entries, remedy))
-    found += _deviations(entries)
+    found += [*_deviations(entries), *_warnings(entries)]
     return [finding for finding in found if finding is not None]
 
 
@@ -185,6 +185,17 @@ def _deviations(entries: Sequence[NamedRecord]) -> list[Finding]:
                     sides_of(entries, lambda entry, text=text: _has(entry, text)),  # type: ignore[misc]
                 )
             )
+    return found
+
+
+def _warnings(entries: Sequence[NamedRecord]) -> list[Finding]:
+    """List the doubts that evaluators noted in records."""
+    found = []
+    for text in {text: None for entry in entries for text in entry.record.warnings}:
+        having = [entry for entry in entries if text in entry.record.warnings]
+        statement = f"{list_names(having, entries)}: {text}"
+        remedy = "compare by an evaluation without this doubt, such as kNN or logistic regression"
+        found.append(Finding("caution", "warning", statement, remedy))
     return found
 
 

@@ -151,6 +151,18 @@ def test_a_field_that_differs(
     assert "rsa" in finding.statement or topic == "library versions"
 
 
+def test_a_warning_of_an_evaluator(comparable: Found) -> None:
+    """It is repeated with the names of its records, even if all have it."""
+
+    def warned(record: Record) -> Record:
+        details = record.details | {"warnings": ["the probe did not converge"]}
+        return record.model_copy(update={"details": details})
+
+    (finding,) = findings_of(changed(comparable, "rsa", warned))
+    assert (finding.severity, finding.topic) == ("caution", "warning")
+    assert finding.statement == "rsa: the probe did not converge"
+
+
 def test_normalisation_that_differs(comparable: Found) -> None:
     """By the statistics of the weights, or of the data set for random ones."""
     settings = with_settings(data__mean=[0.5, 0.5, 0.5])
