@@ -48,7 +48,7 @@ examples:
   rsa-eval reproduce table1/cifar10/rsa-decay data.root=data \\
       views.implementation=batched training.precision=bf16
   rsa-eval reproduce study/cifar10 --seeds 0,1,2 --budget-minutes 90 data.root=data
-  rsa-eval reproduce study/digits --seeds 0,1,2 --check
+  rsa-eval reproduce study/scattered_digits --seeds 0,1,2 --check
   rsa-eval reproduce --list data.root=data
   rsa-eval reproduce --list --measure table1/cifar10/rsa-decay
   torchrun --nproc-per-node=8 -m rsa_eval reproduce table4/imagenet/rsa-100ep \\

@@ -2,7 +2,7 @@
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, Split
 from rsa_pretrain.data.sets.cifar import CIFAR10, CIFAR100
-from rsa_pretrain.data.sets.digits import DIGITS
+from rsa_pretrain.data.sets.digits import DIGITS, SCATTERED_DIGITS
 from rsa_pretrain.data.sets.folders import IMAGE_FOLDER
 from rsa_pretrain.data.sets.imagenet import IMAGENET, IMAGENET100
 from rsa_pretrain.data.sets.imagenette import IMAGENETTE
@@ -21,6 +21,7 @@ DATA_SETS: tuple[DataSet, ...] = (
     IMAGENET,
     IMAGENET100,
     IMAGENETTE,
+    SCATTERED_DIGITS,
     STL10,
     TINY_IMAGENET,
     WEBDATASET,

@@ -49,7 +49,7 @@ def test_names_are_unique_and_safe_for_folders(rows: list[PaperRow]) -> None:
         ("table7/stl10/rsa", "79.6 h", "stl10/rsa training.epochs=800", "moco_v2"),
         ("table8/cifar100/simsiam-rsa", "63.7 ± 0.5", "cifar100/simsiam_rsa", "moco_v2"),
         ("study/cifar10/byol-control", None, CONTROL, "study"),
-        ("study/digits/rsa", None, "digits/rsa_narrow", "digits"),
+        ("study/scattered_digits/rsa", None, "scattered_digits/rsa", "scattered_digits"),
     ],
 )
 def test_a_row_has_its_number_its_run_and_its_protocol(
@@ -117,7 +117,7 @@ def test_a_run_of_several_tables_has_one_home(rows: list[PaperRow]) -> None:
         ("moco_v2", ["weighted_vote", "moco_v2"]),
         ("mean_shift", ["weighted_vote", "mean_shift"]),
         ("study", ["weighted_vote", "dinov2", "moco_v2"]),
-        ("digits", ["weighted_vote", "dinov2"]),
+        ("scattered_digits", ["weighted_vote", "dinov2"]),
     ],
 )
 def test_suites_resolve_with_the_images_of_a_run(suite: str, protocols: list[str]) -> None:
