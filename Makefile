@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 DEMO := runs/demo
-LEARNING := $(addprefix study/scattered_digits/,rsa control random)
+LEARNING := $(addprefix study/scattered_digits/,simclr control random)
 DIGITS := $(DEMO)/study/scattered_digits
 NARROW := backbone.arch=resnet18 backbone.width=16 backbone.stem=cifar
 BUDGET ?= 15
@@ -27,10 +27,11 @@ demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	rsa-pretrain preview digits/rsa $(DEMO)/views.png
 	rsa-eval reproduce $(LEARNING) --seeds 0,1,2 --out $(DEMO) --results $(DEMO)/kept
-	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/control
-	rsa-eval compare $(DIGITS)/rsa --against $(DIGITS)/random
+	rsa-eval reproduce study/scattered_digits/rsa --out $(DEMO) --results $(DEMO)/kept
+	rsa-eval compare $(DIGITS)/simclr --against $(DIGITS)/control
+	rsa-eval compare $(DIGITS)/simclr --against $(DIGITS)/random
 	rsa-eval diagnostics --random-init --config data/scattered_digits $(NARROW) --out $(DEMO)/before/records/diagnostics.json
-	rsa-eval diagnostics $(DIGITS)/rsa/seed-0
+	rsa-eval diagnostics $(DIGITS)/simclr/seed-0
 	rsa-pretrain run digits/rsa training.epochs=2 output_dir=$(DEMO)/resnet18
 	rsa-detect convert $(DEMO)/resnet18 $(DEMO)/detectron2/rsa_r18.pkl
 	rsa-detect toy $(DEMO)/toy_shapes
