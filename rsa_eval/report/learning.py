@@ -10,7 +10,10 @@ from rsa_eval.report.tables import Table, TableRow
 
 
 def describe_learning(table: Table, matrix: PairMatrix | None) -> str:
-    """Return a sentence that sorts the trained models of a table by what is shown.
+    """Return sentences that sort the trained models of a table by what is shown.
+
+    First come those whose intervals lie apart, over images and, with several seeds, over seeds;
+    then those whose difference the matrix of all pairs marks nevertheless.
 
     Returns:
         Empty without random weights and a control, or if they are not compared.
@@ -29,18 +32,22 @@ def describe_learning(table: Table, matrix: PairMatrix | None) -> str:
         if number in references:
             continue
         cells = [matrix.rows[number].cells[other] for other in references]
-        if not all(cell is not None and cell.decision == "better" for cell in cells):
-            unshown.append(_name(row))
-        elif all(_are_apart(row, rows[other]) for other in references):
+        if all(_are_apart(row, rows[other]) for other in references):
             apart.append(_name(row))
-        else:
+        elif all(cell is not None and cell.decision == "better" for cell in cells):
             shown.append(_name(row))
+        else:
+            unshown.append(_name(row))
     parts = (
         ("Above random weights and the control, and their 95 % intervals apart", apart),
         ("Above both, though intervals overlap", shown),
         ("Not shown to be above both", unshown),
     )
-    return " ".join(f"{title}: {', '.join(names)}." for title, names in parts if names)
+    sentences = [f"{title}: {', '.join(names)}." for title, names in parts if names]
+    singles = [row.headline for row in rows if row.headline and len(row.headline.values) == 1]
+    if sentences and len(singles) < len(rows) and singles:
+        sentences.append("A single seed is judged over the test images alone.")
+    return " ".join(sentences)
 
 
 def _is_reference(row: TableRow) -> bool:
