@@ -122,6 +122,14 @@ def test_models_are_sorted_by_whether_they_learned(tmp_path: Path, make_result: 
     write_report([tmp_path], tmp_path / "out/report.html")
     for page in ("report.html", "report.md"):
         assert "intervals apart: RSA" in (tmp_path / "out" / page).read_text()
+    again = read_record(tmp_path / "clear/records/knn.json")
+    model = again.model.model_copy(update={"sha256": "again"})
+    again = again.model_copy(update={"model": model, "seeds": [1]})
+    _write(tmp_path / "again", again, [1] * 92 + [0] * 8)
+    (table,) = build_tables(group_records(collect([tmp_path]).records))
+    text = describe_learning(table, build_matrix(table))
+    assert "intervals apart: RSA (91.00 ± 1.41). Above both" in text
+    assert text.endswith("A single seed is judged over the test images alone.")
     without = [(path, record) for path, record in records if path.parts[-3] != "control"]
     (table,) = build_tables(group_records(without))
     assert describe_learning(table, build_matrix(table)) == ""
