@@ -16,23 +16,25 @@ def describe_learning(table: Table, matrix: PairMatrix | None) -> str:
     then those whose difference the matrix of all pairs marks nevertheless.
 
     Returns:
-        Empty without random weights and a control, or if they are not compared.
+        Empty without random weights and a control of a model's network, or if they are not
+        compared.
     """
     if matrix is None or not matrix.rows:
         return ""
     rows = [row for row in table.rows if row.headline is not None and row.headline.unit == "%"]
     references = [number for number, row in enumerate(rows) if _is_reference(row)]
-    kinds = {rows[number].group.is_baseline for number in references}
-    if kinds != {True, False}:
-        return ""
     apart: list[str] = []
     shown: list[str] = []
     unshown: list[str] = []
     for number, row in enumerate(rows):
-        if number in references:
+        own = [other for other in references if _network(rows[other]) == _network(row)]
+        if number in references or {rows[other].group.is_baseline for other in own} != {
+            True,
+            False,
+        }:
             continue
-        cells = [matrix.rows[number].cells[other] for other in references]
-        if all(_are_apart(row, rows[other]) for other in references):
+        cells = [matrix.rows[number].cells[other] for other in own]
+        if all(_are_apart(row, rows[other]) for other in own):
             apart.append(_name(row))
         elif all(cell is not None and cell.decision == "better" for cell in cells):
             shown.append(_name(row))
@@ -53,6 +55,11 @@ def describe_learning(table: Table, matrix: PairMatrix | None) -> str:
 def _is_reference(row: TableRow) -> bool:
     """Return whether a model is random weights or a control."""
     return row.group.is_baseline or is_control(row.group.first)
+
+
+def _network(row: TableRow) -> tuple[str, str]:
+    backbone = row.group.first.model.backbone
+    return backbone.name, backbone.stem
 
 
 def _are_apart(row: TableRow, other: TableRow) -> bool:
