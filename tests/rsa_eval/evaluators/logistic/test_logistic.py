@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
@@ -222,3 +223,25 @@ def test_exponents_the_wrong_way_round() -> None:
     tree = {"data": {"name": "digits", "image_size": 32}, "search": {"min_exponent": 6}}
     with pytest.raises(UserError, match="min_exponent 6 is above max_exponent 5"):
         parse_tree(LogisticConfig, tree, "test")
+
+
+def test_few_features_are_fitted_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of threads outside, which stays as it was."""
+    seen: list[int] = []
+    fit_without_notes = LogisticRegression.fit
+
+    def num_threads() -> int:
+        return max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
+
+    def fit(self: LogisticRegression, *data: Any) -> LogisticRegression:
+        seen.append(num_threads())
+        return fit_without_notes(self, *data)
+
+    monkeypatch.setattr(LogisticRegression, "fit", fit)
+    features = torch.randn(20, 4)
+    images = LabelledFeatures(features, torch.arange(20) % 2)
+    with threadpool_limits(2, "blas"):
+        outside = num_threads()
+        Fitter(images, max_iterations=9, tolerance=1e-3).fit(1.0)
+        assert num_threads() == outside
+    assert seen == [1]
