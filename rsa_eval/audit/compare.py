@@ -7,11 +7,11 @@ from rsa_eval.audit.baseline_checks import check_baselines
 from rsa_eval.audit.entries import NamedRecord, show
 from rsa_eval.audit.evaluation_checks import check_evaluations
 from rsa_eval.audit.finding import FindingGroup
-from rsa_eval.audit.image_checks import check_image_sets, image_facts
+from rsa_eval.audit.image_checks import check_image_sets
 from rsa_eval.audit.pretraining_checks import check_pretraining
+from rsa_eval.records.image_sets import name_image_sets
 
 _CHECKS = (check_image_sets, check_evaluations, check_pretraining, check_baselines)
-_OWN_IMAGES = frozenset({"imagefolder", "webdataset"})
 
 
 def compare_records(entries: Sequence[NamedRecord]) -> list[FindingGroup]:
@@ -21,7 +21,8 @@ def compare_records(entries: Sequence[NamedRecord]) -> list[FindingGroup]:
         entries: Records, oldest first.
     """
     tables: dict[tuple[str, str, str], list[NamedRecord]] = {}
-    for entry, images in zip(entries, _image_sets(entries), strict=True):
+    image_sets = name_image_sets([entry.record for entry in entries])
+    for entry, images in zip(entries, image_sets, strict=True):
         record = entry.record
         subset = [record.config.get(key) for key in ("subset", "subset_seed")]
         key = (record.kind, images, "" if subset[0] is None else json.dumps(subset, default=str))
@@ -34,27 +35,6 @@ def compare_records(entries: Sequence[NamedRecord]) -> list[FindingGroup]:
         )
         for (kind, images, subset), own in sorted(tables.items())
     ]
-
-
-def _image_sets(entries: Sequence[NamedRecord]) -> list[str]:
-    """Name each record's images; folders of the user's own that share a path or a content are one.
-
-    Two folders of images are both called ``imagefolder``, and nobody compares across them.
-    """
-    names: list[str] = []
-    places: dict[str, str] = {}
-    for entry in entries:
-        record = entry.record
-        name = record.data_set
-        if name in _OWN_IMAGES:
-            root = str(record.config.get("data", {}).get("root"))
-            facts = image_facts(entry, "test")
-            marks = [root, *([] if facts is None else [facts["sha256"]])]
-            place = next((places[mark] for mark in marks if mark in places), root)
-            places |= dict.fromkeys(marks, place)
-            name = f"{name} {place}"
-        names.append(name)
-    return names
 
 
 def _of_labels(subset: str) -> str:

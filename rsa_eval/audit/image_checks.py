@@ -1,10 +1,11 @@
 """Compare the images that the records name: by fingerprint, by count, and one by one."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from rsa_eval.audit.entries import NamedRecord, describe_sides, list_names, sides_of
 from rsa_eval.audit.finding import Finding, Side
+from rsa_eval.records.image_sets import image_facts
 from rsa_eval.records.predictions import read_predictions
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -18,16 +19,6 @@ def check_image_sets(entries: Sequence[NamedRecord]) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def image_facts(entry: NamedRecord, split: Literal["train", "test"]) -> dict[str, Any] | None:
-    """Return count and SHA-256 of a split's images; None if the record has none."""
-    images = entry.record.details.get("images")
-    facts = images.get(split) if isinstance(images, dict) else None
-    if not isinstance(facts, dict):
-        return None
-    known = isinstance(facts.get("count"), int) and isinstance(facts.get("sha256"), str)
-    return facts if known else None
-
-
 def _keys(entry: NamedRecord) -> tuple[str, ...] | str | None:
     """Return the names of the test images, why they are unreadable, or None without any."""
     if entry.record.predictions is None:
@@ -39,7 +30,7 @@ def _keys(entry: NamedRecord) -> tuple[str, ...] | str | None:
 
 
 def _describe_images(entry: NamedRecord, split: Literal["train", "test"]) -> str | None:
-    facts = image_facts(entry, split)
+    facts = image_facts(entry.record, split)
     if facts is None:
         return None
     return f"{facts['count']:,} images (SHA-256 {str(facts['sha256'])[:_HASH_DIGITS]}…)"
@@ -48,8 +39,8 @@ def _describe_images(entry: NamedRecord, split: Literal["train", "test"]) -> str
 def _test_images(
     entries: Sequence[NamedRecord], keys: dict[str, tuple[str, ...] | str | None]
 ) -> Finding | None:
-    identified = [entry for entry in entries if image_facts(entry, "test") is not None]
-    unidentified = [entry for entry in entries if image_facts(entry, "test") is None]
+    identified = [entry for entry in entries if image_facts(entry.record, "test") is not None]
+    unidentified = [entry for entry in entries if image_facts(entry.record, "test") is None]
     sides = sides_of(entries, lambda entry: _describe_images(entry, "test") or _count(entry))
     counts = {entry.record.num_samples for entry in entries}
     if (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsa_eval.audit.entries import NamedRecord
-from rsa_eval.audit.image_checks import image_facts
 from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.records.image_sets import image_facts
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import is_present, open_images
 from rsa_pretrain.data.sets import is_pixels
@@ -72,7 +72,7 @@ class OpenSets:
         found = self._opened[key]
         if isinstance(found, UserError):
             raise found
-        facts = None if role == "pretrain" else image_facts(entry, role)
+        facts = None if role == "pretrain" else image_facts(record, role)
         if facts is not None and facts["sha256"] != found.fingerprint:
             raise UserError(
                 f"the {len(found.images):,} images found are not the {facts['count']:,} that the "

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from rsa_eval.config import result_settings
+from rsa_eval.records.image_sets import name_image_set, name_image_sets
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import MetricInterval, Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
@@ -101,6 +102,8 @@ class Group:
     """One per trial, at least one."""
     paths: tuple[Path, ...]
     """Their files."""
+    image_set: str
+    """Name of their test images."""
 
     @property
     def first(self) -> Record:
@@ -149,10 +152,12 @@ def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
     Args:
         found: Records with their files, oldest first.
     """
-    groups: dict[str, dict[str, tuple[Path, Record]]] = {}
-    for path, record in found:
-        groups.setdefault(_group_key(record), {})[_trial_key(record)] = (path, record)
-    return [_group(list(trials.values())) for trials in groups.values()]
+    groups: dict[tuple[str, str], dict[str, tuple[Path, Record]]] = {}
+    image_sets = name_image_sets([record for _, record in found])
+    for (path, record), images in zip(found, image_sets, strict=True):
+        trials = groups.setdefault((images, _group_key(record)), {})
+        trials[_trial_key(record)] = (path, record)
+    return [_group(list(trials.values()), images) for (images, _), trials in groups.items()]
 
 
 def seeds_of(record: Record) -> str:
@@ -208,10 +213,12 @@ def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _group(trials: list[tuple[Path, Record]]) -> Group:
+def _group(trials: list[tuple[Path, Record]], images: str) -> Group:
     trials = sorted(trials, key=lambda trial: _seed_numbers(trial[1]))
     return Group(
-        records=tuple(record for _, record in trials), paths=tuple(path for path, _ in trials)
+        records=tuple(record for _, record in trials),
+        paths=tuple(path for path, _ in trials),
+        image_set=images,
     )
 
 
@@ -229,12 +236,15 @@ def _group_key(record: Record) -> str:
     model = record.model
     weights: Any = model.sha256
     if model.pretraining is not None and model.metadata is not None:
-        weights = [shared_training(model.pretraining), model.metadata.epochs]
+        trained_on = name_image_set(
+            model.metadata.data_set or "", model.pretraining.get("data", {})
+        )
+        folder = PurePath(trained_on).name  # the one it is in differs between machines
+        weights = [shared_training(model.pretraining), folder, model.metadata.epochs]
     return _canonical(
         [
             record.kind,
             record.protocol,
-            record.data_set,
             record.num_samples,
             record.headline,
             sorted(record.deviations),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rsa_eval.records.groups import engine_of, seeds_of
+from rsa_eval.records.image_sets import name_image_set
 from rsa_eval.records.record import Record
 from rsa_eval.report.artifacts import Artifact, read_artifacts
 from rsa_eval.report.tables import EVALUATOR_TITLES, Table, data_set_name, model_detail, model_name
@@ -100,9 +101,10 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "commit": _commit(record),
         "command": " ".join(record.command),
     }
-    evaluator, data_set = EVALUATOR_TITLES[record.kind], data_set_name(record.data_set)
+    images = data_set_name(name_image_set(record.data_set, record.config.get("data", {})))
     return RecordPage(
-        title=f"{evaluator} on {data_set}: {model_name(record)}, {seeds_of(record)}",
+        title=f"{EVALUATOR_TITLES[record.kind]} on {images}: {model_name(record)}, "
+        f"{seeds_of(record)}",
         detail=model_detail(record),
         facts=facts,
         listings=tuple(_listings(record.details)),

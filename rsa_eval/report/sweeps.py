@@ -42,7 +42,7 @@ def find_sweeps(groups: Sequence[Group]) -> list[SweepCurve]:
     for group in groups:
         beta = _beta_base(group.first)
         if beta is not None and group.headline is not None:
-            families.setdefault(_family_key(group.first), {})[beta] = group
+            families.setdefault(_family_key(group), {})[beta] = group
     return [
         _sweep(family, number)
         for number, family in enumerate(families.values(), start=1)
@@ -57,14 +57,15 @@ def _beta_base(record: Record) -> float | None:
     return None if value is None else float(value)
 
 
-def _family_key(record: Record) -> str:
+def _family_key(group: Group) -> str:
+    record = group.first
     training = shared_training(record.model.pretraining or {})
     training.pop(_KEY)
     epochs = record.model.metadata and record.model.metadata.epochs
     key = [
         record.kind,
         record.protocol,
-        record.data_set,
+        group.image_set,
         record.headline,
         sorted(record.deviations),
     ]
@@ -74,7 +75,8 @@ def _family_key(record: Record) -> str:
 
 
 def _sweep(family: dict[float, Group], number: int) -> SweepCurve:
-    record = next(iter(family.values())).first
+    group = next(iter(family.values()))
+    record = group.first
     metadata = record.model.metadata
     method = metadata.method if metadata else ""
     points = tuple(
@@ -84,7 +86,7 @@ def _sweep(family: dict[float, Group], number: int) -> SweepCurve:
     )
     published = _published(record)
     evaluator = EVALUATOR_TITLES[record.kind].lower()
-    title = f"{PAPER_METHODS.get(method, method)} on {data_set_name(record.data_set)}"
+    title = f"{PAPER_METHODS.get(method, method)} on {data_set_name(group.image_set)}"
     detail = f"{evaluator}, {record.headline}"
     if metadata is not None and metadata.epochs is not None:
         detail += f", {metadata.epochs:g} epochs"

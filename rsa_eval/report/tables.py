@@ -8,6 +8,7 @@ from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
+from rsa_eval.records.image_sets import name_image_set
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
@@ -97,7 +98,7 @@ def build_tables(groups: Sequence[Group]) -> list[Table]:
     for group in groups:
         record = group.first
         place = list(EVALUATOR_TITLES).index(record.kind)
-        places.setdefault((place, record.data_set, _protocol(record)), []).append(group)
+        places.setdefault((place, group.image_set, _protocol(record)), []).append(group)
     return [
         _build_table(places[key], f"table-{number}")
         for number, key in enumerate(sorted(places), start=1)
@@ -133,8 +134,10 @@ def model_detail(record: Record) -> str:
         return " · ".join(parts)
     epochs = metadata.epochs
     trained = "trained" if epochs is None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
-    parts.append(f"{trained} on {data_set_name(metadata.data_set or 'unknown images')}")
-    settings = flatten(record.model.pretraining or {})
+    pretraining = record.model.pretraining or {}
+    images = name_image_set(metadata.data_set or "unknown images", pretraining.get("data", {}))
+    parts.append(f"{trained} on {data_set_name(images)}")
+    settings = flatten(pretraining)
     if "method.beta_base" in settings:
         parts.append(f"β {settings['method.beta_base']:g} {settings.get('method.beta_mode', '')}")
     if "method.views" in settings:
@@ -161,7 +164,7 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
         anchor=anchor,
         kind=first.kind,
         title=EVALUATOR_TITLES[first.kind],
-        data_set=data_set_name(first.data_set),
+        data_set=data_set_name(groups[0].image_set),
         protocol=_protocol(first),
         metrics=metrics,
         units=tuple(units.values()),

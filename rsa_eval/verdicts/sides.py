@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records, network_key, shared_settings
+from rsa_eval.records.image_sets import name_image_sets
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -39,8 +40,7 @@ class SharedEvaluation:
     @property
     def title(self) -> str:
         """The evaluation as tables name it."""
-        record = self.first.first
-        return f"{record.kind} on {record.data_set}"
+        return f"{self.first.first.kind} on {self.first.image_set}"
 
     @property
     def protocol(self) -> str:
@@ -60,11 +60,11 @@ def read_side(paths: Sequence[Path]) -> Contender:
     groups = [one_trial_per_network(group) for group in group_records(read_records_below(paths))]
     names: dict[str, Group] = {}
     for group in groups:
-        known = names.setdefault(_evaluation_key(group.first), group)
+        known = names.setdefault(_evaluation_key(group), group)
         if known is not group:
             raise UserError(
                 f"one side of a comparison should be one model, with one or several seeds; found "
-                f"two in {group.first.kind} on {group.first.data_set}: '{known.paths[0]}' and "
+                f"two in {group.first.kind} on {group.image_set}: '{known.paths[0]}' and "
                 f"'{group.paths[0]}'; give each model as a side (A… --against B…)"
             )
     return Contender(one_line(_name(paths)), tuple(groups))
@@ -108,7 +108,7 @@ def shared_evaluations(
     pairs = list(_pairs(first, second))
     used = {id(group) for pair in pairs for group in (pair.first, pair.second)}
     alone = [
-        f"only {side.name} has {group.first.kind} on {group.first.data_set} "
+        f"only {side.name} has {group.first.kind} on {group.image_set} "
         f"({group.first.protocol}): '{group.paths[0]}'"
         for side in (first, second)
         for group in side.groups
@@ -123,9 +123,10 @@ def shared_evaluations(
 
 
 def _pairs(first: Contender, second: Contender) -> Iterator[SharedEvaluation]:
+    places = _places([*first.groups, *second.groups])
     for group in first.groups:
-        ours = [each for each in first.groups if _place(each) == _place(group)]
-        theirs = [each for each in second.groups if _place(each) == _place(group)]
+        ours = [each for each in first.groups if places[each.paths] == places[group.paths]]
+        theirs = [each for each in second.groups if places[each.paths] == places[group.paths]]
         equal = [each for each in theirs if not _differing(group, each)]
         if not equal and len(ours) == len(theirs) == 1:
             equal = theirs
@@ -133,13 +134,19 @@ def _pairs(first: Contender, second: Contender) -> Iterator[SharedEvaluation]:
             yield SharedEvaluation(group, equal[0], tuple(_differing(group, equal[0])))
 
 
-def _place(group: Group) -> tuple[str, str, str]:
-    return (group.first.kind, group.first.protocol, group.first.data_set)
+def _places(groups: Sequence[Group]) -> dict[tuple[Path, ...], tuple[str, str, str]]:
+    """Return evaluator, protocol and images of each group, by its files."""
+    image_sets = name_image_sets([group.first for group in groups])
+    return {
+        group.paths: (group.first.kind, group.first.protocol, images)
+        for group, images in zip(groups, image_sets, strict=True)
+    }
 
 
-def _evaluation_key(record: Record) -> str:
+def _evaluation_key(group: Group) -> str:
+    record = group.first
     settings = sorted((key, str(value)) for key, value in _settings(record).items())
-    return json.dumps([record.kind, record.protocol, record.data_set, settings])
+    return json.dumps([record.kind, record.protocol, group.image_set, settings])
 
 
 def _settings(record: Record) -> dict[str, object]:

@@ -148,3 +148,32 @@ def test_an_extended_run_is_no_trial_of_one_from_scratch(
     twice = make_trial(RSA, *extending(100, **{"extends.before.training.epochs": 50}), seed=3)
     groups = group_records(_found(scratch, one, other, shorter, twice))
     assert [group.records for group in groups] == [(scratch,), (one, other), (shorter,), (twice,)]
+
+
+def _own(root: str, sha256: str) -> dict[str, object]:
+    """Return what a record says of a folder of images."""
+    return {
+        "data_set": "imagefolder",
+        "config": {"data": {"name": "imagefolder", "root": root}},
+        "details": {"images": {"test": {"count": 30, "sha256": sha256}}},
+    }
+
+
+def test_folders_of_other_images_part_trials(make_trial: MakeTrial) -> None:
+    """All are called imagefolder: a path or the content makes two the same images."""
+    records = [
+        make_trial(RSA, seed=seed, **_own(root, sha256))
+        for seed, root, sha256 in ((0, "land", "x"), (1, "moved", "x"), (0, "cats", "y"))
+    ]
+    groups = group_records(_found(*records))
+    assert [group.image_set for group in groups] == ["imagefolder land", "imagefolder cats"]
+    assert [len(group.records) for group in groups] == [2, 1]
+
+
+def test_training_on_other_folders_parts_trials(make_trial: MakeTrial) -> None:
+    """A folder keeps its name wherever it is stored, and another name is other images."""
+    records = [
+        make_trial("imagefolder/rsa", f"data.root={root}", seed=seed)
+        for seed, root in enumerate(("data/land", "/scratch/land", "data/cats"))
+    ]
+    assert [len(group.records) for group in group_records(_found(*records))] == [2, 1]

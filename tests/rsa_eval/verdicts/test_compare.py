@@ -284,3 +284,22 @@ def test_wrong_words(
         code = stopped.code  # type: ignore[assignment]
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_folders_of_images_are_compared_with_themselves(
+    write_trial: WriteTrial, tmp_path: Path
+) -> None:
+    """Two folders share evaluator and data set's name; each is paired with the same images."""
+    for model, right in (("a", GOOD), ("b", POOR)):
+        for root in ("land", "cats"):
+            write_trial(
+                f"{model}/{root}",
+                right if root == "land" else NEAR,
+                data_set="imagefolder",
+                config={"data": {"name": "imagefolder", "root": root}},
+            )
+    found = compare([tmp_path / "a"], [tmp_path / "b"])
+    assert {verdict.title: verdict.decision for verdict in found.verdicts} == {
+        "knn on imagefolder cats": "no difference shown",
+        "knn on imagefolder land": "better",
+    }

@@ -1,0 +1,49 @@
+"""Name the images of records: a user's own folders share a data set's name, not their images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rsa_eval.records.record import Record
+
+_OWN_IMAGES = frozenset({"imagefolder", "webdataset"})
+
+
+def name_image_set(name: str, data: Mapping[str, Any]) -> str:
+    """Return a data set's name; one of the user's own images is followed by its place.
+
+    Args:
+        name: As ``data.name``.
+        data: The settings of ``data``.
+    """
+    if name not in _OWN_IMAGES:
+        return name
+    place = data.get("root") or data.get("shards")
+    return name if place is None else f"{name} {place}"
+
+
+def name_image_sets(records: Sequence[Record]) -> list[str]:
+    """Name the test images of each record.
+
+    Folders of images that share a path or a content are one set, named like the first of them.
+    """
+    names: list[str] = []
+    known: dict[str, str] = {}
+    for record in records:
+        name = name_image_set(record.data_set, record.config.get("data", {}))
+        if name != record.data_set:
+            facts = image_facts(record, "test")
+            marks = [name, *([] if facts is None else [facts["sha256"]])]
+            name = next((known[mark] for mark in marks if mark in known), name)
+            known |= dict.fromkeys(marks, name)
+        names.append(name)
+    return names
+
+
+def image_facts(record: Record, split: Literal["train", "test"]) -> dict[str, Any] | None:
+    """Return count and SHA-256 of a split's images; None if the record has none."""
+    images = record.details.get("images")
+    facts = images.get(split) if isinstance(images, dict) else None
+    if not isinstance(facts, dict):
+        return None
+    is_known = isinstance(facts.get("count"), int) and isinstance(facts.get("sha256"), str)
+    return facts if is_known else None
