@@ -174,6 +174,19 @@ def test_page_loads_nothing(tmp_path: Path, make_result: MakeResult, write_log: 
     assert "4711" in page
 
 
+@pytest.mark.parametrize(("num_runs", "num_open"), [(4, 4), (5, 0)])
+def test_many_runs_are_folded(
+    tmp_path: Path, write_log: WriteLog, num_runs: int, num_open: int
+) -> None:
+    """The curves of a study's runs would bury the rest of the page."""
+    for number in range(num_runs):
+        write_log(tmp_path / f"runs/{number}")
+    write_report([tmp_path / "runs"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<details class="run"') == num_runs
+    assert page.count('<details class="run" open>') == num_open
+
+
 def test_every_link_leads_somewhere_on_the_page(tmp_path: Path, make_trial: MakeResult) -> None:
     """Contents and footnotes name elements that are there, and no name is given twice."""
     write_record(make_trial(RSA, deviations=["odd"]), tmp_path / "records/x.json")
