@@ -117,6 +117,7 @@ def test_a_run_of_several_tables_has_one_home(rows: list[PaperRow]) -> None:
         ("moco_v2", ["weighted_vote", "moco_v2"]),
         ("mean_shift", ["weighted_vote", "mean_shift"]),
         ("study", ["weighted_vote", "dinov2", "moco_v2"]),
+        ("eurosat", ["weighted_vote", "dinov2", "moco_v2"]),
         ("scattered_digits", ["weighted_vote", "dinov2"]),
     ],
 )
