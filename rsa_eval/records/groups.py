@@ -116,6 +116,11 @@ class Group:
         return self.first.model.checkpoint is None
 
     @property
+    def warnings(self) -> list[str]:
+        """The evaluator's doubts about any trial."""
+        return list(dict.fromkeys(text for record in self.records for text in record.warnings))
+
+    @property
     def headline(self) -> Statistic | None:
         """The metric shown in tables; None if a record lacks it."""
         return self.statistic(self.first.headline)

@@ -204,11 +204,6 @@ class Record(Section):
         found = self.details.get(WARNINGS, [])
         return [str(text) for text in found] if isinstance(found, list) else []
 
-    @property
-    def footnotes(self) -> list[str]:
-        """Notes for below a table: the departures, then the warnings."""
-        return [*self.deviations, *self.warnings]
-
     @model_validator(mode="after")
     def _check_headline(self) -> Self:
         if self.headline not in self.metrics:

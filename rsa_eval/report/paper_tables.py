@@ -167,7 +167,7 @@ def _groups_of(
     found = []
     for group in groups:
         if belongs(group, entry):
-            texts = [*departures(group, entry), *group.first.warnings]
+            texts = [*departures(group, entry), *group.warnings]
             footnotes += [text for text in texts if text not in footnotes]
             found.append((group, tuple(footnotes.index(text) + 1 for text in texts)))
     return sorted(found, key=lambda pair: len(pair[1]))

@@ -157,7 +157,7 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
     records = [record for group in groups for record in group.records]
     units = {name: metric.unit for record in records for name, metric in record.metrics.items()}
     metrics = tuple(units)
-    footnotes = tuple(dict.fromkeys(text for record in records for text in record.footnotes))
+    footnotes = tuple(dict.fromkeys(text for group in groups for text in _footnotes(group)))
     baselines = [group for group in groups if group.is_baseline]
     trained = [group for group in groups if not group.is_baseline]
     return Table(
@@ -186,8 +186,13 @@ def _row(
         group=group,
         cells=tuple(group.statistic(metric) for metric in metrics),
         difference=_difference(group, baselines),
-        marks=tuple(footnotes.index(text) + 1 for text in group.first.footnotes),
+        marks=tuple(footnotes.index(text) + 1 for text in _footnotes(group)),
     )
+
+
+def _footnotes(group: Group) -> list[str]:
+    """Return the departures, which all trials share, and the warnings of any of them."""
+    return [*group.first.deviations, *group.warnings]
 
 
 def _engine(record: Record) -> list[str]:

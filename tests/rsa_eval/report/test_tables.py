@@ -170,3 +170,14 @@ def test_models_are_named_as_in_table_1(make_trial: MakeResult, make_result: Mak
     assert [row.name for row in table.rows] == names
     (table,) = _tables(make_trial(RSA, "training.epochs=1"))
     assert " · 1 epoch on CIFAR-10 · " in table.rows[0].detail
+
+
+def test_a_warning_about_any_trial_marks_the_row(make_trial: MakeResult) -> None:
+    """Departures are shared by all trials; a warning may concern the second alone."""
+    first, second = (
+        make_trial(RSA, seed=seed, deviations=["mode cached"], **warned)
+        for seed, warned in enumerate(({}, {"details": {"warnings": ["did not converge"]}}))
+    )
+    (table,) = _tables(first, make_trial(BYOL, deviations=["mode cached"]), second)
+    assert table.footnotes == ("mode cached", "did not converge")
+    assert [row.marks for row in table.rows] == [(1, 2), (1,)]
