@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsa_eval.config import result_settings
-from rsa_eval.records.image_sets import name_image_set, name_image_sets
+from rsa_eval.records.image_sets import name_image_sets, name_training_set
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import MetricInterval, Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
@@ -241,11 +241,9 @@ def _group_key(record: Record) -> str:
     model = record.model
     weights: Any = model.sha256
     if model.pretraining is not None and model.metadata is not None:
-        trained_on = name_image_set(
-            model.metadata.data_set or "", model.pretraining.get("data", {})
-        )
-        folder = PurePath(trained_on).name  # the one it is in differs between machines
-        weights = [shared_training(model.pretraining), folder, model.metadata.epochs]
+        data_set, data = model.metadata.data_set or "", model.pretraining.get("data", {})
+        trained_on = name_training_set(data_set, data)
+        weights = [shared_training(model.pretraining), trained_on, model.metadata.epochs]
     return _canonical(
         [
             record.kind,

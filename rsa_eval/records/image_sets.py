@@ -1,6 +1,7 @@
 """Name the images of records: a user's own folders share a data set's name, not their images."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal
 
 from rsa_eval.records.record import Record
@@ -15,10 +16,21 @@ def name_image_set(name: str, data: Mapping[str, Any]) -> str:
         name: As ``data.name``.
         data: The settings of ``data``.
     """
-    if name not in _OWN_IMAGES:
-        return name
-    place = data.get("root") or data.get("shards")
+    place = _place(name, data)
     return name if place is None else f"{name} {place}"
+
+
+def name_training_set(name: str, data: Mapping[str, Any]) -> str:
+    """Return a data set's name; one of the user's own images is followed by its folder's name.
+
+    Where the folder is stored may differ between the machines that train one row.
+
+    Args:
+        name: As ``data.name``.
+        data: The settings of ``data``.
+    """
+    place = _place(name, data)
+    return name if place is None else f"{name} {PurePath(place).name}"
 
 
 def name_image_sets(records: Sequence[Record]) -> list[str]:
@@ -47,3 +59,8 @@ def image_facts(record: Record, split: Literal["train", "test"]) -> dict[str, An
         return None
     is_known = isinstance(facts.get("count"), int) and isinstance(facts.get("sha256"), str)
     return facts if is_known else None
+
+
+def _place(name: str, data: Mapping[str, Any]) -> str | None:
+    place = data.get("root") or data.get("shards")
+    return None if place is None or name not in _OWN_IMAGES else str(place)

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rsa_eval.records.image_sets import name_image_set
+from rsa_eval.records.image_sets import name_training_set
 from rsa_eval.report.figures import SERIES, Picture, canvas
 from rsa_eval.report.inputs import TrainingRun, trials_folder
 from rsa_eval.report.tables import data_set_name
@@ -55,8 +55,8 @@ def _is_finite(value: Any) -> bool:
 def _family(config: PretrainConfig) -> str:
     num_images = config.data.num_train_images
     images = "" if num_images is None else f", {num_images} images"
-    own = name_image_set(config.data.name, config.data.model_dump())
-    return f"{data_set_name(own)}{images}, {config.backbone.name}, {config.backbone.stem} stem"
+    data_set = data_set_name(name_training_set(config.data.name, config.data.model_dump()))
+    return f"{data_set}{images}, {config.backbone.name}, {config.backbone.stem} stem"
 
 
 def _row(run: TrainingRun) -> str:

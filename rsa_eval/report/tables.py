@@ -8,7 +8,7 @@ from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
-from rsa_eval.records.image_sets import name_image_set
+from rsa_eval.records.image_sets import name_training_set
 from rsa_eval.records.record import Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
@@ -135,7 +135,7 @@ def model_detail(record: Record) -> str:
     epochs = metadata.epochs
     trained = "trained" if epochs is None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     pretraining = record.model.pretraining or {}
-    images = name_image_set(metadata.data_set or "unknown images", pretraining.get("data", {}))
+    images = name_training_set(metadata.data_set or "unknown images", pretraining.get("data", {}))
     parts.append(f"{trained} on {data_set_name(images)}")
     settings = flatten(pretraining)
     if "method.beta_base" in settings:

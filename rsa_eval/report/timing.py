@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rsa_eval.paper.numbers import SMALL_SETS, TABLE_7, TABLE_7_SETS
 from rsa_eval.paper.published import PAPER_METHODS
-from rsa_eval.records.image_sets import name_image_set
+from rsa_eval.records.image_sets import name_training_set
 from rsa_eval.report.inputs import TrainingRun
 from rsa_eval.report.tables import data_set_name
 from rsa_pretrain.config import PretrainConfig
@@ -135,7 +135,7 @@ def _timing(rate: _Rate, references: dict[str, list[float]]) -> Timing:
     return Timing(
         run=rate.run,
         method=PAPER_METHODS.get(method, method),
-        data_set=data_set_name(name_image_set(data_set, rate.config.data.model_dump())),
+        data_set=data_set_name(name_training_set(data_set, rate.config.data.model_dump())),
         epochs=rate.epochs,
         images_per_second=rate.images / rate.seconds,
         seconds_per_epoch=rate.seconds_per_epoch,
@@ -152,4 +152,5 @@ def _comparable_key(rate: _Rate) -> str | None:
     free = (*_MAY_DIFFER, *_MAY_DIFFER_TOO)
     settings = flatten(to_tree(rate.config))
     shared = {key: value for key, value in settings.items() if not key.startswith(free)}
-    return json.dumps([to_tree(rate.run.machines[0]), shared], sort_keys=True)
+    images = name_training_set(rate.config.data.name, rate.config.data.model_dump())
+    return json.dumps([to_tree(rate.run.machines[0]), images, shared], sort_keys=True)

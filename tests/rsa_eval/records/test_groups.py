@@ -174,6 +174,6 @@ def test_training_on_other_folders_parts_trials(make_trial: MakeTrial) -> None:
     """A folder keeps its name wherever it is stored, and another name is other images."""
     records = [
         make_trial("imagefolder/rsa", f"data.root={root}", seed=seed)
-        for seed, root in enumerate(("data/land", "/scratch/land", "data/cats"))
+        for seed, root in enumerate(("data/land", "land", "data/cats"))
     ]
     assert [len(group.records) for group in group_records(_found(*records))] == [2, 1]

@@ -68,6 +68,18 @@ def test_unlike_runs_are_not_compared(
     assert _timed(tmp_path)["rsa"].relative is None
 
 
+@pytest.mark.parametrize(("root", "is_equal"), [("/scratch/land", True), ("data/cats", False)])
+def test_folders_of_other_images_are_not_compared(
+    tmp_path: Path, write_log: WriteLog, root: str, is_equal: bool
+) -> None:
+    """All are called imagefolder; one folder may be stored in two places."""
+    for method, place in (("byol", "data/land"), ("rsa", root)):
+        words = ["data.name=imagefolder", f"data.root={place}"]
+        lines = _lines(200.0, 200.0)
+        write_log(tmp_path / method, f"cifar10/{method}", *words, lines=lines, machines=("A",))
+    assert (_timed(tmp_path)["rsa"].relative is not None) == is_equal
+
+
 def test_logs_that_tell_no_rate_are_left_out(tmp_path: Path, write_log: WriteLog) -> None:
     """An empty log, one without rates and one of another kind of run have no time."""
     write_log(tmp_path / "empty", RSA, lines=[])
