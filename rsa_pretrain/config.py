@@ -178,6 +178,8 @@ def with_old_orientation(tree: Mapping[str, Any]) -> dict[str, Any]:
     defaults keep its behaviour.
     """
     data = tree.get("data", {})
+    if not isinstance(data, Mapping):  # for whoever parses the tree to refuse
+        return dict(tree)
     if "exif_orientation" in data or is_pixels(data.get("name")):
         return dict(tree)
     return {**tree, "data": {**data, "exif_orientation": False}}

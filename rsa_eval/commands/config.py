@@ -9,7 +9,7 @@ from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.features.settings import FeaturesConfig
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.config.command import DESCRIPTION, explain
-from rsa_pretrain.plumbing.config.files import Section, parse_tree, to_tree
+from rsa_pretrain.plumbing.config.files import Section, flatten, parse_tree, to_tree
 from rsa_pretrain.plumbing.config.layers import Layer, merge_layers, read_layers
 from rsa_pretrain.plumbing.config.shipped import find_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -47,17 +47,16 @@ def _config(arguments: argparse.Namespace) -> int:
     if not configs:
         raise UserError("expected a CONFIG; rsa-pretrain configs lists the shipped ones")
     layers = read_layers(configs, overrides)
-    tree = merge_layers(layers)
     kind = arguments.evaluator or _kind_of(configs[0], layers)
-    names_images = "name" in tree.get("data", {})
+    names_images = "data.name" in flatten(merge_layers(layers))
     start: dict[str, object] = {} if names_images else dict(_ANY_IMAGES)
     if kind == "features":
         start["cache_dir"] = "features"
     config = parse_tree(_KINDS[kind], merge_layers(layers, start), str(configs[0]))
     resolved = to_tree(config)
     if not names_images:
-        stated = {key for layer in layers for key in layer.tree.get("data", {})}
-        data = {key: value for key, value in resolved.pop("data").items() if key in stated}
+        stated = {key for layer in layers for key in flatten(layer.tree)}
+        data = {k: value for k, value in resolved.pop("data").items() if f"data.{k}" in stated}
         resolved |= {"data": data} if data else {}
         say(_IMAGES_OF_RUN)
     say(explain(resolved, layers))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
-from rsa_pretrain.plumbing.config.files import load_config, to_tree
+from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree
 from rsa_pretrain.plumbing.config.layers import merge_layers, read_layers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
@@ -55,7 +55,7 @@ def images_of_run(
     Raises:
         UserError: If there is no run and no settings name images.
     """
-    if "name" in merge_layers(read_layers(configs)).get("data", {}):
+    if "data.name" in flatten(merge_layers(read_layers(configs))):
         return {}
     if run_dir is not None:
         config = load_config(PretrainConfig, run_dir / CONFIG_FILE)

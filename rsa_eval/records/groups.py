@@ -241,7 +241,7 @@ def _group_key(record: Record) -> str:
     model = record.model
     weights: Any = model.sha256
     if model.pretraining is not None and model.metadata is not None:
-        data_set, data = model.metadata.data_set or "", model.pretraining.get("data", {})
+        data_set, data = model.metadata.data_set or "", model.pretraining.get("data")
         trained_on = name_training_set(data_set, data)
         weights = [shared_training(model.pretraining), trained_on, model.metadata.epochs]
     return _canonical(

@@ -9,25 +9,25 @@ from rsa_eval.records.record import Record
 _OWN_IMAGES = frozenset({"imagefolder", "webdataset"})
 
 
-def name_image_set(name: str, data: Mapping[str, Any]) -> str:
+def name_image_set(name: str, data: object) -> str:
     """Return a data set's name; one of the user's own images is followed by its place.
 
     Args:
         name: As ``data.name``.
-        data: The settings of ``data``.
+        data: The settings of ``data``; without a place in them, the name stands alone.
     """
     place = _place(name, data)
     return name if place is None else f"{name} {place}"
 
 
-def name_training_set(name: str, data: Mapping[str, Any]) -> str:
+def name_training_set(name: str, data: object) -> str:
     """Return a data set's name; one of the user's own images is followed by its folder's name.
 
     Where the folder is stored may differ between the machines that train one row.
 
     Args:
         name: As ``data.name``.
-        data: The settings of ``data``.
+        data: The settings of ``data``; without a place in them, the name stands alone.
     """
     place = _place(name, data)
     return name if place is None else f"{name} {PurePath(place).name}"
@@ -41,7 +41,7 @@ def name_image_sets(records: Sequence[Record]) -> list[str]:
     names: list[str] = []
     known: dict[str, str] = {}
     for record in records:
-        name = name_image_set(record.data_set, record.config.get("data", {}))
+        name = name_image_set(record.data_set, record.config.get("data"))
         if name != record.data_set:
             facts = image_facts(record, "test")
             marks = [name, *([] if facts is None else [facts["sha256"]])]
@@ -61,6 +61,8 @@ def image_facts(record: Record, split: Literal["train", "test"]) -> dict[str, An
     return facts if is_known else None
 
 
-def _place(name: str, data: Mapping[str, Any]) -> str | None:
+def _place(name: str, data: object) -> str | None:
+    if name not in _OWN_IMAGES or not isinstance(data, Mapping):
+        return None
     place = data.get("root") or data.get("shards")
-    return None if place is None or name not in _OWN_IMAGES else str(place)
+    return None if place is None else str(place)

@@ -101,7 +101,7 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "commit": _commit(record),
         "command": " ".join(record.command),
     }
-    images = data_set_name(name_image_set(record.data_set, record.config.get("data", {})))
+    images = data_set_name(name_image_set(record.data_set, record.config.get("data")))
     return RecordPage(
         title=f"{EVALUATOR_TITLES[record.kind]} on {images}: {model_name(record)}, "
         f"{seeds_of(record)}",

@@ -135,7 +135,7 @@ def model_detail(record: Record) -> str:
     epochs = metadata.epochs
     trained = "trained" if epochs is None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     pretraining = record.model.pretraining or {}
-    images = name_training_set(metadata.data_set or "unknown images", pretraining.get("data", {}))
+    images = name_training_set(metadata.data_set or "unknown images", pretraining.get("data"))
     parts.append(f"{trained} on {data_set_name(images)}")
     settings = flatten(pretraining)
     if "method.beta_base" in settings:

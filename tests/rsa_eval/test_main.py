@@ -70,6 +70,16 @@ def test_random_init_in_place_of_a_checkpoint(tmp_path: Path) -> None:
     assert record.seeds == [3]
 
 
+@pytest.mark.parametrize("data", ["", "3"])
+def test_data_that_is_no_section(error_of: Callable[..., str], tmp_path: Path, data: str) -> None:
+    """Commands look for the images in a config before it is checked as a whole."""
+    config = tmp_path / "my.yaml"
+    config.write_text(f"data: {data}\n")
+    assert "'data': Input should be" in error_of("config", "--evaluator", "knn", config)
+    words = ["--random-init", "--config", config, "--out", tmp_path / "a.json"]
+    assert "does not determine the images" in error_of("knn", *words, "backbone.arch=resnet18")
+
+
 def test_missing_checkpoint(error_of: Callable[..., str], tmp_path: Path) -> None:
     """It is named before anything else is asked for."""
     assert "nothing' does not exist; expected a run folder" in error_of("knn", tmp_path / "nothing")

@@ -177,3 +177,13 @@ def test_training_on_other_folders_parts_trials(make_trial: MakeTrial) -> None:
         for seed, root in enumerate(("data/land", "land", "data/cats"))
     ]
     assert [len(group.records) for group in group_records(_found(*records))] == [2, 1]
+
+
+@pytest.mark.parametrize("data", [None, "x"])
+def test_settings_that_name_no_images(make_trial: MakeTrial, data: object) -> None:
+    """A record edited by hand is grouped under its data set's name."""
+    record = make_trial("imagefolder/rsa", config={"data": data})
+    assert record.model.pretraining is not None
+    record.model.pretraining["data"] = data
+    (group,) = group_records(_found(record))
+    assert group.image_set == "imagefolder"
