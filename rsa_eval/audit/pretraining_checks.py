@@ -45,9 +45,7 @@ def check_pretraining(entries: Sequence[NamedRecord]) -> list[Finding]:
     architecture = _one_difference(
         "architecture",
         entries,
-        lambda entry: (
-            f"{entry.record.model.backbone.name}, {entry.record.model.backbone.stem} stem"
-        ),
+        lambda entry: entry.record.model.network,
     )
     found = [architecture]
     trained = [

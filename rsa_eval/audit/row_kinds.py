@@ -8,7 +8,7 @@ _SUPERVISED = "supervised"
 
 def is_random(record: Record) -> bool:
     """Return whether the weights are random."""
-    return record.model.checkpoint is None
+    return record.model.is_random
 
 
 def is_control(record: Record) -> bool:

@@ -81,11 +81,10 @@ def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> P
 
 def _result_lines(record: Record) -> list[str]:
     """Return the result as an aligned table."""
-    backbone = record.model.backbone
     name = record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
     lines = [
         f"{record.kind} on {record.data_set} ({record.num_samples} images): "
-        f"{backbone.name}, {backbone.stem} stem, {name}"
+        f"{record.model.network}, {name}"
     ]
     if record.kind == "knn":
         from rsa_eval.statistics.intervals import wilson

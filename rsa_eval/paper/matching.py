@@ -68,14 +68,14 @@ def _is_neutral(key: str) -> bool:
 def _comes_from(model: Model, run: PretrainConfig | None, epochs: int | None) -> bool:
     """Return whether weights come from a run; None means random weights of the detector network."""
     if run is None:
-        return model.checkpoint is None and model.backbone.name == _DETECTOR
+        return model.is_random and _arch(model) == _DETECTOR
     metadata, pretraining = model.metadata, flatten(model.pretraining or {})
     if metadata is None:
         return False
     # A checkpoint at epoch 200 of 800 has not followed the schedule of a run of 200, nor has an
     # extended run of 100.
     lengths = {metadata.epochs, pretraining.get("training.epochs", metadata.epochs)}
-    found = (model.backbone.name, metadata.method, metadata.data_set)
+    found = (_arch(model), metadata.method, metadata.data_set)
     stated = flatten({"method": to_tree(run.method)})
     return (
         found == (run.backbone.name, run.method.name, run.data.name)
@@ -83,6 +83,10 @@ def _comes_from(model: Model, run: PretrainConfig | None, epochs: int | None) ->
         and "extends.step" not in pretraining
         and all(pretraining.get(key) == stated[key] for key in _ROW_KEYS if key in stated)
     )
+
+
+def _arch(model: Model) -> str | None:
+    return None if model.backbone is None else model.backbone.name
 
 
 def _equal(found: Any, expected: Any) -> bool:

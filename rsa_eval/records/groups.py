@@ -113,7 +113,7 @@ class Group:
     @property
     def is_baseline(self) -> bool:
         """True for random weights."""
-        return self.first.model.checkpoint is None
+        return self.first.model.is_random
 
     @property
     def warnings(self) -> list[str]:
@@ -252,7 +252,7 @@ def _group_key(record: Record) -> str:
             record.headline,
             sorted(record.deviations),
             shared_settings(record),
-            model.backbone.model_dump(),
+            model.backbone.model_dump() if model.backbone else model.other_network,
             weights,
         ]
     )

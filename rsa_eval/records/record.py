@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rsa_eval.statistics.intervals import Interval
     from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_FIRST_WITH_INTERVALS = 3
 
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over images"
 """Methods of intervals: the first of one proportion, the second of everything else."""
@@ -143,19 +144,39 @@ class Result(Scores):
 
 
 class Model(Section):
-    """The evaluated model: a checkpoint or random weights."""
+    """The evaluated model: a checkpoint, random weights, or features made elsewhere."""
 
     checkpoint: str | None
     """Path as given on the command line; null for random weights."""
     sha256: str | None
-    """Hash of the checkpoint file; null for random weights."""
+    """Hash of the checkpoint file; null for random weights of the toolkit's networks."""
     metadata: BackboneMetadata | None
-    """The checkpoint's own description; null for random weights."""
-    backbone: BackboneConfig
-    """Architecture and stem."""
+    """The checkpoint's own description; null for random weights and other networks."""
+    backbone: BackboneConfig | None
+    """Architecture and stem of the toolkit's networks; null for others."""
+    other_network: str | None = None
+    """Name of a network that is none of the toolkit's, such as timm:vit_tiny_patch16_224."""
     pretraining: dict[str, Any] | None = None
     """Every setting of the run that trained the weights; null for random weights, for those of
     another project and for a checkpoint outside a run folder."""
+
+    @property
+    def is_random(self) -> bool:
+        """Return whether the weights are random."""
+        return self.checkpoint is None
+
+    @property
+    def network(self) -> str:
+        """Name the network, with the stem of the toolkit's."""
+        if self.backbone is None:
+            return self.other_network or "unknown network"
+        return f"{self.backbone.name}, {self.backbone.stem} stem"
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if (self.backbone is None) == (self.other_network is None):
+            raise ValueError("a model has either a backbone or another network")
+        return self
 
 
 _SINGLE_CLASSIFIERS = frozenset({"knn", "linear", "logistic", "finetune"})
@@ -265,7 +286,7 @@ def read_record(path: Path) -> Record:
     if found == 1:  # before artifacts and model.pretraining
         tree |= {"artifacts": {}}
     record = parse_tree(Record, tree | {"schema_version": SCHEMA_VERSION}, f"record '{path}'")
-    return with_wilson_intervals(record) if found < SCHEMA_VERSION else record
+    return with_wilson_intervals(record) if found < _FIRST_WITH_INTERVALS else record
 
 
 def with_wilson_intervals(record: Record) -> Record:

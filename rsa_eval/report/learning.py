@@ -57,9 +57,8 @@ def _is_reference(row: TableRow) -> bool:
     return row.group.is_baseline or is_control(row.group.first)
 
 
-def _network(row: TableRow) -> tuple[str, str]:
-    backbone = row.group.first.model.backbone
-    return backbone.name, backbone.stem
+def _network(row: TableRow) -> str:
+    return row.group.first.model.network
 
 
 def _are_apart(row: TableRow, other: TableRow) -> bool:

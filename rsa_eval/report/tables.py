@@ -113,8 +113,10 @@ def data_set_name(name: str) -> str:
 def model_name(record: Record) -> str:
     """Name an evaluated model after its pretraining method and variant, as in Table 1."""
     metadata, settings = record.model.metadata, flatten(record.model.pretraining or {})
-    if metadata is None:
+    if record.model.is_random:
         return "random weights"
+    if metadata is None:
+        return record.model.network
     name = PAPER_METHODS.get(metadata.method, metadata.method)
     words = [name, *(str(settings[key]) for key in _VARIANTS if key in settings)]
     return " ".join(words) + (", control" if is_control(record) else "")
@@ -123,9 +125,9 @@ def model_name(record: Record) -> str:
 def model_detail(record: Record) -> str:
     """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
-    parts = [f"{backbone.name}, {backbone.stem} stem"]
+    parts = [record.model.network]
     if metadata is None:
-        if backbone.zero_init_residual:
+        if backbone is not None and backbone.zero_init_residual:
             parts.append("residual branches zero")
         return " · ".join(parts)
     if metadata.origin is not None:
@@ -237,9 +239,8 @@ def _difference(group: Group, baselines: Sequence[Group]) -> float | None:
 
 
 def _comparable(record: Record, baseline: Record) -> bool:
-    ours, theirs = record.model.backbone, baseline.model.backbone
     return (
-        (ours.name, ours.stem) == (theirs.name, theirs.stem)
+        record.model.network == baseline.model.network
         and record.num_samples == baseline.num_samples
         and sorted(record.deviations) == sorted(baseline.deviations)
         and record.headline == baseline.headline

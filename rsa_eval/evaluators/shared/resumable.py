@@ -138,7 +138,7 @@ def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationC
     """Return a hash of everything that determines a training run."""
     parts = [
         result_settings(to_tree(config)),
-        [subject.model.sha256, to_tree(subject.model.backbone), *subject.mean, *subject.std],
+        [subject.model.sha256, subject.model.network, *subject.mean, *subject.std],
         images.fingerprint(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

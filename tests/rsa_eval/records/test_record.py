@@ -13,7 +13,7 @@ from rsa_eval.campaigns.run_records import make_record_of
 from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.records.pretraining_run import pretraining_settings
-from rsa_eval.records.record import MetricInterval, Record, read_record, write_record
+from rsa_eval.records.record import MetricInterval, Model, Record, read_record, write_record
 from rsa_eval.statistics.intervals import wilson
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import load_backbone
@@ -80,10 +80,10 @@ def test_accuracies_of_older_records_gain_intervals(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 0}, "schema version 0, expected 1 to 3$"),
-        ({"schema_version": 4}, "version 4, expected 1 to 3; update rsa-toolkit to read it$"),
-        ({"schema_version": None}, "schema version None, expected 1 to 3$"),
-        ({"schema_version": "1"}, "schema version '1', expected 1 to 3$"),
+        ({"schema_version": 0}, "schema version 0, expected 1 to 4$"),
+        ({"schema_version": 5}, "version 5, expected 1 to 4; update rsa-toolkit to read it$"),
+        ({"schema_version": None}, "schema version None, expected 1 to 4$"),
+        ({"schema_version": "1"}, "schema version '1', expected 1 to 4$"),
         ({"metrics": {"top1": {"value": "nan", "unit": "%"}}}, r"metrics\.top1\.value"),
         ({"metrics": {"top1": {"value": "inf", "unit": "%"}}}, r"metrics\.top1\.value"),
         ({"headline": "top9"}, r"headline 'top9' is not among metrics \['top1', 'top5'\]"),
@@ -180,3 +180,18 @@ def test_weights_in_no_run_folder_have_no_settings(finished_run: Path, tmp_path:
     shutil.copy(finished_run / "backbone.safetensors", tmp_path)
     loaded = load_backbone(tmp_path)
     assert pretraining_settings(loaded.path, loaded.metadata) is None
+
+
+def test_a_model_names_its_network(make_result: Callable[..., Record]) -> None:
+    """A model has the toolkit's network or another one's name, never both or neither."""
+    ours = make_result().model
+    assert ours.backbone is not None
+    assert ours.network == f"{ours.backbone.name}, {ours.backbone.stem} stem"
+    other = Model(
+        checkpoint="timm:vit", sha256="0", metadata=None, backbone=None, other_network="timm:vit"
+    )
+    assert other.network == "timm:vit"
+    assert not other.is_random
+    for changes in ({"other_network": None}, {"backbone": ours.backbone}):
+        with pytest.raises(ValueError, match="either a backbone or another network"):
+            Model.model_validate(dict(other) | changes)
