@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 
 from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, answers_of, choose_c
@@ -17,7 +18,8 @@ from rsa_eval.evaluators.shared.labelled_images import (
     describe_images,
     open_splits,
 )
-from rsa_eval.features.extract import evaluation_features
+from rsa_eval.evaluators.shared.subsets import Rows
+from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
@@ -40,7 +42,7 @@ def logistic_deviations(config: LogisticConfig) -> list[str]:
     return [
         *deviations,
         *settings_deviations(config.search, SearchConfig()),
-        f"scikit-learn's L-BFGS, tolerance {config.search.tolerance:g} (protocol: cuML's, 1e-12)",
+        f"preconditioned L-BFGS, tolerance {config.search.tolerance:g} (protocol: cuML's, 1e-12)",
         "held out by class (protocol: of all images alike)",
     ]
 
@@ -56,14 +58,15 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     """
     train, test = open_splits(config)
     with frozen(subject.backbone):
-        train_features = evaluation_features(subject, train, config, "train features").cpu()
-        test_features = evaluation_features(subject, test, config, "test features").cpu()
+        train_features = stored_features(subject, train, config, "train features")
+        test_features = stored_features(subject, test, config, "test features")
     scores = logistic_regression(
         train_features,
         test_features,
         config.search,
         num_classes=len(train.class_names),
         seed=config.seed,
+        device=subject.device,
     )
     return scores.result(
         {"images": describe_images(train, test)}, logistic_deviations(config), test.keys()
@@ -77,6 +80,7 @@ def logistic_regression(
     *,
     num_classes: int | None = None,
     seed: int = 0,
+    device: torch.device | None = None,
 ) -> Scores:
     """Classify test images by logistic regression, its C chosen on held-out training images.
 
@@ -88,6 +92,7 @@ def logistic_regression(
         search: Values of C, the share held out and the fit's tolerance.
         num_classes: Number of classes; None takes the largest training label plus one.
         seed: Seeds the choice of held-out images.
+        device: Where to compute; None computes where the features are.
 
     Returns:
         ``top1`` and, for more than five classes, ``top5`` in percent; the chosen ``C`` and the
@@ -97,9 +102,25 @@ def logistic_regression(
         UserError: If an image has no class, widths differ, or no image can be held out.
     """
     num_classes = classes_of(train, test, num_classes)
-    choice = _choose(train, search, num_classes, seed)
-    final = _fitter(train, search, choice.fit).fit(choice.c)
-    answers = answers_of(final, test, num_classes)
+    labels, key = train.labels.numpy(), "search.held_out_percent"
+    held_out = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
+    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+
+    def fitter(rows: Rows | None, start: LogisticFit | None) -> Fitter:
+        return Fitter(
+            train,
+            max_iterations=search.max_iterations,
+            tolerance=search.tolerance,
+            rows=None if rows is None else torch.from_numpy(rows),
+            start=start,
+            device=device,
+        )
+
+    choice = choose_c(
+        fitter(rest, None), train, search.strengths, num_classes, torch.from_numpy(held_out)
+    )
+    final = fitter(None, choice.fit).fit(choice.c)
+    answers = answers_of(final.classifier, test, num_classes)
     warnings = _warnings(choice, final, search)
     for text in warnings:
         _log.warning("%s", text)
@@ -117,25 +138,6 @@ def logistic_regression(
         num_samples=len(test.labels),
         details=_details(choice, final) | ({WARNINGS: warnings} if warnings else {}),
         predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
-    )
-
-
-def _choose(train: LabelledFeatures, search: SearchConfig, num_classes: int, seed: int) -> ChosenC:
-    labels = train.labels.numpy()
-    key = "search.held_out_percent"
-    rows = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
-    is_held_out = torch.zeros(len(labels), dtype=torch.bool)
-    is_held_out[rows] = True
-    rest, held_out = (
-        LabelledFeatures(train.features[chosen], train.labels[chosen])
-        for chosen in (~is_held_out, is_held_out)
-    )
-    return choose_c(_fitter(rest, search, None), held_out, search.strengths, num_classes)
-
-
-def _fitter(train: LabelledFeatures, search: SearchConfig, start: LogisticFit | None) -> Fitter:
-    return Fitter(
-        train, max_iterations=search.max_iterations, tolerance=search.tolerance, start=start
     )
 
 

@@ -1,21 +1,17 @@
-"""Fit multinomial logistic regression by scikit-learn's L-BFGS, and select its C.
+"""Fit multinomial logistic regression for one C after another, and select its C.
 
 The objective is C Σ loss + |W|² / 2, where W excludes the intercepts; a smaller C regularises more.
 """
 
-import copy
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from rsa_eval.evaluators.shared.convergence import counting_cut_short
+from rsa_eval.evaluators.logistic.minimise import PathSolver
+from rsa_eval.evaluators.logistic.objective import MeanLoss, sigmoid_loss, softmax_loss
 from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.errors import UserError
@@ -26,26 +22,53 @@ _VALUES_OF_ONE_THREAD = 4_000_000
 
 
 @dataclass(frozen=True)
+class LinearClassifier:
+    """A linear classifier of some of the classes.
+
+    Attributes:
+        weights: float64, (D, K).
+        intercepts: float64, (K,).
+        classes: Class of each of the K outputs.
+    """
+
+    weights: Tensor
+    intercepts: Tensor
+    classes: Tensor
+
+    def scores(self, features: Tensor, num_classes: int) -> Tensor:
+        """Return logits, float64 (N, C); minus infinity for classes that were not fitted."""
+        logits = features.to(self.weights) @ self.weights + self.intercepts
+        scores = logits.new_full((len(features), num_classes), -torch.inf)
+        scores[:, self.classes] = logits
+        return scores
+
+
+@dataclass(frozen=True)
 class LogisticFit:
     """A fitted classifier and its convergence."""
 
-    estimator: LogisticRegression
+    classifier: LinearClassifier
+    coefficients: Tensor
+    """Where the minimisation ended, for starting another one."""
     converged: bool
     iterations: int
 
 
 class Fitter:
-    """Fits one C after another on the same images, each warm-started from the last.
+    """Fits one C after another on the same images.
 
-    Up to the intercepts the minimum is unique, so the starting point affects the time but,
-    within the tolerance, not the result.
+    As in scikit-learn, two classes share a weight vector. With fewer images than features, the fit
+    is in the space that the images span, which contains the weights at the minimum.
 
     Args:
-        train: Features and labels of at least two classes; the fit is in float64.
+        train: Features, which may be mapped from a file or on a GPU, and labels of at least two
+            classes.
         max_iterations: Limit per fit.
-        tolerance: A fit ends when no component of the mean loss's gradient is larger.
+        tolerance: A fit ends at this estimated distance from the minimum, as in ``Minimum``.
+        rows: Indices of the images to fit; None fits all.
         intercept: Fit an intercept per class.
         start: A fit of the same classes to start from.
+        device: Where to compute; None computes where the features are.
 
     Raises:
         UserError: If all images are of one class.
@@ -57,38 +80,98 @@ class Fitter:
         *,
         max_iterations: int,
         tolerance: float,
+        rows: Tensor | None = None,
         intercept: bool = True,
         start: LogisticFit | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self._features = train.features.double().numpy()
-        self._labels = train.labels.numpy()
-        if len(np.unique(self._labels)) < 2:
+        labels = train.labels if rows is None else train.labels[rows]
+        self._classes, targets = torch.unique(labels, return_inverse=True)
+        if len(self._classes) < 2:
             raise UserError(
-                f"all {len(self._labels):,} training images are of class {self._labels[0]}; "
+                f"all {len(labels):,} training images are of class {labels[0]}; "
                 "logistic regression needs two classes or more"
             )
-        self._estimator = LogisticRegression(
-            max_iter=max_iterations, tol=tolerance, fit_intercept=intercept, warm_start=True
+        features, self._basis = train.features, None
+        self._count, self._intercept = len(labels), intercept
+        if self._count < features.shape[1]:
+            features, self._basis = _spanned(features if rows is None else features[rows])
+            rows = None
+        self._num_values = features.numel()
+        is_binary = len(self._classes) == 2
+        if is_binary:
+            targets = 2 * targets[:, None] - 1
+        loss = MeanLoss(
+            features,
+            targets,
+            sigmoid_loss if is_binary else softmax_loss,
+            1 if is_binary else len(self._classes),
+            rows=rows,
+            intercept=intercept,
+            device=device,
         )
-        if start is not None:
-            self._estimator.coef_ = start.estimator.coef_
-            self._estimator.intercept_ = start.estimator.intercept_
+        with _few_threads(self._num_values):
+            self._solver = PathSolver(
+                loss,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+                start=None if start is None else self._reduced(start.coefficients),
+            )
+        self._tolerance = tolerance
 
     def fit(self, c: float) -> LogisticFit:
         """Fit with this C."""
-        with counting_cut_short() as cut_short, _few_threads(self._features.size):
-            self._estimator.set_params(C=c).fit(self._features, self._labels)
-        iterations = int(self._estimator.n_iter_.max())
-        return LogisticFit(copy.copy(self._estimator), not cut_short.count, iterations)
+        with _few_threads(self._num_values):
+            found = self._solver.minimise(1 / (c * self._count))
+        coefficients = self._widened(found.point.coefficients)
+        return LogisticFit(
+            self._classifier(coefficients),
+            coefficients,
+            found.gap <= self._tolerance,
+            found.iterations,
+        )
+
+    def _classifier(self, coefficients: Tensor) -> LinearClassifier:
+        if len(self._classes) == 2:  # the first class has logit 0
+            coefficients = torch.cat([torch.zeros_like(coefficients), coefficients], dim=1)
+        if not self._intercept:
+            return LinearClassifier(coefficients, torch.zeros_like(coefficients[0]), self._classes)
+        return LinearClassifier(coefficients[:-1], coefficients[-1], self._classes)
+
+    def _reduced(self, coefficients: Tensor) -> Tensor:
+        """Return coefficients of the features as ones of the fitted features."""
+        return coefficients if self._basis is None else self._mapped(self._basis.T, coefficients)
+
+    def _widened(self, coefficients: Tensor) -> Tensor:
+        """Return coefficients of the fitted features as ones of the features."""
+        return coefficients if self._basis is None else self._mapped(self._basis, coefficients)
+
+    def _mapped(self, basis: Tensor, coefficients: Tensor) -> Tensor:
+        if not self._intercept:
+            return basis @ coefficients
+        return torch.cat([basis @ coefficients[:-1], coefficients[-1:]])
 
 
-def _few_threads(num_values: int) -> AbstractContextManager[object]:
+def _spanned(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features, (N, D) with N < D, in the space they span, (N, N), and its basis, (D, N)."""
+    basis, triangle = torch.linalg.qr(features.double().T)
+    return triangle.T.float(), basis
+
+
+@contextmanager
+def _few_threads(num_values: int) -> Iterator[None]:
     """Keep linear algebra in one thread for few values.
 
     Its threads wait for one another in every small product: on two busy cores two threads took 67
     times as long as one, for 1,437 features of 128 dimensions.
     """
-    return threadpool_limits(1, "blas") if num_values <= _VALUES_OF_ONE_THREAD else nullcontext()
+    before = torch.get_num_threads()
+    if num_values <= _VALUES_OF_ONE_THREAD:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -121,22 +204,27 @@ class ChosenC:
 
 
 def choose_c(
-    fitter: Fitter, held_out: LabelledFeatures, strengths: Sequence[float], num_classes: int
+    fitter: Fitter,
+    images: LabelledFeatures,
+    strengths: Sequence[float],
+    num_classes: int,
+    rows: Tensor | None = None,
 ) -> ChosenC:
     """Fit every C and keep the one most accurate on held-out training images.
 
     Args:
         fitter: Fits on the rest of the training images.
-        held_out: Features and labels of the held-out images.
+        images: Features and labels that include the held-out images.
         strengths: Values of C in increasing order.
         num_classes: Number of classes.
+        rows: Indices of the held-out images; None takes all.
     """
     trials: list[TriedC] = []
     best: tuple[int, float, LogisticFit] | None = None
     with progress_bar(len(strengths), "logistic regression", "fit") as bar:
         for c in strengths:
             fit = fitter.fit(c)
-            counts = answers_of(fit, held_out, num_classes).counts
+            counts = answers_of(fit.classifier, images, num_classes, rows).counts
             trials.append(TriedC(c, counts.top1_percent, fit.converged, fit.iterations))
             if best is None or counts.top1 > best[0]:
                 best = counts.top1, c, fit
@@ -145,27 +233,24 @@ def choose_c(
     return ChosenC(best[1], best[2], trials)
 
 
-def answers_of(fit: LogisticFit, images: LabelledFeatures, num_classes: int) -> Answers:
+def answers_of(
+    classifier: LinearClassifier,
+    images: LabelledFeatures,
+    num_classes: int,
+    rows: Tensor | None = None,
+) -> Answers:
     """Classify images.
 
     Args:
-        fit: The classifier; it never predicts a class it has not seen.
-        images: Features and labels of the images to classify.
+        classifier: The classifier; it never predicts a class it has not seen.
+        images: Features and labels that include the images to classify.
         num_classes: Number of classes.
+        rows: Indices of the images to classify; None takes all.
     """
+    if rows is None:
+        rows = torch.arange(len(images.labels))
     parts = []
-    for start in range(0, len(images.labels), _SCORED_AT_ONCE):
-        rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = _class_scores(fit.estimator, images.features[rows], num_classes)
-        parts.append(answer(scores, images.labels[rows]))
+    for chosen in torch.split(rows, _SCORED_AT_ONCE):
+        scores = classifier.scores(images.features[chosen], num_classes)
+        parts.append(answer(scores, images.labels[chosen].to(scores.device)))
     return Answers.sound(parts)
-
-
-def _class_scores(estimator: LogisticRegression, features: Tensor, num_classes: int) -> Tensor:
-    """Return logits, float64 (N, C); minus infinity for classes that were not fitted."""
-    logits: npt.NDArray[np.float64] = estimator.decision_function(features.double().numpy())
-    if logits.ndim == 1:  # for two classes scikit-learn returns only the second's logit
-        logits = np.stack([np.zeros_like(logits), logits], axis=1)
-    scores = torch.full((len(features), num_classes), -torch.inf, dtype=torch.float64)
-    scores[:, torch.from_numpy(estimator.classes_)] = torch.from_numpy(logits)
-    return scores

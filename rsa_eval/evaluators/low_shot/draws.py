@@ -98,7 +98,7 @@ def train_and_test(
         intercept=False,
     )
     fit = fitter.fit(classifier.c)
-    answers = answers_of(fit, test, num_classes)
+    answers = answers_of(fit.classifier, test, num_classes)
     return DrawResult(draw, train.labels, answers, fit.converged, fit.iterations)
 
 

@@ -1,0 +1,186 @@
+"""Evaluate the loss of logistic regression, its gradient and its curvature, block by block.
+
+The objective is the mean loss + penalty |W|² / 2, where W excludes the intercepts. With penalty
+1 / (C N) it is scikit-learn's C Σ loss + |W|² / 2, divided by C N.
+
+Features stay in float32, on whatever device or in whatever file they are; products with them are
+float32, everything after the logits is float64. A loss near zero keeps its relative precision.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_BLOCK_VALUES = 2**26
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The loss of some images and its derivatives by their logits, float64."""
+
+    loss: Tensor
+    """Summed over the images, scalar."""
+    slope: Tensor
+    """First derivatives, (n, K)."""
+    curvature: Tensor
+    """Second derivatives, averaged over the outputs, (n,); not negative."""
+
+
+Loss = Callable[[Tensor, Tensor], LossTerms]
+
+
+def softmax_loss(logits: Tensor, labels: Tensor) -> LossTerms:
+    """Return the cross-entropy of classes that exclude one another.
+
+    Args:
+        logits: float64 (n, K), K > 1.
+        labels: Class indices, int64 (n,).
+    """
+    log_probabilities = logits.log_softmax(dim=1)
+    own = log_probabilities.gather(1, labels[:, None])
+    probabilities = log_probabilities.exp_()
+    curvature = (1 - probabilities.square().sum(dim=1)).clamp_min(0) / (logits.shape[1] - 1)
+    # exp(x) - 1 loses no digits where the probability is almost one.
+    slope = probabilities.scatter_(1, labels[:, None], own.expm1())
+    return LossTerms(-own.sum(), slope, curvature)
+
+
+def sigmoid_loss(logits: Tensor, signs: Tensor) -> LossTerms:
+    """Return the cross-entropy of independent classes, summed over them.
+
+    Args:
+        logits: float64 (n, K).
+        signs: 1 (present), -1 (absent) or 0 (left out), (n, K).
+    """
+    signs = signs.to(logits.dtype)
+    right = signs * logits
+    wrong_probability = torch.sigmoid(-right) * signs.abs()
+    loss = -(functional.logsigmoid(right) * signs.abs()).sum()
+    curvature = (wrong_probability * torch.sigmoid(right)).mean(dim=1)
+    return LossTerms(loss, -signs * wrong_probability, curvature)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The mean loss at some coefficients, float64."""
+
+    coefficients: Tensor
+    """(D + 1, K) with the intercepts in the last row, or (D, K) without."""
+    loss: float
+    loss_gradient: Tensor
+    """As the coefficients."""
+    curvature: Tensor
+    """Of each image's loss by its logits, (N,)."""
+    num_weights: int
+    """D, the number of penalised rows."""
+
+    def value(self, penalty: float) -> float:
+        """Return the objective."""
+        return self.loss + penalty / 2 * float(self._weights.square().sum())
+
+    def gradient(self, penalty: float) -> Tensor:
+        """Return the objective's gradient."""
+        gradient = self.loss_gradient.clone()
+        gradient[: self.num_weights] += penalty * self._weights
+        return gradient
+
+    @property
+    def _weights(self) -> Tensor:
+        return self.coefficients[: self.num_weights]
+
+
+class MeanLoss:
+    """The mean loss of some images, as a function of float64 coefficients.
+
+    Args:
+        features: (N, D) of any floating type, on any device or mapped from a file.
+        targets: What ``loss`` takes beside the logits, one row per image.
+        loss: ``softmax_loss`` or ``sigmoid_loss``.
+        num_outputs: K.
+        rows: Indices of the images among the features, one per target; None takes all.
+        intercept: Fit an intercept per output.
+        device: Where to compute; features elsewhere are brought there block by block.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        loss: Loss,
+        num_outputs: int,
+        *,
+        rows: Tensor | None = None,
+        intercept: bool = True,
+        device: torch.device | None = None,
+    ) -> None:
+        self.features = features
+        self.rows = rows
+        self.device = features.device if device is None else device
+        self.targets = targets.to(self.device)
+        self.loss = loss
+        self.intercept = intercept
+        self.shape = (features.shape[1] + intercept, num_outputs)
+
+    def at(self, coefficients: Tensor) -> Point:
+        """Evaluate loss, gradient and curvature."""
+        count, width = len(self.targets), self.features.shape[1]
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        gradient = torch.zeros_like(coefficients)
+        curvatures = []
+        for rows, block in self._blocks():
+            terms = self.loss(self._logits(block, coefficients), self.targets[rows])
+            total += terms.loss
+            gradient[:width] += block.T @ terms.slope.float()
+            if self.intercept:
+                gradient[width] += terms.slope.sum(dim=0)
+            curvatures.append(terms.curvature)
+        curvature = torch.cat(curvatures)
+        return Point(coefficients, float(total) / count, gradient / count, curvature, width)
+
+    def without_features(self, point: Point) -> float:
+        """Return the loss at a point's intercepts with weights of zero."""
+        if self.intercept:
+            constant = point.coefficients[-1]
+        else:
+            constant = torch.zeros_like(point.coefficients[0])
+        parts = torch.split(self.targets, _BLOCK_VALUES // (4 * self.shape[1]))
+        total = sum(float(self.loss(constant.repeat(len(own), 1), own).loss) for own in parts)
+        return total / len(self.targets)
+
+    def gram(self, curvature: Tensor) -> Tensor:
+        """Return the mean of curvature · x xᵀ over the images, float64.
+
+        Args:
+            curvature: Of each image, (N,).
+
+        Returns:
+            (D + 1, D + 1), where an intercept's feature is 1, or (D, D).
+        """
+        width = self.features.shape[1]
+        total = torch.zeros(self.shape[0], self.shape[0], dtype=torch.float64, device=self.device)
+        for rows, block in self._blocks():
+            scaled = block * curvature[rows, None].float()
+            total[:width, :width] += block.T @ scaled
+            if self.intercept:
+                total[width, :width] += scaled.sum(dim=0)
+        if self.intercept:
+            total[:width, width] = total[width, :width]
+            total[width, width] = curvature.sum()
+        return total / len(self.targets)
+
+    def _logits(self, block: Tensor, coefficients: Tensor) -> Tensor:
+        rounded = coefficients.float()
+        if not self.intercept:
+            return (block @ rounded).double()
+        return torch.addmm(rounded[-1], block, rounded[:-1]).double()
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of images, as rows of the targets, with their float32 features."""
+        count = max(1, _BLOCK_VALUES // (self.features.shape[1] + 4 * self.shape[1]))
+        for start in range(0, len(self.targets), count):
+            own = slice(start, start + count)
+            chosen = own if self.rows is None else self.rows[own]
+            yield own, self.features[chosen].to(self.device, torch.float32)
