@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from rsa_eval.evaluators.diagnostics.geometry import alignment as alignment
     from rsa_eval.evaluators.diagnostics.geometry import rank_me as rank_me
     from rsa_eval.evaluators.diagnostics.geometry import uniformity as uniformity
+    from rsa_eval.evaluators.diagnostics.lidar import lidar as lidar
     from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig as DiagnosticsConfig
+    from rsa_eval.evaluators.diagnostics.similarity import linear_cka as linear_cka
+    from rsa_eval.evaluators.diagnostics.similarity import (
+        unbiased_linear_cka as unbiased_linear_cka,
+    )
+    from rsa_eval.evaluators.diagnostics.spectrum import alpha_req as alpha_req
     from rsa_eval.evaluators.finetune.settings import FinetuneConfig as FinetuneConfig
     from rsa_eval.evaluators.knn.evaluator import knn as knn
     from rsa_eval.evaluators.knn.online import make_online_knn as make_online_knn
@@ -47,7 +53,10 @@ else:
             "rsa_eval.campaigns.run_records": "make_record_of",
             "rsa_eval.evaluators": "EVALUATORS Evaluator",
             "rsa_eval.evaluators.diagnostics.geometry": "alignment rank_me uniformity",
+            "rsa_eval.evaluators.diagnostics.lidar": "lidar",
             "rsa_eval.evaluators.diagnostics.settings": "DiagnosticsConfig",
+            "rsa_eval.evaluators.diagnostics.similarity": "linear_cka unbiased_linear_cka",
+            "rsa_eval.evaluators.diagnostics.spectrum": "alpha_req",
             "rsa_eval.evaluators.finetune.settings": "FinetuneConfig",
             "rsa_eval.evaluators.knn.evaluator": "knn",
             "rsa_eval.evaluators.knn.online": "make_online_knn",

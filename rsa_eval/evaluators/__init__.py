@@ -101,9 +101,9 @@ _EVALUATORS = (
         config=DiagnosticsConfig,
         function="rsa_eval.evaluators.diagnostics.evaluator:evaluate_diagnostics",
         title="Diagnostics",
-        measures="RankMe, standard deviation, uniformity and alignment of a frozen backbone's "
-        "features; plot nearest neighbours, a t-SNE embedding and, for labelled images, a "
-        "confusion matrix",
+        measures="RankMe, alpha-ReQ, LiDAR, standard deviation, uniformity and alignment of a "
+        "frozen backbone's features, and their similarity (CKA) to another's; plot nearest "
+        "neighbours, a t-SNE embedding and, for labelled images, a confusion matrix",
     ),
 )
 

@@ -1,12 +1,13 @@
 """Evaluate the geometry of features, in numbers and plots."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.diagnostics.confusion import count_confusions, most_frequent_mistakes
-from rsa_eval.evaluators.diagnostics.geometry import alignment, rank_me, uniformity
+from rsa_eval.evaluators.diagnostics.measures import Measured, measure
 from rsa_eval.evaluators.diagnostics.pictures import (
     PICTURE_FILES,
     ClassFindings,
@@ -16,6 +17,7 @@ from rsa_eval.evaluators.diagnostics.pictures import (
 )
 from rsa_eval.evaluators.diagnostics.retrieval import classify, find_neighbours
 from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.diagnostics.view_features import view_features
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -24,23 +26,18 @@ from rsa_eval.evaluators.shared.labelled_images import (
     lack_of_classes,
 )
 from rsa_eval.evaluators.shared.neighbours import Neighbours
-from rsa_eval.features.batch_size import batch_size_on
 from rsa_eval.features.extract import stored_features
-from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.share import own_share
-from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import Metric, Result
+from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.records.record import Result
 from rsa_eval.records.workspace import Workspace
-from rsa_pretrain.components.collapse import projection_std
 from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.atomic_files import atomic_folder
+from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.distributed import is_main
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.progress import progress_bar
-from rsa_pretrain.views.one_image import Views
 
 _FEWEST_IMAGES = 4
 _WITHOUT_CLASSES = (
@@ -60,6 +57,7 @@ def evaluate_diagnostics(
     """
     workspace.check_artifacts(PICTURE_FILES)
     train, images = _open(config)
+    other = _load_other(config)
     lack = lack_of_classes(train, images)
     if lack is None:
         check_test_classes(train, images)
@@ -68,8 +66,11 @@ def evaluate_diagnostics(
         features = bank
         if images is not train:
             features = stored_features(subject, images, config, "test features")
-        views = _view_features(subject, images, config)
-    metrics = _measure(features.features, views, config, subject.device)
+        views = view_features(subject, images, config)
+    rows = draw_rows(config.num_images, len(images), config.seed)
+    sample = features.features[rows].to(subject.device)
+    other_sample = None if other is None else _features_of(other, images, config)[rows].to(sample)
+    measured = measure(sample, views, other_sample)
     neighbours = find_neighbours(
         bank.features,
         None if images is train else features.features,
@@ -83,12 +84,12 @@ def evaluate_diagnostics(
         classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
     findings = Findings(train, images, features.cpu(), neighbours, classes)
     return Result(
-        metrics=metrics,
+        metrics=measured.metrics,
         headline="rankme",
         num_samples=len(images),
-        details=_details(findings, config, lack),
+        details=_details(findings, config, lack, measured, other),
         predictions=None if classes is None else classes.predictions,
-        deviations=diagnostics_deviations(config, len(images)),
+        deviations=diagnostics_deviations(config, len(images)) + measured.deviations,
         artifacts=_draw(findings, config, workspace),
         test_keys=images.keys(),
     )
@@ -137,53 +138,25 @@ def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[st
     return deviations
 
 
-def _view_features(
-    subject: Subject, images: ImageSet, config: DiagnosticsConfig
-) -> dict[str, Tensor]:
-    """Return the features of two weak and two aggressive views, (N, D) by the view's name."""
-    size = config.data.image_size
-    views = Views("multi_stage", config.views, size, subject.mean, subject.std)
-    rows = draw_rows(config.num_view_images, len(images), config.seed).tolist()
-    # Each image gives four views, so a quarter as many images make a batch.
-    keys = [(0, row) for row in rows]
-    batch_size = batch_size_on(subject.device, subject.backbone, config)
-    width = max(1, batch_size // len(views.names))
-    loader = make_loader(
-        AugmentedImages(images, views, config.seed),
-        [keys[start : start + width] for start in range(0, len(keys), width)],
-        config.data.num_workers,
-        subject.device,
-    )
-    parts: list[list[Tensor]] = []
-    with progress_bar(len(keys), "views", "img") as bar:
-        for batch in iterate(loader):
-            parts.append([forward_frozen(subject.backbone, view, config).cpu() for view in batch])
-            bar.update(len(batch[0]))
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    if not all(column.isfinite().all() for column in columns):
-        raise UserError(
-            f"features of augmented views are not finite at precision {config.precision}; set "
-            "precision=fp32, or check how the weights were trained"
-        )
-    return dict(zip(views.names, columns, strict=True))
+def _load_other(config: DiagnosticsConfig) -> Subject | None:
+    """Load the checkpoint to compare with, whose network may be another."""
+    if config.compare_to is None:
+        return None
+    return load_subject(Path(config.compare_to), config.model_copy(update={"backbone": None}))
 
 
-def _measure(
-    features: Tensor, views: dict[str, Tensor], config: DiagnosticsConfig, device: torch.device
-) -> dict[str, Metric]:
-    sample = features[draw_rows(config.num_images, len(features), config.seed)].to(device)
-    return {
-        "rankme": Metric(value=rank_me(sample), unit="dimensions"),
-        "feature_std": Metric(value=float(projection_std(sample)), unit="1/√D"),
-        "uniformity": Metric(value=uniformity(sample), unit="log"),
-        "alignment": Metric(value=alignment(views["v_a"], views["v_a'"]), unit="squared distance"),
-        "alignment_weak": Metric(
-            value=alignment(views["v_w"], views["v_w'"]), unit="squared distance"
-        ),
-    }
+def _features_of(other: Subject, images: ImageSet, config: DiagnosticsConfig) -> Tensor:
+    with frozen(other.backbone):
+        return stored_features(other, images, config, "other features").features
 
 
-def _details(findings: Findings, config: DiagnosticsConfig, lack: str | None) -> dict[str, Any]:
+def _details(
+    findings: Findings,
+    config: DiagnosticsConfig,
+    lack: str | None,
+    measured: Measured,
+    other: Subject | None,
+) -> dict[str, Any]:
     num_images, width = len(findings.images), findings.features.features.shape[1]
     test = None if config.split == "train" else findings.images
     details: dict[str, Any] = {
@@ -192,8 +165,13 @@ def _details(findings: Findings, config: DiagnosticsConfig, lack: str | None) ->
         "num_view_images": min(config.num_view_images, num_images),
         "num_embedded_images": min(config.embedding.num_images, num_images),
         "images": describe_images(findings.train, test),
-        "left_out": [] if lack is None else [f"{_WITHOUT_CLASSES}: {lack}"],
+        "left_out": [
+            *measured.left_out,
+            *([] if lack is None else [f"{_WITHOUT_CLASSES}: {lack}"]),
+        ],
     }
+    if other is not None:
+        details["compared_to"] = to_tree(other.model)
     if findings.classes is not None:
         mistakes = most_frequent_mistakes(findings.classes.confusions, findings.classes.names)
         details |= {

@@ -4,12 +4,10 @@ Each takes features of any norm, (N, D), computes in float64 on their device, an
 for one chunk beside them.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-RANKME_EPSILON = 1e-7
-"""Added to each share of the spectrum by Garrido et al. 2023, for float32 features."""
+from rsa_eval.evaluators.diagnostics.spectrum import singular_values, smooth_rank
 
 
 def rank_me(features: Tensor, chunk_size: int = 4096) -> float:
@@ -25,15 +23,7 @@ def rank_me(features: Tensor, chunk_size: int = 4096) -> float:
     Returns:
         From 1 to min(N, D), up to ε; 0 if all features are zero.
     """
-    triangle = features.new_empty((0, features.shape[1]), dtype=torch.float64)
-    for chunk in torch.split(features, chunk_size):
-        triangle = torch.linalg.qr(torch.cat([triangle, chunk.double()]), mode="r").R
-    singular_values = torch.linalg.svdvals(triangle)
-    total = singular_values.sum()
-    if total == 0:
-        return 0.0
-    shares = singular_values / total + RANKME_EPSILON
-    return float((-(shares * shares.log()).sum()).exp())
+    return smooth_rank(singular_values(features, chunk_size=chunk_size))
 
 
 def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> float:

@@ -7,6 +7,7 @@ from pydantic import Field
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_pretrain.data.sets import Split
+from rsa_pretrain.data.settings import UserPathText
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.views.settings import ViewsConfig
 
@@ -29,18 +30,24 @@ class DiagnosticsConfig(EvaluationConfig):
     """Measures and plots of the features of the test or training images."""
 
     protocol: Literal["test_features"] = "test_features"
-    """RankMe, alignment and uniformity as published, on the backbone's features."""
+    """Published measures without labels, such as RankMe, on the backbone's features."""
     split: Split = "test"
     """Images to analyse; train compares each training image with all others, for data sets
     without test images."""
     num_images: Annotated[int, Field(ge=2)] = RANKME_NUM_IMAGES
-    """Images, drawn at random, over which the rank, the standard deviation and the uniformity
-    are computed; all if there are fewer."""
+    """Images, drawn at random, over which RankMe, alpha-ReQ, the standard deviation, the uniformity
+    and CKA are computed; all if there are fewer."""
     num_view_images: Annotated[int, Field(ge=1)] = 2000
-    """Images, drawn at random, whose augmented views the alignment compares; all if there
-    are fewer."""
+    """Images, drawn at random, whose augmented views the alignment and LiDAR compare; all if there
+    are fewer. LiDAR should have more images than features."""
+    num_views: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 10
+    """Aggressive views of each of them for LiDAR, an even number; the alignment compares two. All
+    their features are kept in memory."""
     views: ViewsConfig = ViewsConfig()
-    """Augmentations for the alignment: two weak and two aggressive views of each image."""
+    """Augmentations of the weak and aggressive views."""
+    compare_to: UserPathText | None = None
+    """Another checkpoint, of any network: CKA compares the two networks' features of the same
+    images. null: no CKA."""
     vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
     """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12

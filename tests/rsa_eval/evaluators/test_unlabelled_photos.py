@@ -23,7 +23,10 @@ from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.data.image_set import ImageSet
 
 NETWORK = ["--random-init", "backbone.arch=resnet18", "backbone.stem=standard", "device=cpu"]
-LABEL_FREE = {"rankme", "feature_std", "uniformity", "alignment", "alignment_weak"}
+LABEL_FREE = {"rankme", "alpha_req", "lidar", "feature_std", "uniformity"} | {
+    "alignment",
+    "alignment_weak",
+}
 PICTURES = {"neighbours.png", "neighbours.html", "embedding.png"}
 
 

@@ -13,9 +13,16 @@ from rsa_eval.campaigns.run_records import make_record_of
 from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.diagnostics.evaluator import diagnostics_deviations, evaluate_diagnostics
 from rsa_eval.evaluators.diagnostics.geometry import alignment, rank_me, uniformity
+from rsa_eval.evaluators.diagnostics.measures import measure
+from rsa_eval.evaluators.diagnostics.pictures import draw_rows
 from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
-from rsa_eval.features.subject import Subject
+from rsa_eval.evaluators.diagnostics.similarity import linear_cka, unbiased_linear_cka
+from rsa_eval.evaluators.diagnostics.view_features import ViewFeatures, view_features
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
+from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -138,6 +145,8 @@ def test_result_tells_numbers_and_images(
     result = evaluate_diagnostics(wide_subject, config, workspace)
     assert set(result.metrics) == {
         "rankme",
+        "alpha_req",
+        "lidar",
         "feature_std",
         "uniformity",
         "alignment",
@@ -148,8 +157,105 @@ def test_result_tells_numbers_and_images(
     assert result.details["num_images"] == 30
     assert result.details["num_view_images"] == 9
     assert result.details["num_embedded_images"] == 20
-    assert result.deviations[-1] == "rank of 30 images (RankMe: 25600)"
+    assert 1 <= result.metrics["lidar"].value <= 8
+    assert result.metrics["alpha_req"].unit == "exponent"
+    assert result.deviations[-3:] == [
+        "rank of 30 images (RankMe: 25600)",
+        "alpha_req fitted to eigenvalues 4 to 29 (α-ReQ: 4 to 100)",
+        "LiDAR of 9 images with 512 features (LiDAR: more images than features)",
+    ]
     json.dumps(result.details)
+
+
+def test_more_views_change_lidar_alone(
+    subject: Subject, config: DiagnosticsConfig, tmp_path: Path, result: Result
+) -> None:
+    """The alignment compares the first pair, however many follow."""
+    fewer = config.model_copy(update={"num_views": 2})
+    changed = evaluate_diagnostics(subject, fewer, Workspace(tmp_path / "fewer.json")).metrics
+    assert changed.pop("lidar") != result.metrics["lidar"]
+    assert changed == {name: value for name, value in result.metrics.items() if name != "lidar"}
+
+
+def test_every_pair_of_views_is_another(subject: Subject, config: DiagnosticsConfig) -> None:
+    """Each draw gives new aggressive views; the weak ones show the crops of the first two."""
+    images = open_images(config.data, "test")
+    with frozen(subject.backbone):
+        views = view_features(subject, images, config)
+    assert len(views.aggressive) == 10
+    assert len({tuple(view.flatten().tolist()) for view in views.aggressive}) == 10
+    assert {view.shape for view in (*views.aggressive, *views.weak)} == {views.weak[0].shape}
+
+
+def test_an_odd_number_of_views_is_refused() -> None:
+    """They are drawn in pairs."""
+    with pytest.raises(UserError, match="num_views"):
+        parse_tree(DiagnosticsConfig, {"data": DATA, "num_views": 5}, "test")
+
+
+def test_comparing_with_the_same_checkpoint_gives_one(
+    subject: Subject, finished_run: Path, config: DiagnosticsConfig, workspace: Workspace
+) -> None:
+    """Both estimates are 1, and the record says with which weights it compared."""
+    config = config.model_copy(update={"compare_to": str(finished_run)})
+    result = evaluate_diagnostics(subject, config, workspace)
+    assert result.metrics["cka"].value == pytest.approx(1)
+    assert result.metrics["cka_unbiased"].value == pytest.approx(1)
+    assert result.details["compared_to"]["sha256"] == subject.model.sha256
+    json.dumps(result.details)
+
+
+def test_comparing_random_weights_with_another_network(
+    subject: Subject, finished_run: Path, config: DiagnosticsConfig, workspace: Workspace
+) -> None:
+    """CKA is that of the two networks' features, of another width, of the same drawn images."""
+    tree = to_tree(config) | {
+        "compare_to": str(finished_run),
+        "num_images": 20,
+        "backbone": {"arch": "resnet50", "stem": "standard"},  # not that of the run
+    }
+    config = parse_tree(DiagnosticsConfig, tree, "test")
+    random = load_subject(None, config)
+    result = evaluate_diagnostics(random, config, workspace)
+    images = open_images(config.data, "test")
+    rows = draw_rows(20, 30, config.seed)
+    first, second = (
+        stored_features(each, images, config, "features").features[rows]
+        for each in (random, subject)
+    )
+    assert first.shape[1] == 4 * second.shape[1]
+    assert result.metrics["cka"].value == pytest.approx(linear_cka(first, second))
+    assert result.metrics["cka_unbiased"].value == pytest.approx(unbiased_linear_cka(first, second))
+
+
+def test_a_missing_checkpoint_to_compare_with_is_said_first(
+    subject: Subject, config: DiagnosticsConfig, workspace: Workspace, tmp_path: Path
+) -> None:
+    """Before any feature is extracted."""
+    update = {"compare_to": str(tmp_path / "missing"), "cache_dir": tmp_path / "cache"}
+    with pytest.raises(UserError, match="missing"):
+        evaluate_diagnostics(subject, config.model_copy(update=update), workspace)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_measures_of_collapsed_features_are_left_out() -> None:
+    """Their rank is 1; a power law, LiDAR and CKA they do not have, and the reason is said."""
+    same = torch.ones(12, 8)
+    measured = measure(same, ViewFeatures((same, same), [same, same]), torch.randn(12, 5))
+    assert measured.metrics["rankme"].value == pytest.approx(1, rel=2e-5)
+    assert measured.metrics["feature_std"].value == 0
+    names = [reason.partition(":")[0] for reason in measured.left_out]
+    assert names == ["alpha_req", "lidar", "cka", "cka_unbiased"]
+    assert all("all images have the same" in reason for reason in measured.left_out)
+    assert measured.metrics.keys().isdisjoint(names)
+    assert measured.deviations == []
+
+
+def test_as_many_images_as_published_deviate_in_nothing() -> None:
+    """More images than features, and eigenvalues up to the hundredth."""
+    features = torch.randn(300, 110)
+    views = torch.randn(4, 120, 110).unbind()
+    assert measure(features, ViewFeatures(views[:2], views), None).deviations == []
 
 
 def test_pictures_lie_where_the_result_says(result: Result, workspace: Workspace) -> None:
@@ -200,7 +306,7 @@ def test_views_without_finite_features_are_an_error(
 ) -> None:
     """They give no number to record."""
     monkeypatch.setattr(
-        "rsa_eval.evaluators.diagnostics.evaluator.forward_frozen",
+        "rsa_eval.evaluators.diagnostics.view_features.forward_frozen",
         lambda backbone, images, config: torch.full((len(images), 4), torch.nan),
     )
     with pytest.raises(UserError, match="augmented views are not finite at precision fp32"):
