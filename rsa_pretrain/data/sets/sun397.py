@@ -3,7 +3,8 @@
 A partition has 50 training and 50 test images a class, 19,850 of each, without a validation part
 (Kornblith et al. 2019, Table 1; tensorflow_datasets' ``standard-part1``). The archive of images has
 no partition; ``Training_01.txt`` and ``Testing_01.txt`` of Partitions.zip belong beside its
-``ClassName.txt``. Some files named .jpg are PNG, BMP or GIF, and are read as what they are.
+``ClassName.txt``. Some files named .jpg are PNG, BMP or GIF, and are read as what they are;
+tensorflow_datasets leaves out c/church/outdoor/sun_bhenjvsvrtumjuri.jpg as badly encoded.
 """
 
 from __future__ import annotations
