@@ -3,15 +3,14 @@
 There is no official split. Usual are 30 training images a class, drawn at random, and all others
 for testing, with accuracy as the mean over classes. The transfer literature differs in one point:
 Kornblith et al. 2019, Table 1, count 102 classes with 3,060 training and 6,084 test images, so they
-take the folder BACKGROUND_Google for a class, as tensorflow_datasets and VTAB do; torchvision and
-the publisher's own protocol leave it out. ``caltech101`` leaves it out: 101 classes, 3,030 training
-and 5,647 test images of torchvision's 8,677. ``caltech101_background`` keeps it, with Kornblith's
-numbers; compare results with theirs by that one. Neither caps the test images of a class: the suite
-does not, unlike some older protocols (at most 50).
+take the folder BACKGROUND_Google for a class, as tensorflow_datasets and VTAB do; torchvision
+leaves it out. So does ``caltech101``: 101 classes, 3,030 training and 5,647 test images, which are
+torchvision's 8,677. ``caltech101_background`` keeps it, with Kornblith's numbers; compare results
+with theirs by that one. Neither caps the test images of a class, nor does the suite; some older
+results are of at most 50 (Lazebnik et al. 2006).
 
-The draw is the same everywhere and for ever: the 30 images of a class whose SHA-256 of
-``0/CLASS/image_0001.jpg`` is smallest, where 0 is the seed. It is none of the literature's draws,
-which are not published; they differ from one another by more than a reported digit.
+The draw is always the same: the 30 images of a class whose SHA-256 of ``0/CLASS/image_0001.jpg`` is
+smallest, where 0 is the seed. The literature's draws are other ones.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from rsa_pretrain.data.sets.base import Counts, DataSet
 from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
 from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.plumbing.system_files import is_system
 
 TRAIN_PER_CLASS = 30
 
@@ -54,7 +54,8 @@ def _read(folder: Path, part: ListedPart, *, background: bool) -> Listing:
     images = []
     for label, class_name in enumerate(class_names):
         # The background's folder also has a list of addresses, named tmp.
-        names = sorted(path.name for path in (folder / _IMAGES / class_name).glob("*.jpg"))
+        paths = (folder / _IMAGES / class_name).glob("*.jpg")
+        names = sorted(path.name for path in paths if not is_system(path.name))
         if len(names) <= TRAIN_PER_CLASS:
             raise TreeFault(
                 f"'{folder / _IMAGES / class_name}' has {len(names)} images, expected more than "

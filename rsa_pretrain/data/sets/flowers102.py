@@ -27,7 +27,7 @@ FLOWERS102_FILES = Bundle(
         BundledFile(f"{_ADDRESS}setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
     ),
 )
-# The larger list is the test part, though its name may suggest training.
+# The largest part is for testing, as published (tensorflow_datasets, issue 3022).
 _IDS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 

@@ -149,3 +149,5 @@ def _files_in(folder: Path) -> set[str]:
         return set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return set()
+    except OSError as error:
+        raise TreeFault(f"cannot list '{folder}': {error.strerror}") from None

@@ -1,11 +1,11 @@
 """EuroSAT and RESISC45: satellite and aerial photographs in folders of 10 and 45 kinds of land use.
 
 Neither has an official split. Both are read by the lists that Neumann et al. 2019 (arXiv
-1911.06721) published and torchgeo uses: 60 % training, 20 % validation and 20 % test images, drawn
-regardless of class. EuroSAT (Helber et al. 2019, RGB, 64 px, 27,000 images) has 16,200, 5,400 and
-5,400; RESISC45 (Cheng et al. 2017, 256 px, 31,500 images) 18,900, 6,300 and 6,300. ``train`` is the
-former two. VTAB takes the same shares of tensorflow_datasets' order, and CLIP other ones (10,000
-and 5,000; 3,150 and 25,200): results on other splits are not comparable.
+1911.06721) published and torchgeo uses: 60 % training, 20 % validation and 20 % test images.
+EuroSAT (Helber et al. 2019, RGB, 64 px, 27,000 images) has 16,200, 5,400 and 5,400; RESISC45 (Cheng
+et al. 2017, 256 px, 31,500 images) 18,900, 6,300 and 6,300. ``train`` is the former two. VTAB
+takes the same shares in tensorflow_datasets' order, and CLIP other ones (10,000 and 5,000; 3,150
+and 25,200): results on other splits are not comparable.
 """
 
 from __future__ import annotations

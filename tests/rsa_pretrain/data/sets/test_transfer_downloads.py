@@ -76,6 +76,7 @@ class FileServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/files/"
         self.files = {}
         self.asked = []
+        self.starts = []
         self.cut_after = None
 
 
@@ -87,6 +88,7 @@ class FileHandler(BaseHTTPRequestHandler):
         name = self.path.rpartition("/")[2]
         self.server.asked.append(name)
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        self.server.starts.append(start)
         if name not in self.server.files:
             return self.send_error(404)
         body = self.server.files[name][start:]
@@ -306,13 +308,14 @@ def test_a_bundle_is_whole_and_made_once(server, bundle, tmp_path):
 
 
 def test_a_cut_bundle_resumes(server, bundle, tmp_path):
-    """What came is kept, and only the rest is asked for."""
+    """The bytes that came are kept, and only the rest is asked for."""
     server.cut_after = 60
     with pytest.raises(UserError, match=r"cut after 60 of .*rerun the command to resume '.*zip"):
         fetch.fetch(bundle, tmp_path)
     assert not (tmp_path / "set").exists()
     server.cut_after = None
     fetch.fetch(bundle, tmp_path)
+    assert server.starts == [0, 60, 0, 0]
     assert files_below(tmp_path / "set") == WHOLE
 
 
