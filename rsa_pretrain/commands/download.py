@@ -31,7 +31,11 @@ def add(commands: Commands) -> None:
         default=Path("data"),
         help="folder to download into, for data.root (default: %(default)s)",
     )
-    parser.add_argument("--url", help="mirror of the archive; its MD5 must match the published one")
+    parser.add_argument(
+        "--url",
+        help="mirror of the archive or, where several files are published, of their folder, ending "
+        "in /; the MD5s must match the published ones",
+    )
     parser.set_defaults(command=_download)
 
 

@@ -85,11 +85,13 @@ class PixelArray:
     Args:
         pixels: RGB, uint8 (N, H, W, 3).
         name: Data set's name.
+        prefix: Start of the images' keys, which separates those of one split from another's.
     """
 
-    def __init__(self, pixels: npt.NDArray[np.uint8], name: str) -> None:
+    def __init__(self, pixels: npt.NDArray[np.uint8], name: str, prefix: str = "") -> None:
         self.pixels = pixels
         self.name = name
+        self.prefix = prefix
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -106,12 +108,12 @@ class PixelArray:
 
     def where(self, index: int) -> str:
         """Name an image by its number."""
-        return f"{self.name} image {index}"
+        return f"{self.name} {self.prefix}image {index}"
 
     def identity(self, index: int) -> bytes:
         """Return the pixels."""
         return bytes(self.pixels[index].tobytes())
 
     def key(self, index: int) -> str:
-        """Return the image's number."""
-        return str(index)
+        """Return the image's number, after the prefix."""
+        return f"{self.prefix}{index}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, overload
 
-from rsa_pretrain.data.sets import AnySplit, Counts, Split, data_set
+from rsa_pretrain.data.sets import DATA_SETS, AnySplit, Counts, Split, data_set
 from rsa_pretrain.data.settings import RGB, DataConfig
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
@@ -16,7 +17,7 @@ __all__ = ["AnySplit", "Split", "is_present", "normalisation", "open_images", "p
 
 
 @overload
-def open_images(config: DataConfig, split: Split) -> ImageSet: ...
+def open_images(config: DataConfig, split: Split | Literal["val"]) -> ImageSet: ...
 @overload
 def open_images(config: DataConfig, split: Literal["pretrain"]) -> ImageSet | ShardSet: ...
 def open_images(config: DataConfig, split: AnySplit) -> ImageSet | ShardSet:
@@ -26,16 +27,26 @@ def open_images(config: DataConfig, split: AnySplit) -> ImageSet | ShardSet:
         config: Which data set, where, and how much of it.
         split: ``train``; ``test`` (the validation images where the test labels are secret); or
             ``pretrain``, the training images with, for STL-10, the unlabelled ones, and for
-            webdataset as a stream.
+            webdataset as a stream. ``val`` is the published validation split: training images,
+            of which a subset by number would not be part of a subset of ``train``, so that all
+            are returned whatever ``num_train_images`` says.
 
     Raises:
-        UserError: If the files are missing or unusable; says what is expected.
+        UserError: If the files are missing or unusable, or there is no published validation split;
+            says what is expected.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
-    images = data_set(config.name).open(config, split)
+    chosen = data_set(config.name)
+    if split == "val" and "val" not in chosen.counts:
+        having = [entry.name for entry in DATA_SETS if "val" in entry.counts]
+        raise UserError(
+            f"{chosen.name} has no published validation split (those of {', '.join(having)} have); "
+            "hold out some of its training images instead"
+        )
+    images = chosen.open(config, split)
     count = config.num_test_images if split == "test" else config.num_train_images
-    if count is None:
+    if count is None or split == "val":
         return images
     assert isinstance(images, ImageSet), "a stream cannot be subset"
     return images.balanced_subset(count, config.subset_seed)

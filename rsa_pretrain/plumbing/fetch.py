@@ -1,13 +1,16 @@
 """Download, check and unpack published archives; only complete ones get their final name."""
 
 import fcntl
+import gzip
 import hashlib
 import logging
 import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -21,6 +24,8 @@ from rsa_pretrain.plumbing.errors import UserError
 _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 2**20
 _NOTHING_BEYOND = 416  # the status if a file ends before the first requested byte
+_ARCHIVE_NAMES = (".zip", ".tar", ".tar.gz", ".tgz")
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 
 _log = logging.getLogger(__name__)
 
@@ -36,36 +41,101 @@ class Archive:
     """The folder that it unpacks to."""
 
 
-def fetch(archive: Archive, root: Path, url: str | None = None) -> None:
-    """Download an archive and unpack it to ``root/FOLDER``, which appears only when complete.
+@dataclass(frozen=True)
+class BundledFile:
+    """One published file of several: an archive, a file compressed by gzip, or any other."""
 
-    Does nothing if that folder exists. The archive grows as ``NAME.part``, gets its name once its
-    MD5 matches, and is kept. Rerunning resumes a download and reuses an existing archive.
+    url: str
+    md5: str
+    """MD5 of the file as published, in hexadecimal."""
+    inner: str = ""
+    """The one archive inside this one that is unpacked in its place."""
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Published files that make up one folder, which is named here and not by them."""
+
+    folder: str
+    files: tuple[BundledFile, ...]
+
+
+def fetch(source: Archive | Bundle, root: Path, url: str | None = None) -> None:
+    """Download and unpack published files to ``root/FOLDER``, which appears only when complete.
+
+    Does nothing if that folder exists. A file grows as ``NAME.part``, gets its name once its
+    MD5 matches, and archives are kept: that of an ``Archive`` in ``root``, those of a ``Bundle`` in
+    ``root/FOLDER.downloads``. Rerunning resumes a download and reuses existing files.
 
     Args:
-        archive: What to fetch.
+        source: What to fetch.
         root: Folder to fetch it into; created if missing.
-        url: Address to use instead of the published one; the MD5 stays the same.
+        url: Address to use instead of the published one; the MD5 stays the same. For a bundle, that
+            of the folder of all its files.
 
     Raises:
         UserError: If the server, the connection, the content or the disk fails.
     """
-    folder = root / archive.folder
+    folder = root / source.folder
     if folder.exists():
         return
-    path = root / archive.url.rpartition("/")[2]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".download.lock").open("ab") as lock:
             _wait_for(lock, root)
-            if not folder.exists():
-                _download(archive, url or archive.url, path)
+            if folder.exists():
+                return
+            if isinstance(source, Bundle):
+                _fetch_bundle(source, folder, url)
+            else:
+                path = root / source.url.rpartition("/")[2]
+                _download(source.md5, url or source.url, path)
                 _unpack(path, folder)
     except OSError as error:
         raise UserError(
             f"cannot download into '{root}': {error.strerror or error}; fix that and rerun the "
             "command to resume"
         ) from None
+
+
+def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
+    if url is not None and not url.endswith("/"):
+        names = ", ".join(file.name for file in bundle.files)
+        raise UserError(
+            f"--url should be the address of a folder, ending in /, that has {names}; found '{url}'"
+        )
+    downloads = folder.with_name(f"{folder.name}.downloads")
+    downloads.mkdir(exist_ok=True)
+    for file in bundle.files:
+        _download(file.md5, file.url if url is None else url + file.name, downloads / file.name)
+    with _appearing_whole(folder) as temporary:
+        temporary.mkdir()
+        packed = [file for file in bundle.files if file.name.endswith((*_ARCHIVE_NAMES, ".gz"))]
+        for file in packed:
+            _unpack_into(downloads / file.name, temporary, file.inner)
+        for file in bundle.files:  # last, as they are moved and not copied
+            if file not in packed:
+                (downloads / file.name).rename(temporary / file.name)
+    if not packed:
+        downloads.rmdir()
+
+
+@contextmanager
+def _appearing_whole(folder: Path, inside: str = "") -> Iterator[Path]:
+    """Yield the path of a folder to be made; it, or the one inside, gets the final name."""
+    temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
+    try:
+        yield temporary
+        os.sync()  # the files must be on disk before the folder gets its final name
+        (temporary / inside).rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _wait_for(lock: IO[bytes], root: Path) -> None:
@@ -77,23 +147,23 @@ def _wait_for(lock: IO[bytes], root: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _download(archive: Archive, url: str, path: Path) -> None:
-    """Download the archive, or check an existing one."""
+def _download(md5: str, url: str, path: Path) -> None:
+    """Download a file, or check an existing one."""
     if path.exists():
         found = _md5(path)
-        if found != archive.md5:
+        if found != md5:
             raise UserError(
                 f"'{path}' is not the published archive (its MD5 is {found}, expected "
-                f"{archive.md5}); move it away and rerun the command"
+                f"{md5}); move it away and rerun the command"
             )
         return
     part = path.with_name(f"{path.name}.part")
     _receive(url, part)
     found = _md5(part)
-    if found != archive.md5:
+    if found != md5:
         part.unlink()
         raise UserError(
-            f"{url} gave a file whose MD5 is {found}, expected {archive.md5}; it is removed. Rerun "
+            f"{url} gave a file whose MD5 is {found}, expected {md5}; it is removed. Rerun "
             "the command to download it from the beginning, or name a mirror with --url"
         )
     part.rename(path)
@@ -165,19 +235,40 @@ def _md5(path: Path) -> str:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
-    try:
-        try:
-            _extract(path, temporary)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-            raise UserError(f"cannot unpack '{path}': {error}") from None
+    with _appearing_whole(folder, folder.name) as temporary:
+        _unpack_into(path, temporary)
         if not (temporary / folder.name).is_dir():
             raise UserError(f"'{path}' contains no folder '{folder.name}'")
-        os.sync()  # the files must be on disk before the folder gets its final name
-        (temporary / folder.name).rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack_into(path: Path, folder: Path, inner: str = "") -> None:
+    """Unpack an archive or, if one is named, the archive inside it; or a file that gzip packed."""
+    try:
+        if path.name.endswith(".gz") and not path.name.endswith(_ARCHIVE_NAMES):
+            _decompress(path, folder / path.stem)
+            return
+        _extract(path, folder)
+        if not inner:
+            return
+        if not (folder / inner).is_file():
+            raise UserError(f"'{path}' contains no '{inner}'")
+        _extract(folder / inner, folder)
+        shutil.rmtree(folder / inner.partition("/")[0])
+    except _DAMAGED as error:
+        raise UserError(f"cannot unpack '{path}': {error}") from None
+
+
+def _decompress(path: Path, target: Path) -> None:
+    from rsa_pretrain.plumbing.progress import progress_bar
+
+    with (
+        gzip.open(path) as packed,
+        target.open("wb") as file,
+        progress_bar(None, f"unpacking {path.name}", "B") as bar,
+    ):
+        while chunk := packed.read(_CHUNK_BYTES):
+            file.write(chunk)
+            bar.update(len(chunk))
 
 
 def _extract(path: Path, folder: Path) -> None:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from rsa_pretrain.data.shards.stream import ShardSet
 
 Split = Literal["train", "test"]
-# STL-10 pretrains on more images than have labels; elsewhere this is the training split.
-AnySplit = Literal["pretrain", "train", "test"]
+# STL-10 pretrains on more images than have labels; elsewhere this is the training split. The
+# validation images are those training images that their publisher sets aside to choose settings.
+AnySplit = Literal["pretrain", "train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class DataSet:
     downloaded, how to get the files.
     """
     counts: Mapping[AnySplit, Counts] = field(default_factory=dict)
-    """Published numbers of each split, including ``pretrain`` where it is more than ``train``."""
+    """Published numbers of each split, including ``pretrain`` where it is more than ``train``.
+
+    ``val`` is there only if a validation split is published; its images are in ``train`` too.
+    """
     folders: tuple[str, ...] = ()
     """Folders below the root, one of which must exist; empty: ``data.train_dir``."""
     location: tuple[str, ...] = ("root",)
@@ -55,6 +59,9 @@ class DataSet:
     """Settings that only this data set has."""
     is_pixels: bool = False
     """Stored as pixels: the rules of reading image files do not apply."""
+    metric: Literal["top1", "mean_per_class"] = "top1"
+    """Accuracy that the literature reports for this set: of all images, or the mean over classes
+    (Kornblith et al. 2019, Table 1)."""
 
 
 def download_command(name: str, root: Path) -> str:

@@ -1,0 +1,70 @@
+"""Oxford 102 Flowers: photographs of 102 kinds of flowers (Nilsback and Zisserman 2008).
+
+The official split has 1,020 training, 1,020 validation and 6,149 test images, 10, 10 and at least
+20 a class; ``train`` is the former two, 2,040, as in Kornblith et al. 2019, Table 1, where accuracy
+is the mean over classes. ``setid.mat`` numbers the images of each part. Names of the classes are
+torchvision's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from rsa_pretrain.data.sets.base import Counts, DataSet
+from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.sets.matlab import read_matlab
+from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+
+_ADDRESS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+# Addresses, checksums and the name of the folder as in torchvision.datasets.Flowers102.
+FLOWERS102_FILES = Bundle(
+    "flowers-102",
+    (
+        BundledFile(f"{_ADDRESS}102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"),
+        BundledFile(f"{_ADDRESS}imagelabels.mat", "e0620be6f572b9609742df49c70aed4d"),
+        BundledFile(f"{_ADDRESS}setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c"),
+    ),
+)
+# The largest part is for testing, as published (tensorflow_datasets, issue 3022).
+_IDS = {"train": "trnid", "val": "valid", "test": "tstid"}
+
+
+def _read(folder: Path, part: ListedPart) -> Listing:
+    """List the numbered images; their classes are numbered from 1."""
+    from torchvision.datasets import Flowers102
+
+    (classes,) = read_matlab(folder / "imagelabels.mat", "labels")
+    (ids,) = read_matlab(folder / "setid.mat", _IDS[part])
+    numbers = [int(number) for number in ids.reshape(-1)]
+    if not numbers or min(numbers) < 1 or max(numbers) > classes.size:
+        raise TreeFault(
+            f"'{folder / 'setid.mat'}' should have numbers from 1 to {classes.size}, one for each "
+            "class in imagelabels.mat"
+        )
+    labels = classes.reshape(-1)
+    images = [(f"jpg/image_{number:05}.jpg", int(labels[number - 1]) - 1) for number in numbers]
+    return Listing(list(Flowers102.classes), images)
+
+
+def _download(root: Path, url: str | None) -> None:
+    fetch(FLOWERS102_FILES, root, url)
+
+
+_TREE = ListedTree("flowers102", FLOWERS102_FILES.folder, 102, _read, has_val=True)
+
+FLOWERS102 = DataSet(
+    name=_TREE.name,
+    label="Oxford 102 Flowers",
+    normalisation=TRANSFER_NORMALISATION,
+    open=partial(open_listed, tree=_TREE),
+    download=_download,
+    counts={
+        "train": Counts(2_040, 102, 20),
+        "val": Counts(1_020, 102, 10),
+        "test": Counts(6_149, 102),
+    },
+    folders=(_TREE.folder,),
+    metric="mean_per_class",
+)

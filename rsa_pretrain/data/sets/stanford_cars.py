@@ -1,0 +1,63 @@
+"""Stanford Cars: photographs of 196 models of cars (Krause et al. 2013).
+
+The official split has 8,144 training and 8,041 test images, without a validation part (Kornblith et
+al. 2019, Table 1; torchvision's documentation). The publisher's server is gone; the layout is
+that of torchvision.datasets.StanfordCars, whose issue 7545 lists where the files are kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from rsa_pretrain.data.sets.base import Counts, DataSet
+from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.sets.matlab import read_matlab
+from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
+from rsa_pretrain.plumbing.errors import UserError
+
+_FOLDER = "stanford_cars"
+# The development kit's own list of the test images has no classes.
+_LISTS = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+
+
+def _read(folder: Path, part: ListedPart) -> Listing:
+    """List the annotated images; their classes are numbered from 1."""
+    (names,) = read_matlab(folder / "devkit" / "cars_meta.mat", "class_names")
+    path = folder / _LISTS[part]
+    (rows,) = read_matlab(path, "annotations")
+    if not {"fname", "class"} <= set(rows.dtype.names or ()):
+        raise TreeFault(f"'{path}' has annotations without 'fname' or 'class'")
+    images = [
+        (f"cars_{part}/{name}", int(number) - 1)
+        for name, number in zip(rows["fname"].reshape(-1), rows["class"].reshape(-1), strict=True)
+    ]
+    return Listing([str(name) for name in names.reshape(-1)], images)
+
+
+def _how_to_get(root: Path) -> str:
+    return (
+        "get the images (kaggle.com/datasets/jessicali9530/stanford-cars-dataset), the development "
+        "kit car_devkit.tgz and cars_test_annos_withlabels.mat, as "
+        "https://github.com/pytorch/vision/issues/7545 lists, and lay them out as "
+        f"{root}/{_FOLDER}/cars_train/*.jpg, cars_test/*.jpg, devkit/cars_train_annos.mat, "
+        "devkit/cars_meta.mat and cars_test_annos_withlabels.mat"
+    )
+
+
+def _download(root: Path, url: str | None) -> NoReturn:
+    raise UserError(f"the server of Stanford Cars is gone; {_how_to_get(root)}")
+
+
+_TREE = ListedTree("stanford_cars", _FOLDER, 196, _read, how_to_get=_how_to_get)
+
+STANFORD_CARS = DataSet(
+    name=_TREE.name,
+    label="Stanford Cars",
+    normalisation=TRANSFER_NORMALISATION,
+    open=partial(open_listed, tree=_TREE),
+    download=_download,
+    counts={"train": Counts(8_144, 196), "test": Counts(8_041, 196)},
+    folders=(_TREE.folder,),
+)

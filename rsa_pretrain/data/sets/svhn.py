@@ -1,0 +1,78 @@
+"""SVHN: photographs of house numbers' digits, cropped to 32 px (Netzer et al. 2011).
+
+The official split has 73,257 training and 26,032 test images; the 531,131 easier ones of the part
+``extra`` are not used (numbers as in tensorflow_datasets' ``svhn_cropped``). There is no validation
+part. Files of MATLAB: X is (32, 32, 3, N), y has the digits with 10 for zero, which is class 0 here
+as in torchvision. They are read whole, 225 MB for training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
+from rsa_pretrain.data.sets.matlab import read_matlab
+from rsa_pretrain.data.sets.published_tree import (
+    TRANSFER_NORMALISATION,
+    TreeFault,
+    faults_explained,
+)
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+
+if TYPE_CHECKING:
+    from rsa_pretrain.data.image_set import ImageSet
+    from rsa_pretrain.data.settings import DataConfig
+
+_ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
+# Addresses and checksums as in torchvision.datasets.SVHN, which has no folder for them.
+SVHN_FILES = Bundle(
+    "svhn",
+    (
+        BundledFile(f"{_ADDRESS}train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        BundledFile(f"{_ADDRESS}test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+    ),
+)
+_SHAPE = (32, 32, 3)
+
+
+def _open(config: DataConfig, split: AnySplit) -> ImageSet:
+    """Read ``root/svhn/train_32x32.mat`` or ``test_32x32.mat`` into memory."""
+    import numpy as np
+
+    from rsa_pretrain.data.image_set import ImageSet
+    from rsa_pretrain.data.image_sources import PixelArray
+
+    assert config.root is not None
+    part = "test" if split == "test" else "train"
+    folder = config.root / SVHN_FILES.folder
+    path = folder / f"{part}_32x32.mat"
+    with faults_explained("svhn", folder):
+        pixels, digits = read_matlab(path, "X", "y")
+        if pixels.dtype != np.uint8 or pixels.shape != (*_SHAPE, digits.size):
+            raise TreeFault(
+                f"'{path}' has {digits.size} digits and pixels of type {pixels.dtype} and shape "
+                f"{pixels.shape}, expected uint8 and {(*_SHAPE, digits.size)}"
+            )
+        if not np.isin(digits, np.arange(1, 11)).all():
+            raise TreeFault(f"'{path}' has digits outside 1 … 10")
+    labels = (digits.astype(np.int64) % 10).tolist()
+    array = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))
+    sources = PixelArray(array, "svhn", f"{part} ")
+    return ImageSet("svhn", sources, labels, [str(digit) for digit in range(10)])
+
+
+def _download(root: Path, url: str | None) -> None:
+    fetch(SVHN_FILES, root, url)
+
+
+SVHN = DataSet(
+    name="svhn",
+    label="SVHN",
+    normalisation=TRANSFER_NORMALISATION,
+    open=_open,
+    download=_download,
+    counts={"train": Counts(73_257, 10), "test": Counts(26_032, 10)},
+    folders=(SVHN_FILES.folder,),
+    is_pixels=True,
+)
