@@ -143,6 +143,10 @@ class Result(Scores):
     """A unique name of each test image, the same wherever they are stored."""
 
 
+GIVEN_FEATURES = "given features"
+"""``Model.other_network`` of features that were extracted elsewhere."""
+
+
 class Model(Section):
     """The evaluated model: a checkpoint, random weights, or features made elsewhere."""
 
@@ -246,6 +250,22 @@ def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
 def describe_random_init(backbone: BackboneConfig) -> Model:
     """Describe a randomly initialised backbone for a record."""
     return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
+
+
+def describe_given_features(path: Path, sha256: str) -> Model:
+    """Describe features that were extracted elsewhere for a record.
+
+    Args:
+        path: File of the training features.
+        sha256: Hash of the content of all their files.
+    """
+    return Model(
+        checkpoint=str(path).encode(errors="replace").decode(),
+        sha256=sha256,
+        metadata=None,
+        backbone=None,
+        other_network=GIVEN_FEATURES,
+    )
 
 
 def write_record(record: Record, path: Path, predictions: bytes | None = None) -> None:

@@ -9,7 +9,7 @@ from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.records.image_sets import name_training_set
-from rsa_eval.records.record import Record
+from rsa_eval.records.record import GIVEN_FEATURES, Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
 
@@ -115,6 +115,8 @@ def model_name(record: Record) -> str:
     metadata, settings = record.model.metadata, flatten(record.model.pretraining or {})
     if record.model.is_random:
         return "random weights"
+    if record.model.other_network == GIVEN_FEATURES and record.model.checkpoint is not None:
+        return Path(record.model.checkpoint).name
     if metadata is None:
         return record.model.network
     name = PAPER_METHODS.get(metadata.method, metadata.method)
@@ -126,6 +128,9 @@ def model_detail(record: Record) -> str:
     """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
     parts = [record.model.network]
+    if record.model.other_network == GIVEN_FEATURES and record.model.checkpoint is not None:
+        folder = "/".join(Path(record.model.checkpoint).parts[-3:-1])
+        return " · ".join([*parts, *([folder] if folder else [])])
     if metadata is None:
         if backbone is not None and backbone.zero_init_residual:
             parts.append("residual branches zero")

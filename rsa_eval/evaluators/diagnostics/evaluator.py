@@ -15,7 +15,12 @@ from rsa_eval.evaluators.diagnostics.pictures import (
     draw_rows,
 )
 from rsa_eval.evaluators.diagnostics.retrieval import classify, find_neighbours
-from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.diagnostics.settings import (
+    RANKME_NUM_IMAGES,
+    DiagnosticsConfig,
+    DiagnosticsOptions,
+)
+from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -42,7 +47,8 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.views.one_image import Views
 
-_FEWEST_IMAGES = 4
+FEWEST_IMAGES = 4
+"""The fewest images whose geometry is measured."""
 _WITHOUT_CLASSES = (
     "vote, most frequent mistakes, confusion matrix, classes of neighbours and points"
 )
@@ -69,7 +75,8 @@ def evaluate_diagnostics(
         if images is not train:
             features = stored_features(subject, images, config, "test features")
         views = _view_features(subject, images, config)
-    metrics = _measure(features.features, views, config, subject.device)
+    metrics = geometry_metrics(features.features, config, config.seed, subject.device)
+    metrics |= _alignment_metrics(views)
     neighbours = find_neighbours(
         bank.features,
         None if images is train else features.features,
@@ -80,7 +87,8 @@ def evaluate_diagnostics(
     )
     classes = None
     if lack is None:
-        classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
+        names = [name.encode(errors="replace").decode() for name in train.class_names]
+        classes = find_classes(names, bank.labels, features.labels, neighbours, config.vote)
     findings = Findings(train, images, features.cpu(), neighbours, classes)
     return Result(
         metrics=metrics,
@@ -104,37 +112,58 @@ def _open(config: DiagnosticsConfig) -> tuple[ImageSet, ImageSet]:
         except UserError as error:
             raise UserError(f"{error}; or set split=train to analyse the training images") from None
         rest = f"; split=train analyses the {len(train)} training images"
-    if len(images) < _FEWEST_IMAGES:
+    if len(images) < FEWEST_IMAGES:
         raise UserError(
-            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
+            f"diagnostics need {FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
             f"images{rest}"
         )
     return train, images
 
 
-def _find_classes(
-    train: ImageSet,
-    bank_labels: Tensor,
-    labels: Tensor,
-    neighbours: Neighbours,
-    config: DiagnosticsConfig,
+def find_classes(
+    names: list[str], bank_labels: Tensor, labels: Tensor, neighbours: Neighbours, vote: KNNSetting
 ) -> ClassFindings:
-    num_classes = len(train.class_names)
-    answers = classify(neighbours, bank_labels, labels, config.vote, num_classes)
-    confusions = count_confusions(labels, torch.from_numpy(answers.predicted), num_classes)
-    names = [name.encode(errors="replace").decode() for name in train.class_names]
-    return ClassFindings(names, confusions, kept_answers(labels, {"vote": [answers]}, num_classes))
+    """Count the mistakes of a nearest-neighbour vote.
+
+    Args:
+        names: Names of the C classes.
+        bank_labels: Class indices of the voters, int64 (M,).
+        labels: Class indices of the images voted on, int64 (N,).
+        neighbours: Each image's neighbours among the voters.
+        vote: The vote.
+    """
+    answers = classify(neighbours, bank_labels, labels, vote, len(names))
+    confusions = count_confusions(labels, torch.from_numpy(answers.predicted), len(names))
+    return ClassFindings(names, confusions, kept_answers(labels, {"vote": [answers]}, len(names)))
+
+
+def describe_mistakes(classes: ClassFindings, vote: KNNSetting) -> dict[str, Any]:
+    """Describe a vote and its most frequent mistakes, for a record's details."""
+    mistakes = most_frequent_mistakes(classes.confusions, classes.names)
+    return {
+        "vote": vote.label,
+        "vote_top1": classes.top1,
+        "most_frequent_mistakes": [
+            {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
+            for mistake in mistakes
+        ],
+    }
 
 
 def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[str]:
     """List the departures in images and from RankMe's settings."""
-    num_images = min(config.num_images, num_found)
     deviations = common_deviations(config)
     if config.split == "train":
         deviations.append("training images looked at (protocol: test images)")
-    if num_images != RANKME_NUM_IMAGES:
-        deviations.append(f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})")
-    return deviations
+    return deviations + rank_deviations(config, num_found)
+
+
+def rank_deviations(options: DiagnosticsOptions, num_found: int) -> list[str]:
+    """List the departures from RankMe's settings."""
+    num_images = min(options.num_images, num_found)
+    if num_images == RANKME_NUM_IMAGES:
+        return []
+    return [f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})"]
 
 
 def _view_features(
@@ -168,14 +197,20 @@ def _view_features(
     return dict(zip(views.names, columns, strict=True))
 
 
-def _measure(
-    features: Tensor, views: dict[str, Tensor], config: DiagnosticsConfig, device: torch.device
+def geometry_metrics(
+    features: Tensor, options: DiagnosticsOptions, seed: int, device: torch.device
 ) -> dict[str, Metric]:
-    sample = features[draw_rows(config.num_images, len(features), config.seed)].to(device)
+    """Measure rank, standard deviation and uniformity of a sample of features, (N, D)."""
+    sample = features[draw_rows(options.num_images, len(features), seed)].to(device)
     return {
         "rankme": Metric(value=rank_me(sample), unit="dimensions"),
         "feature_std": Metric(value=float(projection_std(sample)), unit="1/√D"),
         "uniformity": Metric(value=uniformity(sample), unit="log"),
+    }
+
+
+def _alignment_metrics(views: dict[str, Tensor]) -> dict[str, Metric]:
+    return {
         "alignment": Metric(value=alignment(views["v_a"], views["v_a'"]), unit="squared distance"),
         "alignment_weak": Metric(
             value=alignment(views["v_w"], views["v_w'"]), unit="squared distance"
@@ -195,15 +230,7 @@ def _details(findings: Findings, config: DiagnosticsConfig, lack: str | None) ->
         "left_out": [] if lack is None else [f"{_WITHOUT_CLASSES}: {lack}"],
     }
     if findings.classes is not None:
-        mistakes = most_frequent_mistakes(findings.classes.confusions, findings.classes.names)
-        details |= {
-            "vote": config.vote.label,
-            "vote_top1": findings.classes.top1,
-            "most_frequent_mistakes": [
-                {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
-                for mistake in mistakes
-            ],
-        }
+        details |= describe_mistakes(findings.classes, config.vote)
     return details
 
 
