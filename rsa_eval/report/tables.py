@@ -111,12 +111,15 @@ def data_set_name(name: str) -> str:
 
 
 def model_name(record: Record) -> str:
-    """Name an evaluated model after its pretraining method and variant, as in Table 1."""
+    """Name an evaluated model after its pretraining method and variant, as in Table 1.
+
+    Features that were extracted elsewhere are named by their file and its folder.
+    """
     metadata, settings = record.model.metadata, flatten(record.model.pretraining or {})
     if record.model.is_random:
         return "random weights"
     if record.model.other_network == GIVEN_FEATURES and record.model.checkpoint is not None:
-        return Path(record.model.checkpoint).name
+        return str(Path(*Path(record.model.checkpoint).parts[-2:]))
     if metadata is None:
         return record.model.network
     name = PAPER_METHODS.get(metadata.method, metadata.method)
@@ -128,9 +131,6 @@ def model_detail(record: Record) -> str:
     """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
     parts = [record.model.network]
-    if record.model.other_network == GIVEN_FEATURES and record.model.checkpoint is not None:
-        folder = "/".join(Path(record.model.checkpoint).parts[-3:-1])
-        return " · ".join([*parts, *([folder] if folder else [])])
     if metadata is None:
         if backbone is not None and backbone.zero_init_residual:
             parts.append("residual branches zero")
