@@ -25,6 +25,8 @@ _UNKNOWN = "features given in files: network, layers, image transform and precis
 # What features of one network under one transform share.
 _SAME_ORIGIN = ("weights", "transform", "layers", "precision")
 _WITHOUT_CLASSES = "diagnostics"
+_NO_MEMORY = "can't allocate memory"
+"""Of torch, for memory of the CPU."""
 
 
 def make_record_of_features(
@@ -49,10 +51,14 @@ def make_record_of_features(
     started = time.perf_counter()
     known, asked = read_given(train), read_given(test)
     _check_pair(known, asked, needs_classes=evaluator.name != _WITHOUT_CLASSES)
+    if config.num_classes is None:
+        _check_largest_label(known)
     try:
         with explained_out_of_memory(_MEMORY_HINT):
             scores, departures = evaluator.evaluate(known.labelled, asked.labelled, config, device)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
+            raise
         raise UserError(f"{evaluator.name} of '{train}' does not fit into memory") from None
     given = {"train": known.facts(), "test": asked.facts()}
     keys = [str(row) for row in range(len(asked.labelled.labels))]
@@ -103,6 +109,17 @@ def _check_pair(train: GivenFeatures, test: GivenFeatures, *, needs_classes: boo
                 f"'{train.path}' and '{test.path}' are caches of different {', '.join(differing)}; "
                 "expected features of one network and transform"
             )
+
+
+def _check_largest_label(train: GivenFeatures) -> None:
+    """Refuse labels that look like anything but class indices, before a matrix of that size."""
+    labels = train.labelled.labels
+    largest = int(labels.max())
+    if largest >= len(labels):
+        raise UserError(
+            f"'{train.path}' has the label {largest} among {len(labels):,} images; expected class "
+            f"indices from 0 on: set num_classes={largest + 1} if there are so many classes"
+        )
 
 
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

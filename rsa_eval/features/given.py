@@ -19,13 +19,11 @@ from rsa_eval.features.array_files import (
     read_npz,
     read_safetensors,
 )
+from rsa_eval.features.given_settings import MOST_CLASSES
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256
-
-MOST_CLASSES = 2**20
-"""Labels are class indices, not names of images: a larger one is taken for a mistake."""
 
 _NAMES = (("features", "labels"), ("X", "y"), ("x", "y"))
 _EXPECTED = (
@@ -34,6 +32,8 @@ _EXPECTED = (
 )
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _ROWS_AT_ONCE = 8192
+# Beyond these, float32 lengths of features overflow, or are below what keeps a division sound.
+_SMALLEST, _LARGEST = 1e-10, 1e15
 _FEATURES, _LABELS = "_features", "_labels"
 # Of a cache of this toolkit, whose header states the features' origin and the content's checksum.
 _IDENTITY, _SHA256 = "rsa_features", "sha256"
@@ -87,7 +87,8 @@ def read_features(path: str | Path) -> LabelledFeatures:
 
     Raises:
         UserError: If a file is missing, damaged or holds pickled objects, a type or shape is
-            another, lengths differ, a feature is not finite, or a label is no class index.
+            another, lengths differ, features are not finite or of a size that float32 cannot
+            handle, or a label is no class index.
     """
     return read_given(Path(path)).labelled
 
@@ -184,16 +185,23 @@ def _finite_float32(features: Array | Tensor, path: Path) -> Tensor:
     except MemoryError:
         size = 4 * math.prod(rows.shape) / 2**30
         raise UserError(f"'{path}' takes {size:.1f} GiB of memory as float32") from None
-    num_broken = 0
+    num_broken, largest = 0, 0.0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = found[start : start + _ROWS_AT_ONCE]
         if not is_ready:
             block.copy_(rows[start : start + _ROWS_AT_ONCE])
         num_broken += int((~block.isfinite()).any(dim=1).sum())
+        largest = max(largest, float(block.max()), -float(block.min()))
     if num_broken:
         raise UserError(
             f"{num_broken:,} of {len(rows):,} images in '{path}' have features that are not finite "
             "in float32; expected finite numbers"
+        )
+    if not _SMALLEST <= largest <= _LARGEST:
+        raise UserError(
+            f"the largest feature in '{path}' is {largest:.3g} in size; expected {_SMALLEST:g} to "
+            f"{_LARGEST:g}, as lengths of others are not computed soundly in float32: multiply all "
+            "features, of training and test images, by one number"
         )
     return found
 

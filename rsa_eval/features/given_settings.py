@@ -7,6 +7,9 @@ from pydantic import Field
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName
 
+MOST_CLASSES = 2**20
+"""Labels are class indices, not names of images: a larger one is taken for a mistake."""
+
 
 class GivenFeaturesConfig(Section):
     """Settings common to all evaluators of given features, in place of images and network."""
@@ -16,7 +19,7 @@ class GivenFeaturesConfig(Section):
     data_set: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
     """Name of the data set in records and tables. By default the training file's, without its
     ending; records are compared only under the same name."""
-    num_classes: Annotated[int, Field(ge=2)] | None = None
+    num_classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | None = None
     """Number of classes, of which some may have no image. null: the largest training label plus
     one."""
     seed: Annotated[int, Field(ge=0)] = 0

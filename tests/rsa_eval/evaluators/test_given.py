@@ -228,6 +228,10 @@ def test_files_that_do_not_fit(pair: Pair, tmp_path: Path, monkeypatch: pytest.M
     for kind in ("knn", "linear", "svm"):
         with pytest.raises(UserError, match="a test image is of class 7, but the training images"):
             evaluate((train, tmp_path / "more.npz"), kind, {}, out)
+    ids = np.where(np.arange(84) == 5, 70_000, np.arange(84) % 7)
+    np.savez(tmp_path / "ids.npz", features=read_features(train).features, labels=ids)
+    with pytest.raises(UserError, match="has the label 70000 among 84 images; expected class ind"):
+        evaluate((tmp_path / "ids.npz", test), "svm", {}, out)
     with pytest.raises(UserError, match="num_classes is 3; set it to 7 or more"):
         evaluate(pair, "knn", {"num_classes": 3}, out)
     with pytest.raises(UserError, match=r"probe\.mode online augments images, which given feat"):

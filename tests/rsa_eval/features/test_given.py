@@ -163,6 +163,9 @@ ARRAYS: list[tuple[Arrays, str]] = [
         "1 of 20 images in .* not finite in float32",
     ),
     ({"features": FEATURES.astype(np.float64) * 1e300}, "20 of 20 images in .* not finite"),
+    ({"features": FEATURES * np.float32(1e16)}, r"the largest feature .* 2\.\d+e\+16 in size"),
+    ({"features": FEATURES * np.float32(1e-12)}, r"2\.\d+e-12 in size; expected 1e-10 to 1e\+15"),
+    ({"features": FEATURES * np.float32(0)}, "is 0 in size; expected .* multiply all features"),
 ]
 
 
@@ -380,10 +383,10 @@ def test_mutated_files(write: Write, tmp_path: Path) -> None:
 def test_memory_of_a_large_file(tmp_path: Path) -> None:
     """Reading 64 MiB of float32 features allocates less than half of that."""
     features = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (2**14, 2**10))
+    features[0] = 1
     features.flush()
     np.save(tmp_path / "a_labels.npy", np.zeros(2**14, np.int64))
     code = (
-        "import resource, sys\n"
         "from rsa_eval.features.given import read_features\n"
         "def private():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
