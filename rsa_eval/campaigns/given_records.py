@@ -2,10 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from rsa_eval.evaluators.given import GivenEvaluator
 from rsa_eval.features.given import GivenFeatures, read_given
@@ -13,6 +11,7 @@ from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Model, Record, describe_given_features
 from rsa_pretrain.data.image_set import UNLABELLED
+from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.device import (
     describe_hardware,
     explained_out_of_memory,
@@ -103,7 +102,8 @@ def _check_pair(train: GivenFeatures, test: GivenFeatures, *, needs_classes: boo
                 f"class (label {UNLABELLED}); expected a class index from 0 on for each"
             )
     if train.identity is not None and test.identity is not None:
-        differing = _differing(train.identity, test.identity)
+        origins = [to_tree(given) for given in (train.identity, test.identity)]
+        differing = [key for key in _SAME_ORIGIN if origins[0][key] != origins[1][key]]
         if differing:
             raise UserError(
                 f"'{train.path}' and '{test.path}' are caches of different {', '.join(differing)}; "
@@ -122,10 +122,11 @@ def _check_largest_label(train: GivenFeatures) -> None:
         )
 
 
-def _differing(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [key for key in _SAME_ORIGIN if first.get(key) != second.get(key)]
-
-
-def _deviations(*given: GivenFeatures) -> Sequence[str]:
-    types = dict.fromkeys(each.stored_type for each in given if each.stored_type != "float32")
-    return [_UNKNOWN, *(f"features given as {name}, used as float32" for name in types)]
+def _deviations(train: GivenFeatures, test: GivenFeatures) -> list[str]:
+    origin = _UNKNOWN
+    if train.identity is not None and test.identity is not None:
+        layers, precision = " and ".join(train.identity.layers), train.identity.precision
+        origin = f"features given in caches, of {layers} at {precision}: network unknown"
+    stored = [given.stored_type for given in (train, test)]
+    types = dict.fromkeys(name for name in stored if name != "float32")
+    return [origin, *(f"features given as {name}, used as float32" for name in types)]

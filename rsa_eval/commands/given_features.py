@@ -13,7 +13,7 @@ from rsa_pretrain.plumbing.config.files import flatten, load_config
 from rsa_pretrain.plumbing.config.layers import COMMAND_LINE, read_layers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
-from rsa_pretrain.plumbing.user_paths import refuse_input
+from rsa_pretrain.plumbing.user_paths import as_text
 
 # Settings of sections that features share with images, and that only images need.
 _OF_VIEWS = ("probe.views", "probe.crop_scale", "probe.crop_ratio", "probe.flip_probability")
@@ -66,10 +66,9 @@ def evaluate_features(
     evaluator = GIVEN_EVALUATORS[kind]
     _refuse_settings_of_images(evaluator.config, images, arguments.config, overrides)
     train, test = arguments.features
-    name = train.stem.encode(errors="replace").decode()
-    config = load_config(evaluator.config, arguments.config, overrides, {"data_set": name})
+    start = {"data_set": as_text(train.stem)}
+    config = load_config(evaluator.config, arguments.config, overrides, start)
     check_output(arguments.out, ".json")
-    refuse_input(arguments.out, train, test)
 
     from rsa_eval.campaigns.given_records import make_record_of_features
 

@@ -1,7 +1,6 @@
 """Read features that were extracted elsewhere, with their labels, from files of arrays."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from rsa_eval.features.array_files import (
@@ -19,10 +19,13 @@ from rsa_eval.features.array_files import (
     read_npz,
     read_safetensors,
 )
+from rsa_eval.features.cache import FeatureIdentity
 from rsa_eval.features.given_settings import MOST_CLASSES
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.data.image_set import UNLABELLED
+from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 _NAMES = (("features", "labels"), ("X", "y"), ("x", "y"))
@@ -51,7 +54,7 @@ class GivenFeatures:
     """Type of the stored features, such as float16."""
     sha256: dict[str, str]
     """SHA-256 of each file, by its name."""
-    identity: dict[str, Any] | None
+    identity: FeatureIdentity | None
     """The origin of the features of a cache of this toolkit; None for other files."""
 
     def facts(self) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class GivenFeatures:
             "shape": list(self.labelled.features.shape),
             "dtype": self.stored_type,
             "labels_sha256": hashlib.sha256(labels).hexdigest(),
-            "identity": self.identity,
+            "identity": None if self.identity is None else to_tree(self.identity),
         }
 
 
@@ -115,7 +118,7 @@ def read_given(path: Path) -> GivenFeatures:
     else:
         raise UserError(f"'{path}' ends in '{path.suffix}'; expected {_EXPECTED}")
     checked = _checked(features, labels, path, files[-1])
-    hashes = {file.name: file_sha256(file) for file in files}
+    hashes = {as_text(file.name): file_sha256(file) for file in files}
     stored_type = str(features.dtype).removeprefix("torch.")
     return GivenFeatures(path, checked, stored_type, hashes, identity)
 
@@ -215,7 +218,7 @@ def _native(features: Array, path: Path) -> Tensor:
     return torch.from_numpy(np.require(features, features.dtype.newbyteorder("="), "A"))
 
 
-def _identity_of_cache(path: Path, texts: Mapping[str, str]) -> dict[str, Any] | None:
+def _identity_of_cache(path: Path, texts: Mapping[str, str]) -> FeatureIdentity | None:
     """Check the checksum of a cache of this toolkit, and return what determines its features."""
     if _IDENTITY not in texts:
         return None
@@ -227,9 +230,6 @@ def _identity_of_cache(path: Path, texts: Mapping[str, str]) -> dict[str, Any] |
             f"'{path}' has another content than its checksum states; extract the features again"
         )
     try:
-        identity = json.loads(texts[_IDENTITY])
-    except (ValueError, RecursionError):
-        identity = None
-    if not isinstance(identity, dict):
-        raise UserError(f"'{path}' has a damaged header; extract the features again")
-    return identity
+        return FeatureIdentity.model_validate_json(texts[_IDENTITY])
+    except ValidationError:
+        raise UserError(f"'{path}' has a damaged header; extract the features again") from None

@@ -14,6 +14,7 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import write_bytes, write_text
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def describe_given_features(path: Path, sha256: str) -> Model:
         sha256: Hash of the content of all their files.
     """
     return Model(
-        checkpoint=str(path).encode(errors="replace").decode(),
+        checkpoint=as_text(path),
         sha256=sha256,
         metadata=None,
         backbone=None,

@@ -110,6 +110,19 @@ def test_the_name_of_the_images(models: Path) -> None:
     assert record.config["num_classes"] is None
 
 
+def test_a_name_that_is_not_utf8(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is text: the byte becomes a question mark."""
+    folder = models / "good"
+    (folder / "train.npz").rename(folder / "t\udcff.npz")
+    command = [word.replace("train.npz", "t\udcff.npz") for word in words(folder, "knn")]
+    monkeypatch.setattr("sys.argv", ["rsa-eval", *command])
+    assert main([word for word in command if not word.startswith("data_set")]) == 0
+    record = read_record(folder / "records" / "knn.json")
+    assert record.data_set == "t?"
+    assert record.model.checkpoint == str(folder / "t?.npz")
+    assert record.details["given"]["train"]["files"].keys() == {"t?.npz"}
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [

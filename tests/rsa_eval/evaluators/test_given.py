@@ -265,5 +265,6 @@ def test_caches_of_different_networks(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     record = evaluate((paths[0], paths[1]), "knn", {}, out)
     assert record.details["given"]["test"]["identity"]["images"] == "test"
+    assert record.deviations[0] == ("features given in caches, of layer4 at fp32: network unknown")
     with pytest.raises(UserError, match="are caches of different weights; expected features of"):
         evaluate((paths[0], paths[2]), "knn", {}, out)
