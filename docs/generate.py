@@ -17,6 +17,7 @@ from rsa_eval.campaigns.label_curve.settings import LabelCurveConfig
 from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_eval.features.settings import FeaturesConfig
 from rsa_pretrain.__main__ import PROGRAM as PRETRAIN
 from rsa_pretrain.config import PretrainConfig
@@ -30,6 +31,7 @@ PROGRAMS = (PRETRAIN, EVALUATE, DETECT)
 MODELS: dict[type[BaseModel], str] = {
     PretrainConfig: "Pretraining",
     **{evaluator.config: name for name, evaluator in EVALUATORS.items()},
+    GivenFeaturesConfig: "Features from elsewhere",
     FeaturesConfig: "features",
     SuiteConfig: "suite",
     LabelCurveConfig: "label-curve",
@@ -145,7 +147,7 @@ def _arguments(parser: Parser) -> Iterator[str]:
         if group.description:
             yield f"\n{group.description}\n"
         for action in group._group_actions:
-            if not isinstance(action, argparse._HelpAction):
+            if not isinstance(action, argparse._HelpAction) and action.help != argparse.SUPPRESS:
                 words = " ".join([*action.option_strings[-1:], *_value(action)])
                 meaning = " ".join(((action.help or "") % vars(action)).split())
                 yield f"- `{words}`: {_escape(meaning)}" if meaning else f"- `{words}`"
@@ -154,8 +156,10 @@ def _arguments(parser: Parser) -> Iterator[str]:
 def _value(action: argparse.Action) -> list[str]:
     if action.nargs == 0:
         return []
+    if isinstance(action.metavar, tuple):
+        return list(action.metavar)
     if action.metavar:
-        return [str(action.metavar)]
+        return [action.metavar]
     if action.choices:
         return ["{" + ",".join(map(str, action.choices)) + "}"]
     return [action.dest.upper() if action.option_strings else action.dest]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rsa_eval.evaluators.svm.evaluator import linear_svm as linear_svm
     from rsa_eval.evaluators.svm.settings import MachineConfig as MachineConfig
     from rsa_eval.evaluators.svm.settings import SVMConfig as SVMConfig
+    from rsa_eval.features.given import read_features as read_features
     from rsa_eval.features.labelled import LabelledFeatures as LabelledFeatures
     from rsa_eval.features.torch_dataset import extract as extract
     from rsa_eval.features.torch_dataset import transform_for as transform_for
@@ -70,6 +71,7 @@ else:
             "rsa_eval.evaluators.shared.settings": "Subset",
             "rsa_eval.evaluators.svm.evaluator": "linear_svm",
             "rsa_eval.evaluators.svm.settings": "MachineConfig SVMConfig",
+            "rsa_eval.features.given": "read_features",
             "rsa_eval.features.labelled": "LabelledFeatures",
             "rsa_eval.features.torch_dataset": "extract transform_for",
             "rsa_eval.records.predictions": "read_predictions",

@@ -18,6 +18,7 @@ from torchvision.datasets import FakeData
 
 from benchmarks.__main__ import command_parser
 from docs import generate
+from rsa_eval.evaluators.given import GIVEN_EVALUATORS
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.config import PretrainConfig
@@ -101,6 +102,8 @@ def check_program(program: Program, command: str, words: list[str]) -> None:
     arguments = parser.parse_args(words)
     if parser.settings is not None:
         keys = list_keys(parser.settings)
+        if getattr(arguments, "features", None):
+            keys = list_keys(GIVEN_EVALUATORS[command].config)
         for word in arguments.overrides:
             if "=" in word and not any(sets(word.partition("=")[0], key) for key in keys):
                 raise UserError(f"unknown setting {word}")

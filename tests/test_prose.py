@@ -21,7 +21,7 @@ RIDDLE = re.compile(r"(What|Which|Whether|How) ")
 
 DOTTED = re.compile(r"``([a-z]\w*(?:\.[A-Za-z_]\w*)+)``")
 # Names of files, and names that only other libraries define.
-FILE = re.compile(r"\.(bin|cls|jpg|json|jsonl|mat|pth|safetensors|txt|yaml)$")
+FILE = re.compile(r"\.(bin|cls|jpg|json|jsonl|mat|npy|npz|pth|safetensors|txt|yaml)$")
 FOREIGN = {
     *("backbone.fpn", "copyreg._reconstructor", "numpy._reconstruct", "torch._foreach"),
     "torch.storage._load_from_bytes",

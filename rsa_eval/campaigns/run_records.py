@@ -9,7 +9,7 @@ from pathlib import Path
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.records.record import Record, read_record
-from rsa_pretrain.plumbing.config.files import to_tree
+from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
@@ -77,7 +77,7 @@ def make_record_of(
     return record
 
 
-def recorded(path: Path, sha256: str | None, config: EvaluationConfig) -> Record | None:
+def recorded(path: Path, sha256: str | None, config: Section) -> Record | None:
     """Return the record at ``path`` if it is for these weights and settings.
 
     Args:
@@ -116,7 +116,7 @@ def warn_of_other_folder(record: Record, config: EvaluationConfig, path: Path) -
         )
 
 
-def check_replaceable(path: Path, config: EvaluationConfig) -> None:
+def check_replaceable(path: Path, config: Section) -> None:
     """Refuse, before any work is done, to replace a record made with other settings.
 
     Raises:
@@ -141,7 +141,7 @@ def _read_if_whole(path: Path) -> Record | None:
         return None
 
 
-def _differing_keys(record: Record, config: EvaluationConfig) -> list[str]:
+def _differing_keys(record: Record, config: Section) -> list[str]:
     """Return the settings that may make the record's result differ from that of ``config``."""
     found, wanted = result_settings(record.config), result_settings(to_tree(config))
     missing = object()

@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from rsa_eval.campaigns.run_records import check_replaceable, make_record_of
+from rsa_eval.commands.given_features import add_features_option, evaluate_features
 from rsa_eval.commands.outputs import check_output
 from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
+from rsa_eval.evaluators.given import GIVEN_EVALUATORS
 from rsa_eval.records.pretraining_run import run_folder_of
 from rsa_eval.records.record import Metric, Record
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
@@ -22,6 +24,12 @@ project (rsa-pretrain inspect describes it). The result is one JSON record, by d
 records/{kind}-PROTOCOL-DATASET.json in the run folder, where a record made with other settings is
 never overwritten. The images are those of the checkpoint's run unless a config names others."""
 
+_FEATURES = """
+
+With --features there is no checkpoint: TRAIN and TEST hold features made by anything, with their
+labels. A .npz or .safetensors file has arrays features (N, D) and labels (N), or X and y; the
+labels of NAME.npy, as of NAME_features.npy, are in NAME_labels.npy."""
+
 _EXAMPLES = """\
 examples:
   rsa-eval {kind} runs/digits-rsa-3ep
@@ -29,33 +37,42 @@ examples:
   rsa-eval {kind} --random-init --config data/cifar10 backbone.arch=resnet18 backbone.stem=cifar \\
       --out runs/random/records/{kind}-cifar10.json"""
 
+_FEATURES_EXAMPLE = """
+  rsa-eval {kind} --features train.npz test.npz data_set=cifar10 --out vit/records/{kind}.json"""
+
 
 def add(commands: Commands) -> None:
     """Add a command per evaluator to the parser."""
     for kind, evaluator in EVALUATORS.items():
+        description, examples, subjects = _EVALUATE, _EXAMPLES, "CHECKPOINT | --random-init"
+        if kind in GIVEN_EVALUATORS:
+            description, examples = description + _FEATURES, examples + _FEATURES_EXAMPLE
+            subjects += " | --features TRAIN TEST"
         parser = commands.add_parser(
             kind,
-            description=_EVALUATE.format(measures=evaluator.measures, kind=kind),
-            epilog=_EXAMPLES.format(kind=kind),
+            description=description.format(measures=evaluator.measures, kind=kind),
+            epilog=examples.format(kind=kind),
         )
         parser.add_argument(
             "--random-init",
             action="store_true",
             help="evaluate random weights of backbone.arch and backbone.stem, no checkpoint",
         )
+        add_features_option(parser, kind)
         add_config_option(parser)
         parser.add_argument(
             "--out", metavar="FILE.json", type=Path, help="file of the record to write"
         )
-        parser.usage = (
-            f"rsa-eval {kind} [--config CONFIG] [--out FILE.json] CHECKPOINT | --random-init"
-        )
+        parser.usage = f"rsa-eval {kind} [--config CONFIG] [--out FILE.json] {subjects}"
         add_overrides(parser, evaluator.config)
         parser.set_defaults(command=partial(_evaluate, kind=kind, evaluator=evaluator))
 
 
 def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:
     paths, overrides = split_words(arguments.overrides)
+    if arguments.features is not None:
+        _say_result(*evaluate_features(arguments, kind, evaluator.config, paths, overrides))
+        return 0
     checkpoint = the_checkpoint(paths, arguments.random_init)
     run_dir = None if checkpoint is None else run_folder_of(checkpoint)
     start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
@@ -64,9 +81,7 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
     if arguments.out is None:
         check_replaceable(out, config)
     record = make_record_of(checkpoint, evaluator, config, out)
-    for line in _result_lines(record):
-        say(line)
-    say(f"record: {out}")
+    _say_result(record, out)
     return 0
 
 
@@ -77,6 +92,12 @@ def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> P
         out = run_dir / "records" / default_name
     check_output(out, ".json")
     return out
+
+
+def _say_result(record: Record, out: Path) -> None:
+    for line in _result_lines(record):
+        say(line)
+    say(f"record: {out}")
 
 
 def _result_lines(record: Record) -> list[str]:

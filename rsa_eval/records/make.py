@@ -19,6 +19,7 @@ from rsa_eval.records.record import (
 )
 from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.distributed import is_main
+from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.plumbing.versions import installed_versions
 from rsa_pretrain.weights.metadata import library_versions
 
@@ -58,7 +59,7 @@ def save_record(
         seeds=[seed],
         details=result.details,
         artifacts=result.artifacts,
-        command=[*_program(), *sys.argv[1:]],
+        command=[*_program(), *map(as_text, sys.argv[1:])],
         git_commit=commit,
         git_dirty=dirty,
         library_versions=library_versions()

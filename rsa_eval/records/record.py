@@ -14,6 +14,7 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import write_bytes, write_text
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
 if TYPE_CHECKING:
@@ -143,6 +144,10 @@ class Result(Scores):
     """A unique name of each test image, the same wherever they are stored."""
 
 
+GIVEN_FEATURES = "given features"
+"""``Model.other_network`` of features that were extracted elsewhere."""
+
+
 class Model(Section):
     """The evaluated model: a checkpoint, random weights, or features made elsewhere."""
 
@@ -246,6 +251,22 @@ def describe_checkpoint(loaded: "LoadedBackbone") -> Model:
 def describe_random_init(backbone: BackboneConfig) -> Model:
     """Describe a randomly initialised backbone for a record."""
     return Model(checkpoint=None, sha256=None, metadata=None, backbone=backbone)
+
+
+def describe_given_features(path: Path, sha256: str) -> Model:
+    """Describe features that were extracted elsewhere for a record.
+
+    Args:
+        path: File of the training features.
+        sha256: Hash of the content of all their files.
+    """
+    return Model(
+        checkpoint=as_text(path),
+        sha256=sha256,
+        metadata=None,
+        backbone=None,
+        other_network=GIVEN_FEATURES,
+    )
 
 
 def write_record(record: Record, path: Path, predictions: bytes | None = None) -> None:

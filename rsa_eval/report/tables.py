@@ -9,7 +9,7 @@ from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.records.image_sets import name_training_set
-from rsa_eval.records.record import Record
+from rsa_eval.records.record import GIVEN_FEATURES, Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
 
@@ -111,10 +111,15 @@ def data_set_name(name: str) -> str:
 
 
 def model_name(record: Record) -> str:
-    """Name an evaluated model after its pretraining method and variant, as in Table 1."""
+    """Name an evaluated model after its pretraining method and variant, as in Table 1.
+
+    Features that were extracted elsewhere are named by their file and its folder.
+    """
     metadata, settings = record.model.metadata, flatten(record.model.pretraining or {})
     if record.model.is_random:
         return "random weights"
+    if record.model.other_network == GIVEN_FEATURES and record.model.checkpoint is not None:
+        return str(Path(*Path(record.model.checkpoint).parts[-2:]))
     if metadata is None:
         return record.model.network
     name = PAPER_METHODS.get(metadata.method, metadata.method)

@@ -34,6 +34,11 @@ def user_path(path: str | Path) -> Path:
     return Path(expand_user(str(path)))
 
 
+def as_text(path: str | Path) -> str:
+    """Return a path for a text file, its bytes that are not UTF-8 as question marks."""
+    return str(path).encode(errors="replace").decode()
+
+
 def refuse_input(out: Path, *inputs: Path) -> None:
     """Refuse to write over a file that is read.
 

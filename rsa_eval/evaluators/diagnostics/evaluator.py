@@ -16,8 +16,13 @@ from rsa_eval.evaluators.diagnostics.pictures import (
     draw_rows,
 )
 from rsa_eval.evaluators.diagnostics.retrieval import classify, find_neighbours
-from rsa_eval.evaluators.diagnostics.settings import RANKME_NUM_IMAGES, DiagnosticsConfig
+from rsa_eval.evaluators.diagnostics.settings import (
+    RANKME_NUM_IMAGES,
+    DiagnosticsConfig,
+    DiagnosticsOptions,
+)
 from rsa_eval.evaluators.diagnostics.view_features import view_features
+from rsa_eval.evaluators.knn.settings import KNNSetting
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -39,7 +44,8 @@ from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.distributed import is_main
 from rsa_pretrain.plumbing.errors import UserError
 
-_FEWEST_IMAGES = 4
+FEWEST_IMAGES = 4
+"""The fewest images whose geometry is measured."""
 _WITHOUT_CLASSES = (
     "vote, most frequent mistakes, confusion matrix, classes of neighbours and points"
 )
@@ -81,7 +87,8 @@ def evaluate_diagnostics(
     )
     classes = None
     if lack is None:
-        classes = _find_classes(train, bank.labels, features.labels, neighbours, config)
+        names = [name.encode(errors="replace").decode() for name in train.class_names]
+        classes = find_classes(names, bank.labels, features.labels, neighbours, config.vote)
     findings = Findings(train, images, features.cpu(), neighbours, classes)
     return Result(
         metrics=measured.metrics,
@@ -105,37 +112,58 @@ def _open(config: DiagnosticsConfig) -> tuple[ImageSet, ImageSet]:
         except UserError as error:
             raise UserError(f"{error}; or set split=train to analyse the training images") from None
         rest = f"; split=train analyses the {len(train)} training images"
-    if len(images) < _FEWEST_IMAGES:
+    if len(images) < FEWEST_IMAGES:
         raise UserError(
-            f"diagnostics need {_FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
+            f"diagnostics need {FEWEST_IMAGES} images or more, found {len(images)} {config.split} "
             f"images{rest}"
         )
     return train, images
 
 
-def _find_classes(
-    train: ImageSet,
-    bank_labels: Tensor,
-    labels: Tensor,
-    neighbours: Neighbours,
-    config: DiagnosticsConfig,
+def find_classes(
+    names: list[str], bank_labels: Tensor, labels: Tensor, neighbours: Neighbours, vote: KNNSetting
 ) -> ClassFindings:
-    num_classes = len(train.class_names)
-    answers = classify(neighbours, bank_labels, labels, config.vote, num_classes)
-    confusions = count_confusions(labels, torch.from_numpy(answers.predicted), num_classes)
-    names = [name.encode(errors="replace").decode() for name in train.class_names]
-    return ClassFindings(names, confusions, kept_answers(labels, {"vote": [answers]}, num_classes))
+    """Count the mistakes of a nearest-neighbour vote.
+
+    Args:
+        names: Names of the C classes.
+        bank_labels: Class indices of the voters, int64 (M,).
+        labels: Class indices of the images voted on, int64 (N,).
+        neighbours: Each image's neighbours among the voters.
+        vote: The vote.
+    """
+    answers = classify(neighbours, bank_labels, labels, vote, len(names))
+    confusions = count_confusions(labels, torch.from_numpy(answers.predicted), len(names))
+    return ClassFindings(names, confusions, kept_answers(labels, {"vote": [answers]}, len(names)))
+
+
+def describe_mistakes(classes: ClassFindings, vote: KNNSetting) -> dict[str, Any]:
+    """Describe a vote and its most frequent mistakes, for a record's details."""
+    mistakes = most_frequent_mistakes(classes.confusions, classes.names)
+    return {
+        "vote": vote.label,
+        "vote_top1": classes.top1,
+        "most_frequent_mistakes": [
+            {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
+            for mistake in mistakes
+        ],
+    }
 
 
 def diagnostics_deviations(config: DiagnosticsConfig, num_found: int) -> list[str]:
     """List the departures in images and from RankMe's settings."""
-    num_images = min(config.num_images, num_found)
     deviations = common_deviations(config)
     if config.split == "train":
         deviations.append("training images looked at (protocol: test images)")
-    if num_images != RANKME_NUM_IMAGES:
-        deviations.append(f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})")
-    return deviations
+    return deviations + rank_deviations(config, num_found)
+
+
+def rank_deviations(options: DiagnosticsOptions, num_found: int) -> list[str]:
+    """List the departures from RankMe's settings."""
+    num_images = min(options.num_images, num_found)
+    if num_images == RANKME_NUM_IMAGES:
+        return []
+    return [f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})"]
 
 
 def _load_other(config: DiagnosticsConfig) -> Subject | None:
@@ -173,15 +201,7 @@ def _details(
     if other is not None:
         details["compared_to"] = to_tree(other.model)
     if findings.classes is not None:
-        mistakes = most_frequent_mistakes(findings.classes.confusions, findings.classes.names)
-        details |= {
-            "vote": config.vote.label,
-            "vote_top1": findings.classes.top1,
-            "most_frequent_mistakes": [
-                {"true": mistake.true, "predicted": mistake.predicted, "count": mistake.count}
-                for mistake in mistakes
-            ],
-        }
+        details |= describe_mistakes(findings.classes, config.vote)
     return details
 
 

@@ -39,23 +39,26 @@ class Measured:
             self.left_out.append(f"{name}: {error}")
 
 
-def measure(sample: Tensor, views: ViewFeatures, other: Tensor | None) -> Measured:
+def measure(
+    sample: Tensor, views: ViewFeatures | None = None, other: Tensor | None = None
+) -> Measured:
     """Compute every measure without labels.
 
     Args:
         sample: Features of images, (N, D).
-        views: Features of views of images.
+        views: Features of views of images; None for no LiDAR and no alignment.
         other: Another network's features of the images of ``sample``, (N, E); None for no CKA.
     """
     measured = Measured()
     measured.add("rankme", "dimensions", partial(rank_me, sample))
     measured.add("alpha_req", "exponent", partial(_alpha_req, sample, measured))
-    measured.add("lidar", "dimensions", partial(_lidar, views.aggressive, measured))
     measured.add("feature_std", "1/√D", lambda: float(projection_std(sample)))
     measured.add("uniformity", "log", partial(uniformity, sample))
-    first, second, *_ = views.aggressive
-    measured.add("alignment", "squared distance", partial(alignment, first, second))
-    measured.add("alignment_weak", "squared distance", partial(alignment, *views.weak))
+    if views is not None:
+        measured.add("lidar", "dimensions", partial(_lidar, views.aggressive, measured))
+        first, second, *_ = views.aggressive
+        measured.add("alignment", "squared distance", partial(alignment, first, second))
+        measured.add("alignment_weak", "squared distance", partial(alignment, *views.weak))
     if other is not None:
         measured.add("cka", "similarity", partial(linear_cka, sample, other))
         measured.add("cka_unbiased", "similarity", partial(unbiased_linear_cka, sample, other))

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.knn.settings import KNNSetting
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.data.sets import Split
 from rsa_pretrain.data.settings import UserPathText
 from rsa_pretrain.plumbing.config.files import Section
@@ -26,17 +27,27 @@ class EmbeddingConfig(Section):
     """tsne: effective number of neighbours; at most a third of the other images."""
 
 
-class DiagnosticsConfig(EvaluationConfig):
-    """Measures and plots of the features of the test or training images."""
+class DiagnosticsOptions(Section):
+    """The measures that need features alone."""
 
     protocol: Literal["test_features"] = "test_features"
     """Published measures without labels, such as RankMe, on the backbone's features."""
-    split: Split = "test"
-    """Images to analyse; train compares each training image with all others, for data sets
-    without test images."""
     num_images: Annotated[int, Field(ge=2)] = RANKME_NUM_IMAGES
     """Images, drawn at random, over which RankMe, alpha-ReQ, the standard deviation, the uniformity
     and CKA are computed; all if there are fewer."""
+    vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
+    """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
+    memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
+    """Memory for the neighbour search beside the features, in MiB. null: 512 on a CPU, a quarter of
+    its free memory on a GPU."""
+
+
+class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):
+    """Measures and plots of the features of the test or training images."""
+
+    split: Split = "test"
+    """Images to analyse; train compares each training image with all others, for data sets
+    without test images."""
     num_view_images: Annotated[int, Field(ge=1)] = 2000
     """Images, drawn at random, whose augmented views the alignment and LiDAR compare; all if there
     are fewer. LiDAR should have more images than features."""
@@ -48,13 +59,12 @@ class DiagnosticsConfig(EvaluationConfig):
     compare_to: UserPathText | None = None
     """Another checkpoint, of any network: CKA compares the two networks' features of the same
     images. null: no CKA."""
-    vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
-    """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12
     """Images, drawn at random, on the retrieval page; the plot shows the first 8."""
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
     """Training images shown beside each of them."""
     embedding: EmbeddingConfig = EmbeddingConfig()
-    memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
-    """Memory for the neighbour search beside the features, in MiB. null: 512 on a CPU, a quarter of
-    its free memory on a GPU."""
+
+
+class GivenDiagnosticsConfig(DiagnosticsOptions, GivenFeaturesConfig):
+    """The measures of given test features; plots and alignment need images."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNSetting
+from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNOptions, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
@@ -135,11 +135,21 @@ def knn_deviations(config: KNNConfig, bank_size: int) -> list[str]:
         bank_size: Number of training images that vote on an image.
     """
     deviations = common_deviations(config)
-    headline = config.settings[0]
-    if headline != PAPER_VOTE:
-        deviations.append(f"{headline.label} (protocol: {PAPER_VOTE.label})")
     if config.leave_one_out:
         deviations.append("each training image classified by the others (protocol: test images)")
+    return deviations + vote_deviations(config, bank_size)
+
+
+def vote_deviations(options: KNNOptions, bank_size: int) -> list[str]:
+    """List the departures of the headline's vote.
+
+    Args:
+        options: The votes.
+        bank_size: Number of training images that vote on an image.
+    """
+    deviations, headline = [], options.settings[0]
+    if headline != PAPER_VOTE:
+        deviations.append(f"{headline.label} (protocol: {PAPER_VOTE.label})")
     if headline.k > bank_size:
         deviations.append(f"all {bank_size} training images vote (k={headline.k})")
     return deviations

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.plumbing.config.files import Section
 
 
@@ -32,15 +33,24 @@ _OTHER_VOTES = (
 VOTES = (PAPER_VOTE, *_OTHER_VOTES)
 
 
-class KNNConfig(EvaluationConfig):
-    """Classification of test images by their nearest training images."""
+class KNNOptions(Section):
+    """The votes, on features of any origin."""
 
     protocol: Literal["weighted_vote"] = "weighted_vote"
     """InstDis's vote."""
     settings: Annotated[tuple[KNNSetting, ...], Field(min_length=1)] = VOTES
     """Votes to count, all in one pass; the first is the headline."""
-    leave_one_out: bool = False
-    """Classify each training image by the others, instead of the test images."""
     memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
     """Memory for the comparison beside the features, in MiB, whatever the number of images.
     null: 512 on a CPU, a quarter of its free memory on a GPU."""
+
+
+class KNNConfig(KNNOptions, EvaluationConfig):
+    """Classification of test images by their nearest training images."""
+
+    leave_one_out: bool = False
+    """Classify each training image by the others, instead of the test images."""
+
+
+class GivenKNNConfig(KNNOptions, GivenFeaturesConfig):
+    """The same of given features."""

@@ -1,6 +1,6 @@
 """List a linear probe's departures from its published protocol."""
 
-from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig
+from rsa_eval.evaluators.linear.settings import LINEAR_PROTOCOLS, LinearConfig, LinearOptions
 from rsa_eval.evaluators.shared.deviations import (
     DINOV2,
     USUAL,
@@ -18,17 +18,28 @@ def linear_deviations(config: LinearConfig, num_steps: int) -> list[str]:
         config: The run's settings.
         num_steps: Number of optimizer steps.
     """
-    is_dinov2 = config.protocol == "dinov2"
-    deviations = common_deviations(config, DINOV2 if is_dinov2 else USUAL)
+    deviations = common_deviations(config, DINOV2 if config.protocol == "dinov2" else USUAL)
     if config.stl10_folds:
         deviations.append("mean over ten folds of the training images (protocol: all at once)")
-    deviations += settings_deviations(config.probe, LINEAR_PROTOCOLS[config.protocol])
-    return deviations + _dinov2_probe_deviations(config, num_steps) if is_dinov2 else deviations
+    return deviations + probe_deviations(config, num_steps)
 
 
-def _dinov2_probe_deviations(config: LinearConfig, num_steps: int) -> list[str]:
+def probe_deviations(options: LinearOptions, num_steps: int) -> list[str]:
+    """List the departures of a probe's training.
+
+    Args:
+        options: The protocol and the probe.
+        num_steps: Number of optimizer steps.
+    """
+    deviations = settings_deviations(options.probe, LINEAR_PROTOCOLS[options.protocol])
+    if options.protocol == "dinov2":
+        deviations += _dinov2_probe_deviations(options, num_steps)
+    return deviations
+
+
+def _dinov2_probe_deviations(options: LinearOptions, num_steps: int) -> list[str]:
     """List the probe's differences from dinov2/eval/linear.py that no setting removes."""
-    num_heads = len(config.probe.base_lr)
+    num_heads = len(options.probe.base_lr)
     deviations = [
         f"heads {num_heads}, on one feature vector (protocol: 52, 13 each on the last block and on "
         "the last four, with and without the averaged patches)"

@@ -1,11 +1,13 @@
 """Settings of the linear probe and of its published protocols."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.shared.settings import TrainingOnViews
+from rsa_eval.features.given_settings import GivenFeaturesConfig
+from rsa_pretrain.plumbing.config.files import Section
 
 
 def _as_list(value: Any) -> Any:
@@ -110,19 +112,16 @@ LINEAR_PROTOCOLS = {
 }
 
 
-class LinearConfig(EvaluationConfig):
-    """A linear classifier on frozen features."""
+class LinearOptions(Section):
+    """The probe, on features of any origin."""
 
+    changes: ClassVar[dict[str, Any]] = {}
+    """Changes to every protocol's probe."""
     protocol: Literal["moco_v2", "mean_shift", "simsiam", "dinov2"] = "moco_v2"
     """The published protocol this run follows: it sets the defaults of the probe, and the record
     lists departures from it."""
     probe: ProbeConfig = ProbeConfig()
     """Changes to the protocol's settings."""
-    stl10_folds: bool = False
-    """stl10: train a probe on each of the ten predefined folds of 1,000 training images and report
-    the mean and sample standard deviation of their accuracies."""
-    save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """Minutes between saves of the training state; rerun the command to resume."""
 
     @model_validator(mode="before")
     @classmethod
@@ -132,7 +131,17 @@ class LinearConfig(EvaluationConfig):
         changes = tree.get("probe", {})
         if published is None or not isinstance(changes, dict):
             return tree  # field validation reports the mistake
-        return {**tree, "probe": published.model_dump() | changes}
+        return {**tree, "probe": published.model_dump() | cls.changes | changes}
+
+
+class LinearConfig(LinearOptions, EvaluationConfig):
+    """A linear classifier on frozen features."""
+
+    stl10_folds: bool = False
+    """stl10: train a probe on each of the ten predefined folds of 1,000 training images and report
+    the mean and sample standard deviation of their accuracies."""
+    save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
+    """Minutes between saves of the training state; rerun the command to resume."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -146,4 +155,19 @@ class LinearConfig(EvaluationConfig):
             raise ValueError(f"stl10_folds belongs to 'stl10', not to '{self.data.name}'")
         if self.stl10_folds and self.data.stl10_fold is not None:
             raise ValueError("stl10_folds trains on each fold; leave data.stl10_fold out")
+        return self
+
+
+class GivenLinearConfig(LinearOptions, GivenFeaturesConfig):
+    """The same on given features, each the same in every epoch."""
+
+    changes: ClassVar[dict[str, Any]] = {"mode": "cached"}
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        if self.probe.mode != "cached":
+            raise ValueError(
+                f"probe.mode {self.probe.mode} augments images, which given features lack; leave "
+                "it out"
+            )
         return self

@@ -39,10 +39,14 @@ def logistic_deviations(config: LogisticConfig) -> list[str]:
         deviations.append(
             f"short side resized to {config.data.eval_resize} (protocol: {_DINOV2_RESIZE})"
         )
+    return deviations + search_deviations(config.search)
+
+
+def search_deviations(search: SearchConfig) -> list[str]:
+    """List the departures of the search for C and of the fit."""
     return [
-        *deviations,
-        *settings_deviations(config.search, SearchConfig()),
-        f"preconditioned L-BFGS, tolerance {config.search.tolerance:g} (protocol: cuML's, 1e-12)",
+        *settings_deviations(search, SearchConfig()),
+        f"preconditioned L-BFGS, tolerance {search.tolerance:g} (protocol: cuML's, 1e-12)",
         "held out by class (protocol: of all images alike)",
     ]
 

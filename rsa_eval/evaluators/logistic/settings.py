@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.plumbing.config.files import Section
 
 
@@ -42,10 +43,18 @@ class SearchConfig(Section):
         return self
 
 
-class LogisticConfig(EvaluationConfig):
-    """Logistic regression on features extracted once."""
+class LogisticOptions(Section):
+    """The search and the fit, on features of any origin."""
 
     protocol: Literal["dinov2"] = "dinov2"
     """DINOv2's (Oquab et al. 2023): raw features, C chosen on a tenth of the training images, then
     a refit on all of them."""
     search: SearchConfig = SearchConfig()
+
+
+class LogisticConfig(LogisticOptions, EvaluationConfig):
+    """Logistic regression on features extracted once."""
+
+
+class GivenLogisticConfig(LogisticOptions, GivenFeaturesConfig):
+    """The same on given features."""

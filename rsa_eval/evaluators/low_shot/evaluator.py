@@ -16,7 +16,12 @@ from rsa_eval.evaluators.low_shot.draws import (
     drawn_rows,
     train_and_test,
 )
-from rsa_eval.evaluators.low_shot.settings import SUBSETS, ClassifierConfig, LowShotConfig
+from rsa_eval.evaluators.low_shot.settings import (
+    SUBSETS,
+    ClassifierConfig,
+    LowShotConfig,
+    LowShotOptions,
+)
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.feature_checks import classes_of
@@ -57,7 +62,8 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
     for subset in scores.details["subsets"]:
         for run in subset["runs"]:
             run["sha256"] = next(fingerprints)
-    return scores.result({"images": describe_images(train, test)}, _deviations(config), test.keys())
+    deviations = common_deviations(config) + draw_deviations(config)
+    return scores.result({"images": describe_images(train, test)}, deviations, test.keys())
 
 
 def low_shot(
@@ -161,12 +167,10 @@ def _select(tensor: Tensor, places: Rows) -> Tensor:
     return tensor[places.tolist()]
 
 
-def _deviations(config: LowShotConfig) -> list[str]:
-    deviations = [
-        *common_deviations(config),
-        *settings_deviations(config.classifier, ClassifierConfig()),
-    ]
-    num_draws = len(config.subset_seeds)
-    if num_draws != _PUBLISHED_DRAWS and any(subset.is_drawn for subset in config.subsets):
+def draw_deviations(options: LowShotOptions) -> list[str]:
+    """List the departures of the draws and the classifier."""
+    deviations = settings_deviations(options.classifier, ClassifierConfig())
+    num_draws = len(options.subset_seeds)
+    if num_draws != _PUBLISHED_DRAWS and any(subset.is_drawn for subset in options.subsets):
         deviations.append(f"draws of each subset: {num_draws} (protocol: {_PUBLISHED_DRAWS})")
     return deviations

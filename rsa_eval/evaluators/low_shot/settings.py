@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.shared.settings import Subset
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.data.settings import Seed
 from rsa_pretrain.plumbing.config.files import Section
 
@@ -31,8 +32,8 @@ SUBSETS = (
 )
 
 
-class LowShotConfig(EvaluationConfig):
-    """Logistic regression on the features of few labelled images."""
+class LowShotOptions(Section):
+    """The draws and the classifier, on features of any origin."""
 
     protocol: Literal["msn"] = "msn"
     """MSN's (Assran et al. 2022): each image's features minus their mean, divided by their norm."""
@@ -50,3 +51,11 @@ class LowShotConfig(EvaluationConfig):
             if len(set(entries)) < len(entries):
                 raise ValueError(f"{what} must differ, found {entries}")
         return self
+
+
+class LowShotConfig(LowShotOptions, EvaluationConfig):
+    """Logistic regression on the features of few labelled images."""
+
+
+class GivenLowShotConfig(LowShotOptions, GivenFeaturesConfig):
+    """The same on given features."""

@@ -192,12 +192,17 @@ def _describe(
 
 
 def _deviations(config: SVMConfig, *, left_out: bool) -> list[str]:
-    deviations = [
-        *common_deviations(config),
-        *settings_deviations(config.machine, MachineConfig()),
-    ]
+    deviations = common_deviations(config)
     if config.multi_label is None:
-        deviations.append("one class per image (protocol: several)")
+        deviations += one_class_deviations(config.machine)
+    else:
+        deviations += settings_deviations(config.machine, MachineConfig())
     if left_out:
         deviations.append("images labelled 0 left out of training (protocol: negatives)")
     return deviations
+
+
+def one_class_deviations(machine: MachineConfig) -> list[str]:
+    """List the departures of machines for images of one class each."""
+    one_class = "one class per image (protocol: several)"
+    return [*settings_deviations(machine, MachineConfig()), one_class]

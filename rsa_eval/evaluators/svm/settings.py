@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rsa_eval.config import EvaluationConfig
+from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import Section
 
@@ -54,16 +55,21 @@ class MultiLabelConfig(Section):
 _OF_FOLDERS = ("train_dir", "test_dir", "on_broken")
 
 
-class SVMConfig(EvaluationConfig):
-    """Linear support vector machines, one per class, scored by average precision."""
+class SVMOptions(Section):
+    """The machines, on features of any origin."""
 
     protocol: Literal["goyal2019"] = "goyal2019"
     """Goyal et al. 2019's on VOC2007, with only the averaged features of the last stage, as later
     papers report it; features are divided by their norm plus 1e-5."""
+    machine: MachineConfig = MachineConfig()
+
+
+class SVMConfig(SVMOptions, EvaluationConfig):
+    """Linear support vector machines, one per class, scored by average precision."""
+
     multi_label: MultiLabelConfig | None = None
     """Labels of a multi-label data set, with data.name=imagefolder; null: the data set's classes,
     each against the rest."""
-    machine: MachineConfig = MachineConfig()
 
     @property
     def data_set(self) -> str:
@@ -83,3 +89,7 @@ class SVMConfig(EvaluationConfig):
             if getattr(self.data, key) != DataConfig.model_fields[key].default:
                 raise ValueError(f"data.{key} has no meaning with multi_label; leave it out")
         return self
+
+
+class GivenSVMConfig(SVMOptions, GivenFeaturesConfig):
+    """The same on given features, each class against the rest."""
