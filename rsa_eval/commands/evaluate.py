@@ -26,7 +26,8 @@ Measure {measures}.
 {checkpoint}
 
 The result is one JSON record, by default records/{kind}-PROTOCOL-DATASET.json in the run folder,
-where a record made with other settings is never overwritten. The images are those of the checkpoint's run unless a config names others."""
+where a record made with other settings is never overwritten. The images are those of the
+checkpoint's run unless a config names others."""
 
 _EXAMPLES = """\
 examples:

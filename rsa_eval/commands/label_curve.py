@@ -32,8 +32,8 @@ labels per class with which a baseline is as accurate as the checkpoint.
 {CHECKPOINTS}
 
 Its frozen features are classified by `rsa-eval low-shot`, each number of labels drawn --draws
-times, the same draws for every model. The images are those of the first checkpoint's run unless a config names
-others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot are
+times, the same draws for every model. The images are those of the first checkpoint's run unless a
+config names others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot are
 FOLDER/{_NAME}.md, .json and .png.
 
 Intervals are 95 %, over test images and draws together. A baseline's curve is made non-decreasing

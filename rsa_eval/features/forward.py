@@ -99,7 +99,8 @@ def placed(backbone: nn.Module, device: torch.device) -> nn.Module:
     On a GPU its filters take the memory format of the images, or cuDNN would convert them for every
     batch. On a CPU they keep theirs: another would round some features differently.
     """
-    format_ = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    gains = device.type == "cuda" and network_of(backbone).channels_last
+    format_ = torch.channels_last if gains else torch.preserve_format
     return backbone.to(device).to(memory_format=format_)
 
 

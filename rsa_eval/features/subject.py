@@ -117,7 +117,7 @@ def _other_subject(spec: NetworkSpec, config: EvaluationConfig, device: torch.de
         backbone=None,
         other_network=spec.network,
     )
-    return Subject(placed(loaded.backbone, device), expected.mean, expected.std, model)
+    return Subject(loaded.backbone, expected.mean, expected.std, model)
 
 
 def _other_settings(config: EvaluationConfig, expected: Preprocessing) -> str:

@@ -55,7 +55,7 @@ class ForeignNetwork(nn.Module):
         """D, known after the first call."""
         self.map_bytes_per_pixel: float = 0.0
         """Size of the largest float32 output of any of its modules, per pixel of the image."""
-        self._channels_last = opened.channels_last
+        self.channels_last = opened.channels_last
         # A network need not have any tensor that says where it is.
         self.register_buffer("place", torch.empty(0), persistent=False)
 
@@ -65,7 +65,7 @@ class ForeignNetwork(nn.Module):
         Raises:
             UserError: If the network fails, or returns anything else.
         """
-        if not self._channels_last:
+        if not self.channels_last:
             images = images.contiguous()
         try:
             features = self.module(images)

@@ -30,6 +30,8 @@ class FeatureNetwork(Protocol):
     """Packages that compute the features, beside torch and torchvision."""
     uses_every_parameter: bool
     """All parameters receive a gradient in training."""
+    channels_last: bool
+    """Filters and images may be in this memory format, the faster one for convolutions."""
 
     def features(self, images: Tensor, settings: StageSettings) -> Tensor:
         """Return the features, (N, D), of normalised images, float32 (N, 3, S, S)."""
@@ -78,6 +80,7 @@ class _ResNetFeatures:
 
     libraries: tuple[str, ...] = ()
     uses_every_parameter = True
+    channels_last = True
 
     def __init__(self, backbone: nn.Module) -> None:
         self.backbone = backbone
@@ -119,6 +122,7 @@ class _OtherFeatures:
     def __init__(self, network: ForeignNetwork) -> None:
         self.network = network
         self.libraries = network.libraries
+        self.channels_last = network.channels_last
 
     def features(self, images: Tensor, settings: StageSettings) -> Tensor:
         found: Tensor = self.network(images)

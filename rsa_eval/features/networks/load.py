@@ -1,13 +1,15 @@
 """Load a network of another origin for an evaluation."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pkgutil import resolve_name
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from rsa_eval.config import TokenPooling
+from rsa_eval.features.forward import placed
 from rsa_eval.features.networks.foreign import ForeignNetwork, ForwardError, OpenedNetwork
 from rsa_eval.features.networks.interface import foreign_sha256
 from rsa_eval.features.networks.preprocessing import Preprocessing
@@ -16,8 +18,6 @@ from rsa_eval.features.networks.tokens import Pooling
 from rsa_eval.features.networks.trial import try_network
 from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.plumbing.errors import UserError
-
-_log = logging.getLogger(__name__)
 
 _HERE = "rsa_eval.features.networks"
 _OPENERS: dict[NetworkOrigin, str] = {
@@ -83,7 +83,8 @@ def load_network(
     size_to_set = f"found {image_size}; set data.image_size={native}"
     if opened.takes_one_size and native != image_size:
         raise UserError(f"{named.network} takes images of {native} pixels only, {size_to_set}")
-    network = _placed(ForeignNetwork(opened, named.network, pooling.text), device)
+    network = ForeignNetwork(opened, named.network, pooling.text)
+    network = _placed(network, torch.device(device))
     try:
         try_network(network, image_size, precision)
     except ForwardError as error:
@@ -96,11 +97,13 @@ def load_network(
     return LoadedNetwork(network, opened.preprocessing, sha256)
 
 
-def _placed(network: ForeignNetwork, device: str | torch.device) -> ForeignNetwork:
-    try:
-        return network.to(device).eval()
-    # Tensors of a user's module may be of kinds that do not move.
-    except (NotImplementedError, RuntimeError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise UserError(f"{network.name} cannot be moved to {device}: {error}") from error
+def _placed(network: ForeignNetwork, device: torch.device) -> ForeignNetwork:
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        is_plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
+        if is_lazy(tensor) or not is_plain:
+            raise UserError(
+                f"{network.name} has a tensor without values, or a sparse or quantized one "
+                f"({name.removeprefix('module.model.')}); expected dense ones, with values"
+            )
+    placed(network, device)
+    return network.eval()

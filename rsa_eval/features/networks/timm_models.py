@@ -1,5 +1,6 @@
 """Open timm's networks."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,12 +31,12 @@ class TimmFeatures(nn.Module):
         self.name = name
         self.pooling = pooling
         self._has_class_token = getattr(model, "cls_token", None) is not None
+        self._num_prefix = int(getattr(model, "num_prefix_tokens", 0))
         if not pooling.is_default:
-            # Other networks' intermediate outputs are maps.
-            if not getattr(model, "num_prefix_tokens", 0) and not hasattr(self.model, "pos_embed"):
-                raise pooling.refuse(name, "has no tokens")
-            blocks: Any = self.model.blocks
-            pooling.check_blocks(name, len(blocks))
+            num_blocks = _num_token_blocks(model)
+            if num_blocks == 0:
+                raise pooling.refuse(name, "gives no tokens of its blocks")
+            pooling.check_blocks(name, num_blocks)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, (N, D)."""
@@ -47,16 +48,26 @@ class TimmFeatures(nn.Module):
         outputs = self.model.forward_intermediates(
             images,
             indices=self.pooling.blocks,
-            return_prefix_tokens=True,
+            return_prefix_tokens=self._num_prefix > 0,
             norm=True,
             output_fmt="NLC",
             intermediates_only=True,
         )
+        if self._num_prefix == 0:
+            outputs = [(patches, None) for patches in outputs]
         pairs = [
             (prefix[:, 0] if self._has_class_token else None, patches)
             for patches, prefix in outputs
         ]
         return pool_tokens(pairs, self.pooling, self.name)
+
+
+def _num_token_blocks(model: Any) -> int:
+    """Return how many blocks yield class tokens and patches; those of other networks yield maps."""
+    method = getattr(model, "forward_intermediates", None)
+    if method is None or "return_prefix_tokens" not in inspect.signature(method).parameters:
+        return 0
+    return len(getattr(model, "blocks", ()))
 
 
 def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:

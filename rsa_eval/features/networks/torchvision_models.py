@@ -46,7 +46,7 @@ class TorchvisionFeatures(nn.Module):
         """Return features, (N, D)."""
         if self.pooling.is_default:
             pooled: Tensor = self.model(images)
-            return pooled.flatten(1) if pooled.shape[2:].numel() == 1 else pooled
+            return pooled
         outputs: list[Tensor] = []
         encoder = self.model.encoder
         # Hooks of one call, which no copy of the network inherits.

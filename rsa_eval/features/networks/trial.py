@@ -63,7 +63,11 @@ def _largest_map(network: nn.Module) -> Iterator[list[int]]:
         if isinstance(output, Tensor):
             sizes.append(output.numel())
 
-    handles = [module.register_forward_hook(note) for module in network.modules()]
+    handles = [
+        module.register_forward_hook(note)
+        for module in network.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # these take no hooks
+    ]
     try:
         yield sizes
     finally:

@@ -279,6 +279,34 @@ def test_what_users_forget_is_harmless(write_module: Write) -> None:
     assert not features.is_inference()
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "nn.LazyLinear(3)",
+        "nn.Linear(4, 3, device='meta')",
+        "nn.ParameterList([nn.Parameter(torch.eye(3).to_sparse(), requires_grad=False)])",
+    ],
+)
+def test_tensors_without_bytes_are_refused(write_module: Write, layer: str) -> None:
+    """They cannot be compared before and after."""
+    write_module(f"def odd():\n    return nn.Sequential({layer}), INPUT\n")
+    with pytest.raises(UserError, match="has a tensor without values, or a sparse or quantized"):
+        load_network("python:mine:odd", 4)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_scripted_module_is_taken(write_module: Write) -> None:
+    """As ``torch.jit.load`` returns it."""
+    write_module(
+        "def scripted():\n"
+        "    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    return torch.jit.script(layers), INPUT\n"
+    )
+    loaded = load_network("python:mine:scripted", 8)
+    assert loaded.backbone(torch.randn(3, 3, 8, 8)).shape == (3, 4)
+    Classifier(loaded.backbone, 3, seed=0).train()(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
 def test_what_cannot_be_fine_tuned_is_refused(write_module: Write) -> None:
     """Features without gradients, and networks without parameters."""
     write_module(AWKWARD)

@@ -151,10 +151,16 @@ def test_a_network_of_one_size_names_it(settings: Callable[..., KNNConfig]) -> N
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("test_resnet", {"tokens": "cls"}, "test_resnet has no tokens, so tokens=cls blocks=1"),
+        (
+            "test_resnet",
+            {"tokens": "cls"},
+            "gives no tokens .*, so tokens=cls blocks=1",
+        ),
         ("test_vit", {"tokens": "cls", "blocks": 7}, "has 6 blocks, found blocks=7"),
         ("test_vit", {"blocks": 2}, "blocks needs tokens=cls"),
         ("test_vit2", {"tokens": "cls"}, "has no class token"),
+        ("cait_xxs24_224", {"tokens": "cls"}, "gives no tokens of its blocks"),
+        ("hiera_tiny_224", {"tokens": "mean"}, "gives no tokens of its blocks"),
         ("test_vitt", {}, "has no network 'test_vitt'; the nearest is 'test_vit'"),
         ("test_vit.no_such_tag", {}, "timm cannot create 'timm:test_vit.no_such_tag"),
     ],
