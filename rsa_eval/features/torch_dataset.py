@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from torchvision.models import ResNet
 from torchvision.transforms import v2
 
 from rsa_eval.features.forward import feature_width, forward_batches, placed
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
-from rsa_eval.features.networks.interface import network_of
+from rsa_eval.features.networks.foreign import ForeignNetwork
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.placement import on_cpu
 from rsa_eval.features.share import ALONE
@@ -99,7 +100,11 @@ def extract(
             or the device cannot compute at the precision.
     """
     settings = _Settings(_checked_layers(layers), precision)
-    network_of(backbone)  # refuses other modules
+    if not isinstance(backbone, ResNet | ForeignNetwork):
+        raise UserError(
+            "features come from a ResNet such as load_backbone(...).backbone, or from "
+            f"load_network(...).backbone, found {type(backbone).__name__}"
+        )
     place = resolve_device(device)
     check_precision(precision, place)
     items = _Items(dataset, transform)

@@ -149,8 +149,8 @@ class Model(Section):
     checkpoint: str | None
     """Path or network as given on the command line; null for random weights."""
     sha256: str | None
-    """Hash of the checkpoint file; of another network without a file, that of its tensors, with the
-    code or settings that use them; null for random weights of the toolkit's networks."""
+    """Hash of the checkpoint file, or of another network's tensors (and code) where there is no
+    file; null for random weights of the toolkit's networks."""
     metadata: BackboneMetadata | None
     """The checkpoint's own description; null for random weights and other networks."""
     backbone: BackboneConfig | None

@@ -141,7 +141,8 @@ def _current_folder_first() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:
+            sys.path.remove(folder)
         if folder not in sys.path:
             # What is imported during the first forward pass must not hide installed packages.
             sys.path.append(folder)

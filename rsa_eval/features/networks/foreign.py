@@ -77,7 +77,7 @@ class ForeignNetwork(nn.Module):
                 f"{self.name} failed on images {tuple(images.shape)} with "
                 f"{type(error).__name__}: {error}"
             ) from error
-        checked = self._checked(features, len(images))
+        checked = self._checked(features, images)
         # What inference mode leaves behind cannot be trained on.
         return checked.clone() if checked.is_inference() else checked
 
@@ -89,13 +89,13 @@ class ForeignNetwork(nn.Module):
             "parameters and buffers must stay as they are"
         )
 
-    def _checked(self, features: object, num_images: int) -> Tensor:
+    def _checked(self, features: object, images: Tensor) -> Tensor:
         if not isinstance(features, Tensor):
             raise UserError(
                 f"{self.name} returned {type(features).__name__}, expected a tensor of features "
                 "(N, D)"
             )
-        shape = tuple(features.shape)
+        shape, num_images = tuple(features.shape), len(images)
         if features.ndim != 2 or shape[0] != num_images or shape[1] == 0:
             raise UserError(
                 f"{self.name} returned shape {shape} for {num_images} images, expected features "
@@ -104,6 +104,11 @@ class ForeignNetwork(nn.Module):
         if not features.is_floating_point():
             raise UserError(
                 f"{self.name} returned features of type {features.dtype}, expected float32"
+            )
+        if features.device != images.device:
+            raise UserError(
+                f"{self.name} returned features on {features.device} for images on "
+                f"{images.device}; expected them on the images' device"
             )
         if self.width is None:
             self.width = shape[1]

@@ -6,13 +6,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from rsa_eval.features.cache import tensors_sha256
 from rsa_eval.features.networks.foreign import ForeignNetwork
 from rsa_pretrain.components.backbone import feature_dim, pooled_stages
 from rsa_pretrain.components.settings import Stage
-from rsa_pretrain.plumbing.errors import UserError
 
 
 class StageSettings(Protocol):
@@ -50,19 +48,10 @@ class FeatureNetwork(Protocol):
 
 
 def network_of(backbone: nn.Module) -> FeatureNetwork:
-    """Return the interface of a backbone.
-
-    Raises:
-        UserError: If it is neither a ResNet without classifier nor a loaded network.
-    """
+    """Return the interface of a backbone: a loaded network, or a ResNet without classifier."""
     if isinstance(backbone, ForeignNetwork):
         return _OtherFeatures(backbone)
-    if isinstance(backbone, ResNet):
-        return _ResNetFeatures(backbone)
-    raise UserError(
-        "features come from a ResNet such as load_backbone(...).backbone, or from "
-        f"load_network(...).backbone, found {type(backbone).__name__}"
-    )
+    return _ResNetFeatures(backbone)
 
 
 def explain_changes(backbone: nn.Module, moved: list[str]) -> Exception:

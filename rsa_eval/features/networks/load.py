@@ -79,22 +79,27 @@ def load_network(
         _OPENERS[named.origin]
     )
     opened = opener(named, pooling, seed)
+    network = _placed(ForeignNetwork(opened, named.network, pooling.text), torch.device(device))
+    _try(network, opened, image_size, precision)
+    return LoadedNetwork(network, opened.preprocessing, opened.sha256 or foreign_sha256(network))
+
+
+def _try(
+    network: ForeignNetwork, opened: OpenedNetwork, image_size: int, precision: Precision
+) -> None:
+    """Try a network on images of the evaluation's size, and name another that it takes."""
     native = opened.preprocessing.image_size
     size_to_set = f"found {image_size}; set data.image_size={native}"
     if opened.takes_one_size and native != image_size:
-        raise UserError(f"{named.network} takes images of {native} pixels only, {size_to_set}")
-    network = ForeignNetwork(opened, named.network, pooling.text)
-    network = _placed(network, torch.device(device))
+        raise UserError(f"{network.name} takes images of {native} pixels only, {size_to_set}")
     try:
         try_network(network, image_size, precision)
     except ForwardError as error:
         if native in (None, image_size):
             raise
         raise UserError(
-            f"{named.network} was made for images of {native} pixels, {size_to_set} ({error})"
+            f"{network.name} was made for images of {native} pixels, {size_to_set} ({error})"
         ) from error
-    sha256 = opened.sha256 or foreign_sha256(network)
-    return LoadedNetwork(network, opened.preprocessing, sha256)
 
 
 def _placed(network: ForeignNetwork, device: torch.device) -> ForeignNetwork:

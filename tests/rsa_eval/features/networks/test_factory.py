@@ -156,6 +156,7 @@ FORWARDS = {
     "return images[:1, :, 0, 0]": r"returned shape \(1, 3\) for 2 images",
     "return images[:, :0, 0, 0]": r"returned shape \(2, 0\) for 2 images",
     "return images[:, :, 0, 0].long()": "features of type torch.int64, expected float32",
+    "return torch.empty(len(images), 3, device='meta')": "features on meta for images on cpu",
     "return images[:, 0, 0, : len(images)]": "features of width 1, and of width 2 before",
     "return images[:, :, 0, 0] / 0": "features that are not finite for random images",
     "return images[:, :, 0, 0] - images.mean()": "other features alone than beside another image",
