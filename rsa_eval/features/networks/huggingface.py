@@ -45,6 +45,8 @@ class HuggingFaceFeatures(nn.Module):
         self.pooling = pooling
         size: Any = getattr(self.model.config, "patch_size", None)
         self._patch: int | None = size[0] if isinstance(size, list | tuple) else size
+        # A class token, perhaps one for distillation, and registers; others may follow the patches.
+        self._most_prefix = 2 + (getattr(self.model.config, "num_register_tokens", 0) or 0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, (N, D)."""
@@ -60,6 +62,8 @@ class HuggingFaceFeatures(nn.Module):
         num_prefix = self._num_prefix(last, images)
         if self.pooling.is_default:
             return last[:, 0] if num_prefix > 0 else last.mean(dim=1)
+        if num_prefix > self._most_prefix:
+            raise self.pooling.refuse(self.name, f"returns {num_prefix} tokens beside the patches'")
         sequences = self._normalised(output.hidden_states, last) if several else [last]
         pairs = [
             (sequence[:, 0] if num_prefix else None, sequence[:, num_prefix:])

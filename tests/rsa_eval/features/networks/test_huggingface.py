@@ -104,6 +104,14 @@ def test_a_cnn_gives_its_averaged_map(tmp_path: Path, images: Tensor) -> None:
         load_network(f"hf:{folder}", 64, tokens="mean")
 
 
+def test_tokens_that_are_no_prefix_are_refused(tmp_path: Path) -> None:
+    """A detector's follow the patches, so the patches could not be averaged."""
+    config = transformers.YolosConfig(**SMALL | {"image_size": [32, 32]}, intermediate_size=64)
+    folder = write_folder(transformers.YolosModel(config).eval(), tmp_path / "yolos")
+    with pytest.raises(UserError, match="returns 101 tokens beside the patches', so tokens=mean"):
+        load_network(f"hf:{folder}", 32, tokens="mean")
+
+
 def test_settings_are_part_of_the_identity(vit: tuple[Any, Path]) -> None:
     """Another config.json with the same tensors is another network."""
     _, folder = vit
