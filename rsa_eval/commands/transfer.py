@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
     from rsa_eval.campaigns.transfer.plan import TransferPlan
     from rsa_eval.campaigns.trials import Trial
-    from rsa_pretrain.plumbing.text_table import TableFormat
+    from rsa_eval.report.transfer import TransferTable
 
 _TABLE_FILE = "transfer.md"
 _LOGS = "logs"
@@ -116,9 +116,9 @@ def _transfer(arguments: argparse.Namespace) -> int:
     if not outcome.stopped:
         for name, reason in plan.absent.items():
             say(f"absent: {name}: {reason}")
-        say(_table(plan, trials, outcome, config, "text"))
-        text = _table(plan, trials, outcome, config, "markdown")
-        write_text(out / _TABLE_FILE, f"{text}\n")
+        table = _table(plan, trials, outcome, config)
+        say(table.render())
+        write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
         say(f"table: {out / _TABLE_FILE}")
     return conclude(outcome)
 
@@ -149,9 +149,8 @@ def _table(
     trials: "list[Trial]",
     outcome: "Outcome",
     config: TransferConfig,
-    table_format: "TableFormat",
-) -> str:
-    from rsa_eval.campaigns.transfer.table import ModelTransfer, transfer_table
+) -> "TransferTable":
+    from rsa_eval.report.transfer import PUBLISHED_PROTOCOLS, ModelTransfer, transfer_table
 
     prefix = f"{config.protocol}-"
     models = []
@@ -166,6 +165,5 @@ def _table(
         headlines |= {name: record.headline for name, record in found.items()}
     names = [entry.name.removeprefix(prefix) for entry in plan.evaluations]
     columns = {name: headlines[name] for name in names if name in headlines}
-    return transfer_table(
-        models, columns, "logistic" if config.protocol == "logistic" else None, table_format
-    )
+    published = PUBLISHED_PROTOCOLS[plan.evaluations[0].config.protocol]
+    return transfer_table(models, columns, published)

@@ -51,7 +51,7 @@ def test_present_sets_are_evaluated_and_absent_ones_listed(
     assert "validation images drawn by class (protocol: its authors' own draw)" in digits.deviations
     table = (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
     assert "flowers102 (% per class)" in table
-    assert "mean of 2" in table
+    assert "Mean of 2" in table
     assert "BYOL, ResNet-50 (BYOL, Table 3)" in table
 
 

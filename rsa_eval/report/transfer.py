@@ -3,14 +3,24 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from scipy.stats import rankdata
 
 from rsa_eval.paper.transfer import TransferProtocol, transfer_rows
-from rsa_eval.records.record import Metric, Record
-from rsa_pretrain.plumbing.text_table import TableFormat, render_table
+from rsa_eval.records.groups import network_key
+from rsa_eval.records.record import BOOTSTRAP, Metric, MetricInterval, Record
+from rsa_eval.report.tables import Table, TableRow
+from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
 
+PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
+    "kornblith": "logistic",
+    "ridge": None,
+}
+"""Published rows beside the records of each protocol of a transfer suite."""
+TRANSFER_CAPTION = (
+    "Numbers in brackets are 95 % intervals over test images. Mean and mean rank (1 is best) are "
+    "over the data sets that every model here has; half-widths of independent sets add in squares."
+)
 # The published suite has Caltech-101 with its background.
 _PUBLISHED_NAMES = {"caltech101_background": "caltech101"}
 _UNITS = {"top1": "%", "mean_per_class": "% per class", "mAP_11_points": "mAP"}
@@ -21,7 +31,7 @@ class ModelTransfer:
     """One model's headline on each data set."""
 
     name: str
-    headlines: Mapping[str, Metric]
+    headlines: dict[str, Metric]
     """By data set, in percent; sets without a record are missing."""
 
     @classmethod
@@ -80,50 +90,114 @@ def mean_ranks(models: Sequence[ModelTransfer], data_sets: Sequence[str]) -> lis
     return [float(next(means)) if has_all else None for has_all in whole]
 
 
+@dataclass(frozen=True)
+class TransferTable:
+    """Models as rows and data sets as columns, published rows below."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def render(self, table_format: TableFormat = "text") -> str:
+        """Format the table."""
+        return render_table(self.columns, self.rows, table_format, self.columns[1:])
+
+
 def transfer_table(
     models: Sequence[ModelTransfer],
     data_sets: Mapping[str, str],
     protocol: TransferProtocol | None,
-    table_format: TableFormat = "text",
-) -> str:
-    """Format the models as rows and the data sets as columns, published rows below.
+    title: str = "",
+) -> TransferTable:
+    """Arrange models over data sets; means and ranks are over the sets that all models have.
 
     Args:
         models: At least one.
         data_sets: Headline metric of each data set, in the order of the columns.
         protocol: Protocol of the published rows; None for no such rows.
-        table_format: As of ``render_table``.
+        title: Title of the table.
     """
     common = [name for name in data_sets if all(name in model.headlines for model in models)]
     columns = [
-        "model",
+        "Model",
         *(f"{name} ({_UNITS.get(metric, metric)})" for name, metric in data_sets.items()),
-        f"mean of {len(common)}",
-        "mean rank",
+        f"Mean of {len(common)}",
+        "Mean rank",
     ]
-    rows: list[list[object]] = []
+    rows: list[list[str]] = []
     for model, rank in zip(models, mean_ranks(models, common), strict=True):
         cells = [model.headlines.get(name) for name in data_sets]
         mean = mean_over(model, common)
         rows.append(
             [
                 model.name,
-                *(None if cell is None else cell.text for cell in cells),
-                None if mean is None else mean.text,
-                None if rank is None else Decimal(f"{rank:.2f}"),
+                *(NOTHING if cell is None else cell.text for cell in cells),
+                NOTHING if mean is None else mean.text,
+                NOTHING if rank is None else f"{rank:.2f}",
             ]
         )
     if protocol is not None:
         rows += _published(data_sets, protocol)
-    return render_table(columns, rows, table_format, columns[1:])
+    return TransferTable(title, columns, rows)
 
 
-def _published(data_sets: Mapping[str, str], protocol: TransferProtocol) -> list[list[object]]:
+def find_transfers(tables: Sequence[Table]) -> list[TransferTable]:
+    """Arrange the tables of a transfer suite's protocols as one table over their data sets.
+
+    Args:
+        tables: All tables; those of one protocol count if there are two data sets or more.
+    """
+    by_protocol: dict[str, list[Table]] = {}
+    for table in tables:
+        if table.protocol in PUBLISHED_PROTOCOLS:
+            by_protocol.setdefault(table.protocol, []).append(table)
+    return [
+        _over_tables(protocol, found) for protocol, found in by_protocol.items() if len(found) > 1
+    ]
+
+
+def _over_tables(protocol: str, tables: Sequence[Table]) -> TransferTable:
+    models: dict[str, ModelTransfer] = {}
+    data_sets: dict[str, str] = {}
+    for table in tables:
+        for row in table.rows:
+            record = row.group.first
+            headline = _headline(row)
+            if headline is None:
+                continue
+            data_set = row.group.image_set
+            data_sets[data_set] = record.headline
+            networks = ", ".join(sorted(map(network_key, row.group.records)))
+            name = f"{row.name} · {row.detail}"
+            own = models.setdefault(f"{name} {networks}", ModelTransfer(name, {}))
+            own.headlines[data_set] = headline
+    return transfer_table(
+        list(models.values()),
+        data_sets,
+        PUBLISHED_PROTOCOLS[protocol],
+        f"{tables[0].title} on {len(data_sets)} data sets, protocol {protocol}",
+    )
+
+
+def _headline(row: TableRow) -> Metric | None:
+    """Return the mean of a row's trials with its interval over images."""
+    found = row.headline
+    if found is None:
+        return None
+    interval = None
+    if found.over_images is not None:
+        low, high = found.over_images.low, found.over_images.high
+        interval = MetricInterval(low=low, high=high, method=BOOTSTRAP)
+    return Metric(value=found.mean, unit=found.unit, interval=interval)
+
+
+def _published(data_sets: Mapping[str, str], protocol: TransferProtocol) -> list[list[str]]:
     """Return the published rows, where they have one of the data sets."""
-    rows: list[list[object]] = []
+    rows = []
     for row in transfer_rows(protocol):
         found = [row.values.get(_PUBLISHED_NAMES.get(name, name)) for name in data_sets]
         if any(value is not None for value in found):
-            cells = [None if value is None else f"{value:.1f}" for value in found]
-            rows.append([f"{row.label}, ResNet-50 ({row.source})", *cells, None, None])
+            cells = [NOTHING if value is None else f"{value:.1f}" for value in found]
+            name = f"{row.label}, ResNet-50 ({row.source})"
+            rows.append([name, *cells, NOTHING, NOTHING])
     return rows
