@@ -41,6 +41,12 @@ class TriedCell:
     value: float | None = None
     failure: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The pair and its result, for the log."""
+        result = self.failure if self.value is None else f"{self.value:.2f} %"
+        return f"rate {self.base_lr:g} and decay {self.decay:g}: {result}"
+
 
 @dataclass(frozen=True)
 class ChosenCell:
@@ -103,7 +109,7 @@ def choose_cell(
         tried.append(TriedCell(*cell, **found))
         file.write({"step": len(tried), "tried": [asdict(each) for each in tried]})
         _forget_training(workspace)
-        _log.info("%s: %s", label, tried[-1])
+        _log.info("%s, %s", label, tried[-1].text)
     return _best(tried, validation, config)
 
 

@@ -16,8 +16,8 @@ class TuningConfig(TrainingOnViews):
     """Joint training of backbone and head; the defaults are SwAV's for 10 % of the labels."""
 
     epochs: Annotated[int, Field(ge=1)] | None = 20
-    """Passes over the labelled images; null: as many as `steps` take. Setting one of the two
-    replaces the other of the protocol."""
+    """Passes over the labelled images; null: as many as `steps` take. Setting one of them alone
+    replaces the protocol's other."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps in total, whatever the number of images; null: those of `epochs`."""
     batch_size: Annotated[int, Field(ge=2)] = 256
