@@ -16,7 +16,13 @@ from rsa_pretrain.plumbing.config.files import flatten, load_config, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 _VOC = Path("VOCdevkit") / "VOC2007"
-_OF_PROTOCOLS = {"logistic": ("logistic", "kornblith"), "ridge": ("logistic", "ridge")}
+_OF_PROTOCOLS = {
+    "logistic": ("logistic", "kornblith"),
+    "ridge": ("logistic", "ridge"),
+    "finetune": ("finetune", "byol"),
+}
+# Of the short side of a test image to its crop, after fine-tuning.
+_MARGIN = 256 / 224
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,10 @@ def plan_transfer(
 
 def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     """Return a set's settings of ``data``."""
+    margin = _MARGIN if config.protocol == "finetune" else 1
     tree: dict[str, Any] = {
         "image_size": config.image_size,
-        "eval_resize": config.image_size,
+        "eval_resize": round(margin * config.image_size),
         "eval_interpolation": config.interpolation,
         "num_workers": config.num_workers,
     }

@@ -27,16 +27,13 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_splits,
 )
 from rsa_eval.evaluators.shared.subsets import Rows
+from rsa_eval.evaluators.shared.validation import publishes_validation, validation_rows
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import WARNINGS, Result, Scores
 from rsa_eval.records.workspace import Workspace
-from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.open_images import open_images
-from rsa_pretrain.data.sets import data_set
-from rsa_pretrain.plumbing.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +41,7 @@ _SHORT_SIDE = 224
 """Of the resized image, in dinov2/eval/log_regression.py and Kornblith et al. 2019, whose crop of
 the centre is as large; linear probes have the usual 256."""
 _PUBLISHED_SEARCH = SearchConfig()
+_SHARE = "search.held_out_percent"
 _EXTRACTIONS = {"dinov2": DINOV2, "kornblith": KORNBLITH, "ridge": USUAL}
 
 
@@ -55,8 +53,9 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     """
     train, test = open_splits(config)
     validation = None
-    if config.protocol == "kornblith" and "val" in data_set(config.data.name).counts:
-        validation = _validation_rows(train, open_images(config.data, "val"))
+    if config.protocol == "kornblith" and publishes_validation(config.data):
+        percent = config.search.held_out_percent
+        validation = validation_rows(train, config.data, percent, config.seed, key=_SHARE)
     with frozen(subject.backbone):
         train_features = stored_features(subject, train, config, "train features")
         test_features = stored_features(subject, test, config, "test features")
@@ -139,18 +138,6 @@ def search_deviations(options: LogisticOptions, validation: Rows | None = None) 
     return deviations
 
 
-def _validation_rows(train: ImageSet, validation: ImageSet) -> Rows:
-    """Return the places of the published validation images among the training images."""
-    known, keys = set(validation.keys()), train.keys()
-    rows = np.flatnonzero([key in known for key in keys])
-    if not 0 < len(rows) < len(train):
-        raise UserError(
-            f"{len(rows)} of {len(train)} training images of {train.name} are published validation "
-            "images; use all training images (data.num_train_images=null)"
-        )
-    return rows
-
-
 def logistic_regression(
     train: LabelledFeatures,
     test: LabelledFeatures,
@@ -184,9 +171,9 @@ def logistic_regression(
         UserError: If an image has no class, widths differ, or no image can be held out.
     """
     num_classes = classes_of(train, test, num_classes)
-    labels, key = train.labels.numpy(), "search.held_out_percent"
+    labels = train.labels.numpy()
     if validation is None:
-        validation = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
+        validation = held_out_rows(labels, search.held_out_percent, seed, key=_SHARE, unit=1)
     rest = np.setdiff1d(np.arange(len(labels)), validation)
 
     def fitter(rows: Rows | None, start: LogisticFit | None) -> Fitter:
