@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from rsa_eval.evaluators.svm.average_precision import area, eleven_points, rank
+from rsa_eval.evaluators.shared.average_precision import area, eleven_points, rank
 
 
 def test_by_hand() -> None:

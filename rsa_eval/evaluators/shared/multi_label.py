@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_files import read_text
 
 Truth = npt.NDArray[np.int8]
@@ -89,6 +90,30 @@ def open_multi_label(
             raise UserError(f"asked for {count} images of {config.name}, which has {len(images)}")
         images = images.random_subset(count, data.subset_seed)
     return MultiLabelSet(images, combinations, class_names)
+
+
+def open_multi_label_splits(
+    data: DataConfig, config: MultiLabelConfig
+) -> tuple[MultiLabelSet, MultiLabelSet]:
+    """Open the training and the test images, annotated with the same classes.
+
+    Args:
+        data: Folder and numbers of images.
+        config: Layout and names of the splits.
+
+    Raises:
+        UserError: As ``open_multi_label``, or if the classes differ.
+    """
+    train = open_multi_label(data, config, "train")
+    test = open_multi_label(data, config, "test")
+    if train.class_names != test.class_names:
+        only_one = set(train.class_names) ^ set(test.class_names)
+        what = first_of(sorted(only_one)) or "same names, different order"
+        raise UserError(
+            f"training and test images of {config.name} differ in classes: {what}; give both "
+            "the same classes in the same order"
+        )
+    return train, test
 
 
 def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_eval.evaluators.svm.multi_label import one_against_rest, open_multi_label
-from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.multi_label import one_against_rest, open_multi_label
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
