@@ -2,7 +2,7 @@
 
 import torch
 
-from rsa_eval.evaluators.logistic.evaluator import logistic_regression, search_deviations
+from rsa_eval.evaluators.logistic.evaluator import score_features, search_deviations
 from rsa_eval.evaluators.logistic.settings import GivenLogisticConfig
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import Scores
@@ -15,12 +15,7 @@ def score_given_logistic(
     device: torch.device,
 ) -> tuple[Scores, list[str]]:
     """Return the scores of ``logistic_regression`` and the departures from its protocol."""
-    scores = logistic_regression(
-        train,
-        test,
-        config.search,
-        num_classes=config.num_classes,
-        seed=config.seed,
-        device=device,
+    scores = score_features(
+        train, test, config, num_classes=config.num_classes, seed=config.seed, device=device
     )
-    return scores, search_deviations(config.search)
+    return scores, search_deviations(config)

@@ -21,6 +21,7 @@ USUAL = Extraction()
 # dinov2/data/transforms.py, for evaluated images and training crops alike; dinov2/eval/setup.py
 # takes the precision of the teacher.
 DINOV2 = Extraction("bicubic", "fp16")
+KORNBLITH = Extraction("bicubic")
 
 
 def common_deviations(config: EvaluationConfig, published: Extraction = USUAL) -> list[str]:
