@@ -22,6 +22,15 @@ class MultiLabelConfig(Section):
     """SPLIT of the training images."""
     test_split: str = "test"
     """SPLIT of the test images."""
+    val_split: str | None = None
+    """SPLIT that lists those training images on which logistic regression chooses C, by
+    protocol=kornblith. null: val of layout voc; of layout csv search.held_out_percent of the
+    training images are drawn."""
+
+    @property
+    def validation_split(self) -> str | None:
+        """Published SPLIT of the training images that choose settings; None if there is none."""
+        return "val" if self.val_split is None and self.layout == "voc" else self.val_split
 
 
 # Settings of a DataConfig for class folders, which a multi-label data set lacks.

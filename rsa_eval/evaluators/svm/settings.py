@@ -50,6 +50,15 @@ class SVMConfig(SVMOptions, WithMultiLabel):
     Of images with one class each, each class is ranked against the rest.
     """
 
+    @model_validator(mode="after")
+    def _check_multi_label(self) -> Self:
+        if self.multi_label is not None and self.multi_label.val_split is not None:
+            raise ValueError(
+                "multi_label.val_split has no meaning for svm, which chooses costs by "
+                "cross-validation; leave it out"
+            )
+        return self
+
 
 class GivenSVMConfig(SVMOptions, GivenFeaturesConfig):
     """The same on given features, each class against the rest."""

@@ -189,6 +189,13 @@ def test_splits_of_other_classes(
         ({"multi_label": {"name": "x", "layout": "csv"}}, "needs data.name=imagefolder"),
         (
             {
+                "multi_label": {"name": "x", "layout": "csv", "val_split": "val"},
+                "data": {"name": "imagefolder", "root": "x", "image_size": 8},
+            },
+            r"multi_label\.val_split has no meaning for svm",
+        ),
+        (
+            {
                 "multi_label": {"name": "x", "layout": "csv"},
                 "data": {"name": "imagefolder", "root": "x", "image_size": 8, "train_dir": "y"},
             },
