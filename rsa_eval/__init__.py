@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rsa_eval.evaluators.svm.settings import SVMConfig as SVMConfig
     from rsa_eval.features.given import read_features as read_features
     from rsa_eval.features.labelled import LabelledFeatures as LabelledFeatures
+    from rsa_eval.features.networks.load import load_network as load_network
+    from rsa_eval.features.networks.preprocessing import Preprocessing as Preprocessing
     from rsa_eval.features.torch_dataset import extract as extract
     from rsa_eval.features.torch_dataset import transform_for as transform_for
     from rsa_eval.records.predictions import read_predictions as read_predictions
@@ -73,6 +75,8 @@ else:
             "rsa_eval.evaluators.svm.settings": "MachineConfig SVMConfig",
             "rsa_eval.features.given": "read_features",
             "rsa_eval.features.labelled": "LabelledFeatures",
+            "rsa_eval.features.networks.load": "load_network",
+            "rsa_eval.features.networks.preprocessing": "Preprocessing",
             "rsa_eval.features.torch_dataset": "extract transform_for",
             "rsa_eval.records.predictions": "read_predictions",
             "rsa_eval.records.record": "Record Scores read_record",

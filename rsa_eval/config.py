@@ -12,6 +12,8 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import Section, flatten
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
+TokenPooling = Literal["default", "cls", "mean", "cls+mean"]
+
 
 class RandomBackboneConfig(BackboneConfig):
     """The network of --random-init."""
@@ -36,7 +38,15 @@ class EvaluationConfig(Section):
     2048, as keep the network's largest feature map within 1 GiB: 2048 for a ResNet-18 at 32 pixels,
     334 for a ResNet-50 at 224."""
     layers: Annotated[tuple[Stage, ...], Field(min_length=1)] = ("layer4",)
-    """Stages whose outputs, averaged over the image, are the features; several are concatenated."""
+    """Stages of a ResNet whose outputs, averaged over the image, are the features; several are
+    concatenated."""
+    tokens: TokenPooling = "default"
+    """Features of a vision transformer of another library. cls: its class token; mean: the mean of
+    its patches' tokens; cls+mean: both; default: what the library gives its classifier (hf: the
+    class token). Other networks have no tokens; a function's maps are averaged by mean."""
+    blocks: Annotated[int, Field(ge=1)] = 1
+    """Concatenate the tokens of this many last blocks, each under the final norm; of cls+mean only
+    the last block's patches count, as for DINOv2's linear classifiers."""
     feature_dtype: Literal["fp32", "fp16"] = "fp32"
     """Storage type of the features; fp16 halves the cache and rounds to three decimal digits."""
     cache_dir: Path | None = None
@@ -56,6 +66,8 @@ class EvaluationConfig(Section):
     def _check_layers(self) -> Self:
         if len(set(self.layers)) != len(self.layers):
             raise ValueError(f"layers must differ, found {list(self.layers)}")
+        if self.blocks > 1 and self.tokens == "default":
+            raise ValueError("blocks needs tokens: cls, mean or cls+mean")
         return self
 
 
@@ -79,6 +91,8 @@ _BEFORE_THERE_WAS_A_CHOICE = {
     "multi_label.val_split": None,
     "probe.views": "pillow",
     "split": "test",
+    "tokens": "default",
+    "blocks": 1,
 }
 # Settings that follow the device if null, and the values of older records, where none did. Like the
 # device itself, this makes no other result.

@@ -85,6 +85,8 @@ def _checkpoint_of(entry: NamedRecord) -> Path:
     model = entry.record.model
     if model.checkpoint is None:
         raise UserError("no record is of a checkpoint")
+    if model.other_network is not None:
+        raise UserError(f"only ResNets of this toolkit are loaded, not {model.other_network}")
     recorded = Path(model.checkpoint)
     here = [path for path in (recorded, entry.path.parent.parent / recorded.name) if path.is_file()]
     if not here:

@@ -174,7 +174,9 @@ def status(trial: AnyTrial) -> str:
     done = [
         evaluation.name
         for evaluation in trial.evaluations
-        if recorded(record_path(trial, evaluation.name), sha256, evaluation.config)
+        if recorded(
+            record_path(trial, evaluation.name), sha256, evaluation.config, trial.other_network
+        )
     ]
     if len(done) == len(trial.evaluations):
         return RECORDED
@@ -214,7 +216,8 @@ def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
     for evaluation in trial.evaluations:
         path = record_path(trial, evaluation.name)
         with outcome.failures_noted(trial, [evaluation.name]):
-            record = recorded(path, weights_sha256(trial), evaluation.config)
+            sha256, network = weights_sha256(trial), trial.other_network
+            record = recorded(path, sha256, evaluation.config, network)
             # All processes decide before one of them writes a record that another might find.
             if min_over_ranks(int(record is not None)):
                 assert record is not None

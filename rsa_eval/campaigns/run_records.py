@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
+from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -22,7 +23,7 @@ _MEMORY_HINT = (
 
 
 def make_record_of(
-    checkpoint: Path | None,
+    checkpoint: str | Path | NetworkSpec | None,
     evaluator: Evaluator,
     config: EvaluationConfig,
     path: Path,
@@ -77,20 +78,28 @@ def make_record_of(
     return record
 
 
-def recorded(path: Path, sha256: str | None, config: Section) -> Record | None:
+def recorded(
+    path: Path, sha256: str | None, config: Section, other_network: str | None = None
+) -> Record | None:
     """Return the record at ``path`` if it is for these weights and settings.
 
     Args:
         path: File of the record.
         sha256: Hash of the weights; None for random weights, which the settings determine.
         config: The evaluation's settings.
+        other_network: Name of a network that is none of the toolkit's.
 
     Returns:
         None if there is no such record or, with a warning, if the file or that of its predictions
         is unreadable.
     """
     record = _read_if_whole(path)
-    if record is None or record.model.sha256 != sha256 or _differing_keys(record, config):
+    if record is None or _differing_keys(record, config):
+        return None
+    model = record.model
+    is_same = model.is_random if sha256 is None else model.sha256 == sha256
+    # One file may fit two networks, and equal random weights may.
+    if not is_same or model.other_network != other_network:
         return None
     if record.predictions is not None:
         from rsa_eval.records.predictions import read_predictions

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsa_eval.campaigns.settings import PlannedEvaluation
+from rsa_eval.features.networks.spec import Checkpoint, NetworkSpec
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.device_names import DeviceName
 from rsa_pretrain.plumbing.errors import UserError
@@ -29,17 +30,27 @@ class Trial:
     """At least one; for random weights their settings include the network."""
     pretraining: PretrainConfig | None = None
     """The run that trains the weights; its ``output_dir`` is the trial's folder."""
-    checkpoint: Path | None = None
-    """Existing weights, anything ``load_weights`` takes."""
+    checkpoint: Checkpoint | None = None
+    """Existing weights, anything ``load_subject`` takes; also another library's network with random
+    weights."""
     sha256: str | None = None
-    """Hash of the existing weights."""
+    """Hash of the existing weights; None for random ones."""
+    other_network: str | None = None
+    """Name of a network that is none of the toolkit's."""
     departures: tuple[str, ...] = ()
     """Departures of the run from its recipe, noted in each record."""
 
     @property
-    def weights(self) -> Path | None:
-        """The weights to evaluate; None for random weights."""
+    def weights(self) -> Checkpoint | None:
+        """The weights to evaluate; None for random weights of a ResNet."""
         return self.checkpoint if self.pretraining is None else self.folder
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: the checkpoint as given, or the name of random weights."""
+        found = self.checkpoint
+        is_random = found is None or (isinstance(found, NetworkSpec) and found.is_random)
+        return self.name if is_random else str(found)
 
     @property
     def device(self) -> DeviceName:

@@ -7,10 +7,16 @@ from pathlib import Path
 from rsa_eval.campaigns.run_records import check_replaceable, make_record_of
 from rsa_eval.commands.given_features import add_features_option, evaluate_features
 from rsa_eval.commands.outputs import check_output
-from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
+from rsa_eval.commands.subjects import (
+    CHECKPOINTS,
+    add_config_option,
+    images_of_run,
+    run_of,
+    split_checkpoints,
+    the_checkpoint,
+)
 from rsa_eval.evaluators import EVALUATORS, Evaluator, record_name
 from rsa_eval.evaluators.given import GIVEN_EVALUATORS
-from rsa_eval.records.pretraining_run import run_folder_of
 from rsa_eval.records.record import Metric, Record
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -19,10 +25,11 @@ from rsa_pretrain.plumbing.errors import UserError
 _EVALUATE = """\
 Measure {measures}.
 
-CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
-project (rsa-pretrain inspect describes it). The result is one JSON record, by default
-records/{kind}-PROTOCOL-DATASET.json in the run folder, where a record made with other settings is
-never overwritten. The images are those of the checkpoint's run unless a config names others."""
+{checkpoint}
+
+The result is one JSON record, by default records/{kind}-PROTOCOL-DATASET.json in the run folder,
+where a record made with other settings is never overwritten. The images are those of the
+checkpoint's run unless a config names others."""
 
 _FEATURES = """
 
@@ -34,6 +41,8 @@ _EXAMPLES = """\
 examples:
   rsa-eval {kind} runs/digits-rsa-3ep
   rsa-eval {kind} weights.safetensors --config data/cifar10 --out runs/weights/records/{kind}.json
+  rsa-eval {kind} timm:vit_small_patch16_224@vit.safetensors --config data/cifar10 \\
+      data.image_size=224 --out runs/vit/records/{kind}.json
   rsa-eval {kind} --random-init --config data/cifar10 backbone.arch=resnet18 backbone.stem=cifar \\
       --out runs/random/records/{kind}-cifar10.json"""
 
@@ -50,13 +59,16 @@ def add(commands: Commands) -> None:
             subjects += " | --features TRAIN TEST"
         parser = commands.add_parser(
             kind,
-            description=description.format(measures=evaluator.measures, kind=kind),
+            description=description.format(
+                measures=evaluator.measures, kind=kind, checkpoint=CHECKPOINTS
+            ),
             epilog=examples.format(kind=kind),
         )
         parser.add_argument(
             "--random-init",
             action="store_true",
-            help="evaluate random weights of backbone.arch and backbone.stem, no checkpoint",
+            help="evaluate random weights of backbone.arch and backbone.stem, or of timm:NAME or "
+            "torchvision:NAME",
         )
         add_features_option(parser, kind)
         add_config_option(parser)
@@ -69,12 +81,12 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:
-    paths, overrides = split_words(arguments.overrides)
+    given, overrides = split_checkpoints(arguments.overrides)
     if arguments.features is not None:
-        _say_result(*evaluate_features(arguments, kind, evaluator.config, paths, overrides))
+        _say_result(*evaluate_features(arguments, kind, evaluator.config, given, overrides))
         return 0
-    checkpoint = the_checkpoint(paths, arguments.random_init)
-    run_dir = None if checkpoint is None else run_folder_of(checkpoint)
+    checkpoint = the_checkpoint(given, arguments.random_init)
+    run_dir = run_of(checkpoint)
     start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))

@@ -3,9 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words, the_checkpoint
+from rsa_eval.commands.subjects import (
+    add_config_option,
+    images_of_run,
+    run_of,
+    split_checkpoints,
+    the_checkpoint,
+)
 from rsa_eval.features.settings import FeaturesConfig
-from rsa_eval.records.pretraining_run import run_folder_of
 from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -42,7 +47,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--random-init",
         action="store_true",
-        help="use random weights of backbone.arch and backbone.stem, no checkpoint",
+        help="use random weights of backbone.arch and backbone.stem, or of timm:NAME or "
+        "torchvision:NAME",
     )
     add_config_option(parser)
     parser.usage = "rsa-eval features [--config CONFIG] CHECKPOINT | --random-init"
@@ -51,9 +57,9 @@ def add(commands: Commands) -> None:
 
 
 def _features(arguments: argparse.Namespace) -> int:
-    paths, overrides = split_words(arguments.overrides)
-    checkpoint = the_checkpoint(paths, arguments.random_init)
-    run_dir = None if checkpoint is None else run_folder_of(checkpoint)
+    given, overrides = split_checkpoints(arguments.overrides)
+    checkpoint = the_checkpoint(given, arguments.random_init)
+    run_dir = run_of(checkpoint)
     start = images_of_run(run_dir, checkpoint, arguments.config, overrides)
     if run_dir is not None:
         start["cache_dir"] = str(run_dir / "features")

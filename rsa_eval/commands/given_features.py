@@ -8,6 +8,7 @@ from rsa_eval.commands.outputs import check_output
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.given import GIVEN_EVALUATORS
 from rsa_eval.features.given_settings import GivenFeaturesConfig
+from rsa_eval.features.networks.spec import Checkpoint
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.config.files import flatten, load_config
 from rsa_pretrain.plumbing.config.layers import COMMAND_LINE, read_layers
@@ -37,7 +38,7 @@ def evaluate_features(
     arguments: argparse.Namespace,
     kind: str,
     images: type[EvaluationConfig],
-    paths: Sequence[Path],
+    checkpoints: Sequence[Checkpoint],
     overrides: Sequence[str],
 ) -> tuple[Record, Path]:
     """Evaluate the features that ``--features`` names.
@@ -46,7 +47,7 @@ def evaluate_features(
         arguments: The command's.
         kind: Name of the evaluator.
         images: Its settings where it reads images, of which those of images are refused.
-        paths: Words of the command line that are no overrides.
+        checkpoints: Words of the command line that are no overrides.
         overrides: ``section.key=value`` words.
 
     Returns:
@@ -58,8 +59,8 @@ def evaluate_features(
     """
     if kind not in GIVEN_EVALUATORS:
         raise UserError(f"{kind} needs images and a network; evaluate a CHECKPOINT")
-    if paths or arguments.random_init:
-        found = "--random-init" if arguments.random_init else f"'{paths[0]}'"
+    if checkpoints or arguments.random_init:
+        found = "--random-init" if arguments.random_init else f"'{checkpoints[0]}'"
         raise UserError(f"give --features or a checkpoint, not both; found {found}")
     if arguments.out is None:
         raise UserError("features belong to no run folder; give --out FILE.json")

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from rsa_eval.campaigns.label_curve.settings import LABELS, LabelCurveConfig
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.subjects import add_config_option, images_of_run, split_words
-from rsa_eval.records.pretraining_run import run_folder_of
+from rsa_eval.commands.subjects import (
+    CHECKPOINTS,
+    add_config_option,
+    images_of_run,
+    run_of,
+    split_checkpoints,
+)
+from rsa_eval.features.networks.spec import NetworkSpec, check_checkpoint
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.files.regular_file import ABSENT
 
 if TYPE_CHECKING:
     from rsa_eval.campaigns.label_curve.results import LabelCurves
@@ -24,10 +29,11 @@ _DESCRIPTION = f"""\
 Measure top-1 accuracy with 1, 2, 5, … labels per class, and how many labels pretraining saved: the
 labels per class with which a baseline is as accurate as the checkpoint.
 
-CHECKPOINT is a run folder, a checkpoint folder, or a file of this or another project. Its frozen
-features are classified by `rsa-eval low-shot`, each number of labels drawn --draws times, the same
-draws for every model. The images are those of the first checkpoint's run unless a config names
-others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot are
+{CHECKPOINTS}
+
+Its frozen features are classified by `rsa-eval low-shot`, each number of labels drawn --draws
+times, the same draws for every model. The images are those of the first checkpoint's run unless a
+config names others. Records are FOLDER/NAME/records/{_NAME}*.json; tables, numbers and plot are
 FOLDER/{_NAME}.md, .json and .png.
 
 Intervals are 95 %, over test images and draws together. A baseline's curve is made non-decreasing
@@ -99,14 +105,15 @@ def _labels(text: str) -> tuple[int | None, ...]:
 
 
 def _label_curve(arguments: argparse.Namespace) -> int:
-    checkpoints, overrides = split_words(arguments.overrides)
-    for path in checkpoints:
-        if not path.exists():
-            raise UserError(f"checkpoint '{path}' {ABSENT}")
-    if not (checkpoints or arguments.random_init or arguments.supervised):
+    checkpoints, overrides = split_checkpoints(arguments.overrides)
+    has_baselines = arguments.random_init or arguments.supervised
+    for checkpoint in checkpoints:
+        if not (has_baselines and isinstance(checkpoint, NetworkSpec) and checkpoint.lacks_weights):
+            check_checkpoint(checkpoint)
+    if not (checkpoints or has_baselines):
         raise UserError("expected a CHECKPOINT, --random-init or --supervised; found none")
     first = checkpoints[0] if checkpoints else None
-    run_dir = None if first is None else run_folder_of(first)
+    run_dir = run_of(first)
     start = images_of_run(run_dir, first, arguments.config, overrides)
     config = load_config(LabelCurveConfig, arguments.config, overrides, start)
     check_output_folder(arguments.out)

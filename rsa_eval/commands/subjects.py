@@ -6,12 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rsa_eval.features.networks.spec import (
+    Checkpoint,
+    NetworkSpec,
+    check_checkpoint,
+    checkpoint_of,
+)
+from rsa_eval.records.pretraining_run import run_folder_of
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree
 from rsa_pretrain.plumbing.config.layers import merge_layers, read_layers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
-from rsa_pretrain.weights.files.regular_file import ABSENT
+
+CHECKPOINTS = """\
+CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file of another
+project (rsa-pretrain inspect describes it). It may also be a network that is none of this
+toolkit's: timm:NAME@FILE and torchvision:NAME@FILE with weights from a file, hf:FOLDER saved by
+transformers, or python:MODULE:FUNCTION, a function of yours; timm:NAME@pretrained and
+torchvision:NAME@DEFAULT download the library's weights."""
+"""Paragraph for the commands' help."""
 
 # A word of this form is an override, any other a path; write a path that looks like an override
 # with a leading `./`.
@@ -24,27 +38,44 @@ def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, [word for word in words if _OVERRIDE.match(word)]
 
 
-def the_checkpoint(paths: list[Path], random_init: bool) -> Path | None:
-    """Return the checkpoint among a command's paths; None for random weights.
+def split_checkpoints(words: Sequence[str]) -> tuple[list[Checkpoint], list[str]]:
+    """Split words into checkpoints, which may be networks such as timm:NAME@FILE, and overrides.
+
+    Raises:
+        UserError: If a word begins like a network but is none.
+    """
+    checkpoints = [checkpoint_of(word) for word in words if not _OVERRIDE.match(word)]
+    return checkpoints, [word for word in words if _OVERRIDE.match(word)]
+
+
+def the_checkpoint(given: Sequence[Checkpoint], random_init: bool) -> Checkpoint | None:
+    """Return the checkpoint among a command's words; None for random weights of a ResNet.
 
     Raises:
         UserError: If there is not exactly one, or it does not exist.
     """
     if random_init:
-        if paths:
-            raise UserError(f"give --random-init or a checkpoint, not both; found '{paths[0]}'")
-        return None
-    if len(paths) != 1:
-        found = ", ".join(f"'{path}'" for path in paths) or "none"
+        if not given:
+            return None
+        bare = [one for one in given if isinstance(one, NetworkSpec) and one.lacks_weights]
+        if len(given) > 1 or not bare:
+            raise UserError(f"give --random-init or a checkpoint, not both; found '{given[0]}'")
+        return bare[0].randomised()
+    if len(given) != 1:
+        found = ", ".join(f"'{path}'" for path in given) or "none"
         raise UserError(f"expected one CHECKPOINT, or --random-init; found {found}")
-    if not paths[0].exists():
-        raise UserError(f"checkpoint '{paths[0]}' {ABSENT}")
-    return paths[0]
+    check_checkpoint(given[0])
+    return given[0]
+
+
+def run_of(checkpoint: Checkpoint | None) -> Path | None:
+    """Return the run folder that contains a checkpoint, if there is one."""
+    return run_folder_of(checkpoint) if isinstance(checkpoint, Path) else None
 
 
 def images_of_run(
     run_dir: Path | None,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
     configs: Sequence[Path],
     overrides: Sequence[str],
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.subjects import split_words
+from rsa_eval.commands.subjects import CHECKPOINTS, split_checkpoints
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -17,8 +17,9 @@ _TABLE_FILE = "suite.md"
 _DESCRIPTION = f"""\
 Run every evaluation of a suite for every CHECKPOINT, and print a table of the headline metrics.
 
-CHECKPOINT is a run folder, a checkpoint folder, or a file of this or another project. The records
-are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is FOLDER/suite.md, and
+{CHECKPOINTS}
+
+The records are FOLDER/CHECKPOINT-HASH/records/EVALUATION.json, the table is FOLDER/suite.md, and
 `rsa-eval report FOLDER` writes a page. Features are extracted once per checkpoint, transform and
 set of images, and cached in FOLDER/features.
 
@@ -58,7 +59,7 @@ def add(commands: Commands) -> None:
 
 
 def _suite(arguments: argparse.Namespace) -> int:
-    checkpoints, overrides = split_words(arguments.overrides)
+    checkpoints, overrides = split_checkpoints(arguments.overrides)
     suite = load_config(SuiteConfig, arguments.suite, overrides)
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)

@@ -40,12 +40,13 @@ class FeatureIdentity(Section):
 
     format_version: int
     weights: str
-    """SHA-256 of the backbone's tensors."""
+    """SHA-256 of the backbone's tensors, for a user's function also of its code."""
     images: str
     """Fingerprint of the images, in order, with their labels."""
     transform: str
     """Description of the image transform."""
     layers: tuple[str, ...]
+    """Stages of a ResNet; name and token settings of another network."""
     precision: str
     feature_dtype: str
     library_versions: dict[str, str]

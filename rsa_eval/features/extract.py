@@ -13,10 +13,10 @@ from rsa_eval.features.cache import (
     CACHE_FORMAT_VERSION,
     CacheEntry,
     FeatureIdentity,
-    tensors_sha256,
 )
 from rsa_eval.features.forward import FEATURE_DTYPES, device_of, feature_width, forward_batches
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.networks.interface import network_of
 from rsa_eval.features.pixels import Load, in_processes, pixel_batches
 from rsa_eval.features.placement import home_of, on_cpu
 from rsa_eval.features.share import ALONE, Share, own_share
@@ -180,15 +180,17 @@ def cache_entry(
         config: The evaluation.
         folder: The cache.
     """
+    network = network_of(subject.backbone)
+    weights, taken = network.identity(config)
     identity = FeatureIdentity(
         format_version=CACHE_FORMAT_VERSION,
-        weights=tensors_sha256(subject.backbone.state_dict()),
+        weights=weights,
         images=images.fingerprint(),
         transform=repr(evaluation_transform(config.data, subject.mean, subject.std).steps),
-        layers=config.layers,
+        layers=taken,
         precision=config.precision,
         feature_dtype=config.feature_dtype,
-        library_versions=installed_versions("torch", "torchvision", "pillow"),
+        library_versions=installed_versions("torch", "torchvision", "pillow", *network.libraries),
     )
     return CacheEntry(
         folder=folder,

@@ -1,12 +1,13 @@
 """Run batches of images through a frozen backbone."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rsa_pretrain.components.backbone import feature_dim, pooled_stages
+from rsa_eval.features.networks.interface import network_of
 from rsa_pretrain.components.settings import Stage
 from rsa_pretrain.plumbing.device import autocast, without_tf32
 from rsa_pretrain.plumbing.device_names import Precision
@@ -17,7 +18,7 @@ FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class ForwardSettings(Protocol):
-    """The settings that decide a backbone's features; ``EvaluationConfig`` has them."""
+    """The settings that decide a ResNet's features; ``EvaluationConfig`` has them."""
 
     @property
     def layers(self) -> tuple[Stage, ...]:
@@ -76,7 +77,7 @@ def forward_batches(
 def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings) -> Tensor:
     """Return the features of a batch of normalised images, float32 (N, D).
 
-    They come from ``config.layers`` and are rounded to ``config.feature_dtype``.
+    A ResNet's come from ``config.layers``; all are rounded to ``config.feature_dtype``.
 
     Raises:
         ValueError: If the backbone is in train mode.
@@ -88,7 +89,7 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings)
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
     precision = config.precision
     with torch.no_grad(), autocast(precision, device), without_tf32(precision):
-        features = pooled_stages(backbone, images, config.layers)
+        features = network_of(backbone).features(images, config)
     return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
 
 
@@ -98,15 +99,16 @@ def placed(backbone: nn.Module, device: torch.device) -> nn.Module:
     On a GPU its filters take the memory format of the images, or cuDNN would convert them for every
     batch. On a CPU they keep theirs: another would round some features differently.
     """
-    format_ = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    gains = device.type == "cuda" and network_of(backbone).channels_last
+    format_ = torch.channels_last if gains else torch.preserve_format
     return backbone.to(device).to(memory_format=format_)
 
 
 def feature_width(backbone: nn.Module, config: ForwardSettings) -> int:
     """Return the width D of the features an evaluation takes from a backbone."""
-    return sum(feature_dim(backbone, layer) for layer in config.layers)
+    return network_of(backbone).width(config)
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module's parameters."""
-    return next(module.parameters()).device
+    """Return the device of a module's parameters and buffers."""
+    return next(chain(module.parameters(), module.buffers())).device

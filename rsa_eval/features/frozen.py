@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rsa_eval.features.networks.interface import explain_changes
+
 
 @contextmanager
 def frozen(backbone: nn.Module) -> Iterator[None]:
@@ -18,18 +20,20 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
         backbone: The network.
 
     Raises:
-        RuntimeError: If any bit of a parameter or buffer changed.
+        RuntimeError: If any bit of a parameter or buffer of a ResNet changed.
+        UserError: If one of another network did.
     """
-    before = {name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()}
+    before = {name: tensor.detach().clone() for name, tensor in _tensors(backbone).items()}
     modes = {module: module.training for module in backbone.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
     backbone.eval().requires_grad_(False)
     try:
         yield
-        after = backbone.state_dict()
-        moved = [name for name in before if not _same_bits(before[name], after[name])]
+        after = _tensors(backbone)
+        names = [*before, *(name for name in after if name not in before)]
+        moved = [name for name in names if not _is_same(before.get(name), after.get(name))]
         if moved:
-            raise RuntimeError(f"the frozen backbone changed: {', '.join(moved[:5])}")
+            raise explain_changes(backbone, moved)
     finally:
         for module, training in modes.items():
             module.training = training
@@ -37,7 +41,14 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def _same_bits(first: Tensor, second: Tensor) -> bool:
+def _tensors(backbone: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer, those too that checkpoints leave out."""
+    return {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+
+
+def _is_same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or first.shape != second.shape:
+        return False
     # Comparing bytes distinguishes -0.0 from 0.0 and treats a NaN as equal to itself.
     return torch.equal(
         first.reshape(-1).contiguous().view(torch.uint8),

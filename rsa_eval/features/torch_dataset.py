@@ -13,6 +13,8 @@ from torchvision.transforms import v2
 from rsa_eval.features.forward import feature_width, forward_batches, placed
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.networks.foreign import ForeignNetwork
+from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.placement import on_cpu
 from rsa_eval.features.share import ALONE
 from rsa_eval.features.transforms import SquareTransform
@@ -27,7 +29,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata
 
 
 def transform_for(
-    metadata: BackboneMetadata,
+    metadata: BackboneMetadata | Preprocessing,
     image_size: int | None = None,
     *,
     resize: int | None = None,
@@ -36,7 +38,7 @@ def transform_for(
     """Build the evaluation transform of a backbone, normalised as its weights expect.
 
     Args:
-        metadata: Metadata of the loaded backbone.
+        metadata: Metadata of the loaded backbone, or ``load_network(...).preprocessing``.
         image_size: Side S of the input, in pixels; None takes the side it was trained on.
         resize: Resize the short side to this and crop the centre, as ImageNet is evaluated (256 for
             224); None resizes the whole image to the square.
@@ -75,14 +77,14 @@ def extract(
     The backbone runs in eval mode without gradients; its weights and modes stay as they are.
 
     Args:
-        backbone: A ResNet without classifier, such as ``load_backbone(...).backbone``; it is moved
-            to ``device``.
+        backbone: A ResNet without classifier, such as ``load_backbone(...).backbone``, or
+            ``load_network(...).backbone``; it is moved to ``device``.
         dataset: Map-style; its items are images, or (image, label) with a class index from 0 on
             or ``UNLABELLED`` as label.
         transform: From an image to a normalised float tensor (3, H, W), such as ``transform_for``
             builds; None if the data set yields such tensors itself. All have the same size.
-        layers: Stages whose outputs, averaged over the image, are the features; several are
-            concatenated.
+        layers: Stages of a ResNet whose outputs, averaged over the image, are the features;
+            several are concatenated.
         batch_size: Images per forward pass.
         num_workers: Loader processes; 0 loads in this process.
         device: Where the backbone runs; auto takes a GPU where there is one.
@@ -94,14 +96,14 @@ def extract(
 
     Raises:
         UserError: If the data set is empty or has no length, an item is of another form or size,
-            only some items have labels, a feature is not finite, the backbone is no ResNet, or the
-            device cannot compute at the precision.
+            only some items have labels, a feature is not finite, the backbone is of another kind,
+            or the device cannot compute at the precision.
     """
     settings = _Settings(_checked_layers(layers), precision)
-    if not isinstance(backbone, ResNet):
+    if not isinstance(backbone, ResNet | ForeignNetwork):
         raise UserError(
-            f"features come from a ResNet such as load_backbone(...).backbone, found "
-            f"{type(backbone).__name__}"
+            "features come from a ResNet such as load_backbone(...).backbone, or from "
+            f"load_network(...).backbone, found {type(backbone).__name__}"
         )
     place = resolve_device(device)
     check_precision(precision, place)

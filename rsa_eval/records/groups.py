@@ -239,7 +239,7 @@ def weights_seed(record: Record) -> int | None:
 
 def _group_key(record: Record) -> str:
     model = record.model
-    weights: Any = model.sha256
+    weights: Any = None if model.is_random else model.sha256
     if model.pretraining is not None and model.metadata is not None:
         data_set, data = model.metadata.data_set or "", model.pretraining.get("data")
         trained_on = name_training_set(data_set, data)
@@ -266,7 +266,8 @@ def network_key(record: Record) -> str:
     seed = weights_seed(record)
     if record.model.pretraining is not None and seed is not None:
         return f"seed {seed}"
-    return record.model.sha256 or f"random {record.seeds}"
+    is_random = record.model.is_random or record.model.sha256 is None
+    return f"random {record.seeds}" if is_random else str(record.model.sha256)
 
 
 def _trial_key(record: Record) -> str:

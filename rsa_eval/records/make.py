@@ -64,7 +64,7 @@ def save_record(
         git_dirty=dirty,
         library_versions=library_versions()
         | {"python": platform.python_version()}
-        | installed_versions("pycocotools", "faster-coco-eval"),
+        | installed_versions("pycocotools", "faster-coco-eval", *_libraries(model)),
         hardware=hardware,
         seconds=seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,6 +73,11 @@ def save_record(
     if is_main():
         write_record(record, path, content)
     return record
+
+
+def _libraries(model: Model) -> tuple[str, ...]:
+    """Return the packages that another library's network may come from."""
+    return () if model.other_network is None else ("timm", "transformers")
 
 
 def _with_intervals(result: Result) -> dict[str, Metric]:

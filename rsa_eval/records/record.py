@@ -152,9 +152,10 @@ class Model(Section):
     """The evaluated model: a checkpoint, random weights, or features made elsewhere."""
 
     checkpoint: str | None
-    """Path as given on the command line; null for random weights."""
+    """Path or network as given on the command line; null for random weights."""
     sha256: str | None
-    """Hash of the checkpoint file; null for random weights of the toolkit's networks."""
+    """Hash of the checkpoint file, or of another network's tensors (and code) where there is no
+    file; null for random weights of the toolkit's networks."""
     metadata: BackboneMetadata | None
     """The checkpoint's own description; null for random weights and other networks."""
     backbone: BackboneConfig | None

@@ -131,6 +131,8 @@ def model_detail(record: Record) -> str:
     """Describe an evaluated model: network, training and origin, without seeds."""
     backbone, metadata = record.model.backbone, record.model.metadata
     parts = [record.model.network]
+    if backbone is None:
+        return record.model.checkpoint or record.model.network
     if metadata is None:
         if backbone is not None and backbone.zero_init_residual:
             parts.append("residual branches zero")

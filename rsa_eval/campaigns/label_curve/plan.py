@@ -10,19 +10,22 @@ import numpy as np
 from rsa_eval.campaigns.label_curve.settings import LabelCurveConfig
 from rsa_eval.campaigns.settings import PlannedEvaluation
 from rsa_eval.campaigns.suite import (
+    Baseline,
     baseline_name,
     networks_of,
     plan_checkpoints,
     plan_random,
+    random_trial,
     refuse_nothing,
+    split_bare,
 )
 from rsa_eval.campaigns.trials import Trial
-from rsa_eval.config import RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.shared.labelled_images import open_splits
 from rsa_eval.evaluators.shared.settings import Subset
+from rsa_eval.features.networks.spec import Checkpoint, NetworkSpec
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -63,7 +66,8 @@ class CurveModel:
 
     trial: Trial
     kind: ModelKind
-    network: RandomBackboneConfig
+    network: Baseline | None
+    """The network with random weights; None where these are not known."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class CurvePlan:
 
 def plan_label_curve(
     config: LabelCurveConfig,
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[Checkpoint],
     out: Path,
     labels: Sequence[int | None],
     num_draws: int,
@@ -96,7 +100,7 @@ def plan_label_curve(
 
     Args:
         config: Images, network and training of the baselines.
-        checkpoints: Anything ``load_weights`` takes.
+        checkpoints: Anything ``load_subject`` takes.
         out: Folder of the trials.
         labels: Labels per class; None for all.
         num_draws: Draws of each number but all.
@@ -117,8 +121,9 @@ def plan_label_curve(
     }
     low_shot = EVALUATORS["low-shot"]
     evaluation = PlannedEvaluation(RECORD, low_shot, opened.model_copy(update=changes))
-    planned = plan_checkpoints(config, [evaluation], checkpoints, out)
-    networks = networks_of(config, planned)
+    trained, bare = split_bare(checkpoints, random_init=random_init or supervised)
+    planned = plan_checkpoints(config, [evaluation], trained, out)
+    networks = networks_of(config, planned, bare) if random_init or supervised else []
     models = [CurveModel(trial, "checkpoint", network) for trial, network in planned]
     if random_init:
         trials = plan_random(config, networks, [evaluation], out)
@@ -168,16 +173,17 @@ def supervised_record(size: CurveSize, draw: int) -> str:
 
 def _supervised(
     config: LabelCurveConfig,
-    network: RandomBackboneConfig,
+    network: Baseline,
     sizes: Sequence[CurveSize],
     out: Path,
 ) -> CurveModel:
     """Return a model that is trained once per size and draw, each with its own random weights."""
+    chosen = {} if isinstance(network, NetworkSpec) else {"backbone": to_tree(network)}
     evaluations = []
     for size in sizes:
         for draw in range(size.num_draws):
             tree = config.common(out / "features") | {
-                "backbone": to_tree(network),
+                **chosen,
                 "seed": config.seed + draw,
                 "subset": None if size.is_all else to_tree(size.subset),
                 "subset_seed": draw,
@@ -187,5 +193,8 @@ def _supervised(
             name = supervised_record(size, draw)
             evaluations.append(PlannedEvaluation(name, EVALUATORS["finetune"], settings))
     name = baseline_name("supervised", network, config.seed)
-    trial = Trial(name, out / name, tuple(evaluations), departures=(_DEPARTURE,))
+    if isinstance(network, NetworkSpec):
+        trial = random_trial(name, out, network, evaluations, (_DEPARTURE,))
+    else:
+        trial = Trial(name, out / name, tuple(evaluations), departures=(_DEPARTURE,))
     return CurveModel(trial, "supervised", network)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rsa_eval.campaigns.label_curve.plan import CurveModel, CurveSize
 from rsa_eval.campaigns.label_curve.results import CurvePoint, LabelCurves, LabelSaving, ModelCurve
+from rsa_eval.config import RandomBackboneConfig
 from rsa_eval.statistics.intervals import Interval
 from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, escape_markdown, render_table
 
@@ -17,7 +18,7 @@ _BASELINES = {"random": "random weights", "supervised": "training from scratch"}
 
 def model_name(model: CurveModel) -> str:
     """Return the model's name in tables and plots."""
-    return str(model.trial.checkpoint or model.trial.name)
+    return model.trial.label
 
 
 def curve_table(curves: LabelCurves, table_format: TableFormat = "text") -> str:
@@ -177,10 +178,16 @@ def _curve_tree(curve: ModelCurve) -> dict[str, Any]:
         "name": model_name(model),
         "kind": model.kind,
         "sha256": model.trial.sha256,
-        "backbone": {"arch": model.network.name, "stem": model.network.stem},
+        "backbone": _network_tree(model),
         "records": f"{model.trial.folder.name}/records",
         "top1": [_point_tree(point) for point in curve.points],
     }
+
+
+def _network_tree(model: CurveModel) -> dict[str, str | None]:
+    if isinstance(model.network, RandomBackboneConfig):
+        return {"arch": model.network.name, "stem": model.network.stem}
+    return {"network": model.trial.other_network}
 
 
 def _point_tree(point: CurvePoint) -> dict[str, Any]:

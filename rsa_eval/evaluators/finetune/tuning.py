@@ -23,9 +23,9 @@ from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.networks.interface import network_of
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
-from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.components.optim import scaled_lr
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.loader import AugmentedImages, LabelledImages, iterate, make_loader
@@ -87,20 +87,34 @@ class Classifier(nn.Module):
         backbone: Copied; the original is unchanged.
         num_classes: Outputs of the linear layer, initialised as by ``nn.Linear``.
         seed: Seed of its initialisation.
+
+    Raises:
+        UserError: If the backbone cannot be copied or has nothing to train.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, seed: int) -> None:
         super().__init__()
-        self.backbone = copy.deepcopy(backbone).requires_grad_(True)
+        self.backbone = _trainable_copy(backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = nn.Linear(feature_dim(backbone), num_classes)
+            head = nn.Linear(network_of(backbone).forward_width(), num_classes)
         self.head = head.to(device_of(backbone))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (N, C), for normalised images."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
+
+
+def _trainable_copy(backbone: nn.Module) -> nn.Module:
+    try:
+        copied = copy.deepcopy(backbone).requires_grad_(True)
+    # A module of a user's may hold anything.
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"the network cannot be copied for fine-tuning: {error}") from error
+    if not any(True for _ in copied.parameters()):
+        raise UserError("the network has no parameters, so there is nothing to fine-tune")
+    return copied
 
 
 class Tuning:
@@ -210,7 +224,12 @@ class Tuning:
         if world_size() == 1:
             return self.classifier
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.classifier, device_ids=devices)
+        network = network_of(self.classifier.backbone)
+        return DistributedDataParallel(
+            self.classifier,
+            device_ids=devices,
+            find_unused_parameters=not network.uses_every_parameter,
+        )
 
     def _restore(self) -> None:
         content: dict[str, Any] | None = self.file.read()

@@ -46,6 +46,9 @@ def common_deviations(config: EvaluationConfig, published: Extraction = USUAL) -
         deviations.append(f"precision {config.precision} (protocol: {published.precision})")
     if config.layers != ("layer4",):
         deviations.append(f"features of {' and '.join(config.layers)} (protocol: layer4)")
+    if config.tokens != "default":
+        of_blocks = f" of the last {config.blocks} blocks" if config.blocks > 1 else ""
+        deviations.append(f"features of tokens {config.tokens}{of_blocks} (protocol: pooled)")
     if config.feature_dtype != "fp32":
         deviations.append(f"features kept in {config.feature_dtype} (protocol: fp32)")
     return deviations

@@ -2,10 +2,11 @@
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.shared.metrics import TopKCounts
+from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.record import Metric
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
-from rsa_pretrain.data.sets import Split
+from rsa_pretrain.data.sets import DATA_SETS, Split
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
@@ -84,6 +85,32 @@ def accuracy_metrics(counts: TopKCounts, num_classes: int) -> dict[str, Metric]:
     """Return top-1 and, for more than five classes, top-5 as metrics of a record."""
     found = counts.percentages(num_classes)
     return {name: Metric(value=value, unit="%") for name, value in found.items()}
+
+
+def headline_of(data_set: str) -> str:
+    """Return the metric that the literature reports for a data set; ``top1`` for unknown ones."""
+    return next((entry.metric for entry in DATA_SETS if entry.name == data_set), "top1")
+
+
+def data_set_metrics(
+    counts: TopKCounts, predictions: ClassPredictions, data_set: str
+) -> tuple[dict[str, Metric], str]:
+    """Return the accuracies of one classifier, and the name of the data set's headline metric.
+
+    Args:
+        counts: Hits of the classifier.
+        predictions: The same classifier's answers.
+        data_set: Name of the data set, which need not be a known one.
+
+    Returns:
+        As ``accuracy_metrics``, with ``mean_per_class`` where that is the headline.
+    """
+    metrics, headline = accuracy_metrics(counts, predictions.num_classes), headline_of(data_set)
+    if headline not in metrics:
+        value = predictions.value(headline)
+        assert value is not None
+        metrics[headline] = Metric(value=value, unit="%")
+    return metrics, headline
 
 
 def describe_images(

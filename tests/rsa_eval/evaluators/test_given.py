@@ -29,7 +29,7 @@ from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.groups import group_records
 from rsa_eval.records.predictions import read_predictions
-from rsa_eval.records.record import Record, Scores, read_record
+from rsa_eval.records.record import GIVEN_FEATURES, Record, Scores, read_record
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -203,9 +203,10 @@ def test_records_are_found_again_by_hash_and_settings(pair: Pair, tmp_path: Path
     out = tmp_path / "out.json"
     record = evaluate(pair, "knn", {}, out)
     config = config_of("knn", {})
-    assert recorded(out, record.model.sha256, config) == record
-    assert recorded(out, None, config) is None
-    assert recorded(out, record.model.sha256, config_of("knn", {"num_classes": 8})) is None
+    sha256 = record.model.sha256
+    assert recorded(out, sha256, config, GIVEN_FEATURES) == record
+    assert recorded(out, None, config, GIVEN_FEATURES) is None
+    assert recorded(out, sha256, config_of("knn", {"num_classes": 8}), GIVEN_FEATURES) is None
     check_replaceable(out, config)
     with pytest.raises(UserError, match=r"made with other settings \(data_set\)"):
         check_replaceable(out, config_of("knn", {"data_set": "others"}))

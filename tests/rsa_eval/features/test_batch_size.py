@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.features.batch_size import batch_size_on, largest_map_bytes
+from rsa_eval.features.batch_size import batch_size_on
+from rsa_eval.features.networks.interface import network_of
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -65,4 +66,4 @@ def test_no_map_is_larger(arch: str, stem: str, side: int) -> None:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda _, __, out: sizes.append(4 * out[0].numel()))
     backbone(torch.zeros(1, 3, side, side, device="meta"))
-    assert largest_map_bytes(backbone, side) == max(sizes)
+    assert network_of(backbone).largest_map_bytes(side) == max(sizes)

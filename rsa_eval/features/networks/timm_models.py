@@ -1,0 +1,124 @@
+"""Open timm's networks."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsa_eval.features.networks.foreign import OpenedNetwork
+from rsa_eval.features.networks.libraries import nearest_to, required
+from rsa_eval.features.networks.preprocessing import Preprocessing
+from rsa_eval.features.networks.spec import NetworkSpec
+from rsa_eval.features.networks.tokens import Pooling, pool_tokens
+from rsa_eval.features.networks.weights_file import load_file
+from rsa_pretrain.plumbing.errors import UserError
+
+
+class TimmFeatures(nn.Module):
+    """Features of a timm network: what its classifier would see, or tokens.
+
+    Args:
+        model: Created without classifier.
+        name: Its name, for errors.
+        pooling: The tokens.
+    """
+
+    def __init__(self, model: nn.Module, name: str, pooling: Pooling) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.name = name
+        self.pooling = pooling
+        self._has_class_token = getattr(model, "cls_token", None) is not None
+        self._num_prefix = int(getattr(model, "num_prefix_tokens", 0))
+        if not pooling.is_default:
+            num_blocks = _num_token_blocks(model)
+            if num_blocks == 0:
+                raise pooling.refuse(name, "gives no tokens of its blocks")
+            pooling.check_blocks(name, num_blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features, (N, D)."""
+        if self.pooling.is_default:
+            pooled: Tensor = self.model.forward_head(
+                self.model.forward_features(images), pre_logits=True
+            )
+            return pooled
+        outputs = self.model.forward_intermediates(
+            images,
+            indices=self.pooling.blocks,
+            return_prefix_tokens=self._num_prefix > 0,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        if self._num_prefix == 0:
+            outputs = [(patches, None) for patches in outputs]
+        pairs = [
+            (prefix[:, 0] if self._has_class_token else None, patches)
+            for patches, prefix in outputs
+        ]
+        return pool_tokens(pairs, self.pooling, self.name)
+
+
+def _num_token_blocks(model: Any) -> int:
+    """Return how many blocks yield class tokens and patches; those of other networks yield maps."""
+    method = getattr(model, "forward_intermediates", None)
+    if method is None or "return_prefix_tokens" not in inspect.signature(method).parameters:
+        return 0
+    return len(getattr(model, "blocks", ()))
+
+
+def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
+    """Create a network and load its weights.
+
+    Args:
+        spec: ``timm:NAME`` with a file, a download or random weights.
+        pooling: The tokens.
+        seed: Seeds random weights.
+
+    Raises:
+        UserError: If timm is missing, has no such network, or the weights do not fit.
+    """
+    timm = required("timm", spec.network)
+    architecture = spec.name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise UserError(
+            f"timm {timm.__version__} has no network '{architecture}'"
+            f"{nearest_to(architecture, timm.list_models())}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = timm.create_model(
+                spec.name, pretrained=spec.download is not None, num_classes=0
+            )
+        # Downloads fail with the exceptions of several libraries.
+        except Exception as error:
+            raise UserError(
+                f"timm cannot create '{spec}' ({type(error).__name__}: {error})"
+            ) from None
+    sha256 = None
+    if spec.file is not None:
+        classifier = model.pretrained_cfg.get("classifier") or ()
+        names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        sha256 = load_file(model, spec.file, spec.network, names)
+    return OpenedNetwork(
+        module=TimmFeatures(model, spec.network, pooling),
+        preprocessing=_preprocessing(model.pretrained_cfg),
+        sha256=sha256,
+        libraries=("timm",),
+    )
+
+
+def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
+    size = int(config["input_size"][-1])
+    interpolation = config.get("interpolation")
+    return Preprocessing(
+        mean=config["mean"],
+        std=config["std"],
+        image_size=size,
+        resize=round(size / (config.get("crop_pct") or 1)),
+        interpolation=interpolation if interpolation in ("bilinear", "bicubic") else None,
+    )

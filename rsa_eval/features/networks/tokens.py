@@ -1,0 +1,74 @@
+"""Make one vector of a network's tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsa_eval.config import TokenPooling
+from rsa_pretrain.plumbing.errors import UserError
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The tokens that become features: an evaluation's ``tokens`` and ``blocks``."""
+
+    tokens: TokenPooling = "default"
+    blocks: int = 1
+
+    @property
+    def is_default(self) -> bool:
+        """Return whether the network's own pooled features are taken."""
+        return self.tokens == "default"
+
+    @property
+    def text(self) -> str:
+        """The settings as words of a command line."""
+        return f"tokens={self.tokens} blocks={self.blocks}"
+
+    def refuse(self, network: str, why: str) -> UserError:
+        """Return the error about a network that has no such tokens."""
+        return UserError(f"{network} {why}, so {self.text} cannot be taken; leave tokens out")
+
+    def check_blocks(self, network: str, num_blocks: int) -> None:
+        """Refuse more blocks than there are.
+
+        Raises:
+            UserError: If there are fewer.
+        """
+        if self.blocks > num_blocks:
+            raise UserError(
+                f"{network} has {num_blocks} blocks, found blocks={self.blocks}; lower it"
+            )
+
+
+def pool_tokens(
+    outputs: Sequence[tuple[Tensor | None, Tensor]], pooling: Pooling, network: str
+) -> Tensor:
+    """Concatenate the chosen tokens of a network's last blocks.
+
+    ``cls+mean`` is the input of DINOv2's linear classifiers (Oquab et al. 2023): class tokens of
+    all the blocks, then the mean of the last one's patches.
+
+    Args:
+        outputs: Class token, (N, D), or None, and tokens of patches, (N, L, D), of each block.
+        pooling: The settings.
+        network: Name of the network, for errors.
+
+    Returns:
+        (N, K), where K is a multiple of D.
+
+    Raises:
+        UserError: If the network has no class token, and it is asked for.
+    """
+    parts: list[Tensor] = []
+    if pooling.tokens in ("cls", "cls+mean"):
+        classes = [token for token, _ in outputs if token is not None]
+        if len(classes) < len(outputs):
+            raise pooling.refuse(network, "has no class token")
+        parts += classes
+    if pooling.tokens in ("mean", "cls+mean"):
+        averaged = outputs if pooling.tokens == "mean" else outputs[-1:]
+        parts += [patches.mean(dim=1) for _, patches in averaged]
+    return torch.cat(parts, dim=1)
