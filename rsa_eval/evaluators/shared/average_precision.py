@@ -83,10 +83,7 @@ class ClassAP:
 
 
 def average_precisions(
-    scores: npt.NDArray[np.float64],
-    truth: Truth,
-    class_names: Sequence[str],
-    images: str = "test image",
+    scores: npt.NDArray[np.float64], truth: Truth, class_names: Sequence[str]
 ) -> list[ClassAP]:
     """Rank images by each class's scores, without those labelled 0 for it.
 
@@ -94,7 +91,6 @@ def average_precisions(
         scores: Score of each image for each class, (N, C).
         truth: 1, -1 or 0 for each class, (N, C).
         class_names: Names of the classes.
-        images: Name of one of these images, for errors.
 
     Raises:
         UserError: If a class has no positive image.
@@ -104,7 +100,7 @@ def average_precisions(
         known = own != 0
         if not (own == 1).any():
             raise UserError(
-                f"no {images} is of class '{name}', so its AP is undefined; add one, or remove "
+                f"no test image is of class '{name}', so its AP is undefined; add one, or remove "
                 "the class from training and test"
             )
         ranking = rank(its_scores[known], own[known] == 1)
