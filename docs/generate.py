@@ -15,6 +15,7 @@ from detection.recipe import Recipe
 from rsa_eval.__main__ import PROGRAM as EVALUATE
 from rsa_eval.campaigns.label_curve.settings import LabelCurveConfig
 from rsa_eval.campaigns.settings import SuiteConfig
+from rsa_eval.campaigns.transfer.settings import TransferConfig
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.features.given_settings import GivenFeaturesConfig
@@ -35,6 +36,7 @@ MODELS: dict[type[BaseModel], str] = {
     FeaturesConfig: "features",
     SuiteConfig: "suite",
     LabelCurveConfig: "label-curve",
+    TransferConfig: "transfer",
     Recipe: "Detection",
 }
 

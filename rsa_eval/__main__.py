@@ -47,6 +47,7 @@ PROGRAM = Program(
         Command("svm", "train linear SVMs", "evaluate"),
         Command("diagnostics", "measure and plot the features' geometry", "evaluate"),
         Command("suite", "run several evaluations of several checkpoints"),
+        Command("transfer", "evaluate checkpoints on many data sets"),
         Command("compare", "decide whether one model is better than another"),
         Command("label-curve", "measure accuracy against labels, and the labels saved"),
         Command("reproduce", "reproduce rows of the paper's tables", _add_reproduce),

@@ -13,6 +13,7 @@ from rsa_eval.report.summary import describe_coverage, describe_extent
 from rsa_eval.report.sweeps import SweepCurve, find_sweeps
 from rsa_eval.report.tables import Table, TableRow, build_tables
 from rsa_eval.report.timing import Timing, time_runs
+from rsa_eval.report.transfer import TRANSFER_CAPTION, find_transfers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_files import read_text
 from rsa_pretrain.plumbing.text_table import Markdown, escape_markdown, render_table
@@ -85,7 +86,12 @@ def _split(inputs: Inputs, folders: Sequence[Path]) -> tuple[Inputs, Inputs]:
 def _ours(inputs: Inputs) -> Iterator[str]:
     """Render our results by data set and evaluator, and the training times."""
     groups = group_records(inputs.records)
-    for table in build_tables(groups):
+    tables = build_tables(groups)
+    for transfer in find_transfers(tables):
+        yield f"### {transfer.title}"
+        yield transfer.render("markdown")
+        yield TRANSFER_CAPTION
+    for table in tables:
         yield from _table(table)
     for sweep in find_sweeps(groups):
         yield from _sweep(sweep)

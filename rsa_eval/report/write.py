@@ -25,6 +25,7 @@ from rsa_eval.report.summary import describe_coverage, describe_extent, find_bes
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
+from rsa_eval.report.transfer import TRANSFER_CAPTION, find_transfers
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.versions import VERSION
 
@@ -92,6 +93,8 @@ def _gather(inputs: Inputs) -> dict[str, Any]:
         "coverage": describe_coverage(paper),
         "best": find_best(tables),
         "tables": tables,
+        "transfers": find_transfers(tables),
+        "transfer_caption": TRANSFER_CAPTION,
         "galleries": galleries_by_table(tables),
         "matrices": matrices,
         "learning": {

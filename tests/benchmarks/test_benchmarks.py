@@ -30,12 +30,16 @@ from rsa_pretrain.plumbing.errors import UserError
 SMALL: dict[str, dict[str, Any]] = {
     "features": {"num_images": 4, "image_size": 32, "batch_size": 3, "repeats": 1},
     "knn": {"num_bank": 300, "num_queries": 20, "width": 16, "k": 30, "repeats": 1},
+    "logistic": {
+        **{"num_images": 60, "width": 8, "num_classes": 3, "num_values": 3, "num_mapped": 50},
+    },
     "step": {"image_size": 16, "batch_size": 4, "repeats": 2},
 }
 # The two candidates whose times each finding compares, in its order; None: no times.
 COMPARED: dict[str, list[tuple[str, str] | None]] = {
     "features": [("bare forward", "extract_features")],
     "knn": [("knn_answers", "products and top-k"), ("knn_answers", "scikit-learn"), None],
+    "logistic": [("scikit-learn's L-BFGS", "our path"), None, None, None],
     "step": [("RSA", "BYOL (AA)"), ("RSA", "bare passes")],
 }
 

@@ -13,8 +13,9 @@ from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows, published_rows
 from rsa_eval.evaluators.shared.labelled_images import (
-    accuracy_metrics,
+    accuracies,
     describe_images,
+    headline_of,
     open_splits,
 )
 from rsa_eval.evaluators.shared.subsets import Rows
@@ -53,6 +54,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         seed=config.seed,
         device=subject.device,
         validation=validation,
+        headline=headline_of(config.data.name),
     )
     details = {
         "images": describe_images(train, test),
@@ -70,10 +72,18 @@ def score_features(
     seed: int,
     device: torch.device,
     validation: Rows | None = None,
+    headline: str = "top1",
 ) -> Scores:
     """Classify test images as the protocol says; arguments as of ``logistic_regression``."""
     if options.protocol == "ridge":
-        return ridge_regression(train, test, options.search, num_classes=num_classes, device=device)
+        return ridge_regression(
+            train,
+            test,
+            options.search,
+            num_classes=num_classes,
+            device=device,
+            headline=headline,
+        )
     return logistic_regression(
         train,
         test,
@@ -82,6 +92,7 @@ def score_features(
         seed=seed,
         device=device,
         validation=validation,
+        headline=headline,
     )
 
 
@@ -94,6 +105,7 @@ def logistic_regression(
     seed: int = 0,
     device: torch.device | None = None,
     validation: Rows | None = None,
+    headline: str = "top1",
 ) -> Scores:
     """Classify test images by logistic regression, its C chosen on held-out training images.
 
@@ -107,10 +119,11 @@ def logistic_regression(
         seed: Seeds the choice of held-out images.
         device: Where to compute; None computes where the features are.
         validation: Places of the training images to hold out; None draws them.
+        headline: ``top1``, or ``mean_per_class`` for the mean over the classes.
 
     Returns:
-        ``top1`` and, for more than five classes, ``top5`` in percent; the chosen ``C`` and the
-        accuracy of every other in ``details``.
+        The headline, ``top1`` and, for more than five classes, ``top5``, in percent; the
+        chosen ``C`` and the accuracy of every other in ``details``.
 
     Raises:
         UserError: If an image has no class, widths differ, or no image can be held out.
@@ -139,10 +152,11 @@ def logistic_regression(
     choice = choose_c(fitter(rest, None).fit, top1, search.strengths)
     final = fitter(None, choice.fit).fit(choice.c)
     answers = answers_of(final.classifier, test, num_classes)
+    predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
     return Scores(
-        metrics=accuracy_metrics(answers.counts, num_classes),
-        headline="top1",
+        metrics=accuracies(answers.counts, predictions, headline),
+        headline=headline,
         num_samples=len(test.labels),
         details=describe_choice(choice, final, search, "top1"),
-        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
+        predictions=predictions,
     )

@@ -20,7 +20,7 @@ _ROUND = 30
 _RIDGE = 1e-9
 # A line search usually takes one evaluation.
 _MOST_EVALUATIONS = 10
-# A round that lowers the objective by less, relatively, has reached the limit of float32.
+# A round that lowers the objective by less, relatively, has reached the limit of its precision.
 _NO_PROGRESS = 1e-9
 
 
@@ -62,14 +62,20 @@ class PathSolver:
 
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
+        self._loss.product_dtype = torch.float32
         point, done, gap = self._start(penalty), 0, math.inf
         while True:
             round_ = _Round(self._loss, penalty, point, self._hessian.factor(point, penalty))
             done += round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
             is_stuck = gap < math.inf and round_.progress <= _NO_PROGRESS
             point, gap = round_.point, round_.gap
-            if gap <= self._tolerance or done >= self._max_iterations or is_stuck:
+            if gap <= self._tolerance or done >= self._max_iterations:
                 break
+            if is_stuck:
+                if self._loss.product_dtype == torch.float64:
+                    break
+                self._loss.product_dtype = torch.float64
+                point = self._loss.at(point.coefficients)
             self._hessian.update(point)
         self._before, self._last = self._last.coefficients, point
         return Minimum(point, gap, done)

@@ -3,8 +3,9 @@
 The objective is the mean loss + penalty |W|² / 2, where W excludes the intercepts. With penalty
 1 / (C N) it is scikit-learn's C Σ loss + |W|² / 2, divided by C N.
 
-Features stay in float32, on whatever device or in whatever file they are; products with them are
-float32, everything after the logits is float64. A loss near zero keeps its relative precision.
+Features stay where they are, on any device or in a file. Products with them are float32, or
+float64 near a minimum; everything after the logits is float64, and a loss near zero keeps its
+relative precision.
 """
 
 from collections.abc import Callable, Iterator
@@ -123,6 +124,7 @@ class MeanLoss:
         self.loss = loss
         self.intercept = intercept
         self.shape = (features.shape[1] + intercept, num_outputs)
+        self.product_dtype = torch.float32
 
     def at(self, coefficients: Tensor) -> Point:
         """Evaluate loss, gradient and curvature."""
@@ -133,7 +135,7 @@ class MeanLoss:
         for rows, block in self._blocks():
             terms = self.loss(self._logits(block, coefficients), self.targets[rows])
             total += terms.loss
-            gradient[:width] += block.T @ terms.slope.float()
+            gradient[:width] += block.T @ terms.slope.to(block.dtype)
             if self.intercept:
                 gradient[width] += terms.slope.sum(dim=0)
             curvatures.append(terms.curvature)
@@ -162,7 +164,7 @@ class MeanLoss:
         width = self.features.shape[1]
         total = torch.zeros(self.shape[0], self.shape[0], dtype=torch.float64, device=self.device)
         for rows, block in self._blocks():
-            scaled = block * curvature[rows, None].float()
+            scaled = block * curvature[rows, None].to(block.dtype)
             total[:width, :width] += block.T @ scaled
             if self.intercept:
                 total[width, :width] += scaled.sum(dim=0)
@@ -172,15 +174,15 @@ class MeanLoss:
         return total / len(self.targets)
 
     def _logits(self, block: Tensor, coefficients: Tensor) -> Tensor:
-        rounded = coefficients.float()
+        rounded = coefficients.to(block.dtype)
         if not self.intercept:
             return (block @ rounded).double()
         return torch.addmm(rounded[-1], block, rounded[:-1]).double()
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield blocks of images, as rows of the targets, with their float32 features."""
+        """Yield blocks of images, as rows of the targets, with their features."""
         count = max(1, _BLOCK_VALUES // (self.features.shape[1] + 4 * self.shape[1]))
         for start in range(0, len(self.targets), count):
             own = slice(start, start + count)
             chosen = own if self.rows is None else self.rows[own]
-            yield own, self.features[chosen].to(self.device, torch.float32)
+            yield own, self.features[chosen].to(self.device, self.product_dtype)

@@ -19,7 +19,7 @@ from rsa_eval.evaluators.logistic.fit import LinearClassifier, answers_of
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
-from rsa_eval.evaluators.shared.labelled_images import accuracy_metrics
+from rsa_eval.evaluators.shared.labelled_images import accuracies
 from rsa_eval.evaluators.shared.metrics import TopKCounts, ranks
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import WARNINGS, Scores
@@ -38,6 +38,7 @@ def ridge_regression(
     *,
     num_classes: int | None = None,
     device: torch.device | None = None,
+    headline: str = "top1",
 ) -> Scores:
     """Classify test images by ridge regression, its C chosen by leaving one image out.
 
@@ -47,10 +48,12 @@ def ridge_regression(
         search: Values of C; what else it has is not used.
         num_classes: Number of classes; None takes the largest training label plus one.
         device: Where to compute; None computes where the features are.
+        headline: ``top1``, or ``mean_per_class`` for the mean over the classes.
 
     Returns:
-        ``top1`` and, for more than five classes, ``top5`` in percent; the chosen ``C``, the
-        smallest of the best, and the accuracy of every other in ``details``.
+        The headline, ``top1`` and, for more than five classes, ``top5``, in percent; the
+        chosen ``C``, the smallest of the best, and the accuracy of every other in
+        ``details``.
 
     Raises:
         UserError: If an image has no class, or widths differ.
@@ -69,12 +72,13 @@ def ridge_regression(
     if at_edge:
         details[WARNINGS] = [edge_warning(search)]
         _log.warning("%s", edge_warning(search))
+    predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
     return Scores(
-        metrics=accuracy_metrics(answers.counts, num_classes),
-        headline="top1",
+        metrics=accuracies(answers.counts, predictions, headline),
+        headline=headline,
         num_samples=len(test.labels),
         details=details,
-        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
+        predictions=predictions,
     )
 
 

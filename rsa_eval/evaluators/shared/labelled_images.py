@@ -92,25 +92,25 @@ def headline_of(data_set: str) -> str:
     return next((entry.metric for entry in DATA_SETS if entry.name == data_set), "top1")
 
 
-def data_set_metrics(
-    counts: TopKCounts, predictions: ClassPredictions, data_set: str
-) -> tuple[dict[str, Metric], str]:
-    """Return the accuracies of one classifier, and the name of the data set's headline metric.
+def accuracies(
+    counts: TopKCounts, predictions: ClassPredictions, headline: str
+) -> dict[str, Metric]:
+    """Return the accuracies of one classifier.
 
     Args:
-        counts: Hits of the classifier.
-        predictions: The same classifier's answers.
-        data_set: Name of the data set, which need not be a known one.
+        counts: Its hits.
+        predictions: Its answers.
+        headline: ``top1`` or ``mean_per_class``.
 
     Returns:
-        As ``accuracy_metrics``, with ``mean_per_class`` where that is the headline.
+        As ``accuracy_metrics``, and the headline.
     """
-    metrics, headline = accuracy_metrics(counts, predictions.num_classes), headline_of(data_set)
+    metrics = accuracy_metrics(counts, predictions.num_classes)
     if headline not in metrics:
         value = predictions.value(headline)
         assert value is not None
         metrics[headline] = Metric(value=value, unit="%")
-    return metrics, headline
+    return metrics
 
 
 def describe_images(

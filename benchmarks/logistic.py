@@ -1,0 +1,206 @@
+"""Compare the path of logistic regressions with scikit-learn's, in time and in result."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from benchmarks.measure import (
+    Benchmark,
+    BenchmarkSettings,
+    Figure,
+    Finding,
+    Measurement,
+    alternate,
+    extra_memory,
+    ratio,
+)
+from rsa_eval.evaluators.logistic.fit import Fitter, LinearClassifier
+from rsa_eval.evaluators.logistic.objective import MeanLoss, softmax_loss
+from rsa_eval.evaluators.logistic.ridge import RidgePath
+from rsa_eval.evaluators.logistic.settings import SearchConfig
+from rsa_eval.evaluators.shared.convergence import counting_cut_short
+from rsa_eval.features.labelled import LabelledFeatures
+
+_OURS, _SKLEARN, _RIDGE = "our path", "scikit-learn's L-BFGS", "ridge, leaving one out"
+_SEPARATION = 0.5
+_EQUAL = 1e-6
+
+_Path = dict[float, LinearClassifier]
+
+
+class LogisticBenchmarkSettings(BenchmarkSettings):
+    """Size of the problem."""
+
+    repeats: Annotated[int, Field(ge=1)] = 1
+    """Timed runs of each candidate, after a warm-up run."""
+    num_images: Annotated[int, Field(ge=1)] = 10_000
+    """Images to fit, and as many to classify."""
+    width: Annotated[int, Field(ge=1)] = 2048
+    """Width of the features."""
+    num_classes: Annotated[int, Field(ge=3)] = 100
+    """Classes."""
+    num_values: Annotated[int, Field(ge=1)] = 45
+    """Values of C from 1e-6 to 1e5, each fit starting from the last."""
+    num_mapped: Annotated[int, Field(ge=1)] = 100_000
+    """Images of 1,000 classes, mapped from a file, for the memory."""
+
+
+def measure(settings: LogisticBenchmarkSettings) -> Measurement:
+    """Time both on the same features, and compare objectives and predictions along the path."""
+    device = torch.device(settings.device)
+    train, test = (_draw(settings, seed).to(device) for seed in (settings.seed, settings.seed + 1))
+    labels = torch.arange(settings.num_images) % settings.num_classes
+    images = LabelledFeatures(train, labels)
+    strengths = SearchConfig(num_values=settings.num_values).strengths
+    found: dict[str, _Path] = {}
+    candidates: dict[str, Callable[[], object]] = {
+        _OURS: lambda: found.update({_OURS: _our_path(images, strengths)}),
+        _SKLEARN: lambda: found.update({_SKLEARN: _their_path(images, strengths)}),
+        _RIDGE: lambda: RidgePath(images).leave_one_out(strengths),
+    }
+    seconds = alternate(candidates, settings.repeats, settings.device)
+    return Measurement(
+        [_speed(settings, seconds), *_equality(images, test, found), _memory(settings)],
+        seconds,
+        [
+            Figure(
+                what="largest excess of scikit-learn's objective over ours, relative",
+                value=max(-_excess(images, found, c) for c in strengths),
+                unit="relative",
+            ),
+            Figure(what="time of ridge over ours", value=ratio(seconds, _RIDGE, _OURS), unit="×"),
+        ],
+    )
+
+
+def _speed(settings: LogisticBenchmarkSettings, seconds: dict[str, list[float]]) -> Finding:
+    size = f"{settings.num_values} values of C, {settings.num_images:,} x {settings.width}"
+    return Finding(
+        what=f"{size}, {settings.num_classes} classes: time of scikit-learn over ours",
+        value=ratio(seconds, _SKLEARN, _OURS),
+        unit="×",
+        bound="at least",
+        limit=5,
+    )
+
+
+def _equality(images: LabelledFeatures, test: Tensor, found: dict[str, _Path]) -> list[Finding]:
+    """Compare objectives at every C, and predictions where scikit-learn's reaches the minimum."""
+    excesses = {c: _excess(images, found, c) for c in found[_OURS]}
+    equal = [c for c, excess in excesses.items() if abs(excess) <= _EQUAL]
+    num_classes = len(torch.unique(images.labels))
+    agreements = [_agreement(test, found, c, num_classes) for c in equal]
+    return [
+        Finding(
+            what="largest excess of our objective over scikit-learn's, relative",
+            value=max(excesses.values()),
+            unit="relative",
+            bound="at most",
+            limit=_EQUAL,
+        ),
+        Finding(
+            what=f"fewest equal predictions at the {len(equal)} values of C where both objectives "
+            "agree to 1e-6",
+            value=min(agreements, default=100.0),
+            unit="%",
+            bound="at least",
+            limit=99.9,
+        ),
+    ]
+
+
+def _memory(settings: LogisticBenchmarkSettings) -> Finding:
+    size = f"{settings.num_mapped:,} x {settings.width} features in a file, 1,000 classes"
+    return Finding(
+        what=f"memory of one evaluation of {size}",
+        value=_mapped_memory(settings) / 2**30,
+        unit="GiB",
+        bound="at most",
+        limit=1,
+    )
+
+
+def _our_path(images: LabelledFeatures, strengths: list[float]) -> _Path:
+    fitter = Fitter(images, max_iterations=1000, tolerance=SearchConfig().tolerance)
+    return {c: fitter.fit(c).classifier for c in strengths}
+
+
+def _their_path(images: LabelledFeatures, strengths: list[float]) -> _Path:
+    features, labels = images.features.cpu().double().numpy(), images.labels.numpy()
+    estimator = LogisticRegression(max_iter=1000, tol=1e-6, warm_start=True)
+    found = {}
+    for c in strengths:
+        with counting_cut_short():
+            estimator.set_params(C=c).fit(features, labels)
+        weights, intercepts = (
+            torch.from_numpy(each.copy()) for each in (estimator.coef_.T, estimator.intercept_)
+        )
+        found[c] = LinearClassifier(weights, intercepts, torch.arange(len(intercepts)))
+    return found
+
+
+def _excess(images: LabelledFeatures, found: dict[str, _Path], c: float) -> float:
+    """Return our objective minus scikit-learn's, relative to scikit-learn's."""
+    ours, theirs = (_objective(images, found[name][c], c) for name in (_OURS, _SKLEARN))
+    return ours / theirs - 1
+
+
+def _objective(images: LabelledFeatures, classifier: LinearClassifier, c: float) -> float:
+    labels = images.labels.to(images.features.device)
+    loss = MeanLoss(images.features, labels, softmax_loss, len(classifier.classes))
+    loss.product_dtype = torch.float64
+    coefficients = torch.cat([classifier.weights, classifier.intercepts[None]])
+    return loss.at(coefficients.to(loss.device)).value(1 / (c * len(labels)))
+
+
+def _agreement(test: Tensor, found: dict[str, _Path], c: float, num_classes: int) -> float:
+    """Return the percentage of test images that both classify alike."""
+    first, second = (
+        path[c].scores(test, num_classes).argmax(dim=1).cpu() for path in found.values()
+    )
+    return 100 * float((first == second).double().mean())
+
+
+def _draw(settings: LogisticBenchmarkSettings, seed: int) -> Tensor:
+    """Draw features like a network's: not negative, anisotropic, with classes that overlap."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    rank = min(256, settings.width)
+    scale = torch.arange(1, rank + 1) ** -0.5
+    means = torch.randn(settings.num_classes, rank, generator=generator)
+    mixing = torch.randn(rank, settings.width, generator=generator) / scale.norm()
+    own = torch.Generator().manual_seed(seed)
+    labels = torch.arange(settings.num_images) % settings.num_classes
+    noise = torch.randn(settings.num_images, rank, generator=own)
+    signal = ((_SEPARATION * means[labels] + noise) * scale) @ mixing
+    return (signal - 0.5 + 0.3 * torch.randn(signal.shape, generator=own)).relu()
+
+
+def _mapped_memory(settings: LogisticBenchmarkSettings) -> int:
+    """Return the memory that one evaluation of loss and gradient takes beside mapped features."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = (settings.num_mapped, settings.width)
+        mapped = np.memmap(Path(folder) / "features", np.float32, "w+", shape=shape)
+        labels = torch.arange(settings.num_mapped) % 1000
+        loss = MeanLoss(
+            torch.from_numpy(mapped),
+            labels,
+            softmax_loss,
+            1000,
+            device=torch.device(settings.device),
+        )
+        start = torch.zeros(loss.shape, dtype=torch.float64, device=loss.device)
+        return extra_memory(lambda: loss.at(start), settings.device)
+
+
+BENCHMARK = Benchmark(
+    settings=LogisticBenchmarkSettings,
+    measure=measure,
+    summary="Logistic regression for 45 values of C compared with scikit-learn's.",
+)

@@ -1,0 +1,1 @@
+"""Transfer to many data sets: plan, table and summary."""

@@ -1,0 +1,169 @@
+"""``rsa-eval transfer``: evaluate checkpoints on many data sets."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
+from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
+from rsa_eval.commands.outputs import check_output_folder
+from rsa_eval.commands.subjects import CHECKPOINTS, split_checkpoints
+from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
+from rsa_pretrain.plumbing.config.files import load_config
+
+if TYPE_CHECKING:
+    from rsa_eval.campaigns.campaign import Outcome
+    from rsa_eval.campaigns.transfer.plan import TransferPlan
+    from rsa_eval.campaigns.trials import Trial
+    from rsa_eval.report.transfer import TransferTable
+
+_TABLE_FILE = "transfer.md"
+_LOGS = "logs"
+
+_DESCRIPTION = f"""\
+Evaluate every CHECKPOINT on each data set of the transfer suite that is on disk, and print a table
+with the mean, the mean rank and the published rows.
+
+{CHECKPOINTS}
+
+The sets are those of Kornblith et al. 2019, as in BYOL's Table 3:
+{", ".join(KORNBLITH_SETS[:6])},
+{", ".join(KORNBLITH_SETS[6:])};
+and {", ".join(FURTHER_SETS)}. Those missing below `root` are listed with how to get
+them. Each set has its published split and the metric usually reported for it.
+
+The records are FOLDER/CHECKPOINT-HASH/records/PROTOCOL-SET.json, the table is
+FOLDER/{_TABLE_FILE}, and `rsa-eval report FOLDER` writes a page. Several processes, on any
+machines, may work in the same FOLDER on different --sets; --jobs starts them here.
+
+{HOW_IT_RUNS}"""
+
+_EXAMPLES = """\
+examples:
+  rsa-eval transfer runs/imagenet-rsa-100ep root=data
+  rsa-eval transfer runs/rsa runs/byol --random-init --sets cifar10,flowers102 --jobs 2
+  rsa-eval transfer timm:vit_small_patch16_224@vit.safetensors --sets dtd settings.tokens=cls
+  rsa-eval transfer runs/photos --sets photos own_sets.photos.name=imagefolder \\
+      own_sets.photos.root=photos protocol=ridge"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("transfer", description=_DESCRIPTION, epilog=_EXAMPLES)
+    parser.add_argument(
+        "--sets",
+        metavar="SET,…",
+        type=_names,
+        help="published sets, or those of own_sets (default: the suite's and own_sets)",
+    )
+    parser.add_argument(
+        "--random-init",
+        action="store_true",
+        help="add random weights of the same networks, or of backbone.arch and backbone.stem",
+    )
+    parser.add_argument(
+        "--config", metavar="CONFIG", type=Path, help="settings of the suite: a YAML file"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("runs") / "transfer",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="data sets at a time, one process each",
+    )
+    add_budget(parser)
+    parser.usage = "rsa-eval transfer [options] [CHECKPOINT ...]"
+    add_overrides(parser, TransferConfig)
+    parser.set_defaults(command=_transfer)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(word.strip() for word in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected different names like dtd,pcam, found '{text}'")
+    return names
+
+
+def _transfer(arguments: argparse.Namespace) -> int:
+    checkpoints, overrides = split_checkpoints(arguments.overrides)
+    config = load_config(TransferConfig, arguments.config, overrides)
+    check_output_folder(arguments.out)
+    from rsa_eval.campaigns.campaign import run_trials
+    from rsa_eval.campaigns.suite import plan_suite
+    from rsa_eval.campaigns.transfer.plan import plan_transfer
+
+    out = arguments.out
+    plan = plan_transfer(config, arguments.sets, out / "features")
+    trials = plan_suite(
+        plan.shared(config),
+        plan.evaluations,
+        checkpoints,
+        out,
+        random_init=arguments.random_init,
+    )
+    if arguments.jobs > 1 and (stopped := _run_jobs(arguments, plan, config.protocol)):
+        return stopped
+    outcome = run_trials(trials, arguments.budget_minutes)
+    if not outcome.stopped:
+        for name, reason in plan.absent.items():
+            say(f"absent: {name}: {reason}")
+        table = _table(plan, trials, outcome, config)
+        say(table.render())
+        write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
+        say(f"table: {out / _TABLE_FILE}")
+    return conclude(outcome)
+
+
+def _run_jobs(arguments: argparse.Namespace, plan: "TransferPlan", protocol: str) -> int:
+    """Make the records in processes of this command; return the exit code of a signal, or 0."""
+    from rsa_eval.campaigns.transfer.processes import run_in_processes
+
+    names = [entry.name.removeprefix(f"{protocol}-") for entry in plan.evaluations]
+    start = [sys.executable, "-m", "rsa_eval", "transfer", *arguments.overrides]
+    start += ["--out", str(arguments.out)]
+    if arguments.random_init:
+        start.append("--random-init")
+    if arguments.config is not None:
+        start += ["--config", str(arguments.config)]
+    if arguments.budget_minutes is not None:
+        start += ["--budget-minutes", str(arguments.budget_minutes)]
+    commands = {name: [*start, "--sets", name] for name in names}
+    codes, stopped = run_in_processes(commands, arguments.jobs, arguments.out / _LOGS)
+    for name, code in codes.items():
+        if code:
+            say(f"{name} ended with exit code {code}; see {arguments.out / _LOGS / name}.log")
+    return stopped
+
+
+def _table(
+    plan: "TransferPlan",
+    trials: "list[Trial]",
+    outcome: "Outcome",
+    config: TransferConfig,
+) -> "TransferTable":
+    from rsa_eval.report.transfer import PUBLISHED_PROTOCOLS, ModelTransfer, transfer_table
+
+    prefix = f"{config.protocol}-"
+    models = []
+    headlines: dict[str, str] = {}
+    for trial in trials:
+        found = {
+            entry.name.removeprefix(prefix): outcome.records[trial.name, entry.name]
+            for entry in plan.evaluations
+            if (trial.name, entry.name) in outcome.records
+        }
+        models.append(ModelTransfer.of(trial.label, found))
+        headlines |= {name: record.headline for name, record in found.items()}
+    names = [entry.name.removeprefix(prefix) for entry in plan.evaluations]
+    columns = {name: headlines[name] for name in names if name in headlines}
+    published = PUBLISHED_PROTOCOLS[plan.evaluations[0].config.protocol]
+    return transfer_table(models, columns, published)

@@ -1,0 +1,119 @@
+"""The command ``rsa-eval transfer`` on generated trees, embedded sets and an own folder."""
+
+from pathlib import Path
+
+import pytest
+import transfer_trees
+
+from rsa_eval.__main__ import main
+from rsa_eval.campaigns.transfer.plan import plan_transfer
+from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
+from rsa_eval.records.record import read_record
+from rsa_pretrain.plumbing.errors import UserError
+
+QUICK = [
+    *("backbone.arch=resnet18", "backbone.stem=cifar", "image_size=16"),
+    *("settings.search.num_values=3", "num_workers=0", "device=cpu"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with Flowers, which publishes validation images."""
+    transfer_trees.flowers102(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def _run(root: Path, out: Path, *words: str) -> int:
+    return main(["transfer", "--random-init", f"root={root}", "--out", str(out), *QUICK, *words])
+
+
+def test_present_sets_are_evaluated_and_absent_ones_listed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One record per set, by its metric and on its validation images; the table has means."""
+    assert _run(root, tmp_path / "out", "--sets", "flowers102,dtd,digits") == 0
+    out = capsys.readouterr().out
+    assert "absent: dtd: " in out
+    assert f"`rsa-pretrain download dtd {root}`" in out
+    folder = tmp_path / "out" / "random-resnet18-cifar-seed0" / "records"
+    assert sorted(path.name for path in folder.glob("*.json")) == [
+        "logistic-digits.json",
+        "logistic-flowers102.json",
+    ]
+    flowers = read_record(folder / "logistic-flowers102.json")
+    assert (flowers.protocol, flowers.headline) == ("kornblith", "mean_per_class")
+    assert flowers.metrics["mean_per_class"].interval is not None
+    assert flowers.details["num_published_validation_images"] == 102
+    assert not any("validation images drawn" in text for text in flowers.deviations)
+    digits = read_record(folder / "logistic-digits.json")
+    assert digits.headline == "top1"
+    assert "validation images drawn by class (protocol: its authors' own draw)" in digits.deviations
+    table = (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
+    assert "flowers102 (% per class)" in table
+    assert "Mean of 2" in table
+    assert "BYOL, ResNet-50 (BYOL, Table 3)" in table
+
+
+@pytest.mark.process
+def test_a_rerun_evaluates_nothing_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records are kept, also those that another process made."""
+    words = ("--sets", "digits,flowers102", "protocol=ridge", "--jobs", "2")
+    assert _run(root, tmp_path / "out", *words) == 0
+    first = capsys.readouterr().out
+    logs = sorted(path.name for path in (tmp_path / "out" / "logs").iterdir())
+    assert logs == ["digits.log", "flowers102.log"]
+    records = sorted((tmp_path / "out").rglob("records/*.json"))
+    content = [path.read_bytes() for path in records]
+    assert [path.name for path in records] == ["ridge-digits.json", "ridge-flowers102.json"]
+    assert read_record(records[0]).protocol == "ridge"
+    assert _run(root, tmp_path / "out", *words[:3]) == 0
+    assert capsys.readouterr().out == first
+    assert [path.read_bytes() for path in records] == content
+
+
+def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of the user's is a column; a published name is refused."""
+    names = [
+        f"{part}/{label}/{n}.png" for part in ("train", "val") for label in "ab" for n in range(4)
+    ]
+    transfer_trees.write_images(tmp_path / "mine", names, "PNG")
+    own = ("own_sets.mine.name=imagefolder", f"own_sets.mine.root={tmp_path / 'mine'}")
+    assert _run(root, tmp_path / "out", "--sets", "mine", *own) == 0
+    assert "mine (%)" in capsys.readouterr().out
+    assert _run(root, tmp_path / "out", "own_sets.dtd.name=imagefolder") == 2
+    assert "own_sets: 'dtd' is the name of a published set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sets", "dtd,dtd"), "expected different names like dtd,pcam, found 'dtd,dtd'"),
+        (("--sets", "imagenet1"), "unknown data set 'imagenet1'; expected some of .*voc2007"),
+        (("--sets", "dtd,svhn"), "none of 2 data sets is on disk; dtd: .*; svhn: "),
+        (("--sets", "digits", "settings.serach.num_values=3"), "digits: .*serach"),
+        (("--jobs", "0"), "expected a whole number above 0, found '0'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    """Each names what was found and what is expected."""
+    assert _run(tmp_path, tmp_path / "out", *words) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(err)
+
+
+def test_every_set_of_the_suite_says_what_to_fetch(tmp_path: Path) -> None:
+    """Without any file, each is listed, with its folder."""
+    config = TransferConfig(root=tmp_path)
+    plan = plan_transfer(config, (*KORNBLITH_SETS, *FURTHER_SETS, "digits"), tmp_path)
+    assert [entry.name for entry in plan.evaluations] == ["logistic-digits"]
+    assert plan.absent.keys() == {*KORNBLITH_SETS, *FURTHER_SETS}
+    assert all(str(tmp_path) in reason for reason in plan.absent.values())
+    with pytest.raises(UserError, match="none of 18 data sets is on disk"):
+        plan_transfer(config, None, tmp_path)

@@ -1,0 +1,107 @@
+"""Means, ranks and published rows of a transfer table, by hand."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsa_eval.campaigns.transfer.settings import KORNBLITH_SETS
+from rsa_eval.paper.transfer import TRANSFER_METRICS
+from rsa_eval.records.record import WILSON, Metric, MetricInterval, Record, write_record
+from rsa_eval.report.transfer import (
+    ModelTransfer,
+    mean_over,
+    mean_ranks,
+    transfer_table,
+)
+from rsa_eval.report.write import write_report
+from rsa_pretrain.data.sets import data_set
+
+
+def _metric(value: float, half_width: float | None = None) -> Metric:
+    interval = None
+    if half_width is not None:
+        low, high = value - half_width, value + half_width
+        interval = MetricInterval(low=low, high=high, method=WILSON)
+    return Metric(value=value, unit="%", interval=interval)
+
+
+def test_mean_and_interval() -> None:
+    """Half-widths of independent sets add in squares; without one there is none."""
+    model = ModelTransfer("a", {"dtd": _metric(60, 3), "pcam": _metric(80, 4)})
+    found = mean_over(model, ["dtd", "pcam"])
+    assert found is not None
+    assert found.value == 70
+    assert found.half_width == pytest.approx(math.sqrt(9 + 16) / 2)
+    assert found.text == "70.0 ± 2.5"
+    bare = ModelTransfer("b", {"dtd": _metric(60, 3), "pcam": _metric(80)})
+    other = mean_over(bare, ["dtd", "pcam"])
+    assert other is not None
+    assert (other.half_width, other.text) == (None, "70.0")
+    assert mean_over(model, ["dtd", "svhn"]) is None
+
+
+def test_ranks() -> None:
+    """The best is 1, ties share, and a model that lacks a set has none."""
+    models = [
+        ModelTransfer("a", {"dtd": _metric(60), "pcam": _metric(80)}),
+        ModelTransfer("b", {"dtd": _metric(70), "pcam": _metric(80)}),
+        ModelTransfer("c", {"dtd": _metric(50), "pcam": _metric(90)}),
+        ModelTransfer("d", {"dtd": _metric(99)}),
+    ]
+    assert mean_ranks(models, ["dtd", "pcam"]) == [2.25, 1.75, 2.0, None]
+    assert mean_ranks(models[:1], ["dtd"]) == [None]
+
+
+def test_published_rows_stand_below() -> None:
+    """With the columns they have; Caltech-101 with its background is the published one."""
+    model = ModelTransfer("mine", {"dtd": _metric(60.04), "caltech101_background": _metric(70)})
+    metrics = {"dtd": "top1", "caltech101_background": "mean_per_class"}
+    head, own, *published = transfer_table([model], metrics, "logistic").render().splitlines()
+    assert head.split("  ")[0] == "Model"
+    assert "caltech101_background (% per class)" in head
+    assert own.split() == ["mine", "60.04", "70.00", "65.0", "–"]
+    assert published[0].split("  ")[0] == "BYOL, ResNet-50 (BYOL, Table 3)"
+    assert published[0].split()[-4:] == ["75.5", "94.2", "–", "–"]
+    assert len(transfer_table([model], metrics, None).render().splitlines()) == 2
+    others = {"pcam": "top1"}
+    assert len(transfer_table([model], others, "logistic").render().splitlines()) == 2
+
+
+def test_the_suite_has_the_published_metrics() -> None:
+    """Each set of the suite is known, with the metric of its published numbers."""
+    for name in KORNBLITH_SETS:
+        published = {"caltech101_background": "caltech101", "cub200": "birdsnap"}.get(name, name)
+        if name != "voc2007":
+            assert data_set(name).metric == TRANSFER_METRICS[published]
+
+
+def test_a_report_has_one_table_over_data_sets(
+    tmp_path: Path, make_result: Callable[..., Record]
+) -> None:
+    """Models are rows, a model without one of the sets has no rank; the page shows it."""
+    for images, metric, values in (
+        ("dtd", "top1", {"a": 60.0, "b": 70.0}),
+        ("flowers102", "mean_per_class", {"a": 90.0, "b": 80.0}),
+    ):
+        for name, value in values.items():
+            record = make_result(kind="logistic", values={metric: value})
+            model = record.model.model_copy(update={"sha256": name})
+            changes = {"protocol": "kornblith", "data_set": images, "model": model}
+            changes["config"] = record.config | {"data": {"name": images}}
+            path = tmp_path / name / "records" / f"{images}.json"
+            write_record(record.model_copy(update=changes), path)
+    write_report([tmp_path], tmp_path / "report.html")
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    (start,) = [n for n, line in enumerate(page.splitlines()) if "on 2 data sets" in line]
+    lines = page.splitlines()[start + 2 : start + 6]
+    assert "dtd (%) | flowers102 (% per class) | Mean of 2 | Mean rank" in lines[0]
+    cells = [line.split(" | ")[1:] for line in lines[2:]]
+    assert sorted(cells) == [
+        ["60.00", "90.00", "75.0", "1.50 |"],
+        ["70.00", "80.00", "75.0", "1.50 |"],
+    ]
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'href="#transfer-1"' in html
+    assert "BYOL, ResNet-50 (BYOL, Table 3)" in html
