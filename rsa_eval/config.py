@@ -87,6 +87,8 @@ _TURNING = "data.exif_orientation"
 # Behaviour of evaluations recorded before these settings existed.
 _BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
     "data.eval_interpolation": "bilinear",
+    "multi_label": None,
+    "multi_label.val_split": None,
     "probe.views": "pillow",
     "split": "test",
     "tokens": "default",

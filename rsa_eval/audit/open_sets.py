@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsa_eval.audit.entries import NamedRecord
-from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_eval.records.image_sets import image_facts
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import is_present, open_images
@@ -87,7 +87,7 @@ class OpenSets:
             moved = config.model_copy(update={"root": self._data_root})
             config = below if is_present(below) else moved
         if multi_label is not None and role != "pretrain":
-            from rsa_eval.evaluators.svm.multi_label import open_multi_label
+            from rsa_eval.evaluators.shared.multi_label import open_multi_label
 
             labels = parse_tree(MultiLabelConfig, multi_label, "multi_label")
             return open_multi_label(config, labels, role).images

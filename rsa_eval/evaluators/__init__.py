@@ -70,7 +70,8 @@ _EVALUATORS = (
         function="rsa_eval.evaluators.logistic.evaluator:evaluate_logistic",
         title="Logistic regression",
         measures="top-1 and top-5 accuracy of logistic regression on a frozen backbone's features, "
-        "C chosen on held-out training images",
+        "C chosen on held-out training images; mean average precision for images with several "
+        "classes (PASCAL VOC)",
     ),
     Evaluator(
         name="low-shot",

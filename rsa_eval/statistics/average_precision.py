@@ -1,6 +1,6 @@
 """Compute mean average precision in resamples of the images.
 
-``rsa_eval.evaluators.svm.average_precision`` states the measure; here images count as often as a
+``rsa_eval.evaluators.shared.average_precision`` states the measure; here images count as often as a
 resample has them, and resamples are columns of the arithmetic.
 """
 

@@ -15,8 +15,9 @@ from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.low_shot.settings import ClassifierConfig
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_eval.evaluators.shared.settings import Subset
-from rsa_eval.evaluators.svm.settings import MachineConfig, MultiLabelConfig
+from rsa_eval.evaluators.svm.settings import MachineConfig
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 

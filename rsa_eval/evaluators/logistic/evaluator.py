@@ -1,23 +1,15 @@
 """Evaluate features by logistic regression."""
 
-import logging
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 import torch
 
-from rsa_eval.evaluators.logistic.fit import ChosenC, Fitter, LogisticFit, answers_of, choose_c
-from rsa_eval.evaluators.logistic.ridge import edge_warning, ridge_regression
+from rsa_eval.evaluators.logistic.choice import choose_c, describe_choice
+from rsa_eval.evaluators.logistic.deviations import logistic_deviations
+from rsa_eval.evaluators.logistic.fit import Fitter, LogisticFit, answers_of
+from rsa_eval.evaluators.logistic.multi_label import evaluate_multi_label
+from rsa_eval.evaluators.logistic.ridge import ridge_regression
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, LogisticOptions, SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
-from rsa_eval.evaluators.shared.deviations import (
-    DINOV2,
-    KORNBLITH,
-    USUAL,
-    common_deviations,
-    settings_deviations,
-)
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import (
@@ -32,17 +24,11 @@ from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import WARNINGS, Result, Scores
+from rsa_eval.records.record import Result, Scores
 from rsa_eval.records.workspace import Workspace
 
-_log = logging.getLogger(__name__)
-
-_SHORT_SIDE = 224
-"""Of the resized image, in dinov2/eval/log_regression.py and Kornblith et al. 2019, whose crop of
-the centre is as large; linear probes have the usual 256."""
 _PUBLISHED_SEARCH = SearchConfig()
 _SHARE = "search.held_out_percent"
-_EXTRACTIONS = {"dinov2": DINOV2, "kornblith": KORNBLITH, "ridge": USUAL}
 
 
 def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
@@ -51,6 +37,8 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     Raises:
         UserError: If the data cannot be used.
     """
+    if config.multi_label is not None:
+        return evaluate_multi_label(subject, config, config.multi_label)
     train, test = open_splits(config)
     validation = None
     if config.protocol == "kornblith" and publishes_validation(config.data):
@@ -109,35 +97,6 @@ def score_features(
     )
 
 
-def logistic_deviations(config: LogisticConfig, validation: Rows | None = None) -> list[str]:
-    """List the departures of a logistic regression.
-
-    Args:
-        config: The evaluation.
-        validation: Published validation images; None if there are none.
-    """
-    deviations = common_deviations(config, _EXTRACTIONS[config.protocol])
-    if config.protocol != "ridge" and config.data.eval_resize not in (None, _SHORT_SIDE):
-        deviations.append(
-            f"short side resized to {config.data.eval_resize} (protocol: {_SHORT_SIDE})"
-        )
-    return deviations + search_deviations(config, validation)
-
-
-def search_deviations(options: LogisticOptions, validation: Rows | None = None) -> list[str]:
-    """List the departures of the search for C and of the fit."""
-    deviations = settings_deviations(options.search, SearchConfig())
-    if options.protocol == "dinov2":
-        tolerance = options.search.tolerance
-        deviations += [
-            f"preconditioned L-BFGS, tolerance {tolerance:g} (protocol: cuML's, 1e-12)",
-            "held out by class (protocol: of all images alike)",
-        ]
-    if options.protocol == "kornblith" and validation is None:
-        deviations.append("validation images drawn by class (protocol: its authors' own draw)")
-    return deviations
-
-
 def logistic_regression(
     train: LabelledFeatures,
     test: LabelledFeatures,
@@ -186,44 +145,19 @@ def logistic_regression(
             device=device,
         )
 
-    choice = choose_c(
-        fitter(rest, None), train, search.strengths, num_classes, torch.from_numpy(validation)
-    )
+    held_out = torch.from_numpy(validation)
+
+    def top1(fit: LogisticFit) -> float:
+        return answers_of(fit.classifier, train, num_classes, held_out).counts.top1_percent
+
+    choice = choose_c(fitter(rest, None).fit, top1, search.strengths)
     final = fitter(None, choice.fit).fit(choice.c)
     answers = answers_of(final.classifier, test, num_classes)
-    warnings = _warnings(choice, final, search)
-    for text in warnings:
-        _log.warning("%s", text)
-    unfinished = sum(not trial.converged for trial in choice.trials)
-    if unfinished:
-        _log.warning(
-            "%d of %d fits to choose C did not converge in %d iterations",
-            unfinished,
-            len(choice.trials),
-            search.max_iterations,
-        )
     predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
     return Scores(
         metrics=accuracies(answers.counts, predictions, headline),
         headline=headline,
         num_samples=len(test.labels),
-        details=_details(choice, final) | ({WARNINGS: warnings} if warnings else {}),
+        details=describe_choice(choice, final, search, "top1"),
         predictions=predictions,
     )
-
-
-def _warnings(choice: ChosenC, final: LogisticFit, search: SearchConfig) -> list[str]:
-    found = [edge_warning(search)] if choice.at_edge else []
-    if not final.converged:
-        found.append(f"the final fit did not converge in {search.max_iterations} iterations")
-    return found
-
-
-def _details(choice: ChosenC, final: LogisticFit) -> dict[str, Any]:
-    return {
-        "C": choice.c,
-        "C_at_edge": choice.at_edge,
-        "held_out": [asdict(trial) for trial in choice.trials],
-        "converged": final.converged,
-        "iterations": final.iterations,
-    }

@@ -2,7 +2,8 @@
 
 import torch
 
-from rsa_eval.evaluators.logistic.evaluator import score_features, search_deviations
+from rsa_eval.evaluators.logistic.deviations import search_deviations
+from rsa_eval.evaluators.logistic.evaluator import score_features
 from rsa_eval.evaluators.logistic.settings import GivenLogisticConfig
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import Scores

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsa_eval.evaluators.logistic.choice import edge_warning
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, answers_of
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
@@ -78,14 +79,6 @@ def ridge_regression(
         num_samples=len(test.labels),
         details=details,
         predictions=predictions,
-    )
-
-
-def edge_warning(search: SearchConfig) -> str:
-    """Say that a better C may lie beyond those tried."""
-    return (
-        f"the best C is at the edge of the range tried, {search.strengths[0]:g} to "
-        f"{search.strengths[-1]:g}; widen search.min_exponent and search.max_exponent"
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.multi_label_settings import WithMultiLabel
 from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_pretrain.plumbing.config.files import Section
 
@@ -54,8 +54,24 @@ class LogisticOptions(Section):
     search: SearchConfig = SearchConfig()
 
 
-class LogisticConfig(LogisticOptions, EvaluationConfig):
-    """Logistic regression on features extracted once."""
+class LogisticConfig(LogisticOptions, WithMultiLabel):
+    """Logistic regression on features extracted once.
+
+    Of a multi-label data set, each class has a sigmoid output; one C serves all classes and is
+    chosen by the mean of their average precisions at eleven points.
+    """
+
+    @model_validator(mode="after")
+    def _check_multi_label(self) -> Self:
+        if self.multi_label is None:
+            return self
+        if self.protocol == "ridge":
+            raise ValueError("multi_label needs protocol kornblith or dinov2, found 'ridge'")
+        if self.multi_label.val_split is not None and self.protocol != "kornblith":
+            raise ValueError(
+                "multi_label.val_split needs protocol=kornblith; dinov2 chooses C on drawn images"
+            )
+        return self
 
 
 class GivenLogisticConfig(LogisticOptions, GivenFeaturesConfig):

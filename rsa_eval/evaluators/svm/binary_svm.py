@@ -9,8 +9,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
 from rsa_eval.evaluators.shared.convergence import counting_cut_short
-from rsa_eval.evaluators.svm.average_precision import area, eleven_points, rank
-from rsa_eval.evaluators.svm.multi_label import Truth
+from rsa_eval.evaluators.shared.multi_label import Truth
 from rsa_eval.evaluators.svm.settings import MachineConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
@@ -90,38 +89,6 @@ def _train_machine(features: Matrix, labels: Truth, config: MachineConfig, seed:
     return BinarySVM(estimator, best, fold_ap, cut_short.count)
 
 
-@dataclass(frozen=True)
-class ClassAP:
-    """Average precisions of one class in percent."""
-
-    area: float
-    eleven_points: float
-
-
 def score_images(machines: Sequence[BinarySVM], features: Matrix) -> Matrix:
     """Return each machine's score of each image, (N, C), for features (N, D)."""
     return np.stack([own.estimator.decision_function(features) for own in machines], axis=1)
-
-
-def average_precisions(scores: Matrix, truth: Truth, class_names: Sequence[str]) -> list[ClassAP]:
-    """Rank the test images by each class's scores, without those labelled 0 for it.
-
-    Args:
-        scores: A machine's score of each image, (N, C).
-        truth: 1, -1 or 0 for each class, (N, C).
-        class_names: Names of the classes.
-
-    Raises:
-        UserError: If a class has no positive image.
-    """
-    found = []
-    for its_scores, name, own in zip(scores.T, class_names, truth.T, strict=True):
-        known = own != 0
-        if not (own == 1).any():
-            raise UserError(
-                f"no test image is of class '{name}', so its AP is undefined; add one, or remove "
-                "the class from training and test"
-            )
-        ranking = rank(its_scores[known], own[known] == 1)
-        found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
-    return found

@@ -2,29 +2,31 @@
 
 import logging
 from collections.abc import Sequence
-from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
+from rsa_eval.evaluators.shared.average_precision import (
+    ClassAP,
+    average_precisions,
+    mean_precisions,
+)
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
-from rsa_eval.evaluators.svm.binary_svm import (
-    BinarySVM,
-    ClassAP,
-    Matrix,
-    average_precisions,
-    score_images,
-    to_unit_norm,
-    train_machines,
-)
-from rsa_eval.evaluators.svm.multi_label import (
+from rsa_eval.evaluators.shared.multi_label import (
     MultiLabelSet,
     Truth,
     one_against_rest,
     one_hot,
-    open_multi_label,
+    open_multi_label_splits,
+)
+from rsa_eval.evaluators.svm.binary_svm import (
+    BinarySVM,
+    Matrix,
+    score_images,
+    to_unit_norm,
+    train_machines,
 )
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
 from rsa_eval.features.extract import evaluation_features
@@ -32,10 +34,8 @@ from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.ranking_predictions import RankingPredictions
-from rsa_eval.records.record import Metric, Result, Scores
+from rsa_eval.records.record import Result, Scores
 from rsa_eval.records.workspace import Workspace
-from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.name_lists import first_of
 
 _log = logging.getLogger(__name__)
 
@@ -126,10 +126,7 @@ def _train_and_rank(
     found = average_precisions(scores, unknown_truth, names)
     _warn(machines, machine)
     return Scores(
-        metrics={
-            "mAP": Metric(value=mean(each.area for each in found), unit="%"),
-            "mAP_11_points": Metric(value=mean(each.eleven_points for each in found), unit="%"),
-        },
+        metrics=mean_precisions(found),
         headline="mAP",
         num_samples=len(unknown),
         details={"classes": _describe(names, machines, found)},
@@ -141,16 +138,7 @@ def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
     if config.multi_label is None:
         train, test = map(one_against_rest, open_splits(config))
         return train, test
-    splits: tuple[Literal["train", "test"], ...] = ("train", "test")
-    train, test = (open_multi_label(config.data, config.multi_label, split) for split in splits)
-    if train.class_names != test.class_names:
-        only_one = set(train.class_names) ^ set(test.class_names)
-        what = first_of(sorted(only_one)) or "same names, different order"
-        raise UserError(
-            f"training and test images of {config.data_set} differ in classes: {what}; give both "
-            "the same classes in the same order"
-        )
-    return train, test
+    return open_multi_label_splits(config.data, config.multi_label)
 
 
 def _inputs(features: Tensor) -> Matrix:

@@ -4,9 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.multi_label_settings import WithMultiLabel
 from rsa_eval.features.given_settings import GivenFeaturesConfig
-from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import Section
 
 
@@ -36,25 +35,6 @@ class MachineConfig(Section):
         return self
 
 
-class MultiLabelConfig(Section):
-    """Labels of a multi-label data set whose images are in `data.root`."""
-
-    name: str
-    """Name of the data set in records and tables, for example voc2007."""
-    layout: Literal["voc", "csv"]
-    """voc: ImageSets/Main/CLASS_SPLIT.txt, lines of an image's id and 1, -1 or 0, and
-    JPEGImages/ID.jpg; csv: SPLIT.csv, header `image,CLASS,…`, then an image's path and 1, -1 or 0
-    for each class. 0 (VOC's difficult) excludes the image for this class only."""
-    train_split: str = "trainval"
-    """SPLIT of the training images."""
-    test_split: str = "test"
-    """SPLIT of the test images."""
-
-
-# Settings of a DataConfig for class folders, which a multi-label data set lacks.
-_OF_FOLDERS = ("train_dir", "test_dir", "on_broken")
-
-
 class SVMOptions(Section):
     """The machines, on features of any origin."""
 
@@ -64,30 +44,19 @@ class SVMOptions(Section):
     machine: MachineConfig = MachineConfig()
 
 
-class SVMConfig(SVMOptions, EvaluationConfig):
-    """Linear support vector machines, one per class, scored by average precision."""
+class SVMConfig(SVMOptions, WithMultiLabel):
+    """Linear support vector machines, one per class, scored by average precision.
 
-    multi_label: MultiLabelConfig | None = None
-    """Labels of a multi-label data set, with data.name=imagefolder; null: the data set's classes,
-    each against the rest."""
-
-    @property
-    def data_set(self) -> str:
-        """The data set's name in records."""
-        return self.data.name if self.multi_label is None else self.multi_label.name
+    Of images with one class each, each class is ranked against the rest.
+    """
 
     @model_validator(mode="after")
-    def _check_images(self) -> Self:
-        if self.multi_label is None:
-            return self
-        if self.data.name != "imagefolder":
+    def _check_multi_label(self) -> Self:
+        if self.multi_label is not None and self.multi_label.val_split is not None:
             raise ValueError(
-                f"multi_label needs data.name=imagefolder and data.root, the folder of the "
-                f"multi-label set; found '{self.data.name}'"
+                "multi_label.val_split has no meaning for svm, which chooses costs by "
+                "cross-validation; leave it out"
             )
-        for key in _OF_FOLDERS:
-            if getattr(self.data, key) != DataConfig.model_fields[key].default:
-                raise ValueError(f"data.{key} has no meaning with multi_label; leave it out")
         return self
 
 

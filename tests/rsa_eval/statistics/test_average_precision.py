@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from resampling import repeated, voc_average_precision
 
-from rsa_eval.evaluators.svm.average_precision import area, eleven_points, rank
+from rsa_eval.evaluators.shared.average_precision import area, eleven_points, rank
 from rsa_eval.statistics.average_precision import ap_replicates, mean_ap_replicates
 from rsa_eval.statistics.bootstrap import resampled_counts
 from rsa_eval.statistics.intervals import FloatArray

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic, logistic_deviations
-from rsa_eval.evaluators.logistic.fit import Fitter, answers_of, choose_c
+from rsa_eval.evaluators.logistic.choice import choose_c
+from rsa_eval.evaluators.logistic.deviations import logistic_deviations
+from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic
+from rsa_eval.evaluators.logistic.fit import Fitter, LogisticFit, answers_of
 from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.features.labelled import LabelledFeatures
@@ -106,11 +108,15 @@ def test_one_class_is_refused() -> None:
 def test_of_equally_good_strengths_the_smallest() -> None:
     """The held-out accuracies decide; C's edge is noticed on both sides."""
     train, held_out = _features(), _features(seed=1)
-    choice = choose_c(_fitter(train), held_out, [1e-3, 1e-1, 10.0, 1e3], 3)
-    best = max(trial.top1 for trial in choice.trials)
-    assert choice.c == next(trial.c for trial in choice.trials if trial.top1 == best)
-    assert choose_c(_fitter(train), held_out, [10.0, 1e3], 3).at_edge
-    assert not choose_c(_fitter(train), held_out, [10.0], 3).at_edge
+
+    def top1(fit: LogisticFit) -> float:
+        return answers_of(fit.classifier, held_out, 3).counts.top1_percent
+
+    choice = choose_c(_fitter(train).fit, top1, [1e-3, 1e-1, 10.0, 1e3])
+    best = max(trial.score for trial in choice.trials)
+    assert choice.c == next(trial.c for trial in choice.trials if trial.score == best)
+    assert choose_c(_fitter(train).fit, top1, [10.0, 1e3]).at_edge
+    assert not choose_c(_fitter(train).fit, top1, [10.0]).at_edge
 
 
 def test_the_published_strengths() -> None:

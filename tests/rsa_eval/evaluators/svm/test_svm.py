@@ -9,15 +9,15 @@ from sklearn.svm import LinearSVC
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.shared.average_precision import average_precisions
+from rsa_eval.evaluators.shared.multi_label import Truth
 from rsa_eval.evaluators.svm.binary_svm import (
     Matrix,
-    average_precisions,
     score_images,
     to_unit_norm,
     train_machines,
 )
 from rsa_eval.evaluators.svm.evaluator import evaluate_svm
-from rsa_eval.evaluators.svm.multi_label import Truth
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import read_record
@@ -187,6 +187,13 @@ def test_splits_of_other_classes(
     [
         ({"machine": {"costs": [1, 0.1]}}, "costs must increase"),
         ({"multi_label": {"name": "x", "layout": "csv"}}, "needs data.name=imagefolder"),
+        (
+            {
+                "multi_label": {"name": "x", "layout": "csv", "val_split": "val"},
+                "data": {"name": "imagefolder", "root": "x", "image_size": 8},
+            },
+            r"multi_label\.val_split has no meaning for svm",
+        ),
         (
             {
                 "multi_label": {"name": "x", "layout": "csv"},

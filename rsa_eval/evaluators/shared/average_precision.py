@@ -1,9 +1,15 @@
 """Average precision as PASCAL VOC defines it: at eleven points, or as an area."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import numpy.typing as npt
+
+from rsa_eval.evaluators.shared.multi_label import Truth
+from rsa_eval.records.record import Metric
+from rsa_pretrain.plumbing.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,45 @@ def eleven_points(ranking: Ranking) -> float:
     tenths = 10 * ranking.true_positives
     places = np.searchsorted(tenths, ranking.num_positives * np.arange(11))
     return float(ranking.best_precision[places].mean())
+
+
+@dataclass(frozen=True)
+class ClassAP:
+    """Average precisions of one class in percent."""
+
+    area: float
+    eleven_points: float
+
+
+def average_precisions(
+    scores: npt.NDArray[np.float64], truth: Truth, class_names: Sequence[str]
+) -> list[ClassAP]:
+    """Rank images by each class's scores, without those labelled 0 for it.
+
+    Args:
+        scores: Score of each image for each class, (N, C).
+        truth: 1, -1 or 0 for each class, (N, C).
+        class_names: Names of the classes.
+
+    Raises:
+        UserError: If a class has no positive image.
+    """
+    found = []
+    for its_scores, name, own in zip(scores.T, class_names, truth.T, strict=True):
+        known = own != 0
+        if not (own == 1).any():
+            raise UserError(
+                f"no test image is of class '{name}', so its AP is undefined; add one, or remove "
+                "the class from training and test"
+            )
+        ranking = rank(its_scores[known], own[known] == 1)
+        found.append(ClassAP(100 * area(ranking), 100 * eleven_points(ranking)))
+    return found
+
+
+def mean_precisions(found: Sequence[ClassAP]) -> dict[str, Metric]:
+    """Return the means over the classes as metrics of a record."""
+    return {
+        "mAP": Metric(value=mean(each.area for each in found), unit="%"),
+        "mAP_11_points": Metric(value=mean(each.eleven_points for each in found), unit="%"),
+    }

@@ -6,8 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rsa_eval.evaluators.svm.multi_label import one_against_rest, open_multi_label
-from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.multi_label import (
+    multi_label_validation,
+    one_against_rest,
+    open_multi_label,
+)
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -128,3 +132,45 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_multi_label(_data(tmp_path), VOC, "test")
     with pytest.raises(UserError, match=r"cannot read '.*train\.csv': No such file"):
         open_multi_label(_data(tmp_path), CSV, "train")
+
+
+def test_published_validation_images(voc: Path) -> None:
+    """VOC's val by default, as places among the training images, of which it is a part."""
+    lists = voc / "ImageSets/Main"
+    for name, values in (("cat", "1 -1"), ("dog", "0 -1")):
+        first, second = values.split()
+        (lists / f"{name}_val.txt").write_text(f"000007 {first}\n000009 {second}\n")
+    train = open_multi_label(_data(voc), VOC, "train")
+    found = multi_label_validation(_data(voc), VOC, train)
+    assert found is not None
+    assert found.tolist() == [1, 2]
+    both = 0
+    for seed in range(8):
+        few = _data(voc, num_train_images=2, subset_seed=seed)
+        keys = open_multi_label(few, VOC, "train").images.keys()
+        if "JPEGImages/000005.jpg" in keys:
+            rows = multi_label_validation(few, VOC, open_multi_label(few, VOC, "train"))
+            assert rows is not None
+            assert [keys[row] for row in rows] == [keys[1]]
+            both += 1
+    assert both
+
+
+def test_validation_images_of_tables(tmp_path: Path) -> None:
+    """A table has none unless its split is named; each must be a training image."""
+    (tmp_path / "train.csv").write_text("image,cat\n1.png,1\n2.png,-1\n3.png,1\n")
+    train = open_multi_label(_data(tmp_path), CSV, "train")
+    assert multi_label_validation(_data(tmp_path), CSV, train) is None
+    named = CSV.model_copy(update={"val_split": "held"})
+    (tmp_path / "held.csv").write_text("image,cat\n3.png,1\n")
+    found = multi_label_validation(_data(tmp_path), named, train)
+    assert found is not None
+    assert found.tolist() == [2]
+    for text, message in (
+        ("image,cat\n4.png,1\n3.png,1\n", r"1 images .* 'held' of pets are not in 'train': 4\.png"),
+        ("image,dog\n3.png,1\n", "training and validation images of pets differ in classes: cat"),
+        ("image,cat\n1.png,1\n2.png,-1\n3.png,1\n", "3 of 3 training images of pets are"),
+    ):
+        (tmp_path / "held.csv").write_text(text)
+        with pytest.raises(UserError, match=message):
+            multi_label_validation(_data(tmp_path), named, train)

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from rsa_eval.evaluators.svm.average_precision import area, eleven_points, rank
+from rsa_eval.evaluators.shared.average_precision import (
+    area,
+    average_precisions,
+    eleven_points,
+    rank,
+)
 
 
 def test_by_hand() -> None:
@@ -13,6 +18,19 @@ def test_by_hand() -> None:
     assert area(ranking) == pytest.approx((1 + 2 / 3 + 1 / 2) / 3)
     # Recalls 0 to 0.3 are reached at precision 1, 0.4 to 0.6 at 2/3, 0.7 to 1 at 1/2.
     assert eleven_points(ranking) == pytest.approx((4 * 1 + 3 * 2 / 3 + 4 * 1 / 2) / 11)
+
+
+def test_ties_and_a_difficult_image_by_hand() -> None:
+    """Equal scores share a threshold; the difficult image, ranked first, does not count.
+
+    Precisions 2/3, 3/5 and 4/7 at recalls 1/2, 3/4 and 1.
+    """
+    scores = np.array([0.95, 0.9, 0.9, 0.9, 0.5, 0.5, 0.1, 0.1])
+    truth = np.array([0, 1, -1, 1, -1, 1, 1, -1], np.int8)
+    for order in (slice(None), slice(None, None, -1)):
+        (found,) = average_precisions(scores[order, None], truth[order, None], ["cat"])
+        assert found.eleven_points == pytest.approx(100 * (6 * 2 / 3 + 2 * 3 / 5 + 3 * 4 / 7) / 11)
+        assert found.area == pytest.approx(100 * (2 * 2 / 3 + 3 / 5 + 4 / 7) / 4)
 
 
 def test_precision_is_the_best_to_the_right() -> None:

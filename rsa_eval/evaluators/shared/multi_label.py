@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from rsa_eval.evaluators.svm.settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.held_out import published_rows
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_files import read_text
 
 Truth = npt.NDArray[np.int8]
@@ -75,20 +78,83 @@ def open_multi_label(
     Raises:
         UserError: If files are missing or malformed; says what is expected.
     """
-    assert data.root is not None
     name = config.train_split if split == "train" else config.test_split
+    found = _open_list(data, config, name)
+    count = data.num_train_images if split == "train" else data.num_test_images
+    if count is None:
+        return found
+    if count > len(found.images):
+        raise UserError(f"asked for {count} images of {config.name}, which has {len(found.images)}")
+    return replace(found, images=found.images.random_subset(count, data.subset_seed))
+
+
+def open_multi_label_splits(
+    data: DataConfig, config: MultiLabelConfig
+) -> tuple[MultiLabelSet, MultiLabelSet]:
+    """Open the training and the test images, annotated with the same classes.
+
+    Args:
+        data: Folder and numbers of images.
+        config: Layout and names of the splits.
+
+    Raises:
+        UserError: As ``open_multi_label``, or if the classes differ.
+    """
+    train = open_multi_label(data, config, "train")
+    test = open_multi_label(data, config, "test")
+    _check_same_classes(config.name, train, test, "test")
+    return train, test
+
+
+def multi_label_validation(
+    data: DataConfig, config: MultiLabelConfig, train: MultiLabelSet
+) -> Rows | None:
+    """Return the places of the published validation images among the training images.
+
+    Args:
+        data: Folder and number of training images.
+        config: Layout and names of the splits.
+        train: The training images.
+
+    Returns:
+        None if the set has no published validation images.
+
+    Raises:
+        UserError: If their list is missing, malformed, or not a part of the training images.
+    """
+    if config.validation_split is None:
+        return None
+    validation = _open_list(data, config, config.validation_split)
+    _check_same_classes(config.name, train, validation, "validation")
+    unknown = sorted(set(validation.images.keys()) - set(train.images.keys()))
+    if unknown and data.num_train_images is None:
+        raise UserError(
+            f"{len(unknown)} images of the split '{config.validation_split}' of {config.name} are "
+            f"not in '{config.train_split}': {first_of(unknown)}; the training images should "
+            "include the validation images, which are held out only until C is chosen"
+        )
+    return published_rows(train.images, validation.images)
+
+
+def _open_list(data: DataConfig, config: MultiLabelConfig, name: str) -> MultiLabelSet:
+    assert data.root is not None
     read = _read_voc if config.layout == "voc" else _read_csv
     files, truth, class_names = read(data.root, name)
     combinations, labels = np.unique(truth, axis=0, return_inverse=True)
     spelled = [" + ".join(np.array(class_names)[row == 1]) or "none" for row in combinations]
     sources = ImageFiles(data.root, files, data)
     images = ImageSet(config.name, sources, labels.reshape(-1).tolist(), spelled)
-    count = data.num_train_images if split == "train" else data.num_test_images
-    if count is not None:
-        if count > len(images):
-            raise UserError(f"asked for {count} images of {config.name}, which has {len(images)}")
-        images = images.random_subset(count, data.subset_seed)
     return MultiLabelSet(images, combinations, class_names)
+
+
+def _check_same_classes(name: str, train: MultiLabelSet, other: MultiLabelSet, split: str) -> None:
+    if train.class_names != other.class_names:
+        only_one = set(train.class_names) ^ set(other.class_names)
+        what = first_of(sorted(only_one)) or "same names, different order"
+        raise UserError(
+            f"training and {split} images of {name} differ in classes: {what}; give both "
+            "the same classes in the same order"
+        )
 
 
 def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:

@@ -1,0 +1,118 @@
+"""Choose C on held-out training images."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rsa_eval.evaluators.logistic.fit import LogisticFit
+from rsa_eval.evaluators.logistic.settings import SearchConfig
+from rsa_eval.records.record import WARNINGS
+from rsa_pretrain.plumbing.progress import progress_bar
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TriedC:
+    """One C and its score on the held-out images."""
+
+    c: float
+    score: float
+    """In percent, by the measure that chooses."""
+    converged: bool
+    iterations: int
+
+
+@dataclass(frozen=True)
+class ChosenC:
+    """The C that scores best on the held-out images; ties go to the smallest."""
+
+    c: float
+    fit: LogisticFit
+    """Its fit on the remaining images."""
+    trials: list[TriedC]
+
+    @property
+    def at_edge(self) -> bool:
+        """True if the best C is the smallest or largest tried, so that another may be better.
+
+        A plateau that reaches the edge is represented by its smallest C.
+        """
+        return len(self.trials) > 1 and self.c in (self.trials[0].c, self.trials[-1].c)
+
+
+def choose_c(
+    fit_c: Callable[[float], LogisticFit],
+    score: Callable[[LogisticFit], float],
+    strengths: Sequence[float],
+) -> ChosenC:
+    """Fit every C and keep the one that scores best.
+
+    Args:
+        fit_c: Fits a C on the rest of the training images.
+        score: Scores a fit on the held-out images, in percent.
+        strengths: Values of C in increasing order.
+    """
+    trials: list[TriedC] = []
+    best: tuple[float, float, LogisticFit] | None = None
+    with progress_bar(len(strengths), "logistic regression", "fit") as bar:
+        for c in strengths:
+            fit = fit_c(c)
+            found = score(fit)
+            trials.append(TriedC(c, found, fit.converged, fit.iterations))
+            if best is None or found > best[0]:
+                best = found, c, fit
+            bar.update()
+    assert best is not None
+    return ChosenC(best[1], best[2], trials)
+
+
+def edge_warning(search: SearchConfig) -> str:
+    """Say that a better C may lie beyond those tried."""
+    return (
+        f"the best C is at the edge of the range tried, {search.strengths[0]:g} to "
+        f"{search.strengths[-1]:g}; widen search.min_exponent and search.max_exponent"
+    )
+
+
+def describe_choice(
+    choice: ChosenC, final: LogisticFit, search: SearchConfig, measure: str
+) -> dict[str, Any]:
+    """Return a record's details of the choice and the final fit, and warn of what is doubtful.
+
+    Args:
+        choice: The choice.
+        final: The fit of all training images with the chosen C.
+        search: Values of C and limit of iterations.
+        measure: Name of the measure that chose.
+    """
+    warnings = [edge_warning(search)] if choice.at_edge else []
+    if not final.converged:
+        warnings.append(f"the final fit did not converge in {search.max_iterations} iterations")
+    for text in warnings:
+        _log.warning("%s", text)
+    unfinished = sum(not trial.converged for trial in choice.trials)
+    if unfinished:
+        _log.warning(
+            "%d of %d fits to choose C did not converge in %d iterations",
+            unfinished,
+            len(choice.trials),
+            search.max_iterations,
+        )
+    details = {
+        "C": choice.c,
+        "C_at_edge": choice.at_edge,
+        "held_out": [
+            {
+                "c": trial.c,
+                measure: trial.score,
+                "converged": trial.converged,
+                "iterations": trial.iterations,
+            }
+            for trial in choice.trials
+        ],
+        "converged": final.converged,
+        "iterations": final.iterations,
+    }
+    return details | ({WARNINGS: warnings} if warnings else {})

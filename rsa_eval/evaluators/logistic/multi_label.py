@@ -1,0 +1,211 @@
+"""Evaluate features of images with several classes each by logistic regression.
+
+Every class has a sigmoid output, and one C serves all of them, which the sum of their losses fits
+at once (Kornblith et al. 2019 on PASCAL VOC 2007; BYOL, Grill et al. 2020, Table 3).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rsa_eval.evaluators.logistic.choice import choose_c, describe_choice
+from rsa_eval.evaluators.logistic.deviations import logistic_deviations
+from rsa_eval.evaluators.logistic.fit import LinearClassifier, LogisticFit, score_blocks
+from rsa_eval.evaluators.logistic.objective import MeanLoss, sigmoid_loss
+from rsa_eval.evaluators.logistic.path import FitPath
+from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
+from rsa_eval.evaluators.shared.average_precision import average_precisions, mean_precisions
+from rsa_eval.evaluators.shared.held_out import held_out_rows
+from rsa_eval.evaluators.shared.labelled_images import describe_images
+from rsa_eval.evaluators.shared.multi_label import (
+    Truth,
+    multi_label_validation,
+    open_multi_label_splits,
+)
+from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.subsets import Rows
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.subject import Subject
+from rsa_eval.records.ranking_predictions import RankingPredictions
+from rsa_eval.records.record import Result, Scores
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
+
+_HEADLINE = "mAP_11_points"
+_PUBLISHED_SEARCH = SearchConfig()
+
+
+def evaluate_multi_label(
+    subject: Subject, config: LogisticConfig, multi_label: MultiLabelConfig
+) -> Result:
+    """Choose C on validation images, refit on all training images, and rank the test images once.
+
+    Raises:
+        UserError: If the data cannot be used.
+    """
+    train, test = open_multi_label_splits(config.data, multi_label)
+    validation = None
+    if config.protocol == "kornblith":
+        validation = multi_label_validation(config.data, multi_label, train)
+    with frozen(subject.backbone):
+        known = stored_features(subject, train.images, config, "train features")
+        unknown = stored_features(subject, test.images, config, "test features")
+    truth, test_truth = train.truth(known.labels), test.truth(unknown.labels)
+    scores = multi_label_regression(
+        (known.features, truth),
+        (unknown.features, test_truth),
+        train.class_names,
+        config.search,
+        seed=config.seed,
+        device=subject.device,
+        validation=validation,
+    )
+    details = {
+        "images": describe_images(train.images, test.images),
+        "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},
+        "num_published_validation_images": None if validation is None else len(validation),
+        "num_labels_left_out": {
+            "train": int((truth == 0).sum()),
+            "test": int((test_truth == 0).sum()),
+        },
+    }
+    return scores.result(details, logistic_deviations(config, validation), test.images.keys())
+
+
+def multi_label_regression(
+    train: tuple[Tensor, Truth],
+    test: tuple[Tensor, Truth],
+    class_names: Sequence[str],
+    search: SearchConfig = _PUBLISHED_SEARCH,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    validation: Rows | None = None,
+) -> Scores:
+    """Rank test images by logistic regression, its C chosen by 11-point mAP on validation images.
+
+    Args:
+        train: Features, (N, D), and truth of the training images: 1 (present), -1 (absent) or 0
+            (left out of this class), (N, C).
+        test: The same of the test images.
+        class_names: Names of the C classes.
+        search: Values of C, the share held out and the fit's tolerance.
+        seed: Seeds the draw of held-out images.
+        device: Where to compute; None computes where the features are.
+        validation: Places of the training images that choose C; None draws them.
+
+    Returns:
+        ``mAP_11_points``, VOC 2007's mean over eleven recalls, and ``mAP``, the area under the
+        precision-recall curve, both averaged over the classes, in percent; the chosen ``C``, the
+        score of every other and each class in ``details``.
+
+    Raises:
+        UserError: If no test, validation or other training image is of a class, or all of the
+            latter are.
+    """
+    (features, truth), (test_features, test_truth) = train, test
+    others = ""
+    if validation is None:
+        others = "; another seed or a larger search.held_out_percent holds out others"
+        alike, key = np.zeros(len(truth), np.int64), "search.held_out_percent"
+        validation = held_out_rows(alike, search.held_out_percent, seed, key=key, unit=1)
+    rest = np.setdiff1d(np.arange(len(truth)), validation)
+    _require_classes(test_truth, (1,), class_names, "test images")
+    _require_classes(truth[validation], (1,), class_names, "validation images", others)
+    _require_classes(truth[rest], (1, -1), class_names, "other training images", others)
+    held_out = torch.from_numpy(validation)
+
+    def score(fit: LogisticFit) -> float:
+        scores = _scores(fit.classifier, features, held_out)
+        found = average_precisions(scores, truth[validation], class_names)
+        return mean_precisions(found)[_HEADLINE].value
+
+    trial = MultiLabelFitter(train, search, rows=rest, device=device)
+    choice = choose_c(trial.fit, score, search.strengths)
+    final = MultiLabelFitter(train, search, start=choice.fit, device=device).fit(choice.c)
+    scores = _scores(final.classifier, test_features)
+    found = average_precisions(scores, test_truth, class_names)
+    classes = [
+        {"class": name, "AP": own.area, "AP_11_points": own.eleven_points}
+        for name, own in zip(class_names, found, strict=True)
+    ]
+    return Scores(
+        metrics=mean_precisions(found),
+        headline=_HEADLINE,
+        num_samples=len(test_truth),
+        details=describe_choice(choice, final, search, _HEADLINE) | {"classes": classes},
+        predictions=RankingPredictions(scores, test_truth),
+    )
+
+
+class MultiLabelFitter:
+    """Fits one C after another for all classes of the same images.
+
+    Args:
+        train: Features, (N, D), which may be mapped from a file or on a GPU, and truth, (N, C).
+        search: Limit of iterations and tolerance.
+        rows: Indices of the images to fit; None fits all.
+        start: A fit of the same classes to start from.
+        device: Where to compute; None computes where the features are.
+    """
+
+    def __init__(
+        self,
+        train: tuple[Tensor, Truth],
+        search: SearchConfig,
+        *,
+        rows: Rows | None = None,
+        start: LogisticFit | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        features, truth = train
+        self._classes = torch.arange(truth.shape[1])
+        loss = MeanLoss(
+            features,
+            torch.from_numpy(truth if rows is None else truth[rows]),
+            sigmoid_loss,
+            truth.shape[1],
+            rows=None if rows is None else torch.from_numpy(rows),
+            device=device,
+        )
+        self._path = FitPath(
+            loss,
+            max_iterations=search.max_iterations,
+            tolerance=search.tolerance,
+            start=None if start is None else start.coefficients,
+        )
+
+    def fit(self, c: float) -> LogisticFit:
+        """Fit with this C."""
+        found = self._path.fit(c)
+        weights, intercepts = found.coefficients[:-1], found.coefficients[-1]
+        classifier = LinearClassifier(weights, intercepts, self._classes)
+        return LogisticFit(classifier, found.coefficients, found.converged, found.iterations)
+
+
+def _scores(
+    classifier: LinearClassifier, features: Tensor, rows: Tensor | None = None
+) -> npt.NDArray[np.float64]:
+    """Return logits, (N, C): a probability of nearly 1 would tie with the next."""
+    num_classes = len(classifier.classes)
+    blocks = score_blocks(classifier, features, num_classes, rows)
+    found: npt.NDArray[np.float64] = torch.cat([scores.cpu() for _, scores in blocks]).numpy()
+    return found
+
+
+def _require_classes(
+    truth: Truth, values: Sequence[int], class_names: Sequence[str], images: str, others: str = ""
+) -> None:
+    for value in values:
+        absent = ~(truth == value).any(axis=0)
+        names = [name for name, is_absent in zip(class_names, absent, strict=True) if is_absent]
+        if names:
+            negation = "" if value == 1 else "not "
+            raise UserError(
+                f"none of the {len(truth)} {images} is {negation}of class {first_of(names)}; add "
+                f"such images, or remove the class from all splits{others}"
+            )
