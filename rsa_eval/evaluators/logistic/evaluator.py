@@ -1,7 +1,7 @@
 """Evaluate features by logistic regression."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,51 @@ def logistic_regression(
         UserError: If an image has no class, widths differ, or no image can be held out.
     """
     num_classes = classes_of(train, test, num_classes)
+    fitted = fit_chosen(train, search, num_classes=num_classes, seed=seed, device=device)
+    answers = answers_of(fitted.fit.classifier, test, num_classes)
+    return Scores(
+        metrics=accuracy_metrics(answers.counts, num_classes),
+        headline="top1",
+        num_samples=len(test.labels),
+        details=fitted.details(),
+        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
+    )
+
+
+@dataclass(frozen=True)
+class ChosenFit:
+    """A fit to all training images, with the C chosen on held-out ones."""
+
+    choice: ChosenC
+    fit: LogisticFit
+    warnings: list[str]
+
+    def details(self) -> dict[str, Any]:
+        """Return the choice and the convergence, for a record's details."""
+        warned = {WARNINGS: self.warnings} if self.warnings else {}
+        return _details(self.choice, self.fit) | warned
+
+
+def fit_chosen(
+    train: LabelledFeatures,
+    search: SearchConfig = _PUBLISHED_SEARCH,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> ChosenFit:
+    """Choose C on held-out training images, and fit all training images with it.
+
+    Args:
+        train: As for ``logistic_regression``, each with a class.
+        search: As for ``logistic_regression``.
+        num_classes: Number of classes.
+        seed: Seeds the choice of held-out images.
+        device: Where to compute; None computes where the features are.
+
+    Raises:
+        UserError: If no image can be held out, or all are of one class.
+    """
     labels, key = train.labels.numpy(), "search.held_out_percent"
     held_out = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -124,7 +169,6 @@ def logistic_regression(
         fitter(rest, None), train, search.strengths, num_classes, torch.from_numpy(held_out)
     )
     final = fitter(None, choice.fit).fit(choice.c)
-    answers = answers_of(final.classifier, test, num_classes)
     warnings = _warnings(choice, final, search)
     for text in warnings:
         _log.warning("%s", text)
@@ -136,13 +180,7 @@ def logistic_regression(
             len(choice.trials),
             search.max_iterations,
         )
-    return Scores(
-        metrics=accuracy_metrics(answers.counts, num_classes),
-        headline="top1",
-        num_samples=len(test.labels),
-        details=_details(choice, final) | ({WARNINGS: warnings} if warnings else {}),
-        predictions=kept_answers(test.labels, {"": [answers]}, num_classes),
-    )
+    return ChosenFit(choice, final, warnings)
 
 
 def _warnings(choice: ChosenC, final: LogisticFit, search: SearchConfig) -> list[str]:
