@@ -1,6 +1,6 @@
 """Open corrupted test images: CIFAR-10-C, CIFAR-100-C and ImageNet-C as published."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rsa_eval.evaluators.robustness.corruption_error import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
-    SEVERITIES,
+    SEVERITY_LEVELS,
 )
 from rsa_eval.evaluators.robustness.shifts import Shift
 from rsa_pretrain.data.image_folder import ImageFiles, class_folders, walk
@@ -29,6 +29,8 @@ class CorruptedImages:
     """One set per severity, in increasing order; its images are the test images in their order."""
     missing: list[str]
     """Those of the 15 corruptions that are not present."""
+    deviations: list[str] = field(default_factory=list)
+    """Departures from the published files."""
 
 
 def open_corrupted(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules) -> CorruptedImages:
@@ -68,14 +70,14 @@ def _open_array(shift: Shift, folder: Path, corruption: str, test: ImageSet) -> 
     path, count = folder / f"{corruption}.npy", len(test.sources)
     array = _mapped(path, shift)
     side = test.sources.read(0)[0].size[0]
-    expected = (len(SEVERITIES) * count, side, side, 3)
+    expected = (len(SEVERITY_LEVELS) * count, side, side, 3)
     if array.dtype != np.uint8 or array.shape != expected:
         raise UserError(
             f"'{path}' has type {array.dtype} and shape {array.shape}, expected uint8 {expected}, "
-            f"{count:,} images for each of {len(SEVERITIES)} severities; {shift.how_to_get}"
+            f"{count:,} images for each of {len(SEVERITY_LEVELS)} severities; {shift.how_to_get}"
         )
-    names = [f"{shift.name}_{corruption}_{severity}" for severity in SEVERITIES]
-    blocks = [array[place * count : (place + 1) * count] for place in range(len(SEVERITIES))]
+    names = [f"{shift.name}_{corruption}_{severity}" for severity in SEVERITY_LEVELS]
+    blocks = [array[place * count : (place + 1) * count] for place in range(len(SEVERITY_LEVELS))]
     return [
         ImageSet(name, PixelArray(block, name), test.labels, test.class_names, test.rows)
         for name, block in zip(names, blocks, strict=True)
@@ -86,12 +88,12 @@ def _check_labels(shift: Shift, folder: Path, test: ImageSet) -> None:
     """Refuse corrupted images that are not the test images in their order."""
     path, count = folder / "labels.npy", len(test.sources)
     found = _mapped(path, shift)
-    if found.dtype.kind not in "iu" or found.shape != (len(SEVERITIES) * count,):
+    if found.dtype.kind not in "iu" or found.shape != (len(SEVERITY_LEVELS) * count,):
         raise UserError(
             f"'{path}' has type {found.dtype} and shape {found.shape}, expected integers "
-            f"({len(SEVERITIES) * count},); {shift.how_to_get}"
+            f"({len(SEVERITY_LEVELS) * count},); {shift.how_to_get}"
         )
-    per_severity = found.reshape(len(SEVERITIES), count)[:, test.rows]
+    per_severity = found.reshape(len(SEVERITY_LEVELS), count)[:, test.rows]
     num_differing = int((per_severity != np.asarray(test.require_labels())).any(axis=0).sum())
     if num_differing:
         raise UserError(
@@ -120,7 +122,7 @@ def _open_trees(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules) ->
     keys = test.keys()
     wanted = {key.partition("/")[0] for key in keys}
     opened = []
-    for severity in SEVERITIES:
+    for severity in SEVERITY_LEVELS:
         below = folder / str(severity)
         if not below.is_dir():
             raise UserError(f"'{below}' is not a folder; {shift.how_to_get}")

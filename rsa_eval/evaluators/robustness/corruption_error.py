@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-SEVERITIES = (1, 2, 3, 4, 5)
+SEVERITY_LEVELS = (1, 2, 3, 4, 5)
 
 # Errors of AlexNet on ImageNet-C in percent, averaged over the severities: those of ImageNet-C's
 # authors (github.com/hendrycks/robustness), as imagenet.py of AugMix (Hendrycks et al. 2020) states

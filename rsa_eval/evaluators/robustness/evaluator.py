@@ -1,14 +1,16 @@
 """The robustness of a classifier of frozen features, as an evaluation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rsa_eval.evaluators.logistic.evaluator import ChosenFit, fit_chosen, logistic_deviations
 from rsa_eval.evaluators.robustness.corrupted import CorruptedImages, open_corrupted
+from rsa_eval.evaluators.robustness.generated import generate_corrupted
 from rsa_eval.evaluators.robustness.grading import Graded, grade
 from rsa_eval.evaluators.robustness.other_images import OtherImages, open_other_images
 from rsa_eval.evaluators.robustness.scores import ShiftScores, score_corrupted, score_other
 from rsa_eval.evaluators.robustness.settings import RobustnessConfig
-from rsa_eval.evaluators.robustness.shifts import Shift, find_shifts
+from rsa_eval.evaluators.robustness.shifts import GENERATED, Shift, find_shifts
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
@@ -18,6 +20,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
+from rsa_eval.features.transforms import evaluation_transform
 from rsa_eval.records.record import Metric, Result
 from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
@@ -34,12 +37,7 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
     present, left_out = find_shifts(config.shifts, config.data.name)
     train, test = open_splits(config)
     num_classes = len(train.class_names)
-    opened: dict[Shift, ShiftedImages] = {
-        shift: open_corrupted(shift, folder, test, config.data)
-        if shift.is_corrupted
-        else open_other_images(shift, folder, train.class_names, config.data)
-        for shift, folder in present.items()
-    }
+    opened = _open_shifts(present, subject, config, test)
     with frozen(subject.backbone):
         known = stored_features(subject, train, config, "train features")
         fitted = fit_chosen(
@@ -78,10 +76,25 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
     )
 
 
+def _open_shifts(
+    present: dict[Shift, Path], subject: Subject, config: RobustnessConfig, test: ImageSet
+) -> dict[Shift, ShiftedImages]:
+    opened: dict[Shift, ShiftedImages] = {}
+    if config.shifts.generate:
+        squares = evaluation_transform(config.data, subject.mean, subject.std)
+        opened[GENERATED] = generate_corrupted(test, squares.geometry, squares.size)
+    for shift, folder in present.items():
+        if shift.is_corrupted:
+            opened[shift] = open_corrupted(shift, folder, test, config.data)
+        else:
+            opened[shift] = open_other_images(shift, folder, test.class_names, config.data)
+    return opened
+
+
 def _score(shift: Shift, found: ShiftedImages, examiner: "_Examiner") -> ShiftScores:
     if isinstance(found, OtherImages):
         return score_other(shift, found, examiner)
-    if shift.form == "corrupted":
+    if shift.form in ("corrupted", "generated"):
         examiner = examiner.of_cropped_images()
     return score_corrupted(shift, found, examiner.num_classes, examiner)
 
@@ -103,6 +116,7 @@ class _Examiner:
         """Return the same for images that are the central squares already, and are not cropped.
 
         ImageNet-C's files have 224 x 224 pixels, and its authors' test.py takes them as they are.
+        Generated corruptions are those of the squares.
         """
         data = self.config.data
         if data.eval_resize is None:

@@ -34,7 +34,7 @@ class ShiftScores:
     answers: list[Answers] = field(default_factory=list)
     """To the test images under each of the 15 corruptions and each severity."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """How to get the corruptions that are not present, by name."""
+    """Where to get the corruptions that are not present, by name."""
     deviations: list[str] = field(default_factory=list)
 
 
@@ -77,12 +77,13 @@ def score_corrupted(
         details["corruptions" if name in CORRUPTIONS else "extra_corruptions"][name] = entry
     if images.missing:
         left_out = {f"{shift.name}/{name}": shift.how_to_get for name in images.missing}
-        return ShiftScores({}, details, left_out=left_out)
+        return ShiftScores({}, details, left_out=left_out, deviations=images.deviations)
     counted = [own for name in CORRUPTIONS for own in graded[name]]
     return ShiftScores(
         _mean_metrics(shift, errors, counted, has_baseline),
         details,
         answers=[own.answers for own in counted],
+        deviations=images.deviations,
     )
 
 

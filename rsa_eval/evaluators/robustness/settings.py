@@ -9,6 +9,8 @@ from rsa_eval.evaluators.logistic.settings import LogisticConfig
 from rsa_eval.evaluators.robustness.shifts import SHIFTS, shifts_of
 from rsa_pretrain.plumbing.config.files import Section
 
+_SMALLEST_CORRUPTED = 32  # imagecorruptions takes no smaller images
+
 
 class ShiftFolders(Section):
     """Folders of shifted test images, as published and unpacked; nothing is downloaded."""
@@ -30,6 +32,9 @@ class ShiftFolders(Section):
     """ImageNet-A: the same."""
     imagenet_sketch: Path | None = None
     """ImageNet-Sketch: 1,000 such folders."""
+    generate: bool = False
+    """Corrupt the test images of any data set by the library imagecorruptions (extra robustness),
+    at ImageNet-C's strengths; not comparable with published numbers."""
 
 
 class RobustnessConfig(LogisticConfig):
@@ -43,11 +48,16 @@ class RobustnessConfig(LogisticConfig):
     @model_validator(mode="after")
     def _check_shifts(self) -> Self:
         usable = shifts_of(self.data.name)
-        if not usable:
+        if self.shifts.generate and self.data.image_size < _SMALLEST_CORRUPTED:
+            raise ValueError(
+                f"shifts.generate needs data.image_size of {_SMALLEST_CORRUPTED} or more, found "
+                f"{self.data.image_size}"
+            )
+        if not usable and not self.shifts.generate:
             known = sorted({name for shift in SHIFTS for name in shift.data_sets})
             raise ValueError(
-                f"there are no published shifted images of '{self.data.name}'; data.name can be "
-                f"{', '.join(known)}"
+                f"there are no published shifted images of '{self.data.name}'; set "
+                f"shifts.generate=true, or use one of {', '.join(known)}"
             )
         for shift in SHIFTS:
             if shift not in usable and getattr(self.shifts, shift.name) is not None:

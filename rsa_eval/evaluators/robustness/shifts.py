@@ -24,8 +24,9 @@ class Shift:
         folder: Its published folder, below ``shifts.root``.
         data_sets: Names of the data sets whose classifiers it tests.
         form: ``arrays``: the test images corrupted, a ``.npy`` file per corruption; ``corrupted``:
-            the same as files, CORRUPTION/SEVERITY/WNID/*.JPEG; ``ids``: other images, in a folder
-            per WordNet id; ``numbers``: other images, in a folder per class number.
+            the same as files, CORRUPTION/SEVERITY/WNID/*.JPEG; ``generated``: the same, made by a
+            library; ``ids``: other images, in a folder per WordNet id; ``numbers``: other images,
+            in a folder per class number.
         num_classes: Published number of classes.
         how_to_get: Says where the files come from.
     """
@@ -34,14 +35,14 @@ class Shift:
     label: str
     folder: str
     data_sets: tuple[str, ...]
-    form: Literal["arrays", "corrupted", "ids", "numbers"]
+    form: Literal["arrays", "corrupted", "generated", "ids", "numbers"]
     num_classes: int
     how_to_get: str
 
     @property
     def is_corrupted(self) -> bool:
         """True if its images are the test images with corruptions."""
-        return self.form in ("arrays", "corrupted")
+        return self.form in ("arrays", "corrupted", "generated")
 
 
 SHIFTS = (
@@ -79,7 +80,10 @@ SHIFTS = (
         "unpack it",
     ),
 )  # fmt: skip
-"""The sets, in the order of a record's metrics."""
+"""The published sets, in the order of a record's metrics."""
+
+GENERATED = Shift("generated", "generated corruptions", "", (), "generated", 0, "")
+"""The test images of any data set, corrupted by a library."""
 
 
 def shifts_of(data_set: str) -> list[Shift]:
@@ -95,7 +99,8 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
         data_set: Name of the data set.
 
     Raises:
-        UserError: If a folder named by its own setting does not exist, or no set is present.
+        UserError: If a folder named by its own setting does not exist, no set is present, or
+            corruptions are to be generated beside published ones.
     """
     present, left_out = {}, {}
     for shift in shifts_of(data_set):
@@ -110,11 +115,18 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
             )
         else:
             left_out[shift.name] = shift.how_to_get
-    if not present:
+    published = [shift for shift in present if shift.is_corrupted]
+    if folders.generate and published:
+        raise UserError(
+            f"shifts.generate is for data without published corruptions, but {published[0].label} "
+            f"is in '{present[published[0]]}'; leave one of them out"
+        )
+    if not present and not folders.generate:
         ways = [f"shifts.{name}=FOLDER: {how}" for name, how in left_out.items()]
         where = "" if folders.root is None else f" below '{folders.root}' (shifts.root)"
         raise UserError(
             f"no shifted test images of {data_set} are present{where}; set shifts.root to the "
-            f"folder that contains them, or name one: {'; '.join(ways)}"
+            "folder that contains them, set shifts.generate=true, or name one: "
+            f"{'; '.join(ways)}"
         )
     return present, left_out

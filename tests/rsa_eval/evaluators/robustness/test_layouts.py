@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,12 +216,12 @@ def test_an_empty_class_is_refused(tmp_path: Path) -> None:
         open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
 
 
-def _find(data_set: str, **folders: Path) -> tuple[dict[Shift, Path], dict[str, str]]:
+def _find(data_set: str, **folders: Any) -> tuple[dict[Shift, Path], dict[str, str]]:
     return find_shifts(ShiftFolders(**folders), data_set)
 
 
 def test_published_folders_are_found_below_the_root(tmp_path: Path) -> None:
-    """What is not there is left out with what to fetch; a named folder goes before the root's."""
+    """The others are left out with what to fetch; a named folder precedes the root's."""
     for name in ("imagenet-r", "sketch", "CIFAR-10-C", "elsewhere"):
         (tmp_path / name).mkdir()
     present, left_out = _find("imagenet", root=tmp_path, imagenet_r=tmp_path / "elsewhere")
@@ -242,23 +243,31 @@ def test_nothing_to_test_on_is_an_error(tmp_path: Path) -> None:
         _find("cifar10", cifar10_c=tmp_path / "none")
 
 
+def test_published_corruptions_are_not_generated(tmp_path: Path) -> None:
+    """Both would have the same metrics; without published ones nothing need be present."""
+    assert _find("digits", generate=True) == ({}, {})
+    with pytest.raises(UserError, match="generate is for data without published corruptions, but"):
+        _find("cifar10", generate=True, cifar10_c=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("data", "shifts", "message"),
     [
-        ("digits", {}, "no published shifted images of 'digits'; data.name can be cifar10, cifar1"),
+        ("digits", {}, "no published shifted images of 'digits'; set shifts.generate=true, or"),
         (
             "cifar10",
             {"imagenet_r": "r"},
             "imagenet_r belongs to imagenet or imagenet100, not to 'c",
         ),
+        ("digits", {"generate": True}, "generate needs data.image_size of 32 or more, found 16"),
         ("imagenet100", {"imagenet_v2": "v"}, "imagenet_v2 belongs to imagenet, not to"),
     ],
 )
 def test_settings_of_other_data_sets_are_refused(
-    data: str, shifts: dict[str, str], message: str
+    data: str, shifts: dict[str, Any], message: str
 ) -> None:
     """Before anything is loaded."""
     root = {} if data == "digits" else {"root": "images"}
-    tree = {"data": {"name": data, "image_size": 32, **root}, "shifts": shifts}
+    tree = {"data": {"name": data, "image_size": 16, **root}, "shifts": shifts}
     with pytest.raises(UserError, match=message):
         parse_tree(RobustnessConfig, tree, "test")
