@@ -36,6 +36,8 @@ class Evaluator:
     """Title of its tables."""
     measures: str
     """Description for the help, as the object of "measure"."""
+    needs: str = ""
+    """Setting that the help's examples add to a data set's, as ``key=value``."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -105,6 +107,7 @@ _EVALUATORS = (
         measures="top-1 accuracy and calibration of logistic regression on a frozen backbone's "
         "features, on clean, corrupted and otherwise shifted test images (CIFAR-10-C, CIFAR-100-C, "
         "ImageNet-C, -V2, -R, -A, -Sketch)",
+        needs="shifts.generate=true",
     ),
     Evaluator(
         name="diagnostics",

@@ -40,7 +40,7 @@ Errors = Mapping[str, Sequence[float]]
 def relative_error(errors: Sequence[float], baseline: float) -> float:
     """Return a corruption error in percent: the errors' sum over that of the baseline.
 
-    Hendrycks & Dietterich 2019, Section 4.1.
+    Hendrycks & Dietterich 2019, Section 4.
 
     Args:
         errors: Top-1 error per severity.
@@ -52,7 +52,7 @@ def relative_error(errors: Sequence[float], baseline: float) -> float:
 def mean_relative_error(errors: Errors, baseline: Mapping[str, float]) -> float:
     """Return the mean corruption error (mCE) in percent over the baseline's corruptions.
 
-    Hendrycks & Dietterich 2019, Section 4.1. It exceeds 100 for a classifier that is worse than
+    Hendrycks & Dietterich 2019, Section 4. It exceeds 100 for a classifier that is worse than
     the baseline.
 
     Args:

@@ -186,6 +186,18 @@ def test_imagenet_sets_end_to_end(imagenet: list[str], tmp_path: Path) -> None:
     assert "3 classes of ImageNet-Sketch (protocol: 1,000)" in record.deviations
 
 
+def test_a_damaged_image_is_named(
+    imagenet: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is no image ends the evaluation in one line, without a record."""
+    path = tmp_path / "shifted" / "imagenet-r" / WANTED[1] / "0.jpg"
+    path.write_bytes(path.read_bytes()[:60])
+    words = [*imagenet, f"shifts.imagenet_r={path.parents[1]}"]
+    assert main(["robustness", *words, "--out", str(tmp_path / "out.json")]) == 2
+    assert f"'{path}'" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_mce_of_1000_classes() -> None:
     """With ImageNet-C's classes each error is relative to AlexNet's, and extras do not count."""
     images = ImageSet.from_array("x", np.zeros((4, 8, 8, 3), np.uint8), [0] * 4, ["a"])
