@@ -34,7 +34,7 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
     Raises:
         UserError: If the data cannot be used, or there are no shifted images.
     """
-    present, left_out = find_shifts(config.shifts, config.data.name)
+    present, absent = find_shifts(config.shifts, config.data.name)
     train, test = open_splits(config)
     num_classes = len(train.class_names)
     opened = _open_shifts(present, subject, config, test)
@@ -48,8 +48,6 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
         scores = {shift: _score(shift, found, examiner) for shift, found in opened.items()}
     shifted = {name: own for each in scores.values() for name, own in each.metrics.items()}
     kept = {shift.name: own.answers for shift, own in scores.items() if own.answers}
-    for own in scores.values():
-        left_out |= own.left_out
     return Result(
         metrics={
             **accuracy_metrics(clean.answers.counts, num_classes),
@@ -63,7 +61,10 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
             **fitted.details(),
             **clean.details(),
             "shifts": {shift.name: own.details for shift, own in scores.items()},
-            "left_out": left_out,
+            "left_out": [
+                *(f"{name}: {how_to_get}" for name, how_to_get in absent.items()),
+                *(text for own in scores.values() for text in own.left_out),
+            ],
         },
         predictions=kept_answers(
             test.labels_of(range(len(test))), {"": [clean.answers], **kept}, num_classes

@@ -33,8 +33,8 @@ class ShiftScores:
     details: dict[str, Any]
     answers: list[Answers] = field(default_factory=list)
     """To the test images under each of the 15 corruptions and each severity."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Where to get the corruptions that are not present, by name."""
+    left_out: list[str] = field(default_factory=list)
+    """Metrics that the set lacks, and why."""
     deviations: list[str] = field(default_factory=list)
 
 
@@ -76,7 +76,8 @@ def score_corrupted(
             entry["corruption_error"] = relative_error(errors[name], ALEXNET_ERRORS[name])
         details["corruptions" if name in CORRUPTIONS else "extra_corruptions"][name] = entry
     if images.missing:
-        left_out = {f"{shift.name}/{name}": shift.how_to_get for name in images.missing}
+        reason = f"no {', '.join(images.missing)}; {shift.how_to_get}"
+        left_out = [f"means over the corruptions of {shift.name}: {reason}"]
         return ShiftScores({}, details, left_out=left_out, deviations=images.deviations)
     counted = [own for name in CORRUPTIONS for own in graded[name]]
     return ShiftScores(

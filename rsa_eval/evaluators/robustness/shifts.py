@@ -102,7 +102,7 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
         UserError: If a folder named by its own setting does not exist, no set is present, or
             corruptions are to be generated beside published ones.
     """
-    present, left_out = {}, {}
+    present, absent = {}, {}
     for shift in shifts_of(data_set):
         named: Path | None = getattr(folders, shift.name)
         folder = folders.root / shift.folder if named is None and folders.root else named
@@ -114,7 +114,7 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
                 f"shifts.{shift.name} out"
             )
         else:
-            left_out[shift.name] = shift.how_to_get
+            absent[shift.name] = shift.how_to_get
     published = [shift for shift in present if shift.is_corrupted]
     if folders.generate and published:
         raise UserError(
@@ -122,11 +122,11 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
             f"is in '{present[published[0]]}'; leave one of them out"
         )
     if not present and not folders.generate:
-        ways = [f"shifts.{name}=FOLDER: {how}" for name, how in left_out.items()]
+        ways = [f"shifts.{name}=FOLDER: {how}" for name, how in absent.items()]
         where = "" if folders.root is None else f" below '{folders.root}' (shifts.root)"
         raise UserError(
             f"no shifted test images of {data_set} are present{where}; set shifts.root to the "
             "folder that contains them, set shifts.generate=true, or name one: "
             f"{'; '.join(ways)}"
         )
-    return present, left_out
+    return present, absent

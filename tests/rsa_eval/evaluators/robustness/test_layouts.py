@@ -224,13 +224,13 @@ def test_published_folders_are_found_below_the_root(tmp_path: Path) -> None:
     """The others are left out with what to fetch; a named folder precedes the root's."""
     for name in ("imagenet-r", "sketch", "CIFAR-10-C", "elsewhere"):
         (tmp_path / name).mkdir()
-    present, left_out = _find("imagenet", root=tmp_path, imagenet_r=tmp_path / "elsewhere")
+    present, absent = _find("imagenet", root=tmp_path, imagenet_r=tmp_path / "elsewhere")
     assert {shift.name: folder.name for shift, folder in present.items()} == {
         "imagenet_r": "elsewhere",
         "imagenet_sketch": "sketch",
     }
-    assert list(left_out) == ["imagenet_c", "imagenet_v2", "imagenet_a"]
-    assert "imagenet-a.tar" in left_out["imagenet_a"]
+    assert list(absent) == ["imagenet_c", "imagenet_v2", "imagenet_a"]
+    assert "imagenet-a.tar" in absent["imagenet_a"]
 
 
 def test_nothing_to_test_on_is_an_error(tmp_path: Path) -> None:
