@@ -39,12 +39,13 @@ labels of NAME.npy, as of NAME_features.npy, are in NAME_labels.npy."""
 
 _EXAMPLES = """\
 examples:
-  rsa-eval {kind} runs/digits-rsa-3ep
-  rsa-eval {kind} weights.safetensors --config data/cifar10 --out runs/weights/records/{kind}.json
+  rsa-eval {kind} runs/digits-rsa-3ep{needs}
+  rsa-eval {kind} weights.safetensors --config data/cifar10{needs} \\
+      --out runs/weights/records/{kind}.json
   rsa-eval {kind} timm:vit_small_patch16_224@vit.safetensors --config data/cifar10 \\
-      data.image_size=224 --out runs/vit/records/{kind}.json
+      data.image_size=224 --out runs/vit/records/{kind}.json{needs}
   rsa-eval {kind} --random-init --config data/cifar10 backbone.arch=resnet18 backbone.stem=cifar \\
-      --out runs/random/records/{kind}-cifar10.json"""
+      --out runs/random/records/{kind}-cifar10.json{needs}"""
 
 _FEATURES_EXAMPLE = """
   rsa-eval {kind} --features train.npz test.npz data_set=cifar10 --out vit/records/{kind}.json"""
@@ -62,7 +63,7 @@ def add(commands: Commands) -> None:
             description=description.format(
                 measures=evaluator.measures, kind=kind, checkpoint=CHECKPOINTS
             ),
-            epilog=examples.format(kind=kind),
+            epilog=examples.format(kind=kind, needs=f" {evaluator.needs}".rstrip()),
         )
         parser.add_argument(
             "--random-init",

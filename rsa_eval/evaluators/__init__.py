@@ -11,6 +11,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.linear.settings import LinearConfig
 from rsa_eval.evaluators.logistic.settings import LogisticConfig
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
+from rsa_eval.evaluators.robustness.settings import RobustnessConfig
 from rsa_eval.evaluators.svm.settings import SVMConfig
 from rsa_eval.records.record import Kind, Result
 from rsa_eval.records.workspace import Workspace
@@ -35,6 +36,8 @@ class Evaluator:
     """Title of its tables."""
     measures: str
     """Description for the help, as the object of "measure"."""
+    needs: str = ""
+    """Setting that the help's examples add to a data set's, as ``key=value``."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -96,6 +99,16 @@ _EVALUATORS = (
         title="Linear SVM",
         measures="mean average precision of a linear SVM per class on frozen features, for "
         "images with several classes (PASCAL VOC) or one",
+    ),
+    Evaluator(
+        name="robustness",
+        config=RobustnessConfig,
+        function="rsa_eval.evaluators.robustness.evaluator:evaluate_robustness",
+        title="Robustness",
+        measures="top-1 accuracy and calibration of logistic regression on a frozen backbone's "
+        "features, on clean, corrupted and otherwise shifted test images (CIFAR-10-C, CIFAR-100-C, "
+        "ImageNet-C, -V2, -R, -A, -Sketch)",
+        needs="shifts.generate=true",
     ),
     Evaluator(
         name="diagnostics",

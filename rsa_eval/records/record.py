@@ -36,6 +36,7 @@ Kind = Annotated[
         "low-shot",
         "finetune",
         "svm",
+        "robustness",
         "diagnostics",
         "detection",
     ],

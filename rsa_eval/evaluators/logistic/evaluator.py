@@ -1,5 +1,8 @@
 """Evaluate features by logistic regression."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -130,6 +133,51 @@ def logistic_regression(
         UserError: If an image has no class, widths differ, or no image can be held out.
     """
     num_classes = classes_of(train, test, num_classes)
+    fitted = fit_chosen(
+        train, search, num_classes=num_classes, seed=seed, device=device, validation=validation
+    )
+    answers = answers_of(fitted.fit.classifier, test, num_classes)
+    predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
+    return Scores(
+        metrics=accuracies(answers.counts, predictions, headline),
+        headline=headline,
+        num_samples=len(test.labels),
+        details=fitted.details,
+        predictions=predictions,
+    )
+
+
+@dataclass(frozen=True)
+class ChosenFit:
+    """A fit to all training images, with the C chosen on held-out ones."""
+
+    fit: LogisticFit
+    details: dict[str, Any]
+    """The choice and the convergence, for a record."""
+
+
+def fit_chosen(
+    train: LabelledFeatures,
+    search: SearchConfig = _PUBLISHED_SEARCH,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    device: torch.device | None = None,
+    validation: Rows | None = None,
+) -> ChosenFit:
+    """Choose C on held-out training images, and fit all training images with it.
+
+    Args:
+        train: As for ``logistic_regression``, each with a class.
+        search: As for ``logistic_regression``.
+        num_classes: Number of classes.
+        seed: Seeds the choice of held-out images.
+        device: Where to compute; None computes where the features are.
+        validation: Places of the training images to hold out; None draws them.
+
+    Raises:
+        UserError: If no image can be held out, or all are of one class.
+    """
     labels = train.labels.numpy()
     if validation is None:
         validation = held_out_rows(labels, search.held_out_percent, seed, key=_SHARE, unit=1)
@@ -152,12 +200,4 @@ def logistic_regression(
 
     choice = choose_c(fitter(rest, None).fit, top1, search.strengths)
     final = fitter(None, choice.fit).fit(choice.c)
-    answers = answers_of(final.classifier, test, num_classes)
-    predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
-    return Scores(
-        metrics=accuracies(answers.counts, predictions, headline),
-        headline=headline,
-        num_samples=len(test.labels),
-        details=describe_choice(choice, final, search, "top1"),
-        predictions=predictions,
-    )
+    return ChosenFit(final, describe_choice(choice, final, search, "top1"))

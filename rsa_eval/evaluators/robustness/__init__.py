@@ -1,0 +1,1 @@
+"""Classify corrupted and otherwise shifted test images."""

@@ -1,0 +1,128 @@
+"""The robustness of a classifier of frozen features, as an evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsa_eval.evaluators.logistic.deviations import logistic_deviations
+from rsa_eval.evaluators.logistic.evaluator import ChosenFit, fit_chosen
+from rsa_eval.evaluators.robustness.corrupted import CorruptedImages, open_corrupted
+from rsa_eval.evaluators.robustness.generated import generate_corrupted
+from rsa_eval.evaluators.robustness.grading import Graded, grade
+from rsa_eval.evaluators.robustness.other_images import OtherImages, open_other_images
+from rsa_eval.evaluators.robustness.scores import ShiftScores, score_corrupted, score_other
+from rsa_eval.evaluators.robustness.settings import RobustnessConfig
+from rsa_eval.evaluators.robustness.shifts import GENERATED, Shift, find_shifts
+from rsa_eval.evaluators.shared.answers import kept_answers
+from rsa_eval.evaluators.shared.labelled_images import (
+    accuracy_metrics,
+    describe_images,
+    open_splits,
+)
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.frozen import frozen
+from rsa_eval.features.subject import Subject
+from rsa_eval.features.transforms import evaluation_transform
+from rsa_eval.records.record import Metric, Result
+from rsa_eval.records.workspace import Workspace
+from rsa_pretrain.data.image_set import ImageSet
+
+ShiftedImages = CorruptedImages | OtherImages
+
+
+def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: Workspace) -> Result:
+    """Fit the classifier of ``evaluate_logistic``, and test it on clean and on shifted images.
+
+    Raises:
+        UserError: If the data cannot be used, or there are no shifted images.
+    """
+    present, absent = find_shifts(config.shifts, config.data.name)
+    train, test = open_splits(config)
+    num_classes = len(train.class_names)
+    opened = _open_shifts(present, subject, config, test)
+    with frozen(subject.backbone):
+        known = stored_features(subject, train, config, "train features")
+        fitted = fit_chosen(
+            known, config.search, num_classes=num_classes, seed=config.seed, device=subject.device
+        )
+        examiner = _Examiner(subject, config, fitted, num_classes)
+        clean = examiner(test)
+        scores = {shift: _score(shift, found, examiner) for shift, found in opened.items()}
+    shifted = {name: own for each in scores.values() for name, own in each.metrics.items()}
+    kept = {shift.name: own.answers for shift, own in scores.items() if own.answers}
+    return Result(
+        metrics={
+            **accuracy_metrics(clean.answers.counts, num_classes),
+            "ece": Metric(value=clean.calibration.error, unit="%"),
+            **shifted,
+        },
+        headline=next(iter(shifted), "top1"),
+        num_samples=len(test),
+        details={
+            "images": describe_images(train, test),
+            **fitted.details,
+            **clean.details(),
+            "shifts": {shift.name: own.details for shift, own in scores.items()},
+            "left_out": [
+                *(f"{name}: {how_to_get}" for name, how_to_get in absent.items()),
+                *(text for own in scores.values() for text in own.left_out),
+            ],
+        },
+        predictions=kept_answers(
+            test.labels_of(range(len(test))), {"": [clean.answers], **kept}, num_classes
+        ),
+        deviations=[
+            *logistic_deviations(config),
+            *(text for own in scores.values() for text in own.deviations),
+        ],
+        test_keys=test.keys(),
+    )
+
+
+def _open_shifts(
+    present: dict[Shift, Path], subject: Subject, config: RobustnessConfig, test: ImageSet
+) -> dict[Shift, ShiftedImages]:
+    opened: dict[Shift, ShiftedImages] = {}
+    if config.shifts.generate:
+        squares = evaluation_transform(config.data, subject.mean, subject.std)
+        opened[GENERATED] = generate_corrupted(test, squares.geometry, squares.size)
+    for shift, folder in present.items():
+        if shift.is_corrupted:
+            opened[shift] = open_corrupted(shift, folder, test, config.data)
+        else:
+            opened[shift] = open_other_images(shift, folder, test.class_names, config.data)
+    return opened
+
+
+def _score(shift: Shift, found: ShiftedImages, examiner: "_Examiner") -> ShiftScores:
+    if isinstance(found, OtherImages):
+        return score_other(shift, found, examiner)
+    if shift.form in ("corrupted", "generated"):
+        examiner = examiner.of_cropped_images()
+    return score_corrupted(shift, found, examiner.num_classes, examiner)
+
+
+@dataclass(frozen=True)
+class _Examiner:
+    """Grades images by the fitted classifier of a backbone's features."""
+
+    subject: Subject
+    config: RobustnessConfig
+    fitted: ChosenFit
+    num_classes: int
+
+    def __call__(self, images: ImageSet, among: list[int] | None = None) -> Graded:
+        features = stored_features(self.subject, images, self.config, f"{images.name} features")
+        return grade(self.fitted.fit.classifier, features, self.num_classes, among)
+
+    def of_cropped_images(self) -> "_Examiner":
+        """Return the same for images that are the central squares already, and are not cropped.
+
+        ImageNet-C's files have 224 x 224 pixels, and its authors' test.py takes them as they are.
+        Generated corruptions are those of the squares.
+        """
+        data = self.config.data
+        if data.eval_resize is None:
+            return self
+        whole = data.model_copy(update={"eval_resize": data.image_size})
+        config = self.config.model_copy(update={"data": whole})
+        return _Examiner(self.subject, config, self.fitted, self.num_classes)
