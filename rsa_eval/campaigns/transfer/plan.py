@@ -26,7 +26,7 @@ class TransferPlan:
     evaluations: list[PlannedEvaluation]
     """Named after their data sets."""
     absent: dict[str, str]
-    """The way to get each set that is not on disk."""
+    """The way to get each set that is not on disk, or to evaluate one that ridge cannot."""
 
     def shared(self, config: TransferConfig) -> SharedSettings:
         """Return what the planning of trials needs to know of the evaluations."""
@@ -58,7 +58,7 @@ def plan_transfer(
         images = _images_of(name, config)
         try:
             data = parse_tree(DataConfig, images, f"own_sets.{name}")
-            lack = _lack_of(data, name)
+            lack = _lack_of(data, name, config)
             if lack is None:
                 evaluations.append(_evaluation(name, images, config, cache_dir))
             else:
@@ -91,8 +91,10 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     return tree | {"name": name} | root
 
 
-def _lack_of(data: DataConfig, name: str) -> str | None:
+def _lack_of(data: DataConfig, name: str, config: TransferConfig) -> str | None:
     """Return how to get a set's files; None if they are there."""
+    if name == "voc2007" and config.protocol == "ridge":
+        return f"its images have several classes each, as in '{data.root}'; use protocol=logistic"
     if name == "voc2007":
         is_here = data.root is not None and (data.root / "ImageSets").is_dir()
         return (
