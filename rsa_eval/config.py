@@ -85,7 +85,7 @@ RESULT_NEUTRAL_KEYS = frozenset(
 
 _TURNING = "data.exif_orientation"
 # Behaviour of evaluations recorded before these settings existed.
-_BEFORE_THERE_WAS_A_CHOICE = {
+_BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
     "data.eval_interpolation": "bilinear",
     "multi_label": None,
     "multi_label.val_split": None,
@@ -93,6 +93,13 @@ _BEFORE_THERE_WAS_A_CHOICE = {
     "split": "test",
     "tokens": "default",
     "blocks": 1,
+    "tuning.steps": None,
+    "tuning.nesterov": False,
+    "tuning.schedule": "milestones",
+    "tuning.bn_momentum": "unchanged",
+    "grid.base_lr": [],
+    "grid.decays": [],
+    "grid.held_out_percent": 20.0,
 }
 # Settings that follow the device if null, and the values of older records, where none did. Like the
 # device itself, this makes no other result.

@@ -17,6 +17,10 @@ from rsa_pretrain.plumbing.progress import progress_bar
 FEATURE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
+class NonFiniteFeatures(UserError):
+    """Features of some images are infinite or not a number."""
+
+
 class ForwardSettings(Protocol):
     """The settings that decide a ResNet's features; ``EvaluationConfig`` has them."""
 
@@ -56,7 +60,7 @@ def forward_batches(
 
     Raises:
         ValueError: If the backbone is in train mode.
-        UserError: At the end, if a feature is not finite.
+        NonFiniteFeatures: At the end, if a feature is not finite.
     """
     # Counted on the device: reading a number for each batch would make the CPU wait each time.
     num_broken = torch.zeros((), dtype=torch.int64, device=device_of(backbone))
@@ -67,7 +71,7 @@ def forward_batches(
             yield features
             bar.update(len(features))
     if count := int(num_broken):
-        raise UserError(
+        raise NonFiniteFeatures(
             f"{count} of {num_images} {name} images have features that are not finite at "
             f"precision {config.precision}, kept in {config.feature_dtype}; set precision and "
             "feature_dtype to fp32; if they are, the weights are damaged"

@@ -24,10 +24,15 @@ class Workspace:
         """Return the state file of one of an evaluation's several training runs."""
         return self.state.with_name(f"{self.state.stem}.fold-{fold}.pt")
 
+    @property
+    def grid_state(self) -> Path:
+        """File of the finished trials of a search for settings."""
+        return self.state.with_name(f"{self.state.stem}.grid.pt")
+
     def remove_states(self) -> None:
         """Delete the states from which a stopped evaluation would resume."""
         folds = f"{escape(self.state.stem)}.fold-*.pt"
-        for path in (self.state, *self.state.parent.glob(folds)):
+        for path in (self.state, self.grid_state, *self.state.parent.glob(folds)):
             path.unlink(missing_ok=True)
 
     @property

@@ -15,6 +15,7 @@ from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
 PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
     "kornblith": "logistic",
     "ridge": None,
+    "byol": "finetune",
 }
 """Published rows beside the records of each protocol of a transfer suite."""
 TRANSFER_CAPTION = (

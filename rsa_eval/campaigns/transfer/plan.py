@@ -16,7 +16,13 @@ from rsa_pretrain.plumbing.config.files import flatten, load_config, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 _VOC = Path("VOCdevkit") / "VOC2007"
-_OF_PROTOCOLS = {"logistic": ("logistic", "kornblith"), "ridge": ("logistic", "ridge")}
+_OF_PROTOCOLS = {
+    "logistic": ("logistic", "kornblith"),
+    "ridge": ("logistic", "ridge"),
+    "finetune": ("finetune", "byol"),
+}
+# Of the short side of a test image to its crop, after fine-tuning.
+_MARGIN = 256 / 224
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class TransferPlan:
     evaluations: list[PlannedEvaluation]
     """Named after their data sets."""
     absent: dict[str, str]
-    """The way to get each set that is not on disk, or to evaluate one that ridge cannot."""
+    """The way to get each set that is not on disk, or to evaluate one that the protocol cannot."""
 
     def shared(self, config: TransferConfig) -> SharedSettings:
         """Return what the planning of trials needs to know of the evaluations."""
@@ -73,9 +79,10 @@ def plan_transfer(
 
 def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     """Return a set's settings of ``data``."""
+    margin = _MARGIN if config.protocol == "finetune" else 1
     tree: dict[str, Any] = {
         "image_size": config.image_size,
-        "eval_resize": config.image_size,
+        "eval_resize": round(margin * config.image_size),
         "eval_interpolation": config.interpolation,
         "num_workers": config.num_workers,
     }
@@ -93,8 +100,8 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
 
 def _lack_of(data: DataConfig, name: str, config: TransferConfig) -> str | None:
     """Return how to get a set's files; None if they are there."""
-    if name == "voc2007" and config.protocol == "ridge":
-        return f"its images have several classes each, as in '{data.root}'; use protocol=logistic"
+    if name == "voc2007" and config.protocol != "logistic":
+        return f"protocol=logistic alone takes images of several classes, as in '{data.root}'"
     if name == "voc2007":
         is_here = data.root is not None and (data.root / "ImageSets").is_dir()
         return (

@@ -22,16 +22,18 @@ FURTHER_SETS = ("eurosat", "resisc45", "svhn", "stl10", "gtsrb", "pcam")
 class TransferConfig(Section):
     """One evaluation on each of many data sets."""
 
-    protocol: Literal["logistic", "ridge"] = "logistic"
+    protocol: Literal["logistic", "ridge", "finetune"] = "logistic"
     """logistic: Kornblith et al. 2019's logistic regression, as in BYOL's Table 3; ridge: ridge
-    regression in closed form, a first look."""
+    regression in closed form, a first look; finetune: BYOL's fine-tuning with a grid of rates and
+    decays, 57 trainings per set."""
     root: Path = Path("data")
     """Folder of the published sets, where `rsa-pretrain download SET ROOT` puts them."""
     own_sets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Further data sets by name, each with its settings of `data`, such as
     own_sets.photos.name=imagefolder own_sets.photos.root=photos."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    """Short side of the resized image and side of the crop of its centre, in pixels."""
+    """Side of the crop of a test image's centre, in pixels; its short side is resized to as much,
+    for fine-tuning to 8/7 of it."""
     interpolation: Interpolation = "bicubic"
     """Interpolation of the resizing."""
     num_workers: Annotated[int, Field(ge=0)] = 2

@@ -2,38 +2,41 @@
 
 import torch
 
+from rsa_eval.evaluators.finetune.search import choose_cell
 from rsa_eval.evaluators.finetune.settings import FINETUNE_PROTOCOLS, FinetuneConfig
-from rsa_eval.evaluators.finetune.tuning import (
-    Classifier,
-    EvenOrder,
-    Tuning,
-    answers_of,
-    shares_batchnorm,
-    training_steps,
-)
+from rsa_eval.evaluators.finetune.training import classify, fine_tune
+from rsa_eval.evaluators.finetune.tuning import shares_batchnorm
 from rsa_eval.evaluators.shared.answers import kept_answers
-from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
+from rsa_eval.evaluators.shared.deviations import (
+    USUAL,
+    Extraction,
+    common_deviations,
+    setting_text,
+    settings_deviations,
+)
 from rsa_eval.evaluators.shared.labelled_images import (
-    accuracy_metrics,
+    accuracies,
     describe_images,
+    headline_of,
     open_splits,
 )
-from rsa_eval.evaluators.shared.metrics import Answers
-from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows
-from rsa_eval.features.extract import extract_features
-from rsa_eval.features.frozen import frozen
-from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
-from rsa_eval.features.transforms import evaluation_transform
 from rsa_eval.records.record import Result
 from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.distributed import world_size
 
+_BYOL = Extraction("bicubic")
+_BYOL_SQUARE = (256, 224)
+"""Short side of the resized test image and side of the centre crop (Appendix D.3)."""
+
 
 def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Result:
-    """Fine-tune a copy of the backbone and test it once, after the last epoch.
+    """Fine-tune a copy of the backbone and test it once, after the last step.
+
+    With a grid, rate and decay are chosen on validation images before; the final training has all
+    labelled images.
 
     Raises:
         UserError: If the data cannot be used, or the training diverges.
@@ -41,14 +44,19 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
     """
     train, test = open_splits(config)
     labelled = _labelled(train, config)
-    tuning = _tune(subject, labelled, config, workspace)
-    answers, num_classes = _test(subject, tuning, test, config), len(train.class_names)
+    choice = choose_cell(subject, labelled, config, workspace)
+    tuning = fine_tune(subject, labelled, choice.config, workspace.state)
+    answers = classify(subject, tuning, test, "test features")
+    labels = test.labels_of(range(len(test)))
+    predictions = kept_answers(labels, {"": [answers]}, len(train.class_names))
+    headline = headline_of(config.data.name)
     return Result(
-        metrics=accuracy_metrics(answers.counts, num_classes),
-        headline="top1",
+        metrics=accuracies(answers.counts, predictions, headline),
+        headline=headline,
         num_samples=len(test),
         details={
             "loss_by_epoch": tuning.losses,
+            **choice.details,
             "labelled": {
                 "count": len(labelled),
                 **class_counts(labelled.require_labels()),
@@ -56,7 +64,7 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
             },
             "images": describe_images(train, test),
         },
-        predictions=kept_answers(test.labels_of(range(len(test))), {"": [answers]}, num_classes),
+        predictions=predictions,
         deviations=_deviations(config, subject.device),
         test_keys=test.keys(),
     )
@@ -66,25 +74,6 @@ def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:
     if config.subset is None:
         return train
     return train.select(subset_rows(train, config.subset, config.subset_seed))
-
-
-def _tune(
-    subject: Subject, labelled: ImageSet, config: FinetuneConfig, workspace: Workspace
-) -> Tuning:
-    order = EvenOrder(len(labelled), config.tuning, config.seed)
-    classifier = Classifier(subject.backbone, len(labelled.class_names), config.seed)
-    file = StateFile(workspace.state, training_fingerprint(subject, labelled, config))
-    tuning = Tuning(classifier, config, order, file)
-    tuning.run(training_steps(subject, labelled, order, tuning.step, config))
-    return tuning
-
-
-def _test(subject: Subject, tuning: Tuning, test: ImageSet, config: FinetuneConfig) -> Answers:
-    transform = evaluation_transform(config.data, subject.mean, subject.std)
-    backbone, share = tuning.classifier.backbone, own_share()
-    with frozen(backbone):
-        features = extract_features(backbone, test, transform, config, "test features", share)
-    return answers_of(tuning.classifier.head, features)
 
 
 def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
@@ -100,9 +89,12 @@ def finetune_deviations(config: FinetuneConfig) -> list[str]:
     """List the departures of fine-tuning, except those due to several processes."""
     published = FINETUNE_PROTOCOLS[config.protocol]
     deviations = [
-        *common_deviations(config),
+        *common_deviations(config, _BYOL if config.protocol == "byol" else USUAL),
         *settings_deviations(config.tuning, published.tuning),
+        *settings_deviations(config.grid, published.grid),
     ]
+    if published.subset is None:
+        return deviations + _byol_deviations(config)
     if config.subset is None:
         deviations.append(f"all labels (protocol: {published.subset.name})")
     elif config.subset.list_file is None:
@@ -110,4 +102,16 @@ def finetune_deviations(config: FinetuneConfig) -> list[str]:
             deviations.append(f"labels {config.subset.name} (protocol: {published.subset.name})")
         if config.data.name == "imagenet":
             deviations.append("labels drawn at random (protocol: those of SimCLR's lists)")
+    return deviations
+
+
+def _byol_deviations(config: FinetuneConfig) -> list[str]:
+    """List the departures in labels and test images."""
+    deviations = []
+    if config.subset is not None:
+        deviations.append(f"labels {config.subset.name} (protocol: all)")
+    square = (config.data.eval_resize, config.data.image_size)
+    if square != _BYOL_SQUARE:
+        short, side = (setting_text(value) for value in square)
+        deviations.append(f"short side {short}, centre crop {side} (protocol: 256 and 224)")
     return deviations

@@ -6,78 +6,46 @@ the mean loss over the whole batch. BatchNorm's running statistics come from the
 
 import copy
 import math
-from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.transforms import v2
 
+from rsa_eval.evaluators.finetune.batches import EvenOrder, Steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
-from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
-from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.networks.interface import network_of
-from rsa_eval.features.share import own_share
-from rsa_eval.features.subject import Subject
 from rsa_pretrain.components.optim import scaled_lr
-from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.loader import AugmentedImages, LabelledImages, iterate, make_loader
+from rsa_pretrain.components.schedules import cosine
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.plumbing.distributed import sum_over_ranks, world_size
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.views.one_image import to_normalised_tensor, weak_augmentation
-
-# One item per training step: this process's images, (n, 3, S, S), their labels, int64 (n,), and the
-# size of the whole batch.
-Steps = Generator[tuple[Tensor, Tensor, int], None, None]
-
-_SCORED_AT_ONCE = 8192
 
 
-class EvenOrder:
-    """Order of the images: each once per epoch, in batches that differ by at most one image.
-
-    A small last batch would harm BatchNorm's statistics or be too small to compute any.
+class Diverged(UserError):
+    """The loss of a training, or an answer of the trained network, is not finite.
 
     Args:
-        num_images: Labelled images.
-        tuning: Epochs and largest batch.
-        seed: Decides, with the epoch, the permutation.
-
-    Raises:
-        UserError: If a process would get fewer than two images.
+        reason: The value found, and when.
+        config: The training's settings, for advice.
     """
 
-    def __init__(self, num_images: int, tuning: TuningConfig, seed: int) -> None:
-        self.num_images = num_images
-        self.steps_per_epoch = math.ceil(num_images / tuning.batch_size)
-        self.num_steps = tuning.epochs * self.steps_per_epoch
-        self._seed = seed
-        smallest = num_images // self.steps_per_epoch // world_size()
-        if smallest < 2:
-            raise UserError(
-                f"{num_images} labelled images in batches of at most {tuning.batch_size} leave a "
-                f"process {smallest} per step, and BatchNorm needs 2; use fewer processes, more "
-                "labels (subset; null takes all) or another tuning.batch_size"
-            )
-
-    def shares(self, first_step: int) -> Iterator[tuple[list[tuple[int, int]], int]]:
-        """Yield this process's (epoch, image) pairs of each step, and the whole batch's size."""
-        for step in range(first_step, self.num_steps):
-            epoch, batch = divmod(step, self.steps_per_epoch)
-            if batch == 0 or step == first_step:
-                order = np.random.default_rng([self._seed, epoch]).permutation(self.num_images)
-                batches = np.array_split(order, self.steps_per_epoch)
-            images = batches[batch]
-            own = own_share().rows(len(images))
-            yield [(epoch, int(image)) for image in images[own.start : own.stop]], len(images)
+    def __init__(self, reason: str, config: FinetuneConfig) -> None:
+        self.reason = reason
+        tuning = config.tuning
+        advice = (
+            f"lower tuning.backbone_base_lr (now {tuning.backbone_base_lr:g}) or "
+            f"tuning.head_base_lr (now {tuning.head_base_lr:g})"
+        )
+        if config.grid.base_lr:
+            advice = f"lower grid.base_lr (here {tuning.head_base_lr:g})"
+        super().__init__(f"{reason}; {advice}")
 
 
 class Classifier(nn.Module):
@@ -138,6 +106,8 @@ class Tuning:
         tuning = config.tuning
         if shares_batchnorm(tuning, self.device):
             nn.SyncBatchNorm.convert_sync_batchnorm(classifier)  # type: ignore[no-untyped-call]
+        if tuning.bn_momentum == "by_epoch_length":
+            set_bn_momentum(classifier, order.steps_per_epoch)
         classifier.to(memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.SGD(
             [
@@ -146,6 +116,7 @@ class Tuning:
             ],
             lr=0.0,
             momentum=tuning.sgd_momentum,
+            nesterov=tuning.nesterov,
             weight_decay=tuning.weight_decay,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
@@ -167,21 +138,22 @@ class Tuning:
             }
         )
 
-    def run(self, steps: Steps) -> None:
-        """Train to the end of the last epoch; all processes end with the same tensors.
+    def run(self, steps: Steps, label: str = "fine-tuning") -> None:
+        """Take the remaining steps; all processes end with the same tensors.
 
         Args:
             steps: Batches from the current step on.
+            label: Title of the progress bar.
 
         Raises:
-            UserError: If the loss stops being finite.
+            Diverged: If the loss stops being finite.
             Stopped: If a signal requested it, in all processes alike.
         """
         network = self._wrap()
         with closing(steps):
             take_step = partial(self._take_step, network, steps)
             minutes = self.config.save_every_minutes
-            run_to_end(self, take_step, self.order.num_steps, "fine-tuning", minutes)
+            run_to_end(self, take_step, self.order.num_steps, label, minutes)
         if world_size() > 1:
             for buffer in self.classifier.buffers():
                 torch.distributed.broadcast(buffer, src=0)
@@ -190,7 +162,8 @@ class Tuning:
         tuning = self.config.tuning
         epoch, batch = divmod(self.step, self.order.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(tuning, group["base_lr"], epoch)
+            progress = self.step / self.order.num_steps
+            group["lr"] = learning_rate(tuning, group["base_lr"], epoch, progress)
         images, labels, batch_size = next(steps)
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         labels = labels.to(self.device, non_blocking=True)
@@ -206,19 +179,15 @@ class Tuning:
         sum_over_ranks(every)
         self._loss_sum += every
         self.step += 1
-        if batch == self.order.steps_per_epoch - 1:
-            self._end_epoch(epoch)
+        if batch == self.order.steps_per_epoch - 1 or self.step == self.order.num_steps:
+            self._end_epoch(epoch, self.order.num_images_in(batch + 1))
 
-    def _end_epoch(self, epoch: int) -> None:
-        self.losses.append(self._loss_sum.item() / self.order.num_images)
+    def _end_epoch(self, epoch: int, num_images: int) -> None:
+        self.losses.append(self._loss_sum.item() / num_images)
         self._loss_sum.zero_()
         if not math.isfinite(self.losses[-1]):
-            tuning = self.config.tuning
-            raise UserError(
-                f"the loss of fine-tuning is {self.losses[-1]} in epoch {epoch}; lower "
-                f"tuning.backbone_base_lr (now {tuning.backbone_base_lr:g}) or "
-                f"tuning.head_base_lr (now {tuning.head_base_lr:g})"
-            )
+            reason = f"the loss of fine-tuning is {self.losses[-1]} in epoch {epoch}"
+            raise Diverged(reason, self.config)
 
     def _wrap(self) -> nn.Module:
         if world_size() == 1:
@@ -247,49 +216,30 @@ def shares_batchnorm(tuning: TuningConfig, device: torch.device) -> bool:
     return tuning.sync_batchnorm and world_size() > 1 and device.type == "cuda"
 
 
-def learning_rate(tuning: TuningConfig, base_lr: float, epoch: int) -> float:
-    """Return the learning rate of an epoch, counted from 0."""
-    passed = sum(epoch >= milestone for milestone in tuning.milestones)
-    return scaled_lr(base_lr, tuning.batch_size) * tuning.gamma**passed
+def set_bn_momentum(network: nn.Module, steps_per_epoch: int) -> None:
+    """Set the share of BatchNorm's running statistics that a step keeps to max(1 - 10/s, 0.9).
 
-
-def training_steps(
-    subject: Subject,
-    images: ImageSet,
-    order: EvenOrder,
-    first_step: int,
-    config: FinetuneConfig,
-) -> Steps:
-    """Yield this process's batches, with fresh augmentation each epoch.
+    Torch's own momentum is the share that a step replaces, one minus that: min(10/s, 0.1).
 
     Args:
-        subject: Supplies the pixel statistics.
-        images: Labelled images.
-        order: Images of each step.
-        first_step: Step to start from.
-        config: The evaluation.
+        network: Changed in place.
+        steps_per_epoch: s.
     """
-    data = config.data
-    view = weak_augmentation(config.tuning.train_view, data.image_size, data.eval_interpolation)
-    transform = v2.Compose([view, to_normalised_tensor(subject.mean, subject.std)])
-    loader = make_loader(
-        LabelledImages(AugmentedImages(images, transform, config.seed)),
-        (keys for keys, _ in order.shares(first_step)),
-        data.num_workers,
-        subject.device,
-    )
-    with closing(iterate(loader)) as loaded:
-        for (views, labels), (_, size) in zip(loaded, order.shares(first_step), strict=True):
-            yield views, labels, size
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = min(10 / steps_per_epoch, 0.1)
 
 
-@torch.no_grad()
-def answers_of(head: nn.Module, test: LabelledFeatures) -> Answers:
-    """Classify images by a head on a backbone's features."""
-    device = device_of(head)
-    parts = []
-    for start in range(0, len(test.labels), _SCORED_AT_ONCE):
-        rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = head(test.features[rows].to(device))
-        parts.append(answer(scores, test.labels[rows].to(device)))
-    return Answers.sound(parts)
+def learning_rate(tuning: TuningConfig, base_lr: float, epoch: int, progress: float) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        tuning: The schedule and the batch size.
+        base_lr: Rate for a batch of 256 before any decay.
+        epoch: Epoch of the step, counted from 0.
+        progress: Share of all steps taken before it.
+    """
+    if tuning.schedule == "cosine":
+        return cosine(scaled_lr(base_lr, tuning.batch_size), 0.0, progress)
+    passed = sum(epoch >= milestone for milestone in tuning.milestones)
+    return scaled_lr(base_lr, tuning.batch_size) * tuning.gamma**passed

@@ -11,7 +11,7 @@ from rsa_eval.evaluators.logistic.ridge import ridge_regression
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, LogisticOptions, SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
-from rsa_eval.evaluators.shared.held_out import held_out_rows, published_rows
+from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracies,
     describe_images,
@@ -19,16 +19,16 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_splits,
 )
 from rsa_eval.evaluators.shared.subsets import Rows
+from rsa_eval.evaluators.shared.validation import publishes_validation, validation_rows
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores
 from rsa_eval.records.workspace import Workspace
-from rsa_pretrain.data.open_images import open_images
-from rsa_pretrain.data.sets import data_set
 
 _PUBLISHED_SEARCH = SearchConfig()
+_SHARE = "search.held_out_percent"
 
 
 def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Workspace) -> Result:
@@ -41,8 +41,9 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         return evaluate_multi_label(subject, config, config.multi_label)
     train, test = open_splits(config)
     validation = None
-    if config.protocol == "kornblith" and "val" in data_set(config.data.name).counts:
-        validation = published_rows(train, open_images(config.data, "val"))
+    if config.protocol == "kornblith" and publishes_validation(config.data):
+        percent = config.search.held_out_percent
+        validation = validation_rows(train, config.data, percent, config.seed, key=_SHARE)
     with frozen(subject.backbone):
         train_features = stored_features(subject, train, config, "train features")
         test_features = stored_features(subject, test, config, "test features")
@@ -129,9 +130,9 @@ def logistic_regression(
         UserError: If an image has no class, widths differ, or no image can be held out.
     """
     num_classes = classes_of(train, test, num_classes)
-    labels, key = train.labels.numpy(), "search.held_out_percent"
+    labels = train.labels.numpy()
     if validation is None:
-        validation = held_out_rows(labels, search.held_out_percent, seed, key=key, unit=1)
+        validation = held_out_rows(labels, search.held_out_percent, seed, key=_SHARE, unit=1)
     rest = np.setdiff1d(np.arange(len(labels)), validation)
 
     def fitter(rows: Rows | None, start: LogisticFit | None) -> Fitter:

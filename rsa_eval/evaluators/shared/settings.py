@@ -48,7 +48,7 @@ class Subset(Section):
 class TrainingOnViews(Section):
     """Settings common to classifiers trained on freshly augmented images."""
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)] | None
     """Passes over the training images."""
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Epochs at whose start the learning rate is multiplied by gamma."""
@@ -72,7 +72,12 @@ class TrainingOnViews(Section):
     def _check_view_and_milestones(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must increase, found {list(self.milestones)}")
-        if self.milestones and self.milestones[-1] >= self.epochs:
+        if self.milestones and self.epochs is None:
+            raise ValueError(
+                f"milestones {list(self.milestones)} are epochs, and epochs is null; set "
+                "milestones=[]"
+            )
+        if self.epochs is not None and self.milestones and self.milestones[-1] >= self.epochs:
             raise ValueError(
                 f"milestones {list(self.milestones)} must be below epochs {self.epochs}; set both"
             )

@@ -77,7 +77,7 @@ def test_a_rerun_evaluates_nothing_again(
 def test_images_of_several_classes(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """VOC 2007 is measured by mAP at eleven points; ridge regression, which cannot, lists it."""
+    """VOC 2007 is measured by mAP at eleven points; other protocols, which cannot, list it."""
     transfer_trees.voc2007(root)
     assert _run(root, tmp_path / "out", "--sets", "voc2007,digits") == 0
     (path,) = (tmp_path / "out").rglob("records/logistic-voc2007.json")
@@ -88,7 +88,10 @@ def test_images_of_several_classes(
     assert shown in (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert _run(root, tmp_path / "ridge", "--sets", "voc2007,digits", "protocol=ridge") == 0
-    assert "absent: voc2007: its images have several classes each" in capsys.readouterr().out
+    assert (
+        "absent: voc2007: protocol=logistic alone takes images of several classes"
+        in capsys.readouterr().out
+    )
 
 
 def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from rsa_eval.__main__ import main as run_command
+from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
-from rsa_eval.evaluators.finetune.tuning import Classifier, EvenOrder, Tuning, training_steps
+from rsa_eval.evaluators.finetune.tuning import Classifier, Tuning
 from rsa_eval.evaluators.shared.resumable import StateFile
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_pretrain.data.open_images import open_images
@@ -57,7 +59,7 @@ def tune(task: dict[str, Any], path: Path, *, batchnorm: bool) -> Tuning:
 
 
 def main(path: Path) -> None:
-    """Run the task with and without BatchNorm and write each process's result."""
+    """Run the task with and without BatchNorm and write each process's result; then a command."""
     torch.set_num_threads(1)
     task, folder = json.loads(path.read_text()), path.parent
     with process_group(CPU):
@@ -65,6 +67,7 @@ def main(path: Path) -> None:
             tuning = tune(task, folder / f"{name}.pt", batchnorm=batchnorm)
             result = {"tensors": tuning.classifier.state_dict(), "losses": tuning.losses}
             torch.save(result, folder / f"{name}-{rank()}.pt")
+        assert run_command(task["command"]) == 0
 
 
 if __name__ == "__main__":

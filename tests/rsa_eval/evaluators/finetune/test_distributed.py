@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from rsa_eval.records.record import read_record
+
 PROGRAM = Path(__file__).with_name("finetune_processes.py")
 CONFIG = {
     "data": {"name": "digits", "image_size": 16, "num_train_images": 27, "num_workers": 0},
@@ -19,6 +21,10 @@ CONFIG = {
 }
 
 
+SEARCH = ["device=cpu", "protocol=byol", "tuning.steps=3", "tuning.batch_size=16"]
+SEARCH += ["grid.base_lr=[0.01, 1e30]", "grid.decays=[0, 0.001]"]
+
+
 @pytest.fixture(scope="module")
 def outcome(
     tmp_path_factory: pytest.TempPathFactory, finished_run: Path, run_two_processes: Any
@@ -26,7 +32,8 @@ def outcome(
     """The folder in which two processes left their results."""
     folder = tmp_path_factory.mktemp("two")
     task = folder / "task.json"
-    task.write_text(json.dumps({"run": str(finished_run), "config": CONFIG}))
+    command = ["finetune", str(finished_run), "--out", str(folder / "record.json"), *SEARCH]
+    task.write_text(json.dumps({"run": str(finished_run), "config": CONFIG, "command": command}))
     done = run_two_processes(PROGRAM, task)
     assert done.returncode == 0, done.stderr
     return folder
@@ -62,3 +69,15 @@ def test_all_processes_end_with_the_same_tensors(outcome: Path) -> None:
     assert any(name.endswith("running_mean") for name in first["tensors"])
     for name, tensor in first["tensors"].items():
         assert torch.equal(second["tensors"][name], tensor), name
+
+
+def test_two_processes_search_a_grid(outcome: Path) -> None:
+    """Both drop the diverging rate and train with the other; no state is left."""
+    record = read_record(outcome / "record.json")
+    cells = record.details["grid"]
+    assert [cell["base_lr"] for cell in cells] == [0.01, 0.01, 1e30, 1e30]
+    assert [cell["failure"] is None for cell in cells] == [True, True, False, False]
+    assert record.details["chosen"]["base_lr"] == 0.01
+    assert record.details["validation"]["count"] == 12
+    assert len(record.details["loss_by_epoch"]) == 1
+    assert not list(outcome.glob("*.state*"))

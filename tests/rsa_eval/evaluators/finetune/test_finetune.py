@@ -1,4 +1,5 @@
 import copy
+import math
 import signal
 from collections import Counter
 from pathlib import Path
@@ -10,15 +11,16 @@ from torch import nn
 from torch.nn import functional
 
 from rsa_eval.__main__ import main
+from rsa_eval.config import result_settings
 from rsa_eval.evaluators import Workspace
-from rsa_eval.evaluators.finetune.evaluator import evaluate_finetune
+from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
+from rsa_eval.evaluators.finetune.evaluator import evaluate_finetune, finetune_deviations
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
 from rsa_eval.evaluators.finetune.tuning import (
     Classifier,
-    EvenOrder,
     Tuning,
     learning_rate,
-    training_steps,
+    set_bn_momentum,
 )
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.shared.resumable import StateFile
@@ -61,8 +63,33 @@ def _raise_at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Si
 def test_rates_by_hand() -> None:
     """At batch 128 a rate of 0.2 is 0.1, a fifth of it from epoch 12, a twenty-fifth from 16."""
     tuning = TuningConfig(batch_size=128)
-    rates = [learning_rate(tuning, 0.2, epoch) for epoch in (0, 11, 12, 15, 16, 19)]
+    rates = [learning_rate(tuning, 0.2, epoch, 0.5) for epoch in (0, 11, 12, 15, 16, 19)]
     assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004])
+
+
+def test_a_cosine_by_hand() -> None:
+    """Of a rate of 0.1 all is left at the start, half in the middle and nothing at the end."""
+    tuning = TuningConfig(batch_size=128, schedule="cosine", milestones=())
+    rates = [learning_rate(tuning, 0.2, 0, progress) for progress in (0.0, 1 / 3, 0.5, 1.0)]
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.0])
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(1, 0.9), (8, 0.9), (100, 0.9), (200, 0.95)])
+def test_momentum_of_batchnorm_by_hand(steps: int, kept: float) -> None:
+    """max(1 - 10/s, 0.9) of the statistics is kept: a mean of 1, from 0, becomes the rest."""
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3)))
+    set_bn_momentum(network, steps)
+    network[1](torch.ones(4, 3, 2, 2))
+    assert network[1].running_mean.tolist() == pytest.approx([1 - kept] * 3)
+    assert network[2][0].momentum == network[1].momentum
+
+
+def test_steps_end_within_an_epoch() -> None:
+    """Six steps of 53 images are an epoch of four and two more, of 14 and 13 images."""
+    tuning = TuningConfig(epochs=None, steps=6, milestones=(), batch_size=16)
+    order = EvenOrder(53, tuning, seed=0)
+    assert [size for _, size in order.shares(0)] == [14, 13, 13, 13, 14, 13]
+    assert [order.num_images_in(count) for count in range(5)] == [0, 14, 27, 40, 53]
 
 
 def test_each_image_once_an_epoch_in_equal_steps() -> None:
@@ -123,6 +150,39 @@ def test_equal_to_the_protocol_written_out(
     start = subject.backbone.get_parameter("conv1.weight")
     moved = classifier.backbone.get_parameter("conv1.weight") - start
     assert moved.abs().max() > 1e-5
+
+
+def test_equal_to_byols_protocol_written_out(
+    subject: Subject, knn_config: KNNConfig, tmp_path: Path
+) -> None:
+    """One rate along half a cosine, Nesterov's step, decay of all parameters; five of six steps."""
+    tree = {"steps": 5, "batch_size": 8, "backbone_base_lr": 2.0, "head_base_lr": 2.0}
+    tree["weight_decay"] = 0.1
+    grid: dict[str, Any] = {"base_lr": [], "decays": []}
+    config = _config(knn_config, protocol="byol", subset=None, tuning=tree, grid=grid)
+    images = open_images(config.data, "train")
+    order = EvenOrder(len(images), config.tuning, config.seed)
+    network = Classifier(subject.backbone, 10, config.seed).double().train()
+    parameters = list(network.parameters())
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    losses = []
+    for step, (views, labels, _) in enumerate(training_steps(subject, images, order, 0, config)):
+        loss = functional.cross_entropy(network(views.double()), labels)
+        losses.append(loss.item())
+        rate = 2.0 * 8 / 256 * (1 + math.cos(math.pi * step / 5)) / 2
+        with torch.no_grad():
+            gradients = torch.autograd.grad(loss, parameters)
+            for number, gradient in enumerate(gradients):
+                decayed = gradient + 0.1 * parameters[number]
+                velocities[number] = 0.9 * velocities[number] + decayed
+                parameters[number] -= rate * (decayed + 0.9 * velocities[number])
+    classifier = Classifier(subject.backbone, 10, config.seed).double()
+    tuning = Tuning(classifier, config, order, StateFile(tmp_path / "state.pt", "x"))
+    steps = training_steps(subject, images, order, 0, config)
+    tuning.run((views.double(), labels, size) for views, labels, size in steps)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(classifier.state_dict()[name], tensor, rtol=1e-6, atol=1e-9)
+    assert tuning.losses == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 2])
 
 
 def test_the_subject_stays_as_it_is(
@@ -237,9 +297,69 @@ def test_protocols_decide_the_defaults(knn_config: KNNConfig) -> None:
     assert everything.subset is None
 
 
+def test_byol_by_the_numbers(knn_config: KNNConfig) -> None:
+    """Seven rates and seven decays, half a decade apart, and no decay; epochs replace steps."""
+    tree = {"data": to_tree(knn_config.data), "protocol": "byol"}
+    config = parse_tree(FinetuneConfig, tree, "test")
+    rates = [1e-4, 3.1623e-4, 1e-3, 3.1623e-3, 1e-2, 3.1623e-2, 0.1]
+    decays = [0, 1e-6, 3.1623e-6, 1e-5, 3.1623e-5, 1e-4, 3.1623e-4, 1e-3]
+    assert config.grid.base_lr == pytest.approx(rates, rel=1e-4)
+    assert config.grid.decays == pytest.approx(decays, rel=1e-4)
+    assert (config.tuning.steps, config.tuning.epochs, config.subset) == (20_000, None, None)
+    assert (config.tuning.batch_size, config.tuning.sgd_momentum) == (256, 0.9)
+    changed = parse_tree(FinetuneConfig, tree | {"tuning": {"epochs": 3}}, "test")
+    assert (changed.tuning.steps, changed.tuning.epochs) == (None, 3)
+    again = parse_tree(FinetuneConfig, to_tree(changed), "test")
+    assert again == changed
+    assert parse_tree(FinetuneConfig, {"data": tree["data"]}, "test").grid.base_lr == ()
+
+
+def test_byols_departures(knn_config: KNNConfig) -> None:
+    """Small digits depart in the images; a short run of a small grid in steps and rates."""
+    assert finetune_deviations(_config(knn_config, protocol="byol", subset=None, tuning={})) == [
+        "24 training images (protocol: all)",
+        "30 test images (protocol: all)",
+        "bilinear resizing (protocol: bicubic)",
+        "short side not set, centre crop 16 (protocol: 256 and 224)",
+    ]
+    data = {"name": "dtd", "root": "x", "image_size": 224, "eval_resize": 256}
+    tree = {"data": data | {"eval_interpolation": "bicubic"}, "protocol": "byol"}
+    assert finetune_deviations(parse_tree(FinetuneConfig, tree, "test")) == []
+    short = {"tuning": {"steps": 9}, "grid": {"base_lr": [0.1], "decays": [0]}}
+    found = finetune_deviations(
+        parse_tree(FinetuneConfig, tree | short | {"subset": {"percent": 10}}, "test")
+    )
+    assert found[0] == "steps 9 (protocol: 20000)"
+    assert found[1].startswith("base_lr 0.1 (protocol: 0.0001 and 0.000316228 and 0.001 and")
+    assert found[2].startswith("decays 0 (protocol: 0 and 1e-06")
+    assert found[3:] == ["labels 10pct (protocol: all)"]
+
+
+def test_older_records_keep_their_settings(knn_config: KNNConfig) -> None:
+    """A record from before there were steps, schedules and grids is one of the same settings."""
+    tree = to_tree(_config(knn_config))
+    older = copy.deepcopy(tree)
+    del older["grid"]
+    for key in ("steps", "nesterov", "schedule", "bn_momentum"):
+        del older["tuning"][key]
+    assert result_settings(older) == result_settings(tree)
+    byol = to_tree(_config(knn_config, protocol="byol", tuning={}))
+    assert result_settings(byol) != result_settings(tree)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"tuning": {"steps": 5, "epochs": 30}}, "either epochs or steps, found 30 and 5"),
+        ({"tuning": {"steps": 5}}, r"milestones \[12, 16\] are epochs, and epochs is null"),
+        ({"tuning": {"schedule": "cosine"}}, "schedule cosine has no milestones"),
+        ({"tuning": {"nesterov": True, "sgd_momentum": 0}}, "needs sgd_momentum above 0"),
+        ({"grid": {"base_lr": [0.1]}}, "both base_lr and decays, or neither, found 1 and 0"),
+        ({"grid": {"base_lr": [0.1, 0.1], "decays": [0]}}, "base_lr must increase"),
+        (
+            {"protocol": "byol", "tuning": {"weight_decay": 0.1}},
+            r"grid decides tuning\.weight_decay, found 0\.1; leave it out",
+        ),
         ({"tuning": {"epochs": 10}}, "must be below epochs 10"),
         ({"tuning": {"milestones": [16, 12]}}, "milestones must increase"),
         ({"layers": ["layer3"]}, "leave out layers and feature_dtype"),
