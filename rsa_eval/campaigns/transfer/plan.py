@@ -32,7 +32,7 @@ class TransferPlan:
     evaluations: list[PlannedEvaluation]
     """Named after their data sets."""
     absent: dict[str, str]
-    """The way to get each set that is not on disk, or to evaluate one that the protocol cannot."""
+    """The reason, and what to fetch, for each set that is not evaluated."""
 
     def shared(self, config: TransferConfig) -> SharedSettings:
         """Return what the planning of trials needs to know of the evaluations."""
@@ -64,7 +64,7 @@ def plan_transfer(
         images = _images_of(name, config)
         try:
             data = parse_tree(DataConfig, images, f"own_sets.{name}")
-            lack = _lack_of(data, name, config)
+            lack = _lack_of(data, name, config.protocol)
             if lack is None:
                 evaluations.append(_evaluation(name, images, config, cache_dir))
             else:
@@ -98,11 +98,11 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     return tree | {"name": name} | root
 
 
-def _lack_of(data: DataConfig, name: str, config: TransferConfig) -> str | None:
-    """Return how to get a set's files; None if they are there."""
-    if name == "voc2007" and config.protocol != "logistic":
-        return f"protocol=logistic alone takes images of several classes, as in '{data.root}'"
+def _lack_of(data: DataConfig, name: str, protocol: str) -> str | None:
+    """Return what an evaluation of a set lacks; None if nothing."""
     if name == "voc2007":
+        if protocol != "logistic":
+            return f"protocol {protocol} is not for images with several classes"
         is_here = data.root is not None and (data.root / "ImageSets").is_dir()
         return (
             None if is_here else f"unpack VOC2007's trainval and test archives into '{data.root}'"

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from rsa_eval.evaluators.shared.subsets import Rows, draw_percent
+from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -51,3 +52,19 @@ def held_out_rows(labels: Rows, percent: float, seed: int, *, key: str, unit: fl
         f"{percent:g} % of {len(labels)} training images holds out none for selection; set "
         f"{key}={enough * unit:g}, which holds out an image of each class that has two or more"
     )
+
+
+def published_rows(train: ImageSet, validation: ImageSet) -> Rows:
+    """Return the places of the published validation images among the training images.
+
+    Raises:
+        UserError: If none or all of the training images are among them.
+    """
+    known, keys = set(validation.keys()), train.keys()
+    rows = np.flatnonzero([key in known for key in keys])
+    if not 0 < len(rows) < len(train):
+        raise UserError(
+            f"{len(rows)} of {len(train)} training images of {train.name} are published validation "
+            "images, expected some and others; use more of the training images"
+        )
+    return rows

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from rsa_eval.evaluators.shared.held_out import published_rows
 from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_eval.evaluators.shared.subsets import Rows
-from rsa_eval.evaluators.shared.validation import published_rows
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig

@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from rsa_eval.evaluators.shared.held_out import held_out_rows
+from rsa_eval.evaluators.shared.held_out import held_out_rows, published_rows
 from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.data.settings import DataConfig
-from rsa_pretrain.plumbing.errors import UserError
 
 
 def publishes_validation(data: DataConfig) -> bool:
@@ -38,24 +37,3 @@ def validation_rows(
         labels = np.asarray(images.require_labels())
         return held_out_rows(labels, percent, seed, key=key, unit=1)
     return published_rows(images, open_images(data, "val"))
-
-
-def published_rows(images: ImageSet, validation: ImageSet) -> Rows:
-    """Return the indices of the images that are in a published validation split.
-
-    Args:
-        images: Labelled training images, or some of them.
-        validation: The split.
-
-    Raises:
-        UserError: If none or all are in it.
-    """
-    names, published = images.keys(), set(validation.keys())
-    marks = np.array([name in published for name in names])
-    if marks.all() or not marks.any():
-        raise UserError(
-            f"{marks.sum()} of {len(images)} labelled images are in the published validation split "
-            f"of {images.name}; a search needs some inside and some outside it: use more of the "
-            "training images"
-        )
-    return np.flatnonzero(marks)

@@ -179,7 +179,7 @@ def test_a_subset_without_validation_images_is_refused(
     config = _tree_of("dtd", tmp_path / "data")
     only = open_images(config.data, "val")
     with pytest.raises(
-        UserError, match=r"47 of 47 labelled images .* some inside and some outside"
+        UserError, match=r"47 of 47 training images of dtd are .* expected some and others"
     ):
         _choose(_FakeTraining({}), config, only, monkeypatch, tmp_path)
 
