@@ -208,6 +208,18 @@ def pcam(root: Path) -> None:
                 file.create_dataset(axis, data=array, chunks=True, compression="gzip")
 
 
+def voc2007(root: Path) -> None:
+    """Twelve images each of train, val and test, with none, one or both of two classes."""
+    folder = root / "VOCdevkit" / "VOC2007"
+    parts = {"trainval": range(24), "val": range(12, 24), "test": range(24, 36)}
+    for part, numbers in parts.items():
+        for name, period in (("cat", 2), ("dog", 3)):
+            values = [0 if n % 11 == 0 else 1 if n % period == 0 else -1 for n in numbers]
+            lines = [f"{n:06} {value:2}" for n, value in zip(numbers, values, strict=True)]
+            write_lines(folder / "ImageSets" / "Main" / f"{name}_{part}.txt", lines)
+    write_images(folder / "JPEGImages", [f"{n:06}.jpg" for n in range(36)])
+
+
 # Functions that write below a root, by ``data.name``.
 WRITERS = {
     "food101": food101,

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
 
-# Iterations between updates of L, which cost about as much as ten.
-_ROUND = 30
+# Iterations between updates of L, each of which forgets the steps taken.
+_ROUND = 100
 # Relative to the mean diagonal, keeps L regular where a direction has no curvature.
 _RIDGE = 1e-9
+# Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients.
+_MEMORY = 50
 # A line search usually takes one evaluation.
 _MOST_EVALUATIONS = 10
 # A round that lowers the objective by less, relatively, has reached the limit of its precision.
@@ -154,6 +156,7 @@ class _Round:
             [self._variables],
             max_iter=1,
             max_eval=_MOST_EVALUATIONS,
+            history_size=_MEMORY,
             tolerance_grad=0.0,
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",

@@ -74,6 +74,24 @@ def test_a_rerun_evaluates_nothing_again(
     assert [path.read_bytes() for path in records] == content
 
 
+def test_images_of_several_classes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VOC 2007 is measured by mAP at eleven points; other protocols, which cannot, list it."""
+    transfer_trees.voc2007(root)
+    assert _run(root, tmp_path / "out", "--sets", "voc2007,digits") == 0
+    (path,) = (tmp_path / "out").rglob("records/logistic-voc2007.json")
+    record = read_record(path)
+    assert (record.data_set, record.headline) == ("voc2007", "mAP_11_points")
+    assert record.details["num_published_validation_images"] == 12
+    shown = f"{record.metrics['mAP_11_points'].value:.1f}"
+    assert shown in (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert _run(root, tmp_path / "ridge", "--sets", "voc2007,digits", "protocol=ridge") == 0
+    reason = "protocol ridge is not for images with several classes"
+    assert f"absent: voc2007: {reason}" in capsys.readouterr().out
+
+
 def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder of the user's is a column; a published name is refused."""
     names = [
