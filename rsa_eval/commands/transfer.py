@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TABLE_FILE = "transfer.md"
 _LOGS = "logs"
+_LAST_OWN_CODE = 128  # above, exit codes are those of signals
 
 _DESCRIPTION = f"""\
 Evaluate every CHECKPOINT on each data set of the transfer suite that is on disk, and print a table
@@ -124,7 +125,11 @@ def _transfer(arguments: argparse.Namespace) -> int:
 
 
 def _run_jobs(arguments: argparse.Namespace, plan: "TransferPlan", protocol: str) -> int:
-    """Make the records in processes of this command; return the exit code of a signal, or 0."""
+    """Make the records in processes of this command.
+
+    Returns:
+        The exit code of a signal that one of them or this process received, or 0.
+    """
     from rsa_eval.campaigns.transfer.processes import run_in_processes
 
     names = [entry.name.removeprefix(f"{protocol}-") for entry in plan.evaluations]
@@ -141,7 +146,7 @@ def _run_jobs(arguments: argparse.Namespace, plan: "TransferPlan", protocol: str
     for name, code in codes.items():
         if code:
             say(f"{name} ended with exit code {code}; see {arguments.out / _LOGS / name}.log")
-    return stopped
+    return stopped or next((code for code in codes.values() if code > _LAST_OWN_CODE), 0)
 
 
 def _table(

@@ -135,3 +135,11 @@ def test_every_set_of_the_suite_says_what_to_fetch(tmp_path: Path) -> None:
     assert all(str(tmp_path) in reason for reason in plan.absent.values())
     with pytest.raises(UserError, match="none of 18 data sets is on disk"):
         plan_transfer(config, None, tmp_path)
+
+
+@pytest.mark.process
+def test_a_budget_stops_all_processes(tmp_path: Path) -> None:
+    """The command ends as its processes do, and does not start over by itself."""
+    words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "0.0001")
+    assert _run(tmp_path, tmp_path / "out", *words) == 142
+    assert not list(tmp_path.rglob("records/*.json"))
