@@ -140,6 +140,6 @@ def test_every_set_of_the_suite_says_what_to_fetch(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_a_budget_stops_all_processes(tmp_path: Path) -> None:
     """The command ends as its processes do, and does not start over by itself."""
-    words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "0.0001")
+    words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "1e-6")
     assert _run(tmp_path, tmp_path / "out", *words) == 142
     assert not list(tmp_path.rglob("records/*.json"))
