@@ -31,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "features": {"num_images": 4, "image_size": 32, "batch_size": 3, "repeats": 1},
     "knn": {"num_bank": 300, "num_queries": 20, "width": 16, "k": 30, "repeats": 1},
     "logistic": {
-        **{"num_images": 60, "width": 8, "num_classes": 3, "num_values": 3, "num_mapped": 50},
+        **{"num_images": 60, "width": 8, "num_classes": 3, "num_values": 3, "num_large": 50},
     },
     "step": {"image_size": 16, "batch_size": 4, "repeats": 2},
 }
