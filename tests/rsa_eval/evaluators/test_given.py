@@ -161,9 +161,9 @@ def test_geometry_without_classes(pair: Pair, tmp_path: Path) -> None:
         evaluate(files, "knn", {}, tmp_path / "knn.json")
 
 
-def test_every_evaluator_but_finetuning() -> None:
+def test_every_evaluator_that_needs_no_images() -> None:
     """Each has the published protocols of its namesake, whose settings it shares."""
-    assert EVALUATORS.keys() - GIVEN_EVALUATORS.keys() == {"finetune"}
+    assert EVALUATORS.keys() - GIVEN_EVALUATORS.keys() == {"finetune", "robustness"}
     for kind, given in GIVEN_EVALUATORS.items():
         of_images = EVALUATORS[kind].config.model_fields
         own = given.config.model_fields.keys() - GivenFeaturesConfig.model_fields.keys()
