@@ -247,10 +247,19 @@ def test_going_on_equals_never_stopping(
     assert resumed.metrics == whole.metrics
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_going_on_restores_every_tensor(
-    subject: Subject, knn_config: KNNConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: Subject,
+    knn_config: KNNConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dropout: float,
 ) -> None:
-    """Weights, BatchNorm's statistics and velocities end bitwise where an undisturbed run's do."""
+    """Weights, BatchNorm's statistics and velocities end bitwise where an undisturbed run's do.
+
+    So they do in a network with dropout.
+    """
+    subject.backbone.fc = nn.Dropout(dropout)
     config = _config(knn_config, subset=None)
     images = open_images(config.data, "train")
 
