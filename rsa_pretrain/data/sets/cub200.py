@@ -8,13 +8,12 @@ which many are gone. Their protocol does not include it; top-1 accuracy is usual
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault, read_lines
-from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set
+from rsa_pretrain.data.sets.published_tree import TreeFault, read_lines
+from rsa_pretrain.plumbing.fetch import Archive
 
 # The publisher's record on CaltechDATA; checksum as in github.com/TDeVries/cub2011_dataset.
 CUB200_ARCHIVE = Archive(
@@ -53,18 +52,10 @@ def _table(path: Path) -> dict[str, str]:
     return {number: value for number, value in rows}
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(CUB200_ARCHIVE, root, url)
-
-
-_TREE = ListedTree("cub200", CUB200_ARCHIVE.folder, 200, _read)
-
-CUB200 = DataSet(
-    name=_TREE.name,
-    label="CUB-200-2011",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+CUB200 = listed_set(
+    "cub200",
+    "CUB-200-2011",
+    CUB200_ARCHIVE,
+    _read,
     counts={"train": Counts(5_994, 200), "test": Counts(5_794, 200)},
-    folders=(_TREE.folder,),
 )

@@ -1,17 +1,29 @@
-"""Open published trees of image files, of which lists beside them say the class and the split."""
+"""Define sets of image files, of which lists beside them say the class and the split.
+
+torchvision's readers are not used where it has them, as they open image files by rules other than
+``ReadRules`` and end in a traceback at a damaged list. Tests compare images, labels and class names
+with theirs.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rsa_pretrain.data.image_folder import ImageFiles
-from rsa_pretrain.data.sets.base import AnySplit
-from rsa_pretrain.data.sets.published_tree import TreeFault, faults_explained
+from rsa_pretrain.data.image_folder import ImageFiles, class_folders
+from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
+from rsa_pretrain.data.sets.published_tree import (
+    TRANSFER_NORMALISATION,
+    TreeFault,
+    faults_explained,
+)
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.fetch import Archive, Bundle, fetch
 from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
@@ -36,55 +48,94 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class ListedTree:
-    """The layout of a set.
+class ByHand:
+    """Published files that cannot be downloaded.
 
     Attributes:
-        name: As ``data.name``.
-        folder: Its folder in ``data.root``.
-        num_classes: Published number of classes.
-        read: Lists a part, for the path of the folder; raises ``TreeFault``.
-        has_val: A validation part is published beside the training part.
-        how_to_get: Says for a root where the files come from, if they cannot be downloaded.
+        folder: Their folder in ``data.root``.
+        how_to_get: Says for a root why, and where the files come from.
     """
 
-    name: str
     folder: str
-    num_classes: int
-    read: Callable[[Path, ListedPart], Listing]
-    has_val: bool = False
-    how_to_get: Callable[[Path], str] | None = None
+    how_to_get: Callable[[Path], str]
+
+    def download(self, root: Path, url: str | None) -> None:
+        """Do nothing if the folder is there, or raise a ``UserError`` that says how to get it."""
+        if not (root / self.folder).is_dir():
+            raise UserError(f"'{root / self.folder}' cannot be downloaded; {self.how_to_get(root)}")
 
 
-def open_listed(config: DataConfig, split: AnySplit, tree: ListedTree) -> ImageSet:
+def listed_set(
+    name: str,
+    label: str,
+    source: Archive | Bundle | ByHand,
+    read: Callable[[Path, ListedPart], Listing],
+    counts: Mapping[AnySplit, Counts],
+    metric: Literal["top1", "mean_per_class"] = "top1",
+) -> DataSet:
+    """Define a set of the transfer suite.
+
+    Args:
+        name: As ``data.name``.
+        label: Name used in papers.
+        source: The published files, which make up one folder.
+        read: Lists a part, for the path of that folder; raises ``TreeFault``.
+        counts: Published numbers; there is a validation part if it has those of ``val``.
+        metric: Accuracy that the literature reports.
+    """
+    return DataSet(
+        name=name,
+        label=label,
+        normalisation=TRANSFER_NORMALISATION,
+        open=partial(_open, source=source, read=read, counts=counts),
+        download=source.download if isinstance(source, ByHand) else partial(fetch, source),
+        counts=counts,
+        folders=(source.folder,),
+        metric=metric,
+    )
+
+
+def _open(
+    config: DataConfig,
+    split: AnySplit,
+    source: Archive | Bundle | ByHand,
+    read: Callable[[Path, ListedPart], Listing],
+    counts: Mapping[AnySplit, Counts],
+) -> ImageSet:
     """Open a split; its images are in the published order, validation after training.
 
     Nothing is decoded: a damaged file fails when it is first read, and data-check names all. The
     numbers of images are compared with the published ones by data-check and download alone.
-
-    Args:
-        config: Where it is and how its files are read.
-        split: ``train`` and ``pretrain`` include the validation part.
-        tree: The layout.
-
-    Raises:
-        UserError: If a list or an image is missing or the lists are not as published.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
     assert config.root is not None
-    folder = config.root / tree.folder
+    folder = config.root / source.folder
     parts: tuple[ListedPart, ...] = (split,) if split in ("val", "test") else ("train",)
-    if parts == ("train",) and tree.has_val:
+    if parts == ("train",) and "val" in counts:
         parts = ("train", "val")
-    with faults_explained(tree.name, folder, tree.how_to_get):
-        listings = [tree.read(folder, part) for part in parts]
+    how_to_get = source.how_to_get if isinstance(source, ByHand) else None
+    with faults_explained(config.name, folder, how_to_get):
+        listings = [read(folder, part) for part in parts]
         class_names = listings[0].class_names
         images = [image for listing in listings for image in listing.images]
-        _check_classes(folder, tree.num_classes, class_names, [label for _, label in images])
+        num_classes = counts["train"].classes
+        assert num_classes is not None
+        _check_classes(folder, num_classes, class_names, [label for _, label in images])
         _check_files(folder, [name for name, _ in images])
     files = ImageFiles(folder, [name for name, _ in images], config, published=True)
-    return ImageSet(tree.name, files, [label for _, label in images], class_names)
+    return ImageSet(config.name, files, [label for _, label in images], class_names)
+
+
+def list_class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, of which each has the images of one class.
+
+    Raises:
+        TreeFault: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise TreeFault(f"no folder '{folder}'")
+    return class_folders(folder).names
 
 
 def number_classes(

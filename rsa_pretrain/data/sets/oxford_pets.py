@@ -7,13 +7,12 @@ the published ``annotations/test.txt`` lists 3,669. Their accuracy is the mean o
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault, read_lines
-from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set
+from rsa_pretrain.data.sets.published_tree import TreeFault, read_lines
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 _ADDRESS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 # Addresses, checksums and the name of the folder as in torchvision.datasets.OxfordIIITPet.
@@ -44,19 +43,11 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     return Listing([names[label] for label in sorted(names)], images)
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(OXFORD_PETS_FILES, root, url)
-
-
-_TREE = ListedTree("oxford_pets", OXFORD_PETS_FILES.folder, 37, _read)
-
-OXFORD_PETS = DataSet(
-    name=_TREE.name,
-    label="Oxford-IIIT Pet",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+OXFORD_PETS = listed_set(
+    "oxford_pets",
+    "Oxford-IIIT Pet",
+    OXFORD_PETS_FILES,
+    _read,
     counts={"train": Counts(3_680, 37), "test": Counts(3_669, 37)},
-    folders=(_TREE.folder,),
     metric="mean_per_class",
 )

@@ -8,7 +8,7 @@ as in torchvision. They are read whole, 225 MB for training.
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
@@ -62,16 +62,12 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     return ImageSet("svhn", sources, labels, [str(digit) for digit in range(10)])
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(SVHN_FILES, root, url)
-
-
 SVHN = DataSet(
     name="svhn",
     label="SVHN",
     normalisation=TRANSFER_NORMALISATION,
     open=_open,
-    download=_download,
+    download=partial(fetch, SVHN_FILES),
     counts={"train": Counts(73_257, 10), "test": Counts(26_032, 10)},
     folders=(SVHN_FILES.folder,),
     is_pixels=True,

@@ -24,13 +24,14 @@ from rsa_pretrain.data.sets import (
     caltech101,
     cub200,
     dtd,
+    eurosat,
     fgvc_aircraft,
     flowers102,
     food101,
     gtsrb,
     oxford_pets,
     pcam,
-    remote_sensing,
+    resisc45,
     svhn,
 )
 from rsa_pretrain.data.settings import DataConfig
@@ -38,21 +39,21 @@ from rsa_pretrain.plumbing import fetch
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
-# Module and published files, by data.name.
+# Published files, by data.name.
 SOURCES = {
-    "food101": (food101, food101.FOOD101_ARCHIVE),
-    "cub200": (cub200, cub200.CUB200_ARCHIVE),
-    "fgvc_aircraft": (fgvc_aircraft, fgvc_aircraft.FGVC_AIRCRAFT_ARCHIVE),
-    "dtd": (dtd, dtd.DTD_ARCHIVE),
-    "oxford_pets": (oxford_pets, oxford_pets.OXFORD_PETS_FILES),
-    "caltech101": (caltech101, caltech101.CALTECH101_FILES),
-    "caltech101_background": (caltech101, caltech101.CALTECH101_FILES),
-    "flowers102": (flowers102, flowers102.FLOWERS102_FILES),
-    "eurosat": (remote_sensing, remote_sensing.EUROSAT_FILES),
-    "resisc45": (remote_sensing, remote_sensing.RESISC45_FILES),
-    "gtsrb": (gtsrb, gtsrb.GTSRB_FILES),
-    "svhn": (svhn, svhn.SVHN_FILES),
-    "pcam": (pcam, pcam.PCAM_FILES),
+    "food101": food101.FOOD101_ARCHIVE,
+    "cub200": cub200.CUB200_ARCHIVE,
+    "fgvc_aircraft": fgvc_aircraft.FGVC_AIRCRAFT_ARCHIVE,
+    "dtd": dtd.DTD_ARCHIVE,
+    "oxford_pets": oxford_pets.OXFORD_PETS_FILES,
+    "caltech101": caltech101.CALTECH101_FILES,
+    "caltech101_background": caltech101.CALTECH101_FILES,
+    "flowers102": flowers102.FLOWERS102_FILES,
+    "eurosat": eurosat.EUROSAT_FILES,
+    "resisc45": resisc45.RESISC45_FILES,
+    "gtsrb": gtsrb.GTSRB_FILES,
+    "svhn": svhn.SVHN_FILES,
+    "pcam": pcam.PCAM_FILES,
 }
 # Contents of each archive of a bundle, below the set's folder.
 PACKED = {
@@ -186,7 +187,7 @@ OPENED = [
 def test_a_download_is_what_the_set_opens(server, tmp_path, monkeypatch, capsys, name):
     """The command leaves the published tree, and says how many images each split has."""
     transfer_trees.WRITERS[name](tmp_path / "published")
-    source = publish(server, SOURCES[name][1], tmp_path / "published")
+    source = publish(server, SOURCES[name], tmp_path / "published")
     config = DataConfig(name=name, root=tmp_path / "published", image_size=32)
     entry = sets.data_set(name)
     counts = {split: Counts(len(open_images(config, split))) for split in entry.counts}
@@ -216,16 +217,21 @@ def test_caltech101_is_unpacked_from_the_archive_inside(server, tmp_path):
     assert server.asked == ["caltech-101.zip"]
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_each_set_fetches_its_own_files(tmp_path, monkeypatch, name):
-    """The root and the mirror are passed on."""
-    module, source = SOURCES[name]
-    asked = []
-    monkeypatch.setattr(module, "fetch", lambda *given: asked.append(given))
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "pcam"])
+def test_each_set_fetches_its_own_files(name):
+    """Into the folder where it is looked for."""
     entry = sets.data_set(name)
-    entry.download(tmp_path, "http://mirror/")
-    assert asked == [(source, tmp_path, "http://mirror/")]
-    assert entry.folders == (source.folder,)
+    assert (entry.download.func, entry.download.args) == (fetch.fetch, (SOURCES[name],))
+    assert entry.folders == (SOURCES[name].folder,)
+
+
+def test_patches_are_fetched(tmp_path, monkeypatch):
+    """From the mirror that is named."""
+    asked = []
+    monkeypatch.setattr(pcam, "fetch", lambda *given: asked.append(given))
+    sets.data_set("pcam").download(tmp_path, "http://mirror/")
+    assert asked == [(pcam.PCAM_FILES, tmp_path, "http://mirror/")]
+    assert sets.data_set("pcam").folders == (pcam.PCAM_FILES.folder,)
 
 
 def test_addresses_and_checksums_are_torchvision_s():
@@ -248,7 +254,7 @@ def test_addresses_and_checksums_are_torchvision_s():
     assert patches == {(name, md5) for name, _, md5 in known}
     for files, known in (
         (caltech101.CALTECH101_FILES.files, theirs.Caltech101),
-        (remote_sensing.EUROSAT_FILES.files[:1], theirs.EuroSAT),
+        (eurosat.EUROSAT_FILES.files[:1], theirs.EuroSAT),
         (gtsrb.GTSRB_FILES.files, theirs.GTSRB),
     ):
         text = inspect.getsource(known.download)
@@ -262,7 +268,7 @@ def test_addresses_and_checksums_are_torchvision_s():
     ("name", "message"),
     [
         ("sun397", r"SUN397\.tar\.gz .*Partitions\.zip from https://.* as ROOT/SUN397/ClassName"),
-        ("stanford_cars", r"gone; .*kaggle.*pytorch/vision/issues/7545 .* as ROOT/stanford_cars/"),
+        ("stanford_cars", r"gone: .*kaggle.*pytorch/vision/issues/7545 .* as ROOT/stanford_cars/"),
     ],
 )
 def test_what_cannot_be_downloaded_is_explained(tmp_path, capsys, name, message):
@@ -273,6 +279,8 @@ def test_what_cannot_be_downloaded_is_explained(tmp_path, capsys, name, message)
         message.replace(" as ROOT", ".* ROOT"), line.replace(f"{tmp_path}/data", "ROOT")
     )
     assert not (tmp_path / "data").exists()
+    (tmp_path / "data" / sets.data_set(name).folders[0]).mkdir(parents=True)
+    sets.data_set(name).download(tmp_path / "data", None)  # as of every set that is there
 
 
 # Bundles
