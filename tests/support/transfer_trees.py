@@ -220,6 +220,25 @@ def voc2007(root: Path) -> None:
     write_images(folder / "JPEGImages", [f"{n:06}.jpg" for n in range(36)])
 
 
+# Images of each split in what the functions write; validation is a part of training.
+COUNTS = {
+    "food101": {"train": 202, "test": 101},
+    "cub200": {"train": 400, "test": 200},
+    "sun397": {"train": 397, "test": 397},
+    "stanford_cars": {"train": 196, "test": 196},
+    "fgvc_aircraft": {"train": 200, "val": 100, "test": 100},
+    "dtd": {"train": 94, "val": 47, "test": 47},
+    "oxford_pets": {"train": 74, "test": 37},
+    "caltech101": {"train": 3_030, "test": 303},
+    "caltech101_background": {"train": 3_060, "test": 306},
+    "flowers102": {"train": 204, "val": 102, "test": 204},
+    "eurosat": {"train": 30, "val": 10, "test": 10},
+    "resisc45": {"train": 135, "val": 45, "test": 45},
+    "gtsrb": {"train": 86, "test": 43},
+    "svhn": {"train": 30, "test": 10},
+    "pcam": {"train": 10, "val": 4, "test": 4},
+}
+
 # Functions that write below a root, by ``data.name``.
 WRITERS = {
     "food101": food101,

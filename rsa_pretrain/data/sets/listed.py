@@ -20,6 +20,7 @@ from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
+    check_count,
     faults_explained,
 )
 from rsa_pretrain.plumbing.errors import UserError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # A part as published: where there is validation, "train" is without it.
 ListedPart = Literal["train", "val", "test"]
+_PARTS: tuple[ListedPart, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -104,27 +106,30 @@ def _open(
 ) -> ImageSet:
     """Open a split; its images are in the published order, validation after training.
 
-    Nothing is decoded: a damaged file fails when it is first read, and data-check names all. The
-    numbers of images are compared with the published ones by data-check and download alone.
+    Nothing is decoded: a damaged file fails when it is first read, and data-check names all. All
+    lists are read, as images missing of one part may have moved to another.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
     assert config.root is not None
     folder = config.root / source.folder
-    parts: tuple[ListedPart, ...] = (split,) if split in ("val", "test") else ("train",)
-    if parts == ("train",) and "val" in counts:
-        parts = ("train", "val")
     how_to_get = source.how_to_get if isinstance(source, ByHand) else None
     with faults_explained(config.name, folder, how_to_get):
-        listings = [read(folder, part) for part in parts]
-        class_names = listings[0].class_names
-        images = [image for listing in listings for image in listing.images]
-        num_classes = counts["train"].classes
-        assert num_classes is not None
-        _check_classes(folder, num_classes, class_names, [label for _, label in images])
-        _check_files(folder, [name for name, _ in images])
-    files = ImageFiles(folder, [name for name, _ in images], config, published=True)
-    return ImageSet(config.name, files, [label for _, label in images], class_names)
+        listings = {part: read(folder, part) for part in _PARTS if part in counts}
+        class_names = listings["train"].class_names
+        if any(listing.class_names != class_names for listing in listings.values()):
+            raise TreeFault(f"the lists in '{folder}' differ in their classes")
+        splits = {part: listing.images for part, listing in listings.items()}
+        splits["train"] = splits["train"] + splits.get("val", [])
+        for part, images in splits.items():
+            _check_classes(folder, counts[part].classes, class_names, images)
+            check_count(folder, counts, part, len(images))
+        # Of all images but those of validation, which are in training too.
+        _check_distinct(folder, [name for name, _ in splits["train"] + splits["test"]])
+        chosen = splits["train" if split == "pretrain" else split]
+        _check_files(folder, [name for name, _ in chosen])
+    files = ImageFiles(folder, [name for name, _ in chosen], config, published=True)
+    return ImageSet(config.name, files, [label for _, label in chosen], class_names)
 
 
 def list_class_folders(folder: Path) -> list[str]:
@@ -161,26 +166,36 @@ def number_classes(
 
 
 def _check_classes(
-    folder: Path, num_classes: int, class_names: Sequence[str], labels: Sequence[int]
+    folder: Path,
+    num_classes: int | None,
+    class_names: Sequence[str],
+    images: Sequence[tuple[str, int]],
 ) -> None:
+    assert num_classes is not None
     if len(set(class_names)) != num_classes or len(class_names) != num_classes:
         raise TreeFault(f"'{folder}' has {len(set(class_names))} classes, expected {num_classes}")
-    outside = sorted(set(labels) - set(range(num_classes)))
+    labels = {label for _, label in images}
+    outside = sorted(labels - set(range(num_classes)))
     if outside:
         raise TreeFault(
             f"the lists in '{folder}' number a class {outside[0]}, expected 0 … {num_classes - 1}"
         )
-    empty = [class_names[label] for label in sorted(set(range(num_classes)) - set(labels))]
+    empty = [class_names[label] for label in sorted(set(range(num_classes)) - labels)]
     if empty:
         raise TreeFault(
             f"the lists in '{folder}' have no image of {len(empty)} classes: {first_of(empty)}"
         )
 
 
+def _check_distinct(folder: Path, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TreeFault(
+            f"the lists in '{folder}' name {len(twice):,} images twice: {first_of(twice)}"
+        )
+
+
 def _check_files(folder: Path, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise TreeFault(f"the lists in '{folder}' name '{twice}' twice")
     # One listing per folder instead of one system call per image.
     present = {parent: _files_in(folder / parent) for parent in {_parent(name) for name in names}}
     missing = [name for name in names if os.path.basename(name) not in present[_parent(name)]]

@@ -16,6 +16,7 @@ from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
+    check_count,
     faults_explained,
 )
 from rsa_pretrain.plumbing.errors import UserError
@@ -42,6 +43,11 @@ PCAM_FILES = Bundle(
     ),
 )
 _SHAPE = (96, 96, 3)
+_COUNTS: dict[AnySplit, Counts] = {
+    "train": Counts(294_912, 2),
+    "val": Counts(32_768, 2),
+    "test": Counts(32_768, 2),
+}
 _PARTS = {"train": ("train", "valid"), "val": ("valid",), "test": ("test",)}
 
 
@@ -121,6 +127,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
             found = _read_labels(folder, part)
             sizes[part] = len(found)
             labels += found
+        check_count(folder, _COUNTS, split, len(labels))
     return ImageSet("pcam", PatchFiles(folder, sizes), labels, ["normal", "tumour"])
 
 
@@ -171,11 +178,7 @@ PCAM = DataSet(
     normalisation=TRANSFER_NORMALISATION,
     open=_open,
     download=_download,
-    counts={
-        "train": Counts(294_912, 2),
-        "val": Counts(32_768, 2),
-        "test": Counts(32_768, 2),
-    },
+    counts=_COUNTS,
     folders=(PCAM_FILES.folder,),
     is_pixels=True,
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import download_command
+from rsa_pretrain.data.sets.base import AnySplit, Counts, download_command
 from rsa_pretrain.data.sets.imagenet import IMAGENET
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -56,6 +56,19 @@ def _where_instead(name: str, folder: Path, how_to_get: Callable[[Path], str] | 
     if below:
         return f"data.root should be the folder that contains it: '{below[0].parent}'"
     return f"run {download_command(name, root)}" if how_to_get is None else how_to_get(root)
+
+
+def check_count(
+    folder: Path, counts: Mapping[AnySplit, Counts], split: AnySplit, found: int
+) -> None:
+    """Compare a split's number of images with the published one.
+
+    Raises:
+        TreeFault: If they differ: results would be of another set under the published name.
+    """
+    published = counts["train" if split == "pretrain" else split].images
+    if found != published:
+        raise TreeFault(f"'{folder}' has {found:,} {split} images, published are {published:,}")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from rsa_pretrain.data.sets.matlab import read_matlab
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
+    check_count,
     faults_explained,
 )
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
@@ -34,6 +35,7 @@ SVHN_FILES = Bundle(
     ),
 )
 _SHAPE = (32, 32, 3)
+_COUNTS: dict[AnySplit, Counts] = {"train": Counts(73_257, 10), "test": Counts(26_032, 10)}
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -56,6 +58,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
             )
         if not np.isin(digits, np.arange(1, 11)).all():
             raise TreeFault(f"'{path}' has digits outside 1 … 10")
+        check_count(folder, _COUNTS, split, digits.size)
     labels = (digits.astype(np.int64) % 10).tolist()
     array = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))
     sources = PixelArray(array, "svhn", f"{part} ")
@@ -68,7 +71,7 @@ SVHN = DataSet(
     normalisation=TRANSFER_NORMALISATION,
     open=_open,
     download=partial(fetch, SVHN_FILES),
-    counts={"train": Counts(73_257, 10), "test": Counts(26_032, 10)},
+    counts=_COUNTS,
     folders=(SVHN_FILES.folder,),
     is_pixels=True,
 )
