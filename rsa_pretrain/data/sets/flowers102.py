@@ -13,7 +13,7 @@ from pathlib import Path
 from rsa_pretrain.data.sets.base import Counts
 from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set
 from rsa_pretrain.data.sets.matlab import read_matlab
-from rsa_pretrain.data.sets.published_tree import TreeFault
+from rsa_pretrain.data.sets.published_tree import whole_numbers
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 _ADDRESS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -36,14 +36,9 @@ def _read(folder: Path, part: ListedPart) -> Listing:
 
     (classes,) = read_matlab(folder / "imagelabels.mat", "labels")
     (ids,) = read_matlab(folder / "setid.mat", _IDS[part])
-    numbers = [int(number) for number in ids.reshape(-1)]
-    if not numbers or min(numbers) < 1 or max(numbers) > classes.size:
-        raise TreeFault(
-            f"'{folder / 'setid.mat'}' should have numbers from 1 to {classes.size}, one for each "
-            "class in imagelabels.mat"
-        )
-    labels = classes.reshape(-1)
-    images = [(f"jpg/image_{number:05}.jpg", int(labels[number - 1]) - 1) for number in numbers]
+    labels = whole_numbers(folder / "imagelabels.mat", classes, 1, 102)
+    numbers = whole_numbers(folder / "setid.mat", ids, 1, len(labels))
+    images = [(f"jpg/image_{number:05}.jpg", labels[number - 1] - 1) for number in numbers]
     return Listing(list(Flowers102.classes), images)
 
 

@@ -18,6 +18,7 @@ from rsa_pretrain.data.sets.published_tree import (
     TreeFault,
     check_count,
     faults_explained,
+    whole_numbers,
 )
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
@@ -135,10 +136,7 @@ def _read_labels(folder: Path, part: str) -> list[int]:
     """Read the labels of a part, 0 or 1, and compare their number with the images'."""
     import numpy as np
 
-    try:
-        import h5py
-    except ImportError:
-        raise UserError("pcam is stored as HDF5, which needs h5py: pip install h5py") from None
+    h5py = _import_h5py()
     shapes: list[tuple[int, ...]] = []
     for axis in ("x", "y"):
         path = _path(folder, part, axis)
@@ -146,11 +144,14 @@ def _read_labels(folder: Path, part: str) -> list[int]:
             raise TreeFault(f"no '{path}'")
         try:
             with h5py.File(path, "r") as file:
-                shapes.append(file[axis].shape)
+                stored = file[axis]
+                if not isinstance(stored, h5py.Dataset):
+                    raise TreeFault(f"'{path}' has no array '{axis}'")
+                shapes.append(stored.shape)
                 if axis == "y":
-                    labels = np.asarray(file[axis]).reshape(-1).astype(np.int64)
-                elif file[axis].dtype != np.uint8:
-                    raise TreeFault(f"'{path}' has pixels of type {file[axis].dtype}, not uint8")
+                    labels = whole_numbers(path, np.asarray(stored[()]), 0, 1)
+                elif stored.dtype != np.uint8:
+                    raise TreeFault(f"'{path}' has pixels of type {stored.dtype}, not uint8")
         except (OSError, KeyError) as error:
             raise TreeFault(f"'{path}' is not a readable HDF5 file of '{axis}' ({error})") from None
     if shapes[0] != (len(labels), *_SHAPE):
@@ -158,10 +159,15 @@ def _read_labels(folder: Path, part: str) -> list[int]:
             f"'{_path(folder, part, 'x')}' has pixels of shape {shapes[0]}, expected "
             f"{(len(labels), *_SHAPE)} as there are {len(labels):,} labels"
         )
-    if not np.isin(labels, (0, 1)).all():
-        raise TreeFault(f"'{_path(folder, part, 'y')}' has labels other than 0 and 1")
-    found: list[int] = labels.tolist()
-    return found
+    return labels
+
+
+def _import_h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise UserError("pcam is stored as HDF5, which needs h5py: pip install h5py") from None
+    return h5py
 
 
 def _path(folder: Path, part: str, axis: str) -> Path:
@@ -169,6 +175,7 @@ def _path(folder: Path, part: str, axis: str) -> Path:
 
 
 def _download(root: Path, url: str | None) -> None:
+    _import_h5py()  # before 8 GB are downloaded that cannot be read
     fetch(PCAM_FILES, root, url)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, download_command
 from rsa_pretrain.data.sets.imagenet import IMAGENET
 from rsa_pretrain.plumbing.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # The transfer suite takes the pixels of every set as the ImageNet-trained network saw its own, so
 # its sets state ImageNet's statistics (Kornblith et al. 2019; torchvision's weights). An evaluation
@@ -91,10 +95,39 @@ def read_published(path: Path) -> str:
         TreeFault: If it cannot be read or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_published_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise TreeFault(f"'{path}' is not UTF-8 text") from None
+
+
+def read_published_bytes(path: Path) -> bytes:
+    """Return the content of a published file.
+
+    Raises:
+        TreeFault: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         raise TreeFault(f"no '{path}'") from None
     except OSError as error:
         raise TreeFault(f"cannot read '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TreeFault(f"'{path}' is not UTF-8 text") from None
+
+
+def whole_numbers(path: Path, array: npt.NDArray[Any], lowest: int, highest: int) -> list[int]:
+    """Return the values of an array of any shape, in order.
+
+    Args:
+        path: Its file, for errors.
+        array: Numbers of any type, whose fractions must be zero.
+        lowest: Smallest valid number.
+        highest: Largest valid number.
+
+    Raises:
+        TreeFault: If there is none, or one that is not valid.
+    """
+    values = array.reshape(-1).tolist()
+    valid = set(range(lowest, highest + 1))
+    if not values or not all(isinstance(value, int | float) and value in valid for value in values):
+        raise TreeFault(f"'{path}' should have whole numbers from {lowest} to {highest} alone")
+    return [int(value) for value in values]

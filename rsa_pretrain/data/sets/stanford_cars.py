@@ -12,7 +12,7 @@ from pathlib import Path
 from rsa_pretrain.data.sets.base import Counts
 from rsa_pretrain.data.sets.listed import ByHand, ListedPart, Listing, listed_set
 from rsa_pretrain.data.sets.matlab import read_matlab
-from rsa_pretrain.data.sets.published_tree import TreeFault
+from rsa_pretrain.data.sets.published_tree import TreeFault, whole_numbers
 
 _FOLDER = "stanford_cars"
 # The development kit's own list of the test images has no classes.
@@ -26,9 +26,10 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     (rows,) = read_matlab(path, "annotations")
     if not {"fname", "class"} <= set(rows.dtype.names or ()):
         raise TreeFault(f"'{path}' has annotations without 'fname' or 'class'")
+    labels = whole_numbers(path, rows["class"], 1, 196)
     images = [
-        (f"cars_{part}/{name}", int(number) - 1)
-        for name, number in zip(rows["fname"].reshape(-1), rows["class"].reshape(-1), strict=True)
+        (f"cars_{part}/{name}", label - 1)
+        for name, label in zip(rows["fname"].reshape(-1), labels, strict=True)
     ]
     return Listing([str(name) for name in names.reshape(-1)], images)
 

@@ -18,6 +18,7 @@ from rsa_pretrain.data.sets.published_tree import (
     TreeFault,
     check_count,
     faults_explained,
+    whole_numbers,
 )
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
 
@@ -56,10 +57,8 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
                 f"'{path}' has {digits.size} digits and pixels of type {pixels.dtype} and shape "
                 f"{pixels.shape}, expected uint8 and {(*_SHAPE, digits.size)}"
             )
-        if not np.isin(digits, np.arange(1, 11)).all():
-            raise TreeFault(f"'{path}' has digits outside 1 … 10")
+        labels = [digit % 10 for digit in whole_numbers(path, digits, 1, 10)]
         check_count(folder, _COUNTS, split, digits.size)
-    labels = (digits.astype(np.int64) % 10).tolist()
     array = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))
     sources = PixelArray(array, "svhn", f"{part} ")
     return ImageSet("svhn", sources, labels, [str(digit) for digit in range(10)])

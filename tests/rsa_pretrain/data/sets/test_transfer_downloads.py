@@ -5,12 +5,14 @@ import hashlib
 import inspect
 import io
 import re
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from threading import Thread
+from types import ModuleType
 
 import pytest
 import torchvision.datasets as theirs
@@ -221,10 +223,15 @@ def test_each_set_fetches_its_own_files(name):
     assert entry.folders == (SOURCES[name].folder,)
 
 
-def test_patches_are_fetched(tmp_path, monkeypatch):
-    """From the mirror that is named."""
+def test_patches_are_fetched_if_they_can_be_read(tmp_path, monkeypatch):
+    """From the mirror that is named; without h5py, 8 GB would be of no use."""
     asked = []
     monkeypatch.setattr(pcam, "fetch", lambda *given: asked.append(given))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UserError, match=r"needs h5py: pip install h5py$"):
+        sets.data_set("pcam").download(tmp_path, "http://mirror/")
+    assert not asked
+    monkeypatch.setitem(sys.modules, "h5py", ModuleType("h5py"))
     sets.data_set("pcam").download(tmp_path, "http://mirror/")
     assert asked == [(pcam.PCAM_FILES, tmp_path, "http://mirror/")]
     assert sets.data_set("pcam").folders == (pcam.PCAM_FILES.folder,)

@@ -1,5 +1,6 @@
 """The data sets of the transfer suite, from small trees in their published layouts."""
 
+import io
 import os
 import pickle
 import re
@@ -381,14 +382,26 @@ def remedy(name):
     return REMEDIES.get(name, again)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff{no list\n"])
+# An absent, an empty, and garbled files; MATLAB's header has 128 bytes.
+@pytest.mark.parametrize("content", [None, b"", b"\xff{no list\n", b"{damaged" * 8, bytes(200)])
 @pytest.mark.parametrize("name", LISTED)
 def test_a_damaged_list_says_what_to_do(whole, alter, name, content):
-    """A missing, an empty and a garbled file are named with the remedy."""
+    """A file that is missing or no list is named with the remedy."""
     config = whole(name)
     path = config.root / LISTS[name]
     alter(path, content)
-    with pytest.raises(UserError, match=rf"'{re.escape(str(path))}'.*; .*{remedy(name)}"):
+    what = "^no " if content is None else ""
+    with pytest.raises(UserError, match=rf"{what}'{re.escape(str(path))}'.*; .*{remedy(name)}"):
+        open_images(config, "train")
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_cut_list_says_what_to_do(whole, alter, name):
+    """Half a list is never a smaller set."""
+    config = whole(name)
+    content = (config.root / LISTS[name]).read_bytes()
+    alter(config.root / LISTS[name], content[: len(content) // 2])
+    with pytest.raises(UserError, match=remedy(name)):
         open_images(config, "train")
 
 
@@ -500,10 +513,49 @@ def test_digits_and_pixels_that_disagree_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"has 6 digits and pixels of type uint8 and shape .*5\)"):
         open_images(config, "train")
     transfer_trees.savemat(path, {"X": pixels, "y": np.full((5, 1), 11, np.uint8)})
-    with pytest.raises(UserError, match=r"digits outside 1 … 10; move '.*svhn' away"):
+    with pytest.raises(UserError, match=r"whole numbers from 1 to 10 alone; move '.*svhn' away"):
         open_images(config, "train")
     transfer_trees.savemat(path, {"X": pixels})
     with pytest.raises(UserError, match=r"has no array 'y'; move '.*svhn' away"):
+        open_images(config, "train")
+
+
+ANNOTATIONS = "stanford_cars/devkit/cars_train_annos.mat"
+ROWS = np.array([(text, "1.jpg") for text in "ab"], [("class", object), ("fname", object)])
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "arrays", "message"),
+    [
+        ("flowers102", "flowers-102/imagelabels.mat", {"labels": "text"}, "from 1 to 102 alone"),
+        ("flowers102", "flowers-102/imagelabels.mat", {"labels": [1.7] * 408}, "whole numbers"),
+        ("flowers102", "flowers-102/setid.mat", {"trnid": [np.nan]}, "from 1 to 408 alone"),
+        ("flowers102", "flowers-102/setid.mat", {"trnid": [0]}, "from 1 to 408 alone"),
+        ("stanford_cars", ANNOTATIONS, {"annotations": "text"}, "without 'fname' or 'class'"),
+        ("stanford_cars", ANNOTATIONS, {"annotations": ROWS}, "whole numbers from 1 to 196"),
+        ("stanford_cars", "stanford_cars/devkit/cars_meta.mat", {"class_names": 5}, "1 classes"),
+        ("svhn", "svhn/train_32x32.mat", {"X": "text", "y": "text"}, "pixels of type <U4"),
+        (
+            "svhn",
+            "svhn/train_32x32.mat",
+            {"X": np.zeros((32, 32, 3, 1), np.uint8), "y": [[1]]},
+            r"1 digits and pixels of type uint8 and shape \(32, 32, 3\)",
+        ),
+        (
+            "svhn",
+            "svhn/train_32x32.mat",
+            {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": [[1], [2.7]]},
+            "whole numbers from 1 to 10 alone",
+        ),
+    ],
+)
+def test_other_arrays_are_refused(whole, alter, name, path, arrays, message):
+    """Text, fractions and single numbers would be other labels, or end in a traceback."""
+    config = whole(name)
+    buffer = io.BytesIO()
+    transfer_trees.savemat(buffer, arrays)
+    alter(config.root / path, buffer.getvalue())
+    with pytest.raises(UserError, match=f"{message}.*; .*{remedy(name)}"):
         open_images(config, "train")
 
 
@@ -523,7 +575,7 @@ def test_patches_are_read_one_by_one_in_any_process(whole):
 
 @NEEDS_H5PY
 def test_labels_and_patches_that_disagree_are_refused(tmp_path):
-    """One label too few."""
+    """One label too few, and what is no label."""
     import h5py
 
     transfer_trees.pcam(tmp_path)
@@ -533,9 +585,14 @@ def test_labels_and_patches_that_disagree_are_refused(tmp_path):
         file["y"] = np.zeros((3, 1, 1, 1), np.uint8)
     with pytest.raises(UserError, match=r"shape \(4, 96, 96, 3\), expected \(3, .* 3 labels; move"):
         open_images(config, "test")
+    for labels in ([2, 0, 0, 0], [0.7, 0, 0, 1], ["0", "0", "1", "1"]):
+        with h5py.File(path, "w") as file:
+            file["y"] = labels
+        with pytest.raises(UserError, match=r"whole numbers from 0 to 1 alone; move '.*pcam' away"):
+            open_images(config, "test")
     with h5py.File(path, "w") as file:
-        file["y"] = np.full((4, 1, 1, 1), 2, np.uint8)
-    with pytest.raises(UserError, match=r"labels other than 0 and 1; move '.*pcam' away"):
+        file.create_group("y")
+    with pytest.raises(UserError, match=r"has no array 'y'; move '.*pcam' away"):
         open_images(config, "test")
 
 
