@@ -31,8 +31,8 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     path = folder / "meta" / f"{part}.json"
     try:
         found = json.loads(read_published(path))
-    except json.JSONDecodeError as error:
-        raise TreeFault(f"'{path}' is not JSON ({error})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise TreeFault(f"'{path}' is not JSON that can be read ({error})") from None
     if not isinstance(found, dict) or not all(isinstance(names, list) for names in found.values()):
         raise TreeFault(f"'{path}' should have a list of images for each class")
     class_names = sorted(found)

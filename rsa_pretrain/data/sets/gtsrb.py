@@ -42,13 +42,12 @@ def _read(folder: Path, part: ListedPart) -> Listing:
         return Listing(class_names, _training_images(folder, class_names))
     path = folder / _TEST_LIST
     rows = csv.DictReader(read_published(path).splitlines(), delimiter=";")
-    if not {"Filename", "ClassId"} <= set(rows.fieldnames or ()):
-        raise TreeFault(f"'{path}' should have the columns Filename and ClassId, separated by ;")
-    images = []
-    for row in rows:
-        if not row["Filename"] or not (row["ClassId"] or "").isdecimal():
-            raise TreeFault(f"'{path}' has a line without a file or a class's number")
-        images.append((f"{_TEST}/{row['Filename']}", int(row["ClassId"])))
+    try:
+        images = [(f"{_TEST}/{row['Filename']}", int(row["ClassId"])) for row in rows]
+    except (csv.Error, KeyError, TypeError, ValueError):
+        raise TreeFault(
+            f"'{path}' should have the columns Filename and ClassId, a number, separated by ;"
+        ) from None
     return Listing(class_names, images)
 
 

@@ -213,7 +213,7 @@ def _parent(name: str) -> str:
 def _files_in(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name of a folder
         return set()
     except OSError as error:
         raise TreeFault(f"cannot list '{folder}': {error.strerror}") from None

@@ -24,6 +24,7 @@ OXFORD_PETS_FILES = Bundle(
     ),
 )
 _LISTS = {"train": "trainval.txt", "test": "test.txt"}
+_LABELS = {str(label + 1): label for label in range(37)}
 
 
 def _read(folder: Path, part: ListedPart) -> Listing:
@@ -33,10 +34,13 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     images = []
     for line in read_lines(path):
         words = line.split()
-        if len(words) != 4 or not words[1].isdecimal():
-            raise TreeFault(f"'{path}' has the line '{line}', expected an image and three numbers")
+        if len(words) != 4 or words[1] not in _LABELS:
+            raise TreeFault(
+                f"'{path}' has the line '{line}', expected an image and three numbers, the first "
+                f"from 1 to {len(_LABELS)}"
+            )
         breed = words[0].rpartition("_")[0].replace("_", " ").title()
-        label = int(words[1]) - 1
+        label = _LABELS[words[1]]
         if names.setdefault(label, breed) != breed:
             raise TreeFault(f"'{path}' names class {label + 1} both '{names[label]}' and '{breed}'")
         images.append((f"images/{words[0]}.jpg", label))
