@@ -331,10 +331,28 @@ def test_a_cut_bundle_resumes(server, bundle, tmp_path):
 
 
 def test_a_bundle_of_plain_files_leaves_nothing_beside(server, bundle, tmp_path):
-    """They are moved, not copied."""
+    """They are kept once."""
     fetch.fetch(replace(bundle, files=bundle.files[2:]), tmp_path)
     assert files_below(tmp_path / "set") == {"list.txt": b"a.jpg\n"}
     assert not (tmp_path / "set.downloads").exists()
+
+
+def test_an_interrupted_bundle_keeps_its_files(server, bundle, tmp_path, monkeypatch):
+    """Nothing is downloaded again, and other files among the downloads do no harm."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    plain = replace(bundle, files=bundle.files[2:])
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch.os, "sync", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
+            fetch.fetch(plain, tmp_path)
+    (tmp_path / "set.downloads" / "notes").touch()
+    fetch.fetch(plain, tmp_path)
+    assert server.asked == ["list.txt"]
+    assert files_below(tmp_path / "set") == {"list.txt": b"a.jpg\n"}
+    assert set(files_below(tmp_path / "set.downloads")) == {"notes"}
 
 
 def test_a_mirror_of_a_bundle_is_a_folder(server, bundle, tmp_path):
