@@ -44,6 +44,11 @@ def faults_explained(
     try:
         yield
     except TreeFault as fault:
+        if (folder / folder.name).is_dir():
+            raise UserError(
+                f"{fault}; data.root should be the folder that contains the inner "
+                f"'{folder.name}': '{folder}'"
+            ) from None
         if how_to_get is not None:
             raise UserError(f"{fault}; {how_to_get(root)}") from None
         raise UserError(

@@ -416,9 +416,9 @@ def test_a_missing_image_is_named(whole, alter, name):
         open_images(config, "train")
 
 
-@pytest.mark.parametrize("name", transfer_trees.WRITERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_root_says_what_to_do(tmp_path, name):
-    """A folder too deep, one too high, and one without the set."""
+    """A folder too deep, one or two too high (torchvision's dtd/dtd), and one without the set."""
     (folder,) = data_set(name).folders
     (tmp_path / folder).mkdir()
     message = rf"data\.root should be the folder that contains it: '{tmp_path}'"
@@ -428,6 +428,10 @@ def test_a_wrong_root_says_what_to_do(tmp_path, name):
     (tmp_path / folder).rename(tmp_path / "above" / folder)
     with pytest.raises(UserError, match=rf"the folder that contains it: '{tmp_path}/above'"):
         open_images(configure(name, tmp_path), "test")
+    (tmp_path / "twice" / folder / folder).mkdir(parents=True)
+    message = rf"no .*; data\.root should be .* inner '{folder}': '{tmp_path}/twice/{folder}'$"
+    with pytest.raises(UserError, match=message):
+        open_images(configure(name, tmp_path / "twice"), "test")
     (tmp_path / "none").mkdir()
     expected = REMEDIES.get(name, rf"; run `rsa-pretrain download {name} /.*/none`")
     with pytest.raises(UserError, match=rf"none/{folder}' is not a folder; .*{expected[2:]}"):
