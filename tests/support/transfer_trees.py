@@ -92,7 +92,7 @@ def stanford_cars(root: Path) -> None:
 
 
 def fgvc_aircraft(root: Path) -> None:
-    """One image of each part and variant."""
+    """One image of each part and variant; ``trainval`` alternates between its parts."""
     folder = root / "fgvc-aircraft-2013b" / "data"
     variants = ["707-320", "Boeing 717", "F/A-18", *(f"Jet {number:02}" for number in range(97))]
     write_lines(folder / "variants.txt", variants)
@@ -100,8 +100,9 @@ def fgvc_aircraft(root: Path) -> None:
         rows = [f"{start + number} {variant}" for number, variant in enumerate(variants)]
         write_lines(folder / f"images_variant_{part}.txt", rows)
         write_images(folder / "images", [f"{row.split()[0]}.jpg" for row in rows])
-    joined = [(folder / f"images_variant_{part}.txt").read_text() for part in ("train", "val")]
-    (folder / "images_variant_trainval.txt").write_text("".join(joined))
+    parts = [(folder / f"images_variant_{part}.txt").read_text() for part in ("train", "val")]
+    pairs = zip(*(part.splitlines() for part in parts), strict=True)
+    write_lines(folder / "images_variant_trainval.txt", [row for pair in pairs for row in pair])
 
 
 def dtd(root: Path) -> None:
