@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
+from rsa_pretrain.data.sets.numbered_images import NumberedImages
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
@@ -52,8 +53,8 @@ _COUNTS: dict[AnySplit, Counts] = {
 _PARTS = {"train": ("train", "valid"), "val": ("valid",), "test": ("test",)}
 
 
-class PatchFiles:
-    """The images of some HDF5 files, in sequence; not ``PixelSources``, as they fill the memory.
+class PatchFiles(NumberedImages):
+    """The images of some HDF5 files; not ``PixelSources``, as they fill the memory.
 
     Args:
         folder: Folder of the files.
@@ -61,41 +62,23 @@ class PatchFiles:
     """
 
     def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
-        self.folder = folder
-        self.sizes = sizes
+        super().__init__({part: _path(folder, part, "x") for part in sizes}, sizes)
         self._open: dict[tuple[int, str], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open files behind: a loader process opens them itself."""
         return vars(self) | {"_open": {}}
 
-    def __len__(self) -> int:
-        return sum(self.sizes.values())
-
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Read one image."""
         from PIL import Image
 
-        part, number = self._locate(index)
+        part, number = self.locate(index)
         try:
             pixels = self._images(part)[number]
         except OSError as error:
             raise UserError(f"cannot read {self.where(index)}: {error}") from None
         return Image.fromarray(pixels), "RGB"
-
-    def where(self, index: int) -> str:
-        """Name the file and the image's number in it."""
-        part, number = self._locate(index)
-        return f"{_path(self.folder, part, 'x')}, image {number}"
-
-    def identity(self, index: int) -> bytes:
-        """Return the part and the image's number: the files are published ones."""
-        return f"{self.key(index)}\n".encode()
-
-    def key(self, index: int) -> str:
-        """Return the part and the image's number in it."""
-        part, number = self._locate(index)
-        return f"{part} {number}"
 
     def _images(self, part: str) -> Any:
         """Open a file once in each process: a forked one must not share the reader's state."""
@@ -103,16 +86,9 @@ class PatchFiles:
 
         place = (os.getpid(), part)
         if place not in self._open:
-            file = h5py.File(_path(self.folder, part, "x"), "r")
+            file = h5py.File(self.paths[part], "r")
             self._open[place] = (file, file["x"])
         return self._open[place][1]
-
-    def _locate(self, index: int) -> tuple[str, int]:
-        for part, size in self.sizes.items():
-            if index < size:
-                return part, index
-            index -= size
-        raise IndexError(index)
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
