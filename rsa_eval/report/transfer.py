@@ -1,13 +1,16 @@
 """Set models side by side over many data sets, with mean, mean rank and published rows."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import rankdata
 
 from rsa_eval.paper.transfer import TransferProtocol, transfer_rows
-from rsa_eval.records.groups import network_key
+from rsa_eval.records.groups import Statistic
+from rsa_eval.records.identity import facts_across_sets, trial_key
 from rsa_eval.records.record import BOOTSTRAP, Metric, MetricInterval, Record
 from rsa_eval.report.tables import Table, TableRow
 from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
@@ -158,33 +161,59 @@ def find_transfers(tables: Sequence[Table]) -> list[TransferTable]:
 
 
 def _over_tables(protocol: str, tables: Sequence[Table]) -> TransferTable:
-    models: dict[str, ModelTransfer] = {}
+    found: dict[tuple[str, int], dict[str, TableRow]] = {}
     data_sets: dict[str, str] = {}
     for table in tables:
+        times = Counter[str]()
         for row in table.rows:
-            record = row.group.first
-            headline = _headline(row)
-            if headline is None:
+            record, data_set = row.group.first, row.group.image_set
+            if row.headline is None:
                 continue
-            data_set = row.group.image_set
+            key = json.dumps(facts_across_sets(record), sort_keys=True, default=str)
+            times[key] += 1  # results that differ in their deviations alone stay apart
+            found.setdefault((key, times[key]), {})[data_set] = row
             data_sets[data_set] = record.headline
-            networks = ", ".join(sorted(map(network_key, row.group.records)))
-            name = f"{row.name} · {row.detail}"
-            own = models.setdefault(f"{name} {networks}", ModelTransfer(name, {}))
-            own.headlines[data_set] = headline
+    names = _names([next(iter(rows.values())) for rows in found.values()])
+    models = [
+        _model(name if number == 1 else f"{name} ({number})", rows)
+        for name, (_, number), rows in zip(names, found, found.values(), strict=True)
+    ]
     return transfer_table(
-        list(models.values()),
+        models,
         data_sets,
         PUBLISHED_PROTOCOLS[protocol],
         f"{tables[0].title} on {len(data_sets)} data sets, protocol {protocol}",
     )
 
 
-def _headline(row: TableRow) -> Metric | None:
-    """Return the mean of a row's trials with its interval over images."""
-    found = row.headline
-    if found is None:
-        return None
+def _names(rows: Sequence[TableRow]) -> list[str]:
+    """Name models, with the settings in which those of one name differ."""
+    facts = [facts_across_sets(row.group.first) for row in rows]
+    plain = [f"{row.name} · {row.detail}" for row in rows]
+    names = []
+    for name, own in zip(plain, facts, strict=True):
+        alike = [other for same, other in zip(plain, facts, strict=True) if same == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        names.append(" · ".join([name, *(f"{key}={own[key]}" for key in sorted(differing))]))
+    return names
+
+
+def _model(name: str, rows: Mapping[str, TableRow]) -> ModelTransfer:
+    """Average over the seeds that a model has on all of its data sets, and name them."""
+    groups = {data_set: row.group for data_set, row in rows.items()}
+    seeds = set.intersection(*(set(map(trial_key, own.records)) for own in groups.values()))
+    if seeds:
+        groups = {data_set: own.of_trials(seeds) for data_set, own in groups.items()}
+        labels = ", ".join(next(iter(groups.values())).labels)
+    else:
+        labels = "seeds differ between data sets"
+    found = {data_set: own.headline for data_set, own in groups.items()}
+    headlines = {key: _headline(own) for key, own in found.items() if own is not None}
+    return ModelTransfer(f"{name} · {labels}", headlines)
+
+
+def _headline(found: Statistic) -> Metric:
+    """Return the mean over trials with its interval over images."""
     interval = None
     if found.over_images is not None:
         low, high = found.over_images.low, found.over_images.high

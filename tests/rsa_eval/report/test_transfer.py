@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,90 @@ def test_the_suite_has_the_published_metrics() -> None:
         published = {"caltech101_background": "caltech101", "cub200": "birdsnap"}.get(name, name)
         if name != "voc2007":
             assert data_set(name).metric == TRANSFER_METRICS[published]
+
+
+def _lines(folder: Path) -> list[str]:
+    """Write the report of a folder and return the heading and our rows of its transfer table."""
+    write_report([folder], folder / "report.html")
+    page = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    (start,) = [n for n, line in enumerate(page) if "on 2 data sets" in line]
+    table = page[start + 2 : page.index("", start + 2)]
+    table = [line.replace("\\_", "_") for line in table]
+    return [line for line in table if "(BYOL, Table 3)" not in line and "---" not in line]
+
+
+@pytest.fixture
+def write(tmp_path: Path, make_result: Callable[..., Record]) -> Callable[..., None]:
+    """A function that writes a record of top1, with a checkpoint's hash or a run's seed."""
+
+    def _write(
+        name: str,
+        images: str,
+        value: float,
+        training: dict[str, Any] | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        record = make_result(kind="logistic", values={"top1": value})
+        assert record.model.metadata is not None
+        metadata = record.model.metadata.model_copy(update={"seed": seed})
+        model = {"sha256": f"{name}{seed}", "pretraining": training, "metadata": metadata}
+        data = {"name": images, "image_size": 32, "exif_orientation": True}
+        config = {"seed": 0, "data": data} | settings
+        changes = {
+            "protocol": "kornblith",
+            "data_set": images,
+            "model": record.model.model_copy(update=model),
+            "config": config,
+        }
+        path = tmp_path / f"{name}-{seed}" / "records" / f"{images}.json"
+        write_record(record.model_copy(update=changes), path)
+
+    return _write
+
+
+def test_models_of_one_name_are_rows_with_what_differs(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """Another training and other settings of the evaluation are other rows."""
+    for name, rate, tokens, digits, dtd in (
+        ("a", 0.1, "default", 50, 40),
+        ("b", 0.3, "default", 90, 20),
+        ("c", 0.3, "cls", 10, 30),
+    ):
+        training = {"optimizer": {"base_lr": rate}}
+        write(name, "digits", digits, training, tokens=tokens)
+        write(name, "dtd", dtd, training, tokens=tokens)
+    found = {tuple(line.split(" | ")[1:4]): line for line in _lines(tmp_path)[1:]}
+    assert len(found) == 3
+    for cells, rate, tokens in (
+        (("50.00", "40.00", "45.0"), 0.1, "default"),
+        (("90.00", "20.00", "55.0"), 0.3, "default"),
+        (("10.00", "30.00", "20.0"), 0.3, "cls"),
+    ):
+        assert f"pretraining.optimizer.base_lr={rate} · tokens={tokens}" in found[cells]
+
+
+def test_a_row_takes_the_seeds_of_all_its_sets(tmp_path: Path, write: Callable[..., None]) -> None:
+    """Half way through a campaign there is one row, of the seeds that are complete."""
+    training = {"optimizer": {"base_lr": 0.1}}
+    for seed, digits in ((0, 60), (1, 90)):
+        write("a", "digits", digits, training, seed)
+    write("a", "dtd", 40, training, 0)
+    heading, row = _lines(tmp_path)
+    assert "Mean of 2" in heading
+    assert row.split(" | ")[0].endswith(" · seed 0")
+    assert row.split(" | ")[1:4] == ["60.00", "40.00", "50.0"]
+
+
+def test_seeds_that_no_set_shares_are_noted(tmp_path: Path, write: Callable[..., None]) -> None:
+    """Each cell then averages other seeds, which the name says."""
+    training = {"optimizer": {"base_lr": 0.1}}
+    write("a", "digits", 60, training, 0)
+    write("a", "dtd", 40, training, 1)
+    (row,) = _lines(tmp_path)[1:]
+    assert "seeds differ between data sets" in row
+    assert row.split(" | ")[1:4] == ["60.00", "40.00", "50.0"]
 
 
 def test_a_report_has_one_table_over_data_sets(
