@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.stats import rankdata
 
-from rsa_eval.paper.transfer import TransferProtocol, transfer_rows
+from rsa_eval.paper.transfer import TRANSFER_METRICS, TransferProtocol, transfer_rows
 from rsa_eval.records.groups import Statistic
 from rsa_eval.records.identity import facts_across_sets, trial_key
 from rsa_eval.records.record import BOOTSTRAP, Metric, MetricInterval, Record
@@ -23,10 +23,13 @@ PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
 """Published rows beside the records of each protocol of a transfer suite."""
 TRANSFER_CAPTION = (
     "Numbers in brackets are 95 % intervals over test images. Mean and mean rank (1 is best) are "
-    "over the data sets that every model here has; half-widths of independent sets add in squares."
+    "over the data sets that every model here has, of two with the same images over one; "
+    "half-widths of independent sets add in squares."
 )
 # The published suite has Caltech-101 with its background.
-_PUBLISHED_NAMES = {"caltech101_background": "caltech101"}
+_PUBLISHED_NAMES = {"caltech101_background": "caltech101", "caltech101": None}
+# Data sets made of images that another one has too.
+_MADE_OF = {"caltech101": "caltech101_background", "scattered_digits": "digits"}
 _UNITS = {"top1": "%", "mean_per_class": "% per class", "mAP_11_points": "mAP"}
 
 
@@ -113,7 +116,10 @@ def transfer_table(
     protocol: TransferProtocol | None,
     title: str = "",
 ) -> TransferTable:
-    """Arrange models over data sets; means and ranks are over the sets that all models have.
+    """Arrange models over data sets.
+
+    Means and ranks are over the sets that all models with any record have, of two sets with the
+    same images over one.
 
     Args:
         models: At least one.
@@ -121,7 +127,13 @@ def transfer_table(
         protocol: Protocol of the published rows; None for no such rows.
         title: Title of the table.
     """
-    common = [name for name in data_sets if all(name in model.headlines for model in models)]
+    measured = [model for model in models if model.headlines]
+    common = [
+        name
+        for name in data_sets
+        if _MADE_OF.get(name) not in data_sets
+        and all(name in model.headlines for model in measured)
+    ]
     columns = [
         "Model",
         *(f"{name} ({_UNITS.get(metric, metric)})" for name, metric in data_sets.items()),
@@ -222,10 +234,15 @@ def _headline(found: Statistic) -> Metric:
 
 
 def _published(data_sets: Mapping[str, str], protocol: TransferProtocol) -> list[list[str]]:
-    """Return the published rows, where they have one of the data sets."""
+    """Return the published rows, where they have one of the data sets in the same measure."""
+    columns = [_PUBLISHED_NAMES.get(name, name) for name in data_sets]
+    comparable = [
+        column if column is not None and TRANSFER_METRICS.get(column) == metric else None
+        for column, metric in zip(columns, data_sets.values(), strict=True)
+    ]
     rows = []
     for row in transfer_rows(protocol):
-        found = [row.values.get(_PUBLISHED_NAMES.get(name, name)) for name in data_sets]
+        found = [None if column is None else row.values[column] for column in comparable]
         if any(value is not None for value in found):
             cells = [NOTHING if value is None else f"{value:.1f}" for value in found]
             name = f"{row.label}, ResNet-50 ({row.source})"

@@ -70,6 +70,36 @@ def test_published_rows_stand_below() -> None:
     assert len(transfer_table([model], others, "logistic").render().splitlines()) == 2
 
 
+def test_only_comparable_published_numbers_are_shown() -> None:
+    """Not beside Caltech-101 without its background, nor beside another measure."""
+    model = ModelTransfer("mine", {"caltech101": _metric(70), "flowers102": _metric(80)})
+    metrics = {"caltech101": "mean_per_class", "flowers102": "top1"}
+    assert len(transfer_table([model], metrics, "logistic").rows) == 1
+    table = transfer_table([model], metrics | {"flowers102": "mean_per_class"}, "logistic")
+    assert table.rows[1][1:3] == ["–", "96.1"]
+
+
+def test_shared_images_count_once() -> None:
+    """Caltech-101 is in the mean without its background only where the whole is no column."""
+    both = {"caltech101": _metric(90), "caltech101_background": _metric(70)}
+    metrics = dict.fromkeys([*both, "dtd"], "top1")
+    table = transfer_table([ModelTransfer("mine", both | {"dtd": _metric(50)})], metrics, None)
+    assert table.columns[-2] == "Mean of 2"
+    assert table.rows[0][-2] == "60.0"
+    del metrics["caltech101_background"]
+    table = transfer_table([ModelTransfer("mine", both | {"dtd": _metric(50)})], metrics, None)
+    assert table.rows[0][-2] == "70.0"
+
+
+def test_a_model_without_any_record_costs_the_others_nothing() -> None:
+    """Its row is empty; mean and rank of the others stay."""
+    sets = {"dtd": _metric(60), "pcam": _metric(80)}
+    models = [ModelTransfer("a", sets), ModelTransfer("b", sets), ModelTransfer("failed", {})]
+    table = transfer_table(models, {"dtd": "top1", "pcam": "top1"}, None)
+    assert table.columns[-2] == "Mean of 2"
+    assert [row[-2:] for row in table.rows] == [["70.0", "1.50"], ["70.0", "1.50"], ["–", "–"]]
+
+
 def test_the_suite_has_the_published_metrics() -> None:
     """Each set of the suite is known, with the metric of its published numbers."""
     for name in KORNBLITH_SETS:
