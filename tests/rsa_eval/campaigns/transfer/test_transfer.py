@@ -145,6 +145,13 @@ def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--sets", "imagenet1"), "unknown data set 'imagenet1'; expected some of .*voc2007"),
         (("--sets", "dtd,svhn"), "none of 2 data sets is on disk; dtd: .*; svhn: "),
         (("--sets", "digits", "settings.serach.num_values=3"), "digits: .*serach"),
+        (
+            ("settings.protocol=dinov2",),
+            "'settings': 'protocol' is set for the suite; use protocol",
+        ),
+        (("settings.data.root=x",), "'data.root' is set for the suite; use root or own_sets"),
+        (("settings.backbone.arch=resnet50",), "'backbone.arch' is set for the suite; use backb"),
+        (("own_sets={../../up: {name: digits}}",), "'../../up' names files; use only letters"),
         (("--jobs", "0"), "expected a whole number above 0, found '0'"),
     ],
 )
