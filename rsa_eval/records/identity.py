@@ -15,13 +15,10 @@ from rsa_pretrain.plumbing.errors import UserError
 
 # Settings that differ between trials or only decide where a result is stored.
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
-# Settings that differ between data sets where all else is alike.
-_OF_A_DATA_SET = frozenset(
-    {
-        *("data.name", "data.train_dir", "data.test_dir", "data.on_broken"),
-        *(f"data.{name}" for entry in DATA_SETS for name in entry.settings),
-        *("multi_label", "multi_label.name", "multi_label.layout", "multi_label.val_split"),
-    }
+# Beginnings of settings that differ between data sets where all else is alike.
+_OF_A_DATA_SET = (
+    *("multi_label", "data.name", "data.train_dir", "data.test_dir", "data.on_broken"),
+    *(f"data.{name}" for entry in DATA_SETS for name in entry.settings),
 )
 # Each seed extends a different run; that run's schedule, recorded beside it, must match.
 _PARENT = "extends.backbone_sha256"
@@ -61,7 +58,7 @@ def facts_across_sets(record: Record) -> dict[str, Any]:
     paths and what belongs to a data set.
     """
     settings = shared_settings(record)
-    own = {key: value for key, value in settings.items() if key not in _OF_A_DATA_SET}
+    own = {key: value for key, value in settings.items() if not key.startswith(_OF_A_DATA_SET)}
     # Sets stored as pixels lack this setting, which is true unless it was changed.
     return flatten({"data.exif_orientation": True, **own, **_model(record)})
 

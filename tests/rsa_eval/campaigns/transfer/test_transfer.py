@@ -10,6 +10,7 @@ from rsa_eval.__main__ import main
 from rsa_eval.campaigns.transfer.plan import plan_transfer
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
 from rsa_eval.records.record import read_record
+from rsa_eval.report.write import write_report
 from rsa_pretrain.plumbing.errors import UserError
 
 QUICK = [
@@ -118,6 +119,12 @@ def test_images_of_several_classes(
     assert record.details["num_published_validation_images"] == 12
     shown = f"{record.metrics['mAP_11_points'].value:.1f}"
     assert shown in (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
+    # What only some sets can set does not split the report's row.
+    write_report([tmp_path / "out"], tmp_path / "report.html")
+    page = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    (start,) = [n for n, line in enumerate(page) if "Mean of 2" in line]
+    assert page[start + 2].startswith("| random weights")
+    assert page[start + 3].startswith("| BYOL")
     capsys.readouterr()
     assert _run(root, tmp_path / "ridge", "--sets", "voc2007,digits", "protocol=ridge") == 0
     reason = "protocol ridge is not for images with several classes"
