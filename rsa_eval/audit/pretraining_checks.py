@@ -13,7 +13,7 @@ from rsa_eval.audit.entries import (
 )
 from rsa_eval.audit.finding import Finding, Side
 from rsa_eval.audit.row_kinds import is_control
-from rsa_eval.records.groups import shared_training
+from rsa_eval.records.identity import shared_training
 
 # The first matching prefix of a setting names its topic; a method's settings are the method.
 _TOPICS = (

@@ -74,6 +74,16 @@ class Outcome:
     stopped: int = 0
     """Exit code of an interruption; 0 if every trial was attempted."""
 
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """Names of trials and of the records that they lack, in order."""
+        return [
+            (trial.name, name)
+            for trial in self.trials
+            for name in trial.record_names
+            if (trial.name, name) not in self.records
+        ]
+
     def has_failed(self, trial: AnyTrial) -> bool:
         """Return whether any record of a trial failed."""
         return any(name == trial.name for name, _ in self.failures)
@@ -140,6 +150,19 @@ def run_trials(
                 _log.warning("%s", stopped)
                 outcome.stopped = exit_code(stopped.received)
                 break
+    return outcome
+
+
+def read_outcome(trials: Sequence[Trial]) -> Outcome:
+    """Read the records of trials whose weights exist, and make none."""
+    outcome = Outcome(trials)
+    for trial in trials:
+        sha256 = weights_sha256(trial)
+        for evaluation in trial.evaluations:
+            path = record_path(trial, evaluation.name)
+            record = recorded(path, sha256, evaluation.config, trial.other_network)
+            if record is not None:
+                outcome.records[trial.name, evaluation.name] = record
     return outcome
 
 

@@ -4,12 +4,14 @@ import os
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 from rsa_eval.evaluators.given import GivenEvaluator
 from rsa_eval.features.given import GivenFeatures, read_given
 from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Model, Record, describe_given_features
+from rsa_pretrain.components.settings import Stage
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.device import (
@@ -126,7 +128,9 @@ def _deviations(train: GivenFeatures, test: GivenFeatures) -> list[str]:
     origin = _UNKNOWN
     if train.identity is not None and test.identity is not None:
         layers, precision = " and ".join(train.identity.layers), train.identity.precision
-        origin = f"features given in caches, of {layers} at {precision}: network unknown"
+        origin = f"features given in caches, of {layers} at {precision}"
+        if train.identity.layers[0] in get_args(Stage):  # other networks' layers begin with a name
+            origin += ": network unknown"
     stored = [given.stored_type for given in (train, test)]
     types = dict.fromkeys(name for name in stored if name != "float32")
     return [origin, *(f"features given as {name}, used as float32" for name in types)]

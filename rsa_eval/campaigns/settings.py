@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from rsa_eval.config import EvaluationConfig, RandomBackboneConfig
 from rsa_eval.evaluators import EVALUATORS, Evaluator
@@ -18,6 +18,16 @@ from rsa_pretrain.plumbing.device_names import DeviceName
 from rsa_pretrain.plumbing.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def _names_files(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"'{name}' names files; use only letters, digits, - and _")
+    return name
+
+
+NameOfFiles = Annotated[str, AfterValidator(_names_files)]
+"""A name that the files of records and logs get."""
 
 
 class EvaluationEntry(Section):
@@ -68,18 +78,8 @@ class SuiteConfig(SharedSettings):
     override both.
     """
 
-    evaluations: Annotated[dict[str, EvaluationEntry | None], Field(min_length=1)]
+    evaluations: Annotated[dict[NameOfFiles, EvaluationEntry | None], Field(min_length=1)]
     """Evaluations by name, which also names the records' files; null drops one of a base file."""
-
-    @field_validator("evaluations")
-    @classmethod
-    def _check_names(
-        cls, evaluations: dict[str, EvaluationEntry | None]
-    ) -> dict[str, EvaluationEntry | None]:
-        for name in evaluations:
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"'{name}' names files; use only letters, digits, - and _")
-        return evaluations
 
 
 @dataclass(frozen=True)

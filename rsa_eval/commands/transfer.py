@@ -1,7 +1,9 @@
 """``rsa-eval transfer``: evaluate checkpoints on many data sets."""
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from rsa_eval.commands.subjects import CHECKPOINTS, split_checkpoints
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
+from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
@@ -35,7 +38,7 @@ The sets are those of Kornblith et al. 2019, as in BYOL's Table 3:
 and {", ".join(FURTHER_SETS)}. Those missing below `root` are listed with how to get
 them. Each set has its published split and the metric usually reported for it.
 
-The records are FOLDER/CHECKPOINT-HASH/records/PROTOCOL-SET.json, the table is
+The records are FOLDER/CHECKPOINT-HASH/records/PROTOCOL-SET.json, the table of several sets is
 FOLDER/{_TABLE_FILE}, and `rsa-eval report FOLDER` writes a page. Several processes, on any
 machines, may work in the same FOLDER on different --sets; --jobs starts them here.
 
@@ -98,7 +101,9 @@ def _transfer(arguments: argparse.Namespace) -> int:
     checkpoints, overrides = split_checkpoints(arguments.overrides)
     config = load_config(TransferConfig, arguments.config, overrides)
     check_output_folder(arguments.out)
-    from rsa_eval.campaigns.campaign import run_trials
+    if arguments.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("--jobs starts processes itself; leave it out, or start without torchrun")
+    from rsa_eval.campaigns.campaign import read_outcome, run_trials
     from rsa_eval.campaigns.suite import plan_suite
     from rsa_eval.campaigns.transfer.plan import plan_transfer
 
@@ -111,42 +116,47 @@ def _transfer(arguments: argparse.Namespace) -> int:
         out,
         random_init=arguments.random_init,
     )
-    if arguments.jobs > 1 and (stopped := _run_jobs(arguments, plan, config.protocol)):
-        return stopped
-    outcome = run_trials(trials, arguments.budget_minutes)
+    if arguments.jobs > 1 and (missing := read_outcome(trials).missing):
+        sets = {name: name.removeprefix(f"{config.protocol}-") for _, name in missing}
+        outcome = _run_jobs(arguments, trials, sets)
+    else:
+        outcome = run_trials(trials, arguments.budget_minutes)
     if not outcome.stopped:
         for name, reason in plan.absent.items():
             say(f"absent: {name}: {reason}")
         table = _table(plan, trials, outcome, config)
         say(table.render())
-        write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
-        say(f"table: {out / _TABLE_FILE}")
+        if len(plan.evaluations) > 1:  # a process of one set must not replace the table of all
+            write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
+            say(f"table: {out / _TABLE_FILE}")
     return conclude(outcome)
 
 
-def _run_jobs(arguments: argparse.Namespace, plan: "TransferPlan", protocol: str) -> int:
-    """Make the records in processes of this command.
-
-    Returns:
-        The exit code of a signal that one of them or this process received, or 0.
-    """
+def _run_jobs(
+    arguments: argparse.Namespace, trials: "list[Trial]", sets: Mapping[str, str]
+) -> "Outcome":
+    """Evaluate data sets, by the names of their records, in a process each; read all records."""
+    from rsa_eval.campaigns.campaign import read_outcome
     from rsa_eval.campaigns.transfer.processes import run_in_processes
 
-    names = [entry.name.removeprefix(f"{protocol}-") for entry in plan.evaluations]
     start = [sys.executable, "-m", "rsa_eval", "transfer", *arguments.overrides]
     start += ["--out", str(arguments.out)]
     if arguments.random_init:
         start.append("--random-init")
     if arguments.config is not None:
         start += ["--config", str(arguments.config)]
-    if arguments.budget_minutes is not None:
-        start += ["--budget-minutes", str(arguments.budget_minutes)]
-    commands = {name: [*start, "--sets", name] for name in names}
-    codes, stopped = run_in_processes(commands, arguments.jobs, arguments.out / _LOGS)
-    for name, code in codes.items():
-        if code:
-            say(f"{name} ended with exit code {code}; see {arguments.out / _LOGS / name}.log")
-    return stopped or next((code for code in codes.values() if code > _LAST_OWN_CODE), 0)
+    logs = arguments.out / _LOGS
+    commands = {name: [*start, "--sets", name] for name in sets.values()}
+    codes, stopped = run_in_processes(commands, arguments.jobs, logs, arguments.budget_minutes)
+    outcome = read_outcome(trials)
+    signals = [code for code in codes.values() if code > _LAST_OWN_CODE]
+    outcome.stopped = stopped or next(iter(signals), 0)
+    if not outcome.stopped:
+        outcome.failures = {
+            (trial, name): f"exit code {codes[sets[name]]}; see {logs / sets[name]}.log"
+            for trial, name in outcome.missing
+        }
+    return outcome
 
 
 def _table(

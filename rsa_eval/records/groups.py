@@ -1,27 +1,17 @@
 """Group records that differ only in their seeds, and summarise them by mean and deviation."""
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rsa_eval.config import result_settings
-from rsa_eval.records.image_sets import name_image_sets, name_training_set
+from rsa_eval.records.identity import group_key, trial_key, weights_seed
+from rsa_eval.records.image_sets import name_image_sets
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import MetricInterval, Record
-from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
-from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
-from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
     from rsa_eval.statistics.intervals import Interval
-
-# Settings that differ between trials or only decide where a result is stored.
-_OF_A_TRIAL = frozenset({"seed", "output_dir"})
-# Each seed extends a different run; that run's schedule, recorded beside it, must match.
-_PARENT = "extends.backbone_sha256"
 
 
 @dataclass(frozen=True)
@@ -138,6 +128,15 @@ class Group:
             intervals=tuple(found) if len(found) == len(self.records) else (),
         )
 
+    def of_trials(self, keys: Collection[str]) -> "Group":
+        """Return the group of those trials whose ``trial_key`` is given."""
+        kept = [n for n, record in enumerate(self.records) if trial_key(record) in keys]
+        return replace(
+            self,
+            records=tuple(self.records[n] for n in kept),
+            paths=tuple(self.paths[n] for n in kept),
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Name the trials by the seeds that differ: the weights', the evaluation's, or both."""
@@ -160,8 +159,8 @@ def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
     groups: dict[tuple[str, str], dict[str, tuple[Path, Record]]] = {}
     image_sets = name_image_sets([record for _, record in found])
     for (path, record), images in zip(found, image_sets, strict=True):
-        trials = groups.setdefault((images, _group_key(record)), {})
-        trials[_trial_key(record)] = (path, record)
+        trials = groups.setdefault((images, group_key(record)), {})
+        trials[trial_key(record)] = (path, record)
     return [_group(list(trials.values()), images) for (images, _), trials in groups.items()]
 
 
@@ -196,28 +195,6 @@ def _bounds(interval: "Interval | None", unit: str) -> str:
     return f"[{low}, {high}]"
 
 
-def shared_settings(record: Record) -> dict[str, Any]:
-    """Return the evaluation's settings except seeds and paths, by dotted key."""
-    settings = result_settings(record.config)
-    return {key: value for key, value in settings.items() if key not in _OF_A_TRIAL}
-
-
-def shared_training(pretraining: Mapping[str, Any]) -> dict[str, Any]:
-    """Return pretraining settings except those of seed, paths and speed, by dotted key.
-
-    Settings introduced after the run take the values that describe its behaviour.
-    """
-    with suppress(UserError):  # settings of another version of the toolkit stay as recorded
-        known = with_old_orientation(pretraining)
-        pretraining = to_tree(parse_tree(PretrainConfig, known, "pretraining"))
-    unlike = _OF_A_TRIAL | RESUMABLE_CHANGES
-    return {
-        key: value
-        for key, value in flatten(pretraining).items()
-        if key not in unlike and not key.endswith(_PARENT)
-    }
-
-
 def _group(trials: list[tuple[Path, Record]], images: str) -> Group:
     trials = sorted(trials, key=lambda trial: _seed_numbers(trial[1]))
     return Group(
@@ -230,49 +207,3 @@ def _group(trials: list[tuple[Path, Record]], images: str) -> Group:
 def _seed_numbers(record: Record) -> tuple[int, list[int]]:
     seed = weights_seed(record)
     return (-1 if seed is None else seed, list(record.seeds))
-
-
-def weights_seed(record: Record) -> int | None:
-    """Return the seed of the run that trained a record's weights; None if it has none."""
-    return None if record.model.metadata is None else record.model.metadata.seed
-
-
-def _group_key(record: Record) -> str:
-    model = record.model
-    weights: Any = None if model.is_random else model.sha256
-    if model.pretraining is not None and model.metadata is not None:
-        data_set, data = model.metadata.data_set or "", model.pretraining.get("data")
-        trained_on = name_training_set(data_set, data)
-        weights = [shared_training(model.pretraining), trained_on, model.metadata.epochs]
-    return _canonical(
-        [
-            record.kind,
-            record.protocol,
-            record.num_samples,
-            record.headline,
-            sorted(record.deviations),
-            shared_settings(record),
-            model.backbone.model_dump() if model.backbone else model.other_network,
-            weights,
-        ]
-    )
-
-
-def network_key(record: Record) -> str:
-    """Return what tells a group's networks apart: the training's seed, else the weights.
-
-    The same training run twice is one network, whose files may differ in their dates.
-    """
-    seed = weights_seed(record)
-    if record.model.pretraining is not None and seed is not None:
-        return f"seed {seed}"
-    is_random = record.model.is_random or record.model.sha256 is None
-    return f"random {record.seeds}" if is_random else str(record.model.sha256)
-
-
-def _trial_key(record: Record) -> str:
-    return _canonical([network_key(record), record.seeds])
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsa_eval.records.predictions import file_of
 from rsa_eval.records.record import (
+    GIVEN_FEATURES,
     SCHEMA_VERSION,
     Kind,
     Metric,
@@ -77,7 +78,7 @@ def save_record(
 
 def _libraries(model: Model) -> tuple[str, ...]:
     """Return the packages that another library's network may come from."""
-    return () if model.other_network is None else ("timm", "transformers")
+    return () if model.other_network in (None, GIVEN_FEATURES) else ("timm", "transformers")
 
 
 def _with_intervals(result: Result) -> dict[str, Metric]:

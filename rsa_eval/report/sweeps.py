@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rsa_eval.paper.published import PAPER_METHODS, PUBLISHED, Published
 from rsa_eval.paper.rows import run_of
-from rsa_eval.records.groups import Group, Statistic, shared_settings, shared_training
+from rsa_eval.records.groups import Group, Statistic
+from rsa_eval.records.identity import shared_settings, shared_training
 from rsa_eval.records.record import Record
 from rsa_eval.report.figures import SERIES, Picture, canvas
 from rsa_eval.report.tables import EVALUATOR_TITLES, data_set_name

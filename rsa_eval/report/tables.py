@@ -134,7 +134,7 @@ def model_detail(record: Record) -> str:
     if backbone is None:
         return record.model.checkpoint or record.model.network
     if metadata is None:
-        if backbone is not None and backbone.zero_init_residual:
+        if backbone.zero_init_residual:
             parts.append("residual branches zero")
         return " · ".join(parts)
     if metadata.origin is not None:

@@ -1,13 +1,16 @@
 """Set models side by side over many data sets, with mean, mean rank and published rows."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import rankdata
 
-from rsa_eval.paper.transfer import TransferProtocol, transfer_rows
-from rsa_eval.records.groups import network_key
+from rsa_eval.paper.transfer import TRANSFER_METRICS, TransferProtocol, transfer_rows
+from rsa_eval.records.groups import Statistic
+from rsa_eval.records.identity import facts_across_sets, trial_key
 from rsa_eval.records.record import BOOTSTRAP, Metric, MetricInterval, Record
 from rsa_eval.report.tables import Table, TableRow
 from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
@@ -20,10 +23,13 @@ PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
 """Published rows beside the records of each protocol of a transfer suite."""
 TRANSFER_CAPTION = (
     "Numbers in brackets are 95 % intervals over test images. Mean and mean rank (1 is best) are "
-    "over the data sets that every model here has; half-widths of independent sets add in squares."
+    "over the data sets that every model here has, of two with the same images over one; "
+    "half-widths of independent sets add in squares."
 )
 # The published suite has Caltech-101 with its background.
-_PUBLISHED_NAMES = {"caltech101_background": "caltech101"}
+_PUBLISHED_NAMES = {"caltech101_background": "caltech101", "caltech101": None}
+# Data sets made of images that another one has too.
+_MADE_OF = {"caltech101": "caltech101_background", "scattered_digits": "digits"}
 _UNITS = {"top1": "%", "mean_per_class": "% per class", "mAP_11_points": "mAP"}
 
 
@@ -110,7 +116,10 @@ def transfer_table(
     protocol: TransferProtocol | None,
     title: str = "",
 ) -> TransferTable:
-    """Arrange models over data sets; means and ranks are over the sets that all models have.
+    """Arrange models over data sets.
+
+    Means and ranks are over the sets that all models with any record have, of two sets with the
+    same images over one.
 
     Args:
         models: At least one.
@@ -118,7 +127,13 @@ def transfer_table(
         protocol: Protocol of the published rows; None for no such rows.
         title: Title of the table.
     """
-    common = [name for name in data_sets if all(name in model.headlines for model in models)]
+    measured = [model for model in models if model.headlines]
+    common = [
+        name
+        for name in data_sets
+        if _MADE_OF.get(name) not in data_sets
+        and all(name in model.headlines for model in measured)
+    ]
     columns = [
         "Model",
         *(f"{name} ({_UNITS.get(metric, metric)})" for name, metric in data_sets.items()),
@@ -158,33 +173,59 @@ def find_transfers(tables: Sequence[Table]) -> list[TransferTable]:
 
 
 def _over_tables(protocol: str, tables: Sequence[Table]) -> TransferTable:
-    models: dict[str, ModelTransfer] = {}
+    found: dict[tuple[str, int], dict[str, TableRow]] = {}
     data_sets: dict[str, str] = {}
     for table in tables:
+        times = Counter[str]()
         for row in table.rows:
-            record = row.group.first
-            headline = _headline(row)
-            if headline is None:
+            record, data_set = row.group.first, row.group.image_set
+            if row.headline is None:
                 continue
-            data_set = row.group.image_set
+            key = json.dumps(facts_across_sets(record), sort_keys=True, default=str)
+            times[key] += 1  # results that differ in their deviations alone stay apart
+            found.setdefault((key, times[key]), {})[data_set] = row
             data_sets[data_set] = record.headline
-            networks = ", ".join(sorted(map(network_key, row.group.records)))
-            name = f"{row.name} · {row.detail}"
-            own = models.setdefault(f"{name} {networks}", ModelTransfer(name, {}))
-            own.headlines[data_set] = headline
+    names = _names([next(iter(rows.values())) for rows in found.values()])
+    models = [
+        _model(name if number == 1 else f"{name} ({number})", rows)
+        for name, (_, number), rows in zip(names, found, found.values(), strict=True)
+    ]
     return transfer_table(
-        list(models.values()),
+        models,
         data_sets,
         PUBLISHED_PROTOCOLS[protocol],
         f"{tables[0].title} on {len(data_sets)} data sets, protocol {protocol}",
     )
 
 
-def _headline(row: TableRow) -> Metric | None:
-    """Return the mean of a row's trials with its interval over images."""
-    found = row.headline
-    if found is None:
-        return None
+def _names(rows: Sequence[TableRow]) -> list[str]:
+    """Name models, with the settings in which those of one name differ."""
+    facts = [facts_across_sets(row.group.first) for row in rows]
+    plain = [f"{row.name} · {row.detail}" for row in rows]
+    names = []
+    for name, own in zip(plain, facts, strict=True):
+        alike = [other for same, other in zip(plain, facts, strict=True) if same == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        names.append(" · ".join([name, *(f"{key}={own[key]}" for key in sorted(differing))]))
+    return names
+
+
+def _model(name: str, rows: Mapping[str, TableRow]) -> ModelTransfer:
+    """Average over the seeds that a model has on all of its data sets, and name them."""
+    groups = {data_set: row.group for data_set, row in rows.items()}
+    seeds = set.intersection(*(set(map(trial_key, own.records)) for own in groups.values()))
+    if seeds:
+        groups = {data_set: own.of_trials(seeds) for data_set, own in groups.items()}
+        labels = ", ".join(next(iter(groups.values())).labels)
+    else:
+        labels = "seeds differ between data sets"
+    found = {data_set: own.headline for data_set, own in groups.items()}
+    headlines = {key: _headline(own) for key, own in found.items() if own is not None}
+    return ModelTransfer(f"{name} · {labels}", headlines)
+
+
+def _headline(found: Statistic) -> Metric:
+    """Return the mean over trials with its interval over images."""
     interval = None
     if found.over_images is not None:
         low, high = found.over_images.low, found.over_images.high
@@ -193,10 +234,15 @@ def _headline(row: TableRow) -> Metric | None:
 
 
 def _published(data_sets: Mapping[str, str], protocol: TransferProtocol) -> list[list[str]]:
-    """Return the published rows, where they have one of the data sets."""
+    """Return the published rows, where they have one of the data sets in the same measure."""
+    columns = [_PUBLISHED_NAMES.get(name, name) for name in data_sets]
+    comparable = [
+        column if column is not None and TRANSFER_METRICS.get(column) == metric else None
+        for column, metric in zip(columns, data_sets.values(), strict=True)
+    ]
     rows = []
     for row in transfer_rows(protocol):
-        found = [row.values.get(_PUBLISHED_NAMES.get(name, name)) for name in data_sets]
+        found = [None if column is None else row.values[column] for column in comparable]
         if any(value is not None for value in found):
             cells = [NOTHING if value is None else f"{value:.1f}" for value in found]
             name = f"{row.label}, ResNet-50 ({row.source})"

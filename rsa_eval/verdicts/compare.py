@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from rsa_eval.records.groups import weights_seed
+from rsa_eval.records.identity import weights_seed
 from rsa_eval.records.record import Record
 from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsa_eval.records.find import read_records_below
-from rsa_eval.records.groups import Group, group_records, network_key, shared_settings
+from rsa_eval.records.groups import Group, group_records
+from rsa_eval.records.identity import network_key, shared_settings
 from rsa_eval.records.image_sets import name_image_sets
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -60,6 +62,27 @@ class StopSignal:
             signal.signal(number, handler)
 
 
+@contextmanager
+def signals_to_pass_on() -> Iterator[list[signal.Signals]]:
+    """Yield a list of the signals received, which act on other processes, not on this one.
+
+    The signal of a closed terminal is among them, unless it is ignored as under nohup.
+    """
+    received: list[signal.Signals] = []
+    numbers = [*_SIGNALS]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {
+        number: signal.signal(number, lambda got, _: received.append(signal.Signals(got)))
+        for number in numbers
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 class TimeLimit:
     """While entered, this process is asked to stop at the end of a time limit, as by a signal.
 
@@ -75,11 +98,16 @@ class TimeLimit:
         self._started = time.monotonic()
 
     @property
+    def minutes_left(self) -> float | None:
+        """Minutes until the time is up, at least 0; None without a limit."""
+        if self.minutes is None:
+            return None
+        return max(0.0, self.minutes - (time.monotonic() - self._started) / 60)
+
+    @property
     def is_up(self) -> bool:
         """Return whether the time is up, by this process's clock."""
-        if self.minutes is None:
-            return False
-        return time.monotonic() - self._started >= 60 * self.minutes
+        return self.minutes_left == 0
 
     @property
     def exit_code(self) -> int:

@@ -3,58 +3,89 @@
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rsa_pretrain.plumbing.device import usable_cores
-from rsa_pretrain.plumbing.stop_signal import StopSignal
+from rsa_pretrain.plumbing.stop_signal import TimeLimit, exit_code, signals_to_pass_on
 
 _POLL_SECONDS = 0.2
 
 
 def run_in_processes(
-    commands: Mapping[str, Sequence[str]], num_processes: int, logs: Path
+    commands: Mapping[str, Sequence[str]],
+    num_processes: int,
+    logs: Path,
+    budget_minutes: float | None = None,
 ) -> tuple[dict[str, int], int]:
     """Run commands, at most so many at a time, their output in ``LOGS/NAME.log``.
 
-    A signal is passed on, and no further command is started.
+    Signals are passed on, and no further command is started. None outlives this function.
 
     Args:
-        commands: By name.
+        commands: By name, at least one.
         num_processes: Limit.
         logs: Folder of the logs, created if missing.
+        budget_minutes: Time for all: each command takes what is left as ``--budget-minutes``, and
+            none starts later; None sets no limit.
 
     Returns:
-        The exit code of each command that ran, and this process's exit code: 0, or that of the
-        signal.
+        The exit code of each command that ran, negative for a signal that killed it, and this
+        process's exit code: 0, or that of the first signal or of the end of the time.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, usable_cores() // num_processes))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    waiting, running, codes = dict(commands), dict[str, subprocess.Popen[bytes]](), {}
-    with StopSignal() as stop:
-        is_passed_on = False
-        while running or (waiting and stop.received is None):
-            while waiting and len(running) < num_processes and stop.received is None:
+    num_processes = min(num_processes, len(commands))
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // num_processes)), **os.environ}
+    limit = TimeLimit(budget_minutes)
+    waiting, codes = dict(commands), dict[str, int]()
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    with signals_to_pass_on() as received, _all_ended(running):
+        num_passed_on = 0
+        while running or (waiting and not received and not limit.is_up):
+            while waiting and len(running) < num_processes and not received:
+                if (left := limit.minutes_left) == 0:
+                    break
                 name = next(iter(waiting))
-                running[name] = _start(waiting.pop(name), logs / f"{name}.log", environment)
-            if stop.received is not None and not is_passed_on:
-                for process in running.values():
-                    process.send_signal(stop.received)
-                is_passed_on = True
+                budget = [] if left is None else ["--budget-minutes", str(left)]
+                command = [*waiting.pop(name), *budget]
+                running[name] = _start(command, logs / f"{name}.log", environment)
+            new = received[num_passed_on:]
+            for process in running.values():
+                for number in new:
+                    process.send_signal(number)
+            num_passed_on += len(new)
             time.sleep(_POLL_SECONDS)
-            for name, process in list(running.items()):
-                code = process.poll()
-                if code is not None:
-                    codes[name] = code
-                    del running[name]
-        return codes, stop.exit_code
+            ended = {name: code for name in running if (code := running[name].poll()) is not None}
+            codes |= ended
+            for name in ended:
+                del running[name]
+    if received:
+        return codes, exit_code(received[0])
+    return codes, limit.exit_code if waiting else 0
+
+
+@contextmanager
+def _all_ended(running: Mapping[str, subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Leave no process behind, whatever fails in the block."""
+    try:
+        yield
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
 
 
 def _start(
     command: Sequence[str], log: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
+    """Start a command in a session of itself: Ctrl-C in the terminal must reach it only once."""
     with log.open("wb") as file:
         return subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=dict(environment)
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
         )

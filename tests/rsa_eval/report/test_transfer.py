@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,12 +70,126 @@ def test_published_rows_stand_below() -> None:
     assert len(transfer_table([model], others, "logistic").render().splitlines()) == 2
 
 
+def test_only_comparable_published_numbers_are_shown() -> None:
+    """Not beside Caltech-101 without its background, nor beside another measure."""
+    model = ModelTransfer("mine", {"caltech101": _metric(70), "flowers102": _metric(80)})
+    metrics = {"caltech101": "mean_per_class", "flowers102": "top1"}
+    assert len(transfer_table([model], metrics, "logistic").rows) == 1
+    table = transfer_table([model], metrics | {"flowers102": "mean_per_class"}, "logistic")
+    assert table.rows[1][1:3] == ["–", "96.1"]
+
+
+def test_shared_images_count_once() -> None:
+    """Caltech-101 is in the mean without its background only where the whole is no column."""
+    both = {"caltech101": _metric(90), "caltech101_background": _metric(70)}
+    metrics = dict.fromkeys([*both, "dtd"], "top1")
+    table = transfer_table([ModelTransfer("mine", both | {"dtd": _metric(50)})], metrics, None)
+    assert table.columns[-2] == "Mean of 2"
+    assert table.rows[0][-2] == "60.0"
+    del metrics["caltech101_background"]
+    table = transfer_table([ModelTransfer("mine", both | {"dtd": _metric(50)})], metrics, None)
+    assert table.rows[0][-2] == "70.0"
+
+
+def test_a_model_without_any_record_costs_the_others_nothing() -> None:
+    """Its row is empty; mean and rank of the others stay."""
+    sets = {"dtd": _metric(60), "pcam": _metric(80)}
+    models = [ModelTransfer("a", sets), ModelTransfer("b", sets), ModelTransfer("failed", {})]
+    table = transfer_table(models, {"dtd": "top1", "pcam": "top1"}, None)
+    assert table.columns[-2] == "Mean of 2"
+    assert [row[-2:] for row in table.rows] == [["70.0", "1.50"], ["70.0", "1.50"], ["–", "–"]]
+
+
 def test_the_suite_has_the_published_metrics() -> None:
     """Each set of the suite is known, with the metric of its published numbers."""
     for name in KORNBLITH_SETS:
         published = {"caltech101_background": "caltech101", "cub200": "birdsnap"}.get(name, name)
         if name != "voc2007":
             assert data_set(name).metric == TRANSFER_METRICS[published]
+
+
+def _lines(folder: Path) -> list[str]:
+    """Write the report of a folder and return the heading and our rows of its transfer table."""
+    write_report([folder], folder / "report.html")
+    page = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    (start,) = [n for n, line in enumerate(page) if "on 2 data sets" in line]
+    table = page[start + 2 : page.index("", start + 2)]
+    table = [line.replace("\\_", "_") for line in table]
+    return [line for line in table if "(BYOL, Table 3)" not in line and "---" not in line]
+
+
+@pytest.fixture
+def write(tmp_path: Path, make_result: Callable[..., Record]) -> Callable[..., None]:
+    """A function that writes a record of top1, with a checkpoint's hash or a run's seed."""
+
+    def _write(
+        name: str,
+        images: str,
+        value: float,
+        training: dict[str, Any] | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        record = make_result(kind="logistic", values={"top1": value})
+        assert record.model.metadata is not None
+        metadata = record.model.metadata.model_copy(update={"seed": seed})
+        model = {"sha256": f"{name}{seed}", "pretraining": training, "metadata": metadata}
+        data = {"name": images, "image_size": 32, "exif_orientation": True}
+        config = {"seed": 0, "data": data} | settings
+        changes = {
+            "protocol": "kornblith",
+            "data_set": images,
+            "model": record.model.model_copy(update=model),
+            "config": config,
+        }
+        path = tmp_path / f"{name}-{seed}" / "records" / f"{images}.json"
+        write_record(record.model_copy(update=changes), path)
+
+    return _write
+
+
+def test_models_of_one_name_are_rows_with_what_differs(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """Another training and other settings of the evaluation are other rows."""
+    for name, rate, tokens, digits, dtd in (
+        ("a", 0.1, "default", 50, 40),
+        ("b", 0.3, "default", 90, 20),
+        ("c", 0.3, "cls", 10, 30),
+    ):
+        training = {"optimizer": {"base_lr": rate}}
+        write(name, "digits", digits, training, tokens=tokens)
+        write(name, "dtd", dtd, training, tokens=tokens)
+    found = {tuple(line.split(" | ")[1:4]): line for line in _lines(tmp_path)[1:]}
+    assert len(found) == 3
+    for cells, rate, tokens in (
+        (("50.00", "40.00", "45.0"), 0.1, "default"),
+        (("90.00", "20.00", "55.0"), 0.3, "default"),
+        (("10.00", "30.00", "20.0"), 0.3, "cls"),
+    ):
+        assert f"pretraining.optimizer.base_lr={rate} · tokens={tokens}" in found[cells]
+
+
+def test_a_row_takes_the_seeds_of_all_its_sets(tmp_path: Path, write: Callable[..., None]) -> None:
+    """Half way through a campaign there is one row, of the seeds that are complete."""
+    training = {"optimizer": {"base_lr": 0.1}}
+    for seed, digits in ((0, 60), (1, 90)):
+        write("a", "digits", digits, training, seed)
+    write("a", "dtd", 40, training, 0)
+    heading, row = _lines(tmp_path)
+    assert "Mean of 2" in heading
+    assert row.split(" | ")[0].endswith(" · seed 0")
+    assert row.split(" | ")[1:4] == ["60.00", "40.00", "50.0"]
+
+
+def test_seeds_that_no_set_shares_are_noted(tmp_path: Path, write: Callable[..., None]) -> None:
+    """Each cell then averages other seeds, which the name says."""
+    training = {"optimizer": {"base_lr": 0.1}}
+    write("a", "digits", 60, training, 0)
+    write("a", "dtd", 40, training, 1)
+    (row,) = _lines(tmp_path)[1:]
+    assert "seeds differ between data sets" in row
+    assert row.split(" | ")[1:4] == ["60.00", "40.00", "50.0"]
 
 
 def test_a_report_has_one_table_over_data_sets(

@@ -1,5 +1,6 @@
 """The command ``rsa-eval transfer`` on generated trees, embedded sets and an own folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rsa_eval.__main__ import main
 from rsa_eval.campaigns.transfer.plan import plan_transfer
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
 from rsa_eval.records.record import read_record
+from rsa_eval.report.write import write_report
 from rsa_pretrain.plumbing.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("small_counts")
@@ -74,6 +76,37 @@ def test_a_rerun_evaluates_nothing_again(
     assert _run(root, tmp_path / "out", *words[:3]) == 0
     assert capsys.readouterr().out == first
     assert [path.read_bytes() for path in records] == content
+    shutil.rmtree(tmp_path / "out" / "logs")
+    assert _run(root, tmp_path / "out", *words) == 0  # starts no process
+    assert capsys.readouterr().out == first
+    assert not (tmp_path / "out" / "logs").exists()
+
+
+@pytest.mark.parametrize("code", [2, -9])
+def test_a_failed_process_is_reported_and_its_set_left(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+) -> None:
+    """Its records are missing; this process names the log and does not make them itself."""
+    from rsa_eval.campaigns.transfer import processes
+
+    monkeypatch.setattr(processes, "run_in_processes", lambda *_: ({"digits": code}, 0))
+    assert _run(tmp_path, tmp_path / "out", "--sets", "digits", "--jobs", "2") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: 1 of 1 evaluations failed; rerun the command to retry: ")
+    assert f"exit code {code}; see {tmp_path / 'out' / 'logs' / 'digits.log'}" in error
+    assert not list(tmp_path.rglob("records/*.json"))
+
+
+def test_jobs_are_for_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under torchrun each of its processes would start all of them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert _run(tmp_path, tmp_path / "out", "--sets", "digits", "--jobs", "2") == 2
+    assert "start without torchrun" in capsys.readouterr().err
 
 
 def test_images_of_several_classes(
@@ -88,6 +121,12 @@ def test_images_of_several_classes(
     assert record.details["num_published_validation_images"] == 12
     shown = f"{record.metrics['mAP_11_points'].value:.1f}"
     assert shown in (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")
+    # What only some sets can set does not split the report's row.
+    write_report([tmp_path / "out"], tmp_path / "report.html")
+    page = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    (start,) = [n for n, line in enumerate(page) if "Mean of 2" in line]
+    assert page[start + 2].startswith("| random weights")
+    assert page[start + 3].startswith("| BYOL")
     capsys.readouterr()
     assert _run(root, tmp_path / "ridge", "--sets", "voc2007,digits", "protocol=ridge") == 0
     reason = "protocol ridge is not for images with several classes"
@@ -103,6 +142,7 @@ def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     own = ("own_sets.mine.name=imagefolder", f"own_sets.mine.root={tmp_path / 'mine'}")
     assert _run(root, tmp_path / "out", "--sets", "mine", *own) == 0
     assert "mine (%)" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "transfer.md").exists()  # of several sets
     assert _run(root, tmp_path / "out", "own_sets.dtd.name=imagefolder") == 2
     assert "own_sets: 'dtd' is the name of a published set" in capsys.readouterr().err
 
@@ -114,6 +154,13 @@ def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--sets", "imagenet1"), "unknown data set 'imagenet1'; expected some of .*voc2007"),
         (("--sets", "dtd,svhn"), "none of 2 data sets is on disk; dtd: .*; svhn: "),
         (("--sets", "digits", "settings.serach.num_values=3"), "digits: .*serach"),
+        (
+            ("settings.protocol=dinov2",),
+            "'settings': 'protocol' is set for the suite; use protocol",
+        ),
+        (("settings.data.root=x",), "'data.root' is set for the suite; use root or own_sets"),
+        (("settings.backbone.arch=resnet50",), "'backbone.arch' is set for the suite; use backb"),
+        (("own_sets={../../up: {name: digits}}",), "'../../up' names files; use only letters"),
         (("--jobs", "0"), "expected a whole number above 0, found '0'"),
     ],
 )
@@ -140,8 +187,9 @@ def test_every_set_of_the_suite_says_what_to_fetch(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_budget_stops_all_processes(tmp_path: Path) -> None:
+def test_a_budget_stops_all_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command ends as its processes do, and does not start over by itself."""
     words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "1e-6")
     assert _run(tmp_path, tmp_path / "out", *words) == 142
     assert not list(tmp_path.rglob("records/*.json"))
+    assert "stopped; 1 of 1 trials remain" in capsys.readouterr().out
