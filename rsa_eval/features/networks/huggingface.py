@@ -120,6 +120,8 @@ def open_huggingface(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
             ) from None
     model = model.float()
     _check_loaded(info, model, folder)
+    if any(_is_of(name, _UNUSED) for name in info["missing_keys"]):
+        model.pooler = nn.Identity()  # random otherwise, and part of the network's hash
     return OpenedNetwork(
         module=HuggingFaceFeatures(model, spec.network, pooling),
         preprocessing=preprocessing,
