@@ -118,6 +118,26 @@ def test_networks_without_tensors_have_their_own_cache(
     assert len(set(paths)) == 5
 
 
+def test_tensors_that_checkpoints_leave_out_are_part_of_the_identity(
+    write_module: Write, settings: Callable[..., KNNConfig], tmp_path: Path
+) -> None:
+    """A buffer that is not persistent decides features like any other."""
+    write_module(
+        "def scaled():\n"
+        "    network = Colours()\n"
+        "    network.register_buffer('scale', torch.load('scale.pt'), persistent=False)\n"
+        "    return network, INPUT\n"
+    )
+    found = set()
+    config = settings()
+    images = open_images(config.data, "test")
+    for scale in (1.0, 2.0, 1.0):
+        torch.save(torch.tensor(scale), "scale.pt")
+        subject = load_subject("python:mine:scaled", config)
+        found.add((subject.model.sha256, cache_entry(subject, images, config, tmp_path).path))
+    assert len(found) == 2
+
+
 BAD = {
     "missing": "",
     "a_number": "a_number = 3",
