@@ -180,6 +180,9 @@ FORWARDS = {
     "return images[:, 0, 0, : len(images)]": "features of width 1, and of width 2 before",
     "return images[:, :, 0, 0] / 0": "features that are not finite for random images",
     "return images[:, :, 0, 0] - images.mean()": "other features alone than beside another image",
+    "return (images - images.mean(0)).flatten(1) / images.std(0, correction=0).flatten()": (
+        r"other features alone than .* \(difference nan\)"
+    ),
     "return torch.rand(len(images), 4)": "other features alone than .* on nothing random",
     "self.train(); return images[:, :, 0, 0]": "put in eval mode, and its module 'model' is in tr",
     "self.count += 1; return images[:, :, 0, 0]": r"changed its tensors .*\(count\)",
