@@ -102,7 +102,7 @@ def test_tokens_and_maps_are_pooled_as_stated(write_module: Write) -> None:
 def test_networks_without_tensors_have_their_own_cache(
     write_module: Write, settings: Callable[..., KNNConfig], tmp_path: Path
 ) -> None:
-    """By function, by code and by token settings."""
+    """By function, by code and by token settings; code that would not run is refused."""
 
     def entry(spec: str, **changes: Any) -> Path:
         config = settings(**changes)
@@ -113,9 +113,12 @@ def test_networks_without_tensors_have_their_own_cache(
     paths = [entry("python:mine:make"), entry("python:mine:other")]
     paths += [entry("python:mine:tokens", tokens=tokens) for tokens in ("cls", "mean")]
     assert entry("python:mine:make") == paths[0]
-    write_module(TOKENS + "\nother = make  # changed\n")
+    path = write_module(TOKENS + "\nother = make  # changed\n")
     paths.append(entry("python:mine:make"))
     assert len(set(paths)) == 5
+    path.write_text(path.read_text() + "\nanother = make\n")
+    with pytest.raises(UserError, match=r"mine\.py' changed since Python imported it"):
+        entry("python:mine:make")
 
 
 def test_tensors_that_checkpoints_leave_out_are_part_of_the_identity(
