@@ -72,8 +72,6 @@ def load_network(
         raise UserError(f"'{spec}' names no network; expected timm:, torchvision:, hf: or python:")
     named.check()
     pooling = Pooling(tokens, blocks)
-    if pooling.is_default and blocks != 1:
-        raise UserError("blocks needs tokens=cls, tokens=mean or tokens=cls+mean")
     opener: Callable[[NetworkSpec, Pooling, int], OpenedNetwork] = resolve_name(
         _OPENERS[named.origin]
     )

@@ -99,6 +99,24 @@ def test_tokens_and_maps_are_pooled_as_stated(write_module: Write) -> None:
         load_network("python:mine:tokens", 8, tokens="cls", blocks=2)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"tokens": "patches"},
+            "tokens is 'patches', expected one of default, cls, mean",
+        ),
+        ({"tokens": "cls", "blocks": 0}, "blocks is 0, expected a count from 1 on"),
+        ({"tokens": "cls", "blocks": 1.5}, "blocks is 1.5, expected a count from 1 on"),
+        ({"blocks": 2}, "blocks needs tokens=cls, tokens=mean or tokens=cls.mean"),
+    ],
+)
+def test_token_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    """In Python as in a config, where ``blocks=0`` would be all of a network's."""
+    with pytest.raises(UserError, match=message):
+        load_network("python:mine:tokens", 8, **settings)
+
+
 def test_networks_without_tensors_have_their_own_cache(
     write_module: Write, settings: Callable[..., KNNConfig], tmp_path: Path
 ) -> None:
