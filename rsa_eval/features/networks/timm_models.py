@@ -37,6 +37,8 @@ class TimmFeatures(nn.Module):
             if num_blocks == 0:
                 raise pooling.refuse(name, "gives no tokens of its blocks")
             pooling.check_blocks(name, num_blocks)
+            if _normalises_pooled(model):
+                raise pooling.refuse(name, "has its final norm behind the pooling, not on tokens")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, (N, D)."""
@@ -68,6 +70,15 @@ def _num_token_blocks(model: Any) -> int:
     if method is None or "return_prefix_tokens" not in inspect.signature(method).parameters:
         return 0
     return len(getattr(model, "blocks", ()))
+
+
+def _normalises_pooled(model: Any) -> bool:
+    """Return whether the final norm follows the pooling; some networks have none at all."""
+    on_tokens, on_pooled = (
+        not isinstance(getattr(model, name, nn.Identity()), nn.Identity)
+        for name in ("norm", "fc_norm")
+    )
+    return on_pooled and not on_tokens
 
 
 def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
