@@ -102,9 +102,13 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = timm.create_model(
-                spec.name, pretrained=spec.download is not None, num_classes=0
-            )
+            if spec.download is None:
+                model = timm.create_model(spec.name, num_classes=0)
+            else:
+                # With another number of classes than the weights', timm does not load strictly.
+                model = timm.create_model(spec.name, pretrained=True)
+                if model.num_classes > 0:
+                    model.reset_classifier(0)
         # Downloads fail with the exceptions of several libraries.
         except Exception as error:
             raise UserError(

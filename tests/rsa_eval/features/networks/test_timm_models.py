@@ -187,7 +187,7 @@ def test_a_download_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
     """``pretrained`` reaches timm as such, and its failure is one error."""
     asked: list[bool] = []
 
-    def create(name: str, *, pretrained: bool, num_classes: int) -> Any:
+    def create(name: str, *, pretrained: bool) -> Any:
         asked.append(pretrained)
         raise ConnectionError("no network here")
 
@@ -195,6 +195,22 @@ def test_a_download_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"cannot create 'timm:test_vit@pretrained' .*no network"):
         load_network("timm:test_vit@pretrained", 32)
     assert asked == [True]
+
+
+@torch.no_grad()
+def test_a_download_is_loaded_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The released weights give the features of a file of them; no tensor may be missing."""
+    released = timm.create_model("test_vit").eval()
+    state = released.state_dict()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: {**state})
+    loaded = load_network("timm:test_vit@pretrained", 160)
+    images = torch.randn(3, 3, 160, 160)
+    expected = released.forward_head(released.forward_features(images), pre_logits=True)
+    assert torch.equal(loaded.backbone(images), expected)
+    assert not any("head" in name for name in loaded.backbone.state_dict())
+    del state["blocks.0.norm1.bias"]
+    with pytest.raises(UserError, match=r"Missing key.*blocks\.0\.norm1\.bias"):
+        load_network("timm:test_vit@pretrained", 160)
 
 
 @pytest.mark.parametrize(
