@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
+from rsa_eval import extract
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators.finetune.tuning import Classifier
 from rsa_eval.evaluators.knn.settings import KNNConfig
@@ -294,6 +296,14 @@ def test_a_module_that_cannot_be_imported_is_one_line(
     with pytest.raises(UserError, match=rf"cannot import 'mine' .* '{folder}' or .*{message}"):
         load_network("python:mine:make", 32)
     assert "cannot import 'elsewhere'" in refused("python:elsewhere:make", capsys)
+
+
+def test_stages_of_another_network_are_refused(write_module: Write) -> None:
+    """``extract`` refuses them in Python, as evaluations do."""
+    write_module("")
+    backbone = load_network("python:mine:make", 8).backbone
+    with pytest.raises(UserError, match="layers are a ResNet's stages, and python:mine:make is"):
+        extract(backbone, TensorDataset(torch.zeros(2, 3, 8, 8)), layers=("layer3",))
 
 
 AWKWARD = """
