@@ -146,8 +146,12 @@ def _download(
 ) -> None:
     try:
         found = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot download '{spec}' from {weights.url}: {error}") from None
+    # Downloads fail with many exceptions, and damaged copies of earlier ones with others.
+    except Exception as error:
+        raise UserError(
+            f"cannot load '{spec}' from {weights.url} or from its copy below "
+            f"'{torch.hub.get_dir()}' ({type(error).__name__}: {error})"
+        ) from None
     tensors = {_undotted(name): tensor for name, tensor in found.items()}
     load_tensors(model, tensors, f"'{spec}'", classifier)
 
