@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
@@ -18,6 +17,7 @@ from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 _RETURNS = "expected (module, rsa_eval.Preprocessing(mean=..., std=...))"
@@ -86,8 +86,7 @@ def open_factory(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwor
                 "names one without arguments"
             )
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 found = make()
         # Anything may be raised by code that is not the toolkit's.
         except (Exception, SystemExit) as error:

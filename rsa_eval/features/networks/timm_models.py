@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
@@ -14,6 +13,7 @@ from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 
 
 class TimmFeatures(nn.Module):
@@ -99,8 +99,7 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
             f"timm {timm.__version__} has no network '{architecture}'"
             f"{nearest_to(architecture, timm.list_models())}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             if spec.download is None:
                 model = timm.create_model(spec.name, num_classes=0)

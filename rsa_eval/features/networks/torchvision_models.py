@@ -14,6 +14,7 @@ from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file, load_tensors
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 
 # Their released weights expect pixels scaled otherwise, which the network does if told to.
 _RESCALING = frozenset({"googlenet", "inception_v3"})
@@ -87,8 +88,7 @@ def open_torchvision(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
             "torchvision's do; write a function for python:MODULE:FUNCTION that builds the network"
         )
     weights = _weights(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = torchvision.models.get_model(spec.name, weights=None, **_arguments(spec, weights))
     classifier = _without_classifier(model, spec.network)
     sha256 = None
