@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import nearest_to, required
-from rsa_eval.features.networks.preprocessing import Preprocessing
+from rsa_eval.features.networks.libraries import required, unknown_name
+from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
@@ -95,10 +95,7 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
     timm = required("timm", spec.network)
     architecture = spec.name.partition(".")[0]
     if not timm.is_model(architecture):
-        raise UserError(
-            f"timm {timm.__version__} has no network '{architecture}'"
-            f"{nearest_to(architecture, timm.list_models())}"
-        )
+        raise unknown_name(timm, "network", architecture, timm.list_models())
     with seeded(seed):
         try:
             if spec.download is None:
@@ -128,11 +125,10 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
 
 def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     size = int(config["input_size"][-1])
-    interpolation = config.get("interpolation")
     return Preprocessing(
         mean=config["mean"],
         std=config["std"],
         image_size=size,
         resize=round(size / (config.get("crop_pct") or 1)),
-        interpolation=interpolation if interpolation in ("bilinear", "bicubic") else None,
+        interpolation=known_interpolation(config.get("interpolation")),
     )

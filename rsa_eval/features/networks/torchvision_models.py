@@ -8,8 +8,8 @@ import torchvision
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import nearest_to
-from rsa_eval.features.networks.preprocessing import Preprocessing
+from rsa_eval.features.networks.libraries import unknown_name
+from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file, load_tensors
@@ -78,10 +78,7 @@ def open_torchvision(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if spec.name not in known:
-        raise UserError(
-            f"torchvision {torchvision.__version__} has no classification network '{spec.name}'"
-            f"{nearest_to(spec.name, known)}"
-        )
+        raise unknown_name(torchvision, "classification network", spec.name, known)
     if spec.file is not None and spec.name in _RESCALING:
         raise UserError(
             f"a file of {spec.network} does not say whether its weights expect transform_input, as "
@@ -162,11 +159,10 @@ def _undotted(name: str) -> str:
 
 def _preprocessing(weights: Any, model: Any) -> Preprocessing:
     preset = weights.transforms()
-    mode = preset.interpolation.value
     return Preprocessing(
         mean=preset.mean,
         std=preset.std,
         image_size=int(getattr(model, "image_size", preset.crop_size[0])),
         resize=int(preset.resize_size[0]),
-        interpolation=mode if mode in ("bilinear", "bicubic") else None,
+        interpolation=known_interpolation(preset.interpolation.value),
     )
