@@ -11,8 +11,9 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
@@ -31,6 +32,7 @@ CACHE_FORMAT_VERSION = 2
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 64
 _NO_SHA256 = "0" * 64
+_YOUNG_SECONDS = 60
 _TYPE_NAMES = {torch.float32: "F32", torch.float16: "F16"}
 _log = logging.getLogger(__name__)
 
@@ -199,11 +201,13 @@ def _sha256_from(file: FileIO, offset: int) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete partial files of killed processes; running ones hold a lock on theirs."""
+    """Delete partial files of killed processes.
+
+    A running process locks its file. One written to within the last minute may not be locked yet,
+    or no longer, and be renamed at any moment.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*{_SUFFIX}"):
-        with leftover.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            leftover.unlink()
+        with suppress(FileNotFoundError, BlockingIOError), leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG_SECONDS:
+                leftover.unlink()

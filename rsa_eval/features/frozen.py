@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from rsa_eval.features.networks.interface import explain_changes
+from rsa_eval.features.networks.interface import every_tensor, explain_changes
 
 
 @contextmanager
@@ -23,13 +23,13 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
         RuntimeError: If any bit of a parameter or buffer of a ResNet changed.
         UserError: If one of another network did.
     """
-    before = {name: tensor.detach().clone() for name, tensor in _tensors(backbone).items()}
+    before = {name: tensor.detach().clone() for name, tensor in every_tensor(backbone).items()}
     modes = {module: module.training for module in backbone.modules()}
     gradients = {parameter: parameter.requires_grad for parameter in backbone.parameters()}
     backbone.eval().requires_grad_(False)
     try:
         yield
-        after = _tensors(backbone)
+        after = every_tensor(backbone)
         names = [*before, *(name for name in after if name not in before)]
         moved = [name for name in names if not _is_same(before.get(name), after.get(name))]
         if moved:
@@ -39,11 +39,6 @@ def frozen(backbone: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, requires_grad in gradients.items():
             parameter.requires_grad_(requires_grad)
-
-
-def _tensors(backbone: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter and buffer, those too that checkpoints leave out."""
-    return {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
 
 
 def _is_same(first: Tensor | None, second: Tensor | None) -> bool:

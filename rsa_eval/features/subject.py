@@ -21,6 +21,7 @@ from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.device import check_precision, resolve_device
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import load_weights
 from rsa_pretrain.weights.metadata import BackboneMetadata
@@ -80,8 +81,7 @@ def load_subject(checkpoint: str | Path | NetworkSpec | None, config: Evaluation
             "for example backbone.arch=resnet18 backbone.stem=cifar"
         )
     network = BackboneConfig(**to_tree(config.backbone))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         backbone = build_backbone(network)
     mean, std = normalisation(config.data)
     return Subject(placed(backbone.eval(), device), mean, std, describe_random_init(network))

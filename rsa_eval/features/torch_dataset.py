@@ -105,6 +105,11 @@ def extract(
             "features come from a ResNet such as load_backbone(...).backbone, or from "
             f"load_network(...).backbone, found {type(backbone).__name__}"
         )
+    if isinstance(backbone, ForeignNetwork) and settings.layers != ("layer4",):
+        raise UserError(
+            f"layers are a ResNet's stages, and {backbone.name} is none of this toolkit's; leave "
+            "layers out, or give load_network tokens"
+        )
     place = resolve_device(device)
     check_precision(precision, place)
     items = _Items(dataset, transform)

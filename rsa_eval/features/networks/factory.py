@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
@@ -16,9 +17,11 @@ from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 _RETURNS = "expected (module, rsa_eval.Preprocessing(mean=..., std=...))"
+_IMPORTED: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
 
 class FactoryFeatures(nn.Module):
@@ -69,12 +72,13 @@ def open_factory(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwor
         seed: Seed of torch's generator while the function runs.
 
     Raises:
-        UserError: If the import fails, or the function is missing, raises, or returns anything but
-            a module and its preprocessing.
+        UserError: If the import fails, the file changed since it was imported, or the function is
+            missing, raises, or returns anything but a module and its preprocessing.
     """
     module_name, _, function = spec.name.partition(":")
     with _current_folder_first():
         module = _import(module_name, spec)
+        code = _code_sha256(module)
         make = getattr(module, function, None)
         if not callable(make):
             raise UserError(
@@ -82,8 +86,7 @@ def open_factory(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwor
                 "names one without arguments"
             )
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 found = make()
         # Anything may be raised by code that is not the toolkit's.
         except (Exception, SystemExit) as error:
@@ -93,13 +96,14 @@ def open_factory(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwor
         module=FactoryFeatures(network, spec.network, pooling, preprocessing.num_prefix_tokens),
         preprocessing=preprocessing,
         sha256=None,
-        source=_source(spec, module, preprocessing),
+        # A module may have no tensors.
+        source=hashlib.sha256(f"{spec} {code} {preprocessing}".encode()).hexdigest(),
         takes_one_size=preprocessing.image_size is not None,
         channels_last=False,
     )
 
 
-def _import(name: str, spec: NetworkSpec) -> Any:
+def _import(name: str, spec: NetworkSpec) -> ModuleType:
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
@@ -122,14 +126,19 @@ def _checked(found: Any, spec: NetworkSpec) -> tuple[nn.Module, Preprocessing]:
     return network, preprocessing
 
 
-def _source(spec: NetworkSpec, module: Any, preprocessing: Preprocessing) -> str:
-    """Return a hash of function, code and preprocessing: a module may have no tensors."""
-    path = getattr(module, "__file__", None)
-    code = file_sha256(Path(path)) if path and Path(path).is_file() else ""
-    return hashlib.sha256(f"{spec} {code} {preprocessing}".encode()).hexdigest()
+def _code_sha256(module: ModuleType) -> str:
+    """Return the hash of a module's file, which must be the code that runs."""
+    path = Path(getattr(module, "__file__", None) or "")
+    code = file_sha256(path) if path.is_file() else ""
+    if _IMPORTED.setdefault(module, code) != code:
+        raise UserError(
+            f"'{path}' changed since Python imported it, and the imported code would run; restart "
+            "Python"
+        )
+    return code
 
 
-def _place(module: Any) -> str:
+def _place(module: ModuleType) -> str:
     return str(getattr(module, "__file__", None) or "built in")
 
 

@@ -25,7 +25,7 @@ _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _HEADS = ("classifier", "cls_classifier", "distillation_classifier", "decoder", "head", "lm_head")
 _UNUSED = ("pooler",)
 # Pillow's numbers.
-_INTERPOLATIONS: dict[object, Any] = {2: "bilinear", 3: "bicubic"}
+_INTERPOLATIONS: dict[str, Any] = {"2": "bilinear", "3": "bicubic"}
 _PER_PIXEL = 1 / 255
 
 
@@ -120,6 +120,8 @@ def open_huggingface(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
             ) from None
     model = model.float()
     _check_loaded(info, model, folder)
+    if any(_is_of(name, _UNUSED) for name in info["missing_keys"]):
+        model.pooler = nn.Identity()  # random otherwise, and part of the network's hash
     return OpenedNetwork(
         module=HuggingFaceFeatures(model, spec.network, pooling),
         preprocessing=preprocessing,
@@ -164,11 +166,11 @@ def _read_preprocessing(folder: Path) -> Preprocessing:
         raise UserError(f"'{path}' is not JSON") from None
     if not isinstance(tree, dict):
         raise UserError(f"'{path}' contains no settings")
-    factor = tree.get("rescale_factor", _PER_PIXEL)
-    if not tree.get("do_rescale", True) or abs(factor - _PER_PIXEL) > 1e-6:
+    factor = tree.get("rescale_factor", _PER_PIXEL) if tree.get("do_rescale", True) else 1
+    if not (isinstance(factor, int | float) and abs(factor - _PER_PIXEL) < 1e-6):
         raise UserError(
-            f"'{path}' scales pixels by {factor if tree.get('do_rescale', True) else 1}; expected "
-            "1/255, with image_mean and image_std for pixels in [0, 1]"
+            f"'{path}' scales pixels by {factor!r}; expected 1/255, with image_mean and image_std "
+            "for pixels in [0, 1]"
         )
     mean: Any = (0.0, 0.0, 0.0)
     std: Any = (1.0, 1.0, 1.0)
@@ -182,7 +184,7 @@ def _read_preprocessing(folder: Path) -> Preprocessing:
             std=std,
             image_size=crop or size,
             resize=size if crop else None,
-            interpolation=_INTERPOLATIONS.get(tree.get("resample")),
+            interpolation=_INTERPOLATIONS.get(str(tree.get("resample"))),
         )
     except UserError as error:
         raise UserError(f"'{path}': {error}") from None

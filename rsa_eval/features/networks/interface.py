@@ -4,7 +4,6 @@ import hashlib
 import math
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.cache import tensors_sha256
@@ -52,6 +51,11 @@ def network_of(backbone: nn.Module) -> FeatureNetwork:
     if isinstance(backbone, ForeignNetwork):
         return _OtherFeatures(backbone)
     return _ResNetFeatures(backbone)
+
+
+def every_tensor(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's parameters and buffers by name, those too that checkpoints leave out."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def explain_changes(backbone: nn.Module, moved: list[str]) -> Exception:
@@ -133,12 +137,7 @@ class _OtherFeatures:
 
 def foreign_sha256(network: ForeignNetwork) -> str:
     """Return a hash of a network's tensors and of the code or settings that use them."""
-    tensors = {
-        name.removeprefix("module."): tensor
-        for name, tensor in network.state_dict().items()
-        if isinstance(tensor, torch.Tensor)
-    }
-    weights = tensors_sha256(tensors)
+    weights = tensors_sha256(every_tensor(network.module))
     if not network.source:
         return weights
     return hashlib.sha256(f"{weights} {network.source}".encode()).hexdigest()

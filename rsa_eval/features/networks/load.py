@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pkgutil import resolve_name
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from rsa_eval.config import TokenPooling
 from rsa_eval.features.forward import placed
 from rsa_eval.features.networks.foreign import ForeignNetwork, ForwardError, OpenedNetwork
-from rsa_eval.features.networks.interface import foreign_sha256
+from rsa_eval.features.networks.interface import every_tensor, foreign_sha256
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkOrigin, NetworkSpec, checkpoint_of
 from rsa_eval.features.networks.tokens import Pooling
@@ -73,8 +72,6 @@ def load_network(
         raise UserError(f"'{spec}' names no network; expected timm:, torchvision:, hf: or python:")
     named.check()
     pooling = Pooling(tokens, blocks)
-    if pooling.is_default and blocks != 1:
-        raise UserError("blocks needs tokens=cls, tokens=mean or tokens=cls+mean")
     opener: Callable[[NetworkSpec, Pooling, int], OpenedNetwork] = resolve_name(
         _OPENERS[named.origin]
     )
@@ -103,7 +100,7 @@ def _try(
 
 
 def _placed(network: ForeignNetwork, device: torch.device) -> ForeignNetwork:
-    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+    for name, tensor in every_tensor(network).items():
         is_plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
         if is_lazy(tensor) or not is_plain:
             raise UserError(

@@ -56,6 +56,11 @@ class Preprocessing:
             raise UserError(f"num_prefix_tokens must count, found {self.num_prefix_tokens!r}")
 
 
+def known_interpolation(name: object) -> Interpolation | None:
+    """Return a library's interpolation if the toolkit has it, too."""
+    return next((known for known in get_args(Interpolation) if known == name), None)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 

@@ -4,16 +4,16 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import nearest_to, required
-from rsa_eval.features.networks.preprocessing import Preprocessing
+from rsa_eval.features.networks.libraries import required, unknown_name
+from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 
 
 class TimmFeatures(nn.Module):
@@ -37,6 +37,8 @@ class TimmFeatures(nn.Module):
             if num_blocks == 0:
                 raise pooling.refuse(name, "gives no tokens of its blocks")
             pooling.check_blocks(name, num_blocks)
+            if _normalises_pooled(model):
+                raise pooling.refuse(name, "has its final norm behind the pooling, not on tokens")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features, (N, D)."""
@@ -70,6 +72,15 @@ def _num_token_blocks(model: Any) -> int:
     return len(getattr(model, "blocks", ()))
 
 
+def _normalises_pooled(model: Any) -> bool:
+    """Return whether the final norm follows the pooling; some networks have none at all."""
+    on_tokens, on_pooled = (
+        not isinstance(getattr(model, name, nn.Identity()), nn.Identity)
+        for name in ("norm", "fc_norm")
+    )
+    return on_pooled and not on_tokens
+
+
 def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
     """Create a network and load its weights.
 
@@ -84,16 +95,16 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
     timm = required("timm", spec.network)
     architecture = spec.name.partition(".")[0]
     if not timm.is_model(architecture):
-        raise UserError(
-            f"timm {timm.__version__} has no network '{architecture}'"
-            f"{nearest_to(architecture, timm.list_models())}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        raise unknown_name(timm, "network", architecture, timm.list_models())
+    with seeded(seed):
         try:
-            model = timm.create_model(
-                spec.name, pretrained=spec.download is not None, num_classes=0
-            )
+            if spec.download is None:
+                model = timm.create_model(spec.name, num_classes=0)
+            else:
+                # With another number of classes than the weights', timm does not load strictly.
+                model = timm.create_model(spec.name, pretrained=True)
+                if model.num_classes > 0:
+                    model.reset_classifier(0)
         # Downloads fail with the exceptions of several libraries.
         except Exception as error:
             raise UserError(
@@ -114,11 +125,10 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
 
 def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
     size = int(config["input_size"][-1])
-    interpolation = config.get("interpolation")
     return Preprocessing(
         mean=config["mean"],
         std=config["std"],
         image_size=size,
         resize=round(size / (config.get("crop_pct") or 1)),
-        interpolation=interpolation if interpolation in ("bilinear", "bicubic") else None,
+        interpolation=known_interpolation(config.get("interpolation")),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +17,20 @@ class Pooling:
 
     tokens: TokenPooling = "default"
     blocks: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: If there is no such choice of tokens, or no such number of their blocks.
+        """
+        choices = get_args(TokenPooling)
+        if self.tokens not in choices:
+            raise UserError(f"tokens is {self.tokens!r}, expected one of {', '.join(choices)}")
+        if not isinstance(self.blocks, int) or self.blocks < 1:
+            raise UserError(f"blocks is {self.blocks!r}, expected a count from 1 on")
+        if self.is_default and self.blocks > 1:
+            raise UserError("blocks needs tokens=cls, tokens=mean or tokens=cls+mean")
 
     @property
     def is_default(self) -> bool:

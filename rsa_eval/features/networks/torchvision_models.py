@@ -8,12 +8,13 @@ import torchvision
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import nearest_to
-from rsa_eval.features.networks.preprocessing import Preprocessing
+from rsa_eval.features.networks.libraries import unknown_name
+from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file, load_tensors
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 
 # Their released weights expect pixels scaled otherwise, which the network does if told to.
 _RESCALING = frozenset({"googlenet", "inception_v3"})
@@ -77,18 +78,14 @@ def open_torchvision(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if spec.name not in known:
-        raise UserError(
-            f"torchvision {torchvision.__version__} has no classification network '{spec.name}'"
-            f"{nearest_to(spec.name, known)}"
-        )
+        raise unknown_name(torchvision, "classification network", spec.name, known)
     if spec.file is not None and spec.name in _RESCALING:
         raise UserError(
             f"a file of {spec.network} does not say whether its weights expect transform_input, as "
             "torchvision's do; write a function for python:MODULE:FUNCTION that builds the network"
         )
     weights = _weights(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = torchvision.models.get_model(spec.name, weights=None, **_arguments(spec, weights))
     classifier = _without_classifier(model, spec.network)
     sha256 = None
@@ -146,8 +143,12 @@ def _download(
 ) -> None:
     try:
         found = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot download '{spec}' from {weights.url}: {error}") from None
+    # Downloads fail with many exceptions, and damaged copies of earlier ones with others.
+    except Exception as error:
+        raise UserError(
+            f"cannot load '{spec}' from {weights.url} or from its copy below "
+            f"'{torch.hub.get_dir()}' ({type(error).__name__}: {error})"
+        ) from None
     tensors = {_undotted(name): tensor for name, tensor in found.items()}
     load_tensors(model, tensors, f"'{spec}'", classifier)
 
@@ -158,11 +159,10 @@ def _undotted(name: str) -> str:
 
 def _preprocessing(weights: Any, model: Any) -> Preprocessing:
     preset = weights.transforms()
-    mode = preset.interpolation.value
     return Preprocessing(
         mean=preset.mean,
         std=preset.std,
         image_size=int(getattr(model, "image_size", preset.crop_size[0])),
         resize=int(preset.resize_size[0]),
-        interpolation=mode if mode in ("bilinear", "bicubic") else None,
+        interpolation=known_interpolation(preset.interpolation.value),
     )

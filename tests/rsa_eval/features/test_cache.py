@@ -272,7 +272,7 @@ def test_features_that_are_not_finite_are_not_kept(
 def test_a_kill_while_writing_leaves_no_file_under_the_final_name(
     subject: Subject, cached: KNNConfig, images: ImageSet
 ) -> None:
-    """After kill -9 there is a nameless part, which the next extraction removes."""
+    """After kill -9 there is a nameless part, which an extraction a minute later removes."""
     read_end, write_end = os.pipe()
     entry = _entry(subject, images, cached)
     child = os.fork()
@@ -285,14 +285,30 @@ def test_a_kill_while_writing_leaves_no_file_under_the_final_name(
     (part,) = entry.folder.iterdir()
     other = entry.folder / "other.txt"
     other.touch()
+    os.utime(part, (0, 0))
     evaluation_features(subject, images, cached, "test")
     assert part.exists()  # its writer lives
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert sorted(entry.folder.iterdir()) == sorted([part, entry.path, other])
     entry.path.unlink()
+    os.utime(part)
+    evaluation_features(subject, images, cached, "test")
+    assert part.exists()  # a writer may not have locked it yet
+    entry.path.unlink()
+    os.utime(part, (0, 0))
     evaluation_features(subject, images, cached, "test")
     assert sorted(entry.folder.iterdir()) == sorted([entry.path, other])
+
+
+def test_a_part_that_is_renamed_meanwhile_is_no_error(
+    subject: Subject, cached: KNNConfig, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its writer, between the listing and the look at it."""
+    entry = _entry(subject, images, cached)
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / ".partial-x.safetensors"])
+    evaluation_features(subject, images, cached, "test")
+    assert entry.is_usable()
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -1,5 +1,6 @@
 """Tiny networks of other libraries, and functions written to files."""
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,21 @@ class Colours(nn.Module):
 def make():
     return Colours(), INPUT
 """
+
+
+@pytest.fixture(autouse=True)
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that looks up or calls another machine: nothing is downloaded unasked."""
+    called: list[object] = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        called.append(arguments)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+    assert called == []
 
 
 @pytest.fixture

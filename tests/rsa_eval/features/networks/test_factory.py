@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
+from rsa_eval import extract
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators.finetune.tuning import Classifier
 from rsa_eval.evaluators.knn.settings import KNNConfig
@@ -99,10 +101,28 @@ def test_tokens_and_maps_are_pooled_as_stated(write_module: Write) -> None:
         load_network("python:mine:tokens", 8, tokens="cls", blocks=2)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"tokens": "patches"},
+            "tokens is 'patches', expected one of default, cls, mean",
+        ),
+        ({"tokens": "cls", "blocks": 0}, "blocks is 0, expected a count from 1 on"),
+        ({"tokens": "cls", "blocks": 1.5}, "blocks is 1.5, expected a count from 1 on"),
+        ({"blocks": 2}, "blocks needs tokens=cls, tokens=mean or tokens=cls.mean"),
+    ],
+)
+def test_token_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    """In Python as in a config, where ``blocks=0`` would be all of a network's."""
+    with pytest.raises(UserError, match=message):
+        load_network("python:mine:tokens", 8, **settings)
+
+
 def test_networks_without_tensors_have_their_own_cache(
     write_module: Write, settings: Callable[..., KNNConfig], tmp_path: Path
 ) -> None:
-    """By function, by code and by token settings."""
+    """By function, by code and by token settings; code that would not run is refused."""
 
     def entry(spec: str, **changes: Any) -> Path:
         config = settings(**changes)
@@ -113,9 +133,32 @@ def test_networks_without_tensors_have_their_own_cache(
     paths = [entry("python:mine:make"), entry("python:mine:other")]
     paths += [entry("python:mine:tokens", tokens=tokens) for tokens in ("cls", "mean")]
     assert entry("python:mine:make") == paths[0]
-    write_module(TOKENS + "\nother = make  # changed\n")
+    path = write_module(TOKENS + "\nother = make  # changed\n")
     paths.append(entry("python:mine:make"))
     assert len(set(paths)) == 5
+    path.write_text(path.read_text() + "\nanother = make\n")
+    with pytest.raises(UserError, match=r"mine\.py' changed since Python imported it"):
+        entry("python:mine:make")
+
+
+def test_tensors_that_checkpoints_leave_out_are_part_of_the_identity(
+    write_module: Write, settings: Callable[..., KNNConfig], tmp_path: Path
+) -> None:
+    """A buffer that is not persistent decides features like any other."""
+    write_module(
+        "def scaled():\n"
+        "    network = Colours()\n"
+        "    network.register_buffer('scale', torch.load('scale.pt'), persistent=False)\n"
+        "    return network, INPUT\n"
+    )
+    found = set()
+    config = settings()
+    images = open_images(config.data, "test")
+    for scale in (1.0, 2.0, 1.0):
+        torch.save(torch.tensor(scale), "scale.pt")
+        subject = load_subject("python:mine:scaled", config)
+        found.add((subject.model.sha256, cache_entry(subject, images, config, tmp_path).path))
+    assert len(found) == 2
 
 
 BAD = {
@@ -160,6 +203,9 @@ FORWARDS = {
     "return images[:, 0, 0, : len(images)]": "features of width 1, and of width 2 before",
     "return images[:, :, 0, 0] / 0": "features that are not finite for random images",
     "return images[:, :, 0, 0] - images.mean()": "other features alone than beside another image",
+    "return (images - images.mean(0)).flatten(1) / images.std(0, correction=0).flatten()": (
+        r"other features alone than .* \(difference nan\)"
+    ),
     "return torch.rand(len(images), 4)": "other features alone than .* on nothing random",
     "self.train(); return images[:, :, 0, 0]": "put in eval mode, and its module 'model' is in tr",
     "self.count += 1; return images[:, :, 0, 0]": r"changed its tensors .*\(count\)",
@@ -250,6 +296,14 @@ def test_a_module_that_cannot_be_imported_is_one_line(
     with pytest.raises(UserError, match=rf"cannot import 'mine' .* '{folder}' or .*{message}"):
         load_network("python:mine:make", 32)
     assert "cannot import 'elsewhere'" in refused("python:elsewhere:make", capsys)
+
+
+def test_stages_of_another_network_are_refused(write_module: Write) -> None:
+    """``extract`` refuses them in Python, as evaluations do."""
+    write_module("")
+    backbone = load_network("python:mine:make", 8).backbone
+    with pytest.raises(UserError, match="layers are a ResNet's stages, and python:mine:make is"):
+        extract(backbone, TensorDataset(torch.zeros(2, 3, 8, 8)), layers=("layer3",))
 
 
 AWKWARD = """

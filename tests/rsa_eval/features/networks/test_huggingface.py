@@ -113,9 +113,13 @@ def test_tokens_that_are_no_prefix_are_refused(tmp_path: Path) -> None:
 
 
 def test_settings_are_part_of_the_identity(vit: tuple[Any, Path]) -> None:
-    """Another config.json with the same tensors is another network."""
+    """A folder without a pooler is the same network each time; with another config.json it is not.
+
+    ``AutoModel`` draws a missing pooler at random.
+    """
     _, folder = vit
     first = load_network(f"hf:{folder}", 32).sha256
+    assert load_network(f"hf:{folder}", 32).sha256 == first
     path = folder / "config.json"
     tree = json.loads(path.read_text())
     path.write_text(json.dumps(tree | {"layer_norm_eps": 0.5}))
@@ -128,7 +132,11 @@ def test_settings_are_part_of_the_identity(vit: tuple[Any, Path]) -> None:
         ({"image_mean": None}, "mean must be three numbers, found None"),
         ({"image_std": [0.1, 0.0, 0.1]}, "std must be positive"),
         ({"rescale_factor": 1.0}, "scales pixels by 1.0; expected 1/255"),
+        ({"rescale_factor": None}, "scales pixels by None; expected 1/255"),
+        ({"rescale_factor": "1/255"}, "scales pixels by '1/255'; expected 1/255"),
+        ({"rescale_factor": float("nan")}, "scales pixels by nan; expected 1/255"),
         ({"do_rescale": False}, "scales pixels by 1; expected 1/255"),
+        ({"do_rescale": None}, "scales pixels by 1; expected 1/255"),
     ],
 )
 def test_other_preprocessing_is_refused(
@@ -139,6 +147,15 @@ def test_other_preprocessing_is_refused(
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | changes))
     with pytest.raises(UserError, match=message):
         load_network(f"hf:{folder}", 32)
+
+
+def test_only_a_known_interpolation_is_stated(vit: tuple[Any, Path]) -> None:
+    """Pillow's number of it; anything else leaves it open."""
+    _, folder = vit
+    for resample, expected in ((3, "bicubic"), (2, "bilinear"), (0, None), ([3], None)):
+        tree = PREPROCESSOR | {"resample": resample}
+        (folder / "preprocessor_config.json").write_text(json.dumps(tree))
+        assert load_network(f"hf:{folder}", 32).preprocessing.interpolation == expected
 
 
 def test_incomplete_folders_are_refused(vit: tuple[Any, Path]) -> None:

@@ -91,6 +91,16 @@ def test_registers_are_no_patches(images: Tensor) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@torch.no_grad()
+def test_a_network_without_class_token_has_patches_alone(images: Tensor) -> None:
+    """Their mean is taken, and the class token refused; the first token is a register."""
+    vit = timm.create_model("test_vit2", num_classes=0, img_size=32, fc_norm=False).eval()
+    expected = vit.forward_features(images)[:, 1:].mean(dim=1)
+    torch.testing.assert_close(TimmFeatures(vit, "vit", Pooling("mean"))(images), expected)
+    with pytest.raises(UserError, match="vit has no class token, so tokens=cls"):
+        TimmFeatures(vit, "vit", Pooling("cls"))(images)
+
+
 def test_a_checkpoint_of_a_training_is_unwrapped(vit: Any, file: Path, tmp_path: Path) -> None:
     """``torch.save`` of a state below state_dict, with DataParallel's names and half precision."""
     state = {f"module.{name}": tensor.half() for name, tensor in vit.state_dict().items()}
@@ -158,7 +168,7 @@ def test_a_network_of_one_size_names_it(settings: Callable[..., KNNConfig]) -> N
         ),
         ("test_vit", {"tokens": "cls", "blocks": 7}, "has 6 blocks, found blocks=7"),
         ("test_vit", {"blocks": 2}, "blocks needs tokens=cls"),
-        ("test_vit2", {"tokens": "cls"}, "has no class token"),
+        ("test_vit4", {"tokens": "mean"}, "has its final norm behind the pooling, not on tokens"),
         ("cait_xxs24_224", {"tokens": "cls"}, "gives no tokens of its blocks"),
         ("hiera_tiny_224", {"tokens": "mean"}, "gives no tokens of its blocks"),
         ("test_vitt", {}, "has no network 'test_vitt'; the nearest is 'test_vit'"),
@@ -177,7 +187,7 @@ def test_a_download_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
     """``pretrained`` reaches timm as such, and its failure is one error."""
     asked: list[bool] = []
 
-    def create(name: str, *, pretrained: bool, num_classes: int) -> Any:
+    def create(name: str, *, pretrained: bool) -> Any:
         asked.append(pretrained)
         raise ConnectionError("no network here")
 
@@ -185,6 +195,22 @@ def test_a_download_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"cannot create 'timm:test_vit@pretrained' .*no network"):
         load_network("timm:test_vit@pretrained", 32)
     assert asked == [True]
+
+
+@torch.no_grad()
+def test_a_download_is_loaded_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The released weights give the features of a file of them; no tensor may be missing."""
+    released = timm.create_model("test_vit").eval()
+    state = released.state_dict()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: {**state})
+    loaded = load_network("timm:test_vit@pretrained", 160)
+    images = torch.randn(3, 3, 160, 160)
+    expected = released.forward_head(released.forward_features(images), pre_logits=True)
+    assert torch.equal(loaded.backbone(images), expected)
+    assert not any("head" in name for name in loaded.backbone.state_dict())
+    del state["blocks.0.norm1.bias"]
+    with pytest.raises(UserError, match=r"Missing key.*blocks\.0\.norm1\.bias"):
+        load_network("timm:test_vit@pretrained", 160)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,20 @@ def test_released_weights_are_downloaded_without_unpickling(
     assert torch.equal(found, state["features.denseblock1.denselayer1.norm1.bias"])
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>proxy</html>"])
+def test_a_damaged_copy_of_a_download_is_one_error(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the folder that has it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = torchvision.models.get_model_weights("mobilenet_v3_small").DEFAULT.url.rpartition("/")[2]
+    path = tmp_path / "hub" / "checkpoints" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"cannot load .* its copy below '{tmp_path / 'hub'}'"):
+        load_network("torchvision:mobilenet_v3_small@DEFAULT", 32)
+
+
 def test_what_torchvision_lacks_is_one_error(tmp_path: Path) -> None:
     """Networks, weights, classifiers to remove, and weights whose scaling no file states."""
     for name, message in (
