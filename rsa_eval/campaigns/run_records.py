@@ -65,7 +65,7 @@ def make_record_of(
             result,
             path,
             kind=evaluator.name,
-            protocol=config.protocol,
+            protocol=config.recorded_protocol,
             data_set=config.data_set,
             model=subject.model,
             config=config,

@@ -15,8 +15,9 @@ from rsa_pretrain.data.settings import DataConfig
 
 NETWORK = ["--random-init", "backbone.arch=resnet18", "backbone.stem=standard", "device=cpu"]
 DIGITS = ["data.name=digits", "data.image_size=32", "data.num_workers=0"]
-COUNTS = ["data.num_train_images=60", "data.num_test_images=30", "search.num_values=2"]
+COUNTS = ["data.num_train_images=60", "data.num_test_images=30"]
 WORDS = [*NETWORK, *DIGITS, *COUNTS, "shifts.generate=true"]
+WORDS += ["head.name=logistic", "head.search.num_values=2"]
 
 
 def _generated(size: int = 32, **settings: int) -> CorruptedImages:

@@ -271,14 +271,3 @@ def test_settings_of_other_data_sets_are_refused(
     tree = {"data": {"name": data, "image_size": 16, **root}, "shifts": shifts}
     with pytest.raises(UserError, match=message):
         parse_tree(RobustnessConfig, tree, "test")
-
-
-def test_images_with_several_classes_are_refused() -> None:
-    """The classifier has one class per image, so the setting is not ignored."""
-    tree = {
-        "data": {"name": "imagefolder", "root": "images", "image_size": 32},
-        "multi_label": {"name": "voc2007", "layout": "voc"},
-        "shifts": {"generate": True},
-    }
-    with pytest.raises(UserError, match="one class each; leave out multi_label"):
-        parse_tree(RobustnessConfig, tree, "test")
