@@ -134,6 +134,6 @@ def _open_trees(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules) ->
                 f"{first_of(lacking)}; {shift.how_to_get}"
             )
         name = f"{shift.name}_{folder.name}_{severity}"
-        files = ImageFiles(below, keys, rules, published=True)
+        files = ImageFiles(below, keys, rules)
         opened.append(ImageSet(name, files, test.labels, test.class_names))
     return opened

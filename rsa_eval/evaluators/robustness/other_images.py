@@ -52,7 +52,7 @@ def open_other_images(
             f"'{folder}' has no image of {len(empty)} classes: {first_of(empty)}; "
             f"{shift.how_to_get}"
         )
-    files = ImageFiles(folder, names, rules, published=True)
+    files = ImageFiles(folder, names, rules)
     labels = [number[name] for name in classes]
     return OtherImages(ImageSet(shift.name, files, labels, class_names), sorted(number.values()))
 

@@ -148,6 +148,27 @@ def test_trees_of_corrupted_files_are_matched_to_the_test_images(
     assert fog[0].keys() == [f"{IDS[2]}/c.JPEG"]
 
 
+def test_other_files_are_other_images(imagenet_c: tuple[Path, ImageSet], tmp_path: Path) -> None:
+    """Files of the same names and other contents have other features in a cache."""
+    folder, test = imagenet_c
+    _touch(tmp_path / "r", *(f"{own}/x.jpg" for own in IDS[:200]))
+
+    def fingerprints() -> tuple[str, ...]:
+        fog = open_corrupted(BY_NAME["imagenet_c"], folder, test, DEFAULT_RULES).by_corruption
+        found = open_other_images(BY_NAME["imagenet_r"], tmp_path / "r", IDS, DEFAULT_RULES)
+        return *(images.fingerprint() for images in fog["fog"]), found.images.fingerprint()
+
+    before = fingerprints()
+    assert fingerprints() == before
+    (folder / "fog" / "3" / IDS[2] / "c.JPEG").write_bytes(b"longer")
+    (tmp_path / "r" / IDS[7] / "x.jpg").write_bytes(b"longer")
+    after = fingerprints()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [
+        *(True, True, False, True, True),
+        False,
+    ]
+
+
 def test_incomplete_trees_are_refused(imagenet_c: tuple[Path, ImageSet]) -> None:
     """An image or a severity that is not there is an error, not a smaller test set."""
     folder, test = imagenet_c
