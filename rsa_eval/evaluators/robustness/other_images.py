@@ -87,4 +87,11 @@ def _ids(shift: Shift, folder: Path, found: list[str], class_names: list[str]) -
             f"class: {first_of(unknown)}; expected WordNet ids like {class_names[0]}; "
             f"{shift.how_to_get}"
         )
-    return {name: position[name] for name in found if name in position}
+    known = {name: position[name] for name in found if name in position}
+    if len(known) < 2:
+        raise UserError(
+            f"of the classes of {shift.label} only {first_of(sorted(known))} is a training class, "
+            "so that every prediction would be right; train on more of them, or leave "
+            f"shifts.{shift.name} out"
+        )
+    return known

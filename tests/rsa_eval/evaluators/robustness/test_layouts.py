@@ -229,6 +229,13 @@ def test_other_folders_are_refused(tmp_path: Path, folders: list[str], message: 
         open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
 
 
+def test_a_single_shared_class_is_refused(tmp_path: Path) -> None:
+    """Every image would be predicted right."""
+    _touch(tmp_path, *(f"{own}/x.jpg" for own in IDS[:200]))
+    with pytest.raises(UserError, match=f"only {IDS[199]} is a training class, so that every"):
+        open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS[199:299], DEFAULT_RULES)
+
+
 def test_an_empty_class_is_refused(tmp_path: Path) -> None:
     """An unpacking that stopped leaves folders without images."""
     _touch(tmp_path, *(f"{own}/x.jpg" for own in IDS[:199]))
