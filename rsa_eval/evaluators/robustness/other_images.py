@@ -36,7 +36,8 @@ def open_other_images(
         rules: How to read image files.
 
     Raises:
-        UserError: If the folders of the classes are not the published ones, or one is empty.
+        UserError: If the folders of the classes are not the published ones, one is empty, only one
+            class is a training class, or all are and their images are not as many as published.
     """
     found, left_out = class_folders(folder)
     if shift.form == "numbers":
@@ -51,6 +52,11 @@ def open_other_images(
         raise UserError(
             f"'{folder}' has no image of {len(empty)} classes: {first_of(empty)}; "
             f"{shift.how_to_get}"
+        )
+    if len(number) == shift.num_classes and len(names) != shift.num_images:
+        raise UserError(
+            f"'{folder}' (shifts.{shift.name}) has {len(names):,} images, {shift.label} has "
+            f"{shift.num_images:,}; {shift.how_to_get}"
         )
     files = ImageFiles(folder, names, rules)
     labels = [number[name] for name in classes]

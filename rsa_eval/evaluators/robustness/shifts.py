@@ -29,6 +29,7 @@ class Shift:
             in a folder per class number.
         num_classes: Published number of classes.
         how_to_get: Says where the files come from.
+        num_images: Published number of other images; None where they are the test images.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Shift:
     form: Literal["arrays", "corrupted", "generated", "ids", "numbers"]
     num_classes: int
     how_to_get: str
+    num_images: int | None = None
 
     @property
     def is_corrupted(self) -> bool:
@@ -64,20 +66,24 @@ SHIFTS = (
         "numbers", 1000,
         "fetch imagenetv2-matched-frequency.tar.gz as "
         "https://github.com/modestyachts/ImageNetV2 says and unpack it",
+        10_000,
     ),
     Shift(
         "imagenet_r", "ImageNet-R", "imagenet-r", _SOME_CLASSES, "ids", 200,
         "fetch imagenet-r.tar as https://github.com/hendrycks/imagenet-r says and unpack it",
+        30_000,
     ),
     Shift(
         "imagenet_a", "ImageNet-A", "imagenet-a", _SOME_CLASSES, "ids", 200,
         "fetch imagenet-a.tar as https://github.com/hendrycks/natural-adv-examples says and "
         "unpack it",
+        7_500,
     ),
     Shift(
         "imagenet_sketch", "ImageNet-Sketch", "sketch", _SOME_CLASSES, "ids", 1000,
         "fetch ImageNet-Sketch.zip as https://github.com/HaohanWang/ImageNet-Sketch says and "
         "unpack it",
+        50_889,  # its page says 50 of each class; the archive has some more
     ),
 )  # fmt: skip
 """The published sets, in the order of a record's metrics."""
