@@ -105,9 +105,14 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
         data_set: Name of the data set.
 
     Raises:
-        UserError: If a folder named by its own setting does not exist, no set is present, or
-            corruptions are to be generated beside published ones.
+        UserError: If a folder that is set does not exist, no set is present, or corruptions are
+            to be generated beside published ones.
     """
+    if folders.root is not None and not folders.root.is_dir():
+        raise UserError(
+            f"'{folders.root}' (shifts.root) is not a folder; set it to the folder that contains "
+            "the published sets, or leave it out"
+        )
     present, absent = {}, {}
     for shift in shifts_of(data_set):
         named: Path | None = getattr(folders, shift.name)

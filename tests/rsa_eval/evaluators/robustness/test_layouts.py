@@ -293,6 +293,13 @@ def test_nothing_to_test_on_is_an_error(tmp_path: Path) -> None:
         _find("cifar10", cifar10_c=tmp_path / "none")
 
 
+@pytest.mark.parametrize("data_set", ["cifar10", "digits"])
+def test_a_mistyped_root_is_refused(tmp_path: Path, data_set: str) -> None:
+    """Also where corruptions are generated, which need none."""
+    with pytest.raises(UserError, match=r"'.*typo' \(shifts.root\) is not a folder; set it to"):
+        _find(data_set, root=tmp_path / "typo", generate=True)
+
+
 def test_published_corruptions_are_not_generated(tmp_path: Path) -> None:
     """Both would have the same metrics; without published ones nothing need be present."""
     assert _find("digits", generate=True) == ({}, {})
