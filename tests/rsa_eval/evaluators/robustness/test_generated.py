@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rsa_eval.__main__ import main
+from rsa_eval.evaluators.robustness import generated
 from rsa_eval.evaluators.robustness.corrupted import CorruptedImages
 from rsa_eval.evaluators.robustness.corruption_error import CORRUPTIONS
 from rsa_eval.evaluators.robustness.generated import generate_corrupted
@@ -59,6 +60,19 @@ def test_fingerprints_differ_by_corruption_and_severity() -> None:
     pytest.importorskip("imagecorruptions", reason="extra robustness")
     sets = [*_generated().by_corruption.values(), *_generated(size=40).by_corruption.values()]
     assert len({images.fingerprint() for several in sets for images in several}) == 150
+
+
+def test_another_numba_draws_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generator draws glass blur, so a cache keeps features of two versions apart."""
+    pytest.importorskip("imagecorruptions", reason="extra robustness")
+    before = _generated().by_corruption["glass_blur"][0].fingerprint()
+    versions = generated.installed_versions
+    monkeypatch.setattr(
+        generated,
+        "installed_versions",
+        lambda *names: versions(*names) | ({"numba": "0"} if "numba" in names else {}),
+    )
+    assert _generated().by_corruption["glass_blur"][0].fingerprint() != before
 
 
 def test_digits_end_to_end(tmp_path: Path) -> None:
