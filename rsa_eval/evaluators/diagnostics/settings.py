@@ -57,8 +57,8 @@ class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):
     views: ViewsConfig = ViewsConfig()
     """Augmentations of the weak and aggressive views."""
     compare_to: UserPathText | None = None
-    """Another checkpoint, of any network: CKA compares the two networks' features of the same
-    images. null: no CKA."""
+    """Another checkpoint, or a network of another library such as timm:NAME@FILE: CKA compares the
+    two networks' features of the same images. null: no CKA."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12
     """Images, drawn at random, on the retrieval page; the plot shows the first 8."""
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10

@@ -228,6 +228,46 @@ def test_comparing_random_weights_with_another_network(
     assert result.metrics["cka_unbiased"].value == pytest.approx(unbiased_linear_cka(first, second))
 
 
+NETWORKS = """
+from rsa_eval import Preprocessing
+from torch import nn
+
+def maps():
+    return nn.Conv2d(3, 5, 3, stride=2), Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+
+def features():
+    convolution, preprocessing = maps()
+    return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten()), preprocessing
+"""
+
+
+def test_comparing_with_a_network_of_another_library(
+    subject: Subject,
+    finished_run: Path,
+    config: DiagnosticsConfig,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Either way round; layers or tokens of the one network are not asked of the other."""
+    (tmp_path / "networks_to_compare.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    features, maps = (f"python:networks_to_compare:{name}" for name in ("features", "maps"))
+    of_run = config.model_copy(update={"layers": ("layer3",), "compare_to": features})
+    first = evaluate_diagnostics(subject, of_run, workspace)
+    assert first.details["compared_to"]["other_network"] == features
+    of_maps = config.model_copy(update={"tokens": "mean", "compare_to": str(finished_run)})
+    other = load_subject(maps, of_maps)
+    second = evaluate_diagnostics(other, of_maps, workspace)
+    images = open_images(config.data, "test")
+    theirs, layer3, layer4 = (
+        stored_features(each, images, settings, "features").features
+        for each, settings in ((other, of_maps), (subject, of_run), (subject, config))
+    )
+    assert first.metrics["cka"].value == pytest.approx(linear_cka(layer3, theirs))
+    assert second.metrics["cka"].value == pytest.approx(linear_cka(theirs, layer4))
+
+
 def test_a_missing_checkpoint_to_compare_with_is_said_first(
     subject: Subject, config: DiagnosticsConfig, workspace: Workspace, tmp_path: Path
 ) -> None:
