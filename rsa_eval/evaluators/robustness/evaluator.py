@@ -27,6 +27,9 @@ from rsa_pretrain.data.settings import DataConfig
 
 ShiftedImages = CorruptedImages | OtherImages
 
+# Of ImageNet-C's files in pixels; at a smaller size they lose much of their noise.
+_IMAGENET_C_SIDE = 224
+
 
 def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: Workspace) -> Result:
     """Train a classifier as its own evaluator does, and test it on clean and on shifted images.
@@ -96,7 +99,12 @@ def _score(shift: Shift, found: ShiftedImages, examiner: "_Examiner") -> ShiftSc
         return score_other(shift, found, examiner)
     if shift.form in ("corrupted", "generated"):
         examiner = examiner.of_cropped_images()
-    return score_corrupted(shift, found, examiner.num_classes, examiner)
+    scores = score_corrupted(shift, found, examiner.num_classes, examiner)
+    side = examiner.data.image_size
+    if shift.form == "corrupted" and side != _IMAGENET_C_SIDE:
+        resized = f"{shift.label} resized to {side} px (protocol: {_IMAGENET_C_SIDE})"
+        return replace(scores, deviations=[*scores.deviations, resized])
+    return scores
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,7 @@ def test_imagenet_sets_end_to_end(imagenet: list[str], tmp_path: Path) -> None:
     assert record.metrics["top1_imagenet_r"].interval is not None
     (left_out,) = record.details["left_out"]
     assert left_out.startswith("imagenet_a: fetch imagenet-a.tar")
+    assert "ImageNet-C resized to 32 px (protocol: 224)" in record.deviations
     assert "2 classes of ImageNet-R (protocol: 200)" in record.deviations
     assert "3 classes of ImageNet-Sketch (protocol: 1,000)" in record.deviations
 
