@@ -67,4 +67,4 @@ class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):
 
 
 class GivenDiagnosticsConfig(DiagnosticsOptions, GivenFeaturesConfig):
-    """The measures of given test features; plots and alignment need images."""
+    """The measures of given test features; alignment, LiDAR, CKA and plots need images."""
