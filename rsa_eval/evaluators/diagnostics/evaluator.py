@@ -63,7 +63,7 @@ def evaluate_diagnostics(
     """
     workspace.check_artifacts(PICTURE_FILES)
     train, images = _open(config)
-    other = _load_other(config)
+    other = load_other(config)
     lack = lack_of_classes(train, images)
     if lack is None:
         check_test_classes(train, images)
@@ -166,8 +166,12 @@ def rank_deviations(options: DiagnosticsOptions, num_found: int) -> list[str]:
     return [f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})"]
 
 
-def _load_other(config: DiagnosticsConfig) -> Subject | None:
-    """Load the checkpoint to compare with, whose network may be another."""
+def load_other(config: DiagnosticsConfig) -> Subject | None:
+    """Load the checkpoint to compare with, whose network may be another; None if there is none.
+
+    Raises:
+        UserError: If it cannot be used.
+    """
     if config.compare_to is None:
         return None
     return load_subject(config.compare_to, _settings_of_other(config, config.compare_to))

@@ -97,6 +97,22 @@ def shifts_of(data_set: str) -> list[Shift]:
     return [shift for shift in SHIFTS if data_set in shift.data_sets]
 
 
+def folders_of(folders: ShiftFolders, data_set: str) -> dict[Shift, Path]:
+    """Return the folder of each set of a data set that is named or below a root; it may not exist.
+
+    Args:
+        folders: Where they may be.
+        data_set: Name of the data set.
+    """
+    found: dict[Shift, Path] = {}
+    for shift in shifts_of(data_set):
+        named: Path | None = getattr(folders, shift.name)
+        folder = folders.root / shift.folder if named is None and folders.root else named
+        if folder is not None:
+            found[shift] = folder
+    return found
+
+
 def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path], dict[str, str]]:
     """Return the folder of each set that is present, and how to get the others, by name.
 
@@ -113,19 +129,15 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
             f"'{folders.root}' (shifts.root) is not a folder; set it to the folder that contains "
             "the published sets, or leave it out"
         )
-    present, absent = {}, {}
-    for shift in shifts_of(data_set):
-        named: Path | None = getattr(folders, shift.name)
-        folder = folders.root / shift.folder if named is None and folders.root else named
-        if folder is not None and folder.is_dir():
-            present[shift] = folder
-        elif named is not None:
+    places = folders_of(folders, data_set)
+    present = {shift: folder for shift, folder in places.items() if folder.is_dir()}
+    for shift, folder in places.items():
+        if shift not in present and getattr(folders, shift.name) is not None:
             raise UserError(
-                f"'{named}' (shifts.{shift.name}) is not a folder; {shift.how_to_get}, or leave "
+                f"'{folder}' (shifts.{shift.name}) is not a folder; {shift.how_to_get}, or leave "
                 f"shifts.{shift.name} out"
             )
-        else:
-            absent[shift.name] = shift.how_to_get
+    absent = {each.name: each.how_to_get for each in shifts_of(data_set) if each not in present}
     published = [shift for shift in present if shift.is_corrupted]
     if folders.generate and published:
         raise UserError(
