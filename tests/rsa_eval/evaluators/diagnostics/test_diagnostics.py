@@ -7,6 +7,7 @@ import feature_geometry
 import numpy as np
 import pytest
 import torch
+from narrow import narrow_resnets
 from PIL import Image
 
 from rsa_eval.campaigns.run_records import make_record_of
@@ -22,6 +23,8 @@ from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
+from rsa_pretrain.components.backbone import build_backbone, feature_dim
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -191,6 +194,13 @@ def test_an_odd_number_of_views_is_refused() -> None:
     """They are drawn in pairs."""
     with pytest.raises(UserError, match="num_views"):
         parse_tree(DiagnosticsConfig, {"data": DATA, "num_views": 5}, "test")
+
+
+def test_by_default_lidar_has_more_images_than_a_resnet50_has_features() -> None:
+    """So that a large test set lists no departure for the network the paper is about."""
+    with torch.device("meta"), narrow_resnets(False):
+        width = feature_dim(build_backbone(BackboneConfig(arch="resnet50", stem="standard")))
+    assert parse_tree(DiagnosticsConfig, {"data": DATA}, "test").num_view_images > width
 
 
 def test_comparing_with_the_same_checkpoint_gives_one(
