@@ -1,9 +1,9 @@
 """Settings of the robustness of a trained classifier."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, FinetuneOptions
@@ -67,7 +67,17 @@ class FinetuneHead(FinetuneOptions):
     the section are its own."""
 
 
-HeadConfig = Annotated[LogisticHead | LinearHead | FinetuneHead, Field(discriminator="name")]
+def _check_named(given: Any) -> Any:
+    if isinstance(given, Section) or (isinstance(given, dict) and "name" in given):
+        return given
+    raise ValueError("the section needs head.name: logistic, linear or finetune")
+
+
+HeadConfig = Annotated[
+    LogisticHead | LinearHead | FinetuneHead,
+    Field(discriminator="name"),
+    BeforeValidator(_check_named),
+]
 
 _EVALUATIONS: dict[str, type[LogisticConfig | LinearConfig | FinetuneConfig]] = {
     "logistic": LogisticConfig,

@@ -167,6 +167,9 @@ def test_records_of_two_heads_lie_side_by_side() -> None:
     tree: dict[str, Any] = {"data": data, "head": {"name": "linear", "tuning": {"epochs": 3}}}
     with pytest.raises(UserError, match=r"unknown key 'head\.tuning'"):
         parse_tree(RobustnessConfig, tree, None)
+    tree = {"data": data, "head": {"search": {"num_values": 3}}}
+    with pytest.raises(UserError, match=r"needs head\.name: logistic, linear or finetune"):
+        parse_tree(RobustnessConfig, tree, None)
     tree = {"data": data, "head": {"name": "finetune"}, "layers": ["layer3"]}
     with pytest.raises(UserError, match=r"^fine-tuning trains the whole backbone"):
         parse_tree(RobustnessConfig, tree, None)
