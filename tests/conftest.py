@@ -2,6 +2,7 @@
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def tiny_tree(tmp_path):
 def tiny_config(tiny_tree):
     """Validated settings of that run."""
     return parse_tree(PretrainConfig, tiny_tree, "tiny run")
+
+
+@pytest.fixture
+def small_counts(monkeypatch):
+    """Let the sets of the transfer suite state the numbers of images of the small trees."""
+    import transfer_trees
+
+    from rsa_pretrain.data.sets import data_set
+
+    for name, numbers in transfer_trees.COUNTS.items():
+        counts = data_set(name).counts
+        for split, number in numbers.items():
+            monkeypatch.setitem(counts, split, replace(counts[split], images=number))
 
 
 @pytest.fixture

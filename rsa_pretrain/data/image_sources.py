@@ -10,8 +10,8 @@ from rsa_pretrain.data.decode import EncodedImage, named_damage
 from rsa_pretrain.data.read_settings import ReadRules
 
 _REMEDY = (
-    "remove or replace it (rsa-pretrain data-check names all such files; an imagefolder skips "
-    "them with data.on_broken=skip)"
+    "replace it or, in an imagefolder, remove it (rsa-pretrain data-check names all such files; "
+    "an imagefolder skips them with data.on_broken=skip)"
 )
 
 

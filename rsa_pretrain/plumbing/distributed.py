@@ -11,6 +11,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -193,7 +194,7 @@ class StopVote:
     """
 
     def __init__(self) -> None:
-        self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._group: Any = _vote_group(dist.group.WORLD) if world_size() > 1 else None
         self._votes: list[tuple[Any, Tensor]] = []
 
     def agree(self, received: signal.Signals | None) -> signal.Signals | None:
@@ -208,6 +209,12 @@ class StopVote:
         earlier, result = self._votes.pop(0)
         earlier.wait()
         return signal.Signals(int(result)) if int(result) else None
+
+
+@cache
+def _vote_group(world: Any) -> Any:
+    """Return the one group of all votes: each group keeps connections open to the end."""
+    return dist.new_group(backend="gloo")
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -118,10 +118,12 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
         packed = [file for file in bundle.files if file.name.endswith((*_ARCHIVE_NAMES, ".gz"))]
         for file in packed:
             _unpack_into(downloads / file.name, temporary, file.inner)
-        for file in bundle.files:  # last, as they are moved and not copied
-            if file not in packed:
-                (downloads / file.name).rename(temporary / file.name)
-    if not packed:
+        plain = [file.name for file in bundle.files if file not in packed]
+        for name in plain:
+            shutil.copyfile(downloads / name, temporary / name)
+    with suppress(OSError):  # the set is complete, whatever else is among the downloads
+        for name in plain:
+            (downloads / name).unlink()
         downloads.rmdir()
 
 

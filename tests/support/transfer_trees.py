@@ -92,7 +92,7 @@ def stanford_cars(root: Path) -> None:
 
 
 def fgvc_aircraft(root: Path) -> None:
-    """One image of each part and variant."""
+    """One image of each part and variant; ``trainval`` alternates between its parts."""
     folder = root / "fgvc-aircraft-2013b" / "data"
     variants = ["707-320", "Boeing 717", "F/A-18", *(f"Jet {number:02}" for number in range(97))]
     write_lines(folder / "variants.txt", variants)
@@ -100,8 +100,9 @@ def fgvc_aircraft(root: Path) -> None:
         rows = [f"{start + number} {variant}" for number, variant in enumerate(variants)]
         write_lines(folder / f"images_variant_{part}.txt", rows)
         write_images(folder / "images", [f"{row.split()[0]}.jpg" for row in rows])
-    joined = [(folder / f"images_variant_{part}.txt").read_text() for part in ("train", "val")]
-    (folder / "images_variant_trainval.txt").write_text("".join(joined))
+    parts = [(folder / f"images_variant_{part}.txt").read_text() for part in ("train", "val")]
+    pairs = zip(*(part.splitlines() for part in parts), strict=True)
+    write_lines(folder / "images_variant_trainval.txt", [row for pair in pairs for row in pair])
 
 
 def dtd(root: Path) -> None:
@@ -219,6 +220,25 @@ def voc2007(root: Path) -> None:
             write_lines(folder / "ImageSets" / "Main" / f"{name}_{part}.txt", lines)
     write_images(folder / "JPEGImages", [f"{n:06}.jpg" for n in range(36)])
 
+
+# Images of each split in what the functions write; validation is a part of training.
+COUNTS = {
+    "food101": {"train": 202, "test": 101},
+    "cub200": {"train": 400, "test": 200},
+    "sun397": {"train": 397, "test": 397},
+    "stanford_cars": {"train": 196, "test": 196},
+    "fgvc_aircraft": {"train": 200, "val": 100, "test": 100},
+    "dtd": {"train": 94, "val": 47, "test": 47},
+    "oxford_pets": {"train": 74, "test": 37},
+    "caltech101": {"train": 3_030, "test": 303},
+    "caltech101_background": {"train": 3_060, "test": 306},
+    "flowers102": {"train": 204, "val": 102, "test": 204},
+    "eurosat": {"train": 30, "val": 10, "test": 10},
+    "resisc45": {"train": 135, "val": 45, "test": 45},
+    "gtsrb": {"train": 86, "test": 43},
+    "svhn": {"train": 30, "test": 10},
+    "pcam": {"train": 10, "val": 4, "test": 4},
+}
 
 # Functions that write below a root, by ``data.name``.
 WRITERS = {

@@ -38,7 +38,7 @@ def lidar(views: Sequence[Tensor], delta: float = LIDAR_DELTA, chunk_size: int =
 
     Raises:
         UserError: If there are fewer than two views or images, the shapes disagree, a feature is
-            not finite, all features are the same, or ``delta`` is not positive.
+            not finite, all features are the same, or ``delta`` is not positive or too small.
     """
     if len(views) < 2 or len({view.shape for view in views}) > 1:
         shapes = ", ".join(str(tuple(view.shape)) for view in views[:3])
@@ -50,7 +50,12 @@ def lidar(views: Sequence[Tensor], delta: float = LIDAR_DELTA, chunk_size: int =
     between, within = _covariances(views, centre_of(views, "LiDAR", chunk_size), chunk_size)
     within.diagonal().add_(delta)
     # With Σ_w = L Lᵀ, the matrix L⁻¹ Σ_b L⁻ᵀ has the eigenvalues of Σ_w^(-1/2) Σ_b Σ_w^(-1/2).
-    triangle = torch.linalg.cholesky(within)
+    triangle, failed = torch.linalg.cholesky_ex(within)
+    if failed:
+        raise UserError(
+            f"the features are too large for LiDAR's delta, {delta:g}, which rounding of their "
+            "covariance outweighs; divide features by a constant or raise delta"
+        )
     half = torch.linalg.solve_triangular(triangle, between, upper=False)
     discriminant = torch.linalg.solve_triangular(triangle, half.T, upper=False)
     eigenvalues = torch.linalg.eigvalsh((discriminant + discriminant.T) / 2)

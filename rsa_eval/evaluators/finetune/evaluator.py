@@ -24,6 +24,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
     open_splits,
 )
 from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows
+from rsa_eval.evaluators.shared.validation import publishes_validation
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result
 from rsa_eval.records.workspace import Workspace
@@ -125,10 +126,12 @@ def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
 def finetune_deviations(config: FinetuneConfig) -> list[str]:
     """List the departures of fine-tuning, except those due to several processes."""
     published = FINETUNE_PROTOCOLS[config.protocol]
+    # No protocol has one share for all data sets.
+    share = {"held_out_percent": config.grid.held_out_percent}
     deviations = [
         *common_deviations(config, _BYOL if config.protocol == "byol" else USUAL),
         *settings_deviations(config.tuning, published.tuning),
-        *settings_deviations(config.grid, published.grid),
+        *settings_deviations(config.grid, published.grid.model_copy(update=share)),
     ]
     if published.subset is None:
         return deviations + _byol_deviations(config)
@@ -143,10 +146,16 @@ def finetune_deviations(config: FinetuneConfig) -> list[str]:
 
 
 def _byol_deviations(config: FinetuneConfig) -> list[str]:
-    """List the departures in labels and test images."""
+    """List the departures in labels, validation and test images."""
     deviations = []
     if config.subset is not None:
         deviations.append(f"labels {config.subset.name} (protocol: all)")
+    grid = config.grid
+    if len(grid.base_lr) * len(grid.decays) > 1 and not publishes_validation(config.data):
+        deviations.append(
+            f"{grid.held_out_percent:g} % of each class drawn for validation (protocol: its "
+            "authors' own draw)"
+        )
     square = (config.data.eval_resize, config.data.image_size)
     if square != _BYOL_SQUARE:
         short, side = (setting_text(value) for value in square)

@@ -6,10 +6,12 @@ the mean loss over the whole batch. BatchNorm's running statistics come from the
 
 import copy
 import math
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +26,7 @@ from rsa_eval.features.networks.interface import network_of
 from rsa_pretrain.components.optim import scaled_lr
 from rsa_pretrain.components.schedules import cosine
 from rsa_pretrain.plumbing.device import autocast
-from rsa_pretrain.plumbing.distributed import sum_over_ranks, world_size
+from rsa_pretrain.plumbing.distributed import rank, sum_over_ranks, world_size
 from rsa_pretrain.plumbing.errors import UserError
 
 
@@ -167,7 +169,8 @@ class Tuning:
         images, labels, batch_size = next(steps)
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         labels = labels.to(self.device, non_blocking=True)
-        with autocast(self.config.precision, self.device):
+        draws = _draws_of_step(self.config.seed, self.step, self.device)
+        with draws, autocast(self.config.precision, self.device):
             loss_sum = functional.cross_entropy(network(images), labels, reduction="sum")
         self.optimizer.zero_grad()
         # DistributedDataParallel divides the sum of gradients by the number of processes.
@@ -209,6 +212,15 @@ class Tuning:
         self.scaler.load_state_dict(content["scaler"])
         self._loss_sum.copy_(content["loss_sum"])
         self.step, self.losses = content["step"], content["losses"]
+
+
+@contextmanager
+def _draws_of_step(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Let dropout draw by seed, step and process alone, so that a resumed run draws alike."""
+    sequence = np.random.SeedSequence([seed, step, rank()])
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        yield
 
 
 def shares_batchnorm(tuning: TuningConfig, device: torch.device) -> bool:

@@ -6,18 +6,23 @@ the block of each class replaced by the mean over the classes. In these coordina
 gradient estimates the distance to the minimum, which decides when to stop.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
+from rsa_pretrain.plumbing.errors import UserError
 
 # Iterations between updates of L, each of which forgets the steps taken.
 _ROUND = 100
-# Relative to the mean diagonal, keeps L regular where a direction has no curvature.
+# Relative to the mean diagonal, keeps L regular where a direction has no curvature; grows until it
+# outweighs the rounding of float32 products.
 _RIDGE = 1e-9
+_RIDGE_GROWTH = 10.0
+# Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
+# is below the precision of float64.
+_LEAST_WORTH = 1e-8
 # Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients.
 _MEMORY = 50
 # A line search usually takes one evaluation.
@@ -33,7 +38,7 @@ class Minimum:
     point: Point
     gap: float
     """Estimated distance of the objective from its minimum, relative to the objective or, if that
-    is less, to what the weights have lowered it by."""
+    is less, to what the weights have lowered it by, or to 1e-8 of the objective."""
     iterations: int
 
 
@@ -65,22 +70,23 @@ class PathSolver:
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
         self._loss.product_dtype = torch.float32
-        point, done, gap = self._start(penalty), 0, math.inf
+        point, done = self._start(penalty), 0
         while True:
             round_ = _Round(self._loss, penalty, point, self._hessian.factor(point, penalty))
-            done += round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
-            is_stuck = gap < math.inf and round_.progress <= _NO_PROGRESS
-            point, gap = round_.point, round_.gap
-            if gap <= self._tolerance or done >= self._max_iterations:
+            steps = round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
+            point, done = round_.point, done + steps
+            if round_.gap <= self._tolerance or done >= self._max_iterations:
                 break
-            if is_stuck:
-                if self._loss.product_dtype == torch.float64:
+            is_stuck = round_.progress <= _NO_PROGRESS
+            if self._loss.product_dtype == torch.float64:
+                if is_stuck:
                     break
+            elif is_stuck or steps < _ROUND:
                 self._loss.product_dtype = torch.float64
                 point = self._loss.at(point.coefficients)
             self._hessian.update(point)
         self._before, self._last = self._last.coefficients, point
-        return Minimum(point, gap, done)
+        return Minimum(point, round_.gap, done)
 
     def _start(self, penalty: float) -> Point:
         if self._before is None:
@@ -109,13 +115,25 @@ class _MeanHessian:
         self._gram = self._loss.gram(point.curvature) / point.curvature.mean()
 
     def factor(self, point: Point, penalty: float) -> Tensor:
-        """Return L, lower triangular, for a point's objective divided by its value."""
+        """Return L, lower triangular, for a point's objective divided by its value.
+
+        Raises:
+            UserError: If a product of features overflows.
+        """
         hessian = self._gram * point.curvature.mean()
         diagonal = hessian.diagonal()
         diagonal[: point.num_weights] += penalty
-        diagonal += _RIDGE * diagonal.mean()
-        factor: Tensor = torch.linalg.cholesky(hessian / point.value(penalty))
-        return factor
+        hessian /= point.value(penalty)
+        if not hessian.isfinite().all():
+            raise UserError("products of features overflow float32; divide features by a constant")
+        ridge = _RIDGE * float(diagonal.mean())
+        while True:
+            diagonal += ridge
+            factor: Tensor
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if not failed:
+                return factor
+            ridge *= _RIDGE_GROWTH
 
 
 class _Round:
@@ -147,8 +165,8 @@ class _Round:
     @property
     def gap(self) -> float:
         """Estimated distance from the minimum, as in ``Minimum``."""
-        worth = min(self._value, self._value_without - self._value)
-        return 0.5 * float(self._gradient.square().sum()) / worth if worth > 0 else math.inf
+        lowered = max(self._value_without - self._value, _LEAST_WORTH * self._value)
+        return 0.5 * float(self._gradient.square().sum()) / min(self._value, lowered)
 
     def descend(self, max_steps: int, tolerance: float) -> int:
         """Take L-BFGS steps until converged or the line search fails; return their number."""

@@ -8,7 +8,7 @@ an image by the fit without it follows from that with it (Golub, Heath & Wahba 1
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.labelled_images import accuracies
-from rsa_eval.evaluators.shared.metrics import TopKCounts, ranks
+from rsa_eval.evaluators.shared.metrics import ranks
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import WARNINGS, Scores
 from rsa_pretrain.plumbing.progress import progress_bar
@@ -60,14 +60,14 @@ def ridge_regression(
     """
     num_classes = classes_of(train, test, num_classes)
     path = RidgePath(train, device)
-    trials = path.leave_one_out(search.strengths)
-    c = max(trials, key=lambda trial: trial.top1).c
+    trials = path.leave_one_out(search.strengths, headline)
+    c = max(trials, key=lambda trial: trial.score).c
     at_edge = len(trials) > 1 and c in (trials[0].c, trials[-1].c)
     answers = answers_of(path.classifier(c), test, num_classes)
     details: dict[str, Any] = {
         "C": c,
         "C_at_edge": at_edge,
-        "leave_one_out": [asdict(trial) for trial in trials],
+        "leave_one_out": [{"c": trial.c, headline: trial.score} for trial in trials],
     }
     if at_edge:
         details[WARNINGS] = [edge_warning(search)]
@@ -87,7 +87,7 @@ class LeftOut:
     """One C, and its accuracy on images left out one at a time."""
 
     c: float
-    top1: float
+    score: float
     """In percent."""
 
 
@@ -125,23 +125,28 @@ class RidgePath:
         intercepts = self._target_mean - self._mean @ weights
         return LinearClassifier(weights, intercepts, self._classes)
 
-    def leave_one_out(self, strengths: Sequence[float]) -> list[LeftOut]:
-        """Return the accuracy of each C on every image by the fit on all others."""
-        right = [0] * len(strengths)
+    def leave_one_out(self, strengths: Sequence[float], headline: str = "top1") -> list[LeftOut]:
+        """Return the accuracy of each C on every image by the fit on all others.
+
+        Args:
+            strengths: Values of C.
+            headline: ``top1``, or ``mean_per_class`` for the mean over the classes.
+        """
+        right = torch.zeros(len(strengths), len(self._classes), dtype=torch.float64)
         with progress_bar(self._count, "leave one out", "img") as bar:
-            start = 0
             for features, targets in self._blocks():
                 rotated = (features - self._mean) @ self._basis
                 labels = targets.argmax(dim=1)
                 for place, c in enumerate(strengths):
                     scores = self._scores_without(rotated, targets, c)
-                    right[place] += int((ranks(scores, labels) == 0).sum())
-                start += len(labels)
+                    hits = labels[ranks(scores, labels) == 0].cpu()
+                    right[place] += torch.bincount(hits, minlength=len(self._classes))
                 bar.update(len(labels))
-        return [
-            LeftOut(c, TopKCounts(hits, hits, self._count).top1_percent)
-            for c, hits in zip(strengths, right, strict=True)
-        ]
+        if headline == "mean_per_class":
+            found = (100 * right / torch.bincount(self._labels).cpu()).mean(dim=1)
+        else:
+            found = 100 * right.sum(dim=1) / self._count
+        return [LeftOut(c, score) for c, score in zip(strengths, found.tolist(), strict=True)]
 
     def _scores_without(self, rotated: Tensor, targets: Tensor, c: float) -> Tensor:
         """Return each image's scores by the fit without it, (n, K)."""

@@ -6,6 +6,7 @@ from rsa_pretrain.data.sets.cifar import CIFAR10, CIFAR100
 from rsa_pretrain.data.sets.cub200 import CUB200
 from rsa_pretrain.data.sets.digits import DIGITS, SCATTERED_DIGITS
 from rsa_pretrain.data.sets.dtd import DTD
+from rsa_pretrain.data.sets.eurosat import EUROSAT
 from rsa_pretrain.data.sets.fgvc_aircraft import FGVC_AIRCRAFT
 from rsa_pretrain.data.sets.flowers102 import FLOWERS102
 from rsa_pretrain.data.sets.folders import IMAGE_FOLDER
@@ -15,7 +16,7 @@ from rsa_pretrain.data.sets.imagenet import IMAGENET, IMAGENET100
 from rsa_pretrain.data.sets.imagenette import IMAGENETTE
 from rsa_pretrain.data.sets.oxford_pets import OXFORD_PETS
 from rsa_pretrain.data.sets.pcam import PCAM
-from rsa_pretrain.data.sets.remote_sensing import EUROSAT, RESISC45
+from rsa_pretrain.data.sets.resisc45 import RESISC45
 from rsa_pretrain.data.sets.stanford_cars import STANFORD_CARS
 from rsa_pretrain.data.sets.stl10 import STL10
 from rsa_pretrain.data.sets.sun397 import SUN397

@@ -16,15 +16,13 @@ smallest, where 0 is the seed. The literature's draws are other ones.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.image_folder import class_folders
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
-from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, list_class_folders, listed_set
+from rsa_pretrain.data.sets.published_tree import TreeFault
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 from rsa_pretrain.plumbing.system_files import is_system
 
 TRAIN_PER_CLASS = 30
@@ -47,9 +45,7 @@ _SEED = 0
 
 def _read(folder: Path, part: ListedPart, *, background: bool) -> Listing:
     """Draw the images of a part, listed by class and then by name."""
-    if not (folder / _IMAGES).is_dir():
-        raise TreeFault(f"no folder '{folder / _IMAGES}'")
-    found = class_folders(folder / _IMAGES).names
+    found = list_class_folders(folder / _IMAGES)
     class_names = [name for name in found if background or name != _BACKGROUND]
     images = []
     for label, class_name in enumerate(class_names):
@@ -71,34 +67,20 @@ def _lot(class_name: str, name: str) -> str:
     return hashlib.sha256(f"{_SEED}/{class_name}/{name}".encode()).hexdigest()
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(CALTECH101_FILES, root, url)
-
-
-_TREE = ListedTree("caltech101", CALTECH101_FILES.folder, 101, partial(_read, background=False))
-
-CALTECH101 = DataSet(
-    name=_TREE.name,
-    label="Caltech-101",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+CALTECH101 = listed_set(
+    "caltech101",
+    "Caltech-101",
+    CALTECH101_FILES,
+    partial(_read, background=False),
     counts={"train": Counts(3_030, 101, TRAIN_PER_CLASS), "test": Counts(5_647, 101)},
-    folders=(_TREE.folder,),
     metric="mean_per_class",
 )
 
-_WITH_BACKGROUND = replace(
-    _TREE,
-    name="caltech101_background",
-    num_classes=102,
-    read=partial(_read, background=True),
-)
-
-CALTECH101_BACKGROUND = replace(
-    CALTECH101,
-    name=_WITH_BACKGROUND.name,
-    label="Caltech-101 with background",
-    open=partial(open_listed, tree=_WITH_BACKGROUND),
+CALTECH101_BACKGROUND = listed_set(
+    "caltech101_background",
+    "Caltech-101 with background",
+    CALTECH101_FILES,
+    partial(_read, background=True),
     counts={"train": Counts(3_060, 102, TRAIN_PER_CLASS), "test": Counts(6_084, 102)},
+    metric="mean_per_class",
 )

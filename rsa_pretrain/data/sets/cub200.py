@@ -8,13 +8,12 @@ which many are gone. Their protocol does not include it; top-1 accuracy is usual
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault, read_lines
-from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set, number_classes
+from rsa_pretrain.data.sets.published_tree import TreeFault, read_lines
+from rsa_pretrain.plumbing.fetch import Archive
 
 # The publisher's record on CaltechDATA; checksum as in github.com/TDeVries/cub2011_dataset.
 CUB200_ARCHIVE = Archive(
@@ -32,17 +31,14 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     marks = _table(folder / "train_test_split.txt")
     if not paths.keys() == classes.keys() == marks.keys():
         raise TreeFault(f"the lists in '{folder}' differ in the images that they number")
-    unknown = sorted(set(classes.values()) - class_names.keys())
-    if unknown or not set(marks.values()) <= {"0", "1"}:
-        raise TreeFault(f"'{folder}' has an unknown class ({unknown}) or a mark other than 0 and 1")
+    if not set(marks.values()) <= {"0", "1"}:
+        raise TreeFault(f"'{folder / 'train_test_split.txt'}' has a mark other than 0 and 1")
     wanted = "1" if part == "train" else "0"
-    number = {key: label for label, key in enumerate(class_names)}
     images = [
-        (f"images/{path}", number[classes[key]])
-        for key, path in paths.items()
-        if marks[key] == wanted
+        (f"images/{path}", classes[key]) for key, path in paths.items() if marks[key] == wanted
     ]
-    return Listing(list(class_names.values()), images)
+    numbered = number_classes(folder / "image_class_labels.txt", images, list(class_names))
+    return Listing(list(class_names.values()), numbered)
 
 
 def _table(path: Path) -> dict[str, str]:
@@ -50,21 +46,16 @@ def _table(path: Path) -> dict[str, str]:
     rows = [line.split(" ", 1) for line in read_lines(path)]
     if any(len(row) != 2 for row in rows):
         raise TreeFault(f"'{path}' has a line without a number and a value")
-    return {number: value for number, value in rows}
+    found = {number: value for number, value in rows}
+    if len(found) < len(rows):
+        raise TreeFault(f"'{path}' has two lines of the same number")
+    return found
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(CUB200_ARCHIVE, root, url)
-
-
-_TREE = ListedTree("cub200", CUB200_ARCHIVE.folder, 200, _read)
-
-CUB200 = DataSet(
-    name=_TREE.name,
-    label="CUB-200-2011",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+CUB200 = listed_set(
+    "cub200",
+    "CUB-200-2011",
+    CUB200_ARCHIVE,
+    _read,
     counts={"train": Counts(5_994, 200), "test": Counts(5_794, 200)},
-    folders=(_TREE.folder,),
 )

@@ -7,20 +7,18 @@ results are means over the ten splits, the transfer literature's those of the fi
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.image_folder import class_folders
-from rsa_pretrain.data.sets.base import Counts, DataSet
+from rsa_pretrain.data.sets.base import Counts
 from rsa_pretrain.data.sets.listed import (
     ListedPart,
-    ListedTree,
     Listing,
+    list_class_folders,
+    listed_set,
     number_classes,
-    open_listed,
 )
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault, read_lines
-from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.data.sets.published_tree import read_lines
+from rsa_pretrain.plumbing.fetch import Archive
 
 # Address and checksum as in torchvision.datasets.DTD, which unpacks it one folder deeper.
 DTD_ARCHIVE = Archive(
@@ -32,30 +30,20 @@ DTD_ARCHIVE = Archive(
 
 def _read(folder: Path, part: ListedPart) -> Listing:
     """List lines like ``banded/banded_0002.jpg``; the folders of the images are the classes."""
-    if not (folder / "images").is_dir():
-        raise TreeFault(f"no folder '{folder / 'images'}'")
-    class_names = class_folders(folder / "images").names
+    class_names = list_class_folders(folder / "images")
     path = folder / "labels" / f"{part}1.txt"
     images = [(f"images/{line}", line.partition("/")[0]) for line in read_lines(path)]
     return Listing(class_names, number_classes(path, images, class_names))
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(DTD_ARCHIVE, root, url)
-
-
-_TREE = ListedTree("dtd", DTD_ARCHIVE.folder, 47, _read, has_val=True)
-
-DTD = DataSet(
-    name=_TREE.name,
-    label="DTD",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+DTD = listed_set(
+    "dtd",
+    "DTD",
+    DTD_ARCHIVE,
+    _read,
     counts={
         "train": Counts(3_760, 47, 80),
         "val": Counts(1_880, 47, 40),
         "test": Counts(1_880, 47, 40),
     },
-    folders=(_TREE.folder,),
 )

@@ -8,19 +8,17 @@ transfer literature leave in.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
+from rsa_pretrain.data.sets.base import Counts
 from rsa_pretrain.data.sets.listed import (
     ListedPart,
-    ListedTree,
     Listing,
+    listed_set,
     number_classes,
-    open_listed,
 )
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, read_lines
-from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.data.sets.published_tree import read_lines
+from rsa_pretrain.plumbing.fetch import Archive
 
 # The address is torchvision.datasets.FGVCAircraft's, which states no checksum; this one is stated
 # by torch for R (torchvision's R package) and by DeepMind's dm_nevis.
@@ -40,23 +38,15 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     return Listing(class_names, number_classes(path, images, class_names))
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(FGVC_AIRCRAFT_ARCHIVE, root, url)
-
-
-_TREE = ListedTree("fgvc_aircraft", FGVC_AIRCRAFT_ARCHIVE.folder, 100, _read, has_val=True)
-
-FGVC_AIRCRAFT = DataSet(
-    name=_TREE.name,
-    label="FGVC-Aircraft",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+FGVC_AIRCRAFT = listed_set(
+    "fgvc_aircraft",
+    "FGVC-Aircraft",
+    FGVC_AIRCRAFT_ARCHIVE,
+    _read,
     counts={
         "train": Counts(6_667, 100),
         "val": Counts(3_333, 100),
         "test": Counts(3_333, 100),
     },
-    folders=(_TREE.folder,),
     metric="mean_per_class",
 )

@@ -8,14 +8,13 @@ torchvision's.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set
 from rsa_pretrain.data.sets.matlab import read_matlab
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
-from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.data.sets.published_tree import whole_numbers
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 _ADDRESS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 # Addresses, checksums and the name of the folder as in torchvision.datasets.Flowers102.
@@ -37,34 +36,21 @@ def _read(folder: Path, part: ListedPart) -> Listing:
 
     (classes,) = read_matlab(folder / "imagelabels.mat", "labels")
     (ids,) = read_matlab(folder / "setid.mat", _IDS[part])
-    numbers = [int(number) for number in ids.reshape(-1)]
-    if not numbers or min(numbers) < 1 or max(numbers) > classes.size:
-        raise TreeFault(
-            f"'{folder / 'setid.mat'}' should have numbers from 1 to {classes.size}, one for each "
-            "class in imagelabels.mat"
-        )
-    labels = classes.reshape(-1)
-    images = [(f"jpg/image_{number:05}.jpg", int(labels[number - 1]) - 1) for number in numbers]
+    labels = whole_numbers(folder / "imagelabels.mat", classes, 1, 102)
+    numbers = whole_numbers(folder / "setid.mat", ids, 1, len(labels))
+    images = [(f"jpg/image_{number:05}.jpg", labels[number - 1] - 1) for number in numbers]
     return Listing(list(Flowers102.classes), images)
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(FLOWERS102_FILES, root, url)
-
-
-_TREE = ListedTree("flowers102", FLOWERS102_FILES.folder, 102, _read, has_val=True)
-
-FLOWERS102 = DataSet(
-    name=_TREE.name,
-    label="Oxford 102 Flowers",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+FLOWERS102 = listed_set(
+    "flowers102",
+    "Oxford 102 Flowers",
+    FLOWERS102_FILES,
+    _read,
     counts={
         "train": Counts(2_040, 102, 20),
         "val": Counts(1_020, 102, 10),
         "test": Counts(6_149, 102),
     },
-    folders=(_TREE.folder,),
     metric="mean_per_class",
 )

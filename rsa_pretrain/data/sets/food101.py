@@ -9,17 +9,15 @@ as in Kornblith et al. 2019, Table 1, and in torchvision's documentation. The ar
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set, number_classes
 from rsa_pretrain.data.sets.published_tree import (
-    TRANSFER_NORMALISATION,
     TreeFault,
     read_published,
 )
-from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.fetch import Archive
 
 # Address and checksum as in torchvision.datasets.Food101.
 FOOD101_ARCHIVE = Archive(
@@ -33,31 +31,19 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     path = folder / "meta" / f"{part}.json"
     try:
         found = json.loads(read_published(path))
-    except json.JSONDecodeError as error:
-        raise TreeFault(f"'{path}' is not JSON ({error})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise TreeFault(f"'{path}' is not JSON that can be read ({error})") from None
     if not isinstance(found, dict) or not all(isinstance(names, list) for names in found.values()):
         raise TreeFault(f"'{path}' should have a list of images for each class")
     class_names = sorted(found)
-    images = [
-        (f"images/{name}.jpg", class_names.index(class_name))
-        for class_name, names in found.items()
-        for name in names
-    ]
-    return Listing(class_names, images)
+    images = [(f"images/{name}.jpg", kind) for kind, names in found.items() for name in names]
+    return Listing(class_names, number_classes(path, images, class_names))
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(FOOD101_ARCHIVE, root, url)
-
-
-_TREE = ListedTree("food101", FOOD101_ARCHIVE.folder, 101, _read)
-
-FOOD101 = DataSet(
-    name=_TREE.name,
-    label="Food-101",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+FOOD101 = listed_set(
+    "food101",
+    "Food-101",
+    FOOD101_ARCHIVE,
+    _read,
     counts={"train": Counts(75_750, 101, 750), "test": Counts(25_250, 101, 250)},
-    folders=(_TREE.folder,),
 )

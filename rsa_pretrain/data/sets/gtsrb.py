@@ -9,18 +9,16 @@ sequence show the same sign, so images held out at random look easier than the t
 from __future__ import annotations
 
 import csv
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.image_folder import class_folders, walk
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.image_folder import walk
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, list_class_folders, listed_set
 from rsa_pretrain.data.sets.published_tree import (
-    TRANSFER_NORMALISATION,
     TreeFault,
     read_published,
 )
-from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 _ADDRESS = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
 # Addresses, checksums and the name of the folder as in torchvision.datasets.GTSRB.
@@ -44,37 +42,26 @@ def _read(folder: Path, part: ListedPart) -> Listing:
         return Listing(class_names, _training_images(folder, class_names))
     path = folder / _TEST_LIST
     rows = csv.DictReader(read_published(path).splitlines(), delimiter=";")
-    if not {"Filename", "ClassId"} <= set(rows.fieldnames or ()):
-        raise TreeFault(f"'{path}' should have the columns Filename and ClassId, separated by ;")
-    images = []
-    for row in rows:
-        if not row["Filename"] or not (row["ClassId"] or "").isdecimal():
-            raise TreeFault(f"'{path}' has a line without a file or a class's number")
-        images.append((f"{_TEST}/{row['Filename']}", int(row["ClassId"])))
+    try:
+        images = [(f"{_TEST}/{row['Filename']}", int(row["ClassId"])) for row in rows]
+    except (csv.Error, KeyError, TypeError, ValueError):
+        raise TreeFault(
+            f"'{path}' should have the columns Filename and ClassId, a number, separated by ;"
+        ) from None
     return Listing(class_names, images)
 
 
 def _training_images(folder: Path, class_names: list[str]) -> list[tuple[str, int]]:
-    if not (folder / _TRAINING).is_dir():
-        raise TreeFault(f"no folder '{folder / _TRAINING}'")
-    if class_folders(folder / _TRAINING).names != class_names:
+    if list_class_folders(folder / _TRAINING) != class_names:
         raise TreeFault(f"'{folder / _TRAINING}' should have the folders 00000 to 00042 alone")
     names = [name for name in walk(folder / _TRAINING).names if name.endswith(".ppm")]
     return [(f"{_TRAINING}/{name}", int(name.partition("/")[0])) for name in names]
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(GTSRB_FILES, root, url)
-
-
-_TREE = ListedTree("gtsrb", GTSRB_FILES.folder, 43, _read)
-
-GTSRB = DataSet(
-    name=_TREE.name,
-    label="GTSRB",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+GTSRB = listed_set(
+    "gtsrb",
+    "GTSRB",
+    GTSRB_FILES,
+    _read,
     counts={"train": Counts(26_640, 43), "test": Counts(12_630, 43)},
-    folders=(_TREE.folder,),
 )

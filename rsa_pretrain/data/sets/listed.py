@@ -1,17 +1,30 @@
-"""Open published trees of image files, of which lists beside them say the class and the split."""
+"""Define sets of image files, of which lists beside them say the class and the split.
+
+torchvision's readers are not used where it has them, as they open image files by rules other than
+``ReadRules`` and end in a traceback at a damaged list. Tests compare images, labels and class names
+with theirs.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rsa_pretrain.data.image_folder import ImageFiles
-from rsa_pretrain.data.sets.base import AnySplit
-from rsa_pretrain.data.sets.published_tree import TreeFault, faults_explained
+from rsa_pretrain.data.image_folder import ImageFiles, class_folders
+from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
+from rsa_pretrain.data.sets.published_tree import (
+    TRANSFER_NORMALISATION,
+    TreeFault,
+    check_count,
+    faults_explained,
+)
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.fetch import Archive, Bundle, fetch
 from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
@@ -20,6 +33,7 @@ if TYPE_CHECKING:
 
 # A part as published: where there is validation, "train" is without it.
 ListedPart = Literal["train", "val", "test"]
+_PARTS: tuple[ListedPart, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -36,55 +50,97 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class ListedTree:
-    """The layout of a set.
+class ByHand:
+    """Published files that cannot be downloaded.
 
     Attributes:
-        name: As ``data.name``.
-        folder: Its folder in ``data.root``.
-        num_classes: Published number of classes.
-        read: Lists a part, for the path of the folder; raises ``TreeFault``.
-        has_val: A validation part is published beside the training part.
-        how_to_get: Says for a root where the files come from, if they cannot be downloaded.
+        folder: Their folder in ``data.root``.
+        how_to_get: Says for a root why, and where the files come from.
     """
 
-    name: str
     folder: str
-    num_classes: int
-    read: Callable[[Path, ListedPart], Listing]
-    has_val: bool = False
-    how_to_get: Callable[[Path], str] | None = None
+    how_to_get: Callable[[Path], str]
+
+    def download(self, root: Path, url: str | None) -> None:
+        """Do nothing if the folder is there, or raise a ``UserError`` that says how to get it."""
+        if not (root / self.folder).is_dir():
+            raise UserError(f"'{root / self.folder}' cannot be downloaded; {self.how_to_get(root)}")
 
 
-def open_listed(config: DataConfig, split: AnySplit, tree: ListedTree) -> ImageSet:
-    """Open a split; its images are in the published order, validation after training.
-
-    Nothing is decoded: a damaged file fails when it is first read, and data-check names all. The
-    numbers of images are compared with the published ones by data-check and download alone.
+def listed_set(
+    name: str,
+    label: str,
+    source: Archive | Bundle | ByHand,
+    read: Callable[[Path, ListedPart], Listing],
+    counts: Mapping[AnySplit, Counts],
+    metric: Literal["top1", "mean_per_class"] = "top1",
+) -> DataSet:
+    """Define a set of the transfer suite.
 
     Args:
-        config: Where it is and how its files are read.
-        split: ``train`` and ``pretrain`` include the validation part.
-        tree: The layout.
+        name: As ``data.name``.
+        label: Name used in papers.
+        source: The published files, which make up one folder.
+        read: Lists a part, for the path of that folder; raises ``TreeFault``.
+        counts: Published numbers; there is a validation part if it has those of ``val``.
+        metric: Accuracy that the literature reports.
+    """
+    return DataSet(
+        name=name,
+        label=label,
+        normalisation=TRANSFER_NORMALISATION,
+        open=partial(_open, source=source, read=read, counts=counts),
+        download=source.download if isinstance(source, ByHand) else partial(fetch, source),
+        counts=counts,
+        folders=(source.folder,),
+        metric=metric,
+    )
 
-    Raises:
-        UserError: If a list or an image is missing or the lists are not as published.
+
+def _open(
+    config: DataConfig,
+    split: AnySplit,
+    source: Archive | Bundle | ByHand,
+    read: Callable[[Path, ListedPart], Listing],
+    counts: Mapping[AnySplit, Counts],
+) -> ImageSet:
+    """Open a split; its images are in the published order, validation after training.
+
+    Nothing is decoded: a damaged file fails when it is first read, and data-check names all. All
+    lists are read, as images missing of one part may have moved to another.
     """
     from rsa_pretrain.data.image_set import ImageSet
 
     assert config.root is not None
-    folder = config.root / tree.folder
-    parts: tuple[ListedPart, ...] = (split,) if split in ("val", "test") else ("train",)
-    if parts == ("train",) and tree.has_val:
-        parts = ("train", "val")
-    with faults_explained(tree.name, folder, tree.how_to_get):
-        listings = [tree.read(folder, part) for part in parts]
-        class_names = listings[0].class_names
-        images = [image for listing in listings for image in listing.images]
-        _check_classes(folder, tree.num_classes, class_names, [label for _, label in images])
-        _check_files(folder, [name for name, _ in images])
-    files = ImageFiles(folder, [name for name, _ in images], config, published=True)
-    return ImageSet(tree.name, files, [label for _, label in images], class_names)
+    folder = config.root / source.folder
+    how_to_get = source.how_to_get if isinstance(source, ByHand) else None
+    with faults_explained(config.name, folder, how_to_get):
+        listings = {part: read(folder, part) for part in _PARTS if part in counts}
+        class_names = listings["train"].class_names
+        if any(listing.class_names != class_names for listing in listings.values()):
+            raise TreeFault(f"the lists in '{folder}' differ in their classes")
+        splits = {part: listing.images for part, listing in listings.items()}
+        splits["train"] = splits["train"] + splits.get("val", [])
+        for part, images in splits.items():
+            _check_classes(folder, counts[part].classes, class_names, images)
+            check_count(folder, counts, part, len(images))
+        # Of all images but those of validation, which are in training too.
+        _check_distinct(folder, [name for name, _ in splits["train"] + splits["test"]])
+        chosen = splits["train" if split == "pretrain" else split]
+        _check_files(folder, [name for name, _ in chosen])
+    files = ImageFiles(folder, [name for name, _ in chosen], config, published=True)
+    return ImageSet(config.name, files, [label for _, label in chosen], class_names)
+
+
+def list_class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, of which each has the images of one class.
+
+    Raises:
+        TreeFault: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise TreeFault(f"no folder '{folder}'")
+    return class_folders(folder).names
 
 
 def number_classes(
@@ -110,26 +166,36 @@ def number_classes(
 
 
 def _check_classes(
-    folder: Path, num_classes: int, class_names: Sequence[str], labels: Sequence[int]
+    folder: Path,
+    num_classes: int | None,
+    class_names: Sequence[str],
+    images: Sequence[tuple[str, int]],
 ) -> None:
+    assert num_classes is not None
     if len(set(class_names)) != num_classes or len(class_names) != num_classes:
         raise TreeFault(f"'{folder}' has {len(set(class_names))} classes, expected {num_classes}")
-    outside = sorted(set(labels) - set(range(num_classes)))
+    labels = {label for _, label in images}
+    outside = sorted(labels - set(range(num_classes)))
     if outside:
         raise TreeFault(
             f"the lists in '{folder}' number a class {outside[0]}, expected 0 … {num_classes - 1}"
         )
-    empty = [class_names[label] for label in sorted(set(range(num_classes)) - set(labels))]
+    empty = [class_names[label] for label in sorted(set(range(num_classes)) - labels)]
     if empty:
         raise TreeFault(
             f"the lists in '{folder}' have no image of {len(empty)} classes: {first_of(empty)}"
         )
 
 
+def _check_distinct(folder: Path, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TreeFault(
+            f"the lists in '{folder}' name {len(twice):,} images twice: {first_of(twice)}"
+        )
+
+
 def _check_files(folder: Path, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise TreeFault(f"the lists in '{folder}' name '{twice}' twice")
     # One listing per folder instead of one system call per image.
     present = {parent: _files_in(folder / parent) for parent in {_parent(name) for name in names}}
     missing = [name for name in names if os.path.basename(name) not in present[_parent(name)]]
@@ -147,7 +213,7 @@ def _parent(name: str) -> str:
 def _files_in(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name of a folder
         return set()
     except OSError as error:
         raise TreeFault(f"cannot list '{folder}': {error.strerror}") from None

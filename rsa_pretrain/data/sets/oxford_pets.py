@@ -7,13 +7,12 @@ the published ``annotations/test.txt`` lists 3,669. Their accuracy is the mean o
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault, read_lines
-from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ListedPart, Listing, listed_set
+from rsa_pretrain.data.sets.published_tree import TreeFault, read_lines
+from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 _ADDRESS = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 # Addresses, checksums and the name of the folder as in torchvision.datasets.OxfordIIITPet.
@@ -25,6 +24,7 @@ OXFORD_PETS_FILES = Bundle(
     ),
 )
 _LISTS = {"train": "trainval.txt", "test": "test.txt"}
+_LABELS = {str(label + 1): label for label in range(37)}
 
 
 def _read(folder: Path, part: ListedPart) -> Listing:
@@ -34,29 +34,24 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     images = []
     for line in read_lines(path):
         words = line.split()
-        if len(words) != 4 or not words[1].isdecimal():
-            raise TreeFault(f"'{path}' has the line '{line}', expected an image and three numbers")
+        if len(words) != 4 or words[1] not in _LABELS:
+            raise TreeFault(
+                f"'{path}' has the line '{line}', expected an image and three numbers, the first "
+                f"from 1 to {len(_LABELS)}"
+            )
         breed = words[0].rpartition("_")[0].replace("_", " ").title()
-        label = int(words[1]) - 1
+        label = _LABELS[words[1]]
         if names.setdefault(label, breed) != breed:
             raise TreeFault(f"'{path}' names class {label + 1} both '{names[label]}' and '{breed}'")
         images.append((f"images/{words[0]}.jpg", label))
     return Listing([names[label] for label in sorted(names)], images)
 
 
-def _download(root: Path, url: str | None) -> None:
-    fetch(OXFORD_PETS_FILES, root, url)
-
-
-_TREE = ListedTree("oxford_pets", OXFORD_PETS_FILES.folder, 37, _read)
-
-OXFORD_PETS = DataSet(
-    name=_TREE.name,
-    label="Oxford-IIIT Pet",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+OXFORD_PETS = listed_set(
+    "oxford_pets",
+    "Oxford-IIIT Pet",
+    OXFORD_PETS_FILES,
+    _read,
     counts={"train": Counts(3_680, 37), "test": Counts(3_669, 37)},
-    folders=(_TREE.folder,),
     metric="mean_per_class",
 )

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
+from rsa_pretrain.data.sets.numbered_images import NumberedImages
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
+    check_count,
     faults_explained,
+    whole_numbers,
 )
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
@@ -42,11 +45,16 @@ PCAM_FILES = Bundle(
     ),
 )
 _SHAPE = (96, 96, 3)
+_COUNTS: dict[AnySplit, Counts] = {
+    "train": Counts(294_912, 2),
+    "val": Counts(32_768, 2),
+    "test": Counts(32_768, 2),
+}
 _PARTS = {"train": ("train", "valid"), "val": ("valid",), "test": ("test",)}
 
 
-class PatchFiles:
-    """The images of some HDF5 files, in sequence; not ``PixelSources``, as they fill the memory.
+class PatchFiles(NumberedImages):
+    """The images of some HDF5 files; not ``PixelSources``, as they fill the memory.
 
     Args:
         folder: Folder of the files.
@@ -54,41 +62,23 @@ class PatchFiles:
     """
 
     def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
-        self.folder = folder
-        self.sizes = sizes
+        super().__init__({part: _path(folder, part, "x") for part in sizes}, sizes)
         self._open: dict[tuple[int, str], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open files behind: a loader process opens them itself."""
         return vars(self) | {"_open": {}}
 
-    def __len__(self) -> int:
-        return sum(self.sizes.values())
-
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Read one image."""
         from PIL import Image
 
-        part, number = self._locate(index)
+        part, number = self.locate(index)
         try:
             pixels = self._images(part)[number]
         except OSError as error:
             raise UserError(f"cannot read {self.where(index)}: {error}") from None
         return Image.fromarray(pixels), "RGB"
-
-    def where(self, index: int) -> str:
-        """Name the file and the image's number in it."""
-        part, number = self._locate(index)
-        return f"{_path(self.folder, part, 'x')}, image {number}"
-
-    def identity(self, index: int) -> bytes:
-        """Return the part and the image's number: the files are published ones."""
-        return f"{self.key(index)}\n".encode()
-
-    def key(self, index: int) -> str:
-        """Return the part and the image's number in it."""
-        part, number = self._locate(index)
-        return f"{part} {number}"
 
     def _images(self, part: str) -> Any:
         """Open a file once in each process: a forked one must not share the reader's state."""
@@ -96,16 +86,9 @@ class PatchFiles:
 
         place = (os.getpid(), part)
         if place not in self._open:
-            file = h5py.File(_path(self.folder, part, "x"), "r")
+            file = h5py.File(self.paths[part], "r")
             self._open[place] = (file, file["x"])
         return self._open[place][1]
-
-    def _locate(self, index: int) -> tuple[str, int]:
-        for part, size in self.sizes.items():
-            if index < size:
-                return part, index
-            index -= size
-        raise IndexError(index)
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -121,6 +104,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
             found = _read_labels(folder, part)
             sizes[part] = len(found)
             labels += found
+        check_count(folder, _COUNTS, split, len(labels))
     return ImageSet("pcam", PatchFiles(folder, sizes), labels, ["normal", "tumour"])
 
 
@@ -128,10 +112,7 @@ def _read_labels(folder: Path, part: str) -> list[int]:
     """Read the labels of a part, 0 or 1, and compare their number with the images'."""
     import numpy as np
 
-    try:
-        import h5py
-    except ImportError:
-        raise UserError("pcam is stored as HDF5, which needs h5py: pip install h5py") from None
+    h5py = _import_h5py()
     shapes: list[tuple[int, ...]] = []
     for axis in ("x", "y"):
         path = _path(folder, part, axis)
@@ -139,11 +120,14 @@ def _read_labels(folder: Path, part: str) -> list[int]:
             raise TreeFault(f"no '{path}'")
         try:
             with h5py.File(path, "r") as file:
-                shapes.append(file[axis].shape)
+                stored = file[axis]
+                if not isinstance(stored, h5py.Dataset):
+                    raise TreeFault(f"'{path}' has no array '{axis}'")
+                shapes.append(stored.shape)
                 if axis == "y":
-                    labels = np.asarray(file[axis]).reshape(-1).astype(np.int64)
-                elif file[axis].dtype != np.uint8:
-                    raise TreeFault(f"'{path}' has pixels of type {file[axis].dtype}, not uint8")
+                    labels = whole_numbers(path, np.asarray(stored[()]), 0, 1)
+                elif stored.dtype != np.uint8:
+                    raise TreeFault(f"'{path}' has pixels of type {stored.dtype}, not uint8")
         except (OSError, KeyError) as error:
             raise TreeFault(f"'{path}' is not a readable HDF5 file of '{axis}' ({error})") from None
     if shapes[0] != (len(labels), *_SHAPE):
@@ -151,10 +135,15 @@ def _read_labels(folder: Path, part: str) -> list[int]:
             f"'{_path(folder, part, 'x')}' has pixels of shape {shapes[0]}, expected "
             f"{(len(labels), *_SHAPE)} as there are {len(labels):,} labels"
         )
-    if not np.isin(labels, (0, 1)).all():
-        raise TreeFault(f"'{_path(folder, part, 'y')}' has labels other than 0 and 1")
-    found: list[int] = labels.tolist()
-    return found
+    return labels
+
+
+def _import_h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise UserError("pcam is stored as HDF5, which needs h5py: pip install h5py") from None
+    return h5py
 
 
 def _path(folder: Path, part: str, axis: str) -> Path:
@@ -162,6 +151,7 @@ def _path(folder: Path, part: str, axis: str) -> Path:
 
 
 def _download(root: Path, url: str | None) -> None:
+    _import_h5py()  # before 8 GB are downloaded that cannot be read
     fetch(PCAM_FILES, root, url)
 
 
@@ -171,11 +161,7 @@ PCAM = DataSet(
     normalisation=TRANSFER_NORMALISATION,
     open=_open,
     download=_download,
-    counts={
-        "train": Counts(294_912, 2),
-        "val": Counts(32_768, 2),
-        "test": Counts(32_768, 2),
-    },
+    counts=_COUNTS,
     folders=(PCAM_FILES.folder,),
     is_pixels=True,
 )

@@ -7,15 +7,12 @@ that of torchvision.datasets.StanfordCars, whose issue 7545 lists where the file
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
-from rsa_pretrain.data.sets.listed import ListedPart, ListedTree, Listing, open_listed
+from rsa_pretrain.data.sets.base import Counts
+from rsa_pretrain.data.sets.listed import ByHand, ListedPart, Listing, listed_set
 from rsa_pretrain.data.sets.matlab import read_matlab
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, TreeFault
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.data.sets.published_tree import TreeFault, whole_numbers
 
 _FOLDER = "stanford_cars"
 # The development kit's own list of the test images has no classes.
@@ -29,35 +26,29 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     (rows,) = read_matlab(path, "annotations")
     if not {"fname", "class"} <= set(rows.dtype.names or ()):
         raise TreeFault(f"'{path}' has annotations without 'fname' or 'class'")
+    labels = whole_numbers(path, rows["class"], 1, 196)
     images = [
-        (f"cars_{part}/{name}", int(number) - 1)
-        for name, number in zip(rows["fname"].reshape(-1), rows["class"].reshape(-1), strict=True)
+        (f"cars_{part}/{name}", label - 1)
+        for name, label in zip(rows["fname"].reshape(-1), labels, strict=True)
     ]
     return Listing([str(name) for name in names.reshape(-1)], images)
 
 
 def _how_to_get(root: Path) -> str:
     return (
-        "get the images (kaggle.com/datasets/jessicali9530/stanford-cars-dataset), the development "
-        "kit car_devkit.tgz and cars_test_annos_withlabels.mat, as "
+        "the publisher's server is gone: get the images "
+        "(kaggle.com/datasets/jessicali9530/stanford-cars-dataset), the development kit "
+        "car_devkit.tgz and cars_test_annos_withlabels.mat, as "
         "https://github.com/pytorch/vision/issues/7545 lists, and lay them out as "
         f"{root}/{_FOLDER}/cars_train/*.jpg, cars_test/*.jpg, devkit/cars_train_annos.mat, "
         "devkit/cars_meta.mat and cars_test_annos_withlabels.mat"
     )
 
 
-def _download(root: Path, url: str | None) -> NoReturn:
-    raise UserError(f"the server of Stanford Cars is gone; {_how_to_get(root)}")
-
-
-_TREE = ListedTree("stanford_cars", _FOLDER, 196, _read, how_to_get=_how_to_get)
-
-STANFORD_CARS = DataSet(
-    name=_TREE.name,
-    label="Stanford Cars",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+STANFORD_CARS = listed_set(
+    "stanford_cars",
+    "Stanford Cars",
+    ByHand(_FOLDER, _how_to_get),
+    _read,
     counts={"train": Counts(8_144, 196), "test": Counts(8_041, 196)},
-    folders=(_TREE.folder,),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
+from rsa_pretrain.data.sets.numbered_images import NumberedImages
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
 
@@ -34,30 +35,16 @@ _CLASSES = [
 ]
 
 
-class BinaryImages:
-    """The images of some binary files, in sequence; only file names are kept in memory.
-
-    Args:
-        folder: Folder of the files.
-        parts: Names of the files, without ``_X.bin``.
-    """
-
-    def __init__(self, folder: Path, parts: list[str]) -> None:
-        self.folder = folder
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return sum(NUM_IMAGES[part] for part in self.parts)
+class BinaryImages(NumberedImages):
+    """The images of some binary files; only file names are kept in memory."""
 
     def read(self, index: int) -> tuple[Image.Image, str]:
         """Read one image."""
         import numpy as np
         from PIL import Image
 
-        part, number = self._locate(index)
-        pixels = np.fromfile(
-            self.folder / f"{part}_X.bin", np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES
-        )
+        part, number = self.locate(index)
+        pixels = np.fromfile(self.paths[part], np.uint8, _IMAGE_BYTES, offset=number * _IMAGE_BYTES)
         return Image.fromarray(pixels.reshape(_PLANES).transpose(2, 1, 0).copy()), "RGB"
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -65,36 +52,14 @@ class BinaryImages:
         import numpy as np
 
         files = {
-            part: np.memmap(self.folder / f"{part}_X.bin", np.uint8, "r").reshape(-1, *_PLANES)
-            for part in self.parts
+            part: np.memmap(self.paths[part], np.uint8, "r").reshape(-1, *_PLANES)
+            for part in self.sizes
         }
         planes = np.empty((len(rows), *_PLANES), np.uint8)
         for position, row in enumerate(rows.tolist()):
-            part, number = self._locate(row)
+            part, number = self.locate(row)
             planes[position] = files[part][number]
         return planes.transpose(0, 3, 2, 1)
-
-    def where(self, index: int) -> str:
-        """Name the file and the image's number in it."""
-        part, number = self._locate(index)
-        return f"{self.folder / part}_X.bin, image {number}"
-
-    def identity(self, index: int) -> bytes:
-        """Return the file's name and the image's number: the files are published ones."""
-        part, number = self._locate(index)
-        return f"{part} {number}\n".encode()
-
-    def key(self, index: int) -> str:
-        """Return the file's name and the image's number."""
-        part, number = self._locate(index)
-        return f"{part} {number}"
-
-    def _locate(self, index: int) -> tuple[str, int]:
-        for part in self.parts:
-            if index < NUM_IMAGES[part]:
-                return part, index
-            index -= NUM_IMAGES[part]
-        raise IndexError(index)
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -106,8 +71,10 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     assert config.root is not None
     folder = config.root / _FOLDER
     parts: list[str] = ["train", "unlabeled"] if split == "pretrain" else [split]
-    for part in parts:
-        _check_size(folder / f"{part}_X.bin", NUM_IMAGES[part] * _IMAGE_BYTES)
+    paths = {part: folder / f"{part}_X.bin" for part in parts}
+    sizes = {part: NUM_IMAGES[part] for part in parts}
+    for part, path in paths.items():
+        _check_size(path, sizes[part] * _IMAGE_BYTES)
     labels = _labels(folder, parts[0])
     if "unlabeled" in parts:
         labels += [UNLABELLED] * NUM_IMAGES["unlabeled"]
@@ -115,7 +82,7 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     if split == "train" and config.stl10_fold is not None:
         rows = np.array(read_folds(config.root)[config.stl10_fold])
         labels = [labels[row] for row in rows]
-    return ImageSet("stl10", BinaryImages(folder, parts), labels, _CLASSES, rows)
+    return ImageSet("stl10", BinaryImages(paths, sizes), labels, _CLASSES, rows)
 
 
 def read_folds(root: Path) -> list[list[int]]:

@@ -9,20 +9,17 @@ tensorflow_datasets leaves out c/church/outdoor/sun_bhenjvsvrtumjuri.jpg as badl
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from rsa_pretrain.data.sets.base import Counts, DataSet
+from rsa_pretrain.data.sets.base import Counts
 from rsa_pretrain.data.sets.listed import (
+    ByHand,
     ListedPart,
-    ListedTree,
     Listing,
+    listed_set,
     number_classes,
-    open_listed,
 )
-from rsa_pretrain.data.sets.published_tree import TRANSFER_NORMALISATION, read_lines
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.data.sets.published_tree import read_lines
 
 _FOLDER = "SUN397"
 _LISTS = {"train": "Training_01.txt", "test": "Testing_01.txt"}
@@ -39,28 +36,18 @@ def _read(folder: Path, part: ListedPart) -> Listing:
 
 def _how_to_get(root: Path) -> str:
     return (
-        "download SUN397.tar.gz (37 GB, MD5 8ca2778205c41d23104230ba66911c7a) and "
-        "download/Partitions.zip from https://vision.princeton.edu/projects/2010/SUN/ and unpack "
-        f"them as {root}/{_FOLDER}/ClassName.txt, {root}/{_FOLDER}/a/abbey/*.jpg and "
+        "no checksum of its partitions is published: download SUN397.tar.gz (37 GB, MD5 "
+        "8ca2778205c41d23104230ba66911c7a) and download/Partitions.zip from "
+        "https://vision.princeton.edu/projects/2010/SUN/ and unpack them as "
+        f"{root}/{_FOLDER}/ClassName.txt, {root}/{_FOLDER}/a/abbey/*.jpg and "
         f"{root}/{_FOLDER}/Training_01.txt, Testing_01.txt"
     )
 
 
-def _download(root: Path, url: str | None) -> NoReturn:
-    raise UserError(
-        "SUN397's partitions have no published checksum, so nothing is downloaded; "
-        f"{_how_to_get(root)}"
-    )
-
-
-_TREE = ListedTree("sun397", _FOLDER, 397, _read, how_to_get=_how_to_get)
-
-SUN397 = DataSet(
-    name=_TREE.name,
-    label="SUN397",
-    normalisation=TRANSFER_NORMALISATION,
-    open=partial(open_listed, tree=_TREE),
-    download=_download,
+SUN397 = listed_set(
+    "sun397",
+    "SUN397",
+    ByHand(_FOLDER, _how_to_get),
+    _read,
     counts={"train": Counts(19_850, 397, 50), "test": Counts(19_850, 397, 50)},
-    folders=(_TREE.folder,),
 )

@@ -8,7 +8,7 @@ as in torchvision. They are read whole, 225 MB for training.
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
@@ -16,7 +16,9 @@ from rsa_pretrain.data.sets.matlab import read_matlab
 from rsa_pretrain.data.sets.published_tree import (
     TRANSFER_NORMALISATION,
     TreeFault,
+    check_count,
     faults_explained,
+    whole_numbers,
 )
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
 
@@ -34,6 +36,7 @@ SVHN_FILES = Bundle(
     ),
 )
 _SHAPE = (32, 32, 3)
+_COUNTS: dict[AnySplit, Counts] = {"train": Counts(73_257, 10), "test": Counts(26_032, 10)}
 
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
@@ -54,16 +57,11 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
                 f"'{path}' has {digits.size} digits and pixels of type {pixels.dtype} and shape "
                 f"{pixels.shape}, expected uint8 and {(*_SHAPE, digits.size)}"
             )
-        if not np.isin(digits, np.arange(1, 11)).all():
-            raise TreeFault(f"'{path}' has digits outside 1 … 10")
-    labels = (digits.astype(np.int64) % 10).tolist()
+        labels = [digit % 10 for digit in whole_numbers(path, digits, 1, 10)]
+        check_count(folder, _COUNTS, split, digits.size)
     array = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))
     sources = PixelArray(array, "svhn", f"{part} ")
     return ImageSet("svhn", sources, labels, [str(digit) for digit in range(10)])
-
-
-def _download(root: Path, url: str | None) -> None:
-    fetch(SVHN_FILES, root, url)
 
 
 SVHN = DataSet(
@@ -71,8 +69,8 @@ SVHN = DataSet(
     label="SVHN",
     normalisation=TRANSFER_NORMALISATION,
     open=_open,
-    download=_download,
-    counts={"train": Counts(73_257, 10), "test": Counts(26_032, 10)},
+    download=partial(fetch, SVHN_FILES),
+    counts=_COUNTS,
     folders=(SVHN_FILES.folder,),
     is_pixels=True,
 )

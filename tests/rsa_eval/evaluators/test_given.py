@@ -132,6 +132,15 @@ def test_equal_to_the_function(
         assert np.array_equal(kept.predictions.arrays()[name], array)
 
 
+@pytest.mark.parametrize("protocol", ["dinov2", "ridge"])
+def test_the_data_sets_metric_is_the_headline(pair: Pair, protocol: str, tmp_path: Path) -> None:
+    """Features of Pets have a mean over the classes, as the images have."""
+    settings = {"data_set": "oxford_pets", "protocol": protocol, "search": {"num_values": 2}}
+    record = evaluate(pair, "logistic", settings, tmp_path / "out.json")
+    assert record.headline == "mean_per_class"
+    assert record.metrics.keys() == {"top1", "top5", "mean_per_class"}
+
+
 def test_geometry(pair: Pair, tmp_path: Path) -> None:
     """Rank, uniformity and the vote's accuracy; the rest is named as left out."""
     settings = {"vote": {"k": 5, "temperature": None}}

@@ -11,6 +11,8 @@ from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, T
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("small_counts")
+
 QUICK = [
     *("backbone.arch=resnet18", "backbone.stem=cifar", "image_size=16"),
     *("settings.search.num_values=3", "num_workers=0", "device=cpu"),
@@ -60,14 +62,14 @@ def test_a_rerun_evaluates_nothing_again(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Records are kept, also those that another process made."""
-    words = ("--sets", "digits,flowers102", "protocol=ridge", "--jobs", "2")
+    words = ("--sets", "digits,scattered_digits", "protocol=ridge", "--jobs", "2")
     assert _run(root, tmp_path / "out", *words) == 0
     first = capsys.readouterr().out
     logs = sorted(path.name for path in (tmp_path / "out" / "logs").iterdir())
-    assert logs == ["digits.log", "flowers102.log"]
+    assert logs == ["digits.log", "scattered_digits.log"]
     records = sorted((tmp_path / "out").rglob("records/*.json"))
     content = [path.read_bytes() for path in records]
-    assert [path.name for path in records] == ["ridge-digits.json", "ridge-flowers102.json"]
+    assert [path.name for path in records] == ["ridge-digits.json", "ridge-scattered_digits.json"]
     assert read_record(records[0]).protocol == "ridge"
     assert _run(root, tmp_path / "out", *words[:3]) == 0
     assert capsys.readouterr().out == first

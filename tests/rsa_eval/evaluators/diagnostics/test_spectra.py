@@ -151,6 +151,13 @@ def test_lidar_ignores_shift_order_and_rotation() -> None:
     assert lidar(mixed) != pytest.approx(lidar(views))
 
 
+def test_lidar_of_features_too_large_for_delta_is_an_error() -> None:
+    """Rounding of a covariance of rank 3 in 8 dimensions exceeds δ."""
+    views = [1e8 * torch.randn(3, 3) @ torch.randn(3, 8) for _ in range(2)]
+    with pytest.raises(UserError, match="too large for LiDAR's delta, 1e-10"):
+        lidar(views, 1e-10)
+
+
 def test_lidar_counts_the_directions_that_distinguish_images() -> None:
     """Three equal directions of images, however much the views spread in the other five."""
     images = torch.linalg.qr(torch.randn(40, 8, dtype=torch.float64) + 1).Q

@@ -7,9 +7,10 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from rsa_eval.__main__ import main as run_command
 from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
@@ -62,12 +63,14 @@ def main(path: Path) -> None:
     """Run the task with and without BatchNorm and write each process's result; then a command."""
     torch.set_num_threads(1)
     task, folder = json.loads(path.read_text()), path.parent
-    with process_group(CPU):
+    counted = mock.patch.object(distributed, "new_group", wraps=distributed.new_group)
+    with process_group(CPU), counted as new_group:
         for name, batchnorm in (("plain", False), ("batchnorm", True)):
             tuning = tune(task, folder / f"{name}.pt", batchnorm=batchnorm)
             result = {"tensors": tuning.classifier.state_dict(), "losses": tuning.losses}
             torch.save(result, folder / f"{name}-{rank()}.pt")
         assert run_command(task["command"]) == 0
+        (folder / f"groups-{rank()}.txt").write_text(str(new_group.call_count))
 
 
 if __name__ == "__main__":

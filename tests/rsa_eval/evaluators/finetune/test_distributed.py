@@ -81,3 +81,8 @@ def test_two_processes_search_a_grid(outcome: Path) -> None:
     assert record.details["validation"]["count"] == 12
     assert len(record.details["loss_by_epoch"]) == 1
     assert not list(outcome.glob("*.state*"))
+
+
+def test_all_trainings_of_a_process_vote_in_one_group(outcome: Path) -> None:
+    """A search has 57, each of whose own groups would keep its connections open."""
+    assert [path.read_text() for path in sorted(outcome.glob("groups-*"))] == ["1", "1"]

@@ -247,10 +247,19 @@ def test_going_on_equals_never_stopping(
     assert resumed.metrics == whole.metrics
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_going_on_restores_every_tensor(
-    subject: Subject, knn_config: KNNConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: Subject,
+    knn_config: KNNConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dropout: float,
 ) -> None:
-    """Weights, BatchNorm's statistics and velocities end bitwise where an undisturbed run's do."""
+    """Weights, BatchNorm's statistics and velocities end bitwise where an undisturbed run's do.
+
+    So they do in a network with dropout.
+    """
+    subject.backbone.fc = nn.Dropout(dropout)
     config = _config(knn_config, subset=None)
     images = open_images(config.data, "train")
 
@@ -315,16 +324,25 @@ def test_byol_by_the_numbers(knn_config: KNNConfig) -> None:
 
 
 def test_byols_departures(knn_config: KNNConfig) -> None:
-    """Small digits depart in the images; a short run of a small grid in steps and rates."""
+    """Small digits depart in the images; a short run of a small grid in steps and rates.
+
+    A search departs by its draw of validation images where none are published.
+    """
     assert finetune_deviations(_config(knn_config, protocol="byol", subset=None, tuning={})) == [
         "24 training images (protocol: all)",
         "30 test images (protocol: all)",
         "bilinear resizing (protocol: bicubic)",
+        "20 % of each class drawn for validation (protocol: its authors' own draw)",
         "short side not set, centre crop 16 (protocol: 256 and 224)",
     ]
     data = {"name": "dtd", "root": "x", "image_size": 224, "eval_resize": 256}
-    tree = {"data": data | {"eval_interpolation": "bicubic"}, "protocol": "byol"}
+    data |= {"eval_interpolation": "bicubic"}
+    tree = {"data": data, "protocol": "byol"}
     assert finetune_deviations(parse_tree(FinetuneConfig, tree, "test")) == []
+    cifar = tree | {"data": data | {"name": "cifar10"}, "grid": {"held_out_percent": 10}}
+    assert finetune_deviations(parse_tree(FinetuneConfig, cifar, "test")) == [
+        "10 % of each class drawn for validation (protocol: its authors' own draw)"
+    ]
     short = {"tuning": {"steps": 9}, "grid": {"base_lr": [0.1], "decays": [0]}}
     found = finetune_deviations(
         parse_tree(FinetuneConfig, tree | short | {"subset": {"percent": 10}}, "test")

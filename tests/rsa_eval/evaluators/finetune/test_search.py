@@ -25,6 +25,8 @@ from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import Stopped
 
+pytestmark = pytest.mark.usefixtures("small_counts")
+
 # 24 digits, of which 5 are held out, in three steps an epoch: the last epoch has two.
 SHORT = {"steps": 5, "batch_size": 8}
 GRID = {"base_lr": [0.01, 0.1], "decays": [0.0, 0.001]}

@@ -13,7 +13,7 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.logistic.choice import choose_c
 from rsa_eval.evaluators.logistic.deviations import logistic_deviations
-from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic
+from rsa_eval.evaluators.logistic.evaluator import evaluate_logistic, fit_chosen
 from rsa_eval.evaluators.logistic.fit import Fitter, LogisticFit, answers_of
 from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
@@ -119,6 +119,28 @@ def test_of_equally_good_strengths_the_smallest() -> None:
     assert not choose_c(_fitter(train).fit, top1, [10.0]).at_edge
 
 
+@pytest.mark.parametrize(
+    ("headline", "weak", "strong"),
+    [("top1", 1300 / 15, 1200 / 15), ("mean_per_class", 50, (1000 / 13 + 100) / 2)],
+)
+def test_the_headline_chooses(headline: str, weak: float, strong: float) -> None:
+    """By hand: 13 and 2 images are held out, of which 3 and 2 have a feature of 1, others of 0.
+
+    A small C gives all to the larger class. A large one gives those of feature 1 to the other, of
+    which most of them are where it is fitted.
+    """
+    groups = [(0, 0, 40), (0, 1, 1), (1, 0, 4), (1, 1, 8), (0, 0, 10), (1, 0, 3), (1, 1, 2)]
+    rows = torch.tensor([[feature, label] for feature, label, n in groups for _ in range(n)])
+    images = LabelledFeatures(rows[:, :1].float(), rows[:, 1])
+    search = SearchConfig(min_exponent=-6, max_exponent=2, num_values=2)
+    held_out = np.arange(53, 68)
+    details = fit_chosen(
+        images, search, num_classes=2, validation=held_out, headline=headline
+    ).details
+    assert [trial[headline] for trial in details["held_out"]] == pytest.approx([weak, strong])
+    assert details["C"] == pytest.approx(1e-6 if weak > strong else 100)
+
+
 def test_the_published_strengths() -> None:
     """DINOv2 tries 45 values from 10^-6 to 10^5, a quarter of a decade apart."""
     strengths = SearchConfig().strengths
@@ -154,7 +176,7 @@ def test_a_whole_evaluation(
     [
         ({}, "bilinear resizing (protocol: bicubic)"),
         ({"eval_resize": 40}, "short side resized to 40 (protocol: 224)"),
-        ({}, "preconditioned L-BFGS, tolerance 1e-07 (protocol: cuML's, 1e-12)"),
+        ({}, "preconditioned L-BFGS, tolerance 2e-08 (protocol: cuML's, 1e-12)"),
         ({}, "held out by class (protocol: of all images alike)"),
     ],
 )

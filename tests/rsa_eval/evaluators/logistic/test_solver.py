@@ -13,7 +13,11 @@ from rsa_eval.evaluators.logistic import objective
 from rsa_eval.evaluators.logistic.fit import Fitter, LinearClassifier
 from rsa_eval.evaluators.logistic.minimise import PathSolver
 from rsa_eval.evaluators.logistic.objective import Loss, MeanLoss, sigmoid_loss, softmax_loss
+from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_pretrain.plumbing.errors import UserError
+
+_TOLERANCE = SearchConfig().tolerance
 
 
 def _features(
@@ -61,7 +65,7 @@ def test_equal_to_scikit_learn_along_the_path(
     """
     train = _features(count, width, num_classes)
     test = _features(2000, width, num_classes, seed=1)
-    fitter = Fitter(train, max_iterations=1000, tolerance=1e-7, intercept=intercept)
+    fitter = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE, intercept=intercept)
     for c in np.logspace(-6, 3, 19):
         fit = fitter.fit(float(c))
         expected = _oracle(train, float(c), fit_intercept=intercept)
@@ -80,12 +84,49 @@ def test_equal_to_scikit_learn_along_the_path(
 def test_the_optimum_is_reached_where_warm_starts_have_no_slope() -> None:
     """At large C the gradient is tiny far from the minimum; a fit from zero ends as low."""
     train = _features(60, 90, 5)
-    path = Fitter(train, max_iterations=1000, tolerance=1e-7)
+    path = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE)
     for c in np.logspace(-2, 5, 29):
         warm = path.fit(float(c))
     cold = Fitter(train, max_iterations=5000, tolerance=1e-9).fit(1e5)
     found, lowest = (_objective(train, each.classifier, 1e5) for each in (warm, cold))
     assert found == pytest.approx(lowest, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*ill-conditioned:RuntimeWarning")
+@pytest.mark.parametrize("kind", ["collapsed", "far from zero", "repeated", "constant", "tiny"])
+def test_degenerate_features_are_fitted_to_the_optimum(kind: str) -> None:
+    """A collapsed network's features span few dimensions, far from zero, or none.
+
+    Where C is so large that the classes are almost separated, the distance is underestimated most.
+    """
+    train = _features()
+    generator = torch.Generator().manual_seed(1)
+    collapsed = train.features[:, :3] @ torch.randn(3, 40, generator=generator)
+    features = {
+        "collapsed": collapsed,
+        "far from zero": collapsed + 50,
+        "repeated": torch.cat([train.features[:, :20]] * 2, dim=1),
+        "constant": torch.ones(300, 40),
+        "tiny": train.features * 1e-6,
+    }[kind]
+    train = LabelledFeatures(features, train.labels)
+    path = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE)
+    for place, c in enumerate(SearchConfig().strengths):
+        fit = path.fit(c)
+        assert fit.converged
+        if place % 4:
+            continue
+        expected = _oracle(train, c, solver="newton-cholesky")
+        ours, theirs = (_objective(train, each, c) for each in (fit.classifier, expected))
+        assert ours <= theirs * (1 + (1e-6 if c < 1e4 else 2e-6))
+
+
+def test_features_whose_products_overflow_are_an_error() -> None:
+    """Their fit would be NaN."""
+    train = _features()
+    large = LabelledFeatures(train.features * 1e20, train.labels)
+    with pytest.raises(UserError, match="overflow float32; divide features by a constant"):
+        Fitter(large, max_iterations=10, tolerance=_TOLERANCE).fit(1.0)
 
 
 @pytest.mark.parametrize(("loss", "num_outputs"), [(softmax_loss, 5), (sigmoid_loss, 5)])
