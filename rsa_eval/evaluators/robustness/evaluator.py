@@ -13,8 +13,9 @@ from rsa_eval.evaluators.robustness.settings import RobustnessConfig
 from rsa_eval.evaluators.robustness.shifts import GENERATED, Shift, find_shifts
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.labelled_images import (
-    accuracy_metrics,
+    accuracies,
     describe_images,
+    headline_of,
     open_splits,
 )
 from rsa_eval.features.frozen import frozen
@@ -50,9 +51,11 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
         scores = {shift: _score(shift, found, examiner) for shift, found in opened.items()}
     shifted = {name: own for each in scores.values() for name, own in each.metrics.items()}
     kept = {shift.name: own.answers for shift, own in scores.items() if own.answers}
+    labels = test.labels_of(range(len(test)))
+    predictions = kept_answers(labels, {"": [clean.answers], **kept}, num_classes)
     return Result(
         metrics={
-            **accuracy_metrics(clean.answers.counts, num_classes),
+            **accuracies(clean.answers.counts, predictions, headline_of(config.data.name)),
             "ece": Metric(value=clean.calibration.error, unit="%"),
             **shifted,
         },
@@ -68,9 +71,7 @@ def evaluate_robustness(subject: Subject, config: RobustnessConfig, workspace: W
                 *(text for own in scores.values() for text in own.left_out),
             ],
         },
-        predictions=kept_answers(
-            test.labels_of(range(len(test))), {"": [clean.answers], **kept}, num_classes
-        ),
+        predictions=predictions,
         deviations=[
             *head.deviations,
             *(text for own in scores.values() for text in own.deviations),

@@ -16,6 +16,7 @@ from rsa_eval.evaluators.logistic.deviations import logistic_deviations
 from rsa_eval.evaluators.logistic.evaluator import fit_chosen, validation_of
 from rsa_eval.evaluators.logistic.settings import LogisticConfig
 from rsa_eval.evaluators.robustness.settings import RobustnessConfig
+from rsa_eval.evaluators.shared.labelled_images import headline_of
 from rsa_eval.features.extract import evaluation_features, stored_features
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
@@ -78,6 +79,7 @@ def _logistic(subject: Subject, train: ImageSet, config: LogisticConfig) -> Trai
         seed=config.seed,
         device=subject.device,
         validation=validation,
+        headline=headline_of(config.data.name),
     )
     return TrainedHead(
         features,

@@ -1,4 +1,5 @@
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.sets import DATA_SETS
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -126,6 +128,20 @@ def test_a_head_is_that_of_its_own_evaluator(
     assert shift["corruptions"]["fog"]["error"] == [90.0] * 5
     assert shift["corruptions"]["snow"]["error"] == pytest.approx([100 - values["top1"]] * 5)
     assert shift["corruptions"]["snow"]["ece"] == pytest.approx([values["ece"]] * 5)
+
+
+def test_the_usual_metric_of_the_data_set_chooses_and_is_recorded(
+    cifar: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that is the mean over classes, as `rsa-eval logistic` does."""
+    sets = [replace(own, metric="mean_per_class") for own in DATA_SETS if own.name == "cifar10"]
+    monkeypatch.setattr("rsa_eval.evaluators.shared.labelled_images.DATA_SETS", sets)
+    _keep(tmp_path, "fog")
+    words = [*cifar, *LOGISTIC, f"shifts.root={tmp_path / 'shifted'}"]
+    record = _run("robustness", words, tmp_path / "out.json")
+    theirs = _run("logistic", [*cifar, *SEARCH], tmp_path / "other.json")
+    assert record.metrics["mean_per_class"] == theirs.metrics["mean_per_class"]
+    assert record.details["held_out"] == theirs.details["held_out"]
 
 
 def test_a_stopped_training_is_resumed(
