@@ -2,6 +2,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import feature_geometry
 import numpy as np
@@ -20,6 +21,7 @@ from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.evaluators.diagnostics.similarity import linear_cka, unbiased_linear_cka
 from rsa_eval.evaluators.diagnostics.view_features import ViewFeatures, view_features
 from rsa_eval.features.extract import stored_features
+from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
@@ -30,6 +32,7 @@ from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32, "num_workers": 0}
+PROGRAM = Path(__file__).parents[2] / "two_processes.py"
 
 
 @pytest.fixture
@@ -188,6 +191,33 @@ def test_every_pair_of_views_is_another(subject: Subject, config: DiagnosticsCon
     assert len(views.aggressive) == 10
     assert len({tuple(view.flatten().tolist()) for view in views.aggressive}) == 10
     assert {view.shape for view in (*views.aggressive, *views.weak)} == {views.weak[0].shape}
+
+
+def test_two_processes_share_the_views(
+    subject: Subject,
+    finished_run: Path,
+    config: DiagnosticsConfig,
+    tmp_path: Path,
+    run_two_processes: Any,
+) -> None:
+    """Each receives the features that one process computes, bit by bit, for half of the work.
+
+    Of three images, one batch, the second process computes none.
+    """
+    configs = [config.model_copy(update={"num_view_images": count}) for count in (9, 3)]
+    task = {"run": str(finished_run), "configs": [to_tree(each) for each in configs]}
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    run_two_processes(PROGRAM, "views", tmp_path / "task.json").check_returncode()
+    outcomes = [json.loads((tmp_path / f"views-{rank}.json").read_text()) for rank in (0, 1)]
+    for place, each in enumerate(configs):
+        with frozen(subject.backbone):
+            found = view_features(subject, open_images(each.data, "test"), each)
+        expected = torch.stack([*found.weak, *found.aggressive])
+        for outcome in outcomes:
+            assert torch.equal(torch.tensor(outcome[place]["features"]), expected)
+    # Of four views three batches of up to four images, of each further pair two of up to eight.
+    forwards = [[own["forwards"] for own in outcome] for outcome in outcomes]
+    assert forwards == [[2 * 4 + 4 * 2, 4 + 4 * 2], [4 + 4 * 2, 0]]
 
 
 def test_an_odd_number_of_views_is_refused() -> None:
@@ -357,7 +387,7 @@ def test_views_without_finite_features_are_an_error(
     """They give no number to record."""
     monkeypatch.setattr(
         "rsa_eval.evaluators.diagnostics.view_features.forward_frozen",
-        lambda backbone, images, config: torch.full((len(images), 4), torch.nan),
+        lambda *given: torch.full_like(forward_frozen(*given), torch.nan),
     )
     with pytest.raises(UserError, match="augmented views are not finite at precision fp32"):
         evaluate_diagnostics(subject, config, workspace)
