@@ -67,7 +67,7 @@ These print every setting that a config resolves to, and the source of each. Wri
 file; [Configs](configs.md) says how files and words combine. `NAME` stands for a name you choose.
 
 A *required* key has no default: the config, the command line or, in an evaluation, the evaluated
-run gives it. Keys of a section that is optional (`backbone` in evaluations, `extends`,
+run gives it. Keys of a section that is optional (`backbone` in evaluations, `extends`, `head`,
 `multi_label`) are required only where the section is used, and keys of some methods only for those.
 """
 

@@ -62,6 +62,11 @@ class EvaluationConfig(Section):
         """The data set's name in records."""
         return self.data.name
 
+    @property
+    def recorded_protocol(self) -> str:
+        """The protocol's name in records."""
+        return self.protocol
+
     @model_validator(mode="after")
     def _check_layers(self) -> Self:
         if len(set(self.layers)) != len(self.layers):

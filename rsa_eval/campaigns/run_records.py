@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rsa_eval.campaigns.outdated import why_outdated
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.evaluators import Evaluator, Workspace
 from rsa_eval.features.networks.spec import NetworkSpec
@@ -65,7 +66,7 @@ def make_record_of(
             result,
             path,
             kind=evaluator.name,
-            protocol=config.protocol,
+            protocol=config.recorded_protocol,
             data_set=config.data_set,
             model=subject.model,
             config=config,
@@ -79,7 +80,7 @@ def make_record_of(
 
 
 def recorded(
-    path: Path, sha256: str | None, config: Section, other_network: str | None = None
+    path: Path, sha256: str | None, config: EvaluationConfig, other_network: str | None = None
 ) -> Record | None:
     """Return the record at ``path`` if it is for these weights and settings.
 
@@ -91,7 +92,7 @@ def recorded(
 
     Returns:
         None if there is no such record or, with a warning, if the file or that of its predictions
-        is unreadable.
+        is unreadable, or what the evaluation reads beside weights and images has changed.
     """
     record = _read_if_whole(path)
     if record is None or _differing_keys(record, config):
@@ -109,6 +110,10 @@ def recorded(
         except UserError as error:
             _log.warning("%s; evaluating again", error)
             return None
+    reason = why_outdated(record, config)
+    if reason is not None:
+        _log.warning("%s, which '%s' lacks; evaluating again", reason, path)
+        return None
     return record
 
 

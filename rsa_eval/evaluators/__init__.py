@@ -105,9 +105,9 @@ _EVALUATORS = (
         config=RobustnessConfig,
         function="rsa_eval.evaluators.robustness.evaluator:evaluate_robustness",
         title="Robustness",
-        measures="top-1 accuracy and calibration of logistic regression on a frozen backbone's "
-        "features, on clean, corrupted and otherwise shifted test images (CIFAR-10-C, CIFAR-100-C, "
-        "ImageNet-C, -V2, -R, -A, -Sketch)",
+        measures="top-1 accuracy and calibration of logistic regression, a linear probe or a "
+        "fine-tuned network on clean, corrupted and otherwise shifted test images (CIFAR-10-C, "
+        "CIFAR-100-C, ImageNet-C, -V2, -R, -A, -Sketch)",
         needs="shifts.generate=true",
     ),
     Evaluator(
@@ -127,4 +127,4 @@ EVALUATORS: dict[str, Evaluator] = {evaluator.name: evaluator for evaluator in _
 
 def record_name(kind: str, config: EvaluationConfig) -> str:
     """Return the file name of an evaluation's record."""
-    return f"{kind}-{config.protocol}-{config.data.name}.json"
+    return f"{kind}-{config.recorded_protocol}-{config.data.name}.json"

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import torch
 
+from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
+from rsa_eval.evaluators.diagnostics.view_features import view_features
 from rsa_eval.evaluators.knn.settings import KNNConfig, KNNSetting
 from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.features.extract import stored_features
+from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import load_subject
@@ -69,6 +72,21 @@ def knn(task, folder):
     (folder / f"knn-{rank()}.json").write_text(json.dumps([asdict(own.counts) for own in answers]))
 
 
+def views(task, folder):
+    """Write the features of views each process receives, and the batches it computed."""
+    outcomes = []
+    for tree in task["configs"]:
+        config = parse_tree(DiagnosticsConfig, tree, "task")
+        subject = load_subject(Path(task["run"]), config)
+        sizes = []
+        subject.backbone.conv1.register_forward_hook(lambda *_, sizes=sizes: sizes.append(1))
+        with frozen(subject.backbone):
+            found = view_features(subject, open_images(config.data, "test"), config)
+        every = torch.stack([*found.weak, *found.aggressive])
+        outcomes.append({"features": every.tolist(), "forwards": len(sizes)})
+    (folder / f"views-{rank()}.json").write_text(json.dumps(outcomes))
+
+
 def main(what, path):
     """Run the task."""
     torch.set_num_threads(1)
@@ -76,7 +94,7 @@ def main(what, path):
         TASKS[what](json.loads(path.read_text()), path.parent)
 
 
-TASKS = {"features": features, "failing": failing, "knn": knn}
+TASKS = {"features": features, "failing": failing, "knn": knn, "views": views}
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))

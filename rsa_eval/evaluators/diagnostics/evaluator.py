@@ -1,6 +1,5 @@
 """Evaluate the geometry of features, in numbers and plots."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
 from rsa_eval.evaluators.shared.neighbours import Neighbours
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.networks.spec import NetworkSpec, checkpoint_of
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
@@ -63,7 +63,7 @@ def evaluate_diagnostics(
     """
     workspace.check_artifacts(PICTURE_FILES)
     train, images = _open(config)
-    other = _load_other(config)
+    other = load_other(config)
     lack = lack_of_classes(train, images)
     if lack is None:
         check_test_classes(train, images)
@@ -166,16 +166,30 @@ def rank_deviations(options: DiagnosticsOptions, num_found: int) -> list[str]:
     return [f"rank of {num_images} images (RankMe: {RANKME_NUM_IMAGES})"]
 
 
-def _load_other(config: DiagnosticsConfig) -> Subject | None:
-    """Load the checkpoint to compare with, whose network may be another."""
+def load_other(config: DiagnosticsConfig) -> Subject | None:
+    """Load the checkpoint to compare with, whose network may be another; None if there is none.
+
+    Raises:
+        UserError: If it cannot be used.
+    """
     if config.compare_to is None:
         return None
-    return load_subject(Path(config.compare_to), config.model_copy(update={"backbone": None}))
+    return load_subject(config.compare_to, _settings_of_other(config, config.compare_to))
+
+
+def _settings_of_other(config: DiagnosticsConfig, compare_to: str) -> DiagnosticsConfig:
+    """Leave out the settings that a network of the other one's kind does not have."""
+    is_foreign = isinstance(checkpoint_of(compare_to), NetworkSpec)
+    lacking = ("backbone", "layers") if is_foreign else ("backbone", "tokens", "blocks")
+    fields = DiagnosticsConfig.model_fields
+    return config.model_copy(update={key: fields[key].default for key in lacking})
 
 
 def _features_of(other: Subject, images: ImageSet, config: DiagnosticsConfig) -> Tensor:
+    assert config.compare_to is not None
+    own = _settings_of_other(config, config.compare_to)
     with frozen(other.backbone):
-        return stored_features(other, images, config, "other features").features
+        return stored_features(other, images, own, "other features").features
 
 
 def _details(

@@ -48,17 +48,17 @@ class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):
     split: Split = "test"
     """Images to analyse; train compares each training image with all others, for data sets
     without test images."""
-    num_view_images: Annotated[int, Field(ge=1)] = 2000
+    num_view_images: Annotated[int, Field(ge=1)] = 2500
     """Images, drawn at random, whose augmented views the alignment and LiDAR compare; all if there
-    are fewer. LiDAR should have more images than features."""
+    are fewer. LiDAR should have more images than features, of which a ResNet-50 has 2,048."""
     num_views: Annotated[int, Field(ge=2, le=1000, multiple_of=2)] = 10
     """Aggressive views of each of them for LiDAR, an even number; the alignment compares two. All
     their features are kept in memory."""
     views: ViewsConfig = ViewsConfig()
     """Augmentations of the weak and aggressive views."""
     compare_to: UserPathText | None = None
-    """Another checkpoint, of any network: CKA compares the two networks' features of the same
-    images. null: no CKA."""
+    """Another checkpoint, or a network of another library such as timm:NAME@FILE: CKA compares the
+    two networks' features of the same images. null: no CKA."""
     num_queries: Annotated[int, Field(ge=1, le=100)] = 12
     """Images, drawn at random, on the retrieval page; the plot shows the first 8."""
     num_neighbours: Annotated[int, Field(ge=1, le=10)] = 10
@@ -67,4 +67,4 @@ class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):
 
 
 class GivenDiagnosticsConfig(DiagnosticsOptions, GivenFeaturesConfig):
-    """The measures of given test features; plots and alignment need images."""
+    """The measures of given test features; alignment, LiDAR, CKA and plots need images."""

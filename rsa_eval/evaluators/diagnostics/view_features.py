@@ -9,10 +9,12 @@ from torch import Tensor
 from rsa_eval.evaluators.diagnostics.pictures import draw_rows
 from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.features.batch_size import batch_size_on
-from rsa_eval.features.forward import forward_frozen
+from rsa_eval.features.forward import feature_width, forward_frozen
+from rsa_eval.features.share import Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
+from rsa_pretrain.plumbing.distributed import failing_together, gather
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.views.one_image import Views
@@ -30,6 +32,8 @@ class ViewFeatures:
 
 def view_features(subject: Subject, images: ImageSet, config: DiagnosticsConfig) -> ViewFeatures:
     """Return the features of two weak and ``num_views`` aggressive views of some images.
+
+    The processes of a group share the work.
 
     Each further pair of aggressive views is drawn as another epoch of training would draw it.
 
@@ -56,23 +60,27 @@ def _forward_views(
     views = Views(view_set, config.views, size, subject.mean, subject.std)
     rows = draw_rows(config.num_view_images, len(images), config.seed).tolist()
     # Each image gives several views, so a fraction of the images make a batch.
-    keys = [(draw, row) for row in rows]
     batch_size = batch_size_on(subject.device, subject.backbone, config)
-    width = max(1, batch_size // len(views.names))
+    width, share = max(1, batch_size // len(views.names)), own_share()
+    batches = share.batches(len(rows), width)
     loader = make_loader(
         AugmentedImages(images, views, config.seed),
-        [keys[start : start + width] for start in range(0, len(keys), width)],
+        [[(draw, row) for row in rows[own.start : own.stop]] for own in batches],
         config.data.num_workers,
         subject.device,
     )
-    parts: list[list[Tensor]] = []
-    with progress_bar(
-        len(keys), f"views, draw {draw + 1} of {config.num_views // 2}", "img"
-    ) as bar:
-        for batch in iterate(loader):
-            parts.append([forward_frozen(subject.backbone, view, config).cpu() for view in batch])
+    most_batches = len(Share(0, share.count).batches(len(rows), width))
+    shape = (most_batches, width, len(views.names), feature_width(subject.backbone, config))
+    found = torch.zeros(shape)
+    label = f"views, draw {draw + 1} of {config.num_views // 2}"
+    with failing_together(), progress_bar(sum(map(len, batches)), label, "img") as bar:
+        for place, batch in enumerate(iterate(loader)):
+            for number, view in enumerate(batch):
+                features = forward_frozen(subject.backbone, view, config)
+                found[place, : len(view), number] = features.cpu()
             bar.update(len(batch[0]))
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    every = gather(found.to(subject.device)).cpu().view(share.count, *shape).transpose(0, 1)
+    columns = every.flatten(0, 2)[: len(rows)].unbind(dim=1)
     if not all(column.isfinite().all() for column in columns):
         raise UserError(
             f"features of augmented views are not finite at precision {config.precision}; set "

@@ -1,11 +1,14 @@
 """Evaluate a backbone by fine-tuning."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
 from rsa_eval.evaluators.finetune.search import choose_cell
 from rsa_eval.evaluators.finetune.settings import FINETUNE_PROTOCOLS, FinetuneConfig
 from rsa_eval.evaluators.finetune.training import classify, fine_tune
-from rsa_eval.evaluators.finetune.tuning import shares_batchnorm
+from rsa_eval.evaluators.finetune.tuning import Tuning, shares_batchnorm
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import (
     USUAL,
@@ -33,21 +36,31 @@ _BYOL_SQUARE = (256, 224)
 """Short side of the resized test image and side of the centre crop (Appendix D.3)."""
 
 
+@dataclass(frozen=True)
+class FinetunedNetwork:
+    """A network fine-tuned on the labelled images.
+
+    Attributes:
+        tuning: The finished training.
+        details: Details of the search and the training, for a record.
+        deviations: Departures from the protocol.
+    """
+
+    tuning: Tuning
+    details: dict[str, Any]
+    deviations: list[str]
+
+
 def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Workspace) -> Result:
     """Fine-tune a copy of the backbone and test it once, after the last step.
-
-    With a grid, rate and decay are chosen on validation images before; the final training has all
-    labelled images.
 
     Raises:
         UserError: If the data cannot be used, or the training diverges.
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
-    labelled = _labelled(train, config)
-    choice = choose_cell(subject, labelled, config, workspace)
-    tuning = fine_tune(subject, labelled, choice.config, workspace.state)
-    answers = classify(subject, tuning, test, "test features")
+    network = fine_tune_chosen(subject, train, config, workspace)
+    answers = classify(subject, network.tuning, test, "test features")
     labels = test.labels_of(range(len(test)))
     predictions = kept_answers(labels, {"": [answers]}, len(train.class_names))
     headline = headline_of(config.data.name)
@@ -55,20 +68,44 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
         metrics=accuracies(answers.counts, predictions, headline),
         headline=headline,
         num_samples=len(test),
-        details={
-            "loss_by_epoch": tuning.losses,
-            **choice.details,
-            "labelled": {
-                "count": len(labelled),
-                **class_counts(labelled.require_labels()),
-                "sha256": labelled.fingerprint(),
-            },
-            "images": describe_images(train, test),
-        },
+        details=network.details | {"images": describe_images(train, test)},
         predictions=predictions,
-        deviations=_deviations(config, subject.device),
+        deviations=network.deviations,
         test_keys=test.keys(),
     )
+
+
+def fine_tune_chosen(
+    subject: Subject, train: ImageSet, config: FinetuneConfig, workspace: Workspace
+) -> FinetunedNetwork:
+    """Fine-tune a copy of the backbone on the labelled training images.
+
+    With a grid, rate and decay are chosen on validation images before; the final training has all
+    labelled images.
+
+    Args:
+        subject: Backbone and its pixel statistics.
+        train: Training images.
+        config: The evaluation.
+        workspace: Where the states are kept.
+
+    Raises:
+        UserError: If the data cannot be used, or the training diverges.
+        Stopped: If a signal stopped the training; the same call resumes it.
+    """
+    labelled = _labelled(train, config)
+    choice = choose_cell(subject, labelled, config, workspace)
+    tuning = fine_tune(subject, labelled, choice.config, workspace.state)
+    details = {
+        "loss_by_epoch": tuning.losses,
+        **choice.details,
+        "labelled": {
+            "count": len(labelled),
+            **class_counts(labelled.require_labels()),
+            "sha256": labelled.fingerprint(),
+        },
+    }
+    return FinetunedNetwork(tuning, details, _deviations(config, subject.device))
 
 
 def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:

@@ -140,8 +140,8 @@ FINETUNE_PROTOCOLS = {
 _BY_GRID = ("backbone_base_lr", "head_base_lr", "weight_decay")
 
 
-class FinetuneConfig(EvaluationConfig):
-    """Supervised fine-tuning of the whole network; its features are never cached."""
+class FinetuneOptions(Section):
+    """The labelled images, the search and the training."""
 
     protocol: Literal["swav_10pct", "swav_1pct", "byol"] = "swav_10pct"
     """The published protocol this run follows: it sets the defaults of `tuning`, `subset` and
@@ -154,8 +154,6 @@ class FinetuneConfig(EvaluationConfig):
     """Changes to the protocol's settings."""
     grid: GridConfig = GridConfig()
     """Changes to the protocol's search."""
-    save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """Minutes between saves of the training state; rerun the command to resume."""
 
     @model_validator(mode="before")
     @classmethod
@@ -173,15 +171,6 @@ class FinetuneConfig(EvaluationConfig):
         return started | {"tuning": tuning | changes, "grid": published.grid.model_dump() | grid}
 
     @model_validator(mode="after")
-    def _check_features(self) -> Self:
-        if self.layers != ("layer4",) or self.feature_dtype != "fp32":
-            raise ValueError(
-                "fine-tuning trains the whole backbone below one head; leave out layers and "
-                "feature_dtype"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_what_the_grid_replaces(self) -> Self:
         usual = FINETUNE_PROTOCOLS[self.protocol].tuning
         for key in _BY_GRID if self.grid.base_lr else ():
@@ -190,4 +179,20 @@ class FinetuneConfig(EvaluationConfig):
                     f"the grid decides tuning.{key}, found {getattr(self.tuning, key):g}; leave it "
                     "out, or search nothing: grid.base_lr=[] grid.decays=[]"
                 )
+        return self
+
+
+class FinetuneConfig(FinetuneOptions, EvaluationConfig):
+    """Supervised fine-tuning of the whole network; its features are never cached."""
+
+    save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
+    """Minutes between saves of the training state; rerun the command to resume."""
+
+    @model_validator(mode="after")
+    def _check_features(self) -> Self:
+        if self.layers != ("layer4",) or self.feature_dtype != "fp32":
+            raise ValueError(
+                "fine-tuning trains the whole backbone below one head; leave out layers and "
+                "feature_dtype"
+            )
         return self

@@ -62,6 +62,10 @@ class Probe:
     chosen: int
     details: dict[str, Any]
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the chosen head's logits, (n, C), for features, (n, D)."""
+        return self.state.trainer.heads.scores(self.scaling(features))[:, self.chosen]
+
     def test(self, features: LabelledFeatures) -> Answers:
         """Classify by the chosen head.
 
@@ -82,15 +86,14 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
-    check_views(train, config)
     with frozen(subject.backbone):
         if config.stl10_folds:
             probes = [
-                _train(subject, _open_fold(config, fold), config, workspace.fold_state(fold))
+                train_chosen(subject, _open_fold(config, fold), config, workspace.fold_state(fold))
                 for fold in range(NUM_FOLDS)
             ]
         else:
-            probes = [_train(subject, train, config, workspace.state)]
+            probes = [train_chosen(subject, train, config, workspace.state)]
         features = evaluation_features(subject, test, config, "test features")
         answers = [probe.test(features) for probe in probes]
     counts, num_classes = [own.counts for own in answers], len(train.class_names)
@@ -168,8 +171,12 @@ def linear_probe(
     )
 
 
-def _train(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
-    """Train one probe; if it has several heads, choose one on held-out training images."""
+def train_chosen(subject: Subject, images: ImageSet, config: LinearConfig, path: Path) -> Probe:
+    """Train one probe; if it has several heads, choose one on held-out training images.
+
+    The state is kept at ``path``; the errors are those of ``evaluate_linear``.
+    """
+    check_views(images, config)
     device = subject.device
     probe, held_out = config.probe, None
     if len(probe.base_lr) > 1:

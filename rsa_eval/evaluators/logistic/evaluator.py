@@ -29,6 +29,7 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores
 from rsa_eval.records.workspace import Workspace
+from rsa_pretrain.data.image_set import ImageSet
 
 _PUBLISHED_SEARCH = SearchConfig()
 _SHARE = "search.held_out_percent"
@@ -43,10 +44,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
     if config.multi_label is not None:
         return evaluate_multi_label(subject, config, config.multi_label)
     train, test = open_splits(config)
-    validation = None
-    if config.protocol == "kornblith" and publishes_validation(config.data):
-        percent = config.search.held_out_percent
-        validation = validation_rows(train, config.data, percent, config.seed, key=_SHARE)
+    validation = validation_of(train, config)
     with frozen(subject.backbone):
         train_features = stored_features(subject, train, config, "train features")
         test_features = stored_features(subject, test, config, "test features")
@@ -65,6 +63,22 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         "num_published_validation_images": None if validation is None else len(validation),
     }
     return scores.result(details, logistic_deviations(config, validation), test.keys())
+
+
+def validation_of(train: ImageSet, config: LogisticConfig) -> Rows | None:
+    """Return the published validation images that choose C; None if the protocol takes none.
+
+    Args:
+        train: Training images.
+        config: The evaluation.
+
+    Raises:
+        UserError: If they cannot be used.
+    """
+    if config.protocol != "kornblith" or not publishes_validation(config.data):
+        return None
+    percent = config.search.held_out_percent
+    return validation_rows(train, config.data, percent, config.seed, key=_SHARE)
 
 
 def score_features(

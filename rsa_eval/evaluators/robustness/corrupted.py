@@ -45,12 +45,7 @@ def open_corrupted(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules)
     Raises:
         UserError: If no corruption is present, or one is incomplete, damaged or of other images.
     """
-    is_arrays = shift.form == "arrays"
-    names = [
-        name
-        for name in (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
-        if (folder / (f"{name}.npy" if is_arrays else name)).exists()
-    ]
+    is_arrays, names = shift.form == "arrays", present_corruptions(shift, folder)
     missing = [name for name in CORRUPTIONS if name not in names]
     if len(missing) == len(CORRUPTIONS):
         expected = "fog.npy" if is_arrays else "fog/1/WNID/*.JPEG"
@@ -64,6 +59,13 @@ def open_corrupted(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules)
     else:
         opened = {name: _open_trees(shift, folder / name, test, rules) for name in names}
     return CorruptedImages(opened, missing)
+
+
+def present_corruptions(shift: Shift, folder: Path) -> list[str]:
+    """Return the names of the corruptions, extra ones too, that a published set's folder has."""
+    suffix = ".npy" if shift.form == "arrays" else ""
+    names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
+    return [name for name in names if (folder / f"{name}{suffix}").exists()]
 
 
 def _open_array(shift: Shift, folder: Path, corruption: str, test: ImageSet) -> list[ImageSet]:
@@ -134,6 +136,6 @@ def _open_trees(shift: Shift, folder: Path, test: ImageSet, rules: ReadRules) ->
                 f"{first_of(lacking)}; {shift.how_to_get}"
             )
         name = f"{shift.name}_{folder.name}_{severity}"
-        files = ImageFiles(below, keys, rules, published=True)
+        files = ImageFiles(below, keys, rules)
         opened.append(ImageSet(name, files, test.labels, test.class_names))
     return opened

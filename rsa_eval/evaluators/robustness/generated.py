@@ -30,7 +30,8 @@ from rsa_pretrain.data.image_sources import FileSources, rules_identity
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.versions import installed_versions
 
-_PACKAGES = ("imagecorruptions-imaug", "scikit-image", "opencv-python", "numpy", "scipy")
+# Whose versions decide the pixels; numba draws glass blur.
+_PACKAGES = ("imagecorruptions-imaug", "scikit-image", "opencv-python", "numpy", "scipy", "numba")
 
 
 def generate_corrupted(test: ImageSet, geometry: v2.Transform, side: int) -> CorruptedImages:

@@ -1,12 +1,13 @@
 """Classify images with their confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from rsa_eval.evaluators.logistic.fit import LinearClassifier
 from rsa_eval.evaluators.robustness.calibration import Calibration, calibration_error
 from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.features.labelled import LabelledFeatures
@@ -35,37 +36,40 @@ class Graded:
         return {"bins": [vars(each) for each in self.calibration.bins]}
 
 
+@torch.no_grad()
 def grade(
-    classifier: LinearClassifier,
+    scores_of: Callable[[Tensor], Tensor],
     images: LabelledFeatures,
-    num_classes: int,
     among: Sequence[int] | None = None,
 ) -> Graded:
     """Classify images by the softmax of the scores.
 
     Args:
-        classifier: The classifier; it never predicts a class it has not seen.
+        scores_of: Turns features, (n, D), into logits, (n, C); minus infinity for a class that
+            cannot be predicted.
         images: Features and labels.
-        num_classes: Number of classes.
         among: Classes that may be predicted, which include those of the images; None allows all.
 
     Raises:
-        UserError: If the classifier has seen none of the classes that may be predicted.
+        UserError: If none of these classes can be predicted, or the scores are not finite.
     """
-    allowed = torch.zeros(num_classes, dtype=torch.bool, device=classifier.weights.device)
-    allowed[slice(None) if among is None else torch.tensor(among)] = True
-    if not allowed[classifier.classes].any():
-        raise UserError(
-            f"no training image is of the {int(allowed.sum())} classes that may be predicted; use "
-            "more training images"
-        )
     parts, confidences = [], []
     for rows in torch.split(torch.arange(len(images.labels)), _SCORED_AT_ONCE):
-        scores = classifier.scores(images.features[rows], num_classes)
-        scores = scores.masked_fill(~allowed, -torch.inf)
+        scores = scores_of(images.features[rows])
+        if among is not None:
+            allowed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+            allowed[torch.tensor(among)] = True
+            scores = scores.masked_fill(~allowed, -torch.inf)
+            if bool((scores == -torch.inf).all()):
+                raise UserError(
+                    f"no training image is of the {len(among)} classes that may be predicted; use "
+                    "more training images"
+                )
         parts.append(answer(scores, images.labels[rows].to(scores.device)))
-        confidences.append(scores.softmax(dim=1).amax(dim=1).cpu())
-    answers = Answers.sound(parts)
+        confidences.append(scores.softmax(dim=1, dtype=torch.float64).amax(dim=1).cpu())
     # A sum of rounded terms can exceed 1 by a rounding error.
     confidence = torch.cat(confidences).clamp_(max=1).numpy()
+    if np.isnan(confidence).any():
+        raise UserError("the classifier's scores are not finite; lower its learning rate")
+    answers = Answers.sound(parts)
     return Graded(answers, calibration_error(confidence, answers.ranks == 0, NUM_BINS))

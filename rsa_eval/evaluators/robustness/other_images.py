@@ -36,7 +36,8 @@ def open_other_images(
         rules: How to read image files.
 
     Raises:
-        UserError: If the folders of the classes are not the published ones, or one is empty.
+        UserError: If the folders of the classes are not the published ones, one is empty, only one
+            class is a training class, or all are and their images are not as many as published.
     """
     found, left_out = class_folders(folder)
     if shift.form == "numbers":
@@ -52,7 +53,12 @@ def open_other_images(
             f"'{folder}' has no image of {len(empty)} classes: {first_of(empty)}; "
             f"{shift.how_to_get}"
         )
-    files = ImageFiles(folder, names, rules, published=True)
+    if len(number) == shift.num_classes and len(names) != shift.num_images:
+        raise UserError(
+            f"'{folder}' (shifts.{shift.name}) has {len(names):,} images, {shift.label} has "
+            f"{shift.num_images:,}; {shift.how_to_get}"
+        )
+    files = ImageFiles(folder, names, rules)
     labels = [number[name] for name in classes]
     return OtherImages(ImageSet(shift.name, files, labels, class_names), sorted(number.values()))
 
@@ -87,4 +93,11 @@ def _ids(shift: Shift, folder: Path, found: list[str], class_names: list[str]) -
             f"class: {first_of(unknown)}; expected WordNet ids like {class_names[0]}; "
             f"{shift.how_to_get}"
         )
-    return {name: position[name] for name in found if name in position}
+    known = {name: position[name] for name in found if name in position}
+    if len(known) < 2:
+        raise UserError(
+            f"of the classes of {shift.label} only {first_of(sorted(known))} is a training class, "
+            "so that every prediction would be right; train on more of them, or leave "
+            f"shifts.{shift.name} out"
+        )
+    return known

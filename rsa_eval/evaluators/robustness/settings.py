@@ -1,11 +1,14 @@
-"""Settings of the robustness of a classifier of frozen features."""
+"""Settings of the robustness of a trained classifier."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from rsa_eval.evaluators.logistic.settings import LogisticConfig
+from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.finetune.settings import FinetuneConfig, FinetuneOptions
+from rsa_eval.evaluators.linear.settings import LinearConfig, LinearOptions
+from rsa_eval.evaluators.logistic.settings import LogisticConfig, LogisticOptions
 from rsa_eval.evaluators.robustness.shifts import SHIFTS, shifts_of
 from rsa_pretrain.plumbing.config.files import Section
 
@@ -37,18 +40,86 @@ class ShiftFolders(Section):
     at ImageNet-C's strengths; not comparable with published numbers."""
 
 
-class RobustnessConfig(LogisticConfig):
-    """Logistic regression on features extracted once, tested on shifted images, too."""
+class LogisticHead(LogisticOptions):
+    """The classifier of `rsa-eval logistic`."""
 
-    protocol: Literal["dinov2"] = "dinov2"
-    """DINOv2's (Oquab et al. 2023): the classifier of `rsa-eval logistic`, unchanged; corruptions
-    are averaged as by Hendrycks & Dietterich 2019."""
+    name: Literal["logistic"]
+    """logistic, linear or finetune: the evaluator whose classifier is tested. The other settings of
+    the section are its own."""
+    protocol: Literal["dinov2", "kornblith"] = "dinov2"
+    """dinov2 (Oquab et al. 2023): C chosen on a tenth of the training images; kornblith (Kornblith
+    et al. 2019): on the published validation images where there are some."""
+
+
+class LinearHead(LinearOptions):
+    """The classifier of `rsa-eval linear`."""
+
+    name: Literal["linear"]
+    """logistic, linear or finetune: the evaluator whose classifier is tested. The other settings of
+    the section are its own."""
+
+
+class FinetuneHead(FinetuneOptions):
+    """The network of `rsa-eval finetune`."""
+
+    name: Literal["finetune"]
+    """logistic, linear or finetune: the evaluator whose classifier is tested. The other settings of
+    the section are its own."""
+
+
+def _check_named(given: Any) -> Any:
+    if isinstance(given, Section) or (isinstance(given, dict) and "name" in given):
+        return given
+    raise ValueError("the section needs head.name: logistic, linear or finetune")
+
+
+HeadConfig = Annotated[
+    LogisticHead | LinearHead | FinetuneHead,
+    Field(discriminator="name"),
+    BeforeValidator(_check_named),
+]
+
+_EVALUATIONS: dict[str, type[LogisticConfig | LinearConfig | FinetuneConfig]] = {
+    "logistic": LogisticConfig,
+    "linear": LinearConfig,
+    "finetune": FinetuneConfig,
+}
+
+
+class RobustnessConfig(EvaluationConfig):
+    """A classifier, trained as by its own evaluator and tested on shifted images, too."""
+
+    protocol: Literal["hendrycks"] = "hendrycks"
+    """Hendrycks & Dietterich 2019, who average over corruptions and severities; the classifier
+    follows `head.protocol`, by which records name the evaluation."""
+    head: HeadConfig = LogisticHead(name="logistic")
+    """The classifier; by default that of `rsa-eval logistic`."""
+    save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
+    """linear, finetune: minutes between saves of the training state; rerun the command to
+    resume."""
     shifts: ShiftFolders = ShiftFolders()
+
+    @property
+    def recorded_protocol(self) -> str:
+        """The head and its protocol."""
+        return f"{self.head.name}_{self.head.protocol}"
+
+    def head_evaluation(self) -> LogisticConfig | LinearConfig | FinetuneConfig:
+        """Return the settings with which the head's own evaluator would train it."""
+        kind = _EVALUATIONS[self.head.name]
+        shared = {key: value for key, value in self if key in kind.model_fields}
+        return kind(**shared | {key: value for key, value in self.head if key != "name"})
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        try:
+            self.head_evaluation()
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self
 
     @model_validator(mode="after")
     def _check_shifts(self) -> Self:
-        if self.multi_label is not None:
-            raise ValueError("robustness is of images with one class each; leave out multi_label")
         usable = shifts_of(self.data.name)
         if self.shifts.generate and self.data.image_size < _SMALLEST_CORRUPTED:
             raise ValueError(

@@ -29,6 +29,7 @@ class Shift:
             in a folder per class number.
         num_classes: Published number of classes.
         how_to_get: Says where the files come from.
+        num_images: Published number of other images; None where they are the test images.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Shift:
     form: Literal["arrays", "corrupted", "generated", "ids", "numbers"]
     num_classes: int
     how_to_get: str
+    num_images: int | None = None
 
     @property
     def is_corrupted(self) -> bool:
@@ -64,20 +66,24 @@ SHIFTS = (
         "numbers", 1000,
         "fetch imagenetv2-matched-frequency.tar.gz as "
         "https://github.com/modestyachts/ImageNetV2 says and unpack it",
+        10_000,
     ),
     Shift(
         "imagenet_r", "ImageNet-R", "imagenet-r", _SOME_CLASSES, "ids", 200,
         "fetch imagenet-r.tar as https://github.com/hendrycks/imagenet-r says and unpack it",
+        30_000,
     ),
     Shift(
         "imagenet_a", "ImageNet-A", "imagenet-a", _SOME_CLASSES, "ids", 200,
         "fetch imagenet-a.tar as https://github.com/hendrycks/natural-adv-examples says and "
         "unpack it",
+        7_500,
     ),
     Shift(
         "imagenet_sketch", "ImageNet-Sketch", "sketch", _SOME_CLASSES, "ids", 1000,
         "fetch ImageNet-Sketch.zip as https://github.com/HaohanWang/ImageNet-Sketch says and "
         "unpack it",
+        50_889,  # its page says 50 of each class; the archive has some more
     ),
 )  # fmt: skip
 """The published sets, in the order of a record's metrics."""
@@ -91,6 +97,22 @@ def shifts_of(data_set: str) -> list[Shift]:
     return [shift for shift in SHIFTS if data_set in shift.data_sets]
 
 
+def folders_of(folders: ShiftFolders, data_set: str) -> dict[Shift, Path]:
+    """Return the folder of each set of a data set that is named or below a root; it may not exist.
+
+    Args:
+        folders: Where they may be.
+        data_set: Name of the data set.
+    """
+    found: dict[Shift, Path] = {}
+    for shift in shifts_of(data_set):
+        named: Path | None = getattr(folders, shift.name)
+        folder = folders.root / shift.folder if named is None and folders.root else named
+        if folder is not None:
+            found[shift] = folder
+    return found
+
+
 def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path], dict[str, str]]:
     """Return the folder of each set that is present, and how to get the others, by name.
 
@@ -99,22 +121,23 @@ def find_shifts(folders: ShiftFolders, data_set: str) -> tuple[dict[Shift, Path]
         data_set: Name of the data set.
 
     Raises:
-        UserError: If a folder named by its own setting does not exist, no set is present, or
-            corruptions are to be generated beside published ones.
+        UserError: If a folder that is set does not exist, no set is present, or corruptions are
+            to be generated beside published ones.
     """
-    present, absent = {}, {}
-    for shift in shifts_of(data_set):
-        named: Path | None = getattr(folders, shift.name)
-        folder = folders.root / shift.folder if named is None and folders.root else named
-        if folder is not None and folder.is_dir():
-            present[shift] = folder
-        elif named is not None:
+    if folders.root is not None and not folders.root.is_dir():
+        raise UserError(
+            f"'{folders.root}' (shifts.root) is not a folder; set it to the folder that contains "
+            "the published sets, or leave it out"
+        )
+    places = folders_of(folders, data_set)
+    present = {shift: folder for shift, folder in places.items() if folder.is_dir()}
+    for shift, folder in places.items():
+        if shift not in present and getattr(folders, shift.name) is not None:
             raise UserError(
-                f"'{named}' (shifts.{shift.name}) is not a folder; {shift.how_to_get}, or leave "
+                f"'{folder}' (shifts.{shift.name}) is not a folder; {shift.how_to_get}, or leave "
                 f"shifts.{shift.name} out"
             )
-        else:
-            absent[shift.name] = shift.how_to_get
+    absent = {each.name: each.how_to_get for each in shifts_of(data_set) if each not in present}
     published = [shift for shift in present if shift.is_corrupted]
     if folders.generate and published:
         raise UserError(

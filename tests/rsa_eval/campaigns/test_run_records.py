@@ -1,4 +1,5 @@
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,17 @@ import pytest
 from rsa_eval.__main__ import main
 from rsa_eval.campaigns.run_records import make_record_of, recorded
 from rsa_eval.evaluators import EVALUATORS, Workspace
+from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.evaluators.knn.settings import KNNConfig
+from rsa_eval.evaluators.robustness.settings import RobustnessConfig
 from rsa_eval.records.record import Record, read_record, write_record
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
+from rsa_pretrain.weights.checkpoint import (
+    BACKBONE_FILE,
+    file_sha256,
+    load_backbone,
+    save_tensors,
+)
 
 DEFAULT = "records/knn-weighted_vote-digits.json"
 
@@ -74,6 +83,50 @@ def test_a_record_that_lost_its_answers_is_made_again(run_folder: Path) -> None:
     assert recorded(path, record.model.sha256, config) == record
     path.with_suffix(".predictions.npz").unlink()
     assert recorded(path, record.model.sha256, config) is None
+
+
+def test_a_record_without_new_shifted_images_is_made_again(
+    tmp_path: Path, make_result: Callable[..., Record]
+) -> None:
+    """A set or a corruption that was fetched since is tested; one that is gone keeps the record."""
+    data = {"name": "imagenet100", "root": "x", "image_size": 32}
+    tree = {"data": data, "shifts": {"root": str(tmp_path)}}
+    config = parse_tree(RobustnessConfig, tree, "test")
+    path, names = tmp_path / "record.json", ["fog", "snow"]
+    corruptions = {"corruptions": dict.fromkeys(names), "extra_corruptions": {}}
+    shifts = {"imagenet_c": corruptions, "imagenet_r": {}}
+    common = {"kind": "robustness", "random_init": True, "config": to_tree(config)}
+    record = make_result(details={"shifts": shifts}, **common)
+    write_record(record, path)
+    for name in names:
+        (tmp_path / "ImageNet-C" / name).mkdir(parents=True)
+    assert recorded(path, None, config) == record
+    (tmp_path / "ImageNet-C" / "frost").mkdir()
+    assert recorded(path, None, config) is None
+    (tmp_path / "ImageNet-C" / "frost").rmdir()
+    (tmp_path / "imagenet-a").mkdir()
+    assert recorded(path, None, config) is None
+
+
+def test_a_comparison_with_weights_trained_again_is_made_again(
+    finished_run: Path, tmp_path: Path, knn_config: KNNConfig, make_result: Callable[..., Record]
+) -> None:
+    """CKA is of the weights that are there now; where they are gone the record stands."""
+    other, path = tmp_path / "other", tmp_path / "record.json"
+    tree = {"data": to_tree(knn_config.data), "device": "cpu", "compare_to": str(other)}
+    config = parse_tree(DiagnosticsConfig, tree, "test")
+    sha256 = file_sha256(finished_run / BACKBONE_FILE)
+    details = {"compared_to": {"sha256": sha256}}
+    common = {"kind": "diagnostics", "random_init": True, "config": to_tree(config)}
+    record = make_result(details=details, **common)
+    write_record(record, path)
+    assert recorded(path, None, config) == record
+    shutil.copytree(finished_run, other)
+    assert recorded(path, None, config) == record
+    backbone = load_backbone(other)
+    changed = {name: tensor + 1 for name, tensor in backbone.backbone.state_dict().items()}
+    save_tensors(other / BACKBONE_FILE, changed, backbone.metadata)
+    assert recorded(path, None, config) is None
 
 
 def test_a_record_of_other_settings_is_not_replaced(

@@ -2,11 +2,13 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import feature_geometry
 import numpy as np
 import pytest
 import torch
+from narrow import narrow_resnets
 from PIL import Image
 
 from rsa_eval.campaigns.run_records import make_record_of
@@ -19,14 +21,18 @@ from rsa_eval.evaluators.diagnostics.settings import DiagnosticsConfig
 from rsa_eval.evaluators.diagnostics.similarity import linear_cka, unbiased_linear_cka
 from rsa_eval.evaluators.diagnostics.view_features import ViewFeatures, view_features
 from rsa_eval.features.extract import stored_features
+from rsa_eval.features.forward import forward_frozen
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
+from rsa_pretrain.components.backbone import build_backbone, feature_dim
+from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 DATA = {"name": "digits", "image_size": 32, "num_workers": 0}
+PROGRAM = Path(__file__).parents[2] / "two_processes.py"
 
 
 @pytest.fixture
@@ -187,10 +193,44 @@ def test_every_pair_of_views_is_another(subject: Subject, config: DiagnosticsCon
     assert {view.shape for view in (*views.aggressive, *views.weak)} == {views.weak[0].shape}
 
 
+def test_two_processes_share_the_views(
+    subject: Subject,
+    finished_run: Path,
+    config: DiagnosticsConfig,
+    tmp_path: Path,
+    run_two_processes: Any,
+) -> None:
+    """Each receives the features that one process computes, bit by bit, for half of the work.
+
+    Of three images, one batch, the second process computes none.
+    """
+    configs = [config.model_copy(update={"num_view_images": count}) for count in (9, 3)]
+    task = {"run": str(finished_run), "configs": [to_tree(each) for each in configs]}
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    run_two_processes(PROGRAM, "views", tmp_path / "task.json").check_returncode()
+    outcomes = [json.loads((tmp_path / f"views-{rank}.json").read_text()) for rank in (0, 1)]
+    for place, each in enumerate(configs):
+        with frozen(subject.backbone):
+            found = view_features(subject, open_images(each.data, "test"), each)
+        expected = torch.stack([*found.weak, *found.aggressive])
+        for outcome in outcomes:
+            assert torch.equal(torch.tensor(outcome[place]["features"]), expected)
+    # Of four views three batches of up to four images, of each further pair two of up to eight.
+    forwards = [[own["forwards"] for own in outcome] for outcome in outcomes]
+    assert forwards == [[2 * 4 + 4 * 2, 4 + 4 * 2], [4 + 4 * 2, 0]]
+
+
 def test_an_odd_number_of_views_is_refused() -> None:
     """They are drawn in pairs."""
     with pytest.raises(UserError, match="num_views"):
         parse_tree(DiagnosticsConfig, {"data": DATA, "num_views": 5}, "test")
+
+
+def test_by_default_lidar_has_more_images_than_a_resnet50_has_features() -> None:
+    """So that a large test set lists no departure for the network the paper is about."""
+    with torch.device("meta"), narrow_resnets(False):
+        width = feature_dim(build_backbone(BackboneConfig(arch="resnet50", stem="standard")))
+    assert parse_tree(DiagnosticsConfig, {"data": DATA}, "test").num_view_images > width
 
 
 def test_comparing_with_the_same_checkpoint_gives_one(
@@ -226,6 +266,46 @@ def test_comparing_random_weights_with_another_network(
     assert first.shape[1] == 4 * second.shape[1]
     assert result.metrics["cka"].value == pytest.approx(linear_cka(first, second))
     assert result.metrics["cka_unbiased"].value == pytest.approx(unbiased_linear_cka(first, second))
+
+
+NETWORKS = """
+from rsa_eval import Preprocessing
+from torch import nn
+
+def maps():
+    return nn.Conv2d(3, 5, 3, stride=2), Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+
+def features():
+    convolution, preprocessing = maps()
+    return nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten()), preprocessing
+"""
+
+
+def test_comparing_with_a_network_of_another_library(
+    subject: Subject,
+    finished_run: Path,
+    config: DiagnosticsConfig,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Either way round; layers or tokens of the one network are not asked of the other."""
+    (tmp_path / "networks_to_compare.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    features, maps = (f"python:networks_to_compare:{name}" for name in ("features", "maps"))
+    of_run = config.model_copy(update={"layers": ("layer3",), "compare_to": features})
+    first = evaluate_diagnostics(subject, of_run, workspace)
+    assert first.details["compared_to"]["other_network"] == features
+    of_maps = config.model_copy(update={"tokens": "mean", "compare_to": str(finished_run)})
+    other = load_subject(maps, of_maps)
+    second = evaluate_diagnostics(other, of_maps, workspace)
+    images = open_images(config.data, "test")
+    theirs, layer3, layer4 = (
+        stored_features(each, images, settings, "features").features
+        for each, settings in ((other, of_maps), (subject, of_run), (subject, config))
+    )
+    assert first.metrics["cka"].value == pytest.approx(linear_cka(layer3, theirs))
+    assert second.metrics["cka"].value == pytest.approx(linear_cka(theirs, layer4))
 
 
 def test_a_missing_checkpoint_to_compare_with_is_said_first(
@@ -307,7 +387,7 @@ def test_views_without_finite_features_are_an_error(
     """They give no number to record."""
     monkeypatch.setattr(
         "rsa_eval.evaluators.diagnostics.view_features.forward_frozen",
-        lambda backbone, images, config: torch.full((len(images), 4), torch.nan),
+        lambda *given: torch.full_like(forward_frozen(*given), torch.nan),
     )
     with pytest.raises(UserError, match="augmented views are not finite at precision fp32"):
         evaluate_diagnostics(subject, config, workspace)

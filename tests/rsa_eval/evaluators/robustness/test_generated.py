@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rsa_eval.__main__ import main
+from rsa_eval.evaluators.robustness import generated
 from rsa_eval.evaluators.robustness.corrupted import CorruptedImages
 from rsa_eval.evaluators.robustness.corruption_error import CORRUPTIONS
 from rsa_eval.evaluators.robustness.generated import generate_corrupted
@@ -15,8 +16,9 @@ from rsa_pretrain.data.settings import DataConfig
 
 NETWORK = ["--random-init", "backbone.arch=resnet18", "backbone.stem=standard", "device=cpu"]
 DIGITS = ["data.name=digits", "data.image_size=32", "data.num_workers=0"]
-COUNTS = ["data.num_train_images=60", "data.num_test_images=30", "search.num_values=2"]
+COUNTS = ["data.num_train_images=60", "data.num_test_images=30"]
 WORDS = [*NETWORK, *DIGITS, *COUNTS, "shifts.generate=true"]
+WORDS += ["head.name=logistic", "head.search.num_values=2"]
 
 
 def _generated(size: int = 32, **settings: int) -> CorruptedImages:
@@ -58,6 +60,19 @@ def test_fingerprints_differ_by_corruption_and_severity() -> None:
     pytest.importorskip("imagecorruptions", reason="extra robustness")
     sets = [*_generated().by_corruption.values(), *_generated(size=40).by_corruption.values()]
     assert len({images.fingerprint() for several in sets for images in several}) == 150
+
+
+def test_another_numba_draws_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generator draws glass blur, so a cache keeps features of two versions apart."""
+    pytest.importorskip("imagecorruptions", reason="extra robustness")
+    before = _generated().by_corruption["glass_blur"][0].fingerprint()
+    versions = generated.installed_versions
+    monkeypatch.setattr(
+        generated,
+        "installed_versions",
+        lambda *names: versions(*names) | ({"numba": "0"} if "numba" in names else {}),
+    )
+    assert _generated().by_corruption["glass_blur"][0].fingerprint() != before
 
 
 def test_digits_end_to_end(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
 BY_NAME = {shift.name: shift for shift in SHIFTS}
+# The same with one image in each class.
+SMALL = {name: replace(shift, num_images=shift.num_classes) for name, shift in BY_NAME.items()}
 IDS = [f"n{number:08d}" for number in range(1000)]
 
 
@@ -148,6 +151,27 @@ def test_trees_of_corrupted_files_are_matched_to_the_test_images(
     assert fog[0].keys() == [f"{IDS[2]}/c.JPEG"]
 
 
+def test_other_files_are_other_images(imagenet_c: tuple[Path, ImageSet], tmp_path: Path) -> None:
+    """Files of the same names and other contents have other features in a cache."""
+    folder, test = imagenet_c
+    _touch(tmp_path / "r", *(f"{own}/x.jpg" for own in IDS[:200]))
+
+    def fingerprints() -> tuple[str, ...]:
+        fog = open_corrupted(BY_NAME["imagenet_c"], folder, test, DEFAULT_RULES).by_corruption
+        found = open_other_images(SMALL["imagenet_r"], tmp_path / "r", IDS, DEFAULT_RULES)
+        return *(images.fingerprint() for images in fog["fog"]), found.images.fingerprint()
+
+    before = fingerprints()
+    assert fingerprints() == before
+    (folder / "fog" / "3" / IDS[2] / "c.JPEG").write_bytes(b"longer")
+    (tmp_path / "r" / IDS[7] / "x.jpg").write_bytes(b"longer")
+    after = fingerprints()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [
+        *(True, True, False, True, True),
+        False,
+    ]
+
+
 def test_incomplete_trees_are_refused(imagenet_c: tuple[Path, ImageSet]) -> None:
     """An image or a severity that is not there is an error, not a smaller test set."""
     folder, test = imagenet_c
@@ -163,7 +187,7 @@ def test_incomplete_trees_are_refused(imagenet_c: tuple[Path, ImageSet]) -> None
 def test_class_numbers_of_v2_are_numbers(tmp_path: Path) -> None:
     """Folder 10 is class 10, though it sorts as the third; every class may be predicted."""
     _touch(tmp_path, *(f"{number}/image.jpeg" for number in range(1000)))
-    found = open_other_images(BY_NAME["imagenet_v2"], tmp_path, IDS, DEFAULT_RULES)
+    found = open_other_images(SMALL["imagenet_v2"], tmp_path, IDS, DEFAULT_RULES)
     labels, keys = found.images.require_labels(), found.images.keys()
     assert labels == [int(key.partition("/")[0]) for key in keys]
     assert labels[:4] == [0, 1, 10, 100]
@@ -174,21 +198,21 @@ def test_class_numbers_of_v2_are_complete(tmp_path: Path) -> None:
     """WordNet ids in place of numbers, or a folder too few, would shift the classes."""
     _touch(tmp_path, *(f"{number}/image.jpeg" for number in range(999)))
     with pytest.raises(UserError, match=r"folders 0 to 999, the class numbers; 1 are .*: 999"):
-        open_other_images(BY_NAME["imagenet_v2"], tmp_path, IDS, DEFAULT_RULES)
+        open_other_images(SMALL["imagenet_v2"], tmp_path, IDS, DEFAULT_RULES)
 
 
 @pytest.mark.parametrize("name", ["imagenet_r", "imagenet_a"])
 def test_the_classes_of_r_and_a_are_those_of_their_ids(tmp_path: Path, name: str) -> None:
     """200 of the 1,000 may be predicted, with the training numbers; README.txt is no image."""
     _touch(tmp_path, "README.txt", *(f"{own}/x.jpg" for own in IDS[3:1000:5]))
-    found = open_other_images(BY_NAME[name], tmp_path, IDS, DEFAULT_RULES)
+    found = open_other_images(SMALL[name], tmp_path, IDS, DEFAULT_RULES)
     assert found.classes == found.images.labels == list(range(3, 1000, 5))
 
 
 def test_only_training_classes_are_read(tmp_path: Path) -> None:
     """With a hundred training classes, images of the others are left out."""
     _touch(tmp_path, *(f"{own}/x.jpg" for own in IDS[:200]))
-    found = open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS[150:250], DEFAULT_RULES)
+    found = open_other_images(SMALL["imagenet_r"], tmp_path, IDS[150:250], DEFAULT_RULES)
     assert found.images.keys() == [f"{own}/x.jpg" for own in IDS[150:200]]
     assert found.classes == found.images.labels == list(range(50))
 
@@ -205,7 +229,33 @@ def test_other_folders_are_refused(tmp_path: Path, folders: list[str], message: 
     """A class too few, and a name that is no training class, are errors."""
     _touch(tmp_path, *(f"{own}/x.jpg" for own in folders))
     with pytest.raises(UserError, match=message):
-        open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
+        open_other_images(SMALL["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "count"),
+    [
+        ("imagenet_v2", [str(number) for number in range(1000)], "10,000"),
+        ("imagenet_r", IDS[:200], "30,000"),
+        ("imagenet_a", IDS[:200], "7,500"),
+        ("imagenet_sketch", IDS, "50,889"),
+    ],
+)
+def test_an_incomplete_set_is_refused(
+    tmp_path: Path, name: str, folders: list[str], count: str
+) -> None:
+    """An unpacking or a copy that stopped leaves every folder, but not every image."""
+    _touch(tmp_path, *(f"{own}/x.jpg" for own in folders))
+    message = rf"has {len(folders):,} images, {BY_NAME[name].label} has {count}; fetch"
+    with pytest.raises(UserError, match=message):
+        open_other_images(BY_NAME[name], tmp_path, IDS, DEFAULT_RULES)
+
+
+def test_a_single_shared_class_is_refused(tmp_path: Path) -> None:
+    """Every image would be predicted right."""
+    _touch(tmp_path, *(f"{own}/x.jpg" for own in IDS[:200]))
+    with pytest.raises(UserError, match=f"only {IDS[199]} is a training class, so that every"):
+        open_other_images(SMALL["imagenet_r"], tmp_path, IDS[199:299], DEFAULT_RULES)
 
 
 def test_an_empty_class_is_refused(tmp_path: Path) -> None:
@@ -213,7 +263,7 @@ def test_an_empty_class_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"{own}/x.jpg" for own in IDS[:199]))
     (tmp_path / IDS[199]).mkdir()
     with pytest.raises(UserError, match=f"has no image of 1 classes: {IDS[199]}; fetch"):
-        open_other_images(BY_NAME["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
+        open_other_images(SMALL["imagenet_r"], tmp_path, IDS, DEFAULT_RULES)
 
 
 def _find(data_set: str, **folders: Any) -> tuple[dict[Shift, Path], dict[str, str]]:
@@ -243,6 +293,13 @@ def test_nothing_to_test_on_is_an_error(tmp_path: Path) -> None:
         _find("cifar10", cifar10_c=tmp_path / "none")
 
 
+@pytest.mark.parametrize("data_set", ["cifar10", "digits"])
+def test_a_mistyped_root_is_refused(tmp_path: Path, data_set: str) -> None:
+    """Also where corruptions are generated, which need none."""
+    with pytest.raises(UserError, match=r"'.*typo' \(shifts.root\) is not a folder; set it to"):
+        _find(data_set, root=tmp_path / "typo", generate=True)
+
+
 def test_published_corruptions_are_not_generated(tmp_path: Path) -> None:
     """Both would have the same metrics; without published ones nothing need be present."""
     assert _find("digits", generate=True) == ({}, {})
@@ -270,15 +327,4 @@ def test_settings_of_other_data_sets_are_refused(
     root = {} if data == "digits" else {"root": "images"}
     tree = {"data": {"name": data, "image_size": 16, **root}, "shifts": shifts}
     with pytest.raises(UserError, match=message):
-        parse_tree(RobustnessConfig, tree, "test")
-
-
-def test_images_with_several_classes_are_refused() -> None:
-    """The classifier has one class per image, so the setting is not ignored."""
-    tree = {
-        "data": {"name": "imagefolder", "root": "images", "image_size": 32},
-        "multi_label": {"name": "voc2007", "layout": "voc"},
-        "shifts": {"generate": True},
-    }
-    with pytest.raises(UserError, match="one class each; leave out multi_label"):
         parse_tree(RobustnessConfig, tree, "test")

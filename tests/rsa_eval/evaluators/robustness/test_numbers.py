@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rsa_eval.evaluators.logistic.fit import LinearClassifier
 from rsa_eval.evaluators.robustness.calibration import calibration_error
@@ -58,26 +59,47 @@ def test_mean_corruption_error_by_hand() -> None:
     assert mean_relative_error(errors, {"fog": 60.0, "snow": 40.0}) == pytest.approx(100)
 
 
+# As Hendrycks & Dietterich's code states them, in the order of its corruptions.
+PUBLISHED = [
+    *(0.886428, 0.894468, 0.922640),
+    *(0.819880, 0.826268, 0.785948, 0.798360),
+    *(0.866816, 0.826572, 0.819324, 0.564592),
+    *(0.853204, 0.646056, 0.717840, 0.606500),
+]
+
+
 def test_alexnet_has_100() -> None:
-    """The baseline's errors are 100 relative to itself, whatever their severities; extras aside."""
+    """The baseline's published errors are 100 in total, whatever their severities; extras aside."""
     spread = np.array([-20.0, -10, 0, 10, 20])
-    errors = {name: (own + spread).tolist() for name, own in ALEXNET_ERRORS.items()}
+    errors = {
+        name: (100 * own + spread).tolist()
+        for name, own in zip(CORRUPTIONS, PUBLISHED, strict=True)
+    }
     errors["saturate"] = [0.0] * 5
-    assert len(CORRUPTIONS) == 15
+    assert list(ALEXNET_ERRORS.values()) == pytest.approx([100 * own for own in PUBLISHED])
     assert mean_relative_error(errors, ALEXNET_ERRORS) == pytest.approx(100)
-    assert mean_error(errors) == pytest.approx(sum(ALEXNET_ERRORS.values()) / 15)
+    assert mean_error(errors) == pytest.approx(100 * sum(PUBLISHED) / 15)
 
 
-def _classifier() -> LinearClassifier:
+def test_the_order_of_the_corruptions() -> None:
+    """Noise, blur, weather, digital: a shuffled order would give each another's baseline."""
+    assert " ".join(CORRUPTIONS) == (
+        "gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur "
+        "snow frost fog brightness contrast elastic_transform pixelate jpeg_compression"
+    )
+
+
+def _scores(features: Tensor) -> Tensor:
     """Classes 0, 1 and 3 of four, whose scores are the features."""
     eye = torch.eye(3, dtype=torch.float64)
-    return LinearClassifier(eye, torch.zeros(3, dtype=torch.float64), torch.tensor([0, 1, 3]))
+    own = LinearClassifier(eye, torch.zeros(3, dtype=torch.float64), torch.tensor([0, 1, 3]))
+    return own.scores(features, 4)
 
 
 def test_only_allowed_classes_are_predicted_and_share_the_probability() -> None:
     """Class 0 would win; among 1 and 3 the second does, with the softmax of their two scores."""
     images = LabelledFeatures(torch.tensor([[9.0, 1.0, 2.0]]), torch.tensor([3]))
-    everything, restricted = (grade(_classifier(), images, 4, among) for among in (None, [1, 3]))
+    everything, restricted = (grade(_scores, images, among) for among in (None, [1, 3]))
     assert everything.answers.predicted.tolist() == [0]
     assert (everything.top1, restricted.top1) == (0, 100)
     assert restricted.answers.predicted.tolist() == [3]
@@ -89,4 +111,12 @@ def test_classes_never_trained_cannot_be_the_only_choice() -> None:
     """With class 2 alone, no probability is defined."""
     images = LabelledFeatures(torch.ones(1, 3), torch.tensor([2]))
     with pytest.raises(UserError, match="no training image is of the 1 classes"):
-        grade(_classifier(), images, 4, [2])
+        grade(_scores, images, [2])
+
+
+@pytest.mark.parametrize("score", [torch.nan, torch.inf])
+def test_a_diverged_head_has_no_grade(score: float) -> None:
+    """Scores that are not finite are one line, not a number."""
+    images = LabelledFeatures(torch.tensor([[1.0, score, 0.0]]), torch.tensor([0]))
+    with pytest.raises(UserError, match="scores are not finite; lower its learning rate"):
+        grade(_scores, images)

@@ -1,3 +1,5 @@
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +9,29 @@ import pytest
 from PIL import Image
 
 from rsa_eval.__main__ import main
+from rsa_eval.evaluators import record_name
+from rsa_eval.evaluators.finetune.tuning import Tuning
 from rsa_eval.evaluators.robustness.calibration import calibration_error
 from rsa_eval.evaluators.robustness.corrupted import CorruptedImages
 from rsa_eval.evaluators.robustness.corruption_error import ALEXNET_ERRORS, CORRUPTIONS
 from rsa_eval.evaluators.robustness.grading import Graded
 from rsa_eval.evaluators.robustness.scores import score_corrupted
+from rsa_eval.evaluators.robustness.settings import RobustnessConfig
 from rsa_eval.evaluators.robustness.shifts import SHIFTS
 from rsa_eval.evaluators.shared.metrics import Answers
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.sets import DATA_SETS
+from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
 
 NETWORK = ["--random-init", "backbone.arch=resnet18", "backbone.stem=cifar", "device=cpu"]
 SEARCH = ["search.num_values=3", "search.min_exponent=-1", "search.max_exponent=1"]
+LOGISTIC = ["head.name=logistic", *(f"head.{word}" for word in SEARCH)]
 NUM_TEST = 40
 
 
@@ -55,7 +64,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         np.save(folder / f"{name}.npy", clean if name != "fog" else np.zeros_like(clean))
     np.save(folder / "labels.npy", np.tile(np.arange(NUM_TEST) % 10, 5).astype(np.uint8))
     images = ["data.name=cifar10", f"data.root={tmp_path}", "data.image_size=32"]
-    return [*NETWORK, *images, "data.num_workers=0", *SEARCH]
+    return [*NETWORK, *images, "data.num_workers=0"]
 
 
 def _run(kind: str, words: list[str], out: Path) -> Record:
@@ -69,22 +78,125 @@ def _answers(record: Record, out: Path) -> ClassPredictions:
     return found
 
 
-def test_cifar_c_end_to_end(cifar: list[str], tmp_path: Path) -> None:
-    """The clean images are classified as by `rsa-eval logistic`, unchanged copies alike.
+def _keep(folder: Path, *names: str) -> None:
+    """Delete all other corruptions, which takes less time."""
+    for path in (folder / "shifted" / "CIFAR-10-C").iterdir():
+        if path.stem not in (*names, "labels"):
+            path.unlink()
+
+
+PROBE = ["probe.epochs=10", "probe.milestones=[8]", "probe.batch_size=30"]
+TUNING = ["tuning.epochs=5", "tuning.milestones=[4]", "tuning.batch_size=20"]
+TUNING += ["tuning.backbone_base_lr=0.1", "tuning.head_base_lr=1"]
+
+
+@pytest.mark.parametrize(
+    ("head", "protocol", "words"),
+    [
+        ("logistic", "dinov2", SEARCH),
+        ("logistic", "kornblith", SEARCH),
+        ("linear", "moco_v2", [*PROBE, "probe.mode=cached", "probe.base_lr=[0.1,0.3]"]),
+        ("linear", "mean_shift", [*PROBE, "probe.base_lr=1"]),
+        ("finetune", "swav_10pct", [*TUNING, "subset.percent=null", "subset.per_class=6"]),
+    ],
+)
+def test_a_head_is_that_of_its_own_evaluator(
+    cifar: list[str], tmp_path: Path, head: str, protocol: str, words: list[str]
+) -> None:
+    """The clean images are classified as by `rsa-eval HEAD`, unchanged copies alike.
 
     Black images are all of one class, so that nine of ten are wrong.
     """
-    out, other = tmp_path / "robustness.json", tmp_path / "logistic.json"
-    record = _run("robustness", [*cifar, f"shifts.root={tmp_path / 'shifted'}"], out)
-    logistic = _run("logistic", cifar, other)
+    _keep(tmp_path, "fog", "snow")
+    out, other = tmp_path / "robustness.json", tmp_path / "other.json"
+    words = [f"protocol={protocol}", *words]
+    settings = [f"head.name={head}", *(f"head.{word}" for word in words)]
+    record = _run("robustness", [*cifar, *settings, f"shifts.root={tmp_path / 'shifted'}"], out)
+    theirs = _run(head, [*cifar, *words], other)
     values = {name: metric.value for name, metric in record.metrics.items()}
     assert 10 < values["top1"] < 100
-    assert record.metrics["top1"] == logistic.metrics["top1"]
-    assert record.metrics["top5"] == logistic.metrics["top5"]
-    assert record.details["C"] == logistic.details["C"]
-    kept, theirs = _answers(record, out), _answers(logistic, other)
-    assert np.array_equal(kept.predicted[0], theirs.predicted[0])
+    assert record.metrics["top1"] == theirs.metrics["top1"]
+    assert record.metrics["top5"] == theirs.metrics["top5"]
+    answers, own = _answers(record, out), _answers(theirs, other)
+    assert np.array_equal(answers.predicted[0], own.predicted[0])
+    for key in theirs.details.keys() - {"num_published_validation_images"}:
+        assert record.details[key] == theirs.details[key]
+    assert record.deviations == theirs.deviations
+    assert record.protocol == f"{head}_{protocol}"
 
+    shift = record.details["shifts"]["cifar10_c"]
+    assert shift["corruptions"]["fog"]["error"] == [90.0] * 5
+    assert shift["corruptions"]["snow"]["error"] == pytest.approx([100 - values["top1"]] * 5)
+    assert shift["corruptions"]["snow"]["ece"] == pytest.approx([values["ece"]] * 5)
+
+
+def test_the_usual_metric_of_the_data_set_chooses_and_is_recorded(
+    cifar: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that is the mean over classes, as `rsa-eval logistic` does."""
+    sets = [replace(own, metric="mean_per_class") for own in DATA_SETS if own.name == "cifar10"]
+    monkeypatch.setattr("rsa_eval.evaluators.shared.labelled_images.DATA_SETS", sets)
+    _keep(tmp_path, "fog")
+    words = [*cifar, *LOGISTIC, f"shifts.root={tmp_path / 'shifted'}"]
+    record = _run("robustness", words, tmp_path / "out.json")
+    theirs = _run("logistic", [*cifar, *SEARCH], tmp_path / "other.json")
+    assert record.metrics["mean_per_class"] == theirs.metrics["mean_per_class"]
+    assert record.details["held_out"] == theirs.details["held_out"]
+
+
+def test_a_stopped_training_is_resumed(
+    cifar: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after a step, the rerun takes the others and ends as a run that was not stopped."""
+    _keep(tmp_path, "fog")
+    words = [*cifar, "head.name=finetune", *(f"head.{word}" for word in TUNING)]
+    words += ["head.subset=null", f"shifts.root={tmp_path / 'shifted'}"]
+    whole = _run("robustness", words, tmp_path / "whole.json")
+    take_step, taken = Tuning._take_step, []
+
+    def stopping(self: Tuning, *arguments: Any) -> None:
+        taken.append(self.step)
+        take_step(self, *arguments)
+        if len(taken) == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Tuning, "_take_step", stopping)
+    out = tmp_path / "out.json"
+    assert main(["robustness", *words, "--out", str(out)]) == 128 + signal.SIGTERM
+    assert not out.exists()
+    assert _run("robustness", words, out).metrics == whole.metrics
+    assert taken == list(range(25))
+    assert not list(tmp_path.glob("*.state*"))
+
+
+def test_records_of_two_heads_lie_side_by_side() -> None:
+    """The record's name has the head's, and one head's settings are not another's."""
+    data = {"name": "cifar10", "root": "x", "image_size": 32}
+    heads = [{"name": "logistic"}, {"name": "linear", "protocol": "dinov2"}, {"name": "finetune"}]
+    configs = [parse_tree(RobustnessConfig, {"data": data, "head": head}, None) for head in heads]
+    assert [record_name("robustness", config) for config in configs] == [
+        "robustness-logistic_dinov2-cifar10.json",
+        "robustness-linear_dinov2-cifar10.json",
+        "robustness-finetune_swav_10pct-cifar10.json",
+    ]
+    assert len(configs[1].head_evaluation().probe.base_lr) == 13
+    tree: dict[str, Any] = {"data": data, "head": {"name": "linear", "tuning": {"epochs": 3}}}
+    with pytest.raises(UserError, match=r"unknown key 'head\.tuning'"):
+        parse_tree(RobustnessConfig, tree, None)
+    tree = {"data": data, "head": {"search": {"num_values": 3}}}
+    with pytest.raises(UserError, match=r"needs head\.name: logistic, linear or finetune"):
+        parse_tree(RobustnessConfig, tree, None)
+    tree = {"data": data, "head": {"name": "finetune"}, "layers": ["layer3"]}
+    with pytest.raises(UserError, match=r"^fine-tuning trains the whole backbone"):
+        parse_tree(RobustnessConfig, tree, None)
+
+
+def test_cifar_c_end_to_end(cifar: list[str], tmp_path: Path) -> None:
+    """The means are over the 75 sets, each in its record and its file of answers."""
+    out = tmp_path / "robustness.json"
+    record = _run("robustness", [*cifar, *LOGISTIC, f"shifts.root={tmp_path / 'shifted'}"], out)
+    values = {name: metric.value for name, metric in record.metrics.items()}
+    kept = _answers(record, out)
     error = (14 * (100 - values["top1"]) + 90) / 15
     assert values["mean_corruption_error"] == pytest.approx(error)
     assert values["top1_cifar10_c"] == pytest.approx(100 - error)
@@ -92,16 +204,13 @@ def test_cifar_c_end_to_end(cifar: list[str], tmp_path: Path) -> None:
     assert record.headline == "top1_cifar10_c"
     assert record.metrics["top1_cifar10_c"].interval is not None
     assert "mce" not in values
-    shift = record.details["shifts"]["cifar10_c"]
-    assert shift["corruptions"]["fog"]["error"] == [90.0] * 5
-    assert shift["corruptions"]["snow"]["ece"] == pytest.approx([values["ece"]] * 5)
     assert sum(each["count"] for each in record.details["bins"]) == NUM_TEST
     assert record.details["left_out"] == []
 
 
 def test_a_subset_is_corrupted_alike(cifar: list[str], tmp_path: Path) -> None:
     """Corrupted images are those of the subset of the clean ones, also from a cache."""
-    words = [*cifar, f"shifts.cifar10_c={tmp_path / 'shifted' / 'CIFAR-10-C'}"]
+    words = [*cifar, *LOGISTIC, f"shifts.cifar10_c={tmp_path / 'shifted' / 'CIFAR-10-C'}"]
     words += ["data.num_test_images=20", f"cache_dir={tmp_path / 'cache'}"]
     first = _run("robustness", words, tmp_path / "first.json")
     second = _run("robustness", words, tmp_path / "second.json")
@@ -114,7 +223,7 @@ def test_a_subset_is_corrupted_alike(cifar: list[str], tmp_path: Path) -> None:
 def test_an_incomplete_set_has_no_mean(cifar: list[str], tmp_path: Path) -> None:
     """Without snow there is no mean over 15; the record says what to fetch and keeps the others."""
     (tmp_path / "shifted" / "CIFAR-10-C" / "snow.npy").unlink()
-    words = [*cifar, f"shifts.root={tmp_path / 'shifted'}"]
+    words = [*cifar, *LOGISTIC, f"shifts.root={tmp_path / 'shifted'}"]
     record = _run("robustness", words, tmp_path / "out.json")
     assert set(record.metrics) == {"top1", "top5", "ece"}
     assert record.headline == "top1"
@@ -166,12 +275,12 @@ def imagenet(tmp_path: Path) -> list[str]:
     (tmp_path / "classes.txt").write_text("\n".join(WANTED))
     images = ["data.name=imagenet100", f"data.root={tmp_path}", "data.image_size=32"]
     crop = ["data.eval_resize=40", f"data.class_list={tmp_path / 'classes.txt'}"]
-    return [*NETWORK, *images, *crop, "data.num_workers=0", *SEARCH]
+    return [*NETWORK, *images, *crop, "data.num_workers=0"]
 
 
 def test_imagenet_sets_end_to_end(imagenet: list[str], tmp_path: Path) -> None:
     """ImageNet-C is not cropped again; the renditions have two of the three classes."""
-    words = [*imagenet, f"shifts.root={tmp_path / 'shifted'}"]
+    words = [*imagenet, *LOGISTIC, f"shifts.root={tmp_path / 'shifted'}"]
     record = _run("robustness", words, tmp_path / "out.json")
     values = {name: metric.value for name, metric in record.metrics.items()}
     assert values["top1_imagenet_c"] == pytest.approx(values["top1"])
@@ -184,6 +293,7 @@ def test_imagenet_sets_end_to_end(imagenet: list[str], tmp_path: Path) -> None:
     assert record.metrics["top1_imagenet_r"].interval is not None
     (left_out,) = record.details["left_out"]
     assert left_out.startswith("imagenet_a: fetch imagenet-a.tar")
+    assert "ImageNet-C resized to 32 px (protocol: 224)" in record.deviations
     assert "2 classes of ImageNet-R (protocol: 200)" in record.deviations
     assert "3 classes of ImageNet-Sketch (protocol: 1,000)" in record.deviations
 
@@ -194,7 +304,7 @@ def test_a_damaged_image_is_named(
     """A file that is no image ends the evaluation in one line, without a record."""
     path = tmp_path / "shifted" / "imagenet-r" / WANTED[1] / "0.jpg"
     path.write_bytes(path.read_bytes()[:60])
-    words = [*imagenet, f"shifts.imagenet_r={path.parents[1]}"]
+    words = [*imagenet, *LOGISTIC, f"shifts.imagenet_r={path.parents[1]}"]
     assert main(["robustness", *words, "--out", str(tmp_path / "out.json")]) == 2
     assert f"'{path}'" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out.json").exists()
