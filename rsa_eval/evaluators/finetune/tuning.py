@@ -28,6 +28,7 @@ from rsa_pretrain.components.schedules import cosine
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.plumbing.distributed import rank, sum_over_ranks, world_size
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.seeded import seeded
 
 
 class Diverged(UserError):
@@ -65,8 +66,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, num_classes: int, seed: int) -> None:
         super().__init__()
         self.backbone = _trainable_copy(backbone)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             head = nn.Linear(network_of(backbone).forward_width(), num_classes)
         self.head = head.to(device_of(backbone))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_pretrain.components.optim import scaled_lr, trust_ratios
 from rsa_pretrain.plumbing.distributed import sum_over_ranks
+from rsa_pretrain.plumbing.seeded import seeded
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ def new_heads(
     drawn as by ``nn.Linear``.
     """
     if probe.init_std is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             layer = nn.Linear(feature_dim, num_classes)
         weight, bias = layer.weight.detach(), layer.bias.detach()
     else:

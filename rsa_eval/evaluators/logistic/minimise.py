@@ -1,9 +1,10 @@
 """Minimise the objective of logistic regression for one penalty after another.
 
 L-BFGS with strong-Wolfe line searches (Nocedal & Wright 2006, Chapters 3 and 7) runs in
-coordinates in which the Hessian is nearly the identity: V = Lᵀ W, where L Lᵀ is the Hessian with
-the block of each class replaced by the mean over the classes. In these coordinates half the squared
-gradient estimates the distance to the minimum, which decides when to stop.
+coordinates in which the Hessian is nearly the identity: V = Lᵀ W, where L Lᵀ is the mean over the
+classes of the Hessian's diagonal blocks or, where that does not suffice, of each class its block.
+In these coordinates half the squared gradient estimates the distance to the minimum, which decides
+when to stop.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _RIDGE_GROWTH = 10.0
 _LEAST_WORTH = 1e-8
 # Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients.
 _MEMORY = 50
+# Values of one Hessian per class, of which there are two copies; beyond, the mean has to suffice.
+_MOST_VALUES = 2**26
 # A line search usually takes one evaluation.
 _MOST_EVALUATIONS = 10
 # A round that lowers the objective by less, relatively, has reached the limit of its precision.
@@ -65,14 +68,14 @@ class PathSolver:
             start = torch.zeros(loss.shape, dtype=torch.float64)
         self._last = loss.at(start.to(loss.device))
         self._before: Tensor | None = None
-        self._hessian = _MeanHessian(loss, self._last)
+        self._hessians = _Hessians(loss, self._last)
 
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
         self._loss.product_dtype = torch.float32
         point, done = self._start(penalty), 0
         while True:
-            round_ = _Round(self._loss, penalty, point, self._hessian.factor(point, penalty))
+            round_ = _Round(self._loss, penalty, point, self._hessians.factors(point, penalty))
             steps = round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
             point, done = round_.point, done + steps
             if round_.gap <= self._tolerance or done >= self._max_iterations:
@@ -84,7 +87,7 @@ class PathSolver:
             elif is_stuck or steps < _ROUND:
                 self._loss.product_dtype = torch.float64
                 point = self._loss.at(point.coefficients)
-            self._hessian.update(point)
+            self._hessians.update(point)
         self._before, self._last = self._last.coefficients, point
         return Minimum(point, round_.gap, done)
 
@@ -95,45 +98,60 @@ class PathSolver:
         return min(self._last, extrapolated, key=lambda point: point.value(penalty))
 
 
-class _MeanHessian:
-    """The mean over the classes of the Hessian's diagonal blocks, up to the images' weights in it.
+class _Hessians:
+    """The Hessian's diagonal blocks, averaged over all classes or of each, up to a factor.
 
-    These change along the path, mostly by a common factor: one Gram matrix, scaled, serves until a
-    round fails to converge.
+    They change along the path, mostly by a factor: those of one point, scaled, serve until a round
+    fails to converge. The first time, the blocks of single classes follow.
 
     Args:
         loss: The loss.
-        start: Gives the first weights.
+        start: Where to take the first mean.
     """
 
     def __init__(self, loss: MeanLoss, start: Point) -> None:
         self._loss = loss
-        self.update(start)
+        self._num_groups = 1
+        self._take(start)
 
     def update(self, point: Point) -> None:
-        """Take the weights of a point."""
-        self._gram = self._loss.gram(point.curvature) / point.curvature.mean()
+        """Take the blocks of a point, those of single classes if there is memory for them."""
+        size, num_outputs = self._loss.shape
+        if num_outputs * size**2 <= _MOST_VALUES:
+            self._num_groups = num_outputs
+        self._take(point)
 
-    def factor(self, point: Point, penalty: float) -> Tensor:
-        """Return L, lower triangular, for a point's objective divided by its value.
+    def factors(self, point: Point, penalty: float) -> Tensor:
+        """Return L, lower triangular, (G, D + 1, D + 1) or (G, D, D), G being 1 or K.
+
+        They are those of a point's objective divided by its value.
 
         Raises:
             UserError: If a product of features overflows.
         """
-        hessian = self._gram * point.curvature.mean()
-        diagonal = hessian.diagonal()
-        diagonal[: point.num_weights] += penalty
-        hessian /= point.value(penalty)
-        if not hessian.isfinite().all():
+        hessians = self._blocks * self._curvatures(point)[:, None, None]
+        diagonals = hessians.diagonal(dim1=1, dim2=2)
+        diagonals[:, : point.num_weights] += penalty
+        hessians /= point.value(penalty)
+        if not hessians.isfinite().all():
             raise UserError("products of features overflow float32; divide features by a constant")
-        ridge = _RIDGE * float(diagonal.mean())
+        ridge = _RIDGE * float(diagonals.mean())
         while True:
-            diagonal += ridge
-            factor: Tensor
-            factor, failed = torch.linalg.cholesky_ex(hessian)
-            if not failed:
-                return factor
+            diagonals += ridge
+            factors: Tensor
+            factors, failed = torch.linalg.cholesky_ex(hessians)
+            if not failed.any():
+                return factors
             ridge *= _RIDGE_GROWTH
+
+    def _take(self, point: Point) -> None:
+        blocks = self._loss.hessians(point.coefficients, self._num_groups)
+        self._blocks = blocks / self._curvatures(point)[:, None, None]
+
+    def _curvatures(self, point: Point) -> Tensor:
+        """Return the mean curvature of each group's outputs, (G,), positive."""
+        curvatures = point.curvature.reshape(self._num_groups, -1).mean(dim=1)
+        return curvatures.clamp_min(torch.finfo(curvatures.dtype).tiny)
 
 
 class _Round:
@@ -145,16 +163,17 @@ class _Round:
         loss: The loss.
         penalty: The penalty.
         start: Where to start.
-        factor: L.
+        factors: L, as of ``_Hessians.factors``.
     """
 
-    def __init__(self, loss: MeanLoss, penalty: float, start: Point, factor: Tensor) -> None:
+    def __init__(self, loss: MeanLoss, penalty: float, start: Point, factors: Tensor) -> None:
         self._loss = loss
         self._penalty = penalty
-        self._factor = factor
+        self._factors = factors
         self._unit = start.value(penalty)
         self._value_without = loss.without_features(start) / self._unit
-        self._variables = (factor.T @ start.coefficients).contiguous().requires_grad_()
+        variables = factors.mT @ self._grouped(start.coefficients)
+        self._variables = variables.contiguous().requires_grad_()
         self._move_to(start)
 
     @property
@@ -195,14 +214,18 @@ class _Round:
         """Return the scaled objective at the variables and set their gradient."""
         variables = self._variables.detach()
         if not torch.equal(variables, self._evaluated):
-            coefficients = torch.linalg.solve_triangular(self._factor.T, variables, upper=True)
-            self._move_to(self._loss.at(coefficients))
+            found = torch.linalg.solve_triangular(self._factors.mT, variables, upper=True)
+            self._move_to(self._loss.at(found.movedim(0, 1).flatten(1)))
         return self._value
 
     def _move_to(self, point: Point) -> None:
         self.point = point
         self._evaluated = self._variables.detach().clone()
         self._value = point.value(self._penalty) / self._unit
-        gradient = point.gradient(self._penalty) / self._unit
-        slope = torch.linalg.solve_triangular(self._factor, gradient, upper=False)
+        gradient = self._grouped(point.gradient(self._penalty) / self._unit)
+        slope = torch.linalg.solve_triangular(self._factors, gradient, upper=False)
         self._gradient = self._variables.grad = slope.contiguous()
+
+    def _grouped(self, coefficients: Tensor) -> Tensor:
+        """Return (D + 1, K) as (G, D + 1, K / G)."""
+        return coefficients.reshape(len(coefficients), len(self._factors), -1).movedim(1, 0)

@@ -27,7 +27,7 @@ class LossTerms:
     slope: Tensor
     """First derivatives, (n, K)."""
     curvature: Tensor
-    """Second derivatives, averaged over the outputs, (n,); not negative."""
+    """Second derivatives, (n, K); not negative."""
 
 
 Loss = Callable[[Tensor, Tensor], LossTerms]
@@ -43,7 +43,7 @@ def softmax_loss(logits: Tensor, labels: Tensor) -> LossTerms:
     log_probabilities = logits.log_softmax(dim=1)
     own = log_probabilities.gather(1, labels[:, None])
     probabilities = log_probabilities.exp_()
-    curvature = (1 - probabilities.square().sum(dim=1)).clamp_min(0) / (logits.shape[1] - 1)
+    curvature = probabilities * (1 - probabilities)
     # exp(x) - 1 loses no digits where the probability is almost one.
     slope = probabilities.scatter_(1, labels[:, None], own.expm1())
     return LossTerms(-own.sum(), slope, curvature)
@@ -60,7 +60,7 @@ def sigmoid_loss(logits: Tensor, signs: Tensor) -> LossTerms:
     right = signs * logits
     wrong_probability = torch.sigmoid(-right) * signs.abs()
     loss = -(functional.logsigmoid(right) * signs.abs()).sum()
-    curvature = (wrong_probability * torch.sigmoid(right)).mean(dim=1)
+    curvature = wrong_probability * torch.sigmoid(right)
     return LossTerms(loss, -signs * wrong_probability, curvature)
 
 
@@ -74,7 +74,7 @@ class Point:
     loss_gradient: Tensor
     """As the coefficients."""
     curvature: Tensor
-    """Of each image's loss by its logits, (N,)."""
+    """Of the loss by the logits, the mean over the images, (K,)."""
     num_weights: int
     """D, the number of penalised rows."""
 
@@ -131,16 +131,15 @@ class MeanLoss:
         count, width = len(self.targets), self.features.shape[1]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         gradient = torch.zeros_like(coefficients)
-        curvatures = []
+        curvature = torch.zeros_like(coefficients[0])
         for rows, block in self._blocks():
             terms = self.loss(self._logits(block, coefficients), self.targets[rows])
             total += terms.loss
             gradient[:width] += block.T @ terms.slope.to(block.dtype)
             if self.intercept:
                 gradient[width] += terms.slope.sum(dim=0)
-            curvatures.append(terms.curvature)
-        curvature = torch.cat(curvatures)
-        return Point(coefficients, float(total) / count, gradient / count, curvature, width)
+            curvature += terms.curvature.sum(dim=0)
+        return Point(coefficients, float(total) / count, gradient / count, curvature / count, width)
 
     def without_features(self, point: Point) -> float:
         """Return the loss at a point's intercepts with weights of zero."""
@@ -152,25 +151,33 @@ class MeanLoss:
         total = sum(float(self.loss(constant.repeat(len(own), 1), own).loss) for own in parts)
         return total / len(self.targets)
 
-    def gram(self, curvature: Tensor) -> Tensor:
-        """Return the mean of curvature · x xᵀ over the images, float64.
+    def hessians(self, coefficients: Tensor, num_groups: int) -> Tensor:
+        """Return the blocks of the Hessian of single outputs, averaged over groups of outputs.
 
         Args:
-            curvature: Of each image, (N,).
+            coefficients: Where.
+            num_groups: G: 1, or K for one block per output.
 
         Returns:
-            (D + 1, D + 1), where an intercept's feature is 1, or (D, D).
+            float64 (G, D + 1, D + 1) or (G, D, D): means over images and outputs of the curvature
+            times x xᵀ, where an intercept's feature is 1.
         """
         width = self.features.shape[1]
-        total = torch.zeros(self.shape[0], self.shape[0], dtype=torch.float64, device=self.device)
+        size, num_outputs = self.shape
+        total = torch.zeros(num_groups, size, size, dtype=torch.float64, device=self.device)
         for rows, block in self._blocks():
-            scaled = block * curvature[rows, None].to(block.dtype)
-            total[:width, :width] += block.T @ scaled
-            if self.intercept:
-                total[width, :width] += scaled.sum(dim=0)
+            terms = self.loss(self._logits(block, coefficients), self.targets[rows])
+            curvature = terms.curvature.reshape(-1, num_groups, num_outputs // num_groups).mean(
+                dim=2
+            )
+            for own, weights in zip(total, curvature.T, strict=True):
+                scaled = block * weights[:, None].to(block.dtype)
+                own[:width, :width] += block.T @ scaled
+                if self.intercept:
+                    own[width, :width] += scaled.sum(dim=0)
+                    own[width, width] += weights.sum()
         if self.intercept:
-            total[:width, width] = total[width, :width]
-            total[width, width] = curvature.sum()
+            total[:, :width, width] = total[:, width, :width]
         return total / len(self.targets)
 
     def _logits(self, block: Tensor, coefficients: Tensor) -> Tensor:
