@@ -3,31 +3,30 @@
 L-BFGS with strong-Wolfe line searches (Nocedal & Wright 2006, Chapters 3 and 7) runs in
 coordinates in which the Hessian is nearly the identity: V = Lᵀ W, where L Lᵀ is the mean over the
 classes of the Hessian's diagonal blocks or, where that does not suffice, of each class its block.
-In these coordinates half the squared gradient estimates the distance to the minimum, which decides
-when to stop.
+In these coordinates half the squared gradient estimates the distance to the minimum. Once L-BFGS
+has taken many steps, the Hessian is not so near the identity: Newton steps by conjugate gradients
+(Chapter 7.1) follow, which estimate the distance by the Hessian itself.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rsa_eval.evaluators.logistic.newton import newton_step
 from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_eval.evaluators.logistic.preconditioner import ClassHessians, Preconditioner
 
 # Iterations between updates of L, each of which forgets the steps taken.
 _ROUND = 100
-# Relative to the mean diagonal, keeps L regular where a direction has no curvature; grows until it
-# outweighs the rounding of float32 products.
-_RIDGE = 1e-9
-_RIDGE_GROWTH = 10.0
+# Iterations of L-BFGS after which its end is no longer taken for the minimum.
+_EASY = 20
 # Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
 # Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients.
 _MEMORY = 50
-# Values of one Hessian per class, of which there are two copies; beyond, the mean has to suffice.
-_MOST_VALUES = 2**26
 # A line search usually takes one evaluation.
 _MOST_EVALUATIONS = 10
 # A round that lowers the objective by less, relatively, has reached the limit of its precision.
@@ -68,28 +67,62 @@ class PathSolver:
             start = torch.zeros(loss.shape, dtype=torch.float64)
         self._last = loss.at(start.to(loss.device))
         self._before: Tensor | None = None
-        self._hessians = _Hessians(loss, self._last)
+        self._hessians = ClassHessians(loss, self._last)
 
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
+        found = self._descend(penalty)
+        is_hard = self._hessians.num_groups > 1 or found.iterations > _EASY
+        if is_hard and found.iterations < self._max_iterations:
+            found = self._polish(found, penalty)
+        self._before, self._last = self._last.coefficients, found.point
+        return found
+
+    def _descend(self, penalty: float) -> Minimum:
+        """Minimise by L-BFGS."""
         self._loss.product_dtype = torch.float32
         point, done = self._start(penalty), 0
         while True:
-            round_ = _Round(self._loss, penalty, point, self._hessians.factors(point, penalty))
+            preconditioner = self._hessians.preconditioner(point, penalty)
+            round_ = _Round(self._loss, penalty, point, preconditioner)
             steps = round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
             point, done = round_.point, done + steps
             if round_.gap <= self._tolerance or done >= self._max_iterations:
-                break
+                return Minimum(point, round_.gap, done)
             is_stuck = round_.progress <= _NO_PROGRESS
             if self._loss.product_dtype == torch.float64:
                 if is_stuck:
-                    break
+                    return Minimum(point, round_.gap, done)
             elif is_stuck or steps < _ROUND:
                 self._loss.product_dtype = torch.float64
                 point = self._loss.at(point.coefficients)
             self._hessians.update(point)
-        self._before, self._last = self._last.coefficients, point
-        return Minimum(point, round_.gap, done)
+
+    def _polish(self, found: Minimum, penalty: float) -> Minimum:
+        """Take Newton steps until the next one would lower the objective by the tolerance only."""
+        self._loss.product_dtype = torch.float64
+        point, done = self._loss.at(found.point.coefficients), found.iterations
+        self._hessians.update(point)
+        preconditioner = self._hessians.preconditioner(point, penalty)
+        while True:
+            limit = self._max_iterations - done
+            step = newton_step(self._loss, penalty, point, preconditioner.newton, limit)
+            done += step.num_products
+            value, value_without = point.value(penalty), self._loss.without_features(point)
+            is_cut_short = done >= self._max_iterations
+            gap = math.inf if is_cut_short else _relative(step.decrease, value, value_without)
+            lower = self._lower(point, step.direction, penalty)
+            if gap <= self._tolerance or is_cut_short or lower is None:
+                return Minimum(point if lower is None else lower, gap, done)
+            point = lower
+
+    def _lower(self, point: Point, direction: Tensor, penalty: float) -> Point | None:
+        """Return a lower point along a direction, the whole of it if possible; None if none is."""
+        for halvings in range(_MOST_EVALUATIONS):
+            moved = self._loss.at(point.coefficients + 0.5**halvings * direction)
+            if moved.value(penalty) < point.value(penalty):
+                return moved
+        return None
 
     def _start(self, penalty: float) -> Point:
         if self._before is None:
@@ -98,60 +131,15 @@ class PathSolver:
         return min(self._last, extrapolated, key=lambda point: point.value(penalty))
 
 
-class _Hessians:
-    """The Hessian's diagonal blocks, averaged over all classes or of each, up to a factor.
-
-    They change along the path, mostly by a factor: those of one point, scaled, serve until a round
-    fails to converge. The first time, the blocks of single classes follow.
+def _relative(distance: float, value: float, value_without: float) -> float:
+    """Return a distance of the objective from its minimum as ``Minimum.gap`` has it.
 
     Args:
-        loss: The loss.
-        start: Where to take the first mean.
+        distance: The distance.
+        value: The objective.
+        value_without: The same with weights of zero.
     """
-
-    def __init__(self, loss: MeanLoss, start: Point) -> None:
-        self._loss = loss
-        self._num_groups = 1
-        self._take(start)
-
-    def update(self, point: Point) -> None:
-        """Take the blocks of a point, those of single classes if there is memory for them."""
-        size, num_outputs = self._loss.shape
-        if num_outputs * size**2 <= _MOST_VALUES:
-            self._num_groups = num_outputs
-        self._take(point)
-
-    def factors(self, point: Point, penalty: float) -> Tensor:
-        """Return L, lower triangular, (G, D + 1, D + 1) or (G, D, D), G being 1 or K.
-
-        They are those of a point's objective divided by its value.
-
-        Raises:
-            UserError: If a product of features overflows.
-        """
-        hessians = self._blocks * self._curvatures(point)[:, None, None]
-        diagonals = hessians.diagonal(dim1=1, dim2=2)
-        diagonals[:, : point.num_weights] += penalty
-        hessians /= point.value(penalty)
-        if not hessians.isfinite().all():
-            raise UserError("products of features overflow float32; divide features by a constant")
-        ridge = _RIDGE * float(diagonals.mean())
-        while True:
-            diagonals += ridge
-            factors: Tensor
-            factors, failed = torch.linalg.cholesky_ex(hessians)
-            if not failed.any():
-                return factors
-            ridge *= _RIDGE_GROWTH
-
-    def _take(self, point: Point) -> None:
-        blocks = self._loss.hessians(point.coefficients, self._num_groups)
-        self._blocks = blocks / self._curvatures(point)[:, None, None]
-
-    def _curvatures(self, point: Point) -> Tensor:
-        """Return the mean curvature of each group's outputs, (G,), positive."""
-        curvatures = point.curvature.reshape(self._num_groups, -1).mean(dim=1)
-        return curvatures.clamp_min(torch.finfo(curvatures.dtype).tiny)
+    return distance / min(value, max(value_without - value, _LEAST_WORTH * value))
 
 
 class _Round:
@@ -163,16 +151,18 @@ class _Round:
         loss: The loss.
         penalty: The penalty.
         start: Where to start.
-        factors: L, as of ``_Hessians.factors``.
+        preconditioner: Gives V.
     """
 
-    def __init__(self, loss: MeanLoss, penalty: float, start: Point, factors: Tensor) -> None:
+    def __init__(
+        self, loss: MeanLoss, penalty: float, start: Point, preconditioner: Preconditioner
+    ) -> None:
         self._loss = loss
         self._penalty = penalty
-        self._factors = factors
+        self._preconditioner = preconditioner
         self._unit = start.value(penalty)
         self._value_without = loss.without_features(start) / self._unit
-        variables = factors.mT @ self._grouped(start.coefficients)
+        variables = preconditioner.variables(start.coefficients)
         self._variables = variables.contiguous().requires_grad_()
         self._move_to(start)
 
@@ -183,9 +173,9 @@ class _Round:
 
     @property
     def gap(self) -> float:
-        """Estimated distance from the minimum, as in ``Minimum``."""
-        lowered = max(self._value_without - self._value, _LEAST_WORTH * self._value)
-        return 0.5 * float(self._gradient.square().sum()) / min(self._value, lowered)
+        """Distance from the minimum if the Hessian is the identity, as in ``Minimum``."""
+        distance = 0.5 * float(self._gradient.square().sum())
+        return _relative(distance, self._value, self._value_without)
 
     def descend(self, max_steps: int, tolerance: float) -> int:
         """Take L-BFGS steps until converged or the line search fails; return their number."""
@@ -214,18 +204,12 @@ class _Round:
         """Return the scaled objective at the variables and set their gradient."""
         variables = self._variables.detach()
         if not torch.equal(variables, self._evaluated):
-            found = torch.linalg.solve_triangular(self._factors.mT, variables, upper=True)
-            self._move_to(self._loss.at(found.movedim(0, 1).flatten(1)))
+            self._move_to(self._loss.at(self._preconditioner.coefficients(variables)))
         return self._value
 
     def _move_to(self, point: Point) -> None:
         self.point = point
         self._evaluated = self._variables.detach().clone()
         self._value = point.value(self._penalty) / self._unit
-        gradient = self._grouped(point.gradient(self._penalty) / self._unit)
-        slope = torch.linalg.solve_triangular(self._factors, gradient, upper=False)
-        self._gradient = self._variables.grad = slope.contiguous()
-
-    def _grouped(self, coefficients: Tensor) -> Tensor:
-        """Return (D + 1, K) as (G, D + 1, K / G)."""
-        return coefficients.reshape(len(coefficients), len(self._factors), -1).movedim(1, 0)
+        gradient = self._preconditioner.gradient(point.gradient(self._penalty) / self._unit)
+        self._gradient = self._variables.grad = gradient.contiguous()

@@ -27,7 +27,9 @@ class LossTerms:
     slope: Tensor
     """First derivatives, (n, K)."""
     curvature: Tensor
-    """Second derivatives, (n, K); not negative."""
+    """Second derivatives by one logit each, (n, K); not negative."""
+    curve: Callable[[Tensor], Tensor]
+    """Multiplies a direction, (n, K), by each image's matrix of second derivatives."""
 
 
 Loss = Callable[[Tensor, Tensor], LossTerms]
@@ -43,10 +45,13 @@ def softmax_loss(logits: Tensor, labels: Tensor) -> LossTerms:
     log_probabilities = logits.log_softmax(dim=1)
     own = log_probabilities.gather(1, labels[:, None])
     probabilities = log_probabilities.exp_()
-    curvature = probabilities * (1 - probabilities)
     # exp(x) - 1 loses no digits where the probability is almost one.
-    slope = probabilities.scatter_(1, labels[:, None], own.expm1())
-    return LossTerms(-own.sum(), slope, curvature)
+    slope = probabilities.scatter(1, labels[:, None], own.expm1())
+
+    def curve(direction: Tensor) -> Tensor:
+        return probabilities * (direction - (probabilities * direction).sum(dim=1, keepdim=True))
+
+    return LossTerms(-own.sum(), slope, probabilities * (1 - probabilities), curve)
 
 
 def sigmoid_loss(logits: Tensor, signs: Tensor) -> LossTerms:
@@ -61,7 +66,7 @@ def sigmoid_loss(logits: Tensor, signs: Tensor) -> LossTerms:
     wrong_probability = torch.sigmoid(-right) * signs.abs()
     loss = -(functional.logsigmoid(right) * signs.abs()).sum()
     curvature = wrong_probability * torch.sigmoid(right)
-    return LossTerms(loss, -signs * wrong_probability, curvature)
+    return LossTerms(loss, -signs * wrong_probability, curvature, curvature.mul)
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,18 @@ class MeanLoss:
         parts = torch.split(self.targets, _BLOCK_VALUES // (4 * self.shape[1]))
         total = sum(float(self.loss(constant.repeat(len(own), 1), own).loss) for own in parts)
         return total / len(self.targets)
+
+    def hessian_product(self, coefficients: Tensor, direction: Tensor) -> Tensor:
+        """Return the Hessian at some coefficients times a direction, both (D + 1, K) or (D, K)."""
+        width = self.features.shape[1]
+        product = torch.zeros_like(direction)
+        for rows, block in self._blocks():
+            terms = self.loss(self._logits(block, coefficients), self.targets[rows])
+            curved = terms.curve(self._logits(block, direction))
+            product[:width] += block.T @ curved.to(block.dtype)
+            if self.intercept:
+                product[width] += curved.sum(dim=0)
+        return product / len(self.targets)
 
     def hessians(self, coefficients: Tensor, num_groups: int) -> Tensor:
         """Return the blocks of the Hessian of single outputs, averaged over groups of outputs.

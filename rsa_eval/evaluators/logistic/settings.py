@@ -22,7 +22,7 @@ class SearchConfig(Section):
     """Percentage of each training class held out to choose C."""
     max_iterations: Annotated[int, Field(ge=1)] = 1000
     """Most L-BFGS iterations per fit."""
-    tolerance: Annotated[float, Field(gt=0)] = 2e-8
+    tolerance: Annotated[float, Field(gt=0)] = 1e-7
     """A fit has converged when it is estimated to be this near the minimum of its objective,
     relative to the objective or, if that is less, to what the weights have lowered it by."""
 

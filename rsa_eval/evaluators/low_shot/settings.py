@@ -18,7 +18,7 @@ class ClassifierConfig(Section):
     """Weight of the loss against |W|² / 2: MSN's lambda of 0.0025 is its reciprocal."""
     max_iterations: Annotated[int, Field(ge=1)] = 1000
     """Most L-BFGS iterations per fit."""
-    tolerance: Annotated[float, Field(gt=0)] = 2e-8
+    tolerance: Annotated[float, Field(gt=0)] = 1e-7
     """A fit has converged when it is estimated to be this near the minimum of its objective,
     relative to the objective or, if that is less, to what the weights have lowered it by."""
 
