@@ -54,7 +54,10 @@ def newton_step(
     while size > 0 and len(decreases) < max_products:
         product = loss.hessian_product(point.coefficients, search)
         product[: point.num_weights] += penalty * search[: point.num_weights]
-        length = size / float((search * product).sum())
+        curvature = float((search * product).sum())
+        if curvature <= 0:  # by rounding
+            break
+        length = size / curvature
         direction += length * search
         residual = residual - length * product  # preconditioning may have returned it as it is
         decreases.append(length * size / 2)

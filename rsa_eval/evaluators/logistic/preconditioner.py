@@ -12,8 +12,8 @@ from rsa_pretrain.plumbing.errors import UserError
 # outweighs the rounding of float32 products.
 _RIDGE = 1e-9
 _RIDGE_GROWTH = 10.0
-# Values of one Hessian per class, of which there are two copies; beyond, the mean has to suffice.
-_MOST_VALUES = 2**26
+# Values of one block per class, of which there are three copies; beyond, the mean has to suffice.
+_MOST_VALUES = 2**25
 
 
 @dataclass(frozen=True)
