@@ -112,8 +112,10 @@ class PathSolver:
             is_cut_short = done >= self._max_iterations
             gap = math.inf if is_cut_short else _relative(step.decrease, value, value_without)
             lower = self._lower(point, step.direction, penalty)
-            if gap <= self._tolerance or is_cut_short or lower is None:
-                return Minimum(point if lower is None else lower, gap, done)
+            if lower is None:  # the step is of the order of rounding
+                return Minimum(point, found.gap, done)
+            if gap <= self._tolerance or is_cut_short:
+                return Minimum(lower, gap, done)
             point = lower
 
     def _lower(self, point: Point, direction: Tensor, penalty: float) -> Point | None:
