@@ -186,11 +186,17 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
     if detail["type"] == "extra_forbidden":
         keys = [name for name, *_ in _walk(model)]
         sections = {name.rpartition(".")[0] for name in keys} - {""}
+        if key in {*keys, *sections}:
+            section = key.rpartition(".")[0]
+            return f"'{key}' is not a setting of this '{section}' but of another '{section}.name'"
         nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
         hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
         return f"unknown key '{key}'{hint}"
     if detail["type"] == "missing":
         return f"'{key}' is required and not set"
+    if detail["type"] == "union_tag_invalid":
+        context = detail["ctx"]
+        return f"'{key}.name' is '{context['tag']}', expected one of {context['expected_tags']}"
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return message

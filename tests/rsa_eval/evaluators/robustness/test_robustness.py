@@ -181,7 +181,10 @@ def test_records_of_two_heads_lie_side_by_side() -> None:
     ]
     assert len(configs[1].head_evaluation().probe.base_lr) == 13
     tree: dict[str, Any] = {"data": data, "head": {"name": "linear", "tuning": {"epochs": 3}}}
-    with pytest.raises(UserError, match=r"unknown key 'head\.tuning'"):
+    with pytest.raises(UserError, match=r"'head\.tuning' is not .* but of another 'head\.name'"):
+        parse_tree(RobustnessConfig, tree, None)
+    tree = {"data": data, "head": {"name": "knn"}}
+    with pytest.raises(UserError, match=r"'head\.name' is 'knn', expected one of 'logistic', "):
         parse_tree(RobustnessConfig, tree, None)
     tree = {"data": data, "head": {"search": {"num_values": 3}}}
     with pytest.raises(UserError, match=r"needs head\.name: logistic, linear or finetune"):
