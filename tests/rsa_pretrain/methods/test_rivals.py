@@ -171,9 +171,12 @@ def test_byols_views_follow_its_setting(small_methods):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ({"name": "bootstrap"}, "method"),
+        ({"name": "bootstrap"}, "'method.name' is 'bootstrap', expected one of 'rsa', "),
         ({"name": "simclr", "hidden_dim": 8}, "'method.temperature' is required"),
-        ({"name": "byol", "hidden_dim": 8, "output_dim": 8, "beta_base": 1}, "unknown key"),
+        (
+            {"name": "byol", "hidden_dim": 8, "output_dim": 8, "beta_base": 1},
+            "'method.beta_base' is not a setting of this 'method' but of another 'method.name'",
+        ),
     ],
 )
 def test_wrong_method_settings_are_refused(tiny_tree, method, message):
