@@ -34,7 +34,7 @@ _EXPECTED = (
     "labels in NAME_labels.npy"
 )
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_ROWS_AT_ONCE = 8192
+_NUMBERS_AT_ONCE = 2**20
 # Beyond these, float32 lengths of features overflow, or are below what keeps a division sound.
 _SMALLEST, _LARGEST = 1e-10, 1e15
 _FEATURES, _LABELS = "_features", "_labels"
@@ -189,10 +189,11 @@ def _finite_float32(features: Array | Tensor, path: Path) -> Tensor:
         size = 4 * math.prod(rows.shape) / 2**30
         raise UserError(f"'{path}' takes {size:.1f} GiB of memory as float32") from None
     num_broken, largest = 0, 0.0
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        block = found[start : start + _ROWS_AT_ONCE]
+    at_once = max(1, _NUMBERS_AT_ONCE // rows.shape[1])
+    for start in range(0, len(rows), at_once):
+        block = found[start : start + at_once]
         if not is_ready:
-            block.copy_(rows[start : start + _ROWS_AT_ONCE])
+            block.copy_(rows[start : start + at_once])
         num_broken += int((~block.isfinite()).any(dim=1).sum())
         largest = max(largest, float(block.max()), -float(block.min()))
     if num_broken:

@@ -381,11 +381,11 @@ def test_mutated_files(write: Write, tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_memory_of_a_large_file(tmp_path: Path) -> None:
-    """Reading 64 MiB of float32 features allocates less than half of that."""
-    features = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (2**14, 2**10))
+    """Reading 128 MiB of float32 features allocates less than a quarter of that."""
+    features = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (2**15, 2**10))
     features[0] = 1
     features.flush()
-    np.save(tmp_path / "a_labels.npy", np.zeros(2**14, np.int64))
+    np.save(tmp_path / "a_labels.npy", np.zeros(2**15, np.int64))
     code = (
         "from rsa_eval.features.given import read_features\n"
         "def private():\n"
