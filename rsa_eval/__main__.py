@@ -46,6 +46,7 @@ PROGRAM = Program(
         Command("finetune", "fine-tune the whole network", "evaluate"),
         Command("svm", "train linear SVMs", "evaluate"),
         Command("robustness", "classify corrupted and shifted images", "evaluate"),
+        Command("segmentation", "classify pixels by a linear layer", "evaluate"),
         Command("diagnostics", "measure and plot the features' geometry", "evaluate"),
         Command("suite", "run several evaluations of several checkpoints"),
         Command("transfer", "evaluate checkpoints on many data sets"),

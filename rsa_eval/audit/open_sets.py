@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsa_eval.audit.entries import NamedRecord
+from rsa_eval.evaluators.segmentation.settings import MasksConfig
 from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_eval.records.image_sets import image_facts
 from rsa_pretrain.data.image_set import ImageSet
@@ -61,11 +62,11 @@ class OpenSets:
         tree = _data_of(entry, role)
         if tree is None:
             return None
-        multi_label = record.config.get("multi_label") if role != "pretrain" else None
-        key = json.dumps([tree, multi_label, role], sort_keys=True, default=str)
+        annotated = {} if role == "pretrain" else _annotation(record.config)
+        key = json.dumps([tree, annotated, role], sort_keys=True, default=str)
         if key not in self._opened:
             try:
-                images = self._read(tree, multi_label, role)
+                images = self._read(tree, annotated, role)
                 self._opened[key] = OpenedSet(images, images.fingerprint())
             except UserError as error:
                 self._opened[key] = error
@@ -80,21 +81,34 @@ class OpenSets:
             )
         return found
 
-    def _read(self, tree: dict[str, Any], multi_label: Any, role: ImageRole) -> ImageSet:
+    def _read(
+        self, tree: dict[str, Any], annotated: Mapping[str, Any], role: ImageRole
+    ) -> ImageSet:
         config = parse_tree(DataConfig, tree, "data")
         if config.root is not None and not is_present(config) and self._data_root is not None:
             below = config.model_copy(update={"root": self._data_root / config.root.name})
             moved = config.model_copy(update={"root": self._data_root})
             config = below if is_present(below) else moved
-        if multi_label is not None and role != "pretrain":
+        if role != "pretrain" and "multi_label" in annotated:
             from rsa_eval.evaluators.shared.multi_label import open_multi_label
 
-            labels = parse_tree(MultiLabelConfig, multi_label, "multi_label")
+            labels = parse_tree(MultiLabelConfig, annotated["multi_label"], "multi_label")
             return open_multi_label(config, labels, role).images
+        if role != "pretrain" and "masks" in annotated:
+            from rsa_eval.evaluators.segmentation.sets import open_masked
+
+            masks = parse_tree(MasksConfig, annotated["masks"], "masks")
+            return open_masked(config, masks, role).images
         images = open_images(config, role)
         if not isinstance(images, ImageSet):
             raise UserError("they are a stream of tar shards, whose images have no fixed order")
         return images
+
+
+def _annotation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of annotation that is not in class folders."""
+    keys = ("multi_label", "masks")
+    return {key: config[key] for key in keys if config.get(key) is not None}
 
 
 def _data_of(entry: NamedRecord, role: ImageRole) -> dict[str, Any] | None:

@@ -39,13 +39,13 @@ labels of NAME.npy, as of NAME_features.npy, are in NAME_labels.npy."""
 
 _EXAMPLES = """\
 examples:
-  rsa-eval {kind} runs/digits-rsa-3ep{needs}
-  rsa-eval {kind} weights.safetensors --config data/cifar10{needs} \\
+  rsa-eval {kind} runs/digits-rsa-3ep{own}{needs}
+  rsa-eval {kind} weights.safetensors --config {images}{needs} \\
       --out runs/weights/records/{kind}.json
-  rsa-eval {kind} timm:vit_small_patch16_224@vit.safetensors --config data/cifar10 \\
+  rsa-eval {kind} timm:vit_small_patch16_224@vit.safetensors --config {images} \\
       data.image_size=224 --out runs/vit/records/{kind}.json{needs}
-  rsa-eval {kind} --random-init --config data/cifar10 backbone.arch=resnet18 backbone.stem=cifar \\
-      --out runs/random/records/{kind}-cifar10.json{needs}"""
+  rsa-eval {kind} --random-init --config {images} backbone.arch=resnet18 backbone.stem={stem} \\
+      --out runs/random/records/{kind}-{name}.json{needs}"""
 
 _FEATURES_EXAMPLE = """
   rsa-eval {kind} --features train.npz test.npz data_set=cifar10 --out vit/records/{kind}.json"""
@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
             description=description.format(
                 measures=evaluator.measures, kind=kind, checkpoint=CHECKPOINTS
             ),
-            epilog=examples.format(kind=kind, needs=f" {evaluator.needs}".rstrip()),
+            epilog=examples.format(kind=kind, **_of_examples(evaluator)),
         )
         parser.add_argument(
             "--random-init",
@@ -79,6 +79,19 @@ def add(commands: Commands) -> None:
         parser.usage = f"rsa-eval {kind} [--config CONFIG] [--out FILE.json] {subjects}"
         add_overrides(parser, evaluator.config)
         parser.set_defaults(command=partial(_evaluate, kind=kind, evaluator=evaluator))
+
+
+def _of_examples(evaluator: Evaluator) -> dict[str, str]:
+    """Return what the examples of an evaluator's help name."""
+    images = evaluator.example_images
+    name, is_usual = images.rpartition("/")[2], images.startswith("data/")
+    return {
+        "images": images,
+        "name": name,
+        "own": "" if is_usual else f" --config {images}",  # else those of the run
+        "stem": "cifar" if is_usual else "standard",
+        "needs": f" {evaluator.needs}".rstrip(),
+    }
 
 
 def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) -> int:

@@ -12,6 +12,7 @@ from rsa_eval.evaluators.linear.settings import LinearConfig
 from rsa_eval.evaluators.logistic.settings import LogisticConfig
 from rsa_eval.evaluators.low_shot.settings import LowShotConfig
 from rsa_eval.evaluators.robustness.settings import RobustnessConfig
+from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
 from rsa_eval.evaluators.svm.settings import SVMConfig
 from rsa_eval.records.record import Kind, Result
 from rsa_eval.records.workspace import Workspace
@@ -38,6 +39,8 @@ class Evaluator:
     """Description for the help, as the object of "measure"."""
     needs: str = ""
     """Setting that the help's examples add to a data set's, as ``key=value``."""
+    example_images: str = "data/cifar10"
+    """Config of images that the help's examples name."""
 
     def evaluate(
         self, subject: "Subject", config: EvaluationConfig, workspace: Workspace
@@ -109,6 +112,16 @@ _EVALUATORS = (
         "fine-tuned network on clean, corrupted and otherwise shifted test images (CIFAR-10-C, "
         "CIFAR-100-C, ImageNet-C, -V2, -R, -A, -Sketch)",
         needs="shifts.generate=true",
+    ),
+    Evaluator(
+        name="segmentation",
+        config=SegmentationConfig,
+        function="rsa_eval.evaluators.segmentation.evaluator:evaluate_segmentation",
+        title="Semantic segmentation, dense linear probe",
+        measures="mean intersection over union (mIoU), pixel and mean accuracy of a linear "
+        "classifier of each place of a frozen backbone's last map, for images with masks (PASCAL "
+        "VOC 2012, ADE20K, or your own in either format)",
+        example_images="segmentation/voc2012",
     ),
     Evaluator(
         name="diagnostics",

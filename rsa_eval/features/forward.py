@@ -1,6 +1,6 @@
 """Run batches of images through a frozen backbone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Literal, Protocol
 
@@ -86,15 +86,37 @@ def forward_frozen(backbone: nn.Module, images: Tensor, config: ForwardSettings)
     Raises:
         ValueError: If the backbone is in train mode.
     """
+    network = network_of(backbone)
+    features = _in_eval_mode(
+        backbone, images, config.precision, lambda sent: network.features(sent, config)
+    )
+    return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
+
+
+def forward_frozen_map(backbone: nn.Module, images: Tensor, config: ForwardSettings) -> Tensor:
+    """Return the last map of each of a batch of normalised images, float32 (N, D, h, w).
+
+    It is rounded to ``config.feature_dtype``.
+
+    Raises:
+        ValueError: If the backbone is in train mode.
+        UserError: If the network gives no map.
+    """
+    maps = _in_eval_mode(backbone, images, config.precision, network_of(backbone).last_map)
+    return maps.to(FEATURE_DTYPES[config.feature_dtype]).float()
+
+
+def _in_eval_mode(
+    backbone: nn.Module, images: Tensor, precision: Precision, take: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Run a frozen backbone on its device at a precision."""
     if any(module.training for module in backbone.modules()):
         raise ValueError("features need a backbone in eval mode; wrap the call in frozen()")
     device = device_of(backbone)
     # ResNets run faster in this memory format, on CPUs too; the shape stays (N, C, H, W).
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-    precision = config.precision
     with torch.no_grad(), autocast(precision, device), without_tf32(precision):
-        features = network_of(backbone).features(images, config)
-    return features.to(FEATURE_DTYPES[config.feature_dtype]).float()
+        return take(images)
 
 
 def placed(backbone: nn.Module, device: torch.device) -> nn.Module:

@@ -17,7 +17,7 @@ from rsa_pretrain.plumbing.errors import UserError
 _OF_A_TRIAL = frozenset({"seed", "output_dir"})
 # Beginnings of settings that differ between data sets where all else is alike.
 _OF_A_DATA_SET = (
-    *("multi_label", "data.name", "data.train_dir", "data.test_dir", "data.on_broken"),
+    *("multi_label", "masks", "data.name", "data.train_dir", "data.test_dir", "data.on_broken"),
     *(f"data.{name}" for entry in DATA_SETS for name in entry.settings),
 )
 # Each seed extends a different run; that run's schedule, recorded beside it, must match.

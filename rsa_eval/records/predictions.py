@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.detection_predictions import DetectionPredictions
+from rsa_eval.records.mask_predictions import MaskPredictions
 from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import PredictionsFile, Record
 from rsa_eval.statistics.intervals import FloatArray, Interval
@@ -75,6 +76,7 @@ _FORMS: dict[str, Callable[[Arrays], Predictions]] = {
     ClassPredictions.form: ClassPredictions.from_arrays,
     RankingPredictions.form: RankingPredictions.from_arrays,
     DetectionPredictions.form: DetectionPredictions.from_arrays,
+    MaskPredictions.form: MaskPredictions.from_arrays,
 }
 
 

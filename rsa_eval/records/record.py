@@ -37,6 +37,7 @@ Kind = Annotated[
         "finetune",
         "svm",
         "robustness",
+        "segmentation",
         "diagnostics",
         "detection",
     ],

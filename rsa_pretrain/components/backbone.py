@@ -81,9 +81,7 @@ def pooled_stages(backbone: nn.Module, images: Tensor, stages: Sequence[Stage]) 
     Returns:
         (N, sum of the stages' ``feature_dim``).
     """
-    maps = images
-    for name in ("conv1", "bn1", "relu", "maxpool"):
-        maps = backbone.get_submodule(name)(maps)
+    maps = _after_stem(backbone, images)
     pooled: dict[str, Tensor] = {}
     for stage in get_args(Stage):
         maps = backbone.get_submodule(stage)(maps)
@@ -92,6 +90,29 @@ def pooled_stages(backbone: nn.Module, images: Tensor, stages: Sequence[Stage]) 
         if len(pooled) == len(stages):
             break
     return torch.cat([pooled[stage] for stage in stages], dim=1)
+
+
+def last_stage_map(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Return the output of the last stage, before the pooling.
+
+    Args:
+        backbone: As built by ``build_backbone``.
+        images: Normalised images, (N, 3, H, W).
+
+    Returns:
+        (N, ``feature_dim``, h, w); 32 pixels a place with the standard stem, 8 with cifar's.
+    """
+    maps = _after_stem(backbone, images)
+    for stage in get_args(Stage):
+        maps = backbone.get_submodule(stage)(maps)
+    return maps
+
+
+def _after_stem(backbone: nn.Module, images: Tensor) -> Tensor:
+    maps = images
+    for name in ("conv1", "bn1", "relu", "maxpool"):
+        maps = backbone.get_submodule(name)(maps)
+    return maps
 
 
 def feature_dim(backbone: nn.Module, stage: Stage = "layer4") -> int:

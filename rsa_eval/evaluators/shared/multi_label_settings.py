@@ -33,8 +33,31 @@ class MultiLabelConfig(Section):
         return "val" if self.val_split is None and self.layout == "voc" else self.val_split
 
 
-# Settings of a DataConfig for class folders, which a multi-label data set lacks.
+# Settings of a DataConfig for class folders, which sets with other annotation lack.
 _OF_FOLDERS = ("train_dir", "test_dir", "on_broken")
+
+
+def refuse_class_folders(data: DataConfig, section: str) -> None:
+    """Refuse settings of class folders for a set whose annotation is elsewhere.
+
+    Args:
+        data: The images' settings.
+        section: Settings of the annotation.
+
+    Raises:
+        ValueError: If the set is no ``imagefolder``, or names the folders of its splits.
+    """
+    if data.name != "imagefolder":
+        raise ValueError(
+            f"{section} needs data.name=imagefolder and data.root, the folder of the "
+            f"{_NAMES[section]} set; found '{data.name}'"
+        )
+    for key in _OF_FOLDERS:
+        if getattr(data, key) != DataConfig.model_fields[key].default:
+            raise ValueError(f"data.{key} has no meaning with {section}; leave it out")
+
+
+_NAMES = {"multi_label": "multi-label", "masks": "annotated"}
 
 
 class WithMultiLabel(EvaluationConfig):
@@ -53,12 +76,5 @@ class WithMultiLabel(EvaluationConfig):
     def _check_images(self) -> Self:
         if self.multi_label is None:
             return self
-        if self.data.name != "imagefolder":
-            raise ValueError(
-                f"multi_label needs data.name=imagefolder and data.root, the folder of the "
-                f"multi-label set; found '{self.data.name}'"
-            )
-        for key in _OF_FOLDERS:
-            if getattr(self.data, key) != DataConfig.model_fields[key].default:
-                raise ValueError(f"data.{key} has no meaning with multi_label; leave it out")
+        refuse_class_folders(self.data, "multi_label")
         return self

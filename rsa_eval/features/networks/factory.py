@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rsa_eval.features.networks.foreign import OpenedNetwork
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
-from rsa_eval.features.networks.tokens import Pooling, pool_tokens
+from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens, tokens_as_map
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
 from rsa_pretrain.weights.checkpoint import file_sha256
@@ -61,6 +61,15 @@ class FactoryFeatures(nn.Module):
             return pool_tokens([(None, output.flatten(2).mT)], self.pooling, self.name)
         token = output[:, 0] if self.num_prefix else None
         return pool_tokens([(token, output[:, self.num_prefix :])], self.pooling, self.name)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the module's map, (N, D, h, w), or its tokens of patches as one."""
+        output: Tensor = self.model(images)
+        if isinstance(output, Tensor) and output.ndim == 3:
+            return tokens_as_map(output[:, self.num_prefix :], self.name)
+        if isinstance(output, Tensor) and output.ndim == 2:
+            raise no_map(self.name, "returns features (N, D), no map (N, D, H, W)")
+        return output  # refused if it is no map
 
 
 def open_factory(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:

@@ -1,7 +1,8 @@
 """Hold a network that is none of the toolkit's, and check every answer it gives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ class OpenedNetwork:
     """A network as its origin opens it."""
 
     module: nn.Module
-    """Maps normalised images, float32 (N, 3, S, S), to features, (N, D)."""
+    """Maps normalised images, float32 (N, 3, S, S), to features, (N, D); its ``last_map`` gives
+    their last map before any pooling, (N, D, h, w)."""
     preprocessing: Preprocessing
     sha256: str | None
     """Hash of the file of the weights; None where there is none, for that of the tensors."""
@@ -65,10 +67,34 @@ class ForeignNetwork(nn.Module):
         Raises:
             UserError: If the network fails, or returns anything else.
         """
+        checked = self._checked(self._run(self.module, images), images)
+        # What inference mode leaves behind cannot be trained on.
+        return checked.clone() if checked.is_inference() else checked
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the last map before any pooling, (N, D, h, w), of normalised images.
+
+        Raises:
+            UserError: If the network fails, or gives no map.
+        """
+        module: Any = self.module
+        found = self._run(module.last_map, images)
+        if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != len(images):
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(f"{self.name} gave {what} as its last map, expected (N, D, h, w)")
+        if not found.is_floating_point() or found.device != images.device:
+            raise UserError(
+                f"{self.name} gave a map of type {found.dtype} on {found.device}, expected float32 "
+                f"on {images.device}"
+            )
+        self._check_mode(found)
+        return found.clone() if found.is_inference() else found
+
+    def _run(self, function: Callable[[Tensor], Any], images: Tensor) -> Any:
         if not self.channels_last:
             images = images.contiguous()
         try:
-            features = self.module(images)
+            return function(images)
         except (UserError, torch.OutOfMemoryError):
             raise
         # Anything may be raised by code that is not the toolkit's.
@@ -77,9 +103,6 @@ class ForeignNetwork(nn.Module):
                 f"{self.name} failed on images {tuple(images.shape)} with "
                 f"{type(error).__name__}: {error}"
             ) from error
-        checked = self._checked(features, images)
-        # What inference mode leaves behind cannot be trained on.
-        return checked.clone() if checked.is_inference() else checked
 
     def changed(self, moved: Sequence[str]) -> UserError:
         """Return the error about tensors that changed while the network was frozen."""

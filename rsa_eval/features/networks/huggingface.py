@@ -14,7 +14,7 @@ from rsa_eval.features.networks.foreign import OpenedNetwork
 from rsa_eval.features.networks.libraries import required
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
-from rsa_eval.features.networks.tokens import Pooling, pool_tokens
+from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens, tokens_as_map
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.weights.checkpoint import file_sha256
@@ -52,9 +52,7 @@ class HuggingFaceFeatures(nn.Module):
         """Return features, (N, D)."""
         several = self.pooling.blocks > 1
         output = self.model(pixel_values=images, output_hidden_states=several)
-        last = getattr(output, "last_hidden_state", None)
-        if not isinstance(last, Tensor) or last.ndim not in (3, 4):
-            raise UserError(f"{self.name} returns no last_hidden_state of tokens or maps")
+        last = self._last_of(output)
         if last.ndim == 4:
             if not self.pooling.is_default:
                 raise self.pooling.refuse(self.name, "has no tokens")
@@ -70,6 +68,22 @@ class HuggingFaceFeatures(nn.Module):
             for sequence in sequences
         ]
         return pool_tokens(pairs, self.pooling, self.name)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the last map, (N, D, h, w), or the tokens of the patches as one."""
+        last = self._last_of(self.model(pixel_values=images))
+        if last.ndim == 4:
+            return last
+        num_prefix = self._num_prefix(last, images)
+        if num_prefix > self._most_prefix:
+            raise no_map(self.name, f"returns {num_prefix} tokens beside the patches'")
+        return tokens_as_map(last[:, num_prefix:], self.name)
+
+    def _last_of(self, output: Any) -> Tensor:
+        last = getattr(output, "last_hidden_state", None)
+        if not isinstance(last, Tensor) or last.ndim not in (3, 4):
+            raise UserError(f"{self.name} returns no last_hidden_state of tokens or maps")
+        return last
 
     def _num_prefix(self, last: Tensor, images: Tensor) -> int:
         """Return the number of tokens that are not patches; hierarchical networks have none."""

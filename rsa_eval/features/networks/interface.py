@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rsa_eval.features.cache import tensors_sha256
 from rsa_eval.features.networks.foreign import ForeignNetwork
-from rsa_pretrain.components.backbone import feature_dim, pooled_stages
+from rsa_pretrain.components.backbone import feature_dim, last_stage_map, pooled_stages
 from rsa_pretrain.components.settings import Stage
 
 
@@ -32,6 +32,13 @@ class FeatureNetwork(Protocol):
 
     def features(self, images: Tensor, settings: StageSettings) -> Tensor:
         """Return the features, (N, D), of normalised images, float32 (N, 3, S, S)."""
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the last map before any pooling, (N, D, h, w).
+
+        Raises:
+            UserError: If the network gives none.
+        """
 
     def width(self, settings: StageSettings) -> int:
         """Return D."""
@@ -81,6 +88,9 @@ class _ResNetFeatures:
     def features(self, images: Tensor, settings: StageSettings) -> Tensor:
         return pooled_stages(self.backbone, images, settings.layers)
 
+    def last_map(self, images: Tensor) -> Tensor:
+        return last_stage_map(self.backbone, images)
+
     def width(self, settings: StageSettings) -> int:
         return sum(feature_dim(self.backbone, layer) for layer in settings.layers)
 
@@ -120,6 +130,9 @@ class _OtherFeatures:
     def features(self, images: Tensor, settings: StageSettings) -> Tensor:
         found: Tensor = self.network(images)
         return found
+
+    def last_map(self, images: Tensor) -> Tensor:
+        return self.network.last_map(images)
 
     def width(self, settings: StageSettings) -> int:
         return self.forward_width()

@@ -10,7 +10,7 @@ from rsa_eval.features.networks.foreign import OpenedNetwork
 from rsa_eval.features.networks.libraries import required, unknown_name
 from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
-from rsa_eval.features.networks.tokens import Pooling, pool_tokens
+from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
@@ -62,6 +62,15 @@ class TimmFeatures(nn.Module):
             for patches, prefix in outputs
         ]
         return pool_tokens(pairs, self.pooling, self.name)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the last map, (N, D, h, w), under the final norm where there is one on maps."""
+        method = getattr(self.model, "forward_intermediates", None)
+        if method is None:
+            raise no_map(self.name, "gives no maps (timm: forward_intermediates)")
+        (found,) = method(images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)
+        last: Tensor = found
+        return last
 
 
 def _num_token_blocks(model: Any) -> int:

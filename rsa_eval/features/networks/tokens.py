@@ -1,5 +1,6 @@
 """Make one vector of a network's tokens."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -87,3 +88,28 @@ def pool_tokens(
         averaged = outputs if pooling.tokens == "mean" else outputs[-1:]
         parts += [patches.mean(dim=1) for _, patches in averaged]
     return torch.cat(parts, dim=1)
+
+
+def tokens_as_map(patches: Tensor, network: str) -> Tensor:
+    """Arrange the tokens of a square image's patches as a map.
+
+    Args:
+        patches: Row by row, (N, L, D), without class token and registers.
+        network: Name of the network, for errors.
+
+    Returns:
+        (N, D, h, w) with h = w.
+
+    Raises:
+        UserError: If L is no square number.
+    """
+    num_images, count, width = patches.shape
+    side = math.isqrt(count)
+    if side * side != count:
+        raise no_map(network, f"gives {count} tokens of patches, which are no square")
+    return patches.mT.reshape(num_images, width, side, side)
+
+
+def no_map(network: str, why: str) -> UserError:
+    """Return the error about a network that gives no map."""
+    return UserError(f"{network} {why}, so its places cannot be classified; take another network")

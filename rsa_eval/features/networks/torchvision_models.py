@@ -1,6 +1,7 @@
 """Open torchvision's classification networks."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from rsa_eval.features.networks.foreign import OpenedNetwork
 from rsa_eval.features.networks.libraries import unknown_name
 from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
-from rsa_eval.features.networks.tokens import Pooling, pool_tokens
+from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens, tokens_as_map
 from rsa_eval.features.networks.weights_file import load_file, load_tensors
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
@@ -20,6 +21,11 @@ from rsa_pretrain.plumbing.seeded import seeded
 _RESCALING = frozenset({"googlenet", "inception_v3"})
 # Used in training alone.
 _SIDE_CLASSIFIERS = ("AuxLogits", "aux1", "aux2")
+# The module whose output is the last map, the first of these that a network has.
+_LAST_MAPS = (
+    *("permute", "layer4", "trunk_output", "conv5", "layers", "features"),
+    *("inception5b", "Mixed_7c"),
+)
 # Names in the released files of DenseNets, from before names could contain no dots.
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)")
 
@@ -48,21 +54,38 @@ class TorchvisionFeatures(nn.Module):
         if self.pooling.is_default:
             pooled: Tensor = self.model(images)
             return pooled
-        outputs: list[Tensor] = []
         encoder = self.model.encoder
+        outputs = self._outputs_of(encoder.layers[-self.pooling.blocks :], images)
+        sequences = [encoder.ln(output) for output in outputs]
+        pairs = [(sequence[:, 0], sequence[:, 1:]) for sequence in sequences]
+        return pool_tokens(pairs, self.pooling, self.name)
+
+    def last_map(self, images: Tensor) -> Tensor:
+        """Return the last map, (N, D, h, w), as the pooling before the classifier takes it."""
+        if isinstance(self.model, torchvision.models.VisionTransformer):
+            (sequence,) = self._outputs_of([self.model.encoder], images)
+            return tokens_as_map(sequence[:, 1:], self.name)
+        name = next((name for name in _LAST_MAPS if hasattr(self.model, name)), None)
+        if name is None:
+            raise no_map(self.name, "has no module that is known to give its last map")
+        (found,) = self._outputs_of([getattr(self.model, name)], images)
+        is_densenet = isinstance(self.model, torchvision.models.DenseNet)
+        return found.relu() if is_densenet else found
+
+    def _outputs_of(self, modules: Iterable[nn.Module], images: Tensor) -> list[Tensor]:
+        """Run the network, and return the outputs of some of its modules in their order."""
+        outputs: list[Tensor] = []
         # Hooks of one call, which no copy of the network inherits.
         handles = [
-            block.register_forward_hook(lambda module, given, found: outputs.append(found))
-            for block in encoder.layers[-self.pooling.blocks :]
+            module.register_forward_hook(lambda module, given, found: outputs.append(found))
+            for module in modules
         ]
         try:
             self.model(images)
         finally:
             for handle in handles:
                 handle.remove()
-        sequences = [encoder.ln(output) for output in outputs]
-        pairs = [(sequence[:, 0], sequence[:, 1:]) for sequence in sequences]
-        return pool_tokens(pairs, self.pooling, self.name)
+        return outputs
 
 
 def open_torchvision(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
