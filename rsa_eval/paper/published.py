@@ -19,6 +19,7 @@ from rsa_eval.paper.numbers import (
     TABLE_6,
     TABLE_8,
     TABLE_8_SETS,
+    VOC2012_PIXELS,
 )
 from rsa_pretrain.data.sets import DATA_SETS
 
@@ -169,6 +170,9 @@ def _others() -> Iterator[Published]:
     for (data_set, kind, setting, source), methods in OTHERS:
         for method, text in methods.items():
             yield Published(data_set, kind, method, setting, {"top1": Score(text)}, source)
+    for method, text in VOC2012_PIXELS.items():
+        scores, source = {"mIoU": Score(text)}, "MaskContrast's paper, as reviews quote it"
+        yield Published("voc2012", "segmentation", method, "ResNet-50, trainaug", scores, source)
     zoo = {"bbox_AP": Score("38.6"), "segm_AP": Score("35.2")}
     setting = "Mask R-CNN R50-FPN, 1× schedule, frozen BN"
     yield Published("coco", "detection", "supervised", setting, zoo, "detectron2's model zoo")

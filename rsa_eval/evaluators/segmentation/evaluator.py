@@ -1,5 +1,7 @@
 """The dense linear probe, as an evaluation."""
 
+import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from rsa_eval.statistics.mask_overlap import (
 )
 from rsa_pretrain.plumbing.errors import UserError
 
+_log = logging.getLogger(__name__)
+
 
 def evaluate_segmentation(
     subject: Subject, config: SegmentationConfig, workspace: Workspace
@@ -47,6 +51,9 @@ def evaluate_segmentation(
     total = counts.total()
     if not total.truth.any():
         raise UserError("no pixel of the test masks has a class; check masks.layout")
+    warned = doubts(total, probe.losses[-1], config.probe.lr)
+    for text in warned:
+        _log.warning("%s", text)
     place = round(config.data.image_size / shape[1])
     return Result(
         metrics={
@@ -58,6 +65,7 @@ def evaluate_segmentation(
             "loss_by_epoch": probe.losses,
             "map": {"channels": shape[0], "height": shape[1], "width": shape[2]},
             **describe_classes(total, test.class_names),
+            **({WARNINGS: warned} if warned else {}),
             "images": describe_images(train.images, test.images),
             "mask_sha256": {"train": train.masks.fingerprint(), "test": test.masks.fingerprint()},
         },
@@ -119,7 +127,7 @@ def describe_classes(total: PixelCounts, names: list[str]) -> dict[str, Any]:
     everywhere[most] = total.truth.sum()
     right = np.where(everywhere > 0, total.truth, 0)
     constant = PixelCounts(right, total.truth, everywhere)
-    found: dict[str, Any] = {
+    return {
         "classes": [
             {
                 "name": name,
@@ -135,10 +143,26 @@ def describe_classes(total: PixelCounts, names: list[str]) -> dict[str, Any]:
             "pixel_accuracy": overlap_metric(constant, "pixel_accuracy"),
         },
     }
-    absent = [name for name, count in zip(names, total.union, strict=True) if count == 0]
+
+
+def doubts(total: PixelCounts, last_loss: float, lr: float) -> list[str]:
+    """Say what makes the result doubtful; nothing if all is well.
+
+    Args:
+        total: Counts of all test images, arrays (C,).
+        last_loss: Mean training loss of the last epoch, in nats.
+        lr: ``probe.lr``.
+    """
+    found, num_classes = [], len(total.truth)
+    if last_loss > math.log(num_classes):
+        found.append(
+            f"the probe did not converge: its last training loss exceeds ln {num_classes}, that of "
+            f"guessing, so probe.lr {lr:g} is too high for maps of this scale; lower it"
+        )
+    absent = int((total.union == 0).sum())
     if absent:
-        found[WARNINGS] = [
-            f"{len(absent)} of {len(names)} classes are neither in the test masks nor predicted, "
-            "and count as 0 in mIoU"
-        ]
+        found.append(
+            f"{absent} of {num_classes} classes are neither in the test masks nor predicted, and "
+            "count as 0 in mIoU"
+        )
     return found

@@ -19,7 +19,7 @@ _MODES = ("L", "P")
 
 @dataclass(frozen=True)
 class MaskValues:
-    """What the values of a mask's file mean.
+    """The meaning of the values in a mask's file.
 
     Attributes:
         num_classes: Number of classes, at most 255.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from rsa_eval.evaluators.segmentation.sets import MaskedSet
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
@@ -101,7 +102,7 @@ def read_pair(images: MaskedSet, index: int) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: If either is damaged, or their sizes differ.
     """
-    pixels = images.images.encoded(index).pixels()
+    pixels: Tensor = pil_to_tensor(images.images[index])
     mask = images.mask(index)
     images.check_sizes(index, pixels.shape[1:], mask.shape)
     return pixels, torch.from_numpy(mask)

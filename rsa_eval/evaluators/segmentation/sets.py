@@ -34,7 +34,7 @@ class MaskedSet:
     Attributes:
         images: Without labels.
         masks: Files of the masks, in the same order.
-        values: What their values mean.
+        values: Meaning of their values.
         class_names: Names of the classes by index.
     """
 
