@@ -172,7 +172,9 @@ def test_geometry_without_classes(pair: Pair, tmp_path: Path) -> None:
 
 def test_every_evaluator_that_needs_no_images() -> None:
     """Each has the published protocols of its namesake, whose settings it shares."""
-    assert EVALUATORS.keys() - GIVEN_EVALUATORS.keys() == {"finetune", "robustness"}
+    assert EVALUATORS.keys() - GIVEN_EVALUATORS.keys() == {
+        *("finetune", "robustness", "segmentation")
+    }
     for kind, given in GIVEN_EVALUATORS.items():
         of_images = EVALUATORS[kind].config.model_fields
         own = given.config.model_fields.keys() - GivenFeaturesConfig.model_fields.keys()
