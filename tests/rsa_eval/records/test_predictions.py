@@ -191,8 +191,8 @@ def _config(knn_config: KNNConfig, kind: str) -> Any:
     return parse_tree(EVALUATORS[kind].config, tree, "test")
 
 
-# Robustness needs shifted images and has metrics that no answers give, segmentation needs masks; their
-# own tests read theirs.
+# Robustness needs shifted images and has metrics that no answers give, segmentation needs masks;
+# their own tests read both.
 @pytest.mark.parametrize("kind", sorted(EVALUATORS.keys() - {"robustness", "segmentation"}))
 def test_every_evaluator_keeps_its_answers(
     run_folder: Path, workspace: Workspace, knn_config: KNNConfig, kind: str
