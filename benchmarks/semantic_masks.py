@@ -7,6 +7,7 @@ in JPEGImages. A second call with ``--split val`` adds those of other annotation
 there names folder and classes, for ``rsa-eval segmentation CHECKPOINT --config OUT/config.yaml``.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -198,9 +199,15 @@ def _write_config(out: Path, classes: list[str]) -> None:
             "eval_resize": None,
             "eval_interpolation": "bicubic",
         },
-        "masks": {"name": out.name, "layout": "voc", "classes": classes},
+        "masks": {"name": _set_name(out), "layout": "voc", "classes": classes},
     }
     write_text(path, yaml.safe_dump(tree, sort_keys=False))
+
+
+def _set_name(out: Path) -> str:
+    """Return the folder's name, without characters that names of sets cannot have."""
+    name = re.sub(r"[^\w.+-]", "_", out.resolve().name)
+    return name if name[:1].isalnum() else f"set{name}"
 
 
 def _write_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:

@@ -63,6 +63,11 @@ class EvaluationConfig(Section):
         return self.data.name
 
     @property
+    def images_in_file_names(self) -> str:
+        """The name of the images in default file names of records."""
+        return self.data.name
+
+    @property
     def recorded_protocol(self) -> str:
         """The protocol's name in records."""
         return self.protocol

@@ -140,4 +140,4 @@ EVALUATORS: dict[str, Evaluator] = {evaluator.name: evaluator for evaluator in _
 
 def record_name(kind: str, config: EvaluationConfig) -> str:
     """Return the file name of an evaluation's record."""
-    return f"{kind}-{config.recorded_protocol}-{config.data.name}.json"
+    return f"{kind}-{config.recorded_protocol}-{config.images_in_file_names}.json"

@@ -23,7 +23,11 @@ from rsa_eval.paper.numbers import (
 )
 from rsa_pretrain.data.sets import DATA_SETS
 
-PAPER_DATA_SETS = {entry.name: entry.label for entry in DATA_SETS} | {"coco": "COCO"}
+PAPER_DATA_SETS = {entry.name: entry.label for entry in DATA_SETS} | {
+    "coco": "COCO",
+    "voc2012": "PASCAL VOC 2012",
+    "ade20k": "ADE20K",
+}
 """Names of data sets: ``data.name`` → the papers' name."""
 
 PAPER_METHODS = {

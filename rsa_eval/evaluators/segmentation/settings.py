@@ -24,8 +24,8 @@ _NUM_ADE20K_CLASSES = 150
 class MasksConfig(Section):
     """Masks of the images in `data.root`, which say the class of each pixel."""
 
-    name: str
-    """Name of the data set in records and tables, for example voc2012."""
+    name: Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+    """Name of the data set in records, their file names and tables, for example voc2012."""
     layout: Literal["voc", "ade20k"]
     """voc, for root VOCdevkit/VOC2012: ImageSets/Segmentation/SPLIT.txt, JPEGImages/ID.jpg and
     SegmentationClass/ID.png, whose palette indices are the classes, from 0, and 255 for void;
@@ -134,6 +134,11 @@ class SegmentationConfig(EvaluationConfig):
     @property
     def data_set(self) -> str:
         """The data set's name in records."""
+        return self.masks.name
+
+    @property
+    def images_in_file_names(self) -> str:
+        """Every set with masks is an ``imagefolder``, so its own name."""
         return self.masks.name
 
     @model_validator(mode="after")

@@ -328,8 +328,8 @@ def test_a_record_is_made_reported_and_compared(
     path = tmp_path / "config.yaml"
     tree = make_config(backbone=None).model_dump(mode="json")
     path.write_text(json.dumps(tree))
-    out = tmp_path / "records" / "trained.json"
-    assert main(["segmentation", str(run_folder), "--config", str(path), "--out", str(out)]) == 0
+    assert main(["segmentation", str(run_folder), "--config", str(path)]) == 0
+    out = run_folder / "records" / "segmentation-maskcontrast-shapes.json"
     record = read_record(out)
     assert (record.kind, record.data_set, record.headline) == ("segmentation", "shapes", "mIoU")
     kept = read_predictions(out, record).predictions
@@ -338,14 +338,16 @@ def test_a_record_is_made_reported_and_compared(
         assert metric.interval is not None
         assert metric.interval.low < metric.value < metric.interval.high
     assert kept.is_of_same_truth(kept)
-    other = tmp_path / "records" / "random.json"
+    other = run_folder / "records" / "random.json"
     words = ["backbone.arch=resnet18", "backbone.stem=standard", "--config", str(path)]
     assert main(["segmentation", "--random-init", *words, "--out", str(other)]) == 0
     capsys.readouterr()
     assert main(["compare", str(out), str(other)]) == 0
     assert "mIoU" in capsys.readouterr().out
+    assert main(["audit", str(out), str(other), "--no-features"]) == 0
+    assert "segmentation on shapes (2 records)" in capsys.readouterr().out
     page = tmp_path / "page.html"
-    assert main(["report", str(tmp_path / "records"), "--out", str(page)]) == 0
+    assert main(["report", str(run_folder / "records"), "--out", str(page)]) == 0
     text = page.read_text()
     assert "Semantic segmentation, dense linear probe" in text
     assert f"{record.metrics['mIoU'].value:.1f}" in text

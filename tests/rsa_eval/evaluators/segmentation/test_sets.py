@@ -249,6 +249,7 @@ def test_an_exif_turn_applies_to_the_image_alone(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
+        ({"name": "a/b"}, "name"),
         ({"classes": 1}, "masks"),
         ({"classes": 256}, "masks"),
         ({"classes": ["a"]}, "classes has 1 names, expected 2 to 255"),
