@@ -45,7 +45,7 @@ _WHITE_IS_ZERO = (262, 0)  # TIFF's tag PhotometricInterpretation
 
 def stored_mode(image: Image.Image) -> str:
     """Name the mode of an opened image that is not loaded yet: parts of ``HOW_READ``, joined."""
-    name, raw_mode = image.mode.removesuffix("X"), _raw_mode(image)
+    name, raw_mode = image.mode.removesuffix("X"), raw_layout(image)
     if _largest_level(image) is not None:
         name = _DEEP_GREY
     elif name == "F":
@@ -95,7 +95,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _largest_level(image: Image.Image) -> int | None:
     """Return the largest level of the type that stores deep unsigned grey."""
-    raw_mode = _raw_mode(image)
+    raw_mode = raw_layout(image)
     if raw_mode == "I;12":
         return 2**12 - 1
     # Pillow scales JPEG 2000 and PPM files to 16 bits; it opens some files as I.
@@ -105,7 +105,7 @@ def _largest_level(image: Image.Image) -> int | None:
     return 2**16 - 1 if is_deep else None
 
 
-def _raw_mode(image: Image.Image) -> str:
+def raw_layout(image: Image.Image) -> str:
     """Return Pillow's name for a file's pixel layout; empty if it has none."""
     tiles: list[Any] = getattr(image, "tile", [])
     arguments = tiles[0][3] if tiles else ""

@@ -22,7 +22,9 @@ def segmentation_deviations(
         num_images: Training images.
         pixels_per_place: Side of the square over that of the map.
     """
-    deviations = common_deviations(config, Extraction("bicubic"))
+    # The map is read whatever tokens says.
+    mapped = config.model_copy(update={"tokens": "default"})
+    deviations = common_deviations(mapped, Extraction("bicubic"))
     # What the map is, not what was asked for, is compared below.
     asked = config.probe.model_copy(update={"output_stride": _PUBLISHED.output_stride})
     deviations += settings_deviations(asked, _PUBLISHED)

@@ -9,12 +9,14 @@ from PIL import Image
 
 from rsa_eval.evaluators.segmentation.settings import IGNORED
 from rsa_pretrain.data.decode import EncodedImage, named_damage, opened
+from rsa_pretrain.data.stored_modes import raw_layout
 from rsa_pretrain.plumbing.errors import UserError
 
 _REMEDY = "replace the file by the published one"
 _UNLABELLED = 0
-# A grey level, or an index of a palette; the palette's colours mean nothing.
-_MODES = ("L", "P")
+# Grey levels as they are stored, or indices of a palette, whose colours mean nothing. Pillow scales
+# grey levels of fewer bits to 255, and inverts those of some TIFF files.
+_RAW_LAYOUTS = ("L", "P", "P;1", "P;2", "P;4")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def _check_stored(image: Image.Image, where: str) -> None:
             f"{where} is a JPEG, whose lossy compression changes classes; expected a PNG of class "
             "indices"
         )
-    if image.mode not in _MODES or getattr(image, "is_animated", False):
+    stored = raw_layout(image) or image.mode
+    if stored not in _RAW_LAYOUTS or getattr(image, "is_animated", False):
         raise UserError(
-            f"{where} is stored as {image.mode}; expected a PNG with the index of a class in each "
-            "pixel (8 bits, grey or with a palette), not its colour"
+            f"{where} is stored as {stored}; expected a PNG with the index of a class in each "
+            "pixel (grey levels of 8 bits, or a palette), not its colour"
         )

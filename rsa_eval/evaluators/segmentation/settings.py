@@ -149,8 +149,11 @@ class SegmentationConfig(EvaluationConfig):
                 f"segmentation resizes whole images to the square, found data.eval_resize "
                 f"{self.data.eval_resize}; leave it out"
             )
-        if self.layers != ("layer4",) or self.tokens != "default":
-            raise ValueError("segmentation reads the last map; leave layers, tokens and blocks out")
+        if self.layers != ("layer4",) or self.tokens not in ("default", "mean") or self.blocks > 1:
+            raise ValueError(
+                "segmentation reads the last map; leave layers, tokens and blocks out, or set "
+                "tokens=mean for a function that returns maps or tokens"
+            )
         if self.probe.mode == "cached" and self.cache_dir is None:
             raise ValueError("probe.mode cached needs cache_dir, the folder of the maps")
         return self

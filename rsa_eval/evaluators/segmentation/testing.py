@@ -13,6 +13,7 @@ from rsa_eval.evaluators.segmentation.squares import resized_mask
 from rsa_eval.evaluators.segmentation.training import enlarge
 from rsa_eval.features.subject import Subject
 from rsa_eval.statistics.mask_overlap import PixelCounts, confusion_matrix
+from rsa_pretrain.plumbing.device import without_tf32
 from rsa_pretrain.plumbing.distributed import failing_together, sum_over_ranks
 from rsa_pretrain.plumbing.threads import map_in_threads
 
@@ -50,7 +51,8 @@ def count_pixels(
     maps = square_maps(subject, images, config, "test images")
     with closing(maps), failing_together():
         for first, (found, masks) in maps:
-            logits = head(found)
+            with without_tf32("fp32"):
+                logits = head(found)
             for row, mask in enumerate(masks):
                 predicted = classes_of_pixels(logits[row], side, tuple(mask.shape))
                 matrix = confusion_matrix(mask.numpy(), predicted.numpy(), num_classes)

@@ -13,6 +13,7 @@ from rsa_eval.evaluators.linear.batches import ReadOrder
 from rsa_eval.evaluators.segmentation.maps import MapSteps
 from rsa_eval.evaluators.segmentation.settings import IGNORED, DenseProbeConfig
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
+from rsa_pretrain.plumbing.device import without_tf32
 from rsa_pretrain.plumbing.distributed import sum_over_ranks
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
@@ -107,8 +108,9 @@ class DenseProbe:
         self._optimizer.zero_grad(set_to_none=False)
         sums = torch.zeros(2, dtype=torch.float64, device=maps.device)
         for some_maps, some_masks in _parts(maps, masks, self.head.out_channels):
-            loss = pixel_loss(self.head(some_maps), some_masks)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with without_tf32("fp32"):
+                loss = pixel_loss(self.head(some_maps), some_masks)
+                loss.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach().double(), (some_masks != IGNORED).sum().double()])
         sum_over_ranks(sums)
         for parameter in self.head.parameters():

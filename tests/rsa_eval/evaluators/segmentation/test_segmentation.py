@@ -321,6 +321,58 @@ def test_other_libraries_networks_are_probed(make_config: MakeConfig, tmp_path: 
     assert "a place of the map for 16 pixels (protocol: 8)" in record.deviations
 
 
+FUNCTIONS = """
+import torch
+from torch import nn
+
+from rsa_eval import Preprocessing
+
+INPUT = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+class Maps(nn.Module):
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images, 4)
+
+
+class Features(nn.Module):
+    def forward(self, images):
+        return images.mean(dim=(2, 3))
+
+
+def maps():
+    return Maps(), INPUT
+
+
+def features():
+    return Features(), INPUT
+"""
+
+
+def test_a_users_function_is_probed_if_it_gives_a_map(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Averages of colours are a map, and say more than one class everywhere; features are none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dense_functions.py").write_text(FUNCTIONS)
+    probe = {"epochs": 10, "lr": 1.0}
+    tree = make_config(probe=probe, backbone=None).model_dump(mode="json")
+    Path("config.yaml").write_text(json.dumps(tree))
+    words = ["--config", "config.yaml", "--out", "out.json"]
+    assert main(["segmentation", "python:dense_functions:maps", "tokens=mean", *words]) == 0
+    record = read_record(Path("out.json"))
+    assert record.details["map"] == {"channels": 3, "height": 16, "width": 16}
+    trivial = record.details["one_class_everywhere"]["mIoU"]
+    assert record.metrics["mIoU"].value > trivial + 10
+    assert not [text for text in record.deviations if "tokens" in text]
+    capsys.readouterr()
+    assert main(["segmentation", "python:dense_functions:features", *words]) == 2
+    assert "returns features (N, D), no map (N, D, H, W), so its places" in capsys.readouterr().err
+
+
 def test_a_record_is_made_reported_and_compared(
     run_folder: Path, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,7 +412,8 @@ def test_a_record_is_made_reported_and_compared(
         ({"data": {"train_dir": "x"}}, r"data\.train_dir has no meaning with masks"),
         ({"data": {"eval_resize": 80}}, "resizes whole images to the square"),
         ({"layers": ["layer3"]}, "segmentation reads the last map"),
-        ({"tokens": "mean"}, "segmentation reads the last map"),
+        ({"tokens": "cls"}, "segmentation reads the last map"),
+        ({"tokens": "mean", "blocks": 2}, "segmentation reads the last map"),
         ({"probe": {"mode": "cached"}}, "probe.mode cached needs cache_dir"),
         ({"probe": {"milestones": [2]}}, "milestones .* must be below epochs 2"),
         ({"probe": {"epochs": 9, "milestones": [5, 3]}}, "milestones must increase"),

@@ -1,6 +1,8 @@
 """Lists, images and masks of both layouts, and every fault that is refused."""
 
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,33 @@ def test_faulty_folders_of_ade20k_are_refused(ade: Path) -> None:
         opened()
     with pytest.raises(UserError, match=r"no files in '.*images/x'"):
         open_masked(data_of(ade), masks_of(**ADE, train_split="x"), "train")
+
+
+def write_grey_png(path: Path, bits: int) -> None:
+    """Write 8 × 8 pixels of grey level 1 with few bits each, which Pillow itself does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    byte = sum(1 << (bits * place) for place in range(8 // bits))
+    rows = (b"\0" + bytes([byte]) * bits) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_are_palette_indices_or_refused(copy: Path, bits: int) -> None:
+    """Pillow scales grey levels of 4 bits by 17: classes would be others. It keeps indices."""
+    path = copy / "SegmentationClass/shape_00.png"
+    indices = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
+    indices.putpalette([255, 0, 0, 0, 255, 0])
+    indices.save(path, bits=bits)
+    assert first(copy).mask(0).tolist() == [[0, 1], [1, 0]]
+    write_grey_png(path, bits)
+    with pytest.raises(UserError, match=f"is stored as (1|L;{bits}); expected a PNG"):
+        first(copy).mask(0)
 
 
 def replace_mask(root: Path, image: Image.Image, **options: Any) -> None:
