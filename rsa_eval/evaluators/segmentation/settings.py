@@ -80,7 +80,7 @@ class DenseProbeConfig(Section):
 
     mode: Literal["online", "cached"] = "online"
     """online: fresh augmentation each epoch; cached: the maps of the images as they are, computed
-    once and memory-mapped from data in `cache_dir`."""
+    once and memory-mapped from a file in `cache_dir`."""
     epochs: Annotated[int, Field(ge=1)] = 60
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 16
