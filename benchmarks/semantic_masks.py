@@ -38,6 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    arguments = semantic_masks_parser().parse_args(argv)
+    coco = open_coco(arguments.annotations, arguments.images, images_key="IMAGES")
+    if arguments.only is not None:
+        coco = _with_categories(coco, arguments.only.split(","))
+    count = write_semantic_masks(coco, arguments.out, arguments.split)
+    say(f"{count} masks: {arguments.out}")
+    return 0
+
+
+def semantic_masks_parser() -> Parser:
+    """Return the command's parser."""
     parser = Parser(prog="python -m benchmarks.semantic_masks", description=__doc__)
     parser.add_argument("annotations", metavar="ANNOTATIONS", type=Path, help="COCO-format JSON")
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of its images")
@@ -46,16 +57,10 @@ def _run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--only",
         metavar="NAMES",
-        help="categories that are classes, as in person,dog (default: "
-        "all); objects of the others are background",
+        help="categories that are classes, as in person,dog (default: all); objects of the others "
+        "are background",
     )
-    arguments = parser.parse_args(argv)
-    coco = open_coco(arguments.annotations, arguments.images, images_key="IMAGES")
-    if arguments.only is not None:
-        coco = _with_categories(coco, arguments.only.split(","))
-    count = write_semantic_masks(coco, arguments.out, arguments.split)
-    say(f"{count} masks: {arguments.out}")
-    return 0
+    return parser
 
 
 def write_semantic_masks(coco: CocoSet, out: Path, split: str) -> int:

@@ -17,6 +17,7 @@ import yaml
 from torchvision.datasets import FakeData
 
 from benchmarks.__main__ import command_parser
+from benchmarks.semantic_masks import semantic_masks_parser
 from docs import generate
 from rsa_eval.evaluators.given import GIVEN_EVALUATORS
 from rsa_pretrain.components.backbone import build_backbone
@@ -68,6 +69,8 @@ def check_command(words: list[str]) -> None:
                 raise UserError(f"no target {targets}")
         case ["python", "-m", "benchmarks", *rest]:
             command_parser().parse_args(rest)
+        case ["python", "-m", "benchmarks.semantic_masks", *rest]:
+            semantic_masks_parser().parse_args(rest)
         case ["python", "-m", "pytest", *paths]:
             if not all((ROOT / path).exists() for path in paths):
                 raise UserError(f"no tests {paths}")
