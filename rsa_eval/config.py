@@ -119,8 +119,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = flatten(tree)
     # Before the setting existed, detection applied EXIF orientation and evaluations did not.
-    turned = {_TURNING: "data.train_annotations" in found}
-    settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
+    is_detection = "data.train_annotations" in found
+    only_choice = {_TURNING: is_detection} | ({"data.format": "coco"} if is_detection else {})
+    settings = _BEFORE_THERE_WAS_A_CHOICE | only_choice | found
     for key, usual in _FOLLOWING_THE_DEVICE.items():
         if settings.get(key, usual) is None:
             settings[key] = usual

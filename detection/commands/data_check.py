@@ -126,7 +126,7 @@ def _write_preview(found: "SetFindings", path: Path, num_images: int, limit: int
     page = Page(
         title=found.coco.annotations_path.name,
         subtitle=f"{found.role} set: {count_in_words(found)}; {len(cards)} images shown, "
-        "crowds dashed",
+        "crowds and difficult objects dashed",
         categories=[name for name, _, _ in found.category_sizes.values()],
         errors=in_words(found.errors, limit),
         notes=in_words(found.notes, limit),

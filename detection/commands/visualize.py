@@ -89,9 +89,15 @@ def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
         if not (source / PREDICTIONS_FILE).is_file():
             raise UserError(f"'{source}' is not a finished run: it has no {PREDICTIONS_FILE}")
         data = load_config(Recipe, source / CONFIG_FILE).data
-        annotations, images = annotations or data.test_annotations, images or data.test_images
         rules = chosen_rules(arguments, data)
         source = source / PREDICTIONS_FILE
+        from detection.coco.opening import open_set, places_of
+
+        if data.format == "voc" and annotations is None:
+            moved = data if images is None else data.model_copy(update={"root": images})
+            return source, open_set(moved, "test", rules)
+        of_run = places_of(data, "test")
+        annotations, images = annotations or of_run[0], images or of_run[1]
     elif annotations is None or images is None:
         raise UserError(f"'{source}' is not a run folder; give --annotations and --images")
     from detection.coco.sets import open_coco

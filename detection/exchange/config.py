@@ -7,6 +7,7 @@ so detectron2 must not scale it again.
 from collections.abc import Iterable
 from typing import Literal
 
+from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
@@ -22,9 +23,11 @@ _PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")
 _PROPOSALS_PER_LEVEL_TRAIN, _PROPOSALS_PER_LEVEL_TEST = 2000, 1000
 
 
-def data_set_names(recipe: Recipe) -> tuple[str, str]:
-    """Return the names under which the training and test images are registered."""
-    return f"{recipe.data.name}_train", f"{recipe.data.name}_test"
+def data_set_names(data: DetectionData, role: SetRole) -> list[str]:
+    """Return the names under which the training or test images are registered."""
+    if data.format == "coco":
+        return [f"{data.name}_{role}"]
+    return [f"{data.name}_{name.replace('/', '_')}" for name in data.sets_of(role)]
 
 
 def mask_format(annotations: Iterable[Annotation]) -> MaskFormat:
@@ -72,12 +75,14 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
         UserError: If the recipe asks for a flip probability that detectron2 has no key for.
     """
     weights = weights_tree(trunk.backbone.arch, trunk.mean, trunk.std, recipe.model.trunk_norm)
-    train, test = data_set_names(recipe)
     return {
         "VERSION": 2,
         "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
-        "DATASETS": {"TRAIN": [train], "TEST": [test]},
+        "DATASETS": {
+            "TRAIN": data_set_names(recipe.data, "train"),
+            "TEST": data_set_names(recipe.data, "test"),
+        },
         "DATALOADER": {
             "NUM_WORKERS": recipe.data.num_workers,
             "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,

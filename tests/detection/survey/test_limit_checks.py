@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from detection.coco.data_settings import SetRole
 from detection.coco.sets import CocoSet
 from detection.recipe import InputConfig, SamplingConfig
-from detection.survey.findings import Role, SetFindings
+from detection.survey.findings import SetFindings
 from detection.survey.limit_checks import (
     DetectorLimits,
     best_ap,
@@ -53,7 +54,7 @@ def _tree(counts: list[list[int]], side: float = 5.0) -> Tree:
 
 def _checked(
     tree: Tree,
-    role: Role,
+    role: SetRole,
     check: Callable[[SetFindings, DetectorLimits], None],
     limits: DetectorLimits = LIMITS,
 ) -> dict[str, list[str]]:
