@@ -40,11 +40,13 @@ class VocReading(NamedTuple):
     faults: list[Fault]
 
 
-class _Listed(NamedTuple):
+class ListedImage(NamedTuple):
     """An image of a list."""
 
     folder: str
+    """VOCYEAR, below the root."""
     id: str
+    """File name of the image and the annotations, without suffix."""
 
     @property
     def image(self) -> str:
@@ -69,7 +71,7 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> VocReading
         UserError: If a list is missing, unreadable, empty or not of image ids.
     """
     reader = _Reader(data, rules)
-    images = reader.read(list(_listed(data, role)))
+    images = reader.read(list(listed_images(data, role)))
     sections = coco_sections(images, data.classes, reader.notes)
     kinds = reader.notes.kinds
     repairs = tuple(f"{len(kinds[kind]):,} {kind}" for kind in kinds if _is_repair(kind))
@@ -92,7 +94,7 @@ def voc_sha256(data: VocDataConfig, role: SetRole) -> str:
         UserError: As ``read_voc``, or if an annotation file cannot be read.
     """
     digest = hashlib.sha256(repr(data.classes).encode())
-    for listed in _listed(data, role):
+    for listed in listed_images(data, role):
         content = hashlib.sha256(_read_bytes(data.root / listed.annotations))
         digest.update(f"\n{listed.image} {content.hexdigest()}".encode())
     return digest.hexdigest()
@@ -116,7 +118,7 @@ class _Reader:
         self.notes = Notes()
         self.faults: list[Fault] = []
 
-    def read(self, listed: Sequence[_Listed]) -> list[AnnotatedImage]:
+    def read(self, listed: Sequence[ListedImage]) -> list[AnnotatedImage]:
         """Return the images whose annotation files can be read, with objects of known classes."""
         images: dict[str, AnnotatedImage] = {}
         with progress_bar(len(listed), "reading annotations", "file") as bar:
@@ -130,7 +132,7 @@ class _Reader:
                     images[entry.image] = image
         return list(images.values())
 
-    def _read_one(self, entry: _Listed) -> AnnotatedImage | None:
+    def _read_one(self, entry: ListedImage) -> AnnotatedImage | None:
         path = self._root / entry.annotations
         if not path.is_file():
             self.faults.append(Fault(MISSING_FILE, f"{entry.image} (no {entry.annotations})"))
@@ -146,14 +148,14 @@ class _Reader:
         known = list(self._known(entry, parsed.instances(size)))
         return AnnotatedImage(entry.image, size, entry.annotations, known)
 
-    def _size_of(self, entry: _Listed) -> Size | None:
+    def _size_of(self, entry: ListedImage) -> Size | None:
         try:
             return header_size(self._root / entry.image, self._rules)
         except UserError as error:
             self.faults.append(Fault(UNKNOWN_SIZE, str(error)))
             return None
 
-    def _known(self, entry: _Listed, instances: Sequence[Instance]) -> Iterator[Instance]:
+    def _known(self, entry: ListedImage, instances: Sequence[Instance]) -> Iterator[Instance]:
         for instance in instances:
             if instance.label in self._classes:
                 yield instance
@@ -163,7 +165,12 @@ class _Reader:
                 )
 
 
-def _listed(data: VocDataConfig, role: SetRole) -> Iterator[_Listed]:
+def listed_images(data: VocDataConfig, role: SetRole) -> Iterator[ListedImage]:
+    """Yield the images of a set, in the order of its lists.
+
+    Raises:
+        UserError: If a list is missing, unreadable, empty or not of image ids.
+    """
     for name in data.sets_of(role):
         path = _list_path(data.root, name)
         if not path.is_file():
@@ -178,7 +185,7 @@ def _listed(data: VocDataConfig, role: SetRole) -> Iterator[_Listed]:
                 "of single classes, such as cat_trainval, are not for detection"
             )
         folder = path.relative_to(data.root).parts[0]
-        yield from (_Listed(folder, row[0]) for row in rows)
+        yield from (ListedImage(folder, row[0]) for row in rows)
 
 
 def _list_path(root: Path, name: str) -> Path:
