@@ -46,8 +46,8 @@ class CocoSet:
     """True if the file has annotations; if not, their list is empty."""
     rules: ReadRules = DEFAULT_RULES
     """Rules for reading the images."""
-    images_key: str = "the image folder"
-    """Name of the setting for ``images_dir``, for messages."""
+    images_key: str | None = "the image folder"
+    """Name of the setting for ``images_dir``, for messages; None if it is that of more."""
 
     @property
     def category_ids(self) -> list[int]:

@@ -24,7 +24,6 @@ from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.plumbing.text_files import read_text
 
 _LISTS = Path("ImageSets", "Main")
-_IMAGES_KEY = "data.root"
 MISSING_FILE = "images without an annotation file"
 UNREADABLE_FILE = "annotation files that cannot be read"
 UNKNOWN_CLASS = "objects of a class that data.classes does not list"
@@ -76,7 +75,7 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> VocReading
     kinds = reader.notes.kinds
     repairs = tuple(f"{len(kinds[kind]):,} {kind}" for kind in kinds if _is_repair(kind))
     coco = CocoSet(
-        annotations_path(data, role), data.root, sections, repairs, True, rules, _IMAGES_KEY
+        annotations_path(data, role), data.root, sections, repairs, rules=rules, images_key=None
     )
     return VocReading(coco, reader.faults)
 
@@ -202,9 +201,9 @@ def _hint(root: Path, path: Path) -> str:
         return f"; beside it are {first_of(known) or 'none'}"
     for place in (root / "VOCdevkit", root.parent):
         if (place / folder / _LISTS).is_dir():
-            return f"; set {_IMAGES_KEY} to '{place}'"
+            return f"; set data.root to '{place}'"
     return (
-        f"; {_IMAGES_KEY} should be the folder VOCdevkit, with {folder}/{_LISTS} in it; "
+        f"; data.root should be the folder VOCdevkit, with {folder}/{_LISTS} in it; "
         "'rsa-detect download voc0712' downloads VOC's own"
     )
 
