@@ -47,7 +47,7 @@ class _RankedMatches:
     objects: NDArray[np.intp]
     """That object's number, (D,)."""
     are_difficult: NDArray[np.bool_]
-    """Whether it is marked difficult, (D,)."""
+    """True if it is marked difficult, or a crowd, (D,)."""
 
 
 def voc_precision(
