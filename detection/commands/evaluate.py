@@ -12,7 +12,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
 if TYPE_CHECKING:
-    from detection.coco.evaluation import Prediction
+    from detection.coco.evaluation import Evaluation, Prediction
 
 _log = logging.getLogger(__name__)
 
@@ -102,16 +102,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         rows += _intervals(tree, predictions, kinds, arguments.max_detections)
     say(render_table(("", *METRICS), rows, numeric=METRICS))
     say("")
-    shown = [f"{kind}_AP" for kind in kinds] + [f"{kind}_AP50" for kind in voc_kinds]
-    by_category = [
-        [entry["name"], entry["num_objects"], *(_printed(entry[metric]) for metric in shown)]
-        for entry in evaluation.by_category
-    ]
-    columns = [" ".join(metric.rsplit("_", 1)) for metric in shown]
-    say(render_table(("category", "objects", *columns), by_category))
+    say(_table_by_category(evaluation, [*_keys("AP", kinds), *_keys("AP50", voc_kinds)]))
     found = len({prediction["image_id"] for prediction in predictions})
     say(f"\n{len(predictions):,} predictions on {found:,} of {len(tree['images']):,} images")
     return 0
+
+
+def _keys(name: str, kinds: Sequence[str]) -> list[str]:
+    return [f"{kind}_{name}" for kind in kinds]
+
+
+def _table_by_category(evaluation: "Evaluation", metrics: Sequence[str]) -> str:
+    rows = [
+        [entry["name"], entry["num_objects"], *(_printed(entry[metric]) for metric in metrics)]
+        for entry in evaluation.by_category
+    ]
+    columns = [" ".join(metric.rsplit("_", 1)) for metric in metrics]
+    return render_table(("category", "objects", *columns), rows)
 
 
 def _open(source: Path) -> tuple[dict[str, Any], bool]:

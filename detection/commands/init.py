@@ -28,19 +28,7 @@ def add(commands: Commands) -> None:
         "  rsa-detect init data/voc0712 fitted.yaml\n"
         "  rsa-detect init train.json photos/ boats.yaml --test test.json --epochs 30",
     )
-    parser.add_argument(
-        "data", metavar="DATA.json|CONFIG", type=Path, help="COCO-format annotations, or a config"
-    )
-    parser.add_argument(
-        "images", metavar="IMAGES", type=Path, nargs="?", help="folder of the images of DATA.json"
-    )
-    parser.add_argument(
-        "out",
-        metavar="OUT.yaml",
-        type=Path,
-        nargs="?",
-        help="config to write (default: named after the first word, in the current folder)",
-    )
+    _add_words(parser)
     test = parser.add_mutually_exclusive_group()
     test.add_argument(
         "--split",
@@ -69,6 +57,22 @@ def add(commands: Commands) -> None:
     )
     add_rules(parser)
     parser.set_defaults(command=_init)
+
+
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="DATA.json|CONFIG", type=Path, help="COCO-format annotations, or a config"
+    )
+    parser.add_argument(
+        "images", metavar="IMAGES", type=Path, nargs="?", help="folder of the images of DATA.json"
+    )
+    parser.add_argument(
+        "out",
+        metavar="OUT.yaml",
+        type=Path,
+        nargs="?",
+        help="config to write (default: named after the first word, in the current folder)",
+    )
 
 
 def _share(text: str) -> float:

@@ -49,9 +49,9 @@ def add(commands: Commands) -> None:
         "size and the numbers of proposals and detections are the detector's.\n\n"
         "IMAGES is a folder, image files, patterns like 'photos/*.jpg', a config, whose test\n"
         "images are taken, or a COCO-format file, followed by its images' folder if that is a\n"
-        "different one. Images not listed in a file\n"
-        f"are numbered from 1 and listed in OUT{_LIST_SUFFIX}, the annotation file for\n"
-        "'visualize'. The annotations of a COCO-format file are ignored and may be absent.",
+        "different one. Images not listed in a file are numbered from 1 and listed in\n"
+        f"OUT{_LIST_SUFFIX}, the annotation file for 'visualize'. The annotations of a\n"
+        "COCO-format file are ignored and may be absent.",
         epilog="examples:\n  rsa-detect predict runs/detection/coco photos/ found.json --pictures\n"
         "  rsa-detect predict runs/detection/coco IMG_0001.jpg IMG_0002.jpg found.json\n"
         "  rsa-detect predict runs/detection/coco instances_val2017.json val2017 found.json",

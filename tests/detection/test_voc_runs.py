@@ -99,6 +99,16 @@ def test_a_run_records_both_families(
         run_recipe(recipe, trunk, resume=True)
 
 
+@pytest.mark.detectron2
+def test_the_other_engine_does_the_same(make_voc_recipe: MakeRecipe) -> None:
+    """detectron2 trains on the same objects, and is evaluated by both rules."""
+    recipe = make_voc_recipe(engine="detectron2", solver=SHORT)
+    exit_code, record = run_recipe(recipe, random_trunk(recipe.model, 0), resume=False)
+    assert exit_code == 0
+    assert record is not None
+    assert {"bbox_AP", *VOC_NAMES} <= set(record.metrics)
+
+
 def test_train_prints_each_family(
     make_voc_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

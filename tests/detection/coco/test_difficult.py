@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from random_coco import random_set
 
 from detection.coco import precision as coco_precision
+from detection.coco.counted_objects import is_difficult
 from detection.coco.evaluation import METRICS, evaluate, evaluate_in_detail, with_areas
 from detection.coco.matches import matches_of
 from detection.coco.matching import match
@@ -100,6 +101,16 @@ def test_it_is_said() -> None:
     )
     assert [entry["num_objects"] for entry in found.by_category] == [1, 0]
     assert found.by_category[1]["bbox_AP"] is None
+
+
+@pytest.mark.parametrize(("mark", "is_one"), [(1, True), (True, True), ("1", True), ("0", False)])
+def test_the_mark_may_be_text(mark: object, is_one: bool) -> None:
+    """As other tools write it."""
+    assert [is_difficult(entry) for entry in _tree(difficult=mark)["annotations"]] == [
+        False,
+        is_one,
+    ]
+    assert not is_difficult({"difficult": mark, "iscrowd": 1})
 
 
 def test_they_are_trained_on(tmp_path: Any) -> None:
