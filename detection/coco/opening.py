@@ -1,24 +1,15 @@
 """Open the training or the test set of a run, whatever its format."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 from detection.coco.data_settings import CocoDataConfig, DetectionData, SetRole
 from detection.coco.repair import repair
-from detection.coco.sets import CocoSet, check_images, log_repairs
-from detection.coco.validate import Fault, in_one_line, read_tree, sort_out
+from detection.coco.sets import CocoSet, FaultySet, check_images, log_repairs
+from detection.coco.validate import in_one_line, read_tree, sort_out
 from detection.coco.voc.reading import annotations_path, read_voc, voc_sha256
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256
-
-
-class FaultySet(NamedTuple):
-    """A set with the faults of its entries."""
-
-    coco: CocoSet
-    """The valid entries; images may be missing."""
-    faults: list[Fault]
 
 
 def open_set(data: DetectionData, role: SetRole, rules: ReadRules | None = None) -> CocoSet:
@@ -58,7 +49,7 @@ def read_faulty(data: DetectionData, role: SetRole, rules: ReadRules) -> FaultyS
     """
     if isinstance(data, CocoDataConfig):
         return read_faulty_coco(*places_of(data, role), rules, f"data.{role}_images")
-    return FaultySet(*read_voc(data, role, rules))
+    return read_voc(data, role, rules)
 
 
 def read_faulty_coco(

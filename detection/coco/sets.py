@@ -16,7 +16,7 @@ from detection.coco.counted_objects import counted_objects
 from detection.coco.image_places import where_images_are
 from detection.coco.masks import Size, has_mask
 from detection.coco.repair import repair
-from detection.coco.validate import in_one_line, read_tree, sort_out
+from detection.coco.validate import Fault, in_one_line, read_tree, sort_out
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -78,6 +78,14 @@ class CocoSet:
     def objects_per_image(self) -> Counter[int]:
         """Number of objects of each image, by its id."""
         return Counter(entry["image_id"] for entry in self.objects)
+
+
+class FaultySet(NamedTuple):
+    """A set read as far as possible."""
+
+    coco: CocoSet
+    """Its valid entries; images may be missing."""
+    faults: list[Fault]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from detection.coco.data_settings import (
 )
 from detection.exchange.config import data_set_names
 
-# Registered by detectron2 itself, as voc_YEAR_SET.
+# Years whose rule of AP detectron2 knows, and the sets that it registers itself, as voc_YEAR_SET.
 _KNOWN_YEARS = ("2007", "2012")
+_KNOWN_SETS = {
+    f"{year}/{part}" for year in _KNOWN_YEARS for part in ("train", "val", "trainval")
+} | {"2007/test"}
 
 
 def registration(data: DetectionData) -> str:
@@ -46,8 +49,7 @@ def _of_voc(data: VocDataConfig) -> str:
   from detectron2.data.datasets import register_pascal_voc
 {_joined(lines)}
 """
-    sets = [*data.train, *data.test]
-    if data.classes == VOC_CLASSES and all(name.startswith(_KNOWN_YEARS) for name in sets):
+    if data.classes == VOC_CLASSES and {*data.train, *data.test} <= _KNOWN_SETS:
         text += f"""
 or, for VOC itself below $DETECTRON2_DATASETS, end the command with
 

@@ -14,8 +14,14 @@ from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
 from detection.coco.importers.voc import DIFFICULT
 from detection.coco.masks import Size, has_mask, polygons
-from detection.coco.opening import FaultySet, places_of, read_faulty, read_faulty_coco
-from detection.coco.sets import CocoSet, check_objects, reason_to_leave_out, training_images
+from detection.coco.opening import places_of, read_faulty, read_faulty_coco
+from detection.coco.sets import (
+    CocoSet,
+    FaultySet,
+    check_objects,
+    reason_to_leave_out,
+    training_images,
+)
 from detection.recipe import Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.findings import SetFindings

@@ -15,7 +15,7 @@ from detection.coco.image_list import header_size
 from detection.coco.importers import voc
 from detection.coco.importers.annotated import AnnotatedImage, Instance, Notes, coco_sections
 from detection.coco.masks import Size
-from detection.coco.sets import CocoSet
+from detection.coco.sets import CocoSet, FaultySet
 from detection.coco.validate import Fault
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
@@ -29,14 +29,6 @@ UNREADABLE_FILE = "annotation files that cannot be read"
 UNKNOWN_CLASS = "objects of a class that data.classes does not list"
 UNKNOWN_SIZE = "images whose size neither the annotation file nor the image states"
 LISTED_TWICE = "images that are listed twice"
-
-
-class VocReading(NamedTuple):
-    """A set read as far as possible."""
-
-    coco: CocoSet
-    """Its valid entries; images may be missing."""
-    faults: list[Fault]
 
 
 class ListedImage(NamedTuple):
@@ -58,7 +50,7 @@ class ListedImage(NamedTuple):
         return f"{self.folder}/Annotations/{self.id}.xml"
 
 
-def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> VocReading:
+def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> FaultySet:
     """Read the lists and annotation files of a set.
 
     Args:
@@ -77,7 +69,7 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> VocReading
     coco = CocoSet(
         annotations_path(data, role), data.root, sections, repairs, rules=rules, images_key=None
     )
-    return VocReading(coco, reader.faults)
+    return FaultySet(coco, reader.faults)
 
 
 def annotations_path(data: VocDataConfig, role: SetRole) -> Path:
