@@ -9,9 +9,10 @@ import yaml
 from detection.coco.data_settings import DetectionData
 from detection.coco.opening import read_sound
 from detection.coco.sets import Annotation, reason_to_leave_out
-from detection.exchange.config import config_tree, mask_format
+from detection.exchange.config import MOCO_HEADS, config_tree, mask_format
 from detection.exchange.convert import convert_loaded
 from detection.exchange.registration import registration
+from detection.exchange.trunk_names import BOTTOM_UP
 from detection.job.job import with_trainable_heads
 from detection.job.trunk import random_trunk, trunk_of
 from detection.recipe import Recipe
@@ -60,7 +61,7 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     if recipe.training.device == "cpu":
         tree["MODEL"]["DEVICE"] = "cpu"
     if weights is not None:
-        convert_loaded(loaded, weights)
+        convert_loaded(loaded, weights, recipe.model.features)
     write_text(out, _header(recipe, out, tree) + yaml.safe_dump(tree, sort_keys=False))
     return weights
 
@@ -95,6 +96,11 @@ train_net.py must know the images. Either add to it
 
 {_advice(tree)}
 """
+    if tree["MODEL"]["ROI_HEADS"]["NAME"] == MOCO_HEADS:
+        text += (
+            f"\ntrain_net.py must also register {MOCO_HEADS}, the heads with a norm after res5:\n"
+            "take facebookresearch/moco's detection/train_net.py.\n"
+        )
     if data.keep_empty_images:
         text += (
             "\nFILTER_EMPTY_ANNOTATIONS False also keeps images with only crowds, which rsa-detect "
@@ -106,8 +112,10 @@ train_net.py must know the images. Either add to it
 def _advice(tree: Tree) -> str:
     if not tree["MODEL"]["WEIGHTS"]:
         return "It starts from random weights."
+    on_c4 = tree["MODEL"]["BACKBONE"]["NAME"] == "build_resnet_backbone"
+    places = "backbone or of a block of roi_heads.res5" if on_c4 else BOTTOM_UP
     return (
         "detectron2 only warns about weights that it does not find: its log must name no missing\n"
-        "parameter of backbone.bottom_up. Rate and schedule are those of "
+        f"parameter of {places}. Rate and schedule are those of "
         f"{tree['SOLVER']['IMS_PER_BATCH']} images per iteration."
     )
