@@ -161,7 +161,7 @@ def _spread(detector: MaskRCNN, photos: list[Tensor]) -> None:
             (single,) = features.values()
             regions = detector.roi_heads.box_features([single], list(map(_grid, photos)))
             vectors = detector.roi_heads.box_vectors(regions)
-            map_size, vector_size = 2 * _length(single), _length(vectors) / 20
+            map_size, vector_size = 2 * _length(single), _length(vectors) / 7
     for norm in norms:
         norm.momentum = 0.1
     generator = torch.Generator().manual_seed(1)
