@@ -41,8 +41,11 @@ class SharedEvaluation:
 
     @property
     def title(self) -> str:
-        """The evaluation as tables name it."""
-        return f"{self.first.first.kind} on {self.first.image_set}"
+        """The evaluation as tables name it, of detectors with their recipe."""
+        record = self.first.first
+        recipe = recipe_of(record)
+        by = "" if recipe is None else f" by {recipe.text}"
+        return f"{record.kind} on {self.first.image_set}{by}"
 
     @property
     def protocol(self) -> str:
@@ -111,8 +114,9 @@ def shared_evaluations(
     used = {id(group) for pair in pairs for group in (pair.first, pair.second)}
     alone = [
         f"only {side.name} has {group.first.kind} on {group.image_set} "
-        f"({_protocol(group.first)}): '{group.paths[0]}'{_other_recipe(group, other)}"
-        for side, other in ((first, second), (second, first))
+        f"({_protocol(group.first)}): '{group.paths[0]}'"
+        + (_other_recipe(group, second) if side is first else "")
+        for side in (first, second)
         for group in side.groups
         if id(group) not in used
     ]
