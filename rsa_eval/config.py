@@ -107,9 +107,11 @@ _BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
     "grid.held_out_percent": 20.0,
 }
 DETECTION_BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
+    "data.format": "coco",
     "data.keep_empty_images": False,
     "model.mask_head": True,
     "model.features": "FPN",
+    "model.pyramid_norm": None,
     "model.anchor_sizes_pixels": [32, 64, 128, 256, 512],
     "model.anchor_aspect_ratios": [0.5, 1, 2],
     "sampling.train_proposals_per_image": None,

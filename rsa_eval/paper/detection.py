@@ -23,7 +23,7 @@ from rsa_eval.paper.numbers import DETECTION_METRICS, TABLE_5, TABLE_6
 from rsa_eval.paper.published import Score
 from rsa_eval.records.detection_recipe import RecipeIdentity
 
-VOC_METRICS = ("voc_AP", "voc_AP50", "voc_AP75")
+ELEVEN_POINT_METRICS = ("voc_AP", "voc_AP50", "voc_AP75")
 """Metrics by the rules of PASCAL VOC 2007, in the order of the numbers here."""
 
 _MOCO = "MoCo's detection/README.md, b8ae0d9 of 2025-09-30"
@@ -54,7 +54,7 @@ class DetectionRow:
     @property
     def setting(self) -> str:
         """Recipe, schedule and pretraining."""
-        rules = ["AP by 11 points"] if VOC_METRICS[0] in self.scores else []
+        rules = ["AP by 11 points"] if ELEVEN_POINT_METRICS[0] in self.scores else []
         words = [f"{self.recipe} {self.schedule}", self.pretraining, *rules]
         return ", ".join(word for word in words if word)
 
@@ -151,7 +151,7 @@ def _rsa_tables() -> Iterator[DetectionRow]:
 
 
 def _others() -> Iterator[DetectionRow]:
-    for metrics, groups in ((DETECTION_METRICS, _COCO), (VOC_METRICS, _VOC)):
+    for metrics, groups in ((DETECTION_METRICS, _COCO), (ELEVEN_POINT_METRICS, _VOC)):
         for (recipe, schedule, source), lines in groups.items():
             for line in lines:
                 method, pretraining, printed = (part.strip() for part in line.split("|"))

@@ -21,9 +21,8 @@ RECIPE_FINGERPRINT = "recipe_fingerprint"
 _SECTIONS = ("input.", "model.", "sampling.", "solver.")
 _OTHER_SETTINGS = frozenset(
     {
-        "data.name",
-        "data.keep_empty_images",
-        "data.exif_orientation",
+        *("data.name", "data.format", "data.train", "data.test", "data.classes"),
+        *("data.keep_empty_images", "data.exif_orientation"),
         "training.precise_bn_iterations",
     }
 )

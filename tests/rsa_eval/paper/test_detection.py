@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 from recipe_trees import recipe_tree
 
-from rsa_eval.paper.detection import DETECTION_ROWS, VOC_METRICS, DetectionRow, detection_rows
+from rsa_eval.paper.detection import (
+    DETECTION_ROWS,
+    ELEVEN_POINT_METRICS,
+    DetectionRow,
+    detection_rows,
+)
 from rsa_eval.paper.detection_recipes import (
     PUBLISHED_RECIPES,
     RECIPE_FINGERPRINTS,
@@ -56,7 +61,7 @@ def test_every_row_has_a_recipe_and_a_source() -> None:
     for row in DETECTION_ROWS:
         assert (row.recipe, row.schedule) in keys
         assert row.source
-        metrics = VOC_METRICS if "voc" in row.recipe else DETECTION_METRICS
+        metrics = ELEVEN_POINT_METRICS if "voc" in row.recipe else DETECTION_METRICS
         assert row.scores
         assert set(row.scores) <= set(metrics)
         assert row.setting.startswith(f"{row.recipe} {row.schedule}")

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.config.files import flatten
 
 MakeResult = Callable[..., Record]
-ONE, TWO = "mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_2x"
+CONFIGS = Path(__file__).parents[3] / "configs" / "detection"
+ONE = "mask_rcnn_R_50_FPN_1x"
 
 # Where, when and how fast, and by which library; a new setting belongs here only if no result
 # depends on it. Any other is in the fingerprint, and if it is added to recipes that have been run,
@@ -21,7 +23,7 @@ ONE, TWO = "mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_2x"
 OUTSIDE = {
     *("name", "engine", "output_dir", "seed"),
     *("data.train_annotations", "data.train_images", "data.test_annotations", "data.test_images"),
-    *("data.num_workers", "data.max_megapixels"),
+    *("data.root", "data.num_workers", "data.max_megapixels"),
     *("training.device", "training.precision", "training.evaluate_every_iterations"),
     *("training.checkpoint_every_iterations", "training.keep_checkpoints"),
     "training.log_every_iterations",
@@ -44,8 +46,11 @@ def detector(make_result: MakeResult, tree: dict[str, Any], **changes: Any) -> R
 
 def test_every_setting_is_in_the_fingerprint_or_known_to_be_outside() -> None:
     """A new setting must be decided on."""
-    tree = recipe_tree(ONE)
-    assert flatten(tree).keys() - recipe_settings(tree).keys() == OUTSIDE
+    shipped = [path for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("base_")]
+    assert shipped
+    for path in shipped:
+        tree = recipe_tree(path.stem)
+        assert flatten(tree).keys() - recipe_settings(tree).keys() <= OUTSIDE
 
 
 @pytest.mark.parametrize(
@@ -98,6 +103,19 @@ def test_what_defines_the_protocol_changes_the_fingerprint(word: str) -> None:
     assert found is not None
     assert len(found) == 8
     assert set(found) <= set("0123456789abcdef")
+
+
+def test_sets_of_voc_are_part_of_the_protocol() -> None:
+    """Its lists of images and its classes count; the folder does not."""
+    tree = recipe_tree(ONE)
+    tree["data"] = {"name": "voc0712", "format": "voc", "root": "VOCdevkit"}
+    tree["data"] |= {"train": ["2007/trainval", "2012/trainval"], "test": ["2007/test"]}
+    known = recipe_fingerprint(tree)
+    assert known not in (None, recipe_fingerprint(recipe_tree(ONE, "data.name=voc0712")))
+    tree["data"]["root"] = "elsewhere"
+    assert recipe_fingerprint(tree) == known
+    tree["data"]["train"] = ["2007/trainval"]
+    assert recipe_fingerprint(tree) != known
 
 
 @pytest.mark.parametrize("key", [*DETECTION_BEFORE_THERE_WAS_A_CHOICE, "data.exif_orientation"])
