@@ -20,10 +20,14 @@ RecipeKey = Literal[
     "pirl-voc-c4",
     "detectron2-fpn",
 ]
-"""infomin-fpn: Mask R-CNN with SyncBN everywhere and a box head of four convolutions; rsa-fpn: the
-same at rate 0.03 for the 2x schedule; moco-fpn: SyncBN in backbone and pyramid, a box head of two
-layers; moco-c4, voc-c4: res5 and one more norm as the head; simsiam-…: these at the best of several
-rates; pirl-voc-c4: frozen BatchNorm and a schedule of its own; detectron2-fpn: its model zoo."""
+"""Families of recipes.
+
+infomin-fpn: Mask R-CNN with SyncBN everywhere and a box head of four convolutions; rsa-fpn: the
+same, at rate 0.03 for the 2x schedule; moco-fpn: SyncBN in backbone and pyramid, a box head of two
+layers; moco-c4 and voc-c4: res5 and one more norm as the head; simsiam-c4 and simsiam-voc-c4: these
+at the best of several rates; pirl-voc-c4: frozen BatchNorm, another schedule; detectron2-fpn: that
+of its model zoo.
+"""
 
 DetectionSchedule = Literal["1x", "2x", "24k", "25k"]
 
