@@ -34,7 +34,9 @@ _SIMSIAM = "SimSiam, Table 5"
 _PIRL = "PIRL, Table 1"
 _NOTHING = "–"
 _RANDOM = "random init."
-_PRETRAINING = {_RANDOM: "", "supervised": "ImageNet"}
+# The configs of these supervised baselines load MSRA's weights.
+_MSRA = "ImageNet, MSRA's network (BGR, stride in the 1x1)"
+_PRETRAINING = {_RANDOM: "", "supervised": _MSRA}
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ _COCO: dict[_Group, tuple[str, ...]] = {
     # SimSiam prints MoCo's two baselines again.
     ("moco-c4", "1x", _SIMSIAM): (
         f"{_RANDOM} | | 26.4 44.0 27.8 29.3 46.9 30.8",
-        "supervised | ImageNet | 38.2 58.2 41.2 33.3 54.7 35.2",
+        f"supervised | {_MSRA} | 38.2 58.2 41.2 33.3 54.7 35.2",
     ),
     ("moco-c4", "1x", _PYCONTRAST): (
         "MoCo | 200 epochs | 38.5 – – 33.6 – –",
         "InfoMin Aug. | 200 epochs | 39.0 – – 34.1 – –",
     ),
     ("moco-c4", "2x", _PYCONTRAST): (
-        "supervised | ImageNet | 40.0 – – 34.7 – –",
+        f"supervised | {_MSRA} | 40.0 – – 34.7 – –",
         "MoCo | 200 epochs | 40.7 – – – – –",  # mask AP: 35.6 here, 35.4 in a copy of MoCo's table
         "InfoMin Aug. | 200 epochs | 41.3 – – 36.0 – –",
     ),
@@ -90,14 +92,14 @@ _COCO: dict[_Group, tuple[str, ...]] = {
         "SimSiam, optimal | 200 epochs | 39.2 59.3 42.1 34.4 56.0 36.7",
     ),
     ("detectron2-fpn", "1x", "detectron2's model zoo"): (
-        "supervised | ImageNet | 38.6 – – 35.2 – –",
+        f"supervised | {_MSRA} | 38.6 – – 35.2 – –",
     ),
 }
 
 _VOC: dict[_Group, tuple[str, ...]] = {
     ("voc-c4", "24k", _SIMSIAM): (f"{_RANDOM} | | 33.8 60.2 33.1",),
     ("voc-c4", "24k", _MOCO): (
-        "supervised | ImageNet | 53.5 81.3 58.8",
+        f"supervised | {_MSRA} | 53.5 81.3 58.8",
         "MoCo | 200 epochs | 55.9 81.5 62.6",
         "MoCo v2 | 200 epochs | 57.0 82.4 63.6",
         "MoCo v2 | 800 epochs | 57.4 82.5 64.0",

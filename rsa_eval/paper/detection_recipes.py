@@ -110,6 +110,6 @@ def describe_recipe(recipe: RecipeIdentity) -> str:
     Such a recipe has other settings than the config of this version.
     """
     shipped = RECIPE_FINGERPRINTS.get(recipe.name)
-    if shipped is None or recipe.fingerprint == shipped:
+    if shipped is None or recipe.fingerprint in (None, shipped):
         return recipe.text
     return f"{recipe.text}, other settings than the config's [{shipped}]"

@@ -168,7 +168,7 @@ def _other_recipe(group: Group, other: Contender) -> str:
             continue
         ours, found = recipe_settings(group.first.config), recipe_settings(its.first.config)
         settings = first_of(_unequal(ours, found)) or "as they are named or recorded"
-        return f"; the recipe of {other.name}, {theirs.text}, differs: {settings}"
+        return f" (the recipe of {other.name}, {theirs.text}, differs: {settings})"
     return ""
 
 

@@ -20,6 +20,7 @@ from rsa_eval.paper.numbers import DETECTION_METRICS
 from rsa_eval.records.detection_recipe import RecipeIdentity, recipe_fingerprint
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "detection"
+MSRA = "ImageNet, MSRA's network (BGR, stride in the 1x1)"
 ONE, TWO = "mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_2x"
 INFOMIN_TWO = "infomin_mask_rcnn_R_50_FPN_2x"
 
@@ -130,7 +131,7 @@ def test_simsiams_table_5() -> None:
 @pytest.mark.parametrize(
     ("recipe", "source", "method", "pretraining", "printed"),
     [
-        ("voc-c4", "MoCo's", "supervised", "ImageNet", "81.3 53.5 58.8"),
+        ("voc-c4", "MoCo's", "supervised", MSRA, "81.3 53.5 58.8"),
         ("voc-c4", "MoCo's", "MoCo", "200 epochs", "81.5 55.9 62.6"),
         ("voc-c4", "MoCo's", "MoCo v2", "200 epochs", "82.4 57.0 63.6"),
         ("voc-c4", "MoCo's", "MoCo v2", "800 epochs", "82.5 57.4 64.0"),
@@ -207,3 +208,5 @@ def test_changed_settings_under_a_shipped_name_are_said() -> None:
     assert not follows_config(changed, ONE)
     assert describe_recipe(_recipe("toy_shapes")).startswith("toy_shapes [")
     assert "other settings" not in describe_recipe(_recipe("toy_shapes"))
+    unknown = RecipeIdentity(ONE, None, "unknown 0123abcd")
+    assert describe_recipe(unknown) == f"{ONE} [unknown recipe]"
