@@ -30,6 +30,7 @@ of its model zoo.
 """
 
 DetectionSchedule = Literal["1x", "2x", "24k", "25k"]
+"""Length of the training: 1x is 90,000 iterations of 16 images; k counts thousands."""
 
 
 @dataclass(frozen=True)

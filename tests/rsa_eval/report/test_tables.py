@@ -126,6 +126,21 @@ def test_detectors_of_two_recipes_share_no_table(make_result: MakeResult) -> Non
     assert {line["recipe"] for line in lines if line["source"] != "ours"} == {ours}
 
 
+def test_unknown_recipes_share_a_table_only_if_they_state_the_same(make_result: MakeResult) -> None:
+    """Two records that lack a setting may differ in it, but nothing published is beside them."""
+    name = "mask_rcnn_R_50_FPN_1x"
+    trees = [recipe_tree(name, word) for word in ("seed=0", "seed=1", "solver.batch_size=8")]
+    for tree in trees:
+        del tree["solver"]["base_lr"]
+    records = [_detector(make_result, tree, seeds=[n]) for n, tree in enumerate(trees)]
+    tables = _tables(*records)
+    assert sorted(len(row.group.records) for table in tables for row in table.rows) == [1, 2]
+    assert [(table.protocol, table.recipe) for table in tables] == [
+        (f"{name} [unknown recipe]", "unknown")
+    ] * 2
+    assert [table.published for table in tables] == [(), ()]
+
+
 def test_published_detectors_stand_beside_their_own_recipe_alone(make_result: MakeResult) -> None:
     """InfoMin's baselines at rate 0.02, RSA's number at 0.03, none beside changed settings."""
     two = "mask_rcnn_R_50_FPN_2x"
