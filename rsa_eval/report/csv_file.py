@@ -74,7 +74,7 @@ def _paper_lines(paper: Sequence[PaperTable]) -> Iterator[_Line]:
 
 def _lines(tables: Sequence[Table]) -> Iterator[_Line]:
     for table in tables:
-        name = f"{table.title} on {table.data_set}"
+        name = f"{table.title} on {table.data_set}{table.recipe_mark}"
         for row in table.rows:
             notes = [table.footnotes[mark - 1] for mark in row.marks]
             for metric, statistic in zip(table.metrics, row.cells, strict=True):

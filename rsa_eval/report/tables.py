@@ -93,6 +93,11 @@ class Table:
     """Fingerprint of the detectors' recipe, or "unknown"; empty for other evaluations."""
 
     @property
+    def recipe_mark(self) -> str:
+        """The fingerprint in brackets, to follow the title; empty for other evaluations."""
+        return f" [{self.recipe}]" if self.recipe else ""
+
+    @property
     def columns(self) -> list[str]:
         """Column headings: metrics with their units."""
         pairs = zip(self.metrics, self.units, strict=True)

@@ -119,6 +119,7 @@ def test_detectors_of_two_recipes_share_no_table(make_result: MakeResult) -> Non
         [["+14.00", ""], [""]],
     )
     assert {best.num_models for best in find_best(list(tables.values()))} == {1}
+    assert {table.recipe_mark for table in tables.values()} == {f" [{ours}]", f" [{other}]"}
     assert stated in describe_record(Path("x.json"), records[1]).facts["recipe"]
     lines = list(csv.DictReader(io.StringIO(render_csv(list(tables.values()), []))))
     found = {(line["mean"], line["recipe"]) for line in lines if line["source"] == "ours"}
