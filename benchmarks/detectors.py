@@ -16,12 +16,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.measure import BenchmarkSettings
+from detection.architecture import ModelConfig, SamplingConfig
 from detection.coco.shapes import draw_image, rasterise
 from detection.engines.torchvision.detector import MaskRCNN, assemble, place
 from detection.engines.torchvision.proposals import PRE_NMS_TOP_K_TEST, PRE_NMS_TOP_K_TRAIN
 from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTION
 from detection.feeding.samples import TrainingSample
-from detection.recipe import ModelConfig, SamplingConfig
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set

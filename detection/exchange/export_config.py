@@ -57,7 +57,7 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     if recipe.training.device == "cpu":
         tree["MODEL"]["DEVICE"] = "cpu"
     if weights is not None:
-        convert_loaded(loaded, weights)
+        convert_loaded(loaded, weights, recipe.model.features)
     write_text(out, _header(recipe, out, tree) + yaml.safe_dump(tree, sort_keys=False))
     return weights
 

@@ -39,7 +39,7 @@ class ExportedDetector:
     def output_text(self) -> str:
         """Describe the exported file's outputs."""
         masks = (
-            "; masks (D, 28, 28), probabilities: resize each bilinearly to its box; pixels of at "
+            "; masks (D, M, M), probabilities: resize each bilinearly to its box; pixels of at "
             "least 0.5 belong to the object"
         )
         return (

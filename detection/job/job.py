@@ -31,6 +31,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 _log = logging.getLogger(__name__)
 
 METHOD = "mask_rcnn"
+_NORM_KEYS = ("trunk_norm", "head_norm", "pyramid_norm")
 
 
 @dataclass(frozen=True)
@@ -206,17 +207,12 @@ def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tupl
 
 def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:
     """Replace SyncBN by BN if no processes can share statistics, and report it once."""
-    synchronised = "SyncBN" in (recipe.model.trunk_norm, recipe.model.head_norm)
+    norms = {key: getattr(recipe.model, key) for key in _NORM_KEYS}
+    synchronised = "SyncBN" in norms.values()
     if not synchronised or (world_size() > 1 and device.type == "cuda"):
         return recipe, ()
     reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
     deviation = f"{reason} in place of SyncBN"
     _log.info(deviation)
-    norms = {
-        key: "BN" if norm == "SyncBN" else norm
-        for key, norm in (
-            ("trunk_norm", recipe.model.trunk_norm),
-            ("head_norm", recipe.model.head_norm),
-        )
-    }
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=norms)}), (deviation,)
+    local = {key: "BN" if norm == "SyncBN" else norm for key, norm in norms.items()}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=local)}), (deviation,)

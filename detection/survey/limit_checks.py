@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detection.architecture import DEFAULT_ANCHORS, SamplingConfig
 from detection.coco.box_forms import Entry, box_of
 from detection.coco.evaluation import Prediction, evaluate
 from detection.coco.masks import Size
 from detection.coco.sets import reason_to_leave_out
 from detection.feeding.samples import resized
-from detection.recipe import DEFAULT_ANCHORS, InputConfig, SamplingConfig
+from detection.recipe import InputConfig
 from detection.survey.findings import Role, SetFindings
 
 _log = logging.getLogger(__name__)

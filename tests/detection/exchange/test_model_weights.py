@@ -102,7 +102,7 @@ def test_background_moves_from_first_to_last(model: Callable[..., Tensors]) -> N
 def test_architecture_is_read_from_the_names(model: Callable[..., Tensors]) -> None:
     """Layers are counted and classes are those without the background."""
     source = model()
-    assert heads_of(source) == HeadLayers(box_convs=2, box_fcs=2, mask_convs=3)
+    assert heads_of(source) == HeadLayers("FPN", box_convs=2, box_fcs=2, mask_convs=3)
     assert num_classes(source) == 5
 
 

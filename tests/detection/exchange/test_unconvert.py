@@ -202,6 +202,7 @@ def test_backbone_alone_is_no_detector(write_checkpoint: WriteCheckpoint, tmp_pa
 def test_detector_of_nobody_is_refused(tmp_path: Path) -> None:
     """Names alone do not say what the pixels were: the engine's metadata must be there."""
     file = tmp_path / "model.safetensors"
-    save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
+    names = ("backbone.body.conv1.weight", "backbone.body.layer4.0.conv1.weight")
+    save_file({name: torch.zeros(64, 3, 7, 7) for name in names}, file)
     with pytest.raises(UserError, match=r"has no 'rsa_toolkit' metadata.*; rsa-pretrain import"):
         unconvert(file, tmp_path / "out.safetensors", None)

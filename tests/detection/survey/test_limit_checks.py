@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from detection.architecture import SamplingConfig
 from detection.coco.sets import CocoSet
-from detection.recipe import InputConfig, SamplingConfig
+from detection.recipe import InputConfig
 from detection.survey.findings import Role, SetFindings
 from detection.survey.limit_checks import (
     DetectorLimits,
