@@ -68,6 +68,12 @@ RECIPE_FINGERPRINTS = {
     "mask_rcnn_R_50_FPN_1x": "bcb8efd1",
     "mask_rcnn_R_50_FPN_2x": "50157315",
     "infomin_mask_rcnn_R_50_FPN_2x": "94cdf237",
+    "moco_mask_rcnn_R_50_FPN_1x": "b2fc6793",
+    "moco_mask_rcnn_R_50_FPN_2x": "312e9b37",
+    "moco_mask_rcnn_R_50_C4_1x": "bf09fe9b",
+    "moco_mask_rcnn_R_50_C4_2x": "57fcd218",
+    "pascal_voc_R_50_C4_24k": "d1fbfffc",
+    "pascal_voc_R_50_C4_24k_frozen": "f234f9e6",
 }
 """Fingerprints of the shipped configs, by their name; a record with another one of the same name
 was made with changed settings."""

@@ -39,11 +39,19 @@ def _rows(recipe: str, schedule: str, source: str) -> list[DetectionRow]:
     ]
 
 
-def test_fingerprints_are_those_of_the_shipped_configs() -> None:
-    """A changed config or a new one shows here: earlier results no longer belong to it."""
+@pytest.mark.parametrize("name", RECIPE_FINGERPRINTS)
+def test_fingerprints_are_those_of_the_shipped_configs(name: str) -> None:
+    """If a config changes, earlier results no longer belong to it."""
+    assert recipe_fingerprint(recipe_tree(name)) == RECIPE_FINGERPRINTS[name]
+
+
+def test_every_shipped_config_has_a_fingerprint() -> None:
+    """Each its own, and the published recipes are among them."""
     shipped = {path.stem for path in CONFIGS.glob("*.yaml")}
     named = {name for name in shipped if not name.startswith(("base_", "toy_"))}
-    assert {name: recipe_fingerprint(recipe_tree(name)) for name in named} == RECIPE_FINGERPRINTS
+    assert named == RECIPE_FINGERPRINTS.keys()
+    assert len(set(RECIPE_FINGERPRINTS.values())) == len(RECIPE_FINGERPRINTS)
+    assert {recipe.config for recipe in PUBLISHED_RECIPES} - {None} <= RECIPE_FINGERPRINTS.keys()
 
 
 def test_rsas_rate_makes_another_recipe_for_two_schedules() -> None:
@@ -177,6 +185,10 @@ def test_one_method_stands_with_each_of_its_recipes() -> None:
         (TWO, ["solver.base_lr=0.02"], 7),  # by its settings, whatever its name
         (ONE, ["seed=5", "engine=torchvision", "training.precision=bf16"], 8),
         (ONE, ["solver.batch_size=8"], 0),
+        ("moco_mask_rcnn_R_50_FPN_1x", [], 0),  # no number could be read in its source
+        ("moco_mask_rcnn_R_50_FPN_2x", [], 2),
+        ("moco_mask_rcnn_R_50_C4_1x", [], 4),
+        ("moco_mask_rcnn_R_50_C4_2x", [], 3),
         ("toy_shapes", [], 0),
     ],
 )
