@@ -7,8 +7,9 @@ from textwrap import indent
 import yaml
 
 from detection.coco.sets import Annotation, read_sound_tree, reason_to_leave_out
-from detection.exchange.config import config_tree, data_set_names, mask_format
+from detection.exchange.config import MOCO_HEADS, config_tree, data_set_names, mask_format
 from detection.exchange.convert import convert_loaded
+from detection.exchange.trunk_names import BOTTOM_UP
 from detection.job.job import with_trainable_heads
 from detection.job.trunk import random_trunk, trunk_of
 from detection.recipe import CocoDataConfig, Recipe
@@ -101,6 +102,11 @@ Its evaluation counts an annotation of id 0 as never found: number test annotati
 
 {_advice(tree)}
 """
+    if tree["MODEL"]["ROI_HEADS"]["NAME"] == MOCO_HEADS:
+        text += (
+            f"\ntrain_net.py must also register {MOCO_HEADS}, the heads with a norm after res5:\n"
+            "take facebookresearch/moco's detection/train_net.py.\n"
+        )
     if data.keep_empty_images:
         text += (
             "\nFILTER_EMPTY_ANNOTATIONS False also keeps images with only crowds, which rsa-detect "
@@ -116,8 +122,10 @@ def _registration(name: str, annotations: Path, images: Path) -> str:
 def _advice(tree: Tree) -> str:
     if not tree["MODEL"]["WEIGHTS"]:
         return "It starts from random weights."
+    on_c4 = tree["MODEL"]["BACKBONE"]["NAME"] == "build_resnet_backbone"
+    places = "backbone or of a block of roi_heads.res5" if on_c4 else BOTTOM_UP
     return (
         "detectron2 only warns about weights that it does not find: its log must name no missing\n"
-        "parameter of backbone.bottom_up. Rate and schedule are those of "
+        f"parameter of {places}. Rate and schedule are those of "
         f"{tree['SOLVER']['IMS_PER_BATCH']} images per iteration."
     )

@@ -133,6 +133,13 @@ def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def c4() -> dict[str, Any]:
+    """Model settings of a detector on C4."""
+    layers = ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs")
+    return {"features": "C4", **dict.fromkeys(layers, 0)}
+
+
+@pytest.fixture(scope="session")
 def make_recipe_at(shapes_folder: Path) -> Callable[..., Recipe]:
     """Return the small recipe of a run folder, with changes such as ``solver={…}``."""
 

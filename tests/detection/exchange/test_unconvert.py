@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from detection.__main__ import main
 from detection.exchange.config import weights_tree
 from detection.exchange.convert import to_detectron2_weights
+from detection.exchange.trunk_names import IN_ENGINE
 from detection.exchange.unconvert import unconvert
 from detection.job.trunk import load_trunk
 from detection.recipe import Recipe
@@ -148,31 +149,35 @@ def test_file_must_be_accounted_for(
         unconvert(file, tmp_path / "out.safetensors", None)
 
 
+@pytest.mark.parametrize("on_c4", [False, True])
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
 def test_torchvision_engine_s_run_gives_its_trunk(
     make_recipe: Callable[..., Recipe],
     write_checkpoint: WriteCheckpoint,
+    c4: dict[str, Any],
     tmp_path: Path,
     norm: str,
+    on_c4: bool,
 ) -> None:
     """A run folder is taken by its last checkpoint; the trunk is probed like any other."""
     recipe = make_recipe(
         solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0},
-        model={"trunk_norm": norm},
+        model={"trunk_norm": norm, **(c4 | {"head_norm": "none"} if on_c4 else {})},
     )
     run_recipe(recipe, load_trunk(write_checkpoint().path, recipe.model), resume=False)
     out = tmp_path / "trunk.safetensors"
     done = unconvert(recipe.output_dir, out, None)
     model, metadata = read_tensors(done.source)
     loaded = load_weights(out)
-    body = "backbone.body."
+    names = IN_ENGINE["C4" if on_c4 else "FPN"]
     for name, tensor in loaded.backbone.state_dict().items():
         if name.endswith("num_batches_tracked") and norm == "FrozenBN":
             assert tensor == 0
         else:
-            assert torch.equal(tensor, model[body + name]), name
-    assert done.proof.num_used == sum(name.startswith(body) for name in model)
-    assert set(done.proof.dropped) == {"feature pyramid", "detection heads"}
+            assert torch.equal(tensor, model[names.from_torchvision(name)]), name
+    assert done.proof.num_used == sum(names.to_torchvision(name) is not None for name in model)
+    pyramid = set() if on_c4 else {"feature pyramid"}
+    assert set(done.proof.dropped) == {"detection heads"} | pyramid
     own = {"parent", "origin"}
     assert loaded.metadata.model_dump(exclude=own) == metadata.model_dump(exclude=own)
 
