@@ -7,7 +7,7 @@ so detectron2 must not scale it again.
 from collections.abc import Iterable
 from typing import Literal
 
-from detection.architecture import PRE_NMS_TOP_K, Features, HeadNorm, ModelConfig, SamplingConfig
+from detection.architecture import PRE_NMS_TOP_K, HeadNorm, ModelConfig, RegionMaps, SamplingConfig
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
@@ -62,7 +62,7 @@ def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
     }
 
 
-def refuse_shallow(arch: str, features: Features) -> None:
+def refuse_shallow(arch: str, features: RegionMaps) -> None:
     """Refuse a trunk of basic blocks for C4: detectron2's res5 head has bottlenecks.
 
     Raises:

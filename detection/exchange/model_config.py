@@ -11,9 +11,9 @@ from detection.architecture import (
     DEFAULT_ANCHORS,
     PRE_NMS_TOP_K,
     Anchors,
-    Features,
     HeadNorm,
     ModelConfig,
+    RegionMaps,
     SamplingConfig,
 )
 from detection.exchange.anchors import SECTION as ANCHOR_SECTION
@@ -208,7 +208,7 @@ def _norms_of(tensors: Mapping[str, Tensor], is_c4: bool) -> tuple[HeadNorm, Hea
     return in_heads, None if in_heads == in_pyramid else in_pyramid
 
 
-def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors, features: Features) -> None:
+def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors, features: RegionMaps) -> None:
     logits = tensors.get(f"{OBJECTNESS}.weight")
     if logits is not None and len(logits) != anchors.num_per_position(features):
         ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)

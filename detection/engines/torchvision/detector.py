@@ -16,7 +16,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
-from detection.architecture import Features, ModelConfig, SamplingConfig
+from detection.architecture import ModelConfig, RegionMaps, SamplingConfig
 from detection.coco.masks import Size
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
@@ -44,7 +44,7 @@ _NORMS: dict[str, type[nn.Module] | None] = {
     "SyncBN": nn.SyncBatchNorm,
 }
 # Sides are padded to multiples: a pyramid adds maps, which must fit; a single map need not.
-_SIZE_DIVISORS: Mapping[Features, int] = {"FPN": 32, "C4": 1}
+_SIZE_DIVISORS: Mapping[RegionMaps, int] = {"FPN": 32, "C4": 1}
 
 
 class MaskRCNN(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from detection.architecture import Features
+from detection.architecture import RegionMaps
 from detection.exchange import convert as convert_module
 from detection.exchange.convert import convert, to_detectron2_weights
 from detection.exchange.unconvert import unconvert
@@ -35,7 +35,7 @@ WriteCheckpoint = Callable[..., LoadedBackbone]
     ],
 )
 def test_inverse_restores_the_checkpoint_bitwise(
-    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str, features: Features
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str, features: RegionMaps
 ) -> None:
     """Checkpoint → file → checkpoint gives every tensor back, batch counts included."""
     loaded = write_checkpoint(arch)
