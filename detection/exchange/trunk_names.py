@@ -8,8 +8,8 @@
     layer2.0.downsample.0.weight     res3.0.shortcut.weight
     layer2.0.downsample.1.bias       res3.0.shortcut.norm.bias
 
-In a detector on C4 the trunk is under ``backbone.``, and its last stage, res5, under ``roi_heads.``.
-The torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
+In a detector on C4 the trunk is under ``backbone.``, its last stage, res5, under ``roi_heads.``. The
+torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
 ``roi_heads.layer4``. The tables cover basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 """
 
