@@ -17,31 +17,12 @@ from fvcore.common.param_scheduler import (
 from pydantic import Field, model_validator
 
 from detection.architecture import Count, ModelConfig, SamplingConfig
-from rsa_pretrain.data.read_settings import ReadRules
+from detection.coco.data_settings import CocoDataConfig, DetectionData, VocDataConfig
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
 EngineName = Literal["torchvision", "detectron2"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class CocoDataConfig(ReadRules):
-    """COCO-format annotations and the folders of their images."""
-
-    name: str
-    """Name of the data set in results."""
-    train_annotations: Path
-    """COCO-format JSON of the training images."""
-    train_images: Path
-    """Folder of the training images."""
-    test_annotations: Path
-    """COCO-format JSON of the test images; its categories are those of training."""
-    test_images: Path
-    """Folder of the test images."""
-    keep_empty_images: bool = False
-    """Also train on images without annotations, as background; images with only crowds stay out."""
-    num_workers: Annotated[int, Field(ge=0)] = 4
-    """Loader processes (0 loads in the main process); the images do not depend on it."""
 
 
 class InputConfig(Section):
@@ -160,7 +141,7 @@ class Recipe(Section):
     """Run folder; it must be new, unless the run is resumed. Left out: runs/detection/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds initialisation, data order, augmentation and sampling."""
-    data: CocoDataConfig
+    data: DetectionData
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -175,11 +156,8 @@ RECORD_FILE = Path("records") / "detection.json"
 # Changing one of these on --resume does not change the result.
 DETECTOR_NEUTRAL_KEYS = frozenset(
     {
+        *(f"data.{key}" for kind in (CocoDataConfig, VocDataConfig) for key in kind.PLACES),
         "output_dir",
-        "data.train_annotations",
-        "data.train_images",
-        "data.test_annotations",
-        "data.test_images",
         "data.num_workers",
         "data.max_megapixels",
         "training.device",

@@ -254,7 +254,7 @@ def _changes(
 def _tell_other_places(recipe: Recipe) -> None:
     """Warn if the record that is kept was made with images in other places."""
     before = load_config(Recipe, recipe.output_dir / CONFIG_FILE).data
-    for name in ("train_annotations", "train_images", "test_annotations", "test_images"):
+    for name in before.PLACES:
         place = getattr(before, name)
         if place != getattr(recipe.data, name):
             _log.warning(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from detection.architecture import PRE_NMS_TOP_K, HeadNorm, ModelConfig, RegionMaps, SamplingConfig
+from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
@@ -25,9 +26,11 @@ MOCO_HEADS = "Res5ROIHeadsExtraNorm"
 """Name of the C4 heads with a norm after res5, in MoCo's release and here."""
 
 
-def data_set_names(recipe: Recipe) -> tuple[str, str]:
-    """Return the names under which the training and test images are registered."""
-    return f"{recipe.data.name}_train", f"{recipe.data.name}_test"
+def data_set_names(data: DetectionData, role: SetRole) -> list[str]:
+    """Return the names under which the training or test images are registered."""
+    if data.format == "coco":
+        return [f"{data.name}_{role}"]
+    return [f"{data.name}_{name.replace('/', '_')}" for name in data.sets_of(role)]
 
 
 def mask_format(annotations: Iterable[Annotation]) -> MaskFormat:
@@ -90,12 +93,14 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
     """
     refuse_shallow(trunk.backbone.arch, recipe.model.features)
     weights = weights_tree(trunk.backbone.arch, trunk.mean, trunk.std, recipe.model.trunk_norm)
-    train, test = data_set_names(recipe)
     return {
         "VERSION": 2,
         "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
-        "DATASETS": {"TRAIN": [train], "TEST": [test]},
+        "DATASETS": {
+            "TRAIN": data_set_names(recipe.data, "train"),
+            "TEST": data_set_names(recipe.data, "test"),
+        },
         "DATALOADER": {
             "NUM_WORKERS": recipe.data.num_workers,
             "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,
