@@ -16,11 +16,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.measure import BenchmarkSettings
-from detection.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 from detection.coco.shapes import draw_image, rasterise
 from detection.engines.torchvision.detector import MaskRCNN, assemble, place
 from detection.engines.torchvision.pyramid_heads import BOX_RESOLUTION, MASK_RESOLUTION
 from detection.feeding.samples import TrainingSample
+from detection.recipe.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set

@@ -27,7 +27,7 @@ from detection.job.evaluations import best_of, evaluate_run
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import (
+from detection.recipe.recipe import (
     DETECTOR_NEUTRAL_KEYS,
     DETECTOR_SPEED_SETTINGS,
     PREDICTIONS_FILE,

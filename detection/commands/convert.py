@@ -6,7 +6,7 @@ from typing import get_args
 
 import yaml
 
-from detection.architecture import RegionMaps
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.user_paths import refuse_input
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.architecture import PYRAMID_LEVELS, Anchors, ModelConfig, RegionMaps
+from detection.recipe.architecture import PYRAMID_LEVELS, Anchors, ModelConfig, RegionMaps
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 

@@ -7,13 +7,19 @@ so detectron2 must not scale it again.
 from collections.abc import Iterable
 from typing import Literal
 
-from detection.architecture import PRE_NMS_TOP_K, HeadNorm, ModelConfig, RegionMaps, SamplingConfig
 from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
 from detection.job.trunk import Trunk
-from detection.recipe import Recipe
+from detection.recipe.architecture import (
+    PRE_NMS_TOP_K,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError

@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from detection.architecture import RegionMaps
 from detection.exchange.config import refuse_shallow, weights_tree
 from detection.exchange.proof import TrunkProof, prove_features, prove_shapes
 from detection.exchange.trunk_names import BATCH_COUNT, to_detectron2
 from detection.exchange.weights_file import SUFFIXES, write_weights
 from detection.job.trunk import refuse_unfit
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated

@@ -7,15 +7,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from detection.architecture import (
-    DEFAULT_ANCHORS,
-    PRE_NMS_TOP_K,
-    Anchors,
-    HeadNorm,
-    ModelConfig,
-    RegionMaps,
-    SamplingConfig,
-)
 from detection.exchange.anchors import SECTION as ANCHOR_SECTION
 from detection.exchange.config import model_tree, weights_tree
 from detection.exchange.model_names import OBJECTNESS, PYRAMID_NORM, STAGE_NORM
@@ -28,6 +19,15 @@ from detection.exchange.trunk_names import (
 )
 from detection.exchange.trunk_shapes import enumerated_shapes
 from detection.job.detector_card import DetectorCard
+from detection.recipe.architecture import (
+    DEFAULT_ANCHORS,
+    PRE_NMS_TOP_K,
+    Anchors,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
 from rsa_pretrain.components.settings import ARCHS, Arch
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten

@@ -16,8 +16,8 @@ numbers depend on the depth; the inverse is derived from the same table.
 
 from dataclasses import dataclass
 
-from detection.architecture import RegionMaps
 from detection.exchange.trunk_names import IN_DETECTRON2, IN_ENGINE
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.foreign.names import NORM_LEAVES
 
 OBJECTNESS = "rpn.head.cls_logits"

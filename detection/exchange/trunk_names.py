@@ -8,15 +8,15 @@
     layer2.0.downsample.0.weight     res3.0.shortcut.weight
     layer2.0.downsample.1.bias       res3.0.shortcut.norm.bias
 
-In a detector on C4 the trunk is under ``backbone.``, its last stage, res5, under ``roi_heads.``. The
-torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
+In a detector on C4 the trunk is under ``backbone.``, its last stage, res5, under ``roi_heads.``.
+The torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
 ``roi_heads.layer4``. The tables cover basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 """
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-from detection.architecture import RegionMaps
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.foreign.names import C4_DETECTOR, DETECTRON2, TORCHVISION, NameTable
 
 BATCH_COUNT = "num_batches_tracked"

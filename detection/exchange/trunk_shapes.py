@@ -7,7 +7,7 @@ here from block counts and widths, without the key map, so that they check it.
 import json
 from importlib.resources import files
 
-from detection.architecture import RegionMaps
+from detection.recipe.architecture import RegionMaps
 
 STAGE_BLOCKS = {
     "resnet18": (2, 2, 2, 2),

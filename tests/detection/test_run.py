@@ -13,7 +13,7 @@ from detection.engines.torchvision import run_state, trainer
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.job.job import open_job
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_from_backbone, run_recipe
 from rsa_eval.__main__ import main
 from rsa_eval.records.detection_recipe import recipe_fingerprint

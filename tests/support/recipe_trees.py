@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import load_config, to_tree
 
 

@@ -11,8 +11,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.architecture import RegionMaps
 from detection.exchange.trunk_names import BATCH_COUNT, features_of
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from detection.architecture import Anchors, RegionMaps
+from detection.recipe.architecture import Anchors, RegionMaps
 
 STRIDES: Mapping[RegionMaps, tuple[int, ...]] = {"FPN": (4, 8, 16, 32, 64), "C4": (16,)}
 """Pixels of the image per step on each map that boxes are proposed from."""

@@ -28,7 +28,7 @@ from detection.feeding.samples import TestImages, TestSample, TrainingSample, ma
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, save_tensors
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from detection.architecture import DEFAULT_ANCHORS, Anchors, RegionMaps
 from detection.exchange.anchors import anchor_tree, read_anchors
+from detection.recipe.architecture import DEFAULT_ANCHORS, Anchors, RegionMaps
 from rsa_pretrain.plumbing.errors import UserError
 
 SIZES = [[8], [16], [32.5], [64], [128]]
