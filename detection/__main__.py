@@ -6,7 +6,7 @@ from rsa_pretrain.plumbing.command_line import Command, Commands, Program
 
 
 def _add_config(commands: Commands) -> None:
-    from detection.recipe import Recipe
+    from detection.recipe.recipe import Recipe
     from rsa_pretrain.plumbing.config.command import add_config_command
 
     add_config_command(

@@ -6,7 +6,7 @@ from typing import get_args
 
 import yaml
 
-from detection.architecture import Features
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.user_paths import refuse_input
 
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     kind.add_argument("--model", action="store_true", help="convert a whole detector")
     kind.add_argument(
         "--features",
-        choices=get_args(Features),
+        choices=get_args(RegionMaps),
         default="FPN",
         help="detector that a backbone is for: its names depend on it (default FPN)",
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from detection.commands.data_words import START
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from detection.coco.data_settings import DetectionData
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.config.shipped import shipped_configs
 

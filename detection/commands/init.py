@@ -6,7 +6,7 @@ from typing import get_args
 
 from detection.commands.data_words import data_of_config
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import EngineName
+from detection.recipe.recipe import EngineName
 from rsa_pretrain.data.read_settings import DEFAULT_RULES
 from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.errors import UserError

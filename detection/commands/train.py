@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
+from detection.recipe.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
 from rsa_pretrain.plumbing.command_line import Commands, Parser, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from detection.commands.data_words import data_of_config
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import PREDICTIONS_FILE, Recipe
+from detection.recipe.recipe import PREDICTIONS_FILE, Recipe
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.config.files import load_config

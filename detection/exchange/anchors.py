@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.architecture import PYRAMID_LEVELS, Anchors, Features, ModelConfig
+from detection.recipe.architecture import PYRAMID_LEVELS, Anchors, ModelConfig, RegionMaps
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -15,7 +15,7 @@ SECTION = "MODEL.ANCHOR_GENERATOR"
 SIZES, ASPECT_RATIOS = f"{SECTION}.SIZES", f"{SECTION}.ASPECT_RATIOS"
 
 
-def anchor_tree(anchors: Anchors, features: Features) -> dict[str, Any]:
+def anchor_tree(anchors: Anchors, features: RegionMaps) -> dict[str, Any]:
     """Return the keys below ``MODEL.ANCHOR_GENERATOR``."""
     return {
         "SIZES": [list(sizes) for sizes in anchors.by_map(features)],
@@ -23,7 +23,7 @@ def anchor_tree(anchors: Anchors, features: Features) -> dict[str, Any]:
     }
 
 
-def read_anchors(settings: Mapping[str, Any], path: Path, features: Features) -> Anchors:
+def read_anchors(settings: Mapping[str, Any], path: Path, features: RegionMaps) -> Anchors:
     """Read a config's anchors.
 
     As in detectron2, a single list applies to all levels; it may be bare or nested in a list.

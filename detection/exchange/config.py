@@ -7,13 +7,19 @@ so detectron2 must not scale it again.
 from collections.abc import Iterable
 from typing import Literal
 
-from detection.architecture import PRE_NMS_TOP_K, Features, HeadNorm, ModelConfig, SamplingConfig
 from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
 from detection.job.trunk import Trunk
-from detection.recipe import Recipe
+from detection.recipe.architecture import (
+    PRE_NMS_TOP_K,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -65,7 +71,7 @@ def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
     }
 
 
-def refuse_shallow(arch: str, features: Features) -> None:
+def refuse_shallow(arch: str, features: RegionMaps) -> None:
     """Refuse a trunk of basic blocks for C4: detectron2's res5 head has bottlenecks.
 
     Raises:

@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from detection.architecture import Features
 from detection.exchange.config import refuse_shallow, weights_tree
 from detection.exchange.proof import TrunkProof, prove_features, prove_shapes
 from detection.exchange.trunk_names import BATCH_COUNT, to_detectron2
 from detection.exchange.weights_file import SUFFIXES, write_weights
 from detection.job.trunk import refuse_unfit
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
@@ -38,7 +38,7 @@ class Conversion:
 
 
 def to_detectron2_weights(
-    tensors: Mapping[str, Tensor], features: Features = "FPN"
+    tensors: Mapping[str, Tensor], features: RegionMaps = "FPN"
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Rename a torchvision trunk, each tensor used once or on the drop list.
 
@@ -64,7 +64,7 @@ def to_detectron2_weights(
     return model, dropped
 
 
-def convert(checkpoint: Path, out: Path, features: Features = "FPN") -> Conversion:
+def convert(checkpoint: Path, out: Path, features: RegionMaps = "FPN") -> Conversion:
     """Write ``out`` and, beside it, the YAML keys that belong to its weights.
 
     Args:
@@ -89,7 +89,7 @@ def convert(checkpoint: Path, out: Path, features: Features = "FPN") -> Conversi
     return Conversion(out, config, tree, proof)
 
 
-def convert_loaded(loaded: LoadedBackbone, out: Path, features: Features = "FPN") -> TrunkProof:
+def convert_loaded(loaded: LoadedBackbone, out: Path, features: RegionMaps = "FPN") -> TrunkProof:
     """Write the weights of ``convert`` alone.
 
     Args:
@@ -112,7 +112,7 @@ def convert_loaded(loaded: LoadedBackbone, out: Path, features: Features = "FPN"
     return proof
 
 
-def write_proved(weights: Path, loaded: LoadedBackbone, features: Features = "FPN") -> TrunkProof:
+def write_proved(weights: Path, loaded: LoadedBackbone, features: RegionMaps = "FPN") -> TrunkProof:
     """Write a weights file with its proof, which runs the file in detectron2 if installed.
 
     Raises:
@@ -146,7 +146,7 @@ _CONFIG_HEADER = """\
 """
 
 
-def _prove_file(path: Path, source: Mapping[str, Tensor], features: Features) -> None:
+def _prove_file(path: Path, source: Mapping[str, Tensor], features: RegionMaps) -> None:
     layout = "detectron2_c4" if features == "C4" else "detectron2"
     restored = import_weights(path, ImportOptions(layout=layout)).backbone.state_dict()
     unequal = differing(restored, source)

@@ -15,7 +15,7 @@ from detection.exchange.registration import registration
 from detection.exchange.trunk_names import BOTTOM_UP
 from detection.job.job import with_trainable_heads
 from detection.job.trunk import random_trunk, trunk_of
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError

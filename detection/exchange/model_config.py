@@ -7,15 +7,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from detection.architecture import (
-    DEFAULT_ANCHORS,
-    PRE_NMS_TOP_K,
-    Anchors,
-    Features,
-    HeadNorm,
-    ModelConfig,
-    SamplingConfig,
-)
 from detection.exchange.anchors import SECTION as ANCHOR_SECTION
 from detection.exchange.config import model_tree, weights_tree
 from detection.exchange.model_names import OBJECTNESS, PYRAMID_NORM, STAGE_NORM
@@ -28,6 +19,15 @@ from detection.exchange.trunk_names import (
 )
 from detection.exchange.trunk_shapes import enumerated_shapes
 from detection.job.detector_card import DetectorCard
+from detection.recipe.architecture import (
+    DEFAULT_ANCHORS,
+    PRE_NMS_TOP_K,
+    Anchors,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
 from rsa_pretrain.components.settings import ARCHS, Arch
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten
@@ -208,7 +208,7 @@ def _norms_of(tensors: Mapping[str, Tensor], is_c4: bool) -> tuple[HeadNorm, Hea
     return in_heads, None if in_heads == in_pyramid else in_pyramid
 
 
-def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors, features: Features) -> None:
+def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors, features: RegionMaps) -> None:
     logits = tensors.get(f"{OBJECTNESS}.weight")
     if logits is not None and len(logits) != anchors.num_per_position(features):
         ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)

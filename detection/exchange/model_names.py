@@ -16,8 +16,8 @@ numbers depend on the depth; the inverse is derived from the same table.
 
 from dataclasses import dataclass
 
-from detection.architecture import Features
 from detection.exchange.trunk_names import IN_DETECTRON2, IN_ENGINE
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.foreign.names import NORM_LEAVES
 
 OBJECTNESS = "rpn.head.cls_logits"
@@ -46,9 +46,9 @@ PYRAMID_NORM = "backbone.fpn.inner_blocks.0.1"
 
 @dataclass(frozen=True)
 class HeadLayers:
-    """What the names of a detector's tensors depend on: its maps and its heads' layer counts."""
+    """Maps and layer counts of a detector, on which its tensors' names depend."""
 
-    features: Features
+    features: RegionMaps
     box_convs: int
     box_fcs: int
     mask_convs: int

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from detection.architecture import DEFAULT_ANCHORS
 from detection.exchange.anchors import read_anchors
 from detection.exchange.model_config import check_settings, describe_model, recognise_arch
 from detection.exchange.model_weights import num_classes, to_torchvision_model
@@ -15,7 +14,8 @@ from detection.exchange.trunk_names import features_of
 from detection.job.detector_card import CARD_KEY, DetectorCard, make_card, parse_card
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
-from detection.recipe import RECORD_FILE, Recipe
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import RECORD_FILE, Recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.config.files import flatten, load_config, parse_tree, to_tree

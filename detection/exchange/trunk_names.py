@@ -8,16 +8,16 @@
     layer2.0.downsample.0.weight     res3.0.shortcut.weight
     layer2.0.downsample.1.bias       res3.0.shortcut.norm.bias
 
-In a detector on C4 the trunk is under ``backbone.``, and its last stage is ``roi_heads.res5``. The
-torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
+In a detector on C4 the trunk is under ``backbone.``, its last stage, res5, under ``roi_heads.``.
+The torchvision engine keeps torchvision's names under ``backbone.body.``; on C4 the last stage is
 ``roi_heads.layer4``. The tables cover basic blocks (ResNet-18, -34) and bottlenecks (-50, -101).
 """
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-from detection.architecture import Features
-from rsa_pretrain.weights.foreign.names import DETECTRON2, DETECTRON2_C4, TORCHVISION, NameTable
+from detection.recipe.architecture import RegionMaps
+from rsa_pretrain.weights.foreign.names import C4_DETECTOR, DETECTRON2, TORCHVISION, NameTable
 
 BATCH_COUNT = "num_batches_tracked"
 """Last part of the name of a norm's tensor that FrozenBN lacks."""
@@ -26,11 +26,11 @@ BOTTOM_UP = "backbone.bottom_up"
 BODY = "backbone.body"
 """Module of the trunk in the torchvision engine's detectors."""
 
-IN_DETECTRON2: Mapping[Features, NameTable] = {
+IN_DETECTRON2: Mapping[RegionMaps, NameTable] = {
     "FPN": DETECTRON2.below(f"{BOTTOM_UP}."),
-    "C4": DETECTRON2_C4,
+    "C4": C4_DETECTOR,
 }
-IN_ENGINE: Mapping[Features, NameTable] = {
+IN_ENGINE: Mapping[RegionMaps, NameTable] = {
     "FPN": TORCHVISION.below(f"{BODY}."),
     "C4": TORCHVISION.below(f"{BODY}.", "roi_heads.layer4"),
 }
@@ -38,12 +38,12 @@ _C4_STAGES = ("roi_heads.res5.", "roi_heads.layer4.")
 _Tensor = TypeVar("_Tensor")
 
 
-def features_of(names: Mapping[str, object]) -> Features:
+def features_of(names: Mapping[str, object]) -> RegionMaps:
     """Return the kind of a detector, or of weights for one, by the names of its tensors."""
     return "C4" if any(name.startswith(_C4_STAGES) for name in names) else "FPN"
 
 
-def to_detectron2(name: str, features: Features = "FPN") -> str:
+def to_detectron2(name: str, features: RegionMaps = "FPN") -> str:
     """Return detectron2's full name of a torchvision ResNet tensor.
 
     Raises:
@@ -52,7 +52,7 @@ def to_detectron2(name: str, features: Features = "FPN") -> str:
     return IN_DETECTRON2[features].from_torchvision(name)
 
 
-def to_torchvision(name: str, features: Features = "FPN") -> str:
+def to_torchvision(name: str, features: RegionMaps = "FPN") -> str:
     """Return torchvision's name of a detectron2 ResNet trunk tensor; undoes ``to_detectron2``.
 
     Raises:

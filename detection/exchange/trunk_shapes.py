@@ -7,7 +7,7 @@ here from block counts and widths, without the key map, so that they check it.
 import json
 from importlib.resources import files
 
-from detection.architecture import Features
+from detection.recipe.architecture import RegionMaps
 
 STAGE_BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -24,7 +24,7 @@ _NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 Shapes = dict[str, tuple[int, ...]]
 
 
-def quoted_r50_shapes(features: Features = "FPN") -> Shapes:
+def quoted_r50_shapes(features: RegionMaps = "FPN") -> Shapes:
     """Return ResNet-50's tensors as read from detectron2 itself, in a detector with a pyramid.
 
     On C4 their places are others: the same names after other prefixes.
@@ -36,12 +36,12 @@ def quoted_r50_shapes(features: Features = "FPN") -> Shapes:
     return {_placed(name, features): tuple(shape) for name, shape in quoted}
 
 
-def enumerated_shapes(arch: str, features: Features = "FPN") -> Shapes:
+def enumerated_shapes(arch: str, features: RegionMaps = "FPN") -> Shapes:
     """List an architecture's tensors from its block counts and widths (He et al. 2016)."""
     return {_placed(name, features): shape for name, shape in _in_pyramid(arch).items()}
 
 
-def _placed(name: str, features: Features) -> str:
+def _placed(name: str, features: RegionMaps) -> str:
     if features == "FPN":
         return name
     bare = name.removeprefix(f"{_ROOT}.")

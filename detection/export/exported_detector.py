@@ -8,7 +8,7 @@ from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.loading import LoadedDetector
 from detection.engines.torchvision.regions import SCORE_THRESHOLD
 from detection.export.graph import MARK
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 

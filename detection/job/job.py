@@ -20,7 +20,7 @@ from detection.coco.sets import (
 )
 from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import Trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import config_hash
 from rsa_pretrain.plumbing.device import check_precision, resolve_device
 from rsa_pretrain.plumbing.distributed import world_size

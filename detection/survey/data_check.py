@@ -22,7 +22,7 @@ from detection.coco.sets import (
     reason_to_leave_out,
     training_images,
 )
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.findings import SetFindings
 from detection.survey.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of

@@ -17,7 +17,7 @@ from detection.coco.data_settings import DetectionData
 from detection.coco.image_list import list_files
 from detection.coco.opening import open_set
 from detection.coco.sets import CocoSet, check_objects, open_coco, training_images
-from detection.recipe import EngineName, Recipe
+from detection.recipe.recipe import EngineName, Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.explained_config import ChosenValue, explained_yaml, printable
 from detection.survey.findings import SetFindings, in_words

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detection.architecture import DEFAULT_ANCHORS, SamplingConfig
 from detection.coco.sets import CocoSet, TrainingImage, without_mask
-from detection.recipe import DetectorTrainingConfig, EngineName
+from detection.recipe.architecture import DEFAULT_ANCHORS, SamplingConfig
+from detection.recipe.recipe import DetectorTrainingConfig, EngineName
 from detection.survey.explained_config import ChosenValue
 from detection.survey.fitting_sizes import (
     MATCHED_IOU,

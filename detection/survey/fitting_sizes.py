@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.architecture import DEFAULT_ANCHORS, PYRAMID_LEVELS, Anchors
 from detection.coco.box_forms import box_of
 from detection.coco.sets import TrainingImage
 from detection.feeding.samples import resized
-from detection.recipe import InputConfig
+from detection.recipe.architecture import DEFAULT_ANCHORS, PYRAMID_LEVELS, Anchors
+from detection.recipe.recipe import InputConfig
 
 Lengths = NDArray[np.float64]
 

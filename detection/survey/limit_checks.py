@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detection.architecture import DEFAULT_ANCHORS, SamplingConfig
 from detection.coco.box_forms import Entry, box_of
 from detection.coco.counted_objects import counted_objects
 from detection.coco.data_settings import SetRole
@@ -15,7 +14,8 @@ from detection.coco.evaluation import Prediction, evaluate
 from detection.coco.masks import Size
 from detection.coco.sets import reason_to_leave_out
 from detection.feeding.samples import resized
-from detection.recipe import InputConfig
+from detection.recipe.architecture import DEFAULT_ANCHORS, SamplingConfig
+from detection.recipe.recipe import InputConfig
 from detection.survey.findings import SetFindings
 
 _log = logging.getLogger(__name__)

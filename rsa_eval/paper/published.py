@@ -169,9 +169,6 @@ def _others() -> Iterator[Published]:
     for (data_set, kind, setting, source), methods in OTHERS:
         for method, text in methods.items():
             yield Published(data_set, kind, method, setting, {"top1": Score(text)}, source)
-    zoo = {"bbox_AP": Score("38.6"), "segm_AP": Score("35.2")}
-    setting = "Mask R-CNN R50-FPN, 1× schedule, frozen BN"
-    yield Published("coco", "detection", "supervised", setting, zoo, "detectron2's model zoo")
 
 
 def _linear(data_set: str, method: str, epochs: int, text: str, place: PaperCell) -> Published:

@@ -14,7 +14,7 @@ from benchmarks.voc_rendering import render_voc
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree

@@ -11,7 +11,6 @@ import torch
 import yaml
 
 from detection.__main__ import main
-from detection.architecture import ModelConfig, SamplingConfig
 from detection.coco.sets import open_coco
 from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.exchange.config import config_tree
@@ -19,7 +18,8 @@ from detection.exchange.export_config import export_config
 from detection.feeding.samples import Bitmap
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.architecture import ModelConfig, SamplingConfig
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError

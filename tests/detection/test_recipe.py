@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detection.architecture import DEFAULT_ANCHORS
-from detection.recipe import Recipe, Schedule, SolverConfig, lr_schedule
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import Recipe, Schedule, SolverConfig, lr_schedule
 from rsa_pretrain.plumbing.config.files import load_config, write_config
 from rsa_pretrain.plumbing.errors import UserError
 

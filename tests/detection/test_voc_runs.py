@@ -16,7 +16,7 @@ from detection.coco.opening import open_set
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_from_backbone, run_recipe
 from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import read_record

@@ -11,8 +11,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.architecture import Features
 from detection.exchange.trunk_names import BATCH_COUNT, features_of
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -35,7 +35,7 @@ def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
     return trunk
 
 
-def in_detector(trunk: nn.Module, features: Features) -> nn.Module:
+def in_detector(trunk: nn.Module, features: RegionMaps) -> nn.Module:
     """Place a trunk's modules where a detector has them, so that its full names are theirs."""
     if features == "FPN":
         return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})

@@ -14,7 +14,7 @@ from torch import nn
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeadsExtraNorm(Res5ROIHeads):  # type: ignore[misc]
-    """detectron2's C4 heads whose res5 ends in a norm of the trunk's kind, ``res5.norm``."""
+    """detectron2's C4 heads whose res5 ends in a norm of the trunk's kind."""
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from detection.architecture import Anchors, Features
+from detection.recipe.architecture import Anchors, RegionMaps
 
-STRIDES: Mapping[Features, tuple[int, ...]] = {"FPN": (4, 8, 16, 32, 64), "C4": (16,)}
+STRIDES: Mapping[RegionMaps, tuple[int, ...]] = {"FPN": (4, 8, 16, 32, 64), "C4": (16,)}
 """Pixels of the image per step on each map that boxes are proposed from."""
 _MOST_KEPT = 16  # layouts; each takes up to 4.5 MB at 800 x 1333 pixels
 _Key = tuple[tuple[tuple[int, int], ...], torch.device]
@@ -45,7 +45,7 @@ class AnchorLayout(nn.Module):
     cells: Tensor
     """Each map's A anchors around the origin, (L, A, 4): size by size, shape by shape."""
 
-    def __init__(self, anchors: Anchors, features: Features) -> None:
+    def __init__(self, anchors: Anchors, features: RegionMaps) -> None:
         super().__init__()
         cells = [
             torch.cat([cell_anchors(size, anchors.aspect_ratios) for size in sizes])

@@ -16,7 +16,6 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
-from detection.architecture import Features, ModelConfig, SamplingConfig
 from detection.coco.masks import Size
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
@@ -31,7 +30,8 @@ from detection.engines.torchvision.stage_heads import StageHeads
 from detection.exchange.trunk_names import BATCH_COUNT, trunk_tensors
 from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, check_arrived
-from detection.recipe import Recipe
+from detection.recipe.architecture import ModelConfig, RegionMaps, SamplingConfig
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone, feature_dim
 from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.weights.foreign.layout import Pixels
@@ -44,7 +44,7 @@ _NORMS: dict[str, type[nn.Module] | None] = {
     "SyncBN": nn.SyncBatchNorm,
 }
 # Sides are padded to multiples: a pyramid adds maps, which must fit; a single map need not.
-_SIZE_DIVISORS: Mapping[Features, int] = {"FPN": 32, "C4": 1}
+_SIZE_DIVISORS: Mapping[RegionMaps, int] = {"FPN": 32, "C4": 1}
 
 
 class MaskRCNN(nn.Module):

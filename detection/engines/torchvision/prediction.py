@@ -17,7 +17,7 @@ from detection.engines.torchvision.regions import Detections
 from detection.feeding.batches import same_size_batches
 from detection.feeding.samples import TestImages, TestSample
 from detection.job.job import Job
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.loader import iterate, make_loader
 from rsa_pretrain.plumbing.distributed import rank, world_size
 from rsa_pretrain.plumbing.progress import progress_bar

@@ -13,11 +13,11 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import box_iou
 
-from detection.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 from detection.engines.torchvision.anchors import AnchorLayout
 from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image, suppress
 from detection.engines.torchvision.losses import proposal_losses
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
+from detection.recipe.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 
 PROPOSAL_NMS_IOU = 0.7
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from detection.architecture import ModelConfig, SamplingConfig
 from detection.engines.torchvision.pooling import PyramidPooler
 from detection.engines.torchvision.regions import RegionHeads
+from detection.recipe.architecture import ModelConfig, SamplingConfig
 
 BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
 FC_WIDTH = 1024

@@ -15,12 +15,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.ops import box_iou
 
-from detection.architecture import SamplingConfig
 from detection.engines.torchvision.boxes import Suppress, clip_to_image, suppress
 from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
 from detection.engines.torchvision.pooling import NUM_LEVELS
+from detection.recipe.architecture import SamplingConfig
 from rsa_pretrain.plumbing.device import to_device
 
 OBJECT_IOU = 0.5

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-from detection.architecture import SamplingConfig
 from detection.engines.torchvision.pooling import pool_map
 from detection.engines.torchvision.regions import RegionHeads
+from detection.recipe.architecture import SamplingConfig
 
 RESOLUTION = 14
 MASK_WIDTH = 256

@@ -136,4 +136,4 @@ DETECTRON2 = NameTable(
     },
 )
 # In a detector on C4, the last stage is the regions' head.
-DETECTRON2_C4 = DETECTRON2.below("backbone.", "roi_heads.res5")
+C4_DETECTOR = DETECTRON2.below("backbone.", "roi_heads.res5")

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from detection.__main__ import main
-from detection.architecture import DEFAULT_ANCHORS, ModelConfig, SamplingConfig
 from detection.engines.torchvision import trainer
 from detection.engines.torchvision.anchors import AnchorLayout
 from detection.engines.torchvision.detector import MaskRCNN, build_detector, check_trunk
@@ -24,7 +23,8 @@ from detection.exchange.trained import read_trained
 from detection.exchange.whole_detector import exchange
 from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, load_trunk
-from detection.recipe import Recipe
+from detection.recipe.architecture import DEFAULT_ANCHORS, ModelConfig, SamplingConfig
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_checkpoint, save_tensors
 

@@ -21,7 +21,7 @@ from detection.coco.sets import indexed, open_coco, training_images
 from detection.exchange.unconvert import unconvert
 from detection.job.job import Job, open_job
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.config.files import write_config

@@ -28,7 +28,7 @@ from detection.feeding.samples import TestImages, TestSample, TrainingSample, ma
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, save_tensors
 
@@ -161,7 +161,7 @@ def _spread(detector: MaskRCNN, photos: list[Tensor]) -> None:
             (single,) = features.values()
             regions = detector.roi_heads.box_features([single], list(map(_grid, photos)))
             vectors = detector.roi_heads.box_vectors(regions)
-            map_size, vector_size = 2 * _length(single), _length(vectors) / 20
+            map_size, vector_size = 2 * _length(single), _length(vectors) / 7
     for norm in norms:
         norm.momentum = 0.1
     generator = torch.Generator().manual_seed(1)

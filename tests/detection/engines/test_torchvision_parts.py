@@ -10,13 +10,6 @@ import torch
 from pycocotools import mask as mask_codec
 from torch import nn
 
-from detection.architecture import (
-    DEFAULT_ANCHORS,
-    PRE_NMS_TOP_K,
-    Anchors,
-    ModelConfig,
-    SamplingConfig,
-)
 from detection.engines.torchvision.anchors import STRIDES, AnchorLayout
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.losses import box_losses, mask_loss, proposal_losses
@@ -27,6 +20,13 @@ from detection.engines.torchvision.prediction import to_coco, to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
 from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.feeding.samples import Bitmap, TestSample, cut_out
+from detection.recipe.architecture import (
+    DEFAULT_ANCHORS,
+    PRE_NMS_TOP_K,
+    Anchors,
+    ModelConfig,
+    SamplingConfig,
+)
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 

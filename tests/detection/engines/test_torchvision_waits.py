@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from detection.architecture import DEFAULT_ANCHORS
 from detection.engines.torchvision import detector as detector_module
 from detection.engines.torchvision import trainer
 from detection.engines.torchvision.anchors import AnchorLayout
@@ -22,7 +21,8 @@ from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import Bitmap, TestSample, TrainingSample, TrainingStream
 from detection.job.job import Job, open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from detection.architecture import DEFAULT_ANCHORS, Anchors, Features
 from detection.exchange.anchors import anchor_tree, read_anchors
+from detection.recipe.architecture import DEFAULT_ANCHORS, Anchors, RegionMaps
 from rsa_pretrain.plumbing.errors import UserError
 
 SIZES = [[8], [16], [32.5], [64], [128]]
@@ -17,7 +17,7 @@ def _settings(sizes: Any, ratios: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("features", ["FPN", "C4"])
 @pytest.mark.parametrize("anchors", [DEFAULT_ANCHORS, Anchors((8, 16, 32.5, 64, 128), (4, 1))])
-def test_keys_give_the_anchors_back(anchors: Anchors, features: Features) -> None:
+def test_keys_give_the_anchors_back(anchors: Anchors, features: RegionMaps) -> None:
     """Anchors written for detectron2 are read back unchanged."""
     settings = {"MODEL": {"ANCHOR_GENERATOR": anchor_tree(anchors, features)}}
     assert read_anchors(settings, PATH, features) == anchors

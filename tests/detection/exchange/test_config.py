@@ -6,7 +6,7 @@ import pytest
 
 from detection.exchange.config import config_tree, mask_format
 from detection.job.trunk import Trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import flatten, load_config
 from rsa_pretrain.plumbing.errors import UserError
 

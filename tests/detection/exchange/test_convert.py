@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from detection.architecture import Features
 from detection.exchange import convert as convert_module
 from detection.exchange.convert import convert, to_detectron2_weights
 from detection.exchange.unconvert import unconvert
 from detection.exchange.weights_file import write_weights
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
@@ -35,7 +35,7 @@ WriteCheckpoint = Callable[..., LoadedBackbone]
     ],
 )
 def test_inverse_restores_the_checkpoint_bitwise(
-    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str, features: Features
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str, features: RegionMaps
 ) -> None:
     """Checkpoint → file → checkpoint gives every tensor back, batch counts included."""
     loaded = write_checkpoint(arch)

@@ -13,7 +13,7 @@ from detection.exchange.config import config_tree
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.errors import UserError

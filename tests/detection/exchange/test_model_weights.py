@@ -13,7 +13,7 @@ from detection.exchange.model_weights import (
     to_torchvision_model,
 )
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.errors import UserError
 
 MakeRecipe = Callable[..., Recipe]

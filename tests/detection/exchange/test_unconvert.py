@@ -14,7 +14,7 @@ from detection.exchange.convert import to_detectron2_weights
 from detection.exchange.trunk_names import IN_ENGINE
 from detection.exchange.unconvert import unconvert
 from detection.job.trunk import load_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, read_tensors

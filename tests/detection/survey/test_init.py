@@ -19,7 +19,7 @@ from detection.coco.sets import open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
 from detection.exchange.config import config_tree
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.survey.data_check import check_set
 from detection.survey.limit_checks import limits_of
 from rsa_pretrain.plumbing.config.files import load_config

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from detection.architecture import SamplingConfig
 from detection.coco.data_settings import SetRole
 from detection.coco.sets import CocoSet
-from detection.recipe import InputConfig
+from detection.recipe.architecture import SamplingConfig
+from detection.recipe.recipe import InputConfig
 from detection.survey.findings import SetFindings
 from detection.survey.limit_checks import (
     DetectorLimits,

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from rsa_pretrain.weights.foreign.names import (
+    C4_DETECTOR,
     DETECTRON2,
-    DETECTRON2_C4,
     NUMBERED,
     TORCHVISION,
     TRANSFORMERS,
@@ -276,7 +276,7 @@ SPECS = {
         _one("trunk", "model", ""),
         {"model": ("roi_heads.box_predictor.cls_score.weight", "roi_heads.res5.norm.weight")},
         beside={"__author__": "torchvision"},
-        names=DETECTRON2_C4,
+        names=C4_DETECTOR,
         kind="pickle",
     ),
 }

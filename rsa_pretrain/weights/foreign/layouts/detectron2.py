@@ -9,8 +9,8 @@ from dataclasses import replace
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, Layout, Pixels, Unusable
+from rsa_pretrain.weights.foreign.names import C4_DETECTOR
 from rsa_pretrain.weights.foreign.names import DETECTRON2 as NAMES
-from rsa_pretrain.weights.foreign.names import DETECTRON2_C4 as C4_NAMES
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 
 TOOLKIT = "rsa-toolkit"
@@ -98,7 +98,7 @@ DETECTRON2_C4 = replace(
         r"model/pixel_(mean|std)$": "pixel statistics",
         r"(trainer|optimizer|scheduler)/": "trainer state",
     },
-    names=C4_NAMES,
+    names=C4_DETECTOR,
 )
 
 CAFFE2 = Unusable(

@@ -17,7 +17,7 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 from detection.__main__ import main
 from detection.coco.opening import open_set
 from detection.coco.voc import published
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing import fetch
 from rsa_pretrain.plumbing.config.files import load_config
 

@@ -16,7 +16,7 @@ from detection.coco.evaluation import evaluate_in_detail
 from detection.coco.opening import annotations_sha256, open_set, read_sound
 from detection.coco.sets import open_coco
 from detection.coco.voc.evaluation import with_voc_metrics
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.survey.data_check import check_recipe
 from rsa_pretrain.data.read_settings import DEFAULT_RULES
 from rsa_pretrain.plumbing.config.files import load_config

@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsa_pretrain.weights.foreign.names import (
+    C4_DETECTOR,
     DETECTRON2,
-    DETECTRON2_C4,
     NUMBERED,
     TORCHVISION,
     TRANSFORMERS,
@@ -15,7 +15,7 @@ TABLES = {
     "numbered": NUMBERED,
     "transformers": TRANSFORMERS,
     "detectron2": DETECTRON2,
-    "detectron2_c4": DETECTRON2_C4,
+    "detectron2_c4": C4_DETECTOR,
 }
 
 

@@ -16,8 +16,8 @@ from fvcore.common.param_scheduler import (
 )
 from pydantic import Field, model_validator
 
-from detection.architecture import Count, ModelConfig, SamplingConfig
 from detection.coco.data_settings import CocoDataConfig, DetectionData, VocDataConfig
+from detection.recipe.architecture import Count, ModelConfig, SamplingConfig
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 

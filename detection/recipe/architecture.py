@@ -12,13 +12,13 @@ from rsa_pretrain.components.settings import Arch
 from rsa_pretrain.plumbing.config.files import Section
 
 Count = Annotated[int, Field(ge=1)]
-Features = Literal["FPN", "C4"]
+RegionMaps = Literal["FPN", "C4"]
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 HeadNorm = Literal["none", "BN", "SyncBN"]
 
 PYRAMID_LEVELS = 5
-PRE_NMS_TOP_K: dict[Features, tuple[int, int]] = {"FPN": (2000, 1000), "C4": (12000, 6000)}
+PRE_NMS_TOP_K: dict[RegionMaps, tuple[int, int]] = {"FPN": (2000, 1000), "C4": (12000, 6000)}
 """Boxes of each map that enter non-maximum suppression, in training and in testing."""
 _STAGES_BEFORE_REGIONS = 4
 
@@ -31,13 +31,13 @@ class Anchors(NamedTuple):
     aspect_ratios: tuple[float, ...]
     """Height / width, the same for every size."""
 
-    def by_map(self, features: Features) -> tuple[tuple[float, ...], ...]:
+    def by_map(self, features: RegionMaps) -> tuple[tuple[float, ...], ...]:
         """Return the sizes on each map that boxes are proposed from."""
         if features == "C4":
             return (self.sizes_pixels,)
         return tuple((size,) for size in self.sizes_pixels)
 
-    def num_per_position(self, features: Features) -> int:
+    def num_per_position(self, features: RegionMaps) -> int:
         """Return the number of anchors at each position of a map."""
         return len(self.by_map(features)[0]) * len(self.aspect_ratios)
 
@@ -48,7 +48,7 @@ class ModelConfig(Section):
     arch: Arch | None = None
     """Backbone; a checkpoint of another is refused, null takes the checkpoint's. --random-init
     needs it."""
-    features: Features = "FPN"
+    features: RegionMaps = "FPN"
     """Maps that regions are read from. FPN: a feature pyramid over res2 … res5, with heads of new
     layers. C4: the map of res4 alone; res5, pretrained, is the head of each region, so that the
     counts of the heads' layers are 0."""
