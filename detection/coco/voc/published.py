@@ -29,8 +29,8 @@ VOC0712_FILES = Bundle(
     inside=VOC_FOLDER,
 )
 VOC0712_COUNTS = {"2007/trainval": 5_011, "2007/test": 4_952, "2012/trainval": 11_540}
-"""Images of each list; together 16,551 to train on, as in papers of 07+12. The page of VOC2012 counts
-11,530 annotated images in its trainval."""
+"""Images of each list; together 16,551 to train on, as in papers of 07+12. The page of VOC2012
+counts 11,530 annotated images in its trainval."""
 
 
 def download_voc0712(root: Path, url: str | None = None) -> dict[str, int]:
