@@ -18,10 +18,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from benchmarks.measure import BenchmarkSettings
 from detection.coco.shapes import draw_image, rasterise
 from detection.engines.torchvision.detector import MaskRCNN, assemble, place
-from detection.engines.torchvision.proposals import PRE_NMS_TOP_K_TEST, PRE_NMS_TOP_K_TRAIN
-from detection.engines.torchvision.regions import BOX_RESOLUTION, MASK_RESOLUTION
+from detection.engines.torchvision.pyramid_heads import BOX_RESOLUTION, MASK_RESOLUTION
 from detection.feeding.samples import TrainingSample
-from detection.recipe import ModelConfig, SamplingConfig
+from detection.recipe.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.data.sets import data_set
@@ -100,8 +99,8 @@ def plain_copy(settings: DetectionSettings, engine: MaskRCNN, num_samples: int) 
             (anchors.aspect_ratios,) * len(anchors.sizes_pixels),
         ),
         rpn_head=layers.rpn.head,
-        rpn_pre_nms_top_n_train=PRE_NMS_TOP_K_TRAIN,
-        rpn_pre_nms_top_n_test=PRE_NMS_TOP_K_TEST,
+        rpn_pre_nms_top_n_train=PRE_NMS_TOP_K["FPN"][0],
+        rpn_pre_nms_top_n_test=PRE_NMS_TOP_K["FPN"][1],
         rpn_post_nms_top_n_train=settings.num_proposals,
         rpn_post_nms_top_n_test=settings.num_proposals,
         box_roi_pool=MultiScaleRoIAlign(_POOLED_LEVELS, BOX_RESOLUTION, num_samples),

@@ -13,7 +13,7 @@ from detection.coco.shapes import ShapesConfig, write_shapes
 from detection.engines import ENGINES, load_engine
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import EngineName, Recipe
+from detection.recipe.recipe import EngineName, Recipe
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.plumbing.errors import UserError

@@ -6,7 +6,7 @@ from rsa_pretrain.plumbing.command_line import Command, Commands, Program
 
 
 def _add_config(commands: Commands) -> None:
-    from detection.recipe import Recipe
+    from detection.recipe.recipe import Recipe
     from rsa_pretrain.plumbing.config.command import add_config_command
 
     add_config_command(
@@ -25,7 +25,7 @@ PROGRAM = Program(
         ),
         Command("init", "write a config fitted to your own annotated images"),
         Command("config", "print a config's settings, each with its source", _add_config),
-        Command("data-check", "check a COCO-format data set before training on it"),
+        Command("data-check", "check annotated images before training on them"),
         Command("train", "fine-tune and evaluate Mask R-CNN"),
         Command("predict", "run a trained detector on images"),
         Command("evaluate", "compute average precision of a file of predictions"),
@@ -34,6 +34,7 @@ PROGRAM = Program(
         Command("export-config", "write a recipe for detectron2's own train_net.py"),
         Command("convert", "convert weights to detectron2, or a detector from it"),
         Command("unconvert", "extract the backbone of a detectron2 file or a trained detector"),
+        Command("download", "download PASCAL VOC's published images"),
         Command("toy", "draw a small COCO-format data set of shapes"),
     ),
 )

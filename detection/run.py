@@ -27,7 +27,7 @@ from detection.job.evaluations import best_of, evaluate_run
 from detection.job.job import Job, open_job
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import (
+from detection.recipe.recipe import (
     DETECTOR_NEUTRAL_KEYS,
     DETECTOR_SPEED_SETTINGS,
     PREDICTIONS_FILE,
@@ -35,6 +35,7 @@ from detection.recipe import (
     Recipe,
 )
 from rsa_eval.records.detection_predictions import DetectionPredictions
+from rsa_eval.records.detection_recipe import RECIPE_FINGERPRINT, recipe_fingerprint
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Metric, Record, Result, read_record
 from rsa_pretrain.config import CONFIG_FILE
@@ -135,7 +136,7 @@ def _run(
     evaluation = evaluate_run(job, predictions)
     best = _settle_best(engine, detector, job, evaluation)
     record = save_record(
-        _describe(job, engine, evaluation, best, predictions),
+        _describe(recipe, job, engine, evaluation, best, predictions),
         run_dir / RECORD_FILE,
         kind="detection",
         protocol=recipe.name,
@@ -162,13 +163,18 @@ def _settle_best(engine: Engine, detector: Any, job: Job, evaluation: Evaluation
 
 
 def _describe(
+    recipe: Recipe,
     job: Job,
     engine: Engine,
     evaluation: Evaluation,
     best: Best | None,
     predictions: Sequence[Prediction],
 ) -> Result:
-    details: dict[str, Any] = {"engine": job.recipe.engine, "num_predictions": len(predictions)}
+    details: dict[str, Any] = {
+        "engine": recipe.engine,
+        RECIPE_FINGERPRINT: recipe_fingerprint(to_tree(recipe)),  # as written, not as it ran
+        "num_predictions": len(predictions),
+    }
     _log.info("matching detections with objects, for intervals over test images")
     limit = job.recipe.sampling.detections_per_image
     kept = DetectionPredictions.of(
@@ -248,7 +254,7 @@ def _changes(
 def _tell_other_places(recipe: Recipe) -> None:
     """Warn if the record that is kept was made with images in other places."""
     before = load_config(Recipe, recipe.output_dir / CONFIG_FILE).data
-    for name in ("train_annotations", "train_images", "test_annotations", "test_images"):
+    for name in before.PLACES:
         place = getattr(before, name)
         if place != getattr(recipe.data, name):
             _log.warning(

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from detection.__main__ import PROGRAM as DETECT
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_eval.__main__ import PROGRAM as EVALUATE
 from rsa_eval.campaigns.label_curve.settings import LabelCurveConfig
 from rsa_eval.campaigns.settings import SuiteConfig

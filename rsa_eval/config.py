@@ -111,6 +111,18 @@ _BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
     "grid.decays": [],
     "grid.held_out_percent": 20.0,
 }
+DETECTION_BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
+    "data.format": "coco",
+    "data.keep_empty_images": False,
+    "model.mask_head": True,
+    "model.features": "FPN",
+    "model.pyramid_norm": None,
+    "model.anchor_sizes_pixels": [32, 64, 128, 256, 512],
+    "model.anchor_aspect_ratios": [0.5, 1, 2],
+    "sampling.train_proposals_per_image": None,
+}
+"""Behaviour of detectors recorded before these settings existed; a recipe's fingerprint leaves out
+those with this value."""
 # Settings that follow the device if null, and the values of older records, where none did. Like the
 # device itself, this makes no other result.
 _FOLLOWING_THE_DEVICE = {"batch_size": 256, "memory_budget_mib": 512}
@@ -124,8 +136,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = flatten(tree)
     # Before the setting existed, detection applied EXIF orientation and evaluations did not.
-    turned = {_TURNING: "data.train_annotations" in found}
-    settings = _BEFORE_THERE_WAS_A_CHOICE | turned | found
+    is_detector = "data.train_annotations" in found or "solver.iterations" in found
+    older = DETECTION_BEFORE_THERE_WAS_A_CHOICE if is_detector else _BEFORE_THERE_WAS_A_CHOICE
+    settings = older | {_TURNING: is_detector} | found
     for key, usual in _FOLLOWING_THE_DEVICE.items():
         if settings.get(key, usual) is None:
             settings[key] = usual

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_eval.campaigns.reproduction import plan_trial
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.evaluators import EVALUATORS

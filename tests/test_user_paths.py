@@ -18,7 +18,7 @@ import rsa_eval
 import rsa_eval.__main__
 import rsa_pretrain
 import rsa_pretrain.__main__
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_eval.campaigns.settings import SuiteConfig
 from rsa_eval.commands.subjects import split_words
 from rsa_pretrain.config import PretrainConfig

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detection.coco.counted_objects import counted_objects, is_difficult
 from detection.coco.masks import polygons
 from detection.coco.precision import PrecisionArray, precision
 from rsa_eval.statistics.coco_precision import AVERAGED_OVERLAPS
@@ -20,6 +21,7 @@ segmentation, a compressed run-length code."""
 IOU_TYPES = ("bbox", "segm")
 COCO_MAX_DETECTIONS = 100
 """Limit of detections per image and category in COCO's metrics."""
+_BEYOND_EVERY_SIZE = 1e300
 METRICS = tuple(AVERAGED_OVERLAPS)
 
 
@@ -30,8 +32,8 @@ class Evaluation:
     metrics: dict[str, float]
     """``bbox_AP``, … ``segm_APl``; without those of sizes that no annotated object has."""
     by_category: list[dict[str, Any]]
-    """In order of category id: ``id``, ``name``, ``num_objects`` (crowds not counted), ``bbox_AP``
-    and ``segm_AP``; None where there is no object."""
+    """In order of category id: ``id``, ``name``, ``num_objects`` (neither crowds nor objects marked
+    difficult), ``bbox_AP`` and ``segm_AP``; None where there is no object."""
     notes: tuple[str, ...]
     """Departures from COCO's count and detections left out, one sentence each."""
 
@@ -54,6 +56,11 @@ def evaluate_in_detail(
 ) -> Evaluation:
     """Compute COCO's metrics over every image of an annotation file, and AP by category.
 
+    Objects marked ``difficult`` (PASCAL VOC's mark) are neither found nor missed: COCO's rule
+    treats objects beyond a metric's sizes like that, and these count as beyond all. The IoU is that
+    with any object, unlike a crowd's. A detection prefers an object that counts; a difficult object
+    takes one detection, and another one on it is wrong.
+
     Args:
         tree: The annotation file's content.
         predictions: Detections with the file's own image and category ids.
@@ -72,11 +79,7 @@ def evaluate_in_detail(
     limit = max(COCO_MAX_DETECTIONS, max_detections)
     notes = tuple(_differences(tree, predictions, limit))
     complete = with_areas(tree)
-    num_objects = Counter(
-        annotation["category_id"]
-        for annotation in complete["annotations"]
-        if not annotation["iscrowd"]
-    )
+    num_objects = Counter(entry["category_id"] for entry in counted_objects(tree))
     metrics: dict[str, float] = {}
     categories = sorted(tree["categories"], key=lambda category: int(category["id"]))
     by_category: list[dict[str, Any]] = [
@@ -108,7 +111,13 @@ def _differences(
             f"average precision counts {limit:,} detections an image and category, where COCO's "
             f"counts {COCO_MAX_DETECTIONS}"
         )
-    with_objects = {entry["category_id"] for entry in tree["annotations"]}
+    num_difficult = sum(map(is_difficult, tree["annotations"]))
+    if num_difficult:
+        yield (
+            f"{num_difficult:,} objects marked difficult count as neither found nor missed, by "
+            "PASCAL VOC's rule"
+        )
+    with_objects = {entry["category_id"] for entry in counted_objects(tree)}
     names = {entry["id"]: entry["name"] for entry in tree["categories"]}
     found = Counter(entry["category_id"] for entry in predictions)
     absent = sorted(found.keys() - with_objects)
@@ -136,7 +145,8 @@ def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Add keys that pycocotools requires and custom sets often lack; drop parts it fails on.
 
     Annotations are numbered from 1: pycocotools marks a match by the annotation's id and takes id 0
-    for no match.
+    for no match. It overwrites the key ``ignore`` by ``iscrowd``, but ignores objects beyond the
+    sizes of a metric: the area of difficult objects is beyond all.
     """
     annotations = []
     for number, annotation in enumerate(tree["annotations"], start=1):
@@ -144,5 +154,7 @@ def with_areas(tree: Mapping[str, Any]) -> dict[str, Any]:
         complete = {"iscrowd": 0, "area": width * height, **annotation, "id": number}
         if isinstance(annotation.get("segmentation"), list):
             complete["segmentation"] = polygons(annotation["segmentation"])
+        if is_difficult(annotation):
+            complete["area"] = _BEYOND_EVERY_SIZE
         annotations.append(complete)
     return {**tree, "annotations": annotations}

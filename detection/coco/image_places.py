@@ -8,7 +8,7 @@ _FOLDERS_ABOVE = 3
 _FOLDERS_BELOW = 50
 
 
-def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str) -> str:
+def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str | None) -> str:
     """Suggest a setting that finds missing images; empty if none are nearby.
 
     Searches the folders above and below the image folder, then the folder itself for the names'
@@ -17,8 +17,10 @@ def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str) 
     Args:
         missing: File names that are not below the folder.
         images_dir: The folder.
-        images_key: Name of its setting.
+        images_key: Name of its setting; None if it cannot be set for images alone.
     """
+    if images_key is None:
+        return ""
     tidy = [name.replace("\\", "/").lstrip("/") for name in missing]
     counts = {
         folder: sum((folder / name).is_file() for name in tidy) for folder in _near(images_dir)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from pycocotools.coco import COCO
 
 from detection.coco.box_forms import Entry, box_of
+from detection.coco.counted_objects import counted_objects
 from detection.coco.image_places import where_images_are
 from detection.coco.masks import Size, has_mask
 from detection.coco.repair import repair
-from detection.coco.validate import read_tree, sort_out
+from detection.coco.validate import Fault, in_one_line, read_tree, sort_out
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -32,9 +33,10 @@ NO_AREA = "boxes without area"
 
 @dataclass(frozen=True)
 class CocoSet:
-    """One annotation file whose images all exist."""
+    """One annotation file, or PASCAL VOC's lists, whose images all exist."""
 
     annotations_path: Path
+    """The file; of PASCAL VOC's sets their list or, of several, the folder of all."""
     images_dir: Path
     tree: dict[str, Any]
     """The annotation file's content, in COCO's strict form."""
@@ -44,6 +46,8 @@ class CocoSet:
     """True if the file has annotations; if not, their list is empty."""
     rules: ReadRules = DEFAULT_RULES
     """Rules for reading the images."""
+    images_key: str | None = "the image folder"
+    """Name of the setting for ``images_dir``, for messages; None if it is that of more."""
 
     @property
     def category_ids(self) -> list[int]:
@@ -74,6 +78,14 @@ class CocoSet:
     def objects_per_image(self) -> Counter[int]:
         """Number of objects of each image, by its id."""
         return Counter(entry["image_id"] for entry in self.objects)
+
+
+class FaultySet(NamedTuple):
+    """A set read as far as possible."""
+
+    coco: CocoSet
+    """Its valid entries; images may be missing."""
+    faults: list[Fault]
 
 
 @dataclass(frozen=True)
@@ -128,15 +140,16 @@ def read_sound_tree(
     repaired, notes = repair(raw.tree, images_dir, rules)
     tree, faults = sort_out(repaired)
     if faults:
-        kinds: dict[str, list[str]] = {}
-        for fault in faults:
-            kinds.setdefault(fault.what, []).append(fault.entry)
-        named = [f"{what} ({len(found):,}): {first_of(found)}" for what, found in kinds.items()]
-        raise UserError(f"'{path}' has {'; '.join(named)}")
+        raise UserError(f"'{path}' has {in_one_line(faults)}")
     repairs = (*raw.notes, *notes)
+    log_repairs(path, repairs)
+    return SoundTree(tree, repairs, raw.is_annotated)
+
+
+def log_repairs(path: Path, repairs: Iterable[str]) -> None:
+    """Log the values of a set that are read differently than written."""
     for line in repairs:
         _log.warning("'%s': %s", path, line)
-    return SoundTree(tree, repairs, raw.is_annotated)
 
 
 def open_coco(
@@ -160,15 +173,25 @@ def open_coco(
         UserError: If ``read_sound_tree`` refuses the file, or images are missing.
     """
     found = read_sound_tree(annotations, images_dir, rules, needs_annotations=needs_annotations)
-    names = [image["file_name"] for image in found.tree["images"]]
-    missing = [name for name in names if not (images_dir / name).is_file()]
+    coco = CocoSet(annotations, images_dir, *found, rules, images_key)
+    check_images(coco)
+    return coco
+
+
+def check_images(coco: CocoSet) -> None:
+    """Refuse a set whose images are not all there.
+
+    Raises:
+        UserError: If some are missing; says where they may be.
+    """
+    names = [image["file_name"] for image in coco.tree["images"]]
+    missing = [name for name in names if not (coco.images_dir / name).is_file()]
     if missing:
-        places = where_images_are(missing, images_dir, images_key)
+        places = where_images_are(missing, coco.images_dir, coco.images_key)
         raise UserError(
-            f"{len(missing)} of {len(names)} images of '{annotations}' are not in "
-            f"'{images_dir}': {first_of(missing)}{places}"
+            f"{len(missing)} of {len(names)} images of '{coco.annotations_path}' are not in "
+            f"'{coco.images_dir}': {first_of(missing)}{places}"
         )
-    return CocoSet(annotations, images_dir, *found, rules)
 
 
 def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[TrainingImage]:
@@ -232,9 +255,9 @@ def check_objects(path: Path, tree: Mapping[str, Any]) -> None:
     """Refuse annotations without any object to detect.
 
     Raises:
-        UserError: If there are no objects, or only crowds.
+        UserError: If there are no objects, or only crowds and objects marked difficult.
     """
-    if all(annotation.get("iscrowd", 0) for annotation in tree["annotations"]):
+    if not counted_objects(tree):
         raise UserError(f"'{path}' has no object; average precision needs at least one")
 
 

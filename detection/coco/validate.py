@@ -1,7 +1,7 @@
 """Validate COCO-format annotation files and separate out faulty entries."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from detection.coco.box_forms import Entry, faults_of_all
 from detection.coco.json_file import read_json
 from detection.coco.masks import MAX_COORDINATE_PIXELS, code_fault, is_box, is_size
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
 
 _REQUIRED: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str, "height": int, "width": int},
@@ -108,6 +109,14 @@ def sort_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     for what, entries in faults_of_all(annotations, images):
         faults += [Fault(what, _name(entry)) for entry in entries]
     return {**sound, "annotations": annotations}, faults
+
+
+def in_one_line(faults: Sequence[Fault]) -> str:
+    """Name each kind of fault with its number of entries and the first of them."""
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.what, []).append(fault.entry)
+    return "; ".join(f"{what} ({len(found):,}): {first_of(found)}" for what, found in kinds.items())
 
 
 def _sound_entries(

@@ -2,9 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.user_paths import refuse_input
 
@@ -22,6 +24,7 @@ def add(commands: Commands) -> None:
         ".pth or .pkl, or from detectron2 to .safetensors for that engine. Both then find the\n"
         "same boxes, classes and masks.",
         epilog="examples:\n  rsa-detect convert runs/pretrain weights/rsa_r50.pkl\n"
+        "  rsa-detect convert runs/pretrain weights/rsa_r50_c4.pkl --features C4\n"
         "  rsa-detect convert --model runs/detection/coco weights/mask_rcnn.pth\n"
         "  rsa-detect convert --model output/model_final.pth weights/mask_rcnn.safetensors",
     )
@@ -34,7 +37,14 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "out", metavar="OUT", type=Path, help="file to write; .pkl or .pth for a backbone"
     )
-    parser.add_argument("--model", action="store_true", help="convert a whole detector")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--model", action="store_true", help="convert a whole detector")
+    kind.add_argument(
+        "--features",
+        choices=get_args(RegionMaps),
+        default="FPN",
+        help="detector that a backbone is for: its names depend on it (default FPN)",
+    )
     parser.set_defaults(command=_convert)
 
 
@@ -44,7 +54,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from detection.exchange.convert import convert
 
     refuse_input(arguments.out, arguments.checkpoint)
-    done = convert(arguments.checkpoint, arguments.out)
+    done = convert(arguments.checkpoint, arguments.out, arguments.features)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")
     for line in done.proof.lines():

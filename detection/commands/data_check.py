@@ -1,12 +1,13 @@
-"""``rsa-detect data-check``: check a COCO-format data set before training on it."""
+"""``rsa-detect data-check``: check annotated images before training on them."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detection.commands.data_words import START
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -31,6 +32,7 @@ def add(commands: Commands) -> None:
         "checked. Without a config, the detector's limits are those of the default recipe.",
         epilog="examples:\n"
         "  rsa-detect data-check toy_shapes --preview shapes.html\n"
+        "  rsa-detect data-check data/voc0712\n"
         "  rsa-detect data-check instances_train.json --images train/",
     )
     parser.add_argument(
@@ -91,7 +93,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
 def _checks(arguments: argparse.Namespace) -> "list[SetFindings]":
     source, role = arguments.source, arguments.role
     if arguments.images is None:
-        recipe = load_config(Recipe, source, arguments.overrides)
+        recipe = load_config(Recipe, source, arguments.overrides, START)
         rules = chosen_rules(arguments, recipe.data)
         from detection.survey.data_check import check_recipe
 
@@ -126,7 +128,7 @@ def _write_preview(found: "SetFindings", path: Path, num_images: int, limit: int
     page = Page(
         title=found.coco.annotations_path.name,
         subtitle=f"{found.role} set: {count_in_words(found)}; {len(cards)} images shown, "
-        "crowds dashed",
+        "crowds and difficult objects dashed",
         categories=[name for name, _, _ in found.category_sizes.values()],
         errors=in_words(found.errors, limit),
         notes=in_words(found.notes, limit),

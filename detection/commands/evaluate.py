@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detection.commands.data_words import data_of_config
 from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
 if TYPE_CHECKING:
-    from detection.coco.evaluation import Prediction
+    from detection.coco.evaluation import Evaluation, Prediction
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +26,18 @@ def add(commands: Commands) -> None:
         description="Compare predictions of any detector, in COCO's result format, with\n"
         "annotations, and print COCO's metrics and AP by category, in percent. Boxes are compared\n"
         "if every prediction has a bbox, masks if every one has a segmentation. Sizes and\n"
-        "categories without objects show a dash.",
+        "categories without objects show a dash. For PASCAL VOC's folders VOC's own AP follows:\n"
+        "of VOC2007's eleven recalls (voc), and the area of 2010 and later (voc_area).",
         epilog="examples:\n"
         "  rsa-detect evaluate instances_val2017.json runs/coco/predictions.json\n"
+        "  rsa-detect evaluate data/voc0712 found.json\n"
         "  rsa-detect evaluate cells.json found.json --max-detections 300",
     )
     parser.add_argument(
-        "annotations", metavar="ANNOTATIONS.json", type=Path, help="COCO-format annotations"
+        "annotations",
+        metavar="ANNOTATIONS.json|CONFIG",
+        type=Path,
+        help="COCO-format annotations, or a config, whose test set is taken",
     )
     parser.add_argument(
         "predictions", metavar="PREDICTIONS.json", type=Path, help="image_id, category_id, score, …"
@@ -55,7 +61,8 @@ def add(commands: Commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from detection.coco.evaluation import COCO_MAX_DETECTIONS, METRICS, evaluate_in_detail
     from detection.coco.results import iou_types_of, read_predictions
-    from detection.coco.sets import check_objects, mask_gap, read_sound_tree
+    from detection.coco.sets import check_objects, mask_gap
+    from detection.coco.voc.evaluation import VOC_KINDS, with_voc_metrics
 
     if arguments.max_detections < COCO_MAX_DETECTIONS:
         raise UserError(
@@ -63,7 +70,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"{arguments.max_detections}: COCO's metrics count {COCO_MAX_DETECTIONS}, "
             "even if a detector keeps fewer"
         )
-    tree = read_sound_tree(arguments.annotations).tree
+    tree, is_voc = _open(arguments.annotations)
     check_objects(arguments.annotations, tree)
     predictions = read_predictions(arguments.predictions, tree)
     kinds = iou_types_of(predictions)
@@ -82,24 +89,48 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             )
         say(f"masks are not evaluated: {gap}\n")
     evaluation = evaluate_in_detail(tree, predictions, kinds, arguments.max_detections)
+    voc_kinds = VOC_KINDS if is_voc and "bbox" in kinds else ()
+    if voc_kinds:
+        evaluation = with_voc_metrics(evaluation, tree, predictions)
     for note in evaluation.notes:
         _log.warning("%s", note)
     rows = [
         [kind, *(_printed(evaluation.metrics.get(f"{kind}_{name}")) for name in METRICS)]
-        for kind in kinds
+        for kind in (*kinds, *voc_kinds)
     ]
     if arguments.intervals:
         rows += _intervals(tree, predictions, kinds, arguments.max_detections)
     say(render_table(("", *METRICS), rows, numeric=METRICS))
     say("")
-    by_category = [
-        [entry["name"], entry["num_objects"], *(_printed(entry[f"{kind}_AP"]) for kind in kinds)]
-        for entry in evaluation.by_category
-    ]
-    say(render_table(("category", "objects", *(f"{kind} AP" for kind in kinds)), by_category))
+    say(_table_by_category(evaluation, [*_keys("AP", kinds), *_keys("AP50", voc_kinds)]))
     found = len({prediction["image_id"] for prediction in predictions})
     say(f"\n{len(predictions):,} predictions on {found:,} of {len(tree['images']):,} images")
     return 0
+
+
+def _keys(name: str, kinds: Sequence[str]) -> list[str]:
+    return [f"{kind}_{name}" for kind in kinds]
+
+
+def _table_by_category(evaluation: "Evaluation", metrics: Sequence[str]) -> str:
+    rows = [
+        [entry["name"], entry["num_objects"], *(_printed(entry[metric]) for metric in metrics)]
+        for entry in evaluation.by_category
+    ]
+    columns = [" ".join(metric.rsplit("_", 1)) for metric in metrics]
+    return render_table(("category", "objects", *columns), rows)
+
+
+def _open(source: Path) -> tuple[dict[str, Any], bool]:
+    """Return the annotations' content, and whether they are PASCAL VOC's."""
+    data = data_of_config(source)
+    if data is None:
+        from detection.coco.sets import read_sound_tree
+
+        return read_sound_tree(source).tree, False
+    from detection.coco.opening import read_sound
+
+    return read_sound(data, "test").tree, data.format == "voc"
 
 
 def _intervals(

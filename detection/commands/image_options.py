@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.job.detector_card import DetectorCard
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.command_line import positive
 from rsa_pretrain.plumbing.config.files import parse_tree

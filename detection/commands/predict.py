@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detection.commands.data_words import data_of_config
 from detection.commands.image_options import (
     add_detector_options,
     add_rules,
@@ -21,6 +22,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, check_marked
 
 if TYPE_CHECKING:
+    from detection.coco.data_settings import DetectionData
     from detection.coco.sets import CocoSet
 
 _LIST_SUFFIX, _PAGE_SUFFIX = ".images.json", ".html"
@@ -45,10 +47,11 @@ def add(commands: Commands) -> None:
         description="Run a detector of either engine, or of detectron2's own programs, and write\n"
         "its detections in COCO's result format, for 'evaluate' and 'visualize'. Classes, input\n"
         "size and the numbers of proposals and detections are the detector's.\n\n"
-        "IMAGES is a folder, image files, patterns like 'photos/*.jpg', or a COCO-format file,\n"
-        "followed by its images' folder if that is a different one. Images not listed in a file\n"
-        f"are numbered from 1 and listed in OUT{_LIST_SUFFIX}, the annotation file for\n"
-        "'visualize'. The annotations of a COCO-format file are ignored and may be absent.",
+        "IMAGES is a folder, image files, patterns like 'photos/*.jpg', a config, whose test\n"
+        "images are taken, or a COCO-format file, followed by its images' folder if that is a\n"
+        "different one. Images not listed in a file are numbered from 1 and listed in\n"
+        f"OUT{_LIST_SUFFIX}, the annotation file for 'visualize'. The annotations of a\n"
+        "COCO-format file are ignored and may be absent.",
         epilog="examples:\n  rsa-detect predict runs/detection/coco photos/ found.json --pictures\n"
         "  rsa-detect predict runs/detection/coco IMG_0001.jpg IMG_0002.jpg found.json\n"
         "  rsa-detect predict runs/detection/coco instances_val2017.json val2017 found.json",
@@ -90,7 +93,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     from rsa_pretrain.plumbing.device import resolve_device, usable_cores
 
     detector, card, _, _, num_classes = load_detector(arguments.detector)
-    if sources[0].suffix.lower() == ".json":
+    data = data_of_config(sources[0])
+    if data is not None:
+        coco = _of_config(arguments, sources, data, card, num_classes)
+    elif sources[0].suffix.lower() == ".json":
         coco = _annotated(arguments, sources, card, num_classes)
     else:
         coco = _listed(arguments, sources, out, card, num_classes)
@@ -136,11 +142,26 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     return sources, out
 
 
+def _of_config(
+    arguments: argparse.Namespace,
+    sources: list[Path],
+    data: "DetectionData",
+    card: DetectorCard,
+    num_classes: int,
+) -> "CocoSet":
+    """Open the test images of a config."""
+    from detection.coco.opening import open_set
+
+    if len(sources) > 1:
+        raise UserError(f"'{sources[0]}' says where its images are; expected no other")
+    coco = open_set(data, "test", chosen_rules(arguments, card.rules))
+    return _with_categories(arguments, coco, data.source_of("test"), card, num_classes)
+
+
 def _annotated(
     arguments: argparse.Namespace, sources: list[Path], card: DetectorCard, num_classes: int
 ) -> "CocoSet":
     """Open a file of images, with annotations or without."""
-    from detection.coco.categories import categories_of, check_number, check_same_categories
     from detection.coco.sets import open_coco
 
     annotations, *folders = sources
@@ -155,6 +176,19 @@ def _annotated(
         images_key="IMAGES",
         needs_annotations=False,
     )
+    return _with_categories(arguments, coco, f"'{annotations}'", card, num_classes)
+
+
+def _with_categories(
+    arguments: argparse.Namespace,
+    coco: "CocoSet",
+    source: str,
+    card: DetectorCard,
+    num_classes: int,
+) -> "CocoSet":
+    """Check that a set's categories are the detector's; take those where the set has none."""
+    from detection.coco.categories import categories_of, check_number, check_same_categories
+
     if not coco.tree["categories"] or arguments.categories is not None:
         categories = categories_of(
             arguments.detector, num_classes, card.names, arguments.categories
@@ -162,9 +196,9 @@ def _annotated(
         return replace(coco, tree={**coco.tree, "annotations": [], "categories": categories})
     if card.names is not None:
         detector = f"detector '{arguments.detector}'"
-        check_same_categories(card.names, coco.category_names, detector, f"'{annotations}'")
+        check_same_categories(card.names, coco.category_names, detector, source)
     else:
-        check_number(arguments.detector, num_classes, len(coco.category_ids), annotations)
+        check_number(arguments.detector, num_classes, len(coco.category_ids), coco.annotations_path)
     return coco
 
 

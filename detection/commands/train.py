@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
+from detection.recipe.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
 from rsa_pretrain.plumbing.command_line import Commands, Parser, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -104,14 +104,12 @@ def _train_here(arguments: argparse.Namespace) -> int:
 
 
 def _report(record: "Record", run_dir: Path) -> None:
-    for kind in ("bbox", "segm"):
-        values = [
-            f"{name.removeprefix(f'{kind}_')} {metric.value:.1f}"
-            for name, metric in record.metrics.items()
-            if name.startswith(kind)
-        ]
-        if values:
-            say(f"{kind}  " + "  ".join(values))
+    values: dict[str, list[str]] = {}
+    for name, metric in record.metrics.items():
+        kind, _, short = name.rpartition("_")
+        values.setdefault(kind, []).append(f"{short} {metric.value:.1f}")
+    for kind, shown in values.items():
+        say(f"{kind}  " + "  ".join(shown))
     for deviation in record.deviations:
         say(f"note  {deviation}")
     say(f"record  {run_dir / RECORD_FILE}")

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detection.commands.data_words import data_of_config
 from detection.commands.image_options import add_rules, chosen_rules
-from detection.recipe import PREDICTIONS_FILE, Recipe
+from detection.recipe.recipe import PREDICTIONS_FILE, Recipe
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.command_line import Commands, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -37,7 +38,7 @@ def add(commands: Commands) -> None:
         "--annotations",
         metavar="FILE",
         type=Path,
-        help="annotations, or a list of images without them (default: the run's)",
+        help="annotations, a list of images without them, or a config (default: the run's)",
     )
     parser.add_argument(
         "--images", metavar="FOLDER", type=Path, help="the images' folder (default: the run's)"
@@ -84,16 +85,25 @@ def _visualize(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
     source, annotations, images = arguments.source, arguments.annotations, arguments.images
-    rules = chosen_rules(arguments)
+    data = None if annotations is None else data_of_config(annotations)
+    if data is not None:
+        annotations = None  # the config says where they are
     if source.is_dir():
         if not (source / PREDICTIONS_FILE).is_file():
             raise UserError(f"'{source}' is not a finished run: it has no {PREDICTIONS_FILE}")
-        data = load_config(Recipe, source / CONFIG_FILE).data
-        annotations, images = annotations or data.test_annotations, images or data.test_images
-        rules = chosen_rules(arguments, data)
+        data = data or load_config(Recipe, source / CONFIG_FILE).data
         source = source / PREDICTIONS_FILE
-    elif annotations is None or images is None:
+    elif data is None and (annotations is None or images is None):
         raise UserError(f"'{source}' is not a run folder; give --annotations and --images")
+    rules = chosen_rules(arguments) if data is None else chosen_rules(arguments, data)
+    if data is not None:
+        from detection.coco.opening import open_set, places_of
+
+        if data.format == "voc" and annotations is None:
+            moved = data if images is None else data.model_copy(update={"root": images})
+            return source, open_set(moved, "test", rules)
+        places = places_of(data, "test")
+        annotations, images = annotations or places[0], images or places[1]
     from detection.coco.sets import open_coco
 
     coco = open_coco(annotations, images, rules, images_key="--images", needs_annotations=False)

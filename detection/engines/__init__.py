@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import detection.engines.foreign_warnings  # noqa: F401  # before any engine's library
 from detection.coco.evaluation import Prediction
 from detection.job.job import Job
-from detection.recipe import EngineName
+from detection.recipe.recipe import EngineName
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 

@@ -4,23 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.recipe import PYRAMID_LEVELS, Anchors, ModelConfig
+from detection.recipe.architecture import PYRAMID_LEVELS, Anchors, ModelConfig, RegionMaps
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
+_WITHOUT_LAYERS = dict.fromkeys(
+    ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs"), 0
+)
 SECTION = "MODEL.ANCHOR_GENERATOR"
 SIZES, ASPECT_RATIOS = f"{SECTION}.SIZES", f"{SECTION}.ASPECT_RATIOS"
 
 
-def anchor_tree(anchors: Anchors) -> dict[str, Any]:
+def anchor_tree(anchors: Anchors, features: RegionMaps) -> dict[str, Any]:
     """Return the keys below ``MODEL.ANCHOR_GENERATOR``."""
     return {
-        "SIZES": [[size] for size in anchors.sizes_pixels],
+        "SIZES": [list(sizes) for sizes in anchors.by_map(features)],
         "ASPECT_RATIOS": [list(anchors.aspect_ratios)],
     }
 
 
-def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
+def read_anchors(settings: Mapping[str, Any], path: Path, features: RegionMaps) -> Anchors:
     """Read a config's anchors.
 
     As in detectron2, a single list applies to all levels; it may be bare or nested in a list.
@@ -28,14 +31,21 @@ def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
     Args:
         settings: The config's keys, nested.
         path: Names the config in errors.
+        features: The maps they are on.
 
     Raises:
         UserError: If a level has several sizes or its own shapes, which the engines here do not
             support, or the keys are missing or not anchors.
     """
     stated = flatten(dict(settings))
-    sizes, ratios = (_by_level(stated.get(key)) for key in (SIZES, ASPECT_RATIOS))
-    if sizes is None or any(len(level) != 1 for level in sizes):
+    num_maps = 1 if features == "C4" else PYRAMID_LEVELS
+    sizes, ratios = (_by_level(stated.get(key), num_maps) for key in (SIZES, ASPECT_RATIOS))
+    if features == "C4" and sizes is None:
+        raise UserError(
+            f"'{path}' has {SIZES} {stated.get(SIZES)!r}; expected the sizes on one map, such as "
+            "[[32, 64, 128, 256, 512]]"
+        )
+    if sizes is None or (features == "FPN" and any(len(level) != 1 for level in sizes)):
         raise UserError(
             f"'{path}' has {SIZES} {stated.get(SIZES)!r}; expected one size for each of "
             f"{PYRAMID_LEVELS} levels, such as [[32], [64], [128], [256], [512]]"
@@ -46,13 +56,14 @@ def read_anchors(settings: Mapping[str, Any], path: Path) -> Anchors:
             "hold for every level, such as [[0.5, 1.0, 2.0]]"
         )
     tree = {
-        "anchor_sizes_pixels": [size for (size,) in sizes],
+        "anchor_sizes_pixels": [size for level in sizes for size in level],
         "anchor_aspect_ratios": list(ratios[0]),
+        **({"features": "C4", **_WITHOUT_LAYERS} if features == "C4" else {}),
     }
     return parse_tree(ModelConfig, tree, f"'{path}', {SECTION}").anchors
 
 
-def _by_level(value: Any) -> list[Sequence[float]] | None:
+def _by_level(value: Any, num_maps: int) -> list[Sequence[float]] | None:
     """Return each level's numbers; None if they are not numbers or do not match the levels."""
     if not isinstance(value, list | tuple) or not value:
         return None
@@ -63,5 +74,5 @@ def _by_level(value: Any) -> list[Sequence[float]] | None:
         return None
     levels = [list(level) for level in levels]
     if len(levels) == 1:
-        return levels * PYRAMID_LEVELS
-    return levels if len(levels) == PYRAMID_LEVELS else None
+        return levels * num_maps
+    return levels if len(levels) == num_maps else None

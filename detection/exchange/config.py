@@ -7,24 +7,36 @@ so detectron2 must not scale it again.
 from collections.abc import Iterable
 from typing import Literal
 
+from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
 from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
 from detection.job.trunk import Trunk
-from detection.recipe import ModelConfig, Recipe, SamplingConfig
+from detection.recipe.architecture import (
+    PRE_NMS_TOP_K,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 
 MaskFormat = Literal["polygon", "bitmask"]
 
+_STAGES = ("res2", "res3", "res4", "res5")
 _PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")
-_PROPOSALS_PER_LEVEL_TRAIN, _PROPOSALS_PER_LEVEL_TEST = 2000, 1000
+MOCO_HEADS = "Res5ROIHeadsExtraNorm"
+"""Name of the C4 heads with a norm after res5, in MoCo's release and here."""
 
 
-def data_set_names(recipe: Recipe) -> tuple[str, str]:
-    """Return the names under which the training and test images are registered."""
-    return f"{recipe.data.name}_train", f"{recipe.data.name}_test"
+def data_set_names(data: DetectionData, role: SetRole) -> list[str]:
+    """Return the names under which the training or test images are registered."""
+    if data.format == "coco":
+        return [f"{data.name}_{role}"]
+    return [f"{data.name}_{name.replace('/', '_')}" for name in data.sets_of(role)]
 
 
 def mask_format(annotations: Iterable[Annotation]) -> MaskFormat:
@@ -59,6 +71,19 @@ def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
     }
 
 
+def refuse_shallow(arch: str, features: RegionMaps) -> None:
+    """Refuse a trunk of basic blocks for C4: detectron2's res5 head has bottlenecks.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if features == "C4" and arch in BASIC_BLOCK_ARCHS:
+        raise UserError(
+            f"detectron2 has no C4 detector on {arch}, whose blocks are not bottlenecks; use "
+            "resnet50 or resnet101, or engine=torchvision"
+        )
+
+
 def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskFormat) -> Tree:
     """Return the keys of a recipe.
 
@@ -69,15 +94,19 @@ def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskForma
         masks: Format of the training masks.
 
     Raises:
-        UserError: If the recipe asks for a flip probability that detectron2 has no key for.
+        UserError: If the recipe asks for a flip probability that detectron2 has no key for, or for
+            a detector that it cannot build.
     """
+    refuse_shallow(trunk.backbone.arch, recipe.model.features)
     weights = weights_tree(trunk.backbone.arch, trunk.mean, trunk.std, recipe.model.trunk_norm)
-    train, test = data_set_names(recipe)
     return {
         "VERSION": 2,
         "MODEL": model_tree(recipe.model, recipe.sampling, weights["MODEL"], num_classes),
         "INPUT": weights["INPUT"] | _input_tree(recipe, masks),
-        "DATASETS": {"TRAIN": [train], "TEST": [test]},
+        "DATASETS": {
+            "TRAIN": data_set_names(recipe.data, "train"),
+            "TEST": data_set_names(recipe.data, "test"),
+        },
         "DATALOADER": {
             "NUM_WORKERS": recipe.data.num_workers,
             "FILTER_EMPTY_ANNOTATIONS": not recipe.data.keep_empty_images,
@@ -100,37 +129,46 @@ def model_tree(
         weights: The ``MODEL`` part of ``weights_tree``.
         num_classes: Categories, without the background.
     """
-    head_norm = "" if model.head_norm == "none" else model.head_norm
-    stages = ("res2", "res3", "res4", "res5")
+    is_c4 = model.features == "C4"
+    region_maps = ["res4"] if is_c4 else list(_PYRAMID_LEVELS)
+    before_nms = PRE_NMS_TOP_K[model.features]
     return {
         "META_ARCHITECTURE": "GeneralizedRCNN",
         "MASK_ON": model.mask_head,
         "PIXEL_MEAN": weights["PIXEL_MEAN"],
         "PIXEL_STD": weights["PIXEL_STD"],
-        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
-        "RESNETS": weights["RESNETS"] | {"OUT_FEATURES": list(stages)},
-        "FPN": {"IN_FEATURES": list(stages), "NORM": head_norm},
-        "ANCHOR_GENERATOR": anchor_tree(model.anchors),
+        "ANCHOR_GENERATOR": anchor_tree(model.anchors, model.features),
         "RPN": {
-            "IN_FEATURES": [*_PYRAMID_LEVELS, "p6"],
+            "IN_FEATURES": region_maps if is_c4 else [*region_maps, "p6"],
             "BATCH_SIZE_PER_IMAGE": sampling.anchors_per_image,
-            "PRE_NMS_TOPK_TRAIN": _PROPOSALS_PER_LEVEL_TRAIN,
-            "PRE_NMS_TOPK_TEST": _PROPOSALS_PER_LEVEL_TEST,
-            "POST_NMS_TOPK_TRAIN": sampling.proposals_per_image,
+            "PRE_NMS_TOPK_TRAIN": before_nms[0],
+            "PRE_NMS_TOPK_TEST": before_nms[1],
+            "POST_NMS_TOPK_TRAIN": sampling.num_train_proposals,
             "POST_NMS_TOPK_TEST": sampling.proposals_per_image,
         },
         "ROI_HEADS": {
-            "NAME": "StandardROIHeads",
-            "IN_FEATURES": list(_PYRAMID_LEVELS),
+            "NAME": _heads_name(model),
+            "IN_FEATURES": region_maps,
             "NUM_CLASSES": num_classes,
             "BATCH_SIZE_PER_IMAGE": sampling.rois_per_image,
         },
-        **_head_trees(model, head_norm),
+        **(_c4_trees if is_c4 else _pyramid_trees)(model, weights["RESNETS"]),
     }
 
 
-def _head_trees(model: ModelConfig, norm: str) -> Tree:
+def _heads_name(model: ModelConfig) -> str:
+    if model.features == "FPN":
+        return "StandardROIHeads"
+    return "Res5ROIHeads" if model.head_norm == "none" else MOCO_HEADS
+
+
+def _pyramid_trees(model: ModelConfig, resnets: Tree) -> Tree:
+    """Return the keys of the trunk, the pyramid and heads of new layers."""
+    norm = _norm_name(model.head_norm)
     trees: Tree = {
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.freeze_at},
+        "RESNETS": resnets | {"OUT_FEATURES": list(_STAGES)},
+        "FPN": {"IN_FEATURES": list(_STAGES), "NORM": _norm_name(model.norm_of_pyramid)},
         "ROI_BOX_HEAD": {
             "NAME": "FastRCNNConvFCHead",
             "NUM_CONV": model.box_head_num_convs,
@@ -140,13 +178,33 @@ def _head_trees(model: ModelConfig, norm: str) -> Tree:
         },
     }
     if model.mask_head:
-        trees["ROI_MASK_HEAD"] = {
-            "NAME": "MaskRCNNConvUpsampleHead",
-            "NUM_CONV": model.mask_head_num_convs,
-            "NORM": norm,
-            "POOLER_RESOLUTION": 14,
-        }
+        trees["ROI_MASK_HEAD"] = _mask_tree(model, norm)
     return trees
+
+
+def _c4_trees(model: ModelConfig, resnets: Tree) -> Tree:
+    """Return the keys of the trunk and of heads that are its last stage."""
+    trees: Tree = {
+        "BACKBONE": {"NAME": "build_resnet_backbone", "FREEZE_AT": model.freeze_at},
+        "RESNETS": resnets | {"OUT_FEATURES": ["res4"]},
+        "ROI_BOX_HEAD": {"POOLER_RESOLUTION": 14},
+    }
+    if model.mask_head:
+        trees["ROI_MASK_HEAD"] = _mask_tree(model, norm="")
+    return trees
+
+
+def _norm_name(norm: HeadNorm) -> str:
+    return "" if norm == "none" else norm
+
+
+def _mask_tree(model: ModelConfig, norm: str) -> Tree:
+    return {
+        "NAME": "MaskRCNNConvUpsampleHead",
+        "NUM_CONV": model.mask_head_num_convs,
+        "NORM": norm,
+        "POOLER_RESOLUTION": 14,
+    }
 
 
 def _input_tree(recipe: Recipe, masks: MaskFormat) -> Tree:

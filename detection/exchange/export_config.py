@@ -6,12 +6,16 @@ from textwrap import indent
 
 import yaml
 
-from detection.coco.sets import Annotation, read_sound_tree, reason_to_leave_out
-from detection.exchange.config import config_tree, data_set_names, mask_format
+from detection.coco.data_settings import DetectionData
+from detection.coco.opening import read_sound
+from detection.coco.sets import Annotation, reason_to_leave_out
+from detection.exchange.config import MOCO_HEADS, config_tree, mask_format
 from detection.exchange.convert import convert_loaded
+from detection.exchange.registration import registration
+from detection.exchange.trunk_names import BOTTOM_UP
 from detection.job.job import with_trainable_heads
 from detection.job.trunk import random_trunk, trunk_of
-from detection.recipe import CocoDataConfig, Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -57,29 +61,28 @@ def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | 
     if recipe.training.device == "cpu":
         tree["MODEL"]["DEVICE"] = "cpu"
     if weights is not None:
-        convert_loaded(loaded, weights)
+        convert_loaded(loaded, weights, recipe.model.features)
     write_text(out, _header(recipe, out, tree) + yaml.safe_dump(tree, sort_keys=False))
     return weights
 
 
-def _read_data(data: CocoDataConfig) -> tuple[int, list[Annotation]]:
+def _read_data(data: DetectionData) -> tuple[int, list[Annotation]]:
     """Return the number of training categories and the instances to train on."""
-    tree, repairs, _ = read_sound_tree(data.train_annotations, data.train_images)
-    if repairs:
-        _log.warning(
-            "detectron2's programs read '%s' without these repairs", data.train_annotations
-        )
-    sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
-    used = [
+    coco = read_sound(data, "train")
+    if coco.repairs:
+        _log.warning("detectron2's programs read %s without these repairs", data.source_of("train"))
+    sizes = coco.sizes
+    used: list[Annotation] = [
         annotation
-        for annotation in tree["annotations"]
+        for annotation in coco.tree["annotations"]
         if reason_to_leave_out(annotation, sizes[annotation["image_id"]]) is None
     ]
-    return len(tree["categories"]), used
+    if data.format == "voc":  # detectron2's reader takes boxes alone
+        used = [{**annotation, "segmentation": None} for annotation in used]
+    return len(coco.category_ids), used
 
 
 def _header(recipe: Recipe, out: Path, tree: Tree) -> str:
-    train, test = data_set_names(recipe)
     data = recipe.data
     text = f"""\
 {_OPENING} {recipe.name}, for detectron2's tools/train_net.py; the norms of
@@ -89,18 +92,15 @@ several processes (SyncBN) need several GPUs, on one set them to BN:
 
 train_net.py must know the images. Either add to it
 
-  from detectron2.data.datasets import register_coco_instances
-  {_registration(train, data.train_annotations, data.train_images)}
-  {_registration(test, data.test_annotations, data.test_images)}
-
-or, for COCO itself below $DETECTRON2_DATASETS, end the command with
-
-  DATASETS.TRAIN '("coco_2017_train",)' DATASETS.TEST '("coco_2017_val",)'
-
-Its evaluation counts an annotation of id 0 as never found: number test annotations from 1.
+{registration(data)}
 
 {_advice(tree)}
 """
+    if tree["MODEL"]["ROI_HEADS"]["NAME"] == MOCO_HEADS:
+        text += (
+            f"\ntrain_net.py must also register {MOCO_HEADS}, the heads with a norm after res5:\n"
+            "take facebookresearch/moco's detection/train_net.py.\n"
+        )
     if data.keep_empty_images:
         text += (
             "\nFILTER_EMPTY_ANNOTATIONS False also keeps images with only crowds, which rsa-detect "
@@ -109,15 +109,13 @@ Its evaluation counts an annotation of id 0 as never found: number test annotati
     return indent(text, "# ", lambda line: True).replace("# \n", "#\n")
 
 
-def _registration(name: str, annotations: Path, images: Path) -> str:
-    return f"register_coco_instances({name!r}, {{}}, {str(annotations)!r}, {str(images)!r})"
-
-
 def _advice(tree: Tree) -> str:
     if not tree["MODEL"]["WEIGHTS"]:
         return "It starts from random weights."
+    on_c4 = tree["MODEL"]["BACKBONE"]["NAME"] == "build_resnet_backbone"
+    places = "backbone or of a block of roi_heads.res5" if on_c4 else BOTTOM_UP
     return (
         "detectron2 only warns about weights that it does not find: its log must name no missing\n"
-        "parameter of backbone.bottom_up. Rate and schedule are those of "
+        f"parameter of {places}. Rate and schedule are those of "
         f"{tree['SOLVER']['IMS_PER_BATCH']} images per iteration."
     )

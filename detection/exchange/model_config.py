@@ -1,5 +1,6 @@
 """Derive and check the detectron2 keys that make its detector equal the torchvision engine's."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +9,25 @@ from torch import Tensor
 
 from detection.exchange.anchors import SECTION as ANCHOR_SECTION
 from detection.exchange.config import model_tree, weights_tree
-from detection.exchange.model_names import OBJECTNESS
+from detection.exchange.model_names import OBJECTNESS, PYRAMID_NORM, STAGE_NORM
 from detection.exchange.model_weights import has_mask_head, heads_of, num_classes
-from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX
+from detection.exchange.trunk_names import (
+    BATCH_COUNT,
+    IN_DETECTRON2,
+    features_of,
+    trunk_tensors,
+)
 from detection.exchange.trunk_shapes import enumerated_shapes
 from detection.job.detector_card import DetectorCard
-from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
+from detection.recipe.architecture import (
+    DEFAULT_ANCHORS,
+    PRE_NMS_TOP_K,
+    Anchors,
+    HeadNorm,
+    ModelConfig,
+    RegionMaps,
+    SamplingConfig,
+)
 from rsa_pretrain.components.settings import ARCHS, Arch
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.files import flatten
@@ -34,16 +48,18 @@ _FREE = (
 )
 _NORM_KEYS = ("MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 _TRUNK_NORM = "MODEL.RESNETS.NORM"
+_HEAD_CONV, _HEAD_NORM = (
+    re.compile(rf"roi_heads\.(box|mask)_head\.\d+\.{part}\.weight") for part in (0, 1)
+)
 _NORMS = ("BN", "SyncBN", "naiveSyncBN", "FrozenBN")
 # detectron2's defaults that are fixed in the torchvision engine; a config may omit them.
-_BUILT_IN: Mapping[str, Any] = {
+_BUILT_IN: dict[str, Any] = {
     "MODEL.ANCHOR_GENERATOR.NAME": "DefaultAnchorGenerator",
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
     "MODEL.FPN.FUSE_TYPE": "sum",
     "MODEL.FPN.OUT_CHANNELS": 256,
     "MODEL.RPN.BBOX_REG_WEIGHTS": (1.0, 1.0, 1.0, 1.0),
     "MODEL.RPN.NMS_THRESH": 0.7,
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05,
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.5,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": (10.0, 10.0, 5.0, 5.0),
@@ -70,13 +86,14 @@ def recognise_arch(model: Mapping[str, Tensor]) -> Arch:
     Raises:
         UserError: If none matches: another depth, another width, or grouped convolutions.
     """
+    features = features_of(model)
     found = {
         name: tuple(tensor.shape)
         for name, tensor in model.items()
-        if name.startswith(DETECTRON2_PREFIX) and not name.endswith(BATCH_COUNT)
+        if IN_DETECTRON2[features].to_torchvision(name) and not name.endswith(BATCH_COUNT)
     }
     for arch in ARCHS:
-        if found == enumerated_shapes(arch):
+        if found == enumerated_shapes(arch, features):
             return arch
     raise UserError(
         f"the detector's {len(found)} backbone tensors match none of {', '.join(ARCHS)}"
@@ -96,19 +113,24 @@ def describe_model(
     Raises:
         UserError: If the tensors have another number of anchors, or belong to no such detector.
     """
-    _check_anchors(tensors, anchors)
     heads = heads_of(tensors)
+    _check_anchors(tensors, anchors, heads.features)
     has_masks = has_mask_head(tensors)
-    frozen = [_is_frozen(tensors, stage) for stage in _STAGES]
+    trunk = trunk_tensors(tensors)
+    frozen = [_is_frozen(trunk, stage) for stage in _STAGES]
+    is_c4 = heads.features == "C4"
+    head_norm, pyramid_norm = _norms_of(tensors, is_c4)
     model = ModelConfig(
         arch=arch,
+        features=heads.features,
         trunk_norm="FrozenBN" if all(frozen) else "BN",
         freeze_at=0 if all(frozen) else frozen.index(False),
-        head_norm="BN" if "backbone.fpn.inner_blocks.0.1.weight" in tensors else "none",
+        head_norm=head_norm,
+        pyramid_norm=pyramid_norm,
         box_head_num_convs=heads.box_convs,
         box_head_num_fcs=heads.box_fcs,
         mask_head=has_masks,
-        **({"mask_head_num_convs": heads.mask_convs} if has_masks else {}),
+        **({"mask_head_num_convs": heads.mask_convs} if has_masks or is_c4 else {}),
         anchor_sizes_pixels=anchors.sizes_pixels,
         anchor_aspect_ratios=anchors.aspect_ratios,
     )
@@ -160,7 +182,8 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
             wrong.append(f"{key} is {value!r}, expected {expected!r}")
         elif key in (_TRUNK_NORM, *_NORM_KEYS) and (value in _NORMS) != (expected in _NORMS):
             wrong.append(f"{key} is {value!r}, but the tensors have {expected or 'no norm'!r}")
-    for key, expected in _BUILT_IN.items():
+    top_k = {"MODEL.RPN.PRE_NMS_TOPK_TEST": PRE_NMS_TOP_K[found.model.features][1]}
+    for key, expected in (_BUILT_IN | top_k).items():
         if key in stated and not _same(stated[key], expected):
             wrong.append(f"{key} is {stated[key]!r}, expected {expected!r}")
     if wrong:
@@ -170,13 +193,30 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
         )
 
 
-def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors) -> None:
+def _norms_of(tensors: Mapping[str, Tensor], is_c4: bool) -> tuple[HeadNorm, HeadNorm | None]:
+    """Return the norms of the heads and of the pyramid, the latter if it differs."""
+
+    def norm(present: bool) -> HeadNorm:
+        return "BN" if present else "none"
+
+    if is_c4:
+        return norm(f"{STAGE_NORM}.weight" in tensors), None
+    in_pyramid = norm(f"{PYRAMID_NORM}.weight" in tensors)
+    if not any(map(_HEAD_CONV.fullmatch, tensors)):
+        return in_pyramid, None
+    in_heads = norm(any(map(_HEAD_NORM.fullmatch, tensors)))
+    return in_heads, None if in_heads == in_pyramid else in_pyramid
+
+
+def _check_anchors(tensors: Mapping[str, Tensor], anchors: Anchors, features: RegionMaps) -> None:
     logits = tensors.get(f"{OBJECTNESS}.weight")
-    if logits is not None and len(logits) != len(anchors.aspect_ratios):
+    if logits is not None and len(logits) != anchors.num_per_position(features):
         ratios = ", ".join(f"{ratio:g}" for ratio in anchors.aspect_ratios)
+        sizes = len(anchors.by_map(features)[0])
+        of_sizes = f" and its sizes on the map {sizes}" if features == "C4" else ""
         raise UserError(
             f"the detector's tensors have {len(logits)} anchors per position, but its "
-            f"aspect ratios are {len(anchors.aspect_ratios)}: {ratios}"
+            f"aspect ratios are {len(anchors.aspect_ratios)}: {ratios}{of_sizes}"
         )
 
 
@@ -186,9 +226,8 @@ def _expected_tree(found: Description, mean: RGB, std: RGB, sampling: SamplingCo
     return {"MODEL": model, "INPUT": weights["INPUT"]}
 
 
-def _is_frozen(tensors: Mapping[str, Tensor], stage: str) -> bool:
-    prefix = f"backbone.body.{stage}."
-    return not any(name.startswith(prefix) and name.endswith(BATCH_COUNT) for name in tensors)
+def _is_frozen(trunk: Mapping[str, Tensor], stage: str) -> bool:
+    return not any(name.startswith(f"{stage}.") and name.endswith(BATCH_COUNT) for name in trunk)
 
 
 def _same(value: Any, expected: Any) -> bool:

@@ -8,6 +8,7 @@
     roi_heads.box_head.0.1.weight         roi_heads.box_head.conv1.norm.weight
     roi_heads.box_head.5.weight           roi_heads.box_head.fc1.weight
     roi_heads.mask_predictor.conv5_mask   roi_heads.mask_head.deconv
+    roi_heads.layer4_norm.weight (C4)     roi_heads.res5.norm.weight
 
 ``trunk_names`` has the trunk's tensors. torchvision numbers a head's layers consecutively, so its
 numbers depend on the depth; the inverse is derived from the same table.
@@ -15,10 +16,10 @@ numbers depend on the depth; the inverse is derived from the same table.
 
 from dataclasses import dataclass
 
-from detection.exchange.trunk_names import DETECTRON2_PREFIX, to_detectron2, to_torchvision
+from detection.exchange.trunk_names import IN_DETECTRON2, IN_ENGINE
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.foreign.names import NORM_LEAVES
 
-TRUNK_PREFIX = "backbone.body."
 OBJECTNESS = "rpn.head.cls_logits"
 CLASS_SCORE = "roi_heads.box_predictor.cls_score"
 BOX_OFFSETS = "roi_heads.box_predictor.bbox_pred"
@@ -37,10 +38,17 @@ _PYRAMID_LEVELS = 4
 _LAYER_LEAVES = frozenset({"weight", "bias"})
 
 
+STAGE_NORM = "roi_heads.layer4_norm"
+"""The norm that MoCo adds after the last stage on C4."""
+PYRAMID_NORM = "backbone.fpn.inner_blocks.0.1"
+"""The first norm of a pyramid that has norms."""
+
+
 @dataclass(frozen=True)
 class HeadLayers:
-    """Layer counts of the heads."""
+    """Maps and layer counts of a detector, on which its tensors' names depend."""
 
+    features: RegionMaps
     box_convs: int
     box_fcs: int
     mask_convs: int
@@ -50,10 +58,11 @@ class ModelKeyMap:
     """Renames tensors of one architecture in both directions; unknown names raise.
 
     Args:
-        heads: Layer counts of the heads, on which the names depend.
+        heads: Names depend on it.
     """
 
     def __init__(self, heads: HeadLayers) -> None:
+        self._features = heads.features
         layers = _layers(heads)
         norms = _norms(heads)
         self._to_detectron2 = {
@@ -70,8 +79,9 @@ class ModelKeyMap:
         Raises:
             ValueError: If ``name`` is not a tensor of this architecture in the torchvision engine.
         """
-        if name.startswith(TRUNK_PREFIX):
-            return to_detectron2(name.removeprefix(TRUNK_PREFIX))
+        trunk_name = IN_ENGINE[self._features].to_torchvision(name)
+        if trunk_name is not None:
+            return IN_DETECTRON2[self._features].from_torchvision(trunk_name)
         if name not in self._to_detectron2:
             raise ValueError(f"'{name}' is not a tensor of the torchvision engine's Mask R-CNN")
         return self._to_detectron2[name]
@@ -82,16 +92,19 @@ class ModelKeyMap:
         Raises:
             ValueError: If ``name`` is not a tensor of this architecture in detectron2.
         """
-        if name.startswith(DETECTRON2_PREFIX):
-            return TRUNK_PREFIX + to_torchvision(name)
+        trunk_name = IN_DETECTRON2[self._features].to_torchvision(name)
+        if trunk_name is not None:
+            return IN_ENGINE[self._features].from_torchvision(trunk_name)
         if name not in self._to_torchvision:
-            raise ValueError(f"'{name}' is not a tensor of detectron2's Mask R-CNN with a pyramid")
+            raise ValueError(f"'{name}' is not a tensor of detectron2's Mask R-CNN")
         return self._to_torchvision[name]
 
 
 def _layers(heads: HeadLayers) -> dict[str, str]:
     """Return convolutions and linear layers outside the trunk."""
     table = dict(_SAME_EVERYWHERE)
+    if heads.features == "C4":
+        return table
     for level in range(_PYRAMID_LEVELS):
         table[f"backbone.fpn.inner_blocks.{level}.0"] = f"backbone.fpn_lateral{level + 2}"
         table[f"backbone.fpn.layer_blocks.{level}.0"] = f"backbone.fpn_output{level + 2}"
@@ -108,6 +121,8 @@ def _layers(heads: HeadLayers) -> dict[str, str]:
 
 def _norms(heads: HeadLayers) -> dict[str, str]:
     """Return the norms outside the trunk: their convolution's siblings here, its children there."""
+    if heads.features == "C4":
+        return {STAGE_NORM: "roi_heads.res5.norm"}
     return {
         f"{ours.removesuffix('.0')}.1": f"{theirs}.norm"
         for ours, theirs in _layers(heads).items()

@@ -18,6 +18,7 @@ from detection.exchange.model_names import (
     HeadLayers,
     ModelKeyMap,
 )
+from detection.exchange.trunk_names import features_of
 from rsa_pretrain.plumbing.errors import UserError
 
 Tensors = Mapping[str, Tensor]
@@ -126,8 +127,9 @@ def _check_predictors(tensors: Tensors) -> None:
 
 def _count(tensors: Tensors, patterns: Mapping[str, str]) -> HeadLayers:
     return HeadLayers(
+        features_of(tensors),
         **{
             kind: sum(re.fullmatch(pattern, name) is not None for name in tensors)
             for kind, pattern in patterns.items()
-        }
+        },
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from detection.exchange.config import weights_tree
+from detection.exchange.trunk_names import features_of
 from detection.exchange.trunk_shapes import enumerated_shapes, quoted_r50_shapes
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
@@ -56,10 +57,11 @@ def prove_shapes(model: Mapping[str, Tensor], arch: str) -> str:
     Raises:
         RuntimeError: If they differ.
     """
+    features = features_of(model)
     if arch == "resnet50":
-        expected, source = quoted_r50_shapes(), "quoted from detectron2's ResNet-50"
+        expected, source = quoted_r50_shapes(features), "quoted from detectron2's ResNet-50"
     else:
-        expected, source = enumerated_shapes(arch), f"listed from {arch}'s architecture"
+        expected, source = enumerated_shapes(arch, features), f"listed from {arch}'s architecture"
     found = {name: tuple(tensor.shape) for name, tensor in model.items()}
     if found != expected:
         differing = sorted(dict(found.items() ^ expected.items()))

@@ -10,10 +10,12 @@ from detection.exchange.anchors import read_anchors
 from detection.exchange.model_config import check_settings, describe_model, recognise_arch
 from detection.exchange.model_weights import num_classes, to_torchvision_model
 from detection.exchange.pixels import pixels_of_config, read_config
+from detection.exchange.trunk_names import features_of
 from detection.job.detector_card import CARD_KEY, DetectorCard, make_card, parse_card
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
-from detection.recipe import DEFAULT_ANCHORS, RECORD_FILE, Recipe
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import RECORD_FILE, Recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.config.files import flatten, load_config, parse_tree, to_tree
@@ -115,7 +117,7 @@ def _described_by_yaml(
     path = _config_beside(content.path)
     settings = read_config(path)
     arch = recognise_arch(detectron2_model(content))
-    found = describe_model(tensors, arch, read_anchors(settings, path))
+    found = describe_model(tensors, arch, read_anchors(settings, path, features_of(tensors)))
     check_settings(settings, found, path)
     pixels = pixels_of_config(path)
     metadata = BackboneMetadata(

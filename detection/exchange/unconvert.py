@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from detection.exchange.convert import write_proved
-from detection.exchange.model_names import TRUNK_PREFIX
 from detection.exchange.pixels import pixels_of_config
 from detection.exchange.proof import TrunkProof
+from detection.exchange.trunk_names import BODY, IN_ENGINE
 from detection.job.job import METHOD
 from detection.job.run_checkpoints import detector_file
 from rsa_pretrain.plumbing.atomic_files import atomic_file
@@ -25,7 +25,12 @@ from rsa_pretrain.weights.checkpoint import (
 )
 from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint_file
 from rsa_pretrain.weights.foreign.layout import Layout, Pixels
-from rsa_pretrain.weights.foreign.layouts.detectron2 import DETECTRON2, HEADS, toolkit_metadata
+from rsa_pretrain.weights.foreign.layouts.detectron2 import (
+    DETECTRON2,
+    DETECTRON2_C4,
+    HEADS,
+    toolkit_metadata,
+)
 from rsa_pretrain.weights.foreign.load import ImportOptions, load_found
 from rsa_pretrain.weights.foreign.plan import make_plan
 from rsa_pretrain.weights.foreign.recognise import RecognisedLayout
@@ -38,11 +43,20 @@ TORCHVISION_ENGINE = Layout(
     name="rsa-detect, torchvision engine",
     made_by="rsa-detect train engine=torchvision",
     source="detection/exchange/model_names.py",
-    markers=(rf"{TRUNK_PREFIX}conv1\.weight",),
-    networks={"trunk": (TRUNK_PREFIX,)},
+    markers=(rf"{BODY}\.conv1\.weight", rf"{BODY}\.layer4\."),
+    networks={"trunk": ("",)},
     drops={r"backbone\.fpn\.": "feature pyramid", r"(rpn|roi_heads)\.": HEADS},
+    names=IN_ENGINE["FPN"],
     pixels=None,
 )
+TORCHVISION_ENGINE_C4 = replace(
+    TORCHVISION_ENGINE,
+    name="rsa-detect, torchvision engine, C4",
+    markers=(rf"{BODY}\.conv1\.weight", r"roi_heads\.layer4\."),
+    drops={r"(rpn|roi_heads\.(box_predictor|mask_predictor|layer4_norm))\.": HEADS},
+    names=IN_ENGINE["C4"],
+)
+_LAYOUTS = (DETECTRON2, DETECTRON2_C4, TORCHVISION_ENGINE, TORCHVISION_ENGINE_C4)
 
 
 @dataclass(frozen=True)
@@ -108,14 +122,15 @@ def _take(content: FileContent, config: Path | None) -> LoadedBackbone:
 
 def _recognise(content: FileContent) -> tuple[Layout, BackboneMetadata | None]:
     """Return a file's layout, and this toolkit's metadata if the file contains it."""
-    if DETECTRON2.evidence(content) is not None:
-        return DETECTRON2, toolkit_metadata(content)
-    if TORCHVISION_ENGINE.evidence(content) is None:
+    layout = next((one for one in _LAYOUTS if one.evidence(content) is not None), None)
+    if layout is None:
         raise UserError(
             f"'{content.path}' contains neither a detectron2 ResNet nor a detector of this toolkit"
         )
+    if layout in (DETECTRON2, DETECTRON2_C4):
+        return layout, toolkit_metadata(content)
     _, metadata = read_tensors(content.path)
-    return TORCHVISION_ENGINE, metadata
+    return layout, metadata
 
 
 def _find_config(file: Path, config: Path | None) -> Path:

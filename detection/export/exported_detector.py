@@ -8,7 +8,7 @@ from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.loading import LoadedDetector
 from detection.engines.torchvision.regions import SCORE_THRESHOLD
 from detection.export.graph import MARK
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 
@@ -39,7 +39,7 @@ class ExportedDetector:
     def output_text(self) -> str:
         """Describe the exported file's outputs."""
         masks = (
-            "; masks (D, 28, 28), probabilities: resize each bilinearly to its box; pixels of at "
+            "; masks (D, M, M), probabilities: resize each bilinearly to its box; pixels of at "
             "least 0.5 belong to the object"
         )
         return (

@@ -17,7 +17,7 @@ from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.regions import SCORE_THRESHOLD, Detections
 from detection.export.graph import RunDetector
 from detection.feeding.samples import TestSample, resized
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 

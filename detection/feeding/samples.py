@@ -16,7 +16,7 @@ from detection.coco.box_forms import box_of
 from detection.coco.images import read_annotated_image
 from detection.coco.masks import Size, has_mask, polygons, render_mask
 from detection.coco.sets import Annotation, CocoSet, TrainingImage
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.read_settings import ReadRules
 
 # Separate random streams of one seed.

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from detection.recipe import Count
+from detection.recipe.architecture import Count
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import read_header

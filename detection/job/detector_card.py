@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from detection.recipe import InputConfig, ModelConfig, Recipe, SamplingConfig
+from detection.recipe.architecture import ModelConfig, SamplingConfig
+from detection.recipe.recipe import InputConfig, Recipe
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detection.coco.evaluation import Evaluation, Prediction, evaluate_in_detail, headline
+from detection.coco.voc.evaluation import with_voc_metrics
 from detection.job.best import Best, SaveWeights, keep_best
 from detection.job.job import Job
 from detection.job.training_log import TrainingLog
@@ -14,9 +15,15 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate_run(job: Job, predictions: Sequence[Prediction]) -> Evaluation:
-    """Evaluate detections on a run's test images, counting as many as its detector keeps."""
-    limit = job.recipe.sampling.detections_per_image
-    return evaluate_in_detail(job.test_set.tree, predictions, job.iou_types, limit)
+    """Evaluate detections on a run's test images, counting as many as its detector keeps.
+
+    PASCAL VOC's sets are evaluated by COCO's rule and by VOC's.
+    """
+    tree, limit = job.test_set.tree, job.recipe.sampling.detections_per_image
+    evaluation = evaluate_in_detail(tree, predictions, job.iou_types, limit)
+    if job.recipe.data.format == "voc":
+        return with_voc_metrics(evaluation, tree, predictions)
+    return evaluation
 
 
 class Evaluations:

@@ -8,29 +8,30 @@ import torch
 
 from detection.coco.categories import check_same_categories
 from detection.coco.evaluation import IOU_TYPES
+from detection.coco.opening import annotations_sha256, open_set
 from detection.coco.sets import (
     Annotation,
     CocoSet,
     TrainingImage,
     check_objects,
     mask_gap,
-    open_coco,
     training_images,
     without_mask,
 )
 from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import Trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import config_hash
 from rsa_pretrain.plumbing.device import check_precision, resolve_device
 from rsa_pretrain.plumbing.distributed import world_size
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.checkpoint import FORMAT_VERSION, file_sha256
+from rsa_pretrain.weights.checkpoint import FORMAT_VERSION
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
 _log = logging.getLogger(__name__)
 
 METHOD = "mask_rcnn"
+_NORM_KEYS = ("trunk_norm", "head_norm", "pyramid_norm")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Job:
         if train_sha256 != self.train_sha256:
             raise UserError(
                 f"'{run_dir}' was trained on annotations with SHA-256 {train_sha256}, "
-                f"'{self.recipe.data.train_annotations}' has {self.train_sha256}; give the "
+                f"{self.recipe.data.source_of('train')} has {self.train_sha256}; give the "
                 "original or set another output_dir"
             )
 
@@ -127,17 +128,12 @@ def open_job(recipe: Recipe, trunk: Trunk, departures: Sequence[str] = ()) -> Jo
     device = resolve_device(recipe.training.device)
     check_precision(recipe.training.precision, device)
     data = recipe.data
-    train_set = open_coco(
-        data.train_annotations, data.train_images, data, images_key="data.train_images"
-    )
-    test_set = open_coco(
-        data.test_annotations, data.test_images, data, images_key="data.test_images"
-    )
+    train_set, test_set = open_set(data, "train"), open_set(data, "test")
     check_same_categories(
         train_set.category_names,
         test_set.category_names,
-        f"'{train_set.annotations_path}'",
-        f"'{test_set.annotations_path}'",
+        data.source_of("train"),
+        data.source_of("test"),
     )
     check_objects(test_set.annotations_path, test_set.tree)
     train_images = training_images(train_set, keep_empty=data.keep_empty_images)
@@ -150,7 +146,7 @@ def open_job(recipe: Recipe, trunk: Trunk, departures: Sequence[str] = ()) -> Jo
         recipe=recipe,
         trunk=trunk,
         train_images=train_images,
-        train_sha256=file_sha256(data.train_annotations),
+        train_sha256=annotations_sha256(data, "train"),
         test_set=test_set,
         iou_types=iou_types,
         device=device,
@@ -206,17 +202,12 @@ def _iou_types(recipe: Recipe, test_set: CocoSet) -> tuple[tuple[str, ...], tupl
 
 def _with_local_norms(recipe: Recipe, device: torch.device) -> tuple[Recipe, tuple[str, ...]]:
     """Replace SyncBN by BN if no processes can share statistics, and report it once."""
-    synchronised = "SyncBN" in (recipe.model.trunk_norm, recipe.model.head_norm)
+    norms = {key: getattr(recipe.model, key) for key in _NORM_KEYS}
+    synchronised = "SyncBN" in norms.values()
     if not synchronised or (world_size() > 1 and device.type == "cuda"):
         return recipe, ()
     reason = "one process: BN" if world_size() == 1 else "processes without GPUs: each its own BN"
     deviation = f"{reason} in place of SyncBN"
     _log.info(deviation)
-    norms = {
-        key: "BN" if norm == "SyncBN" else norm
-        for key, norm in (
-            ("trunk_norm", recipe.model.trunk_norm),
-            ("head_norm", recipe.model.head_norm),
-        )
-    }
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=norms)}), (deviation,)
+    local = {key: "BN" if norm == "SyncBN" else norm for key, norm in norms.items()}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=local)}), (deviation,)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detection.feeding.samples import initialisation_seed
-from detection.recipe import ModelConfig
+from detection.recipe.architecture import ModelConfig
 from rsa_eval.records.record import Model, describe_checkpoint, describe_random_init
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import USUAL_WIDTH, BackboneConfig

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pycocotools import mask as mask_codec
 
 from detection.coco.box_forms import Entry, box_of
+from detection.coco.counted_objects import is_difficult
 from detection.coco.evaluation import Prediction
 from detection.coco.images import read_annotated_image, read_image
 from detection.coco.masks import has_mask
@@ -98,13 +99,13 @@ def predicted_cards(
 def _objects(
     entries: Sequence[Entry], image: Entry, ranks: Mapping[int, tuple[int, str]]
 ) -> list[DrawnObject]:
-    """Convert an image's annotations or predictions for drawing, in order; crowds are special."""
+    """Convert an image's entries for drawing, in order; crowds and difficult ones are special."""
     objects = []
     for entry in entries:
         rank, name = ranks[entry["category_id"]]
         score = entry.get("score")
-        is_crowd = bool(entry.get("iscrowd", 0))
-        label = f"{name} (crowd)" if is_crowd else name
+        mark = "crowd" if entry.get("iscrowd", 0) else "difficult" if is_difficult(entry) else None
+        label = name if mark is None else f"{name} ({mark})"
         segmentation = entry.get("segmentation")
         objects.append(
             DrawnObject(
@@ -113,7 +114,7 @@ def _objects(
                 box=box_of(entry, (image["height"], image["width"])),
                 segmentation=segmentation if has_mask(segmentation) else None,
                 score=score,
-                is_special=is_crowd,
+                is_special=mark is not None,
             )
         )
     return objects

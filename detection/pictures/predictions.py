@@ -10,8 +10,8 @@ from detection.pictures.cards import images_with_objects, predicted_cards
 from detection.pictures.page import Page, write_page
 
 _DASHED = (
-    "Dashed: crowds, objects missed by the predictions shown, and predictions without an object "
-    f"(same category, box IoU at least {MATCHING_IOU:g})"
+    "Dashed: crowds, difficult objects, objects missed by the predictions shown, and predictions "
+    f"without an object (same category, box IoU at least {MATCHING_IOU:g})"
 )
 _UNANNOTATED = "Without annotations, predictions cannot be judged"
 _BARE = {True: "with neither annotations nor detections", False: "without detections"}

@@ -8,15 +8,23 @@ from typing import Any
 
 from detection.coco.box_forms import FAULTS_OF_ALL, Entry
 from detection.coco.categories import is_same_name
+from detection.coco.counted_objects import is_difficult
+from detection.coco.data_settings import SetRole
 from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
+from detection.coco.importers.voc import DIFFICULT
 from detection.coco.masks import Size, has_mask, polygons
-from detection.coco.repair import repair
-from detection.coco.sets import CocoSet, check_objects, reason_to_leave_out, training_images
-from detection.coco.validate import read_tree, sort_out
-from detection.recipe import Recipe
+from detection.coco.opening import places_of, read_faulty, read_faulty_coco
+from detection.coco.sets import (
+    CocoSet,
+    FaultySet,
+    check_objects,
+    reason_to_leave_out,
+    training_images,
+)
+from detection.recipe.recipe import Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
-from detection.survey.findings import Role, SetFindings
+from detection.survey.findings import SetFindings
 from detection.survey.limit_checks import DetectorLimits, check_counts, check_sizes, limits_of
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.stored_modes import how_read
@@ -27,7 +35,7 @@ from rsa_pretrain.plumbing.threads import map_in_threads
 TOLERANCE_PIXELS = 1.0
 
 _LEFT_OUT = "left out of training: "
-_MASKLESS: dict[Role, str] = {
+_MASKLESS: dict[SetRole, str] = {
     "train": "instances without a mask, which train boxes alone",
     "test": "annotations without a mask, for which masks are not evaluated",
 }
@@ -36,7 +44,7 @@ _MASKLESS: dict[Role, str] = {
 def check_set(
     annotations: Path,
     images_dir: Path,
-    role: Role,
+    role: SetRole,
     rules: ReadRules = DEFAULT_RULES,
     limits: DetectorLimits | None = None,
     *,
@@ -55,11 +63,14 @@ def check_set(
     Raises:
         UserError: If the file or one of its lists cannot be read.
     """
-    limits = limits or limits_of(role)
-    raw = read_tree(annotations)
-    repaired, repairs = repair(raw.tree, images_dir, rules)
-    tree, faults = sort_out(repaired)
-    coco = CocoSet(annotations, images_dir, tree, (*raw.notes, *repairs), rules=rules)
+    opened = read_faulty_coco(annotations, images_dir, rules, f"data.{role}_images")
+    return _check_opened(opened, role, limits or limits_of(role), keep_empty=keep_empty)
+
+
+def _check_opened(
+    opened: FaultySet, role: SetRole, limits: DetectorLimits, *, keep_empty: bool
+) -> SetFindings:
+    coco, faults = opened
     found = SetFindings(role, coco)
     found.notes.update({line: [] for line in found.coco.repairs})
     for fault in faults:
@@ -79,7 +90,7 @@ def check_set(
     return found
 
 
-def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[SetFindings]:
+def check_recipe(recipe: Recipe, role: SetRole | None, rules: ReadRules) -> list[SetFindings]:
     """Check the training and the test set of a recipe, and compare them.
 
     Args:
@@ -106,20 +117,16 @@ def check_recipe(recipe: Recipe, role: Role | None, rules: ReadRules) -> list[Se
     return checks
 
 
-def _check_set_of(recipe: Recipe, role: Role, rules: ReadRules) -> SetFindings:
-    data = recipe.data
-    places = {
-        "train": (data.train_annotations, data.train_images),
-        "test": (data.test_annotations, data.test_images),
-    }
+def _check_set_of(recipe: Recipe, role: SetRole, rules: ReadRules) -> SetFindings:
     sizes = recipe.model.anchor_sizes_pixels
     limits = limits_of(role, recipe.input, recipe.sampling, sizes)
-    return check_set(*places[role], role, rules, limits, keep_empty=data.keep_empty_images)
+    opened = read_faulty(recipe.data, role, rules)
+    return _check_opened(opened, role, limits, keep_empty=recipe.data.keep_empty_images)
 
 
 def _unreadable_set(recipe: Recipe, error: UserError) -> SetFindings:
     nothing: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
-    coco = CocoSet(recipe.data.test_annotations, recipe.data.test_images, nothing)
+    coco = CocoSet(*places_of(recipe.data, "test"), nothing)
     return SetFindings("test", coco, errors={str(error): []})
 
 
@@ -190,7 +197,7 @@ def _check_images(found: SetFindings) -> None:
     folder = found.coco.images_dir
     missing = found.errors.pop(_absent_from(folder), None)
     if missing:
-        places = where_images_are(missing, folder, f"data.{found.role}_images")
+        places = where_images_are(missing, folder, found.coco.images_key)
         found.errors[_absent_from(folder) + places] = missing
 
 
@@ -246,6 +253,8 @@ def _note_annotations(found: SetFindings) -> None:
         reason = reason_to_leave_out(entry, size)
         if reason is not None:
             found.add_note(f"{prefix}{reason}", [name])
+        if is_difficult(entry):
+            found.add_note(DIFFICULT, [name])
         x, y, width, height = entry["bbox"]
         if _sticks_out([x, y, x + width, y + height], size):
             found.add_note("boxes that leave the image", [name])

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from detection.coco.data_settings import SetRole
 from detection.coco.sets import CocoSet
 from rsa_pretrain.plumbing.name_lists import first_of
-
-Role = Literal["train", "test"]
 
 
 @dataclass
@@ -24,7 +23,7 @@ class SetFindings:
         usable: Ids of the images that could be read and have the annotated size.
     """
 
-    role: Role
+    role: SetRole
     coco: CocoSet
     category_sizes: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=dict)

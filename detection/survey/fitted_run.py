@@ -13,9 +13,11 @@ import yaml
 
 from detection.coco.box_forms import Entry
 from detection.coco.categories import check_same_categories
+from detection.coco.data_settings import DetectionData
 from detection.coco.image_list import list_files
+from detection.coco.opening import open_set
 from detection.coco.sets import CocoSet, check_objects, open_coco, training_images
-from detection.recipe import EngineName, Recipe
+from detection.recipe.recipe import EngineName, Recipe
 from detection.survey.box_checks import compare_with_masks, find_repeats
 from detection.survey.explained_config import ChosenValue, explained_yaml, printable
 from detection.survey.findings import SetFindings, in_words
@@ -52,6 +54,13 @@ class InitRequest:
     engine: EngineName
     seed: int
     rules: ReadRules
+    data: DetectionData | None = None
+    """Section of the config that stands in place of annotation files; its test set is used."""
+
+    @property
+    def is_split(self) -> bool:
+        """True if one set's images become both parts."""
+        return self.test_annotations is None and self.data is None
 
     @property
     def name(self) -> str:
@@ -123,7 +132,7 @@ def _check_targets(request: InitRequest) -> None:
     if request.out.suffix not in (".yaml", ".yml"):
         raise UserError(f"'{request.out}' should end in .yaml")
     openings = {request.out: f"# {_OPENING}"}
-    if request.test_annotations is None:
+    if request.is_split:
         openings |= dict.fromkeys(request.part_paths, PART_OPENING)
     for path, opening in openings.items():
         if path.resolve() == request.annotations.resolve():
@@ -132,10 +141,10 @@ def _check_targets(request: InitRequest) -> None:
 
 
 def _open_parts(request: InitRequest) -> Parts:
-    given = open_coco(request.annotations, request.images_dir, request.rules, images_key="IMAGES")
+    given = _open_training(request)
     _check_sizes(given)
     notes = _box_notes(given)
-    if request.test_annotations is None:
+    if request.is_split:
         split = split_set(given, request.test_share, request.seed)
         train, test = (
             replace(given, annotations_path=path, tree=tree)
@@ -143,12 +152,7 @@ def _open_parts(request: InitRequest) -> Parts:
         )
         notes += _split_notes(split, request.test_share)
         return Parts(train, test, notes, new_files=(train, test))
-    test = open_coco(
-        request.test_annotations,
-        request.test_images_dir,
-        request.rules,
-        images_key="--test-images",
-    )
+    test = _open_test(request)
     _check_sizes(test)
     check_same_categories(
         given.category_names,
@@ -158,6 +162,24 @@ def _open_parts(request: InitRequest) -> Parts:
     )
     check_objects(test.annotations_path, test.tree)
     return Parts(given, test, notes, new_files=())
+
+
+def _open_training(request: InitRequest) -> CocoSet:
+    if request.data is not None:
+        return open_set(request.data, "train", request.rules)
+    return open_coco(request.annotations, request.images_dir, request.rules, images_key="IMAGES")
+
+
+def _open_test(request: InitRequest) -> CocoSet:
+    if request.data is not None:
+        return open_set(request.data, "test", request.rules)
+    assert request.test_annotations is not None
+    return open_coco(
+        request.test_annotations,
+        request.test_images_dir,
+        request.rules,
+        images_key="--test-images",
+    )
 
 
 def _check_sizes(coco: CocoSet) -> None:
@@ -203,19 +225,12 @@ def _split_notes(split: TrainTestSets, test_share: float) -> list[str]:
 
 def _choices(request: InitRequest, parts: Parts, kept: ChosenValue) -> list[ChosenValue]:
     """Return the choices that do not depend on the images' content."""
-    paths = {
-        "train_annotations": parts.train.annotations_path,
-        "train_images": parts.train.images_dir,
-        "test_annotations": parts.test.annotations_path,
-        "test_images": parts.test.images_dir,
-    }
     return [
         ChosenValue("name", request.name),
         ChosenValue("engine", request.engine),
         ChosenValue("output_dir", str(request.run_dir)),
         ChosenValue("seed", request.seed),
-        ChosenValue("data.name", request.name),
-        *(ChosenValue(f"data.{key}", str(path)) for key, path in paths.items()),
+        *(ChosenValue(f"data.{key}", value) for key, value in _sources(request, parts).items()),
         *(ChosenValue(f"data.{key}", value) for key, value in _unusual(request.rules).items()),
         kept,
         ChosenValue(
@@ -224,6 +239,21 @@ def _choices(request: InitRequest, parts: Parts, kept: ChosenValue) -> list[Chos
             "Processes that read images: 4, or the number of cores if lower; 0: the main one.",
         ),
     ]
+
+
+def _sources(request: InitRequest, parts: Parts) -> dict[str, Any]:
+    """Return the settings that name the sets and say where they are."""
+    if request.data is None:
+        paths = {
+            "train_annotations": parts.train.annotations_path,
+            "train_images": parts.train.images_dir,
+            "test_annotations": parts.test.annotations_path,
+            "test_images": parts.test.images_dir,
+        }
+        return {"name": request.name} | {key: str(path) for key, path in paths.items()}
+    tree = request.data.model_dump(mode="json", exclude_defaults=True)
+    chosen_here = {*ReadRules.model_fields, "keep_empty_images", "num_workers"}
+    return {key: value for key, value in tree.items() if key not in chosen_here}
 
 
 def _unusual(rules: ReadRules) -> dict[str, Any]:
@@ -255,7 +285,7 @@ def _next_commands(request: InitRequest) -> list[str]:
         for path in (
             request.out,
             request.run_dir,
-            request.images_dir,
+            request.images_dir if request.data is None else request.out,
             request.out.with_name(f"{request.name}_found.json"),
         )
     )

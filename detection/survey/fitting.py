@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detection.coco.sets import CocoSet, TrainingImage, without_mask
-from detection.recipe import DEFAULT_ANCHORS, DetectorTrainingConfig, EngineName, SamplingConfig
+from detection.recipe.architecture import DEFAULT_ANCHORS, SamplingConfig
+from detection.recipe.recipe import DetectorTrainingConfig, EngineName
 from detection.survey.explained_config import ChosenValue
 from detection.survey.fitting_sizes import (
     MATCHED_IOU,

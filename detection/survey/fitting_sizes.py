@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from detection.coco.box_forms import box_of
 from detection.coco.sets import TrainingImage
 from detection.feeding.samples import resized
-from detection.recipe import DEFAULT_ANCHORS, PYRAMID_LEVELS, Anchors, InputConfig
+from detection.recipe.architecture import DEFAULT_ANCHORS, PYRAMID_LEVELS, Anchors
+from detection.recipe.recipe import InputConfig
 
 Lengths = NDArray[np.float64]
 

@@ -58,7 +58,7 @@ class OpenSets:
         """
         record = entry.record
         if record.kind == "detection":
-            raise UserError("the images of a detector's record are COCO annotations")
+            raise UserError("the images of a detector's record are those of annotation files")
         tree = _data_of(entry, role)
         if tree is None:
             return None

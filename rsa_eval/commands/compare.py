@@ -19,7 +19,8 @@ Decide whether model A is better than model B in the evaluations that both have.
 
 A and B are run folders, record files, or folders of either. To compare several seeds of both, give
 those of A, then --against and those of B. Evaluations are paired by evaluator, protocol and data
-set; test images must be the same, or the command refuses and says in what they differ.
+set, detectors by their recipe; test images must be the same, or the command refuses and says in
+what they differ.
 
 A single network of each is compared image by image: paired bootstrap for the interval, McNemar's
 exact test for top-1 and top-5; so are several with one, by their mean answers. Several seeds of

@@ -177,9 +177,6 @@ def _others() -> Iterator[Published]:
     for method, text in VOC2012_PIXELS.items():
         scores, source = {"mIoU": Score(text)}, "MaskContrast's paper, as reviews quote it"
         yield Published("voc2012", "segmentation", method, "ResNet-50, trainaug", scores, source)
-    zoo = {"bbox_AP": Score("38.6"), "segm_AP": Score("35.2")}
-    setting = "Mask R-CNN R50-FPN, 1× schedule, frozen BN"
-    yield Published("coco", "detection", "supervised", setting, zoo, "detectron2's model zoo")
 
 
 def _linear(data_set: str, method: str, epochs: int, text: str, place: PaperCell) -> Published:

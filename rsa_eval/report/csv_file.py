@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
+from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic
 from rsa_eval.report.escaping import escape_spreadsheet
 from rsa_eval.report.paper_tables import PaperTable
@@ -32,6 +33,8 @@ class _Line:
     trials: str
     departures: str
     protocol: str
+    recipe: str
+    """Fingerprint of a detector's recipe; empty for other evaluations."""
     files: str
 
 
@@ -61,7 +64,9 @@ def _paper_lines(paper: Sequence[PaperTable]) -> Iterator[_Line]:
                     continue
                 where = (f"Table {table.number}", " ".join(row.labels), " ".join(column))
                 score = cell.published
-                yield _published(where, "RSA paper", cell.metric, score.mean, score.std)
+                yield _published(
+                    where, "RSA paper", cell.metric, score.mean, score.std, cell.recipe
+                )
                 for ours in cell.ours:
                     notes = [table.footnotes[mark - 1] for mark in ours.marks]
                     yield _measured(where, cell.metric, ours.statistic, ours.group, notes)
@@ -69,7 +74,7 @@ def _paper_lines(paper: Sequence[PaperTable]) -> Iterator[_Line]:
 
 def _lines(tables: Sequence[Table]) -> Iterator[_Line]:
     for table in tables:
-        name = f"{table.title} on {table.data_set}"
+        name = f"{table.title} on {table.data_set}{table.recipe_mark}"
         for row in table.rows:
             notes = [table.footnotes[mark - 1] for mark in row.marks]
             for metric, statistic in zip(table.metrics, row.cells, strict=True):
@@ -82,19 +87,27 @@ def _lines(tables: Sequence[Table]) -> Iterator[_Line]:
                     mean, _, std = text.partition(" ± ")
                     where = (name, f"{other.name}: {other.detail}", metric)
                     deviation = float(std) if std else None
-                    yield _published(where, other.source, metric, float(mean), deviation)
+                    yield _published(
+                        where, other.source, metric, float(mean), deviation, table.recipe
+                    )
 
 
 def _published(
-    where: tuple[str, str, str], source: str, metric: str, mean: float, std: float | None
+    where: tuple[str, str, str],
+    source: str,
+    metric: str,
+    mean: float,
+    std: float | None,
+    recipe: str,
 ) -> _Line:
-    return _Line(*where, source, metric, mean, std, "%", *_UNKNOWN, None, "", "", "", "")
+    return _Line(*where, source, metric, mean, std, "%", *_UNKNOWN, None, "", "", "", recipe, "")
 
 
 def _measured(
     where: tuple[str, str, str], metric: str, found: Statistic, group: Group, notes: Sequence[str]
 ) -> _Line:
     images, seeds = found.over_images, found.over_seeds
+    recipe = recipe_of(group.first)
     return _Line(
         *where,
         source="ours",
@@ -110,5 +123,6 @@ def _measured(
         trials=found.trials,
         departures="; ".join(notes),
         protocol=group.first.protocol,
+        recipe="" if recipe is None else recipe.fingerprint or "unknown",
         files="; ".join(str(path) for path in group.paths),
     )

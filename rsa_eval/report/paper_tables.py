@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsa_eval.paper.detection_recipes import rsa_recipe
 from rsa_eval.paper.matching import belongs, departures
 from rsa_eval.paper.numbers import DETECTION_METRICS
 from rsa_eval.paper.published import Published, Score, paper_cells
 from rsa_eval.paper.rows import work_of
+from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic
 
 _CAPTIONS = {
@@ -15,9 +17,11 @@ _CAPTIONS = {
     3: "ImageNet-100: linear top-1, ResNet-50 (%)",
     4: "ImageNet-1K: linear top-1, ResNet-50 (%)",
     5: "COCO, Mask R-CNN R50-FPN, 1× schedule: average precision (%)",
-    6: "COCO, Mask R-CNN R50-FPN, 2× schedule: average precision (%)",
+    6: "COCO, Mask R-CNN R50-FPN, 2× schedule: average precision (%); as printed, rows of two "
+    "recipes: RSA at rate 0.03, its baselines, which are InfoMin’s, at 0.02",
     8: "RSA on SimSiam: linear top-1 after 200 epochs (%)",
 }
+_DETECTION = (5, 6)
 _LABELS = {
     1: ("Method", "Aug.", "β"),
     3: ("Method", "Batch size"),
@@ -52,6 +56,8 @@ class FilledCell:
     """Our numbers, those with the fewest departures first; empty if no record belongs here."""
     is_quoted: bool
     """True if the method is not implemented here, so that we can have no number."""
+    recipe: str
+    """Fingerprint of the detectors' recipe; empty for other evaluations."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,9 @@ class PaperTable:
                     found = ours.statistic
                     # A single trial's value is in the cell; detection's six columns share a line.
                     place = "" if self.is_detection and found.std is None else " ".join(column)
-                    where = ", ".join(part for part in (labels, place) if part)
+                    recipe = recipe_of(ours.group.first)
+                    parts = (labels, place, "" if recipe is None else recipe.text)
+                    where = ", ".join(part for part in parts if part)
                     marks = "".join(f" [{mark}]" for mark in ours.marks)
                     lines[where + marks, found.trials] = None
         return list(lines)
@@ -122,7 +130,7 @@ class PaperTable:
     @property
     def is_detection(self) -> bool:
         """True if its columns are the metrics of one record."""
-        return self.number in (5, 6)
+        return self.number in _DETECTION
 
 
 def build_paper_tables(groups: Sequence[Group]) -> list[PaperTable]:
@@ -137,6 +145,9 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
         if entry.place is None:
             continue
         ours = _groups_of(entry, groups, footnotes)
+        recipe = ""
+        if number in _DETECTION:
+            recipe = rsa_recipe(number, entry.method).fingerprint or ""
         for metric, score in entry.scores.items():
             column = entry.place.column or _DETECTION_COLUMNS[metric]
             measured = tuple(
@@ -144,7 +155,7 @@ def _build(number: int, groups: Sequence[Group]) -> PaperTable:
                 for group, marks in ours
                 if (statistic := group.statistic(metric)) is not None
             )
-            cell = FilledCell(score, metric, measured, work_of(entry) is None)
+            cell = FilledCell(score, metric, measured, work_of(entry) is None, recipe)
             printed.setdefault(entry.place.row, {})[column] = cell
     columns = tuple(dict.fromkeys(column for cells in printed.values() for column in cells))
     return PaperTable(

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from rsa_eval.paper.detection_recipes import describe_recipe
+from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import engine_of, seeds_of
 from rsa_eval.records.image_sets import name_image_set
 from rsa_eval.records.record import Record
@@ -85,6 +87,7 @@ class Gallery:
 
 def describe_record(path: Path, record: Record) -> RecordPage:
     """Collect everything shown of one record."""
+    recipe = recipe_of(record)
     facts = {
         "file": str(path),
         "checkpoint": record.model.checkpoint or "none: random weights",
@@ -92,6 +95,7 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "seeds": seeds_of(record),
         "test images": str(record.num_samples),
         "protocol": record.protocol,
+        "recipe": "" if recipe is None else describe_recipe(recipe),
         "engine": engine_of(record) or "",
         "deviations": "; ".join(record.deviations) or "none",
         "date": record.created,

@@ -150,7 +150,7 @@ def _table_7(timings: Sequence[Timing]) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield f"### {table.title} on {escape_markdown(table.data_set)}"
+    yield f"### {table.title} on {escape_markdown(table.data_set + table.recipe_mark)}"
     yield f"Protocol {escape_markdown(table.protocol)}."
     columns = ["Model", *table.columns, *_INTERVALS, "vs. random weights"]
     columns += ["Trials", "Setting or source"]

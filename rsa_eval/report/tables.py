@@ -6,7 +6,15 @@ from pathlib import Path
 
 from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
-from rsa_eval.paper.published import PAPER_DATA_SETS, PAPER_METHODS, published_for
+from rsa_eval.paper.detection import DetectionRow, detection_rows
+from rsa_eval.paper.detection_recipes import describe_recipe
+from rsa_eval.paper.published import (
+    PAPER_DATA_SETS,
+    PAPER_METHODS,
+    Published,
+    published_for,
+)
+from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
 from rsa_eval.records.image_sets import name_training_set
 from rsa_eval.records.record import GIVEN_FEATURES, Record
@@ -63,7 +71,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Table:
-    """All models of one data set, evaluator and protocol."""
+    """All models of one data set, evaluator and protocol; detectors of one recipe."""
 
     anchor: str
     kind: str
@@ -71,14 +79,23 @@ class Table:
     data_set: str
     """The papers' name of it."""
     protocol: str
+    """For detectors the recipe with its fingerprint, and whether it was changed."""
     metrics: tuple[str, ...]
     units: tuple[str, ...]
     """Empty for numbers without one."""
     headline_column: int
     rows: tuple[TableRow, ...]
     published: tuple[PublishedRow, ...]
-    """Numbers from sources other than the paper, whose tables are separate."""
+    """Numbers from sources other than the paper, whose tables are separate; beside detectors all
+    of the same recipe."""
     footnotes: tuple[str, ...]
+    recipe: str = ""
+    """Fingerprint of the detectors' recipe, or "unknown"; empty for other evaluations."""
+
+    @property
+    def recipe_mark(self) -> str:
+        """The fingerprint in brackets, to follow the title; empty for other evaluations."""
+        return f" [{self.recipe}]" if self.recipe else ""
 
     @property
     def columns(self) -> list[str]:
@@ -93,12 +110,14 @@ class Table:
 
 
 def build_tables(groups: Sequence[Group]) -> list[Table]:
-    """Arrange trials in tables, sorted by evaluator, data set and protocol."""
-    places: dict[tuple[int, str, str], list[Group]] = {}
+    """Arrange trials in tables, sorted by evaluator, data set, protocol and recipe."""
+    places: dict[tuple[int, str, str, str], list[Group]] = {}
     for group in groups:
         record = group.first
         place = list(EVALUATOR_TITLES).index(record.kind)
-        places.setdefault((place, group.image_set, _protocol(record)), []).append(group)
+        recipe = recipe_of(record)
+        key = "" if recipe is None else recipe.key
+        places.setdefault((place, group.image_set, _protocol(record), key), []).append(group)
     return [
         _build_table(places[key], f"table-{number}")
         for number, key in enumerate(sorted(places), start=1)
@@ -157,12 +176,13 @@ def model_detail(record: Record) -> str:
 
 
 def _protocol(record: Record) -> str:
-    """Name the protocol, without the initial weights of detection's, which rows state."""
-    return record.protocol.removesuffix("_random").removesuffix("_supervised")
+    recipe = recipe_of(record)
+    return record.protocol if recipe is None else describe_recipe(recipe)
 
 
 def _build_table(groups: list[Group], anchor: str) -> Table:
     first = groups[0].first
+    recipe = recipe_of(first)
     records = [record for group in groups for record in group.records]
     units = {name: metric.unit for record in records for name, metric in record.metrics.items()}
     metrics = tuple(units)
@@ -181,6 +201,7 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
         rows=tuple(_row(group, metrics, baselines, footnotes) for group in [*trained, *baselines]),
         published=_published_rows(first, metrics),
         footnotes=footnotes,
+        recipe="" if recipe is None else recipe.fingerprint or "unknown",
     )
 
 
@@ -216,6 +237,11 @@ def _trials_folder(group: Group) -> list[str]:
 
 
 def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRow, ...]:
+    others = published_for(record.data_set, record.kind)
+    found: list[Published | DetectionRow] = [
+        *(row for row in others if row.place is None),
+        *detection_rows(recipe_of(record)),
+    ]
     return tuple(
         PublishedRow(
             name=row.method,
@@ -226,8 +252,8 @@ def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRo
             ),
             source=row.source,
         )
-        for row in published_for(record.data_set, record.kind)
-        if row.place is None
+        for row in found
+        if not row.scores.keys().isdisjoint(metrics)
     )
 
 

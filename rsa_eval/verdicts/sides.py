@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rsa_eval.records.detection_recipe import recipe_of, recipe_settings
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.identity import network_key, shared_settings
@@ -40,8 +41,11 @@ class SharedEvaluation:
 
     @property
     def title(self) -> str:
-        """The evaluation as tables name it."""
-        return f"{self.first.first.kind} on {self.first.image_set}"
+        """The evaluation as tables name it, of detectors with their recipe."""
+        record = self.first.first
+        recipe = recipe_of(record)
+        by = "" if recipe is None else f" by {recipe.text}"
+        return f"{record.kind} on {self.first.image_set}{by}"
 
     @property
     def protocol(self) -> str:
@@ -89,8 +93,8 @@ def shared_evaluations(
 ) -> tuple[list[SharedEvaluation], list[str]]:
     """Pair the evaluations of two sides.
 
-    They are paired by evaluator, protocol and data set, and by settings where a side has several
-    such evaluations.
+    They are paired by evaluator, protocol and data set, detectors by their recipes too, and by
+    settings where a side has several such evaluations.
 
     Returns:
         The pairs, and a line for each evaluation that only one side has.
@@ -110,7 +114,8 @@ def shared_evaluations(
     used = {id(group) for pair in pairs for group in (pair.first, pair.second)}
     alone = [
         f"only {side.name} has {group.first.kind} on {group.image_set} "
-        f"({group.first.protocol}): '{group.paths[0]}'"
+        f"({_protocol(group.first)}): '{group.paths[0]}'"
+        + (_other_recipe(group, second) if side is first else "")
         for side in (first, second)
         for group in side.groups
         if id(group) not in used
@@ -135,13 +140,36 @@ def _pairs(first: Contender, second: Contender) -> Iterator[SharedEvaluation]:
             yield SharedEvaluation(group, equal[0], tuple(_differing(group, equal[0])))
 
 
-def _places(groups: Sequence[Group]) -> dict[tuple[Path, ...], tuple[str, str, str]]:
-    """Return evaluator, protocol and images of each group, by its files."""
+def _places(groups: Sequence[Group]) -> dict[tuple[Path, ...], tuple[str, str, str, str]]:
+    """Return evaluator, protocol, recipe and images of each group, by its files."""
     image_sets = name_image_sets([group.first for group in groups])
     return {
-        group.paths: (group.first.kind, group.first.protocol, images)
+        group.paths: (group.first.kind, *_protocol_and_recipe(group.first), images)
         for group, images in zip(groups, image_sets, strict=True)
     }
+
+
+def _protocol_and_recipe(record: Record) -> tuple[str, str]:
+    recipe = recipe_of(record)
+    return (record.protocol, "") if recipe is None else (recipe.name, recipe.key)
+
+
+def _protocol(record: Record) -> str:
+    recipe = recipe_of(record)
+    return record.protocol if recipe is None else recipe.text
+
+
+def _other_recipe(group: Group, other: Contender) -> str:
+    """Say in what a detector's recipe differs from that of the other side's on the same images."""
+    recipe = recipe_of(group.first)
+    for its in other.groups:
+        theirs = recipe_of(its.first)
+        if recipe is None or theirs is None or its.image_set != group.image_set:
+            continue
+        ours, found = recipe_settings(group.first.config), recipe_settings(its.first.config)
+        settings = first_of(_unequal(ours, found)) or "as they are named or recorded"
+        return f" (the recipe of {other.name}, {theirs.text}, differs: {settings})"
+    return ""
 
 
 def _evaluation_key(group: Group) -> str:
@@ -156,7 +184,10 @@ def _settings(record: Record) -> dict[str, object]:
 
 
 def _differing(first: Group, second: Group) -> list[str]:
-    ours, theirs = _settings(first.first), _settings(second.first)
+    return _unequal(_settings(first.first), _settings(second.first))
+
+
+def _unequal(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
     return [
         f"{key} {ours.get(key)} | {theirs.get(key)}"
         for key in sorted(ours.keys() | theirs.keys())

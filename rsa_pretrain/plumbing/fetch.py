@@ -63,6 +63,8 @@ class Bundle:
 
     folder: str
     files: tuple[BundledFile, ...]
+    inside: str = ""
+    """Folder that all archives have, which itself becomes the folder; empty: what they have."""
 
 
 def fetch(source: Archive | Bundle, root: Path, url: str | None = None) -> None:
@@ -113,7 +115,7 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
     downloads.mkdir(exist_ok=True)
     for file in bundle.files:
         _download(file.md5, file.url if url is None else url + file.name, downloads / file.name)
-    with _appearing_whole(folder) as temporary:
+    with _appearing_whole(folder, bundle.inside) as temporary:
         temporary.mkdir()
         packed = [file for file in bundle.files if file.name.endswith((*_ARCHIVE_NAMES, ".gz"))]
         for file in packed:
@@ -121,6 +123,8 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
         plain = [file.name for file in bundle.files if file not in packed]
         for name in plain:
             shutil.copyfile(downloads / name, temporary / name)
+        if not (temporary / bundle.inside).is_dir():
+            raise UserError(f"the archives in '{downloads}' contain no folder '{bundle.inside}'")
     with suppress(OSError):  # the set is complete, whatever else is among the downloads
         for name in plain:
             (downloads / name).unlink()

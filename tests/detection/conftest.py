@@ -10,13 +10,14 @@ import narrow
 import pytest
 import torch
 
+from benchmarks.voc_rendering import render_voc
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
-from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.weights.metadata import BackboneMetadata, library_versions
 
@@ -133,6 +134,13 @@ def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def c4() -> dict[str, Any]:
+    """Model settings of a detector on C4."""
+    layers = ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs")
+    return {"features": "C4", **dict.fromkeys(layers, 0)}
+
+
+@pytest.fixture(scope="session")
 def make_recipe_at(shapes_folder: Path) -> Callable[..., Recipe]:
     """Return the small recipe of a run folder, with changes such as ``solver={…}``."""
 
@@ -149,6 +157,39 @@ def make_recipe_at(shapes_folder: Path) -> Callable[..., Recipe]:
 def make_recipe(make_recipe_at: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Recipe]:
     """Return the small recipe, with changes such as ``solver={"iterations": 2}``."""
     return partial(make_recipe_at, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def voc_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn images as VOCdevkit: 2007/trainval, and 2012/test with a difficult object."""
+    kit = tmp_path_factory.mktemp("voc") / "VOCdevkit"
+    for split, name in (("train", "2007/trainval"), ("val", "2012/test")):
+        path = shapes_folder / "annotations" / f"instances_{split}.json"
+        coco = open_coco(path, shapes_folder / split)
+        if split == "val":
+            coco.tree["annotations"][0]["difficult"] = 1
+        render_voc(coco, kit, name)
+    return kit
+
+
+@pytest.fixture
+def make_voc_recipe(make_recipe: Callable[..., Recipe], voc_folder: Path) -> Callable[..., Recipe]:
+    """Return the small recipe on VOC's folders, with changes such as ``data={"root": …}``."""
+    data = {
+        "name": "shapes-voc",
+        "format": "voc",
+        "root": voc_folder,
+        "train": ("2007/trainval",),
+        "test": ("2012/test",),
+        "classes": ("circle", "rectangle", "triangle"),
+        "num_workers": 0,
+    }
+
+    def make(**changes: Any) -> Recipe:
+        tree = to_tree(make_recipe(**{key: changes[key] for key in changes if key != "data"}))
+        return parse_tree(Recipe, {**tree, "data": {**data, **changes.get("data", {})}}, "test")
+
+    return make
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ import yaml
 
 from detection.__main__ import main
 from detection.coco.sets import open_coco
-from detection.engines.torchvision.regions import RegionHeads
+from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.exchange.config import config_tree
 from detection.exchange.export_config import export_config
 from detection.feeding.samples import Bitmap
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import ModelConfig, Recipe, SamplingConfig
+from detection.recipe.architecture import ModelConfig, SamplingConfig
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
@@ -174,14 +175,14 @@ def test_mask_head_can_be_left_out(make_changed_recipe: Callable[..., Recipe]) -
 
 
 @pytest.fixture
-def heads() -> RegionHeads:
+def heads() -> PyramidHeads:
     """Heads over 16 channels and three classes."""
     torch.manual_seed(0)
     model = ModelConfig(box_head_num_convs=1, mask_head_num_convs=1, head_norm="none")
-    return RegionHeads(16, 3, model, SamplingConfig(rois_per_image=8), None).train()
+    return PyramidHeads(16, 3, model, SamplingConfig(rois_per_image=8), None).train()
 
 
-def _mask_loss(heads: RegionHeads, outlines: list[Any]) -> torch.Tensor:
+def _mask_loss(heads: PyramidHeads, outlines: list[Any]) -> torch.Tensor:
     torch.manual_seed(1)
     features = {str(level): torch.randn(1, 16, 32 >> level, 32 >> level) for level in range(4)}
     boxes = torch.tensor([[8.0, 8.0, 60.0, 60.0], [70.0, 70.0, 120.0, 120.0]])
@@ -190,7 +191,7 @@ def _mask_loss(heads: RegionHeads, outlines: list[Any]) -> torch.Tensor:
     return losses["loss_mask"]  # type: ignore[no-any-return]
 
 
-def test_mask_loss_is_that_of_the_masks_there_are(heads: RegionHeads) -> None:
+def test_mask_loss_is_that_of_the_masks_there_are(heads: PyramidHeads) -> None:
     """Of two objects, the mean loss of both is the mean of what each alone gives."""
     drawn = [Bitmap(np.full((128, 128), value, np.uint8), 0, 0) for value in (1, 0)]
     both = _mask_loss(heads, list(drawn))
@@ -199,7 +200,7 @@ def test_mask_loss_is_that_of_the_masks_there_are(heads: RegionHeads) -> None:
     assert not torch.isclose(first, second)
 
 
-def test_batch_without_masks_keeps_every_parameter(heads: RegionHeads) -> None:
+def test_batch_without_masks_keeps_every_parameter(heads: PyramidHeads) -> None:
     """The loss of a batch of boxes alone is 0, with a gradient of 0 for each parameter."""
     loss = _mask_loss(heads, [None, None])
     assert loss.item() == 0

@@ -8,7 +8,7 @@ import pytest
 
 from detection.coco.masks import encode_mask, run_lengths
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from detection.survey.data_check import check_set
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from detection.__main__ import main
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 

@@ -11,7 +11,7 @@ from PIL import Image
 from detection.__main__ import main
 from detection.commands import predict
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.command_line import Parser
 from rsa_pretrain.weights.checkpoint import MODEL_FILE, read_tensors, save_tensors

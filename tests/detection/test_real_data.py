@@ -6,7 +6,7 @@ import pytest
 
 from detection.coco.sets import check_objects, mask_gap, open_coco, training_images
 from detection.job.trunk import load_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.weights.checkpoint import LoadedBackbone

@@ -4,11 +4,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detection.recipe import DEFAULT_ANCHORS, Recipe, Schedule, SolverConfig, lr_schedule
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import Recipe, Schedule, SolverConfig, lr_schedule
 from rsa_pretrain.plumbing.config.files import load_config, write_config
 from rsa_pretrain.plumbing.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "detection"
+
+C4_WORDS = (
+    "features=C4",
+    "box_head_num_convs=0",
+    "box_head_num_fcs=0",
+    "mask_head_num_convs=0",
+)
 
 
 def _schedule_at(solver: SolverConfig, step: int) -> float:
@@ -77,8 +85,9 @@ def test_impossible_schedules_are_refused(change: dict[str, object], message: st
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_loads(path: Path, tmp_path: Path) -> None:
     """Each YAML is a recipe, and writing it resolved loses nothing."""
-    overrides = ["name=base"] if path.stem.startswith("base_") else []
-    recipe = load_config(Recipe, path, overrides)
+    is_base = path.stem.startswith("base_")
+    configs = [path, "data/coco"] if is_base else [path]
+    recipe = load_config(Recipe, configs, ["name=base"] if is_base else [])
     write_config(recipe, tmp_path / "config.yaml")
     assert load_config(Recipe, tmp_path / "config.yaml") == recipe
     assert path.read_text(encoding="utf-8").startswith("# ")
@@ -115,8 +124,8 @@ def test_paper_recipes_value_by_value(
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("anchor_sizes_pixels", [32, 64, 128], r"_pixels': Tuple should have at least 5 items"),
-        ("anchor_sizes_pixels", [8, 16, 32, 64, 128, 256], "_pixels': Tuple should have at most 5"),
+        ("anchor_sizes_pixels", [32, 64, 128], "_pixels has 3 sizes; features FPN needs one"),
+        ("anchor_sizes_pixels", [8, 16, 32, 64, 128, 256], "_pixels has 6 sizes; features FPN"),
         (
             "anchor_sizes_pixels",
             [32, 64, 64, 128, 256],
@@ -150,3 +159,43 @@ def test_unknown_engine_is_refused() -> None:
     """An engine this toolkit does not have is named together with those it has."""
     with pytest.raises(UserError, match=r"'engine': .*'torchvision' or 'detectron2'.*'mmdet'"):
         load_config(Recipe, CONFIGS / "toy_shapes.yaml", ["engine=mmdet"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["features=C4"], "box_head_num_convs is 4; with features C4, whose head is res5"),
+        (["box_head_num_fcs=0"], "box_head_num_fcs is 0; features FPN needs at least 1"),
+        (["mask_head_num_convs=0"], "mask_head_num_convs is 0; features FPN needs at least 1"),
+        ([*C4_WORDS, "freeze_at=5"], "freeze_at is 5; .* 4 freezes all stages before it"),
+        ([*C4_WORDS, "pyramid_norm=BN"], "features C4 have no pyramid"),
+        ([*C4_WORDS, "trunk_norm=FrozenBN"], "head_norm is SyncBN and trunk_norm FrozenBN"),
+        ([*C4_WORDS, "head_norm=BN"], "head_norm is BN and trunk_norm SyncBN; .* trunk's or none"),
+    ],
+)
+def test_settings_that_no_detector_has(words: list[str], message: str) -> None:
+    """Layers without a place, and heads without layers, are refused by name."""
+    with pytest.raises(UserError, match=message):
+        load_config(Recipe, Path("mask_rcnn_R_50_FPN_1x"), [f"model.{word}" for word in words])
+
+
+def test_moco_recipes_value_by_value() -> None:
+    """MoCo's release and paper: rate, schedules, sizes, norms and layers."""
+    for schedule, iterations, decay_at in (
+        ("1x", 90_000, (60_000, 80_000)),
+        ("2x", 180_000, (120_000, 160_000)),
+    ):
+        for features in ("FPN", "C4"):
+            recipe = load_config(Recipe, Path(f"moco_mask_rcnn_R_50_{features}_{schedule}"))
+            solver, model = recipe.solver, recipe.model
+            assert (solver.iterations, solver.decay_at) == (iterations, decay_at)
+            assert (solver.base_lr, solver.warmup_iterations) == (0.02, 1000)
+            assert recipe.input.train_short_sides_pixels == (640, 672, 704, 736, 768, 800)
+            assert (model.features, model.mask_head, model.freeze_at) == (features, True, 0)
+            assert (model.trunk_norm, model.norm_of_pyramid) == ("SyncBN", "SyncBN")
+            assert model.head_norm == ("SyncBN" if features == "C4" else "none")
+            layers = (0, 0, 0) if features == "C4" else (0, 2, 4)
+            counts = (model.box_head_num_convs, model.box_head_num_fcs, model.mask_head_num_convs)
+            assert counts == layers
+            proposals = recipe.sampling.num_train_proposals
+            assert proposals == (2000 if features == "C4" else 1000)

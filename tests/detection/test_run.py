@@ -13,12 +13,13 @@ from detection.engines.torchvision import run_state, trainer
 from detection.engines.torchvision.differences import DIFFERENCES_FROM_DETECTRON2
 from detection.job.job import open_job
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_from_backbone, run_recipe
 from rsa_eval.__main__ import main
+from rsa_eval.records.detection_recipe import recipe_fingerprint
 from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import read_record
-from rsa_pretrain.plumbing.config.files import write_config
+from rsa_pretrain.plumbing.config.files import to_tree, write_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal
@@ -112,6 +113,8 @@ def test_finished_run_holds_its_result(
     assert record.model.sha256 == trunk.subject.sha256
     assert DIFFERENCES_FROM_DETECTRON2[0] in record.deviations
     assert record.details["engine"] == "torchvision"
+    written = recipe_fingerprint(to_tree(recipe))
+    assert record.details["recipe_fingerprint"] == written == recipe_fingerprint(record.config)
     predictions = json.loads((run_dir / "predictions.json").read_text(encoding="utf-8"))
     assert record.details["num_predictions"] == len(predictions)
     assert {entry["category_id"] for entry in predictions} <= {1, 2, 3}

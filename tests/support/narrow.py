@@ -38,11 +38,11 @@ def narrow_resnets(narrow: bool = True) -> Iterator[None]:
 @contextmanager
 def narrow_detector() -> Iterator[None]:
     """Make the torchvision engine's detectors of such a ResNet narrow in every part."""
-    from detection.engines.torchvision import detector, regions  # for detection's tests alone
+    from detection.engines.torchvision import detector, pyramid_heads  # for detection's tests
 
     with narrow_resnets(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "PYRAMID_CHANNELS", 16)
-        patch.setattr(regions, "FC_WIDTH", 32)
+        patch.setattr(pyramid_heads, "FC_WIDTH", 32)
         yield
 
 

@@ -15,10 +15,11 @@ from rsa_pretrain.plumbing.errors import UserError
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _READ = {"name", "bndbox", "polygon", "difficult"}
 _SAYS_NOTHING = {"", "0", "unspecified"}
-_DIFFICULT = (
-    "objects marked difficult; kept as the key 'difficult', but trained and evaluated like "
-    "any other (VOC's own evaluation skips them)"
+DIFFICULT = (
+    "objects marked difficult; trained on like any other, but neither found nor missed in "
+    "evaluation, as in VOC's own"
 )
+NOT_CARRIED_OVER = "of objects, not carried over"
 _FROM_ZERO = "boxes that begin at 0, although VOC counts from 1; clipped"
 _UNKNOWN_OUTLINE = "outlines in an unknown form, left out; their boxes are kept"
 
@@ -86,10 +87,10 @@ def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Ins
         notes.add(_FROM_ZERO, named)
     extra = {}
     if _text(element, "difficult").lower() in ("1", "true"):
-        notes.add(_DIFFICULT, named)
+        notes.add(DIFFICULT, named)
         extra["difficult"] = 1
     for tag in sorted({child.tag for child in element if _says_something(child)} - _READ):
-        notes.add(f"<{tag}> of objects, not carried over", named)
+        notes.add(f"<{tag}> {NOT_CARRIED_OVER}", named)
     outlines = [_outline(place, polygon) for polygon in element.findall("polygon")]
     if None in outlines:
         notes.add(_UNKNOWN_OUTLINE, named)

@@ -1,15 +1,16 @@
 """Build a job's detector, with its trunk loaded and verified."""
 
+from collections.abc import Mapping
+
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
+import detection.engines.detectron2.stage_heads  # noqa: F401  # registers MoCo's heads
 from detection.exchange.config import config_tree, mask_format
-from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX, to_detectron2
+from detection.exchange.trunk_names import BATCH_COUNT, IN_DETECTRON2, features_of
 from detection.job.job import Job
 from detection.job.trunk import Trunk, check_arrived
-
-_BOTTOM_UP = DETECTRON2_PREFIX.rstrip(".")
 
 
 def make_config(job: Job) -> CfgNode:
@@ -40,8 +41,12 @@ def load_into_detector(detector: nn.Module, trunk: Trunk) -> None:
     Raises:
         RuntimeError: If a tensor is missing, left over or of another shape.
     """
-    bottom_up = detector.get_submodule(_BOTTOM_UP)
-    bottom_up.load_state_dict(_expected(bottom_up, trunk), strict=True)
+    found = _trunk_of(detector)
+    expected = _expected(found, trunk)
+    unmatched = sorted(found.keys() ^ expected.keys())
+    if unmatched:
+        raise RuntimeError(f"the trunk and the detector's do not match: {', '.join(unmatched[:5])}")
+    detector.load_state_dict(expected, strict=False)
 
 
 def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
@@ -50,19 +55,23 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
     Raises:
         RuntimeError: If one is missing, unexpected or different.
     """
-    bottom_up = detector.get_submodule(_BOTTOM_UP)
-    check_arrived(bottom_up.state_dict(), _expected(bottom_up, trunk))
+    found = _trunk_of(detector)
+    check_arrived(found, _expected(found, trunk))
 
 
-def _expected(bottom_up: nn.Module, trunk: Trunk) -> dict[str, Tensor]:
-    """Return the trunk by the module's names; frozen norms have no batch count."""
-    has = bottom_up.state_dict().keys()
-    renamed = {
-        to_detectron2(name).removeprefix(DETECTRON2_PREFIX): tensor
-        for name, tensor in trunk.tensors.items()
-    }
+def _trunk_of(detector: nn.Module) -> dict[str, Tensor]:
+    """Return the detector's trunk tensors by their full names."""
+    state = detector.state_dict()
+    names = IN_DETECTRON2[features_of(state)]
+    return {name: tensor for name, tensor in state.items() if names.to_torchvision(name)}
+
+
+def _expected(found: Mapping[str, Tensor], trunk: Trunk) -> dict[str, Tensor]:
+    """Return the trunk by the detector's names; frozen norms have no batch count."""
+    names = IN_DETECTRON2[features_of(found)]
+    renamed = {names.from_torchvision(name): tensor for name, tensor in trunk.tensors.items()}
     return {
         name: tensor
         for name, tensor in renamed.items()
-        if name in has or not name.endswith(BATCH_COUNT)
+        if name in found or not name.endswith(BATCH_COUNT)
     }

@@ -11,7 +11,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 from torch import Tensor, nn
 
-from detection.exchange.trunk_names import BATCH_COUNT, DETECTRON2_PREFIX
+from detection.exchange.trunk_names import BATCH_COUNT, features_of
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.weights.tensor_check import differing
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -21,7 +22,7 @@ _IMAGE_SIZE_PIXELS = 96
 
 
 def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
-    """Build detectron2's ResNet under the full names of a detector's trunk.
+    """Build detectron2's ResNet.
 
     Args:
         config_tree: detectron2 keys that differ from its defaults, nested.
@@ -30,28 +31,37 @@ def build_trunk(config_tree: Mapping[str, Any]) -> nn.Module:
     config.MODEL.RESNETS.OUT_FEATURES = list(STAGES)
     config.MODEL.BACKBONE.FREEZE_AT = 0
     config.merge_from_other_cfg(CfgNode(dict(config_tree)))
-    trunk = build_resnet_backbone(config, ShapeSpec(channels=3))
-    return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})
+    trunk: nn.Module = build_resnet_backbone(config, ShapeSpec(channels=3))
+    return trunk
 
 
-def load_weights_file(trunk: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
+def in_detector(trunk: nn.Module, features: RegionMaps) -> nn.Module:
+    """Place a trunk's modules where a detector has them, so that its full names are theirs."""
+    if features == "FPN":
+        return nn.ModuleDict({"backbone": nn.ModuleDict({"bottom_up": trunk})})
+    stages = dict(trunk.named_children())
+    last = nn.ModuleDict({"res5": stages.pop("res5")})
+    return nn.ModuleDict({"backbone": nn.ModuleDict(stages), "roi_heads": last})
+
+
+def load_weights_file(placed: nn.Module, weights: Path, model: Mapping[str, Tensor]) -> None:
     """Load a weights file with detectron2's own checkpointer and check every tensor.
 
     detectron2 only warns about mismatches, so the result is compared with the file's expected
     content.
 
     Args:
-        trunk: As ``build_trunk`` returns it.
+        placed: As ``in_detector`` returns it.
         weights: A file of this toolkit; detectron2 unpickles it.
         model: Its tensors by full name.
 
     Raises:
         RuntimeError: If a tensor was not loaded, or one of the file was not used.
     """
-    DetectionCheckpointer(trunk).load(str(weights))
+    DetectionCheckpointer(placed).load(str(weights))
     state = {
         name: tensor
-        for name, tensor in trunk.state_dict().items()
+        for name, tensor in placed.state_dict().items()
         if not name.endswith(f".{BATCH_COUNT}")
     }
     wrong = differing(state, model)
@@ -77,12 +87,12 @@ def feature_differences(
         Per stage, the largest absolute difference divided by the stage's largest value.
     """
     trunk = build_trunk(config_tree)
-    load_weights_file(trunk, weights, model)
+    load_weights_file(in_detector(trunk, features_of(model)), weights, model)
     images = torch.randn(
         1, 3, _IMAGE_SIZE_PIXELS, _IMAGE_SIZE_PIXELS, generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
-        found = trunk.eval().get_submodule(DETECTRON2_PREFIX.rstrip("."))(images)
+        found = trunk.eval()(images)
         expected = dict(zip(STAGES, _torchvision_stages(backbone.eval(), images), strict=True))
     return {
         stage: float((found[stage] - expected[stage]).abs().max() / expected[stage].abs().max())

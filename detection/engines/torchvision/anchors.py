@@ -1,17 +1,20 @@
-"""Lay out anchors on a five-level pyramid: one size per level, some shapes, no rounding.
+"""Lay out anchors on the maps that boxes are proposed from, without rounding.
 
-Lin et al. 2017 (feature pyramids), Section 4.1; the grid starts at pixel 0, as in detectron2.
+On a five-level pyramid there is one size per level (Lin et al. 2017, feature pyramids, Section
+4.1), on a single map there are all sizes (Ren et al. 2015, Faster R-CNN, Section 3.1.1). The grid
+starts at pixel 0, as in detectron2.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from detection.recipe import Anchors
+from detection.recipe.architecture import Anchors, RegionMaps
 
-STRIDES = (4, 8, 16, 32, 64)
+STRIDES: Mapping[RegionMaps, tuple[int, ...]] = {"FPN": (4, 8, 16, 32, 64), "C4": (16,)}
+"""Pixels of the image per step on each map that boxes are proposed from."""
 _MOST_KEPT = 16  # layouts; each takes up to 4.5 MB at 800 x 1333 pixels
 _Key = tuple[tuple[tuple[int, int], ...], torch.device]
 
@@ -28,34 +31,39 @@ def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Tensor:
     return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in sides])
 
 
-class PyramidAnchors(nn.Module):
+class AnchorLayout(nn.Module):
     """Lays anchors out over the maps of an image, where the maps are.
 
     In training it keeps the layouts of the latest few sizes; images come in few. While a detector
     is traced, sizes are symbols, which nothing may outlive.
 
     Args:
-        anchors: Sizes of the levels, and A shapes.
+        anchors: Sizes and shapes.
+        features: The maps.
     """
 
     cells: Tensor
-    """Each level's anchors around the origin, (5, A, 4)."""
+    """Each map's A anchors around the origin, (L, A, 4): size by size, shape by shape."""
 
-    def __init__(self, anchors: Anchors) -> None:
+    def __init__(self, anchors: Anchors, features: RegionMaps) -> None:
         super().__init__()
-        cells = [cell_anchors(size, anchors.aspect_ratios) for size in anchors.sizes_pixels]
+        cells = [
+            torch.cat([cell_anchors(size, anchors.aspect_ratios) for size in sizes])
+            for sizes in anchors.by_map(features)
+        ]
+        self._strides = STRIDES[features]
         # Not part of the state: they are in a checkpoint's metadata.
         self.register_buffer("cells", torch.stack(cells), persistent=False)
         self._kept: dict[_Key, list[Tensor]] = {}
 
     def forward(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Return every level's anchors.
+        """Return every map's anchors.
 
         Args:
-            shapes: Height and width of each level's map, from stride 4 to 64.
+            shapes: Height and width of each map, by rising stride.
 
         Returns:
-            Per level (H * W * A, 4): row by row, cell by cell within a row, ratio by ratio in a
+            Per map (H * W * A, 4): row by row, cell by cell within a row, anchor by anchor in a
             cell. The same tensors may be returned again.
         """
         if not self.training:
@@ -70,7 +78,7 @@ class PyramidAnchors(nn.Module):
     def _laid_out(self, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
         levels = []
         device = self.cells.device
-        for (height, width), stride, cells in zip(shapes, STRIDES, self.cells, strict=True):
+        for (height, width), stride, cells in zip(shapes, self._strides, self.cells, strict=True):
             rows = torch.arange(height, device=device, dtype=torch.float32) * stride
             columns = torch.arange(width, device=device, dtype=torch.float32) * stride
             y, x = (grid.reshape(-1) for grid in torch.meshgrid(rows, columns, indexing="ij"))

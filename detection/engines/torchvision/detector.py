@@ -1,15 +1,17 @@
-"""Build detectron2's Mask R-CNN with a feature pyramid from torchvision's parts.
+"""Build detectron2's Mask R-CNN, with a feature pyramid or on C4, from torchvision's parts.
 
 It takes a pretrained trunk. Parameters have torchvision's names: ``backbone.body`` is the trunk,
-``backbone.fpn`` the pyramid, ``rpn.head``, ``roi_heads.box_head``, … the heads.
+``backbone.fpn`` the pyramid, ``rpn.head``, ``roi_heads.box_head``, … the heads. On C4 the trunk's
+last stage is ``roi_heads.layer4``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
@@ -17,16 +19,19 @@ from torchvision.ops import FrozenBatchNorm2d
 from detection.coco.masks import Size
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.proposals import ProposalNetwork
+from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.engines.torchvision.regions import (
     SCORE_THRESHOLD,
     Detections,
     ImageTarget,
     RegionHeads,
 )
-from detection.exchange.trunk_names import BATCH_COUNT
+from detection.engines.torchvision.stage_heads import StageHeads
+from detection.exchange.trunk_names import BATCH_COUNT, trunk_tensors
 from detection.feeding.samples import TestSample, TrainingSample
 from detection.job.trunk import Trunk, check_arrived
-from detection.recipe import ModelConfig, Recipe, SamplingConfig
+from detection.recipe.architecture import ModelConfig, RegionMaps, SamplingConfig
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone, feature_dim
 from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.weights.foreign.layout import Pixels
@@ -38,27 +43,19 @@ _NORMS: dict[str, type[nn.Module] | None] = {
     "BN": nn.BatchNorm2d,
     "SyncBN": nn.SyncBatchNorm,
 }
-# The trunk's coarsest stride.
-_SIZE_DIVISOR = 32
-
-
-def padded_size(sizes: Sequence[Size]) -> Size:
-    """Return the common height and width to which images of these sizes are padded."""
-    height, width = (
-        (max(sides) + _SIZE_DIVISOR - 1) // _SIZE_DIVISOR * _SIZE_DIVISOR
-        for sides in zip(*sizes, strict=True)
-    )
-    return height, width
+# Sides are padded to multiples: a pyramid adds maps, which must fit; a single map need not.
+_SIZE_DIVISORS: Mapping[RegionMaps, int] = {"FPN": 32, "C4": 1}
 
 
 class MaskRCNN(nn.Module):
     """The detector: samples to losses in training, samples to detections otherwise.
 
     Args:
-        backbone: Images to the maps of five levels, strides 4 to 64.
+        backbone: Images to maps, by rising stride.
         rpn: Maps to boxes.
         roi_heads: Maps and boxes to classes, better boxes and masks.
         pixels: The input that the trunk expects.
+        size_divisor: Sides of a batch are padded to multiples of this.
     """
 
     mean: Tensor
@@ -72,8 +69,10 @@ class MaskRCNN(nn.Module):
         rpn: ProposalNetwork,
         roi_heads: RegionHeads,
         pixels: Pixels,
+        size_divisor: int,
     ) -> None:
         super().__init__()
+        self._size_divisor = size_divisor
         self.backbone = backbone
         self.rpn = rpn
         self.roi_heads = roi_heads
@@ -102,6 +101,14 @@ class MaskRCNN(nn.Module):
         )
         return {**proposal_losses, **region_losses} if self.training else found
 
+    def padded_size(self, sizes: Sequence[Size]) -> Size:
+        """Return the common height and width to which images of these sizes are padded."""
+        height, width = (
+            (max(sides) + self._size_divisor - 1) // self._size_divisor * self._size_divisor
+            for sides in zip(*sizes, strict=True)
+        )
+        return height, width
+
     def batched(self, images: Sequence[Tensor]) -> ImageList:
         """Normalise 8-bit images and pad them with zeros, at the right and the bottom.
 
@@ -111,7 +118,7 @@ class MaskRCNN(nn.Module):
         sent = [image.to(device, non_blocking=True) for image in images]
         normalised = [(image - self.mean) / self.std for image in sent]
         sizes = [(image.shape[1], image.shape[2]) for image in normalised]
-        height, width = padded_size(sizes)
+        height, width = self.padded_size(sizes)
         padded = [
             functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
             for image in normalised
@@ -180,12 +187,24 @@ def assemble(
         pixels: The input that the trunk expects.
         num_classes: Categories, without the background.
     """
+    width = feature_dim(body)
+    body = _with_norms(model, body)
     norm = _NORMS[model.head_norm]
-    pyramid = _build_pyramid(model, body, norm)
-    proposals = ProposalNetwork(PYRAMID_CHANNELS, model.anchors, sampling)
-    heads = RegionHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
+    backbone: nn.Module
+    heads: RegionHeads
+    if model.features == "C4":
+        stage_norm = None if norm is None else norm(width)
+        backbone = StageMap(body)
+        rpn = ProposalNetwork(width // 2, model, sampling)
+        heads = StageHeads(
+            body.get_submodule("layer4"), stage_norm, width, num_classes, model.mask_head, sampling
+        )
+    else:
+        backbone = _build_pyramid(body, width, _NORMS[model.norm_of_pyramid])
+        rpn = ProposalNetwork(PYRAMID_CHANNELS, model, sampling)
+        heads = PyramidHeads(PYRAMID_CHANNELS, num_classes, model, sampling, norm)
     initialise(heads)
-    return MaskRCNN(pyramid, proposals, heads, pixels)
+    return MaskRCNN(backbone, rpn, heads, pixels, _SIZE_DIVISORS[model.features])
 
 
 def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
@@ -194,26 +213,34 @@ def check_trunk(detector: nn.Module, trunk: Trunk) -> None:
     Raises:
         RuntimeError: If one is missing, unexpected or different.
     """
-    body = detector.get_submodule("backbone.body")
-    frozen = [name for name, part in body.named_modules() if isinstance(part, FrozenBatchNorm2d)]
-    without_count = {f"{name}.{BATCH_COUNT}" for name in frozen}
-    expected = {name: trunk.tensors[name] for name in trunk.tensors.keys() - without_count}
-    check_arrived(body.state_dict(), expected)
+    found = trunk_tensors(detector.state_dict())
+    # Frozen norms have no batch count.
+    expected = {
+        name: tensor
+        for name, tensor in trunk.tensors.items()
+        if name in found or not name.endswith(BATCH_COUNT)
+    }
+    check_arrived(found, expected)
 
 
-def _build_pyramid(
-    model: ModelConfig, body: nn.Module, norm: type[nn.Module] | None
-) -> BackboneWithFPN:
-    if model.trunk_norm == "SyncBN":
-        body = nn.SyncBatchNorm.convert_sync_batchnorm(body)  # type: ignore[no-untyped-call]
-    width = feature_dim(body)
-    for number, stage in enumerate(_STAGES):
-        for name in stage:
-            part = body.get_submodule(name)
-            if number < model.freeze_at:
-                part.requires_grad_(False)
-            if number < model.freeze_at or model.trunk_norm == "FrozenBN":
-                setattr(body, name, _freeze_norms(part))
+class StageMap(nn.Module):
+    """A trunk without its last stage: images to the map of res4 alone.
+
+    Args:
+        body: The trunk; its last stage is left to the heads.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = IntermediateLayerGetter(body, {"layer3": "0"})
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the map under one key, (N, C, H / 16, W / 16)."""
+        maps: dict[str, Tensor] = self.body(images)
+        return maps
+
+
+def _build_pyramid(body: nn.Module, width: int, norm: type[nn.Module] | None) -> BackboneWithFPN:
     return BackboneWithFPN(
         body,
         return_layers={f"layer{level + 1}": str(level) for level in range(4)},
@@ -221,6 +248,20 @@ def _build_pyramid(
         out_channels=PYRAMID_CHANNELS,
         norm_layer=norm,
     )
+
+
+def _with_norms(model: ModelConfig, body: nn.Module) -> nn.Module:
+    """Freeze a trunk's stages and replace its norms as the architecture says."""
+    if model.trunk_norm == "SyncBN":
+        body = nn.SyncBatchNorm.convert_sync_batchnorm(body)  # type: ignore[no-untyped-call]
+    for number, stage in enumerate(_STAGES):
+        for name in stage:
+            part = body.get_submodule(name)
+            if number < model.freeze_at:
+                part.requires_grad_(False)
+            if number < model.freeze_at or model.trunk_norm == "FrozenBN":
+                setattr(body, name, _freeze_norms(part))
+    return body
 
 
 def _freeze_norms(module: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ heads' convolutions (Kaiming normal, fan-out).
 import torch
 from torch import nn
 
+from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.engines.torchvision.regions import RegionHeads
 
 _CLASS_STD, _BOX_STD, _MASK_STD = 0.01, 0.001, 0.001
@@ -19,10 +20,11 @@ def initialise(heads: RegionHeads) -> None:
     The background's own offsets and mask, which detectron2 does not have and nothing reads, are 0
     and remain so: they receive no gradient.
     """
-    for layer in heads.box_head.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
+    if isinstance(heads, PyramidHeads):
+        for layer in heads.box_head.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_uniform_(layer.weight, a=1)
+                nn.init.zeros_(layer.bias)
     predictors = [
         (heads.box_predictor.cls_score, _CLASS_STD),
         (heads.box_predictor.bbox_pred, _BOX_STD),

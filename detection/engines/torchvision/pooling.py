@@ -1,4 +1,4 @@
-"""Pool box features by aligned RoIAlign, each box from the pyramid level of its size."""
+"""Pool box features by aligned RoIAlign: from one map, or from the pyramid level of its size."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,8 @@ from torchvision.ops import roi_align
 from detection.engines.torchvision.anchors import STRIDES
 
 NUM_LEVELS = 4
+_PYRAMID_STRIDES = STRIDES["FPN"][:NUM_LEVELS]
+(_MAP_STRIDE,) = STRIDES["C4"]
 _CANONICAL_LEVEL = 2  # index of the level with stride 16
 _CANONICAL_SIDE_PIXELS = 224
 
@@ -28,7 +30,7 @@ def box_levels(boxes: Tensor) -> Tensor:
     return levels.clamp(0, NUM_LEVELS - 1).long()
 
 
-class AlignedPooler(nn.Module):
+class PyramidPooler(nn.Module):
     """Crops boxes from a pyramid, with as many samples per bin as it covers pixels of the map.
 
     Args:
@@ -50,15 +52,36 @@ class AlignedPooler(nn.Module):
         Returns:
             (R, C, resolution, resolution) in the boxes' order, float32.
         """
-        image_of_box = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
-        rois = torch.cat([torch.cat(image_of_box), torch.cat(list(boxes))], dim=1)
+        rois = _numbered(boxes)
         levels = box_levels(rois[:, 1:])
         chosen = [torch.where(levels == level)[0] for level in range(NUM_LEVELS)]
         cuts = [
             roi_align(features, rois[index], self.resolution, 1 / stride, 0, True)
-            for features, index, stride in zip(maps, chosen, STRIDES[:NUM_LEVELS], strict=True)
+            for features, index, stride in zip(maps, chosen, _PYRAMID_STRIDES, strict=True)
         ]
         # Ordered in one step: filling level by level would copy the gradient for each. Every row is
         # written, as each box has a level.
         pooled = rois.new_empty(rois.shape[0], maps[0].shape[1], self.resolution, self.resolution)
         return pooled.index_copy_(0, torch.cat(chosen), torch.cat(cuts))
+
+
+def pool_map(features: Tensor, boxes: Sequence[Tensor], resolution: int) -> Tensor:
+    """Crop every image's boxes from the single map of stride 16.
+
+    Args:
+        features: (N, C, H, W), float32 and contiguous.
+        boxes: Of each image, (R_i, 4) in pixels.
+        resolution: Side of the result.
+
+    Returns:
+        (R, C, resolution, resolution) in the boxes' order, float32; bins have as many samples as
+        they cover pixels of the map.
+    """
+    cut: Tensor = roi_align(features, _numbered(boxes), resolution, 1 / _MAP_STRIDE, 0, True)
+    return cut
+
+
+def _numbered(boxes: Sequence[Tensor]) -> Tensor:
+    """Join all boxes, (R, 5), each after its image's number."""
+    image_of_box = [torch.full_like(part[:, :1], index) for index, part in enumerate(boxes)]
+    return torch.cat([torch.cat(image_of_box), torch.cat(list(boxes))], dim=1)

@@ -10,14 +10,14 @@ from torch import Tensor
 from detection.coco.evaluation import Prediction
 from detection.coco.sets import CocoSet
 from detection.engines.gathering import gathered
-from detection.engines.torchvision.detector import MaskRCNN, padded_size
+from detection.engines.torchvision.detector import MaskRCNN
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.proposals import has_area
 from detection.engines.torchvision.regions import Detections
 from detection.feeding.batches import same_size_batches
 from detection.feeding.samples import TestImages, TestSample
 from detection.job.job import Job
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.loader import iterate, make_loader
 from rsa_pretrain.plumbing.distributed import rank, world_size
 from rsa_pretrain.plumbing.progress import progress_bar
@@ -58,7 +58,7 @@ def detect(
     """
     images = TestImages(coco, settings)
     share = range(rank(), len(images), world_size())
-    sizes = [padded_size([images.input_size(index)]) for index in range(len(images))]
+    sizes = [detector.padded_size([images.input_size(index)]) for index in range(len(images))]
     batches = same_size_batches(share, sizes.__getitem__, batch_size)
     loader = make_loader(images, batches, num_workers, detector.mean.device, collate=list)
     was_training = detector.training

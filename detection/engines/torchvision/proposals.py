@@ -1,7 +1,7 @@
 """Propose boxes that may contain an object: the region proposal network.
 
-Ren et al. 2015 (Faster R-CNN), Section 3.1, on a feature pyramid: the best boxes of each level,
-filtered by non-maximum suppression within the level, then the best of all levels of an image.
+Ren et al. 2015 (Faster R-CNN), Section 3.1, on one map or more: the best boxes of each map,
+filtered by non-maximum suppression within the map, then the best of all maps of an image.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,12 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import box_iou
 
-from detection.engines.torchvision.anchors import PyramidAnchors
+from detection.engines.torchvision.anchors import AnchorLayout
 from detection.engines.torchvision.boxes import Suppress, at_most, clip_to_image, suppress
 from detection.engines.torchvision.losses import proposal_losses
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
-from detection.recipe import Anchors, SamplingConfig
+from detection.recipe.architecture import PRE_NMS_TOP_K, ModelConfig, SamplingConfig
 
-PRE_NMS_TOP_K_TRAIN, PRE_NMS_TOP_K_TEST = 2000, 1000
-"""Boxes of each level that enter non-maximum suppression."""
 PROPOSAL_NMS_IOU = 0.7
 POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
 POSITIVE_FRACTION = 0.5
@@ -32,17 +30,18 @@ class ProposalNetwork(nn.Module):
     """Scores and shifts anchors, and keeps the best.
 
     Args:
-        channels: Width of the pyramid.
-        anchors: The boxes it starts from.
+        channels: Width of the maps.
+        model: The maps, and the boxes it starts from.
         sampling: Numbers of anchors trained on and of boxes kept.
     """
 
-    def __init__(self, channels: int, anchors: Anchors, sampling: SamplingConfig) -> None:
+    def __init__(self, channels: int, model: ModelConfig, sampling: SamplingConfig) -> None:
         super().__init__()
-        self.head = RPNHead(channels, len(anchors.aspect_ratios))
-        self.anchors = PyramidAnchors(anchors)
+        self.head = RPNHead(channels, model.anchors.num_per_position(model.features))
+        self.anchors = AnchorLayout(model.anchors, model.features)
         self.suppress: Suppress = suppress
-        self._top_k = sampling.proposals_per_image
+        self._before_nms = PRE_NMS_TOP_K[model.features]
+        self._kept = (sampling.num_train_proposals, sampling.proposals_per_image)
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
         self._matcher = ObjectMatcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
@@ -57,7 +56,7 @@ class ProposalNetwork(nn.Module):
 
         Args:
             images: Has each image's own size, to which boxes are clipped.
-            features: Five maps, (N, C, H, W), from stride 4 to 64.
+            features: Maps, (N, C, H, W), by rising stride.
             targets: ``boxes`` of each image, in training.
 
         Returns:
@@ -66,7 +65,7 @@ class ProposalNetwork(nn.Module):
         """
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        # Cells row by row, then anchors of a cell: the order of PyramidAnchors.
+        # Cells row by row, then anchors of a cell: the order of AnchorLayout.
         flat_logits = [level.permute(0, 2, 3, 1).flatten(1).float() for level in logits]
         flat_deltas = [_per_anchor(level).float() for level in deltas]
         shapes = [(part.shape[2], part.shape[3]) for part in maps]
@@ -112,7 +111,7 @@ class ProposalNetwork(nn.Module):
         sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
         """Keep the best boxes of every image; logits (N, A_level) and deltas (N, A_level, 4)."""
-        best = PRE_NMS_TOP_K_TRAIN if self.training else PRE_NMS_TOP_K_TEST
+        best = self._before_nms[not self.training]
         scores, boxes, levels = [], [], []
         for level, level_anchors in enumerate(anchors):
             top, chosen = logits[level].topk(at_most(best, level_anchors.shape[0]), dim=1)
@@ -133,7 +132,8 @@ class ProposalNetwork(nn.Module):
         boxes = clip_to_image(boxes, size)
         usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
         boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
-        return boxes[self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU, self._top_k)]
+        most = self._kept[not self.training]
+        return boxes[self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU, most)]
 
 
 def has_area(boxes: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Predict the class, box and mask of each proposed region.
+"""Train on proposed regions and detect among them, whatever their features are.
 
-He et al. 2017 (Mask R-CNN), Section 3, with separate features for boxes (7 x 7) and masks
-(14 x 14). Classes count from 1; 0 is the background.
+He et al. 2017 (Mask R-CNN), Section 3. Classes count from 1; 0 is the background.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,20 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.ops import box_iou
 
 from detection.engines.torchvision.boxes import Suppress, clip_to_image, suppress
 from detection.engines.torchvision.losses import box_losses, mask_loss, of_class
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.matching import ObjectMatcher, of_object
-from detection.engines.torchvision.pooling import NUM_LEVELS, AlignedPooler
-from detection.recipe import ModelConfig, SamplingConfig
+from detection.engines.torchvision.pooling import NUM_LEVELS
+from detection.recipe.architecture import SamplingConfig
 from rsa_pretrain.plumbing.device import to_device
 
-BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
-FC_WIDTH = 1024
 OBJECT_IOU = 0.5
 OBJECT_FRACTION = 0.25
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -46,43 +44,47 @@ class _Sample(NamedTuple):
     """Index of the object each overlaps most; negative for background, (S,)."""
 
 
-class RegionHeads(nn.Module):
-    """Box head over a pyramid, and mask head where the model has one.
+class RegionHeads(nn.Module, ABC):
+    """Box head, and mask head where the model has one, over features that a subclass computes.
 
     Args:
-        channels: Width of the pyramid.
-        num_classes: Without the background.
-        model: Layer counts of the heads.
+        has_mask_head: Whether masks are predicted.
         sampling: Numbers of regions trained on and of detections kept.
-        norm: After each convolution; None for none.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        model: ModelConfig,
-        sampling: SamplingConfig,
-        norm: type[nn.Module] | None,
-    ) -> None:
+    box_predictor: FastRCNNPredictor
+    """Vectors of ``box_vectors`` to class logits and offsets."""
+    mask_predictor: MaskRCNNPredictor
+    """Features of ``mask_features`` to every class's mask, where masks are predicted."""
+
+    def __init__(self, has_mask_head: bool, sampling: SamplingConfig) -> None:
         super().__init__()
-        box_shape = (channels, BOX_RESOLUTION, BOX_RESOLUTION)
-        box_convs = [channels] * model.box_head_num_convs
-        fcs = [FC_WIDTH] * model.box_head_num_fcs
-        self.box_pool = AlignedPooler(BOX_RESOLUTION)
-        self.box_head = FastRCNNConvFCHead(box_shape, box_convs, fcs, norm)
-        self.box_predictor = FastRCNNPredictor(FC_WIDTH, num_classes + 1)
-        self.has_mask_head = model.mask_head
-        if model.mask_head:
-            mask_convs = [channels] * model.mask_head_num_convs
-            self.mask_pool = AlignedPooler(MASK_RESOLUTION)
-            self.mask_head = MaskRCNNHeads(channels, mask_convs, 1, norm)
-            self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
+        self.has_mask_head = has_mask_head
         self.suppress: Suppress = suppress
         self.detections_per_image = sampling.detections_per_image
         self._coder = BoxCoder(BOX_WEIGHTS)
         self._matcher = ObjectMatcher(OBJECT_IOU, OBJECT_IOU, allow_low_quality_matches=False)
         self._sampler = BalancedPositiveNegativeSampler(sampling.rois_per_image, OBJECT_FRACTION)
+
+    @abstractmethod
+    def box_features(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Compute the regions' features, (R, C, S, S), from float32 maps."""
+
+    @abstractmethod
+    def box_vectors(self, features: Tensor) -> Tensor:
+        """Turn regions' features into the vectors that their classes are predicted from, (R, V)."""
+
+    @abstractmethod
+    def mask_features(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None
+    ) -> Tensor:
+        """Compute what masks are predicted from, (R, C, S, S).
+
+        Args:
+            maps: As for ``box_features``.
+            boxes: Of each image, (R_i, 4).
+            known: ``box_features`` of these boxes, where they have been computed.
+        """
 
     def forward(
         self,
@@ -95,7 +97,7 @@ class RegionHeads(nn.Module):
         """Compute the losses in training, detections otherwise.
 
         Args:
-            features: The pyramid, from stride 4.
+            features: Maps by rising stride; of a pyramid, regions are read from the first four.
             proposals: Each image's boxes, (K, 4).
             image_sizes: Height and width of each image.
             targets: ``boxes``, ``labels`` and ``outlines`` of each image, in training.
@@ -103,10 +105,10 @@ class RegionHeads(nn.Module):
 
         Returns:
             Each image's ``boxes``, ``labels``, ``scores`` and, with a mask head, ``masks``
-            (D, 28, 28), best first; and the losses. One of the two is empty.
+            (D, M, M), best first; and the losses. One of the two is empty.
         """
-        # Autocast covers RoIAlign only in part; compute in float32, as in detectron2. Both poolers
-        # read the same copy.
+        # Autocast covers RoIAlign only in part; compute in float32, as in detectron2. All
+        # poolers read the same copy.
         maps = [
             level.to(torch.float32, memory_format=torch.contiguous_format)
             for level in list(features.values())[:NUM_LEVELS]
@@ -114,7 +116,7 @@ class RegionHeads(nn.Module):
         if self.training:
             assert targets is not None, "training needs targets"
             return [], self._losses(maps, proposals, targets)
-        logits, deltas = self._predict_boxes(maps, proposals)
+        logits, deltas = self._predict_boxes(self.box_features(maps, proposals))
         counts = [boxes.shape[0] for boxes in proposals]
         per_image = (torch.split(logits, counts), torch.split(deltas, counts))
         parts = zip(*per_image, proposals, image_sizes, strict=True)
@@ -128,16 +130,16 @@ class RegionHeads(nn.Module):
             entry["masks"] = part
         return found, {}
 
-    def _predict_boxes(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _predict_boxes(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return class logits (R, 1 + C) and offsets (R, 4 * (1 + C))."""
-        logits, deltas = self.box_predictor(self.box_head(self.box_pool(maps, boxes)))
+        logits, deltas = self.box_predictor(self.box_vectors(features))
         return logits.float(), deltas.float()
 
-    def _predict_masks(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Return logits of every class's mask, (R, 1 + C, 28, 28)."""
-        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_pool(maps, boxes)))
+    def _predict_masks(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of every class's mask, (R, 1 + C, M, M)."""
+        logits: Tensor = self.mask_predictor(self.mask_features(maps, boxes, known))
         return logits.float()
 
     def _losses(
@@ -151,14 +153,18 @@ class RegionHeads(nn.Module):
             )
             for sample, target in zip(samples, targets, strict=True)
         ]
-        predicted = self._predict_boxes(maps, [sample.boxes for sample in samples])
-        losses = box_losses(*predicted, labels, torch.cat(offsets))
+        features = self.box_features(maps, [sample.boxes for sample in samples])
+        losses = box_losses(*self._predict_boxes(features), labels, torch.cat(offsets))
         if self.has_mask_head:
-            losses["loss_mask"] = self._mask_loss(maps, samples, targets)
+            losses["loss_mask"] = self._mask_loss(maps, features, samples, targets)
         return losses
 
     def _mask_loss(
-        self, maps: Sequence[Tensor], samples: Sequence[_Sample], targets: Sequence[ImageTarget]
+        self,
+        maps: Sequence[Tensor],
+        features: Tensor,
+        samples: Sequence[_Sample],
+        targets: Sequence[ImageTarget],
     ) -> Tensor:
         """Compare the masks of the sampled objects, except of those annotated with only a box."""
         labels = torch.cat([sample.labels for sample in samples])
@@ -171,7 +177,7 @@ class RegionHeads(nn.Module):
         # The only values that drawing needs on the host.
         image_of, match_of = torch.stack([images, matches])[:, objects].tolist()
         counts = [image_of.count(number) for number in range(len(samples))]
-        logits = self._predict_masks(maps, torch.split(boxes, counts))
+        logits = self._predict_masks(maps, torch.split(boxes, counts), features[objects])
         outlines = [
             targets[image]["outlines"][match]
             for image, match in zip(image_of, match_of, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detection.engines.torchvision.detector import build_detector, place
 from detection.feeding.samples import initialisation_seed
 from detection.job.job import Job
-from detection.recipe import SolverConfig
+from detection.recipe.recipe import SolverConfig
 from rsa_pretrain.components.optim import fused_sgd
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (

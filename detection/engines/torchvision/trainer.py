@@ -17,7 +17,7 @@ from detection.feeding.samples import TrainingSample, TrainingStream, step_seed
 from detection.job.evaluations import Evaluations
 from detection.job.job import Job
 from detection.job.training_log import TrainingLog
-from detection.recipe import lr_schedule
+from detection.recipe.recipe import lr_schedule
 from rsa_pretrain.data.loader import iterate, make_loader
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.plumbing.distributed import (

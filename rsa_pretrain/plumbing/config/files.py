@@ -188,7 +188,8 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
         sections = {name.rpartition(".")[0] for name in keys} - {""}
         if key in {*keys, *sections}:
             section = key.rpartition(".")[0]
-            return f"'{key}' is not a setting of this '{section}' but of another '{section}.name'"
+            choice = f"{section}.{_choosers(model).get(section, 'name')}"
+            return f"'{key}' is not a setting of this '{section}' but of another '{choice}'"
         nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
         hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
         return f"unknown key '{key}'{hint}"
@@ -196,7 +197,9 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
         return f"'{key}' is required and not set"
     if detail["type"] == "union_tag_invalid":
         context = detail["ctx"]
-        return f"'{key}.name' is '{context['tag']}', expected one of {context['expected_tags']}"
+        chooser = context["discriminator"].strip("'")
+        found = f"'{key}.{chooser}' is '{context['tag']}'"
+        return f"{found}, expected one of {context['expected_tags']}"
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return message
@@ -236,7 +239,25 @@ def _walk(
             if isinstance(field.discriminator, str):
                 form = typing.get_args(section.model_fields[field.discriminator].annotation)
             for key, owner, leaf, inner in _walk(section, below):
-                yield key, owner, leaf, inner or (form if leaf != field.discriminator else ())
+                is_same = leaf == field.discriminator and _must_choose(sections, leaf)
+                yield key, owner, leaf, inner or (() if is_same else form)
+
+
+def _must_choose(sections: Sequence[type[BaseModel]], chooser: str) -> bool:
+    """Return whether none of a section's forms is taken where the chooser is left out."""
+    return all(section.model_fields[chooser].is_required() for section in sections)
+
+
+def _choosers(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Return the key that chooses the form of each section with several, by the section's key."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.discriminator, str):
+            found[f"{prefix}{name}"] = field.discriminator
+        for kind in _members(field.annotation):
+            if _is_section(kind):
+                found |= _choosers(kind, f"{prefix}{name}.")
+    return found
 
 
 def _default(field: FieldInfo) -> str:

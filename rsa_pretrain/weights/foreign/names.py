@@ -34,6 +34,19 @@ class NameTable:
         places = [*self.stem.values(), *self.stages.values()]
         return frozenset(place.partition(".")[0] for place in places)
 
+    def below(self, prefix: str, last_stage: str | None = None) -> "NameTable":
+        """Return the table of a larger model: every name after a prefix.
+
+        Args:
+            prefix: Of stem and stages.
+            last_stage: Full name of the last stage's module, if it is elsewhere.
+        """
+        stem = {ours: prefix + theirs for ours, theirs in self.stem.items()}
+        stages = {ours: prefix + theirs for ours, theirs in self.stages.items()}
+        if last_stage is not None:
+            stages[_STAGES[-1]] = last_stage
+        return NameTable(stem, stages, self.block)
+
     def to_torchvision(self, name: str) -> str | None:
         """Return torchvision's name for a tensor; None if the layout has no such tensor."""
         module, _, leaf = name.rpartition(".")
@@ -122,3 +135,5 @@ DETECTRON2 = NameTable(
         "downsample.1": "shortcut.norm",
     },
 )
+# In a detector on C4, the last stage is the regions' head.
+C4_DETECTOR = DETECTRON2.below("backbone.", "roi_heads.res5")

@@ -21,7 +21,7 @@ from detection.coco.sets import indexed, open_coco, training_images
 from detection.exchange.unconvert import unconvert
 from detection.job.job import Job, open_job
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.config.files import write_config
@@ -78,8 +78,11 @@ def test_trunk_arrives_bitwise(make_run: MakeRecipe, trunk: Trunk, norm: str) ->
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda tensors: dict(list(tensors.items())[:60]), "Missing key"),
-        (lambda tensors: {k: v for k, v in tensors.items() if "running_" not in k}, "Missing key"),
+        (lambda tensors: dict(list(tensors.items())[:60]), "detector's do not match"),
+        (
+            lambda tensors: {k: v for k, v in tensors.items() if "running_" not in k},
+            "detector's do not match",
+        ),
         (lambda tensors: tensors | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "size mismatch"),
         (lambda tensors: tensors | {"fc.weight": torch.zeros(1)}, "not the name of a tensor"),
     ],
@@ -101,7 +104,9 @@ def test_changed_tensor_is_noticed(make_run: MakeRecipe, trunk: Trunk) -> None:
     detector = _detector(open_job(make_run(), trunk))
     with torch.no_grad():
         detector.get_submodule("backbone.bottom_up.res3.1.conv2").weight[0, 0, 0, 0] += 1
-    with pytest.raises(RuntimeError, match=r"1 backbone tensors were not loaded: res3\.1\.conv2"):
+    with pytest.raises(
+        RuntimeError, match=r"1 backbone tensors were not loaded: \S+\.res3\.1\.conv2"
+    ):
         check_trunk(detector, trunk)
 
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from detection.engines import ENGINES, load_engine
-from detection.recipe import EngineName
+from detection.recipe.recipe import EngineName
 from rsa_pretrain.plumbing.errors import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import write_config
 
 NOTE = "average precision counts 120 detections an image and category, where COCO's counts 100"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from detection.coco.masks import encode_mask
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
 

@@ -14,7 +14,7 @@ from detection.engines.torchvision.detector import build_detector, check_trunk
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.feeding.samples import TrainingSample
 from detection.job.trunk import Trunk, load_trunk, random_trunk
-from detection.recipe import Recipe, lr_schedule
+from detection.recipe.recipe import Recipe, lr_schedule
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone

@@ -10,18 +10,23 @@ import torch
 from pycocotools import mask as mask_codec
 from torch import nn
 
-from detection.engines.torchvision import proposals as proposals_module
-from detection.engines.torchvision.anchors import STRIDES, PyramidAnchors
+from detection.engines.torchvision.anchors import STRIDES, AnchorLayout
 from detection.engines.torchvision.initialisation import initialise
 from detection.engines.torchvision.losses import box_losses, mask_loss, proposal_losses
 from detection.engines.torchvision.mask_pasting import paste_masks
 from detection.engines.torchvision.mask_targets import mask_targets
-from detection.engines.torchvision.pooling import AlignedPooler, box_levels
+from detection.engines.torchvision.pooling import PyramidPooler, box_levels
 from detection.engines.torchvision.prediction import to_coco, to_original
 from detection.engines.torchvision.proposals import ProposalNetwork
-from detection.engines.torchvision.regions import RegionHeads
+from detection.engines.torchvision.pyramid_heads import PyramidHeads
 from detection.feeding.samples import Bitmap, TestSample, cut_out
-from detection.recipe import DEFAULT_ANCHORS, Anchors, ModelConfig, SamplingConfig
+from detection.recipe.architecture import (
+    DEFAULT_ANCHORS,
+    PRE_NMS_TOP_K,
+    Anchors,
+    ModelConfig,
+    SamplingConfig,
+)
 
 SHAPES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
 
@@ -32,24 +37,27 @@ def _random_boxes(count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.cat([low, high], dim=1)
 
 
-def _heads(num_classes: int = 3) -> RegionHeads:
+def _heads(num_classes: int = 3) -> PyramidHeads:
     model = ModelConfig(box_head_num_convs=1, mask_head_num_convs=1)
-    return RegionHeads(16, num_classes, model, SamplingConfig(detections_per_image=7), None)
+    return PyramidHeads(16, num_classes, model, SamplingConfig(detections_per_image=7), None)
 
 
 def test_anchors() -> None:
     """Sizes, shapes, strides and order are those of the formula, to float32."""
-    levels = PyramidAnchors(DEFAULT_ANCHORS)(SHAPES)
+    levels = AnchorLayout(DEFAULT_ANCHORS, "FPN")(SHAPES)
     for level, found in enumerate(levels):
         expected = torch.tensor(mask_rcnn.anchors(level, *SHAPES[level]))
         torch.testing.assert_close(found, expected)
-    assert (STRIDES, DEFAULT_ANCHORS) == (mask_rcnn.STRIDES, (mask_rcnn.SIZES, mask_rcnn.RATIOS))
+    assert (STRIDES["FPN"], DEFAULT_ANCHORS) == (
+        mask_rcnn.STRIDES,
+        (mask_rcnn.SIZES, mask_rcnn.RATIOS),
+    )
 
 
 def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
     """A side of 8 and ratio 4 is 4 wide and 16 high; each cell has them in the order given."""
     anchors = Anchors((8, 16, 32, 64, 128), (4, 1))
-    levels = PyramidAnchors(anchors)(SHAPES)
+    levels = AnchorLayout(anchors, "FPN")(SHAPES)
     assert [len(level) for level in levels] == [2 * height * width for height, width in SHAPES]
     assert levels[0][:3].tolist() == [[-2, -8, 2, 8], [-4, -4, 4, 4], [2, -8, 6, 8]]
     assert levels[4].tolist() == [
@@ -62,9 +70,9 @@ def test_anchors_of_other_sizes_and_shapes_by_hand() -> None:
 
 def test_latest_anchors_are_kept_in_training() -> None:
     """The same tensors for the same sizes, equal to new ones; the oldest of 17 sizes is dropped."""
-    layout = PyramidAnchors(DEFAULT_ANCHORS).train()
+    layout = AnchorLayout(DEFAULT_ANCHORS, "FPN").train()
     first = layout(SHAPES)
-    fresh = PyramidAnchors(DEFAULT_ANCHORS).eval()(SHAPES)
+    fresh = AnchorLayout(DEFAULT_ANCHORS, "FPN").eval()(SHAPES)
     assert all(torch.equal(kept, new) for kept, new in zip(layout(SHAPES), fresh, strict=True))
     others = [[(height + extra, width) for height, width in SHAPES] for extra in range(1, 17)]
     for shapes in others[:15]:
@@ -93,7 +101,7 @@ def test_pooled_features() -> None:
     torch.manual_seed(3)
     maps = [torch.randn(2, 1, height * 8, width * 8) for height, width in SHAPES[:4]]
     boxes = [_random_boxes(4, (512, 768)), _random_boxes(3, (100, 150))]
-    found = AlignedPooler(3)(maps, boxes)[:, 0]
+    found = PyramidPooler(3)(maps, boxes)[:, 0]
     levels = []
     position = 0
     for image, image_boxes in enumerate(boxes):
@@ -101,7 +109,7 @@ def test_pooled_features() -> None:
             level = mask_rcnn.level_of(box)
             levels.append(level)
             rows = maps[level][image, 0].tolist()
-            expected = torch.tensor(mask_rcnn.roi_align(rows, box, STRIDES[level], 3))
+            expected = torch.tensor(mask_rcnn.roi_align(rows, box, STRIDES["FPN"][level], 3))
             torch.testing.assert_close(found[position], expected, rtol=1e-4, atol=1e-4)
             position += 1
     assert len(set(levels)) > 1
@@ -113,7 +121,7 @@ def test_pooling_together_is_pooling_alone() -> None:
     maps = [torch.randn(2, 3, h * 8, w * 8, requires_grad=True) for h, w in SHAPES[:4]]
     boxes = [_random_boxes(6, (512, 768)), _random_boxes(5, (100, 150))]
     assert (box_levels(torch.cat(boxes)).diff() < 0).any(), "the order of levels is another"
-    pool = AlignedPooler(3)
+    pool = PyramidPooler(3)
     together = pool(maps, boxes)
     alone = torch.cat(
         [
@@ -198,11 +206,11 @@ def test_image_without_objects_and_proposals_has_losses() -> None:
 @pytest.mark.parametrize("pre_nms", [1000, 30])
 def test_proposals(monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
     """The best of each level, thinned within it, then the best of the image, clipped to it."""
-    monkeypatch.setattr(proposals_module, "PRE_NMS_TOP_K_TEST", pre_nms)
+    monkeypatch.setitem(PRE_NMS_TOP_K, "FPN", (2000, pre_nms))
     torch.manual_seed(5)
-    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig(proposals_per_image=40)).eval()
+    network = ProposalNetwork(8, ModelConfig(), SamplingConfig(proposals_per_image=40)).eval()
     size = (60, 90)
-    anchors = PyramidAnchors(DEFAULT_ANCHORS)(SHAPES)
+    anchors = AnchorLayout(DEFAULT_ANCHORS, "FPN")(SHAPES)
     logits = [torch.randn(1, len(part)) for part in anchors]
     deltas = [torch.randn(1, len(part), 4) * 0.4 for part in anchors]
     (found,) = network._select(logits, deltas, anchors, [size])
@@ -217,7 +225,7 @@ def test_proposals(monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
 
 def test_proposals_that_are_no_boxes_are_left_out() -> None:
     """Infinite or empty boxes do not reach non-maximum suppression."""
-    network = ProposalNetwork(8, DEFAULT_ANCHORS, SamplingConfig()).eval()
+    network = ProposalNetwork(8, ModelConfig(), SamplingConfig()).eval()
     boxes = torch.tensor(
         [[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, float("nan"), 8.0], [50.0, 0.0, 60.0, 9.0]]
     )
@@ -258,7 +266,7 @@ def test_masks_are_those_of_the_own_class() -> None:
 
 def test_regions_are_sampled_by_overlap() -> None:
     """A quarter are objects, labelled by the one they overlap most; the rest is background."""
-    heads = RegionHeads(16, 3, ModelConfig(), SamplingConfig(rois_per_image=8), None)
+    heads = PyramidHeads(16, 3, ModelConfig(), SamplingConfig(rois_per_image=8), None)
     target = {
         "boxes": torch.tensor([[0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]]),
         "labels": torch.tensor([3, 1]),
@@ -277,7 +285,7 @@ def test_regions_are_sampled_by_overlap() -> None:
 
 def test_own_boxes_are_candidates() -> None:
     """Without any proposal near it, an object is still trained on, by its own box."""
-    heads = RegionHeads(16, 3, ModelConfig(), SamplingConfig(rois_per_image=8), None)
+    heads = PyramidHeads(16, 3, ModelConfig(), SamplingConfig(rois_per_image=8), None)
     target = {"boxes": torch.tensor([[0.0, 0.0, 20.0, 20.0]]), "labels": torch.tensor([2])}
     sample = heads._sample(torch.tensor([[60.0, 60.0, 70.0, 70.0]]), target)
     assert sample.labels.tolist() == [0, 2]
@@ -383,7 +391,7 @@ def test_initialisation() -> None:
     """detectron2's deviations; what only the background has is 0."""
     torch.manual_seed(8)
     model = ModelConfig(box_head_num_convs=2, box_head_num_fcs=2, mask_head_num_convs=1)
-    heads = RegionHeads(64, 40, model, SamplingConfig(), None)
+    heads = PyramidHeads(64, 40, model, SamplingConfig(), None)
     initialise(heads)
     linear = [layer for layer in heads.box_head.modules() if isinstance(layer, nn.Linear)]
     convs = [layer for layer in heads.box_head.modules() if isinstance(layer, nn.Conv2d)]
@@ -393,7 +401,7 @@ def test_initialisation() -> None:
         (heads.box_predictor.cls_score.weight, 0.01),
         (heads.box_predictor.bbox_pred.weight[4:], 0.001),
         (heads.mask_predictor.mask_fcn_logits.weight[1:], 0.001),
-        (ProposalNetwork(64, DEFAULT_ANCHORS, SamplingConfig()).head.conv[0][0].weight, 0.01),
+        (ProposalNetwork(64, ModelConfig(), SamplingConfig()).head.conv[0][0].weight, 0.01),
     ]
     for weight, std in expected:
         assert float(weight.std()) == pytest.approx(std, rel=0.05)

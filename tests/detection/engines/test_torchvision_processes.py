@@ -17,7 +17,7 @@ from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import TrainingSample, TrainingStream, step_seed
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.config.files import to_tree

@@ -6,7 +6,7 @@ import torch
 from detection.engines.torchvision.run_state import DetectorState
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("narrow_detector")
 

@@ -16,7 +16,7 @@ from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import TrainingSample, TrainingStream
 from detection.job.job import Job, open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 

@@ -14,14 +14,15 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from detection.engines.torchvision import detector as detector_module
 from detection.engines.torchvision import trainer
-from detection.engines.torchvision.anchors import PyramidAnchors
+from detection.engines.torchvision.anchors import AnchorLayout
 from detection.engines.torchvision.detector import MaskRCNN, build_detector, place
 from detection.engines.torchvision.mask_targets import mask_targets
 from detection.engines.torchvision.run_state import DetectorState
 from detection.feeding.samples import Bitmap, TestSample, TrainingSample, TrainingStream
 from detection.job.job import Job, open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import DEFAULT_ANCHORS, Recipe
+from detection.recipe.architecture import DEFAULT_ANCHORS
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.weights.checkpoint import load_checkpoint
 
@@ -167,7 +168,7 @@ def test_anchors_are_laid_out_where_they_are_needed() -> None:
     shapes = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
     with FakeTensorMode():
         with CUDA:
-            layout = PyramidAnchors(DEFAULT_ANCHORS)
+            layout = AnchorLayout(DEFAULT_ANCHORS, "FPN")
         levels = layout(shapes)
     assert [tuple(level.shape) for level in levels] == [(3 * h * w, 4) for h, w in shapes]
     assert all(level.device == CUDA for level in levels)

@@ -9,7 +9,7 @@ import torch
 
 from detection.engines.torchvision import trainer
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.config.files import parse_tree
 

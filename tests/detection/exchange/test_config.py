@@ -6,7 +6,7 @@ import pytest
 
 from detection.exchange.config import config_tree, mask_format
 from detection.job.trunk import Trunk, random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import flatten, load_config
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -48,6 +48,30 @@ INFOMIN = {
 SCHEDULES = {
     "1x": {"SOLVER.BASE_LR": 0.02, "SOLVER.MAX_ITER": 90_000, "SOLVER.STEPS": [60_000, 80_000]},
     "2x": {"SOLVER.BASE_LR": 0.03, "SOLVER.MAX_ITER": 180_000, "SOLVER.STEPS": [120_000, 160_000]},
+}
+
+
+# facebookresearch/moco (b8ae0d9), detection/configs: Base-RCNN-C4-BN and coco_R_50_C4_2x_moco. Its
+# NORM was SyncBN until detectron2's naiveSyncBN; both are the statistics of all processes.
+MOCO_C4 = {
+    "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
+    "MODEL.MASK_ON": True,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 6000,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+    "MODEL.ROI_HEADS.NAME": "Res5ROIHeadsExtraNorm",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.NORM": "SyncBN",
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    "MODEL.PIXEL_MEAN": [123.675, 116.280, 103.530],
+    "MODEL.PIXEL_STD": [58.395, 57.120, 57.375],
+    "TEST.PRECISE_BN.ENABLED": True,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.STEPS": [120_000, 160_000],
+    "SOLVER.MAX_ITER": 180_000,
+    "INPUT.FORMAT": "RGB",
+    "INPUT.MIN_SIZE_TRAIN": [640, 672, 704, 736, 768, 800],
+    "INPUT.MIN_SIZE_TEST": 800,
 }
 
 
@@ -94,8 +118,53 @@ def test_recipes_are_infomin_s_value_by_value(
 
 
 @pytest.mark.detectron2
+def test_moco_s_c4_is_its_release_over_detectron2_s_defaults(trunk: Trunk) -> None:
+    """Keys that the release states have its values, all others detectron2's defaults."""
+    from detectron2.config import get_cfg
+
+    recipe = load_config(Recipe, CONFIGS / "moco_mask_rcnn_R_50_C4_2x.yaml")
+    ours = flatten(_merged(config_tree(recipe, trunk, 80, "polygon")))
+    defaults = flatten(get_cfg())
+    differing = {key for key in ours if _listed(ours[key]) != _listed(defaults[key])}
+    assert {key: ours[key] for key in MOCO_C4} == MOCO_C4
+    own = {"DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "SEED"}
+    assert differing <= set(MOCO_C4) | own
+
+
+@pytest.mark.detectron2
+def test_moco_s_pyramid_is_the_zoo_s_but_for_its_norms(trunk: Trunk) -> None:
+    """Heads, proposals and schedule are detectron2's own; norms and input are MoCo's."""
+    recipe = load_config(Recipe, CONFIGS / "moco_mask_rcnn_R_50_FPN_1x.yaml")
+    ours = flatten(_merged(config_tree(recipe, trunk, 80, "polygon")))
+    theirs = _zoo()
+    differing = {key for key in ours if _listed(ours[key]) != _listed(theirs[key])}
+    own = {"MODEL.WEIGHTS", "DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "SEED"}
+    assert differing - own == {
+        "MODEL.BACKBONE.FREEZE_AT",
+        "MODEL.RESNETS.NORM",
+        "MODEL.RESNETS.STRIDE_IN_1X1",
+        "MODEL.FPN.NORM",
+        "MODEL.PIXEL_MEAN",
+        "MODEL.PIXEL_STD",
+        "INPUT.FORMAT",
+        "TEST.PRECISE_BN.ENABLED",
+    }
+    assert (ours["MODEL.FPN.NORM"], ours["MODEL.RESNETS.NORM"]) == ("SyncBN", "SyncBN")
+
+
+@pytest.mark.detectron2
 def test_the_rest_is_the_zoo_s(trunk: Trunk) -> None:
     """Where InfoMin says nothing, the keys are those of detectron2's own Mask R-CNN R50-FPN."""
+    recipe = load_config(Recipe, CONFIGS / "mask_rcnn_R_50_FPN_1x.yaml")
+    ours = flatten(_merged(config_tree(recipe, trunk, 80, "polygon")))
+    theirs = _zoo()
+    differing = {key for key in ours if _listed(ours[key]) != _listed(theirs[key])}
+    own = {"MODEL.WEIGHTS", "DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "SEED"}
+    assert differing <= set(INFOMIN) | own
+
+
+def _zoo() -> dict[str, Any]:
+    """Return the keys of detectron2's own Mask R-CNN R50-FPN 1x."""
     import detectron2
     from detectron2.config import get_cfg
 
@@ -104,12 +173,7 @@ def test_the_rest_is_the_zoo_s(trunk: Trunk) -> None:
     installed, in_source = package / "model_zoo" / name, package.parent / name
     zoo = get_cfg()
     zoo.merge_from_file(str(installed if installed.is_file() else in_source))
-    recipe = load_config(Recipe, CONFIGS / "mask_rcnn_R_50_FPN_1x.yaml")
-    ours = flatten(_merged(config_tree(recipe, trunk, 80, "polygon")))
-    theirs = flatten(zoo)
-    differing = {key for key in ours if _listed(ours[key]) != _listed(theirs[key])}
-    own = {"MODEL.WEIGHTS", "DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "SEED"}
-    assert differing <= set(INFOMIN) | own
+    return flatten(zoo)
 
 
 def _listed(value: Any) -> Any:

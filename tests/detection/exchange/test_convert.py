@@ -14,6 +14,7 @@ from detection.exchange import convert as convert_module
 from detection.exchange.convert import convert, to_detectron2_weights
 from detection.exchange.unconvert import unconvert
 from detection.exchange.weights_file import write_weights
+from detection.recipe.architecture import RegionMaps
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, save_tensors
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
@@ -22,21 +23,23 @@ WriteCheckpoint = Callable[..., LoadedBackbone]
 
 
 @pytest.mark.parametrize(
-    ("arch", "suffix"),
+    ("arch", "suffix", "features"),
     [
-        ("resnet18", ".pkl"),
-        ("resnet18", ".pth"),
-        ("resnet34", ".pth"),
-        ("resnet50", ".pkl"),
-        ("resnet101", ".pkl"),
+        ("resnet18", ".pkl", "FPN"),
+        ("resnet18", ".pth", "FPN"),
+        ("resnet34", ".pth", "FPN"),
+        ("resnet50", ".pkl", "FPN"),
+        ("resnet101", ".pkl", "FPN"),
+        ("resnet50", ".pkl", "C4"),
+        ("resnet101", ".pth", "C4"),
     ],
 )
 def test_inverse_restores_the_checkpoint_bitwise(
-    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str, suffix: str, features: RegionMaps
 ) -> None:
     """Checkpoint → file → checkpoint gives every tensor back, batch counts included."""
     loaded = write_checkpoint(arch)
-    done = convert(loaded.path, tmp_path / f"out{suffix}")
+    done = convert(loaded.path, tmp_path / f"out{suffix}", features)
     unconvert(done.weights, tmp_path / "back.safetensors", None)
     back = load_backbone(tmp_path / "back.safetensors")
     restored, source = back.backbone.state_dict(), loaded.backbone.state_dict()
@@ -47,6 +50,18 @@ def test_inverse_restores_the_checkpoint_bitwise(
     own = {"parent", "origin"}
     assert back.metadata.model_dump(exclude=own) == loaded.metadata.model_dump(exclude=own)
     assert done.proof.num_used + done.proof.dropped["num_batches_tracked"] == len(source)
+
+
+def test_names_for_c4(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    """All 265 tensors are where a C4 detector of detectron2 has them; basic blocks are refused."""
+    done = convert(write_checkpoint("resnet50").path, tmp_path / "out.pkl", "C4")
+    names = pickle.loads(done.weights.read_bytes())["model"].keys()
+    assert len(names) == 265
+    assert sum(name.startswith("roi_heads.res5.") for name in names) == 50
+    assert sum(name.startswith(("backbone.stem.", "backbone.res")) for name in names) == 215
+    with pytest.raises(UserError, match="detectron2 has no C4 detector on resnet18"):
+        convert(write_checkpoint().path, tmp_path / "shallow.pkl", "C4")
+    assert not (tmp_path / "shallow.pkl").exists()
 
 
 def test_file_is_plain_pickle_without_torch(

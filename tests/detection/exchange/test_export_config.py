@@ -1,4 +1,5 @@
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from detection.exchange.config import config_tree
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -84,9 +85,13 @@ def test_mistakes_write_nothing(
 
 
 @pytest.mark.detectron2
+@pytest.mark.parametrize(("arch", "on_c4"), [("resnet18", False), ("resnet50", True)])
 def test_detectron2_s_own_trainer_trains_the_same_model(
     make_recipe: MakeRecipe,
     write_checkpoint: WriteCheckpoint,
+    c4: dict[str, Any],
+    arch: str,
+    on_c4: bool,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -106,13 +111,13 @@ def test_detectron2_s_own_trainer_trains_the_same_model(
     from detection.engines.detectron2.hooks import SeedHook
 
     changes = {"precise_bn_iterations": 2}
-    recipe = make_recipe(
-        engine="detectron2", training=changes, model={"trunk_norm": "BN", "head_norm": "BN"}
-    )
-    checkpoint, out = write_checkpoint().path, tmp_path / "out.yaml"
+    model = {"arch": arch, "trunk_norm": "BN", "head_norm": "BN", **(c4 if on_c4 else {})}
+    recipe = make_recipe(engine="detectron2", training=changes, model=model)
+    checkpoint, out = write_checkpoint(arch).path, tmp_path / "out.yaml"
     trunk = load_trunk(checkpoint, recipe.model)
     run_recipe(recipe, trunk, resume=False)
     export_config(recipe, out, checkpoint)
+    assert ("also register Res5ROIHeadsExtraNorm" in out.read_text(encoding="utf-8")) is on_c4
     job = open_job(recipe, trunk)
 
     data = recipe.data
@@ -137,7 +142,8 @@ def test_detectron2_s_own_trainer_trains_the_same_model(
     trainer.register_hooks([SeedHook(recipe.seed)])
     with caplog.at_level(logging.WARNING):
         trainer.resume_or_load(resume=False)
-    assert "backbone.bottom_up" not in caplog.text.replace("num_batches_tracked", "")
+    warned = caplog.text.replace("num_batches_tracked", "")
+    assert not re.search(r"backbone\.(bottom_up|stem|res)|roi_heads\.res5\.\d", warned)
     trainer.train()
 
     ours, theirs = (

@@ -13,7 +13,7 @@ from detection.exchange.model_weights import (
     to_torchvision_model,
 )
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.errors import UserError
 
 MakeRecipe = Callable[..., Recipe]
@@ -46,14 +46,21 @@ def model(make_recipe: MakeRecipe) -> Callable[..., Tensors]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"head_norm": "none", "box_head_num_convs": 0}, {"arch": "resnet50"}],
-    ids=["norms", "plain two-fc head", "bottlenecks"],
+    [
+        {},
+        {"head_norm": "none", "box_head_num_convs": 0},
+        {"head_norm": "none", "pyramid_norm": "BN"},
+        {"arch": "resnet50"},
+        {"features": "C4"},
+        {"features": "C4", "head_norm": "none", "mask_head": False, "arch": "resnet50"},
+    ],
+    ids=["norms", "plain two-fc head", "moco", "bottlenecks", "c4", "plain c4 without masks"],
 )
 def test_inverse_restores_the_model_bitwise(
-    model: Callable[..., Tensors], changes: dict[str, object]
+    model: Callable[..., Tensors], c4: dict[str, object], changes: dict[str, object]
 ) -> None:
     """Every tensor is used once, under another name, and comes back as it was."""
-    source = model(**changes)
+    source = model(**(c4 | changes if "features" in changes else changes))
     renamed = to_detectron2_model(source)
     assert len(renamed) == len(source)
     restored = to_torchvision_model(renamed)
@@ -83,6 +90,24 @@ def test_names_by_hand(model: Callable[..., Tensors]) -> None:
     assert expected <= renamed.keys()
 
 
+def test_names_on_c4_by_hand(model: Callable[..., Tensors], c4: dict[str, object]) -> None:
+    """The trunk has no ``bottom_up``; its last stage and the norm after it are the head's."""
+    renamed = to_detectron2_model(model(**c4))
+    assert {
+        "backbone.stem.conv1.norm.running_mean",
+        "backbone.res4.1.conv2.weight",
+        "proposal_generator.rpn_head.anchor_deltas.bias",
+        "roi_heads.res5.0.shortcut.norm.running_var",
+        "roi_heads.res5.norm.weight",
+        "roi_heads.res5.norm.num_batches_tracked",
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.mask_head.deconv.bias",
+        "roi_heads.mask_head.predictor.weight",
+    } <= renamed.keys()
+    assert not [name for name in renamed if ".bottom_up." in name or "box_head" in name]
+    assert not [name for name in renamed if name.startswith("backbone.res5")]
+
+
 def test_background_moves_from_first_to_last(model: Callable[..., Tensors]) -> None:
     """Class c of one is class c + 1 of the other, for scores, offsets and masks."""
     source = model()
@@ -102,7 +127,7 @@ def test_background_moves_from_first_to_last(model: Callable[..., Tensors]) -> N
 def test_architecture_is_read_from_the_names(model: Callable[..., Tensors]) -> None:
     """Layers are counted and classes are those without the background."""
     source = model()
-    assert heads_of(source) == HeadLayers(box_convs=2, box_fcs=2, mask_convs=3)
+    assert heads_of(source) == HeadLayers("FPN", box_convs=2, box_fcs=2, mask_convs=3)
     assert num_classes(source) == 5
 
 

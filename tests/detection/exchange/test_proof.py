@@ -51,13 +51,14 @@ class TestWithDetectron2:
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path, arch: str
     ) -> None:
         """detectron2's res2 … res5 are torchvision's layer1 … layer4, to the last bit."""
-        done = convert(write_checkpoint(arch).path, tmp_path / "out.pkl")
-        assert done.proof.feature_differences == {
-            "res2": 0.0,
-            "res3": 0.0,
-            "res4": 0.0,
-            "res5": 0.0,
-        }
+        for features in ("FPN", "C4") if arch in ("resnet50", "resnet101") else ("FPN",):
+            done = convert(write_checkpoint(arch).path, tmp_path / f"{features}.pkl", features)
+            assert done.proof.feature_differences == {
+                "res2": 0.0,
+                "res3": 0.0,
+                "res4": 0.0,
+                "res5": 0.0,
+            }
 
     @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
     @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
@@ -73,13 +74,17 @@ class TestWithDetectron2:
         """DetectionCheckpointer loads all 265 tensors and warns of none but the dropped counts."""
         from detectron2.checkpoint import DetectionCheckpointer
 
-        from detection.engines.detectron2.features import build_trunk, load_weights_file
+        from detection.engines.detectron2.features import (
+            build_trunk,
+            in_detector,
+            load_weights_file,
+        )
 
         loaded = write_checkpoint("resnet50")
         done = convert(loaded.path, tmp_path / f"out{suffix}")
         tree = dict(done.config_tree)
         tree["MODEL"]["RESNETS"]["NORM"] = norm
-        trunk = build_trunk(tree)
+        trunk = in_detector(build_trunk(tree), "FPN")
         checkpointer = DetectionCheckpointer(trunk)
         seen: list[Any] = []
         monkeypatch.setattr(checkpointer, "_log_incompatible_keys", seen.append)
@@ -110,12 +115,17 @@ class TestWithDetectron2:
         self, write_checkpoint: WriteCheckpoint, tmp_path: Path
     ) -> None:
         """A file without running statistics, which detectron2 fills in silently, is refused."""
-        from detection.engines.detectron2.features import build_trunk, load_weights_file
+        from detection.engines.detectron2.features import (
+            build_trunk,
+            in_detector,
+            load_weights_file,
+        )
 
         loaded = write_checkpoint()
         model = _model(loaded)
         half = {name: tensor for name, tensor in model.items() if "running_" not in name}
         write_weights(tmp_path / "half.pkl", half, {})
-        trunk = build_trunk(paired_config(loaded.metadata, tmp_path / "half.pkl"))
+        tree = paired_config(loaded.metadata, tmp_path / "half.pkl")
+        trunk = in_detector(build_trunk(tree), "FPN")
         with pytest.raises(RuntimeError, match="did not load 40 tensors"):
             load_weights_file(trunk, tmp_path / "half.pkl", model)

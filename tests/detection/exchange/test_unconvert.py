@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from detection.__main__ import main
 from detection.exchange.config import weights_tree
 from detection.exchange.convert import to_detectron2_weights
+from detection.exchange.trunk_names import IN_ENGINE
 from detection.exchange.unconvert import unconvert
 from detection.job.trunk import load_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, read_tensors
@@ -148,31 +149,35 @@ def test_file_must_be_accounted_for(
         unconvert(file, tmp_path / "out.safetensors", None)
 
 
+@pytest.mark.parametrize("on_c4", [False, True])
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
 def test_torchvision_engine_s_run_gives_its_trunk(
     make_recipe: Callable[..., Recipe],
     write_checkpoint: WriteCheckpoint,
+    c4: dict[str, Any],
     tmp_path: Path,
     norm: str,
+    on_c4: bool,
 ) -> None:
     """A run folder is taken by its last checkpoint; the trunk is probed like any other."""
     recipe = make_recipe(
         solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0},
-        model={"trunk_norm": norm},
+        model={"trunk_norm": norm, **(c4 | {"head_norm": "none"} if on_c4 else {})},
     )
     run_recipe(recipe, load_trunk(write_checkpoint().path, recipe.model), resume=False)
     out = tmp_path / "trunk.safetensors"
     done = unconvert(recipe.output_dir, out, None)
     model, metadata = read_tensors(done.source)
     loaded = load_weights(out)
-    body = "backbone.body."
+    names = IN_ENGINE["C4" if on_c4 else "FPN"]
     for name, tensor in loaded.backbone.state_dict().items():
         if name.endswith("num_batches_tracked") and norm == "FrozenBN":
             assert tensor == 0
         else:
-            assert torch.equal(tensor, model[body + name]), name
-    assert done.proof.num_used == sum(name.startswith(body) for name in model)
-    assert set(done.proof.dropped) == {"feature pyramid", "detection heads"}
+            assert torch.equal(tensor, model[names.from_torchvision(name)]), name
+    assert done.proof.num_used == sum(names.to_torchvision(name) is not None for name in model)
+    pyramid = set() if on_c4 else {"feature pyramid"}
+    assert set(done.proof.dropped) == {"detection heads"} | pyramid
     own = {"parent", "origin"}
     assert loaded.metadata.model_dump(exclude=own) == metadata.model_dump(exclude=own)
 
@@ -202,6 +207,7 @@ def test_backbone_alone_is_no_detector(write_checkpoint: WriteCheckpoint, tmp_pa
 def test_detector_of_nobody_is_refused(tmp_path: Path) -> None:
     """Names alone do not say what the pixels were: the engine's metadata must be there."""
     file = tmp_path / "model.safetensors"
-    save_file({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, file)
+    names = ("backbone.body.conv1.weight", "backbone.body.layer4.0.conv1.weight")
+    save_file({name: torch.zeros(64, 3, 7, 7) for name in names}, file)
     with pytest.raises(UserError, match=r"has no 'rsa_toolkit' metadata.*; rsa-pretrain import"):
         unconvert(file, tmp_path / "out.safetensors", None)

@@ -16,7 +16,8 @@ from detection.exchange.trained import read_trained
 from detection.exchange.whole_detector import exchange
 from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import load_trunk
-from detection.recipe import Anchors, Recipe
+from detection.recipe.architecture import Anchors
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, read_tensors, save_tensors
 from rsa_pretrain.weights.tensor_check import differing

@@ -31,7 +31,7 @@ from detection.export.graph import MARK, RunDetector
 from detection.feeding.samples import TestSample
 from detection.job.detector_card import CARD_KEY, make_card
 from detection.job.trunk import load_trunk
-from detection.recipe import InputConfig, Recipe
+from detection.recipe.recipe import InputConfig, Recipe
 from rsa_pretrain.__main__ import main as pretrain_main
 from rsa_pretrain.data.read_settings import DEFAULT_RULES
 from rsa_pretrain.plumbing.errors import UserError

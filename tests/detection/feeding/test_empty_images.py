@@ -16,7 +16,7 @@ from detection.exchange.export_config import export_config
 from detection.feeding.samples import TrainingSample, TrainingStream
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.weights.checkpoint import load_checkpoint

@@ -18,7 +18,7 @@ from detection.feeding.samples import (
     resized,
     step_seed,
 )
-from detection.recipe import InputConfig
+from detection.recipe.recipe import InputConfig
 from rsa_pretrain.data.loader import iterate, make_loader
 from rsa_pretrain.plumbing.errors import UserError
 

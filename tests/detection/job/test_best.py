@@ -19,7 +19,7 @@ from detection.job.best import Best, keep_best, read_best
 from detection.job.run_checkpoints import newest_checkpoint
 from detection.job.training_log import TrainingLog
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_eval.records.record import Record
 from rsa_pretrain.weights.metadata import METADATA_KEY

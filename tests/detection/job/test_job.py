@@ -7,7 +7,7 @@ import torch
 from detection.job import job as job_module
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -17,7 +17,7 @@ from detection.job import evaluations
 from detection.job.job import Job, open_job
 from detection.job.training_log import TrainingLog
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing import meter
 from rsa_pretrain.plumbing.errors import UserError

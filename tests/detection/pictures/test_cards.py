@@ -9,7 +9,7 @@ from detection.__main__ import main
 from detection.coco.sets import CocoSet, open_coco
 from detection.pictures.cards import annotated_cards, predicted_cards
 from detection.pictures.predictions import write_predictions
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from rsa_pretrain.plumbing.config.files import write_config
 
 Predictions = list[dict[str, Any]]

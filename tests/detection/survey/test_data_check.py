@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detection.__main__ import main
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.survey.data_check import check_set, compare_sets
 from detection.survey.findings import in_words
 from rsa_pretrain.plumbing.config.files import write_config

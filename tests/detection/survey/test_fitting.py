@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detection.coco.sets import CocoSet, TrainingImage
-from detection.recipe import DEFAULT_ANCHORS, Anchors
+from detection.recipe.architecture import DEFAULT_ANCHORS, Anchors
 from detection.survey.explained_config import ChosenValue
 from detection.survey.fitting import fit_settings, keep_empty_choice
 from detection.survey.fitting_sizes import entered_boxes, fit_anchors, fit_input, matched_share

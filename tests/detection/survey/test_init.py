@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from detection.__main__ import main
@@ -18,7 +19,7 @@ from detection.coco.sets import open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
 from detection.exchange.config import config_tree
 from detection.job.trunk import random_trunk
-from detection.recipe import Recipe
+from detection.recipe.recipe import Recipe
 from detection.survey.data_check import check_set
 from detection.survey.limit_checks import limits_of
 from rsa_pretrain.plumbing.config.files import load_config
@@ -508,3 +509,66 @@ def test_mistakes_are_one_line(
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert message in line
     assert {path: path.stat().st_mtime_ns for path in home.iterdir()} == before
+
+
+@pytest.fixture
+def voc_config(voc_folder: Path, home: Path) -> Path:
+    """A config of VOC's folders, without a model."""
+    data = {
+        "name": "own",
+        "format": "voc",
+        "root": str(voc_folder),
+        "train": ["2007/trainval"],
+        "test": ["2012/test"],
+        "max_megapixels": 1.0,
+    }
+    text = yaml.safe_dump({"base": str(voc_folder / "classes.yaml"), "data": data})
+    (home / "own.yaml").write_text(text, encoding="utf-8")
+    return home / "own.yaml"
+
+
+@pytest.mark.usefixtures("voc_config")
+def test_a_config_s_sets_are_fitted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of VOC's folders, which have boxes alone; nothing is split, and its own settings stay."""
+    assert main(["init", "own.yaml", "fitted.yaml", "--max-megapixels", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 training images" in shown
+    assert "predict runs/detection/fitted fitted.yaml fitted_found.json" in shown
+    recipe = load_config(Recipe, "fitted.yaml")
+    given = load_config(Recipe, "own.yaml", start={"name": "x"}).data
+    chosen = {"max_megapixels": 2.0, "num_workers": recipe.data.num_workers}
+    assert recipe.data == given.model_copy(update=chosen)
+    assert not recipe.model.mask_head
+    assert not list(Path().glob("fitted_*.json"))
+    assert main(["data-check", "fitted.yaml"]) == 0
+
+
+def test_a_config_of_coco_files_is_fitted_too(home: Path) -> None:
+    """One written by init itself, for example."""
+    assert main(["init", "own.json", "photos", "first.yaml"]) == 0
+    assert main(["init", "first.yaml", "second.yaml"]) == 0
+    first, second = (load_config(Recipe, name) for name in ("first.yaml", "second.yaml"))
+    assert second.data == first.data
+    assert second.model == first.model
+    assert (second.name, str(second.output_dir)) == ("second", "runs/detection/second")
+
+
+@pytest.mark.usefixtures("voc_config")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["own.yaml"], "'own.yaml' is an input and would be overwritten"),
+        (["own.yaml", "photos", "a.yaml"], "says where its images are; expected CONFIG OUT.yaml"),
+        (["own.yaml", "a.yaml", "--split", "0.3"], "says what to test on; leave out --test and"),
+        (["own.yaml", "a.yaml", "--test", "own.json"], "says what to test on; leave out --test"),
+        (["own.yaml", "a.json"], "'a.json' should end in .yaml"),
+        (["own.json"], "'own.json' needs the folder of its images as the second word"),
+    ],
+)
+def test_words_beside_a_config_are_checked(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that the config says is said again."""
+    assert main(["init", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("a.yaml").exists()

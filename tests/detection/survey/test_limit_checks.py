@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from detection.coco.data_settings import SetRole
 from detection.coco.sets import CocoSet
-from detection.recipe import InputConfig, SamplingConfig
-from detection.survey.findings import Role, SetFindings
+from detection.recipe.architecture import SamplingConfig
+from detection.recipe.recipe import InputConfig
+from detection.survey.findings import SetFindings
 from detection.survey.limit_checks import (
     DetectorLimits,
     best_ap,
@@ -53,7 +55,7 @@ def _tree(counts: list[list[int]], side: float = 5.0) -> Tree:
 
 def _checked(
     tree: Tree,
-    role: Role,
+    role: SetRole,
     check: Callable[[SetFindings, DetectorLimits], None],
     limits: DetectorLimits = LIMITS,
 ) -> dict[str, list[str]]:

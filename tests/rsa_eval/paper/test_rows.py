@@ -83,8 +83,14 @@ def test_detectors_start_from_rows_of_table_4(rows: list[PaperRow]) -> None:
     assert starts == {
         f"table{table}/coco/{name}": start for table in (5, 6) for name, start in expected.items()
     }
-    configs = {row.work.config.name for row in rows if isinstance(row.work, Detection)}
-    assert configs == {"mask_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_2x"}
+    configs = {row.name: row.work.config.name for row in rows if isinstance(row.work, Detection)}
+    assert configs == {
+        f"table{table}/coco/{name}": "infomin_mask_rcnn_R_50_FPN_2x"
+        if table == 6 and name != "rsa"
+        else f"mask_rcnn_R_50_FPN_{table - 4}x"
+        for table in (5, 6)
+        for name in expected
+    }
     assert named(rows, "table5/coco/rsa").published == "box 41.1, mask 37.3"
 
 

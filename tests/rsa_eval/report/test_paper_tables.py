@@ -2,7 +2,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from recipe_trees import recipe_tree
 
+from rsa_eval.paper.detection_recipes import RECIPE_FINGERPRINTS
 from rsa_eval.paper.published import PAPER_DATA_SETS
 from rsa_eval.paper.rows import PaperRow, Pretraining, find_rows
 from rsa_eval.records.groups import Group, group_records
@@ -159,15 +161,16 @@ DETECTION = {"bbox_AP": 40.0, "bbox_AP50": 60.0, "bbox_AP75": 44.0, "segm_AP": 3
 def test_detection_rows_by_schedule_and_weights(
     make_trial: MakeTrial, make_result: MakeTrial
 ) -> None:
-    """RSA's schedule and random weights; a gap stays a gap."""
+    """RSA's schedule and random weights at InfoMin's rate; a gap stays a gap."""
     common = {"kind": "detection", "data_set": "coco", "values": DETECTION, "headline": "segm_AP"}
     words = ("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6")
-    random = make_result(random_init=True, protocol="mask_rcnn_R_50_FPN_2x", **common)
+    one, two = "mask_rcnn_R_50_FPN_1x", "infomin_mask_rcnn_R_50_FPN_2x"
+    random = make_result(random_init=True, protocol=two, config=recipe_tree(two), **common)
     backbone = random.model.backbone.model_copy(update={"arch": "resnet50"})
     model = random.model.model_copy(update={"backbone": backbone})
     records = [
-        make_trial(*words, protocol="mask_rcnn_R_50_FPN_1x", **common),
-        make_trial(*words, protocol="toy_shapes", **common),
+        make_trial(*words, protocol=one, config=recipe_tree(one), **common),
+        make_trial(*words, protocol="toy_shapes", config=recipe_tree("toy_shapes"), **common),
         random.model_copy(update={"model": model}),
     ]
     filled = _filled(build_paper_tables(_groups(*records)))
@@ -177,6 +180,59 @@ def test_detection_rows_by_schedule_and_weights(
         *((5, ("RSA",), column) for column in columns),
         *((6, ("random init.",), column) for column in columns),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mask_rcnn_R_50_FPN_2x", ["solver.base_lr=0.02"]),
+        ("mask_rcnn_R_50_FPN_2x", ["solver.batch_size=8"]),
+        ("infomin_mask_rcnn_R_50_FPN_2x", []),
+        (None, []),
+    ],
+)
+def test_detectors_of_another_recipe_fill_no_cell(
+    make_trial: MakeTrial, name: str | None, words: list[str]
+) -> None:
+    """RSA's 2x row is at rate 0.03 and batch 16: its name with other settings is not enough."""
+    record = make_trial(
+        *("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6"),
+        kind="detection",
+        data_set="coco",
+        values=DETECTION,
+        protocol=name or "mask_rcnn_R_50_FPN_2x",
+        config={"seed": 0} if name is None else recipe_tree(name, *words),
+    )
+    assert _filled(build_paper_tables(_groups(record))) == []
+
+
+def test_the_recipes_of_detectors_are_stated(make_trial: MakeTrial) -> None:
+    """Table 6 prints two; each cell knows its own, and our trials name theirs."""
+    record = make_trial(
+        *("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6"),
+        kind="detection",
+        data_set="coco",
+        values=DETECTION,
+        protocol="mask_rcnn_R_50_FPN_2x",
+        config=recipe_tree("mask_rcnn_R_50_FPN_2x"),
+    )
+    tables = {table.number: table for table in build_paper_tables(_groups(record))}
+    found = {
+        (number, row.labels[0] == "RSA"): cell.recipe
+        for number in (4, 5, 6)
+        for row in tables[number].rows
+        for cell in row.cells
+        if cell is not None
+    }
+    fingerprints = RECIPE_FINGERPRINTS
+    assert found == {
+        **dict.fromkeys([(4, False), (4, True)], ""),
+        **dict.fromkeys([(5, False), (5, True)], fingerprints["mask_rcnn_R_50_FPN_1x"]),
+        (6, True): fingerprints["mask_rcnn_R_50_FPN_2x"],
+        (6, False): fingerprints["infomin_mask_rcnn_R_50_FPN_2x"],
+    }
+    rsa = f"RSA, mask_rcnn_R_50_FPN_2x [{fingerprints['mask_rcnn_R_50_FPN_2x']}]"
+    assert [where for where, _ in tables[6].trials] == [rsa]
 
 
 def test_layout_is_the_papers() -> None:

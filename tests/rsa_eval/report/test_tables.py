@@ -1,11 +1,19 @@
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from recipe_trees import recipe_tree
 
+from rsa_eval.paper.detection_recipes import RECIPE_FINGERPRINTS
+from rsa_eval.records.detection_recipe import recipe_fingerprint
 from rsa_eval.records.groups import group_records
 from rsa_eval.records.record import Metric, Record
+from rsa_eval.report.csv_file import render_csv
 from rsa_eval.report.paper_tables import build_paper_tables
+from rsa_eval.report.record_pages import describe_record
 from rsa_eval.report.summary import describe_coverage, describe_extent, find_best
 from rsa_eval.report.tables import Table, build_tables
 
@@ -81,6 +89,100 @@ def test_detectors_stand_by_engine(make_result: MakeResult) -> None:
     ]
     (probe,) = _tables(make_result())
     assert "engine" not in probe.rows[0].detail
+
+
+def _detector(make_result: MakeResult, tree: dict[str, Any], **changes: Any) -> Record:
+    fields: dict[str, Any] = {"kind": "detection", "data_set": "coco", "protocol": tree["name"]}
+    return make_result(**fields | {"config": tree, "values": {"bbox_AP": 40.0}} | changes)
+
+
+def test_detectors_of_two_recipes_share_no_table(make_result: MakeResult) -> None:
+    """Nor a baseline, a matrix or a best model; the changed one is visibly another."""
+    name = "mask_rcnn_R_50_FPN_1x"
+    plain, changed = recipe_tree(name), recipe_tree(name, "solver.base_lr=0.01")
+    records = [
+        _detector(make_result, tree, random_init=random_init, values={"bbox_AP": value})
+        for tree, random_init, value in (
+            (plain, False, 40.0),
+            (changed, False, 44.0),
+            (changed, True, 30.0),
+        )
+    ]
+    tables = {table.recipe: table for table in _tables(*records)}
+    ours, other = RECIPE_FINGERPRINTS[name], recipe_fingerprint(changed)
+    assert tables.keys() == {ours, other}
+    assert tables[ours].protocol == f"{name} [{ours}]"
+    stated = f"{name} [{other}], other settings than the config's [{ours}]"
+    assert tables[other or ""].protocol == stated
+    assert [[row.difference_text for row in table.rows] for table in tables.values()] in (
+        [[""], ["+14.00", ""]],
+        [["+14.00", ""], [""]],
+    )
+    assert {best.num_models for best in find_best(list(tables.values()))} == {1}
+    assert {table.recipe_mark for table in tables.values()} == {f" [{ours}]", f" [{other}]"}
+    assert stated in describe_record(Path("x.json"), records[1]).facts["recipe"]
+    lines = list(csv.DictReader(io.StringIO(render_csv(list(tables.values()), []))))
+    found = {(line["mean"], line["recipe"]) for line in lines if line["source"] == "ours"}
+    assert found == {("40.0", ours), ("44.0", other), ("30.0", other)}
+    assert {line["recipe"] for line in lines if line["source"] != "ours"} == {ours}
+
+
+def test_unknown_recipes_share_a_table_only_if_they_state_the_same(make_result: MakeResult) -> None:
+    """Two records that lack a setting may differ in it, but nothing published is beside them."""
+    name = "mask_rcnn_R_50_FPN_1x"
+    trees = [recipe_tree(name, word) for word in ("seed=0", "seed=1", "solver.batch_size=8")]
+    for tree in trees:
+        del tree["solver"]["base_lr"]
+    records = [_detector(make_result, tree, seeds=[n]) for n, tree in enumerate(trees)]
+    tables = _tables(*records)
+    assert sorted(len(row.group.records) for table in tables for row in table.rows) == [1, 2]
+    assert [(table.protocol, table.recipe) for table in tables] == [
+        (f"{name} [unknown recipe]", "unknown")
+    ] * 2
+    assert [table.published for table in tables] == [(), ()]
+
+
+def test_published_detectors_stand_beside_their_own_recipe_alone(make_result: MakeResult) -> None:
+    """InfoMin's baselines at rate 0.02, RSA's number at 0.03, none beside changed settings."""
+    two = "mask_rcnn_R_50_FPN_2x"
+    trees = [
+        recipe_tree("mask_rcnn_R_50_FPN_1x"),
+        recipe_tree("infomin_mask_rcnn_R_50_FPN_2x"),
+        recipe_tree(two),
+        recipe_tree(two, "model.box_head_num_fcs=2"),
+        recipe_tree("toy_shapes"),
+    ]
+    tables = [_tables(_detector(make_result, tree))[0] for tree in trees]
+    found = [[(row.name, row.cells) for row in table.published] for table in tables]
+    assert [len(rows) for rows in found] == [8, 7, 1, 0, 0]
+    assert found[2] == [("RSA", ("42.7",))]
+    assert ("InfoMin Aug.", ("42.5",)) in found[1]
+    assert ("RSA", ("41.1",)) in found[0]
+    assert {row.source for row in tables[1].published} == {"RSA, Table 6, from InfoMin"}
+
+
+def test_published_numbers_of_voc_stand_beside_those_by_its_rules(
+    make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers by 11 points have no place beside COCO's rules, which leave those cells empty."""
+    tree = recipe_tree("mask_rcnn_R_50_FPN_1x", "data.name=voc0712", "model.mask_head=false")
+    fingerprint = recipe_fingerprint(tree)
+    monkeypatch.setitem(RECIPE_FINGERPRINTS, "pascal_voc_R_50_C4_24k", fingerprint)
+    values = {
+        "bbox_AP": 55.0,
+        "bbox_AP50": 80.0,
+        "voc_AP": 56.0,
+        "voc_AP50": 81.0,
+        "voc_AP75": 62.0,
+    }
+    (table,) = _tables(_detector(make_result, tree, values=values, data_set="voc0712"))
+    assert table.metrics == tuple(values)
+    (moco,) = (row for row in table.published if row.name == "MoCo")
+    assert moco.cells == ("", "", "55.9", "81.5", "62.6")
+    assert moco.detail == "voc-c4 24k, 200 epochs, AP by 11 points"
+    assert all(row.cells[:2] == ("", "") for row in table.published)
+    (older,) = _tables(_detector(make_result, tree, data_set="voc0712"))
+    assert older.published == ()
 
 
 def test_deviations_mark_their_row(make_trial: MakeResult) -> None:

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from recipe_trees import recipe_tree
 
 from rsa_eval.__main__ import main
+from rsa_eval.records.detection_recipe import recipe_fingerprint
 from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.write import write_report
 from rsa_pretrain.plumbing.errors import UserError
@@ -88,6 +91,41 @@ def test_ours_beside_the_papers_in_every_format(tmp_path: Path, make_trial: Make
     assert float(ours["std"]) == pytest.approx(0.2)
     assert ours["trials"] == "seed 0: 92.00, seed 1: 92.20, seed 2: 92.40"
     assert ours["files"].count("linear.json") == 3
+
+
+def test_detectors_stand_with_their_recipe_in_every_format(
+    tmp_path: Path, make_result: MakeResult
+) -> None:
+    """Two recipes of one name are two tables, told by the fingerprints in their titles."""
+    name = "mask_rcnn_R_50_FPN_1x"
+    marks = []
+    for number, words in enumerate(([], ["solver.base_lr=0.01"])):
+        tree = recipe_tree(name, *words)
+        marks.append(recipe_fingerprint(tree))
+        record = make_result(
+            kind="detection",
+            data_set="coco",
+            protocol=name,
+            config=json.loads(json.dumps(tree, default=str)),
+            values={"bbox_AP": 41.5 + number},
+        )
+        write_record(record, tmp_path / f"runs/{number}/records/detection.json")
+    write_report([tmp_path / "runs"], tmp_path / "report.html")
+    page, markdown, latex, lines = (
+        (tmp_path / f"report.{suffix}").read_text() for suffix in ("html", "md", "tex", "csv")
+    )
+    title = "Object detection and instance segmentation on COCO"
+    for mark, other in (marks, marks[::-1]):
+        assert f"<h2>{title} [{mark}]</h2>" in page
+        assert f"COCO · object detection and instance segmentation [{mark}]</div>" in page
+        assert rf"### {title} \[{mark}\]" in markdown
+        assert f"[{mark}]" in latex
+        own = [line for line in lines.splitlines() if line.startswith(f"{title} [{mark}],")]
+        assert own
+        assert all(f",{mark}," in line and f",{other}," not in line for line in own)
+    assert page.count("Published, by the same recipe") == 1
+    assert "Published elsewhere" not in page
+    assert "InfoMin Aug. (published) | 40.6 |" in markdown
 
 
 def test_latex_tables_are_whole(tmp_path: Path, make_trial: MakeResult) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rsa_pretrain.weights.foreign.names import (
+    C4_DETECTOR,
     DETECTRON2,
     NUMBERED,
     TORCHVISION,
@@ -269,6 +270,13 @@ SPECS = {
         {"model": ("stem.fc.weight", "stem.fc.bias")},
         beside={"__author__": "torchvision", "matching_heuristics": True},
         names=DETECTRON2,
+        kind="pickle",
+    ),
+    "detectron2_c4": Spec(  # modeling/roi_heads/roi_heads.py: Res5ROIHeads
+        _one("trunk", "model", ""),
+        {"model": ("roi_heads.box_predictor.cls_score.weight", "roi_heads.res5.norm.weight")},
+        beside={"__author__": "torchvision"},
+        names=C4_DETECTOR,
         kind="pickle",
     ),
 }

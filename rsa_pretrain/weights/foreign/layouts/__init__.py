@@ -2,7 +2,7 @@
 
 from rsa_pretrain.weights.foreign.layout import Layout, Unusable
 from rsa_pretrain.weights.foreign.layouts.clustering import BARLOW_TWINS, DINO, SWAV, VICREG, VISSL
-from rsa_pretrain.weights.foreign.layouts.detectron2 import CAFFE2, DETECTRON2
+from rsa_pretrain.weights.foreign.layouts.detectron2 import CAFFE2, DETECTRON2, DETECTRON2_C4
 from rsa_pretrain.weights.foreign.layouts.huggingface import HUGGINGFACE
 from rsa_pretrain.weights.foreign.layouts.lightning import (
     LIGHTLY,
@@ -52,6 +52,7 @@ LAYOUTS: tuple[Layout, ...] = (
     LIGHTLY_EXAMPLE,
     HUGGINGFACE,
     DETECTRON2,
+    DETECTRON2_C4,
 )
 # Possible names of any network's tensors, under any prefix; timm's names are torchvision's.
 NAMINGS: tuple[Layout, ...] = (TORCHVISION, NUMBERED_CHILDREN, HUGGINGFACE, DETECTRON2)

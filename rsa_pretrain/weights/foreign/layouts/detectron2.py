@@ -4,10 +4,12 @@ Names do not show colour order or stride placement; only the author of the file 
 """
 
 import json
+from dataclasses import replace
 
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.layout import IMAGENET_PIXELS, Layout, Pixels, Unusable
+from rsa_pretrain.weights.foreign.names import C4_DETECTOR
 from rsa_pretrain.weights.foreign.names import DETECTRON2 as NAMES
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 
@@ -81,6 +83,22 @@ DETECTRON2 = Layout(
     objection=author_objection,
     stated_pixels=pixels_of_toolkit,
     batch_counts=counts_of_toolkit,
+)
+
+DETECTRON2_C4 = replace(
+    DETECTRON2,
+    name="detectron2_c4",
+    made_by="rsa-detect convert --features C4 and detectors on C4 of detectron2 runs",
+    source="facebookresearch/detectron2 detectron2/modeling/roi_heads/roi_heads.py (02b5c4e)",
+    markers=(r"model/backbone\.stem\.conv1\.weight",),
+    networks={"trunk": ("model/",)},
+    drops={
+        r"model/proposal_generator\.": HEADS,
+        r"model/roi_heads\.(box_predictor|mask_head|res5\.norm)\.": HEADS,
+        r"model/pixel_(mean|std)$": "pixel statistics",
+        r"(trainer|optimizer|scheduler)/": "trainer state",
+    },
+    names=C4_DETECTOR,
 )
 
 CAFFE2 = Unusable(

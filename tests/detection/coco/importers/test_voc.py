@@ -53,13 +53,13 @@ def test_boxes_from_zero_are_noted() -> None:
 
 
 def test_difficult_is_a_key() -> None:
-    """The mark is kept, with a note that it has no effect."""
+    """The mark is kept, with a note on its effect."""
     instances, notes = _read(
         _object("<difficult>1</difficult>"), _object("<difficult>0</difficult>")
     )
     assert [entry.extra for entry in instances] == [{"difficult": 1}, {}]
     ((kind, entries),) = notes.items()
-    assert kind.startswith("objects marked difficult; kept as the key 'difficult', but trained")
+    assert kind.startswith("objects marked difficult; trained on like any other, but neither")
     assert entries == ["a.xml: cat"]
 
 

@@ -9,7 +9,6 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from threading import Thread
 from types import ModuleType
@@ -17,6 +16,7 @@ from types import ModuleType
 import pytest
 import torchvision.datasets as theirs
 import transfer_trees
+from file_server import FileServer
 
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.data import sets
@@ -66,39 +66,6 @@ PACKED = {
     "GTSRB_Final_Test_Images.zip": "GTSRB/Final_Test",
     "GTSRB_Final_Test_GT.zip": "GT-final_test.csv",
 }
-
-
-class FileServer(ThreadingHTTPServer):
-    """Sends files by the last part of their address; supports ranges, and may end early."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), FileHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}/files/"
-        self.files = {}
-        self.asked = []
-        self.starts = []
-        self.cut_after = None
-
-
-class FileHandler(BaseHTTPRequestHandler):
-    """Answers for the server."""
-
-    def do_GET(self):
-        """Send a file from the byte that is asked for."""
-        name = self.path.rpartition("/")[2]
-        self.server.asked.append(name)
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        self.server.starts.append(start)
-        if name not in self.server.files:
-            return self.send_error(404)
-        body = self.server.files[name][start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: self.server.cut_after])
-
-    def log_message(self, *_):
-        """Say nothing."""
 
 
 @pytest.fixture

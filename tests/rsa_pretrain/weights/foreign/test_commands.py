@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detection.job.trunk import load_trunk
-from detection.recipe import ModelConfig
+from detection.recipe.architecture import ModelConfig
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import load_subject
 from rsa_eval.records.of_weights import read_records

@@ -2,13 +2,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsa_pretrain.weights.foreign.names import DETECTRON2, NUMBERED, TORCHVISION, TRANSFORMERS
+from rsa_pretrain.weights.foreign.names import (
+    C4_DETECTOR,
+    DETECTRON2,
+    NUMBERED,
+    TORCHVISION,
+    TRANSFORMERS,
+)
 
 TABLES = {
     "torchvision": TORCHVISION,
     "numbered": NUMBERED,
     "transformers": TRANSFORMERS,
     "detectron2": DETECTRON2,
+    "detectron2_c4": C4_DETECTOR,
 }
 
 

@@ -1,13 +1,12 @@
-"""Define the engine-independent settings of a detection run: architecture, solver, schedule.
+"""Define the engine-independent settings of a detection run: data, input, solver, schedule.
 
 The defaults are those of Mask R-CNN R50-FPN 1x as the RSA paper used it (its reference [43],
 InfoMin, with the paper's learning rates); a config file states only its differences.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
@@ -15,47 +14,15 @@ from fvcore.common.param_scheduler import (
     MultiStepParamScheduler,
     ParamScheduler,
 )
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from rsa_pretrain.components.settings import Arch
-from rsa_pretrain.data.read_settings import ReadRules
+from detection.coco.data_settings import CocoDataConfig, DetectionData, VocDataConfig
+from detection.recipe.architecture import Count, ModelConfig, SamplingConfig
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
 EngineName = Literal["torchvision", "detectron2"]
-Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-PYRAMID_LEVELS = 5
-
-
-class Anchors(NamedTuple):
-    """The boxes that a proposal network starts from, at each position of each level."""
-
-    sizes_pixels: tuple[float, ...]
-    """Square root of the area, on each level."""
-    aspect_ratios: tuple[float, ...]
-    """Height / width, the same on every level."""
-
-
-class CocoDataConfig(ReadRules):
-    """COCO-format annotations and the folders of their images."""
-
-    name: str
-    """Name of the data set in results."""
-    train_annotations: Path
-    """COCO-format JSON of the training images."""
-    train_images: Path
-    """Folder of the training images."""
-    test_annotations: Path
-    """COCO-format JSON of the test images; its categories are those of training."""
-    test_images: Path
-    """Folder of the test images."""
-    keep_empty_images: bool = False
-    """Also train on images without annotations, as background; images with only crowds stay out."""
-    num_workers: Annotated[int, Field(ge=0)] = 4
-    """Loader processes (0 loads in the main process); the images do not depend on it."""
 
 
 class InputConfig(Section):
@@ -71,74 +38,6 @@ class InputConfig(Section):
     """The long side never exceeds this; the short side gives way."""
     flip_probability: Fraction = 0.5
     """Horizontal flip in training."""
-
-
-class ModelConfig(Section):
-    """Mask R-CNN with a feature pyramid; without its mask head, Faster R-CNN."""
-
-    arch: Arch | None = None
-    """Backbone; a checkpoint of another is refused, null takes the checkpoint's. --random-init
-    needs it."""
-    trunk_norm: Literal["SyncBN", "BN", "FrozenBN"] = "SyncBN"
-    """SyncBN: trained with the rest, over the batch of all processes; BN: over each process's own;
-    FrozenBN: the checkpoint's statistics and weights, fixed."""
-    freeze_at: Annotated[int, Field(ge=0, le=5)] = 0
-    """Number of frozen stages among stem, res2, … res5, norms included."""
-    head_norm: Literal["none", "BN", "SyncBN"] = "SyncBN"
-    """Norm after the convolutions of the pyramid, the box head and the mask head."""
-    box_head_num_convs: Annotated[int, Field(ge=0)] = 4
-    """3x3 convolutions of the box head, 256 wide."""
-    box_head_num_fcs: Count = 1
-    """Fully connected layers of the box head, 1024 wide."""
-    mask_head: bool = True
-    """Predict masks as well as boxes. A run whose training instances have no masks trains without
-    the head, and says so."""
-    mask_head_num_convs: Count = 4
-    """3x3 convolutions of the mask head, 256 wide."""
-    anchor_sizes_pixels: Annotated[
-        tuple[Length, ...], Field(min_length=PYRAMID_LEVELS, max_length=PYRAMID_LEVELS)
-    ] = (32, 64, 128, 256, 512)
-    """Side of the square anchors of each pyramid level (strides 4, 8, 16, 32 and 64), in pixels of
-    the resized image. They rise."""
-    anchor_aspect_ratios: Annotated[tuple[Length, ...], Field(min_length=1)] = (0.5, 1, 2)
-    """Shapes of the anchors at each position, as height / width."""
-
-    @property
-    def anchors(self) -> Anchors:
-        """Sizes and shapes together."""
-        return Anchors(self.anchor_sizes_pixels, self.anchor_aspect_ratios)
-
-    @field_validator("anchor_sizes_pixels")
-    @classmethod
-    def _check_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
-        if any(larger <= smaller for smaller, larger in pairwise(sizes)):
-            raise ValueError("anchor sizes must increase from level to level")
-        return sizes
-
-    @field_validator("anchor_aspect_ratios")
-    @classmethod
-    def _check_ratios(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(ratios)) < len(ratios):
-            raise ValueError("aspect ratios must be distinct")
-        return ratios
-
-
-DEFAULT_ANCHORS = ModelConfig().anchors
-"""Anchors of a detector whose file does not state any."""
-
-
-class SamplingConfig(Section):
-    """Numbers of anchors, proposals, regions and detections per image."""
-
-    anchors_per_image: Count = 256
-    """Anchors in the proposal network's loss."""
-    proposals_per_image: Count = 1000
-    """Proposals kept after non-maximum suppression, in training and testing."""
-    rois_per_image: Count = 512
-    """Regions in the box head's loss, a quarter of them objects where there are enough."""
-    detections_per_image: Count = 100
-    """Detections kept in testing. Average precision counts as many per image and category, but at
-    least 100."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +141,7 @@ class Recipe(Section):
     """Run folder; it must be new, unless the run is resumed. Left out: runs/detection/NAME."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds initialisation, data order, augmentation and sampling."""
-    data: CocoDataConfig
+    data: DetectionData
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -257,11 +156,8 @@ RECORD_FILE = Path("records") / "detection.json"
 # Changing one of these on --resume does not change the result.
 DETECTOR_NEUTRAL_KEYS = frozenset(
     {
+        *(f"data.{key}" for kind in (CocoDataConfig, VocDataConfig) for key in kind.PLACES),
         "output_dir",
-        "data.train_annotations",
-        "data.train_images",
-        "data.test_annotations",
-        "data.test_images",
         "data.num_workers",
         "data.max_megapixels",
         "training.device",
