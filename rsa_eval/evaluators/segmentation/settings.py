@@ -13,7 +13,7 @@ from rsa_pretrain.views.settings import Range
 IGNORED = 255
 """The value of a pixel that counts nowhere; so a set has at most 255 classes."""
 
-VOC_CLASSES = (
+VOC_PIXEL_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
     *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
@@ -47,7 +47,7 @@ class MasksConfig(Section):
         """The names; classes without one are numbered."""
         found = self.classes
         if found is None:
-            found = VOC_CLASSES if self.layout == "voc" else _NUM_ADE20K_CLASSES
+            found = VOC_PIXEL_CLASSES if self.layout == "voc" else _NUM_ADE20K_CLASSES
         if isinstance(found, tuple):
             return list(found)
         first = 0 if self.layout == "voc" else 1  # the numbers are the values in the files

@@ -13,7 +13,7 @@ from masked_shapes import NUM_TEST, NUM_TRAIN, write_list, write_pair, write_sha
 from PIL import Image
 
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked, open_masked_splits
-from rsa_eval.evaluators.segmentation.settings import VOC_CLASSES, MasksConfig
+from rsa_eval.evaluators.segmentation.settings import VOC_PIXEL_CLASSES, MasksConfig
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -89,8 +89,8 @@ def test_unlabelled_pixels_of_ade20k_are_ignored(ade: Path, shapes: Path) -> Non
 
 def test_classes_have_names() -> None:
     """Names, a number of them, VOC's 21 or ADE20K's 150."""
-    assert masks_of(name="a", layout="voc").class_names == list(VOC_CLASSES)
-    assert len(VOC_CLASSES) == 21
+    assert masks_of(name="a", layout="voc").class_names == list(VOC_PIXEL_CLASSES)
+    assert len(VOC_PIXEL_CLASSES) == 21
     assert len(masks_of(name="a", layout="ade20k").class_names) == 150
     assert masks_of(name="a", layout="voc", classes=["x", "y"]).class_names == ["x", "y"]
     assert masks_of(name="a", layout="voc", classes=2).class_names == ["class 0", "class 1"]
