@@ -154,5 +154,5 @@ OTHERS = (
 )
 
 # Van Gansbeke et al. 2021 (MaskContrast, arXiv:2102.06191): linear classifiers of pixels on frozen
-# ResNet-50s pretrained on ImageNet. Taken from a review that quotes the paper's table.
+# ResNet-50s pretrained on ImageNet. Taken from a summary that quotes the paper's table.
 VOC2012_PIXELS = {"MoCo v2": "45.0", "InfoMin": "45.2", "SwAV": "50.7"}

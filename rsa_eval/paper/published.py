@@ -175,7 +175,7 @@ def _others() -> Iterator[Published]:
         for method, text in methods.items():
             yield Published(data_set, kind, method, setting, {"top1": Score(text)}, source)
     for method, text in VOC2012_PIXELS.items():
-        scores, source = {"mIoU": Score(text)}, "MaskContrast's paper, as reviews quote it"
+        scores, source = {"mIoU": Score(text)}, "MaskContrast's paper, as a summary quotes it"
         yield Published("voc2012", "segmentation", method, "ResNet-50, trainaug", scores, source)
 
 
