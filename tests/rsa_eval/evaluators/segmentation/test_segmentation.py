@@ -15,13 +15,16 @@ from PIL import Image
 
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import EVALUATORS, Workspace
+from rsa_eval.evaluators.segmentation.deviations import segmentation_deviations
 from rsa_eval.evaluators.segmentation.evaluator import evaluate_segmentation
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
 from rsa_eval.evaluators.segmentation.training import DenseProbe
 from rsa_eval.features.subject import Subject, load_subject
+from rsa_eval.paper.published import published_for
 from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import Result, read_record
-from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.config.files import load_config, parse_tree
+from rsa_pretrain.plumbing.config.shipped import find_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import Stopped
 
@@ -470,3 +473,21 @@ def test_two_processes_equal_one(
         assert two.metrics[name].value == pytest.approx(metric.value, abs=0.1)
     counted = [[entry["num_pixels"] for entry in own.details["classes"]] for own in (one, two)]
     assert counted[0] == counted[1]
+
+
+def test_the_shipped_config_is_the_protocol() -> None:
+    """On VOC 2012 nothing departs but what no setting can change; published rows have its name."""
+    config = load_config(SegmentationConfig, find_config(Path("segmentation/voc2012")))
+    assert segmentation_deviations(config, 10_582, pixels_per_place=8) == [
+        "a last batch of 6 images in each epoch (protocol: left out)",
+        "weights of the last epoch (protocol: of the best by test mIoU)",
+    ]
+    masks = config.masks.model_copy(update={"train_split": "train"})
+    alone = config.model_copy(update={"masks": masks})
+    assert segmentation_deviations(alone, 1_456, pixels_per_place=16) == [
+        "a place of the map for 16 pixels (protocol: 8)",
+        "training images of the split train (protocol: trainaug)",
+        "weights of the last epoch (protocol: of the best by test mIoU)",
+    ]
+    rows = published_for(config.data_set, "segmentation")
+    assert [row.scores["mIoU"].text for row in rows] == ["45.0", "45.2", "50.7"]
