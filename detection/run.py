@@ -118,6 +118,7 @@ def _run(
             "resuming needs and a new run would replace; set another output_dir"
         )
     job = open_job(recipe, trunk, departures)
+    engine.check(job)
     wait_for_all()  # every process has seen the folder unchanged
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)

@@ -22,7 +22,8 @@ def add(commands: Commands) -> None:
         "DATA.json: input size, anchors, schedule, rate and limits, each with its reason in a\n"
         "comment. Without a TEST.json, the images are split: OUT_train.json and\n"
         "OUT_test.json are written beside OUT.yaml, with every category in both if possible.\n"
-        "In place of DATA.json and IMAGES, a CONFIG with the section data gives both sets.\n"
+        "In place of DATA.json and IMAGES, a CONFIG with the section data gives both sets; its\n"
+        "other sections are not taken.\n"
         "Paths are written as given: run the next commands from the same folder.",
         epilog="examples:\n  rsa-detect init annotations.json photos/ boats.yaml\n"
         "  rsa-detect init data/voc0712 fitted.yaml\n"

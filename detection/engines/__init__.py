@@ -27,6 +27,9 @@ class Engine(Protocol):
     BEST_FILE: Path
     """Path of the best weights in a run folder; no checkpoint has such a name."""
 
+    def check(self, job: Job) -> None:
+        """Refuse a job that the engine cannot train, before anything is written."""
+
     def train(self, job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> Any:
         """Fine-tune to the end of the schedule, or to a stop signal; return the detector."""
 

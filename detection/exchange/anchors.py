@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detection.recipe.architecture import PYRAMID_LEVELS, Anchors, ModelConfig, RegionMaps
+from detection.recipe.architecture import (
+    HEAD_LAYERS,
+    PYRAMID_LEVELS,
+    Anchors,
+    ModelConfig,
+    RegionMaps,
+)
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
-_WITHOUT_LAYERS = dict.fromkeys(
-    ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs"), 0
-)
 SECTION = "MODEL.ANCHOR_GENERATOR"
 SIZES, ASPECT_RATIOS = f"{SECTION}.SIZES", f"{SECTION}.ASPECT_RATIOS"
 
@@ -26,7 +29,7 @@ def anchor_tree(anchors: Anchors, features: RegionMaps) -> dict[str, Any]:
 def read_anchors(settings: Mapping[str, Any], path: Path, features: RegionMaps) -> Anchors:
     """Read a config's anchors.
 
-    As in detectron2, a single list applies to all levels; it may be bare or nested in a list.
+    As in detectron2, a single list applies to every map; it may be bare or nested in a list.
 
     Args:
         settings: The config's keys, nested.
@@ -53,12 +56,12 @@ def read_anchors(settings: Mapping[str, Any], path: Path, features: RegionMaps) 
     if ratios is None or any(level != ratios[0] for level in ratios):
         raise UserError(
             f"'{path}' has {ASPECT_RATIOS} {stated.get(ASPECT_RATIOS)!r}; expected ratios that "
-            "hold for every level, such as [[0.5, 1.0, 2.0]]"
+            "hold for every size, such as [[0.5, 1.0, 2.0]]"
         )
     tree = {
         "anchor_sizes_pixels": [size for level in sizes for size in level],
         "anchor_aspect_ratios": list(ratios[0]),
-        **({"features": "C4", **_WITHOUT_LAYERS} if features == "C4" else {}),
+        **({"features": "C4", **dict.fromkeys(HEAD_LAYERS, 0)} if features == "C4" else {}),
     }
     return parse_tree(ModelConfig, tree, f"'{path}', {SECTION}").anchors
 

@@ -10,16 +10,18 @@ from typing import Literal
 from detection.coco.data_settings import DetectionData, SetRole
 from detection.coco.sets import Annotation
 from detection.exchange.anchors import anchor_tree
-from detection.exchange.trunk_shapes import BASIC_BLOCK_ARCHS
 from detection.job.trunk import Trunk
 from detection.recipe.architecture import (
+    BASIC_BLOCK_ARCHS,
     PRE_NMS_TOP_K,
     HeadNorm,
     ModelConfig,
     RegionMaps,
     SamplingConfig,
+    shallow_c4,
 )
 from detection.recipe.recipe import Recipe
+from rsa_pretrain.components.settings import Arch
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -27,6 +29,7 @@ from rsa_pretrain.plumbing.errors import UserError
 MaskFormat = Literal["polygon", "bitmask"]
 
 _STAGES = ("res2", "res3", "res4", "res5")
+_MASK_HEAD = "MaskRCNNConvUpsampleHead"
 _PYRAMID_LEVELS = ("p2", "p3", "p4", "p5")
 MOCO_HEADS = "Res5ROIHeadsExtraNorm"
 """Name of the C4 heads with a norm after res5, in MoCo's release and here."""
@@ -71,17 +74,15 @@ def weights_tree(arch: str, mean: RGB, std: RGB, norm: str) -> Tree:
     }
 
 
-def refuse_shallow(arch: str, features: RegionMaps) -> None:
-    """Refuse a trunk of basic blocks for C4: detectron2's res5 head has bottlenecks.
+def refuse_shallow(arch: Arch, features: RegionMaps) -> None:
+    """Refuse a detector that detectron2 cannot build.
 
     Raises:
-        UserError: If it is one.
+        UserError: If it is on C4 and its trunk has basic blocks.
     """
-    if features == "C4" and arch in BASIC_BLOCK_ARCHS:
-        raise UserError(
-            f"detectron2 has no C4 detector on {arch}, whose blocks are not bottlenecks; use "
-            "resnet50 or resnet101, or engine=torchvision"
-        )
+    problem = shallow_c4(arch, features)
+    if problem is not None:
+        raise UserError(problem)
 
 
 def config_tree(recipe: Recipe, trunk: Trunk, num_classes: int, masks: MaskFormat) -> Tree:
@@ -141,9 +142,9 @@ def model_tree(
         "RPN": {
             "IN_FEATURES": region_maps if is_c4 else [*region_maps, "p6"],
             "BATCH_SIZE_PER_IMAGE": sampling.anchors_per_image,
-            "PRE_NMS_TOPK_TRAIN": before_nms[0],
-            "PRE_NMS_TOPK_TEST": before_nms[1],
-            "POST_NMS_TOPK_TRAIN": sampling.num_train_proposals,
+            "PRE_NMS_TOPK_TRAIN": before_nms.train,
+            "PRE_NMS_TOPK_TEST": before_nms.test,
+            "POST_NMS_TOPK_TRAIN": sampling.num_proposals.train,
             "POST_NMS_TOPK_TEST": sampling.proposals_per_image,
         },
         "ROI_HEADS": {
@@ -178,7 +179,12 @@ def _pyramid_trees(model: ModelConfig, resnets: Tree) -> Tree:
         },
     }
     if model.mask_head:
-        trees["ROI_MASK_HEAD"] = _mask_tree(model, norm)
+        trees["ROI_MASK_HEAD"] = {
+            "NAME": _MASK_HEAD,
+            "NUM_CONV": model.mask_head_num_convs,
+            "NORM": norm,
+            "POOLER_RESOLUTION": 14,
+        }
     return trees
 
 
@@ -190,21 +196,13 @@ def _c4_trees(model: ModelConfig, resnets: Tree) -> Tree:
         "ROI_BOX_HEAD": {"POOLER_RESOLUTION": 14},
     }
     if model.mask_head:
-        trees["ROI_MASK_HEAD"] = _mask_tree(model, norm="")
+        # Without convolutions it reads no norm, and no pooler of its own.
+        trees["ROI_MASK_HEAD"] = {"NAME": _MASK_HEAD, "NUM_CONV": 0}
     return trees
 
 
 def _norm_name(norm: HeadNorm) -> str:
     return "" if norm == "none" else norm
-
-
-def _mask_tree(model: ModelConfig, norm: str) -> Tree:
-    return {
-        "NAME": "MaskRCNNConvUpsampleHead",
-        "NUM_CONV": model.mask_head_num_convs,
-        "NORM": norm,
-        "POOLER_RESOLUTION": 14,
-    }
 
 
 def _input_tree(recipe: Recipe, masks: MaskFormat) -> Tree:

@@ -105,7 +105,7 @@ def convert_loaded(loaded: LoadedBackbone, out: Path, features: RegionMaps = "FP
     if out.suffix not in SUFFIXES:
         raise UserError(f"'{out}' must end in .pkl or .pth: detectron2 chooses its reader by that")
     refuse_unfit(loaded)
-    refuse_shallow(loaded.metadata.arch, features)
+    refuse_shallow(loaded.metadata.network.arch, features)
     with atomic_file(out) as temporary:
         proof = write_proved(temporary, loaded, features)
         _prove_file(temporary, loaded.backbone.state_dict(), features)

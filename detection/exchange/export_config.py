@@ -99,7 +99,8 @@ train_net.py must know the images. Either add to it
     if tree["MODEL"]["ROI_HEADS"]["NAME"] == MOCO_HEADS:
         text += (
             f"\ntrain_net.py must also register {MOCO_HEADS}, the heads with a norm after res5:\n"
-            "take facebookresearch/moco's detection/train_net.py.\n"
+            "facebookresearch/moco's detection/train_net.py does, which evaluates only sets with\n"
+            "coco or voc in their names.\n"
         )
     if data.keep_empty_images:
         text += (

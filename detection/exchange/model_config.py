@@ -30,7 +30,7 @@ from detection.recipe.architecture import (
 )
 from rsa_pretrain.components.settings import ARCHS, Arch
 from rsa_pretrain.data.settings import RGB
-from rsa_pretrain.plumbing.config.files import flatten
+from rsa_pretrain.plumbing.config.files import flatten, parse_tree
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.metadata import BackboneMetadata
@@ -120,20 +120,21 @@ def describe_model(
     frozen = [_is_frozen(trunk, stage) for stage in _STAGES]
     is_c4 = heads.features == "C4"
     head_norm, pyramid_norm = _norms_of(tensors, is_c4)
-    model = ModelConfig(
-        arch=arch,
-        features=heads.features,
-        trunk_norm="FrozenBN" if all(frozen) else "BN",
-        freeze_at=0 if all(frozen) else frozen.index(False),
-        head_norm=head_norm,
-        pyramid_norm=pyramid_norm,
-        box_head_num_convs=heads.box_convs,
-        box_head_num_fcs=heads.box_fcs,
-        mask_head=has_masks,
+    tree: Tree = {
+        "arch": arch,
+        "features": heads.features,
+        "trunk_norm": "FrozenBN" if all(frozen) else "BN",
+        "freeze_at": 0 if all(frozen) else frozen.index(False),
+        "head_norm": head_norm,
+        "pyramid_norm": pyramid_norm,
+        "box_head_num_convs": heads.box_convs,
+        "box_head_num_fcs": heads.box_fcs,
+        "mask_head": has_masks,
         **({"mask_head_num_convs": heads.mask_convs} if has_masks or is_c4 else {}),
-        anchor_sizes_pixels=anchors.sizes_pixels,
-        anchor_aspect_ratios=anchors.aspect_ratios,
-    )
+        "anchor_sizes_pixels": list(anchors.sizes_pixels),
+        "anchor_aspect_ratios": list(anchors.aspect_ratios),
+    }
+    model = parse_tree(ModelConfig, tree, "the detector's tensors")
     return Description(arch, model, num_classes(tensors))
 
 
@@ -177,12 +178,12 @@ def check_settings(settings: Mapping[str, Any], found: Description, path: Path) 
     for key, expected in flatten(expected_tree).items():
         if key.startswith(_FREE):
             continue
-        value = stated.get(key)
-        if not (key == _TRUNK_NORM or key in _NORM_KEYS) and not _same(value, expected):
+        value, is_norm = stated.get(key), key in (_TRUNK_NORM, *_NORM_KEYS)
+        if not is_norm and not _same(value, expected):
             wrong.append(f"{key} is {value!r}, expected {expected!r}")
-        elif key in (_TRUNK_NORM, *_NORM_KEYS) and (value in _NORMS) != (expected in _NORMS):
+        elif is_norm and (value in _NORMS) != (expected in _NORMS):
             wrong.append(f"{key} is {value!r}, but the tensors have {expected or 'no norm'!r}")
-    top_k = {"MODEL.RPN.PRE_NMS_TOPK_TEST": PRE_NMS_TOP_K[found.model.features][1]}
+    top_k = {"MODEL.RPN.PRE_NMS_TOPK_TEST": PRE_NMS_TOP_K[found.model.features].test}
     for key, expected in (_BUILT_IN | top_k).items():
         if key in stated and not _same(stated[key], expected):
             wrong.append(f"{key} is {stated[key]!r}, expected {expected!r}")

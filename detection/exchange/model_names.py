@@ -24,6 +24,10 @@ OBJECTNESS = "rpn.head.cls_logits"
 CLASS_SCORE = "roi_heads.box_predictor.cls_score"
 BOX_OFFSETS = "roi_heads.box_predictor.bbox_pred"
 MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits"
+STAGE_NORM = "roi_heads.layer4_norm"
+"""The norm that MoCo adds after the last stage on C4."""
+PYRAMID_NORM = "backbone.fpn.inner_blocks.0.1"
+"""The first norm of a pyramid that has norms."""
 
 _SAME_EVERYWHERE = {
     "rpn.head.conv.0.0": "proposal_generator.rpn_head.conv",
@@ -36,12 +40,6 @@ _SAME_EVERYWHERE = {
 }
 _PYRAMID_LEVELS = 4
 _LAYER_LEAVES = frozenset({"weight", "bias"})
-
-
-STAGE_NORM = "roi_heads.layer4_norm"
-"""The norm that MoCo adds after the last stage on C4."""
-PYRAMID_NORM = "backbone.fpn.inner_blocks.0.1"
-"""The first norm of a pyramid that has norms."""
 
 
 @dataclass(frozen=True)

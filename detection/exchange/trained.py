@@ -32,6 +32,7 @@ _NUMBERS = {
     ("input", "test_short_side_pixels"): "INPUT.MIN_SIZE_TEST",
     ("input", "max_side_pixels"): "INPUT.MAX_SIZE_TEST",
     ("sampling", "proposals_per_image"): "MODEL.RPN.POST_NMS_TOPK_TEST",
+    ("sampling", "train_proposals_per_image"): "MODEL.RPN.POST_NMS_TOPK_TRAIN",
     ("sampling", "detections_per_image"): "TEST.DETECTIONS_PER_IMAGE",
 }
 _YAML_NAMES = ("config.yaml", "detectron2.yaml")

@@ -52,18 +52,6 @@ def to_detectron2(name: str, features: RegionMaps = "FPN") -> str:
     return IN_DETECTRON2[features].from_torchvision(name)
 
 
-def to_torchvision(name: str, features: RegionMaps = "FPN") -> str:
-    """Return torchvision's name of a detectron2 ResNet trunk tensor; undoes ``to_detectron2``.
-
-    Raises:
-        ValueError: If ``name`` is not the full name of a trunk's tensor.
-    """
-    renamed = IN_DETECTRON2[features].to_torchvision(name)
-    if renamed is None:
-        raise ValueError(f"'{name}' is not the full name of a tensor in a detectron2 backbone")
-    return renamed
-
-
 def trunk_tensors(detector: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
     """Select the trunk's tensors from the torchvision engine's detector, by torchvision's names."""
     names = IN_ENGINE[features_of(detector)]

@@ -7,7 +7,7 @@ here from block counts and widths, without the key map, so that they check it.
 import json
 from importlib.resources import files
 
-from detection.recipe.architecture import RegionMaps
+from detection.recipe.architecture import BASIC_BLOCK_ARCHS, RegionMaps
 
 STAGE_BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -15,7 +15,6 @@ STAGE_BLOCKS = {
     "resnet50": (3, 4, 6, 3),
     "resnet101": (3, 4, 23, 3),
 }
-BASIC_BLOCK_ARCHS = frozenset({"resnet18", "resnet34"})
 _ROOT = "backbone.bottom_up"
 _BOTTLENECK_EXPANSION = 4
 _STEM_CHANNELS = 64

@@ -12,9 +12,11 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
+from detection.exchange.config import refuse_shallow
 from detection.exchange.model_config import paired_model_config
 from detection.exchange.model_weights import to_detectron2_model, to_torchvision_model, unread_rows
 from detection.exchange.trained import detectron2_model, read_trained
+from detection.exchange.trunk_names import features_of
 from detection.exchange.weights_file import SUFFIXES, write_weights
 from detection.job.detector_card import CARD_KEY
 from detection.job.run_checkpoints import detector_file
@@ -55,8 +57,9 @@ def exchange(source: Path, out: Path) -> Exchange:
             of detectron2.
 
     Raises:
-        UserError: If ``source`` is not such a detector, its settings are unknown or not equivalent
-            to the torchvision engine's, or ``out`` has another suffix.
+        UserError: If ``source`` is not such a detector, detectron2 has none like it, its settings
+            are unknown or not equivalent to the torchvision engine's, or ``out`` has another
+            suffix.
         RuntimeError: If the written file does not restore the source; nothing is left then.
     """
     file = detector_file(source)
@@ -72,6 +75,7 @@ def _to_detectron2(source: Path, out: Path) -> Exchange:
     config = out.with_suffix(".yaml")
     check_generated(config, _HEADER)
     trained = read_trained(source)
+    refuse_shallow(trained.metadata.network.arch, features_of(trained.tensors))
     model = to_detectron2_model(trained.tensors)
     notes = {
         _METADATA: trained.metadata.model_dump_json(),

@@ -38,9 +38,10 @@ class ExportedDetector:
 
     def output_text(self) -> str:
         """Describe the exported file's outputs."""
+        side = self.detector.roi_heads.MASK_SIDE
         masks = (
-            "; masks (D, M, M), probabilities: resize each bilinearly to its box; pixels of at "
-            "least 0.5 belong to the object"
+            f"; masks (D, {side}, {side}), probabilities: resize each bilinearly to its box; "
+            "pixels of at least 0.5 belong to the object"
         )
         return (
             "boxes (D, 4), x0 y0 x1 y1 in pixels of the resized image; labels (D,), from 1; "

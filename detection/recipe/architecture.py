@@ -18,8 +18,24 @@ _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 HeadNorm = Literal["none", "BN", "SyncBN"]
 
 PYRAMID_LEVELS = 5
-PRE_NMS_TOP_K: dict[RegionMaps, tuple[int, int]] = {"FPN": (2000, 1000), "C4": (12000, 6000)}
-"""Boxes of each map that enter non-maximum suppression, in training and in testing."""
+HEAD_LAYERS = ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs")
+"""Settings that count layers of the heads; with features C4 all are 0."""
+BASIC_BLOCK_ARCHS = frozenset({"resnet18", "resnet34"})
+
+
+class BoxCounts(NamedTuple):
+    """Numbers of boxes, which differ between training and testing."""
+
+    train: int
+    test: int
+
+    def of(self, training: bool) -> int:
+        """Return the number in one of the two."""
+        return self.train if training else self.test
+
+
+PRE_NMS_TOP_K = {"FPN": BoxCounts(2000, 1000), "C4": BoxCounts(12_000, 6000)}
+"""Boxes of each map that enter non-maximum suppression."""
 _STAGES_BEFORE_REGIONS = 4
 
 
@@ -95,7 +111,7 @@ class ModelConfig(Section):
     @classmethod
     def _check_sizes(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
         if any(larger <= smaller for smaller, larger in pairwise(sizes)):
-            raise ValueError("anchor sizes must increase from level to level")
+            raise ValueError("anchor sizes must increase")
         return sizes
 
     @field_validator("anchor_aspect_ratios")
@@ -115,18 +131,15 @@ class ModelConfig(Section):
                 f"anchor_sizes_pixels has {len(self.anchor_sizes_pixels)} sizes; features FPN "
                 f"needs one for each of its {PYRAMID_LEVELS} levels"
             )
-        for key in ("box_head_num_fcs", "mask_head_num_convs"):
-            if getattr(self, key) == 0:
-                raise ValueError(f"{key} is 0; features FPN needs at least 1")
+        absent = [key for key in HEAD_LAYERS[1:] if getattr(self, key) == 0]
+        if absent:
+            raise ValueError(f"features FPN needs at least 1 of {' and of '.join(absent)}, found 0")
         return self
 
     def _check_c4(self) -> None:
-        for key in ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs"):
-            if getattr(self, key):
-                raise ValueError(
-                    f"{key} is {getattr(self, key)}; with features C4, whose head is res5, set it "
-                    "to 0"
-                )
+        layers = [f"{key} {getattr(self, key)}" for key in HEAD_LAYERS if getattr(self, key)]
+        if layers:
+            raise ValueError(f"with features C4, whose head is res5, set to 0: {', '.join(layers)}")
         if self.pyramid_norm is not None:
             raise ValueError("pyramid_norm is set; features C4 have no pyramid: set it to null")
         if self.freeze_at > _STAGES_BEFORE_REGIONS:
@@ -154,7 +167,7 @@ class SamplingConfig(Section):
     """Proposals kept after non-maximum suppression, in testing and, unless the next setting says
     otherwise, in training."""
     train_proposals_per_image: Count | None = None
-    """Proposals kept in training; null: as in testing."""
+    """Proposals kept in training; null: as in testing. detectron2 and MoCo keep 2000 on C4."""
     rois_per_image: Count = 512
     """Regions in the box head's loss, a quarter of them objects where there are enough."""
     detections_per_image: Count = 100
@@ -162,6 +175,17 @@ class SamplingConfig(Section):
     least 100."""
 
     @property
-    def num_train_proposals(self) -> int:
-        """Proposals kept in training."""
-        return self.train_proposals_per_image or self.proposals_per_image
+    def num_proposals(self) -> BoxCounts:
+        """Proposals kept in training and in testing."""
+        train = self.train_proposals_per_image or self.proposals_per_image
+        return BoxCounts(train, self.proposals_per_image)
+
+
+def shallow_c4(arch: Arch | None, features: RegionMaps) -> str | None:
+    """Return why detectron2 cannot build a detector: its res5 heads have bottlenecks."""
+    if features != "C4" or arch not in BASIC_BLOCK_ARCHS:
+        return None
+    return (
+        f"detectron2 has no C4 detector on {arch}, whose blocks are not bottlenecks; only engine "
+        "torchvision has one: take resnet50 or resnet101 for both"
+    )

@@ -17,7 +17,7 @@ from fvcore.common.param_scheduler import (
 from pydantic import Field, model_validator
 
 from detection.coco.data_settings import CocoDataConfig, DetectionData, VocDataConfig
-from detection.recipe.architecture import Count, ModelConfig, SamplingConfig
+from detection.recipe.architecture import Count, ModelConfig, SamplingConfig, shallow_c4
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 
@@ -147,6 +147,13 @@ class Recipe(Section):
     sampling: SamplingConfig = SamplingConfig()
     solver: SolverConfig = SolverConfig()
     training: DetectorTrainingConfig = DetectorTrainingConfig()
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        problem = shallow_c4(self.model.arch, self.model.features)
+        if self.engine == "detectron2" and problem is not None:
+            raise ValueError(problem)
+        return self
 
 
 # Files of a finished run folder, besides its log and checkpoints.

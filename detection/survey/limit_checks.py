@@ -62,7 +62,7 @@ def limits_of(
         role: Purpose of the images.
         settings: How images enter the network.
         sampling: Number of detections.
-        anchor_sizes: Of all levels, in pixels.
+        anchor_sizes: Of all maps, in pixels.
     """
     sides = {
         "train": max(settings.train_short_sides_pixels),

@@ -152,7 +152,3 @@ OTHERS = (
     (("imagenet", "knn", "200 epochs, 1-NN", "Mean Shift's repository"), {"MSF": "62.5"}),
     (("imagenet", "knn", "200 epochs, 20-NN", "Mean Shift's repository"), {"MSF": "65.7"}),
 )
-
-# Van Gansbeke et al. 2021 (MaskContrast, arXiv:2102.06191): linear classifiers of pixels on frozen
-# ResNet-50s pretrained on ImageNet. Taken from a summary that quotes the paper's table.
-VOC2012_PIXELS = {"MoCo v2": "45.0", "InfoMin": "45.2", "SwAV": "50.7"}

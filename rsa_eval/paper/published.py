@@ -19,7 +19,6 @@ from rsa_eval.paper.numbers import (
     TABLE_6,
     TABLE_8,
     TABLE_8_SETS,
-    VOC2012_PIXELS,
 )
 from rsa_pretrain.data.sets import DATA_SETS
 
@@ -174,9 +173,6 @@ def _others() -> Iterator[Published]:
     for (data_set, kind, setting, source), methods in OTHERS:
         for method, text in methods.items():
             yield Published(data_set, kind, method, setting, {"top1": Score(text)}, source)
-    for method, text in VOC2012_PIXELS.items():
-        scores, source = {"mIoU": Score(text)}, "MaskContrast's paper, as a summary quotes it"
-        yield Published("voc2012", "segmentation", method, "ResNet-50, trainaug", scores, source)
 
 
 def _linear(data_set: str, method: str, epochs: int, text: str, place: PaperCell) -> Published:

@@ -14,6 +14,7 @@ from benchmarks.voc_rendering import render_voc
 from detection.coco.masks import encode_mask
 from detection.coco.sets import CocoSet, open_coco
 from detection.coco.shapes import ShapesConfig, write_shapes
+from detection.recipe.architecture import HEAD_LAYERS
 from detection.recipe.recipe import Recipe
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
@@ -136,8 +137,7 @@ def recipe_tree(folder: Path, output_dir: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def c4() -> dict[str, Any]:
     """Model settings of a detector on C4."""
-    layers = ("box_head_num_convs", "box_head_num_fcs", "mask_head_num_convs")
-    return {"features": "C4", **dict.fromkeys(layers, 0)}
+    return {"features": "C4", **dict.fromkeys(HEAD_LAYERS, 0)}
 
 
 @pytest.fixture(scope="session")

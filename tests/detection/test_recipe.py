@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detection.coco.data_settings import VocDataConfig
 from detection.recipe.architecture import DEFAULT_ANCHORS
 from detection.recipe.recipe import Recipe, Schedule, SolverConfig, lr_schedule
 from rsa_pretrain.plumbing.config.files import load_config, write_config
@@ -129,7 +130,7 @@ def test_paper_recipes_value_by_value(
         (
             "anchor_sizes_pixels",
             [32, 64, 64, 128, 256],
-            "_pixels': anchor sizes must increase from",
+            "_pixels': anchor sizes must increase",
         ),
         ("anchor_sizes_pixels", [0, 64, 128, 256, 512], r"_pixels\.0': .*greater than 0"),
         ("anchor_sizes_pixels", [8, 16, 32, 64, ".inf"], r"_pixels\.4': .*finite"),
@@ -164,9 +165,16 @@ def test_unknown_engine_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["features=C4"], "box_head_num_convs is 4; with features C4, whose head is res5"),
-        (["box_head_num_fcs=0"], "box_head_num_fcs is 0; features FPN needs at least 1"),
-        (["mask_head_num_convs=0"], "mask_head_num_convs is 0; features FPN needs at least 1"),
+        (
+            ["features=C4"],
+            "whose head is res5, set to 0: box_head_num_convs 4, box_head_num_fcs 1, mask_head_num",
+        ),
+        (["box_head_num_fcs=0"], "features FPN needs at least 1 of box_head_num_fcs, found 0"),
+        (
+            ["box_head_num_fcs=0", "mask_head_num_convs=0"],
+            "at least 1 of box_head_num_fcs and of mask_head_num_convs, found 0",
+        ),
+        ([*C4_WORDS, "arch=resnet18"], "no C4 detector on resnet18, whose blocks are not bottle"),
         ([*C4_WORDS, "freeze_at=5"], "freeze_at is 5; .* 4 freezes all stages before it"),
         ([*C4_WORDS, "pyramid_norm=BN"], "features C4 have no pyramid"),
         ([*C4_WORDS, "trunk_norm=FrozenBN"], "head_norm is SyncBN and trunk_norm FrozenBN"),
@@ -197,5 +205,23 @@ def test_moco_recipes_value_by_value() -> None:
             layers = (0, 0, 0) if features == "C4" else (0, 2, 4)
             counts = (model.box_head_num_convs, model.box_head_num_fcs, model.mask_head_num_convs)
             assert counts == layers
-            proposals = recipe.sampling.num_train_proposals
-            assert proposals == (2000 if features == "C4" else 1000)
+            proposals = recipe.sampling.num_proposals
+            assert proposals == (2000 if features == "C4" else 1000, 1000)
+
+
+@pytest.mark.parametrize("trunk", ["", "_frozen"])
+def test_moco_s_voc_recipe_value_by_value(trunk: str) -> None:
+    """MoCo's release, and the same with the stages before the regions fixed."""
+    recipe = load_config(Recipe, Path(f"pascal_voc_R_50_C4_24k{trunk}"))
+    solver, model = recipe.solver, recipe.model
+    assert (solver.iterations, solver.decay_at) == (24_000, (18_000, 22_000))
+    assert (solver.base_lr, solver.batch_size, solver.warmup_iterations) == (0.02, 16, 100)
+    assert recipe.input.train_short_sides_pixels == tuple(range(480, 801, 32))
+    assert (recipe.input.test_short_side_pixels, recipe.input.max_side_pixels) == (800, 1333)
+    assert (model.features, model.mask_head, model.freeze_at) == ("C4", False, 4 if trunk else 0)
+    assert (model.trunk_norm, model.head_norm) == ("SyncBN", "SyncBN")
+    assert recipe.sampling.num_proposals == (2000, 1000)
+    assert recipe.training.precise_bn_iterations == 200
+    data = recipe.data
+    assert isinstance(data, VocDataConfig)
+    assert (data.train, data.test) == (("2007/trainval", "2012/trainval"), ("2007/test",))

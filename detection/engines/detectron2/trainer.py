@@ -71,11 +71,10 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         The detector in train mode, on the job's device.
 
     Raises:
-        UserError: If the recipe cannot run here, the loss stops being finite (earlier checkpoints
-            stay), an image is broken, or ``resume_from`` has another backbone or other annotations.
+        UserError: If the loss stops being finite (earlier checkpoints stay), an image is broken, or
+            ``resume_from`` has another backbone or other annotations.
         RuntimeError: If a backbone tensor did not reach the detector.
     """
-    _check(job)
     config = make_config(job)
     folder = run_dir / "checkpoints"
     if is_main():
@@ -103,7 +102,13 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     return checkpointer.model  # type: ignore[no-any-return]  # detectron2 has no type information
 
 
-def _check(job: Job) -> None:
+def check(job: Job) -> None:
+    """Refuse what detectron2 cannot train.
+
+    Raises:
+        UserError: If it has no such precision, flip or detector.
+    """
+    make_config(job)
     precision = job.recipe.training.precision
     if precision != "fp32" and job.device.type != "cuda":
         raise UserError(f"precision '{precision}' needs a GPU in detectron2; use 'fp32'")

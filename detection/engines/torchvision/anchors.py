@@ -15,7 +15,7 @@ from detection.recipe.architecture import Anchors, RegionMaps
 
 STRIDES: Mapping[RegionMaps, tuple[int, ...]] = {"FPN": (4, 8, 16, 32, 64), "C4": (16,)}
 """Pixels of the image per step on each map that boxes are proposed from."""
-_MOST_KEPT = 16  # layouts; each takes up to 4.5 MB at 800 x 1333 pixels
+_MOST_KEPT = 16  # layouts; of a pyramid each takes up to 4.5 MB at 800 x 1333 pixels
 _Key = tuple[tuple[tuple[int, int], ...], torch.device]
 
 

@@ -41,7 +41,7 @@ class ProposalNetwork(nn.Module):
         self.anchors = AnchorLayout(model.anchors, model.features)
         self.suppress: Suppress = suppress
         self._before_nms = PRE_NMS_TOP_K[model.features]
-        self._kept = (sampling.num_train_proposals, sampling.proposals_per_image)
+        self._kept = sampling.num_proposals
         self._anchors_per_image = sampling.anchors_per_image
         self._coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
         self._matcher = ObjectMatcher(POSITIVE_IOU, NEGATIVE_IOU, allow_low_quality_matches=True)
@@ -111,7 +111,7 @@ class ProposalNetwork(nn.Module):
         sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
         """Keep the best boxes of every image; logits (N, A_level) and deltas (N, A_level, 4)."""
-        best = self._before_nms[not self.training]
+        best = self._before_nms.of(self.training)
         scores, boxes, levels = [], [], []
         for level, level_anchors in enumerate(anchors):
             top, chosen = logits[level].topk(at_most(best, level_anchors.shape[0]), dim=1)
@@ -132,7 +132,7 @@ class ProposalNetwork(nn.Module):
         boxes = clip_to_image(boxes, size)
         usable = torch.where(boxes.isfinite().all(1) & scores.isfinite() & has_area(boxes))[0]
         boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
-        most = self._kept[not self.training]
+        most = self._kept.of(self.training)
         return boxes[self.suppress(boxes, scores, levels, PROPOSAL_NMS_IOU, most)]
 
 

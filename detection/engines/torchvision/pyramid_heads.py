@@ -11,7 +11,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from detection.engines.torchvision.pooling import PyramidPooler
-from detection.engines.torchvision.regions import RegionHeads
+from detection.engines.torchvision.regions import Known, RegionHeads
 from detection.recipe.architecture import ModelConfig, SamplingConfig
 
 BOX_RESOLUTION, MASK_RESOLUTION = 7, 14
@@ -28,6 +28,8 @@ class PyramidHeads(RegionHeads):
         sampling: Numbers of regions trained on and of detections kept.
         norm: After each convolution; None for none.
     """
+
+    MASK_SIDE = 2 * MASK_RESOLUTION
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class PyramidHeads(RegionHeads):
         return vectors
 
     def mask_features(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Known | None
     ) -> Tensor:
         """Crop the boxes at twice the resolution and apply the mask head, (R, C, 14, 14)."""
         features: Tensor = self.mask_head(self.mask_pool(maps, boxes))

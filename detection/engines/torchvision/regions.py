@@ -5,7 +5,7 @@ He et al. 2017 (Mask R-CNN), Section 3. Classes count from 1; 0 is the backgroun
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ SCORE_THRESHOLD = 0.05
 NMS_IOU = 0.5
 
 ImageTarget = dict[str, Any]
+Known = tuple[Tensor, Tensor]
 Detections = dict[str, Tensor]
 
 
@@ -56,6 +57,8 @@ class RegionHeads(nn.Module, ABC):
     """Vectors of ``box_vectors`` to class logits and offsets."""
     mask_predictor: MaskRCNNPredictor
     """Features of ``mask_features`` to every class's mask, where masks are predicted."""
+    MASK_SIDE: ClassVar[int]
+    """Height and width of the masks."""
 
     def __init__(self, has_mask_head: bool, sampling: SamplingConfig) -> None:
         super().__init__()
@@ -76,14 +79,14 @@ class RegionHeads(nn.Module, ABC):
 
     @abstractmethod
     def mask_features(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Known | None
     ) -> Tensor:
         """Compute what masks are predicted from, (R, C, S, S).
 
         Args:
             maps: As for ``box_features``.
             boxes: Of each image, (R_i, 4).
-            known: ``box_features`` of these boxes, where they have been computed.
+            known: ``box_features`` of more boxes and the rows of these, where there are any.
         """
 
     def forward(
@@ -136,7 +139,7 @@ class RegionHeads(nn.Module, ABC):
         return logits.float(), deltas.float()
 
     def _predict_masks(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None = None
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Known | None = None
     ) -> Tensor:
         """Return logits of every class's mask, (R, 1 + C, M, M)."""
         logits: Tensor = self.mask_predictor(self.mask_features(maps, boxes, known))
@@ -177,7 +180,7 @@ class RegionHeads(nn.Module, ABC):
         # The only values that drawing needs on the host.
         image_of, match_of = torch.stack([images, matches])[:, objects].tolist()
         counts = [image_of.count(number) for number in range(len(samples))]
-        logits = self._predict_masks(maps, torch.split(boxes, counts), features[objects])
+        logits = self._predict_masks(maps, torch.split(boxes, counts), (features, objects))
         outlines = [
             targets[image]["outlines"][match]
             for image, match in zip(image_of, match_of, strict=True)

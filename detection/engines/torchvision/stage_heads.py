@@ -11,7 +11,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from detection.engines.torchvision.pooling import pool_map
-from detection.engines.torchvision.regions import RegionHeads
+from detection.engines.torchvision.regions import Known, RegionHeads
 from detection.recipe.architecture import SamplingConfig
 
 RESOLUTION = 14
@@ -29,6 +29,8 @@ class StageHeads(RegionHeads):
         has_masks: Whether masks are predicted.
         sampling: Numbers of regions trained on and of detections kept.
     """
+
+    MASK_SIDE = RESOLUTION  # the stage halves it, and the predictor doubles it
 
     def __init__(
         self,
@@ -57,7 +59,10 @@ class StageHeads(RegionHeads):
         return features.mean(dim=(2, 3))
 
     def mask_features(
-        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Tensor | None
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], known: Known | None
     ) -> Tensor:
         """Return the features that classes are predicted from, too."""
-        return self.box_features(maps, boxes) if known is None else known
+        if known is None:
+            return self.box_features(maps, boxes)
+        features, rows = known
+        return features[rows]

@@ -31,6 +31,10 @@ from rsa_pretrain.plumbing.distributed import (
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 
+def check(job: Job) -> None:
+    """Accept every job: this engine trains whatever a recipe can say."""
+
+
 def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -> MaskRCNN:
     """Fine-tune a detector to the end of its schedule, or to a stop signal.
 

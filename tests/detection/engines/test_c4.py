@@ -26,6 +26,7 @@ from detection.job.trunk import Trunk, load_trunk
 from detection.recipe.architecture import DEFAULT_ANCHORS, ModelConfig, SamplingConfig
 from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
+from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_checkpoint, save_tensors
 
 MakeRecipe = Callable[..., Recipe]
@@ -91,20 +92,25 @@ def test_pooling_is_the_formula_s() -> None:
         torch.testing.assert_close(found[image], torch.tensor(expected))
 
 
-def test_numbers_of_proposals(c4: dict[str, Any]) -> None:
-    """2,000 of 12,000 boxes in training and 1,000 of 6,000 in testing, or what a recipe says."""
-    network = ProposalNetwork(
-        8,
-        ModelConfig(**c4),
-        SamplingConfig(proposals_per_image=4, train_proposals_per_image=9),
-    )
-    maps = {"0": torch.randn(1, 8, 20, 20)}
-    images: Any = type("Images", (), {"image_sizes": [(320, 320)]})
-    target = [{"boxes": torch.tensor([[0.0, 0.0, 100.0, 100.0]])}]
-    (kept,), _ = network.train()(images, maps, target)
-    assert len(kept) == 9
-    (kept,), _ = network.eval()(images, maps)
-    assert len(kept) == 4
+@pytest.mark.parametrize("training", [True, False])
+def test_numbers_of_proposals(c4: dict[str, Any], training: bool) -> None:
+    """Of 27,000 boxes 12,000 are thinned in training and 6,000 in testing; a recipe keeps fewer."""
+    sampling = SamplingConfig(proposals_per_image=4, train_proposals_per_image=9)
+    network = ProposalNetwork(8, ModelConfig(**c4), sampling).train(training)
+    thinned = []
+
+    def suppress(boxes: torch.Tensor, *rest: Any) -> torch.Tensor:
+        thinned.append(len(boxes))
+        return torch.arange(rest[-1])
+
+    network.suppress = suppress
+    torch.manual_seed(0)
+    images: Any = type("Images", (), {"image_sizes": [(10**6, 10**6)]})
+    target = [{"boxes": torch.tensor([[0.0, 0.0, 100.0, 100.0]])}] if training else None
+    # Far from the border, so that no box is clipped to nothing.
+    network.anchors.cells += 10**5
+    (kept,), _ = network(images, {"0": torch.randn(1, 8, 30, 60)}, target)
+    assert (thinned, len(kept)) == (([12_000], 9) if training else ([6000], 4))
 
 
 def test_trunk_arrives_in_both_places(trunk: Trunk, make_c4: MakeRecipe) -> None:
@@ -166,18 +172,19 @@ def test_images_are_not_padded_to_a_multiple(trunk: Trunk, make_c4: MakeRecipe) 
     assert detector.padded_size([(33, 70), (40, 65)]) == (40, 70)
 
 
+@pytest.mark.full_width
 def test_file_restores_the_detector(
-    trunk: Trunk,
     make_c4: MakeRecipe,
     write_checkpoint: Callable[..., LoadedBackbone],
     tmp_path: Path,
 ) -> None:
     """The engine's file to detectron2's and back: the same architecture and detections."""
-    recipe = make_c4({"freeze_at": 2})
-    detector = build_detector(recipe, trunk, 3).eval()
+    loaded = write_checkpoint("resnet50")
+    recipe = make_c4({"arch": "resnet50", "freeze_at": 2})
+    detector = build_detector(recipe, load_trunk(loaded.path, recipe.model), 3).eval()
     with torch.no_grad():
         detector.roi_heads.box_predictor.cls_score.weight.mul_(30)
-    metadata = write_checkpoint().metadata.model_copy(update={"method": "mask_rcnn"})
+    metadata = loaded.metadata.model_copy(update={"method": "mask_rcnn"})
     source = tmp_path / "model.safetensors"
     save_tensors(source, detector.state_dict(), metadata)
     found = read_trained(source).card
@@ -235,5 +242,41 @@ def test_exported_file_detects_the_same(
     run_recipe(recipe, trunk, resume=False)
     out = tmp_path / f"detector{suffix}"
     assert main(["export", str(recipe.output_dir), str(out), "--to", kind]) == 0
-    assert "proof" in capsys.readouterr().out
-    assert out.stat().st_size > 0
+    written = capsys.readouterr().out
+    assert "proof" in written
+    assert "masks (D, 14, 14)" in written
+    assert out.is_file()
+
+
+def test_detectron2_has_no_shallow_c4(
+    trunk: Trunk,
+    make_c4: MakeRecipe,
+    write_checkpoint: Callable[..., LoadedBackbone],
+    tmp_path: Path,
+) -> None:
+    """A detector whose res5 has basic blocks is not written for detectron2."""
+    metadata = write_checkpoint().metadata.model_copy(update={"method": "mask_rcnn"})
+    source, out = tmp_path / "model.safetensors", tmp_path / "there.pth"
+    save_tensors(source, build_detector(make_c4(), trunk, 3).state_dict(), metadata)
+    with pytest.raises(UserError, match="detectron2 has no C4 detector on resnet18"):
+        exchange(source, out)
+    assert not out.exists()
+
+
+def test_detectors_that_no_recipe_has_are_refused(
+    trunk: Trunk,
+    make_c4: MakeRecipe,
+    write_checkpoint: Callable[..., LoadedBackbone],
+    tmp_path: Path,
+) -> None:
+    """A trained norm after a frozen res5, as others may build it, is an error of one line."""
+    model = {"trunk_norm": "FrozenBN", "head_norm": "none"}
+    tensors = build_detector(make_c4(model), trunk, 3).state_dict()
+    width = len(tensors["roi_heads.layer4.0.bn1.weight"])
+    norm = torch.nn.BatchNorm2d(width).state_dict()
+    tensors |= {f"roi_heads.layer4_norm.{name}": tensor for name, tensor in norm.items()}
+    metadata = write_checkpoint().metadata.model_copy(update={"method": "mask_rcnn"})
+    source = tmp_path / "model.safetensors"
+    save_tensors(source, tensors, metadata)
+    with pytest.raises(UserError, match="head_norm is BN and trunk_norm FrozenBN"):
+        read_trained(source)

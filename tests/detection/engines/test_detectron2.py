@@ -265,13 +265,15 @@ def test_stopped_run_resumes(
     assert len(rates) == 4
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("num_workers", "arch"), [(0, "resnet18"), (2, "resnet18"), (0, "c4")])
 def test_resumed_run_ends_as_the_uninterrupted(
     make_run: MakeRecipe,
-    trunk: Trunk,
+    write_checkpoint: Callable[..., LoadedBackbone],
+    c4: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     num_workers: int,
+    arch: str,
 ) -> None:
     """Stopped after each of two steps and resumed, it sees the same images and ends bitwise equal.
 
@@ -279,8 +281,10 @@ def test_resumed_run_ends_as_the_uninterrupted(
     """
     from detectron2.engine import SimpleTrainer
 
+    model = {**c4, "arch": "resnet50"} if arch == "c4" else {}
     changes: dict[str, Any] = {
         "data": {"num_workers": num_workers},
+        "model": model,
         "training": {
             "precise_bn_iterations": 2,
             "checkpoint_every_iterations": 1,
@@ -288,6 +292,7 @@ def test_resumed_run_ends_as_the_uninterrupted(
         },
     }
     whole = make_run(output_dir=str(tmp_path / "whole"), **changes)
+    trunk = load_trunk(write_checkpoint(whole.model.arch).path, whole.model)
     assert run_recipe(whole, trunk, resume=False)[0] == 0
     run_step = SimpleTrainer.run_step
     interrupted = make_run(output_dir=str(tmp_path / "interrupted"), **changes)

@@ -293,6 +293,12 @@ def test_same_losses_without_objects(pair: Pair) -> None:
     assert not [name for name, part in pair.ours.named_parameters() if part.grad is None]
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [*DETECTORS.values(), VARIANTS["c4_frozen"]],
+    indirect=True,
+    ids=[*DETECTORS, "c4_frozen"],
+)
 def test_same_step(pair: Pair) -> None:
     """One step of each engine's own optimizer leaves the same weights and statistics."""
     from detectron2.solver import build_optimizer

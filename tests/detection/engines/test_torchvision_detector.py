@@ -14,6 +14,7 @@ from detection.engines.torchvision.detector import build_detector, check_trunk
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.feeding.samples import TrainingSample
 from detection.job.trunk import Trunk, load_trunk, random_trunk
+from detection.recipe.architecture import PRE_NMS_TOP_K
 from detection.recipe.recipe import Recipe, lr_schedule
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
@@ -169,7 +170,7 @@ def test_paper_recipe_resolves_value_by_value(
     assert parts["backbone.body.layer2.0.conv2"].stride == (2, 2)
     for cells, size in zip(detector.rpn.anchors.cells, (32, 64, 128, 256, 512), strict=True):
         assert torch.equal(cells, cell_anchors(size, (0.5, 1, 2)))
-    assert (proposals.PRE_NMS_TOP_K_TRAIN, proposals.PRE_NMS_TOP_K_TEST) == (2000, 1000)
+    assert PRE_NMS_TOP_K["FPN"] == (2000, 1000)
     assert (proposals.PROPOSAL_NMS_IOU, regions.NMS_IOU, regions.SCORE_THRESHOLD) == (
         0.7,
         0.5,

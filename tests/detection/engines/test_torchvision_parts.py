@@ -24,6 +24,7 @@ from detection.recipe.architecture import (
     DEFAULT_ANCHORS,
     PRE_NMS_TOP_K,
     Anchors,
+    BoxCounts,
     ModelConfig,
     SamplingConfig,
 )
@@ -206,7 +207,7 @@ def test_image_without_objects_and_proposals_has_losses() -> None:
 @pytest.mark.parametrize("pre_nms", [1000, 30])
 def test_proposals(monkeypatch: pytest.MonkeyPatch, pre_nms: int) -> None:
     """The best of each level, thinned within it, then the best of the image, clipped to it."""
-    monkeypatch.setitem(PRE_NMS_TOP_K, "FPN", (2000, pre_nms))
+    monkeypatch.setitem(PRE_NMS_TOP_K, "FPN", BoxCounts(2000, pre_nms))
     torch.manual_seed(5)
     network = ProposalNetwork(8, ModelConfig(), SamplingConfig(proposals_per_image=40)).eval()
     size = (60, 90)

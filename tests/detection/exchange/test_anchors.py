@@ -52,7 +52,7 @@ def test_ratios_of_all_levels_can_be_written_in_several_ways(ratios: Any) -> Non
         ([[8], [16], [32], [64], 128], [[1.0]], "SIZES .*; expected one size"),
         ([[8], [16], [32], [64], ["128"]], [[1.0]], "SIZES .*; expected one size"),
         ([[64], [32], [128], [256], [512]], [[1.0]], "MODEL.ANCHOR_GENERATOR: .* must increase"),
-        (SIZES, None, "ASPECT_RATIOS None; expected ratios that hold for every level"),
+        (SIZES, None, "ASPECT_RATIOS None; expected ratios that hold for every size"),
         (SIZES, [[1.0], [1.0], [1.0], [1.0], [2.0]], "ASPECT_RATIOS .*; expected ratios"),
         (SIZES, [[1.0], [1.0]], "ASPECT_RATIOS .*; expected ratios"),
         (SIZES, [[True]], r"ASPECT_RATIOS \[\[True\]\]; expected ratios"),

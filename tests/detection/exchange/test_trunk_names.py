@@ -2,8 +2,9 @@ import pytest
 import torch
 import torchvision
 
-from detection.exchange.trunk_names import to_detectron2, to_torchvision
+from detection.exchange.trunk_names import IN_DETECTRON2, IN_ENGINE, to_detectron2
 from detection.exchange.trunk_shapes import STAGE_BLOCKS, enumerated_shapes, quoted_r50_shapes
+from detection.recipe.architecture import RegionMaps
 
 
 def _trunk_names(arch: str) -> list[str]:
@@ -12,21 +13,24 @@ def _trunk_names(arch: str) -> list[str]:
     return [name for name in network.state_dict() if not name.startswith("fc.")]
 
 
+@pytest.mark.parametrize("features", ["FPN", "C4"])
 @pytest.mark.parametrize("arch", sorted(STAGE_BLOCKS))
-def test_every_trunk_name_maps_once_and_back(arch: str) -> None:
-    """Each tensor of torchvision's ResNet has one name in detectron2, and the inverse finds it."""
+def test_every_trunk_name_maps_once_and_back(arch: str, features: RegionMaps) -> None:
+    """Each tensor of torchvision's ResNet has one name in a detector, and the inverse finds it."""
     names = _trunk_names(arch)
-    mapped = [to_detectron2(name) for name in names]
-    assert len(set(mapped)) == len(names)
-    assert [to_torchvision(name) for name in mapped] == names
+    for table in (IN_DETECTRON2[features], IN_ENGINE[features]):
+        mapped = [table.from_torchvision(name) for name in names]
+        assert len(set(mapped)) == len(names)
+        assert [table.to_torchvision(name) for name in mapped] == names
 
 
+@pytest.mark.parametrize("features", ["FPN", "C4"])
 @pytest.mark.parametrize("arch", sorted(STAGE_BLOCKS))
-def test_mapped_names_are_the_architecture_s(arch: str) -> None:
+def test_mapped_names_are_the_architecture_s(arch: str, features: RegionMaps) -> None:
     """The map reaches exactly the names listed from the architecture, which do not use it."""
-    mapped = {to_detectron2(name) for name in _trunk_names(arch)}
+    mapped = {to_detectron2(name, features) for name in _trunk_names(arch)}
     without_counts = {name for name in mapped if not name.endswith(".num_batches_tracked")}
-    assert without_counts == set(enumerated_shapes(arch))
+    assert without_counts == set(enumerated_shapes(arch, features))
 
 
 def test_listed_shapes_are_detectron2_s_for_resnet50() -> None:
@@ -85,7 +89,6 @@ def test_unknown_torchvision_names_raise(name: str) -> None:
         "backbone.fpn_lateral2.weight",
     ],
 )
-def test_unknown_detectron2_names_raise(name: str) -> None:
+def test_unknown_detectron2_names_are_none(name: str) -> None:
     """The inverse is as strict."""
-    with pytest.raises(ValueError, match="not the full name of a tensor"):
-        to_torchvision(name)
+    assert IN_DETECTRON2["FPN"].to_torchvision(name) is None

@@ -90,7 +90,7 @@ DETECTRON2_C4 = replace(
     name="detectron2_c4",
     made_by="rsa-detect convert --features C4 and detectors on C4 of detectron2 runs",
     source="facebookresearch/detectron2 detectron2/modeling/roi_heads/roi_heads.py (02b5c4e)",
-    markers=(r"model/backbone\.stem\.conv1\.weight",),
+    markers=(r"model/backbone\.stem\.conv1\.weight", r"model/roi_heads\.res5\."),
     networks={"trunk": ("model/",)},
     drops={
         r"model/proposal_generator\.": HEADS,
