@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from rsa_eval.config import result_settings
+from rsa_eval.records.detection_recipe import settings_of
 from rsa_eval.records.image_sets import name_training_set
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
@@ -26,7 +27,7 @@ _PARENT = "extends.backbone_sha256"
 
 def shared_settings(record: Record) -> dict[str, Any]:
     """Return the evaluation's settings except seeds and paths, by dotted key."""
-    settings = result_settings(record.config)
+    settings = result_settings(settings_of(record))
     return {key: value for key, value in settings.items() if key not in _OF_A_TRIAL}
 
 

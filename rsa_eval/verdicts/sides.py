@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rsa_eval.records.detection_recipe import recipe_of, recipe_settings
+from rsa_eval.records.detection_recipe import recipe_of, recipe_settings, settings_of
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.identity import network_key, shared_settings
@@ -166,7 +166,7 @@ def _other_recipe(group: Group, other: Contender) -> str:
         theirs = recipe_of(its.first)
         if recipe is None or theirs is None or its.image_set != group.image_set:
             continue
-        ours, found = recipe_settings(group.first.config), recipe_settings(its.first.config)
+        ours, found = (recipe_settings(settings_of(each.first)) for each in (group, its))
         settings = first_of(_unequal(ours, found)) or "as they are named or recorded"
         return f" (the recipe of {other.name}, {theirs.text}, differs: {settings})"
     return ""
