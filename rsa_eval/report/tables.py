@@ -7,7 +7,7 @@ from pathlib import Path
 from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.detection import DetectionRow, detection_rows
-from rsa_eval.paper.detection_recipes import describe_recipe
+from rsa_eval.paper.detection_recipes import describe_recipe, is_on_published_images
 from rsa_eval.paper.published import (
     PAPER_DATA_SETS,
     PAPER_METHODS,
@@ -87,7 +87,7 @@ class Table:
     rows: tuple[TableRow, ...]
     published: tuple[PublishedRow, ...]
     """Numbers from sources other than the paper, whose tables are separate; beside detectors all
-    of the same recipe."""
+    of the same recipe, on as many test images."""
     footnotes: tuple[str, ...]
     recipe: str = ""
     """Fingerprint of the detectors' recipe, or "unknown"; empty for other evaluations."""
@@ -240,7 +240,7 @@ def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRo
     others = published_for(record.data_set, record.kind)
     found: list[Published | DetectionRow] = [
         *(row for row in others if row.place is None),
-        *detection_rows(recipe_of(record)),
+        *(detection_rows(recipe_of(record)) if is_on_published_images(record) else ()),
     ]
     return tuple(
         PublishedRow(
