@@ -40,6 +40,7 @@ from rsa_eval.records.detection_recipe import (
     recipe_fingerprint,
     with_network,
 )
+from rsa_eval.records.image_sets import ANNOTATIONS_SHA256
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Metric, Record, Result, read_record
 from rsa_pretrain.config import CONFIG_FILE
@@ -179,6 +180,7 @@ def _describe(
     details: dict[str, Any] = {
         "engine": recipe.engine,
         RECIPE_FINGERPRINT: recipe_fingerprint(written),
+        ANNOTATIONS_SHA256: {"train": job.train_sha256, "test": job.test_sha256},
         "num_predictions": len(predictions),
     }
     _log.info("matching detections with objects, for intervals over test images")

@@ -7,7 +7,7 @@ from typing import Any
 
 from rsa_eval.config import result_settings
 from rsa_eval.records.detection_recipe import settings_of
-from rsa_eval.records.image_sets import name_training_set
+from rsa_eval.records.image_sets import ANNOTATIONS_SHA256, name_training_set
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.data.sets import DATA_SETS
@@ -73,6 +73,7 @@ def group_key(record: Record) -> str:
             record.num_samples,
             record.headline,
             sorted(record.deviations),
+            record.details.get(ANNOTATIONS_SHA256),
             shared_settings(record),
             _model(record),
         ]

@@ -16,7 +16,7 @@ from rsa_eval.paper.published import (
 )
 from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
-from rsa_eval.records.image_sets import name_training_set
+from rsa_eval.records.image_sets import annotations_differ, name_training_set
 from rsa_eval.records.record import GIVEN_FEATURES, Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
@@ -278,4 +278,6 @@ def _comparable(record: Record, baseline: Record) -> bool:
         and sorted(record.deviations) == sorted(baseline.deviations)
         and record.headline == baseline.headline
         and engine_of(record) == engine_of(baseline)
+        and not annotations_differ(record, baseline, "train")
+        and not annotations_differ(record, baseline, "test")
     )

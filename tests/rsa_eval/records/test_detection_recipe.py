@@ -222,6 +222,24 @@ def test_a_record_without_all_settings_has_an_unknown_recipe(make_result: MakeRe
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_trials_on_two_sets_of_annotations_are_no_group(make_result: MakeResult) -> None:
+    """Two folders of VOC have one name and one recipe; the same files elsewhere are one set."""
+    known = {"train": "aa", "test": "bb"}
+    hashes = [known, dict(known), known | {"train": "cc"}, known | {"test": "dd"}]
+    records = [
+        detector(
+            make_result,
+            recipe_tree(ONE, f"seed={seed}"),
+            seeds=[seed],
+            random_init=True,
+            details={"annotations_sha256": each},
+        )
+        for seed, each in enumerate(hashes)
+    ]
+    found = group_records([(record.command, record) for record in records])  # type: ignore[misc]
+    assert [len(group.records) for group in found] == [2, 1, 1]
+
+
 def test_trials_of_two_recipes_are_no_group(make_result: MakeResult) -> None:
     """Seeds by one recipe are averaged, with an older record too; another recipe's are not."""
     trees = [recipe_tree(ONE, f"seed={seed}") for seed in range(2)]

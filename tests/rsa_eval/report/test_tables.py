@@ -49,6 +49,25 @@ def test_unlike_baselines_are_not_subtracted(
     assert [row.difference for row in table.rows] == [None, None]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_baselines_by_other_annotations_are_not_subtracted(
+    make_result: MakeResult, split: str
+) -> None:
+    """Nor are those of another folder of VOC; of an older record they are unknown."""
+    known = {"train": "aa", "test": "bb"}
+    tree = recipe_tree("mask_rcnn_R_50_FPN_1x")
+    ours = _detector(make_result, tree, details={"annotations_sha256": known})
+    for details, text in (
+        ({"annotations_sha256": known}, "+15.00"),
+        ({}, "+15.00"),
+        ({"annotations_sha256": known | {split: "cc"}}, ""),
+    ):
+        values = {"bbox_AP": 25.0}
+        baseline = _detector(make_result, tree, random_init=True, details=details, values=values)
+        (table,) = _tables(ours, baseline)
+        assert [row.difference_text for row in table.rows] == [text, ""]
+
+
 def test_difference_is_to_the_mean_of_the_baselines(make_result: MakeResult) -> None:
     """Two random seeds at 40 and 43 stand for 41.5."""
     baselines = [

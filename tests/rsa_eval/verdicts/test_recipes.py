@@ -18,7 +18,9 @@ NAME = "mask_rcnn_R_50_FPN_1x"
 def write_detectors(write_trial: WriteTrial) -> Callable[..., list[str]]:
     """A function that writes the records of two seeds of a detector, and returns their folders."""
 
-    def write(model: str, *words: str, without: str | None = None, place: str = "") -> list[str]:
+    def write(
+        model: str, *words: str, without: str | None = None, place: str = "", **details: object
+    ) -> list[str]:
         paths = []
         for seed in range(2):
             config = json.loads(json.dumps(recipe_tree(NAME, f"seed={seed}", *words), default=str))
@@ -32,6 +34,7 @@ def write_detectors(write_trial: WriteTrial) -> Callable[..., list[str]]:
                 protocol=config["name"],
                 data_set=config["data"]["name"],
                 config=config,
+                details=details,
                 values={"bbox_AP": 40.0 + seed + len(model)},
             )
             paths.append(str(path.parent.parent))
@@ -155,3 +158,28 @@ def test_recipes_of_two_names_are_not_compared(
     ours, theirs = write_detectors("a"), write_detectors("b", "name=mine")
     assert main(["compare", *ours, "--against", *theirs]) == 2
     assert "differs: as they are named or recorded)" in capsys.readouterr().err
+
+
+def test_detectors_by_other_test_annotations_are_refused(
+    write_detectors: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two folders of VOC are of one recipe; older records, which lack the hashes, are compared."""
+    known = {"train": "aa", "test": "bb"}
+    ours = write_detectors("a", annotations_sha256=known)
+    theirs = write_detectors("b", annotations_sha256=known | {"test": "cc"})
+    assert main(["compare", *ours, "--against", *theirs]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "are judged by test annotations of different content" in line
+    assert main(["compare", *ours, "--against", *write_detectors("c")]) == 0
+    assert "trained on annotations" not in capsys.readouterr().out
+
+
+def test_other_training_annotations_are_noted(
+    write_detectors: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers compare; what they were trained on is said."""
+    known = {"train": "aa", "test": "bb"}
+    ours = write_detectors("a", annotations_sha256=known)
+    theirs = write_detectors("b", annotations_sha256=known | {"train": "cc"})
+    assert main(["compare", *ours, "--against", *theirs]) == 0
+    assert "trained on annotations of different content" in capsys.readouterr().out
