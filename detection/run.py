@@ -35,7 +35,12 @@ from detection.recipe.recipe import (
     Recipe,
 )
 from rsa_eval.records.detection_predictions import DetectionPredictions
-from rsa_eval.records.detection_recipe import RECIPE_FINGERPRINT, recipe_fingerprint
+from rsa_eval.records.detection_recipe import (
+    RECIPE_FINGERPRINT,
+    recipe_fingerprint,
+    with_network,
+)
+from rsa_eval.records.image_sets import ANNOTATIONS_SHA256
 from rsa_eval.records.make import save_record
 from rsa_eval.records.record import Metric, Record, Result, read_record
 from rsa_pretrain.config import CONFIG_FILE
@@ -171,9 +176,11 @@ def _describe(
     best: Best | None,
     predictions: Sequence[Prediction],
 ) -> Result:
+    written = with_network(to_tree(recipe), job.trunk.backbone)  # as written, not as it ran
     details: dict[str, Any] = {
         "engine": recipe.engine,
-        RECIPE_FINGERPRINT: recipe_fingerprint(to_tree(recipe)),  # as written, not as it ran
+        RECIPE_FINGERPRINT: recipe_fingerprint(written),
+        ANNOTATIONS_SHA256: {"train": job.train_sha256, "test": job.test_sha256},
         "num_predictions": len(predictions),
     }
     _log.info("matching detections with objects, for intervals over test images")

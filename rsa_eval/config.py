@@ -123,6 +123,11 @@ DETECTION_BEFORE_THERE_WAS_A_CHOICE: dict[str, Any] = {
 }
 """Behaviour of detectors recorded before these settings existed; a recipe's fingerprint leaves out
 those with this value."""
+# Settings of detectors whose null means the value of another one.
+_FOLLOWING_ANOTHER = {
+    "sampling.train_proposals_per_image": "sampling.proposals_per_image",
+    "model.pyramid_norm": "model.head_norm",
+}
 # Settings that follow the device if null, and the values of older records, where none did. Like the
 # device itself, this makes no other result.
 _FOLLOWING_THE_DEVICE = {"batch_size": 256, "memory_budget_mib": 512}
@@ -130,6 +135,8 @@ _FOLLOWING_THE_DEVICE = {"batch_size": 256, "memory_budget_mib": 512}
 
 def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that affect a result, by dotted key.
+
+    Defaults that are written out are as those left out.
 
     Args:
         tree: An evaluation's settings as plain values.
@@ -142,6 +149,9 @@ def result_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     for key, usual in _FOLLOWING_THE_DEVICE.items():
         if settings.get(key, usual) is None:
             settings[key] = usual
+    for key, other in _FOLLOWING_ANOTHER.items():
+        if settings.get(key) is not None and settings[key] == settings.get(other):
+            settings[key] = None
     neutral = RESULT_NEUTRAL_KEYS
     if is_pixels(settings.get("data.name")):
         neutral = neutral | {_TURNING}

@@ -45,6 +45,8 @@ class Job:
     train_images: list[TrainingImage]
     train_sha256: str
     """Hash of the training annotations; a resumed run must have the same."""
+    test_sha256: str
+    """Hash of the test annotations."""
     test_set: CocoSet
     iou_types: tuple[str, ...]
     """Evaluated IoU types: ``bbox``, and ``segm`` if masks are predicted and every test annotation
@@ -147,6 +149,7 @@ def open_job(recipe: Recipe, trunk: Trunk, departures: Sequence[str] = ()) -> Jo
         trunk=trunk,
         train_images=train_images,
         train_sha256=annotations_sha256(data, "train"),
+        test_sha256=annotations_sha256(data, "test"),
         test_set=test_set,
         iou_types=iou_types,
         device=device,

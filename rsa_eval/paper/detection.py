@@ -5,9 +5,9 @@ Faster R-CNN fine-tuned on trainval of 2007 and 2012, evaluated on test2007 by d
 AP50 and AP75 are all means over 11 points of recall; MoCo's, SimSiam's and DenseCL's are means of 5
 trials.
 
-Every number was read in its source: the READMEs at the commits named below, the RSA paper's,
-SimSiam's and PIRL's text. Of MoCo's tables only those numbers are here that two independent copies,
-or a copy and a README, state alike; other cells are empty.
+Numbers were read in their sources: READMEs and a model zoo at the commits named below, the RSA
+paper's, SimSiam's and PIRL's text. MoCo's Table 5b alone was not: of it only those numbers are here
+that two independent copies, or a copy and a README, state alike; other cells are empty.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,8 @@ ELEVEN_POINT_METRICS = ("voc_AP", "voc_AP50", "voc_AP75")
 """Metrics by the rules of PASCAL VOC 2007, in the order of the numbers here."""
 
 _MOCO = "MoCo's detection/README.md, b8ae0d9 of 2025-09-30"
+_MOCO_TABLE = "MoCo, Table 5b, from copies of it"
+_ZOO = "detectron2's MODEL_ZOO.md, 02b5c4e of 2026-06-06"
 _PYCONTRAST = "PyContrast's detection/README.md, 84f94ea of 2023-09-04"
 _DENSECL = "DenseCL's README, b64bbb6 of 2023-12-26"
 _DENSECL_OLDER = "DenseCL's README, 9ce94ba of 2021-05-16"
@@ -65,7 +67,7 @@ _Group = tuple[RecipeKey, DetectionSchedule, str]
 
 # By recipe, schedule and source: method, pretraining, and numbers in the order of the metrics.
 _COCO: dict[_Group, tuple[str, ...]] = {
-    ("moco-fpn", "2x", "MoCo, Table 5b"): (
+    ("moco-fpn", "2x", _MOCO_TABLE): (
         "supervised | ImageNet | 40.6 – 44.4 36.8 – 39.5",
         "MoCo | 200 epochs | 40.8 – 44.7 36.9 – 39.7",
     ),
@@ -91,9 +93,7 @@ _COCO: dict[_Group, tuple[str, ...]] = {
         "SimSiam, base | 200 epochs | 37.9 57.5 40.9 33.2 54.2 35.2",
         "SimSiam, optimal | 200 epochs | 39.2 59.3 42.1 34.4 56.0 36.7",
     ),
-    ("detectron2-fpn", "1x", "detectron2's model zoo"): (
-        f"supervised | {_MSRA} | 38.6 – – 35.2 – –",
-    ),
+    ("detectron2-fpn", "1x", _ZOO): (f"supervised | {_MSRA} | 38.6 – – 35.2 – –",),
 }
 
 _VOC: dict[_Group, tuple[str, ...]] = {

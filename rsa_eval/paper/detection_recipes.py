@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rsa_eval.records.detection_recipe import RecipeIdentity
+from rsa_eval.records.record import Record
 
 RecipeKey = Literal[
     "infomin-fpn",
@@ -77,6 +78,16 @@ RECIPE_FINGERPRINTS = {
 }
 """Fingerprints of the shipped configs, by their name; a record with another one of the same name
 was made with changed settings."""
+
+_PUBLISHED_TEST_IMAGES = {"coco": 5_000, "voc0712": 4_952}  # val2017 and test2007
+
+
+def is_on_published_images(record: Record) -> bool:
+    """Return whether a detector was tested on as many images as published ones were.
+
+    Fingerprints know a data set by its name, and a record of COCO may be of some of its images.
+    """
+    return _PUBLISHED_TEST_IMAGES.get(record.data_set) == record.num_samples
 
 
 def rsa_recipe(table: int, method: str) -> PublishedRecipe:

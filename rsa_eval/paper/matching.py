@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rsa_eval.evaluators.shared.deviations import setting_text
-from rsa_eval.paper.detection_recipes import follows_config
+from rsa_eval.paper.detection_recipes import follows_config, is_on_published_images
 from rsa_eval.paper.published import Published
 from rsa_eval.paper.rows import Detection, run_of, work_of
 from rsa_eval.records.detection_recipe import recipe_of
@@ -25,14 +25,17 @@ _DETECTOR = "resnet50"
 def belongs(group: Group, cell: Published) -> bool:
     """Return whether the trials have the cell's evaluation and weights.
 
-    A detector must have been trained by the cell's recipe as it is shipped, whatever its name.
+    A detector must have been trained by the cell's shipped config, under its name and with its
+    settings, and tested on as many images as the paper's.
     Anything a record does not state counts as different: nothing is guessed.
     """
     record, work = group.first, work_of(cell)
     if work is None or (record.kind, record.data_set) != (cell.kind, cell.data_set):
         return False
     if isinstance(work, Detection):
-        is_evaluated_alike = follows_config(recipe_of(record), work.config.stem)
+        is_evaluated_alike = is_on_published_images(record) and follows_config(
+            recipe_of(record), work.config.stem
+        )
     else:
         is_evaluated_alike = record.protocol == work.suite.name
     return is_evaluated_alike and _comes_from(record.model, run_of(cell), cell.epochs)

@@ -24,6 +24,7 @@ from rsa_pretrain.data.sets import DATA_SETS
 
 PAPER_DATA_SETS = {entry.name: entry.label for entry in DATA_SETS} | {
     "coco": "COCO",
+    "voc0712": "PASCAL VOC 07+12",
     "voc2012": "PASCAL VOC 2012",
     "ade20k": "ADE20K",
 }

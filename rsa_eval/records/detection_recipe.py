@@ -2,7 +2,8 @@
 
 Two results belong into one column only if their recipes have one fingerprint. It covers the input,
 the network, the numbers of regions, the solver, the data set and precise BatchNorm; not the seed,
-paths, hardware, speed or engine: both engines train the same recipe.
+paths, hardware, speed or engine: both engines train the same recipe. The network is the one that
+was trained, whether the recipe names it or takes the checkpoint's.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 from rsa_eval.config import DETECTION_BEFORE_THERE_WAS_A_CHOICE, result_settings
 from rsa_eval.records.record import Record
+from rsa_pretrain.components.settings import BackboneConfig
 
 RECIPE_FINGERPRINT = "recipe_fingerprint"
 """Key of a detector's details."""
@@ -70,6 +72,26 @@ class RecipeIdentity:
         return f"{self.name} [{self.fingerprint or 'unknown recipe'}]"
 
 
+def with_network(tree: Mapping[str, Any], backbone: BackboneConfig | None) -> Mapping[str, Any]:
+    """Return a recipe's settings with the network of the weights where they leave it open.
+
+    Args:
+        tree: All settings of a recipe as plain values.
+        backbone: The network of the weights; None if it is unknown.
+    """
+    model = tree.get("model")
+    if backbone is None or not isinstance(model, Mapping) or model.get("arch", "") is not None:
+        return tree
+    return {**tree, "model": {**model, "arch": backbone.arch}}
+
+
+def settings_of(record: Record) -> Mapping[str, Any]:
+    """Return a record's settings as plain values; a detector's with the network of its weights."""
+    if record.kind != "detection":
+        return record.config
+    return with_network(record.config, record.model.backbone)
+
+
 def recipe_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recipe that define its protocol, by dotted key.
 
@@ -102,17 +124,20 @@ def recipe_fingerprint(tree: Mapping[str, Any]) -> str | None:
 def recipe_of(record: Record) -> RecipeIdentity | None:
     """Return the recipe of a detector's record; None for other evaluations.
 
-    Records without a fingerprint, which are older, get that of their settings.
+    Records without a fingerprint, which are older, get that of their settings; so do those whose
+    recipe leaves the network open, as their fingerprints once did.
     """
     if record.kind != "detection":
         return None
+    settings = settings_of(record)
     found = record.details.get(RECIPE_FINGERPRINT)
-    if not isinstance(found, str) or not _FINGERPRINT.fullmatch(found):
-        found = recipe_fingerprint(record.config)
+    is_usable = isinstance(found, str) and _FINGERPRINT.fullmatch(found)
+    if not is_usable or settings is not record.config:
+        found = recipe_fingerprint(settings)
     name = record.protocol
     for start in _STARTS:
         name = name.removesuffix(start)
-    key = found or f"unknown {_hash(recipe_settings(record.config))}"
+    key = found or f"unknown {_hash(recipe_settings(settings))}"
     return RecipeIdentity(name, found, key)
 
 

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from rsa_eval.config import result_settings
-from rsa_eval.records.image_sets import name_training_set
+from rsa_eval.records.detection_recipe import settings_of
+from rsa_eval.records.image_sets import ANNOTATIONS_SHA256, name_training_set
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import RESUMABLE_CHANGES, PretrainConfig, with_old_orientation
 from rsa_pretrain.data.sets import DATA_SETS
@@ -26,7 +27,7 @@ _PARENT = "extends.backbone_sha256"
 
 def shared_settings(record: Record) -> dict[str, Any]:
     """Return the evaluation's settings except seeds and paths, by dotted key."""
-    settings = result_settings(record.config)
+    settings = result_settings(settings_of(record))
     return {key: value for key, value in settings.items() if key not in _OF_A_TRIAL}
 
 
@@ -72,6 +73,7 @@ def group_key(record: Record) -> str:
             record.num_samples,
             record.headline,
             sorted(record.deviations),
+            record.details.get(ANNOTATIONS_SHA256),
             shared_settings(record),
             _model(record),
         ]

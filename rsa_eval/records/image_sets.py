@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 from rsa_eval.records.record import Record
 
+ANNOTATIONS_SHA256 = "annotations_sha256"
+"""Key of a detector's details: the SHA-256 of each split's annotations, wherever they lie."""
+
+_Split = Literal["train", "test"]
+
 _OWN_IMAGES = frozenset({"imagefolder", "webdataset"})
 
 
@@ -51,7 +56,19 @@ def name_image_sets(records: Sequence[Record]) -> list[str]:
     return names
 
 
-def image_facts(record: Record, split: Literal["train", "test"]) -> dict[str, Any] | None:
+def annotations_hash(record: Record, split: _Split) -> str | None:
+    """Return the SHA-256 of a detector's annotations; None if the record has none."""
+    hashes = record.details.get(ANNOTATIONS_SHA256)
+    found = hashes.get(split) if isinstance(hashes, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def annotations_differ(one: Record, other: Record, split: _Split) -> bool:
+    """Return whether two detectors' annotations are known to be different ones."""
+    return len({annotations_hash(record, split) for record in (one, other)} - {None}) > 1
+
+
+def image_facts(record: Record, split: _Split) -> dict[str, Any] | None:
     """Return count and SHA-256 of a split's images; None if the record has none."""
     images = record.details.get("images")
     facts = images.get(split) if isinstance(images, dict) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from rsa_eval.audit.row_kinds import is_control
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.paper.detection import DetectionRow, detection_rows
-from rsa_eval.paper.detection_recipes import describe_recipe
+from rsa_eval.paper.detection_recipes import describe_recipe, is_on_published_images
 from rsa_eval.paper.published import (
     PAPER_DATA_SETS,
     PAPER_METHODS,
@@ -16,7 +16,7 @@ from rsa_eval.paper.published import (
 )
 from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
-from rsa_eval.records.image_sets import name_training_set
+from rsa_eval.records.image_sets import annotations_differ, name_training_set
 from rsa_eval.records.record import GIVEN_FEATURES, Record
 from rsa_eval.report.inputs import trials_folder
 from rsa_pretrain.plumbing.config.files import flatten
@@ -87,7 +87,7 @@ class Table:
     rows: tuple[TableRow, ...]
     published: tuple[PublishedRow, ...]
     """Numbers from sources other than the paper, whose tables are separate; beside detectors all
-    of the same recipe."""
+    of the same recipe, on as many test images."""
     footnotes: tuple[str, ...]
     recipe: str = ""
     """Fingerprint of the detectors' recipe, or "unknown"; empty for other evaluations."""
@@ -240,7 +240,7 @@ def _published_rows(record: Record, metrics: Sequence[str]) -> tuple[PublishedRo
     others = published_for(record.data_set, record.kind)
     found: list[Published | DetectionRow] = [
         *(row for row in others if row.place is None),
-        *detection_rows(recipe_of(record)),
+        *(detection_rows(recipe_of(record)) if is_on_published_images(record) else ()),
     ]
     return tuple(
         PublishedRow(
@@ -278,4 +278,6 @@ def _comparable(record: Record, baseline: Record) -> bool:
         and sorted(record.deviations) == sorted(baseline.deviations)
         and record.headline == baseline.headline
         and engine_of(record) == engine_of(baseline)
+        and not annotations_differ(record, baseline, "train")
+        and not annotations_differ(record, baseline, "test")
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.groups import Group
+from rsa_eval.records.image_sets import annotations_hash
 from rsa_eval.records.predictions import KeyedPredictions, read_predictions
 from rsa_eval.records.record import Record
 from rsa_eval.verdicts.difference import TrialScore
@@ -38,13 +39,15 @@ def load_scores(groups: Sequence[Group], metric: str) -> list[list[TrialScore]]:
 
     Raises:
         MetricMissing: If a trial lacks the metric.
-        UserError: If test images differ, or a file of predictions cannot be used.
+        UserError: If test images or their annotations differ, or a file of predictions cannot be
+            used.
     """
     trials = [
         (path, record)
         for group in groups
         for path, record in zip(group.paths, group.records, strict=True)
     ]
+    _check_same_annotations(trials)
     loaded: dict[Path, _Loaded] = {}
     if all(record.predictions is not None for _, record in trials):
         for path, record in trials:
@@ -84,6 +87,17 @@ def _score(path: Path, record: Record, loaded: _Loaded | None, metric: str) -> T
             f"{', '.join(record.metrics)}{more}"
         )
     return TrialScore(found, predictions)
+
+
+def _check_same_annotations(trials: Sequence[tuple[Path, Record]]) -> None:
+    """Refuse detectors that are known to be judged by different annotations."""
+    by_hash = {annotations_hash(record, "test"): path for path, record in trials}
+    paths = [f"'{path}'" for known, path in by_hash.items() if known is not None]
+    if len(paths) > 1:
+        raise UserError(
+            f"{' and '.join(paths[:2])} are judged by test annotations of different content, as "
+            "their SHA-256 tells; evaluate both by one"
+        )
 
 
 def _check_same_images(one: _Loaded, other: _Loaded) -> None:

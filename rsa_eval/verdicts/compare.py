@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from rsa_eval.records.identity import weights_seed
+from rsa_eval.records.image_sets import annotations_differ
 from rsa_eval.records.record import Record
 from rsa_eval.statistics.intervals import LEVEL
 from rsa_eval.statistics.paired import holm
@@ -37,7 +38,7 @@ class Verdict:
     decision: Decision
     """Of the first model."""
     notes: tuple[str, ...]
-    """Settings that differ."""
+    """Settings and training annotations that differ."""
     needed: Needed | None
     """Sizes that would settle it; None in a table of many pairs."""
 
@@ -123,8 +124,10 @@ def compare_sides(
         needed = difference.design.needed(difference.value)
         labels = (pair.first.labels, pair.second.labels)
         title = pair.title if titles[pair.title] == 1 else f"{pair.title} ({pair.protocol})"
-        notes = tuple(f"settings differ: {text}" for text in pair.differing_settings)
-        verdicts.append(Verdict.undecided(title, name, labels, difference, notes, needed))
+        notes = [f"settings differ: {text}" for text in pair.differing_settings]
+        if annotations_differ(pair.first.first, pair.second.first, "train"):
+            notes.append("trained on annotations of different content, as their SHA-256 tells")
+        verdicts.append(Verdict.undecided(title, name, labels, difference, tuple(notes), needed))
     if not verdicts:
         raise UserError(f"nothing can be compared: {first_of(left_out)}")
     return Comparison(first.name, second.name, margin, tuple(decide(verdicts)), tuple(left_out))

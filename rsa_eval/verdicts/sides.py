@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rsa_eval.records.detection_recipe import recipe_of, recipe_settings
+from rsa_eval.records.detection_recipe import recipe_of, recipe_settings, settings_of
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.identity import network_key, shared_settings
@@ -160,16 +160,22 @@ def _protocol(record: Record) -> str:
 
 
 def _other_recipe(group: Group, other: Contender) -> str:
-    """Say in what a detector's recipe differs from that of the other side's on the same images."""
+    """Say in what a detector's recipe differs from that of the other side's on the same images.
+
+    Of several recipes it is one of the same name; nothing is said if one is the same.
+    """
     recipe = recipe_of(group.first)
-    for its in other.groups:
-        theirs = recipe_of(its.first)
-        if recipe is None or theirs is None or its.image_set != group.image_set:
-            continue
-        ours, found = recipe_settings(group.first.config), recipe_settings(its.first.config)
-        settings = first_of(_unequal(ours, found)) or "as they are named or recorded"
-        return f" (the recipe of {other.name}, {theirs.text}, differs: {settings})"
-    return ""
+    found = [
+        (theirs, its)
+        for its in other.groups
+        if (theirs := recipe_of(its.first)) is not None and its.image_set == group.image_set
+    ]
+    if recipe is None or not found or recipe in [theirs for theirs, _ in found]:
+        return ""
+    theirs, its = min(found, key=lambda each: each[0].name != recipe.name)
+    settings = [recipe_settings(settings_of(each.first)) for each in (group, its)]
+    unequal = first_of(_unequal(*settings)) or "as they are named or recorded"
+    return f" (the recipe of {other.name}, {theirs.text}, differs: {unequal})"
 
 
 def _evaluation_key(group: Group) -> str:

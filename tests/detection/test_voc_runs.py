@@ -13,6 +13,7 @@ import yaml
 from detection.__main__ import main
 from detection.coco.evaluation import evaluate
 from detection.coco.opening import open_set
+from detection.coco.voc.reading import voc_sha256
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk, random_trunk
@@ -68,6 +69,10 @@ def test_a_run_records_both_families(
     assert run_recipe(recipe, trunk, resume=False)[0] == 0
     record = read_record(recipe.output_dir / "records" / "detection.json")
     assert record.headline == "bbox_AP"
+    assert record.details["annotations_sha256"] == {
+        role: voc_sha256(recipe.data, role)  # type: ignore[arg-type]
+        for role in ("train", "test")
+    }
     assert {"bbox_AP", "bbox_AP50", "bbox_AP75", *VOC_NAMES} <= set(record.metrics)
     assert "segm_AP" not in record.metrics
     for entry in record.details["categories"]:

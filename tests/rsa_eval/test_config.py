@@ -47,6 +47,15 @@ def test_older_records_have_the_turning_that_was(
     assert "data.max_megapixels" not in settings
 
 
+def test_older_detectors_of_voc_turned_images() -> None:
+    """They have no annotation file by which to know a detector, but its solver."""
+    data = {"name": "voc0712", "format": "voc", "train": ["2007/trainval"]}
+    settings = result_settings({"data": data, "solver": {"iterations": 24_000}})
+    assert settings["data.exif_orientation"] is True
+    assert settings["model.features"] == "FPN"
+    assert "split" not in settings
+
+
 def test_following_the_device_makes_no_other_result() -> None:
     """Settings of null are those of older records, which state numbers; other numbers differ."""
     older = result_settings({"batch_size": 256, "memory_budget_mib": 512})

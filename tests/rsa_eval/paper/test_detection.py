@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def _rows(recipe: str, schedule: str, source: str) -> list[DetectionRow]:
         for row in DETECTION_ROWS
         if (row.recipe, row.schedule) == (recipe, schedule) and row.source.startswith(source)
     ]
+
+
+def _texts(row: DetectionRow, metrics: Sequence[str]) -> str:
+    return " ".join(row.scores[name].text if name in row.scores else "–" for name in metrics)
 
 
 @pytest.mark.parametrize("name", RECIPE_FINGERPRINTS)
@@ -143,12 +148,18 @@ def test_simsiams_table_5() -> None:
         ("voc-c4", "MoCo's", "MoCo", "200 epochs", "81.5 55.9 62.6"),
         ("voc-c4", "MoCo's", "MoCo v2", "200 epochs", "82.4 57.0 63.6"),
         ("voc-c4", "MoCo's", "MoCo v2", "800 epochs", "82.5 57.4 64.0"),
+        ("voc-c4", "DenseCL's", "MoCo v2", "200 epochs", "57.0 – –"),
+        ("voc-c4", "DenseCL's", "MoCo v2", "800 epochs on COCO", "54.7 – –"),
+        ("voc-c4", "DenseCL's", "DenseCL", "200 epochs", "58.7 – –"),
+        ("voc-c4", "DenseCL's", "DenseCL", "800 epochs on COCO", "56.7 – –"),
+        ("voc-c4", "DenseCL's", "DenseCL", "1600 epochs on COCO", "57.2 – –"),
+        ("voc-c4", "DenseCL's", "supervised", "ImageNet", "54.2 – –"),
         ("pirl-voc-c4", "PIRL", "PIRL", "800 epochs", "80.7 54.0 59.7"),
         ("pirl-voc-c4", "PIRL", "supervised", "ImageNet", "81.1 52.6 57.4"),
     ],
 )
 def test_voc_rows(recipe: str, source: str, method: str, pretraining: str, printed: str) -> None:
-    """AP50, AP and AP75, copied again from MoCo's README and PIRL's Table 1."""
+    """AP50, AP and AP75, copied again from MoCo's README and PIRL's Table 1; DenseCL prints AP."""
     (row,) = (
         row
         for row in DETECTION_ROWS
@@ -156,8 +167,28 @@ def test_voc_rows(recipe: str, source: str, method: str, pretraining: str, print
         and row.source.startswith(source)
         and (row.method, row.pretraining) == (method, pretraining)
     )
-    texts = [row.scores[f"voc_{name}"].text for name in ("AP50", "AP", "AP75")]
-    assert " ".join(texts) == printed
+    names = ("AP", "AP50", "AP75") if source == "DenseCL's" else ("AP50", "AP", "AP75")
+    assert _texts(row, [f"voc_{name}" for name in names]) == printed
+
+
+@pytest.mark.parametrize(
+    ("recipe", "schedule", "source", "method", "printed"),
+    [
+        ("moco-fpn", "2x", "MoCo, Table 5b", "supervised", "40.6 – 44.4 36.8 – 39.5"),
+        ("moco-fpn", "2x", "MoCo, Table 5b", "MoCo", "40.8 – 44.7 36.9 – 39.7"),
+        ("moco-c4", "1x", "SimSiam", "supervised", "38.2 58.2 41.2 33.3 54.7 35.2"),
+        ("moco-c4", "1x", "PyContrast's", "MoCo", "38.5 – – 33.6 – –"),
+        ("moco-c4", "1x", "PyContrast's", "InfoMin Aug.", "39.0 – – 34.1 – –"),
+        ("moco-c4", "2x", "PyContrast's", "supervised", "40.0 – – 34.7 – –"),
+        ("moco-c4", "2x", "PyContrast's", "MoCo", "40.7 – – – – –"),
+        ("moco-c4", "2x", "PyContrast's", "InfoMin Aug.", "41.3 – – 36.0 – –"),
+        ("detectron2-fpn", "1x", "detectron2's", "supervised", "38.6 – – 35.2 – –"),
+    ],
+)
+def test_coco_rows(recipe: str, schedule: str, source: str, method: str, printed: str) -> None:
+    """AP, AP50 and AP75 of boxes, then of masks: a slip in one place shows in the other."""
+    (row,) = (row for row in _rows(recipe, schedule, source) if row.method == method)
+    assert _texts(row, DETECTION_METRICS) == printed
 
 
 def test_one_method_stands_with_each_of_its_recipes() -> None:
@@ -205,7 +236,8 @@ def test_nothing_stands_beside_an_unknown_recipe() -> None:
     """Recipes without a shipped config have no fingerprint either."""
     assert detection_rows(None) == []
     assert detection_rows(RecipeIdentity(ONE, None, "unknown")) == []
-    assert not follows_config(RecipeIdentity(ONE, None, "unknown"), "moco_not_shipped")
+    unshipped = "moco_not_shipped"
+    assert not follows_config(RecipeIdentity(unshipped, None, "unknown"), unshipped)
 
 
 def test_changed_settings_under_a_shipped_name_are_said() -> None:
@@ -218,6 +250,8 @@ def test_changed_settings_under_a_shipped_name_are_said() -> None:
     )
     assert follows_config(shipped, ONE)
     assert not follows_config(changed, ONE)
+    renamed = RecipeIdentity("mine", shipped.fingerprint, shipped.key)
+    assert not follows_config(renamed, ONE)
     assert describe_recipe(_recipe("toy_shapes")).startswith("toy_shapes [")
     assert "other settings" not in describe_recipe(_recipe("toy_shapes"))
     unknown = RecipeIdentity(ONE, None, "unknown 0123abcd")

@@ -106,6 +106,43 @@ def test_what_defines_the_protocol_changes_the_fingerprint(word: str) -> None:
     assert set(found) <= set("0123456789abcdef")
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["sampling.train_proposals_per_image=1000", "model.pyramid_norm=SyncBN"],
+)
+def test_a_default_written_out_is_the_same_recipe(make_result: MakeResult, word: str) -> None:
+    """Left at null it means the other setting's value: one fingerprint, and one group of trials."""
+    plain, written = recipe_tree(ONE), recipe_tree(ONE, word)
+    assert recipe_fingerprint(written) == recipe_fingerprint(plain)
+    key, _, value = word.partition("=")
+    other = {"1000": "1500", "SyncBN": "BN"}[value]
+    assert recipe_fingerprint(recipe_tree(ONE, f"{key}={other}")) != recipe_fingerprint(plain)
+    records = [detector(make_result, tree) for tree in (plain, written)]
+    assert group_key(records[0]) == group_key(records[1])
+
+
+def test_the_network_of_a_checkpoint_is_part_of_the_recipe(make_result: MakeResult) -> None:
+    """A run that takes it from its weights and one that names it are alike; another is not.
+
+    The fingerprint that such a run once recorded left it out.
+    """
+    opened, named, other = (
+        recipe_tree(ONE, f"model.arch={arch}") for arch in ("null", "resnet18", "resnet50")
+    )
+    expected, wrong = recipe_fingerprint(named), recipe_fingerprint(opened)
+    taken = detector(make_result, opened, details={"recipe_fingerprint": wrong})
+    assert taken.model.backbone is not None
+    assert taken.model.backbone.arch == "resnet18"
+    identity = recipe_of(taken)
+    assert identity is not None
+    assert identity.fingerprint == identity.key == expected
+    assert expected not in (wrong, recipe_fingerprint(other))
+    assert group_key(taken) == group_key(detector(make_result, named))
+    lacking = [detector(make_result, without(tree, "solver.base_lr")) for tree in (opened, named)]
+    keys = [recipe and recipe.key for recipe in map(recipe_of, lacking)]
+    assert keys[0] == keys[1]
+
+
 def test_sets_of_voc_are_part_of_the_protocol() -> None:
     """Its lists of images and its classes count; the folder does not."""
     tree = recipe_tree(ONE)
@@ -183,6 +220,24 @@ def test_a_record_without_all_settings_has_an_unknown_recipe(make_result: MakeRe
     assert {recipe and recipe.text for recipe in recipes} == {f"{ONE} [unknown recipe]"}
     keys = [recipe and recipe.key for recipe in recipes]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_trials_on_two_sets_of_annotations_are_no_group(make_result: MakeResult) -> None:
+    """Two folders of VOC have one name and one recipe; the same files elsewhere are one set."""
+    known = {"train": "aa", "test": "bb"}
+    hashes = [known, dict(known), known | {"train": "cc"}, known | {"test": "dd"}]
+    records = [
+        detector(
+            make_result,
+            recipe_tree(ONE, f"seed={seed}"),
+            seeds=[seed],
+            random_init=True,
+            details={"annotations_sha256": each},
+        )
+        for seed, each in enumerate(hashes)
+    ]
+    found = group_records([(record.command, record) for record in records])  # type: ignore[misc]
+    assert [len(group.records) for group in found] == [2, 1, 1]
 
 
 def test_trials_of_two_recipes_are_no_group(make_result: MakeResult) -> None:

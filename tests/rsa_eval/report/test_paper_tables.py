@@ -156,13 +156,14 @@ def test_two_numbers_of_one_cell_stand_apart(make_trial: MakeTrial) -> None:
 
 
 DETECTION = {"bbox_AP": 40.0, "bbox_AP50": 60.0, "bbox_AP75": 44.0, "segm_AP": 36.5}
+ON_VAL2017 = {"kind": "detection", "data_set": "coco", "num_samples": 5_000, "values": DETECTION}
 
 
 def test_detection_rows_by_schedule_and_weights(
     make_trial: MakeTrial, make_result: MakeTrial
 ) -> None:
     """RSA's schedule and random weights at InfoMin's rate; a gap stays a gap."""
-    common = {"kind": "detection", "data_set": "coco", "values": DETECTION, "headline": "segm_AP"}
+    common = {**ON_VAL2017, "headline": "segm_AP"}
     words = ("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6")
     one, two = "mask_rcnn_R_50_FPN_1x", "infomin_mask_rcnn_R_50_FPN_2x"
     random = make_result(random_init=True, protocol=two, config=recipe_tree(two), **common)
@@ -197,22 +198,28 @@ def test_detectors_of_another_recipe_fill_no_cell(
     """RSA's 2x row is at rate 0.03 and batch 16: its name with other settings is not enough."""
     record = make_trial(
         *("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6"),
-        kind="detection",
-        data_set="coco",
-        values=DETECTION,
+        **ON_VAL2017,
         protocol=name or "mask_rcnn_R_50_FPN_2x",
         config={"seed": 0} if name is None else recipe_tree(name, *words),
     )
     assert _filled(build_paper_tables(_groups(record))) == []
 
 
+def test_detectors_on_fewer_images_fill_no_cell(make_trial: MakeTrial) -> None:
+    """The paper's are tested on all 5,000 of val2017."""
+    name = "mask_rcnn_R_50_FPN_1x"
+    words = ("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6")
+    common = {**ON_VAL2017, "protocol": name, "config": recipe_tree(name)}
+    for num_samples, is_filled in ((5_000, True), (44, False)):
+        record = make_trial(*words, **common | {"num_samples": num_samples})
+        assert bool(_filled(build_paper_tables(_groups(record)))) == is_filled
+
+
 def test_the_recipes_of_detectors_are_stated(make_trial: MakeTrial) -> None:
     """Table 6 prints two; each cell knows its own, and our trials name theirs."""
     record = make_trial(
         *("imagenet/rsa", "training.epochs=200", "optimizer.base_lr=0.6"),
-        kind="detection",
-        data_set="coco",
-        values=DETECTION,
+        **ON_VAL2017,
         protocol="mask_rcnn_R_50_FPN_2x",
         config=recipe_tree("mask_rcnn_R_50_FPN_2x"),
     )

@@ -91,6 +91,7 @@ def test_detectors_of_two_engines_are_two_numbers(tmp_path: Path, make_trial: Ma
             seed=seed,
             kind="detection",
             data_set="coco",
+            num_samples=5_000,
             protocol="mask_rcnn_R_50_FPN_2x",
             values={"bbox_AP": ap},
             config=recipe_tree("mask_rcnn_R_50_FPN_2x", f"seed={seed}", f"engine={engine}"),

@@ -49,6 +49,25 @@ def test_unlike_baselines_are_not_subtracted(
     assert [row.difference for row in table.rows] == [None, None]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_baselines_by_other_annotations_are_not_subtracted(
+    make_result: MakeResult, split: str
+) -> None:
+    """Nor are those of another folder of VOC; of an older record they are unknown."""
+    known = {"train": "aa", "test": "bb"}
+    tree = recipe_tree("mask_rcnn_R_50_FPN_1x")
+    ours = _detector(make_result, tree, details={"annotations_sha256": known})
+    for details, text in (
+        ({"annotations_sha256": known}, "+15.00"),
+        ({}, "+15.00"),
+        ({"annotations_sha256": known | {split: "cc"}}, ""),
+    ):
+        values = {"bbox_AP": 25.0}
+        baseline = _detector(make_result, tree, random_init=True, details=details, values=values)
+        (table,) = _tables(ours, baseline)
+        assert [row.difference_text for row in table.rows] == [text, ""]
+
+
 def test_difference_is_to_the_mean_of_the_baselines(make_result: MakeResult) -> None:
     """Two random seeds at 40 and 43 stand for 41.5."""
     baselines = [
@@ -93,6 +112,7 @@ def test_detectors_stand_by_engine(make_result: MakeResult) -> None:
 
 def _detector(make_result: MakeResult, tree: dict[str, Any], **changes: Any) -> Record:
     fields: dict[str, Any] = {"kind": "detection", "data_set": "coco", "protocol": tree["name"]}
+    fields["num_samples"] = 5_000
     return make_result(**fields | {"config": tree, "values": {"bbox_AP": 40.0}} | changes)
 
 
@@ -175,14 +195,26 @@ def test_published_numbers_of_voc_stand_beside_those_by_its_rules(
         "voc_AP50": 81.0,
         "voc_AP75": 62.0,
     }
-    (table,) = _tables(_detector(make_result, tree, values=values, data_set="voc0712"))
+    on_test2007 = {"data_set": "voc0712", "num_samples": 4_952}
+    (table,) = _tables(_detector(make_result, tree, values=values, **on_test2007))
+    assert table.data_set == "PASCAL VOC 07+12"
     assert table.metrics == tuple(values)
     (moco,) = (row for row in table.published if row.name == "MoCo")
     assert moco.cells == ("", "", "55.9", "81.5", "62.6")
     assert moco.detail == "voc-c4 24k, 200 epochs, AP by 11 points"
     assert all(row.cells[:2] == ("", "") for row in table.published)
-    (older,) = _tables(_detector(make_result, tree, data_set="voc0712"))
+    (older,) = _tables(_detector(make_result, tree, **on_test2007))
     assert older.published == ()
+
+
+@pytest.mark.parametrize("num_samples", [44, 4_952])
+def test_published_detectors_stand_beside_as_many_test_images(
+    make_result: MakeResult, num_samples: int
+) -> None:
+    """A part of val2017, or another set under its name, is not what the papers tested."""
+    tree = recipe_tree("mask_rcnn_R_50_FPN_1x")
+    (table,) = _tables(_detector(make_result, tree, num_samples=num_samples))
+    assert table.published == ()
 
 
 def test_deviations_mark_their_row(make_trial: MakeResult) -> None:

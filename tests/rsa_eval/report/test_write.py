@@ -105,6 +105,7 @@ def test_detectors_stand_with_their_recipe_in_every_format(
         record = make_result(
             kind="detection",
             data_set="coco",
+            num_samples=5_000,
             protocol=name,
             config=json.loads(json.dumps(tree, default=str)),
             values={"bbox_AP": 41.5 + number},
