@@ -74,7 +74,7 @@ def find_class_names(folder: Path) -> list[str]:
 
 
 def _coco_names(path: Path) -> list[str]:
-    categories = read_sound_tree(path, needs_annotations=False).tree["categories"]
+    categories = read_sound_tree(path, needs_annotations=False)["categories"]
     by_id = {entry["id"]: entry["name"] for entry in categories}
     if set(by_id) != set(range(1, len(by_id) + 1)):
         raise UserError(f"'{path}' should number its categories from 1 without gaps")

@@ -69,7 +69,7 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> FaultySet:
     coco = CocoSet(
         annotations_path(data, role), data.root, sections, repairs, rules=rules, images_key=None
     )
-    return FaultySet(coco, reader.faults)
+    return FaultySet(coco, reader.faults, data.source_of(role))
 
 
 def annotations_path(data: VocDataConfig, role: SetRole) -> Path:
