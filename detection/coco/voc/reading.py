@@ -21,8 +21,10 @@ from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.progress import progress_bar
-from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.text_files import read_limited, read_text
 
+# Of an annotation file or a list.
+_LARGEST_MIB = 16
 _LISTS = Path("ImageSets", "Main")
 MISSING_FILE = "images without an annotation file"
 UNREADABLE_FILE = "annotation files that cannot be read"
@@ -86,7 +88,7 @@ def voc_sha256(data: VocDataConfig, role: SetRole) -> str:
     """
     digest = hashlib.sha256(repr(data.classes).encode())
     for listed in listed_images(data, role):
-        content = hashlib.sha256(_read_bytes(data.root / listed.annotations))
+        content = hashlib.sha256(read_limited(data.root / listed.annotations, _LARGEST_MIB))
         digest.update(f"\n{listed.image} {content.hexdigest()}".encode())
     return digest.hexdigest()
 
@@ -129,7 +131,7 @@ class _Reader:
             self.faults.append(Fault(MISSING_FILE, f"{entry.image} (no {entry.annotations})"))
             return None
         try:
-            parsed = voc.parse(entry.annotations, _read_bytes(path), self.notes)
+            parsed = voc.parse(entry.annotations, read_limited(path, _LARGEST_MIB), self.notes)
         except UserError as error:
             self.faults.append(Fault(UNREADABLE_FILE, str(error)))
             return None
@@ -166,7 +168,7 @@ def listed_images(data: VocDataConfig, role: SetRole) -> Iterator[ListedImage]:
         path = _list_path(data.root, name)
         if not path.is_file():
             raise UserError(f"there is no list '{path}' of data.{role}{_hint(data.root, path)}")
-        rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(path, _LARGEST_MIB).splitlines() if line.strip()]
         if not rows:
             raise UserError(f"'{path}' lists no images; expected one image id a line")
         wrong = next((row for row in rows if len(row) != 1 or "/" in row[0]), None)
@@ -198,10 +200,3 @@ def _hint(root: Path, path: Path) -> str:
         f"; data.root should be the folder VOCdevkit, with {folder}/{_LISTS} in it; "
         "'rsa-detect download voc0712' downloads VOC's own"
     )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from None

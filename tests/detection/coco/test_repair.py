@@ -326,13 +326,6 @@ def test_sizes_of_turned_photographs_are_upright(tree: Tree, tmp_path: Path) -> 
         (_set("annotations", "image_id", "photo-{}".format), r"without a valid image_id \(7\)"),
         (_set("images", "id", lambda number: number + 0.5), r"images without a valid id \(3\)"),
         (_set("annotations", "iscrowd", lambda crowd: "maybe"), "iscrowd is not 0 or 1"),
-        *(
-            (
-                _set("annotations", "difficult", lambda _, odd=odd: odd),
-                r"difficult is not 0 or 1 \(7",
-            )
-            for odd in (2, "yes", "1.0", [1])
-        ),
         (_set("annotations", "area", lambda area: "large"), "whose area is not a number"),
         (
             _mask(lambda mask: [_text_code(mask), {"size": [9, 9], "counts": [81]}]),

@@ -202,6 +202,11 @@ LIST = "VOC2007/ImageSets/Main/test.txt"
             lambda kit: _replace(kit / LIST, "000003  1\n"),
             r"has a line '000003 1', expected one image id a line; the lists of single classes",
         ),
+        (lambda kit: os.truncate(kit / LIST, 2**24 + 1), r"test\.txt': it is larger than 16 MiB$"),
+        (
+            lambda kit: os.truncate(kit / "VOC2007/Annotations/000003.xml", 2**24 + 1),
+            r"files that cannot be read \(1\): cannot read '.*3\.xml': it is larger than 16 MiB$",
+        ),
         (
             lambda kit: _replace(kit / LIST, "../000003\n"),
             r"has a line '\.\./000003', expected one",
@@ -225,6 +230,13 @@ def test_what_is_wrong_is_one_line(
     with pytest.raises(UserError, match=message) as caught:
         open_set(settings(kit), "test")
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(kit: Path) -> None:
+    """Some editors begin a list with one."""
+    (kit / LIST).write_text("000003\n", encoding="utf-8-sig")
+    (image,) = open_set(settings(kit), "test").images
+    assert image["file_name"] == "VOC2007/JPEGImages/000003.jpg"
 
 
 def test_without_size_and_image_there_is_no_size(kit: Path) -> None:
@@ -274,7 +286,7 @@ def test_the_shipped_config_is_07_and_12() -> None:
 
 
 def test_the_hash_is_of_content_alone(kit: Path) -> None:
-    """Moving the folder does not change it; an annotation, a list or the classes do."""
+    """Moving the folder does not change it; an annotation, an id or the classes do."""
     data = settings(kit)
     before = annotations_sha256(data, "train")
     assert before != annotations_sha256(data, "test")
@@ -282,6 +294,13 @@ def test_the_hash_is_of_content_alone(kit: Path) -> None:
     data = settings(moved)
     assert annotations_sha256(data, "train") == before
     assert annotations_sha256(settings(moved, classes=VOC_CLASSES[::-1]), "train") != before
+    renamed = moved / "VOC2012/Annotations/2008_000009.xml"
+    (moved / "VOC2012/Annotations/2008_000001.xml").rename(renamed)
+    _replace(moved / "VOC2012/ImageSets/Main/trainval.txt", "2008_000009\n")
+    assert annotations_sha256(data, "train") != before
+    renamed.rename(moved / "VOC2012/Annotations/2008_000001.xml")
+    _replace(moved / "VOC2012/ImageSets/Main/trainval.txt", "2008_000001\n")
+    assert annotations_sha256(data, "train") == before
     (moved / "VOC2012/Annotations/2008_000001.xml").write_text(xml(thing("dog")), encoding="utf-8")
     assert annotations_sha256(data, "train") != before
     (moved / "VOC2012/Annotations/2008_000001.xml").unlink()
