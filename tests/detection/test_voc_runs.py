@@ -235,6 +235,30 @@ def test_an_exported_config_registers_the_folders(
         'DATASETS.TRAIN \'("voc_2007_trainval", "voc_2012_trainval",)\' '
         "DATASETS.TEST '(\"voc_2007_test\",)'"
     ) in registration(voc)
+    assert "apart" not in registration(voc)
+
+
+def _registered(*words: str) -> str:
+    from detection.exchange.registration import registration
+
+    return registration(load_config(Recipe, "data/voc0712", words, {"name": "x"}).data)
+
+
+def test_a_set_of_both_roles_is_registered_once() -> None:
+    """detectron2 refuses a second registration, and evaluates each test set apart."""
+    text = _registered("data.test=[2007/trainval, 2007/test]")
+    for name in ("2007_trainval", "2012_trainval", "2007_test"):
+        (line,) = re.findall(rf"register_pascal_voc\('voc0712_{name}', .*", text)
+        assert text.count(f"MetadataCatalog.get('voc0712_{name}')") == 1
+        assert f"VOC{name[:4]}', '{name[5:]}', {name[:4]})" in line
+    assert "It evaluates each test set apart; here they are one.\n" in text
+
+
+def test_only_sets_that_detectron2_knows_are_named() -> None:
+    """VOC2012's test set has no published annotations, and no name there."""
+    assert '"voc_2012_val"' in _registered("data.test=[2012/val]")
+    assert "DATASETS.TEST" not in _registered("data.test=[2012/test]")
+    assert "DATASETS.TEST" not in _registered("data.classes=[cat]")
 
 
 @pytest.mark.detectron2
