@@ -249,7 +249,7 @@ def _note_annotations(found: SetFindings) -> None:
     sizes = found.coco.sizes
     prefix = _LEFT_OUT if found.role == "train" else ""
     for entry in found.coco.tree["annotations"]:
-        name = f"annotation {entry['id']}"
+        name = found.name_of(entry)
         size = sizes[entry["image_id"]]
         reason = reason_to_leave_out(entry, size)
         if reason is not None:

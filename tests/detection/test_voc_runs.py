@@ -13,6 +13,7 @@ import yaml
 from detection.__main__ import main
 from detection.coco.evaluation import evaluate
 from detection.coco.opening import open_set
+from detection.commands.data_words import data_of_config
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk, random_trunk
@@ -174,12 +175,40 @@ def test_evaluate_prints_voc_s_ap(
     assert "1 objects marked difficult count as neither found nor missed" in caplog.text
 
 
+def test_a_shipped_config_precedes_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with every other command; a file of that name is read."""
+    monkeypatch.chdir(tmp_path)
+    word = Path("data/voc0712")
+    word.mkdir(parents=True)
+    data = data_of_config(word)
+    assert data is not None
+    assert data.format == "voc"
+    word.rmdir()
+    word.write_text("{}", encoding="utf-8")
+    assert data_of_config(word) is None
+
+
 def test_configs_of_other_programs_are_refused(
-    perfect: list[str], capsys: pytest.CaptureFixture[str]
+    perfect: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Where a config stands for annotations, it must be one of detection."""
     assert main(["evaluate", "data/cifar10", perfect[1]]) == 2
     assert "data/cifar10: 'data.train_annotations' is required" in _error(capsys)
+    for words in (
+        ["visualize", perfect[1], "a.html", "--annotations", "data/voc07"],
+        ["init", "data/voc07"],
+    ):
+        assert main(words) == 2
+        assert "nor a shipped config; nearest are data/voc2007, data/voc0712" in _error(capsys)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["visualize", perfect[1], "a.html", "--annotations", "photos"]) == 2
+    assert "'photos' needs the folder of its images: give --images" in _error(capsys)
     assert main(["evaluate", "data/voc07", perfect[1]]) == 2
     assert "cannot read annotations 'data/voc07'" in _error(capsys)
 

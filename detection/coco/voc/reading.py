@@ -5,6 +5,7 @@ The set YEAR/SET is the list ``VOCYEAR/ImageSets/Main/SET.txt`` of image ids, ea
 order of the lists, classes in the given order.
 """
 
+import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from rsa_pretrain.plumbing.text_files import read_limited, read_text
 
 # Of an annotation file or a list.
 _LARGEST_MIB = 16
+ANNOTATION_FILE = "annotation_file"
+"""Key of an image's entry."""
 _LISTS = Path("ImageSets", "Main")
 MISSING_FILE = "images without an annotation file"
 UNREADABLE_FILE = "annotation files that cannot be read"
@@ -66,6 +69,8 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> FaultySet:
     reader = _Reader(data, rules)
     images = reader.read(list(listed_images(data, role)))
     sections = coco_sections(images, data.classes, reader.notes)
+    for image, entry in zip(images, sections["images"], strict=True):
+        entry[ANNOTATION_FILE] = image.source
     kinds = reader.notes.kinds
     repairs = tuple(f"{len(kinds[kind]):,} {kind}" for kind in kinds if _is_repair(kind))
     coco = CocoSet(
@@ -108,6 +113,7 @@ class _Reader:
 
     def __init__(self, data: VocDataConfig, rules: ReadRules) -> None:
         self._root, self._classes, self._rules = data.root, set(data.classes), rules
+        self._folded = {name.casefold(): name for name in data.classes}
         self.notes = Notes()
         self.faults: list[Fault] = []
 
@@ -153,9 +159,12 @@ class _Reader:
             if instance.label in self._classes:
                 yield instance
             else:
-                self.faults.append(
-                    Fault(UNKNOWN_CLASS, f"'{instance.label}' ({entry.annotations})")
-                )
+                found = f"'{instance.label}' ({entry.annotations}{self._nearest(instance.label)})"
+                self.faults.append(Fault(UNKNOWN_CLASS, found))
+
+    def _nearest(self, label: str) -> str:
+        near = difflib.get_close_matches(label.casefold(), self._folded, n=1)
+        return f"; the nearest is '{self._folded[near[0]]}'" if near else ""
 
 
 def listed_images(data: VocDataConfig, role: SetRole) -> Iterator[ListedImage]:

@@ -187,6 +187,8 @@ LIST = "VOC2007/ImageSets/Main/test.txt"
             _write_xml(xml(thing("cats"))),
             r"objects of a class that data\.classes does not list \(1\): 'cats' \(VOC2007/Ann",
         ),
+        (_write_xml(xml(thing("DOG"))), r"'DOG' \(.*3\.xml; the nearest is 'dog'\)$"),
+        (_write_xml(xml(thing("zzz"))), r"'zzz' \(VOC2007/Annotations/000003\.xml\)$"),
         (
             _write_xml("<annotation>"),
             r"files that cannot be read \(1\): '.*3\.xml' is not readable",
@@ -264,6 +266,8 @@ def test_another_root_is_recognised(kit: Path, place: str) -> None:
         ("data.train=[2007/a/b]", r"'data\.train': expected sets such as 2007/trainval"),
         ("data.test=[2007/..]", r"'data\.test': expected sets such as 2007/trainval"),
         ("data.test=[2007/test, 2007/test]", r"'data\.test': a set is listed twice"),
+        ("data.test=2007/test", r"'data\.test': expected a list such as \[2007/test\] \(found"),
+        ("data.classes=cat", r"'data\.classes': expected a list such as \[cat\] \(found"),
         ("data.classes=[a, a]", r"'data\.classes': class names must be distinct"),
         ("data.classes=[' a']", r"'data\.classes': .* without surrounding blanks"),
         ("data.format=coco", r"'data\.root' is not a setting of .* but of another 'data\.format'"),
@@ -275,6 +279,13 @@ def test_settings_are_checked(change: str, message: str) -> None:
     """When they are read."""
     with pytest.raises(UserError, match=message):
         load_config(Recipe, "data/voc0712", [change], {"name": "x"})
+
+
+def test_a_section_without_format_is_recognised() -> None:
+    """PASCAL VOC's settings alone would be eight mistakes in COCO's."""
+    sets = {"root": "kit", "train": ["2007/train"], "test": ["2007/val"]}
+    with pytest.raises(UserError, match=r"^'data': root, train and test .*: add data\.format=voc$"):
+        load_config(Recipe, start={"name": "x", "data": {"name": "x", **sets}})
 
 
 def test_the_shipped_config_is_07_and_12() -> None:
@@ -320,7 +331,11 @@ def test_data_check_counts_difficult_objects(kit: Path) -> None:
     assert train.errors == test.errors == {}
     for found in (train, test):
         (note,) = (what for what in found.notes if what.startswith("objects marked difficult"))
-        assert len(found.notes[note]) == 1
+        assert found.notes[note] == (
+            ["person (VOC2012/Annotations/2008_000001.xml)"]
+            if found is train
+            else ["dog (VOC2007/Annotations/000003.xml)"]
+        )
     assert train.category_sizes[8] == ("cat", 1, 1)
     assert test.category_sizes[12] == ("dog", 1, 1)
 
@@ -334,7 +349,7 @@ def test_data_check_finds_everything_at_once(kit: Path) -> None:
     train, test = _checked(kit)
     assert train.errors == {
         "objects of a class that data.classes does not list": [
-            "'cats' (VOC2007/Annotations/000001.xml)"
+            "'cats' (VOC2007/Annotations/000001.xml; the nearest is 'cat')"
         ],
         "images without an annotation file": [
             "VOC2007/JPEGImages/000002.jpg (no VOC2007/Annotations/000002.xml)"
