@@ -16,13 +16,18 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import yaml
-from PIL import Image
 
 from detection.coco.box_forms import box_of
+from detection.coco.data_settings import VocDataConfig
+from detection.coco.images import read_image
 from detection.coco.sets import CocoSet, open_coco
-from rsa_pretrain.plumbing.atomic_files import write_text
+from rsa_pretrain.data.read_settings import ReadRules
+from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file, write_text
+from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_files import read_text
 
+_CLASSES_FILE = "classes.yaml"
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 _QUALITY = 95
 
@@ -36,8 +41,27 @@ def render_voc(coco: CocoSet, out: Path, name: str = "2007/trainval") -> None:
         name: YEAR/SET of the list.
 
     Raises:
-        UserError: If two images have the same name.
+        UserError: If two images have the same name, the set's name is none, ``out`` has other
+            classes, an image cannot be decoded, or a file cannot be written.
     """
+    settings = {"name": "rendered", "format": "voc", "root": out, "train": [name], "test": [name]}
+    parse_tree(VocDataConfig, settings, f"--set {name}")
+    names = [coco.category_names[number] for number in coco.category_ids]
+    classes = yaml.safe_dump({"data": {"classes": names}})
+    _refuse_other_classes(out / _CLASSES_FILE, classes)
+    try:
+        _write(coco, out, name)
+        write_text(out / _CLASSES_FILE, classes)
+    except OSError as error:
+        raise UserError(f"cannot write to '{out}': {error.strerror or error}") from None
+
+
+def _refuse_other_classes(path: Path, classes: str) -> None:
+    if path.is_file() and read_text(path) != classes:
+        raise UserError(f"'{path}' names other classes; render into another folder")
+
+
+def _write(coco: CocoSet, out: Path, name: str) -> None:
     year, _, image_set = name.partition("/")
     root = out / f"VOC{year}"
     ids = {image["id"]: Path(image["file_name"]).stem for image in coco.images}
@@ -50,11 +74,10 @@ def render_voc(coco: CocoSet, out: Path, name: str = "2007/trainval") -> None:
         voc_id = ids[image["id"]]
         text = _annotation(image, voc_id, by_image[image["id"]], coco.category_names)
         write_text(root / "Annotations" / f"{voc_id}.xml", text)
-        _place(coco.images_dir / image["file_name"], root / "JPEGImages" / f"{voc_id}.jpg")
+        target = root / "JPEGImages" / f"{voc_id}.jpg"
+        _place(coco.images_dir / image["file_name"], target, coco.rules)
     lines = "".join(f"{ids[image['id']]}\n" for image in coco.images)
     write_text(root / "ImageSets" / "Main" / f"{image_set}.txt", lines)
-    names = [coco.category_names[number] for number in coco.category_ids]
-    write_text(out / "classes.yaml", yaml.safe_dump({"data": {"classes": names}}))
 
 
 def voc_box(entry: dict[str, Any], height: int, width: int) -> list[int]:
@@ -94,17 +117,23 @@ def _add(parent: ET.Element, tag: str, value: object) -> None:
     ET.SubElement(parent, tag).text = str(value)
 
 
-def _place(source: Path, target: Path) -> None:
-    """Link a JPEG file or else copy it; encode any other image."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    if source.suffix.lower() not in _JPEG_SUFFIXES:
-        Image.open(source).convert("RGB").save(target, quality=_QUALITY)
+def _place(source: Path, target: Path, rules: ReadRules) -> None:
+    """Link a JPEG file or else copy it; encode any other image. The source may be the target."""
+    if target.exists() and target.samefile(source):
         return
+    if source.suffix.lower() not in _JPEG_SUFFIXES:
+        image = read_image(source, rules)
+        with atomic_file(target) as temporary:
+            image.save(temporary, quality=_QUALITY)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
+    link.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), link)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, link)
+    link.replace(target)
 
 
 def main(words: Sequence[str]) -> int:

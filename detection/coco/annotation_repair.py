@@ -1,15 +1,19 @@
-"""Repair an annotation's crowd flag, mask, box and area."""
+"""Repair an annotation's flags, mask, box and area."""
 
 from collections import Counter
 
 from detection.coco.box_forms import Entry
-from detection.coco.loose_numbers import NUMBER_TYPES, as_number, as_whole
+from detection.coco.loose_numbers import NUMBER_TYPES, as_flag, as_number, as_whole
 from detection.coco.mask_nesting import is_nested_as_in_coco, nested_as_in_coco
 from detection.coco.masks import BOX_LENGTH, Size, area_of, box_around, has_sound_mask, is_box
 
 READ_AS_NUMBERS = "are text or decimals, read as numbers"
 _LOOSE_CROWDS = (
     "values of annotations.iscrowd are text, decimals or true and false, read as 0 and 1"
+)
+
+_LOOSE_DIFFICULT = (
+    "values of annotations.difficult are text, decimals, missing or true and false, read as 0 and 1"
 )
 
 
@@ -21,6 +25,7 @@ def is_strict_annotation(entry: Entry) -> bool:
             and type(entry["image_id"]) is int
             and type(entry["category_id"]) is int
             and type(entry["iscrowd"]) is int
+            and type(entry.get("difficult", 0)) is int
             and type(entry["area"]) in NUMBER_TYPES
             and entry["area"] > 0
             and len(entry["bbox"]) == BOX_LENGTH
@@ -32,7 +37,7 @@ def is_strict_annotation(entry: Entry) -> bool:
 
 
 def complete_annotation(entry: Entry, size: Size | None, notes: Counter[str]) -> None:
-    """Repair an annotation's crowd flag, mask, box and area in place.
+    """Repair an annotation's flags, mask, box and area in place.
 
     Args:
         entry: A copy.
@@ -40,6 +45,7 @@ def complete_annotation(entry: Entry, size: Size | None, notes: Counter[str]) ->
         notes: Counts repairs.
     """
     _complete_crowd(entry, notes)
+    _complete_difficult(entry, notes)
     if size is not None:
         entry["segmentation"], done = nested_as_in_coco(entry.get("segmentation"), size)
         if done is not None:
@@ -70,6 +76,14 @@ def _complete_crowd(entry: Entry, notes: Counter[str]) -> None:
         if number is not None:
             entry["iscrowd"] = number
             notes[_LOOSE_CROWDS] += 1
+
+
+def _complete_difficult(entry: Entry, notes: Counter[str]) -> None:
+    value = entry.get("difficult", 0)
+    flag = None if type(value) is int else as_flag(value)
+    if flag is not None:
+        entry["difficult"] = int(flag)
+        notes[_LOOSE_DIFFICULT] += 1
 
 
 def _complete_area(entry: Entry, size: Size | None, notes: Counter[str]) -> None:

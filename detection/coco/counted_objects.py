@@ -6,7 +6,7 @@ from typing import Any
 
 def is_difficult(annotation: Mapping[str, Any]) -> bool:
     """Return whether an object is marked difficult, as PASCAL VOC does: evaluation skips it."""
-    return annotation.get("difficult", 0) in (1, "1") and not annotation.get("iscrowd", 0)
+    return annotation.get("difficult", 0) == 1 and not annotation.get("iscrowd", 0)
 
 
 def is_counted(annotation: Mapping[str, Any]) -> bool:

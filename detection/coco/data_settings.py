@@ -79,6 +79,13 @@ class VocDataConfig(DetectionSetConfig):
         """Return the lists of one set."""
         return self.train if role == "train" else self.test
 
+    @field_validator("train", "test", "classes", mode="before")
+    @classmethod
+    def _check_list(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            raise ValueError(f"expected a list such as [{given}]")
+        return given
+
     @field_validator("train", "test")
     @classmethod
     def _check_sets(cls, sets: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,7 +107,11 @@ class VocDataConfig(DetectionSetConfig):
 
 def _with_format(given: Any) -> Any:
     """Take a section that does not state its format for COCO's, the only one of older files."""
-    return {"format": "coco", **given} if isinstance(given, dict) else given
+    if not isinstance(given, dict) or "format" in given:
+        return given
+    if {"root", "train", "test"} <= given.keys():
+        raise ValueError("root, train and test are settings of PASCAL VOC's: add data.format=voc")
+    return {"format": "coco", **given}
 
 
 DetectionData = Annotated[

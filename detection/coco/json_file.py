@@ -21,7 +21,7 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
         Its content, and one line per oddity of the encoding.
 
     Raises:
-        UserError: If it cannot be read, decoded or parsed.
+        UserError: If it cannot be read, held in memory, decoded or parsed.
     """
     try:
         with path.open("rb") as file:
@@ -34,6 +34,8 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
             f"{content} '{path}' are not {encoding.upper()} (byte {error.start:,}); "
             "save the file as UTF-8"
         ) from None
+    except MemoryError:
+        raise UserError(f"{content} '{path}' do not fit into memory") from None
     except (ValueError, RecursionError):
         raise UserError(f"{content} '{path}' are not JSON") from None
     if encoding == _PLAIN:

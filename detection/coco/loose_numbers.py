@@ -6,6 +6,7 @@ from typing import Any
 
 NUMBER_TYPES = frozenset({int, float})
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,15})(\.0*)?\s*")
+_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 # Above this, a float may differ from the whole number that was written.
 _LARGEST_EXACT = 2.0**53
 
@@ -18,6 +19,15 @@ def as_whole(value: Any) -> int | None:
         return int(value)
     found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
     return None if found is None else int(found[1])
+
+
+def as_flag(value: Any) -> bool | None:
+    """Return the truth value that 0, 1, true, false or, for no, nothing stands for, or None."""
+    if value is None:
+        return False
+    if isinstance(value, str):
+        return _FLAGS.get(value.strip().lower())
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
 def as_number(value: Any) -> float | None:

@@ -3,12 +3,9 @@
 from pathlib import Path
 
 from detection.coco.data_settings import CocoDataConfig, DetectionData, SetRole
-from detection.coco.repair import repair
-from detection.coco.sets import CocoSet, FaultySet, check_images, log_repairs
-from detection.coco.validate import in_one_line, read_tree, sort_out
+from detection.coco.sets import CocoSet, FaultySet, check_images, read_faulty_coco
 from detection.coco.voc.reading import annotations_path, read_voc, voc_sha256
 from rsa_pretrain.data.read_settings import ReadRules
-from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import file_sha256
 
 
@@ -34,11 +31,7 @@ def read_sound(data: DetectionData, role: SetRole, rules: ReadRules | None = Non
     Raises:
         UserError: If an entry is faulty, or an annotation file missing or unreadable.
     """
-    coco, faults = read_faulty(data, role, rules or data)
-    if faults:
-        raise UserError(f"{data.source_of(role)} has {in_one_line(faults)}")
-    log_repairs(coco.annotations_path, coco.repairs)
-    return coco
+    return read_faulty(data, role, rules or data).sound()
 
 
 def read_faulty(data: DetectionData, role: SetRole, rules: ReadRules) -> FaultySet:
@@ -50,23 +43,6 @@ def read_faulty(data: DetectionData, role: SetRole, rules: ReadRules) -> FaultyS
     if isinstance(data, CocoDataConfig):
         return read_faulty_coco(*places_of(data, role), rules, f"data.{role}_images")
     return read_voc(data, role, rules)
-
-
-def read_faulty_coco(
-    annotations: Path, images_dir: Path, rules: ReadRules, images_key: str
-) -> FaultySet:
-    """Read a COCO-format file as far as possible.
-
-    Raises:
-        UserError: If the file or one of its lists cannot be read.
-    """
-    raw = read_tree(annotations)
-    repaired, repairs = repair(raw.tree, images_dir, rules)
-    tree, faults = sort_out(repaired)
-    notes = (*raw.notes, *repairs)
-    return FaultySet(
-        CocoSet(annotations, images_dir, tree, notes, rules=rules, images_key=images_key), faults
-    )
 
 
 def places_of(data: DetectionData, role: SetRole) -> tuple[Path, Path]:

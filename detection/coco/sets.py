@@ -86,6 +86,20 @@ class FaultySet(NamedTuple):
     coco: CocoSet
     """Its valid entries; images may be missing."""
     faults: list[Fault]
+    source: str
+    """Name of the annotations, for errors."""
+
+    def sound(self) -> CocoSet:
+        """Return the set if all entries are valid; log its repairs.
+
+        Raises:
+            UserError: If not; each kind of fault is named with its number of entries.
+        """
+        if self.faults:
+            raise UserError(f"{self.source} has {in_one_line(self.faults)}")
+        for line in self.coco.repairs:
+            _log.warning("'%s': %s", self.coco.annotations_path, line)
+        return self.coco
 
 
 @dataclass(frozen=True)
@@ -109,47 +123,42 @@ class TrainingImage:
         return self.width > self.height
 
 
-class SoundTree(NamedTuple):
-    """The content of an annotation file whose entries are all valid."""
-
-    tree: dict[str, Any]
-    repairs: tuple[str, ...]
-    is_annotated: bool
-
-
-def read_sound_tree(
-    path: Path,
-    images_dir: Path | None = None,
+def read_faulty_coco(
+    annotations: Path,
+    images_dir: Path | None,
     rules: ReadRules = DEFAULT_RULES,
+    images_key: str = "the image folder",
     *,
     needs_annotations: bool = True,
-) -> SoundTree:
-    """Read an annotation file whose entries must all be valid; log repairs.
+) -> FaultySet:
+    """Read a COCO-format file as far as possible.
 
     Args:
-        path: COCO-format JSON.
+        annotations: COCO-format JSON.
         images_dir: Folder of the images, used to look up sizes missing from the file.
         rules: Rules for reading the images.
+        images_key: Name of the setting for the folder, for messages.
         needs_annotations: Whether to refuse a file with images alone.
 
     Raises:
-        UserError: If ``read_tree`` refuses it, or an entry is faulty; each kind of fault is named
-            with its number of entries.
+        UserError: If ``read_tree`` refuses the file.
     """
-    raw = read_tree(path, needs_annotations=needs_annotations)
+    raw = read_tree(annotations, needs_annotations=needs_annotations)
     repaired, notes = repair(raw.tree, images_dir, rules)
     tree, faults = sort_out(repaired)
-    if faults:
-        raise UserError(f"'{path}' has {in_one_line(faults)}")
     repairs = (*raw.notes, *notes)
-    log_repairs(path, repairs)
-    return SoundTree(tree, repairs, raw.is_annotated)
+    folder = images_dir or annotations.parent
+    coco = CocoSet(annotations, folder, tree, repairs, raw.is_annotated, rules, images_key)
+    return FaultySet(coco, faults, f"'{annotations}'")
 
 
-def log_repairs(path: Path, repairs: Iterable[str]) -> None:
-    """Log the values of a set that are read differently than written."""
-    for line in repairs:
-        _log.warning("'%s': %s", path, line)
+def read_sound_tree(path: Path, *, needs_annotations: bool = True) -> dict[str, Any]:
+    """Return the content of an annotation file whose entries must all be valid; log repairs.
+
+    Raises:
+        UserError: If ``read_tree`` refuses it, or an entry is faulty.
+    """
+    return read_faulty_coco(path, None, needs_annotations=needs_annotations).sound().tree
 
 
 def open_coco(
@@ -160,20 +169,14 @@ def open_coco(
     images_key: str = "the image folder",
     needs_annotations: bool = True,
 ) -> CocoSet:
-    """Read an annotation file and check it and its images.
-
-    Args:
-        annotations: COCO-format JSON.
-        images_dir: Folder that the file names are relative to.
-        rules: Rules for reading the images.
-        images_key: Name of the setting for the folder, for errors.
-        needs_annotations: Whether to refuse a file with images alone.
+    """Read an annotation file and check it and its images; the arguments are the same.
 
     Raises:
-        UserError: If ``read_sound_tree`` refuses the file, or images are missing.
+        UserError: If ``read_tree`` refuses the file, an entry is faulty, or images are missing.
     """
-    found = read_sound_tree(annotations, images_dir, rules, needs_annotations=needs_annotations)
-    coco = CocoSet(annotations, images_dir, *found, rules, images_key)
+    coco = read_faulty_coco(
+        annotations, images_dir, rules, images_key, needs_annotations=needs_annotations
+    ).sound()
     check_images(coco)
     return coco
 
@@ -238,12 +241,9 @@ def training_images(coco: CocoSet, *, keep_empty: bool = False) -> list[Training
     ]
     left_out["images without instances"] = len(sizes) - len(usable)
     num_empty = sum(not image.annotations for image in usable)
-    _log.info(
-        "training on %d images%s; left out: %s",
-        len(usable),
-        f" ({num_empty} of them without objects)" if num_empty else "",
-        _counts(left_out) or "nothing",
-    )
+    empty = f" ({num_empty} of them without objects)" if num_empty else ""
+    counts = _counts(left_out) or "nothing"
+    _log.info("training on %d images%s; left out: %s", len(usable), empty, counts)
     return usable
 
 

@@ -22,6 +22,7 @@ UNKNOWN_IMAGE = "annotations of an image that is not listed"
 UNKNOWN_CATEGORY = "annotations of a category that is not listed"
 BAD_BOX = "annotations whose bbox is not [x, y, width, height]"
 BAD_NUMBER = "annotations whose area is not a number or whose iscrowd is not 0 or 1"
+BAD_DIFFICULT = "annotations whose difficult is not 0 or 1"
 BAD_CODE = "annotations whose run-length code is damaged"
 
 
@@ -166,6 +167,8 @@ def _faults_of(annotation: Entry, image: Entry | None) -> list[Fault]:
     is_area = type(area) in (int, float) and 0 <= area <= MAX_COORDINATE_PIXELS**2
     if annotation.get("iscrowd", 0) not in (0, 1) or not is_area:
         faults.append(Fault(BAD_NUMBER, _name(annotation)))
+    if annotation.get("difficult", 0) not in (0, 1):
+        faults.append(Fault(BAD_DIFFICULT, _name(annotation)))
     if image is not None:
         reason = code_fault(annotation.get("segmentation"), (image["height"], image["width"]))
         if reason is not None:

@@ -127,7 +127,7 @@ def _open(source: Path) -> tuple[dict[str, Any], bool]:
     if data is None:
         from detection.coco.sets import read_sound_tree
 
-        return read_sound_tree(source).tree, False
+        return read_sound_tree(source), False
     from detection.coco.opening import read_sound
 
     return read_sound(data, "test").tree, data.format == "voc"

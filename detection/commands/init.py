@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from detection.commands.data_words import data_of_config
+from detection.commands.data_words import data_of_config, refuse_unknown
 from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe.recipe import EngineName
 from rsa_pretrain.data.read_settings import DEFAULT_RULES
@@ -99,6 +99,7 @@ def _init(arguments: argparse.Namespace) -> int:
         raise UserError("--test-images needs --test")
     data = data_of_config(arguments.data)
     if data is None and arguments.images is None:
+        refuse_unknown(arguments.data)
         raise UserError(f"'{arguments.data}' needs the folder of its images as the second word")
     if data is not None:
         _check_config_words(arguments)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detection.commands.data_words import data_of_config
+from detection.commands.data_words import data_of_config, refuse_unknown
 from detection.commands.image_options import add_rules, chosen_rules
 from detection.recipe.recipe import PREDICTIONS_FILE, Recipe
 from rsa_pretrain.config import CONFIG_FILE
@@ -94,6 +94,9 @@ def _open(arguments: argparse.Namespace) -> "tuple[Path, CocoSet]":
         data = data or load_config(Recipe, source / CONFIG_FILE).data
         source = source / PREDICTIONS_FILE
     elif data is None and (annotations is None or images is None):
+        if annotations is not None:
+            refuse_unknown(annotations)
+            raise UserError(f"'{annotations}' needs the folder of its images: give --images")
         raise UserError(f"'{source}' is not a run folder; give --annotations and --images")
     rules = chosen_rules(arguments) if data is None else chosen_rules(arguments, data)
     if data is not None:

@@ -1,5 +1,7 @@
 """Write the lines by which detectron2's own programs get to know a recipe's images."""
 
+from collections.abc import Iterable
+
 from detection.coco.data_settings import (
     VOC_CLASSES,
     CocoDataConfig,
@@ -43,7 +45,8 @@ Its evaluation counts an annotation of id 0 as never found: number test annotati
 
 
 def _of_voc(data: VocDataConfig) -> str:
-    lines = [line for role in ("train", "test") for line in _voc_lines(data, role)]
+    # A set may be of both roles, and can be registered once.
+    lines = dict.fromkeys((*_voc_lines(data, "train"), *_voc_lines(data, "test")))
     text = f"""\
   from detectron2.data import MetadataCatalog
   from detectron2.data.datasets import register_pascal_voc
@@ -54,6 +57,10 @@ def _of_voc(data: VocDataConfig) -> str:
 or, for VOC itself below $DETECTRON2_DATASETS, end the command with
 
   DATASETS.TRAIN '{_known(data.train)}' DATASETS.TEST '{_known(data.test)}'
+"""
+    if len(data.test) > 1:
+        text += """
+It evaluates each test set apart; here they are one.
 """
     return f"""{text}
 Its AP, AP50 and AP75 are of VOC2007's eleven recalls on year 2007, else areas; COCO's AP of the
@@ -72,7 +79,7 @@ def _voc_lines(data: VocDataConfig, role: SetRole) -> list[str]:
     return lines
 
 
-def _joined(lines: list[str]) -> str:
+def _joined(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
 

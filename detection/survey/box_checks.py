@@ -47,7 +47,7 @@ def compare_with_masks(found: SetFindings) -> None:
         if around is None or reason_to_leave_out(entry, size) is not None:
             continue
         if not _area(around):
-            found.add_note(EMPTY, [_name(entry)])
+            found.add_note(EMPTY, [found.name_of(entry)])
         elif not fits(box_of(entry, size), around):
             _report_misfit(found, entry, size, around)
 
@@ -56,11 +56,13 @@ def _report_misfit(found: SetFindings, entry: Entry, size: Size, around: Corners
     box = box_of(entry, size)
     form = form_that_fits(entry, size, around)
     if form is not None:
-        found.add_error(form.fault, [_name(entry)])
+        found.add_error(form.fault, [found.name_of(entry)])
     elif _area(_shared(box, around)) < _SHARED * min(_area(box), _area(around)):
-        found.add_error(BESIDE, [f"{_name(entry)} (box {_text(box)}, mask {_text(around)})"])
+        found.add_error(
+            BESIDE, [f"{found.name_of(entry)} (box {_text(box)}, mask {_text(around)})"]
+        )
     else:
-        found.add_note(LOOSE, [_name(entry)])
+        found.add_note(LOOSE, [found.name_of(entry)])
 
 
 def find_repeats(found: SetFindings) -> None:
@@ -74,7 +76,7 @@ def find_repeats(found: SetFindings) -> None:
     for entry in found.coco.objects:
         groups[entry["image_id"], entry["category_id"]].append(entry)
     repeats = [
-        f"{_name(later)} (as {_name(earlier)})"
+        f"{found.name_of(later)} (as {found.name_of(earlier)})"
         for (image_id, _), group in groups.items()
         for earlier, later in _repeats(group, sizes[image_id])
     ]
@@ -128,10 +130,6 @@ def _shared(box: Corners, other: Corners) -> Corners:
 
 def _area(box: Corners) -> float:
     return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
-
-
-def _name(annotation: Entry) -> str:
-    return f"annotation {annotation['id']}"
 
 
 def _text(box: Corners) -> str:

@@ -14,11 +14,12 @@ from detection.coco.image_places import where_images_are
 from detection.coco.images import read_with_mode
 from detection.coco.importers.voc import DIFFICULT
 from detection.coco.masks import Size, has_mask, polygons
-from detection.coco.opening import places_of, read_faulty, read_faulty_coco
+from detection.coco.opening import places_of, read_faulty
 from detection.coco.sets import (
     CocoSet,
     FaultySet,
     check_objects,
+    read_faulty_coco,
     reason_to_leave_out,
     training_images,
 )
@@ -70,7 +71,7 @@ def check_set(
 def _check_opened(
     opened: FaultySet, role: SetRole, limits: DetectorLimits, *, keep_empty: bool
 ) -> SetFindings:
-    coco, faults = opened
+    coco, faults, _ = opened
     found = SetFindings(role, coco)
     found.notes.update({line: [] for line in found.coco.repairs})
     for fault in faults:
@@ -248,7 +249,7 @@ def _note_annotations(found: SetFindings) -> None:
     sizes = found.coco.sizes
     prefix = _LEFT_OUT if found.role == "train" else ""
     for entry in found.coco.tree["annotations"]:
-        name = f"annotation {entry['id']}"
+        name = found.name_of(entry)
         size = sizes[entry["image_id"]]
         reason = reason_to_leave_out(entry, size)
         if reason is not None:

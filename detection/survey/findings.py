@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from detection.coco.box_forms import Entry
 from detection.coco.data_settings import SetRole
 from detection.coco.sets import CocoSet
+from detection.coco.voc.reading import ANNOTATION_FILE
 from rsa_pretrain.plumbing.name_lists import first_of
 
 
@@ -44,6 +47,19 @@ class SetFindings:
             "errors": self.errors,
             "notes": self.notes,
         }
+
+    def name_of(self, annotation: Entry) -> str:
+        """Return an annotation's id, or its class and file where files have no ids."""
+        file = self._annotation_files.get(annotation["image_id"])
+        if file is None:
+            return f"annotation {annotation['id']}"
+        return f"{self.coco.category_names[annotation['category_id']]} ({file})"
+
+    @cached_property
+    def _annotation_files(self) -> dict[int, str]:
+        """PASCAL VOC's annotation file of each image, by its id."""
+        files = {image["id"]: image.get(ANNOTATION_FILE) for image in self.coco.tree["images"]}
+        return {number: file for number, file in files.items() if file is not None}
 
     def add_note(self, what: str, entries: Sequence[str]) -> None:
         """Add entries to a kind of note."""

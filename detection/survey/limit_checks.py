@@ -127,7 +127,7 @@ def check_sizes(found: SetFindings, limits: DetectorLimits) -> None:
         objects += 1
         x0, y0, x1, y1 = box_of(entry, sizes[number])
         if math.sqrt((x1 - x0) * (y1 - y0)) * factors[number] < least:
-            small.append(f"annotation {entry['id']}")
+            small.append(found.name_of(entry))
     if len(small) > _MANY * objects:
         found.add_note(
             f"objects smaller than {least:g} pixels, half the smallest anchor, where images have "

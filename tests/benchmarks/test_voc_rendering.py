@@ -1,6 +1,7 @@
 """Test that a COCO-format set is rendered in PASCAL VOC's format."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -94,3 +95,52 @@ def test_mistakes_are_one_line(
         render_voc(open_coco(annotations, tmp_path / "images"), tmp_path / "kit")
     assert main([str(tmp_path / "none.json"), str(tmp_path), str(tmp_path / "kit")]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read annotations")
+
+
+def test_a_source_that_is_the_target_stays(
+    annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images that lie where the rendered ones go are kept, byte for byte; a link, too."""
+    folder = tmp_path / "kit/VOC2007/JPEGImages"
+    folder.parent.mkdir(parents=True)
+    (tmp_path / "images").rename(folder)
+    content = (folder / "b.jpg").read_bytes()
+    for images in (folder, tmp_path / "link"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(folder)
+        assert main([str(annotations), str(images), str(tmp_path / "kit")]) == 0
+        assert (folder / "b.jpg").read_bytes() == content
+        assert (folder / "a.png").is_file()
+        assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "a.png", "b.jpg"]
+
+
+@pytest.mark.parametrize("name", ["trainval", "2007/a/b", "../../escaped/x", "2007/.."])
+def test_a_name_that_is_no_set_is_refused(
+    name: str, annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a config; nothing is written."""
+    words = [str(annotations), str(tmp_path / "images"), str(tmp_path / "kit"), "--set", name]
+    assert main(words) == 2
+    assert re.match(
+        r"error: --set .*expected sets such as 2007/trainval .*\n$", capsys.readouterr().err
+    )
+    assert not (tmp_path / "kit").exists()
+
+
+def test_what_is_in_the_way_stays(
+    annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in place of the folder, the classes of other sets, and an image that is damaged."""
+    words = [str(annotations), str(tmp_path / "images"), str(tmp_path / "kit")]
+    (tmp_path / "kit").write_text("mine", encoding="utf-8")
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: cannot write to '{words[2]}': Not a directory\n"
+    (tmp_path / "kit").unlink()
+    (tmp_path / "images" / "a.png").write_bytes(b"damaged")
+    assert main(words) == 2
+    assert re.match(r"error: image '.*a\.png' cannot be decoded", capsys.readouterr().err)
+    classes = tmp_path / "kit" / "classes.yaml"
+    classes.write_text("data: {classes: [cow]}\n", encoding="utf-8")
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"error: '{classes}' names other classes; render")
+    assert classes.read_text(encoding="utf-8") == "data: {classes: [cow]}\n"

@@ -14,6 +14,7 @@ from detection.__main__ import main
 from detection.coco.evaluation import evaluate
 from detection.coco.opening import open_set
 from detection.coco.voc.reading import voc_sha256
+from detection.commands.data_words import data_of_config
 from detection.exchange.export_config import export_config
 from detection.job.job import open_job
 from detection.job.trunk import load_trunk, random_trunk
@@ -179,12 +180,40 @@ def test_evaluate_prints_voc_s_ap(
     assert "1 objects marked difficult count as neither found nor missed" in caplog.text
 
 
+def test_a_shipped_config_precedes_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with every other command; a file of that name is read."""
+    monkeypatch.chdir(tmp_path)
+    word = Path("data/voc0712")
+    word.mkdir(parents=True)
+    data = data_of_config(word)
+    assert data is not None
+    assert data.format == "voc"
+    word.rmdir()
+    word.write_text("{}", encoding="utf-8")
+    assert data_of_config(word) is None
+
+
 def test_configs_of_other_programs_are_refused(
-    perfect: list[str], capsys: pytest.CaptureFixture[str]
+    perfect: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Where a config stands for annotations, it must be one of detection."""
     assert main(["evaluate", "data/cifar10", perfect[1]]) == 2
     assert "data/cifar10: 'data.train_annotations' is required" in _error(capsys)
+    for words in (
+        ["visualize", perfect[1], "a.html", "--annotations", "data/voc07"],
+        ["init", "data/voc07"],
+    ):
+        assert main(words) == 2
+        assert "nor a shipped config; nearest are data/voc2007, data/voc0712" in _error(capsys)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["visualize", perfect[1], "a.html", "--annotations", "photos"]) == 2
+    assert "'photos' needs the folder of its images: give --images" in _error(capsys)
     assert main(["evaluate", "data/voc07", perfect[1]]) == 2
     assert "cannot read annotations 'data/voc07'" in _error(capsys)
 
@@ -240,6 +269,30 @@ def test_an_exported_config_registers_the_folders(
         'DATASETS.TRAIN \'("voc_2007_trainval", "voc_2012_trainval",)\' '
         "DATASETS.TEST '(\"voc_2007_test\",)'"
     ) in registration(voc)
+    assert "apart" not in registration(voc)
+
+
+def _registered(*words: str) -> str:
+    from detection.exchange.registration import registration
+
+    return registration(load_config(Recipe, "data/voc0712", words, {"name": "x"}).data)
+
+
+def test_a_set_of_both_roles_is_registered_once() -> None:
+    """detectron2 refuses a second registration, and evaluates each test set apart."""
+    text = _registered("data.test=[2007/trainval, 2007/test]")
+    for name in ("2007_trainval", "2012_trainval", "2007_test"):
+        (line,) = re.findall(rf"register_pascal_voc\('voc0712_{name}', .*", text)
+        assert text.count(f"MetadataCatalog.get('voc0712_{name}')") == 1
+        assert f"VOC{name[:4]}', '{name[5:]}', {name[:4]})" in line
+    assert "It evaluates each test set apart; here they are one.\n" in text
+
+
+def test_only_sets_that_detectron2_knows_are_named() -> None:
+    """VOC2012's test set has no published annotations, and no name there."""
+    assert '"voc_2012_val"' in _registered("data.test=[2012/val]")
+    assert "DATASETS.TEST" not in _registered("data.test=[2012/test]")
+    assert "DATASETS.TEST" not in _registered("data.classes=[cat]")
 
 
 @pytest.mark.detectron2

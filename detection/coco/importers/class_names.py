@@ -11,6 +11,7 @@ from detection.coco.loose_numbers import as_whole
 from detection.coco.sets import read_sound_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.text_files import read_limited
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +33,11 @@ def read_class_names(path: Path) -> list[str]:
     Raises:
         UserError: If the file is unreadable or empty, lists a name twice or skips a number.
     """
-    try:
-        text = text_of(str(path), path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read class names '{path}': {error.strerror}") from None
-    if path.suffix.lower() in _YAML_SUFFIXES:
+    suffix = path.suffix.lower()
+    text = "" if suffix == ".json" else text_of(str(path), read_limited(path))
+    if suffix in _YAML_SUFFIXES:
         names = _yaml_names(path, text)
-    elif path.suffix.lower() == ".json":
+    elif suffix == ".json":
         names = _coco_names(path)
     else:
         names = [line.strip() for line in text.splitlines()]
@@ -74,7 +73,7 @@ def find_class_names(folder: Path) -> list[str]:
 
 
 def _coco_names(path: Path) -> list[str]:
-    categories = read_sound_tree(path, needs_annotations=False).tree["categories"]
+    categories = read_sound_tree(path, needs_annotations=False)["categories"]
     by_id = {entry["id"]: entry["name"] for entry in categories}
     if set(by_id) != set(range(1, len(by_id) + 1)):
         raise UserError(f"'{path}' should number its categories from 1 without gaps")

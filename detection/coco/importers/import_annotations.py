@@ -24,6 +24,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, is_generated
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.plumbing.text_files import read_limited
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class _Reader:
             for file in files:
                 bar.update()
                 where = str(self.folder / file)
-                content = (self.folder / file).read_bytes()
+                content = read_limited(self.folder / file)
                 if is_generated(content, _OPENING):
                     continue  # an earlier OUT among LabelMe's files
                 parsed = parse(where, content, self.notes)

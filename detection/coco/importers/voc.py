@@ -8,7 +8,7 @@ width = xmax - xmin + 1. Masks in ``SegmentationObject`` are not read.
 import xml.etree.ElementTree as ET
 
 from detection.coco.importers.annotated import Instance, Notes, ParsedFile, check_coordinates
-from detection.coco.loose_numbers import as_number, as_whole
+from detection.coco.loose_numbers import as_flag, as_number, as_whole
 from detection.coco.masks import FEWEST_COORDINATES, Size, is_size
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -86,7 +86,11 @@ def _instance(where: str, number: int, element: ET.Element, notes: Notes) -> Ins
     if min(x0, y0) < 1:
         notes.add(_FROM_ZERO, named)
     extra = {}
-    if _text(element, "difficult").lower() in ("1", "true"):
+    difficult = as_flag(_text(element, "difficult"))
+    if difficult is None:
+        word = _text(element, "difficult")
+        raise UserError(f"{place} has difficult '{word[:40]}', expected 0 or 1")
+    if difficult:
         notes.add(DIFFICULT, named)
         extra["difficult"] = 1
     for tag in sorted({child.tag for child in element if _says_something(child)} - _READ):

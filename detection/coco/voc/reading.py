@@ -5,6 +5,7 @@ The set YEAR/SET is the list ``VOCYEAR/ImageSets/Main/SET.txt`` of image ids, ea
 order of the lists, classes in the given order.
 """
 
+import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +22,12 @@ from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.progress import progress_bar
-from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.text_files import read_limited, read_text
 
+# Of an annotation file or a list.
+_LARGEST_MIB = 16
+ANNOTATION_FILE = "annotation_file"
+"""Key of an image's entry."""
 _LISTS = Path("ImageSets", "Main")
 MISSING_FILE = "images without an annotation file"
 UNREADABLE_FILE = "annotation files that cannot be read"
@@ -64,12 +69,14 @@ def read_voc(data: VocDataConfig, role: SetRole, rules: ReadRules) -> FaultySet:
     reader = _Reader(data, rules)
     images = reader.read(list(listed_images(data, role)))
     sections = coco_sections(images, data.classes, reader.notes)
+    for image, entry in zip(images, sections["images"], strict=True):
+        entry[ANNOTATION_FILE] = image.source
     kinds = reader.notes.kinds
     repairs = tuple(f"{len(kinds[kind]):,} {kind}" for kind in kinds if _is_repair(kind))
     coco = CocoSet(
         annotations_path(data, role), data.root, sections, repairs, rules=rules, images_key=None
     )
-    return FaultySet(coco, reader.faults)
+    return FaultySet(coco, reader.faults, data.source_of(role))
 
 
 def annotations_path(data: VocDataConfig, role: SetRole) -> Path:
@@ -86,7 +93,7 @@ def voc_sha256(data: VocDataConfig, role: SetRole) -> str:
     """
     digest = hashlib.sha256(repr(data.classes).encode())
     for listed in listed_images(data, role):
-        content = hashlib.sha256(_read_bytes(data.root / listed.annotations))
+        content = hashlib.sha256(read_limited(data.root / listed.annotations, _LARGEST_MIB))
         digest.update(f"\n{listed.image} {content.hexdigest()}".encode())
     return digest.hexdigest()
 
@@ -106,6 +113,7 @@ class _Reader:
 
     def __init__(self, data: VocDataConfig, rules: ReadRules) -> None:
         self._root, self._classes, self._rules = data.root, set(data.classes), rules
+        self._folded = {name.casefold(): name for name in data.classes}
         self.notes = Notes()
         self.faults: list[Fault] = []
 
@@ -129,7 +137,7 @@ class _Reader:
             self.faults.append(Fault(MISSING_FILE, f"{entry.image} (no {entry.annotations})"))
             return None
         try:
-            parsed = voc.parse(entry.annotations, _read_bytes(path), self.notes)
+            parsed = voc.parse(entry.annotations, read_limited(path, _LARGEST_MIB), self.notes)
         except UserError as error:
             self.faults.append(Fault(UNREADABLE_FILE, str(error)))
             return None
@@ -151,9 +159,12 @@ class _Reader:
             if instance.label in self._classes:
                 yield instance
             else:
-                self.faults.append(
-                    Fault(UNKNOWN_CLASS, f"'{instance.label}' ({entry.annotations})")
-                )
+                found = f"'{instance.label}' ({entry.annotations}{self._nearest(instance.label)})"
+                self.faults.append(Fault(UNKNOWN_CLASS, found))
+
+    def _nearest(self, label: str) -> str:
+        near = difflib.get_close_matches(label.casefold(), self._folded, n=1)
+        return f"; the nearest is '{self._folded[near[0]]}'" if near else ""
 
 
 def listed_images(data: VocDataConfig, role: SetRole) -> Iterator[ListedImage]:
@@ -166,7 +177,7 @@ def listed_images(data: VocDataConfig, role: SetRole) -> Iterator[ListedImage]:
         path = _list_path(data.root, name)
         if not path.is_file():
             raise UserError(f"there is no list '{path}' of data.{role}{_hint(data.root, path)}")
-        rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(path, _LARGEST_MIB).splitlines() if line.strip()]
         if not rows:
             raise UserError(f"'{path}' lists no images; expected one image id a line")
         wrong = next((row for row in rows if len(row) != 1 or "/" in row[0]), None)
@@ -198,10 +209,3 @@ def _hint(root: Path, path: Path) -> str:
         f"; data.root should be the folder VOCdevkit, with {folder}/{_LISTS} in it; "
         "'rsa-detect download voc0712' downloads VOC's own"
     )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from None

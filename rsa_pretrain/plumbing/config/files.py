@@ -203,7 +203,9 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    return f"'{key}': {message} (found {detail['input']!r})"
+    # A whole section would hide the message.
+    found = "" if isinstance(detail["input"], Mapping) else f" (found {detail['input']!r})"
+    return f"'{key}': {message}{found}"
 
 
 def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:

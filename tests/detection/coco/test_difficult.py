@@ -16,6 +16,7 @@ from detection.coco.evaluation import METRICS, evaluate, evaluate_in_detail, wit
 from detection.coco.matches import matches_of
 from detection.coco.matching import match
 from detection.coco.precision import CocoEvaluator, by_faster_coco_eval, by_pycocotools, prepare
+from detection.coco.repair import repair
 from detection.coco.sets import CocoSet, check_objects, training_images
 from rsa_eval.statistics.coco_precision import ap_replicates_coco
 from rsa_pretrain.plumbing.errors import UserError
@@ -103,14 +104,21 @@ def test_it_is_said() -> None:
     assert found.by_category[1]["bbox_AP"] is None
 
 
-@pytest.mark.parametrize(("mark", "is_one"), [(1, True), (True, True), ("1", True), ("0", False)])
-def test_the_mark_may_be_text(mark: object, is_one: bool) -> None:
-    """As other tools write it."""
-    assert [is_difficult(entry) for entry in _tree(difficult=mark)["annotations"]] == [
-        False,
-        is_one,
-    ]
-    assert not is_difficult({"difficult": mark, "iscrowd": 1})
+@pytest.mark.parametrize(
+    ("mark", "is_one", "is_noted"),
+    [
+        *((1, True, False), (0, False, False), (True, True, True), ("1", True, True)),
+        *(("true", True, True), ("0", False, True), (None, False, True)),
+    ],
+)
+def test_the_mark_may_be_text(mark: object, is_one: bool, is_noted: bool) -> None:
+    """As other tools write it; reading makes a whole number of it, and says so."""
+    tree, notes = repair(_tree(difficult=mark), None)
+    assert [is_difficult(entry) for entry in tree["annotations"]] == [False, is_one]
+    assert not is_difficult(tree["annotations"][1] | {"iscrowd": 1})
+    (note,) = [line for line in notes if "annotations.difficult" in line] or [None]
+    expected = "1 values of annotations.difficult are text, decimals, missing or true and false, "
+    assert note == (f"{expected}read as 0 and 1" if is_noted else None)
 
 
 def test_they_are_trained_on(tmp_path: Any) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from detection.coco.loose_numbers import as_number, as_whole
+from detection.coco.loose_numbers import as_flag, as_number, as_whole
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,17 @@ def test_whole_numbers_are_exact_or_none(value: Any, expected: int | None) -> No
 def test_numbers_are_finite_or_none(value: Any, expected: float | None) -> None:
     """Text counts where it spells a finite number."""
     assert as_number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((0, False), (1, True), (1.0, True), (False, False), (True, True), (None, False)),
+        *(("", False), ("0", False), (" 1 ", True), ("True", True), ("false", False)),
+        *((2, None), (-1, None), (0.5, None), (float("nan"), None), ([], None), ({}, None)),
+        *(("yes", None), ("1.0", None), ("2", None)),
+    ],
+)
+def test_flags_are_0_or_1(value: Any, expected: bool | None) -> None:
+    """Nothing else is taken for a no."""
+    assert as_flag(value) is expected

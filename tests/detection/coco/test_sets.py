@@ -168,6 +168,10 @@ def _replaced(section: str, entries: list[Any]) -> Callable[[dict[str, Any]], An
         ),
         (_replaced("annotations", [_annotation(True, 9, 3)]), r"without a valid id .*\[0\]"),
         (_replaced("annotations", [_annotation(1, 9, 3, iscrowd=2)]), "iscrowd is not 0 or 1"),
+        *(
+            (_replaced("annotations", [_annotation(1, 9, 3, difficult=odd)]), "difficult is not 0")
+            for odd in (2, "yes", "1.0", [1])
+        ),
         (_replaced("annotations", [_annotation(1, 9, 3, area="wide")]), "area is not a number"),
         (_replaced("annotations", [_annotation(1, 9, 3, bbox=[1, 2, 3, 1e9])]), r"bbox \[1, 2, 3"),
         (
@@ -195,6 +199,18 @@ def test_file_that_is_not_json(tmp_path: Path) -> None:
         open_coco(path, tmp_path)
     with pytest.raises(UserError, match="No such file"):
         open_coco(tmp_path / "absent.json", tmp_path)
+
+
+def test_a_file_beyond_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of hundreds of GiB."""
+
+    def fail(path: Path, encoding: str) -> str:
+        raise MemoryError
+
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(UserError, match=r"annotations '.*a\.json' do not fit into memory$"):
+        open_coco(tmp_path / "a.json", tmp_path)
 
 
 def test_missing_images_are_named_and_counted(write_set: WriteSet) -> None:

@@ -65,7 +65,7 @@ def test_faults_are_one_line(name: str, content: bytes, message: str, tmp_path: 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
     """As any other fault."""
-    with pytest.raises(UserError, match=r"cannot read class names '.*no\.txt': No such file"):
+    with pytest.raises(UserError, match=r"cannot read '.*no\.txt': No such file"):
         read_class_names(tmp_path / "no.txt")
 
 

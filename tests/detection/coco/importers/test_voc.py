@@ -63,6 +63,13 @@ def test_difficult_is_a_key() -> None:
     assert entries == ["a.xml: cat"]
 
 
+@pytest.mark.parametrize("word", ["2", "yes", "1.0", "unspecified"])
+def test_an_odd_difficult_is_refused(word: str) -> None:
+    """It would be counted as found or missed."""
+    with pytest.raises(UserError, match=rf"object 1 .* has difficult '{word}', expected 0 or 1"):
+        _read(_object(f"<difficult>{word}</difficult>"))
+
+
 def test_attributes_are_noted_where_they_say_something() -> None:
     """Pose, truncation, parts and unknown tags are named; defaults are not."""
     said = "<pose>Left</pose><truncated>1</truncated><part><name>head</name></part><age>3</age>"

@@ -187,6 +187,8 @@ LIST = "VOC2007/ImageSets/Main/test.txt"
             _write_xml(xml(thing("cats"))),
             r"objects of a class that data\.classes does not list \(1\): 'cats' \(VOC2007/Ann",
         ),
+        (_write_xml(xml(thing("DOG"))), r"'DOG' \(.*3\.xml; the nearest is 'dog'\)$"),
+        (_write_xml(xml(thing("zzz"))), r"'zzz' \(VOC2007/Annotations/000003\.xml\)$"),
         (
             _write_xml("<annotation>"),
             r"files that cannot be read \(1\): '.*3\.xml' is not readable",
@@ -201,6 +203,11 @@ LIST = "VOC2007/ImageSets/Main/test.txt"
         (
             lambda kit: _replace(kit / LIST, "000003  1\n"),
             r"has a line '000003 1', expected one image id a line; the lists of single classes",
+        ),
+        (lambda kit: os.truncate(kit / LIST, 2**24 + 1), r"test\.txt': it is larger than 16 MiB$"),
+        (
+            lambda kit: os.truncate(kit / "VOC2007/Annotations/000003.xml", 2**24 + 1),
+            r"files that cannot be read \(1\): cannot read '.*3\.xml': it is larger than 16 MiB$",
         ),
         (
             lambda kit: _replace(kit / LIST, "../000003\n"),
@@ -225,6 +232,13 @@ def test_what_is_wrong_is_one_line(
     with pytest.raises(UserError, match=message) as caught:
         open_set(settings(kit), "test")
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(kit: Path) -> None:
+    """Some editors begin a list with one."""
+    (kit / LIST).write_text("000003\n", encoding="utf-8-sig")
+    (image,) = open_set(settings(kit), "test").images
+    assert image["file_name"] == "VOC2007/JPEGImages/000003.jpg"
 
 
 def test_without_size_and_image_there_is_no_size(kit: Path) -> None:
@@ -252,6 +266,8 @@ def test_another_root_is_recognised(kit: Path, place: str) -> None:
         ("data.train=[2007/a/b]", r"'data\.train': expected sets such as 2007/trainval"),
         ("data.test=[2007/..]", r"'data\.test': expected sets such as 2007/trainval"),
         ("data.test=[2007/test, 2007/test]", r"'data\.test': a set is listed twice"),
+        ("data.test=2007/test", r"'data\.test': expected a list such as \[2007/test\] \(found"),
+        ("data.classes=cat", r"'data\.classes': expected a list such as \[cat\] \(found"),
         ("data.classes=[a, a]", r"'data\.classes': class names must be distinct"),
         ("data.classes=[' a']", r"'data\.classes': .* without surrounding blanks"),
         ("data.format=coco", r"'data\.root' is not a setting of .* but of another 'data\.format'"),
@@ -265,6 +281,13 @@ def test_settings_are_checked(change: str, message: str) -> None:
         load_config(Recipe, "data/voc0712", [change], {"name": "x"})
 
 
+def test_a_section_without_format_is_recognised() -> None:
+    """PASCAL VOC's settings alone would be eight mistakes in COCO's."""
+    sets = {"root": "kit", "train": ["2007/train"], "test": ["2007/val"]}
+    with pytest.raises(UserError, match=r"^'data': root, train and test .*: add data\.format=voc$"):
+        load_config(Recipe, start={"name": "x", "data": {"name": "x", **sets}})
+
+
 def test_the_shipped_config_is_07_and_12() -> None:
     """Trained on both years' trainval, tested on 2007's test."""
     data = load_config(Recipe, "data/voc0712", start={"name": "x"}).data
@@ -274,7 +297,7 @@ def test_the_shipped_config_is_07_and_12() -> None:
 
 
 def test_the_hash_is_of_content_alone(kit: Path) -> None:
-    """Moving the folder does not change it; an annotation, a list or the classes do."""
+    """Moving the folder does not change it; an annotation, an id or the classes do."""
     data = settings(kit)
     before = annotations_sha256(data, "train")
     assert before != annotations_sha256(data, "test")
@@ -282,6 +305,13 @@ def test_the_hash_is_of_content_alone(kit: Path) -> None:
     data = settings(moved)
     assert annotations_sha256(data, "train") == before
     assert annotations_sha256(settings(moved, classes=VOC_CLASSES[::-1]), "train") != before
+    renamed = moved / "VOC2012/Annotations/2008_000009.xml"
+    (moved / "VOC2012/Annotations/2008_000001.xml").rename(renamed)
+    _replace(moved / "VOC2012/ImageSets/Main/trainval.txt", "2008_000009\n")
+    assert annotations_sha256(data, "train") != before
+    renamed.rename(moved / "VOC2012/Annotations/2008_000001.xml")
+    _replace(moved / "VOC2012/ImageSets/Main/trainval.txt", "2008_000001\n")
+    assert annotations_sha256(data, "train") == before
     (moved / "VOC2012/Annotations/2008_000001.xml").write_text(xml(thing("dog")), encoding="utf-8")
     assert annotations_sha256(data, "train") != before
     (moved / "VOC2012/Annotations/2008_000001.xml").unlink()
@@ -301,7 +331,11 @@ def test_data_check_counts_difficult_objects(kit: Path) -> None:
     assert train.errors == test.errors == {}
     for found in (train, test):
         (note,) = (what for what in found.notes if what.startswith("objects marked difficult"))
-        assert len(found.notes[note]) == 1
+        assert found.notes[note] == (
+            ["person (VOC2012/Annotations/2008_000001.xml)"]
+            if found is train
+            else ["dog (VOC2007/Annotations/000003.xml)"]
+        )
     assert train.category_sizes[8] == ("cat", 1, 1)
     assert test.category_sizes[12] == ("dog", 1, 1)
 
@@ -315,7 +349,7 @@ def test_data_check_finds_everything_at_once(kit: Path) -> None:
     train, test = _checked(kit)
     assert train.errors == {
         "objects of a class that data.classes does not list": [
-            "'cats' (VOC2007/Annotations/000001.xml)"
+            "'cats' (VOC2007/Annotations/000001.xml; the nearest is 'cat')"
         ],
         "images without an annotation file": [
             "VOC2007/JPEGImages/000002.jpg (no VOC2007/Annotations/000002.xml)"
