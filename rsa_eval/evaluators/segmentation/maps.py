@@ -47,14 +47,25 @@ def map_shape(subject: Subject, config: SegmentationConfig) -> tuple[int, int, i
 
 
 def maps_of(subject: Subject, pixels: Tensor, config: SegmentationConfig) -> Tensor:
-    """Return the last maps, float32 (n, D, h, w), of squares, uint8 (n, 3, S, S)."""
+    """Return the last maps, float32 (n, D, h, w), of squares, uint8 (n, 3, S, S).
+
+    Raises:
+        NonFiniteFeatures: If a map is not finite.
+    """
     sent = pixels.to(subject.device, non_blocking=True)
     mean, std = (
         torch.tensor(values, device=subject.device)[:, None, None]
         for values in (subject.mean, subject.std)
     )
     normalised = (sent.float() / 255 - mean) / std
-    return forward_frozen_map(subject.backbone, normalised, config)
+    maps = forward_frozen_map(subject.backbone, normalised, config)
+    if not bool(maps.isfinite().all()):
+        raise NonFiniteFeatures(
+            f"some images of {config.masks.name} have maps that are not finite at precision "
+            f"{config.precision}, kept in {config.feature_dtype}; set precision and feature_dtype "
+            "to fp32; if they are, the weights are damaged"
+        )
+    return maps
 
 
 def online_maps(
@@ -170,12 +181,6 @@ def square_maps(
     with closing(loaded), progress_bar(num_images, label, "img") as bar:
         for rows, batch in zip(batches, loaded, strict=True):
             maps = maps_of(subject, batch.pixels, config)
-            if not bool(maps.isfinite().all()):
-                raise NonFiniteFeatures(
-                    f"some images of {images.images.name} have maps that are not finite at "
-                    f"precision {config.precision}, kept in {config.feature_dtype}; set precision "
-                    "and feature_dtype to fp32; if they are, the weights are damaged"
-                )
             yield rows.start, (maps, batch.masks)
             bar.update(len(rows))
 
