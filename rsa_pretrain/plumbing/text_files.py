@@ -6,13 +6,13 @@ from rsa_pretrain.plumbing.errors import UserError
 
 
 def read_text(path: Path) -> str:
-    """Return a UTF-8 file's text.
+    """Return a UTF-8 file's text, without a byte order mark.
 
     Raises:
         UserError: If it cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}") from None
     except UnicodeDecodeError:
