@@ -54,7 +54,6 @@ def evaluate_segmentation(
     warned = doubts(total, probe.losses[-1], config.probe.lr)
     for text in warned:
         _log.warning("%s", text)
-    place = round(config.data.image_size / shape[1])
     return Result(
         metrics={
             name: Metric(value=overlap_metric(total, name), unit="%") for name in OVERLAP_METRICS
@@ -67,10 +66,10 @@ def evaluate_segmentation(
             **describe_classes(total, test.class_names),
             **({WARNINGS: warned} if warned else {}),
             "images": describe_images(train.images, test.images),
-            "mask_sha256": {"train": train.masks.fingerprint(), "test": test.masks.fingerprint()},
+            "mask_sha256": {"train": train.masks_sha256, "test": test.masks_sha256},
         },
         predictions=MaskPredictions(counts),
-        deviations=segmentation_deviations(config, len(train), place),
+        deviations=segmentation_deviations(config, len(train), shape[1]),
         test_keys=test.images.keys(),
     )
 
@@ -91,7 +90,7 @@ def train_on(
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     settings = config.probe
-    known = f"{training_fingerprint(subject, train.images, config)} {train.masks.fingerprint()}"
+    known = f"{training_fingerprint(subject, train.images, config)} {train.masks_sha256}"
     probe = DenseProbe(
         map_shape(subject, config)[0],
         len(train.class_names),
