@@ -13,7 +13,7 @@ BROKEN_REMEDY = (
     "replace it or, in an imagefolder, remove it (rsa-pretrain data-check names all such files; "
     "an imagefolder of class folders skips them with data.on_broken=skip)"
 )
-"""What to do about a broken image, where nothing else is known."""
+"""Advice about a broken image, where nothing else is known."""
 
 
 class Sources(Protocol):

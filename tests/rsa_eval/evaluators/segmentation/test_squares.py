@@ -111,6 +111,25 @@ def test_a_mask_turns_as_by_opencv(degrees: float, scale: float, outside: int) -
     assert unclear < 10
 
 
+def test_an_image_turns_as_by_opencv() -> None:
+    """By INTER_CUBIC, from sixteen pixels around the place that the inverse map gives."""
+    height, width = 21, 34
+    pixels, mask = random_pair(height, width)
+    view = MaskView(False, 20.0, 1.25)
+    found = view_pair(pixels, mask, view, "bicubic", 0)[0]
+    cosine, sine = (part(math.radians(20)) / 1.25 for part in (math.cos, math.sin))
+    for row, column in ((10, 17), (8, 12), (13, 20), (11, 9)):
+        y, x = row - height / 2, column - width / 2
+        source_x, source_y = cosine * x - sine * y + width / 2, sine * x + cosine * y + height / 2
+        expected = sum(
+            cubic(source_y - near_y) * cubic(source_x - near_x) * pixels[:, near_y, near_x].double()
+            for near_y in range(math.floor(source_y) - 1, math.floor(source_y) + 3)
+            for near_x in range(math.floor(source_x) - 1, math.floor(source_x) + 3)
+        )
+        assert isinstance(expected, torch.Tensor)
+        assert (found[:, row, column] - expected.clamp(0, 255)).abs().max() <= 0.51
+
+
 def test_an_image_turns_with_its_mask() -> None:
     """Of an image whose grey level is its mask's, smooth parts agree afterwards."""
     mask = torch.zeros(40, 40, dtype=torch.uint8)
