@@ -8,7 +8,13 @@ import numpy as np
 
 from rsa_eval.evaluators.linear.batches import ReadOrder
 from rsa_eval.evaluators.segmentation.deviations import segmentation_deviations
-from rsa_eval.evaluators.segmentation.maps import cached_maps, ensure_maps, map_shape, online_maps
+from rsa_eval.evaluators.segmentation.maps import (
+    MapShape,
+    cached_maps,
+    ensure_maps,
+    map_shape,
+    online_maps,
+)
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked_splits
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
 from rsa_eval.evaluators.segmentation.testing import check_test_masks, count_pixels
@@ -46,7 +52,7 @@ def evaluate_segmentation(
     with frozen(subject.backbone), dilated(subject.backbone, config.probe.output_stride):
         shape = map_shape(subject, config)
         check_test_masks(test)
-        probe = train_on(subject, train, config, workspace)
+        probe = train_on(subject, train, shape, config, workspace)
         counts = count_pixels(subject, probe.head, test, config)
     total = counts.total()
     if not total.truth.any():
@@ -75,13 +81,18 @@ def evaluate_segmentation(
 
 
 def train_on(
-    subject: Subject, train: MaskedSet, config: SegmentationConfig, workspace: Workspace
+    subject: Subject,
+    train: MaskedSet,
+    shape: MapShape,
+    config: SegmentationConfig,
+    workspace: Workspace,
 ) -> DenseProbe:
     """Train a linear layer, from its saved state if there is one.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         train: Training images.
+        shape: Of a map.
         config: The evaluation.
         workspace: Where the state is kept.
 
@@ -92,7 +103,7 @@ def train_on(
     settings = config.probe
     known = f"{training_fingerprint(subject, train.images, config)} {train.masks_sha256}"
     probe = DenseProbe(
-        map_shape(subject, config)[0],
+        shape[0],
         len(train.class_names),
         settings,
         config.seed,
@@ -102,10 +113,10 @@ def train_on(
     probe.restore()
     order = ReadOrder(len(train), settings.batch_size, settings.epochs, config.seed)
     if settings.mode == "cached":
-        entry = ensure_maps(subject, train, config)
-        steps = cached_maps(subject, train, entry, order, probe.step, config)
+        entry = ensure_maps(subject, train, shape, config)
+        steps = cached_maps(subject, train, entry, shape, order, probe.step, config)
     else:
-        steps = online_maps(subject, train, order, probe.step, config)
+        steps = online_maps(subject, train, shape, order, probe.step, config)
     train_dense(probe, steps, order, config.save_every_minutes)
     return probe
 

@@ -75,7 +75,7 @@ def test_cached_maps_have_an_identity(
         probe = {"mode": "cached", "output_stride": changes.pop("output_stride", 8)}
         config = make_config(probe=probe, cache_dir=tmp_path, **changes)
         with frozen(subject.backbone):
-            return _entry(subject, training_set(config), config).path.name
+            return _entry(subject, training_set(config), (8, 8, 8), config).path.name
 
     found = [
         name(),
