@@ -17,7 +17,7 @@ from rsa_eval.evaluators.segmentation.maps import (
 )
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked_splits
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
-from rsa_eval.evaluators.segmentation.testing import check_test_masks, count_pixels
+from rsa_eval.evaluators.segmentation.testing import check_masks, count_pixels
 from rsa_eval.evaluators.segmentation.training import DenseProbe, train_dense
 from rsa_eval.evaluators.shared.labelled_images import describe_images
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
@@ -51,7 +51,7 @@ def evaluate_segmentation(
     train, test = open_masked_splits(config.data, config.masks)
     with frozen(subject.backbone), dilated(subject.backbone, config.probe.output_stride):
         shape = map_shape(subject, config)
-        check_test_masks(test)
+        check_masks(test)
         probe = train_on(subject, train, shape, config, workspace)
         counts = count_pixels(subject, probe.head, test, config)
     total = counts.total()
@@ -113,6 +113,7 @@ def train_on(
     probe.restore()
     order = ReadOrder(len(train), settings.batch_size, settings.epochs, config.seed)
     if settings.mode == "cached":
+        check_masks(train)  # maps of an earlier run may be older than their masks
         entry = ensure_maps(subject, train, shape, config)
         steps = cached_maps(subject, train, entry, shape, order, probe.step, config)
     else:

@@ -9,14 +9,15 @@ import torch
 from masked_shapes import write_shapes
 from PIL import Image
 
+from rsa_eval.evaluators.segmentation.evaluator import evaluate_segmentation
 from rsa_eval.evaluators.segmentation.maps import _entry
-from rsa_eval.evaluators.segmentation.samples import TrainingMasks, TrainingSamples
+from rsa_eval.evaluators.segmentation.samples import TrainingSamples
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
-from rsa_eval.evaluators.segmentation.squares import resized_mask
 from rsa_eval.evaluators.segmentation.testing import classes_of_pixels
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.plumbing.errors import UserError
 
 MakeConfig = Callable[..., SegmentationConfig]
@@ -38,15 +39,16 @@ def test_each_epoch_draws_another_view(make_config: MakeConfig) -> None:
     assert not torch.equal(first.masks[0], later.masks[0])
 
 
-def test_cached_training_checks_sizes(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_cached_training_checks_sizes(
+    make_config: MakeConfig, random_subject: Subject, tmp_path: Path
+) -> None:
     """Its maps may be older than a mask."""
     root = write_shapes(tmp_path / "shapes")
-    images = training_set(make_config(root))
-    expected = resized_mask(torch.from_numpy(images.mask(0)), 64, 64)
-    assert torch.equal(TrainingMasks(images, 64)[0], expected)
+    config = make_config(root, probe={"mode": "cached"}, cache_dir=tmp_path / "maps")
+    evaluate_segmentation(random_subject, config, Workspace(tmp_path / "a.json"))
     Image.new("L", (9, 9)).save(root / "SegmentationClass/shape_00.png")
     with pytest.raises(UserError, match=r"shape_00\.png' has 9 × 9 pixels, its image"):
-        TrainingMasks(images, 64)[0]
+        evaluate_segmentation(random_subject, config, Workspace(tmp_path / "b.json"))
 
 
 def test_classes_are_predicted_on_the_square() -> None:
