@@ -21,6 +21,7 @@ from PIL import Image
 
 from detection.coco.masks import Size, area_of, has_sound_mask, render_mask
 from detection.coco.sets import CocoSet, open_coco, without_mask
+from rsa_eval.evaluators.segmentation.settings import is_single_name
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.command_line import Parser, run_command, say
 from rsa_pretrain.plumbing.errors import UserError
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     arguments = semantic_masks_parser().parse_args(argv)
+    if not is_single_name(arguments.split):
+        raise UserError(f"--split expects the name of a list, found '{arguments.split}'")
     coco = open_coco(arguments.annotations, arguments.images, images_key="IMAGES")
     if arguments.only is not None:
         coco = _with_categories(coco, arguments.only.split(","))
@@ -88,6 +91,12 @@ def write_semantic_masks(coco: CocoSet, out: Path, split: str) -> int:
             f"{first_of([str(entry['id']) for entry in lacking])}; their pixels would be background"
         )
     ids = _ids(coco)
+    links = {
+        image["id"]: (_image_path(out, ids[image["id"]]), coco.images_dir / image["file_name"])
+        for image in coco.images
+    }
+    for path, file in links.values():
+        _check_link(path, file)
     _write_config(out, classes)
     by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in coco.images}
     for entry in coco.tree["annotations"]:
@@ -98,7 +107,7 @@ def write_semantic_masks(coco: CocoSet, out: Path, split: str) -> int:
         mask = draw_classes(by_image[image["id"]], size, value_of)
         name = ids[image["id"]]
         _write_mask(out / "SegmentationClass" / f"{name}.png", mask)
-        _link(out / "JPEGImages" / f"{name}.jpg", coco.images_dir / image["file_name"])
+        _link(*links[image["id"]])
     listed = [ids[image["id"]] for image in coco.images]
     write_text(out / "ImageSets" / "Segmentation" / f"{split}.txt", "\n".join(listed) + "\n")
     return len(listed)
@@ -199,7 +208,7 @@ def _write_config(out: Path, classes: list[str]) -> None:
     tree = {
         "data": {
             "name": "imagefolder",
-            "root": str(out),
+            "root": str(out.resolve()),
             "image_size": 512,
             "eval_resize": None,
             "eval_interpolation": "bicubic",
@@ -222,12 +231,25 @@ def _write_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:
         image.save(file, "PNG")
 
 
-def _link(path: Path, image: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _image_path(out: Path, name: str) -> Path:
+    return out / "JPEGImages" / f"{name}.jpg"
+
+
+def _check_link(path: Path, image: Path) -> None:
+    """Refuse to replace a file, or a link to another image, whose mask would be lost."""
     if path.is_symlink():
-        path.unlink()
+        if path.resolve() != image.resolve():
+            raise UserError(
+                f"'{path}' is a link to '{path.resolve()}' by an earlier call, and '{image}' has "
+                "the same name; give another OUT, or rename the images"
+            )
     elif path.exists():
         raise UserError(f"'{path}' is a file and no link of an earlier call; give another OUT")
+
+
+def _link(path: Path, image: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     path.symlink_to(image.resolve())
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file
 from rsa_pretrain.plumbing.config.files import Section, config_hash
 from rsa_pretrain.plumbing.distributed import is_main, text_of_main, wait_for_all
+from rsa_pretrain.plumbing.errors import UserError
 
 CACHE_FORMAT_VERSION = 2
 """Version of file and image decoding: 1 clipped deep grey levels and ignored EXIF orientation."""
@@ -88,7 +89,14 @@ class CacheEntry:
         return self.folder / f"{self.name}-{config_hash(self.identity)[:24]}{_SUFFIX}"
 
     def is_usable(self) -> bool:
-        """Return whether the features exist, complete and unchanged; log a damaged file."""
+        """Return whether the features exist, complete and unchanged; log a damaged file.
+
+        Raises:
+            UserError: If the folder is none.
+        """
+        for place in (self.folder, *self.folder.parents):
+            if place.exists() and not place.is_dir():
+                raise UserError(f"cache_dir '{self.folder}' needs a folder, '{place}' is a file")
         if not self.path.is_file():
             return False
         fault = self._fault()

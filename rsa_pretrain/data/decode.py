@@ -52,10 +52,12 @@ def named_damage(where: str, remedy: str) -> Iterator[None]:
         remedy: What to do about it.
 
     Raises:
-        UserError: Instead of one of ``DECODE_ERRORS``.
+        UserError: Instead of one of ``DECODE_ERRORS``; a user error passes as it is.
     """
     try:
         yield
+    except UserError:
+        raise
     except DECODE_ERRORS as error:
         raise UserError(f"cannot decode {where} ({why_broken(error)}); {remedy}") from None
 
@@ -157,6 +159,18 @@ class EncodedImage(NamedTuple):
             if exchanges_sides(_orientation(image, self.rules)):
                 return image.width, image.height
             return image.height, image.width
+
+    def orientation(self) -> int:
+        """Return the EXIF orientation that ``read`` turns it by, 1 to 8.
+
+        Raises:
+            UserError: If there is no image header.
+        """
+        with self._open() as image:
+            # A PNG's may follow its pixels; Pillow drops a TIFF's when loading it.
+            if image.format == "PNG" and b"eXIf" in self.content:
+                image.load()
+            return _orientation(image, self.rules)
 
     def pixels(self) -> Tensor:
         """Return the image as RGB, uint8 (3, H, W); the same pixels as ``read``.

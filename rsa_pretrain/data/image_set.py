@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_sources import (
+    BROKEN_REMEDY,
     FileSources,
     PixelArray,
     PixelSources,
@@ -102,14 +103,18 @@ class ImageSet(Dataset[Image.Image]):
         assert isinstance(self.sources, PixelSources)
         return self.sources.array(self.rows)
 
-    def encoded(self, index: int) -> EncodedImage:
+    def encoded(self, index: int, remedy: str = BROKEN_REMEDY) -> EncodedImage:
         """Read one image's file, in a set of ``FileSources``.
+
+        Args:
+            index: Number of the image.
+            remedy: What to do if it is broken, for errors.
 
         Raises:
             UserError: If it cannot be read.
         """
         assert isinstance(self.sources, FileSources)
-        return read_encoded(self.sources, int(self.rows[index]))
+        return read_encoded(self.sources, int(self.rows[index]), remedy)
 
     @property
     def is_labelled(self) -> bool:

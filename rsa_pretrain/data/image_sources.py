@@ -9,10 +9,11 @@ from PIL import Image
 from rsa_pretrain.data.decode import EncodedImage, named_damage
 from rsa_pretrain.data.read_settings import ReadRules
 
-_REMEDY = (
+BROKEN_REMEDY = (
     "replace it or, in an imagefolder, remove it (rsa-pretrain data-check names all such files; "
-    "an imagefolder skips them with data.on_broken=skip)"
+    "an imagefolder of class folders skips them with data.on_broken=skip)"
 )
+"""Advice about a broken image, where nothing else is known."""
 
 
 class Sources(Protocol):
@@ -59,15 +60,20 @@ class PixelSources(Sources, Protocol):
         """
 
 
-def read_encoded(sources: FileSources, index: int) -> EncodedImage:
+def read_encoded(sources: FileSources, index: int, remedy: str = BROKEN_REMEDY) -> EncodedImage:
     """Read an image's file.
+
+    Args:
+        sources: The files.
+        index: Number of the image.
+        remedy: What to do if it is broken, for errors.
 
     Raises:
         UserError: If it cannot be read.
     """
     where = f"'{sources.where(index)}'"
-    with named_damage(where, _REMEDY):
-        return EncodedImage(sources.content(index), where, _REMEDY, sources.rules)
+    with named_damage(where, remedy):
+        return EncodedImage(sources.content(index), where, remedy, sources.rules)
 
 
 def rules_identity(rules: ReadRules) -> bytes:

@@ -127,6 +127,48 @@ def test_mistakes_are_told(
     assert "is a file and no link of an earlier call" in error(*words[:2], str(tmp_path / "third"))
 
 
+def test_another_image_of_the_same_name_replaces_nothing(
+    write_set: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its mask would be that of the first list's image; the same call may be repeated."""
+    words = write_set(rectangle(1, 3, 2, 3, 9))
+    assert main(words) == main(words) == 0
+    other = tmp_path / "others"
+    other.mkdir()
+    Image.new("RGB", SIZE[::-1]).save(other / "a.jpg")
+    before = (tmp_path / "out/SegmentationClass/a.png").read_bytes()
+    write_set(rectangle(1, 7, 2, 3, 9))
+    assert main([words[0], str(other), words[2], "--split", "val"]) == 2
+    assert "has the same name; give another OUT" in capsys.readouterr().err
+    assert (tmp_path / "out/SegmentationClass/a.png").read_bytes() == before
+    assert not (tmp_path / "out/ImageSets/Segmentation/val.txt").exists()
+
+
+@pytest.mark.parametrize("split", ["", "..", "../../x"])
+def test_a_split_is_a_name(
+    write_set: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    split: str,
+) -> None:
+    """Nothing is written elsewhere."""
+    words = write_set(rectangle(1, 3, 2, 3, 9))
+    assert main([*words, "--split", split]) == 2
+    assert f"--split expects the name of a list, found '{split}'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_config_holds_wherever_it_is_read(
+    write_set: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is absolute."""
+    words = write_set(rectangle(1, 3, 2, 3, 9))
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[:2], "out"]) == 0
+    config = load_config(SegmentationConfig, tmp_path / "out/config.yaml")
+    assert config.data.root == tmp_path / "out"
+
+
 def test_real_annotations_become_masks(rsa_data: Path, tmp_path: Path) -> None:
     """All of coco_mini's: the probe's reader takes each mask, and pixels are pycocotools' own.
 

@@ -8,10 +8,16 @@ import numpy as np
 
 from rsa_eval.evaluators.linear.batches import ReadOrder
 from rsa_eval.evaluators.segmentation.deviations import segmentation_deviations
-from rsa_eval.evaluators.segmentation.maps import cached_maps, ensure_maps, map_shape, online_maps
+from rsa_eval.evaluators.segmentation.maps import (
+    MapShape,
+    cached_maps,
+    ensure_maps,
+    map_shape,
+    online_maps,
+)
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked_splits
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
-from rsa_eval.evaluators.segmentation.testing import check_test_masks, count_pixels
+from rsa_eval.evaluators.segmentation.testing import check_masks, count_pixels
 from rsa_eval.evaluators.segmentation.training import DenseProbe, train_dense
 from rsa_eval.evaluators.shared.labelled_images import describe_images
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
@@ -45,8 +51,8 @@ def evaluate_segmentation(
     train, test = open_masked_splits(config.data, config.masks)
     with frozen(subject.backbone), dilated(subject.backbone, config.probe.output_stride):
         shape = map_shape(subject, config)
-        check_test_masks(test)
-        probe = train_on(subject, train, config, workspace)
+        check_masks(test)
+        probe = train_on(subject, train, shape, config, workspace)
         counts = count_pixels(subject, probe.head, test, config)
     total = counts.total()
     if not total.truth.any():
@@ -54,7 +60,6 @@ def evaluate_segmentation(
     warned = doubts(total, probe.losses[-1], config.probe.lr)
     for text in warned:
         _log.warning("%s", text)
-    place = round(config.data.image_size / shape[1])
     return Result(
         metrics={
             name: Metric(value=overlap_metric(total, name), unit="%") for name in OVERLAP_METRICS
@@ -67,22 +72,27 @@ def evaluate_segmentation(
             **describe_classes(total, test.class_names),
             **({WARNINGS: warned} if warned else {}),
             "images": describe_images(train.images, test.images),
-            "mask_sha256": {"train": train.masks.fingerprint(), "test": test.masks.fingerprint()},
+            "mask_sha256": {"train": train.masks_sha256, "test": test.masks_sha256},
         },
         predictions=MaskPredictions(counts),
-        deviations=segmentation_deviations(config, len(train), place),
+        deviations=segmentation_deviations(config, len(train), shape[1]),
         test_keys=test.images.keys(),
     )
 
 
 def train_on(
-    subject: Subject, train: MaskedSet, config: SegmentationConfig, workspace: Workspace
+    subject: Subject,
+    train: MaskedSet,
+    shape: MapShape,
+    config: SegmentationConfig,
+    workspace: Workspace,
 ) -> DenseProbe:
     """Train a linear layer, from its saved state if there is one.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         train: Training images.
+        shape: Of a map.
         config: The evaluation.
         workspace: Where the state is kept.
 
@@ -91,9 +101,9 @@ def train_on(
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     settings = config.probe
-    known = f"{training_fingerprint(subject, train.images, config)} {train.masks.fingerprint()}"
+    known = f"{training_fingerprint(subject, train.images, config)} {train.masks_sha256}"
     probe = DenseProbe(
-        map_shape(subject, config)[0],
+        shape[0],
         len(train.class_names),
         settings,
         config.seed,
@@ -103,10 +113,11 @@ def train_on(
     probe.restore()
     order = ReadOrder(len(train), settings.batch_size, settings.epochs, config.seed)
     if settings.mode == "cached":
-        entry = ensure_maps(subject, train, config)
-        steps = cached_maps(subject, train, entry, order, probe.step, config)
+        check_masks(train)  # maps of an earlier run may be older than their masks
+        entry = ensure_maps(subject, train, shape, config)
+        steps = cached_maps(subject, train, entry, shape, order, probe.step, config)
     else:
-        steps = online_maps(subject, train, order, probe.step, config)
+        steps = online_maps(subject, train, shape, order, probe.step, config)
     train_dense(probe, steps, order, config.save_every_minutes)
     return probe
 

@@ -1,5 +1,6 @@
 """Compute the last maps of images, once or in every epoch."""
 
+import math
 from collections.abc import Generator
 from contextlib import closing
 
@@ -31,10 +32,13 @@ from rsa_pretrain.plumbing.versions import installed_versions
 # masks, uint8 (n, S, S), on the probe's device.
 MapSteps = Generator[tuple[Tensor, Tensor], None, None]
 
+# Width, height and side of one map, (D, h, w).
+MapShape = tuple[int, int, int]
+
 _SQUARE = "square of the whole image, without antialiasing"
 
 
-def map_shape(subject: Subject, config: SegmentationConfig) -> tuple[int, int, int]:
+def map_shape(subject: Subject, config: SegmentationConfig) -> MapShape:
     """Return width, height and side of the last map of one image, (D, h, w).
 
     Raises:
@@ -47,19 +51,31 @@ def map_shape(subject: Subject, config: SegmentationConfig) -> tuple[int, int, i
 
 
 def maps_of(subject: Subject, pixels: Tensor, config: SegmentationConfig) -> Tensor:
-    """Return the last maps, float32 (n, D, h, w), of squares, uint8 (n, 3, S, S)."""
+    """Return the last maps, float32 (n, D, h, w), of squares, uint8 (n, 3, S, S).
+
+    Raises:
+        NonFiniteFeatures: If a map is not finite.
+    """
     sent = pixels.to(subject.device, non_blocking=True)
     mean, std = (
         torch.tensor(values, device=subject.device)[:, None, None]
         for values in (subject.mean, subject.std)
     )
     normalised = (sent.float() / 255 - mean) / std
-    return forward_frozen_map(subject.backbone, normalised, config)
+    maps = forward_frozen_map(subject.backbone, normalised, config)
+    if not bool(maps.isfinite().all()):
+        raise NonFiniteFeatures(
+            f"some images of {config.masks.name} have maps that are not finite at precision "
+            f"{config.precision}, kept in {config.feature_dtype}; set precision and feature_dtype "
+            "to fp32; if they are, the weights are damaged"
+        )
+    return maps
 
 
 def online_maps(
     subject: Subject,
     images: MaskedSet,
+    shape: MapShape,
     order: ReadOrder,
     first_step: int,
     config: SegmentationConfig,
@@ -69,11 +85,12 @@ def online_maps(
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         images: Training images.
+        shape: Of a map.
         order: Images of each step.
         first_step: Step to start from.
         config: The evaluation.
     """
-    side, shape = config.data.image_size, map_shape(subject, config)
+    side = config.data.image_size
     keys = ([(epoch, int(one)) for one in own] for epoch, own in order.shares(first_step))
     loaded = load_masked(
         TrainingSamples(images, config), (own for own in keys if own), config, subject.device
@@ -92,6 +109,7 @@ def cached_maps(
     subject: Subject,
     images: MaskedSet,
     entry: CacheEntry,
+    shape: MapShape,
     order: ReadOrder,
     first_step: int,
     config: SegmentationConfig,
@@ -102,11 +120,12 @@ def cached_maps(
         subject: Its device is where they go.
         images: Training images.
         entry: Their complete cache entry.
+        shape: Of a map.
         order: Images of each step.
         first_step: Step to start from.
         config: The evaluation.
     """
-    side, shape = config.data.image_size, map_shape(subject, config)
+    side = config.data.image_size
     rows = entry.map()
     keys = (own.tolist() for _, own in order.shares(first_step) if len(own))
     dataset = TrainingMasks(images, side)
@@ -121,23 +140,26 @@ def cached_maps(
             yield maps.reshape(-1, *shape), masks
 
 
-def _nothing(shape: tuple[int, int, int], side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _nothing(shape: MapShape, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
     masks = torch.empty(0, side, side, dtype=torch.uint8, device=device)
     return torch.empty(0, *shape, device=device), masks
 
 
-def ensure_maps(subject: Subject, images: MaskedSet, config: SegmentationConfig) -> CacheEntry:
+def ensure_maps(
+    subject: Subject, images: MaskedSet, shape: MapShape, config: SegmentationConfig
+) -> CacheEntry:
     """Compute the maps of images into the cache unless they are there; processes share the work.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         images: Training images.
+        shape: Of a map.
         config: The evaluation.
 
     Raises:
         UserError: If an image or mask cannot be used, or a map is not finite.
     """
-    entry = _entry(subject, images, config)
+    entry = _entry(subject, images, shape, config)
     if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
         with entry.writing() as file, failing_together():
             for first, maps in square_maps(subject, images, config, "train maps"):
@@ -170,17 +192,13 @@ def square_maps(
     with closing(loaded), progress_bar(num_images, label, "img") as bar:
         for rows, batch in zip(batches, loaded, strict=True):
             maps = maps_of(subject, batch.pixels, config)
-            if not bool(maps.isfinite().all()):
-                raise NonFiniteFeatures(
-                    f"some images of {images.images.name} have maps that are not finite at "
-                    f"precision {config.precision}, kept in {config.feature_dtype}; set precision "
-                    "and feature_dtype to fp32; if they are, the weights are damaged"
-                )
             yield rows.start, (maps, batch.masks)
             bar.update(len(rows))
 
 
-def _entry(subject: Subject, images: MaskedSet, config: SegmentationConfig) -> CacheEntry:
+def _entry(
+    subject: Subject, images: MaskedSet, shape: MapShape, config: SegmentationConfig
+) -> CacheEntry:
     network, data = network_of(subject.backbone), config.data
     weights, taken = network.identity(config)
     identity = FeatureIdentity(
@@ -194,13 +212,12 @@ def _entry(subject: Subject, images: MaskedSet, config: SegmentationConfig) -> C
         feature_dtype=config.feature_dtype,
         library_versions=installed_versions("torch", "torchvision", "pillow", *network.libraries),
     )
-    width, height, places = map_shape(subject, config)
     assert config.cache_dir is not None, "checked with the settings"
     return CacheEntry(
         folder=config.cache_dir,
         name=images.images.name,
         identity=identity,
         labels=images.images.labels_of(range(len(images))),
-        width=width * height * places,
+        width=math.prod(shape),
         dtype=FEATURE_DTYPES[config.feature_dtype],
     )

@@ -50,7 +50,8 @@ class TrainingSamples(Dataset[MaskedBatch]):
         pixels, mask = read_pair(self.images, index)
         with draws_of(self.config.seed, epoch, index):
             view = draw_mask_view(self.config.probe)
-        pixels, mask = view_pair(pixels, mask, view, data.eval_interpolation)
+        outside = self.config.masks.class_outside
+        pixels, mask = view_pair(pixels, mask, view, data.eval_interpolation, outside)
         size = data.image_size
         square = resized_pixels(pixels, size, data.eval_interpolation)
         return MaskedBatch(square[None], [resized_mask(mask, size, size)])
@@ -60,7 +61,7 @@ class TrainingMasks(Dataset[Tensor]):
     """The squares of masks alone, without augmentation, by image: uint8 (S, S).
 
     Args:
-        images: Training images.
+        images: Training images; that masks fit them was checked before.
         size: S.
     """
 
@@ -70,8 +71,6 @@ class TrainingMasks(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         mask = torch.from_numpy(self.images.mask(index))
-        height, width = self.images.images.encoded(index).size()
-        self.images.check_sizes(index, (height, width), mask.shape)
         return resized_mask(mask, self.size, self.size)
 
 
@@ -100,11 +99,11 @@ def read_pair(images: MaskedSet, index: int) -> tuple[Tensor, Tensor]:
     """Read an image, uint8 (3, H, W), and its mask, uint8 (H, W).
 
     Raises:
-        UserError: If either is damaged, or their sizes differ.
+        UserError: If either is damaged, or they do not fit together.
     """
-    pixels: Tensor = pil_to_tensor(images.images[index])
-    mask = images.mask(index)
-    images.check_sizes(index, pixels.shape[1:], mask.shape)
+    encoded, mask = images.image(index), images.mask(index)
+    pixels: Tensor = pil_to_tensor(encoded.read()[0])
+    images.check_fit(index, encoded, mask.shape)
     return pixels, torch.from_numpy(mask)
 
 

@@ -1,8 +1,10 @@
 """Open images with masks in the layouts of PASCAL VOC 2012 and of ADE20K's scene parsing."""
 
+import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -11,16 +13,20 @@ import numpy.typing as npt
 
 from rsa_eval.evaluators.segmentation.masks import MaskValues
 from rsa_eval.evaluators.segmentation.settings import MasksConfig
+from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.orientation import exchanges_sides
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.threads import map_in_threads
 
+_REMEDY = "replace it, or leave image and mask out of the split"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _HOW_TO_GET = {
-    "voc": "data.root should be the folder VOC2012 of VOCdevkit, as unpacked from "
+    "voc2012": "data.root should be the folder VOC2012 of VOCdevkit, as unpacked from "
     "VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
     "ade20k": "data.root should be the folder ADEChallengeData2016, as unpacked from "
     "ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu/)",
@@ -46,6 +52,14 @@ class MaskedSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def image(self, index: int) -> EncodedImage:
+        """Read the file of an image.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        return self.images.encoded(index, _REMEDY)
+
     def mask(self, index: int) -> npt.NDArray[np.uint8]:
         """Read the mask of an image: class indices, 255 for ignored pixels, uint8 (H, W).
 
@@ -54,30 +68,52 @@ class MaskedSet:
         """
         return self.values.read(self.masks.encoded(index))
 
+    @cached_property
+    def masks_sha256(self) -> str:
+        """SHA-256 of the masks' paths and contents, in order."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        hashes = map_in_threads(self._mask_sha256, range(len(self)), "hashing masks", "img")
+        for key, own in zip(self.masks.keys(), hashes, strict=True):
+            digest.update(os.fsencode(f"{key} {own}\n"))
+        return digest.hexdigest()
+
+    def _mask_sha256(self, index: int) -> str:
+        return hashlib.sha256(self.masks.encoded(index).content).hexdigest()
+
     def check_mask(self, index: int) -> None:
-        """Read a mask, and compare its size with its image's header.
+        """Read a mask, and compare it with its image's header.
 
         Raises:
-            UserError: As ``mask``, or if the sizes differ.
+            UserError: As ``mask`` and ``check_fit``.
         """
-        self.check_sizes(index, self.images.encoded(index).size(), self.mask(index).shape)
+        self.check_fit(index, self.image(index), self.mask(index).shape)
 
-    def check_sizes(self, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
-        """Refuse a mask that is not of its image's size.
+    def check_fit(self, index: int, encoded: EncodedImage, mask: tuple[int, ...]) -> None:
+        """Refuse a mask that is not of its image's size, or may lie on it the other way round.
 
         Args:
             index: Number of the image, for the error.
-            image: Its height and width.
-            mask: The mask's.
+            encoded: The image.
+            mask: Height and width of the mask.
 
         Raises:
-            UserError: If they differ.
+            UserError: If the sizes differ, or EXIF turns the image into one of the same size, so
+                that the mask may be that of the pixels as stored.
         """
-        if tuple(image) != tuple(mask):
+        image = encoded.size()
+        if image != tuple(mask):
             raise UserError(
                 f"'{self.masks.where(index)}' has {mask[1]} × {mask[0]} pixels, its image "
                 f"'{self.images.where(index)}' {image[1]} × {image[0]} (turned by EXIF where "
                 "data.exif_orientation says so); each pixel of an image needs a class"
+            )
+        orientation = encoded.orientation()
+        if orientation != 1 and (image[0] == image[1] or not exchanges_sides(orientation)):
+            raise UserError(
+                f"'{self.images.where(index)}' is turned by EXIF (orientation {orientation}), and "
+                f"as large before, so its mask '{self.masks.where(index)}' fits both ways; set "
+                "data.exif_orientation=false if masks were drawn on pixels as stored, otherwise "
+                "store the image upright, without this tag"
             )
 
 
@@ -136,7 +172,7 @@ def _list_voc(
     """Return the paths of the images and of the masks below the root."""
     path = root / "ImageSets" / "Segmentation" / f"{config.split(part)}.txt"
     if not path.is_file():
-        raise UserError(f"there is no '{path}'; {_HOW_TO_GET['voc']}{_about_more(config, part)}")
+        raise UserError(f"there is no '{path}'; {_how_to_get(config, part)}")
     ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not ids:
         raise UserError(f"'{path}' lists no images; expected one id a line")
@@ -152,18 +188,24 @@ def _list_voc(
     images = [f"JPEGImages/{name}.jpg" for name in ids]
     masks = [f"{mask_dir}/{name}.png" for name in ids]
     for names in (images, masks):
-        _check_present(root, names, path, _HOW_TO_GET["voc"] + _about_more(config, part))
+        _check_present(root, names, path, _how_to_get(config, part))
     return images, masks
 
 
-def _about_more(config: MasksConfig, part: Literal["train", "test"]) -> str:
-    """Say what SBD's list and masks are, where they are asked for."""
-    if part == "test" or config.train_split in (None, "train"):
-        return ""
+def _how_to_get(config: MasksConfig, part: Literal["train", "test"]) -> str:
+    """Say where a published set comes from, and for SBD's list what to do without."""
+    published = _HOW_TO_GET.get(config.name)
+    if published is None:
+        return (
+            f"check data.root and masks.{part}_split, and that the files are in "
+            f"masks.layout={config.layout}"
+        )
+    if config.layout != "voc" or part == "test" or config.train_split in (None, "train"):
+        return published
     return (
-        f"; the list '{config.split(part)}' and the masks in '{config.train_mask_dir}' are not "
-        "part of it (SBD's come from their own publishers): without them set "
-        "masks.train_split=train masks.train_mask_dir=SegmentationClass"
+        f"{published}; the list '{config.split(part)}' and the masks in "
+        f"'{config.train_mask_dir}' are not part of it (SBD's come from their own publishers): "
+        "without them set masks.train_split=train masks.train_mask_dir=SegmentationClass"
     )
 
 
@@ -174,7 +216,7 @@ def _list_ade20k(
     found = [_files_in(root / kind / split) for kind in ("images", "annotations")]
     for kind, names in zip(("images", "annotations"), found, strict=True):
         if not names:
-            raise UserError(f"no files in '{root / kind / split}'; {_HOW_TO_GET['ade20k']}")
+            raise UserError(f"no files in '{root / kind / split}'; {_how_to_get(config, part)}")
     images, masks = found
     odd = [name for name in images + masks if not name.lower().endswith(_SUFFIXES)]
     if odd:

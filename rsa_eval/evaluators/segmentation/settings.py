@@ -21,6 +21,11 @@ VOC_PIXEL_CLASSES = (
 _NUM_ADE20K_CLASSES = 150
 
 
+def is_single_name(text: str) -> bool:
+    """Return whether a split or folder is named alone, without a path."""
+    return text not in ("", ".", "..") and "/" not in text
+
+
 class MasksConfig(Section):
     """Masks of the images in `data.root`, which say the class of each pixel."""
 
@@ -53,6 +58,13 @@ class MasksConfig(Section):
         first = 0 if self.layout == "voc" else 1  # the numbers are the values in the files
         return [f"class {number}" for number in range(first, found + first)]
 
+    @property
+    def class_outside(self) -> int:
+        """Return the class of what a warped image leaves free: the background, or ignored."""
+        names = self.class_names
+        has_background = self.layout == "voc" and names[0].casefold() == VOC_PIXEL_CLASSES[0]
+        return 0 if has_background else IGNORED
+
     def split(self, part: Literal["train", "test"]) -> str:
         """Return the SPLIT of a part."""
         usual = {"voc": ("train", "val"), "ade20k": ("training", "validation")}[self.layout]
@@ -70,7 +82,7 @@ class MasksConfig(Section):
         if self.layout != "voc" and self.train_mask_dir != "SegmentationClass":
             raise ValueError("train_mask_dir belongs to layout voc; leave it out")
         for name in (self.train_split, self.test_split, self.train_mask_dir):
-            if name is not None and (name in ("", ".", "..") or "/" in name):
+            if name is not None and not is_single_name(name):
                 raise ValueError(f"expected the name of a split or folder, found '{name}'")
         return self
 
@@ -105,7 +117,8 @@ class DenseProbeConfig(Section):
     """Online: largest rotation about the centre, to either side."""
     scale: Range = (0.75, 1.25)
     """Online: zoom about the centre, before the resize to the square. What the image leaves free
-    is black, and its class is 0."""
+    is black, and background if masks.layout is voc and the first class has this name; otherwise
+    it does not count."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,6 +128,13 @@ class DenseProbeConfig(Section):
             raise ValueError(
                 f"milestones {list(self.milestones)} must be below epochs {self.epochs}; set both"
             )
+        if self.mode == "cached":
+            for key in ("flip_probability", "rotation_degrees", "scale"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(
+                        f"{key} has no meaning in mode cached, whose images stay as they are; "
+                        "leave it out"
+                    )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must satisfy 0 < low <= high, found {list(self.scale)}")
         return self

@@ -47,7 +47,7 @@ def draw_mask_view(probe: DenseProbeConfig) -> MaskView:
 
 
 def view_pair(
-    pixels: Tensor, mask: Tensor, view: MaskView, interpolation: Interpolation
+    pixels: Tensor, mask: Tensor, view: MaskView, interpolation: Interpolation, outside: int
 ) -> tuple[Tensor, Tensor]:
     """Apply a view to an image and to its mask, which keep their size.
 
@@ -56,18 +56,21 @@ def view_pair(
         mask: Classes, uint8 (H, W).
         view: The view.
         interpolation: Of the image; the mask takes the nearest pixel.
+        outside: Class outside the original, where the image is black.
 
     Returns:
-        Image and mask; outside the original both are 0: black, and the first class.
+        Image and mask.
     """
     if view.is_flipped:
         pixels, mask = pixels.flip(-1), mask.flip(-1)
     if not view.warps:
         return pixels, mask
     grid = _source_places(mask.shape[0], mask.shape[1], view)
+    # What is sampled outside is 0.
+    above_outside = _sampled(mask[None].float() - outside, grid, "nearest")[0]
     return (
         _rounded(_sampled(pixels, grid, interpolation)),
-        _sampled(mask[None], grid, "nearest")[0].to(torch.uint8),
+        (above_outside + outside).to(torch.uint8),
     )
 
 
@@ -84,7 +87,12 @@ def resized_pixels(pixels: Tensor, size: int, interpolation: Interpolation) -> T
 
 def resized_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """Resize a mask, uint8 (H, W), by taking the place that the upper left corner falls into."""
-    return F.interpolate(mask[None, None], (height, width), mode="nearest")[0, 0]
+    # torch's own nearest mode multiplies by a rounded ratio, and takes a neighbour at some sizes.
+    rows, columns = (
+        torch.arange(size, device=mask.device) * length // size
+        for size, length in zip((height, width), mask.shape, strict=True)
+    )
+    return mask[rows[:, None], columns]
 
 
 def _source_places(height: int, width: int, view: MaskView) -> Tensor:

@@ -18,8 +18,8 @@ from rsa_pretrain.plumbing.distributed import failing_together, sum_over_ranks
 from rsa_pretrain.plumbing.threads import map_in_threads
 
 
-def check_test_masks(images: MaskedSet) -> None:
-    """Read every mask before the training, which a damaged one would otherwise waste.
+def check_masks(images: MaskedSet) -> None:
+    """Read every mask beforehand, for a damaged one would waste what was computed before it.
 
     Raises:
         UserError: If one is damaged, has a value that is no class, or not its image's size.

@@ -70,7 +70,12 @@ class DenseProbe:
         )
 
     def save(self) -> None:
-        """Write the state, from the main process."""
+        """Write the state, from the main process.
+
+        Raises:
+            UserError: If it is not finite: resuming it could not end well.
+        """
+        self._check_finite(f"before step {self.step}")
         self._file.write(
             {
                 "step": self.step,
@@ -135,12 +140,17 @@ class DenseProbe:
         self._sums.zero_()
         if count == 0:
             raise UserError("no pixel of the training masks has a class; check masks.layout")
-        if not math.isfinite(total):
-            raise UserError(
-                f"the probe's loss is {total} in epoch {epoch}; lower probe.lr (now "
-                f"{self.config.lr:g}) or set precision=fp32"
-            )
+        self._check_finite(f"in epoch {epoch}", total)
         self.losses.append(total / count)
+
+    def _check_finite(self, when: str, total: float | None = None) -> None:
+        loss = float(self._sums[0]) if total is None else total
+        finite = [bool(one.isfinite().all()) for one in self.head.parameters()]
+        if not (math.isfinite(loss) and all(finite)):
+            raise UserError(
+                f"the probe diverged {when}: its loss sums to {loss:g}; lower probe.lr (now "
+                f"{self.config.lr:g})"
+            )
 
 
 def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class ForeignNetwork(nn.Module):
         """Return the last map before any pooling, (N, D, h, w), of normalised images.
 
         Raises:
-            UserError: If the network fails, or gives no map.
+            UserError: If the network fails, gives no map, or one that is not square as its images.
         """
         module: Any = self.module
         found = self._run(module.last_map, images)
@@ -86,6 +86,11 @@ class ForeignNetwork(nn.Module):
             raise UserError(
                 f"{self.name} gave a map of type {found.dtype} on {found.device}, expected float32 "
                 f"on {images.device}"
+            )
+        if images.shape[2] == images.shape[3] and found.shape[2] != found.shape[3]:
+            raise UserError(
+                f"{self.name} gave {tuple(found.shape)} as the last map of square images, expected "
+                "(N, D, h, w) with h = w; permute a map of shape (N, h, w, D)"
             )
         self._check_mode(found)
         return found.clone() if found.is_inference() else found

@@ -17,6 +17,8 @@ from rsa_eval.__main__ import main
 from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_eval.evaluators.segmentation.deviations import segmentation_deviations
 from rsa_eval.evaluators.segmentation.evaluator import evaluate_segmentation
+from rsa_eval.evaluators.segmentation.samples import TrainingSamples
+from rsa_eval.evaluators.segmentation.sets import open_masked
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
 from rsa_eval.evaluators.segmentation.training import DenseProbe
 from rsa_eval.features.subject import Subject, load_subject
@@ -174,15 +176,20 @@ def test_a_state_of_other_masks_is_not_resumed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Images alone do not identify a training."""
+    """Images alone do not identify a training, nor do sizes of files."""
     root = write_shapes(tmp_path / "shapes")
+    path = root / "SegmentationClass/shape_00.png"
+    with Image.open(path) as mask:
+        mask.save(path, compress_level=0)
+        changed = mask.transpose(Image.Transpose.ROTATE_180)
+    size = path.stat().st_size
     config, workspace = make_config(root), Workspace(tmp_path / "stopped.json")
     with monkeypatch.context() as patch:
         stop_at_step(patch, 3)
         with pytest.raises(Stopped, match="SIGTERM"):
             evaluate_segmentation(random_subject, config, workspace)
-    with Image.open(root / "SegmentationClass/shape_00.png") as mask:
-        Image.new("L", mask.size, 1).save(root / "SegmentationClass/shape_00.png")
+    changed.save(path, compress_level=0)
+    assert path.stat().st_size == size
     evaluate_segmentation(random_subject, config, workspace)
     assert "belongs to other weights, images or settings" in caplog.text
 
@@ -248,11 +255,62 @@ def test_ade20ks_layout_gives_the_same_result(
         evaluate_segmentation(random_subject, config, Workspace(tmp_path / f"{name}.json"))
         for name, config in (
             ("ade", make_config(root, masks={"layout": "ade20k"})),
-            ("voc", make_config()),
+            ("voc", make_config(masks={"classes": len(CLASSES)})),  # so none is a background
         )
     )
     assert found.metrics == expected.metrics
     assert found.details["loss_by_epoch"] == expected.details["loss_by_epoch"]
+
+
+def test_the_order_of_classes_means_nothing_without_a_background(
+    make_config: MakeConfig, shapes: Path, tmp_path: Path
+) -> None:
+    """Pixels that a warped image leaves free are of no class, whichever is first."""
+    root = write_shapes(tmp_path / "permuted")
+    permuted = np.concatenate([[2, 3, 1, 0], np.arange(4, 256)]).astype(np.uint8)
+    for path in (root / "SegmentationClass").glob("*.png"):
+        with Image.open(path) as mask:
+            values = permuted[np.array(mask)]
+        Image.fromarray(values).save(path)
+    for index in range(5):
+        usual, other = (
+            TrainingSamples(open_masked(config.data, config.masks, "train"), config)[0, index]
+            for config in (
+                make_config(own, probe={"scale": [0.5, 0.6]}, masks={"classes": 4})
+                for own in (shapes, root)
+            )
+        )
+        assert (usual.masks[0] == 255).float().mean() > 0.5
+        assert permuted[usual.masks[0].numpy()].tolist() == other.masks[0].tolist()
+
+
+@pytest.mark.parametrize("mode", ["online", "cached"])
+def test_maps_that_overflow_are_blamed_on_the_precision(
+    make_config: MakeConfig,
+    random_subject: Subject,
+    workspace: Workspace,
+    tmp_path: Path,
+    mode: str,
+) -> None:
+    """Not on the rate; nothing is saved that would be resumed."""
+    weights = random_subject.backbone.get_submodule("layer4.0.bn2").weight
+    assert isinstance(weights, torch.Tensor)
+    weights.data.fill_(1e6)
+    config = make_config(probe={"mode": mode}, feature_dtype="fp16", cache_dir=tmp_path / "maps")
+    with pytest.raises(UserError, match=r"maps that are not finite .* kept in fp16; set precision"):
+        evaluate_segmentation(random_subject, config, workspace)
+    assert not workspace.state.exists()
+
+
+def test_a_cache_that_is_a_file_is_refused(
+    make_config: MakeConfig, random_subject: Subject, workspace: Workspace, tmp_path: Path
+) -> None:
+    """The error names the setting."""
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file/below"):
+        config = make_config(probe={"mode": "cached"}, cache_dir=folder)
+        with pytest.raises(UserError, match=r"cache_dir '.*file.*' needs a folder, '.*file' is a"):
+            evaluate_segmentation(random_subject, config, workspace)
 
 
 def test_a_broken_test_mask_ends_it_before_the_training(
@@ -320,7 +378,7 @@ def test_other_libraries_networks_are_probed(make_config: MakeConfig, tmp_path: 
     assert main([*words, "--config", str(path)]) == 0
     record = read_record(out)
     assert record.details["map"] == {"channels": 64, "height": 10, "width": 10}
-    assert "a place of the map for 16 pixels (protocol: 8)" in record.deviations
+    assert "a map of 10 × 10 places (protocol: 20 × 20, output_stride 8)" in record.deviations
 
 
 FUNCTIONS = """
@@ -419,6 +477,10 @@ def test_a_record_is_made_reported_and_compared(
         ({"probe": {"mode": "cached"}}, "probe.mode cached needs cache_dir"),
         ({"probe": {"milestones": [2]}}, "milestones .* must be below epochs 2"),
         ({"probe": {"epochs": 9, "milestones": [5, 3]}}, "milestones must increase"),
+        (
+            {"probe": {"mode": "cached", "flip_probability": 0.0}, "cache_dir": "x"},
+            "flip_probability has no meaning in mode cached",
+        ),
         ({"probe": {"scale": [1.2, 0.8]}}, "scale must satisfy 0 < low <= high"),
         ({"probe": {"output_stride": 4}}, "output_stride"),
     ],
@@ -477,14 +539,27 @@ def test_two_processes_equal_one(
 def test_the_shipped_config_is_the_protocol() -> None:
     """On VOC 2012 nothing departs but what no setting can change."""
     config = load_config(SegmentationConfig, find_config(Path("segmentation/voc2012")))
-    assert segmentation_deviations(config, 10_582, pixels_per_place=8) == [
+    assert segmentation_deviations(config, 10_582, map_side=64) == [
         "a last batch of 6 images in each epoch (protocol: left out)",
         "weights of the last epoch (protocol: of the best by test mIoU)",
     ]
-    masks = config.masks.model_copy(update={"train_split": "train"})
+    data = config.data.model_copy(update={"image_size": 33})
+    small = config.model_copy(update={"data": data})
+    assert len(segmentation_deviations(small, 10_582, map_side=5)) == 3
+    changes = {
+        "train_split": "train",
+        "test_split": "trainval",
+        "train_mask_dir": "SegmentationClass",
+        "classes": 21,
+    }
+    masks = config.masks.model_copy(update=changes)
     alone = config.model_copy(update={"masks": masks})
-    assert segmentation_deviations(alone, 1_456, pixels_per_place=16) == [
-        "a place of the map for 16 pixels (protocol: 8)",
+    assert segmentation_deviations(alone, 1_456, map_side=32) == [
+        "a map of 32 × 32 places (protocol: 64 × 64, output_stride 8)",
         "training images of the split train (protocol: trainaug)",
+        "test images of the split trainval (protocol: val)",
+        "training masks of SegmentationClass (protocol: SegmentationClassAug)",
+        "21 classes of own names (protocol: VOC's 21)",
+        "pixels outside a warped image do not count (protocol: class 0)",
         "weights of the last epoch (protocol: of the best by test mIoU)",
     ]

@@ -12,6 +12,7 @@ import pytest
 from masked_shapes import NUM_TEST, NUM_TRAIN, write_list, write_pair, write_shapes
 from PIL import Image
 
+from rsa_eval.evaluators.segmentation.samples import read_pair
 from rsa_eval.evaluators.segmentation.sets import MaskedSet, open_masked, open_masked_splits
 from rsa_eval.evaluators.segmentation.settings import VOC_PIXEL_CLASSES, MasksConfig
 from rsa_pretrain.data.settings import DataConfig
@@ -109,7 +110,7 @@ def test_fewer_images_are_drawn_with_their_masks(shapes: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no list": (
         lambda root: (root / "ImageSets/Segmentation/train.txt").unlink(),
-        "there is no '.*train.txt'; data.root should be the folder VOC2012",
+        "there is no '.*train.txt'; check data.root and masks.train_split, .* masks.layout=voc",
     ),
     "empty list": (lambda root: write_list(root, "train", []), "lists no images"),
     "two columns": (lambda root: write_list(root, "train", ["a 1"]), "has the line 'a 1'"),
@@ -142,10 +143,37 @@ def test_faulty_lists_are_refused(copy: Path, fault: str) -> None:
         open_masked_splits(data_of(copy), masks_of(**VOC))
 
 
-def test_a_missing_list_of_sbd_says_what_to_do(copy: Path) -> None:
+def test_a_byte_order_mark_is_no_part_of_an_id(copy: Path) -> None:
+    """Windows editors write one."""
+    path = copy / "ImageSets/Segmentation/train.txt"
+    before = first(copy).images.keys()
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert first(copy).images.keys() == before
+
+
+def test_warped_images_leave_background_free_only_where_there_is_one() -> None:
+    """Elsewhere class 0 is one like the others, and what is outside does not count."""
+    voc = {"name": "a", "layout": "voc"}
+    assert masks_of(**voc).class_outside == 0
+    assert masks_of(**voc, classes=["Background", "x"]).class_outside == 0
+    assert masks_of(**voc, classes=["x", "background"]).class_outside == 255
+    assert masks_of(**voc, classes=3).class_outside == 255
+    ade = {"name": "a", "layout": "ade20k"}
+    assert masks_of(**ade).class_outside == 255
+    assert masks_of(**ade, classes=["background", "x"]).class_outside == 255
+
+
+def test_a_missing_list_of_voc_says_what_to_do(copy: Path) -> None:
     """Those who have VOC alone read which settings take its own training images."""
+    with pytest.raises(UserError, match=r"data\.root should be the folder VOC2012 of VOCdevkit"):
+        first(copy, name="voc2012", train_split="trainval")
     with pytest.raises(UserError, match=r"trainaug.*SBD.*set masks\.train_split=train"):
-        first(copy, train_split="trainaug", train_mask_dir="SegmentationClassAug")
+        first(
+            copy,
+            name="voc2012",
+            train_split="trainaug",
+            train_mask_dir="SegmentationClassAug",
+        )
 
 
 def test_faulty_folders_of_ade20k_are_refused(ade: Path) -> None:
@@ -204,7 +232,7 @@ def replace_mask(root: Path, image: Image.Image, **options: Any) -> None:
 STORED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "colours": (
         lambda root: replace_mask(root, Image.new("RGB", (50, 50))),
-        "is stored as RGB; expected a PNG with the index of a class",
+        "^'[^']*shape_00.png' is stored as RGB; expected a PNG with the index of a class",
     ),
     "deep": (
         lambda root: replace_mask(root, Image.fromarray(np.zeros((9, 9), np.uint16))),
@@ -245,6 +273,14 @@ def test_faulty_masks_are_refused(copy: Path, fault: str) -> None:
         first(copy).check_mask(0)
 
 
+def test_a_damaged_image_comes_with_a_remedy_that_is_allowed(copy: Path) -> None:
+    """These sets refuse data.on_broken."""
+    (copy / "JPEGImages/shape_00.jpg").write_bytes(b"no image")
+    for read in (lambda: first(copy).check_mask(0), lambda: read_pair(first(copy), 0)):
+        with pytest.raises(UserError, match=r"shape_00\.jpg' .*; replace it, or leave image and"):
+            read()
+
+
 def test_the_limit_of_pixels_holds_for_masks(copy: Path) -> None:
     """A small file that claims a huge size is not decoded."""
     found = open_masked(data_of(copy, max_megapixels=0.001), masks_of(**VOC), "train")
@@ -273,6 +309,39 @@ def test_an_exif_turn_applies_to_the_image_alone(copy: Path) -> None:
         first(copy).check_mask(0)
     stored = data_of(copy, exif_orientation=False)
     open_masked(stored, masks_of(**VOC), "train").check_mask(0)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "is_square"), [(2, False), (3, False), (4, False), (6, True), (8, True)]
+)
+def test_turns_that_keep_the_sides_are_refused(
+    copy: Path, orientation: int, is_square: bool
+) -> None:
+    """No size tells to which of both a mask belongs; without EXIF it is the pixels as stored."""
+    path = copy / "JPEGImages/shape_00.jpg"
+    with Image.open(path) as image, Image.open(copy / "SegmentationClass/shape_00.png") as mask:
+        size = (40, 40) if is_square else image.size
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.resize(size).save(path, exif=exif)
+        replace_mask(copy, mask.resize(size))
+    for read in (lambda: first(copy).check_mask(0), lambda: read_pair(first(copy), 0)):
+        with pytest.raises(UserError, match=r"fits both ways; set data\.exif_orientation=false"):
+            read()
+    stored = open_masked(data_of(copy, exif_orientation=False), masks_of(**VOC), "train")
+    stored.check_mask(0)
+
+
+def test_a_mask_of_the_turned_size_is_taken(copy: Path) -> None:
+    """Sides are exchanged, so the size says that it was drawn on the image made upright."""
+    path = copy / "JPEGImages/shape_00.jpg"
+    with Image.open(path) as image, Image.open(copy / "SegmentationClass/shape_00.png") as mask:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(path, exif=exif)
+        replace_mask(copy, mask.transpose(Image.Transpose.ROTATE_270))
+    pixels, found = read_pair(first(copy), 0)
+    assert pixels.shape[1:] == found.shape
 
 
 @pytest.mark.parametrize(

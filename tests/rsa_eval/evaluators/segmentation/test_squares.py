@@ -59,28 +59,30 @@ def test_images_are_resized_as_by_opencv() -> None:
 
 
 def test_masks_are_resized_as_by_opencv() -> None:
-    """INTER_NEAREST takes floor(place * ratio)."""
+    """INTER_NEAREST takes floor(place * ratio), exactly: place 37 of 333 is 3 of 27, not 2."""
+    assert resized_mask(torch.arange(27, dtype=torch.uint8)[None], 1, 333)[0, 37] == 3
     _, mask = random_pair(23, 37)
     found = resized_mask(mask, 16, 50)
-    rows = [math.floor(row * 23 / 16) for row in range(16)]
-    columns = [math.floor(column * 37 / 50) for column in range(50)]
+    rows = [row * 23 // 16 for row in range(16)]
+    columns = [column * 37 // 50 for column in range(50)]
     assert found.tolist() == mask[rows][:, columns].tolist()
 
 
 def test_nothing_drawn_changes_nothing() -> None:
     """Without flip, rotation and scale the pair stays bit for bit; a flip exchanges columns."""
     pixels, mask = random_pair(20, 30)
-    same = view_pair(pixels, mask, MaskView(), "bicubic")
+    same = view_pair(pixels, mask, MaskView(), "bicubic", 0)
     assert same[0].equal(pixels)
     assert same[1].equal(mask)
-    flipped = view_pair(pixels, mask, MaskView(is_flipped=True), "bicubic")
+    flipped = view_pair(pixels, mask, MaskView(is_flipped=True), "bicubic", 0)
     assert flipped[0].equal(pixels.flip(2))
     assert flipped[1].equal(mask.flip(1))
 
 
+@pytest.mark.parametrize("outside", [0, 255])
 @pytest.mark.parametrize(("degrees", "scale"), [(5.0, 0.75), (-4.0, 1.25), (30.0, 1.0)])
-def test_a_mask_turns_as_by_opencv(degrees: float, scale: float) -> None:
-    """getRotationMatrix2D about (W / 2, H / 2), inverted and rounded; outside is class 0."""
+def test_a_mask_turns_as_by_opencv(degrees: float, scale: float, outside: int) -> None:
+    """getRotationMatrix2D about (W / 2, H / 2), inverted and rounded; outside is as asked for."""
     height, width = 21, 34
     _, mask = random_pair(height, width)
     alpha = scale * math.cos(math.radians(degrees))
@@ -94,7 +96,8 @@ def test_a_mask_turns_as_by_opencv(degrees: float, scale: float) -> None:
         ]
     )
     inverse = np.linalg.inv(matrix)
-    found = view_pair(mask.repeat(3, 1, 1), mask, MaskView(False, degrees, scale), "bicubic")[1]
+    view = MaskView(False, degrees, scale)
+    found = view_pair(mask.repeat(3, 1, 1), mask, view, "bicubic", outside)[1]
     unclear = 0
     for row in range(height):
         for column in range(width):
@@ -104,15 +107,35 @@ def test_a_mask_turns_as_by_opencv(degrees: float, scale: float) -> None:
                 continue
             near = (round(source_y), round(source_x))
             inside = 0 <= near[0] < height and 0 <= near[1] < width
-            assert found[row, column] == (mask[near] if inside else 0)
+            assert found[row, column] == (mask[near] if inside else outside)
     assert unclear < 10
+
+
+def test_an_image_turns_as_by_opencv() -> None:
+    """By INTER_CUBIC, from sixteen pixels around the place that the inverse map gives."""
+    height, width = 21, 34
+    pixels, mask = random_pair(height, width)
+    view = MaskView(False, 20.0, 1.25)
+    found = view_pair(pixels, mask, view, "bicubic", 0)[0]
+    cosine, sine = (part(math.radians(20)) / 1.25 for part in (math.cos, math.sin))
+    for row, column in ((10, 17), (8, 12), (13, 20), (11, 9)):
+        y, x = row - height / 2, column - width / 2
+        source_x, source_y = cosine * x - sine * y + width / 2, sine * x + cosine * y + height / 2
+        expected = sum(
+            cubic(source_y - near_y) * cubic(source_x - near_x) * pixels[:, near_y, near_x].double()
+            for near_y in range(math.floor(source_y) - 1, math.floor(source_y) + 3)
+            for near_x in range(math.floor(source_x) - 1, math.floor(source_x) + 3)
+        )
+        assert isinstance(expected, torch.Tensor)
+        assert (found[:, row, column] - expected.clamp(0, 255)).abs().max() <= 0.51
 
 
 def test_an_image_turns_with_its_mask() -> None:
     """Of an image whose grey level is its mask's, smooth parts agree afterwards."""
     mask = torch.zeros(40, 40, dtype=torch.uint8)
     mask[8:30, 12:34] = 200
-    pixels, turned = view_pair(mask.repeat(3, 1, 1), mask, MaskView(True, 20.0, 0.9), "bicubic")
+    view = MaskView(True, 20.0, 0.9)
+    pixels, turned = view_pair(mask.repeat(3, 1, 1), mask, view, "bicubic", 0)
     agrees = (pixels[0].int() - turned.int()).abs() <= 100
     assert agrees.float().mean() > 0.97
 

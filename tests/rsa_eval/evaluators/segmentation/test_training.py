@@ -117,8 +117,26 @@ def test_a_diverging_loss_stops_with_advice(tmp_path: Path) -> None:
     probe = new_probe(tmp_path / "state.pt", lr=7.0)
     maps, masks = random_batch(2)
     probe.train_step(maps * torch.inf, masks, 3)
-    with pytest.raises(UserError, match=r"loss is nan in epoch 3; lower probe.lr \(now 7\)"):
+    with pytest.raises(UserError, match=r"diverged in epoch 3: .* nan; lower probe.lr \(now 7\)"):
         probe.end_epoch(3)
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_a_diverged_state_is_not_saved(tmp_path: Path, where: str) -> None:
+    """The former one stays: resuming what is no number could not end well."""
+    path = tmp_path / "state.pt"
+    probe = new_probe(path)
+    maps, masks = random_batch(2)
+    probe.train_step(maps, masks, 0)
+    probe.save()
+    before = path.read_bytes()
+    if where == "loss":
+        probe.train_step(maps * torch.inf, masks, 0)
+    else:
+        probe.head.weight.detach()[0, 0] = torch.nan
+    with pytest.raises(UserError, match="the probe diverged before step"):
+        probe.save()
+    assert path.read_bytes() == before
 
 
 def test_the_weights_start_as_published(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import torchvision
 from torch import Tensor, nn
 
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.networks.foreign import ForeignNetwork, OpenedNetwork
 from rsa_eval.features.networks.load import load_network
+from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec, checkpoint_of
 from rsa_eval.features.networks.tokens import Pooling, tokens_as_map
 from rsa_eval.features.networks.torchvision_models import TorchvisionFeatures, _without_classifier
@@ -62,6 +64,17 @@ def test_tokens_of_torchvisions_transformer_make_a_map(images: Tensor) -> None:
     found = network.last_map(images)
     assert found.shape == (2, 16, 4, 4)
     torch.testing.assert_close(found.mean(dim=(2, 3)), network(images))
+
+
+@torch.no_grad()
+def test_a_map_with_its_channels_last_is_refused(images: Tensor) -> None:
+    """Its width would be taken for a side."""
+    module = nn.Identity()
+    module.last_map = lambda given: given.movedim(1, 3)  # type: ignore[assignment]
+    opened = OpenedNetwork(module, Preprocessing((0.5,) * 3, (0.5,) * 3), None)  # type: ignore[arg-type]
+    network = ForeignNetwork(opened, "own", "").eval()
+    with pytest.raises(UserError, match=r"own gave \(2, 64, 64, 3\) as the last map of square"):
+        network.last_map(images)
 
 
 @torch.no_grad()
