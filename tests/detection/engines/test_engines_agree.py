@@ -20,7 +20,8 @@ from detection.engines.torchvision.loading import load_detector
 from detection.engines.torchvision.prediction import detect, to_original
 from detection.engines.torchvision.run_state import parameter_groups
 from detection.engines.torchvision.stage_heads import StageHeads
-from detection.exchange.model_weights import to_torchvision_model
+from detection.exchange.model_names import ModelKeyMap
+from detection.exchange.model_weights import heads_of, to_torchvision_model
 from detection.exchange.trained import read_trained
 from detection.exchange.trunk_names import BATCH_COUNT, IN_ENGINE, features_of
 from detection.exchange.whole_detector import exchange
@@ -293,12 +294,32 @@ def test_same_losses_without_objects(pair: Pair) -> None:
     assert not [name for name, part in pair.ours.named_parameters() if part.grad is None]
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [*DETECTORS.values(), VARIANTS["c4_frozen"]],
-    indirect=True,
-    ids=[*DETECTORS, "c4_frozen"],
-)
+@pytest.mark.parametrize("pair", [VARIANTS["c4_frozen"]], indirect=True, ids=["c4_frozen"])
+def test_same_parameters_are_trained(pair: Pair) -> None:
+    """With a frozen trunk, res5 and the heads alone, at the same rates and decays.
+
+    Their steps are not compared: the gradients of its random res5 change by half a percent where
+    the weights change by one rounding.
+    """
+    from detectron2.solver import build_optimizer
+
+    from detection.engines.detectron2.detector import make_config
+
+    solver = pair.job.recipe.solver
+    ours = torch.optim.SGD(
+        parameter_groups(pair.ours, solver), lr=solver.schedule.lr, momentum=solver.sgd_momentum
+    )
+    theirs = build_optimizer(make_config(pair.job), pair.theirs)
+    assert _decay(ours, pair.ours) == _decay(theirs, pair.theirs)
+    names = ModelKeyMap(heads_of(pair.ours.state_dict()))
+    trained = {
+        names.to_detectron2(n) for n, part in pair.ours.named_parameters() if part.requires_grad
+    }
+    assert trained == {n for n, part in pair.theirs.named_parameters() if part.requires_grad}
+    assert not [name for name in trained if name.startswith("backbone.")]
+    assert any(name.startswith("roi_heads.res5.0.") for name in trained)
+
+
 def test_same_step(pair: Pair) -> None:
     """One step of each engine's own optimizer leaves the same weights and statistics."""
     from detectron2.solver import build_optimizer
