@@ -176,7 +176,7 @@ def test_paper_recipe_resolves_value_by_value(
         0.5,
         0.05,
     )
-    assert (detector.rpn._top_k, detector.rpn._anchors_per_image) == (1000, 256)
+    assert (detector.rpn._kept, detector.rpn._anchors_per_image) == ((1000, 1000), 256)
     assert heads._sampler.batch_size_per_image == 512
     assert (heads._sampler.positive_fraction, regions.OBJECT_IOU) == (0.25, 0.5)
     others, normed = parameter_groups(detector, recipe.solver)
