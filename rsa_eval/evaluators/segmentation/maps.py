@@ -1,10 +1,12 @@
 """Compute the last maps of images, once or in every epoch."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -95,14 +97,14 @@ def online_maps(
     loaded = load_masked(
         TrainingSamples(images, config), (own for own in keys if own), config, subject.device
     )
+
+    def load(_: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        batch = next(loaded)
+        masks = torch.stack(batch.masks).to(subject.device, non_blocking=True)
+        return maps_of(subject, batch.pixels, config), masks
+
     with closing(loaded):
-        for _, own in order.shares(first_step):
-            if not len(own):  # a process's part of a small last batch
-                yield _nothing(shape, side, subject.device)
-                continue
-            batch = next(loaded)
-            masks = torch.stack(batch.masks).to(subject.device, non_blocking=True)
-            yield maps_of(subject, batch.pixels, config), masks
+        yield from _of_shares(order, first_step, load, _nothing(shape, side, subject.device))
 
 
 def cached_maps(
@@ -130,14 +132,25 @@ def cached_maps(
     keys = (own.tolist() for _, own in order.shares(first_step) if len(own))
     dataset = TrainingMasks(images, side)
     loaded = iterate(make_loader(dataset, keys, config.data.num_workers, subject.device))
+
+    def load(own: NDArray[np.intp]) -> tuple[Tensor, Tensor]:
+        maps = rows[torch.from_numpy(own)].to(subject.device).float()
+        masks = next(loaded).to(subject.device, non_blocking=True)
+        return maps.reshape(-1, *shape), masks
+
     with closing(loaded):
-        for _, own in order.shares(first_step):
-            if not len(own):
-                yield _nothing(shape, side, subject.device)
-                continue
-            maps = rows[torch.from_numpy(own)].to(subject.device).float()
-            masks = next(loaded).to(subject.device, non_blocking=True)
-            yield maps.reshape(-1, *shape), masks
+        yield from _of_shares(order, first_step, load, _nothing(shape, side, subject.device))
+
+
+def _of_shares(
+    order: ReadOrder,
+    first_step: int,
+    load: Callable[[NDArray[np.intp]], tuple[Tensor, Tensor]],
+    nothing: tuple[Tensor, Tensor],
+) -> MapSteps:
+    """Yield this process's part of each step; of a small last batch it may be empty."""
+    for _, own in order.shares(first_step):
+        yield load(own) if len(own) else nothing
 
 
 def _nothing(shape: MapShape, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
