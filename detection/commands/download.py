@@ -1,9 +1,8 @@
 """``rsa-detect download``: download PASCAL VOC to where configs look for it."""
 
 import argparse
-from pathlib import Path
 
-from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, add_download_place, say
 
 _NAMES = ("voc0712",)
 
@@ -20,19 +19,7 @@ def add(commands: Commands) -> None:
         "  rsa-detect download voc0712 /scratch/data --url http://mirror/voc/",
     )
     parser.add_argument("name", metavar="NAME", choices=_NAMES, help=", ".join(_NAMES))
-    parser.add_argument(
-        "root",
-        metavar="ROOT",
-        nargs="?",
-        type=Path,
-        default=Path("data"),
-        help="folder to download into (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--url",
-        help="mirror of the folder of the archives, ending in /; the MD5s must match the\n"
-        "published ones",
-    )
+    add_download_place(parser)
     parser.set_defaults(command=_download)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rsa_pretrain.data import sets
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.data.settings import DataConfig
-from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, add_download_place, say
 from rsa_pretrain.plumbing.errors import UserError
 
 
@@ -14,8 +14,9 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "download",
-        description="Download a data set from its publisher, check its MD5 and unpack it. Rerun\n"
-        "to resume. Exit code 0: the data set is there, with the published number of images.",
+        description="Download a data set from its publisher, check its MD5 and unpack it in ROOT,\n"
+        "the data.root of its configs. Rerun to resume. Exit code 0: the data set is there, with\n"
+        "the published number of images.",
         epilog="examples:\n  rsa-pretrain download cifar10\n"
         "  rsa-pretrain download stl10 /scratch/data --url http://mirror/stl10_binary.tar.gz",
     )
@@ -23,19 +24,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "name", metavar="NAME", choices=names, help=f"data.name: {', '.join(names)}"
     )
-    parser.add_argument(
-        "root",
-        metavar="ROOT",
-        nargs="?",
-        type=Path,
-        default=Path("data"),
-        help="folder to download into, for data.root (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--url",
-        help="mirror of the archive or, where several files are published, of their folder, ending "
-        "in /; the MD5s must match the published ones",
-    )
+    add_download_place(parser)
     parser.set_defaults(command=_download)
 
 

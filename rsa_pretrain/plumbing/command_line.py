@@ -228,6 +228,23 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def add_download_place(parser: Parser) -> None:
+    """Add where a data set is downloaded to, and where from."""
+    parser.add_argument(
+        "root",
+        metavar="ROOT",
+        nargs="?",
+        type=Path,
+        default=Path("data"),
+        help="folder to download into (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--url",
+        help="mirror of the archive or, where several files are published, of their folder, ending "
+        "in /; the MD5s must match the published ones",
+    )
+
+
 def add_overrides(parser: Parser, model: "type[BaseModel]") -> None:
     """Let a command take ``section.key=value`` words, and list the keys in its help.
 
