@@ -64,7 +64,7 @@ def plan_transfer(
         images = _images_of(name, config)
         try:
             data = parse_tree(DataConfig, images, f"own_sets.{name}")
-            lack = _lack_of(data, name, config.protocol)
+            lack = _lack_of(data, name, config)
             if lack is None:
                 evaluations.append(_evaluation(name, images, config, cache_dir))
             else:
@@ -98,15 +98,15 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     return tree | {"name": name} | root
 
 
-def _lack_of(data: DataConfig, name: str, protocol: str) -> str | None:
+def _lack_of(data: DataConfig, name: str, config: TransferConfig) -> str | None:
     """Return what an evaluation of a set lacks; None if nothing."""
     if name == "voc2007":
-        if protocol != "logistic":
-            return f"protocol {protocol} is not for images with several classes"
-        is_here = data.root is not None and (data.root / "ImageSets").is_dir()
-        return (
-            None if is_here else f"unpack VOC2007's trainval and test archives into '{data.root}'"
-        )
+        if config.protocol != "logistic":
+            return f"protocol {config.protocol} is not for images with several classes"
+        if (config.root / _VOC / "ImageSets").is_dir():
+            return None
+        found = f"no ImageSets in '{config.root / _VOC}'"
+        return f"{found}; run `rsa-detect download voc2007 {config.root}`"
     if not data_set(data.name).location or is_present(data):
         return None
     try:

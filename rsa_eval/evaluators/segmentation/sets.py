@@ -26,8 +26,8 @@ from rsa_pretrain.plumbing.threads import map_in_threads
 _REMEDY = "replace it, or leave image and mask out of the split"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _HOW_TO_GET = {
-    "voc2012": "data.root should be the folder VOC2012 of VOCdevkit, as unpacked from "
-    "VOCtrainval_11-May-2012.tar (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)",
+    "voc2012": "data.root should be the folder VOC2012 of VOCdevkit, as "
+    "'rsa-detect download voc2012' unpacks VOCtrainval_11-May-2012.tar",
     "ade20k": "data.root should be the folder ADEChallengeData2016, as unpacked from "
     "ADEChallengeData2016.zip (http://sceneparsing.csail.mit.edu/)",
 }

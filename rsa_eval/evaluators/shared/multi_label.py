@@ -163,8 +163,8 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     if not paths:
         raise UserError(
             f"'{folder}' contains no CLASS_{split}.txt; data.root should be the folder VOC2007 of "
-            "VOCdevkit, as unpacked from VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar "
-            "(http://host.robots.ox.ac.uk/pascal/VOC/voc2007/)"
+            "VOCdevkit, as 'rsa-detect download voc2007' unpacks VOCtrainval_06-Nov-2007.tar and "
+            "VOCtest_06-Nov-2007.tar"
         )
     columns: list[list[int]] = []
     ids: list[str] = []

@@ -54,14 +54,14 @@ def _archive(name: str, images: tuple[str, ...], top: str = "VOCdevkit") -> byte
 
 def _publish(server: FileServer, patch: pytest.MonkeyPatch, **changes: str) -> None:
     server.files = {name: _archive(*found, **changes) for name, found in ARCHIVES.items()}
-    files = [
-        replace(file, md5=hashlib.md5(server.files[file.name]).hexdigest())
-        for file in published.VOC0712_FILES.files
-    ]
-    source = replace(published.VOC0712_FILES, files=tuple(files))
-    patch.setattr(published, "VOC0712_FILES", source)
-    counts = {name: len(images) for name, images in ARCHIVES.values()}
-    patch.setattr(published, "VOC0712_COUNTS", counts)
+    for year, bundle in published.VOC_FILES.items():
+        files = [
+            replace(file, md5=hashlib.md5(server.files[file.name]).hexdigest())
+            for file in bundle.files
+        ]
+        patch.setitem(published.VOC_FILES, year, replace(bundle, files=tuple(files)))
+        names = [ARCHIVES[file.name] for file in files]
+        patch.setitem(published.VOC_COUNTS, year, {name: len(images) for name, images in names})
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         running.shutdown()
 
 
-def _download(server: FileServer, root: Path) -> int:
-    return main(["download", "voc0712", str(root), "--url", server.url])
+def _download(server: FileServer, root: Path, name: str = "voc0712") -> int:
+    return main(["download", name, str(root), "--url", server.url])
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -88,7 +88,7 @@ def _error(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_download_is_what_the_config_opens(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three archives, one folder; a second run finds it and asks for nothing."""
+    """Three archives, two folders; a second run finds them and asks for nothing."""
     assert _download(server, tmp_path / "data") == 0
     assert _download(server, tmp_path / "data") == 0
     said = (
@@ -113,24 +113,38 @@ def test_a_cut_download_resumes(
     server.cut_after = 700
     assert _download(server, tmp_path) == 2
     assert "cut after 700 of" in _error(capsys)
-    assert not (tmp_path / "VOCdevkit").exists()
+    assert not (tmp_path / "VOCdevkit" / "VOC2007").exists()
     server.cut_after = None
     assert _download(server, tmp_path) == 0
     assert server.starts[:2] == [0, 700]
 
 
+def test_a_year_is_downloaded_alone_and_kept(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The transfer suite takes 2007; detection then needs 2012's archive only."""
+    assert _download(server, tmp_path, "voc2007") == 0
+    found = f"voc2007 is in '{tmp_path}/VOCdevkit': 2007/trainval 2 images, 2007/test 1 images\n"
+    assert capsys.readouterr().out == found
+    assert server.asked == list(ARCHIVES)[:2]
+    assert _download(server, tmp_path) == 0
+    assert server.asked == list(ARCHIVES)
+
+
 def test_another_folder_is_refused(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One of 2007 alone, for example."""
+    """One without its lists, or with an image missing."""
     assert _download(server, tmp_path) == 0
-    (tmp_path / "VOCdevkit" / "VOC2012").rename(tmp_path / "VOC2012")
+    (tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets").rename(tmp_path / "lists")
     assert _download(server, tmp_path) == 2
-    assert re.search(r"has 0 images of 2012/trainval .* are 3; move the folder", _error(capsys))
-    (tmp_path / "VOC2012").rename(tmp_path / "VOCdevkit" / "VOC2012")
+    assert re.search(
+        r"VOC2012' has 0 images of 2012/trainval .* are 3; move the folder", _error(capsys)
+    )
+    (tmp_path / "lists").rename(tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets")
     (tmp_path / "VOCdevkit/VOC2007/JPEGImages/000001.jpg").unlink()
     assert _download(server, tmp_path) == 2
-    assert re.search(r"has 0 images of 2007/test .* published are 1", _error(capsys))
+    assert re.search(r"VOC2007' has 0 images of 2007/test .* published are 1", _error(capsys))
 
 
 def test_an_archive_of_another_layout_is_refused(
@@ -142,21 +156,25 @@ def test_an_archive_of_another_layout_is_refused(
     """As VOC2011's is, whose VOCdevkit lies deeper."""
     _publish(server, monkeypatch, top="TrainVal/VOCdevkit")
     assert _download(server, tmp_path) == 2
-    assert "contain no folder 'VOCdevkit'" in _error(capsys)
-    assert not (tmp_path / "VOCdevkit").exists()
+    assert "contain no folder 'VOCdevkit/VOC2007'" in _error(capsys)
+    assert not (tmp_path / "VOCdevkit" / "VOC2007").exists()
 
 
 def test_addresses_checksums_and_layout_are_torchvision_s() -> None:
-    """All three unpack to VOCdevkit."""
+    """Two unpack to VOCdevkit/VOC2007, one to VOCdevkit/VOC2012."""
     known = [DATASET_YEAR_DICT[key] for key in ("2007", "2007-test", "2012")]
-    assert [(file.url, file.md5) for file in published.VOC0712_FILES.files] == [
+    bundles = published.VOC_FILES.values()
+    assert [(file.url, file.md5) for bundle in bundles for file in bundle.files] == [
         (entry["url"], entry["md5"]) for entry in known
     ]
-    assert [entry["base_dir"].split("/")[0] for entry in known] == [published.VOC_FOLDER] * 3
-    assert sum(published.VOC0712_COUNTS.values()) - published.VOC0712_COUNTS["2007/test"] == 16_551
+    assert [bundle.inside for bundle in bundles for _ in bundle.files] == [
+        entry["base_dir"] for entry in known
+    ]
+    counts = published.VOC_COUNTS["2007"] | published.VOC_COUNTS["2012"]
+    assert counts["2007/trainval"] + counts["2012/trainval"] == 16_551
 
 
 def test_names_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is asked of a server."""
     assert main(["download", "voc2008"]) == 2
-    assert "invalid choice: 'voc2008' (choose from 'voc0712')" in _error(capsys)
+    assert "'voc2008' (choose from 'voc0712', 'voc2007', 'voc2012')" in _error(capsys)

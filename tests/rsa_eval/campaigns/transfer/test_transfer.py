@@ -113,6 +113,10 @@ def test_images_of_several_classes(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """VOC 2007 is measured by mAP at eleven points; other protocols, which cannot, list it."""
+    assert _run(root, tmp_path / "out", "--sets", "voc2007,digits") == 0
+    folder = root / "VOCdevkit" / "VOC2007"
+    lack = f"absent: voc2007: no ImageSets in '{folder}'; run `rsa-detect download voc2007 {root}`"
+    assert lack in capsys.readouterr().out
     transfer_trees.voc2007(root)
     assert _run(root, tmp_path / "out", "--sets", "voc2007,digits") == 0
     (path,) = (tmp_path / "out").rglob("records/logistic-voc2007.json")
