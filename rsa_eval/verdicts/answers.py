@@ -12,7 +12,7 @@ from rsa_eval.records.groups import Group
 from rsa_eval.records.image_sets import annotations_hash
 from rsa_eval.records.predictions import KeyedPredictions, read_predictions
 from rsa_eval.records.record import Record
-from rsa_eval.verdicts.difference import TrialScore
+from rsa_eval.verdicts.resampling import TrialScore
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 

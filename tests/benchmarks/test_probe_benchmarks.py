@@ -55,7 +55,7 @@ def test_a_difference_in_accuracy_is_found(
         ranks = (np.arange(10) >= next(right)).astype(np.int32)
         return Answers(ranks, ranks)
 
-    monkeypatch.setattr("rsa_eval.evaluators.linear.evaluator.Probe.test", answers)
+    monkeypatch.setattr("rsa_eval.evaluators.linear.choice.Probe.test", answers)
     measured = probe_modes.measure(probe_modes.ProbeModesSettings(epochs=1))
     assert measured.findings[1].value == pytest.approx(20)
     assert not measured.findings[1].met

@@ -1,9 +1,7 @@
 """Evaluate features by a linear probe."""
 
-import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +10,18 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.linear.batches import ProbeBatches, ReadOrder, cached_batches
-from rsa_eval.evaluators.linear.convergence import probe_warnings
+from rsa_eval.evaluators.linear.choice import Probe, choose_head
 from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.online import check_views, online_batches, steps_per_forward
-from rsa_eval.evaluators.linear.probe import score_heads, train_probe
+from rsa_eval.evaluators.linear.probe import train_probe
 from rsa_eval.evaluators.linear.settings import LinearConfig, ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_labelled, open_splits
-from rsa_eval.evaluators.shared.metrics import Answers, TopKCounts
+from rsa_eval.evaluators.shared.metrics import TopKCounts
 from rsa_eval.evaluators.shared.resumable import training_fingerprint
 from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import evaluation_features
@@ -40,42 +38,7 @@ from rsa_pretrain.data.sets.stl10 import NUM_FOLDS
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.stop_signal import Stopped
 
-_log = logging.getLogger(__name__)
-
 _MOCO_V2_CACHED = ProbeConfig(mode="cached")
-_DIVERGED = "the probe diverged in its last epoch; lower probe.base_lr"
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A trained probe.
-
-    Attributes:
-        state: The heads after the last epoch.
-        scaling: Maps the backbone's features to the heads' input.
-        chosen: Index of the head to test.
-        details: Details of the training, for the record.
-    """
-
-    state: ProbeState
-    scaling: Callable[[Tensor], Tensor]
-    chosen: int
-    details: dict[str, Any]
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Return the chosen head's logits, (n, C), for features, (n, D)."""
-        return self.state.trainer.heads.scores(self.scaling(features))[:, self.chosen]
-
-    def test(self, features: LabelledFeatures) -> Answers:
-        """Classify by the chosen head.
-
-        Raises:
-            UserError: If it diverged in the last epoch.
-        """
-        answers = score_heads(self.state.trainer.heads, features, self.scaling)[self.chosen]
-        if answers is None:
-            raise UserError(_DIVERGED)
-        return answers
 
 
 def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace) -> Result:
@@ -160,7 +123,7 @@ def linear_probe(
     except Stopped as stopped:
         lost = f"{stopped.received.name} stopped the linear probe, which starts over when called"
         raise Stopped(stopped.received, lost) from None
-    trained = _choose_head(state, scaling, held_out)
+    trained = choose_head(state, scaling, held_out)
     answers = trained.test(test)
     return Scores(
         metrics=_metrics([answers.counts], num_classes),
@@ -191,7 +154,7 @@ def train_chosen(subject: Subject, images: ImageSet, config: LinearConfig, path:
     features = None
     if held_out is not None:
         features = evaluation_features(subject, held_out, config, "held-out features")
-    return _choose_head(state, scaling, features)
+    return choose_head(state, scaling, features)
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -204,53 +167,6 @@ def _parted(labels: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Return the rows of the rest, and those of a share of each class."""
     rows = held_out_rows(labels, 100 * share, seed, key="probe.held_out_share", unit=0.01)
     return np.delete(np.arange(len(labels)), rows), rows
-
-
-def _choose_head(
-    state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: LabelledFeatures | None
-) -> Probe:
-    """Take the head that is best on held-out features, or else the only one."""
-    if held_out is None:
-        details = {"loss_by_epoch": [losses[0] for losses in state.losses]}
-        return Probe(state, scaling, 0, details | _noticed(state, 0))
-    answers = score_heads(state.trainer.heads, held_out, scaling)
-    counts = [None if own is None else own.counts for own in answers]
-    return _choose(state, scaling, counts)
-
-
-def _choose(
-    state: ProbeState, scaling: Callable[[Tensor], Tensor], held_out: list[TopKCounts | None]
-) -> Probe:
-    """Choose the head most accurate on the held-out images; ties go to the first."""
-    usable = {number: counts for number, counts in enumerate(held_out) if counts is not None}
-    if not usable:
-        raise UserError(_DIVERGED)
-    chosen = max(usable, key=lambda number: usable[number].top1)
-    losses = [list(by_epoch) for by_epoch in zip(*state.losses, strict=True)]
-    rates = state.trainer.probe.base_lr
-    details = {
-        "loss_by_epoch": losses[chosen],
-        "chosen_base_lr": rates[chosen],
-        "num_held_out_images": usable[chosen].total,
-        "heads": [
-            {
-                "base_lr": base_lr,
-                "held_out_top1": None if counts is None else counts.top1_percent,
-                "loss_by_epoch": own_losses,
-            }
-            for base_lr, counts, own_losses in zip(rates, held_out, losses, strict=True)
-        ],
-    }
-    return Probe(state, scaling, chosen, details | _noticed(state, chosen))
-
-
-def _noticed(state: ProbeState, head: int) -> dict[str, list[str]]:
-    """Return the warnings of a trained head for the record, and log them."""
-    num_classes = state.trainer.heads.bias.shape[1]
-    found = probe_warnings(state.losses[-1][head], num_classes, head, state.trainer.probe.base_lr)
-    for text in found:
-        _log.warning("%s", text)
-    return {WARNINGS: found} if found else {}
 
 
 def _training_batches(

@@ -12,7 +12,8 @@ from rsa_eval.statistics.intervals import Interval
 from rsa_eval.statistics.paired import mcnemar
 from rsa_eval.statistics.power import Needed, PairDesign, SeedDesign
 from rsa_eval.statistics.seeds import welch
-from rsa_eval.verdicts.difference import TrialScore, estimate_difference
+from rsa_eval.verdicts.difference import estimate_difference
+from rsa_eval.verdicts.resampling import TrialScore
 
 RNG = np.random.default_rng(7)
 
@@ -264,7 +265,7 @@ def test_few_images_decide_no_metric() -> None:
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 resamples, for the sake of time."""
     few = partial(mean_replicates, num_resamples=400)
-    monkeypatch.setattr("rsa_eval.verdicts.difference.mean_replicates", few)
+    monkeypatch.setattr("rsa_eval.verdicts.resampling.mean_replicates", few)
     monkeypatch.setattr("rsa_eval.records.class_predictions.mean_replicates", few)
 
 
