@@ -5,6 +5,7 @@ The objective is C Σ loss + |W|² / 2, where W excludes the intercepts; a small
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class Fitter:
         tolerance: A fit ends at this estimated distance from the minimum, as in ``Minimum``.
         rows: Indices of the images to fit; None fits all.
         intercept: Fit an intercept per class.
-        start: A fit of the same classes to start from.
+        start: A fit to start from, which serves if it is of the same classes.
         device: Where to compute; None computes where the features are.
 
     Raises:
@@ -106,7 +107,7 @@ class Fitter:
             loss,
             max_iterations=max_iterations,
             tolerance=tolerance,
-            start=None if start is None else start.coefficients,
+            start=start.coefficients if self._continues(start) else None,
         )
 
     def fit(self, c: float) -> LogisticFit:
@@ -118,6 +119,9 @@ class Fitter:
             found.converged,
             found.iterations,
         )
+
+    def _continues(self, start: LogisticFit | None) -> TypeGuard[LogisticFit]:
+        return start is not None and torch.equal(start.classifier.classes, self._classes)
 
     def _classifier(self, coefficients: Tensor) -> LinearClassifier:
         if len(self._classes) == 2:  # the first class has logit 0

@@ -22,6 +22,8 @@ from rsa_eval.evaluators.logistic.preconditioner import ClassHessians, Precondit
 _ROUND = 100
 # Iterations of L-BFGS after which its end is no longer taken for the minimum.
 _EASY = 20
+# Products with the Hessian that check an earlier end.
+_CHECKS = 3
 # Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
@@ -71,15 +73,17 @@ class PathSolver:
 
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
-        found = self._descend(penalty)
-        is_hard = self._hessians.num_groups > 1 or found.iterations > _EASY
-        if is_hard and found.iterations < self._max_iterations:
-            found = self._polish(found, penalty)
+        found, preconditioner = self._descend(penalty)
+        if found.iterations < self._max_iterations:
+            if self._hessians.num_groups > 1 or found.iterations > _EASY:
+                found = self._polish(found, penalty)
+            elif not self._is_near(found.point, penalty, preconditioner):
+                found = self._polish(found, penalty, preconditioner)
         self._before, self._last = self._last.coefficients, found.point
         return found
 
-    def _descend(self, penalty: float) -> Minimum:
-        """Minimise by L-BFGS."""
+    def _descend(self, penalty: float) -> tuple[Minimum, Preconditioner]:
+        """Minimise by L-BFGS; return the last preconditioner, too."""
         self._loss.product_dtype = torch.float32
         point, done = self._start(penalty), 0
         while True:
@@ -88,34 +92,45 @@ class PathSolver:
             steps = round_.descend(min(_ROUND, self._max_iterations - done), self._tolerance)
             point, done = round_.point, done + steps
             if round_.gap <= self._tolerance or done >= self._max_iterations:
-                return Minimum(point, round_.gap, done)
+                return Minimum(point, round_.gap, done), preconditioner
             is_stuck = round_.progress <= _NO_PROGRESS
             if self._loss.product_dtype == torch.float64:
                 if is_stuck:
-                    return Minimum(point, round_.gap, done)
+                    return Minimum(point, round_.gap, done), preconditioner
             elif is_stuck or steps < _ROUND:
                 self._loss.product_dtype = torch.float64
                 point = self._loss.at(point.coefficients)
             self._hessians.update(point)
 
-    def _polish(self, found: Minimum, penalty: float) -> Minimum:
-        """Take Newton steps until the next one would lower the objective by the tolerance only."""
+    def _is_near(self, point: Point, penalty: float, preconditioner: Preconditioner) -> bool:
+        """Estimate the distance from the minimum by a few products with the Hessian."""
+        step = newton_step(self._loss, penalty, point, preconditioner.newton, _CHECKS)
+        return self._gap(point, step.decrease, penalty) <= self._tolerance
+
+    def _gap(self, point: Point, distance: float, penalty: float) -> float:
+        return _relative(distance, point.value(penalty), self._loss.without_features(point))
+
+    def _polish(
+        self, found: Minimum, penalty: float, preconditioner: Preconditioner | None = None
+    ) -> Minimum:
+        """Take Newton steps until the next one would lower the objective by the tolerance only.
+
+        Without a preconditioner, the Hessian's blocks are taken again.
+        """
         self._loss.product_dtype = torch.float64
         point, done = self._loss.at(found.point.coefficients), found.iterations
-        self._hessians.update(point)
-        preconditioner = self._hessians.preconditioner(point, penalty)
+        if preconditioner is None:
+            self._hessians.update(point)
+            preconditioner = self._hessians.preconditioner(point, penalty)
         while True:
             limit = self._max_iterations - done
             step = newton_step(self._loss, penalty, point, preconditioner.newton, limit)
             done += step.num_products
-            value, value_without = point.value(penalty), self._loss.without_features(point)
             is_cut_short = done >= self._max_iterations
-            gap = math.inf if is_cut_short else _relative(step.decrease, value, value_without)
+            gap = math.inf if is_cut_short else self._gap(point, step.decrease, penalty)
             lower = self._lower(point, step.direction, penalty)
-            if lower is None:  # the step is of the order of rounding
-                return Minimum(point, found.gap, done)
-            if gap <= self._tolerance or is_cut_short:
-                return Minimum(lower, gap, done)
+            if lower is None or gap <= self._tolerance or is_cut_short:
+                return Minimum(point if lower is None else lower, gap, done)
             point = lower
 
     def _lower(self, point: Point, direction: Tensor, penalty: float) -> Point | None:

@@ -56,6 +56,7 @@ def newton_step(
         product[: point.num_weights] += penalty * search[: point.num_weights]
         curvature = float((search * product).sum())
         if curvature <= 0:  # by rounding
+            decreases.append(size / 2)
             break
         length = size / curvature
         direction += length * search

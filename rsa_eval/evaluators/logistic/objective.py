@@ -109,6 +109,9 @@ class MeanLoss:
         rows: Indices of the images among the features, one per target; None takes all.
         intercept: Fit an intercept per output.
         device: Where to compute; features elsewhere are brought there block by block.
+
+    Attributes:
+        centre: float64 (D,), subtracted from all features; None for as they are.
     """
 
     def __init__(
@@ -130,6 +133,25 @@ class MeanLoss:
         self.intercept = intercept
         self.shape = (features.shape[1] + intercept, num_outputs)
         self.product_dtype = torch.float32
+        self.centre: Tensor | None = None
+
+    def centre_features(self) -> Tensor:
+        """Subtract the images' mean from all features, and return it.
+
+        The weights at the minimum stay the same if there are intercepts. Beside a large mean, the
+        curvature of what distinguishes the images is of the order of rounding.
+        """
+        total = torch.zeros(self.features.shape[1], dtype=torch.float64, device=self.device)
+        for _, block in self._blocks():
+            total += block.sum(dim=0, dtype=torch.float64)
+        self.centre = (total / len(self.targets)).float().double()  # the same in either precision
+        return self.centre
+
+    def all_features(self) -> Tensor:
+        """Return the features of all images, float64."""
+        features = self.features if self.rows is None else self.features[self.rows]
+        features = features.to(self.device, torch.float64)
+        return features if self.centre is None else features - self.centre
 
     def at(self, coefficients: Tensor) -> Point:
         """Evaluate loss, gradient and curvature."""
@@ -208,5 +230,8 @@ class MeanLoss:
         count = max(1, _BLOCK_VALUES // (self.features.shape[1] + 4 * self.shape[1]))
         for start in range(0, len(self.targets), count):
             own = slice(start, start + count)
-            chosen = own if self.rows is None else self.rows[own]
-            yield own, self.features[chosen].to(self.device, self.product_dtype)
+            block = self.features[own if self.rows is None else self.rows[own]].to(self.device)
+            if self.centre is not None:
+                block = block.to(torch.promote_types(block.dtype, self.product_dtype))
+                block = block - self.centre.to(block.dtype)
+            yield own, block.to(self.product_dtype)

@@ -42,6 +42,7 @@ class FitPath:
     def __init__(
         self, loss: MeanLoss, *, max_iterations: int, tolerance: float, start: Tensor | None = None
     ) -> None:
+        self._centre = loss.centre_features() if loss.intercept else None
         self._basis: Tensor | None = None
         if len(loss.targets) < loss.features.shape[1]:
             loss, self._basis = _spanned(loss)
@@ -65,11 +66,15 @@ class FitPath:
 
     def _reduced(self, coefficients: Tensor) -> Tensor:
         """Return coefficients of the features as ones of the fitted features."""
+        if self._centre is not None:
+            coefficients = _shifted(coefficients, self._centre)
         return coefficients if self._basis is None else self._mapped(self._basis.T, coefficients)
 
     def _widened(self, coefficients: Tensor) -> Tensor:
         """Return coefficients of the fitted features as ones of the features."""
-        return coefficients if self._basis is None else self._mapped(self._basis, coefficients)
+        if self._basis is not None:
+            coefficients = self._mapped(self._basis, coefficients)
+        return coefficients if self._centre is None else _shifted(coefficients, -self._centre)
 
     def _mapped(self, basis: Tensor, coefficients: Tensor) -> Tensor:
         if not self._intercept:
@@ -77,19 +82,24 @@ class FitPath:
         return torch.cat([basis @ coefficients[:-1], coefficients[-1:]])
 
 
+def _shifted(coefficients: Tensor, shift: Tensor) -> Tensor:
+    """Return the coefficients, the last row intercepts, of features less a shift, (D,)."""
+    weights, intercepts = coefficients[:-1], coefficients[-1:]
+    return torch.cat([weights, intercepts + shift.to(weights.device) @ weights])
+
+
 def _spanned(loss: MeanLoss) -> tuple[MeanLoss, Tensor]:
     """Return a loss of N < D images in the space they span, and the basis of it, (D, N)."""
-    features = loss.features if loss.rows is None else loss.features[loss.rows]
-    basis, triangle = torch.linalg.qr(features.double().T)
+    basis, triangle = torch.linalg.qr(loss.all_features().T)
     reduced = MeanLoss(
-        triangle.T.float(),
+        triangle.T,
         loss.targets,
         loss.loss,
         loss.shape[1],
         intercept=loss.intercept,
         device=loss.device,
     )
-    return reduced, basis.to(loss.device)
+    return reduced, basis
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from sklearn.datasets import load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rsa_eval.evaluators.logistic import objective
+from rsa_eval.evaluators.logistic.evaluator import logistic_regression
 from rsa_eval.evaluators.logistic.fit import Fitter, LinearClassifier
 from rsa_eval.evaluators.logistic.minimise import PathSolver
 from rsa_eval.evaluators.logistic.newton import newton_step
@@ -218,6 +220,60 @@ def test_ill_conditioned_features_are_fitted_to_the_optimum() -> None:
         assert fit.converged
         expected = _objective(spread, _oracle(spread, c, solver="newton-cholesky"), c)
         assert _objective(spread, fit.classifier, c) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["two classes", "few images", "several classes"])
+def test_features_far_from_zero_are_fitted_to_the_optimum(kind: str) -> None:
+    """A common offset of 1,000, which the intercepts make up for, changes no minimum."""
+    count, width, num_classes = {
+        "two classes": (200, 20, 2),
+        "few images": (30, 50, 2),
+        "several classes": (200, 20, 5),
+    }[kind]
+    train = _features(count, width, num_classes)
+    far = LabelledFeatures(train.features + 1000, train.labels)
+    centred = far.features.double() - far.features.double().mean(dim=0)
+    train = LabelledFeatures(centred, train.labels)
+    fitter = Fitter(far, max_iterations=1000, tolerance=_TOLERANCE)
+    for c in np.logspace(-5, 5, 11):
+        fit = fitter.fit(float(c))
+        assert fit.converged
+        expected = _objective(train, _oracle(train, float(c), solver="newton-cholesky"), c)
+        assert _objective(far, fit.classifier, c) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["contradictory", "wine", "iris"])
+def test_an_early_end_of_l_bfgs_is_checked(kind: str) -> None:
+    """Its own estimate of the distance took points for the minimum that were 1e-6 to 1e-5 away."""
+    if kind == "contradictory":  # each image twice, of two classes
+        once = _features(60, 70, 4)
+        train = LabelledFeatures(
+            once.features.repeat(2, 1), torch.cat([once.labels, (once.labels + 1) % 4])
+        )
+    else:
+        values, labels = (load_wine if kind == "wine" else load_iris)(return_X_y=True)
+        values = (values - values.mean(axis=0)) / values.std(axis=0)
+        train = LabelledFeatures(torch.from_numpy(values).float(), torch.from_numpy(labels).long())
+    fitter = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE)
+    for c in SearchConfig().strengths:
+        found = _objective(train, fitter.fit(c).classifier, c)
+        expected = _objective(train, _oracle(train, c, solver="newton-cholesky"), c)
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_fit_of_other_classes_is_no_start() -> None:
+    """Published validation images may be all of a class that only the final fit has."""
+    train = _features(300, 20, 3)
+    rest = torch.arange(300)[train.labels < 2]
+    first = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE, rows=rest).fit(1.0)
+    started, alone = (
+        Fitter(train, max_iterations=1000, tolerance=_TOLERANCE, start=start).fit(1.0)
+        for start in (first, None)
+    )
+    torch.testing.assert_close(started.coefficients, alone.coefficients)
+    held_out = np.flatnonzero(train.labels.numpy() == 2)
+    scores = logistic_regression(train, train, SearchConfig(num_values=3), validation=held_out)
+    assert scores.metrics["top1"].value > 80
 
 
 def test_the_multi_label_minimum_is_that_of_each_class_alone() -> None:
