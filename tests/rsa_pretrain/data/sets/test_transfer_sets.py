@@ -375,7 +375,6 @@ LISTS = {
     "pcam": "pcam/camelyonpatch_level_2_split_train_x.h5",
 }
 REMEDIES = {
-    "sun397": "download SUN397.tar.gz .*Partitions.zip .*/SUN397/Training_01.txt",
     "stanford_cars": "car_devkit.tgz .*/stanford_cars/cars_train/",
 }
 LISTED = [pytest.param(name, marks=NEEDS_H5PY if name == "pcam" else ()) for name in LISTS]
