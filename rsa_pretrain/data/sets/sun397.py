@@ -19,12 +19,17 @@ from rsa_pretrain.data.sets.listed import (
     listed_set,
     number_classes,
 )
-from rsa_pretrain.data.sets.published_tree import read_lines
+from rsa_pretrain.data.sets.published_tree import TreeFault, read_lines
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 
 # MD5 of the images as in torchvision.datasets.SUN397, whose address the publisher has given up
 # (pytorch/vision, issue 9348), and of the partitions as in its pull request 5132. Both addresses
 # are those of stable_datasets' SUN397, with the same checksums.
+_PARTITIONS = BundledFile(
+    "https://3dvision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
+    "29a205c0a0129d21f36cbecfefe81881",
+    into="SUN397",
+)
 SUN397_FILES = Bundle(
     "SUN397",
     (
@@ -32,11 +37,7 @@ SUN397_FILES = Bundle(
             "https://huggingface.co/zhengli97/SUN397_Dataset/resolve/main/SUN397.tar.gz",
             "8ca2778205c41d23104230ba66911c7a",
         ),
-        BundledFile(
-            "https://3dvision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
-            "29a205c0a0129d21f36cbecfefe81881",
-            into="SUN397",
-        ),
+        _PARTITIONS,
     ),
     inside="SUN397",
 )
@@ -47,6 +48,10 @@ def _read(folder: Path, part: ListedPart) -> Listing:
     """List lines like ``/a/abbey/sun_x.jpg``; the class is the path without the initial."""
     class_names = [line[3:] for line in read_lines(folder / "ClassName.txt")]
     path = folder / _LISTS[part]
+    if not path.exists():  # as after torchvision's download
+        raise TreeFault(
+            f"no '{path}' (if '{folder}' has all images, unpack {_PARTITIONS.url} into it)"
+        )
     names = [line.lstrip("/") for line in read_lines(path)]
     images = [(name, name.rpartition("/")[0][2:]) for name in names]
     return Listing(class_names, number_classes(path, images, class_names))

@@ -386,6 +386,14 @@ def remedy(name):
     return REMEDIES.get(name, again)
 
 
+def test_torchvision_s_scenes_lack_the_lists_alone(whole, alter):
+    """The 39 GB of images need not be downloaded again."""
+    config = whole("sun397")
+    alter(config.root / LISTS["sun397"], None)
+    with pytest.raises(UserError, match=r"unpack https://.*/Partitions\.zip into it"):
+        open_images(config, "train")
+
+
 # An absent, an empty, and garbled files; MATLAB's header has 128 bytes.
 @pytest.mark.parametrize("content", [None, b"", b"\xff{no list\n", b"{damaged" * 8, bytes(200)])
 @pytest.mark.parametrize("name", LISTED)
