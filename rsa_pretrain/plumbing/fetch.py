@@ -50,6 +50,8 @@ class BundledFile:
     """MD5 of the file as published, in hexadecimal."""
     inner: str = ""
     """The one archive inside this one that is unpacked in its place."""
+    into: str = ""
+    """Folder of an earlier archive that this one is unpacked into; empty: the bundle's."""
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
         temporary.mkdir()
         packed = [file for file in bundle.files if file.name.endswith((*_ARCHIVE_NAMES, ".gz"))]
         for file in packed:
-            _unpack_into(downloads / file.name, temporary, file.inner)
+            _unpack_into(downloads / file.name, temporary / file.into, file.inner)
         plain = [file.name for file in bundle.files if file not in packed]
         for name in plain:
             shutil.copyfile(downloads / name, temporary / name)

@@ -1,7 +1,9 @@
 """Open networks that transformers saved in a folder."""
 
 import hashlib
+import inspect
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +26,11 @@ _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 # Heads of pretraining and classification, of which no features come.
 _HEADS = ("classifier", "cls_classifier", "distillation_classifier", "decoder", "head", "lm_head")
 _UNUSED = ("pooler",)
+_MASKING = "vit_mae"  # hides patches of every image, in eval mode too
 # Pillow's numbers.
 _INTERPOLATIONS: dict[str, Any] = {"2": "bilinear", "3": "bicubic"}
 _PER_PIXEL = 1 / 255
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class HuggingFaceFeatures(nn.Module):
@@ -51,7 +55,7 @@ class HuggingFaceFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features, (N, D)."""
         several = self.pooling.blocks > 1
-        output = self.model(pixel_values=images, output_hidden_states=several)
+        output = self._encode(images, output_hidden_states=several)
         last = self._last_of(output)
         if last.ndim == 4:
             if not self.pooling.is_default:
@@ -71,7 +75,7 @@ class HuggingFaceFeatures(nn.Module):
 
     def last_map(self, images: Tensor) -> Tensor:
         """Return the last map, (N, D, h, w), or the tokens of the patches as one."""
-        last = self._last_of(self.model(pixel_values=images))
+        last = self._last_of(self._encode(images))
         if last.ndim == 4:
             return last
         num_prefix = self._num_prefix(last, images)
@@ -79,18 +83,44 @@ class HuggingFaceFeatures(nn.Module):
             raise no_map(self.name, f"returns {num_prefix} tokens beside the patches'")
         return tokens_as_map(last[:, num_prefix:], self.name)
 
+    def _encode(self, images: Tensor, **options: Any) -> Any:
+        if self.model.config.model_type == _MASKING:
+            # Patches are sorted by the noise, so rising numbers keep their order.
+            order = torch.arange(self._num_patches(images), device=images.device)
+            options["noise"] = order.expand(len(images), -1)
+        return self.model(pixel_values=images, **options)
+
     def _last_of(self, output: Any) -> Tensor:
         last = getattr(output, "last_hidden_state", None)
         if not isinstance(last, Tensor) or last.ndim not in (3, 4):
             raise UserError(f"{self.name} returns no last_hidden_state of tokens or maps")
+        if getattr(output, "encoder_last_hidden_state", None) is not None:
+            raise UserError(
+                f"{self.name} returns the answers of a decoder, not features of the image's "
+                "places; save its backbone alone"
+            )
+        if last.ndim == 4 and last.shape[1] == last.shape[2] != last.shape[3]:
+            return last.permute(0, 3, 1, 2)  # (N, h, w, D) of a square image
         return last
 
     def _num_prefix(self, last: Tensor, images: Tensor) -> int:
-        """Return the number of tokens that are not patches; hierarchical networks have none."""
+        """Return the number of tokens that are not places of the image, such as patches."""
+        length, num_patches = last.shape[1], self._num_patches(images)
+        if 0 < num_patches <= length:
+            return length - num_patches
+        # Hierarchical networks end with fewer places, and perhaps a class token.
+        num_prefix = length - math.isqrt(length) ** 2
+        if num_prefix > 1:
+            raise UserError(
+                f"{self.name} returns {length} tokens; expected those of a square of places, with "
+                "or without a class token"
+            )
+        return num_prefix
+
+    def _num_patches(self, images: Tensor) -> int:
         if self._patch is None:
             return 0
-        height, width = images.shape[2] // self._patch, images.shape[3] // self._patch
-        return max(0, last.shape[1] - height * width)
+        return (images.shape[2] // self._patch) * (images.shape[3] // self._patch)
 
     def _normalised(self, hidden: tuple[Tensor, ...], last: Tensor) -> list[Tensor]:
         """Return the outputs of the last blocks under the final norm, as the last one is."""
@@ -133,6 +163,9 @@ def open_huggingface(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
                 f"{_CONFIG} of a network of transformers' own and model.safetensors"
             ) from None
     model = model.float()
+    _check_inputs(model, folder)
+    if model.config.model_type == _MASKING:
+        model.config.mask_ratio = 0.0
     _check_loaded(info, model, folder)
     if any(_is_of(name, _UNUSED) for name in info["missing_keys"]):
         model.pooler = nn.Identity()  # random otherwise, and part of the network's hash
@@ -143,6 +176,25 @@ def open_huggingface(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
         source=_settings_sha256(folder),
         libraries=("transformers",),
     )
+
+
+def _check_inputs(model: nn.Module, folder: Path) -> None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    takes = [
+        parameter.name
+        for parameter in parameters
+        if parameter.name in ("pixel_values", "input_ids")
+        or (parameter.default is parameter.empty and parameter.kind not in _VARIABLE)
+    ]
+    config: Any = model.config
+    if hasattr(config, "num_frames"):
+        takes = ["videos"]
+    if takes != ["pixel_values"]:
+        raise UserError(
+            f"'{folder}' is a {type(model).__name__}, which takes {' and '.join(takes)}; expected "
+            "a network of pixel_values alone, such as the vision model that is a part of it, saved "
+            "in a folder"
+        )
 
 
 def _check_loaded(info: dict[str, Any], model: nn.Module, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Open timm's networks."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,6 +139,6 @@ def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
         mean=config["mean"],
         std=config["std"],
         image_size=size,
-        resize=round(size / (config.get("crop_pct") or 1)),
+        resize=math.floor(size / config["crop_pct"]),  # as timm's transforms_imagenet_eval
         interpolation=known_interpolation(config.get("interpolation")),
     )

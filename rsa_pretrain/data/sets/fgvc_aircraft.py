@@ -30,7 +30,7 @@ FGVC_AIRCRAFT_ARCHIVE = Archive(
 
 
 def _read(folder: Path, part: ListedPart) -> Listing:
-    """List lines of an image's number and its variant, such as Boeing 737-700, with blanks."""
+    """List lines of an image's number and its variant, such as Boeing 717, with blanks."""
     class_names = read_lines(folder / "data" / "variants.txt")
     path = folder / "data" / f"images_variant_{part}.txt"
     rows = [line.partition(" ") for line in read_lines(path)]

@@ -151,6 +151,28 @@ def test_a_suite_from_end_to_end(
     assert "random weights" in (out / "report.html").read_text()
 
 
+def test_robustness_of_several_models_is_one_table(
+    run_folder: Path, write_suite: Callable[..., Path], run_suite: Any, out: Path
+) -> None:
+    """A trained network and random weights have a row each, here and in the report."""
+    pytest.importorskip("imagecorruptions")
+    settings = {"shifts.generate": True, "head.name": "logistic", "head.search.num_values": 2}
+    path = write_suite({"robustness": {"settings": settings}}, data=DATA | {"num_test_images": 5})
+    code, text, _ = run_suite(run_folder, "--random-init", path=path)
+    assert code == 0
+    assert text.splitlines()[0].split() == ["weights", "robustness", "top1_generated", "(%)"]
+    places = sorted(out.glob("*/records/robustness.json"))
+    assert len(places) == 2
+    report = out / "report.md"
+    assert main(["report", str(out), "--markdown", str(report)]) == 0
+    table = report.read_text().partition("### Robustness on Digits")[2].split("\n\n")[2]
+    heading, _, *rows = table.splitlines()
+    column = heading.split(" | ").index("mean\\_corruption\\_error (%)")
+    errors = [read_record(place).metrics["mean_corruption_error"].value for place in places]
+    shown = [float(row.split(" | ")[column]) for row in rows]
+    assert sorted(shown) == pytest.approx(sorted(errors), abs=0.01)
+
+
 def test_what_is_recorded_is_skipped(
     run_folder: Path, run_suite: Any, fake: FakeEvaluator, out: Path
 ) -> None:

@@ -104,6 +104,135 @@ def test_a_cnn_gives_its_averaged_map(tmp_path: Path, images: Tensor) -> None:
         load_network(f"hf:{folder}", 64, tokens="mean")
 
 
+@pytest.mark.parametrize("kind", ["Model", "ForPreTraining"])
+@torch.no_grad()
+def test_a_masked_autoencoder_sees_the_whole_image(
+    kind: str, tmp_path: Path, images: Tensor
+) -> None:
+    """Features and map are those of a plain ViT with the same weights, patches in their order.
+
+    Left alone, ViT-MAE drops 75 % of the patches at random and shuffles the others.
+    """
+    vit = transformers.ViTModel(
+        transformers.ViTConfig(**SMALL, layer_norm_eps=1e-12), add_pooling_layer=False
+    ).eval()
+    config = transformers.ViTMAEConfig(**SMALL, decoder_hidden_size=16, decoder_num_hidden_layers=1)
+    assert config.mask_ratio == 0.75
+    model = getattr(transformers, f"ViTMAE{kind}")(config)
+    (model if kind == "Model" else model.vit).load_state_dict(vit.state_dict())
+    folder = write_folder(model, tmp_path / "mae")
+    hidden = vit(images, output_hidden_states=True).hidden_states[-2:]
+    first, last = (vit.layernorm(state) for state in hidden)
+    for tokens, blocks, expected in (
+        ("default", 1, last[:, 0]),
+        ("cls+mean", 1, torch.cat([last[:, 0], last[:, 1:].mean(dim=1)], dim=1)),
+        ("cls", 2, torch.cat([first[:, 0], last[:, 0]], dim=1)),
+    ):
+        loaded = load_network(f"hf:{folder}", 32, tokens=tokens, blocks=blocks)
+        torch.testing.assert_close(loaded.backbone(images), expected)
+    places = loaded.backbone.last_map(images).flatten(2).mT
+    torch.testing.assert_close(places, last[:, 1:])
+
+
+@torch.no_grad()
+def test_a_hierarchical_class_token_is_no_place(tmp_path: Path) -> None:
+    """PVT's last stage has one, and DINOv3's ConvNeXt its average: both are what they pool to."""
+    images = torch.randn(2, 3, 64, 64)
+    pvt = transformers.PvtConfig(
+        image_size=64, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1] * 4
+    )
+    convnext = transformers.DINOv3ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1] * 4)
+    for name, model in (
+        ("pvt", transformers.PvtModel(pvt)),
+        ("convnext", transformers.DINOv3ConvNextModel(convnext)),
+    ):
+        folder = write_folder(model.eval(), tmp_path / name)
+        tokens = model(images).last_hidden_state
+        assert tokens.shape == (2, 5, 16)
+        for pooling, expected in (("default", tokens[:, 0]), ("mean", tokens[:, 1:].mean(dim=1))):
+            loaded = load_network(f"hf:{folder}", 64, tokens=pooling)
+            torch.testing.assert_close(loaded.backbone(images), expected)
+
+
+@torch.no_grad()
+def test_a_map_with_channels_last_is_averaged_over_places(tmp_path: Path) -> None:
+    """SAM 2's trunk gives (N, h, w, D)."""
+    config = transformers.Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[64, 64],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        blocks_per_stage=[1, 1, 1, 1],
+        global_attention_blocks=[],
+    )
+    model = transformers.Sam2HieraDetModel(config).eval()
+    folder = write_folder(model, tmp_path / "sam2")
+    images = torch.randn(2, 3, 64, 64)
+    expected = model(images).last_hidden_state
+    assert expected.shape == (2, 2, 2, 64)
+    backbone = load_network(f"hf:{folder}", 64).backbone
+    torch.testing.assert_close(backbone(images), expected.mean(dim=(1, 2)))
+    torch.testing.assert_close(backbone.last_map(images), expected.permute(0, 3, 1, 2))
+
+
+NARROW = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+NARROW |= {"num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (
+            "CLIP",
+            {
+                "text_config": NARROW | {"vocab_size": 100},
+                "vision_config": NARROW | {"image_size": 32, "patch_size": 8},
+            },
+            r"is a CLIPModel, which takes input_ids and pixel_values; expected a network of "
+            r"pixel_values alone, such as the vision model",
+        ),
+        (
+            "Bert",
+            NARROW | {"vocab_size": 100},
+            "is a BertModel, which takes input_ids;",
+        ),
+        ("SegGpt", SMALL, "takes pixel_values and prompt_pixel_values and prompt_masks"),
+        ("VideoMAE", SMALL, "is a VideoMAEModel, which takes videos"),
+    ],
+)
+def test_networks_of_more_than_images_are_refused(
+    kind: str, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """In one line that names what they take."""
+    config = getattr(transformers, f"{kind}Config")(**settings)
+    folder = write_folder(getattr(transformers, f"{kind}Model")(config), tmp_path / "x")
+    with pytest.raises(UserError, match=message):
+        load_network(f"hf:{folder}", 32)
+
+
+def test_a_decoder_is_refused(tmp_path: Path) -> None:
+    """A detector's last hidden state answers its queries."""
+    backbone = transformers.ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1] * 4,
+        layer_type="basic",
+        out_features=["stage4"],
+    )
+    config = transformers.DetrConfig(
+        backbone_config=backbone,
+        use_timm_backbone=False,
+        num_queries=9,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+    )
+    folder = write_folder(transformers.DetrModel(config).eval(), tmp_path / "detr")
+    with pytest.raises(UserError, match="returns the answers of a decoder, not features"):
+        load_network(f"hf:{folder}", 64)
+
+
 def test_tokens_that_are_no_prefix_are_refused(tmp_path: Path) -> None:
     """A detector's follow the patches, so the patches could not be averaged."""
     config = transformers.YolosConfig(**SMALL | {"image_size": [32, 32]}, intermediate_size=64)

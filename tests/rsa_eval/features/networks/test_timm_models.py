@@ -12,7 +12,7 @@ from torch import Tensor
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.networks.load import load_network
 from rsa_eval.features.networks.spec import NetworkSpec
-from rsa_eval.features.networks.timm_models import TimmFeatures
+from rsa_eval.features.networks.timm_models import TimmFeatures, _preprocessing
 from rsa_eval.features.networks.tokens import Pooling
 from rsa_eval.features.subject import load_subject
 from rsa_pretrain.plumbing.errors import UserError
@@ -51,6 +51,22 @@ def test_default_features_are_those_before_the_classifier(
     assert loaded.sha256 == file_sha256(file)
     assert loaded.preprocessing.mean == (0.5, 0.5, 0.5)
     assert not any(module.training for module in loaded.backbone.modules())
+
+
+def test_the_short_side_is_resized_as_by_timm() -> None:
+    """Of each size and crop of its networks: 0.9 of 224 pixels is 248, where 248.9 is nearer 249.
+
+    timm stretches or pads the images of a few networks, which are left out.
+    """
+    known = [timm.models.get_pretrained_cfg(name).to_dict() for name in timm.list_models()]
+    centred = [config for config in known if config["crop_mode"] == "center"]
+    each = {(config["input_size"], config["crop_pct"]): config for config in centred}
+    assert {((3, 224, 224), 0.9), ((3, 224, 224), 0.95), ((3, 224, 224), 0.875)} < each.keys()
+    for config in each.values():
+        theirs = timm.data.create_transform(**timm.data.resolve_data_config({}, config))
+        assert _preprocessing(config).resize == theirs.transforms[0].size
+    assert _preprocessing(each[(3, 224, 224), 0.9]).resize == 248
+    assert _preprocessing(each[(3, 224, 224), 0.95]).resize == 235
 
 
 def block_outputs(vit: Any, images: Tensor) -> list[Tensor]:

@@ -32,6 +32,7 @@ from rsa_pretrain.data.sets import (
     oxford_pets,
     pcam,
     resisc45,
+    sun397,
     svhn,
 )
 from rsa_pretrain.plumbing import fetch
@@ -42,6 +43,7 @@ from rsa_pretrain.plumbing.fetch import Bundle, BundledFile
 SOURCES = {
     "food101": food101.FOOD101_ARCHIVE,
     "cub200": cub200.CUB200_ARCHIVE,
+    "sun397": sun397.SUN397_FILES,
     "fgvc_aircraft": fgvc_aircraft.FGVC_AIRCRAFT_ARCHIVE,
     "dtd": dtd.DTD_ARCHIVE,
     "oxford_pets": oxford_pets.OXFORD_PETS_FILES,
@@ -65,6 +67,7 @@ PACKED = {
     "GTSRB-Training_fixed.zip": "GTSRB/Training",
     "GTSRB_Final_Test_Images.zip": "GTSRB/Final_Test",
     "GTSRB_Final_Test_GT.zip": "GT-final_test.csv",
+    "Partitions.zip": "T",
 }
 
 
@@ -79,11 +82,11 @@ def server(monkeypatch):
         running.shutdown()
 
 
-def tar_of(folder, name):
-    """A tar.gz file's bytes, of a folder's subfolder."""
+def tar_of(folder, name, without=()):
+    """A tar.gz file's bytes, of a folder's subfolder but for some of its files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(folder / name, name)
+        tar.add(folder / name, name, filter=lambda it: None if it.name in without else it)
     return buffer.getvalue()
 
 
@@ -108,6 +111,9 @@ def files_below(folder):
 def pack(folder, file):
     """Return a bundled file's bytes, as its publisher packs them."""
     name = file.name
+    if name == "SUN397.tar.gz":  # which alone has the folder's name in its paths
+        lists = [f"SUN397/{part}_01.txt" for part in ("Training", "Testing")]
+        return tar_of(folder.parent, folder.name, without=lists)
     if file.inner:
         inner = file.inner.rpartition("/")[2]
         return zip_of(
@@ -204,6 +210,22 @@ def test_patches_are_fetched_if_they_can_be_read(tmp_path, monkeypatch):
     assert sets.data_set("pcam").folders == (pcam.PCAM_FILES.folder,)
 
 
+def test_partitions_of_scenes_are_beside_their_images(server, tmp_path):
+    """Both archives end in the folder SUN397, where torchvision also has the lists."""
+    transfer_trees.WRITERS["sun397"](tmp_path / "published")
+    source = publish(server, sun397.SUN397_FILES, tmp_path / "published")
+    with zipfile.ZipFile(io.BytesIO(server.files["Partitions.zip"])) as zipped:
+        assert sorted(zipped.namelist()) == ["Testing_01.txt", "Training_01.txt"]
+    fetch.fetch(source, tmp_path / "data", server.url)
+    names = {path.name for path in (tmp_path / "data" / "SUN397").iterdir()}
+    assert names == {"a", "c", "s", "ClassName.txt", "Training_01.txt", "Testing_01.txt"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        ".download.lock",
+        "SUN397",
+        "SUN397.downloads",
+    }
+
+
 def test_addresses_and_checksums_are_torchvision_s():
     """Of every set that it downloads from where this toolkit does."""
     for source, known in ((food101.FOOD101_ARCHIVE, theirs.Food101), (dtd.DTD_ARCHIVE, theirs.DTD)):
@@ -217,6 +239,7 @@ def test_addresses_and_checksums_are_torchvision_s():
     assert {file.url for file in flowers102.FLOWERS102_FILES.files} == {
         prefix + name for name, _ in flowers
     }
+    assert sun397.SUN397_FILES.files[0].md5 == theirs.SUN397._DATASET_MD5
     digits = [[file.url, file.name, file.md5] for file in svhn.SVHN_FILES.files]
     assert digits == [theirs.SVHN.split_list["train"], theirs.SVHN.split_list["test"]]
     patches = {(file.name.removesuffix(".gz"), file.md5) for file in pcam.PCAM_FILES.files}
@@ -237,7 +260,6 @@ def test_addresses_and_checksums_are_torchvision_s():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sun397", r"SUN397\.tar\.gz .*Partitions\.zip from https://.* as ROOT/SUN397/ClassName"),
         ("stanford_cars", r"gone: .*kaggle.*pytorch/vision/issues/7545 .* as ROOT/stanford_cars/"),
     ],
 )

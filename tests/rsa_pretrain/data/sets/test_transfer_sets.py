@@ -375,7 +375,6 @@ LISTS = {
     "pcam": "pcam/camelyonpatch_level_2_split_train_x.h5",
 }
 REMEDIES = {
-    "sun397": "download SUN397.tar.gz .*Partitions.zip .*/SUN397/Training_01.txt",
     "stanford_cars": "car_devkit.tgz .*/stanford_cars/cars_train/",
 }
 LISTED = [pytest.param(name, marks=NEEDS_H5PY if name == "pcam" else ()) for name in LISTS]
@@ -385,6 +384,14 @@ def remedy(name):
     """The end of an error about a damaged tree, as an expression."""
     again = rf"move '.*' away and run `rsa-pretrain download {name} /.*`$"
     return REMEDIES.get(name, again)
+
+
+def test_torchvision_s_scenes_lack_the_lists_alone(whole, alter):
+    """The 39 GB of images need not be downloaded again."""
+    config = whole("sun397")
+    alter(config.root / LISTS["sun397"], None)
+    with pytest.raises(UserError, match=r"unpack https://.*/Partitions\.zip into it"):
+        open_images(config, "train")
 
 
 # An absent, an empty, and garbled files; MATLAB's header has 128 bytes.
