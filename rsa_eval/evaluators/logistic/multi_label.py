@@ -1,7 +1,8 @@
-"""Evaluate features of images with several classes each by logistic regression.
+"""Evaluate features of images with several classes each by logistic or ridge regression.
 
-Every class has a sigmoid output, and one C serves all of them, which the sum of their losses fits
-at once (Kornblith et al. 2019 on PASCAL VOC 2007; BYOL, Grill et al. 2020, Table 3).
+One C serves all classes. In logistic regression each has a sigmoid output, and the sum of their
+losses fits all at once (Kornblith et al. 2019 on PASCAL VOC 2007; BYOL, Grill et al. 2020, Table
+3).
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from rsa_eval.evaluators.logistic.choice import choose_c, describe_choice
 from rsa_eval.evaluators.logistic.deviations import logistic_deviations
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, LogisticFit, score_blocks
+from rsa_eval.evaluators.logistic.multi_label_ridge import multi_label_ridge
 from rsa_eval.evaluators.logistic.objective import MeanLoss, sigmoid_loss
 from rsa_eval.evaluators.logistic.path import FitPath
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
@@ -39,7 +41,7 @@ _PUBLISHED_SEARCH = SearchConfig()
 def evaluate_multi_label(
     subject: Subject, config: LogisticConfig, multi_label: MultiLabelConfig
 ) -> Result:
-    """Choose C on validation images, refit on all training images, and rank the test images once.
+    """Choose C on training images, refit on all training images, and rank the test images once.
 
     Raises:
         UserError: If the data cannot be used.
@@ -51,15 +53,14 @@ def evaluate_multi_label(
     with frozen(subject.backbone):
         known = stored_features(subject, train.images, config, "train features")
         unknown = stored_features(subject, test.images, config, "test features")
-    scores = multi_label_regression(
-        (known.features, train.every_truth),
-        (unknown.features, test.every_truth),
-        train.class_names,
-        config.search,
-        seed=config.seed,
-        device=subject.device,
-        validation=validation,
-    )
+    both = (known.features, train.every_truth), (unknown.features, test.every_truth)
+    names, search, device = train.class_names, config.search, subject.device
+    if config.protocol == "ridge":
+        scores = multi_label_ridge(*both, names, search, device=device)
+    else:
+        scores = multi_label_regression(
+            *both, names, search, seed=config.seed, device=device, validation=validation
+        )
     details = describe_multi_label(train, test) | {
         "num_published_validation_images": None if validation is None else len(validation),
     }

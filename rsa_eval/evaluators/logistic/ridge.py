@@ -7,7 +7,7 @@ an image by the fit without it follows from that with it (Golub, Heath & Wahba 1
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +61,8 @@ def ridge_regression(
     num_classes = classes_of(train, test, num_classes)
     path = RidgePath(train, device)
     trials = path.leave_one_out(search.strengths, headline)
-    c = max(trials, key=lambda trial: trial.score).c
-    at_edge = len(trials) > 1 and c in (trials[0].c, trials[-1].c)
+    c, details = choose_left_out(trials, search, headline)
     answers = answers_of(path.classifier(c), test, num_classes)
-    details: dict[str, Any] = {
-        "C": c,
-        "C_at_edge": at_edge,
-        "leave_one_out": [{"c": trial.c, headline: trial.score} for trial in trials],
-    }
-    if at_edge:
-        details[WARNINGS] = [edge_warning(search)]
-        _log.warning("%s", edge_warning(search))
     predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
     return Scores(
         metrics=accuracies(answers.counts, predictions, headline),
@@ -84,11 +75,34 @@ def ridge_regression(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One C, and its accuracy on images left out one at a time."""
+    """One C, and its score on images left out one at a time."""
 
     c: float
     score: float
     """In percent."""
+
+
+def choose_left_out(
+    trials: Sequence[LeftOut], search: SearchConfig, measure: str
+) -> tuple[float, dict[str, Any]]:
+    """Return the smallest of the best C, and a record's details of the choice.
+
+    Args:
+        trials: What was tried, in increasing order of C.
+        search: Values of C.
+        measure: Name of the measure that chooses.
+    """
+    c = max(trials, key=lambda trial: trial.score).c
+    at_edge = len(trials) > 1 and c in (trials[0].c, trials[-1].c)
+    details: dict[str, Any] = {
+        "C": c,
+        "C_at_edge": at_edge,
+        "leave_one_out": [{"c": trial.c, measure: trial.score} for trial in trials],
+    }
+    if at_edge:
+        details[WARNINGS] = [edge_warning(search)]
+        _log.warning("%s", edge_warning(search))
+    return c, details
 
 
 class RidgePath:
@@ -132,21 +146,42 @@ class RidgePath:
             strengths: Values of C.
             headline: ``top1``, or ``mean_per_class`` for the mean over the classes.
         """
-        right = torch.zeros(len(strengths), len(self._classes), dtype=torch.float64)
+
+        def hits(scores: Tensor, labels: Tensor) -> Tensor:
+            right = labels[ranks(scores, labels) == 0].cpu()
+            return torch.bincount(right, minlength=len(self._classes)).double()
+
+        found = []
+        for c, blocks in self.left_out(strengths, hits).items():
+            right = torch.stack(blocks).sum(dim=0)
+            if headline == "mean_per_class":
+                score = (100 * right / torch.bincount(self._labels).cpu()).mean()
+            else:
+                score = 100 * right.sum() / self._count
+            found.append(LeftOut(c, float(score)))
+        return found
+
+    def left_out(
+        self, strengths: Sequence[float], measure: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[float, list[Tensor]]:
+        """Measure every image's scores by the fit on all others, for each C.
+
+        Args:
+            strengths: Values of C.
+            measure: Of the scores, (n, K), and the places of the images' classes, (n,), of a block.
+
+        Returns:
+            What it returned for successive blocks.
+        """
+        found: dict[float, list[Tensor]] = {c: [] for c in strengths}
         with progress_bar(self._count, "leave one out", "img") as bar:
             for features, targets in self._blocks():
                 rotated = (features - self._mean) @ self._basis
                 labels = targets.argmax(dim=1)
-                for place, c in enumerate(strengths):
-                    scores = self._scores_without(rotated, targets, c)
-                    hits = labels[ranks(scores, labels) == 0].cpu()
-                    right[place] += torch.bincount(hits, minlength=len(self._classes))
+                for c, blocks in found.items():
+                    blocks.append(measure(self._scores_without(rotated, targets, c), labels))
                 bar.update(len(labels))
-        if headline == "mean_per_class":
-            found = (100 * right / torch.bincount(self._labels).cpu()).mean(dim=1)
-        else:
-            found = 100 * right.sum(dim=1) / self._count
-        return [LeftOut(c, score) for c, score in zip(strengths, found.tolist(), strict=True)]
+        return found
 
     def _scores_without(self, rotated: Tensor, targets: Tensor, c: float) -> Tensor:
         """Return each image's scores by the fit without it, (n, K)."""

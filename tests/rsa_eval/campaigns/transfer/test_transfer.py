@@ -134,6 +134,12 @@ def test_images_of_several_classes(
     (start,) = [n for n, line in enumerate(page) if "Mean of 2" in line]
     assert page[start + 2].startswith("| random weights")
     assert page[start + 3].startswith("| BYOL")
+    assert _run(root, tmp_path / "ridge", "--sets", "voc2007", "protocol=ridge") == 0
+    (path,) = (tmp_path / "ridge").rglob("records/ridge-voc2007.json")
+    record = read_record(path)
+    assert (record.protocol, record.headline) == ("ridge", "mAP_11_points")
+    assert record.metrics["mAP_11_points"].interval is not None
+    assert record.predictions is not None
 
 
 def test_a_part_of_voc2007_is_refused(

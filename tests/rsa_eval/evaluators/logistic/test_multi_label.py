@@ -258,10 +258,9 @@ def _config(**changes: Any) -> LogisticConfig:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"protocol": "ridge"}, "multi_label needs protocol kornblith or dinov2, found 'ridge'"),
         (
             {"multi_label": {"name": "pets", "layout": "csv", "val_split": "val"}},
-            r"multi_label\.val_split needs protocol=kornblith",
+            r"multi_label\.val_split needs protocol=kornblith, found 'dinov2'",
         ),
         ({"data": {"name": "digits", "image_size": 32}}, r"needs data\.name=imagefolder"),
     ],
