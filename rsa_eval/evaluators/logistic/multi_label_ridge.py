@@ -1,7 +1,7 @@
 """Rank images with several classes each by ridge regression, one C for all classes.
 
 Targets of a class are 1 and -1, on the images that are not left out of it. Classes that have the
-same such images share a Gram matrix: a fit is linear in its targets, so that the fits of the
+same such images share a decomposition: a fit is linear in its targets, so that the fits of the
 combinations of these classes, each against the rest, add up to those of the classes.
 """
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.logistic.fit import score_blocks
+from rsa_eval.evaluators.logistic.fit import LinearClassifier, score_blocks
 from rsa_eval.evaluators.logistic.ridge import LeftOut, RidgePath, choose_left_out
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.average_precision import (
@@ -52,29 +52,46 @@ def multi_label_ridge(
         smallest of the best, the score of every other and each class in ``details``.
 
     Raises:
-        UserError: If no test or training image is of a class, or all of the latter are.
+        UserError: If no test or training image is of a class, all of the latter are, or float64
+            resolves no C.
     """
     (features, truth), (test_features, test_truth) = train, test
     require_classes(test_truth, (1,), class_names, "test images")
     require_classes(truth, (1, -1), class_names, "training images")
-    groups = list(_groups(features, truth, device))
-    precisions: dict[float, list[float]] = {}
-    for group in groups:
+    tried = {c: _Fits(features.shape[1], len(class_names)) for c in search.strengths}
+    for group in _groups(features, truth, device):
         names = [class_names[place] for place in group.classes]
         for c, scores in group.left_out(search.strengths).items():
             found = average_precisions(scores, group.truth, names)
-            precisions.setdefault(c, []).extend(each.eleven_points for each in found)
+            tried[c].precisions[group.classes] = [own.eleven_points for own in found]
+            group.write_fit(c, tried[c])
     trials = [
-        LeftOut(c, float(np.mean(own)))
-        for c, own in precisions.items()
-        if len(own) == len(class_names)
+        LeftOut(c, float(own.precisions.mean()))
+        for c, own in tried.items()
+        if not np.isnan(own.precisions).any()
     ]
     c, details = choose_left_out(trials, search, ELEVEN_POINTS)
-    scores = np.empty(test_truth.shape)
-    for group in groups:
-        scores[:, group.classes] = group.scores(test_features, c)
+    blocks = score_blocks(tried[c].classifier, test_features, len(class_names))
+    scores = torch.cat([block.cpu() for _, block in blocks]).numpy()
     ranked = ranking_scores(scores, test_truth, class_names)
     return replace(ranked, details=details | ranked.details)
+
+
+class _Fits:
+    """The fits of all classes with one C, filled class by class.
+
+    Args:
+        width: D, width of the features.
+        num_classes: C.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        self.precisions = np.full(num_classes, np.nan)
+        self.classifier = LinearClassifier(
+            torch.zeros(width, num_classes, dtype=torch.float64),
+            torch.zeros(num_classes, dtype=torch.float64),
+            torch.arange(num_classes),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,18 +112,18 @@ class _ClassGroup:
 
     def left_out(self, strengths: Sequence[float]) -> dict[float, npt.NDArray[np.float64]]:
         """Return each image's scores by the fit without it for each C, (n, G)."""
-        found = self.path.left_out(strengths, lambda scores, _: self._of_classes(scores).cpu())
+        found = self.path.left_out(strengths, lambda scores, _: self._add(scores + 1).cpu())
         return {c: torch.cat(blocks).numpy() for c, blocks in found.items()}
 
-    def scores(self, features: Tensor, c: float) -> npt.NDArray[np.float64]:
-        """Return scores of other images, (M, G)."""
-        blocks = score_blocks(self.path.classifier(c), features, len(self.combinations))
-        found = torch.cat([self._of_classes(scores).cpu() for _, scores in blocks])
-        return np.asarray(found)
+    def write_fit(self, c: float, fits: _Fits) -> None:
+        """Write the fit with this C on all images to the places of these classes."""
+        own, every = self.path.classifier(c), fits.classifier
+        every.weights[:, self.classes] = self._add(own.weights).cpu()
+        every.intercepts[self.classes] = self._add(own.intercepts + 1).cpu()
 
-    def _of_classes(self, scores: Tensor) -> Tensor:
-        # Targets of 1 and -1, halved with 1 added, are 1 for an image's combination, else 0.
-        return (scores + 1) / 2 @ self.combinations.to(scores)
+    def _add(self, of_combinations: Tensor) -> Tensor:
+        # Half of targets 1 and -1 plus 1 is 1 for an image's combination, and 0 for the others.
+        return of_combinations / 2 @ self.combinations.to(of_combinations)
 
 
 def _groups(features: Tensor, truth: Truth, device: torch.device | None) -> Iterator[_ClassGroup]:

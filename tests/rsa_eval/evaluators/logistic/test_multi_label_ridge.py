@@ -114,3 +114,20 @@ def test_a_class_that_cannot_be_learnt(split: str, value: int) -> None:
     negation = "not " if value == 1 else ""
     with pytest.raises(UserError, match=f"none of the 40 {split} images is {negation}of class b"):
         multi_label_ridge(train, test, NAMES, SEARCH)
+
+
+def test_a_c_that_is_not_resolved_for_a_class_is_left_out() -> None:
+    """One image's leverage is nearly 1 at large C, except for the class it is left out of."""
+    (features, truth), test = _images(0), _images(1)
+    features[:, 5] = 0
+    features[3, 5] = 1
+    truth[3, 0] = 0
+    train = 1e7 * features, truth
+    search = SearchConfig(min_exponent=-8, max_exponent=5, num_values=14)
+    details = multi_label_ridge(train, test, NAMES, search).details
+    tried = [trial["c"] for trial in details["leave_one_out"]]
+    assert 0 < len(tried) < 14
+    assert tried == search.strengths[: len(tried)]
+    assert "float64 does not resolve leaving out an image" in details["warnings"][-1]
+    alone = multi_label_ridge((train[0], truth[:, :1]), (test[0], test[1][:, :1]), ["a"], search)
+    assert len(alone.details["leave_one_out"]) == 14
