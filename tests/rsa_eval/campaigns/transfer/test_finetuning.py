@@ -10,6 +10,7 @@ import transfer_trees
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators.finetune.tuning import Tuning
 from rsa_eval.records.record import Record, read_record
+from rsa_eval.report.write import write_report
 
 pytestmark = pytest.mark.usefixtures("small_counts")
 
@@ -75,6 +76,10 @@ def test_each_set_is_searched_and_tested_by_its_measure(
     (heads,) = [line for line in table if "voc2007 (mAP)" in line]
     cells = dict(zip(heads.split("|"), byol.split("|"), strict=True))
     assert {head.strip(): cell.strip() for head, cell in cells.items()}["voc2007 (mAP)"] == "85.4"
+    write_report([tmp_path / "out"], tmp_path / "report.html")
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"{records['finetune-voc2007'].metrics['mAP_11_points'].value:.1f} [" in page
+    assert "| BYOL, ResNet-50 (BYOL, Table 3) | 97.0 | 85.4 | – | – |" in page.splitlines()
 
 
 def test_a_stopped_suite_resumes_inside_the_search(
