@@ -93,7 +93,8 @@ _EVALUATORS = (
         function="rsa_eval.evaluators.finetune.evaluator:evaluate_finetune",
         title="Fine-tuning",
         measures="top-1 and top-5 accuracy after training backbone and linear layer on 1 %, 10 % "
-        "or all of the labels",
+        "or all of the labels; mean average precision for images with several classes (PASCAL "
+        "VOC)",
     ),
     Evaluator(
         name="svm",

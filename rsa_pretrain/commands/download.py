@@ -9,6 +9,8 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.command_line import Commands, add_download_place, say
 from rsa_pretrain.plumbing.errors import UserError
 
+_OF_DETECT = ("voc2007", "voc2012", "voc0712")
+
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
@@ -22,10 +24,16 @@ def add(commands: Commands) -> None:
     )
     names = [entry.name for entry in sets.DATA_SETS]
     parser.add_argument(
-        "name", metavar="NAME", choices=names, help=f"data.name: {', '.join(names)}"
+        "name", metavar="NAME", type=_name, choices=names, help=f"data.name: {', '.join(names)}"
     )
     add_download_place(parser)
     parser.set_defaults(command=_download)
+
+
+def _name(text: str) -> str:
+    if text in _OF_DETECT:
+        raise argparse.ArgumentTypeError(f"PASCAL VOC comes by `rsa-detect download {text}`")
+    return text
 
 
 def _download(arguments: argparse.Namespace) -> int:

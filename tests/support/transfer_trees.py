@@ -240,6 +240,8 @@ COUNTS = {
     "pcam": {"train": 10, "val": 4, "test": 4},
 }
 
+VOC2007_COUNTS = {"trainval": 24, "val": 12, "test": 12}
+
 # Functions that write below a root, by ``data.name``.
 WRITERS = {
     "food101": food101,

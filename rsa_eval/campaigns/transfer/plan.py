@@ -9,6 +9,7 @@ from typing import Any
 from rsa_eval.campaigns.settings import PlannedEvaluation, SharedSettings
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
 from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.evaluators.shared.published_lists import download_voc_command
 from rsa_pretrain.data.open_images import is_present
 from rsa_pretrain.data.sets import DATA_SETS, data_set
 from rsa_pretrain.data.settings import DataConfig
@@ -101,12 +102,10 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
 def _lack_of(data: DataConfig, name: str, config: TransferConfig) -> str | None:
     """Return what an evaluation of a set lacks; None if nothing."""
     if name == "voc2007":
-        if config.protocol != "logistic":
-            return f"protocol {config.protocol} is not for images with several classes"
         if (config.root / _VOC / "ImageSets").is_dir():
             return None
         found = f"no ImageSets in '{config.root / _VOC}'"
-        return f"{found}; run `rsa-detect download voc2007 {config.root}`"
+        return f"{found}; run {download_voc_command(config.root)}"
     if not data_set(data.name).location or is_present(data):
         return None
     try:

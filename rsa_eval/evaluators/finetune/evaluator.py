@@ -7,9 +7,9 @@ import torch
 
 from rsa_eval.evaluators.finetune.search import choose_cell
 from rsa_eval.evaluators.finetune.settings import FINETUNE_PROTOCOLS, FinetuneConfig
+from rsa_eval.evaluators.finetune.task import TuningTask, has_published_validation, open_tasks
 from rsa_eval.evaluators.finetune.training import classify, fine_tune
 from rsa_eval.evaluators.finetune.tuning import Tuning, shares_batchnorm
-from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import (
     USUAL,
     Extraction,
@@ -17,18 +17,10 @@ from rsa_eval.evaluators.shared.deviations import (
     setting_text,
     settings_deviations,
 )
-from rsa_eval.evaluators.shared.labelled_images import (
-    accuracies,
-    describe_images,
-    headline_of,
-    open_splits,
-)
-from rsa_eval.evaluators.shared.subsets import class_counts, subset_rows
-from rsa_eval.evaluators.shared.validation import publishes_validation
+from rsa_eval.evaluators.shared.subsets import subset_rows
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result
 from rsa_eval.records.workspace import Workspace
-from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.distributed import world_size
 
 _BYOL = Extraction("bicubic")
@@ -58,25 +50,15 @@ def evaluate_finetune(subject: Subject, config: FinetuneConfig, workspace: Works
         UserError: If the data cannot be used, or the training diverges.
         Stopped: If a signal stopped the training; the same call resumes it.
     """
-    train, test = open_splits(config)
+    train, test = open_tasks(config)
     network = fine_tune_chosen(subject, train, config, workspace)
-    answers = classify(subject, network.tuning, test, "test features")
-    labels = test.labels_of(range(len(test)))
-    predictions = kept_answers(labels, {"": [answers]}, len(train.class_names))
-    headline = headline_of(config.data.name)
-    return Result(
-        metrics=accuracies(answers.counts, predictions, headline),
-        headline=headline,
-        num_samples=len(test),
-        details=network.details | {"images": describe_images(train, test)},
-        predictions=predictions,
-        deviations=network.deviations,
-        test_keys=test.keys(),
-    )
+    scores = classify(subject, network.tuning, test, "test features")
+    details = network.details | train.describe(test)
+    return scores.result(details, network.deviations, test.images.keys())
 
 
 def fine_tune_chosen(
-    subject: Subject, train: ImageSet, config: FinetuneConfig, workspace: Workspace
+    subject: Subject, train: TuningTask, config: FinetuneConfig, workspace: Workspace
 ) -> FinetunedNetwork:
     """Fine-tune a copy of the backbone on the labelled training images.
 
@@ -100,18 +82,18 @@ def fine_tune_chosen(
         "loss_by_epoch": tuning.losses,
         **choice.details,
         "labelled": {
-            "count": len(labelled),
-            **class_counts(labelled.require_labels()),
-            "sha256": labelled.fingerprint(),
+            "count": len(labelled.images),
+            **labelled.class_sizes(),
+            "sha256": labelled.images.fingerprint(),
         },
     }
     return FinetunedNetwork(tuning, details, _deviations(config, subject.device))
 
 
-def _labelled(train: ImageSet, config: FinetuneConfig) -> ImageSet:
+def _labelled(train: TuningTask, config: FinetuneConfig) -> TuningTask:
     if config.subset is None:
         return train
-    return train.select(subset_rows(train, config.subset, config.subset_seed))
+    return train.select(subset_rows(train.images, config.subset, config.subset_seed))
 
 
 def _deviations(config: FinetuneConfig, device: torch.device) -> list[str]:
@@ -151,10 +133,11 @@ def _byol_deviations(config: FinetuneConfig) -> list[str]:
     if config.subset is not None:
         deviations.append(f"labels {config.subset.name} (protocol: all)")
     grid = config.grid
-    if len(grid.base_lr) * len(grid.decays) > 1 and not publishes_validation(config.data):
+    if grid.is_searched and not has_published_validation(config):
+        of = "each class" if config.multi_label is None else "all images"
         deviations.append(
-            f"{grid.held_out_percent:g} % of each class drawn for validation (protocol: its "
-            "authors' own draw)"
+            f"{grid.held_out_percent:g} % of {of} drawn for validation (protocol: its authors' own "
+            "draw)"
         )
     square = (config.data.eval_resize, config.data.image_size)
     if square != _BYOL_SQUARE:

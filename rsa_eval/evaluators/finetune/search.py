@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
-from rsa_eval.evaluators.finetune.training import classify, fine_tune
+from rsa_eval.evaluators.finetune.task import TuningTask, has_published_validation
+from rsa_eval.evaluators.finetune.training import classify, fine_tune, task_fingerprint
 from rsa_eval.evaluators.finetune.tuning import Diverged
-from rsa_eval.evaluators.shared.answers import kept_answers
-from rsa_eval.evaluators.shared.labelled_images import headline_of
-from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
-from rsa_eval.evaluators.shared.validation import publishes_validation, validation_rows
+from rsa_eval.evaluators.shared.resumable import StateFile
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import WARNINGS
 from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.components.optim import scaled_lr
-from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.distributed import is_main, wait_for_all
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -75,7 +72,7 @@ def with_cell(config: FinetuneConfig, base_lr: float, decay: float) -> FinetuneC
 
 
 def choose_cell(
-    subject: Subject, images: ImageSet, config: FinetuneConfig, workspace: Workspace
+    subject: Subject, task: TuningTask, config: FinetuneConfig, workspace: Workspace
 ) -> ChosenCell:
     """Train every pair of the grid on some of the images and take the best on the others.
 
@@ -84,7 +81,7 @@ def choose_cell(
 
     Args:
         subject: Backbone and its pixel statistics.
-        images: Labelled training images.
+        task: Labelled training images.
         config: The evaluation.
         workspace: Where the states are kept.
 
@@ -97,10 +94,10 @@ def choose_cell(
         return ChosenCell(config, {})
     if len(cells) == 1:
         return ChosenCell(with_cell(config, *cells[0]), {})
-    percent, key = config.grid.held_out_percent, "grid.held_out_percent"
-    rows = validation_rows(images, config.data, percent, config.seed, key=key)
-    rest, validation = images.select(np.delete(np.arange(len(images)), rows)), images.select(rows)
-    file = StateFile(workspace.grid_state, training_fingerprint(subject, images, config))
+    rows = task.validation(config)
+    rest = task.select(np.delete(np.arange(len(task.images)), rows))
+    validation = task.select(rows)
+    file = StateFile(workspace.grid_state, task_fingerprint(subject, task, config))
     content = file.read()
     tried = [] if content is None else [TriedCell(**each) for each in content["tried"]]
     for number, cell in enumerate(cells[len(tried) :], start=len(tried) + 1):
@@ -115,8 +112,8 @@ def choose_cell(
 
 def _try(
     subject: Subject,
-    rest: ImageSet,
-    validation: ImageSet,
+    rest: TuningTask,
+    validation: TuningTask,
     config: FinetuneConfig,
     workspace: Workspace,
     label: str,
@@ -124,12 +121,9 @@ def _try(
     """Return the value of a pair, or why it has none."""
     try:
         tuning = fine_tune(subject, rest, config, workspace.state, label)
-        answers = classify(subject, tuning, validation, "validation features")
+        return {"value": classify(subject, tuning, validation, "validation features").value}
     except Diverged as error:
         return {"failure": error.reason}
-    labels = validation.labels_of(range(len(validation)))
-    predictions = kept_answers(labels, {"": [answers]}, len(validation.class_names))
-    return {"value": predictions.value(headline_of(config.data.name))}
 
 
 def _forget_training(workspace: Workspace) -> None:
@@ -139,7 +133,7 @@ def _forget_training(workspace: Workspace) -> None:
     wait_for_all()
 
 
-def _best(tried: list[TriedCell], validation: ImageSet, config: FinetuneConfig) -> ChosenCell:
+def _best(tried: list[TriedCell], validation: TuningTask, config: FinetuneConfig) -> ChosenCell:
     """Take the best pair; of equal ones that of the lowest rate, then of the lowest decay."""
     usable = [(cell.value, cell) for cell in tried if cell.value is not None]
     if not usable:
@@ -154,10 +148,10 @@ def _best(tried: list[TriedCell], validation: ImageSet, config: FinetuneConfig) 
         "grid": [asdict(cell) for cell in tried],
         "chosen": asdict(chosen) | {"weight_decay": best.tuning.weight_decay},
         "validation": {
-            "metric": headline_of(config.data.name),
-            "split": "published" if publishes_validation(config.data) else "drawn",
-            "count": len(validation),
-            "sha256": validation.fingerprint(),
+            "metric": validation.headline,
+            "split": "published" if has_published_validation(config) else "drawn",
+            "count": len(validation.images),
+            "sha256": validation.images.fingerprint(),
         },
     }
     return ChosenCell(best, details | ({WARNINGS: warnings} if warnings else {}))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rsa_eval.config import EvaluationConfig
+from rsa_eval.evaluators.shared.multi_label_settings import WithMultiLabel
 from rsa_eval.evaluators.shared.settings import Subset, TrainingOnViews
 from rsa_pretrain.data.settings import Seed
 from rsa_pretrain.plumbing.config.files import Section
@@ -84,6 +84,11 @@ class GridConfig(Section):
     """Share of each class's training images held out for validation where the data set publishes
     no validation split. Our choice: BYOL holds out 20 % of SUN397, Cars and Pets, 10 % of Food-101
     and CIFAR-10, 17 % of Caltech-101 (Table 10)."""
+
+    @property
+    def is_searched(self) -> bool:
+        """True if there is more than one pair."""
+        return len(self.base_lr) * len(self.decays) > 1
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
@@ -182,8 +187,12 @@ class FinetuneOptions(Section):
         return self
 
 
-class FinetuneConfig(FinetuneOptions, EvaluationConfig):
-    """Supervised fine-tuning of the whole network; its features are never cached."""
+class FinetuneConfig(FinetuneOptions, WithMultiLabel):
+    """Supervised fine-tuning of the whole network; its features are never cached.
+
+    Of a multi-label data set, each class has a sigmoid output, and the mean of the average
+    precisions at eleven points chooses rate and decay.
+    """
 
     save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
     """Minutes between saves of the training state; rerun the command to resume."""
@@ -194,5 +203,21 @@ class FinetuneConfig(FinetuneOptions, EvaluationConfig):
             raise ValueError(
                 "fine-tuning trains the whole backbone below one head; leave out layers and "
                 "feature_dtype"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.multi_label is None:
+            return self
+        if self.subset is not None:
+            raise ValueError(
+                f"multi_label takes no subset by class, found {self.subset.name}; set subset=null, "
+                "and data.num_train_images to draw some images"
+            )
+        if self.multi_label.val_split is not None and not self.grid.is_searched:
+            raise ValueError(
+                "multi_label.val_split chooses rate and decay, and there is no search; leave it "
+                "out, or set protocol=byol"
             )
         return self

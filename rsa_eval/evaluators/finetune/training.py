@@ -6,8 +6,8 @@ import torch
 
 from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.task import TuningTask
 from rsa_eval.evaluators.finetune.tuning import Classifier, Diverged, Tuning
-from rsa_eval.evaluators.shared.metrics import Answers, answer
 from rsa_eval.evaluators.shared.resumable import StateFile, training_fingerprint
 from rsa_eval.features.extract import extract_features
 from rsa_eval.features.forward import NonFiniteFeatures
@@ -16,6 +16,7 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.transforms import evaluation_transform
+from rsa_eval.records.record import Scores
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.distributed import min_over_ranks
@@ -26,7 +27,7 @@ _SCORED_AT_ONCE = 8192
 
 def fine_tune(
     subject: Subject,
-    images: ImageSet,
+    task: TuningTask,
     config: FinetuneConfig,
     path: Path,
     label: str = "fine-tuning",
@@ -35,7 +36,7 @@ def fine_tune(
 
     Args:
         subject: Backbone and its pixel statistics.
-        images: Labelled images.
+        task: Labelled images.
         config: The evaluation.
         path: File of the training state.
         label: Title of the progress bar.
@@ -44,37 +45,42 @@ def fine_tune(
         Diverged: If the loss stops being finite.
         Stopped: If a signal stopped the training; the same call resumes it.
     """
-    order = EvenOrder(len(images), config.tuning, config.seed)
-    classifier = Classifier(subject.backbone, len(images.class_names), config.seed)
-    file = StateFile(path, training_fingerprint(subject, images, config))
-    tuning = Tuning(classifier, config, order, file)
-    tuning.run(training_steps(subject, images, order, tuning.step, config), label)
+    order = EvenOrder(len(task.images), config.tuning, config.seed)
+    classifier = Classifier(subject.backbone, task.num_outputs, config.seed)
+    file = StateFile(path, task_fingerprint(subject, task, config))
+    tuning = Tuning(classifier, config, order, file, task.loss)
+    tuning.run(training_steps(subject, task.images, order, tuning.step, config), label)
     return tuning
 
 
+def task_fingerprint(subject: Subject, task: TuningTask, config: FinetuneConfig) -> str:
+    """Return a hash of everything that determines a training."""
+    return training_fingerprint(subject, task.images, config) + task.annotation
+
+
 @torch.no_grad()
-def classify(subject: Subject, tuning: Tuning, images: ImageSet, label: str) -> Answers:
+def classify(subject: Subject, tuning: Tuning, task: TuningTask, label: str) -> Scores:
     """Classify images under the evaluation transform; processes share the work.
 
     Args:
         subject: Supplies the pixel statistics.
         tuning: The finished training.
-        images: Labelled images.
+        task: Labelled images.
         label: Title of the progress bar.
 
     Raises:
         Diverged: In all processes alike, if a feature or a score is not finite.
     """
-    found = tuned_features(subject, tuning, images, tuning.config.data, label)
-    parts = []
-    for start in range(0, len(images), _SCORED_AT_ONCE):
-        rows = slice(start, start + _SCORED_AT_ONCE)
-        scores = tuning.classifier.head(found.features[rows].to(tuning.device))
-        parts.append(answer(scores, found.labels[rows].to(tuning.device)))
-    answers = Answers.of(parts)
-    if answers is None:
-        raise Diverged(f"the scores of the {images.name} images contain NaN", tuning.config)
-    return answers
+    found = tuned_features(subject, tuning, task.images, tuning.config.data, label)
+    halves = (torch.split(half, _SCORED_AT_ONCE) for half in (found.features, found.labels))
+    blocks = (
+        (tuning.classifier.head(features.to(tuning.device)), labels.to(tuning.device))
+        for features, labels in zip(*halves, strict=True)
+    )
+    scores = task.scores(blocks)
+    if scores is None:
+        raise Diverged(f"the scores of the {task.images.name} images contain NaN", tuning.config)
+    return scores
 
 
 def tuned_features(

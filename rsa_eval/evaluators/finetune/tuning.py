@@ -6,7 +6,7 @@ the mean loss over the whole batch. BatchNorm's running statistics come from the
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from rsa_eval.evaluators.finetune.batches import EvenOrder, Steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
+from rsa_eval.evaluators.finetune.task import class_loss
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
 from rsa_eval.features.networks.interface import network_of
@@ -95,15 +95,22 @@ class Tuning:
         config: The evaluation.
         order: Images of each step.
         file: Saved training state; resumed from if it exists.
+        loss: Of logits and labels, summed over the images.
     """
 
     def __init__(
-        self, classifier: Classifier, config: FinetuneConfig, order: EvenOrder, file: StateFile
+        self,
+        classifier: Classifier,
+        config: FinetuneConfig,
+        order: EvenOrder,
+        file: StateFile,
+        loss: Callable[[Tensor, Tensor], Tensor] = class_loss,
     ) -> None:
         self.classifier = classifier
         self.config = config
         self.order = order
         self.file = file
+        self.loss = loss
         self.device = device_of(classifier)
         tuning = config.tuning
         if shares_batchnorm(tuning, self.device):
@@ -171,7 +178,7 @@ class Tuning:
         labels = labels.to(self.device, non_blocking=True)
         draws = _draws_of_step(self.config.seed, self.step, self.device)
         with draws, autocast(self.config.precision, self.device):
-            loss_sum = functional.cross_entropy(network(images), labels, reduction="sum")
+            loss_sum = self.loss(network(images), labels)
         self.optimizer.zero_grad()
         # DistributedDataParallel divides the sum of gradients by the number of processes.
         loss = loss_sum * (world_size() / batch_size)

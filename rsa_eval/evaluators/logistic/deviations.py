@@ -4,7 +4,7 @@ from rsa_eval.evaluators.logistic.settings import LogisticConfig, LogisticOption
 from rsa_eval.evaluators.shared.deviations import (
     DINOV2,
     KORNBLITH,
-    USUAL,
+    Extraction,
     common_deviations,
     settings_deviations,
 )
@@ -13,7 +13,7 @@ from rsa_eval.evaluators.shared.subsets import Rows
 _SHORT_SIDE = 224
 """Of the resized image, in dinov2/eval/log_regression.py and Kornblith et al. 2019, whose crop of
 the centre is as large; linear probes have the usual 256."""
-_EXTRACTIONS = {"dinov2": DINOV2, "kornblith": KORNBLITH, "ridge": USUAL}
+_EXTRACTIONS = {"dinov2": DINOV2, "kornblith": KORNBLITH, "ridge": Extraction(None)}
 
 
 def logistic_deviations(config: LogisticConfig, validation: Rows | None = None) -> list[str]:

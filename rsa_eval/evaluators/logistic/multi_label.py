@@ -1,10 +1,12 @@
-"""Evaluate features of images with several classes each by logistic regression.
+"""Evaluate features of images with several classes each by logistic or ridge regression.
 
-Every class has a sigmoid output, and one C serves all of them, which the sum of their losses fits
-at once (Kornblith et al. 2019 on PASCAL VOC 2007; BYOL, Grill et al. 2020, Table 3).
+One C serves all classes. In logistic regression each has a sigmoid output, and the sum of their
+losses fits all at once (Kornblith et al. 2019 on PASCAL VOC 2007; BYOL, Grill et al. 2020, Table
+3).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +16,15 @@ from torch import Tensor
 from rsa_eval.evaluators.logistic.choice import choose_c, describe_choice
 from rsa_eval.evaluators.logistic.deviations import logistic_deviations
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, LogisticFit, score_blocks
+from rsa_eval.evaluators.logistic.multi_label_ridge import multi_label_ridge
 from rsa_eval.evaluators.logistic.objective import MeanLoss, sigmoid_loss
 from rsa_eval.evaluators.logistic.path import FitPath
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
-from rsa_eval.evaluators.shared.average_precision import average_precisions, mean_precisions
-from rsa_eval.evaluators.shared.held_out import held_out_rows
-from rsa_eval.evaluators.shared.labelled_images import describe_images
+from rsa_eval.evaluators.shared.average_precision import ELEVEN_POINTS, ranking_scores
+from rsa_eval.evaluators.shared.held_out_labels import multi_label_rows, require_classes
 from rsa_eval.evaluators.shared.multi_label import (
     Truth,
+    describe_multi_label,
     multi_label_validation,
     open_multi_label_splits,
 )
@@ -30,19 +33,15 @@ from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import Result, Scores
-from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.name_lists import first_of
 
-_HEADLINE = "mAP_11_points"
 _PUBLISHED_SEARCH = SearchConfig()
 
 
 def evaluate_multi_label(
     subject: Subject, config: LogisticConfig, multi_label: MultiLabelConfig
 ) -> Result:
-    """Choose C on validation images, refit on all training images, and rank the test images once.
+    """Choose C on training images, refit on all training images, and rank the test images once.
 
     Raises:
         UserError: If the data cannot be used.
@@ -54,24 +53,16 @@ def evaluate_multi_label(
     with frozen(subject.backbone):
         known = stored_features(subject, train.images, config, "train features")
         unknown = stored_features(subject, test.images, config, "test features")
-    truth, test_truth = train.truth(known.labels), test.truth(unknown.labels)
-    scores = multi_label_regression(
-        (known.features, truth),
-        (unknown.features, test_truth),
-        train.class_names,
-        config.search,
-        seed=config.seed,
-        device=subject.device,
-        validation=validation,
-    )
-    details = {
-        "images": describe_images(train.images, test.images),
-        "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},
+    both = (known.features, train.every_truth), (unknown.features, test.every_truth)
+    names, search, device = train.class_names, config.search, subject.device
+    if config.protocol == "ridge":
+        scores = multi_label_ridge(*both, names, search, device=device)
+    else:
+        scores = multi_label_regression(
+            *both, names, search, seed=config.seed, device=device, validation=validation
+        )
+    details = describe_multi_label(train, test) | {
         "num_published_validation_images": None if validation is None else len(validation),
-        "num_labels_left_out": {
-            "train": int((truth == 0).sum()),
-            "test": int((test_truth == 0).sum()),
-        },
     }
     return scores.result(details, logistic_deviations(config, validation), test.images.keys())
 
@@ -108,38 +99,28 @@ def multi_label_regression(
             latter are.
     """
     (features, truth), (test_features, test_truth) = train, test
-    others = ""
-    if validation is None:
-        others = "; another seed or a larger search.held_out_percent holds out others"
-        alike, key = np.zeros(len(truth), np.int64), "search.held_out_percent"
-        validation = held_out_rows(alike, search.held_out_percent, seed, key=key, unit=1)
-    rest = np.setdiff1d(np.arange(len(truth)), validation)
-    _require_classes(test_truth, (1,), class_names, "test images")
-    _require_classes(truth[validation], (1,), class_names, "validation images", others)
-    _require_classes(truth[rest], (1, -1), class_names, "other training images", others)
-    held_out = torch.from_numpy(validation)
+    require_classes(test_truth, (1,), class_names, "test images")
+    chosen = multi_label_rows(
+        truth,
+        validation,
+        class_names,
+        search.held_out_percent,
+        seed,
+        key="search.held_out_percent",
+    )
+    rest = np.setdiff1d(np.arange(len(truth)), chosen)
+    held_out = torch.from_numpy(chosen)
 
     def score(fit: LogisticFit) -> float:
         scores = _scores(fit.classifier, features, held_out)
-        found = average_precisions(scores, truth[validation], class_names)
-        return mean_precisions(found)[_HEADLINE].value
+        return ranking_scores(scores, truth[chosen], class_names).value
 
     trial = MultiLabelFitter(train, search, rows=rest, device=device)
     choice = choose_c(trial.fit, score, search.strengths)
     final = MultiLabelFitter(train, search, start=choice.fit, device=device).fit(choice.c)
-    scores = _scores(final.classifier, test_features)
-    found = average_precisions(scores, test_truth, class_names)
-    classes = [
-        {"class": name, "AP": own.area, "AP_11_points": own.eleven_points}
-        for name, own in zip(class_names, found, strict=True)
-    ]
-    return Scores(
-        metrics=mean_precisions(found),
-        headline=_HEADLINE,
-        num_samples=len(test_truth),
-        details=describe_choice(choice, final, search, _HEADLINE) | {"classes": classes},
-        predictions=RankingPredictions(scores, test_truth),
-    )
+    found = ranking_scores(_scores(final.classifier, test_features), test_truth, class_names)
+    details = describe_choice(choice, final, search, ELEVEN_POINTS)
+    return replace(found, details=details | found.details)
 
 
 class MultiLabelFitter:
@@ -195,17 +176,3 @@ def _scores(
     blocks = score_blocks(classifier, features, num_classes, rows)
     found: npt.NDArray[np.float64] = torch.cat([scores.cpu() for _, scores in blocks]).numpy()
     return found
-
-
-def _require_classes(
-    truth: Truth, values: Sequence[int], class_names: Sequence[str], images: str, others: str = ""
-) -> None:
-    for value in values:
-        absent = ~(truth == value).any(axis=0)
-        names = [name for name, is_absent in zip(class_names, absent, strict=True) if is_absent]
-        if names:
-            negation = "" if value == 1 else "not "
-            raise UserError(
-                f"none of the {len(truth)} {images} is {negation}of class {first_of(names)}; add "
-                f"such images, or remove the class from all splits{others}"
-            )

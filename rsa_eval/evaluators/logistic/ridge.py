@@ -1,21 +1,31 @@
-"""Classify by ridge regression: every C from one Gram matrix, chosen by leaving one image out.
+"""Classify by ridge regression: every C from one decomposition, chosen by leaving one image out.
 
 Targets are 1 for an image's class and -1 for the others. The weights minimise
 C Σ |y - W x - b|² + |W|², which is scikit-learn's ``RidgeClassifier`` with alpha = 1 / C. With the
-eigenvectors of the centred features' Gram matrix every C costs one product, and the prediction for
-an image by the fit without it follows from that with it (Golub, Heath & Wahba 1979).
+eigenvectors of the centred features' products every C costs one product, and the prediction for an
+image by the fit without it follows from that with it. A C at which float64 does not resolve that is
+left out.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.logistic.choice import edge_warning
+from rsa_eval.evaluators.logistic.decomposition import (
+    CentredFeatures,
+    Decomposition,
+    decompose_precisely,
+    decompose_quickly,
+)
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, answers_of
+from rsa_eval.evaluators.logistic.ridge_solution import RidgeSolution
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
@@ -23,11 +33,11 @@ from rsa_eval.evaluators.shared.labelled_images import accuracies
 from rsa_eval.evaluators.shared.metrics import ranks
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import WARNINGS, Scores
+from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
-_BLOCK_ROWS = 8192
 _SEARCH = SearchConfig()
 
 
@@ -56,22 +66,19 @@ def ridge_regression(
         ``details``.
 
     Raises:
-        UserError: If an image has no class, or widths differ.
+        UserError: If an image has no class, widths differ, no class has two training images, or
+            float64 resolves no C.
     """
     num_classes = classes_of(train, test, num_classes)
+    if int(torch.bincount(train.labels).max()) == 1:
+        raise UserError(
+            f"all {len(train.labels):,} training images are of different classes, so that none can "
+            "be left out to choose C; add images"
+        )
     path = RidgePath(train, device)
     trials = path.leave_one_out(search.strengths, headline)
-    c = max(trials, key=lambda trial: trial.score).c
-    at_edge = len(trials) > 1 and c in (trials[0].c, trials[-1].c)
+    c, details = choose_left_out(trials, search, headline)
     answers = answers_of(path.classifier(c), test, num_classes)
-    details: dict[str, Any] = {
-        "C": c,
-        "C_at_edge": at_edge,
-        "leave_one_out": [{"c": trial.c, headline: trial.score} for trial in trials],
-    }
-    if at_edge:
-        details[WARNINGS] = [edge_warning(search)]
-        _log.warning("%s", edge_warning(search))
     predictions = kept_answers(test.labels, {"": [answers]}, num_classes)
     return Scores(
         metrics=accuracies(answers.counts, predictions, headline),
@@ -84,11 +91,60 @@ def ridge_regression(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One C, and its accuracy on images left out one at a time."""
+    """One C, and its score on images left out one at a time."""
 
     c: float
     score: float
     """In percent."""
+
+
+def choose_left_out(
+    trials: Sequence[LeftOut], search: SearchConfig, measure: str
+) -> tuple[float, dict[str, Any]]:
+    """Return the smallest of the best C, and a record's details of the choice; warn of doubts.
+
+    Args:
+        trials: One per C that float64 resolves, in increasing order.
+        search: Values of C.
+        measure: Name of the measure that chooses.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if not trials:
+        raise UserError(f"{_unresolved(search.strengths)}, which are all that search has")
+    c = max(trials, key=lambda trial: trial.score).c
+    details: dict[str, Any] = {
+        "C": c,
+        "C_at_edge": len(trials) > 1 and c in (trials[0].c, trials[-1].c),
+        "leave_one_out": [{"c": trial.c, measure: trial.score} for trial in trials],
+    }
+    warnings = _warnings(search, trials, c)
+    if warnings:
+        details[WARNINGS] = warnings
+    for text in warnings:
+        _log.warning("%s", text)
+    return c, details
+
+
+def _warnings(search: SearchConfig, trials: Sequence[LeftOut], c: float) -> list[str]:
+    """Say that a better C may lie beyond those tried, or among those that were left out."""
+    strengths, tried = search.strengths, {trial.c for trial in trials}
+    warnings = []
+    if len(strengths) > 1 and c in (strengths[0], strengths[-1]):
+        warnings.append(edge_warning(search))
+    skipped = [strength for strength in strengths if strength not in tried]
+    if skipped:
+        warnings.append(f"{_unresolved(skipped)}; they were left out")
+    return warnings
+
+
+def _unresolved(strengths: Sequence[float]) -> str:
+    return (
+        f"float64 does not resolve leaving out an image at {len(strengths)} values of C, "
+        f"{strengths[0]:g} to {strengths[-1]:g}, for features of this size: multiply all features, "
+        "of training and test images, by one number"
+    )
 
 
 class RidgePath:
@@ -100,29 +156,17 @@ class RidgePath:
     """
 
     def __init__(self, train: LabelledFeatures, device: torch.device | None = None) -> None:
-        self._features = train.features
         self._classes, self._labels = torch.unique(train.labels, return_inverse=True)
-        self._device = train.features.device if device is None else device
+        device = train.features.device if device is None else device
         self._count = len(train.labels)
-        width, num_classes = train.features.shape[1], len(self._classes)
-        self._mean = self._zeros(width)
-        self._target_mean = self._zeros(num_classes)
-        for features, targets in self._blocks():
-            self._mean += features.sum(dim=0) / self._count
-            self._target_mean += targets.sum(dim=0) / self._count
-        gram, cross = self._zeros(width, width), self._zeros(width, num_classes)
-        for features, targets in self._blocks():
-            centred = features - self._mean
-            gram += centred.T @ centred
-            cross += centred.T @ (targets - self._target_mean)
-        eigenvalues, self._basis = torch.linalg.eigh(gram)
-        self._eigenvalues = eigenvalues.clamp_min(0)
-        self._projected = self._basis.T @ cross
+        self._features = CentredFeatures.of(train.features, device)
+        shares = torch.bincount(self._labels).to(device, torch.float64) / self._count
+        self._target_mean = 2 * shares - 1
 
     def classifier(self, c: float) -> LinearClassifier:
         """Return the fit with this C on all images."""
-        weights = self._basis @ (self._projected * self._shrinkage(c)[:, None])
-        intercepts = self._target_mean - self._mean @ weights
+        weights = (self._quick if self._quick.fits(c) else self._precise).weights(c)
+        intercepts = self._target_mean - self._features.mean @ weights
         return LinearClassifier(weights, intercepts, self._classes)
 
     def leave_one_out(self, strengths: Sequence[float], headline: str = "top1") -> list[LeftOut]:
@@ -131,43 +175,84 @@ class RidgePath:
         Args:
             strengths: Values of C.
             headline: ``top1``, or ``mean_per_class`` for the mean over the classes.
+
+        Returns:
+            One per C that float64 resolves.
         """
-        right = torch.zeros(len(strengths), len(self._classes), dtype=torch.float64)
+
+        def hits(scores: Tensor, labels: Tensor) -> Tensor:
+            right = labels[ranks(scores, labels.to(scores.device)).cpu() == 0]
+            return torch.bincount(right, minlength=len(self._classes))
+
+        sizes = torch.bincount(self._labels).cpu()
+        found = []
+        for c, blocks in self.left_out(strengths, hits).items():
+            right = torch.stack(blocks).sum(dim=0)
+            if headline == "mean_per_class":
+                # Equal shares have equal means in any order.
+                score = 100 * math.fsum((right.double() / sizes).tolist()) / len(sizes)
+            else:
+                score = 100 * float(right.sum()) / self._count
+            found.append(LeftOut(c, score))
+        return found
+
+    def left_out(
+        self, strengths: Sequence[float], measure: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[float, list[Tensor]]:
+        """Measure every image's scores by the fit on all others.
+
+        Args:
+            strengths: Values of C.
+            measure: Of the scores, (n, K), and the places of the images' classes, (n,), of a block.
+
+        Returns:
+            What it returned for successive blocks, for each C that float64 resolves.
+        """
+        found = self._left_out(self._quick, strengths, measure)
+        rest = [c for c in strengths if c not in found]
+        if rest:
+            found |= self._left_out(self._precise, rest, measure)
+        return {c: found[c] for c in strengths if c in found}
+
+    @cached_property
+    def _quick(self) -> RidgeSolution:
+        return self._solution(decompose_quickly)
+
+    @cached_property
+    def _precise(self) -> RidgeSolution:
+        return self._solution(decompose_precisely)
+
+    def _solution(self, decompose: Callable[[CentredFeatures], Decomposition]) -> RidgeSolution:
+        parts = decompose(self._features)
+        return RidgeSolution(self._features, parts, self._targets, self._target_mean)
+
+    def _left_out(
+        self,
+        solution: RidgeSolution,
+        strengths: Sequence[float],
+        measure: Callable[[Tensor, Tensor], Tensor],
+    ) -> dict[float, list[Tensor]]:
+        """Measure the images' scores when left out, for each C that a solution resolves."""
+        strengths = [c for c in strengths if solution.leaves_out(c)]
+        found: list[list[Tensor]] = [[] for _ in strengths]
+        least = [1.0] * len(strengths)
         with progress_bar(self._count, "leave one out", "img") as bar:
-            for features, targets in self._blocks():
-                rotated = (features - self._mean) @ self._basis
-                labels = targets.argmax(dim=1)
-                for place, c in enumerate(strengths):
-                    scores = self._scores_without(rotated, targets, c)
-                    hits = labels[ranks(scores, labels) == 0].cpu()
-                    right[place] += torch.bincount(hits, minlength=len(self._classes))
+            for rows, features in self._features.blocks():
+                labels = self._labels[rows]
+                for place, (scores, freedom) in enumerate(
+                    solution.without(rows, features, strengths)
+                ):
+                    least[place] = min(least[place], freedom)
+                    found[place].append(measure(scores, labels))
                 bar.update(len(labels))
-        if headline == "mean_per_class":
-            found = (100 * right / torch.bincount(self._labels).cpu()).mean(dim=1)
-        else:
-            found = 100 * right.sum(dim=1) / self._count
-        return [LeftOut(c, score) for c, score in zip(strengths, found.tolist(), strict=True)]
+        return {
+            c: blocks
+            for c, blocks, freedom in zip(strengths, found, least, strict=True)
+            if solution.leaves_out(c, freedom)
+        }
 
-    def _scores_without(self, rotated: Tensor, targets: Tensor, c: float) -> Tensor:
-        """Return each image's scores by the fit without it, (n, K)."""
-        shrinkage = self._shrinkage(c)
-        scores = self._target_mean + rotated @ (self._projected * shrinkage[:, None])
-        leverage = 1 / self._count + rotated.square() @ shrinkage  # (n,)
-        without: Tensor = targets - (targets - scores) / (1 - leverage)[:, None]
-        return without
-
-    def _shrinkage(self, c: float) -> Tensor:
-        shrinkage: Tensor = (self._eigenvalues + 1 / c).reciprocal()
-        return shrinkage
-
-    def _blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield features, (n, D), and targets, (n, K), of blocks of images."""
-        for start in range(0, self._count, _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            features = self._features[rows].to(self._device, torch.float64)
-            labels = self._labels[rows].to(self._device)
-            targets = torch.full_like(self._target_mean.expand(len(labels), -1), -1.0)
-            yield features, targets.scatter_(1, labels[:, None], 1.0)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64, device=self._device)
+    def _targets(self, rows: slice) -> Tensor:
+        """Return targets of some images, (n, K)."""
+        labels = self._labels[rows].to(self._target_mean.device)
+        targets = torch.full_like(self._target_mean.expand(len(labels), -1), -1.0)
+        return targets.scatter_(1, labels[:, None], 1.0)

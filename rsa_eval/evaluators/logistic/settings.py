@@ -58,19 +58,19 @@ class LogisticOptions(Section):
 class LogisticConfig(LogisticOptions, WithMultiLabel):
     """Logistic regression on features extracted once.
 
-    Of a multi-label data set, each class has a sigmoid output; one C serves all classes and is
-    chosen by the mean of their average precisions at eleven points.
+    Of a multi-label data set, each class has a sigmoid output, or by protocol=ridge targets of 1
+    and -1; one C serves all classes and is chosen by the mean of their average precisions at eleven
+    points.
     """
 
     @model_validator(mode="after")
     def _check_multi_label(self) -> Self:
         if self.multi_label is None:
             return self
-        if self.protocol == "ridge":
-            raise ValueError("multi_label needs protocol kornblith or dinov2, found 'ridge'")
         if self.multi_label.val_split is not None and self.protocol != "kornblith":
             raise ValueError(
-                "multi_label.val_split needs protocol=kornblith; dinov2 chooses C on drawn images"
+                f"multi_label.val_split needs protocol=kornblith, found '{self.protocol}', which "
+                "chooses C on other images"
             )
         return self
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rsa_eval.evaluators.finetune.evaluator import fine_tune_chosen
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.task import ClassTask
 from rsa_eval.evaluators.finetune.training import tuned_features
 from rsa_eval.evaluators.linear.deviations import linear_deviations
 from rsa_eval.evaluators.linear.evaluator import train_chosen
@@ -108,7 +109,7 @@ def _linear(
 def _finetuned(
     subject: Subject, train: ImageSet, config: FinetuneConfig, workspace: Workspace
 ) -> TrainedHead:
-    network = fine_tune_chosen(subject, train, config, workspace)
+    network = fine_tune_chosen(subject, ClassTask(train), config, workspace)
     tuning = network.tuning
 
     def features(images: ImageSet, data: DataConfig) -> LabelledFeatures:

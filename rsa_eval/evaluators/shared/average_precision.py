@@ -8,8 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rsa_eval.evaluators.shared.multi_label import Truth
-from rsa_eval.records.record import Metric
+from rsa_eval.records.ranking_predictions import RankingPredictions
+from rsa_eval.records.record import Metric, Scores
 from rsa_pretrain.plumbing.errors import UserError
+
+ELEVEN_POINTS = "mAP_11_points"
+"""Name of the metric of VOC 2007, by which transfer to it is reported."""
 
 
 @dataclass(frozen=True)
@@ -112,5 +116,32 @@ def mean_precisions(found: Sequence[ClassAP]) -> dict[str, Metric]:
     """Return the means over the classes as metrics of a record."""
     return {
         "mAP": Metric(value=mean(each.area for each in found), unit="%"),
-        "mAP_11_points": Metric(value=mean(each.eleven_points for each in found), unit="%"),
+        ELEVEN_POINTS: Metric(value=mean(each.eleven_points for each in found), unit="%"),
     }
+
+
+def ranking_scores(
+    scores: npt.NDArray[np.float64], truth: Truth, class_names: Sequence[str]
+) -> Scores:
+    """Return both mean average precisions, led by that of eleven points, and each class's.
+
+    Args:
+        scores: As for ``average_precisions``.
+        truth: As for ``average_precisions``.
+        class_names: As for ``average_precisions``.
+
+    Raises:
+        UserError: If a class has no positive image.
+    """
+    found = average_precisions(scores, truth, class_names)
+    classes = [
+        {"class": name, "AP": own.area, "AP_11_points": own.eleven_points}
+        for name, own in zip(class_names, found, strict=True)
+    ]
+    return Scores(
+        metrics=mean_precisions(found),
+        headline=ELEVEN_POINTS,
+        num_samples=len(truth),
+        details={"classes": classes},
+        predictions=RankingPredictions(scores, truth),
+    )

@@ -13,7 +13,8 @@ from rsa_pretrain.plumbing.device_names import Precision
 class Extraction:
     """A protocol's feature extraction."""
 
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation | None = "bilinear"
+    """None if nothing is published."""
     precision: Precision = "fp32"
 
 
@@ -38,7 +39,7 @@ def common_deviations(config: EvaluationConfig, published: Extraction = USUAL) -
         deviations.append(f"fold {config.data.stl10_fold} of the training images (protocol: all)")
     if config.data.num_test_images is not None:
         deviations.append(f"{config.data.num_test_images} test images (protocol: all)")
-    if config.data.eval_interpolation != published.interpolation:
+    if published.interpolation not in (None, config.data.eval_interpolation):
         deviations.append(
             f"{config.data.eval_interpolation} resizing (protocol: {published.interpolation})"
         )

@@ -3,15 +3,18 @@
 import csv
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from rsa_eval.evaluators.shared.held_out import published_rows
+from rsa_eval.evaluators.shared.labelled_images import describe_images
 from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
+from rsa_eval.evaluators.shared.published_lists import check_published
 from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
@@ -46,6 +49,15 @@ class MultiLabelSet:
         """Return the annotation of each class for these combinations, (N, C)."""
         found: Truth = self.combinations[labels.numpy()]
         return found
+
+    @cached_property
+    def every_truth(self) -> Truth:
+        """The annotation of all images, (N, C)."""
+        return self.truth(self.images.labels_of(range(len(self.images))))
+
+    def select(self, rows: Rows) -> "MultiLabelSet":
+        """Return the images with these indices."""
+        return replace(self, images=self.images.select(rows))
 
     def sha256(self) -> str:
         """Return the SHA-256 of the annotation."""
@@ -136,10 +148,23 @@ def multi_label_validation(
     return published_rows(train.images, validation.images)
 
 
+def describe_multi_label(train: MultiLabelSet, test: MultiLabelSet) -> dict[str, Any]:
+    """Describe images and their annotation, for a record's details."""
+    splits = {"train": train, "test": test}
+    return {
+        "images": describe_images(train.images, test.images),
+        "annotation_sha256": {split: own.sha256() for split, own in splits.items()},
+        "num_labels_left_out": {
+            split: int((own.every_truth == 0).sum()) for split, own in splits.items()
+        },
+    }
+
+
 def _open_list(data: DataConfig, config: MultiLabelConfig, name: str) -> MultiLabelSet:
     assert data.root is not None
     read = _read_voc if config.layout == "voc" else _read_csv
     files, truth, class_names = read(data.root, name)
+    check_published(config.name, name, data.root, files, class_names)
     combinations, labels = np.unique(truth, axis=0, return_inverse=True)
     spelled = [" + ".join(np.array(class_names)[row == 1]) or "none" for row in combinations]
     sources = ImageFiles(data.root, files, data)

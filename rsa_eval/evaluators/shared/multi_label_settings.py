@@ -13,7 +13,8 @@ class MultiLabelConfig(Section):
     """Labels of a multi-label data set whose images are in `data.root`."""
 
     name: str
-    """Name of the data set in records and tables, for example voc2007."""
+    """Name of the data set in records and tables. voc2007 is PASCAL's, whose published numbers of
+    images and classes its lists must have."""
     layout: Literal["voc", "csv"]
     """voc: ImageSets/Main/CLASS_SPLIT.txt, lines of an image's id and 1, -1 or 0, and
     JPEGImages/ID.jpg; csv: SPLIT.csv, header `image,CLASS,…`, then an image's path and 1, -1 or 0
@@ -23,9 +24,9 @@ class MultiLabelConfig(Section):
     test_split: str = "test"
     """SPLIT of the test images."""
     val_split: str | None = None
-    """SPLIT that lists those training images on which logistic regression chooses C, by
-    protocol=kornblith. null: val of layout voc; of layout csv search.held_out_percent of the
-    training images are drawn."""
+    """SPLIT that lists those training images on which logistic regression by protocol=kornblith
+    chooses C, and a search of fine-tuning rate and decay. null: val of layout voc; of layout csv
+    held_out_percent of the training images are drawn."""
 
     @property
     def validation_split(self) -> str | None:

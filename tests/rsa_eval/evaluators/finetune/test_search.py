@@ -13,11 +13,11 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.finetune import evaluator, search
 from rsa_eval.evaluators.finetune.evaluator import evaluate_finetune
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.task import ClassTask
 from rsa_eval.evaluators.finetune.tuning import Diverged, Tuning
 from rsa_eval.evaluators.knn.settings import KNNConfig
-from rsa_eval.evaluators.shared.metrics import Answers
 from rsa_eval.features.subject import Subject, load_subject
-from rsa_eval.records.record import WARNINGS, Result
+from rsa_eval.records.record import WARNINGS, Result, Scores
 from rsa_pretrain.data.image_folder import ImageFiles
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import open_images
@@ -57,22 +57,31 @@ class _FakeTraining:
         self.right = right
         self.sets: list[ImageSet] = []
 
-    def fine_tune(self, _: Subject, images: ImageSet, config: FinetuneConfig, *__: Any) -> Any:
+    def fine_tune(self, _: Subject, task: ClassTask, config: FinetuneConfig, *__: Any) -> Any:
         """Note the images, and return the settings as the trained network."""
-        self.sets.append(images)
+        self.sets.append(task.images)
         return config
 
-    def classify(self, _: Subject, config: Any, images: ImageSet, __: str) -> Answers:
+    def classify(self, _: Subject, config: Any, task: ClassTask, __: str) -> Scores:
         """Answer by the table: class 0 wherever wrong, or class 1 where that is right."""
         tuning = config.tuning
         decay = round(tuning.weight_decay * tuning.head_base_lr * tuning.batch_size / 256, 9)
         numbers = self.right.get((tuning.head_base_lr, decay))
         if numbers is None:
             raise Diverged("the loss of fine-tuning is nan in epoch 0", config)
-        labels = images.labels_of(range(len(images))).numpy()
-        predicted = (labels == 0).astype(np.int32)
+        labels = task.images.labels_of(range(len(task.images)))
+        predicted = (labels == 0).long()
         predicted[numbers] = labels[numbers]
-        return Answers(predicted, (predicted != labels).astype(np.int32))
+        return _scored(task, predicted)
+
+
+def _scored(task: ClassTask, predicted: torch.Tensor) -> Scores:
+    """Return the scores of a network that predicts these classes."""
+    labels = task.images.labels_of(range(len(task.images)))
+    logits = torch.nn.functional.one_hot(predicted, task.num_outputs).float()
+    scores = task.scores([(logits, labels)])
+    assert scores is not None
+    return scores
 
 
 def _choose(
@@ -80,8 +89,8 @@ def _choose(
 ) -> search.ChosenCell:
     monkeypatch.setattr(search, "fine_tune", fake.fine_tune)
     monkeypatch.setattr(search, "classify", fake.classify)
-    monkeypatch.setattr(search, "training_fingerprint", lambda *_: "same")
-    return search.choose_cell(None, images, config, Workspace(folder / "record.json"))  # type: ignore[arg-type]
+    monkeypatch.setattr(search, "task_fingerprint", lambda *_: "same")
+    return search.choose_cell(None, ClassTask(images), config, Workspace(folder / "record.json"))  # type: ignore[arg-type]
 
 
 def test_validation_decides(
@@ -142,11 +151,11 @@ def test_the_data_sets_metric_chooses(monkeypatch: pytest.MonkeyPatch, tmp_path:
     few = images.select(np.concatenate([names, np.repeat(names[:1], 8)]))
     fake = _FakeTraining({})
 
-    def classify(_: Any, own: Any, validation: ImageSet, __: str) -> Answers:
-        labels = validation.labels_of(range(len(validation))).numpy()
+    def classify(_: Any, own: Any, task: ClassTask, __: str) -> Scores:
+        labels = task.images.labels_of(range(len(task.images)))
         is_first = own.tuning.head_base_lr == 0.01
-        predicted = np.where((labels == 0) == is_first, labels, (labels + 1) % 4).astype(np.int32)
-        return Answers(predicted, (predicted != labels).astype(np.int32))
+        predicted = torch.where((labels == 0) == is_first, labels, (labels + 1) % 4)
+        return _scored(task, predicted)
 
     fake.classify = classify  # type: ignore[method-assign]
     choice = _choose(fake, config, few, monkeypatch, tmp_path)

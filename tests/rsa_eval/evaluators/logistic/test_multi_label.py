@@ -19,7 +19,7 @@ from rsa_eval.evaluators.logistic import multi_label
 from rsa_eval.evaluators.logistic.deviations import logistic_deviations
 from rsa_eval.evaluators.logistic.multi_label import multi_label_regression
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
-from rsa_eval.evaluators.shared.average_precision import average_precisions
+from rsa_eval.evaluators.shared.average_precision import ranking_scores
 from rsa_eval.evaluators.shared.multi_label import Truth
 from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import Scores, read_record
@@ -103,9 +103,9 @@ def test_the_choice_never_reads_the_test_images(monkeypatch: pytest.MonkeyPatch)
 
     def noted(scores: npt.NDArray[np.float64], truth: Truth, names: Sequence[str]) -> Any:
         ranked.append(truth)
-        return average_precisions(scores, truth, names)
+        return ranking_scores(scores, truth, names)
 
-    monkeypatch.setattr(multi_label, "average_precisions", noted)
+    monkeypatch.setattr(multi_label, "ranking_scores", noted)
     train, test = _images(0), _images(1, count=50)
     scores = _score(train, test)
     *choosing, last = ranked
@@ -258,10 +258,9 @@ def _config(**changes: Any) -> LogisticConfig:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"protocol": "ridge"}, "multi_label needs protocol kornblith or dinov2, found 'ridge'"),
         (
             {"multi_label": {"name": "pets", "layout": "csv", "val_split": "val"}},
-            r"multi_label\.val_split needs protocol=kornblith",
+            r"multi_label\.val_split needs protocol=kornblith, found 'dinov2'",
         ),
         ({"data": {"name": "digits", "image_size": 32}}, r"needs data\.name=imagefolder"),
     ],

@@ -17,7 +17,7 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 
-VOC = MultiLabelConfig(name="voc2007", layout="voc")
+VOC = MultiLabelConfig(name="animals", layout="voc")
 CSV = MultiLabelConfig(name="pets", layout="csv", train_split="train")
 
 
@@ -49,7 +49,7 @@ def test_the_layout_of_voc(voc: Path) -> None:
     assert found.class_names == ["cat", "dog"]
     truth = found.truth(torch.tensor(found.images.require_labels()))
     assert truth.tolist() == [[1, -1], [1, 0], [-1, -1]]
-    assert found.images.name == "voc2007"
+    assert found.images.name == "animals"
     assert [found.images[index].getpixel((0, 0))[0] for index in range(3)] == [100, 140, 180]
 
 
@@ -85,7 +85,7 @@ def test_a_part_of_the_images(voc: Path) -> None:
     part = open_multi_label(_data(voc, num_train_images=2), VOC, "train")
     assert len(part.images) == 2
     assert part.truth(torch.tensor(part.images.require_labels())).shape == (2, 2)
-    with pytest.raises(UserError, match="asked for 4 images of voc2007, which has 3"):
+    with pytest.raises(UserError, match="asked for 4 images of animals, which has 3"):
         open_multi_label(_data(voc, num_train_images=4), VOC, "train")
 
 

@@ -15,6 +15,7 @@ from rsa_eval import extract, load_network, transform_for
 from rsa_eval.__main__ import main
 from rsa_eval.campaigns.run_records import make_record_of, recorded
 from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.evaluators.finetune.task import ClassTask
 from rsa_eval.evaluators.finetune.training import fine_tune
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.batch_size import batch_size_on
@@ -76,7 +77,7 @@ def test_fine_tuning_trains_the_network(vit: str, tmp_path: Path) -> None:
     subject = load_subject(vit, config)
     before = {name: tensor.clone() for name, tensor in subject.backbone.state_dict().items()}
     images = open_images(config.data, "train")
-    tuning = fine_tune(subject, images, config, tmp_path / "record.state.pt")
+    tuning = fine_tune(subject, ClassTask(images), config, tmp_path / "record.state.pt")
     assert tuning.losses[-1] < tuning.losses[0]
     after = tuning.classifier.backbone.state_dict()
     name = "module.model.blocks.0.attn.qkv.weight"

@@ -164,6 +164,12 @@ def test_unknown_names_are_told_the_known_ones(tmp_path, capsys):
     assert names in DataConfig.model_fields["name"].description
 
 
+@pytest.mark.parametrize("name", ["voc2007", "voc2012", "voc0712"])
+def test_voc_is_another_commands(tmp_path, capsys, name):
+    """The error names the program that downloads it."""
+    assert f"PASCAL VOC comes by `rsa-detect download {name}`" in error_of(capsys, name, tmp_path)
+
+
 def test_a_download_is_whole_and_made_once(server, tmp_path, capsys):
     """A second run finds it; what a killed one left half unpacked goes."""
     (tmp_path / ".partial-squares" / "squares").mkdir(parents=True)
