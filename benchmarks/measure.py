@@ -1,5 +1,6 @@
 """Measure ratios within one run: alternating repeats, medians, and a description of the machine."""
 
+import ctypes
 import multiprocessing
 import platform
 import statistics
@@ -187,6 +188,8 @@ def extra_memory(run: Callable[[], object], device: Device) -> int:
         torch.cuda.reset_peak_memory_stats()
         run()
         return torch.cuda.max_memory_allocated() - before
+    # What was freed but is still resident would be handed out again unseen.
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     before = _peak_of_process()
     run()

@@ -1,5 +1,6 @@
 """Answers of classifiers: a class for each image, from one training or several."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -75,7 +76,8 @@ class ClassPredictions:
         if not metric.startswith(_PER_CLASS):
             return float(shares.mean())
         by_class = [shares[self.labels == label].mean() for label in np.unique(self.labels)]
-        return float(np.mean(by_class))
+        # Equal shares have equal means in any order.
+        return math.fsum(by_class) / len(by_class)
 
     def per_image(self, metric: str) -> FloatArray | None:
         """Return the percentage of classifiers right on each image, (N,)."""

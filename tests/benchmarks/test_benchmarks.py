@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "knn": {"num_bank": 300, "num_queries": 20, "width": 16, "k": 30, "repeats": 1},
     "logistic": {
         **{"num_images": 60, "width": 8, "num_classes": 3, "num_values": 3, "num_large": 50},
+        **{"num_fitted": 50, "num_steps": 3},
     },
     "step": {"image_size": 16, "batch_size": 4, "repeats": 2},
 }
@@ -39,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 COMPARED: dict[str, list[tuple[str, str] | None]] = {
     "features": [("bare forward", "extract_features")],
     "knn": [("knn_answers", "products and top-k"), ("knn_answers", "scikit-learn"), None],
-    "logistic": [("scikit-learn's L-BFGS", "our path"), None, None, None],
+    "logistic": [("scikit-learn's L-BFGS", "our path"), None, None, None, None],
     "step": [("RSA", "BYOL (AA)"), ("RSA", "bare passes")],
 }
 

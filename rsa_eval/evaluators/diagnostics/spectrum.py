@@ -14,6 +14,9 @@ from rsa_pretrain.plumbing.errors import UserError
 RANKME_EPSILON = 1e-7
 """Added to each share of the spectrum by Garrido et al. 2023, for float32 features."""
 
+# 0.3, with a margin.
+_ROUNDING = 0.5
+
 ALPHA_FIRST, ALPHA_LAST = 4, 100
 """First and last eigenvalue, counted from 1, to which α-ReQ's code fits its power law."""
 
@@ -67,9 +70,14 @@ def eigenspectrum(features: Tensor, chunk_size: int = 4096) -> Tensor:
     """
     centre = centre_of([features], "alpha", chunk_size)
     values = singular_values(features, centre, chunk_size)
-    # Rounding adds a matrix whose singular values are far below this.
-    smallest = torch.finfo(features.dtype).eps * _mean_square([features], chunk_size).sqrt()
-    eigenvalues = values[values > smallest * len(features) ** 0.5].square()
+    # Rounding to their type adds a matrix of independent entries, of at most 0.3 eps times the root
+    # mean square; its largest singular value is that times √N + √D (Davidson & Szarek 2001).
+    count, width = features.shape
+    norm = _mean_square([features], chunk_size).sqrt()
+    entry = _ROUNDING * torch.finfo(features.dtype).eps * norm / width**0.5
+    computed = torch.finfo(torch.float64).eps * norm * count**0.5
+    smallest = torch.maximum(entry * (count**0.5 + width**0.5), computed)
+    eigenvalues = values[values > smallest].square()
     return eigenvalues / eigenvalues.sum()
 
 

@@ -27,8 +27,11 @@ _CHECKS = 3
 # Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
-# Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients.
+# Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients. Those of
+# many classes are fewer, at most as many as these float64 values hold, 512 MiB.
 _MEMORY = 50
+_LEAST_MEMORY = 10
+_STORED_VALUES = 2**26
 # A line search usually takes one evaluation.
 _MOST_EVALUATIONS = 10
 # A round that lowers the objective by less, relatively, has reached the limit of its precision.
@@ -184,6 +187,12 @@ class _Round:
         self._move_to(start)
 
     @property
+    def _memory(self) -> int:
+        """Steps to store."""
+        affordable = _STORED_VALUES // (2 * self._variables.numel())
+        return max(_LEAST_MEMORY, min(_MEMORY, affordable))
+
+    @property
     def progress(self) -> float:
         """Decrease of the objective since the start, relative to the start."""
         return 1 - self._value
@@ -200,7 +209,7 @@ class _Round:
             [self._variables],
             max_iter=1,
             max_eval=_MOST_EVALUATIONS,
-            history_size=_MEMORY,
+            history_size=self._memory,
             tolerance_grad=0.0,
             tolerance_change=0.0,
             line_search_fn="strong_wolfe",

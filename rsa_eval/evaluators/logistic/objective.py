@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_BLOCK_VALUES = 2**26
+_BLOCK_VALUES = 2**25
 
 
 @dataclass(frozen=True)

@@ -272,3 +272,14 @@ def test_memory_is_that_of_a_chunk() -> None:
     with Largest() as largest:
         linear_cka(features, features, 900)
     assert largest.numbers == features.numel()
+
+
+def test_weak_directions_above_rounding_are_eigenvalues() -> None:
+    """In half precision a decay whose tail is above the rounding has the exponent of float32."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.full((256,), 0.01)
+    scale[:20] = torch.arange(1, 21) ** -0.5
+    features = 2 + torch.randn(600, 256, generator=generator) * scale
+    half = features.half()
+    assert len(eigenspectrum(half)) == len(eigenspectrum(half.float())) == 256
+    assert alpha_req(half) == pytest.approx(alpha_req(features), rel=0.01)

@@ -64,24 +64,26 @@ def test_equal_to_scikit_learn_along_the_path(
 ) -> None:
     """Objectives agree to 1e-6, of separable and inseparable images, fewer than features or not.
 
-    So do 99.9 % of the predictions, where C is large enough for the logits of classes to differ.
+    So do 99.9 % of the predictions, where the two largest logits differ by a hundredth of a
+    standard deviation.
     """
     train = _features(count, width, num_classes)
     test = _features(2000, width, num_classes, seed=1)
     fitter = Fitter(train, max_iterations=1000, tolerance=_TOLERANCE, intercept=intercept)
     for c in np.logspace(-6, 3, 19):
         fit = fitter.fit(float(c))
-        expected = _oracle(train, float(c), fit_intercept=intercept)
+        # At small C scikit-learn's L-BFGS may stop where the gradient is small, far from the end.
+        solver = "newton-cholesky" if c < 1e-3 else "lbfgs"
+        expected = _oracle(train, float(c), fit_intercept=intercept, solver=solver)
         assert fit.converged
         ours, theirs = (_objective(train, each, c) for each in (fit.classifier, expected))
         assert ours == pytest.approx(theirs, rel=1e-6)
-        if c < 1e-3:
-            continue
-        answers = [
-            each.scores(test.features, num_classes).argmax(dim=1)
-            for each in (fit.classifier, expected)
-        ]
-        assert (answers[0] == answers[1]).float().mean() >= 0.999
+        scores = [each.scores(test.features, num_classes) for each in (fit.classifier, expected)]
+        answers = [each.argmax(dim=1) for each in scores]
+        best = scores[1].topk(2, dim=1).values
+        is_clear = best[:, 0] - best[:, 1] > 1e-2 * (scores[1] - expected.intercepts).std()
+        assert is_clear.float().mean() > 0.8
+        assert (answers[0] == answers[1])[is_clear].float().mean() >= 0.999
 
 
 def test_the_optimum_is_reached_where_warm_starts_have_no_slope() -> None:
