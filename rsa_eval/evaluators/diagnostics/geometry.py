@@ -22,6 +22,9 @@ def rank_me(features: Tensor, chunk_size: int = 4096) -> float:
 
     Returns:
         From 1 to min(N, D), up to ε; 0 if all features are zero.
+
+    Raises:
+        UserError: If a feature is not finite.
     """
     return smooth_rank(singular_values(features, chunk_size=chunk_size))
 

@@ -30,11 +30,16 @@ def singular_values(
         features: (N, D).
         centre: Subtracted from each row, (D,); None leaves the rows as they are.
         chunk_size: Rows folded at a time into a triangular matrix of the same singular values.
+
+    Raises:
+        UserError: If a feature is not finite.
     """
     triangle = features.new_empty((0, features.shape[1]), dtype=torch.float64)
     for chunk in torch.split(features, chunk_size):
         rows = chunk.double() if centre is None else chunk.double() - centre
         triangle = torch.linalg.qr(torch.cat([triangle, rows]), mode="r").R
+    if not triangle.isfinite().all():
+        raise UserError("a spectrum needs finite features; extract them at precision fp32")
     values: Tensor = torch.linalg.svdvals(triangle)
     return values
 

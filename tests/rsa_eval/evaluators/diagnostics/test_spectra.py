@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rsa_eval.evaluators.diagnostics.geometry import rank_me
 from rsa_eval.evaluators.diagnostics.lidar import lidar
 from rsa_eval.evaluators.diagnostics.similarity import linear_cka, unbiased_linear_cka
 from rsa_eval.evaluators.diagnostics.spectrum import alpha_req, eigenspectrum, power_law_exponent
@@ -283,3 +284,12 @@ def test_weak_directions_above_rounding_are_eigenvalues() -> None:
     half = features.half()
     assert len(eigenspectrum(half)) == len(eigenspectrum(half.float())) == 256
     assert alpha_req(half) == pytest.approx(alpha_req(features), rel=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_rank_needs_finite_features(value: float) -> None:
+    """Also where no evaluation has checked them."""
+    features = torch.ones(6, 3)
+    features[2, 1] = value
+    with pytest.raises(UserError, match="a spectrum needs finite features"):
+        rank_me(features)
