@@ -57,10 +57,11 @@ def train_machines(
         for name, own in zip(class_names, truth.T, strict=True):
             for what, count in (("", (own == 1).sum()), ("not ", (own == -1).sum())):
                 if count < config.folds:
-                    possible = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
+                    advice = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
                     raise UserError(
                         f"{count} training images are {what}of class '{name}'; cross-validation "
-                        f"with {config.folds} folds needs {config.folds}{possible}"
+                        f"with {config.folds} folds needs {config.folds}: add images of it, or "
+                        f"leave the class out{advice}"
                     )
             known = own != 0
             machines.append(_train_machine(features[known], own[known], config, seed))
