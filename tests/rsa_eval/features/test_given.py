@@ -146,7 +146,7 @@ ARRAYS: list[tuple[Arrays, str]] = [
     ({"features": FEATURES[0]}, r"features of shape \(4,\); expected \(N, D\)"),
     ({"features": FEATURES[None]}, r"features of shape \(1, 20, 4\)"),
     ({"features": np.array(1.5)}, r"features of shape \(\)"),
-    ({"labels": LABELS[:-1]}, "19 labels, but .* features of 20 images; expected a label for each"),
+    ({"labels": LABELS[:-1]}, "19 labels, but .*features of 20 images; expected a label for each"),
     ({"labels": LABELS[:, None]}, r"labels of shape \(20, 1\); expected \(20,\)"),
     ({"labels": LABELS.astype(np.float64)}, r"labels of type (torch\.)?float64; expected integers"),
     ({"labels": LABELS.astype(bool)}, r"labels of type (torch\.)?bool; expected integers"),
