@@ -213,3 +213,20 @@ def test_a_missing_file_is_found_before_libraries_are_imported(
     monkeypatch.setitem(sys.modules, "rsa_eval.campaigns.given_records", None)
     command = [word.replace("train.npz", "absent.npz") for word in words(models / "good", "knn")]
     assert "absent.npz': No such file or directory" in error_of(*command)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "unfinished"),
+    [
+        ("logistic", "search.max_iterations=1", "2 of 2 fits to choose C did not converge in 1 "),
+        ("low-shot", "classifier.max_iterations=1", "3 of 3 fits did not converge in 1 iterations"),
+        ("svm", "machine.max_iterations=1", " fits did not converge in 1 iterations"),
+    ],
+)
+def test_unfinished_fits_are_in_the_record(
+    models: Path, kind: str, setting: str, unfinished: str
+) -> None:
+    """Not only in the log, which campaigns and reports do not show."""
+    assert main([*words(models / "bad", kind, *QUICK[kind], setting), "device=cpu"]) == 0
+    warnings = read_record(models / "bad" / "records" / f"{kind}.json").warnings
+    assert sum(unfinished in text for text in warnings) == 1

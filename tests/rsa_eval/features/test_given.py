@@ -148,7 +148,10 @@ ARRAYS: list[tuple[Arrays, str]] = [
     ({"features": np.array(1.5)}, r"features of shape \(\)"),
     ({"labels": LABELS[:-1]}, "19 labels, but .*features of 20 images; expected a label for each"),
     ({"labels": LABELS[:, None]}, r"labels of shape \(20, 1\); expected \(20,\)"),
-    ({"labels": LABELS.astype(np.float64)}, r"labels of type (torch\.)?float64; expected integers"),
+    (
+        {"labels": LABELS.astype(np.float64)},
+        r"labels of type (torch\.)?float64; expected integers: store labels",
+    ),
     ({"labels": LABELS.astype(bool)}, r"labels of type (torch\.)?bool; expected integers"),
     ({"labels": LABELS - 2}, "the label -2; expected class indices from 0 on"),
     ({"labels": LABELS + 2**20}, "the label 1048578; expected class indices below 1,048,576"),
