@@ -2,7 +2,7 @@
 
 from rsa_pretrain.data.settings import DataConfig
 
-_LEAST_SHARE = 0.7  # of the short side; the usual 224 of 256 are 0.875, the strictest in use 0.8
+_LEAST_SHARE = 0.7  # of the short side; the usual 224 of 256 are 0.875
 
 
 def narrow_crop(data: DataConfig) -> str | None:
