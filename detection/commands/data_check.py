@@ -12,6 +12,7 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_json
 from rsa_pretrain.plumbing.text_table import render_table
 from rsa_pretrain.plumbing.user_paths import refuse_input
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from detection.survey.findings import SetFindings
 
 PROBLEMS_EXIT_CODE = 1
+_ROLES = ("train", "test")
 
 
 def add(commands: Commands) -> None:
@@ -43,7 +45,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--role",
-        choices=("train", "test"),
+        choices=_ROLES,
         help="check only this set of the config; for ANNOTATIONS.json, its purpose (default train)",
     )
     parser.add_argument(
@@ -73,6 +75,7 @@ def add(commands: Commands) -> None:
 def _data_check(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         refuse_input(arguments.out, Path(arguments.source))
+        check_json(arguments.out, _ROLES)
     checks = _checks(arguments)
     for found in checks:
         _report(found, arguments.limit)

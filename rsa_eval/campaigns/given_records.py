@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from rsa_eval.evaluators.given import GivenEvaluator
+from rsa_eval.evaluators.shared.feature_checks import with_doubts
 from rsa_eval.features.given import GivenFeatures, read_given
 from rsa_eval.features.given_settings import GivenFeaturesConfig
 from rsa_eval.records.make import save_record
@@ -61,6 +62,7 @@ def make_record_of_features(
         if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
             raise
         raise UserError(f"{evaluator.name} of '{train}' does not fit into memory") from None
+    scores = with_doubts(scores, known.labelled, asked.labelled, config.num_classes)
     given = {"train": known.facts(), "test": asked.facts()}
     keys = [str(row) for row in range(len(asked.labelled.labels))]
     return save_record(

@@ -47,6 +47,7 @@ def make_record_of(
     Raises:
         UserError: As raised by the evaluation.
     """
+    from rsa_eval.features.crop import narrow_crop
     from rsa_eval.features.subject import load_subject
     from rsa_eval.records.make import save_record
     from rsa_pretrain.plumbing.device import (
@@ -56,12 +57,15 @@ def make_record_of(
     )
     from rsa_pretrain.plumbing.distributed import is_main, process_group
 
-    workspace = Workspace(path)
+    workspace, doubt = Workspace(path), narrow_crop(config.data)
+    if doubt is not None:
+        _log.warning("%s", doubt)
     with process_group(resolve_device(config.device)), explained_out_of_memory(_MEMORY_HINT):
         subject = load_subject(checkpoint, config)
         started = time.perf_counter()
         result = evaluator.evaluate(subject, config, workspace)
         result = replace(result, deviations=[*departures, *result.deviations])
+        result = result.warned([] if doubt is None else [doubt])
         record = save_record(
             result,
             path,
@@ -130,8 +134,11 @@ def warn_of_other_folder(record: Record, config: EvaluationConfig, path: Path) -
         )
 
 
-def check_replaceable(path: Path, config: Section) -> None:
+def check_replaceable(path: Path, config: Section) -> Record | None:
     """Refuse, before any work is done, to replace a record made with other settings.
+
+    Returns:
+        The record that will be replaced; None if there is none.
 
     Raises:
         UserError: Names the settings that differ.
@@ -143,6 +150,7 @@ def check_replaceable(path: Path, config: Section) -> None:
             f"'{path}' is a record made with other settings ({first_of(keys)}); give "
             "--out FILE.json"
         )
+    return record
 
 
 def _read_if_whole(path: Path) -> Record | None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from rsa_eval.commands.outputs import check_apart_from_records, check_output
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_json
 
 if TYPE_CHECKING:
     from rsa_eval.audit.entries import NamedRecord
     from rsa_eval.audit.finding import FindingGroup
 
 _UNFAIR_EXIT_CODE = 1
+_FINDINGS = "findings"
 
 _DESCRIPTION = """\
 List what makes a comparison of records unfair: differing test images, transforms, settings and
@@ -74,7 +76,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.markdown is not None:
         write_text(arguments.markdown, render.markdown(groups))
     if arguments.json is not None:
-        tree = {"findings": render.as_tree(groups)}
+        tree = {_FINDINGS: render.as_tree(groups)}
         write_text(arguments.json, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     for path in (arguments.out, arguments.markdown, arguments.json):
         if path is not None:
@@ -108,3 +110,5 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         if path is not None:
             check_output(path, suffix, f"--{option}")
             check_apart_from_records(path, f"--{option}", arguments.records)
+    if arguments.json is not None:
+        check_json(arguments.json, [_FINDINGS])

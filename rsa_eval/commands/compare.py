@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rsa_eval.commands.outputs import check_apart_from_records, check_output
 from rsa_pretrain.plumbing.command_line import Commands, say
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_json
 from rsa_pretrain.plumbing.user_paths import user_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ examples:
   rsa-eval compare runs/rsa/records/knn.json runs/byol/records/knn.json --metric mean_per_class
   rsa-eval compare runs/rsa/seed-* --against runs/byol/seed-* --margin 0.5 --figure rsa-byol.png"""
 
+_NUMBERS = ("first", "second", "margin", "verdicts", "left_out", "sentences")
 _SUFFIXES = {"markdown": ".md", "json": ".json", "figure": ".png"}
 
 
@@ -75,6 +77,8 @@ def _compare(arguments: argparse.Namespace) -> int:
             check_output(path, suffix, f"--{name}")
             inputs = (*arguments.models, *(arguments.against or ()))
             check_apart_from_records(path, f"--{name}", inputs)
+    if arguments.json is not None:
+        check_json(arguments.json, _NUMBERS)
     models, against = arguments.models, arguments.against
     if against is None:
         if len(models) != 2:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rsa_eval.campaigns.run_records import check_replaceable, make_record_of
 from rsa_eval.commands.given_features import add_features_option, evaluate_features
-from rsa_eval.commands.outputs import check_output
+from rsa_eval.commands.outputs import check_output, check_record_output
 from rsa_eval.commands.subjects import (
     CHECKPOINTS,
     add_config_option,
@@ -105,9 +105,11 @@ def _evaluate(arguments: argparse.Namespace, kind: str, evaluator: Evaluator) ->
     config = load_config(evaluator.config, arguments.config, overrides, start)
     out = _record_path(arguments.out, run_dir, record_name(kind, config))
     if arguments.out is None:
-        check_replaceable(out, config)
+        former = check_replaceable(out, config)
+    else:
+        former = check_record_output(out, kind)
     record = make_record_of(checkpoint, evaluator, config, out)
-    _say_result(record, out)
+    _say_result(record, out, former)
     return 0
 
 
@@ -120,18 +122,27 @@ def _record_path(out: Path | None, run_dir: Path | None, default_name: str) -> P
     return out
 
 
-def _say_result(record: Record, out: Path) -> None:
+def _say_result(record: Record, out: Path, former: Record | None) -> None:
     for line in _result_lines(record):
         say(line)
+    if former is not None and _subject(former) != _subject(record):
+        say(f"replaced: the record of {_name(former)} on {former.data_set}, which was there")
     say(f"record: {out}")
+
+
+def _subject(record: Record) -> tuple[str | None, ...]:
+    return record.model.sha256, record.model.network, record.data_set
+
+
+def _name(record: Record) -> str:
+    return record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
 
 
 def _result_lines(record: Record) -> list[str]:
     """Return the result as an aligned table."""
-    name = record.model.checkpoint or f"random weights, seed {record.seeds[0]}"
     lines = [
         f"{record.kind} on {record.data_set} ({record.num_samples} images): "
-        f"{record.model.network}, {name}"
+        f"{record.model.network}, {_name(record)}"
     ]
     if record.kind == "knn":
         from rsa_eval.statistics.intervals import wilson

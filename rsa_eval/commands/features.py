@@ -1,8 +1,10 @@
 """``rsa-eval features``: extract features once for several evaluations."""
 
 import argparse
+import logging
 from typing import TYPE_CHECKING
 
+from rsa_eval.commands.given_features import refuse_features_option
 from rsa_eval.commands.subjects import (
     add_config_option,
     images_of_run,
@@ -18,6 +20,8 @@ from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
+
+_log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Extract features of the frozen backbone, every image once, into cache_dir, by default the folder
@@ -51,6 +55,7 @@ def add(commands: Commands) -> None:
         "torchvision:NAME",
     )
     add_config_option(parser)
+    refuse_features_option(parser)
     parser.usage = "rsa-eval features [--config CONFIG] CHECKPOINT | --random-init"
     add_overrides(parser, FeaturesConfig)
     parser.set_defaults(command=_features)
@@ -65,6 +70,7 @@ def _features(arguments: argparse.Namespace) -> int:
         start["cache_dir"] = str(run_dir / "features")
     config = load_config(FeaturesConfig, arguments.config, overrides, start)
 
+    from rsa_eval.features.crop import narrow_crop
     from rsa_eval.features.extract import ensure_cached
     from rsa_eval.features.frozen import frozen
     from rsa_eval.features.subject import load_subject
@@ -72,6 +78,9 @@ def _features(arguments: argparse.Namespace) -> int:
     from rsa_pretrain.plumbing.device import resolve_device
     from rsa_pretrain.plumbing.distributed import process_group
 
+    doubt = narrow_crop(config.data)
+    if doubt is not None:
+        _log.warning("%s", doubt)
     with process_group(resolve_device(config.device)):
         subject = load_subject(checkpoint, config)
         found = {split: _open(config, split) for split in config.splits}

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsa_eval.commands.outputs import check_output
+from rsa_eval.commands.outputs import check_record_output
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.evaluators.given import GIVEN_EVALUATORS
 from rsa_eval.features.given_settings import GivenFeaturesConfig
@@ -34,13 +34,28 @@ def add_features_option(parser: argparse.ArgumentParser, kind: str) -> None:
     )
 
 
+class _RefuseFeatures(argparse.Action):
+    """Name the evaluators that take ``--features``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        raise UserError(
+            f"{parser.prog} needs images and networks; --features is an option of "
+            f"{', '.join(GIVEN_EVALUATORS)}"
+        )
+
+
+def refuse_features_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--features``, hidden, to a command that cannot take it, and refuse it by name."""
+    parser.add_argument("--features", nargs="*", action=_RefuseFeatures, help=argparse.SUPPRESS)
+
+
 def evaluate_features(
     arguments: argparse.Namespace,
     kind: str,
     images: type[EvaluationConfig],
     checkpoints: Sequence[Checkpoint],
     overrides: Sequence[str],
-) -> tuple[Record, Path]:
+) -> tuple[Record, Path, Record | None]:
     """Evaluate the features that ``--features`` names.
 
     Args:
@@ -51,14 +66,17 @@ def evaluate_features(
         overrides: ``section.key=value`` words.
 
     Returns:
-        The record and its file.
+        The record, its file, and the record that was there before.
 
     Raises:
         UserError: If the evaluator needs images, a checkpoint is given as well, a setting concerns
             images, there is no ``--out``, or as raised by the evaluation.
     """
     if kind not in GIVEN_EVALUATORS:
-        raise UserError(f"{kind} needs images and a network; evaluate a CHECKPOINT")
+        raise UserError(
+            f"{kind} needs images and a network; evaluate a CHECKPOINT "
+            f"(--features is an option of {', '.join(GIVEN_EVALUATORS)})"
+        )
     if checkpoints or arguments.random_init:
         found = "--random-init" if arguments.random_init else f"'{checkpoints[0]}'"
         raise UserError(f"give --features or a checkpoint, not both; found {found}")
@@ -69,11 +87,18 @@ def evaluate_features(
     train, test = arguments.features
     start = {"data_set": as_text(train.stem)}
     config = load_config(evaluator.config, arguments.config, overrides, start)
-    check_output(arguments.out, ".json")
+    former = check_record_output(arguments.out, kind)
+    for path in (train, test):
+        if not path.exists():  # before libraries that take seconds to import
+            raise UserError(
+                f"cannot read '{path}': No such file or directory; expected a .npz, .npy or "
+                ".safetensors file of features"
+            )
 
     from rsa_eval.campaigns.given_records import make_record_of_features
 
-    return make_record_of_features(train, test, evaluator, config, arguments.out), arguments.out
+    record = make_record_of_features(train, test, evaluator, config, arguments.out)
+    return record, arguments.out, former
 
 
 def _refuse_settings_of_images(

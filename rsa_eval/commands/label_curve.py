@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from rsa_eval.campaigns.label_curve.settings import LABELS, LabelCurveConfig
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
+from rsa_eval.commands.given_features import refuse_features_option
 from rsa_eval.commands.outputs import check_output_folder
 from rsa_eval.commands.subjects import (
     CHECKPOINTS,
     add_config_option,
+    check_checkpoints,
     images_of_run,
     run_of,
     split_checkpoints,
 )
-from rsa_eval.features.networks.spec import NetworkSpec, check_checkpoint
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -89,6 +90,7 @@ def add(commands: Commands) -> None:
         help="default: %(default)s",
     )
     add_budget(parser)
+    refuse_features_option(parser)
     parser.usage = "rsa-eval label-curve [options] [CHECKPOINT ...]"
     add_overrides(parser, LabelCurveConfig)
     parser.set_defaults(command=_label_curve)
@@ -101,15 +103,16 @@ def _labels(text: str) -> tuple[int | None, ...]:
         raise argparse.ArgumentTypeError(
             f"expected numbers above 0 and all, like 1,5,20,all, found '{text}'"
         )
-    return tuple(None if word == "all" else int(word) for word in words)
+    numbers = tuple(None if word == "all" else int(word) for word in words)
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"expected different numbers, found '{text}'")
+    return numbers
 
 
 def _label_curve(arguments: argparse.Namespace) -> int:
     checkpoints, overrides = split_checkpoints(arguments.overrides)
     has_baselines = arguments.random_init or arguments.supervised
-    for checkpoint in checkpoints:
-        if not (has_baselines and isinstance(checkpoint, NetworkSpec) and checkpoint.lacks_weights):
-            check_checkpoint(checkpoint)
+    check_checkpoints(checkpoints, has_baselines)
     if not (checkpoints or has_baselines):
         raise UserError("expected a CHECKPOINT, --random-init or --supervised; found none")
     first = checkpoints[0] if checkpoints else None

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.errors import UserError
 
 
@@ -23,6 +24,34 @@ def check_output(path: Path, suffix: str, option: str = "--out") -> None:
     if path.is_dir():
         raise UserError(f"{option} '{path}' is a folder; name a file in it")
     _check_parents(path, option)
+
+
+def check_record_output(path: Path, kind: str) -> Record | None:
+    """Refuse, before any work is done, to write a record over anything but one of its kind.
+
+    Args:
+        path: The file that ``--out`` names.
+        kind: The evaluator whose record is to be written.
+
+    Returns:
+        The record that will be replaced; None if there is none.
+
+    Raises:
+        UserError: If the path cannot be written, or is a file that is no record of this evaluator.
+    """
+    check_output(path, ".json")
+    if not path.exists():
+        return None
+    advice = "name another file, or delete it first"
+    try:
+        former = read_record(path)
+    except UserError as error:
+        raise UserError(
+            f"--out would replace a file that is no record: {error}; {advice}"
+        ) from None
+    if former.kind != kind:
+        raise UserError(f"--out '{path}' is a record of {former.kind}, not of {kind}; {advice}")
+    return former
 
 
 def check_apart_from_records(path: Path, option: str, inputs: Sequence[Path]) -> None:

@@ -68,6 +68,21 @@ def the_checkpoint(given: Sequence[Checkpoint], random_init: bool) -> Checkpoint
     return given[0]
 
 
+def check_checkpoints(given: Sequence[Checkpoint], random_init: bool) -> None:
+    """Refuse, before any work is done, checkpoints that do not exist.
+
+    Args:
+        given: Checkpoints of a command that takes several.
+        random_init: Whether networks without weights take random ones.
+
+    Raises:
+        UserError: Names what is missing.
+    """
+    for one in given:
+        if not (random_init and isinstance(one, NetworkSpec) and one.lacks_weights):
+            check_checkpoint(one)
+
+
 def run_of(checkpoint: Checkpoint | None) -> Path | None:
     """Return the run folder that contains a checkpoint, if there is one."""
     return run_folder_of(checkpoint) if isinstance(checkpoint, Path) else None

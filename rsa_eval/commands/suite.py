@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rsa_eval.campaigns.settings import SuiteConfig, load_evaluations
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
+from rsa_eval.commands.given_features import refuse_features_option
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.subjects import CHECKPOINTS, split_checkpoints
+from rsa_eval.commands.subjects import CHECKPOINTS, check_checkpoints, split_checkpoints
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -53,6 +54,7 @@ def add(commands: Commands) -> None:
         "--out", metavar="FOLDER", type=Path, help="default: runs/eval-NAME, after the suite's file"
     )
     add_budget(parser)
+    refuse_features_option(parser)
     parser.usage = "rsa-eval suite --suite YAML [options] [CHECKPOINT ...]"
     add_overrides(parser, SuiteConfig)
     parser.set_defaults(command=_suite)
@@ -61,6 +63,7 @@ def add(commands: Commands) -> None:
 def _suite(arguments: argparse.Namespace) -> int:
     checkpoints, overrides = split_checkpoints(arguments.overrides)
     suite = load_config(SuiteConfig, arguments.suite, overrides)
+    check_checkpoints(checkpoints, arguments.random_init)
     out = arguments.out or Path("runs") / f"eval-{arguments.suite.stem}"
     check_output_folder(out)
     evaluations = load_evaluations(suite, find_config(arguments.suite).parent, out / "features")

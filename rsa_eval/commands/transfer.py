@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
 from rsa_eval.commands.campaigns import HOW_IT_RUNS, add_budget, conclude
+from rsa_eval.commands.given_features import refuse_features_option
 from rsa_eval.commands.outputs import check_output_folder
-from rsa_eval.commands.subjects import CHECKPOINTS, split_checkpoints
+from rsa_eval.commands.subjects import CHECKPOINTS, check_checkpoints, split_checkpoints
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
@@ -85,6 +86,7 @@ def add(commands: Commands) -> None:
         help="data sets at a time, one process each",
     )
     add_budget(parser)
+    refuse_features_option(parser)
     parser.usage = "rsa-eval transfer [options] [CHECKPOINT ...]"
     add_overrides(parser, TransferConfig)
     parser.set_defaults(command=_transfer)
@@ -99,6 +101,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _transfer(arguments: argparse.Namespace) -> int:
     checkpoints, overrides = split_checkpoints(arguments.overrides)
+    check_checkpoints(checkpoints, arguments.random_init)
     config = load_config(TransferConfig, arguments.config, overrides)
     check_output_folder(arguments.out)
     if arguments.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -122,12 +125,14 @@ def _transfer(arguments: argparse.Namespace) -> int:
     else:
         outcome = run_trials(trials, arguments.budget_minutes)
     if not outcome.stopped:
+        table = _table(plan, trials, outcome, config)
+        has_file = len(plan.evaluations) > 1  # a process of one set must not replace that of all
+        if has_file:
+            write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
         for name, reason in plan.absent.items():
             say(f"absent: {name}: {reason}")
-        table = _table(plan, trials, outcome, config)
         say(table.render())
-        if len(plan.evaluations) > 1:  # a process of one set must not replace the table of all
-            write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
+        if has_file:
             say(f"table: {out / _TABLE_FILE}")
     return conclude(outcome)
 

@@ -33,6 +33,10 @@ _EXPECTED = (
     "a .npz or .safetensors file with arrays features (N, D) and labels (N), or NAME.npy with its "
     "labels in NAME_labels.npy"
 )
+_INTEGERS_OF_LABELS = (
+    "store labels.astype(int), or for names numpy.unique(labels, return_inverse=True)[1], of the "
+    "training and the test labels together"
+)
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NUMBERS_AT_ONCE = 2**20
 # Beyond these, float32 lengths of features overflow, or are below what keeps a division sound.
@@ -109,8 +113,9 @@ def read_given(path: Path) -> GivenFeatures:
     if path.suffix == ".npz":
         features, labels = read_npz(path, _NAMES).values()
     elif path.suffix == ".npy":
+        features = map_npy(path)  # an error of the file named comes first
         files.append(_labels_of(path))
-        features, labels = map(map_npy, files)
+        labels = map_npy(files[-1])
     elif path.suffix == ".safetensors":
         tensors, texts = read_safetensors(path, _NAMES)
         features, labels = tensors.values()
@@ -142,8 +147,9 @@ def _checked(
     if len(num_labels) != 1:
         raise UserError(f"'{labels_path}' has labels of shape {num_labels}; expected ({shape[0]},)")
     if num_labels[0] != shape[0]:
+        owner = "" if labels_path == path else f"'{path}' has "
         raise UserError(
-            f"'{labels_path}' has {num_labels[0]:,} labels, but '{path}' features of {shape[0]:,} "
+            f"'{labels_path}' has {num_labels[0]:,} labels, but {owner}features of {shape[0]:,} "
             "images; expected a label for each"
         )
     indices = _class_indices(labels, labels_path)  # before the longer work
@@ -160,7 +166,9 @@ def _class_indices(labels: Array | Tensor, path: Path) -> Tensor:
         found = labels
         is_integer = found.dtype.kind in "iu"
     if not is_integer:
-        raise UserError(f"'{path}' has labels of type {labels.dtype}; expected integers")
+        raise UserError(
+            f"'{path}' has labels of type {labels.dtype}; expected integers: {_INTEGERS_OF_LABELS}"
+        )
     low, high = int(found.min()), int(found.max())
     if low < UNLABELLED:
         raise UserError(
@@ -180,7 +188,7 @@ def _finite_float32(features: Array | Tensor, path: Path) -> Tensor:
     if rows.dtype not in _FLOATS:
         raise UserError(
             f"'{path}' has features of type {features.dtype}; expected float32, float16, bfloat16 "
-            "or float64"
+            "or float64: store features.float()"
         )
     is_ready = rows.dtype == torch.float32 and rows.is_contiguous()
     try:
@@ -214,7 +222,8 @@ def _native(features: Array, path: Path) -> Tensor:
     """Return an array as a tensor, copied if its bytes are not laid out as this machine's are."""
     if features.dtype.kind != "f" or features.dtype.itemsize > 8:
         raise UserError(
-            f"'{path}' has features of type {features.dtype}; expected float32, float16 or float64"
+            f"'{path}' has features of type {features.dtype}; expected float32, float16 or "
+            "float64: store features.astype('float32')"
         )
     return torch.from_numpy(np.require(features, features.dtype.newbyteorder("="), "A"))
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -120,6 +120,11 @@ class Scores:
             return None
         found = self.predictions.interval(metric or self.headline)
         return None if found is None else found[0]
+
+    def warned(self, texts: Sequence[str]) -> Self:
+        """Add sentences that make the numbers doubtful, each once."""
+        found = list(dict.fromkeys([*self.details.get(WARNINGS, ()), *texts]))
+        return replace(self, details=self.details | {WARNINGS: found}) if found else self
 
     def result(
         self, details: dict[str, Any], deviations: list[str], test_keys: Sequence[str]

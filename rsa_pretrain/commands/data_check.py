@@ -11,6 +11,7 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.generated_files import check_json
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.split_findings import SplitFindings
@@ -47,6 +48,8 @@ def _data_check(arguments: argparse.Namespace) -> int:
     config = load_config(PretrainConfig, arguments.config, arguments.overrides).data
     if arguments.write_sizes is not None and config.name != "webdataset":
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
+    if arguments.out is not None:
+        check_json(arguments.out, _SPLITS)
     from rsa_pretrain.data.check import compare_splits, describe
 
     findings: list[SplitFindings] = []

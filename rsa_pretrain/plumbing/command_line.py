@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
+from rsa_pretrain.plumbing.standard_streams import (
+    open_missing_streams,
+    take_output_failure,
+    write_error,
+    write_output,
+)
 from rsa_pretrain.plumbing.stop_signal import Stopped, exit_code
 from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.plumbing.versions import VERSION
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -66,6 +73,9 @@ class Program:
         return parsers.choices[name]
 
     def _dispatch(self, words: Sequence[str]) -> int:
+        if words[:1] == ["--version"]:
+            say(f"{self.name} {VERSION}")
+            return 0
         parser = Parser(prog=self.name, description=self.description)
         parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
         if words[:1] in (["-h"], ["--help"]):
@@ -73,6 +83,7 @@ class Program:
                 parsers.add_parser(command.name, help=command.summary)
         else:
             self._add_parser(words[0] if words else "", parsers)
+            parser.prog = f"{self.name} {words[0]}"  # whose --help an error names
         arguments = parser.parse_args(words)
         return int(arguments.command(arguments))
 
@@ -97,7 +108,8 @@ class Program:
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; turn a user's mistake into one ``error:`` line and exit code 2.
 
-    Messages go to standard error through ``logging``, results to standard output.
+    Messages go to standard error through ``logging``, results to standard output. Where either
+    cannot be written to, the command completes its work all the same.
 
     Args:
         command: Does the work and returns the exit code.
@@ -105,11 +117,13 @@ def run_command(command: Callable[[], int]) -> int:
     Returns:
         The process's exit code; 128 + its number after a signal.
     """
+    open_missing_streams()
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    code, message = USER_ERROR_EXIT_CODE, None
     try:
-        return command()
+        code = command()
     except (UserError, OSError) as error:
         message = describe_error(error)
     except Stopped as stopped:
@@ -121,11 +135,15 @@ def run_command(command: Callable[[], int]) -> int:
             raise
         message = reason
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; no file is left half-written\n")
+        write_error("error: interrupted; no file is left half-written\n")
         return INTERRUPTED_EXIT_CODE
     finally:
         end_loader_processes()
-    sys.stderr.write(f"error: {message}{_which_process()}\n")
+        output_failure = take_output_failure()
+    message = message or output_failure
+    if message is None:
+        return code
+    write_error(f"error: {message}{_which_process()}\n")
     return USER_ERROR_EXIT_CODE
 
 
@@ -150,8 +168,7 @@ def _rank() -> str:
 def say(text: str) -> None:
     """Write one line of a command's result to standard output, from the main process only."""
     if _rank() == "0":
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        write_output(f"{text}\n")
 
 
 class Parser(argparse.ArgumentParser):
@@ -181,6 +198,13 @@ class Parser(argparse.ArgumentParser):
         )
 
         return f"{text}\nconfig keys, as section.key=value:\n{describe_keys(self.settings)}\n"
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help to standard output, or to a file."""
+        if file is None:
+            write_output(self.format_help())
+        else:
+            super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError`` instead of printing the usage and exiting."""

@@ -1,5 +1,7 @@
 """Refuse to overwrite files that this toolkit did not generate."""
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
@@ -37,6 +39,27 @@ def check_marked(path: Path, mark: str) -> None:
     """
     _check_no_folder(path)
     if path.is_file() and mark.encode() not in path.read_bytes():
+        raise _foreign(path)
+
+
+def check_json(path: Path, keys: Collection[str]) -> None:
+    """Refuse, before any work, to write over a JSON file that somebody else wrote.
+
+    Args:
+        path: The file to be written.
+        keys: Keys at the top of every generated file, of which one may lack some.
+
+    Raises:
+        UserError: If the path is a folder, or a file with other keys, none, or no JSON.
+    """
+    _check_no_folder(path)
+    if not path.is_file():
+        return
+    try:
+        tree = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise _foreign(path) from None
+    if not isinstance(tree, dict) or not tree or not tree.keys() <= set(keys):
         raise _foreign(path)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rsa_pretrain.plumbing.distributed import is_main
+from rsa_pretrain.plumbing.standard_streams import ErrorStream
 
 
 def progress_bar(total: int | None, label: str, unit: str, done: int = 0) -> "tqdm[Any]":
@@ -27,6 +28,7 @@ def progress_bar(total: int | None, label: str, unit: str, done: int = 0) -> "tq
         unit=unit,
         unit_scale=unit == "B",
         disable=not is_main(),
+        file=ErrorStream(),
         dynamic_ncols=interactive,
         mininterval=0.2 if interactive else 10.0,
     )

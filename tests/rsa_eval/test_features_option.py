@@ -1,6 +1,7 @@
 """``--features TRAIN TEST``: from files of features to records, reports and comparisons."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,8 +137,8 @@ def test_a_name_that_is_not_utf8(models: Path, monkeypatch: pytest.MonkeyPatch) 
         (["--config", "linear/dinov2"], "data.eval_interpolation (of linear/dinov2) cannot be set"),
         (["probe.mode=online"], "probe.mode online augments images, which given features lack"),
         (["protocl=dinov2"], "unknown key 'protocl'; the nearest valid key is 'protocol'"),
-        (["num_classes=1"], "'num_classes': Input should be greater than or equal to 2"),
-        (["data_set="], "'data_set': Input should be a valid string"),
+        (["num_classes=1"], "'num_classes': expected a number greater than or equal to 2"),
+        (["data_set="], "'data_set': expected a string"),
         (["--random-init"], "give --features or a checkpoint, not both; found --random-init"),
         (["runs/x"], "give --features or a checkpoint, not both; found 'runs/x'"),
     ],
@@ -175,3 +176,57 @@ def test_paths(models: Path, error_of: Callable[..., str]) -> None:
     assert f"cannot read '{absent}': No such file or directory; expected a .npz" in error
     with pytest.raises(UserError, match="cannot read record"):
         read_record(models / "a.json")
+
+
+def test_doubtful_features_are_warned_of(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Classes without training images, and features that are all alike, are in the record."""
+    folder = models / "good"
+    train = dict(np.load(folder / "train.npz"))
+    kept = ~np.isin(train["labels"], [0, 3])
+    np.savez(folder / "train.npz", features=train["features"][kept], labels=train["labels"][kept])
+    for kind, protocol in (("knn", []), ("logistic", []), ("logistic", ["protocol=ridge"])):
+        assert main([*words(folder, kind, *QUICK[kind], *protocol), "device=cpu"]) == 0
+        warnings = read_record(folder / "records" / f"{kind}.json").warnings
+        assert "6 classes, of which 2 have no training image; number the classes" in warnings[-2]
+        assert warnings[-1].startswith("16 of 48 test images are of classes without a training")
+        assert "image (0, 3), which cannot be predicted" in warnings[-1]
+        assert f"warning: {warnings[-1]}" in capsys.readouterr().out
+    command = [*words(folder, "knn"), "num_classes=6", "device=cpu"]
+    assert main(command) == 0
+    (warning,) = read_record(folder / "records" / "knn.json").warnings
+    assert warning.startswith("16 of 48")
+    alike = np.ones_like(train["features"]) * np.arange(1, 6, dtype=np.float32)
+    np.savez(folder / "train.npz", features=alike, labels=train["labels"])
+    assert main(command) == 0
+    (warning,) = read_record(folder / "records" / "knn.json").warnings
+    assert warning.startswith("all training features are alike")
+    alike[7] *= 1.01
+    np.savez(folder / "train.npz", features=alike, labels=train["labels"])
+    assert main(command) == 0
+    assert read_record(folder / "records" / "knn.json").warnings == []
+
+
+def test_a_missing_file_is_found_before_libraries_are_imported(
+    models: Path, error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module that reads features imports torch, which takes seconds."""
+    monkeypatch.setitem(sys.modules, "rsa_eval.campaigns.given_records", None)
+    command = [word.replace("train.npz", "absent.npz") for word in words(models / "good", "knn")]
+    assert "absent.npz': No such file or directory" in error_of(*command)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "unfinished"),
+    [
+        ("logistic", "search.max_iterations=1", "2 of 2 fits to choose C did not converge in 1 "),
+        ("low-shot", "classifier.max_iterations=1", "3 of 3 fits did not converge in 1 iterations"),
+        ("svm", "machine.max_iterations=1", " fits did not converge in 1 iterations"),
+    ],
+)
+def test_unfinished_fits_are_in_the_record(
+    models: Path, kind: str, setting: str, unfinished: str
+) -> None:
+    """Not only in the log, which campaigns and reports do not show."""
+    assert main([*words(models / "bad", kind, *QUICK[kind], setting), "device=cpu"]) == 0
+    warnings = read_record(models / "bad" / "records" / f"{kind}.json").warnings
+    assert sum(unfinished in text for text in warnings) == 1

@@ -7,6 +7,7 @@ import pytest
 from rsa_eval.__main__ import main
 from rsa_eval.evaluators import EVALUATORS
 from rsa_eval.records.record import read_record
+from rsa_pretrain.plumbing.versions import VERSION
 
 DIGITS = [
     "data.name=digits",
@@ -75,7 +76,8 @@ def test_data_that_is_no_section(error_of: Callable[..., str], tmp_path: Path, d
     """Commands look for the images in a config before it is checked as a whole."""
     config = tmp_path / "my.yaml"
     config.write_text(f"data: {data}\n")
-    assert "'data': Input should be" in error_of("config", "--evaluator", "knn", config)
+    error = error_of("config", "--evaluator", "knn", config)
+    assert "'data': expected a section of settings" in error
     words = ["--random-init", "--config", config, "--out", tmp_path / "a.json"]
     assert "does not determine the images" in error_of("knn", *words, "backbone.arch=resnet18")
 
@@ -167,3 +169,79 @@ def test_every_evaluator_runs_on_a_gpu(name: str, tmp_path: Path) -> None:
     record = read_record(out)
     assert record.config["device"] == "cuda"
     assert record.headline in record.metrics
+
+
+def test_out_replaces_only_records_of_its_evaluator(
+    error_of: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another file, and another evaluator's record, stay; another model's is named."""
+    words = [*DIGITS, "backbone.arch=resnet18", "backbone.stem=cifar", "--random-init"]
+    out = tmp_path / "package.json"
+    for content in ('{"name": "pk"}', "no JSON"):
+        out.write_text(content)
+        error = error_of("knn", *words, "--out", out)
+        assert "--out would replace a file that is no record" in error
+        assert "name another file, or delete it first" in error
+        assert out.read_text() == content
+    out.unlink()
+    assert main(["knn", *words, "--out", str(out)]) == 0
+    assert "replaced" not in capsys.readouterr().out
+    first = out.read_text()
+    error = error_of("logistic", *words, "--out", out)
+    assert f"--out '{out}' is a record of knn, not of logistic" in error
+    assert out.read_text() == first
+    assert main(["knn", *words, "--out", str(out)]) == 0
+    assert "replaced" not in capsys.readouterr().out
+    assert main(["knn", *words, "backbone.arch=resnet34", "--out", str(out)]) == 0
+    assert "replaced: the record of random weights, seed 0 on digits" in capsys.readouterr().out
+
+
+def test_a_crop_that_shows_little_of_the_images_is_doubted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """image_size lowered beside a config that sets eval_resize: the record says so."""
+    words = [*DIGITS, "backbone.arch=resnet18", "backbone.stem=cifar", "--random-init"]
+    out = tmp_path / "knn.json"
+    for resize, is_doubted in ((256, True), (40, False), ("null", False)):
+        assert main(["knn", *words, f"data.eval_resize={resize}", "--out", str(out)]) == 0
+        found = read_record(out).warnings
+        assert (len(found) == 1) == is_doubted
+        if is_doubted:
+            text = "the central 32 x 32 pixels of images whose short side is resized to 256, 2 %"
+            assert text in found[0]
+            assert f"warning: {found[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["knn", "timn:resnet18@w.pt"], "the nearest is 'timm:resnet18@w.pt'"),
+        (["knn", "HF:folder"], "the nearest is 'hf:folder'"),
+        (["transfer", "--sets", "a b", "own_sets.a b.name=imagefolder"], "the key of a setting"),
+        (["suite", "--suite", "digits", "absent.pt"], "checkpoint 'absent.pt' does not exist"),
+        (["label-curve", "absent.pt", "--labels", "5,5"], "different numbers, found '5,5'"),
+        (["transfer", "--featurs", "a"], "unrecognised argument: --featurs (see rsa-eval transf"),
+        *(
+            ([name, "--features", "a", "b"], "--features is an option of knn, linear, logistic, ")
+            for name in ("transfer", "label-curve", "features", "suite", "finetune")
+        ),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    error_of: Callable[..., str], words: list[str], message: str
+) -> None:
+    """Each is one line that says what was probably meant."""
+    assert message in error_of(*words)
+
+
+def test_a_folder_of_transformers(error_of: Callable[..., str], tmp_path: Path) -> None:
+    """Without its prefix it is recognised by its files."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert error_of("knn", tmp_path).endswith(f"; write hf:{tmp_path}")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """As records state it."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rsa-eval {VERSION}\n"

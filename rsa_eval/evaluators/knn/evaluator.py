@@ -8,7 +8,7 @@ from rsa_eval.evaluators.knn.settings import PAPER_VOTE, VOTES, KNNConfig, KNNOp
 from rsa_eval.evaluators.knn.vote import knn_answers
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations
-from rsa_eval.evaluators.shared.feature_checks import classes_of
+from rsa_eval.evaluators.shared.feature_checks import classes_of, with_doubts
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracy_metrics,
     check_several_classes,
@@ -50,7 +50,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         device=subject.device,
         share=own_share(),
     )
-    return scores.result(
+    return with_doubts(scores, bank, queries, len(train.class_names)).result(
         {"images": describe_images(train, test)},
         knn_deviations(config, len(train) - config.leave_one_out),
         (train if test is None else test).keys(),

@@ -12,6 +12,8 @@ from rsa_pretrain.plumbing.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
+_SCALE_FEATURES = ", or standardise or scale the features"
+
 
 @dataclass(frozen=True)
 class TriedC:
@@ -87,19 +89,22 @@ def describe_choice(
         search: Values of C and limit of iterations.
         measure: Name of the measure that chose.
     """
-    warnings = [edge_warning(search)] if choice.at_edge else []
+    warnings = []
+    if len(choice.trials) == 1:
+        warnings.append(f"no C was chosen: {choice.c:g} alone was tried; raise search.num_values")
+    if choice.at_edge:
+        is_smallest = choice.c == choice.trials[0].c
+        warnings.append(edge_warning(search) + (_SCALE_FEATURES if is_smallest else ""))
     if not final.converged:
         warnings.append(f"the final fit did not converge in {search.max_iterations} iterations")
-    for text in warnings:
-        _log.warning("%s", text)
     unfinished = sum(not trial.converged for trial in choice.trials)
     if unfinished:
-        _log.warning(
-            "%d of %d fits to choose C did not converge in %d iterations",
-            unfinished,
-            len(choice.trials),
-            search.max_iterations,
+        warnings.append(
+            f"{unfinished} of {len(choice.trials)} fits to choose C did not converge in "
+            f"{search.max_iterations} iterations"
         )
+    for text in warnings:
+        _log.warning("%s", text)
     details = {
         "C": choice.c,
         "C_at_edge": choice.at_edge,

@@ -13,7 +13,7 @@ from rsa_eval.evaluators.logistic.multi_label import evaluate_multi_label
 from rsa_eval.evaluators.logistic.ridge import ridge_regression
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, LogisticOptions, SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
-from rsa_eval.evaluators.shared.feature_checks import classes_of
+from rsa_eval.evaluators.shared.feature_checks import classes_of, with_doubts
 from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.labelled_images import (
     accuracies,
@@ -58,6 +58,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         validation=validation,
         headline=headline_of(config.data.name),
     )
+    scores = with_doubts(scores, train_features, test_features, len(train.class_names))
     details = {
         "images": describe_images(train, test),
         "num_published_validation_images": None if validation is None else len(validation),

@@ -24,7 +24,7 @@ from rsa_eval.evaluators.low_shot.settings import (
 )
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
-from rsa_eval.evaluators.shared.feature_checks import classes_of
+from rsa_eval.evaluators.shared.feature_checks import classes_of, with_doubts
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows
@@ -57,7 +57,8 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
         test_features = evaluation_features(subject, test, config, "test features").cpu()
     num_classes = len(train.class_names)
     runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)
-    scores = _summarise(runs, test_features.labels, num_classes)
+    scores = _summarise(runs, test_features.labels, num_classes, config.classifier)
+    scores = with_doubts(scores, features, test_features, num_classes)
     fingerprints = iter([train.select(draw.rows).fingerprint() for draw in draws])
     for subset in scores.details["subsets"]:
         for run in subset["runs"]:
@@ -113,11 +114,13 @@ def low_shot(
     draws = draw_all(rows_of, subsets, seeds)
     everything = np.arange(len(labels))
     runs = _train_all(draws, everything, train, test, classifier, num_classes)
-    return _summarise(runs, test.labels, num_classes)
+    return _summarise(runs, test.labels, num_classes, classifier)
 
 
-def _summarise(runs: list[DrawResult], labels: Tensor, num_classes: int) -> Scores:
-    """Average the runs of each subset, in the order of the runs."""
+def _summarise(
+    runs: list[DrawResult], labels: Tensor, num_classes: int, classifier: ClassifierConfig
+) -> Scores:
+    """Average the runs of each subset, in the order of the runs, and warn of unfinished fits."""
     by_subset: dict[Subset, list[DrawResult]] = {}
     for run in runs:
         by_subset.setdefault(run.draw.subset, []).append(run)
@@ -126,13 +129,22 @@ def _summarise(runs: list[DrawResult], labels: Tensor, num_classes: int) -> Scor
     metrics = {
         f"top1_{entry['subset']}": Metric(value=entry["top1_mean"], unit="%") for entry in described
     }
-    return Scores(
+    scores = Scores(
         metrics=metrics,
         headline=next(iter(metrics)),
         num_samples=len(labels),
         details={"subsets": described},
         predictions=kept_answers(labels, answers, num_classes),
     )
+    unfinished = sum(not run.converged for run in runs)
+    if unfinished == 0:
+        return scores
+    text = (
+        f"{unfinished} of {len(runs)} fits did not converge in {classifier.max_iterations} "
+        "iterations"
+    )
+    _log.warning("%s", text)
+    return scores.warned([text])
 
 
 def _train_all(
@@ -152,14 +164,6 @@ def _train_all(
             own = LabelledFeatures(_select(train_inputs, places), _select(features.labels, places))
             runs.append(train_and_test(draw, own, test_inputs, classifier, num_classes))
             bar.update()
-    unfinished = sum(not run.converged for run in runs)
-    if unfinished:
-        _log.warning(
-            "%d of %d fits did not converge in %d iterations",
-            unfinished,
-            len(runs),
-            classifier.max_iterations,
-        )
     return runs
 
 

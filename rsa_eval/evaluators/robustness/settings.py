@@ -43,7 +43,7 @@ class ShiftFolders(Section):
 class LogisticHead(LogisticOptions):
     """The classifier of `rsa-eval logistic`."""
 
-    name: Literal["logistic"]
+    name: Literal["logistic"] = "logistic"
     """logistic, linear or finetune: the evaluator whose classifier is tested. The other settings of
     the section are its own."""
     protocol: Literal["dinov2", "kornblith"] = "dinov2"
@@ -67,16 +67,15 @@ class FinetuneHead(FinetuneOptions):
     the section are its own."""
 
 
-def _check_named(given: Any) -> Any:
-    if isinstance(given, Section) or (isinstance(given, dict) and "name" in given):
-        return given
-    raise ValueError("the section needs head.name: logistic, linear or finetune")
+def _named(given: Any) -> Any:
+    """Return the section with the name of the default head where it has none."""
+    return {"name": "logistic", **given} if isinstance(given, dict) else given
 
 
 HeadConfig = Annotated[
     LogisticHead | LinearHead | FinetuneHead,
     Field(discriminator="name"),
-    BeforeValidator(_check_named),
+    BeforeValidator(_named),
 ]
 
 _EVALUATIONS: dict[str, type[LogisticConfig | LinearConfig | FinetuneConfig]] = {
@@ -92,7 +91,7 @@ class RobustnessConfig(EvaluationConfig):
     protocol: Literal["hendrycks"] = "hendrycks"
     """Hendrycks & Dietterich 2019, who average over corruptions and severities; the classifier
     follows `head.protocol`, by which records name the evaluation."""
-    head: HeadConfig = LogisticHead(name="logistic")
+    head: HeadConfig = LogisticHead()
     """The classifier; by default that of `rsa-eval logistic`."""
     save_every_minutes: Annotated[float, Field(ge=0)] = 5.0
     """linear, finetune: minutes between saves of the training state; rerun the command to

@@ -1,7 +1,19 @@
-"""Check that training and test features match."""
+"""Check that training and test features match, and notice what makes scores of them doubtful."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
 
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.records.record import Scores
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.name_lists import first_of
+
+_ALIKE = 1e-5  # largest difference of features that are alike, relative to their largest number
+_ROWS_AT_ONCE = 4096
+
+ScoresT = TypeVar("ScoresT", bound=Scores)
 
 
 def classes_of(
@@ -55,3 +67,58 @@ def classes_of(
             f"{test.features.shape[1]}; extract both from the same layers"
         )
     return expected
+
+
+def with_doubts(
+    scores: ScoresT,
+    train: LabelledFeatures,
+    test: LabelledFeatures | None,
+    num_classes: int | None = None,
+) -> ScoresT:
+    """Add warnings of what makes scores doubtful: classes without training images, alike features.
+
+    Args:
+        scores: The scores.
+        train: Training features.
+        test: Test features; None if the training images are classified.
+        num_classes: Number of classes, where it is stated; None for features that do not state it.
+    """
+    found = _doubts_of_classes(train, test, num_classes)
+    if _are_alike(train.features):
+        found.append(
+            "all training features are alike, so the scores say nothing of the network; check how "
+            "they were made, or whether its training collapsed"
+        )
+    return scores.warned(found)
+
+
+def _doubts_of_classes(
+    train: LabelledFeatures, test: LabelledFeatures | None, num_classes: int | None
+) -> list[str]:
+    known = torch.unique(train.labels[train.labels >= 0])
+    if len(known) == 0:
+        return []
+    found = []
+    largest = int(known[-1])
+    if num_classes is None and len(known) <= largest:
+        found.append(
+            f"{largest + 1:,} classes, of which {largest + 1 - len(known):,} have no training "
+            "image; number the classes from 0 on without gaps, or state them by num_classes"
+        )
+    if test is not None:
+        missing = test.labels[(test.labels >= 0) & ~torch.isin(test.labels, known)]
+        if len(missing):
+            classes = torch.unique(missing).tolist()
+            found.append(
+                f"{len(missing):,} of {len(test.labels):,} test images are of classes without a "
+                f"training image ({first_of([*map(str, classes)])}), which cannot be predicted"
+            )
+    return found
+
+
+def _are_alike(features: Tensor) -> bool:
+    """Return whether all rows are equal but for rounding."""
+    first = features[0]
+    limit = _ALIKE * first.abs().max()
+    blocks = (features[at : at + _ROWS_AT_ONCE] for at in range(0, len(features), _ROWS_AT_ONCE))
+    return all(bool((block - first).abs().max() <= limit) for block in blocks)

@@ -57,10 +57,12 @@ def train_machines(
         for name, own in zip(class_names, truth.T, strict=True):
             for what, count in (("", (own == 1).sum()), ("not ", (own == -1).sum())):
                 if count < config.folds:
-                    possible = f", or set machine.folds={count}" if count >= _FEWEST_FOLDS else ""
+                    advice = ": add some, or leave the class out of both splits"
+                    if count >= _FEWEST_FOLDS:
+                        advice = f", or set machine.folds={count}"
                     raise UserError(
                         f"{count} training images are {what}of class '{name}'; cross-validation "
-                        f"with {config.folds} folds needs {config.folds}{possible}"
+                        f"with {config.folds} folds needs {config.folds}{advice}"
                     )
             known = own != 0
             machines.append(_train_machine(features[known], own[known], config, seed))

@@ -124,14 +124,16 @@ def _train_and_rank(
     machines = train_machines(_inputs(known), known_truth, names, machine, seed)
     scores = score_images(machines, _inputs(unknown))
     found = average_precisions(scores, unknown_truth, names)
-    _warn(machines, machine)
+    doubts = _doubts(machines, machine)
+    for text in doubts:
+        _log.warning("%s", text)
     return Scores(
         metrics=mean_precisions(found),
         headline="mAP",
         num_samples=len(unknown),
         details={"classes": _describe(names, machines, found)},
         predictions=RankingPredictions(scores, unknown_truth),
-    )
+    ).warned(doubts)
 
 
 def _open_both(config: SVMConfig) -> tuple[MultiLabelSet, MultiLabelSet]:
@@ -145,22 +147,21 @@ def _inputs(features: Tensor) -> Matrix:
     return to_unit_norm(features.double().numpy())
 
 
-def _warn(machines: list[BinarySVM], config: MachineConfig) -> None:
+def _doubts(machines: list[BinarySVM], config: MachineConfig) -> list[str]:
+    found = []
     cut_short = sum(machine.num_cut_short for machine in machines)
     if cut_short:
-        _log.warning(
-            "%d of %d fits did not converge in %d iterations",
-            cut_short,
-            len(machines) * (len(config.costs) * config.folds + 1),
-            config.max_iterations,
+        num_fits = len(machines) * (len(config.costs) * config.folds + 1)
+        found.append(
+            f"{cut_short} of {num_fits} fits did not converge in {config.max_iterations} iterations"
         )
     at_edge = sum(machine.cost in (config.costs[0], config.costs[-1]) for machine in machines)
     if at_edge and len(config.costs) > 1:
-        _log.warning(
-            "for %d of %d classes the best cost is at the edge of the range tried",
-            at_edge,
-            len(machines),
+        found.append(
+            f"for {at_edge} of {len(machines)} classes the best cost is at the edge of the range "
+            "tried"
         )
+    return found
 
 
 def _describe(

@@ -59,6 +59,9 @@ class FactoryFeatures(nn.Module):
             )
         if output.ndim == 4:
             return pool_tokens([(None, output.flatten(2).mT)], self.pooling, self.name)
+        if self.num_prefix == 0 and self.pooling.tokens != "mean":
+            advice = "set tokens=mean, or return Preprocessing(num_prefix_tokens=1) if it is first"
+            raise self.pooling.refuse(self.name, "has no class token", advice)
         token = output[:, 0] if self.num_prefix else None
         return pool_tokens([(token, output[:, self.num_prefix :])], self.pooling, self.name)
 

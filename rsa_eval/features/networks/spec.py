@@ -7,6 +7,7 @@ hf:FOLDER                                              a transformers folder on 
 python:MODULE:FUNCTION                                 a function that returns the network
 """
 
+import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ _SPEC = re.compile(rf"({'|'.join(get_args(NetworkOrigin))}):(.*)", re.DOTALL)
 _LIBRARY_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _DOWNLOADS = {"timm": re.compile("pretrained"), "torchvision": re.compile("[A-Z][A-Z0-9_]*")}
+_OF_TRANSFORMERS = ("config.json", "model.safetensors")
 _USUAL_DOWNLOAD = {"timm": "pretrained", "torchvision": "DEFAULT"}
 
 
@@ -124,7 +126,23 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
     if isinstance(checkpoint, NetworkSpec):
         checkpoint.check()
     elif not checkpoint.exists():
-        raise UserError(f"checkpoint '{checkpoint}' {ABSENT}")
+        raise UserError(f"checkpoint '{checkpoint}' {ABSENT}{_hint(str(checkpoint))}")
+    elif all((checkpoint / name).is_file() for name in _OF_TRANSFORMERS):
+        raise UserError(
+            f"'{checkpoint}' is a folder of transformers (it has {_OF_TRANSFORMERS[0]}); write "
+            f"hf:{checkpoint}"
+        )
+
+
+def _hint(given: str) -> str:
+    """Return what a path that does not exist was probably meant to be."""
+    prefix, colon, rest = given.partition(":")
+    nearest = difflib.get_close_matches(prefix.lower(), get_args(NetworkOrigin), n=1)
+    if colon and nearest:
+        return f"; the nearest is '{nearest[0]}:{rest}'"
+    if "=" in given:
+        return "; the key of a setting, key=value, consists of letters, digits and _ . -"
+    return ""
 
 
 def _require(condition: bool, given: str, form: str) -> None:

@@ -1,6 +1,7 @@
 """Open timm's networks."""
 
 import inspect
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
+
+_HUB_LOG = logging.getLogger("huggingface_hub")
 
 
 class TimmFeatures(nn.Module):
@@ -112,14 +115,19 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
                 model = timm.create_model(spec.name, num_classes=0)
             else:
                 # With another number of classes than the weights', timm does not load strictly.
+                _HUB_LOG.propagate = False  # it has a handler already, and would print twice
                 model = timm.create_model(spec.name, pretrained=True)
                 if model.num_classes > 0:
                     model.reset_classifier(0)
         # Downloads fail with the exceptions of several libraries.
         except Exception as error:
-            raise UserError(
-                f"timm cannot create '{spec}' ({type(error).__name__}: {error})"
-            ) from None
+            reason = f"timm cannot create '{spec}' ({type(error).__name__}: {error})"
+            if spec.download is not None:
+                reason += (
+                    "; without a connection, download the weights elsewhere and give "
+                    f"{spec.network}@FILE"
+                )
+            raise UserError(reason) from None
     sha256 = None
     if spec.file is not None:
         classifier = model.pretrained_cfg.get("classifier") or ()

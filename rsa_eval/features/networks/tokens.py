@@ -43,9 +43,9 @@ class Pooling:
         """The settings as words of a command line."""
         return f"tokens={self.tokens} blocks={self.blocks}"
 
-    def refuse(self, network: str, why: str) -> UserError:
+    def refuse(self, network: str, why: str, advice: str = "leave tokens out") -> UserError:
         """Return the error about a network that has no such tokens."""
-        return UserError(f"{network} {why}, so {self.text} cannot be taken; leave tokens out")
+        return UserError(f"{network} {why}, so {self.text} cannot be taken; {advice}")
 
     def check_blocks(self, network: str, num_blocks: int) -> None:
         """Refuse more blocks than there are.
@@ -82,7 +82,7 @@ def pool_tokens(
     if pooling.tokens in ("cls", "cls+mean"):
         classes = [token for token, _ in outputs if token is not None]
         if len(classes) < len(outputs):
-            raise pooling.refuse(network, "has no class token")
+            raise pooling.refuse(network, "has no class token", "set tokens=mean")
         parts += classes
     if pooling.tokens in ("mean", "cls+mean"):
         averaged = outputs if pooling.tokens == "mean" else outputs[-1:]

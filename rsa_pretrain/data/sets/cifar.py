@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
@@ -33,7 +34,7 @@ def _open(config: DataConfig, split: AnySplit, num_classes: int, folder: str) ->
     except RuntimeError:
         raise UserError(
             f"no complete {config.name} in '{config.root / folder}'; "
-            f"{_remedy(config.name, config.root, folder)}"
+            f"{_remedy(config.name, config.root, folder, _file_names(num_classes))}"
         ) from None
     return ImageSet.from_array(config.name, source.data, source.targets, source.classes)
 
@@ -43,7 +44,12 @@ def _download(root: Path, url: str | None, num_classes: int, folder: str) -> Non
     fetch(Archive(facts.url, facts.tgz_md5, folder), root, url)
 
 
-def _remedy(name: str, root: Path, folder: str) -> str:
+def _file_names(num_classes: int) -> list[str]:
+    facts = _torchvision(num_classes)
+    return [name for name, _ in (*facts.train_list, *facts.test_list)] + [facts.meta["filename"]]
+
+
+def _remedy(name: str, root: Path, folder: str, expected: list[str]) -> str:
     """Say what to do, judging by what is there instead of the batch files."""
     if root.resolve().name == folder:
         return f"data.root should be the folder that contains '{folder}': '{root.resolve().parent}'"
@@ -56,8 +62,11 @@ def _remedy(name: str, root: Path, folder: str) -> str:
             f"its batch files are compressed ({compressed[0].name}, …): unpack them beside, with "
             f"unxz --keep {root / folder}/*.xz"
         )
-    move = "move that folder away and " if (root / folder).exists() else ""
-    return f"{move}run {download_command(name, root)}"
+    if not (root / folder).exists():
+        return f"run {download_command(name, root)}"
+    missing = [file for file in expected if not (root / folder / file).is_file()]
+    lack = f"it lacks {first_of(missing)}: " if missing else ""
+    return f"{lack}move that folder away and run {download_command(name, root)}"
 
 
 def _cifar(num_classes: int, folder: str) -> DataSet:

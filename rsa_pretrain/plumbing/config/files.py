@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from rsa_pretrain.plumbing.atomic_files import write_text
-from rsa_pretrain.plumbing.config.layers import Tree, merge_layers, read_layers
+from rsa_pretrain.plumbing.config.layers import COMMAND_LINE, Tree, merge_layers, read_layers
+from rsa_pretrain.plumbing.config.messages import in_our_words, is_among
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
 
@@ -67,12 +68,25 @@ def load_config(
     """
     names = [configs] if isinstance(configs, str | Path) else configs or ()
     paths = [user_path(name) for name in names]
-    tree = merge_layers(read_layers(paths, overrides), start)
-    return parse_tree(model, tree, str(paths[-1]) if paths else None)
+    layers = read_layers(paths, overrides)
+    stated = [".".join(layer.replaces) for layer in layers if layer.source == COMMAND_LINE]
+    source = str(paths[-1]) if paths else None
+    return parse_tree(model, merge_layers(layers, start), source, stated)
 
 
-def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | None) -> SectionT:
-    """Validate a tree of plain values; ``source`` names it in errors, if given.
+def parse_tree(
+    model: type[SectionT],
+    tree: Mapping[str, Any],
+    source: str | None,
+    stated_elsewhere: Sequence[str] = (),
+) -> SectionT:
+    """Validate a tree of plain values.
+
+    Args:
+        model: The settings to fill.
+        tree: The values.
+        source: Name of the tree in errors, if it has one.
+        stated_elsewhere: Dotted keys of which the source must not be blamed.
 
     Raises:
         UserError: As ``load_config``.
@@ -81,12 +95,13 @@ def parse_tree(model: type[SectionT], tree: Mapping[str, Any], source: str | Non
         return model.model_validate(tree)
     except ValidationError as error:
         # If a setting is invalid, settings derived from it are missing, too.
-        messages = [
-            _describe(detail, model, tree)
-            for detail in error.errors()
-            if detail["type"] != "default_factory_not_called"
+        details = [
+            detail for detail in error.errors() if detail["type"] != "default_factory_not_called"
         ]
-        name = "" if source is None else f"{source}: "
+        messages = [_describe(detail, model, tree) for detail in details]
+        keys = [_dotted(detail["loc"], tree) for detail in details]
+        is_blamed = not all(is_among(key, stated_elsewhere) for key in keys)
+        name = f"{source}: " if source is not None and is_blamed else ""
         raise UserError(name + "; ".join(messages)) from None
 
 
@@ -200,7 +215,7 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
         chooser = context["discriminator"].strip("'")
         found = f"'{key}.{chooser}' is '{context['tag']}'"
         return f"{found}, expected one of {context['expected_tags']}"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = in_our_words(detail["msg"].removeprefix("Value error, "))
     if not key:
         return message
     # A whole section would hide the message.

@@ -212,7 +212,7 @@ def test_options_say_how_images_are_read(
     assert main([*words, "--as-stored", "--max-megapixels", "0.0001"]) == 1
     assert "0.1 megapixels, data.max_megapixels is 0.0001" in capsys.readouterr().out
     assert main([*words, "--max-megapixels", "0"]) == 2
-    assert "'max_megapixels': Input should be greater than 0" in capsys.readouterr().err
+    assert "'max_megapixels': expected a number greater than 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

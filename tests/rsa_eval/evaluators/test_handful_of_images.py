@@ -41,7 +41,7 @@ def _evaluate(folder: Path, num_classes: int, per_class: int, words: list[str]) 
         (3, 1, ["linear", *HEADS], "each of 3 classes has a single training image"),
         (3, 1, ["logistic", *SEARCH], "a class needs two images or more"),
         (2, 2, ["svm"], "with 3 folds needs 3, or set machine.folds=2"),
-        (2, 1, ["svm"], "with 3 folds needs 3"),
+        (2, 1, ["svm"], "with 3 folds needs 3: add some, or leave the class out"),
         (2, 3, ["low-shot"], "class 'class-0' of imagefolder has 3 images; set per_class=3"),
         (3, 1, ["diagnostics"], "found 3 test images; split=train analyses the 3 training images"),
         (3, 1, ["diagnostics", "split=train"], "need 4 images or more, found 3 train images"),

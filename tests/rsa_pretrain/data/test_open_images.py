@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from rsa_pretrain.data.loader import AugmentedImages, iterate, make_loader
 from rsa_pretrain.data.open_images import normalisation, open_images
@@ -396,6 +397,10 @@ def test_cifar_hints(tmp_path, name, base):
     match_error(root / base, rf"the folder that contains '{base}': '{root}'$")
     match_error(tmp_path, rf"the folder that contains '{base}': '{root}'$")
     match_error(root, rf"move that folder away and run `rsa-pretrain download {name} {root}`$")
+    facts = getattr(datasets, name.upper())
+    for file, _ in (*facts.train_list, *facts.test_list):
+        (root / base / file).touch()
+    match_error(root, r"it lacks (batches\.)?meta: move that folder away and run")
     (root / base / "train.xz").touch()
     match_error(root, r"are compressed \(train\.xz, …\): .*unxz --keep")
 

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+import rsa_eval.__main__
+import rsa_pretrain.__main__
 from detection.__main__ import main
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.generated_files import check_generated
+from rsa_pretrain.plumbing.generated_files import check_generated, check_json
 
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
@@ -16,6 +18,37 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     file.write_text("name: a recipe\n")
     with pytest.raises(UserError, match="exists and was not written by this command"):
         check_generated(file, "# ours\nmore\n")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "{}", '{"name": "pk"}', '{"findings": 1, "name": "pk"}', "\0"]
+)
+def test_json_of_others_is_refused(tmp_path: Path, content: str) -> None:
+    """A generated file has none but known keys; a missing one may be written."""
+    file = tmp_path / "found.json"
+    check_json(file, ["findings", "more"])
+    file.write_text('{"findings": []}')
+    check_json(file, ["findings", "more"])
+    file.write_text(content)
+    with pytest.raises(UserError, match="exists and was not written by this command"):
+        check_json(file, ["findings", "more"])
+
+
+def test_commands_keep_the_json_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In all three programs, before any work."""
+    file = tmp_path / "package.json"
+    file.write_text('{"name": "pk"}')
+    for run, *words in (
+        (rsa_pretrain.__main__.main, "data-check", "digits/rsa", "--out"),
+        (main, "data-check", "toy_shapes", "--out"),
+        (rsa_eval.__main__.main, "compare", "a", "b", "--json"),
+        (rsa_eval.__main__.main, "audit", "a", "--json"),
+    ):
+        assert run([*words, str(file)]) == 2
+        assert "package.json' exists and was not written by" in capsys.readouterr().err
+        assert file.read_text() == '{"name": "pk"}'
 
 
 def test_an_export_does_not_replace_its_recipe(

@@ -9,6 +9,7 @@ import transfer_trees
 from rsa_eval.__main__ import main
 from rsa_eval.campaigns.transfer.plan import plan_transfer
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
+from rsa_eval.commands import transfer
 from rsa_eval.records.record import read_record
 from rsa_eval.report.write import write_report
 from rsa_pretrain.plumbing.errors import UserError
@@ -238,3 +239,16 @@ def test_a_budget_stops_all_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert _run(tmp_path, tmp_path / "out", *words) == 142
     assert not list(tmp_path.rglob("records/*.json"))
     assert "stopped; 1 of 1 trials remain" in capsys.readouterr().out
+
+
+def test_the_table_is_written_before_it_is_printed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of standard output, the file is there."""
+
+    def refuse(text: str) -> None:
+        raise UserError("no output")
+
+    monkeypatch.setattr(transfer, "say", refuse)
+    assert _run(root, tmp_path / "out", "--sets", "flowers102,digits") == 2
+    assert "Mean of 2" in (tmp_path / "out" / "transfer.md").read_text(encoding="utf-8")

@@ -213,15 +213,24 @@ def test_an_edge_and_a_fit_cut_short_are_reported(
     with caplog.at_level(logging.WARNING):
         result = evaluate_logistic(subject, config, workspace)
     assert result.details["C_at_edge"]
+    is_smallest = result.details["C"] == 1
     assert not result.details["converged"]
     assert [trial["converged"] for trial in result.details["held_out"]] == [False, False]
     assert result.details["warnings"] == [
         "the best C is at the edge of the range tried, 1 to 10; widen search.min_exponent and "
-        "search.max_exponent",
+        "search.max_exponent" + (", or standardise or scale the features" * is_smallest),
         "the final fit did not converge in 2 iterations",
+        "2 of 2 fits to choose C did not converge in 2 iterations",
     ]
     assert all(text in caplog.text for text in result.details["warnings"])
-    assert "2 of 2 fits to choose C did not converge in 2" in caplog.text
+
+
+def test_a_single_c_is_doubted(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Nothing was chosen, and the record says so."""
+    result = evaluate_logistic(subject, _config(knn_config, num_values=1), workspace)
+    assert "no C was chosen: 0.001 alone was tried" in result.details["warnings"][0]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ def tokens():
     return Tokens(), Preprocessing(mean=INPUT.mean, std=INPUT.std, num_prefix_tokens=2)
 
 
+def bare():
+    return Tokens(), INPUT
+
+
 def maps():
     return Maps(), INPUT
 """
@@ -92,7 +96,8 @@ def test_tokens_and_maps_are_pooled_as_stated(write_module: Write) -> None:
             "default",
             r"returned shape \(2, 64, 3\), expected features \(N, D\); set tokens",
         ),
-        ("maps", "cls", "has no class token"),
+        ("maps", "cls", "has no class token, so tokens=cls .* cannot be taken; set tokens=mean$"),
+        ("bare", "cls", r"set tokens=mean, or return Preprocessing\(num_prefix_tokens=1\) if"),
         ("make", "mean", r"returns features \(N, D\), not tokens"),
     ):
         with pytest.raises(UserError, match=message):

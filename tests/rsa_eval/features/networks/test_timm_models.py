@@ -208,7 +208,8 @@ def test_a_download_is_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no network here")
 
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(UserError, match=r"cannot create 'timm:test_vit@pretrained' .*no network"):
+    message = r"cannot create 'timm:test_vit@pretrained' .*no network.* give timm:test_vit@FILE$"
+    with pytest.raises(UserError, match=message):
         load_network("timm:test_vit@pretrained", 32)
     assert asked == [True]
 

@@ -105,6 +105,20 @@ def test_a_bad_override_is_named(minimal, override, message):
         load_config(PretrainConfig, minimal, [override])
 
 
+def test_the_command_line_is_not_blamed_on_the_file(minimal):
+    """The file's name precedes only mistakes that may be its own."""
+    with pytest.raises(UserError, match=r"^'seed': expected a number greater .*\(found -1\)$"):
+        load_config(PretrainConfig, minimal, ["seed=-1"])
+    with pytest.raises(UserError, match=r"^unknown key 'training\.epoch'"):
+        load_config(PretrainConfig, minimal, ["seed=1", "training.epoch=2"])
+    broken = minimal.with_name("broken.yaml")
+    broken.write_text(f"{minimal.read_text()}\nseed: -1\n")
+    with pytest.raises(UserError, match=r"broken\.yaml: 'seed': "):
+        load_config(PretrainConfig, broken, ["training.epochs=2"])
+    with pytest.raises(UserError, match=r"^'training': expected a section of settings, section"):
+        load_config(PretrainConfig, minimal, ["training=5"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

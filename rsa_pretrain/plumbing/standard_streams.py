@@ -1,0 +1,81 @@
+"""Write to standard output and standard error, of which either may be closed, cut off or full."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+_failures: list[str] = []  # of this process's standard output
+
+
+def open_missing_streams() -> None:
+    """Send the standard streams that the caller has closed (``>&-``) to the null device.
+
+    Python has ``None`` in their place.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+
+
+def write_output(text: str) -> None:
+    """Write text to standard output at once.
+
+    Where that fails, this and all further text is dropped, so that the work is not lost;
+    ``take_output_failure`` returns the reason.
+    """
+    _write(sys.stdout, text)
+
+
+def write_error(text: str) -> None:
+    """Write text to standard error at once; it is dropped where that fails."""
+    _write(sys.stderr, text)
+
+
+def take_output_failure() -> str | None:
+    """Empty both streams, and return once why standard output is incomplete.
+
+    Returns:
+        None if it is complete, or if its reader has left, as that of ``… | head -1`` does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        _write(stream, "")
+    found = _failures[0] if _failures else None
+    _failures.clear()
+    return found
+
+
+class ErrorStream:
+    """Standard error as it is at each call, for writers that would end where it is cut off."""
+
+    def write(self, text: str) -> None:
+        """Write text; it is dropped where that fails."""
+        write_error(text)
+
+    def flush(self) -> None:
+        """Do nothing; every text is written at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            _failures.append(
+                f"cannot write to standard output: {error.strerror or error}; free some space or "
+                "print elsewhere (files that the command wrote are whole)"
+            )
+        _drop(stream)
+
+
+def _drop(stream: TextIO) -> None:
+    """Send the rest of a stream, with what is still in its buffer, to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+    with suppress(OSError):
+        stream.flush()
