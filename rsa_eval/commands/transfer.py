@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
     from rsa_eval.campaigns.transfer.plan import TransferPlan
     from rsa_eval.campaigns.trials import Trial
+    from rsa_eval.records.record import Record
     from rsa_eval.report.transfer import TransferTable
 
 _TABLE_FILE = "transfer.md"
@@ -165,11 +166,16 @@ def _table(
     outcome: "Outcome",
     config: TransferConfig,
 ) -> "TransferTable":
-    from rsa_eval.report.transfer import PUBLISHED_PROTOCOLS, ModelTransfer, transfer_table
+    from rsa_eval.report.transfer import (
+        PUBLISHED_PROTOCOLS,
+        ModelTransfer,
+        repeated_sets,
+        transfer_table,
+    )
 
     prefix = f"{config.protocol}-"
     models = []
-    headlines: dict[str, str] = {}
+    known: dict[str, Record] = {}
     for trial in trials:
         found = {
             entry.name.removeprefix(prefix): outcome.records[trial.name, entry.name]
@@ -177,8 +183,9 @@ def _table(
             if (trial.name, entry.name) in outcome.records
         }
         models.append(ModelTransfer.of(trial.label, found))
-        headlines |= {name: record.headline for name, record in found.items()}
+        known |= found
     names = [entry.name.removeprefix(prefix) for entry in plan.evaluations]
-    columns = {name: headlines[name] for name in names if name in headlines}
+    firsts = {name: known[name] for name in names if name in known}
+    columns = {name: record.headline for name, record in firsts.items()}
     published = PUBLISHED_PROTOCOLS[plan.evaluations[0].config.protocol]
-    return transfer_table(models, columns, published)
+    return transfer_table(models, columns, published, repeated=repeated_sets(firsts))
