@@ -100,7 +100,8 @@ def choose_cell(
     percent, key = config.grid.held_out_percent, "grid.held_out_percent"
     rows = validation_rows(images, config.data, percent, config.seed, key=key)
     rest, validation = images.select(np.delete(np.arange(len(images)), rows)), images.select(rows)
-    file = StateFile(workspace.grid_state, training_fingerprint(subject, images, config))
+    known = training_fingerprint(subject, images, config)
+    file = StateFile(workspace.grid_state, known, counted="pair")
     content = file.read()
     tried = [] if content is None else [TriedCell(**each) for each in content["tried"]]
     for number, cell in enumerate(cells[len(tried) :], start=len(tried) + 1):

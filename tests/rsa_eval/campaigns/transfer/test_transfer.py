@@ -196,4 +196,4 @@ def test_a_budget_stops_all_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "1e-6")
     assert _run(tmp_path, tmp_path / "out", *words) == 142
     assert not list(tmp_path.rglob("records/*.json"))
-    assert "stopped; 1 of 1 trials remain" in capsys.readouterr().out
+    assert "stopped; 2 of 2 evaluations remain" in capsys.readouterr().out
