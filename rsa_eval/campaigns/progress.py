@@ -1,4 +1,4 @@
-"""Tell how far trials have come, from the files that they leave."""
+"""Read the progress of trials from the files that they leave."""
 
 from pathlib import Path
 

@@ -101,6 +101,8 @@ def _labels(text: str) -> tuple[int | None, ...]:
         raise argparse.ArgumentTypeError(
             f"expected numbers above 0 and all, like 1,5,20,all, found '{text}'"
         )
+    if len({word.lstrip("0") for word in words}) < len(words):
+        raise argparse.ArgumentTypeError(f"expected different numbers of labels, found '{text}'")
     return tuple(None if word == "all" else int(word) for word in words)
 
 

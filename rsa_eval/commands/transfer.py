@@ -15,6 +15,7 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import escape_markdown
 
 if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _TABLE_FILE = "transfer.md"
 _LOGS = "logs"
-_LAST_OWN_CODE = 128  # above, exit codes are those of signals
 
 _DESCRIPTION = f"""\
 Evaluate every CHECKPOINT on each data set of the transfer suite that is on disk, and print a table
@@ -107,6 +107,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
     from rsa_eval.campaigns.campaign import read_outcome, run_trials
     from rsa_eval.campaigns.suite import plan_suite
     from rsa_eval.campaigns.transfer.plan import plan_transfer
+    from rsa_eval.report.transfer import transfer_notes
 
     out = arguments.out
     plan = plan_transfer(config, arguments.sets, out / "features")
@@ -125,10 +126,13 @@ def _transfer(arguments: argparse.Namespace) -> int:
     if not outcome.stopped:
         for name, reason in plan.absent.items():
             say(f"absent: {name}: {reason}")
+    if outcome.records and not outcome.stopped:
         table = _table(plan, trials, outcome, config)
-        say(table.render())
+        notes = transfer_notes(outcome.records)
+        say("\n".join([table.render(), *notes]))
         if len(plan.evaluations) > 1:  # a process of one set must not replace the table of all
-            write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
+            paragraphs = [table.render("markdown"), *map(escape_markdown, notes)]
+            write_text(out / _TABLE_FILE, "\n\n".join(paragraphs) + "\n")
             say(f"table: {out / _TABLE_FILE}")
     return conclude(outcome)
 
@@ -137,8 +141,7 @@ def _run_jobs(
     arguments: argparse.Namespace, trials: "list[Trial]", sets: Mapping[str, str]
 ) -> "Outcome":
     """Evaluate data sets, by the names of their records, in a process each; read all records."""
-    from rsa_eval.campaigns.campaign import read_outcome
-    from rsa_eval.campaigns.transfer.processes import run_in_processes
+    from rsa_eval.campaigns.transfer.jobs import TransferJobs
 
     start = [sys.executable, "-m", "rsa_eval", "transfer", *arguments.overrides]
     start += ["--out", str(arguments.out)]
@@ -146,18 +149,9 @@ def _run_jobs(
         start.append("--random-init")
     if arguments.config is not None:
         start += ["--config", str(arguments.config)]
-    logs = arguments.out / _LOGS
     commands = {name: [*start, "--sets", name] for name in sets.values()}
-    codes, stopped = run_in_processes(commands, arguments.jobs, logs, arguments.budget_minutes)
-    outcome = read_outcome(trials)
-    signals = [code for code in codes.values() if code > _LAST_OWN_CODE]
-    outcome.stopped = stopped or next(iter(signals), 0)
-    if not outcome.stopped:
-        outcome.failures = {
-            (trial, name): f"exit code {codes[sets[name]]}; see {logs / sets[name]}.log"
-            for trial, name in outcome.missing
-        }
-    return outcome
+    jobs = TransferJobs(trials, commands, sets, arguments.out / _LOGS)
+    return jobs.run(arguments.jobs, arguments.budget_minutes)
 
 
 def _table(

@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from rsa_eval.paper.transfer import TRANSFER_METRICS, TransferProtocol, transfer_rows
 from rsa_eval.records.image_sets import image_hashes
 from rsa_eval.records.record import Metric, Record
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
 
 PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
@@ -121,6 +122,22 @@ def repeated_sets(records: Mapping[str, Record]) -> frozenset[str]:
         elif own is not None:
             earlier.add(own)
     return frozenset(found)
+
+
+def transfer_notes(records: Mapping[tuple[str, str], Record]) -> list[str]:
+    """Return what belongs beneath a table: the caption, and the warnings that records have.
+
+    Args:
+        records: By the names of the model and the record.
+    """
+    whose: dict[str, list[str]] = {}
+    for (model, name), record in records.items():
+        for text in record.warnings:
+            whose.setdefault(text, []).append(f"{name} of {model}")
+    return [
+        TRANSFER_CAPTION,
+        *(f"warning: {first_of(names)}: {text}" for text, names in whose.items()),
+    ]
 
 
 def transfer_table(
