@@ -231,8 +231,9 @@ def _row(
 
 def _with_images(row: TableRow, splits: Sequence[Split]) -> TableRow:
     """Add to a row's detail the images of splits that are not alike in the whole table."""
-    images = [describe_images_of(row.group.first, split) for split in splits]
-    return replace(row, detail=" · ".join([row.detail, *filter(None, images)]))
+    records = row.group.records  # of which older ones do not know their images
+    images = dict.fromkeys(describe_images_of(own, split) for split in splits for own in records)
+    return replace(row, detail=" · ".join(filter(None, [row.detail, *images])))
 
 
 def _footnotes(group: Group) -> list[str]:
