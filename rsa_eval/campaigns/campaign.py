@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from rsa_eval.campaigns.run_records import make_record_of, recorded, warn_of_other_folder
-from rsa_eval.campaigns.trials import DETECTION, AnyTrial, DetectorTrial, Trial, record_path
-from rsa_eval.records.record import Record, read_record
+from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, record_path
+from rsa_eval.records.record import Record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.plumbing.atomic_files import write_bytes
 from rsa_pretrain.plumbing.command_line import describe_error
@@ -29,10 +29,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.machines import read_machines
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.plumbing.stop_signal import Stopped, TimeLimit, exit_code
-from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256, list_checkpoints
-
-NOT_STARTED = "not started"
-RECORDED = "recorded"
+from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256
 
 _KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json", "records/*.npz")
 
@@ -178,36 +175,6 @@ def weights_sha256(trial: Trial) -> str | None:
     return file_sha256(trial.folder / BACKBONE_FILE)
 
 
-def status(trial: AnyTrial) -> str:
-    """Return ``recorded``, ``not started``, or the finished parts.
-
-    Raises:
-        UserError: If a file of the trial is damaged.
-    """
-    if isinstance(trial, DetectorTrial):
-        path = record_path(trial, DETECTION)
-        if not path.exists():
-            return _steps_taken(trial.folder, None)
-        read_record(path)
-        return RECORDED
-    if not has_weights(trial):
-        assert trial.pretraining is not None
-        return _steps_taken(trial.folder, trial.pretraining.training.epochs)
-    sha256 = weights_sha256(trial)
-    done = [
-        evaluation.name
-        for evaluation in trial.evaluations
-        if recorded(
-            record_path(trial, evaluation.name), sha256, evaluation.config, trial.other_network
-        )
-    ]
-    if len(done) == len(trial.evaluations):
-        return RECORDED
-    if trial.pretraining is not None:
-        return ", ".join(["trained", *done])
-    return ", ".join(done) or NOT_STARTED
-
-
 def keep_small_files(trial: AnyTrial, results: Path) -> None:
     """Copy the small files of a trial to ``RESULTS/NAME``.
 
@@ -277,15 +244,3 @@ def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outco
 def _is_up(limit: TimeLimit) -> bool:
     """Return whether any process has run out of time."""
     return min_over_ranks(-int(limit.is_up)) < 0
-
-
-def _steps_taken(folder: Path, epochs: int | None) -> str:
-    """Return how many training steps are saved and, if the log says so, out of how many."""
-    checkpoints = list_checkpoints(folder)
-    if not checkpoints:
-        return NOT_STARTED
-    step = int(checkpoints[-1].name.removeprefix("step-"))
-    log = read_metrics(folder / METRICS_FILE) if (folder / METRICS_FILE).is_file() else []
-    if epochs is None or not log or not log[-1].get("epoch"):
-        return f"step {step}"
-    return f"step {step} of {round(epochs * log[-1]['step'] / log[-1]['epoch'])}"

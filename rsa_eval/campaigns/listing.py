@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from rsa_eval.campaigns.campaign import NOT_STARTED, status
+from rsa_eval.campaigns.progress import NOT_STARTED, status
 from rsa_eval.campaigns.reproduction import plan_trial, run_config, speed_words
 from rsa_eval.paper.rows import Detection, PaperRow
 from rsa_pretrain.config import PretrainConfig

@@ -107,6 +107,8 @@ def plan_checkpoints(
         )
         for other, _ in planned:
             if (other.sha256, other.other_network) == (trial.sha256, trial.other_network):
+                if str(other.checkpoint) == str(checkpoint):
+                    raise UserError(f"'{checkpoint}' is given twice; give each checkpoint once")
                 raise UserError(
                     f"'{other.checkpoint}' and '{checkpoint}' have the same weights; give each once"
                 )

@@ -61,12 +61,18 @@ def _minutes(text: str) -> float:
 
 
 def _what_is_left(outcome: "Outcome") -> str:
-    from rsa_eval.campaigns.campaign import RECORDED, status
+    from rsa_eval.campaigns.progress import RECORDED, evaluation_states, is_trained
 
-    states = {trial.name: status(trial) for trial in outcome.trials}
-    left = [f"{name} ({state})" for name, state in states.items() if state != RECORDED]
+    left: list[str] = []
+    count = 0
+    for trial in outcome.trials:
+        for name, state in evaluation_states(trial).items():
+            count += 1
+            if state != RECORDED:
+                whole = f"{name} of {trial.name}" if is_trained(trial) else trial.name
+                left.append(f"{whole} ({state})")
     first = f", first {left[0]}" if left else ""
-    return f"stopped; {len(left)} of {len(states)} trials remain{first}; rerun to resume"
+    return f"stopped; {len(left)} of {count} evaluations remain{first}; rerun to resume"
 
 
 def _failure_lines(outcome: "Outcome") -> list[str]:

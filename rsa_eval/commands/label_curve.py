@@ -105,7 +105,7 @@ def _labels(text: str) -> tuple[int | None, ...]:
         )
     numbers = tuple(None if word == "all" else int(word) for word in words)
     if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"expected different numbers, found '{text}'")
+        raise argparse.ArgumentTypeError(f"expected different numbers of labels, found '{text}'")
     return numbers
 
 

@@ -16,16 +16,17 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, add_overrides, positive, say
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_table import escape_markdown
 
 if TYPE_CHECKING:
     from rsa_eval.campaigns.campaign import Outcome
     from rsa_eval.campaigns.transfer.plan import TransferPlan
     from rsa_eval.campaigns.trials import Trial
+    from rsa_eval.records.record import Record
     from rsa_eval.report.transfer import TransferTable
 
 _TABLE_FILE = "transfer.md"
 _LOGS = "logs"
-_LAST_OWN_CODE = 128  # above, exit codes are those of signals
 
 _DESCRIPTION = f"""\
 Evaluate every CHECKPOINT on each data set of the transfer suite that is on disk, and print a table
@@ -125,15 +126,11 @@ def _transfer(arguments: argparse.Namespace) -> int:
     else:
         outcome = run_trials(trials, arguments.budget_minutes)
     if not outcome.stopped:
-        table = _table(plan, trials, outcome, config)
-        has_file = len(plan.evaluations) > 1  # a process of one set must not replace that of all
-        if has_file:
-            write_text(out / _TABLE_FILE, f"{table.render('markdown')}\n")
+        written = _write_table(plan, trials, outcome, config, out) if outcome.records else []
         for name, reason in plan.absent.items():
             say(f"absent: {name}: {reason}")
-        say(table.render())
-        if has_file:
-            say(f"table: {out / _TABLE_FILE}")
+        for text in written:
+            say(text)
     return conclude(outcome)
 
 
@@ -141,8 +138,7 @@ def _run_jobs(
     arguments: argparse.Namespace, trials: "list[Trial]", sets: Mapping[str, str]
 ) -> "Outcome":
     """Evaluate data sets, by the names of their records, in a process each; read all records."""
-    from rsa_eval.campaigns.campaign import read_outcome
-    from rsa_eval.campaigns.transfer.processes import run_in_processes
+    from rsa_eval.campaigns.transfer.jobs import TransferJobs
 
     start = [sys.executable, "-m", "rsa_eval", "transfer", *arguments.overrides]
     start += ["--out", str(arguments.out)]
@@ -150,18 +146,30 @@ def _run_jobs(
         start.append("--random-init")
     if arguments.config is not None:
         start += ["--config", str(arguments.config)]
-    logs = arguments.out / _LOGS
     commands = {name: [*start, "--sets", name] for name in sets.values()}
-    codes, stopped = run_in_processes(commands, arguments.jobs, logs, arguments.budget_minutes)
-    outcome = read_outcome(trials)
-    signals = [code for code in codes.values() if code > _LAST_OWN_CODE]
-    outcome.stopped = stopped or next(iter(signals), 0)
-    if not outcome.stopped:
-        outcome.failures = {
-            (trial, name): f"exit code {codes[sets[name]]}; see {logs / sets[name]}.log"
-            for trial, name in outcome.missing
-        }
-    return outcome
+    jobs = TransferJobs(trials, commands, sets, arguments.out / _LOGS)
+    return jobs.run(arguments.jobs, arguments.budget_minutes)
+
+
+def _write_table(
+    plan: "TransferPlan",
+    trials: "list[Trial]",
+    outcome: "Outcome",
+    config: TransferConfig,
+    out: Path,
+) -> list[str]:
+    """Write the table, unless it has a single set, and return what to print of it."""
+    from rsa_eval.report.transfer import transfer_notes
+
+    table = _table(plan, trials, outcome, config)
+    notes = transfer_notes(outcome.records)
+    printed = ["\n".join([table.render(), *notes])]
+    if len(plan.evaluations) > 1:  # a process of one set must not replace the table of all
+        path = out / _TABLE_FILE
+        paragraphs = [table.render("markdown"), *map(escape_markdown, notes)]
+        write_text(path, "\n\n".join(paragraphs) + "\n")
+        printed.append(f"table: {path}")
+    return printed
 
 
 def _table(
@@ -170,11 +178,16 @@ def _table(
     outcome: "Outcome",
     config: TransferConfig,
 ) -> "TransferTable":
-    from rsa_eval.report.transfer import PUBLISHED_PROTOCOLS, ModelTransfer, transfer_table
+    from rsa_eval.report.transfer import (
+        PUBLISHED_PROTOCOLS,
+        ModelTransfer,
+        repeated_sets,
+        transfer_table,
+    )
 
     prefix = f"{config.protocol}-"
     models = []
-    headlines: dict[str, str] = {}
+    known: dict[str, Record] = {}
     for trial in trials:
         found = {
             entry.name.removeprefix(prefix): outcome.records[trial.name, entry.name]
@@ -182,8 +195,9 @@ def _table(
             if (trial.name, entry.name) in outcome.records
         }
         models.append(ModelTransfer.of(trial.label, found))
-        headlines |= {name: record.headline for name, record in found.items()}
+        known |= found
     names = [entry.name.removeprefix(prefix) for entry in plan.evaluations]
-    columns = {name: headlines[name] for name in names if name in headlines}
+    firsts = {name: known[name] for name in names if name in known}
+    columns = {name: record.headline for name, record in firsts.items()}
     published = PUBLISHED_PROTOCOLS[plan.evaluations[0].config.protocol]
-    return transfer_table(models, columns, published)
+    return transfer_table(models, columns, published, repeated=repeated_sets(firsts))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsa_eval.records.evaluated_sets import name_evaluated_sets, split_by_images
 from rsa_eval.records.identity import group_key, trial_key, weights_seed
-from rsa_eval.records.image_sets import name_image_sets
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import MetricInterval, Record
 
@@ -93,7 +93,7 @@ class Group:
     paths: tuple[Path, ...]
     """Their files."""
     image_set: str
-    """Name of their test images."""
+    """Name of their images."""
 
     @property
     def first(self) -> Record:
@@ -150,18 +150,24 @@ class Group:
 def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
     """Group records by everything but their seeds, in the order of each group's first record.
 
+    Records of other training or test images, as their SHA-256 tells, are no trials of one group.
     A trial that was evaluated more than once counts once, by its newest record. Weights whose
     pretraining is not recorded share a group only if they are the same file.
 
     Args:
         found: Records with their files, oldest first.
     """
-    groups: dict[tuple[str, str], dict[str, tuple[Path, Record]]] = {}
-    image_sets = name_image_sets([record for _, record in found])
-    for (path, record), images in zip(found, image_sets, strict=True):
-        trials = groups.setdefault((images, group_key(record)), {})
-        trials[trial_key(record)] = (path, record)
-    return [_group(list(trials.values()), images) for (images, _), trials in groups.items()]
+    records = [record for _, record in found]
+    image_sets = name_evaluated_sets(records)
+    keys = list(zip(image_sets, map(group_key, records), strict=True))
+    groups: dict[tuple[object, ...], dict[str, tuple[Path, Record]]] = {}
+    names: dict[tuple[object, ...], str] = {}
+    for (path, record), own, hashes in zip(
+        found, keys, split_by_images(keys, records), strict=True
+    ):
+        groups.setdefault((own, hashes), {})[trial_key(record)] = (path, record)
+        names[own, hashes] = own[0]
+    return [_group(list(trials.values()), names[key]) for key, trials in groups.items()]
 
 
 def seeds_of(record: Record) -> str:

@@ -56,12 +56,11 @@ def facts_across_sets(record: Record) -> dict[str, Any]:
     """Return what the groups of one model have in common on all data sets, by dotted key.
 
     These are its network, its training or weights, and the evaluation's settings except seeds,
-    paths and what belongs to a data set.
+    paths and what belongs to a data set; settings below ``data`` may still differ from set to set.
     """
     settings = shared_settings(record)
     own = {key: value for key, value in settings.items() if not key.startswith(_OF_A_DATA_SET)}
-    # Sets stored as pixels lack this setting, which is true unless it was changed.
-    return flatten({"data.exif_orientation": True, **own, **_model(record)})
+    return flatten({**own, **_model(record)})
 
 
 def group_key(record: Record) -> str:

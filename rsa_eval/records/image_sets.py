@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 from rsa_eval.records.record import Record
+from rsa_pretrain.data.sets import Split
 
 ANNOTATIONS_SHA256 = "annotations_sha256"
 """Key of a detector's details: the SHA-256 of each split's annotations, wherever they lie."""
 
-_Split = Literal["train", "test"]
+SPLITS: Mapping[Split, str] = {"train": "training images", "test": "test images"}
+"""Names of the images of each split."""
 
+_SHOWN_HASH = 8
 _OWN_IMAGES = frozenset({"imagefolder", "webdataset"})
 
 
@@ -56,19 +59,19 @@ def name_image_sets(records: Sequence[Record]) -> list[str]:
     return names
 
 
-def annotations_hash(record: Record, split: _Split) -> str | None:
+def annotations_hash(record: Record, split: Split) -> str | None:
     """Return the SHA-256 of a detector's annotations; None if the record has none."""
     hashes = record.details.get(ANNOTATIONS_SHA256)
     found = hashes.get(split) if isinstance(hashes, dict) else None
     return found if isinstance(found, str) else None
 
 
-def annotations_differ(one: Record, other: Record, split: _Split) -> bool:
+def annotations_differ(one: Record, other: Record, split: Split) -> bool:
     """Return whether two detectors' annotations are known to be different ones."""
     return len({annotations_hash(record, split) for record in (one, other)} - {None}) > 1
 
 
-def image_facts(record: Record, split: _Split) -> dict[str, Any] | None:
+def image_facts(record: Record, split: Split) -> dict[str, Any] | None:
     """Return count and SHA-256 of a split's images; None if the record has none."""
     images = record.details.get("images")
     facts = images.get(split) if isinstance(images, dict) else None
@@ -76,6 +79,26 @@ def image_facts(record: Record, split: _Split) -> dict[str, Any] | None:
         return None
     is_known = isinstance(facts.get("count"), int) and isinstance(facts.get("sha256"), str)
     return facts if is_known else None
+
+
+def image_hashes(record: Record) -> dict[Split, str]:
+    """Return the SHA-256 of each split's images, as far as the record has them."""
+    found = {split: image_facts(record, split) for split in SPLITS}
+    return {split: str(facts["sha256"]) for split, facts in found.items() if facts is not None}
+
+
+def differing_splits(records: Sequence[Record]) -> list[Split]:
+    """Return the splits of which some records are known to have other images."""
+    hashes = [image_hashes(record) for record in records]
+    return [split for split in SPLITS if len({own[split] for own in hashes if split in own}) > 1]
+
+
+def describe_images_of(record: Record, split: Split) -> str:
+    """Describe a split's images like "400 training images (1a2b3c4d)"; empty if unknown."""
+    facts = image_facts(record, split)
+    if facts is None:
+        return ""
+    return f"{facts['count']:,} {SPLITS[split]} ({str(facts['sha256'])[:_SHOWN_HASH]})"
 
 
 def _place(name: str, data: object) -> str | None:

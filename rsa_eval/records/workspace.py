@@ -29,10 +29,15 @@ class Workspace:
         """File of the finished trials of a search for settings."""
         return self.state.with_name(f"{self.state.stem}.grid.pt")
 
+    @property
+    def states(self) -> list[Path]:
+        """Existing files from which a stopped evaluation resumes."""
+        folds = self.state.parent.glob(f"{escape(self.state.stem)}.fold-*.pt")
+        return [path for path in (self.state, self.grid_state, *folds) if path.exists()]
+
     def remove_states(self) -> None:
         """Delete the states from which a stopped evaluation would resume."""
-        folds = f"{escape(self.state.stem)}.fold-*.pt"
-        for path in (self.state, self.grid_state, *self.state.parent.glob(folds)):
+        for path in self.states:
             path.unlink(missing_ok=True)
 
     @property

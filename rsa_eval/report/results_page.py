@@ -13,7 +13,8 @@ from rsa_eval.report.summary import describe_coverage, describe_extent
 from rsa_eval.report.sweeps import SweepCurve, find_sweeps
 from rsa_eval.report.tables import Table, TableRow, build_tables
 from rsa_eval.report.timing import Timing, time_runs
-from rsa_eval.report.transfer import TRANSFER_CAPTION, find_transfers
+from rsa_eval.report.transfer import TRANSFER_CAPTION
+from rsa_eval.report.transfer_rows import find_transfers
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_files import read_text
 from rsa_pretrain.plumbing.text_table import Markdown, escape_markdown, render_table

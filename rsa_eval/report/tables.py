@@ -1,7 +1,7 @@
 """Build a table per data set and evaluator, with random baselines and published numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsa_eval.audit.row_kinds import is_control
@@ -16,9 +16,15 @@ from rsa_eval.paper.published import (
 )
 from rsa_eval.records.detection_recipe import recipe_of
 from rsa_eval.records.groups import Group, Statistic, engine_of, format_number
-from rsa_eval.records.image_sets import annotations_differ, name_training_set
+from rsa_eval.records.image_sets import (
+    annotations_differ,
+    describe_images_of,
+    differing_splits,
+    name_training_set,
+)
 from rsa_eval.records.record import GIVEN_FEATURES, Record
 from rsa_eval.report.inputs import trials_folder
+from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.config.files import flatten
 
 EVALUATOR_TITLES = {name: evaluator.title for name, evaluator in EVALUATORS.items()} | {
@@ -36,7 +42,8 @@ class TableRow:
 
     name: str
     detail: str
-    """Origin of the weights, the detector's engine, and the folder of trials that share one."""
+    """Origin of the weights, the detector's engine, the folder of trials that share one, and the
+    evaluation's images where those of the table's rows differ."""
     group: Group
     cells: tuple[Statistic | None, ...]
     """By column; None for an empty cell."""
@@ -189,6 +196,8 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
     footnotes = tuple(dict.fromkeys(text for group in groups for text in _footnotes(group)))
     baselines = [group for group in groups if group.is_baseline]
     trained = [group for group in groups if not group.is_baseline]
+    splits = differing_splits(records)
+    rows = [_row(group, metrics, baselines, footnotes) for group in [*trained, *baselines]]
     return Table(
         anchor=anchor,
         kind=first.kind,
@@ -198,7 +207,7 @@ def _build_table(groups: list[Group], anchor: str) -> Table:
         metrics=metrics,
         units=tuple(units.values()),
         headline_column=metrics.index(first.headline) if first.headline in metrics else 0,
-        rows=tuple(_row(group, metrics, baselines, footnotes) for group in [*trained, *baselines]),
+        rows=tuple(_with_images(row, splits) for row in rows),
         published=_published_rows(first, metrics),
         footnotes=footnotes,
         recipe="" if recipe is None else recipe.fingerprint or "unknown",
@@ -218,6 +227,13 @@ def _row(
         difference=_difference(group, baselines),
         marks=tuple(footnotes.index(text) + 1 for text in _footnotes(group)),
     )
+
+
+def _with_images(row: TableRow, splits: Sequence[Split]) -> TableRow:
+    """Add to a row's detail the images of splits that are not alike in the whole table."""
+    records = row.group.records  # of which older ones do not know their images
+    images = dict.fromkeys(describe_images_of(own, split) for split in splits for own in records)
+    return replace(row, detail=" · ".join(filter(None, [row.detail, *images])))
 
 
 def _footnotes(group: Group) -> list[str]:
@@ -280,4 +296,5 @@ def _comparable(record: Record, baseline: Record) -> bool:
         and engine_of(record) == engine_of(baseline)
         and not annotations_differ(record, baseline, "train")
         and not annotations_differ(record, baseline, "test")
+        and not differing_splits([record, baseline])
     )

@@ -1,18 +1,15 @@
 """Set models side by side over many data sets, with mean, mean rank and published rows."""
 
-import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import rankdata
 
 from rsa_eval.paper.transfer import TRANSFER_METRICS, TransferProtocol, transfer_rows
-from rsa_eval.records.groups import Statistic
-from rsa_eval.records.identity import facts_across_sets, trial_key
-from rsa_eval.records.record import BOOTSTRAP, Metric, MetricInterval, Record
-from rsa_eval.report.tables import Table, TableRow
+from rsa_eval.records.image_sets import image_hashes
+from rsa_eval.records.record import Metric, Record
+from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_table import NOTHING, TableFormat, render_table
 
 PUBLISHED_PROTOCOLS: Mapping[str, TransferProtocol | None] = {
@@ -110,11 +107,45 @@ class TransferTable:
         return render_table(self.columns, self.rows, table_format, self.columns[1:])
 
 
+def repeated_sets(records: Mapping[str, Record]) -> frozenset[str]:
+    """Return the data sets whose test images an earlier one has too.
+
+    Args:
+        records: One of each data set.
+    """
+    hashes = {name: image_hashes(record).get("test") for name, record in records.items()}
+    earlier: set[str] = set()
+    found = []
+    for name, own in hashes.items():
+        if own in earlier:
+            found.append(name)
+        elif own is not None:
+            earlier.add(own)
+    return frozenset(found)
+
+
+def transfer_notes(records: Mapping[tuple[str, str], Record]) -> list[str]:
+    """Return what belongs beneath a table: the caption, and the warnings that records have.
+
+    Args:
+        records: By the names of the model and the record.
+    """
+    whose: dict[str, list[str]] = {}
+    for (model, name), record in records.items():
+        for text in record.warnings:
+            whose.setdefault(text, []).append(f"{name} of {model}")
+    return [
+        TRANSFER_CAPTION,
+        *(f"warning: {first_of(names)}: {text}" for text, names in whose.items()),
+    ]
+
+
 def transfer_table(
     models: Sequence[ModelTransfer],
     data_sets: Mapping[str, str],
     protocol: TransferProtocol | None,
     title: str = "",
+    repeated: Collection[str] = (),
 ) -> TransferTable:
     """Arrange models over data sets.
 
@@ -126,12 +157,14 @@ def transfer_table(
         data_sets: Headline metric of each data set, in the order of the columns.
         protocol: Protocol of the published rows; None for no such rows.
         title: Title of the table.
+        repeated: Data sets whose test images another one has too.
     """
     measured = [model for model in models if model.headlines]
     common = [
         name
         for name in data_sets
         if _MADE_OF.get(name) not in data_sets
+        and name not in repeated
         and all(name in model.headlines for model in measured)
     ]
     columns = [
@@ -155,82 +188,6 @@ def transfer_table(
     if protocol is not None:
         rows += _published(data_sets, protocol)
     return TransferTable(title, columns, rows)
-
-
-def find_transfers(tables: Sequence[Table]) -> list[TransferTable]:
-    """Arrange the tables of a transfer suite's protocols as one table over their data sets.
-
-    Args:
-        tables: All tables; those of one protocol count if there are two data sets or more.
-    """
-    by_protocol: dict[str, list[Table]] = {}
-    for table in tables:
-        if table.protocol in PUBLISHED_PROTOCOLS:
-            by_protocol.setdefault(table.protocol, []).append(table)
-    return [
-        _over_tables(protocol, found) for protocol, found in by_protocol.items() if len(found) > 1
-    ]
-
-
-def _over_tables(protocol: str, tables: Sequence[Table]) -> TransferTable:
-    found: dict[tuple[str, int], dict[str, TableRow]] = {}
-    data_sets: dict[str, str] = {}
-    for table in tables:
-        times = Counter[str]()
-        for row in table.rows:
-            record, data_set = row.group.first, row.group.image_set
-            if row.headline is None:
-                continue
-            key = json.dumps(facts_across_sets(record), sort_keys=True, default=str)
-            times[key] += 1  # results that differ in their deviations alone stay apart
-            found.setdefault((key, times[key]), {})[data_set] = row
-            data_sets[data_set] = record.headline
-    names = _names([next(iter(rows.values())) for rows in found.values()])
-    models = [
-        _model(name if number == 1 else f"{name} ({number})", rows)
-        for name, (_, number), rows in zip(names, found, found.values(), strict=True)
-    ]
-    return transfer_table(
-        models,
-        data_sets,
-        PUBLISHED_PROTOCOLS[protocol],
-        f"{tables[0].title} on {len(data_sets)} data sets, protocol {protocol}",
-    )
-
-
-def _names(rows: Sequence[TableRow]) -> list[str]:
-    """Name models, with the settings in which those of one name differ."""
-    facts = [facts_across_sets(row.group.first) for row in rows]
-    plain = [f"{row.name} · {row.detail}" for row in rows]
-    names = []
-    for name, own in zip(plain, facts, strict=True):
-        alike = [other for same, other in zip(plain, facts, strict=True) if same == name]
-        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        names.append(" · ".join([name, *(f"{key}={own[key]}" for key in sorted(differing))]))
-    return names
-
-
-def _model(name: str, rows: Mapping[str, TableRow]) -> ModelTransfer:
-    """Average over the seeds that a model has on all of its data sets, and name them."""
-    groups = {data_set: row.group for data_set, row in rows.items()}
-    seeds = set.intersection(*(set(map(trial_key, own.records)) for own in groups.values()))
-    if seeds:
-        groups = {data_set: own.of_trials(seeds) for data_set, own in groups.items()}
-        labels = ", ".join(next(iter(groups.values())).labels)
-    else:
-        labels = "seeds differ between data sets"
-    found = {data_set: own.headline for data_set, own in groups.items()}
-    headlines = {key: _headline(own) for key, own in found.items() if own is not None}
-    return ModelTransfer(f"{name} · {labels}", headlines)
-
-
-def _headline(found: Statistic) -> Metric:
-    """Return the mean over trials with its interval over images."""
-    interval = None
-    if found.over_images is not None:
-        low, high = found.over_images.low, found.over_images.high
-        interval = MetricInterval(low=low, high=high, method=BOOTSTRAP)
-    return Metric(value=found.mean, unit=found.unit, interval=interval)
 
 
 def _published(data_sets: Mapping[str, str], protocol: TransferProtocol) -> list[list[str]]:

@@ -25,7 +25,8 @@ from rsa_eval.report.summary import describe_coverage, describe_extent, find_bes
 from rsa_eval.report.sweeps import find_sweeps
 from rsa_eval.report.tables import build_tables
 from rsa_eval.report.timing import time_runs
-from rsa_eval.report.transfer import TRANSFER_CAPTION, find_transfers
+from rsa_eval.report.transfer import TRANSFER_CAPTION
+from rsa_eval.report.transfer_rows import find_transfers
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.versions import VERSION
 

@@ -10,7 +10,12 @@ from rsa_eval.records.detection_recipe import recipe_of, recipe_settings, settin
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.identity import network_key, shared_settings
-from rsa_eval.records.image_sets import name_image_sets
+from rsa_eval.records.image_sets import (
+    describe_images_of,
+    differing_splits,
+    image_hashes,
+    name_image_sets,
+)
 from rsa_eval.records.record import Record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
@@ -37,7 +42,7 @@ class SharedEvaluation:
     first: Group
     second: Group
     differing_settings: tuple[str, ...]
-    """Settings in which the two differ, as ``key VALUE | VALUE``."""
+    """Settings and training images in which the two differ, as ``key VALUE | VALUE``."""
 
     @property
     def title(self) -> str:
@@ -181,7 +186,8 @@ def _other_recipe(group: Group, other: Contender) -> str:
 def _evaluation_key(group: Group) -> str:
     record = group.first
     settings = sorted((key, str(value)) for key, value in _settings(record).items())
-    return json.dumps([record.kind, record.protocol, group.image_set, settings])
+    trained_on = image_hashes(record).get("train")
+    return json.dumps([record.kind, record.protocol, group.image_set, trained_on, settings])
 
 
 def _settings(record: Record) -> dict[str, object]:
@@ -190,7 +196,12 @@ def _settings(record: Record) -> dict[str, object]:
 
 
 def _differing(first: Group, second: Group) -> list[str]:
-    return _unequal(_settings(first.first), _settings(second.first))
+    pair = first.first, second.first
+    settings = _unequal(*map(_settings, pair))
+    if "train" not in differing_splits(pair):
+        return settings
+    images = " | ".join(describe_images_of(record, "train") for record in pair)
+    return [*settings, images]
 
 
 def _unequal(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:

@@ -219,7 +219,10 @@ def test_a_crop_that_shows_little_of_the_images_is_doubted(
         (["knn", "HF:folder"], "the nearest is 'hf:folder'"),
         (["transfer", "--sets", "a b", "own_sets.a b.name=imagefolder"], "the key of a setting"),
         (["suite", "--suite", "digits", "absent.pt"], "checkpoint 'absent.pt' does not exist"),
-        (["label-curve", "absent.pt", "--labels", "5,5"], "different numbers, found '5,5'"),
+        (
+            ["label-curve", "absent.pt", "--labels", "5,5"],
+            "numbers of labels, found '5,5'",
+        ),
         (["transfer", "--featurs", "a"], "unrecognised argument: --featurs (see rsa-eval transf"),
         *(
             ([name, "--features", "a", "b"], "--features is an option of knn, linear, logistic, ")

@@ -124,6 +124,8 @@ def plan_label_curve(
     trained, bare = split_bare(checkpoints, random_init=random_init or supervised)
     planned = plan_checkpoints(config, [evaluation], trained, out)
     networks = networks_of(config, planned, bare) if random_init or supervised else []
+    if (random_init or supervised) and config.backbone is None:
+        left_out += _without_baselines(planned)
     models = [CurveModel(trial, "checkpoint", network) for trial, network in planned]
     if random_init:
         trials = plan_random(config, networks, [evaluation], out)
@@ -169,6 +171,15 @@ def curve_sizes(
 def supervised_record(size: CurveSize, draw: int) -> str:
     """Return the name of the record of one training."""
     return f"{RECORD}-{'all' if size.is_all else size.subset.name}-draw{draw}"
+
+
+def _without_baselines(planned: Sequence[tuple[Trial, Baseline | None]]) -> list[str]:
+    return [
+        f"baselines of {trial.label}: of other libraries' networks only timm's and torchvision's "
+        "have random weights"
+        for trial, network in planned
+        if network is None
+    ]
 
 
 def _supervised(

@@ -81,7 +81,9 @@ def sentence(saving: LabelSaving) -> str:
     verb = "need" if saving.baseline.kind == "random" else "needs"
     number = needed_text(saving).replace("> ", "more than ").replace("< ", "fewer than ")
     needs = f"{who} {verb} {number} labels per class for that"
-    if saving.is_shown:
+    if saving.is_shown and saving.needed.labels == math.inf and _most_ratio(saving) <= 1:
+        end = ""  # more than the most that was measured, which the checkpoint had, too
+    elif saving.is_shown:
         end = f": {_times(saving)} as many"
     elif saving.is_reversed:
         end = ": fewer, so pretraining did not pay"
@@ -143,13 +145,18 @@ def _distance(saving: LabelSaving) -> float:
 
 def _times(saving: LabelSaving) -> str:
     """Return the ratio of labels as ``3.8 times (2.5 to 6.0)``."""
-    own, most = saving.point.size.labels_per_class, saving.most.labels_per_class
+    own, most = saving.point.size.labels_per_class, _most_ratio(saving)
     low, high = saving.needed.interval.low / own, saving.needed.interval.high / own
     if saving.needed.labels == math.inf:
-        least = "" if low >= most / own else f" (at least {_ratio(low)})"
-        return f"more than {_ratio(most / own)} times{least}"
+        least = "" if low >= most else f" (at least {_ratio(low)})"
+        return f"more than {_ratio(most)} times{least}"
     end = f"{_ratio(low)} or more" if high == math.inf else f"{_ratio(low)} to {_ratio(high)}"
     return f"{_ratio(saving.needed.labels / own)} times ({end})"
+
+
+def _most_ratio(saving: LabelSaving) -> float:
+    """Return the most labels that the baseline had, divided by the checkpoint's."""
+    return saving.most.labels_per_class / saving.point.size.labels_per_class
 
 
 def _open(number: float, saving: LabelSaving) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def plan_transfer(
             else:
                 absent[name] = lack
         except UserError as error:
-            raise UserError(f"{name}: {error}") from None
+            is_named = str(error).startswith(f"own_sets.{name}: ")
+            raise UserError(str(error) if is_named else f"{name}: {error}") from None
     if not evaluations:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(absent.items())[:3])
         raise UserError(f"none of {len(absent)} data sets is on disk; {reasons}")
@@ -94,7 +96,10 @@ def _images_of(name: str, config: TransferConfig) -> dict[str, Any]:
     known = [entry.name for entry in DATA_SETS if "root" in entry.location or not entry.location]
     if name not in known or name == "imagefolder":
         expected = sorted({*known, "voc2007", *config.own_sets} - {"imagefolder"})
-        raise UserError(f"unknown data set '{name}'; expected some of {', '.join(expected)}")
+        nearest = [f"did you mean '{near}'? " for near in get_close_matches(name, expected, n=1)]
+        raise UserError(
+            f"unknown data set '{name}'; {''.join(nearest)}expected some of {', '.join(expected)}"
+        )
     root = {"root": str(config.root)} if data_set(name).location else {}
     return tree | {"name": name} | root
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ def run_in_processes(
     num_processes: int,
     logs: Path,
     budget_minutes: float | None = None,
+    tell: Callable[[str, int | None], None] = lambda name, code: None,
 ) -> tuple[dict[str, int], int]:
     """Run commands, at most so many at a time, their output in ``LOGS/NAME.log``.
 
@@ -29,6 +30,8 @@ def run_in_processes(
         logs: Folder of the logs, created if missing.
         budget_minutes: Time for all: each command takes what is left as ``--budget-minutes``, and
             none starts later; None sets no limit.
+        tell: Called with a command's name and None at its start, and with its exit code at its
+            end.
 
     Returns:
         The exit code of each command that ran, negative for a signal that killed it, and this
@@ -50,6 +53,7 @@ def run_in_processes(
                 budget = [] if left is None else ["--budget-minutes", str(left)]
                 command = [*waiting.pop(name), *budget]
                 running[name] = _start(command, logs / f"{name}.log", environment)
+                tell(name, None)
             new = received[num_passed_on:]
             for process in running.values():
                 for number in new:
@@ -58,8 +62,9 @@ def run_in_processes(
             time.sleep(_POLL_SECONDS)
             ended = {name: code for name in running if (code := running[name].poll()) is not None}
             codes |= ended
-            for name in ended:
+            for name, code in ended.items():
                 del running[name]
+                tell(name, code)
     if received:
         return codes, exit_code(received[0])
     return codes, limit.exit_code if waiting else 0

@@ -89,10 +89,12 @@ class StateFile:
     Attributes:
         path: The file.
         fingerprint: Identifies weights, images and settings; a state of others is ignored.
+        counted: Name in messages of the steps that it counts.
     """
 
     path: Path
     fingerprint: str
+    counted: str = "step"
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Save tensors and plain values, ``step`` among them, from the main process."""
@@ -115,7 +117,7 @@ class StateFile:
                 "be on storage that all of them share"
             )
         if content is not None:
-            _log.info("resuming from step %d of '%s'", step, self.path)
+            _log.info("resuming after %s %d, from '%s'", self.counted, step, self.path)
         return content
 
     def _read(self) -> dict[str, Any] | None:

@@ -9,10 +9,11 @@ from unittest.mock import MagicMock
 import pytest
 
 from rsa_eval.campaigns.campaign import Outcome, run_trials
+from rsa_eval.campaigns.progress import status
 from rsa_eval.campaigns.settings import PlannedEvaluation
-from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial
+from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, record_path
 from rsa_eval.commands.campaigns import conclude
-from rsa_eval.evaluators import EVALUATORS
+from rsa_eval.evaluators import EVALUATORS, Workspace
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import load_config, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -86,8 +87,8 @@ def test_a_stopped_training_stops_the_rest(
     runs.broken = {f"{NAMES[0]} again": "no"}
     outcome = run()
     assert (runs.trained, outcome.stopped, conclude(outcome)) == ([*NAMES[:2]], 143, 143)
-    left = "stopped; 3 of 3 trials remain, first row/seed-0 (trained, knn); rerun to resume\n"
-    assert capsys.readouterr().out == left
+    left = "stopped; 5 of 6 evaluations remain, first again of row/seed-0 (not started); "
+    assert capsys.readouterr().out == f"{left}rerun to resume\n"
     runs.stopping, runs.broken, runs.trained = set(), {}, []
     assert conclude(run()) == 0
     assert runs.trained == [*NAMES[1:]]
@@ -98,6 +99,26 @@ def test_a_stopped_evaluation_stops_the_rest(run: Any, monkeypatch: pytest.Monke
     stop = MagicMock(side_effect=Stopped(signal.SIGTERM, "stopped after step 3 of 9, saved"))
     monkeypatch.setattr("rsa_eval.campaigns.campaign.make_record_of", stop)
     assert run().stopped == 143
+
+
+def test_what_was_saved_midway_is_told_and_evaluations_are_counted(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a training's state nor a search's is work that was not started."""
+    for suffix in (".state.pt", ".state.grid.pt"):
+
+        def stop(*words: Any, suffix: str = suffix, **_: Any) -> None:
+            words[3].with_suffix(suffix).parent.mkdir(exist_ok=True)
+            words[3].with_suffix(suffix).write_bytes(b"")
+            raise Stopped(signal.SIGTERM, "saved")
+
+        monkeypatch.setattr("rsa_eval.campaigns.campaign.make_record_of", stop)
+        outcome = run()
+        conclude(outcome)
+        said = capsys.readouterr().out
+        assert "6 of 6 evaluations remain, first knn of row/seed-0 (saved midway)" in said
+        assert status(outcome.trials[0]) == "trained, knn saved midway"
+        Workspace(record_path(outcome.trials[0], "knn")).remove_states()
 
 
 def test_a_budget_that_is_over_starts_nothing_and_stops_nothing_recorded(

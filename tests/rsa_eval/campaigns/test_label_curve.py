@@ -259,6 +259,7 @@ def test_records_of_other_test_images(run_folder: Path, run_curve: Any, out: Pat
         ),
         (["nowhere", "--random-init"], "checkpoint 'nowhere' does not exist"),
         (["--random-init", *DIGITS, "supervised.epoch=1"], "valid key is 'supervised.epochs'"),
+        (["--random-init", "--labels", "5,05"], "expected different numbers of labels, found '5,"),
         (["--random-init", "--fast"], "unrecognised argument: --fast"),
     ],
 )
@@ -329,6 +330,9 @@ def test_the_largest_and_the_smallest_number_of_labels_can_decide() -> None:
     every = replace(saving.point, size=saving.most)
     open_end = LabelsNeeded(math.inf, Interval(144, math.inf), is_beyond=True)
     assert replace(saving, point=every, needed=open_end).is_shown
+    assert sentence(replace(saving, point=every, needed=open_end)).endswith(
+        "random weights need more than 144 labels per class for that."
+    )
     assert not replace(saving, point=every).is_shown
     one = replace(saving.point, size=saving.least)
     assert replace(

@@ -158,7 +158,7 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     words = (RSA, f"data.root={fresh / 'data'}", "--budget-minutes", 60)
     assert reproduce(fresh, *words) == TIME_IS_UP
     said = capsys.readouterr().out
-    assert said.startswith(f"stopped; 1 of 1 trials remain, first {RSA}/seed-0 (step 3 of 4)")
+    assert said.startswith(f"stopped; 3 of 3 evaluations remain, first {RSA}/seed-0 (step 3 of 4)")
     assert not (fresh / "results").exists()
 
     (fresh / "data").rename(fresh / "elsewhere")
@@ -167,7 +167,8 @@ def test_a_row_stopped_twice_and_moved_ends_as_if_it_had_not_been(
     alarm_in_probe(5)
     words = (RSA, f"data.root={fresh / 'elsewhere'}", "--budget-minutes", 60)
     assert reproduce(fresh, *words, out="copy") == TIME_IS_UP
-    assert "(trained, knn, logistic)" in capsys.readouterr().out
+    left = f"stopped; 1 of 3 evaluations remain, first linear_cached of {RSA}/seed-0 (saved midway)"
+    assert left in capsys.readouterr().out
 
     assert reproduce(fresh, *words, out="copy") == 0
     for name in RECORDS:
@@ -185,7 +186,7 @@ def test_a_run_of_two_tables_is_made_once(
     """In the folder of the first; a seed that is named twice counts once."""
     rows = ("table2/cifar10/byol-200ep", "table1/cifar10/byol-aa")
     assert reproduce(tmp_path, *rows, "--budget-minutes", "1e-9", "--seeds", "4,4") == TIME_IS_UP
-    left = "1 of 1 trials remain, first table1/cifar10/byol-aa/seed-4 (not started)"
+    left = "2 of 2 evaluations remain, first table1/cifar10/byol-aa/seed-4 (not started)"
     assert left in capsys.readouterr().out
 
 

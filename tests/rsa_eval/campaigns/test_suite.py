@@ -339,6 +339,8 @@ def test_the_same_weights_twice(
     code, _, errors = run_suite(run_folder, file)
     assert code == 2
     assert f"'{run_folder}' and '{file}' have the same weights" in errors[0]
+    _, _, errors = run_suite(run_folder, run_folder)
+    assert f"'{run_folder}' is given twice; give each checkpoint once" in errors[0]
     assert not fake.runs
 
 

@@ -221,7 +221,7 @@ def test_an_interrupted_sweep_ends_like_an_uninterrupted_one(
     assert run("straight") == 0
     expected = capsys.readouterr().out
     assert run("halted") == 142
-    left = f"1 of 2 trials remain, first {BETA}=0.5/seed-0 (step 2 of 4); rerun to resume"
+    left = f"1 of 2 evaluations remain, first {BETA}=0.5/seed-0 (step 2 of 4); rerun to resume"
     assert left in capsys.readouterr().out
     assert run("halted") == 0
     assert len(steps) == 8 + 8
@@ -238,7 +238,7 @@ def test_two_processes_share_a_sweep(config_path, out, run_two_processes):
     records = sorted(out.rglob("records/*.json"))
     assert [path.parents[1].name for path in records] == ["seed-0", "seed-1"]
     times = [path.stat().st_mtime_ns for path in records]
-    left = "stopped; 1 of 3 trials remain, first seed-2 (not started); rerun to resume\n"
+    left = "stopped; 1 of 3 evaluations remain, first seed-2 (not started); rerun to resume\n"
     stopped = run("--seeds", "0,1,2", "--budget-minutes", "1e-9")
     assert (stopped.returncode, stopped.stdout) == (128 + signal.SIGALRM, left)
     assert [path.stat().st_mtime_ns for path in records] == times

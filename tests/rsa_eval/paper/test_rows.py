@@ -157,7 +157,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("table2/cifar10/rsa-300ep: {config: cifar10/rsa}", "no row table2/cifar10/rsa-300ep"),
         ("rsa: {config: cifar10/rsa}", "expected a row as TABLE/DATA_SET/ROW, found 'rsa'"),
         ("a/cifar10/rsa: {epochs: 3}", "a/cifar10/rsa: .*'config' is required"),
-        ("a/cifar10/rsa: 3", "a/cifar10/rsa: .*dictionary"),
+        ("a/cifar10/rsa: 3", "a/cifar10/rsa: .*expected a section of settings"),
         (
             "table5/coco/rsa: {config: mask_rcnn_R_50_FPN_1x, start: table4/imagenet/rsa-200ep}",
             "table5/coco/rsa starts from unknown row 'table4/imagenet/rsa-200ep'",

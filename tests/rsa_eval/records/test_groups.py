@@ -150,12 +150,17 @@ def test_an_extended_run_is_no_trial_of_one_from_scratch(
     assert [group.records for group in groups] == [(scratch,), (one, other), (shorter,), (twice,)]
 
 
-def _own(root: str, sha256: str) -> dict[str, object]:
+def _images(**sha256: str) -> dict[str, object]:
+    """Return what a record says of the images of its splits."""
+    return {"images": {split: {"count": 30, "sha256": own} for split, own in sha256.items()}}
+
+
+def _own(root: str, test: str, **train: str) -> dict[str, object]:
     """Return what a record says of a folder of images."""
     return {
         "data_set": "imagefolder",
         "config": {"data": {"name": "imagefolder", "root": root}},
-        "details": {"images": {"test": {"count": 30, "sha256": sha256}}},
+        "details": _images(test=test, **train),
     }
 
 
@@ -168,6 +173,58 @@ def test_folders_of_other_images_part_trials(make_trial: MakeTrial) -> None:
     groups = group_records(_found(*records))
     assert [group.image_set for group in groups] == ["imagefolder land", "imagefolder cats"]
     assert [len(group.records) for group in groups] == [2, 1]
+
+
+def test_two_training_sets_of_one_test_set_are_two_sets(make_trial: MakeTrial) -> None:
+    """Each keeps its number and its name; the seeds of each are averaged, wherever they lie."""
+    folders = (("one", "a"), ("all", "b"), ("copy", "a"), ("all", "b"))
+    records = [
+        make_trial(RSA, seed=n // 2, values={"top1": 60.0 + n}, **_own(root, "x", train=train))
+        for n, (root, train) in enumerate(folders)
+    ]
+    groups = group_records(_found(*records))
+    assert [group.image_set for group in groups] == ["imagefolder one", "imagefolder all"]
+    assert [group.headline and group.headline.values for group in groups] == [(60, 62), (61, 63)]
+
+
+def test_a_folder_whose_images_changed_is_another_set(make_trial: MakeTrial) -> None:
+    """Neither record replaces the other, and the name tells them apart by their hash."""
+    changed = [
+        make_trial(RSA, **_own("land", test * 64, train=train * 64))
+        for test, train in (("x", "a"), ("x", "b"), ("y", "a"))
+    ]
+    groups = group_records(_found(*changed))
+    assert [group.image_set for group in groups] == [
+        "imagefolder land",
+        "imagefolder land, 30 training images (bbbbbbbb)",
+        "imagefolder land, 30 test images (yyyyyyyy)",
+    ]
+
+
+def test_other_images_of_a_published_set_part_trials(make_trial: MakeTrial) -> None:
+    """A folder of ImageNet may hold part of it: neither record replaces the other."""
+    records = [
+        make_trial(RSA, seed=seed, details=_images(train=train, test="x"))
+        for seed, train in ((0, "a"), (0, "b"), (1, "a"))
+    ]
+    groups = group_records(_found(*records))
+    assert [[path.name for path in group.paths] for group in groups] == [
+        ["0.json", "2.json"],
+        ["1.json"],
+    ]
+
+
+@pytest.mark.parametrize("own", [{}, {"data_set": "imagefolder"}])
+def test_a_record_that_does_not_know_its_images_is_a_trial_as_before(
+    make_trial: MakeTrial, own: dict[str, object]
+) -> None:
+    """Older records have no hash: they stand beside the newer ones of the only images known."""
+    config = {"config": {"data": {"name": "imagefolder", "root": "land"}}} if own else {}
+    old, new = (
+        make_trial(RSA, seed=seed, details=details, **own, **config)
+        for seed, details in enumerate(({}, _images(train="a", test="x")))
+    )
+    assert [group.records for group in group_records(_found(old, new))] == [(old, new)]
 
 
 def test_training_on_other_folders_parts_trials(make_trial: MakeTrial) -> None:

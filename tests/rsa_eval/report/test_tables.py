@@ -49,6 +49,23 @@ def test_unlike_baselines_are_not_subtracted(
     assert [row.difference for row in table.rows] == [None, None]
 
 
+@pytest.mark.parametrize(("split", "words"), [("train", "training"), ("test", "test")])
+def test_rows_on_other_images_say_so_and_are_not_subtracted(
+    make_result: MakeResult, split: str, words: str
+) -> None:
+    """Two folders of one published set share a table; its rows have the count and hash of each."""
+    ours, same, other = (
+        {"details": {"images": {split: {"count": 1437, "sha256": letter * 64}}}} for letter in "aab"
+    )
+    rows = [make_result(random_init=True, values={"top1": 40.0}, **own) for own in (same, other)]
+    (table,) = _tables(make_result(values={"top1": 90.0}, **ours), *rows)
+    assert [row.difference for row in table.rows] == [50, None, None]
+    shown = [row.detail.split(" · ")[-1] for row in table.rows]
+    assert shown == [f"1,437 {words} images ({letter * 8})" for letter in "aab"]
+    (table,) = _tables(make_result(**ours), rows[0])
+    assert not any("images (" in row.detail for row in table.rows)
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_baselines_by_other_annotations_are_not_subtracted(
     make_result: MakeResult, split: str

@@ -18,6 +18,7 @@ from rsa_eval.report.transfer import (
 )
 from rsa_eval.report.write import write_report
 from rsa_pretrain.data.sets import data_set
+from rsa_pretrain.weights.metadata import Origin
 
 
 def _metric(value: float, half_width: float | None = None) -> Metric:
@@ -128,22 +129,26 @@ def write(tmp_path: Path, make_result: Callable[..., Record]) -> Callable[..., N
         value: float,
         training: dict[str, Any] | None = None,
         seed: int = 0,
+        *,
+        data: dict[str, Any] | None = None,
+        file: str | None = None,
+        changed: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         record = make_result(kind="logistic", values={"top1": value})
         assert record.model.metadata is not None
         metadata = record.model.metadata.model_copy(update={"seed": seed})
         model = {"sha256": f"{name}{seed}", "pretraining": training, "metadata": metadata}
-        data = {"name": images, "image_size": 32, "exif_orientation": True}
-        config = {"seed": 0, "data": data} | settings
+        own = {"name": images, "image_size": 32, "exif_orientation": True} | (data or {})
+        config = {"seed": 0, "data": own} | settings
         changes = {
             "protocol": "kornblith",
             "data_set": images,
             "model": record.model.model_copy(update=model),
             "config": config,
         }
-        path = tmp_path / f"{name}-{seed}" / "records" / f"{images}.json"
-        write_record(record.model_copy(update=changes), path)
+        path = tmp_path / f"{name}-{seed}" / "records" / f"{file or images}.json"
+        write_record(record.model_copy(update=changes | (changed or {})), path)
 
     return _write
 
@@ -190,6 +195,79 @@ def test_seeds_that_no_set_shares_are_noted(tmp_path: Path, write: Callable[...,
     (row,) = _lines(tmp_path)[1:]
     assert "seeds differ between data sets" in row
     assert row.split(" | ")[1:4] == ["60.00", "40.00", "50.0"]
+
+
+def test_settings_of_one_set_leave_a_model_in_one_row(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """An own set may have its number of images, size and normalisation; columns have its name."""
+    own = {"root": "/data/p", "num_train_images": 9, "image_size": 64, "exif_orientation": False}
+    for name, digits, photos in (("a", 60, 40), ("b", 50, 20)):
+        write(name, "digits", digits, file="logistic-digits")
+        write(name, "imagefolder", photos, data=own, file="logistic-photos")
+    heading, *rows = _lines(tmp_path)
+    assert "digits (%) | photos (%) | Mean of 2 | Mean rank" in heading
+    assert [row.split(" | ")[1:4] for row in rows] == [
+        ["60.00", "40.00", "50.0"],
+        ["50.00", "20.00", "35.0"],
+    ]
+    assert "data." not in "".join(rows)
+
+
+def test_test_images_of_two_training_sets_count_once_in_the_mean(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """Two columns of the same test images are not independent: the mean takes the first."""
+    for root, value in (("one", 40), ("all", 60)):
+        images = {"test": {"count": 30, "sha256": "x"}, "train": {"count": 9, "sha256": root}}
+        changed = {"details": {"images": images}}
+        file = f"logistic-{root}"
+        write("a", "imagefolder", value, data={"root": root}, file=file, changed=changed)
+    heading, row = _lines(tmp_path)
+    assert "all (%) | one (%) | Mean of 1 |" in heading
+    assert row.split(" | ")[1:4] == ["60.00", "40.00", "60.0"]
+
+
+def test_image_settings_compared_on_one_set_part_the_rows(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """Sizes stay together over the sets, in whatever order they were measured."""
+    for images, sizes in (("digits", (32, 64)), ("dtd", (64, 32))):
+        for size in sizes:
+            file = f"{images}-{size}"
+            write("a", images, size + 0.5, data={"image_size": size}, file=file)
+    found = {line.split(" | ")[3]: line for line in _lines(tmp_path)[1:]}
+    assert "data.image_size=32" in found["32.5"]
+    assert "data.image_size=64" in found["64.5"]
+
+
+def test_own_sets_without_the_names_of_a_suite_are_named_by_place(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    """So is one whose file bears a published name, and two of one name."""
+    for root, file in (("p", "other"), ("q", "logistic-digits")):
+        write(root, "imagefolder", 40, data={"root": root}, file=file)
+    assert "imagefolder p (%) | imagefolder q (%)" in _lines(tmp_path)[0]
+
+
+def test_imported_weights_are_rows_by_file_and_short_hash(
+    tmp_path: Path, write: Callable[..., None], make_result: Callable[..., Record]
+) -> None:
+    """As in the command's table; two files of one name also show eight digits of their hash."""
+    model = make_result().model
+    assert model.metadata is not None
+    words = dict.fromkeys(("file", "recognised", "network", "prefix", "pixels", "source"), "x")
+    origin = Origin(**words, layout="timm", num_taken=1, dropped={}, filled=[], non_finite=[])
+    metadata = model.metadata.model_copy(update={"origin": origin, "seed": None})
+    for letter, checkpoint in (("a", "ck.pt"), ("b", "ck.pt"), ("c", "tv.pt")):
+        known = {"checkpoint": checkpoint, "sha256": letter * 64, "metadata": metadata}
+        changed = {"model": model.model_copy(update=known | {"pretraining": None})}
+        for images in ("digits", "dtd"):
+            write(letter, images, 50, changed=changed)
+    names = [line.split(" | ")[0] for line in _lines(tmp_path)[1:]]
+    assert [name.split(" · ")[0].removeprefix("| ") for name in names] == ["ck.pt"] * 2 + ["tv.pt"]
+    assert [name.split(" · ")[-2] for name in names[:2]] == [f"weights={n * 8}" for n in "ab"]
+    assert "weights=" not in names[2]
 
 
 def test_a_report_has_one_table_over_data_sets(

@@ -286,6 +286,22 @@ def test_wrong_words(
     assert message in capsys.readouterr().err
 
 
+def test_other_training_images_are_noted_and_equal_ones_preferred(
+    write_trial: WriteTrial, tmp_path: Path
+) -> None:
+    """Each of two training sets of one test set is paired with itself, the other with a note."""
+    for name, right in (("a/one", GOOD), ("a/all", NEAR), ("b/one", POOR), ("b/all", POOR)):
+        train = {"count": 60 + len(name), "sha256": name[2:] * 3}
+        images = {"train": train, "test": {"count": 40, "sha256": "x"}}
+        write_trial(name, right, details={"images": images})
+    found = compare([tmp_path / "a"], [tmp_path / "b"])
+    assert [verdict.notes for verdict in found.verdicts] == [(), ()]
+    assert len({verdict.difference.value for verdict in found.verdicts}) == 2
+    (verdict,) = compare([tmp_path / "a" / "one"], [tmp_path / "b" / "all"]).verdicts
+    note = "settings differ: 65 training images (oneoneon) | 65 training images (allallal)"
+    assert verdict.notes == (note,)
+
+
 def test_folders_of_images_are_compared_with_themselves(
     write_trial: WriteTrial, tmp_path: Path
 ) -> None:

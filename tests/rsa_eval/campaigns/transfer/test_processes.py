@@ -22,8 +22,13 @@ def _python(code: str) -> list[str]:
 def test_output_and_exit_codes(tmp_path: Path) -> None:
     """Each command has its own log; another's failure does not stop it."""
     commands = {"a": _python("print('done')"), "b": _python("raise SystemExit(2)")}
-    codes, stopped = run_in_processes(commands, 2, tmp_path / "logs")
+    told: list[tuple[str, int | None]] = []
+    codes, stopped = run_in_processes(
+        commands, 2, tmp_path / "logs", tell=lambda name, code: told.append((name, code))
+    )
     assert (codes, stopped) == ({"a": 0, "b": 2}, 0)
+    assert told[:2] == [("a", None), ("b", None)]
+    assert sorted(told[2:]) == [("a", 0), ("b", 2)]
     assert (tmp_path / "logs" / "a.log").read_text() == "done\n"
 
 

@@ -1,5 +1,7 @@
 """The command ``rsa-eval transfer`` on generated trees, embedded sets and an own folder."""
 
+import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -61,16 +63,26 @@ def test_present_sets_are_evaluated_and_absent_ones_listed(
     assert "flowers102 (% per class)" in table
     assert "Mean of 2" in table
     assert "BYOL, ResNet-50 (BYOL, Table 3)" in table
+    assert "Numbers in brackets are 95 % intervals over test images" in table
+    assert digits.warnings
+    assert f"logistic-digits of {folder.parent.name}: {digits.warnings[0][:20]}" in table
 
 
 @pytest.mark.process
 def test_a_rerun_evaluates_nothing_again(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Records are kept, also those that another process made."""
+    """Records are kept, also those that another process made, of which a line tells each."""
+    caplog.set_level(logging.INFO)
     words = ("--sets", "digits,scattered_digits", "protocol=ridge", "--jobs", "2")
     assert _run(root, tmp_path / "out", *words) == 0
-    first = capsys.readouterr().out
+    first, progress = capsys.readouterr().out, caplog.text
+    log, found = tmp_path / "out" / "logs" / "digits.log", r"\d+\.\d \[.*\] %"
+    assert f" digits: started, {log}\n" in progress
+    assert re.search(f" digits: recorded, {found}$", progress, re.MULTILINE)
     logs = sorted(path.name for path in (tmp_path / "out" / "logs").iterdir())
     assert logs == ["digits.log", "scattered_digits.log"]
     records = sorted((tmp_path / "out").rglob("records/*.json"))
@@ -98,9 +110,11 @@ def test_a_failed_process_is_reported_and_its_set_left(
 
     monkeypatch.setattr(processes, "run_in_processes", lambda *_: ({"digits": code}, 0))
     assert _run(tmp_path, tmp_path / "out", "--sets", "digits", "--jobs", "2") == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+    said = capsys.readouterr()
+    error = said.err.splitlines()[-1]
     assert error.startswith("error: 1 of 1 evaluations failed; rerun the command to retry: ")
     assert f"exit code {code}; see {tmp_path / 'out' / 'logs' / 'digits.log'}" in error
+    assert "Mean of" not in said.out  # no record, no table
     assert not list(tmp_path.rglob("records/*.json"))
 
 
@@ -192,7 +206,9 @@ def test_own_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (("--sets", "dtd,dtd"), "expected different names like dtd,pcam, found 'dtd,dtd'"),
-        (("--sets", "imagenet1"), "unknown data set 'imagenet1'; expected some of .*voc2007"),
+        (("--sets", "imagenet1"), "unknown data set 'imagenet1'; .*expected some of .*voc2007"),
+        (("--sets", "digit"), "unknown data set 'digit'; did you mean 'digits'\\? expected some"),
+        (("--sets", "a", "own_sets.a.root=x"), "^error: own_sets.a: 'name' is required"),
         (("--sets", "dtd,svhn"), "none of 2 data sets is on disk; dtd: .*; svhn: "),
         (("--sets", "digits", "settings.serach.num_values=3"), "digits: .*serach"),
         (
@@ -238,7 +254,7 @@ def test_a_budget_stops_all_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     words = ("--sets", "digits,scattered_digits", "--jobs", "2", "--budget-minutes", "1e-6")
     assert _run(tmp_path, tmp_path / "out", *words) == 142
     assert not list(tmp_path.rglob("records/*.json"))
-    assert "stopped; 1 of 1 trials remain" in capsys.readouterr().out
+    assert "stopped; 2 of 2 evaluations remain" in capsys.readouterr().out
 
 
 def test_the_table_is_written_before_it_is_printed(

@@ -215,7 +215,7 @@ def test_a_suite_refuses_the_same_network_twice(
     """And a network without weights, unless random ones are wanted."""
     words = ["--suite", str(_suite(tmp_path)), "--out", str(tmp_path / "out")]
     assert main(["suite", vit, vit, *words]) == 2
-    assert "have the same weights; give each once" in capsys.readouterr().err
+    assert f"'{vit}' is given twice; give each checkpoint once" in capsys.readouterr().err
     assert main(["suite", "timm:test_vit", *words]) == 2
     assert "'timm:test_vit' names no weights" in capsys.readouterr().err
 
@@ -234,6 +234,18 @@ def test_a_label_curve_has_the_network_s_baselines(vit: str, tmp_path: Path) -> 
     names = [model["name"] for model in tree["models"]]
     assert names == [vit, "random-timm-test_vit-seed0", "supervised-timm-test_vit-seed0"]
     assert len(tree["labels_needed"]) == 4
+    assert not any("baselines" in line for line in tree["left_out"])
+
+
+def test_a_label_curve_says_which_networks_have_no_baselines(
+    write_module: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A function's network has none, which stands under the table."""
+    write_module("")
+    words = [f"data.{key}={value}" for key, value in DATA.items()]
+    words += ["device=cpu", "--labels", "1", "--draws", "1", "--out", str(tmp_path / "curve")]
+    assert main(["label-curve", "python:mine:make", "--random-init", *words]) == 0
+    assert "left out: baselines of python:mine:make: of other lib" in capsys.readouterr().out
 
 
 def test_features_are_extracted_into_a_cache(
