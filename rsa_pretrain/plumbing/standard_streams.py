@@ -1,9 +1,13 @@
 """Write to standard output and standard error, of which either may be closed, cut off or full."""
 
 import os
+import select
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
+
+# In UTF-8 less than the smallest buffer of a stream, 4096 bytes: an empty one takes it whole.
+_CHARACTERS_AT_ONCE = 1000
 
 _failures: list[str] = []  # of this process's standard output
 
@@ -19,7 +23,7 @@ def open_missing_streams() -> None:
 
 
 def write_output(text: str) -> None:
-    """Write text to standard output at once.
+    """Write text to standard output at once; a full pipe is waited for.
 
     Where that fails, this and all further text is dropped, so that the work is not lost;
     ``take_output_failure`` returns the reason.
@@ -46,7 +50,10 @@ def take_output_failure() -> str | None:
 
 
 class ErrorStream:
-    """Standard error as it is at each call, for writers that would end where it is cut off."""
+    """Standard error for writers such as tqdm, which otherwise end with an error if it is cut off.
+
+    Each call takes the standard error of its time.
+    """
 
     def write(self, text: str) -> None:
         """Write text; it is dropped where that fails."""
@@ -61,8 +68,8 @@ class ErrorStream:
 
 def _write(stream: TextIO, text: str) -> None:
     try:
-        stream.write(text)
-        stream.flush()
+        for start in range(0, len(text) or 1, _CHARACTERS_AT_ONCE):
+            _write_whole(stream, text[start : start + _CHARACTERS_AT_ONCE])
     except OSError as error:
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
             _failures.append(
@@ -70,6 +77,19 @@ def _write(stream: TextIO, text: str) -> None:
                 "print elsewhere (files that the command wrote are whole)"
             )
         _drop(stream)
+
+
+def _write_whole(stream: TextIO, text: str) -> None:
+    """Write text that the stream's buffer holds, waiting for a pipe that does not block."""
+    with suppress(BlockingIOError):  # of a flush at a line's end: the text is in the buffer
+        stream.write(text)
+    while True:
+        try:
+            stream.flush()
+        except BlockingIOError:
+            select.select([], [stream], [])
+        else:
+            return
 
 
 def _drop(stream: TextIO) -> None:

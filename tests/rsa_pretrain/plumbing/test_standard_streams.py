@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 
 from rsa_pretrain.plumbing.command_line import run_command, say
 from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.plumbing.standard_streams import (
+    take_output_failure,
+    write_error,
+    write_output,
+)
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -100,3 +106,30 @@ def test_work_is_completed_after_its_reader_has_left(monkeypatch: pytest.MonkeyP
             assert run_command(work) == 0
             monkeypatch.undo()
     assert steps == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "write"), [("stdout", write_output), ("stderr", write_error)])
+def test_a_full_pipe_is_waited_for(
+    name: str, write: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that does not block loses nothing, however long the text and late its reader."""
+    texts = ["é" * 150_000, "a line\n" * 50_000, "the end\n"]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    found: list[str] = []
+
+    def read() -> None:
+        with open(reader, encoding="utf-8") as stream:
+            found.append(stream.read())
+
+    late = threading.Timer(0.2, read)
+    late.start()
+    with open(writer, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, name, stream)
+        for text in texts:
+            write(text)
+        failure = take_output_failure()
+        monkeypatch.undo()
+    late.join()
+    assert failure is None
+    assert found == ["".join(texts)]
