@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.layers import COMMAND_LINE, Tree, merge_layers, read_layers
-from rsa_pretrain.plumbing.config.messages import in_our_words, is_among
+from rsa_pretrain.plumbing.config.messages import in_our_words, is_stated_apart
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.user_paths import user_path
 
@@ -86,7 +86,7 @@ def parse_tree(
         model: The settings to fill.
         tree: The values.
         source: Name of the tree in errors, if it has one.
-        stated_elsewhere: Dotted keys of which the source must not be blamed.
+        stated_elsewhere: Dotted keys of settings and sections that are not the source's.
 
     Raises:
         UserError: As ``load_config``.
@@ -100,7 +100,8 @@ def parse_tree(
         ]
         messages = [_describe(detail, model, tree) for detail in details]
         keys = [_dotted(detail["loc"], tree) for detail in details]
-        is_blamed = not all(is_among(key, stated_elsewhere) for key in keys)
+        leaves = flatten(tree)
+        is_blamed = not all(is_stated_apart(key, stated_elsewhere, leaves) for key in keys)
         name = f"{source}: " if source is not None and is_blamed else ""
         raise UserError(name + "; ".join(messages)) from None
 

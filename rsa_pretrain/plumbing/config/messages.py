@@ -1,6 +1,6 @@
 """Word the errors of settings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 
 _SHOULD_BE = "Input should be "
 
@@ -13,14 +13,27 @@ def in_our_words(message: str) -> str:
     if expected.startswith("a valid dictionary"):
         return "expected a section of settings, section.key=value"
     expected = expected.replace("a valid integer", "an integer").replace("a valid ", "a ")
+    expected = expected.replace("a tuple", "a list")  # YAML's word
     if expected.startswith(("greater", "less")):
         expected = f"a number {expected}"
     return f"expected {expected}"
 
 
-def is_among(key: str, stated: Sequence[str]) -> bool:
-    """Return whether one of the stated keys is the key, or in its section, or its section."""
-    return any(
-        not key or f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.")
-        for one in stated
-    )
+def is_stated_apart(key: str, apart: Collection[str], leaves: Iterable[str]) -> bool:
+    """Return whether a setting, or each one of a section, is stated by other words than a file's.
+
+    Args:
+        key: Of the setting or section; empty for all settings.
+        apart: Keys of the settings and sections that the words state.
+        leaves: Keys of all settings, the file's among them.
+    """
+
+    def is_apart(one: str) -> bool:
+        return any(_is_within(one, other) for other in apart)
+
+    inside = [leaf for leaf in leaves if _is_within(leaf, key)]
+    return is_apart(key) or (any(map(is_apart, inside)) and all(map(is_apart, inside)))
+
+
+def _is_within(key: str, section: str) -> bool:
+    return not section or f"{key}.".startswith(f"{section}.")

@@ -1,8 +1,10 @@
 import ast
 import itertools
 from pathlib import Path
+from typing import Self
 
 import pytest
+from pydantic import model_validator
 
 from rsa_pretrain.config import PretrainConfig, load_run, refuse_another_run
 from rsa_pretrain.plumbing.config.files import (
@@ -117,6 +119,51 @@ def test_the_command_line_is_not_blamed_on_the_file(minimal):
         load_config(PretrainConfig, broken, ["training.epochs=2"])
     with pytest.raises(UserError, match=r"^'training': expected a section of settings, section"):
         load_config(PretrainConfig, minimal, ["training=5"])
+
+
+class _Pair(Section):
+    low: int = 0
+    high: int = 1
+    count: int = 1
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class _Paired(Section):
+    pair: _Pair = _Pair()
+    single: tuple[int, ...] = ()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_single(self) -> Self:
+        if 13 in self.single:
+            raise ValueError("single has 13")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        ("pair: {low: 3}", "pair.count=2", r"mine\.yaml: 'pair': low 3 is above high 1$"),
+        ("pair: {low: 3}", "seed=2", r"mine\.yaml: 'pair': low 3 is above high 1$"),
+        ("single: [13]", "seed=2", r"mine\.yaml: single has 13$"),
+        ("pair: {high: 2}", "pair.low=3", r"mine\.yaml: 'pair': low 3 is above high 2$"),
+        ("seed: 1", "pair.low=3", r"^'pair': low 3 is above high 1$"),
+        ("pair: {low: 3}", "pair={low: 4}", r"^'pair': low 4 is above high 1$"),
+        ("", "single=[13]", r"^single has 13$"),
+        ("seed: 1", "single=3", r"^'single': expected a list \(found 3\)$"),
+    ],
+)
+def test_a_contradiction_is_blamed_on_a_file_with_a_part_in_it(tmp_path, text, override, message):
+    """Unless the command line states all of the section, or of the settings, the file is named."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(_Paired, path, [override])
 
 
 @pytest.mark.parametrize(
