@@ -1,17 +1,21 @@
 """Group records that differ only in their seeds, and summarise them by mean and deviation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsa_eval.records.evaluated_sets import name_evaluated_sets, split_by_images
 from rsa_eval.records.identity import group_key, trial_key, weights_seed
+from rsa_eval.records.image_sets import SPLITS
 from rsa_eval.records.mean_std import MeanStd
 from rsa_eval.records.record import MetricInterval, Record
+from rsa_pretrain.data.sets import Split
 
 if TYPE_CHECKING:
     from rsa_eval.statistics.intervals import Interval
+
+_Hashes = tuple[str | None, ...]  # by split
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Group:
     """Their files."""
     image_set: str
     """Name of their images."""
+    hashes: Mapping[Split, str]
+    """SHA-256 of each split's images, as far as any record of them tells."""
 
     @property
     def first(self) -> Record:
@@ -160,14 +166,17 @@ def group_records(found: Sequence[tuple[Path, Record]]) -> list[Group]:
     records = [record for _, record in found]
     image_sets = name_evaluated_sets(records)
     keys = list(zip(image_sets, map(group_key, records), strict=True))
-    groups: dict[tuple[object, ...], dict[str, tuple[Path, Record]]] = {}
-    names: dict[tuple[object, ...], str] = {}
+    groups: dict[tuple[object, _Hashes], dict[str, tuple[Path, Record]]] = {}
+    names: dict[tuple[object, _Hashes], str] = {}
     for (path, record), own, hashes in zip(
         found, keys, split_by_images(keys, records), strict=True
     ):
         groups.setdefault((own, hashes), {})[trial_key(record)] = (path, record)
         names[own, hashes] = own[0]
-    return [_group(list(trials.values()), names[key]) for key, trials in groups.items()]
+    return [
+        _group(list(trials.values()), names[own, hashes], hashes)
+        for (own, hashes), trials in groups.items()
+    ]
 
 
 def seeds_of(record: Record) -> str:
@@ -201,12 +210,13 @@ def _bounds(interval: "Interval | None", unit: str) -> str:
     return f"[{low}, {high}]"
 
 
-def _group(trials: list[tuple[Path, Record]], images: str) -> Group:
+def _group(trials: list[tuple[Path, Record]], images: str, hashes: _Hashes) -> Group:
     trials = sorted(trials, key=lambda trial: _seed_numbers(trial[1]))
     return Group(
         records=tuple(record for _, record in trials),
         paths=tuple(path for path, _ in trials),
         image_set=images,
+        hashes={split: own for split, own in zip(SPLITS, hashes, strict=True) if own is not None},
     )
 
 

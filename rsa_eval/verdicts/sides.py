@@ -10,13 +10,9 @@ from rsa_eval.records.detection_recipe import recipe_of, recipe_settings, settin
 from rsa_eval.records.find import read_records_below
 from rsa_eval.records.groups import Group, group_records
 from rsa_eval.records.identity import network_key, shared_settings
-from rsa_eval.records.image_sets import (
-    describe_images_of,
-    differing_splits,
-    image_hashes,
-    name_image_sets,
-)
+from rsa_eval.records.image_sets import SPLITS, describe_images_of, name_image_sets
 from rsa_eval.records.record import Record
+from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_table import one_line
@@ -42,7 +38,7 @@ class SharedEvaluation:
     first: Group
     second: Group
     differing_settings: tuple[str, ...]
-    """Settings and training images in which the two differ, as ``key VALUE | VALUE``."""
+    """Settings and images in which the two differ, as ``key VALUE | VALUE``."""
 
     @property
     def title(self) -> str:
@@ -186,8 +182,8 @@ def _other_recipe(group: Group, other: Contender) -> str:
 def _evaluation_key(group: Group) -> str:
     record = group.first
     settings = sorted((key, str(value)) for key, value in _settings(record).items())
-    trained_on = image_hashes(record).get("train")
-    return json.dumps([record.kind, record.protocol, group.image_set, trained_on, settings])
+    hashes = sorted(group.hashes.items())
+    return json.dumps([record.kind, record.protocol, group.image_set, hashes, settings])
 
 
 def _settings(record: Record) -> dict[str, object]:
@@ -196,12 +192,19 @@ def _settings(record: Record) -> dict[str, object]:
 
 
 def _differing(first: Group, second: Group) -> list[str]:
-    pair = first.first, second.first
-    settings = _unequal(*map(_settings, pair))
-    if "train" not in differing_splits(pair):
-        return settings
-    images = " | ".join(describe_images_of(record, "train") for record in pair)
-    return [*settings, images]
+    pair = first, second
+    images = [
+        " | ".join(_describe_images(group, split) for group in pair)
+        for split in SPLITS
+        if len({group.hashes[split] for group in pair if split in group.hashes}) > 1
+    ]
+    return [*_unequal(*(_settings(group.first) for group in pair)), *images]
+
+
+def _describe_images(group: Group, split: Split) -> str:
+    """Describe a split by a record that has its hash, which an older one has not."""
+    known = (describe_images_of(record, split) for record in group.records)
+    return next(filter(None, known), f"other {SPLITS[split]}")
 
 
 def _unequal(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:

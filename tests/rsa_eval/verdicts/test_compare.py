@@ -302,6 +302,52 @@ def test_other_training_images_are_noted_and_equal_ones_preferred(
     assert verdict.notes == (note,)
 
 
+def _images(train: str, test: str) -> dict[str, object]:
+    """Return a record's details on 60 training images and 100 test images."""
+    splits = {"train": {"count": 60, "sha256": train}, "test": {"count": 100, "sha256": test}}
+    return {"images": splits}
+
+
+def test_two_test_sets_of_one_name_are_two_evaluations_of_one_model(
+    write_trial: WriteTrial, tmp_path: Path
+) -> None:
+    """Each is paired with the same images, as evaluations on other training images are."""
+    for name, right in (("a/old", GOOD), ("a/new", NEAR), ("b/old", POOR), ("b/new", POOR)):
+        write_trial(name, right, details=_images("train", name[2:]))
+    found = compare([tmp_path / "a"], [tmp_path / "b"])
+    assert [verdict.notes for verdict in found.verdicts] == [(), ()]
+    values = [verdict.difference.value for verdict in found.verdicts]
+    assert values == pytest.approx([29, 30])
+
+
+def test_other_test_images_are_noted(write_trial: WriteTrial) -> None:
+    """Seeds without answers by image are compared on whatever images they were tested."""
+    sides = [
+        [
+            write_trial(f"{name}{seed}", None, seed=seed, details=_images("train", test))
+            for seed in range(2)
+        ]
+        for name, test in (("a", "0123456789"), ("b", "abcdefghij"))
+    ]
+    (verdict,) = compare(*sides).verdicts
+    note = "settings differ: 100 test images (01234567) | 100 test images (abcdefgh)"
+    assert verdict.notes == (note,)
+
+
+def test_an_older_first_seed_hides_no_other_training_images(write_trial: WriteTrial) -> None:
+    """A record without hashes is on the images of the other seeds, which the note tells."""
+    sides = [
+        [
+            write_trial(f"{name}0", GOOD, seed=0),
+            write_trial(f"{name}1", NEAR, seed=1, details=_images(train, "test")),
+        ]
+        for name, train in (("a", "0123456789"), ("b", "abcdefghij"))
+    ]
+    (verdict,) = compare(*sides).verdicts
+    note = "settings differ: 60 training images (01234567) | 60 training images (abcdefgh)"
+    assert verdict.notes == (note,)
+
+
 def test_folders_of_images_are_compared_with_themselves(
     write_trial: WriteTrial, tmp_path: Path
 ) -> None:
