@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsa_eval.campaigns.campaign import Outcome, read_outcome
@@ -52,12 +52,11 @@ class TransferJobs:
         elif code:
             _log.warning("%s: exit code %d, see %s", data_set, code, self._log_of(data_set))
         else:
-            found = read_outcome(self.trials).records
-            names = [name for name, own in self.records.items() if own == data_set]
-            cells = [
-                found[trial.name, name].metrics[found[trial.name, name].headline].text
-                for trial in self.trials
-                for name in names
-                if (trial.name, name) in found
-            ]
+            records = read_outcome([self._of(trial, data_set) for trial in self.trials]).records
+            cells = [record.metrics[record.headline].text for record in records.values()]
             _log.info("%s: recorded, %s %%", data_set, ", ".join(cells))
+
+    def _of(self, trial: Trial, data_set: str) -> Trial:
+        """Return a trial with its evaluations on one data set only."""
+        own = [each for each in trial.evaluations if self.records.get(each.name) == data_set]
+        return replace(trial, evaluations=tuple(own))

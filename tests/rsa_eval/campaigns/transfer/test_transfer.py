@@ -3,14 +3,19 @@
 import logging
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transfer_trees
 
 from rsa_eval.__main__ import main
+from rsa_eval.campaigns.campaign import Outcome
+from rsa_eval.campaigns.transfer import jobs
 from rsa_eval.campaigns.transfer.plan import plan_transfer
 from rsa_eval.campaigns.transfer.settings import FURTHER_SETS, KORNBLITH_SETS, TransferConfig
+from rsa_eval.campaigns.trials import Trial
 from rsa_eval.commands import transfer
 from rsa_eval.records.record import read_record
 from rsa_eval.report.write import write_report
@@ -24,7 +29,7 @@ QUICK = [
 ]
 
 # Sets of which not every file can be downloaded.
-BY_HAND = {"sun397", "stanford_cars"}
+BY_HAND = {"stanford_cars"}
 
 
 @pytest.fixture
@@ -96,6 +101,43 @@ def test_a_rerun_evaluates_nothing_again(
     assert _run(root, tmp_path / "out", *words) == 0  # starts no process
     assert capsys.readouterr().out == first
     assert not (tmp_path / "out" / "logs").exists()
+
+
+def test_the_end_of_a_set_reads_its_records_only(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of the other sets are read once, after all have ended."""
+    words = ("--sets", "digits,scattered_digits", "protocol=ridge")
+    assert _run(root, tmp_path / "out", *words) == 0
+    found = []
+    for path in sorted((tmp_path / "out").rglob("records/*.json")):
+        found.append(path.read_bytes())
+        path.unlink()
+
+    def run(commands: Mapping[str, object], _: int, __: Path, ___: None, tell: Any) -> Any:
+        folder = tmp_path / "out" / "random-resnet18-cifar-seed0" / "records"
+        for name, content in zip(sorted(commands), found, strict=True):
+            (folder / f"ridge-{name}.json").write_bytes(content)
+            tell(name, 0)
+        return dict.fromkeys(commands, 0), 0
+
+    read: list[list[str]] = []
+    read_outcome = jobs.read_outcome
+
+    def counted(trials: Sequence[Trial]) -> Outcome:
+        read.extend(trial.record_names for trial in trials)
+        return read_outcome(trials)
+
+    monkeypatch.setattr(jobs.processes, "run_in_processes", run)
+    monkeypatch.setattr(jobs, "read_outcome", counted)
+    caplog.set_level(logging.INFO)
+    assert _run(root, tmp_path / "out", *words, "--jobs", "2") == 0
+    names = ["ridge-digits", "ridge-scattered_digits"]
+    assert read == [names[:1], names[1:], names]
+    assert re.search(r" scattered_digits: recorded, [\d.]+ \[[^]]*\] %$", caplog.text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", [2, -9])
