@@ -97,7 +97,8 @@ def choose_cell(
     rows = task.validation(config)
     rest = task.select(np.delete(np.arange(len(task.images)), rows))
     validation = task.select(rows)
-    file = StateFile(workspace.grid_state, task_fingerprint(subject, task, config), counted="pair")
+    fingerprint = task_fingerprint(subject, task, config) + validation.images.fingerprint()
+    file = StateFile(workspace.grid_state, fingerprint, counted="pair")
     content = file.read()
     tried = [] if content is None else [TriedCell(**each) for each in content["tried"]]
     for number, cell in enumerate(cells[len(tried) :], start=len(tried) + 1):

@@ -113,8 +113,8 @@ class StateFile:
         step = 0 if content is None else content["step"]
         if min_over_ranks(step) != -min_over_ranks(-step):
             raise UserError(
-                f"the processes do not see the same '{self.path}' (here step {step}); --out must "
-                "be on storage that all of them share"
+                f"the processes do not see the same '{self.path}' (here {self.counted} {step}); "
+                "--out must be on storage that all of them share"
             )
         if content is not None:
             _log.info("resuming after %s %d, from '%s'", self.counted, step, self.path)
@@ -125,15 +125,18 @@ class StateFile:
             return None
         content = _load(self.path)
         if not isinstance(content, dict) or content.get("format_version") != _FORMAT_VERSION:
-            _log.warning("'%s' is incomplete or damaged; training starts from step 0", self.path)
+            _log.warning("'%s' is incomplete or damaged; %s", self.path, self._start)
             return None
         if content["fingerprint"] != self.fingerprint:
             _log.warning(
-                "'%s' belongs to other weights, images or settings; training starts from step 0",
-                self.path,
+                "'%s' belongs to other weights, images or settings; %s", self.path, self._start
             )
             return None
         return content
+
+    @property
+    def _start(self) -> str:
+        return f"training starts from {self.counted} 0"
 
 
 def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationConfig) -> str:

@@ -181,6 +181,36 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(
     assert not any("drawn" in text for text in whole.deviations)
 
 
+def test_other_validation_images_start_the_search_over(
+    subject: Subject,
+    tree: dict[str, Any],
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Pairs are compared on the same images: one less in the list of val, and none is kept."""
+    config = _config(tree, multi_label={"name": "mine", "layout": "voc"})
+    trained: list[int] = []
+    fine_tune = search.fine_tune
+
+    def dying(subject: Subject, task: MultiLabelTask, *words: Any) -> Tuning:
+        trained.append(len(task.images))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return fine_tune(subject, task, *words)
+
+    monkeypatch.setattr(search, "fine_tune", dying)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_finetune(subject, config, workspace)
+    for path in (Path(tree["data"]["root"]) / "ImageSets" / "Main").glob("*_val.txt"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    evaluate_finetune(subject, config, workspace)
+    assert trained == [12, 12, 13, 13]
+    assert (
+        "belongs to other weights, images or settings; training starts from pair 0" in caplog.text
+    )
+
+
 def test_other_annotation_is_another_training(
     subject: Subject,
     tree: dict[str, Any],
