@@ -75,7 +75,7 @@ def add(commands: Commands) -> None:
 def _data_check(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         refuse_input(arguments.out, Path(arguments.source))
-        check_json(arguments.out, _ROLES)
+        check_json(arguments.out, _ROLES, inner="errors")
     checks = _checks(arguments)
     for found in checks:
         _report(found, arguments.limit)

@@ -49,7 +49,7 @@ def _data_check(arguments: argparse.Namespace) -> int:
     if arguments.write_sizes is not None and config.name != "webdataset":
         raise UserError(f"--write-sizes is for data.name=webdataset, found {config.name}")
     if arguments.out is not None:
-        check_json(arguments.out, _SPLITS)
+        check_json(arguments.out, _SPLITS, inner="problems")
     from rsa_pretrain.data.check import compare_splits, describe
 
     findings: list[SplitFindings] = []

@@ -42,12 +42,13 @@ def check_marked(path: Path, mark: str) -> None:
         raise _foreign(path)
 
 
-def check_json(path: Path, keys: Collection[str]) -> None:
+def check_json(path: Path, keys: Collection[str], inner: str | None = None) -> None:
     """Refuse, before any work, to write over a JSON file that somebody else wrote.
 
     Args:
         path: The file to be written.
         keys: Keys at the top of every generated file, of which one may lack some.
+        inner: Key of the section under each of them; None if these are no sections.
 
     Raises:
         UserError: If the path is a folder, or a file with other keys, none, or no JSON.
@@ -60,6 +61,9 @@ def check_json(path: Path, keys: Collection[str]) -> None:
     except (ValueError, RecursionError):
         raise _foreign(path) from None
     if not isinstance(tree, dict) or not tree or not tree.keys() <= set(keys):
+        raise _foreign(path)
+    sections = tree.values()
+    if inner is not None and not all(isinstance(own, dict) and inner in own for own in sections):
         raise _foreign(path)
 
 

@@ -34,6 +34,35 @@ def test_json_of_others_is_refused(tmp_path: Path, content: str) -> None:
         check_json(file, ["findings", "more"])
 
 
+@pytest.mark.parametrize(
+    "content", ['{"train": [1, 2], "test": [3]}', '{"train": {"errors": []}, "test": {"a": 1}}']
+)
+def test_sections_of_others_are_refused(tmp_path: Path, content: str) -> None:
+    """A list of splits has the keys of a report on splits, but not the keys below them."""
+    file = tmp_path / "splits.json"
+    file.write_text('{"train": {"errors": [], "notes": []}}')
+    check_json(file, ["train", "test"], inner="errors")
+    file.write_text(content)
+    with pytest.raises(UserError, match="exists and was not written by this command"):
+        check_json(file, ["train", "test"], inner="errors")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_check_keeps_lists_of_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    """Neither program takes them for findings; its own are replaced."""
+    file = tmp_path / "splits.json"
+    for run, config in ((rsa_pretrain.__main__.main, "digits/rsa"), (main, "toy_shapes")):
+        file.write_text(f'{{"{split}": ["a.jpg"]}}')
+        assert run(["data-check", config, "--out", str(file)]) == 2
+        assert "splits.json' exists and was not written by" in capsys.readouterr().err
+    file.unlink()
+    for _ in range(2):
+        words = ["data-check", "digits/rsa", "--split", "test", "--out", str(file)]
+        assert rsa_pretrain.__main__.main(words) == 0
+
+
 def test_commands_keep_the_json_of_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
