@@ -81,9 +81,9 @@ class GridConfig(Section):
     decays: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Weight decays times the learning rate: the L2 penalty is value / lr."""
     held_out_percent: Annotated[float, Field(gt=0, lt=100)] = 20.0
-    """Share of each class's training images held out for validation where the data set publishes
-    no validation split. Our choice: BYOL holds out 20 % of SUN397, Cars and Pets, 10 % of Food-101
-    and CIFAR-10, 17 % of Caltech-101 (Table 10)."""
+    """Share of each class's training images, or of all images of a multi-label set, held out for
+    validation where the data set publishes no validation split. Our choice: BYOL holds out 20 % of
+    SUN397, Cars and Pets, 10 % of Food-101 and CIFAR-10, 17 % of Caltech-101 (Table 10)."""
 
     @property
     def is_searched(self) -> bool:

@@ -1,12 +1,12 @@
 """Hold out images with several classes each, and check that every class can be learnt."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from rsa_eval.evaluators.shared.held_out import held_out_rows
 from rsa_eval.evaluators.shared.multi_label import Truth
-from rsa_eval.evaluators.shared.subsets import Rows
+from rsa_eval.evaluators.shared.subsets import Rows, draw_percent
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 
@@ -36,11 +36,23 @@ def multi_label_rows(
     others = ""
     if published is None:
         others = f"; another seed or a larger {key} holds out others"
-        published = held_out_rows(np.zeros(len(truth), np.int64), percent, seed, key=key, unit=1)
+        published = _drawn_rows(len(truth), percent, seed, key)
     rest = np.setdiff1d(np.arange(len(truth)), published)
     require_classes(truth[published], (1,), class_names, "validation images", others)
     require_classes(truth[rest], (1, -1), class_names, "other training images", others)
     return published
+
+
+def _drawn_rows(num_images: int, percent: float, seed: int, key: str) -> Rows:
+    """Draw a share of two images or more, of which some are left."""
+    alike = np.zeros(num_images, np.int64)
+    rows = draw_percent(alike, percent, seed, at_least=0, leave=1)
+    if not len(rows):
+        raise UserError(
+            f"{percent:g} % of {num_images} training images holds out none for selection; set "
+            f"{key}={math.ceil(100 / num_images)}, which holds out one or more"
+        )
+    return rows
 
 
 def require_classes(

@@ -24,9 +24,9 @@ class MultiLabelConfig(Section):
     test_split: str = "test"
     """SPLIT of the test images."""
     val_split: str | None = None
-    """SPLIT that lists those training images on which logistic regression by protocol=kornblith
-    chooses C, and a search of fine-tuning rate and decay. null: val of layout voc; of layout csv
-    held_out_percent of the training images are drawn."""
+    """SPLIT that lists those training images on which logistic regression (protocol=kornblith)
+    chooses C and fine-tuning chooses rate and decay. null: val of layout voc; of layout csv, the
+    share `search.held_out_percent` or `grid.held_out_percent` of all training images is drawn."""
 
     @property
     def validation_split(self) -> str | None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rsa_eval.evaluators.shared.held_out_labels import multi_label_rows
 from rsa_eval.evaluators.shared.multi_label import (
     multi_label_validation,
     one_against_rest,
@@ -174,3 +176,22 @@ def test_validation_images_of_tables(tmp_path: Path) -> None:
         (tmp_path / "held.csv").write_text(text)
         with pytest.raises(UserError, match=message):
             multi_label_validation(_data(tmp_path), named, train)
+
+
+@pytest.mark.parametrize("num_images", [2, 7, 60, 150])
+def test_a_share_of_all_images_that_holds_out_none(num_images: int) -> None:
+    """The error speaks of images alone, and the share that it names leaves fewer than all."""
+    truth = np.ones((num_images, 1), np.int8)
+
+    def error_at(percent: float, message: str) -> float:
+        with pytest.raises(UserError, match=message) as refused:
+            multi_label_rows(truth, None, ["cat"], percent, 0, key="share")
+        return float(re.findall(message, str(refused.value))[0])
+
+    enough = error_at(
+        0.001,
+        rf"^0\.001 % of {num_images} training images holds out none for selection; set "
+        r"share=(\d+), which holds out one or more$",
+    )
+    left = error_at(enough, r"none of the (\d+) other training images is not of class cat")
+    assert 0 < left < num_images
