@@ -116,7 +116,7 @@ class ClassTask:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy, summed over the images."""
-        return class_loss(logits, labels)
+        return functional.cross_entropy(logits, labels, reduction="sum")
 
     def scores(self, blocks: Iterable[tuple[Tensor, Tensor]]) -> Scores | None:
         """Return the accuracies."""
@@ -218,16 +218,6 @@ class MultiLabelTask:
     @cached_property
     def _signs(self) -> Tensor:
         return torch.from_numpy(self.labelled.combinations)
-
-
-def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of classes that exclude one another, summed over the images.
-
-    Args:
-        logits: (n, C).
-        labels: Class indices, int64 (n,).
-    """
-    return functional.cross_entropy(logits, labels, reduction="sum")
 
 
 def open_tasks(config: FinetuneConfig) -> tuple[TuningTask, TuningTask]:

@@ -54,7 +54,7 @@ def fine_tune(
 
 
 def task_fingerprint(subject: Subject, task: TuningTask, config: FinetuneConfig) -> str:
-    """Return a hash of everything that determines a training."""
+    """Return the hashes, joined, of everything that determines a training."""
     return training_fingerprint(subject, task.images, config) + task.annotation
 
 

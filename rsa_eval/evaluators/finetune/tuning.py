@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rsa_eval.evaluators.finetune.batches import EvenOrder, Steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
-from rsa_eval.evaluators.finetune.task import class_loss
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
 from rsa_eval.features.networks.interface import network_of
@@ -104,7 +103,7 @@ class Tuning:
         config: FinetuneConfig,
         order: EvenOrder,
         file: StateFile,
-        loss: Callable[[Tensor, Tensor], Tensor] = class_loss,
+        loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         self.classifier = classifier
         self.config = config

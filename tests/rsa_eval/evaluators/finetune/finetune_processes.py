@@ -15,6 +15,7 @@ from torch import distributed, nn
 from rsa_eval.__main__ import main as run_command
 from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig
+from rsa_eval.evaluators.finetune.task import ClassTask
 from rsa_eval.evaluators.finetune.tuning import Classifier, Tuning
 from rsa_eval.evaluators.shared.resumable import StateFile
 from rsa_eval.features.subject import Subject, load_subject
@@ -53,7 +54,7 @@ def tune(task: dict[str, Any], path: Path, *, batchnorm: bool) -> Tuning:
     images = open_images(config.data, "train")
     order = EvenOrder(len(images), config.tuning, config.seed)
     classifier = Classifier(subject.backbone, 10, config.seed).double()
-    tuning = Tuning(classifier, config, order, StateFile(path, "same"))
+    tuning = Tuning(classifier, config, order, StateFile(path, "same"), ClassTask(images).loss)
     steps = training_steps(subject, images, order, tuning.step, config)
     tuning.run((views.double(), labels, size) for views, labels, size in steps)
     return tuning

@@ -16,6 +16,7 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.finetune.batches import EvenOrder, training_steps
 from rsa_eval.evaluators.finetune.evaluator import evaluate_finetune, finetune_deviations
 from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
+from rsa_eval.evaluators.finetune.task import ClassTask
 from rsa_eval.evaluators.finetune.tuning import (
     Classifier,
     Tuning,
@@ -141,7 +142,8 @@ def test_equal_to_the_protocol_written_out(
     order = EvenOrder(len(images), config.tuning, config.seed)
     backbone, head = _literal_tuning(subject, config, order)
     classifier = Classifier(subject.backbone, 10, config.seed).double()
-    tuning = Tuning(classifier, config, order, StateFile(tmp_path / "state.pt", "x"))
+    file = StateFile(tmp_path / "state.pt", "x")
+    tuning = Tuning(classifier, config, order, file, ClassTask(images).loss)
     steps = training_steps(subject, images, order, 0, config)
     tuning.run((views.double(), labels, size) for views, labels, size in steps)
     for found, expected in ((classifier.backbone, backbone), (classifier.head, head)):
@@ -177,7 +179,8 @@ def test_equal_to_byols_protocol_written_out(
                 velocities[number] = 0.9 * velocities[number] + decayed
                 parameters[number] -= rate * (decayed + 0.9 * velocities[number])
     classifier = Classifier(subject.backbone, 10, config.seed).double()
-    tuning = Tuning(classifier, config, order, StateFile(tmp_path / "state.pt", "x"))
+    file = StateFile(tmp_path / "state.pt", "x")
+    tuning = Tuning(classifier, config, order, file, ClassTask(images).loss)
     steps = training_steps(subject, images, order, 0, config)
     tuning.run((views.double(), labels, size) for views, labels, size in steps)
     for name, tensor in network.state_dict().items():
@@ -266,7 +269,7 @@ def test_going_on_restores_every_tensor(
     def tune(path: Path) -> Tuning:
         order = EvenOrder(len(images), config.tuning, config.seed)
         classifier = Classifier(subject.backbone, 10, config.seed)
-        tuning = Tuning(classifier, config, order, StateFile(path, "x"))
+        tuning = Tuning(classifier, config, order, StateFile(path, "x"), ClassTask(images).loss)
         tuning.run(training_steps(subject, images, order, tuning.step, config))
         return tuning
 
