@@ -52,7 +52,7 @@ def take_output_failure() -> str | None:
 class ErrorStream:
     """Standard error for writers such as tqdm, which otherwise end with an error if it is cut off.
 
-    Each call takes the standard error of its time.
+    Each call writes to what is then ``sys.stderr``.
     """
 
     def write(self, text: str) -> None:

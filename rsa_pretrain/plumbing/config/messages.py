@@ -20,11 +20,11 @@ def in_our_words(message: str) -> str:
 
 
 def is_stated_apart(key: str, apart: Collection[str], leaves: Iterable[str]) -> bool:
-    """Return whether a setting, or each one of a section, is stated by other words than a file's.
+    """Return whether a setting, or every one of a section, is stated outside of the file.
 
     Args:
         key: Of the setting or section; empty for all settings.
-        apart: Keys of the settings and sections that the words state.
+        apart: Keys of the settings and sections stated outside of it.
         leaves: Keys of all settings, the file's among them.
     """
 
