@@ -28,7 +28,7 @@ _CHECKS = 3
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
 # Steps from which L-BFGS estimates curvature; each keeps two copies of the coefficients. Those of
-# many classes are fewer, at most as many as these float64 values hold, 512 MiB.
+# many classes are fewer, as many as these float64 values hold, 512 MiB, but no fewer than 10.
 _MEMORY = 50
 _LEAST_MEMORY = 10
 _STORED_VALUES = 2**26
@@ -77,11 +77,16 @@ class PathSolver:
     def minimise(self, penalty: float) -> Minimum:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
         found, preconditioner = self._descend(penalty)
-        if found.iterations < self._max_iterations:
-            if self._hessians.num_groups > 1 or found.iterations > _EASY:
-                found = self._polish(found, penalty)
-            elif not self._is_near(found.point, penalty, preconditioner):
-                found = self._polish(found, penalty, preconditioner)
+        is_hard = self._hessians.num_groups > 1 or found.iterations > _EASY
+        if found.iterations < self._max_iterations and (
+            is_hard or not self._is_near(found.point, penalty, preconditioner)
+        ):
+            self._loss.product_dtype = torch.float64
+            point = self._loss.at(found.point.coefficients)
+            if is_hard:
+                self._hessians.update(point)
+                preconditioner = self._hessians.preconditioner(point, penalty)
+            found = self._polish(point, found.iterations, penalty, preconditioner)
         self._before, self._last = self._last.coefficients, found.point
         return found
 
@@ -114,17 +119,9 @@ class PathSolver:
         return _relative(distance, point.value(penalty), self._loss.without_features(point))
 
     def _polish(
-        self, found: Minimum, penalty: float, preconditioner: Preconditioner | None = None
+        self, point: Point, done: int, penalty: float, preconditioner: Preconditioner
     ) -> Minimum:
-        """Take Newton steps until the next one would lower the objective by the tolerance only.
-
-        Without a preconditioner, the Hessian's blocks are taken again.
-        """
-        self._loss.product_dtype = torch.float64
-        point, done = self._loss.at(found.point.coefficients), found.iterations
-        if preconditioner is None:
-            self._hessians.update(point)
-            preconditioner = self._hessians.preconditioner(point, penalty)
+        """Take Newton steps until the next one would lower the objective by the tolerance only."""
         while True:
             limit = self._max_iterations - done
             step = newton_step(self._loss, penalty, point, preconditioner.newton, limit)

@@ -9,6 +9,7 @@ relative precision.
 """
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -135,8 +136,8 @@ class MeanLoss:
         self.product_dtype = torch.float32
         self.centre: Tensor | None = None
 
-    def centre_features(self) -> Tensor:
-        """Subtract the images' mean from all features, and return it.
+    def centred(self) -> "MeanLoss":
+        """Return the loss of the same images with their mean subtracted from all features.
 
         The weights at the minimum stay the same if there are intercepts. Beside a large mean, the
         curvature of what distinguishes the images is of the order of rounding.
@@ -144,8 +145,9 @@ class MeanLoss:
         total = torch.zeros(self.features.shape[1], dtype=torch.float64, device=self.device)
         for _, block in self._blocks():
             total += block.sum(dim=0, dtype=torch.float64)
-        self.centre = (total / len(self.targets)).float().double()  # the same in either precision
-        return self.centre
+        found = copy(self)
+        found.centre = (total / len(self.targets)).float().double()  # the same in either precision
+        return found
 
     def all_features(self) -> Tensor:
         """Return the features of all images, float64."""

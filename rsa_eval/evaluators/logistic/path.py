@@ -42,7 +42,9 @@ class FitPath:
     def __init__(
         self, loss: MeanLoss, *, max_iterations: int, tolerance: float, start: Tensor | None = None
     ) -> None:
-        self._centre = loss.centre_features() if loss.intercept else None
+        if loss.intercept:
+            loss = loss.centred()
+        self._centre = loss.centre
         self._basis: Tensor | None = None
         if len(loss.targets) < loss.features.shape[1]:
             loss, self._basis = _spanned(loss)
