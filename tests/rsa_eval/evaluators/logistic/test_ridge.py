@@ -175,6 +175,21 @@ def test_a_c_that_float64_does_not_resolve_is_left_out(
         ridge_regression(huge, huge, search)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("width", [40, 20, 15, 8])
+def test_of_equal_features_the_largest_class_is_predicted(width: int, value: float) -> None:
+    """As every fit without an image does, of 12, 5 and 3; of a collapsed network."""
+    labels = torch.tensor([0] * 12 + [1] * 5 + [2] * 3)
+    train = LabelledFeatures(torch.full((20, width), value), labels)
+    scores = ridge_regression(train, train)
+    trials = scores.details["leave_one_out"]
+    assert len(trials) == 45
+    assert [trial["top1"] for trial in trials] == pytest.approx([60.0] * 45)
+    assert scores.value == pytest.approx(60)
+    features = decomposition.CentredFeatures.of(train.features, torch.device("cpu"))
+    assert decomposition.decompose_precisely(features).error(1.0) < 1e-9
+
+
 def test_many_images_take_no_matrix_of_their_pairs() -> None:
     """100,000 of them would take 75 GiB; also where the quick decomposition does not suffice."""
     train = _changed(_images(100_000, 8), "constant")
