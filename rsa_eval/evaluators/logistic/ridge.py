@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.logistic.choice import edge_warning
+from rsa_eval.evaluators.logistic.choice import choice_warnings
 from rsa_eval.evaluators.logistic.decomposition import (
     CentredFeatures,
     Decomposition,
@@ -112,14 +112,18 @@ def choose_left_out(
         UserError: If there is none.
     """
     if not trials:
-        raise UserError(f"{_unresolved(search.strengths)}, which are all that search has")
+        raise UserError(_unresolved(search.strengths, is_all=True))
     c = max(trials, key=lambda trial: trial.score).c
     details: dict[str, Any] = {
         "C": c,
         "C_at_edge": len(trials) > 1 and c in (trials[0].c, trials[-1].c),
         "leave_one_out": [{"c": trial.c, measure: trial.score} for trial in trials],
     }
-    warnings = _warnings(search, trials, c)
+    tried = [trial.c for trial in trials]
+    warnings = choice_warnings(search.strengths, tried, c)
+    skipped = [strength for strength in search.strengths if strength not in tried]
+    if skipped:
+        warnings.append(_unresolved(skipped, is_all=False))
     if warnings:
         details[WARNINGS] = warnings
     for text in warnings:
@@ -127,23 +131,19 @@ def choose_left_out(
     return c, details
 
 
-def _warnings(search: SearchConfig, trials: Sequence[LeftOut], c: float) -> list[str]:
-    """Say that a better C may lie beyond those tried, or among those that were left out."""
-    strengths, tried = search.strengths, {trial.c for trial in trials}
-    warnings = []
-    if len(strengths) > 1 and c in (strengths[0], strengths[-1]):
-        warnings.append(edge_warning(search))
-    skipped = [strength for strength in strengths if strength not in tried]
-    if skipped:
-        warnings.append(f"{_unresolved(skipped)}; they were left out")
-    return warnings
-
-
-def _unresolved(strengths: Sequence[float]) -> str:
+def _unresolved(strengths: Sequence[float], *, is_all: bool) -> str:
+    """Say at which C no image can be left out, what follows of it, and what to do."""
+    first, last = strengths[0], strengths[-1]
+    if len(strengths) == 1:
+        values = f"C = {first:g},"
+    else:
+        values = f"{len(strengths)} values of C, {first:g} to {last:g},"
+    consequence = "no C can be chosen" if is_all else "no better C was looked for there"
+    exponents = "search.min_exponent and search.max_exponent" if is_all else "search.max_exponent"
     return (
-        f"float64 does not resolve leaving out an image at {len(strengths)} values of C, "
-        f"{strengths[0]:g} to {strengths[-1]:g}, for features of this size: multiply all features, "
-        "of training and test images, by one number"
+        f"float64 does not resolve leaving out an image at {values} for features of this size, so "
+        f"that {consequence}; multiply all features, of training and test images, by one small "
+        f"number, such as 0.001, or lower {exponents}"
     )
 
 
