@@ -70,7 +70,8 @@ class RidgeSolution:
             return False
         # Targets y have residuals A y. For a relative error ε, that is A^½ (1 + E) A^½ with
         # |E| ≤ ε in place of A, residual i is wrong by at most ε √(A_ii yᵀ A y) (Cauchy-Schwarz),
-        # and after the division by A_ii, 1 - leverage, by ε √(yᵀ A y / A_ii); N images share it.
+        # and after the division by A_ii, 1 - leverage, by ε √(yᵀ A y / A_ii); the N
+        # images are taken to share the error evenly.
         spread = math.sqrt(self._least_objective(c) / least)
         return min(self._parts.error(c) / least, self._parts.relative_error(c) * spread) <= (
             _TOLERANCE
