@@ -204,7 +204,7 @@ def test_the_error_if_no_c_is_resolved(num_values: int, values: str) -> None:
 
 
 def test_a_single_c_is_no_choice() -> None:
-    """Whether one alone is searched or resolved; advice to search more is for the former."""
+    """If one alone is searched, more are advised; if one alone is resolved, they are not."""
     images = _images()
     alone = SearchConfig(min_exponent=0, max_exponent=0, num_values=1)
     assert ridge_regression(images, images, alone).details["warnings"] == [
