@@ -14,7 +14,7 @@ from rsa_pretrain.plumbing.errors import UserError
 RANKME_EPSILON = 1e-7
 """Added to each share of the spectrum by Garrido et al. 2023, for float32 features."""
 
-# 0.3, with a margin.
+# Standard deviation of rounding to multiples of 1, 1 / √12 = 0.29, with a margin.
 _ROUNDING = 0.5
 
 ALPHA_FIRST, ALPHA_LAST = 4, 100
@@ -75,8 +75,9 @@ def eigenspectrum(features: Tensor, chunk_size: int = 4096) -> Tensor:
     """
     centre = centre_of([features], "alpha", chunk_size)
     values = singular_values(features, centre, chunk_size)
-    # Rounding to their type adds a matrix of independent entries, of at most 0.3 eps times the root
-    # mean square; its largest singular value is that times √N + √D (Davidson & Szarek 2001).
+    # Rounding to their type adds a matrix of independent entries, of standard deviation 0.29 eps
+    # times their root mean square or less; its largest singular value is near that times √N + √D
+    # (Davidson & Szarek 2001).
     count, width = features.shape
     norm = _mean_square([features], chunk_size).sqrt()
     entry = _ROUNDING * torch.finfo(features.dtype).eps * norm / width**0.5

@@ -70,12 +70,24 @@ def choose_c(
     return ChosenC(best[1], best[2], trials)
 
 
-def edge_warning(search: SearchConfig) -> str:
-    """Say that a better C may lie beyond those tried."""
-    return (
-        f"the best C is at the edge of the range tried, {search.strengths[0]:g} to "
-        f"{search.strengths[-1]:g}; widen search.min_exponent and search.max_exponent"
-    )
+def choice_warnings(strengths: Sequence[float], tried: Sequence[float], c: float) -> list[str]:
+    """Say that no C was chosen, or that a better one may lie beyond those searched.
+
+    Args:
+        strengths: Values of C to search, in increasing order.
+        tried: Those that were scored, in increasing order.
+        c: The chosen one.
+    """
+    if len(tried) == 1:
+        advice = "; raise search.num_values" if len(strengths) == 1 else ""
+        return [f"no C was chosen: {c:g} alone was tried{advice}"]
+    if c not in (strengths[0], strengths[-1]):
+        return []
+    advice = _SCALE_FEATURES if c == strengths[0] else ""
+    return [
+        f"the best C is at the edge of the range tried, {strengths[0]:g} to {strengths[-1]:g}; "
+        f"widen search.min_exponent and search.max_exponent{advice}"
+    ]
 
 
 def describe_choice(
@@ -89,12 +101,8 @@ def describe_choice(
         search: Values of C and limit of iterations.
         measure: Name of the measure that chose.
     """
-    warnings = []
-    if len(choice.trials) == 1:
-        warnings.append(f"no C was chosen: {choice.c:g} alone was tried; raise search.num_values")
-    if choice.at_edge:
-        is_smallest = choice.c == choice.trials[0].c
-        warnings.append(edge_warning(search) + (_SCALE_FEATURES if is_smallest else ""))
+    tried = [trial.c for trial in choice.trials]
+    warnings = choice_warnings(search.strengths, tried, choice.c)
     if not final.converged:
         warnings.append(f"the final fit did not converge in {search.max_iterations} iterations")
     unfinished = sum(not trial.converged for trial in choice.trials)

@@ -70,14 +70,15 @@ class Decomposition:
     def error(self, c: float) -> float:
         """Bound the error of a fit with this C, and of an image's leverage, which is at most 1."""
         rank = min(len(self.eigenvalues), len(self.basis))
-        return self._bound(c, float(self.eigenvalues.topk(rank).values[-1]))
+        return self._bound(c, self.eigenvalues.topk(rank).values)
 
     def relative_error(self, c: float) -> float:
         """Bound the relative error of the matrix that maps targets to residuals."""
-        return self._bound(c, 0.0 if self.images is None else float(self.eigenvalues.min()))
+        others = self.eigenvalues.new_zeros(1)
+        return self._bound(c, others if self.images is None else self.eigenvalues)
 
-    def _bound(self, c: float, least: float) -> float:
-        size = 1 / c + least
+    def _bound(self, c: float, eigenvalues: Tensor) -> float:
+        size = 1 / c + (float(eigenvalues.min()) if len(eigenvalues) else 0.0)
         return _EPSILON + self.rounding / (size if self.is_quick else math.sqrt(size))
 
 
@@ -136,7 +137,7 @@ def decompose_quickly(features: CentredFeatures) -> Decomposition:
             gram += block.T @ block
         eigenvalues, basis = torch.linalg.eigh(gram)
     eigenvalues = eigenvalues.clamp_min(0)
-    rounding = _EPSILON * float(eigenvalues.max())
+    rounding = _EPSILON * _largest(eigenvalues)
     return Decomposition(eigenvalues, basis, images, distinct, rounding, is_quick=True)
 
 
@@ -154,11 +155,16 @@ def decompose_precisely(features: CentredFeatures) -> Decomposition:
         orthogonal, triangle = torch.linalg.qr(rows.T)
         vectors, values, right = torch.linalg.svd(triangle.T)
         basis = orthogonal @ right.T
-    rounding = _EPSILON * float(values.max())
+    rounding = _EPSILON * _largest(values)
     images = distinct.each(vectors)
     return Decomposition(
         values.square(), basis * values, images, distinct, rounding, is_quick=False
     )
+
+
+def _largest(values: Tensor) -> float:
+    """Return the largest value; 0 if there is none, as of images that are all equal."""
+    return float(values.max()) if len(values) else 0.0
 
 
 def _decompose_many(features: CentredFeatures) -> Decomposition:
@@ -169,5 +175,5 @@ def _decompose_many(features: CentredFeatures) -> Decomposition:
     _, values, right = torch.linalg.svd(triangle)
     # The mean is rounded too, which shifts all images alike.
     shift = math.sqrt(len(features.features)) * float(features.mean.norm())
-    rounding = _EPSILON * math.hypot(float(values.max()), shift)
+    rounding = _EPSILON * math.hypot(_largest(values), shift)
     return Decomposition(values.square(), right.T, None, None, rounding, is_quick=False)

@@ -21,6 +21,7 @@ from rsa_eval.evaluators.logistic.objective import MeanLoss, sigmoid_loss
 from rsa_eval.evaluators.logistic.path import FitPath
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.evaluators.shared.average_precision import ELEVEN_POINTS, ranking_scores
+from rsa_eval.evaluators.shared.feature_checks import with_doubt_if_alike
 from rsa_eval.evaluators.shared.held_out_labels import multi_label_rows, require_classes
 from rsa_eval.evaluators.shared.multi_label import (
     Truth,
@@ -61,6 +62,7 @@ def evaluate_multi_label(
         scores = multi_label_regression(
             *both, names, search, seed=config.seed, device=device, validation=validation
         )
+    scores = with_doubt_if_alike(scores, known.features)
     details = describe_multi_label(train, test) | {
         "num_published_validation_images": None if validation is None else len(validation),
     }

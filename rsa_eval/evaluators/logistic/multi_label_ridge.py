@@ -1,8 +1,7 @@
 """Rank images with several classes each by ridge regression, one C for all classes.
 
 Targets of a class are 1 and -1, on the images that are not left out of it. Classes that have the
-same such images share a decomposition: a fit is linear in its targets, so that the fits of the
-combinations of these classes, each against the rest, add up to those of the classes.
+same such images share a decomposition.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, score_blocks
-from rsa_eval.evaluators.logistic.ridge import LeftOut, RidgePath, choose_left_out
+from rsa_eval.evaluators.logistic.ridge import LeftOut, choose_left_out
+from rsa_eval.evaluators.logistic.ridge_fits import RidgeFits
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.average_precision import (
     ELEVEN_POINTS,
@@ -23,10 +23,11 @@ from rsa_eval.evaluators.shared.average_precision import (
 )
 from rsa_eval.evaluators.shared.held_out_labels import require_classes
 from rsa_eval.evaluators.shared.multi_label import Truth
-from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import Scores
 
 _SEARCH = SearchConfig()
+# Scores of images left out are kept for as many C at a time as fit: 512 MiB.
+_SCORES_AT_ONCE = 2**26
 
 
 def multi_label_ridge(
@@ -61,7 +62,7 @@ def multi_label_ridge(
     tried = {c: _Fits(features.shape[1], len(class_names)) for c in search.strengths}
     for group in _groups(features, truth, device):
         names = [class_names[place] for place in group.classes]
-        for c, scores in group.left_out(search.strengths).items():
+        for c, scores in group.left_out(search.strengths):
             found = average_precisions(scores, group.truth, names)
             tried[c].precisions[group.classes] = [own.eleven_points for own in found]
             group.write_fit(c, tried[c])
@@ -101,38 +102,45 @@ class _ClassGroup:
     Attributes:
         classes: Their places among all.
         truth: 1 or -1 for each on these images, int8 (n, G).
-        combinations: Those of these classes that occur, 1 or -1, (K, G).
-        path: Fits of the combinations, each against the rest.
+        fits: Their fits on these images.
     """
 
     classes: npt.NDArray[np.int64]
     truth: Truth
-    combinations: Tensor
-    path: RidgePath
+    fits: RidgeFits
 
-    def left_out(self, strengths: Sequence[float]) -> dict[float, npt.NDArray[np.float64]]:
-        """Return each image's scores by the fit without it for each C, (n, G)."""
-        found = self.path.left_out(strengths, lambda scores, _: self._add(scores + 1).cpu())
-        return {c: torch.cat(blocks).numpy() for c, blocks in found.items()}
+    def left_out(
+        self, strengths: Sequence[float]
+    ) -> Iterator[tuple[float, npt.NDArray[np.float64]]]:
+        """Yield each C that float64 resolves, and each image's scores by the fit without it."""
+        at_once = max(1, _SCORES_AT_ONCE // self.truth.size)
+        for start in range(0, len(strengths), at_once):
+            found = self.fits.left_out(
+                strengths[start : start + at_once], lambda scores, _: scores.cpu()
+            )
+            for c in list(found):
+                yield c, torch.cat(found.pop(c)).numpy()
 
     def write_fit(self, c: float, fits: _Fits) -> None:
         """Write the fit with this C on all images to the places of these classes."""
-        own, every = self.path.classifier(c), fits.classifier
-        every.weights[:, self.classes] = self._add(own.weights).cpu()
-        every.intercepts[self.classes] = self._add(own.intercepts + 1).cpu()
-
-    def _add(self, of_combinations: Tensor) -> Tensor:
-        # Half of targets 1 and -1 plus 1 is 1 for an image's combination, and 0 for the others.
-        return of_combinations / 2 @ self.combinations.to(of_combinations)
+        weights, intercepts = self.fits.fit(c)
+        fits.classifier.weights[:, self.classes] = weights.cpu()
+        fits.classifier.intercepts[self.classes] = intercepts.cpu()
 
 
 def _groups(features: Tensor, truth: Truth, device: torch.device | None) -> Iterator[_ClassGroup]:
+    device = features.device if device is None else device
     labelled, group_of = np.unique(truth != 0, axis=1, return_inverse=True)
     for number, known in enumerate(labelled.T):
         classes = np.flatnonzero(group_of.reshape(-1) == number)
         own = truth[np.ix_(known, classes)]
-        combinations, labels = np.unique(own, axis=0, return_inverse=True)
+        signs = torch.from_numpy(own)
         rows = features if known.all() else features[torch.from_numpy(known)]
-        images = LabelledFeatures(rows, torch.from_numpy(labels.reshape(-1)))
-        path = RidgePath(images, device)
-        yield _ClassGroup(classes, own, torch.from_numpy(combinations), path)
+        yield _ClassGroup(classes, own, _fits_of(rows, signs, device))
+
+
+def _fits_of(features: Tensor, signs: Tensor, device: torch.device) -> RidgeFits:
+    def targets(rows: slice) -> Tensor:
+        return signs[rows].to(device, torch.float64)
+
+    return RidgeFits(features, targets, signs.mean(dim=0, dtype=torch.float64).to(device))

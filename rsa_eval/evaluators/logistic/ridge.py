@@ -9,23 +9,16 @@ left out.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rsa_eval.evaluators.logistic.choice import edge_warning
-from rsa_eval.evaluators.logistic.decomposition import (
-    CentredFeatures,
-    Decomposition,
-    decompose_precisely,
-    decompose_quickly,
-)
+from rsa_eval.evaluators.logistic.choice import choice_warnings
 from rsa_eval.evaluators.logistic.fit import LinearClassifier, answers_of
-from rsa_eval.evaluators.logistic.ridge_solution import RidgeSolution
+from rsa_eval.evaluators.logistic.ridge_fits import RidgeFits
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.answers import kept_answers
 from rsa_eval.evaluators.shared.feature_checks import classes_of
@@ -34,7 +27,6 @@ from rsa_eval.evaluators.shared.metrics import ranks
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.record import WARNINGS, Scores
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
@@ -112,14 +104,18 @@ def choose_left_out(
         UserError: If there is none.
     """
     if not trials:
-        raise UserError(f"{_unresolved(search.strengths)}, which are all that search has")
+        raise UserError(_unresolved(search.strengths, is_all=True))
     c = max(trials, key=lambda trial: trial.score).c
     details: dict[str, Any] = {
         "C": c,
         "C_at_edge": len(trials) > 1 and c in (trials[0].c, trials[-1].c),
         "leave_one_out": [{"c": trial.c, measure: trial.score} for trial in trials],
     }
-    warnings = _warnings(search, trials, c)
+    tried = [trial.c for trial in trials]
+    warnings = choice_warnings(search.strengths, tried, c)
+    skipped = [strength for strength in search.strengths if strength not in tried]
+    if skipped:
+        warnings.append(_unresolved(skipped, is_all=False))
     if warnings:
         details[WARNINGS] = warnings
     for text in warnings:
@@ -127,23 +123,19 @@ def choose_left_out(
     return c, details
 
 
-def _warnings(search: SearchConfig, trials: Sequence[LeftOut], c: float) -> list[str]:
-    """Say that a better C may lie beyond those tried, or among those that were left out."""
-    strengths, tried = search.strengths, {trial.c for trial in trials}
-    warnings = []
-    if len(strengths) > 1 and c in (strengths[0], strengths[-1]):
-        warnings.append(edge_warning(search))
-    skipped = [strength for strength in strengths if strength not in tried]
-    if skipped:
-        warnings.append(f"{_unresolved(skipped)}; they were left out")
-    return warnings
-
-
-def _unresolved(strengths: Sequence[float]) -> str:
+def _unresolved(strengths: Sequence[float], *, is_all: bool) -> str:
+    """Say at which C no image can be left out, what follows of it, and what to do."""
+    first, last = strengths[0], strengths[-1]
+    if len(strengths) == 1:
+        values = f"C = {first:g},"
+    else:
+        values = f"{len(strengths)} values of C, {first:g} to {last:g},"
+    consequence = "no C can be chosen" if is_all else "no better C was looked for there"
+    exponents = "search.min_exponent and search.max_exponent" if is_all else "search.max_exponent"
     return (
-        f"float64 does not resolve leaving out an image at {len(strengths)} values of C, "
-        f"{strengths[0]:g} to {strengths[-1]:g}, for features of this size: multiply all features, "
-        "of training and test images, by one number"
+        f"float64 does not resolve leaving out an image at {values} for features of this size, so "
+        f"that {consequence}; multiply all features, of training and test images, by one small "
+        f"number, such as 0.001, or lower {exponents}"
     )
 
 
@@ -157,17 +149,14 @@ class RidgePath:
 
     def __init__(self, train: LabelledFeatures, device: torch.device | None = None) -> None:
         self._classes, self._labels = torch.unique(train.labels, return_inverse=True)
-        device = train.features.device if device is None else device
-        self._count = len(train.labels)
-        self._features = CentredFeatures.of(train.features, device)
-        shares = torch.bincount(self._labels).to(device, torch.float64) / self._count
-        self._target_mean = 2 * shares - 1
+        self._device = train.features.device if device is None else device
+        sizes = torch.bincount(self._labels).to(self._device, torch.float64)
+        target_mean = 2 * (sizes / len(train.labels)) - 1
+        self._fits = RidgeFits(train.features, self._targets, target_mean)
 
     def classifier(self, c: float) -> LinearClassifier:
         """Return the fit with this C on all images."""
-        weights = (self._quick if self._quick.fits(c) else self._precise).weights(c)
-        intercepts = self._target_mean - self._features.mean @ weights
-        return LinearClassifier(weights, intercepts, self._classes)
+        return LinearClassifier(*self._fits.fit(c), self._classes)
 
     def leave_one_out(self, strengths: Sequence[float], headline: str = "top1") -> list[LeftOut]:
         """Return the accuracy of each C on every image by the fit on all others.
@@ -180,79 +169,26 @@ class RidgePath:
             One per C that float64 resolves.
         """
 
-        def hits(scores: Tensor, labels: Tensor) -> Tensor:
+        def hits(scores: Tensor, rows: slice) -> Tensor:
+            labels = self._labels[rows]
             right = labels[ranks(scores, labels.to(scores.device)).cpu() == 0]
             return torch.bincount(right, minlength=len(self._classes))
 
         sizes = torch.bincount(self._labels).cpu()
         found = []
-        for c, blocks in self.left_out(strengths, hits).items():
+        for c, blocks in self._fits.left_out(strengths, hits).items():
             right = torch.stack(blocks).sum(dim=0)
             if headline == "mean_per_class":
                 # Equal shares have equal means in any order.
                 score = 100 * math.fsum((right.double() / sizes).tolist()) / len(sizes)
             else:
-                score = 100 * float(right.sum()) / self._count
+                score = 100 * float(right.sum()) / len(self._labels)
             found.append(LeftOut(c, score))
         return found
 
-    def left_out(
-        self, strengths: Sequence[float], measure: Callable[[Tensor, Tensor], Tensor]
-    ) -> dict[float, list[Tensor]]:
-        """Measure every image's scores by the fit on all others.
-
-        Args:
-            strengths: Values of C.
-            measure: Of the scores, (n, K), and the places of the images' classes, (n,), of a block.
-
-        Returns:
-            What it returned for successive blocks, for each C that float64 resolves.
-        """
-        found = self._left_out(self._quick, strengths, measure)
-        rest = [c for c in strengths if c not in found]
-        if rest:
-            found |= self._left_out(self._precise, rest, measure)
-        return {c: found[c] for c in strengths if c in found}
-
-    @cached_property
-    def _quick(self) -> RidgeSolution:
-        return self._solution(decompose_quickly)
-
-    @cached_property
-    def _precise(self) -> RidgeSolution:
-        return self._solution(decompose_precisely)
-
-    def _solution(self, decompose: Callable[[CentredFeatures], Decomposition]) -> RidgeSolution:
-        parts = decompose(self._features)
-        return RidgeSolution(self._features, parts, self._targets, self._target_mean)
-
-    def _left_out(
-        self,
-        solution: RidgeSolution,
-        strengths: Sequence[float],
-        measure: Callable[[Tensor, Tensor], Tensor],
-    ) -> dict[float, list[Tensor]]:
-        """Measure the images' scores when left out, for each C that a solution resolves."""
-        strengths = [c for c in strengths if solution.leaves_out(c)]
-        found: list[list[Tensor]] = [[] for _ in strengths]
-        least = [1.0] * len(strengths)
-        with progress_bar(self._count, "leave one out", "img") as bar:
-            for rows, features in self._features.blocks():
-                labels = self._labels[rows]
-                for place, (scores, freedom) in enumerate(
-                    solution.without(rows, features, strengths)
-                ):
-                    least[place] = min(least[place], freedom)
-                    found[place].append(measure(scores, labels))
-                bar.update(len(labels))
-        return {
-            c: blocks
-            for c, blocks, freedom in zip(strengths, found, least, strict=True)
-            if solution.leaves_out(c, freedom)
-        }
-
     def _targets(self, rows: slice) -> Tensor:
         """Return targets of some images, (n, K)."""
-        labels = self._labels[rows].to(self._target_mean.device)
-        targets = torch.full_like(self._target_mean.expand(len(labels), -1), -1.0)
+        labels = self._labels[rows].to(self._device)
+        shape = len(labels), len(self._classes)
+        targets = torch.full(shape, -1.0, dtype=torch.float64, device=self._device)
         return targets.scatter_(1, labels[:, None], 1.0)

@@ -68,9 +68,12 @@ class RidgeSolution:
         """
         if self._parts.images is None and least * _TOLERANCE <= _EPSILON:
             return False
-        # By |δr| ≤ ε √(A yᵀ A y) for a relative error ε of A, which maps targets to residuals.
-        strain = math.sqrt(self._strain(c) / least)
-        return min(self._parts.error(c) / least, self._parts.relative_error(c) * strain) <= (
+        # Targets y have residuals A y. For a relative error ε, that is A^½ (1 + E) A^½ with
+        # |E| ≤ ε in place of A, residual i is wrong by at most ε √(A_ii yᵀ A y) (Cauchy-Schwarz),
+        # and after the division by A_ii, 1 - leverage, by ε √(yᵀ A y / A_ii); the N
+        # images are taken to share the error evenly.
+        spread = math.sqrt(self._least_objective(c) / least)
+        return min(self._parts.error(c) / least, self._parts.relative_error(c) * spread) <= (
             _TOLERANCE
         )
 
@@ -110,14 +113,17 @@ class RidgeSolution:
         own = targets - self._target_mean - self._sums[places] / copies[:, None]
         return own + of_copies, (copies - 1) / copies + known.square() @ remaining
 
-    def _strain(self, c: float) -> float:
-        """Return the mean over the images of yᵀ A y, where A maps targets to residuals."""
+    def _least_objective(self, c: float) -> float:
+        """Return yᵀ A y / N, the least Σ |y - W x - b|² + |W|² / C per image, of the worst column.
+
+        A maps targets to residuals.
+        """
         squares, shrinkage = self._projected.square(), self._shrinkage(c)
         if self._parts.images is None:
-            strain = self._squares - shrinkage @ squares
+            objective = self._squares - shrinkage @ squares
         else:
-            strain = shrinkage @ squares / c
-        return max(float(strain.max()), 0.0) / self._count
+            objective = shrinkage @ squares / c
+        return max(float(objective.max()), 0.0) / self._count
 
     def _shrinkage(self, c: float) -> Tensor:
         return (self._parts.eigenvalues + 1 / c).reciprocal()

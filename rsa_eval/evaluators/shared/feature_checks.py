@@ -83,13 +83,20 @@ def with_doubts(
         test: Test features; None if the training images are classified.
         num_classes: Number of classes, where it is stated; None for features that do not state it.
     """
-    found = _doubts_of_classes(train, test, num_classes)
-    if _are_alike(train.features):
-        found.append(
+    scores = scores.warned(_doubts_of_classes(train, test, num_classes))
+    return with_doubt_if_alike(scores, train.features)
+
+
+def with_doubt_if_alike(scores: ScoresT, features: Tensor) -> ScoresT:
+    """Add a warning if all training features, (N, D), are equal but for rounding."""
+    if not _are_alike(features):
+        return scores
+    return scores.warned(
+        [
             "all training features are alike, so the scores say nothing of the network; check how "
             "they were made, or whether its training collapsed"
-        )
-    return scores.warned(found)
+        ]
+    )
 
 
 def _doubts_of_classes(

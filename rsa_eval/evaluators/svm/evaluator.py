@@ -12,7 +12,7 @@ from rsa_eval.evaluators.shared.average_precision import (
     mean_precisions,
 )
 from rsa_eval.evaluators.shared.deviations import common_deviations, settings_deviations
-from rsa_eval.evaluators.shared.feature_checks import classes_of
+from rsa_eval.evaluators.shared.feature_checks import classes_of, with_doubt_if_alike
 from rsa_eval.evaluators.shared.labelled_images import describe_images, open_splits
 from rsa_eval.evaluators.shared.multi_label import (
     MultiLabelSet,
@@ -60,7 +60,7 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
         config.machine,
         config.seed,
     )
-    return scores.result(
+    return with_doubt_if_alike(scores, known.features).result(
         {
             "images": describe_images(train.images, test.images),
             "annotation_sha256": {"train": train.sha256(), "test": test.sha256()},

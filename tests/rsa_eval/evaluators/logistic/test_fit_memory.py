@@ -57,5 +57,7 @@ def test_fewer_stored_steps_end_at_the_same_minimum(monkeypatch: pytest.MonkeyPa
         fits.append(Fitter(train, max_iterations=1000, tolerance=1e-9).fit(100.0))
     assert all(fit.converged for fit in fits)
     assert fits[0].iterations > 10
-    first, second = (fit.coefficients for fit in fits)
-    assert float((first - second).norm() / first.norm()) < 1e-3
+    # A constant added to all intercepts changes nothing; without it coefficients are known to the
+    # square root of the objective's tolerance.
+    first, second = (fit.coefficients - fit.coefficients.mean(dim=1, keepdim=True) for fit in fits)
+    assert float((first - second).norm() / first.norm()) < 1e-9**0.5

@@ -21,6 +21,8 @@ from rsa_eval.evaluators.logistic.multi_label import multi_label_regression
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.evaluators.shared.average_precision import ranking_scores
 from rsa_eval.evaluators.shared.multi_label import Truth
+from rsa_eval.features.extract import stored_features
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import Scores, read_record
 from rsa_pretrain.data.open_images import open_images
@@ -225,6 +227,7 @@ def test_the_command_on_voc(run_folder: Path, voc: Path, tmp_path: Path) -> None
     words = _words(voc, "protocol=kornblith", "data.eval_interpolation=bicubic")
     assert main(["logistic", str(run_folder), "--out", str(out), *words]) == 0
     record = read_record(out)
+    assert not any("alike" in text for text in record.warnings)
     assert (record.data_set, record.headline) == ("halves", "mAP_11_points")
     assert record.num_samples == 30
     assert record.details["num_published_validation_images"] == 30
@@ -238,6 +241,23 @@ def test_the_command_on_voc(run_folder: Path, voc: Path, tmp_path: Path) -> None
     drawn = read_record(tmp_path / "b.json")
     assert drawn.details["num_published_validation_images"] is None
     assert not any("held out by class" in text for text in drawn.deviations)
+
+
+@pytest.mark.parametrize("protocol", ["dinov2", "ridge"])
+def test_features_that_are_all_alike_are_doubted(
+    run_folder: Path, voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """A collapsed network's, by either protocol."""
+
+    def collapsed(*given: Any) -> LabelledFeatures:
+        found = stored_features(*given)
+        return LabelledFeatures(torch.ones_like(found.features), found.labels)
+
+    monkeypatch.setattr(multi_label, "stored_features", collapsed)
+    out = tmp_path / "alike.json"
+    words = _words(voc, f"protocol={protocol}")
+    assert main(["logistic", str(run_folder), "--out", str(out), *words]) == 0
+    assert read_record(out).warnings[-1].startswith("all training features are alike")
 
 
 def test_absent_validation_lists(

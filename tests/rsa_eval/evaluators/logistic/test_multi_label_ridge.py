@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rsa_eval.evaluators.logistic import multi_label_ridge as module
 from rsa_eval.evaluators.logistic.multi_label_ridge import multi_label_ridge
-from rsa_eval.evaluators.logistic.ridge import RidgePath
+from rsa_eval.evaluators.logistic.ridge_fits import RidgeFits
+from rsa_eval.evaluators.logistic.ridge_solution import RidgeSolution
 from rsa_eval.evaluators.logistic.settings import SearchConfig
 from rsa_eval.evaluators.shared.multi_label import Truth
 from rsa_eval.records.ranking_predictions import RankingPredictions
@@ -81,12 +82,12 @@ def test_classes_with_the_same_labels_share_a_decomposition(
     """Three for four classes, two of which lack labels alike; one if no label is missing."""
     made: list[int] = []
 
-    class Noted(RidgePath):
-        def __init__(self, train: Any, device: Any) -> None:
-            made.append(len(train.labels))
-            super().__init__(train, device)
+    class Noted(RidgeFits):
+        def __init__(self, features: Tensor, *targets: Any) -> None:
+            made.append(len(features))
+            super().__init__(features, *targets)
 
-    monkeypatch.setattr(module, "RidgePath", Noted)
+    monkeypatch.setattr(module, "RidgeFits", Noted)
     train, test = _images(0), _images(1)
     multi_label_ridge(train, test, NAMES, SEARCH)
     assert sorted(made) == [34, 35, 40]
@@ -94,6 +95,33 @@ def test_classes_with_the_same_labels_share_a_decomposition(
     complete = np.where(train[1] == 0, -1, train[1]).astype(np.int8)
     multi_label_ridge((train[0], complete), test, NAMES, SEARCH)
     assert made == [40]
+
+
+def test_memory_grows_with_the_classes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with their combinations, nor with the values of C; all scores are the same."""
+    columns: list[int] = []
+    strengths: list[int] = []
+    solve, leave_out = RidgeSolution.__init__, RidgeSolution.without
+
+    def solved(self: RidgeSolution, *given: Any) -> None:
+        columns.append(len(given[-1]))
+        solve(self, *given)
+
+    def left_out(self: RidgeSolution, rows: slice, features: Tensor, c: list[float]) -> Any:
+        strengths.append(len(c))
+        return leave_out(self, rows, features, c)
+
+    monkeypatch.setattr(RidgeSolution, "__init__", solved)
+    monkeypatch.setattr(RidgeSolution, "without", left_out)
+    train, test = _images(0), _images(1)
+    complete = np.where(train[1] == 0, -1, train[1]).astype(np.int8)
+    assert len(np.unique(complete, axis=0)) > 4
+    expected = multi_label_ridge((train[0], complete), test, NAMES, SEARCH)
+    assert (columns, strengths) == ([4], [5])
+    monkeypatch.setattr(module, "_SCORES_AT_ONCE", 2 * complete.size)
+    found = multi_label_ridge((train[0], complete), test, NAMES, SEARCH)
+    assert (columns, strengths) == ([4, 4], [5, 2, 2, 1])
+    assert found.details == expected.details
 
 
 def test_the_test_images_do_not_choose() -> None:

@@ -1,6 +1,7 @@
 """Ridge regression in closed form against scikit-learn, and leaving out against refitting."""
 
 import logging
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,12 @@ from sklearn.linear_model import RidgeClassifier
 
 from rsa_eval.evaluators.logistic import decomposition
 from rsa_eval.evaluators.logistic.deviations import logistic_deviations
-from rsa_eval.evaluators.logistic.ridge import RidgePath, ridge_regression
+from rsa_eval.evaluators.logistic.ridge import (
+    LeftOut,
+    RidgePath,
+    choose_left_out,
+    ridge_regression,
+)
 from rsa_eval.evaluators.logistic.settings import LogisticConfig, SearchConfig
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.plumbing.config.files import parse_tree
@@ -168,11 +174,77 @@ def test_a_c_that_float64_does_not_resolve_is_left_out(
     assert tried == search.strengths[: len(tried)]
     (text,) = [text for text in details["warnings"] if "float64" in text]
     skipped = f"{12 - len(tried)} values of C, {search.strengths[len(tried)]:g} to 100000,"
-    assert text.startswith(f"float64 does not resolve leaving out an image at {skipped}")
+    assert text == (
+        f"float64 does not resolve leaving out an image at {skipped} for features of this size, so "
+        "that no better C was looked for there; multiply all features, of training and test "
+        "images, by one small number, such as 0.001, or lower search.max_exponent"
+    )
     assert text in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("num_values", "values"), [(12, "12 values of C, 1e-06 to 100000,"), (1, "C = 1e-06,")]
+)
+def test_the_error_if_no_c_is_resolved(num_values: int, values: str) -> None:
+    """It says what follows and what to do; both pieces of advice work."""
+    images = _changed(_images(60, 8), "constant")
     huge = LabelledFeatures(1e15 * images.features, images.labels)
-    with pytest.raises(UserError, match=r"at 12 values of C, 1e-06 to 100000, .* multiply"):
+    search = SearchConfig(min_exponent=-6, max_exponent=5, num_values=num_values)
+    expected = (
+        f"float64 does not resolve leaving out an image at {values} for features of this size, so "
+        "that no C can be chosen; multiply all features, of training and test images, by one small "
+        "number, such as 0.001, or lower search.min_exponent and search.max_exponent"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
         ridge_regression(huge, huge, search)
+    scaled = LabelledFeatures(1e-15 * huge.features, images.labels)
+    assert ridge_regression(scaled, scaled, search).value > 50
+    lower = SearchConfig(min_exponent=-36, max_exponent=-25, num_values=num_values)
+    assert ridge_regression(huge, huge, lower).value > 30
+
+
+def test_a_single_c_is_no_choice() -> None:
+    """If one alone is searched, more are advised; if one alone is resolved, they are not."""
+    images = _images()
+    alone = SearchConfig(min_exponent=0, max_exponent=0, num_values=1)
+    assert ridge_regression(images, images, alone).details["warnings"] == [
+        "no C was chosen: 1 alone was tried; raise search.num_values"
+    ]
+    trials = [LeftOut(1e-6, 40.0)]
+    _, details = choose_left_out(trials, SearchConfig(num_values=12), "top1")
+    alone_text, unresolved = details["warnings"]
+    assert alone_text == "no C was chosen: 1e-06 alone was tried"
+    assert "at 11 values of C, 1e-05 to 100000, for features of this size" in unresolved
+
+
+@pytest.mark.parametrize(
+    ("scores", "advice"),
+    [((50.0, 40.0, 30.0), ", or standardise or scale the features"), ((30.0, 40.0, 50.0), "")],
+)
+def test_the_best_c_at_the_edge_is_doubted(scores: tuple[float, ...], advice: str) -> None:
+    """At the smallest C the features may be too large."""
+    search = SearchConfig(min_exponent=0, max_exponent=2, num_values=3)
+    trials = [LeftOut(c, score) for c, score in zip(search.strengths, scores, strict=True)]
+    _, details = choose_left_out(trials, search, "top1")
+    assert details["warnings"] == [
+        "the best C is at the edge of the range tried, 1 to 100; widen search.min_exponent and "
+        f"search.max_exponent{advice}"
+    ]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("width", [40, 20, 15, 8])
+def test_of_equal_features_the_largest_class_is_predicted(width: int, value: float) -> None:
+    """As every fit without an image does, of 12, 5 and 3; of a collapsed network."""
+    labels = torch.tensor([0] * 12 + [1] * 5 + [2] * 3)
+    train = LabelledFeatures(torch.full((20, width), value), labels)
+    scores = ridge_regression(train, train)
+    trials = scores.details["leave_one_out"]
+    assert len(trials) == 45
+    assert [trial["top1"] for trial in trials] == pytest.approx([60.0] * 45)
+    assert scores.value == pytest.approx(60)
+    features = decomposition.CentredFeatures.of(train.features, torch.device("cpu"))
+    assert decomposition.decompose_precisely(features).error(1.0) < 1e-9
 
 
 def test_many_images_take_no_matrix_of_their_pairs() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
@@ -11,6 +12,7 @@ from rsa_eval.evaluators import Workspace
 from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.shared.average_precision import average_precisions
 from rsa_eval.evaluators.shared.multi_label import Truth
+from rsa_eval.evaluators.svm import evaluator
 from rsa_eval.evaluators.svm.binary_svm import (
     Matrix,
     score_images,
@@ -19,8 +21,10 @@ from rsa_eval.evaluators.svm.binary_svm import (
 )
 from rsa_eval.evaluators.svm.evaluator import evaluate_svm
 from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
+from rsa_eval.features.extract import evaluation_features
+from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.subject import Subject
-from rsa_eval.records.record import read_record
+from rsa_eval.records.record import WARNINGS, Result, read_record
 from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
@@ -128,6 +132,30 @@ def test_single_labels_one_against_the_rest(
     assert "one class per image (protocol: several)" in result.deviations
     assert "costs 0.001 and 0.1 and 10" in " ".join(result.deviations)
     assert evaluate_svm(subject, _config(knn_config), workspace).metrics == result.metrics
+
+
+def test_features_that_are_all_alike_are_doubted(
+    subject: Subject,
+    knn_config: KNNConfig,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A collapsed network's; those of other networks are not."""
+
+    def collapsed(*given: Any) -> LabelledFeatures:
+        found = evaluation_features(*given)
+        return LabelledFeatures(torch.ones_like(found.features), found.labels)
+
+    own = _config(knn_config)
+    assert not any("alike" in text for text in _warnings(evaluate_svm(subject, own, workspace)))
+    monkeypatch.setattr(evaluator, "evaluation_features", collapsed)
+    warnings = _warnings(evaluate_svm(subject, own, workspace))
+    assert warnings[-1].startswith("all training features are alike")
+
+
+def _warnings(result: Result) -> list[str]:
+    found: list[str] = result.details.get(WARNINGS, [])
+    return found
 
 
 @pytest.fixture
