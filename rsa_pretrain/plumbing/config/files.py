@@ -100,7 +100,7 @@ def parse_tree(
         ]
         messages = [_describe(detail, model, tree) for detail in details]
         keys = [_dotted(detail["loc"], tree) for detail in details]
-        leaves = flatten(tree)
+        leaves = flatten(tree) if stated_elsewhere else {}  # a file's tree may be no mapping
         is_blamed = not all(is_stated_apart(key, stated_elsewhere, leaves) for key in keys)
         name = f"{source}: " if source is not None and is_blamed else ""
         raise UserError(name + "; ".join(messages)) from None
