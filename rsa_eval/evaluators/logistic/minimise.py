@@ -22,8 +22,12 @@ from rsa_eval.evaluators.logistic.preconditioner import ClassHessians, Precondit
 _ROUND = 100
 # Iterations of L-BFGS after which its end is no longer taken for the minimum.
 _EASY = 20
-# Products with the Hessian that check an earlier end.
+# Products with the Hessian that check an earlier end; a single one of many features, where each
+# takes longer than an iteration.
 _CHECKS = 3
+_MANY_VALUES = 2**22
+# Checks of one end.
+_MOST_CHECKS = 6
 # Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
@@ -78,9 +82,10 @@ class PathSolver:
         """Minimise the mean loss + penalty |W|² / 2, penalty > 0."""
         found, preconditioner = self._descend(penalty)
         is_hard = self._hessians.num_groups > 1 or found.iterations > _EASY
-        if found.iterations < self._max_iterations and (
-            is_hard or not self._is_near(found.point, penalty, preconditioner)
-        ):
+        if not is_hard and found.iterations < self._max_iterations:
+            found = self._check(found, penalty, preconditioner)
+        is_near = found.gap <= self._tolerance and not is_hard
+        if not is_near and found.iterations < self._max_iterations:
             self._loss.product_dtype = torch.float64
             point = self._loss.at(found.point.coefficients)
             if is_hard:
@@ -110,10 +115,21 @@ class PathSolver:
                 point = self._loss.at(point.coefficients)
             self._hessians.update(point)
 
-    def _is_near(self, point: Point, penalty: float, preconditioner: Preconditioner) -> bool:
-        """Estimate the distance from the minimum by a few products with the Hessian."""
-        step = newton_step(self._loss, penalty, point, preconditioner.newton, _CHECKS)
-        return self._gap(point, step.decrease, penalty) <= self._tolerance
+    def _check(self, found: Minimum, penalty: float, preconditioner: Preconditioner) -> Minimum:
+        """Estimate the distance from the minimum by a few products with the Hessian.
+
+        Where it is too large, their Newton step is taken, and the next point checked.
+        """
+        num_products = 1 if self._loss.features.numel() > _MANY_VALUES else _CHECKS
+        point, done, gap = found.point, found.iterations, math.inf
+        for _ in range(_MOST_CHECKS):
+            step = newton_step(self._loss, penalty, point, preconditioner.newton, num_products)
+            gap = self._gap(point, step.decrease, penalty)
+            lower = None if gap <= self._tolerance else self._lower(point, step.direction, penalty)
+            if lower is None:
+                break
+            point, done = lower, done + 1
+        return Minimum(point, gap, done)
 
     def _gap(self, point: Point, distance: float, penalty: float) -> float:
         return _relative(distance, point.value(penalty), self._loss.without_features(point))

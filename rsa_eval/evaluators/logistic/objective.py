@@ -135,6 +135,7 @@ class MeanLoss:
         self.shape = (features.shape[1] + intercept, num_outputs)
         self.product_dtype = torch.float32
         self.centre: Tensor | None = None
+        self._centred = torch.empty(0)  # a block's memory, taken once: it is read many times
 
     def centred(self) -> "MeanLoss":
         """Return the loss of the same images with their mean subtracted from all features.
@@ -235,5 +236,7 @@ class MeanLoss:
             block = self.features[own if self.rows is None else self.rows[own]].to(self.device)
             if self.centre is not None:
                 block = block.to(torch.promote_types(block.dtype, self.product_dtype))
-                block = block - self.centre.to(block.dtype)
+                if block.shape != self._centred.shape or block.dtype != self._centred.dtype:
+                    self._centred = torch.empty_like(block)
+                block = torch.sub(block, self.centre.to(block.dtype), out=self._centred)
             yield own, block.to(self.product_dtype)
