@@ -26,8 +26,8 @@ _EASY = 20
 # takes longer than an iteration.
 _CHECKS = 3
 _MANY_VALUES = 2**22
-# Checks of one end.
-_MOST_CHECKS = 6
+# Steps along it.
+_MOST_STEPS = 5
 # Weights that lower the objective by less, relatively, are as good as zero: a usual tolerance of it
 # is below the precision of float64.
 _LEAST_WORTH = 1e-8
@@ -118,18 +118,21 @@ class PathSolver:
     def _check(self, found: Minimum, penalty: float, preconditioner: Preconditioner) -> Minimum:
         """Estimate the distance from the minimum by a few products with the Hessian.
 
-        Where it is too large, their Newton step is taken, and the next point checked.
+        Of many features, a step along a product that finds it too large is cheaper than polishing.
         """
-        num_products = 1 if self._loss.features.numel() > _MANY_VALUES else _CHECKS
-        point, done, gap = found.point, found.iterations, math.inf
-        for _ in range(_MOST_CHECKS):
+        has_many = self._loss.features.numel() > _MANY_VALUES
+        num_products, num_steps = (1, _MOST_STEPS) if has_many else (_CHECKS, 0)
+        point = found.point
+        for done in range(num_steps + 1):
             step = newton_step(self._loss, penalty, point, preconditioner.newton, num_products)
             gap = self._gap(point, step.decrease, penalty)
-            lower = None if gap <= self._tolerance else self._lower(point, step.direction, penalty)
+            if gap <= self._tolerance or done == num_steps:
+                break
+            lower = self._lower(point, step.direction, penalty)
             if lower is None:
                 break
-            point, done = lower, done + 1
-        return Minimum(point, gap, done)
+            point = lower
+        return Minimum(point, gap, found.iterations + done)
 
     def _gap(self, point: Point, distance: float, penalty: float) -> float:
         return _relative(distance, point.value(penalty), self._loss.without_features(point))
