@@ -7,7 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rsa_pretrain.plumbing.errors import UserError
+
 TEMPORARY_PREFIX = ".partial-"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, those of them that are missing.
+
+    Raises:
+        UserError: If one of them is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        taken = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        raise UserError(
+            f"'{taken}' is a file where a folder is to be; choose another place"
+        ) from None
 
 
 @contextmanager
@@ -22,8 +39,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Yields:
         A path of the same suffix to write to.
+
+    Raises:
+        UserError: If a parent folder is a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -48,8 +68,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Yields:
         An empty folder; the block writes plain files into it.
+
+    Raises:
+        UserError: If a parent folder is a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
     try:
         yield temporary

@@ -18,7 +18,7 @@ from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX
+from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, make_folder
 from rsa_pretrain.plumbing.errors import UserError
 
 _TIMEOUT_SECONDS = 60
@@ -89,7 +89,7 @@ def fetch(source: Archive | Bundle, root: Path, url: str | None = None) -> None:
     if folder.exists():
         return
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         with (root / ".download.lock").open("ab") as lock:
             _wait_for(lock, root)
             if folder.exists():

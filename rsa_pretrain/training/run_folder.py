@@ -2,7 +2,7 @@
 
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.data.open_images import normalisation
-from rsa_pretrain.plumbing.atomic_files import remove_leftovers
+from rsa_pretrain.plumbing.atomic_files import make_folder, remove_leftovers
 from rsa_pretrain.plumbing.config.files import config_hash, write_config
 from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks
 from rsa_pretrain.plumbing.errors import UserError
@@ -77,7 +77,7 @@ class RunFolder:
                 f"{self.state.step}); output_dir must be on storage that all of them share"
             )
         if is_main():
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
             write_config(self.config, self.path / CONFIG_FILE)

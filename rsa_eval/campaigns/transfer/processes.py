@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rsa_pretrain.plumbing.atomic_files import make_folder
 from rsa_pretrain.plumbing.device import usable_cores
 from rsa_pretrain.plumbing.stop_signal import TimeLimit, exit_code, signals_to_pass_on
 
@@ -37,7 +38,7 @@ def run_in_processes(
         The exit code of each command that ran, negative for a signal that killed it, and this
         process's exit code: 0, or that of the first signal or of the end of the time.
     """
-    logs.mkdir(parents=True, exist_ok=True)
+    make_folder(logs)
     num_processes = min(num_processes, len(commands))
     environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // num_processes)), **os.environ}
     limit = TimeLimit(budget_minutes)

@@ -202,11 +202,13 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], tree: Mapping[str, A
     if detail["type"] == "extra_forbidden":
         keys = [name for name, *_ in _walk(model)]
         sections = {name.rpartition(".")[0] for name in keys} - {""}
+        section = key.rpartition(".")[0]
         if key in {*keys, *sections}:
-            section = key.rpartition(".")[0]
             choice = f"{section}.{_choosers(model).get(section, 'name')}"
             return f"'{key}' is not a setting of this '{section}' but of another '{choice}'"
-        nearest = difflib.get_close_matches(key, [*keys, *sorted(sections)], n=1, cutoff=0.0)
+        siblings = [name for name in keys if section and name.rpartition(".")[0] == section]
+        valid = siblings or [*keys, *sorted(sections)]
+        nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
         hint = f"; the nearest valid key is '{nearest[0]}'" if nearest else ""
         return f"unknown key '{key}'{hint}"
     if detail["type"] == "missing":

@@ -67,6 +67,15 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
         (["run", "FILE", "--resum"], "unrecognised argument: --resum"),
         (["run", "FILE", "stray"], "'stray' is not of the form"),
         (["run", "FILE", "training.epoch=1"], "nearest valid key is 'training.epochs'"),
+        (["run", "FILE", "optimizer.lrr=1"], "nearest valid key is 'optimizer.base_lr'"),
+        (
+            ["run", "FILE", "output_dir=FILE/x"],
+            "is a file where a folder is to be; choose another place",
+        ),
+        (
+            ["preview", "FILE", "FILE/v.png"],
+            "is a file where a folder is to be; choose another place",
+        ),
         (["run", "FILE", "data.name=cifar10", "data.root=nowhere"], "pretrain download cifar10"),
         (["run", "FILE", "data.name=imagefolder", "data.root=nowhere"], "is not a folder"),
         (["run", "FILE", "training.global_batch_size=99"], "more than the 32"),
@@ -85,7 +94,7 @@ def test_preview_draws_a_picture(run_file, tmp_path, views):
 )
 def test_mistakes_are_one_error_line(run_file, capsys, words, message):
     """Every mistake exits with 2 and exactly one line that begins with 'error:'."""
-    argv = [str(run_file) if word == "FILE" else word for word in words]
+    argv = [word.replace("FILE", str(run_file)) for word in words]
     assert main(argv) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

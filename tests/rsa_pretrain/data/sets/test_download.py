@@ -270,7 +270,7 @@ def test_a_root_that_is_a_file_is_refused(server, tmp_path, capsys):
     """The file stays."""
     (tmp_path / "data").write_text("mine")
     message = error_of(capsys, "squares", tmp_path / "data")
-    assert f"cannot download into '{tmp_path}/data': File exists" in message
+    assert f"'{tmp_path}/data' is a file where a folder is to be" in message
     assert (tmp_path / "data").read_text() == "mine"
 
 
