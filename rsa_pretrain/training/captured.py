@@ -94,9 +94,8 @@ class CapturedPasses:
         if not self._views:
             state = self.eager.state
             dtype = compute_dtype(state.config.training.precision)
-            layout = torch.channels_last
             self._views = [
-                torch.empty_like(view, dtype=dtype, memory_format=layout) for view in views
+                torch.empty_like(view, dtype=dtype, memory_format=state.layout) for view in views
             ]
             self._labels = None if labels is None else torch.empty_like(labels)
             self._scalars = {

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from rsa_pretrain.methods.base import Scalar, StepOutput
@@ -55,7 +54,7 @@ class EagerPasses:
         """Add a batch's gradients to those of the step."""
         state = self.state
         with part("layout"):
-            views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+            views = [view.contiguous(memory_format=state.layout) for view in views]
         inputs: tuple[Any, ...] = (views, scalars) if labels is None else (views, scalars, labels)
         # The networks' forwards are separate parts.
         with part("loss"), autocast(state.config.training.precision, state.device):

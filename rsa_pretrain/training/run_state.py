@@ -10,6 +10,7 @@ from torchvision.models import ResNet
 
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.batch_counts import count_batches_together
+from rsa_pretrain.components.memory_layout import training_layout
 from rsa_pretrain.components.optim import build_optimizer
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
@@ -53,8 +54,9 @@ class RunState:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.method)  # type: ignore[no-untyped-call]
         for network in self.method.children():
             count_batches_together(network)
-        # ResNets run faster with channels last, also on CPUs; shapes and values do not change.
-        self.method.to(device).to(memory_format=torch.channels_last).train()
+        # Shapes and values do not change.
+        self.layout = training_layout(self.method, device)
+        self.method.to(device).to(memory_format=self.layout).train()
         self.optimizer = build_optimizer(self.method, config.optimizer)
         # One scaler for the whole run; without fp16 it is a no-op.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16")

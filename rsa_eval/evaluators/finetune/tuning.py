@@ -22,6 +22,7 @@ from rsa_eval.evaluators.finetune.settings import FinetuneConfig, TuningConfig
 from rsa_eval.evaluators.shared.resumable import StateFile, run_to_end
 from rsa_eval.features.forward import device_of
 from rsa_eval.features.networks.interface import network_of
+from rsa_pretrain.components.memory_layout import training_layout
 from rsa_pretrain.components.optim import scaled_lr
 from rsa_pretrain.components.schedules import cosine
 from rsa_pretrain.plumbing.device import autocast
@@ -116,7 +117,8 @@ class Tuning:
             nn.SyncBatchNorm.convert_sync_batchnorm(classifier)  # type: ignore[no-untyped-call]
         if tuning.bn_momentum == "by_epoch_length":
             set_bn_momentum(classifier, order.steps_per_epoch)
-        classifier.to(memory_format=torch.channels_last).train()
+        self._layout = training_layout(classifier, self.device)
+        classifier.to(memory_format=self._layout).train()
         self.optimizer = torch.optim.SGD(
             [
                 {"params": classifier.backbone.parameters(), "base_lr": tuning.backbone_base_lr},
@@ -173,7 +175,7 @@ class Tuning:
             progress = self.step / self.order.num_steps
             group["lr"] = learning_rate(tuning, group["base_lr"], epoch, progress)
         images, labels, batch_size = next(steps)
-        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        images = images.to(self.device, non_blocking=True, memory_format=self._layout)
         labels = labels.to(self.device, non_blocking=True)
         draws = _draws_of_step(self.config.seed, self.step, self.device)
         with draws, autocast(self.config.precision, self.device):

@@ -352,6 +352,24 @@ def test_precisions_train_on_a_gpu(tiny_tree, precision, views):
     assert bool(trainer_state["scaler"]) == (precision == "fp16")
 
 
+@pytest.mark.parametrize(
+    ("width", "layout"), [(64, torch.contiguous_format), (256, torch.channels_last)]
+)
+def test_weights_and_views_have_the_layout_of_training(tiny_tree, width, layout):
+    """The narrow networks of these tests are contiguous, and those of 16 channels are not."""
+    tiny_tree["backbone"]["width"] = width
+    trainer = make_trainer(tiny_tree)
+    seen = []
+    backbone = trainer.state.method.backbone
+    backbone.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone.layer2[0].downsample[0].register_forward_pre_hook(
+        lambda conv, inputs: seen.extend([inputs[0], conv.weight])
+    )
+    trainer.run()
+    assert seen
+    assert all(tensor.is_contiguous(memory_format=layout) for tensor in seen)
+
+
 def test_bf16_autocast_reaches_the_networks(tiny_tree, monkeypatch):
     """The backbone computes in bfloat16 and the loss in float32."""
     trainer = make_trainer(tiny_tree, training__precision="bf16")

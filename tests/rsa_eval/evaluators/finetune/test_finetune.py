@@ -61,6 +61,23 @@ def _raise_at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Si
     monkeypatch.setattr(Tuning, "_take_step", taking_step)
 
 
+def test_weights_and_images_have_the_layout_of_training(
+    subject: Subject, knn_config: KNNConfig, workspace: Workspace
+) -> None:
+    """Contiguous for these narrow networks, in which oneDNN has no fault."""
+    seen: list[torch.Tensor] = []
+
+    def note(conv: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if conv.training:
+            seen.extend([inputs[0], conv.get_parameter("weight")])
+
+    for layer in (subject.backbone.conv1, subject.backbone.layer2[0].downsample[0]):
+        layer.register_forward_pre_hook(note)
+    _evaluate(subject, knn_config, workspace)
+    assert seen
+    assert all(tensor.is_contiguous() for tensor in seen)
+
+
 def test_rates_by_hand() -> None:
     """At batch 128 a rate of 0.2 is 0.1, a fifth of it from epoch 12, a twenty-fifth from 16."""
     tuning = TuningConfig(batch_size=128)
