@@ -12,6 +12,9 @@ from rsa_eval.evaluators.logistic.objective import MeanLoss, Point
 # decrease that is left is about what the last ones added (Strakos & Tichy 2002).
 _DELAY = 10
 _SHARE = 0.1
+# Relative to that of the preconditioner, curvature that rounding alone leaves where there is none:
+# the loss does not change with a constant added to all intercepts.
+_ROUNDING = 100 * torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def newton_step(
         product = loss.hessian_product(point.coefficients, search)
         product[: point.num_weights] += penalty * search[: point.num_weights]
         curvature = float((search * product).sum())
-        if curvature <= 0:  # by rounding
+        if curvature <= _ROUNDING * size:
             decreases.append(size / 2)
             break
         length = size / curvature

@@ -1,5 +1,6 @@
 """The solver of logistic regression against scikit-learn and the formulas."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,24 @@ def test_degenerate_features_are_fitted(kind: str) -> None:
             continue
         ours, theirs = (_objective(train, each, c) for each in (fit.classifier, _oracle(train, c)))
         assert ours <= theirs * (1 + 1e-6)
+
+
+def test_rounding_along_all_intercepts_is_no_distance() -> None:
+    """A constant added to them changes nothing, and what rounding leaves of it promises nothing."""
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        features = 1e-6 * torch.randn(300, 40, generator=generator)
+        targets = torch.randint(7, (300,), generator=generator)
+        loss = MeanLoss(features, targets, softmax_loss, 7)
+        loss.product_dtype = torch.float64
+        coefficients = torch.zeros(loss.shape, dtype=torch.float64)
+        coefficients[-1] = torch.randn(7, generator=generator)
+        rounding = torch.zeros_like(coefficients)
+        rounding[-1] = 1e-17
+        point = replace(loss.at(coefficients), loss_gradient=rounding)
+        step = newton_step(loss, 1.0, point, lambda gradient: gradient, 50)
+        assert step.decrease == pytest.approx(7 * 1e-34 / 2)
+        assert not step.direction.any()
 
 
 def test_features_whose_products_overflow_are_an_error() -> None:
