@@ -1,10 +1,10 @@
 """Count the operations that a training step queues, and time queueing them.
 
 A GPU is idle while the CPU queues a step's operations more slowly than it computes them. Both
-numbers are taken on a CPU, with networks of a sixteenth of the width on two images: the operations
-are those of the whole networks, and on images of 8 pixels the arithmetic is negligible. The
-operations that make views are counted for whole batches on torch's meta device, which computes
-nothing and, unlike a CPU, takes a batch at once.
+numbers are taken on a CPU, with narrow networks on two images: the operations are those of the
+whole networks, and on images of 8 pixels the arithmetic is little. The operations that make
+views are counted for whole batches on torch's meta device, which computes nothing and, unlike a
+CPU, takes a batch at once.
 """
 
 import itertools
@@ -17,16 +17,15 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from benchmarks.measure import Benchmark, BenchmarkSettings, Figure, Measurement
 from benchmarks.operations import OTHER, OperationCounter, counting, name_forwards
 from benchmarks.training import BYOL, HIDDEN_DIM, OUTPUT_DIM, RSA, alternate_epochs
+from rsa_pretrain.components.settings import USUAL_WIDTH
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.config.files import Tree, parse_tree
@@ -34,7 +33,7 @@ from rsa_pretrain.plumbing.device_names import Precision
 from rsa_pretrain.training.trainer import Trainer
 
 _METHODS = {"RSA": RSA, "BYOL (AA)": BYOL}
-_WIDTH_DIVISOR = 16
+_WIDTH = 16  # narrower networks are trained in another layout on a CPU
 _FEW, _SMALL = 2, 8  # images of a step, and their side in pixels where it is timed
 _WAIT, _VIEWS = "data wait", "views"
 # Of a captured step the rest is launched singly; its layout copies the views to the graph's.
@@ -104,7 +103,10 @@ def operation_figures(settings: LaunchSettings, name: str, method: Tree) -> list
 def count_steps(settings: LaunchSettings, method: Tree) -> tuple[Counter[str], Counter[str]]:
     """Count the operations of ``num_steps`` steps by part: all, and those that compute."""
     views = _count_views(settings, method)
-    with _trainer(settings, method, _FEW, settings.image_size) as trainer, counting() as step:
+    with (
+        _trainer(settings, method, _FEW, settings.image_size) as trainer,
+        counting() as step,
+    ):
 
         def after_step(taken: int) -> None:
             step.active = settings.num_skipped <= taken < trainer.num_steps
@@ -173,25 +175,30 @@ def _call_after_each_step(trainer: Trainer, call: Callable[[int], object]) -> No
 def _trainer(
     settings: LaunchSettings, method: Tree, batch_size: int, image_size: int
 ) -> Iterator[Trainer]:
-    with tempfile.TemporaryDirectory() as folder, _narrow_networks():
-        yield Trainer(*_run(settings, method, batch_size, image_size, Path(folder)), resume=False)
+    with tempfile.TemporaryDirectory() as folder:
+        run = _run(settings, method, batch_size, image_size, Path(folder))
+        yield Trainer(*run, resume=False)
 
 
 def _run(
-    settings: LaunchSettings, method: Tree, batch_size: int, image_size: int, folder: Path
+    settings: LaunchSettings,
+    method: Tree,
+    batch_size: int,
+    image_size: int,
+    folder: Path,
 ) -> tuple[PretrainConfig, ImageSet]:
     """Return a run of one step an epoch, and its images."""
     num_steps = settings.num_skipped + settings.num_steps
     heads = {
-        "hidden_dim": HIDDEN_DIM // _WIDTH_DIVISOR,
-        "output_dim": OUTPUT_DIM // _WIDTH_DIVISOR,
+        "hidden_dim": HIDDEN_DIM * _WIDTH // USUAL_WIDTH,
+        "output_dim": OUTPUT_DIM * _WIDTH // USUAL_WIDTH,
     }
     tree: dict[str, Any] = {
         "output_dir": str(folder / "run"),
         "seed": settings.seed,
         "data": {"name": "cifar10", "root": str(folder), "image_size": image_size},
         "views": {"implementation": "batched"},
-        "backbone": {"arch": "resnet18", "stem": "cifar"},
+        "backbone": {"arch": "resnet18", "width": _WIDTH, "stem": "cifar"},
         "method": method | heads,
         "optimizer": {"base_lr": 0.1, "weight_decay": 5e-4},
         "training": {
@@ -207,29 +214,6 @@ def _run(
     pixels = np.random.default_rng(settings.seed).integers(0, 256, shape, np.uint8)
     images = ImageSet.from_array("noise", pixels, [0] * batch_size, ["noise"])
     return parse_tree(PretrainConfig, tree, "benchmark"), images
-
-
-@contextmanager
-def _narrow_networks() -> Iterator[None]:
-    """Divide the channels of the convolutions and norms that are made in the block."""
-
-    class NarrowConv2d(nn.Conv2d):
-        def __init__(self, in_channels: int, out_channels: int, *args: Any, **options: Any):
-            narrow = in_channels if in_channels == 3 else in_channels // _WIDTH_DIVISOR
-            super().__init__(narrow, out_channels // _WIDTH_DIVISOR, *args, **options)
-
-    norm = nn.BatchNorm2d
-
-    class NarrowBatchNorm2d(nn.BatchNorm2d):
-        def __init__(self, num_features: int) -> None:
-            super().__init__(num_features // _WIDTH_DIVISOR)
-            self.__class__ = norm  # the trainer changes plain norms alone
-
-    with (
-        patch.object(nn, "Conv2d", NarrowConv2d),
-        patch.object(nn, "BatchNorm2d", NarrowBatchNorm2d),
-    ):
-        yield
 
 
 BENCHMARK = Benchmark(

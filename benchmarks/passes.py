@@ -35,7 +35,7 @@ def prepared_passes(config: PretrainConfig, mode: Mode, device: Device) -> Calla
         return torch.randn(shape, generator=generator).to(device)
 
     shape = (batch_size, 3, side, side)
-    views = [noise(*shape).to(memory_format=torch.channels_last) for _ in range(4)]
+    views = [noise(*shape).to(memory_format=state.layout) for _ in range(4)]
     gradient = noise(batch_size, OUTPUT_DIM)
     method, precision = state.method, config.training.precision
     return in_mode(lambda: bare_passes(method, views, gradient, precision), mode, device)

@@ -13,6 +13,7 @@ from benchmarks.images import jpegs, small_images
 from benchmarks.measure import Benchmark, Finding, Measurement, alternate, ratio
 from benchmarks.our_views import OurViews
 from benchmarks.training import RSA, TrainingSettings, training_config
+from rsa_pretrain.components.memory_layout import training_layout
 from rsa_pretrain.components.optim import build_optimizer
 from rsa_pretrain.plumbing.device import autocast
 from rsa_pretrain.plumbing.device_names import Precision
@@ -106,7 +107,8 @@ class RSAStep:
         self.precision = settings.precision
         self.device = torch.device(settings.device)
         method = build_method(config).to(self.device)
-        self.method = method.to(memory_format=torch.channels_last)
+        self.layout = training_layout(method, self.device)
+        self.method = method.to(memory_format=self.layout)
         self.optimizer = build_optimizer(self.method, config.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.base_lr
@@ -115,7 +117,7 @@ class RSAStep:
         """Train on ``[v_a, v_a', v_w, v_w']``."""
         self.optimizer.zero_grad()
         with autocast(self.precision, self.device):
-            views = [view.to(memory_format=torch.channels_last) for view in views]
+            views = [view.to(memory_format=self.layout) for view in views]
             output = self.method(views, self.method.scalars(0.0))
         output.loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -134,7 +134,10 @@ def test_what_is_in_the_way_stays(
     words = [str(annotations), str(tmp_path / "images"), str(tmp_path / "kit")]
     (tmp_path / "kit").write_text("mine", encoding="utf-8")
     assert main(words) == 2
-    assert capsys.readouterr().err == f"error: cannot write to '{words[2]}': Not a directory\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: '{words[2]}' is a file where a folder is to be; choose another place\n"
+    )
     (tmp_path / "kit").unlink()
     (tmp_path / "images" / "a.png").write_bytes(b"damaged")
     assert main(words) == 2
