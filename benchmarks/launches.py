@@ -2,7 +2,7 @@
 
 A GPU is idle while the CPU queues a step's operations more slowly than it computes them. Both
 numbers are taken on a CPU, with narrow networks on two images: the operations are those of the
-whole networks, and on images of 8 pixels the arithmetic is little. The operations that make
+whole networks, and on images of 8 pixels there is little arithmetic. The operations that make
 views are counted for whole batches on torch's meta device, which computes nothing and, unlike a
 CPU, takes a batch at once.
 """
@@ -103,10 +103,7 @@ def operation_figures(settings: LaunchSettings, name: str, method: Tree) -> list
 def count_steps(settings: LaunchSettings, method: Tree) -> tuple[Counter[str], Counter[str]]:
     """Count the operations of ``num_steps`` steps by part: all, and those that compute."""
     views = _count_views(settings, method)
-    with (
-        _trainer(settings, method, _FEW, settings.image_size) as trainer,
-        counting() as step,
-    ):
+    with _trainer(settings, method, _FEW, settings.image_size) as trainer, counting() as step:
 
         def after_step(taken: int) -> None:
             step.active = settings.num_skipped <= taken < trainer.num_steps
@@ -181,11 +178,7 @@ def _trainer(
 
 
 def _run(
-    settings: LaunchSettings,
-    method: Tree,
-    batch_size: int,
-    image_size: int,
-    folder: Path,
+    settings: LaunchSettings, method: Tree, batch_size: int, image_size: int, folder: Path
 ) -> tuple[PretrainConfig, ImageSet]:
     """Return a run of one step an epoch, and its images."""
     num_steps = settings.num_skipped + settings.num_steps
