@@ -1,15 +1,18 @@
 """Write files and folders atomically: complete under their final name, or not at all."""
 
+import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
 
 TEMPORARY_PREFIX = ".partial-"
+_REPLACED = ".replaced"
 
 
 def make_folder(folder: Path) -> None:
@@ -29,37 +32,33 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
+    """Yield a temporary path whose file replaces ``path`` if the block succeeds.
 
     The content is on disk before the rename, so a kill or power cut at any moment leaves
-    either the previous file or the new one. On an exception nothing is left behind.
+    either the previous file or the new one. On an exception nothing is left behind; what a killed
+    process has left is removed when the same file is written again.
 
     Args:
         path: Final name; its parent folders are created.
 
     Yields:
-        A path of the same suffix to write to.
+        The same name in a new folder beside ``path``; the block creates the file.
 
     Raises:
         UserError: If a parent folder is a file.
     """
-    make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _scratch_beside(path) as scratch:
+        temporary = scratch / path.name
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _flush_to_disk(temporary)
         temporary.replace(path)
         _flush_to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that replaces it if the block succeeds.
+    """Yield a temporary folder that replaces ``path`` if the block succeeds.
 
     An existing folder at ``path`` is replaced.
 
@@ -72,24 +71,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If a parent folder is a file.
     """
-    make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-    try:
+    with _scratch_beside(path) as scratch:
+        temporary = scratch / path.name
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         for file in temporary.iterdir():
             _flush_to_disk(file)
         _flush_to_disk(temporary)
         if path.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            path.rename(replaced / path.name)
-            temporary.rename(path)
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(path)
+            path.rename(scratch / _REPLACED)
+        temporary.rename(path)
         _flush_to_disk(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -112,22 +104,71 @@ def point_link(link: Path, target_name: str) -> None:
 
     A real folder at ``link``, left by a copy that followed links, is replaced.
     """
-    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target_name)
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)
-    temporary.replace(link)
-    _flush_to_disk(link.parent)
+    with _scratch_beside(link) as scratch:
+        temporary = scratch / link.name
+        temporary.symlink_to(target_name)
+        if link.is_dir() and not link.is_symlink():
+            link.rename(scratch / _REPLACED)
+        temporary.replace(link)
+        _flush_to_disk(link.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the half-written files that a killed process left directly in ``folder``."""
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
+def remove_leftovers(folder: Path, prefix: str = TEMPORARY_PREFIX) -> None:
+    """Delete what killed processes have left half-written directly in ``folder``.
+
+    Args:
+        folder: The folder.
+        prefix: Of the names.
+    """
+    for leftover in folder.glob(f"{prefix}*"):
+        with suppress(FileNotFoundError, BlockingIOError), _locked(leftover) as is_locked:
+            if is_locked and leftover.is_dir():
+                shutil.rmtree(leftover)
+            elif is_locked:
+                leftover.unlink()
+
+
+@contextmanager
+def _scratch_beside(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, locked so that others do not take it for a leftover.
+
+    It has a short name, so that any name of a file can be that of ``path``.
+    """
+    make_folder(path.parent)
+    name_hash = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    prefix = f"{TEMPORARY_PREFIX}{name_hash}-"
+    remove_leftovers(path.parent, prefix)
+    with ExitStack() as stack:
+        while True:
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            # Another process may be removing it, as not locked yet.
+            with suppress(FileNotFoundError, BlockingIOError):
+                stack.enter_context(_locked(scratch))
+                if scratch.exists():
+                    break
+        yield scratch
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Lock a file or folder against other processes, or yield False where no file can be locked.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # some network file systems have no locks
+            yield False
         else:
-            leftover.unlink()
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def _flush_to_disk(path: Path) -> None:
