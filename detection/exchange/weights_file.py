@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from rsa_pretrain.weights.files.saving import save_torch
 from rsa_pretrain.weights.foreign.layouts.detectron2 import TOOLKIT
 from rsa_pretrain.weights.metadata import METADATA_KEY
 
@@ -31,7 +31,7 @@ def write_weights(path: Path, model: Mapping[str, Tensor], extra: Mapping[str, A
     """
     content: dict[str, Any] = {"__author__": TOOLKIT, METADATA_KEY: dict(extra)}
     if path.suffix == ".pth":
-        torch.save({"model": dict(model), **content}, path)
+        save_torch({"model": dict(model), **content}, path)
         return
     arrays = {name: tensor.contiguous().numpy() for name, tensor in model.items()}
     with path.open("wb") as file:

@@ -38,7 +38,8 @@ def write(detector: MaskRCNN, properties: Mapping[str, str], path: Path) -> None
     graph = DetectorGraph(detector, suppress)
     recorded = torch.jit.trace(graph, example(), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     module = torch.jit.script(_WithThreshold(recorded))
-    torch.jit.save(module, path, _extra_files=dict(properties))
+    with path.open("wb") as file:
+        torch.jit.save(module, file, _extra_files=dict(properties))
 
 
 def load(path: Path) -> RunDetector:

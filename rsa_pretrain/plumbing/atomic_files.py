@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
 
 TEMPORARY_PREFIX = ".partial-"
 _REPLACED = ".replaced"
@@ -147,7 +147,12 @@ def _scratch_beside(path: Path) -> Iterator[Path]:
                 stack.enter_context(_locked(scratch))
                 if scratch.exists():
                     break
-        yield scratch
+        try:
+            yield scratch
+        except OSError as error:
+            if error.errno in DISK_FAILURES:  # of a write, which names no file or the temporary one
+                error.filename = str(path)
+            raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
 from rsa_pretrain.plumbing.standard_streams import (
     open_missing_streams,
@@ -152,6 +152,8 @@ def describe_error(error: UserError | OSError) -> str:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in DISK_FAILURES:
+        reason = f"{reason}; {DISK_FAILURES[error.errno]}"
     return reason if error.filename is None else f"'{error.filename}': {reason}"
 
 

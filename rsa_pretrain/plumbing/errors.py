@@ -1,4 +1,14 @@
-"""Define the exception for a user's mistake."""
+"""Define the exception for a user's mistake, and advice for failures of the disk."""
+
+import errno
+
+DISK_FAILURES = {
+    errno.ENOSPC: "free some space and rerun the command",
+    errno.EDQUOT: "free some of the quota and rerun the command",
+    errno.EROFS: "write elsewhere, or rerun the command once it can be written to",
+    errno.EIO: "the disk or the connection to it fails; rerun the command once it works",
+}
+"""What to do, by ``errno``."""
 
 
 class UserError(ValueError):

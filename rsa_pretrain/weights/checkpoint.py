@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import build_backbone
@@ -37,6 +36,7 @@ from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.regular_file import ABSENT
+from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
 
@@ -88,7 +88,7 @@ def save_tensors(
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
         header = {METADATA_KEY: metadata.model_dump_json(), **(notes or {})}
-        save_file(content, temporary, header)
+        save_safetensors(content, temporary, header)
 
 
 def save_checkpoint(
@@ -117,7 +117,7 @@ def save_checkpoint(
     folder = run_dir / "checkpoints" / f"step-{metadata.step:08d}"
     with atomic_folder(folder) as temporary:
         save_tensors(temporary / MODEL_FILE, model_state, metadata, notes)
-        torch.save(dict(trainer_state), temporary / TRAINER_FILE)
+        save_torch(dict(trainer_state), temporary / TRAINER_FILE)
     point_link(folder.parent / "last", folder.name)
     if keep is not None:
         for old in list_checkpoints(run_dir)[:-keep]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
@@ -13,6 +12,7 @@ from detection.job.run_checkpoints import list_checkpoint_files
 from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
+from rsa_pretrain.weights.files.saving import save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY
 from rsa_pretrain.weights.tensor_check import check_tensors
 
@@ -44,7 +44,7 @@ class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
         parts = {key: part.state_dict() for key, part in self.checkpointables.items()}
         file = self._folder / f"{name}.pth"
         with atomic_file(file) as temporary:
-            torch.save({"model": self.model.state_dict(), **parts, **values}, temporary)
+            save_torch({"model": self.model.state_dict(), **parts, **values}, temporary)
         write_text(self._folder / "last_checkpoint", file.name)
         if self._keep is not None:
             for old in list_checkpoint_files(self._folder)[: -self._keep]:
@@ -106,7 +106,7 @@ def save_weights(
     """
     with atomic_file(file) as temporary:
         told = {**_described(job, step), **notes}
-        torch.save({"model": detector.state_dict(), METADATA_KEY: told}, temporary)
+        save_torch({"model": detector.state_dict(), METADATA_KEY: told}, temporary)
 
 
 def check_checkpoint(path: Path, detector: nn.Module) -> None:

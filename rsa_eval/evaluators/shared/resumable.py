@@ -22,6 +22,7 @@ from rsa_pretrain.plumbing.distributed import StopVote, is_main, min_over_ranks,
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.plumbing.stop_signal import Stopped, StopSignal
+from rsa_pretrain.weights.files.saving import save_torch
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class StateFile:
         if is_main():
             head = {"format_version": _FORMAT_VERSION, "fingerprint": self.fingerprint}
             with atomic_file(self.path) as temporary:
-                torch.save(head | dict(content), temporary)
+                save_torch(head | dict(content), temporary)
 
     def read(self) -> dict[str, Any] | None:
         """Return the saved state; None if there is no file of this training run.

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import feature_dim
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
+from rsa_pretrain.weights.files.saving import save_safetensors
 from rsa_pretrain.weights.foreign.layouts.huggingface import EXPECTED_CONFIG
 from rsa_pretrain.weights.foreign.names import TRANSFORMERS
 
@@ -23,7 +23,7 @@ def write(loaded: LoadedBackbone, folder: Path) -> None:
     """Write weights, ``config.json`` and ``preprocessor_config.json``."""
     state = loaded.backbone.state_dict()
     renamed = {TRANSFORMERS.from_torchvision(name): tensor for name, tensor in state.items()}
-    save_file(renamed, folder / WEIGHTS_FILE, {"format": "pt"})
+    save_safetensors(renamed, folder / WEIGHTS_FILE, {"format": "pt"})
     for name, tree in (
         ("config.json", _config(loaded)),
         ("preprocessor_config.json", _preprocessor(loaded)),

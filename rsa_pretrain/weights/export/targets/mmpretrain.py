@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
+from rsa_pretrain.weights.files.saving import save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY
 
 _PREFIX = "backbone."
@@ -23,7 +24,7 @@ def write(loaded: LoadedBackbone, path: Path) -> None:
         "to_rgb": True,
     }
     meta = {"data_preprocessor": preprocessor, METADATA_KEY: metadata.model_dump_json()}
-    torch.save({"meta": meta, "state_dict": state}, path)
+    save_torch({"meta": meta, "state_dict": state}, path)
 
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:

@@ -4,16 +4,16 @@ import importlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
+from rsa_pretrain.weights.files.saving import save_safetensors
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
     """Write the bare state dict as safetensors."""
-    save_file(dict(loaded.backbone.state_dict()), path, {"format": "pt"})
+    save_safetensors(loaded.backbone.state_dict(), path, {"format": "pt"})
 
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from torch import Tensor
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.targets.base import ExportTarget
+from rsa_pretrain.weights.files.saving import save_torch
 
 
 def write(loaded: LoadedBackbone, path: Path) -> None:
     """Write the bare state dict."""
-    torch.save(dict(loaded.backbone.state_dict()), path)
+    save_torch(dict(loaded.backbone.state_dict()), path)
 
 
 def features(loaded: LoadedBackbone, path: Path, images: Tensor) -> Tensor:
