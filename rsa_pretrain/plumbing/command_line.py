@@ -5,6 +5,7 @@ import difflib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -118,6 +119,7 @@ def run_command(command: Callable[[], int]) -> int:
         The process's exit code; 128 + its number after a signal.
     """
     open_missing_streams()
+    threading.excepthook = _tell_of_thread
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -155,6 +157,14 @@ def describe_error(error: UserError | OSError) -> str:
     if error.errno in DISK_FAILURES:
         reason = f"{reason}; {DISK_FAILURES[error.errno]}"
     return reason if error.filename is None else f"'{error.filename}': {reason}"
+
+
+def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Leave an error of the system to the main thread, where a writer such as TensorBoard's raises
+    what its own thread met.
+    """
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _which_process() -> str:

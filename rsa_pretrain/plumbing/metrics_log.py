@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -58,8 +59,9 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._board.close()
+        with ExitStack() as closing:  # all of them, also if one fails as its disk is full
+            closing.callback(self._board.close)
+            closing.callback(self._file.close)
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if error is None else 1)
 
