@@ -24,6 +24,7 @@ from benchmarks import (
     view_cost,
     views,
 )
+from benchmarks.faults.benchmark import BENCHMARK as FAULTS
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -48,5 +49,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ap_coverage": ap_coverage.BENCHMARK,
     "accuracy": accuracy.BENCHMARK,
     "card": card.BENCHMARK,
+    "faults": FAULTS,
     "gpu_tests": gpu_tests.BENCHMARK,
 }

@@ -61,6 +61,8 @@ class Program:
     ) -> None:
         self.words = words
         self._output = [output.with_name(output.name + suffix) for suffix in (".out", ".err")]
+        for path in self._output:
+            path.touch()
         everything = os.environ | {"OMP_NUM_THREADS": "1"} | environment
         task = (words, dict(everything), folder or Path.cwd(), self._output, surroundings)
         self._process = _CONTEXT.Process(target=_become, args=task)
@@ -131,7 +133,7 @@ def _become(
     os.environ.update(environment)
     os.chdir(folder)
     for number, path in enumerate(output, 1):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
     with surroundings():

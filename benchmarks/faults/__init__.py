@@ -1,0 +1,1 @@
+"""Kill and starve the toolkit's commands, and check that nothing is lost."""
