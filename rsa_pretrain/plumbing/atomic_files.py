@@ -50,11 +50,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-        _flush_to_disk(path.parent)
+        move_into_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Flush a file to disk, and let it replace ``path``, in the same folder."""
+    _flush_to_disk(temporary)
+    temporary.replace(path)
+    _flush_to_disk(path.parent)
 
 
 @contextmanager
