@@ -30,8 +30,9 @@ features/ of the checkpoint's run.
 CHECKPOINT is the same as for the evaluations. One safetensors file is written per split, with
 features, labels and their provenance; it appears once complete. Evaluations with the same
 cache_dir reuse it if weights, images, transform, layers, precision and feature_dtype match.
-Otherwise, or if it is damaged, it is regenerated. Images need no classes. Processes started by
-torchrun share the work."""
+Otherwise, or if it is damaged, it is regenerated. Rerun the command to resume an interrupted
+extraction, on the same device with the same batch size. Images need no classes. Processes started
+by torchrun share the work."""
 
 _EXAMPLES = """\
 examples:

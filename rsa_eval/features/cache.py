@@ -5,15 +5,12 @@ the features' identity under ``rsa_features`` and, under ``sha256``, the checksu
 after the header. The file appears under its name only once complete.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
-import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
@@ -23,46 +20,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file
-from rsa_pretrain.plumbing.config.files import Section, config_hash
-from rsa_pretrain.plumbing.distributed import is_main, text_of_main, wait_for_all
+from rsa_eval.features.forward import NonFiniteFeatures
+from rsa_eval.features.identity import FeatureIdentity
+from rsa_eval.features.partial import RowLayout, partial_file
+from rsa_eval.features.share import own_share
+from rsa_pretrain.plumbing.config.files import config_hash
+from rsa_pretrain.plumbing.distributed import (
+    failing_together,
+    is_main,
+    min_over_ranks,
+    wait_for_all,
+)
 from rsa_pretrain.plumbing.errors import UserError
 
-CACHE_FORMAT_VERSION = 2
-"""Version of file and image decoding: 1 clipped deep grey levels and ignored EXIF orientation."""
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 64
 _NO_SHA256 = "0" * 64
-_YOUNG_SECONDS = 60
 _TYPE_NAMES = {torch.float32: "F32", torch.float16: "F16"}
+# From batches to the first row of each, and its features, (n, D).
+ExtractBatches = Callable[[list[range]], Generator[tuple[int, Tensor], None, None]]
 _log = logging.getLogger(__name__)
-
-
-class FeatureIdentity(Section):
-    """Everything that determines features, up to rounding by device and batch size."""
-
-    format_version: int
-    weights: str
-    """SHA-256 of the backbone's tensors, for a user's function also of its code."""
-    images: str
-    """Fingerprint of the images, in order, with their labels."""
-    transform: str
-    """Description of the image transform."""
-    layers: tuple[str, ...]
-    """Stages of a ResNet; name and token settings of another network."""
-    precision: str
-    feature_dtype: str
-    library_versions: dict[str, str]
-    """Versions of the libraries that decode, transform and compute."""
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors: their names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -114,34 +91,54 @@ class CacheEntry:
         )
         return rows
 
-    @contextmanager
-    def writing(self) -> Iterator["FeatureFile"]:
-        """Write the file from all processes together; it appears if the block succeeds."""
-        if is_main():
-            _remove_leftovers(self.folder)
-        with atomic_file(self.path) if is_main() else nullcontext() as created:
-            if created is not None:
-                self._lay_out(created)
-            # Unbuffered: written data goes to the kernel, not to this process's memory.
-            with Path(text_of_main(str(created))).open("r+b", buffering=0) as file:
-                if is_main():
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                start = len(self._blank_header) + 8 * len(self.labels)
-                yield FeatureFile(file, start, self.width, self.dtype)
-                # On a network file system other machines see only flushed data.
-                os.fsync(file.fileno())
-                wait_for_all()
-                if is_main():
-                    header = self._header(_sha256_from(file, len(self._blank_header)))
-                    file.seek(0)
-                    file.write(header)
-        wait_for_all()
+    def ensure(self, batch_size: int, device: torch.device, extract: ExtractBatches) -> None:
+        """Extract the features unless they exist; the file appears once it is complete.
 
-    def _lay_out(self, path: Path) -> None:
-        with path.open("wb") as file:
-            file.write(self._blank_header)
-            file.write(self.labels.numpy().data)
-            file.truncate(self._num_bytes)
+        All processes share the work. If it is interrupted, a call with the same batch size and
+        device resumes it.
+
+        Args:
+            batch_size: Images per batch.
+            device: Computes the features.
+            extract: Extracts those of some batches.
+
+        Raises:
+            UserError: If ``extract`` does in any process, or as ``is_usable``.
+            Stopped: If a signal requested it.
+        """
+        seen = self._inode()
+        if _main_finds(self.is_usable):
+            return
+        head = self._blank_header + self.labels.numpy().tobytes()
+        layout = RowLayout(head, len(self.labels), self.width, self.dtype)
+        with partial_file(self.path, layout, batch_size, device) as part:
+            # Another command may have written the file since.
+            if _main_finds(lambda: self._inode() != seen and self.is_usable()):
+                if is_main():
+                    part.discard()
+                return
+            own = own_share().of(part.missing())
+            try:
+                with failing_together():
+                    part.fill(extract(own))
+            except UserError as error:
+                # In all processes. Unlike a full disk, these features would fail again.
+                in_vain = min_over_ranks(int(not isinstance(error, NonFiniteFeatures))) == 0
+                if in_vain and is_main():
+                    part.discard()
+                raise
+            wait_for_all()
+            if is_main():
+                # On a network file system only opening shows what other machines have written.
+                with part.content_path.open("rb", buffering=0) as content:
+                    sha256 = _sha256_from(content, len(self._blank_header))
+                part.complete(self._header(sha256))
+            wait_for_all()
+
+    def _inode(self) -> int | None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return self.path.stat().st_ino
+        return None
 
     def _fault(self) -> str | None:
         """Describe what is wrong with the file; None if nothing is."""
@@ -185,37 +182,11 @@ class CacheEntry:
         return length.to_bytes(8, "little") + text.ljust(length)
 
 
-@dataclass(frozen=True)
-class FeatureFile:
-    """A file whose rows several processes are writing concurrently."""
-
-    file: FileIO
-    start: int
-    """Byte offset of the first row."""
-    width: int
-    dtype: torch.dtype
-
-    def write(self, first_row: int, rows: Tensor) -> None:
-        """Write rows, (n, D), starting at ``first_row``."""
-        self.file.seek(self.start + first_row * self.width * self.dtype.itemsize)
-        data = rows.to(self.dtype).contiguous().numpy().data.cast("B")
-        while data:
-            data = data[self.file.write(data) :]
+def _main_finds(holds: Callable[[], bool]) -> bool:
+    """Return the main process's answer in every process."""
+    return bool(min_over_ranks(int(holds() if is_main() else True)))
 
 
 def _sha256_from(file: FileIO, offset: int) -> str:
     file.seek(offset)
     return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete partial files of killed processes.
-
-    A running process locks its file. One written to within the last minute may not be locked yet,
-    or no longer, and be renamed at any moment.
-    """
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*{_SUFFIX}"):
-        with suppress(FileNotFoundError, BlockingIOError), leftover.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG_SECONDS:
-                leftover.unlink()

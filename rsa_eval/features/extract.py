@@ -1,6 +1,6 @@
 """Extract features of a frozen backbone: every image exactly once, in order."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,12 +9,9 @@ from torch import Tensor, nn
 
 from rsa_eval.config import EvaluationConfig
 from rsa_eval.features.batch_size import batch_size_on
-from rsa_eval.features.cache import (
-    CACHE_FORMAT_VERSION,
-    CacheEntry,
-    FeatureIdentity,
-)
+from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.forward import FEATURE_DTYPES, device_of, feature_width, forward_batches
+from rsa_eval.features.identity import CACHE_FORMAT_VERSION, FeatureIdentity
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.networks.interface import network_of
 from rsa_eval.features.pixels import Load, in_processes, pixel_batches
@@ -24,7 +21,7 @@ from rsa_eval.features.subject import Subject
 from rsa_eval.features.transforms import SquareTransform, evaluation_transform
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.plumbing.device import to_device
-from rsa_pretrain.plumbing.distributed import failing_together, gather, is_main, min_over_ranks
+from rsa_pretrain.plumbing.distributed import failing_together, gather
 from rsa_pretrain.plumbing.versions import installed_versions
 
 
@@ -34,21 +31,19 @@ def feature_batches(
     transform: SquareTransform,
     config: EvaluationConfig,
     label: str,
-    share: Share,
+    batches: Sequence[range],
     home: torch.device,
     load: Load = in_processes,
-) -> Iterator[tuple[int, Tensor]]:
-    """Run a process's share of the images through a frozen backbone, batch by batch.
-
-    The batches are those a single process would make, so features are bitwise the same.
+) -> Generator[tuple[int, Tensor], None, None]:
+    """Run batches of images through a frozen backbone.
 
     Args:
         backbone: In eval mode, on its device.
-        images: Images; each is read by one process, once.
+        images: Images.
         transform: Evaluation transform.
-        config: Batch size, precision, layers and loader processes.
+        config: Precision, layers and loader processes.
         label: Title of the progress bar.
-        share: This process's part.
+        batches: Their rows, of this process.
         home: Where the features go: the CPU or the backbone's device.
         load: How to load images that are not in memory.
 
@@ -60,7 +55,6 @@ def feature_batches(
         UserError: At the end, if a feature is not finite.
     """
     device = device_of(backbone)
-    batches = share.batches(len(images), batch_size_on(device, backbone, config))
     workers = config.data.num_workers
     pixels = pixel_batches(images, transform, batches, workers, device, load)
     ready = (transform.normalised(to_device(batch, device)) for batch in pixels)
@@ -81,6 +75,8 @@ def extract_features(
     load: Load = in_processes,
 ) -> LabelledFeatures:
     """Return the features of all images, in memory as ``config.feature_dtype``.
+
+    The batches are those a single process would make, so features are bitwise the same.
 
     They are on the backbone's device if they fit into a quarter of its free memory, else on the
     CPU.
@@ -104,7 +100,8 @@ def extract_features(
     home = home_of(len(images) * width * dtype.itemsize, device)
     most_batches = len(Share(0, share.count).batches(len(images), size))
     own = torch.zeros(most_batches, size, width, dtype=dtype, device=home)
-    found = feature_batches(backbone, images, transform, config, label, share, home, load)
+    batches = share.batches(len(images), size)
+    found = feature_batches(backbone, images, transform, config, label, batches, home, load)
     with failing_together() if share.count > 1 else nullcontext():
         for place, (_, features) in enumerate(found):
             own[place, : len(features)] = features
@@ -156,16 +153,16 @@ def ensure_cached(
 
     Raises:
         UserError: As ``extract_features``.
+        Stopped: If a signal stopped the extraction; the same call resumes it.
     """
     entry = cache_entry(subject, images, config, folder)
-    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
-        transform = evaluation_transform(config.data, subject.mean, subject.std)
-        found = feature_batches(
-            subject.backbone, images, transform, config, label, own_share(), torch.device("cpu")
-        )
-        with entry.writing() as file, failing_together():
-            for row, features in found:
-                file.write(row, features)
+    backbone, cpu = subject.backbone, torch.device("cpu")
+    transform = evaluation_transform(config.data, subject.mean, subject.std)
+    entry.ensure(
+        batch_size_on(subject.device, backbone, config),
+        subject.device,
+        lambda own: feature_batches(backbone, images, transform, config, label, own, cpu),
+    )
     return entry
 
 

@@ -19,8 +19,8 @@ from rsa_eval.features.array_files import (
     read_npz,
     read_safetensors,
 )
-from rsa_eval.features.cache import FeatureIdentity
 from rsa_eval.features.given_settings import MOST_CLASSES
+from rsa_eval.features.identity import FeatureIdentity
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.config.files import to_tree

@@ -14,8 +14,12 @@ class Share:
 
     def batches(self, num_items: int, batch_size: int) -> list[range]:
         """Return every ``count``-th batch: the same batches whatever the number of processes."""
-        starts = range(0, num_items, batch_size)[self.rank :: self.count]
-        return [range(start, min(start + batch_size, num_items)) for start in starts]
+        starts = range(0, num_items, batch_size)
+        return self.of([range(start, min(start + batch_size, num_items)) for start in starts])
+
+    def of(self, batches: list[range]) -> list[range]:
+        """Return every ``count``-th of some batches."""
+        return batches[self.rank :: self.count]
 
     def rows(self, num_rows: int) -> range:
         """Return the ``rank``-th of ``count`` contiguous parts, equal in size up to one row."""

@@ -51,9 +51,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-        _flush_to_disk(path.parent)
+        move_into_place(temporary, path)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Flush a file to disk, and let it replace ``path``, in the same folder."""
+    _flush_to_disk(temporary)
+    temporary.replace(path)
+    _flush_to_disk(path.parent)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Treat SIGTERM, SIGINT, SIGUSR1 and SIGALRM as requests to stop cleanly."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ class Stopped(Exception):
 class StopSignal:
     """While entered, the first of these signals is only noted; a second one acts at once.
 
-    The loop checks ``received`` between steps, saves and exits.
+    The loop checks ``received`` between steps, saves and exits. Python lets only its main thread
+    handle signals: in another one none is noted.
     """
 
     def __init__(self) -> None:
@@ -42,7 +44,9 @@ class StopSignal:
         return 0 if self.received is None else exit_code(self.received)
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = _SIGNALS if in_main_thread else ()
+        self._previous = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(

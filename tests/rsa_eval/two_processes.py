@@ -39,18 +39,23 @@ def features(task, folder):
 
 
 def failing(task, folder):
-    """Fail in the last process's first batch; write what each process is told, in memory first."""
+    """Fail in a batch of the last process; write what each process is told, in memory first."""
     config = parse_tree(KNNConfig, task["config"], "task")
     subject = load_subject(Path(task["run"]), config)
     images = open_images(config.data, "test")
 
+    seen = []
+
     def fail(*_):
-        raise UserError("cannot decode 'a.png'")
+        seen.append(None)
+        if len(seen) > task["good"]:
+            raise UserError("cannot decode 'a.png'")
 
     if rank() == 1:
         subject.backbone.conv1.register_forward_hook(fail)
     told = []
     for settings in (config.model_copy(update={"cache_dir": None}), config):
+        seen.clear()
         try:
             stored_features(subject, images, settings, "test")
         except UserError as error:

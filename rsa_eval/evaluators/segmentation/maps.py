@@ -1,7 +1,7 @@
 """Compute the last maps of images, once or in every epoch."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -20,13 +20,12 @@ from rsa_eval.evaluators.segmentation.samples import (
 )
 from rsa_eval.evaluators.segmentation.sets import MaskedSet
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
-from rsa_eval.features.cache import CACHE_FORMAT_VERSION, CacheEntry, FeatureIdentity
+from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.forward import FEATURE_DTYPES, NonFiniteFeatures, forward_frozen_map
+from rsa_eval.features.identity import CACHE_FORMAT_VERSION, FeatureIdentity
 from rsa_eval.features.networks.interface import network_of
-from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.loader import iterate, make_loader
-from rsa_pretrain.plumbing.distributed import failing_together, is_main, min_over_ranks
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.plumbing.versions import installed_versions
 
@@ -171,25 +170,38 @@ def ensure_maps(
 
     Raises:
         UserError: If an image or mask cannot be used, or a map is not finite.
+        Stopped: If a signal stopped it; the same call resumes it.
     """
+
+    def rows_of(own: list[range]) -> Generator[tuple[int, Tensor], None, None]:
+        for first, (maps, _) in square_maps(subject, images, config, "train maps", own):
+            yield first, maps.flatten(1).cpu()
+
     entry = _entry(subject, images, shape, config)
-    if not min_over_ranks(int(entry.is_usable() if is_main() else True)):
-        with entry.writing() as file, failing_together():
-            for first, maps in square_maps(subject, images, config, "train maps"):
-                file.write(first, maps[0].flatten(1).cpu())
+    entry.ensure(map_batch_size(config), subject.device, rows_of)
     return entry
 
 
+def map_batch_size(config: SegmentationConfig) -> int:
+    """Return how many images pass through the backbone at a time without augmentation."""
+    return config.batch_size or config.probe.batch_size
+
+
 def square_maps(
-    subject: Subject, images: MaskedSet, config: SegmentationConfig, label: str
+    subject: Subject,
+    images: MaskedSet,
+    config: SegmentationConfig,
+    label: str,
+    batches: Sequence[range],
 ) -> Generator[tuple[int, tuple[Tensor, list[Tensor]]], None, None]:
-    """Yield this process's share of the maps of images without augmentation.
+    """Yield the maps of batches of images without augmentation.
 
     Args:
         subject: Backbone, frozen and in eval mode, on its device, and its pixel statistics.
         images: Source.
         config: The evaluation.
         label: Title of the progress bar.
+        batches: Their rows, of this process.
 
     Yields:
         Number of the batch's first image, its maps, float32 (n, D, h, w), on the subject's device,
@@ -198,7 +210,6 @@ def square_maps(
     Raises:
         UserError: If an image or mask cannot be used, or a map is not finite.
     """
-    batches = own_share().batches(len(images), config.batch_size or config.probe.batch_size)
     dataset: Dataset[MaskedBatch] = TestSamples(images, config)
     loaded = load_masked(dataset, batches, config, subject.device)
     num_images = sum(map(len, batches))

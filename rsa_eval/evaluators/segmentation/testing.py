@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsa_eval.evaluators.segmentation.maps import square_maps
+from rsa_eval.evaluators.segmentation.maps import map_batch_size, square_maps
 from rsa_eval.evaluators.segmentation.sets import MaskedSet
 from rsa_eval.evaluators.segmentation.settings import SegmentationConfig
 from rsa_eval.evaluators.segmentation.squares import resized_mask
 from rsa_eval.evaluators.segmentation.training import enlarge
+from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.statistics.mask_overlap import PixelCounts, confusion_matrix
 from rsa_pretrain.plumbing.device import without_tf32
@@ -48,7 +49,8 @@ def count_pixels(
     """
     num_classes, side = len(images.class_names), config.data.image_size
     counts = torch.zeros(len(images), 3, num_classes, dtype=torch.int64)
-    maps = square_maps(subject, images, config, "test images")
+    own = own_share().batches(len(images), map_batch_size(config))
+    maps = square_maps(subject, images, config, "test images", own)
     with closing(maps), failing_together():
         for first, (found, masks) in maps:
             with without_tf32("fp32"):

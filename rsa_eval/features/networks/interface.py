@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from rsa_eval.features.cache import tensors_sha256
+from rsa_eval.features.identity import tensors_sha256
 from rsa_eval.features.networks.foreign import ForeignNetwork
 from rsa_pretrain.components.backbone import feature_dim, last_stage_map, pooled_stages
 from rsa_pretrain.components.settings import Stage

@@ -7,7 +7,8 @@ import torch
 
 from rsa_eval.campaigns.given_records import make_record_of_features
 from rsa_eval.evaluators.given import GIVEN_EVALUATORS
-from rsa_eval.features.cache import CacheEntry, FeatureIdentity
+from rsa_eval.features.cache import CacheEntry
+from rsa_eval.features.identity import FeatureIdentity
 from rsa_pretrain.plumbing.config.files import parse_tree
 
 
@@ -35,8 +36,8 @@ def test_caches_state_the_network_they_know(
             library_versions={},
         )
         entry = CacheEntry(tmp_path, split, identity, torch.arange(8) % 2, 3, torch.float32)
-        with entry.writing() as file:
-            file.write(0, torch.randn(8, 3, generator=torch.Generator().manual_seed(seed)))
+        rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed))
+        entry.ensure(8, torch.device("cpu"), lambda own, rows=rows: ((0, rows) for _ in own))
         paths.append(entry.path)
     knn = GIVEN_EVALUATORS["knn"]
     config = parse_tree(knn.config, {"data_set": "points", "device": "cpu"}, "test")

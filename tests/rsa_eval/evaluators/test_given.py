@@ -23,9 +23,10 @@ from rsa_eval.evaluators.low_shot.evaluator import low_shot
 from rsa_eval.evaluators.shared.settings import Subset
 from rsa_eval.evaluators.svm.evaluator import linear_svm
 from rsa_eval.evaluators.svm.settings import MachineConfig
-from rsa_eval.features.cache import CacheEntry, FeatureIdentity
+from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.given import read_features
 from rsa_eval.features.given_settings import GivenFeaturesConfig
+from rsa_eval.features.identity import FeatureIdentity
 from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.records.groups import group_records
 from rsa_eval.records.predictions import read_predictions
@@ -271,8 +272,8 @@ def test_caches_of_different_networks(tmp_path: Path) -> None:
             library_versions={},
         )
         entry = CacheEntry(tmp_path, split, identity, torch.arange(8) % 2, 3, torch.float32)
-        with entry.writing() as file:
-            file.write(0, torch.randn(8, 3, generator=torch.Generator().manual_seed(len(paths))))
+        rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(len(paths)))
+        entry.ensure(8, torch.device("cpu"), lambda own, rows=rows: ((0, rows) for _ in own))
         paths.append(entry.path)
     out = tmp_path / "out.json"
     record = evaluate((paths[0], paths[1]), "knn", {}, out)

@@ -3,7 +3,8 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from rsa_eval.features.extract import (
     cache_entry,
     evaluation_features,
     extract_features,
+    feature_batches,
     stored_features,
 )
 from rsa_eval.features.share import Share
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.transforms import evaluation_transform
 from rsa_pretrain.data.image_set import ImageSet
-from rsa_pretrain.data.open_images import open_images
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -35,28 +36,6 @@ COUNTS = {"num_train_images": 60, "num_test_images": 30}
 DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
 PROGRAM = Path(__file__).parents[1] / "two_processes.py"
 PEAK_PROGRAM = Path(__file__).with_name("extraction_peak.py")
-
-
-@pytest.fixture
-def cached(knn_config: KNNConfig, tmp_path: Path) -> KNNConfig:
-    """The same settings with a cache."""
-    return knn_config.model_copy(update={"cache_dir": tmp_path / "cache"})
-
-
-@pytest.fixture
-def images(knn_config: KNNConfig) -> ImageSet:
-    """Thirty digits."""
-    return open_images(knn_config.data, "test")
-
-
-@pytest.fixture
-def num_forwards(subject: Subject) -> list[int]:
-    """A list that grows with each batch the backbone sees."""
-    sizes: list[int] = []
-    subject.backbone.get_submodule("conv1").register_forward_hook(
-        lambda module, inputs, output: sizes.append(len(output))
-    )
-    return sizes
 
 
 def _only_file(config: KNNConfig) -> Path:
@@ -110,6 +89,23 @@ def test_memory_mapped_features_can_be_changed_without_harm(
     before = first.clone()
     first.mul_(2)
     assert torch.equal(evaluation_features(subject, images, cached, "test").features, before)
+
+
+@contextmanager
+def failing_in_batch(subject: Subject, number: int) -> Iterator[None]:
+    """Let the backbone refuse a batch, counted from 1."""
+    seen: list[Tensor] = []
+
+    def fail(module: object, inputs: object, output: Tensor) -> None:
+        seen.append(output)
+        if len(seen) == number:
+            raise UserError("cannot decode")
+
+    handle = subject.backbone.get_submodule("conv1").register_forward_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _entry(subject: Subject, images: ImageSet, config: KNNConfig) -> CacheEntry:
@@ -227,35 +223,6 @@ def test_settings_of_machine_and_speed_do_not(
     assert _entry(subject, images, cached).path == _entry(subject, images, other).path
 
 
-def test_an_interrupted_extraction_leaves_nothing(
-    subject: Subject, cached: KNNConfig, images: ImageSet
-) -> None:
-    """An error in the second batch leaves neither a file nor a part of one."""
-    seen: list[Tensor] = []
-
-    def fail(module: object, inputs: object, output: Tensor) -> None:
-        seen.append(output)
-        if len(seen) == 2:
-            raise UserError("cannot decode")
-
-    subject.backbone.get_submodule("conv1").register_forward_hook(fail)
-    with pytest.raises(UserError, match="cannot decode"):
-        evaluation_features(subject, images, cached, "test")
-    assert cached.cache_dir is not None
-    assert list(cached.cache_dir.iterdir()) == []
-
-
-def test_each_process_flushes_its_rows_before_it_waits(
-    subject: Subject, cached: KNNConfig, images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The main process may stand on another machine; it reads the rows after the barrier."""
-    events: list[str] = []
-    monkeypatch.setattr("rsa_eval.features.cache.os.fsync", lambda number: events.append("flush"))
-    monkeypatch.setattr("rsa_eval.features.cache.wait_for_all", lambda: events.append("wait"))
-    evaluation_features(subject, images, cached, "test")
-    assert events == ["flush", "wait", "wait"]
-
-
 def test_features_that_are_not_finite_are_not_kept(
     subject: Subject, cached: KNNConfig, images: ImageSet
 ) -> None:
@@ -267,48 +234,6 @@ def test_features_that_are_not_finite_are_not_kept(
         evaluation_features(subject, images, config, "test")
     assert config.cache_dir is not None
     assert list(config.cache_dir.iterdir()) == []
-
-
-def test_a_kill_while_writing_leaves_no_file_under_the_final_name(
-    subject: Subject, cached: KNNConfig, images: ImageSet
-) -> None:
-    """After kill -9 there is a nameless part, which an extraction a minute later removes."""
-    read_end, write_end = os.pipe()
-    entry = _entry(subject, images, cached)
-    child = os.fork()
-    if child == 0:
-        with entry.writing() as file:
-            file.write(0, torch.ones(20, 32))
-            os.write(write_end, b"x")
-            signal.pause()
-    os.read(read_end, 1)
-    (part,) = entry.folder.iterdir()
-    other = entry.folder / "other.txt"
-    other.touch()
-    os.utime(part, (0, 0))
-    evaluation_features(subject, images, cached, "test")
-    assert part.exists()  # its writer lives
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert sorted(entry.folder.iterdir()) == sorted([part, entry.path, other])
-    entry.path.unlink()
-    os.utime(part)
-    evaluation_features(subject, images, cached, "test")
-    assert part.exists()  # a writer may not have locked it yet
-    entry.path.unlink()
-    os.utime(part, (0, 0))
-    evaluation_features(subject, images, cached, "test")
-    assert sorted(entry.folder.iterdir()) == sorted([entry.path, other])
-
-
-def test_a_part_that_is_renamed_meanwhile_is_no_error(
-    subject: Subject, cached: KNNConfig, images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its writer, between the listing and the look at it."""
-    entry = _entry(subject, images, cached)
-    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / ".partial-x.safetensors"])
-    evaluation_features(subject, images, cached, "test")
-    assert entry.is_usable()
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -356,19 +281,40 @@ def test_two_processes_equal_one(
     assert [outcome["forwards_again"] for outcome in outcomes] == [0, 0]
 
 
-def test_one_failing_process_ends_all(
-    finished_run: Path, cached: KNNConfig, tmp_path: Path, run_two_processes: Any
+def test_another_number_of_processes_resumes(
+    subject: Subject,
+    finished_run: Path,
+    cached: KNNConfig,
+    images: ImageSet,
+    num_forwards: list[int],
+    tmp_path: Path,
+    run_two_processes: Any,
 ) -> None:
-    """It says why, the other says that it failed; neither waits, and no file is left."""
+    """A process that fails ends the other, with all batches kept; one process does the last one.
+
+    Two processes share what one has left.
+    """
     config = cached.model_copy(update={"batch_size": 7})
     task = tmp_path / "task.json"
-    task.write_text(json.dumps({"run": str(finished_run), "config": to_tree(config)}))
+    tree = {"run": str(finished_run), "config": to_tree(config)}
+    task.write_text(json.dumps(tree | {"good": 1}))
     run_two_processes(PROGRAM, "failing", task, timeout=60).check_returncode()
     told = [json.loads((tmp_path / f"failing-{rank}.json").read_text()) for rank in (0, 1)]
     assert told[0] == ["another process failed; see its error"] * 2
     assert told[1] == ["cannot decode 'a.png'"] * 2
-    assert config.cache_dir is not None
-    assert list(config.cache_dir.iterdir()) == []
+    path = _entry(subject, images, config).path
+    assert not path.exists()
+    features = evaluation_features(subject, images, config, "test").features
+    assert num_forwards == [7]
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(UserError, match="cannot decode"), failing_in_batch(subject, 3):
+        evaluation_features(subject, images, config, "test")
+    run_two_processes(PROGRAM, "features", task).check_returncode()
+    outcomes = [json.loads((tmp_path / f"features-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [outcome["forwards_cache"] for outcome in outcomes] == [2, 1]
+    assert all(torch.equal(torch.tensor(one["memory"]), features) for one in outcomes)
+    assert _only_file(config).read_bytes() == content
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, python: Any) -> None:
@@ -397,6 +343,34 @@ def test_the_command_extracts_what_evaluations_read(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     assert main(["features", *words, "splits=[test]"]) == 0
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_command_resumes(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SIGTERM ends it after the batch with its exit code; a rerun makes the file of a whole run."""
+    words = ["features", str(run_folder), "device=cpu", "batch_size=8", "splits=[train]"]
+    assert main([*words, f"cache_dir={tmp_path / 'whole'}"]) == 0
+
+    def signalled(*given: Any) -> Iterator[tuple[int, Tensor]]:
+        for batch in feature_batches(*given):
+            yield batch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    interrupted = f"cache_dir={tmp_path / 'interrupted'}"
+    with monkeypatch.context() as patch:
+        patch.setattr("rsa_eval.features.extract.feature_batches", signalled)
+        assert main([*words, interrupted]) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM with 16 of 60 images extracted; rerun the command" in caplog.text
+    assert not list(tmp_path.glob("interrupted/*.safetensors"))
+    with caplog.at_level(logging.INFO):
+        assert main([*words, interrupted]) == 0
+    assert "with 16 of 60 images extracted" in caplog.messages[-1]
+    (whole,), (found,) = (list((tmp_path / name).iterdir()) for name in ("whole", "interrupted"))
+    assert found.read_bytes() == whole.read_bytes()
 
 
 def test_the_command_takes_random_weights_and_needs_a_folder(

@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rsa_eval.features.cache import CacheEntry, FeatureIdentity
+from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.given import read_features, read_given
+from rsa_eval.features.identity import FeatureIdentity
 from rsa_pretrain.plumbing.errors import UserError
 
 N, D = 20, 4
@@ -116,8 +117,8 @@ def test_a_cache_of_the_toolkit(tmp_path: Path) -> None:
     )
     labels = torch.from_numpy(LABELS)
     entry = CacheEntry(tmp_path, "digits", identity, labels, D, torch.float16)
-    with entry.writing() as file:
-        file.write(0, torch.from_numpy(FEATURES))
+    rows = torch.from_numpy(FEATURES)
+    entry.ensure(len(rows), torch.device("cpu"), lambda own: ((0, rows) for _ in own))
     given = read_given(entry.path)
     assert torch.equal(given.labelled.features, torch.from_numpy(FEATURES).half().float())
     assert given.labelled.labels.tolist() == LABELS.tolist()
