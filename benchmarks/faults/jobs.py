@@ -17,10 +17,10 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.plumbing.atomic_files import write_text
 
 _NETWORK = "backbone.arch=resnet18 backbone.width=16 backbone.stem=cifar"
-_IMAGES = "data.num_train_images=32 data.num_test_images=20 data.image_size=16"
+_IMAGES = "data.num_train_images=20 data.num_test_images=20 data.image_size=16"
 _PRETRAIN = (
     f"rsa_pretrain run digits/rsa {_NETWORK} data.image_size=16 method.hidden_dim=16 "
-    "method.output_dim=8 training.epochs=3 training.global_batch_size=8 optimizer.warmup_epochs=1 "
+    "method.output_dim=8 training.epochs=2 training.global_batch_size=8 optimizer.warmup_epochs=1 "
     "training.checkpoint_every_epochs=1 monitor.log_every_steps=1 monitor.knn_every_epochs=null "
     "training.device=cpu output_dir=out/run --resume"
 )
@@ -36,7 +36,7 @@ _DETECT = (
     "training.log_every_iterations=1 training.device=cpu"
 )
 _SUITE = """\
-data: {name: digits, image_size: 16, num_train_images: 32, num_test_images: 20, num_workers: 0}
+data: {name: digits, image_size: 16, num_train_images: 20, num_test_images: 20, num_workers: 0}
 evaluations:
   knn: {}
   logistic: {}
@@ -80,12 +80,12 @@ def jobs() -> list[Job]:
     return [
         Job(
             "pretraining, pillow views, loader processes",
-            f"{_PRETRAIN} data.num_train_images=32 views.implementation=pillow data.num_workers=2",
+            f"{_PRETRAIN} data.num_train_images=16 views.implementation=pillow data.num_workers=2",
             weight=2,
         ),
         Job(
             "pretraining, batched views",
-            f"{_PRETRAIN} data.num_train_images=32 views.implementation=batched",
+            f"{_PRETRAIN} data.num_train_images=16 views.implementation=batched",
             weight=2,
         ),
         Job(
@@ -97,7 +97,7 @@ def jobs() -> list[Job]:
         ),
         Job(
             "pretraining, two processes",
-            f"{_PRETRAIN} data.num_train_images=32 views.implementation=pillow",
+            f"{_PRETRAIN} data.num_train_images=16 views.implementation=pillow",
             ranks=2,
             weight=2,
         ),
@@ -105,12 +105,12 @@ def jobs() -> list[Job]:
         Job(
             "linear probe",
             f"rsa_eval linear {{inputs}}/run {_IMAGES} --out out/records/linear.json "
-            "probe.epochs=3 probe.milestones=[2] probe.batch_size=8 save_every_minutes=0",
+            "probe.epochs=2 probe.milestones=[1] probe.batch_size=8 save_every_minutes=0",
         ),
         Job(
             "fine-tuning",
             f"rsa_eval finetune {{inputs}}/run {_IMAGES} --out out/records/finetune.json "
-            "--config finetune/all_labels tuning.epochs=3 tuning.milestones=[2] "
+            "--config finetune/all_labels tuning.epochs=2 tuning.milestones=[1] "
             "tuning.batch_size=8 save_every_minutes=0",
         ),
         Job("suite", "rsa_eval suite {inputs}/run --suite {inputs}/suite.yaml --out out/suite"),
@@ -131,7 +131,7 @@ def prepare_inputs(inputs: Path, run: Callable[[str], None]) -> None:
         inputs: New folder.
         run: Runs a command, of words after ``python -m``.
     """
-    run(f"{_PRETRAIN} data.num_train_images=32 output_dir={inputs}/run")
+    run(f"{_PRETRAIN} data.num_train_images=16 output_dir={inputs}/run")
     run(
         "rsa_pretrain run digits/rsa backbone.width=64 data.num_train_images=16 "
         "training.epochs=1 training.global_batch_size=8 optimizer.warmup_epochs=0 "
@@ -149,10 +149,10 @@ def prepare_inputs(inputs: Path, run: Callable[[str], None]) -> None:
 
 def _write_shards(folder: Path) -> None:
     folder.mkdir()
-    images = open_images(DataConfig(name="digits", image_size=16, num_train_images=32), "train")
+    images = open_images(DataConfig(name="digits", image_size=16, num_train_images=16), "train")
     for part in range(4):
         with tarfile.open(folder / f"part-{part}.tar", "w") as shard:
-            for number in range(8 * part, 8 * part + 8):
+            for number in range(4 * part, 4 * part + 4):
                 content = io.BytesIO()
                 images[number].save(content, "PNG")
                 member = tarfile.TarInfo(f"{number:03}.png")

@@ -160,8 +160,9 @@ def describe_error(error: UserError | OSError) -> str:
 
 
 def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
-    """Leave an error of the system to the main thread, where a writer such as TensorBoard's raises
-    what its own thread met.
+    """Print a thread's failure, but no error of the system.
+
+    A writer such as TensorBoard's raises that in the main thread as well.
     """
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
