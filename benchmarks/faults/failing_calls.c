@@ -8,7 +8,7 @@
  *   FAULT_AT       number of the call to fail, from 1; 0 only logs
  *   FAULT_ERROR    errno of the failure; 0 kills the process instead, with SIGKILL
  *
- * A write that fails, or dies, has first written half of its bytes. EIO fails once. A disk that is
+ * A write that fails first, or dies, has written half of its bytes. EIO fails once. A disk that is
  * full stays so: all later calls fail too, but removals; with EROFS removals as well.
  */
 
@@ -75,7 +75,7 @@ static const char *absolute(int directory, const char *name, char *path) {
     return path;
 }
 
-/* Count and log a call; return whether it is to fail, with errno set. */
+/* Count and log a call; return 1 if it is the first to fail, 2 if a later one, with errno set. */
 static int fails(const char *call, int directory, const char *name, int removes, int *dies) {
     if (!folder_length) return 0;
     int before = errno;
@@ -96,28 +96,27 @@ static int fails(const char *call, int directory, const char *name, int removes,
     }
     if (number > fault_at && (fault_error == EIO || (removes && fault_error != EROFS))) return 0;
     errno = fault_error;
-    return 1;
+    return number == fault_at ? 1 : 2;
 }
 
-/* Write half of the bytes that a failing call was to write; -1 with errno, or no return. */
-static ssize_t tear(int file, const void *bytes, size_t size, int dies) {
+/* Fail to write, the first time with half of the bytes written; -1 with errno, or no return. */
+static ssize_t tear(int file, const void *bytes, size_t size, int failure, int dies) {
     int error = errno;
-    if (size > 1) syscall(SYS_write, file, bytes, size / 2);
+    if (failure == 1 && size > 1) syscall(SYS_write, file, bytes, size / 2);
     if (dies) kill(getpid(), SIGKILL);
     errno = error;
     return -1;
 }
 
 ssize_t write(int file, const void *bytes, size_t size) {
-    int dies = 0;
-    if (fails("write", file, "", 0, &dies)) return tear(file, bytes, size, dies);
+    int dies = 0, failure = fails("write", file, "", 0, &dies);
+    if (failure) return tear(file, bytes, size, failure, dies);
     return NEXT(write)(file, bytes, size);
 }
 
 ssize_t writev(int file, const struct iovec *parts, int count) {
-    int dies = 0;
-    if (fails("write", file, "", 0, &dies))
-        return tear(file, parts[0].iov_base, parts[0].iov_len, dies);
+    int dies = 0, failure = fails("write", file, "", 0, &dies);
+    if (failure) return tear(file, parts[0].iov_base, parts[0].iov_len, failure, dies);
     return NEXT(writev)(file, parts, count);
 }
 
