@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 from rsa_pretrain.plumbing.standard_streams import (
     open_missing_streams,
     take_output_failure,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
+_MEMORY_ADVICE = (
+    "free some or raise its limit, or set smaller batches, fewer images or fewer data.num_workers"
+)
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -129,11 +133,10 @@ def run_command(command: Callable[[], int]) -> int:
     except Stopped as stopped:
         logging.warning("%s", stopped)
         return exit_code(stopped.received)
-    except RuntimeError as error:
-        reason = why_lost(error)
-        if reason is None:
+    except (RuntimeError, MemoryError) as error:
+        message = why_lost(error) or _lack_of_memory(error)
+        if message is None:
             raise
-        message = reason
     except KeyboardInterrupt:
         write_error("error: interrupted; no file is left half-written\n")
         return INTERRUPTED_EXIT_CODE
@@ -151,8 +154,16 @@ def describe_error(error: UserError | OSError) -> str:
     """Return a user's mistake, or a system error with its path, in one line."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
+    lack = _lack_of_memory(error)
+    if lack is not None:
+        return lack
     reason = error.strerror or str(error) or type(error).__name__
     return reason if error.filename is None else f"'{error.filename}': {reason}"
+
+
+def _lack_of_memory(error: Exception) -> str | None:
+    reason = why_out_of_memory(error)
+    return None if reason is None else f"{reason}; {_MEMORY_ADVICE}"
 
 
 def _which_process() -> str:
