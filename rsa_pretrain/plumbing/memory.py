@@ -38,7 +38,7 @@ class FreeMemory(NamedTuple):
 
     num_bytes: int
     limit: str
-    """What sets the bound, for errors."""
+    """Name of the limit that it comes from, for errors."""
 
 
 def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> FreeMemory | None:

@@ -109,7 +109,7 @@ def test_features_on_a_gpu_need_no_memory_of_the_cpu(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What does not fit into a quarter of the GPU's does."""
+    """Those that do not fit into a quarter of the GPU's do."""
     module = sys.modules["rsa_eval.features.room"]
     gpu = torch.device("cuda", 0)
     leave(4 * TRAIN - 1)

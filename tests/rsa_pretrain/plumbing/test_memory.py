@@ -47,7 +47,7 @@ def test_without_limits_it_is_what_the_machine_has(kernel):
 
 
 def test_swap_counts(kernel):
-    """What fits with it is not refused; a group may have less of it."""
+    """Nothing is refused that fits with it; a group may have less of it."""
     free = "MemAvailable: 1024 kB\nSwapFree: 4096 kB\n"
     assert kernel(free=free).num_bytes == 5 * MIB
     files = {"jobs/7/memory.max": 2, "jobs/7/memory.current": 1}
@@ -71,7 +71,7 @@ def test_swap_counts(kernel):
     ],
 )
 def test_a_group_of_version_2_leaves_the_rest(kernel, files, left, group):
-    """The limit of its own or of a group around it, whichever is tighter."""
+    """The tighter of its limit and those of the groups around it."""
     found = kernel(files={f"jobs/{name}": content for name, content in files.items()})
     assert found == (left * MIB, f"memory limit of control group '{group}'")
 
@@ -163,7 +163,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("who", REFUSALS)
 def test_a_refused_allocation_is_one_line(who, capfd):
-    """It ends a command as an error with advice, whoever refused it."""
+    """It ends a command as an error with advice, refused by any of the three."""
     allocate, reason = REFUSALS[who]
     assert run_command(lambda: allocate() and 0) == 2
     (line,) = capfd.readouterr().err.splitlines()
