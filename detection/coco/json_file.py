@@ -1,13 +1,17 @@
 """Read other tools' JSON files in any Unicode encoding."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import RAISE_LIMIT, require_memory
 
 _PLAIN = "utf-8"
 _MARKED = "utf-8-sig"
+_CHUNK_BYTES = 2**20
+_FLOAT_BYTES = 24
 
 
 def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
@@ -26,7 +30,10 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
     try:
         with path.open("rb") as file:
             encoding = json.detect_encoding(file.read(4))
+        require_memory(_least_bytes(path), f"{content} '{path}'", RAISE_LIMIT)
         tree = json.loads(path.read_text(encoding=encoding))
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {content} '{path}': {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -43,3 +50,10 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
     if encoding == _MARKED:
         return tree, ("1 byte order mark at the start of the file, ignored",)
     return tree, (f"1 file in {encoding.upper()}, not in UTF-8, read as such",)
+
+
+def _least_bytes(path: Path) -> int:
+    """Return the memory of a file's text, at least, with that of a number for each dot."""
+    with path.open("rb") as file:
+        num_dots = sum(chunk.count(b".") for chunk in iter(partial(file.read, _CHUNK_BYTES), b""))
+    return path.stat().st_size + _FLOAT_BYTES * num_dots

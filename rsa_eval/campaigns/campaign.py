@@ -16,7 +16,6 @@ from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, record_pat
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.plumbing.atomic_files import write_bytes
-from rsa_pretrain.plumbing.command_line import describe_error
 from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.distributed import (
     is_main,
@@ -26,6 +25,7 @@ from rsa_pretrain.plumbing.distributed import (
     world_size,
 )
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.failures import describe_error
 from rsa_pretrain.plumbing.machines import read_machines
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.plumbing.stop_signal import Stopped, TimeLimit, exit_code

@@ -22,13 +22,11 @@ from rsa_pretrain.plumbing.device import (
 )
 from rsa_pretrain.plumbing.errors import UserError
 
-_MEMORY_HINT = "set device=cpu"
+_MEMORY_HINTS = {"cuda": "set device=cpu", "cpu": "free some, or give fewer or narrower features"}
 _UNKNOWN = "features given in files: network, layers, image transform and precision unknown"
 # What features of one network under one transform share.
 _SAME_ORIGIN = ("weights", "transform", "layers", "precision")
 _WITHOUT_CLASSES = "diagnostics"
-_NO_MEMORY = "can't allocate memory"
-"""Of torch, for memory of the CPU."""
 
 
 def make_record_of_features(
@@ -55,13 +53,8 @@ def make_record_of_features(
     _check_pair(known, asked, needs_classes=evaluator.name != _WITHOUT_CLASSES)
     if config.num_classes is None:
         _check_largest_label(known)
-    try:
-        with explained_out_of_memory(_MEMORY_HINT):
-            scores, departures = evaluator.evaluate(known.labelled, asked.labelled, config, device)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _NO_MEMORY not in str(error):
-            raise
-        raise UserError(f"{evaluator.name} of '{train}' does not fit into memory") from None
+    with explained_out_of_memory(_MEMORY_HINTS[device.type]):
+        scores, departures = evaluator.evaluate(known.labelled, asked.labelled, config, device)
     scores = with_doubts(scores, known.labelled, asked.labelled, config.num_classes)
     given = {"train": known.facts(), "test": asked.facts()}
     keys = [str(row) for row in range(len(asked.labelled.labels))]

@@ -11,8 +11,8 @@ from rsa_eval.paper.rows import Detection, PaperRow
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.open_images import AnySplit, is_present, published_counts
 from rsa_pretrain.data.settings import DataConfig
-from rsa_pretrain.plumbing.command_line import describe_error
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.failures import describe_error
 from rsa_pretrain.plumbing.text_table import TableFormat, render_table
 
 Measure = Callable[[PretrainConfig], tuple[float, int] | None]

@@ -18,8 +18,8 @@ from rsa_pretrain.plumbing.name_lists import first_of
 _log = logging.getLogger(__name__)
 
 _MEMORY_HINT = (
-    "lower batch_size (for fine-tuning: tuning.batch_size), or train a linear probe with "
-    "probe.mode=online"
+    "lower batch_size (for fine-tuning: tuning.batch_size), set cache_dir=FOLDER, or train a "
+    "linear probe with probe.mode=online"
 )
 
 

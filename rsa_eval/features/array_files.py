@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import require_memory, why_out_of_memory
 from rsa_pretrain.plumbing.name_lists import first_of
 
 Array = npt.NDArray[Any]
@@ -30,6 +31,7 @@ Array = npt.NDArray[Any]
 _MOST_HEADER_BYTES = 2**16
 _CHUNK_BYTES = 2**20
 _ENCRYPTED = 1
+_MAPPED = "store it as .npy files, which are mapped into memory if they are float32"
 # DEFLATE packs at most 1,032 bytes into one, after a short header.
 _MOST_PER_PACKED_BYTE, _SLACK_BYTES = 1032, 1024
 _HEADERS = {
@@ -143,7 +145,7 @@ def read_npz(path: Path, choices: Sequence[Sequence[str]]) -> dict[str, Array]:
             f"'{path}' is not a complete .npz file ({_brief(error)}); write it with numpy.savez"
         ) from None
     except MemoryError:
-        raise UserError(f"'{path}' does not fit into memory; store it as .npy files") from None
+        raise UserError(f"'{path}' does not fit into memory; {_MAPPED}") from None
 
 
 def read_safetensors(
@@ -171,6 +173,8 @@ def read_safetensors(
     except UserError:
         raise
     except _NO_TENSORS as error:
+        if why_out_of_memory(error) is not None:
+            raise
         raise UserError(f"'{path}' is not a complete safetensors file ({_brief(error)})") from None
 
 
@@ -210,6 +214,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
                 f"{what} has {member.file_size:,} bytes, packed into {member.compress_size:,}, "
                 f"which do not fit shape {header.shape} of {header.dtype}; write it again"
             )
+        require_memory(size, f"the numbers of {what}", _MAPPED)
         values = np.empty(size, np.uint8)
         _fill(values, start[header.num_bytes :], stream)
     return header.shaped(values)

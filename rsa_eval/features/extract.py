@@ -16,6 +16,7 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_eval.features.networks.interface import network_of
 from rsa_eval.features.pixels import Load, in_processes, pixel_batches
 from rsa_eval.features.placement import home_of, on_cpu
+from rsa_eval.features.room import check_extraction, check_memory
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.features.transforms import SquareTransform, evaluation_transform
@@ -92,8 +93,9 @@ def extract_features(
 
     Raises:
         ValueError: If the backbone is in train mode.
-        UserError: If a feature is not finite.
+        UserError: If they do not fit into memory, or a feature is not finite.
     """
+    check_extraction(backbone, images, config, share)
     labels = images.labels_of(range(len(images)))
     device, dtype = device_of(backbone), FEATURE_DTYPES[config.feature_dtype]
     size, width = batch_size_on(device, backbone, config), feature_width(backbone, config)
@@ -129,6 +131,7 @@ def stored_features(
     Raises:
         UserError: As ``extract_features``.
     """
+    check_memory(subject, config, [images])
     if config.cache_dir is None:
         transform = evaluation_transform(config.data, subject.mean, subject.std)
         return extract_features(subject.backbone, images, transform, config, label, own_share())
@@ -216,5 +219,6 @@ def evaluation_features(
     Raises:
         UserError: As ``extract_features``.
     """
+    check_memory(subject, config, [images], as_float32=True)
     stored = stored_features(subject, images, config, label)
     return LabelledFeatures(stored.features.float(), stored.labels)

@@ -25,6 +25,7 @@ from rsa_eval.features.labelled import LabelledFeatures
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import require_memory
 from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.weights.checkpoint import file_sha256
 
@@ -191,6 +192,9 @@ def _finite_float32(features: Array | Tensor, path: Path) -> Tensor:
             "or float64: store features.float()"
         )
     is_ready = rows.dtype == torch.float32 and rows.is_contiguous()
+    if not is_ready:
+        what, advice = f"float32 copies of the features in '{path}'", "store them as float32"
+        require_memory(4 * rows.numel(), what, advice)
     try:
         found = rows if is_ready else torch.from_numpy(np.empty(tuple(rows.shape), np.float32))
     except MemoryError:

@@ -59,6 +59,9 @@ class PixelSources(Sources, Protocol):
             UserError: If one cannot be decoded.
         """
 
+    def array_bytes(self, rows: npt.NDArray[np.int64]) -> int:
+        """Return the memory that ``array`` takes for these images."""
+
 
 def read_encoded(sources: FileSources, index: int, remedy: str = BROKEN_REMEDY) -> EncodedImage:
     """Read an image's file.
@@ -108,9 +111,13 @@ class PixelArray:
 
     def array(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the pixels of some images; all of them in order are not copied."""
+        return self.pixels[rows] if self.array_bytes(rows) else self.pixels
+
+    def array_bytes(self, rows: npt.NDArray[np.int64]) -> int:
+        """Return the size of a copy; 0 for all of them in order."""
         if np.array_equal(rows, np.arange(len(self))):
-            return self.pixels
-        return self.pixels[rows]
+            return 0
+        return len(rows) * self.pixels[:1].nbytes
 
     def where(self, index: int) -> str:
         """Name an image by its number."""

@@ -12,8 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
-from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.failures import describe_error, print_unless_raised, why_failed
+from rsa_pretrain.plumbing.loader_processes import end_loader_processes
 from rsa_pretrain.plumbing.standard_streams import (
     open_missing_streams,
     take_output_failure,
@@ -119,7 +120,7 @@ def run_command(command: Callable[[], int]) -> int:
         The process's exit code; 128 + its number after a signal.
     """
     open_missing_streams()
-    threading.excepthook = _tell_of_thread
+    threading.excepthook = print_unless_raised
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -131,11 +132,10 @@ def run_command(command: Callable[[], int]) -> int:
     except Stopped as stopped:
         logging.warning("%s", stopped)
         return exit_code(stopped.received)
-    except RuntimeError as error:
-        reason = why_lost(error)
-        if reason is None:
+    except (RuntimeError, MemoryError) as error:
+        message = why_failed(error)
+        if message is None:
             raise
-        message = reason
     except KeyboardInterrupt:
         write_error("error: interrupted; no file is left half-written\n")
         return INTERRUPTED_EXIT_CODE
@@ -147,25 +147,6 @@ def run_command(command: Callable[[], int]) -> int:
         return code
     write_error(f"error: {message}{_which_process()}\n")
     return USER_ERROR_EXIT_CODE
-
-
-def describe_error(error: UserError | OSError) -> str:
-    """Return a user's mistake, or a system error with its path, in one line."""
-    if isinstance(error, UserError):
-        return " ".join(str(error).split())
-    reason = error.strerror or str(error) or type(error).__name__
-    if error.errno in DISK_FAILURES:
-        reason = f"{reason}; {DISK_FAILURES[error.errno]}"
-    return reason if error.filename is None else f"'{error.filename}': {reason}"
-
-
-def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
-    """Print a thread's failure, but no error of the system.
-
-    A writer such as TensorBoard's raises that in the main thread as well.
-    """
-    if not isinstance(failure.exc_value, OSError):
-        threading.__excepthook__(failure)
 
 
 def _which_process() -> str:

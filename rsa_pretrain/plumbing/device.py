@@ -11,6 +11,7 @@ from torch import Tensor
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
 from rsa_pretrain.plumbing.distributed import local_rank
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 
 
 def resolve_device(name: DeviceName) -> torch.device:
@@ -87,7 +88,7 @@ def without_tf32(precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def explained_out_of_memory(hint: str) -> Iterator[None]:
-    """Turn an out-of-memory error of the GPU in the block into a user error.
+    """Turn an out-of-memory error in the block, of the GPU or not, into a user error.
 
     Args:
         hint: Which setting helps.
@@ -97,9 +98,11 @@ def explained_out_of_memory(hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
-        raise UserError(f"the GPU's memory is too small ({reason}); {hint}") from None
+    except (RuntimeError, MemoryError) as error:
+        reason = why_out_of_memory(error)
+        if reason is None:
+            raise
+        raise UserError(f"{reason}; {hint}") from None
 
 
 def describe_hardware(device: torch.device) -> str:

@@ -6,7 +6,7 @@ import signal
 _MARKS_OF_A_LOSS = ("DataLoader worker (pid", "shared memory")
 
 
-def why_lost(error: RuntimeError) -> str | None:
+def why_lost(error: RuntimeError | MemoryError) -> str | None:
     """Explain to a user why a loader process ended; None for any other error.
 
     Args:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.data.image_set import ImageSet
+from rsa_pretrain.data.kept_pixels import kept_pixels
 from rsa_pretrain.data.open_images import normalisation
-from rsa_pretrain.plumbing.device import explained_out_of_memory
 from rsa_pretrain.training.background import planned_ahead
 from rsa_pretrain.training.batch_plan import BatchPlan, StepSampler
 from rsa_pretrain.training.prefetch import Ready
@@ -26,7 +26,7 @@ _MOST_BATCHES = 8
 _MOST_BYTES = 2**27
 
 _MEMORY_HINT = (
-    "the batched views of these images keep the whole set in it; make the views in loader "
+    "the batched views of these images keep the whole set in memory; make the views in loader "
     "processes with views.implementation=pillow"
 )
 
@@ -88,8 +88,7 @@ class InMemoryViews:
         self.batch_size = plan.batch_size_per_device
         views_bytes = 4 * len(self.views.names) * self.batch_size * 3 * size**2
         self.batches_together = batches_together(views_bytes, device)
-        with explained_out_of_memory(_MEMORY_HINT):
-            self.pixels = torch.from_numpy(images.array()).to(device)
+        self.pixels = kept_pixels(images, device, _MEMORY_HINT)
 
     def load(self) -> Generator[Parcel[PixelBlock], None, None]:
         """Yield blocks, with their views drawn and planned."""

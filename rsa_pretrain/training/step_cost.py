@@ -17,12 +17,12 @@ from rsa_pretrain.data.image_sources import PixelArray
 from rsa_pretrain.methods.settings import SupervisedConfig
 from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import available_memory
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.training.trainer import Trainer
 
 _NUM_STEPS = 3
 _NUM_PICTURES = 64
-_MEMINFO = Path("/proc/meminfo")
 
 
 class StepCost(NamedTuple):
@@ -48,7 +48,8 @@ def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) 
         UserError: If the device does not exist.
     """
     on_gpu = resolve_device(config.training.device).type == "cuda"
-    limit = None if on_gpu else memory_limit_bytes or _free_bytes()
+    free = available_memory()
+    limit = memory_limit_bytes or (None if free is None else free.num_bytes)
     # In a separate process, being killed for its memory affects nothing else. The folder is not
     # that process's: without memory it might not be able to remove it.
     with (
@@ -56,7 +57,8 @@ def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) 
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
     ):
         try:
-            return pool.submit(_measure, config, Path(folder), limit).result()
+            own_limit = None if on_gpu else limit
+            return pool.submit(_measure, config, Path(folder), own_limit).result()
         except (BrokenProcessPool, MemoryError):
             return None
         except (UserError, RuntimeError, OSError) as error:
@@ -103,11 +105,3 @@ def _pictures(config: PretrainConfig) -> ImageSet:
         [str(number) for number in range(num_classes)],
         rows % _NUM_PICTURES,
     )
-
-
-def _free_bytes() -> int | None:
-    """Return the free memory; None if the system does not report it."""
-    if not _MEMINFO.is_file():
-        return None
-    lines = (line.split() for line in _MEMINFO.read_text(encoding="ascii").splitlines())
-    return next((1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:"), None)

@@ -35,6 +35,7 @@ from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 from rsa_pretrain.weights.files.regular_file import ABSENT
 from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
@@ -162,7 +163,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, 
         raise UserError(f"'{path}' is not a file; a checkpoint to resume from must contain it")
     try:
         trainer_state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        if why_out_of_memory(error) is not None:
+            raise
         raise UserError(
             f"'{path}' is damaged or contains more than tensors and values; {_DELETE}"
         ) from None

@@ -33,6 +33,7 @@ from rsa_eval.evaluators.shared.neighbours import Neighbours
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.networks.spec import NetworkSpec, checkpoint_of
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.share import own_share
 from rsa_eval.features.subject import Subject, load_subject
 from rsa_eval.records.record import Result
@@ -67,6 +68,7 @@ def evaluate_diagnostics(
     lack = lack_of_classes(train, images)
     if lack is None:
         check_test_classes(train, images)
+    check_memory(subject, config, [train] if images is train else [train, images])
     with frozen(subject.backbone):
         bank = stored_features(subject, train, config, "train features")
         features = bank

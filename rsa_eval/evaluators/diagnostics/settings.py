@@ -38,8 +38,8 @@ class DiagnosticsOptions(Section):
     vote: KNNSetting = KNNSetting(k=20, temperature=0.07)
     """The nearest-neighbour vote whose mistakes the confusion matrix counts."""
     memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
-    """Memory for the neighbour search beside the features, in MiB. null: 512 on a CPU, a quarter of
-    its free memory on a GPU."""
+    """Memory for the neighbour search beside the features, in MiB. null: 512 on a CPU (less if that
+    is over a quarter of what is free), a quarter of its free memory on a GPU."""
 
 
 class DiagnosticsConfig(DiagnosticsOptions, EvaluationConfig):

@@ -19,6 +19,7 @@ from rsa_eval.evaluators.shared.labelled_images import (
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.share import ALONE, Share, own_share
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores
@@ -36,6 +37,7 @@ def evaluate_knn(subject: Subject, config: KNNConfig, workspace: Workspace) -> R
         UserError: If the data cannot be used.
     """
     train, test = _open(config)
+    check_memory(subject, config, [train] if test is None else [train, test])
     with frozen(subject.backbone):
         bank = stored_features(subject, train, config, "train features")
         queries = None

@@ -42,7 +42,8 @@ class KNNOptions(Section):
     """Votes to count, all in one pass; the first is the headline."""
     memory_budget_mib: Annotated[int, Field(ge=16)] | None = None
     """Memory for the comparison beside the features, in MiB, whatever the number of images.
-    null: 512 on a CPU, a quarter of its free memory on a GPU."""
+    null: 512 on a CPU (less if that is over a quarter of what is free), a quarter of its free
+    memory on a GPU."""
 
 
 class KNNConfig(KNNOptions, EvaluationConfig):

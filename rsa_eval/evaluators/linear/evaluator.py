@@ -28,6 +28,7 @@ from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.forward import feature_width
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.scaling import Standardisation, measure, unscaled
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.mean_std import MeanStd
@@ -49,6 +50,7 @@ def evaluate_linear(subject: Subject, config: LinearConfig, workspace: Workspace
         Stopped: If a signal stopped the training; the same call resumes it.
     """
     train, test = open_splits(config)
+    check_memory(subject, config, [test], as_float32=True)
     with frozen(subject.backbone):
         if config.stl10_folds:
             probes = [

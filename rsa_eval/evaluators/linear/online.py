@@ -16,8 +16,9 @@ from rsa_eval.features.forward import feature_width, forward_frozen
 from rsa_eval.features.subject import Subject
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.image_sources import PixelSources
+from rsa_pretrain.data.kept_pixels import kept_pixels
 from rsa_pretrain.data.loader import AugmentedImages, LabelledImages, iterate, make_loader
-from rsa_pretrain.plumbing.device import explained_out_of_memory, to_device
+from rsa_pretrain.plumbing.device import to_device
 from rsa_pretrain.plumbing.distributed import world_size
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.views.batch import BatchedViews
@@ -134,8 +135,8 @@ class ResidentViews:
         size = config.data.image_size
         self.views = BatchedViews("weak", self.config, size, subject.mean, subject.std)
         self.labels = torch.tensor(images.require_labels(), device=self.device)
-        with explained_out_of_memory("set probe.views=pillow, which keeps no images in it"):
-            self.pixels = torch.from_numpy(images.array()).to(self.device)
+        advice = "set probe.views=pillow, which keeps no images in memory"
+        self.pixels = kept_pixels(images, self.device, advice)
 
     def load(self, blocks: Iterable[StepBlock]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Draw, select and make the views; the CPU does not wait for a GPU."""

@@ -26,6 +26,7 @@ from rsa_eval.evaluators.shared.validation import publishes_validation, validati
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores
 from rsa_eval.records.workspace import Workspace
@@ -45,6 +46,7 @@ def evaluate_logistic(subject: Subject, config: LogisticConfig, workspace: Works
         return evaluate_multi_label(subject, config, config.multi_label)
     train, test = open_splits(config)
     validation = validation_of(train, config)
+    check_memory(subject, config, [train, test])
     with frozen(subject.backbone):
         train_features = stored_features(subject, train, config, "train features")
         test_features = stored_features(subject, test, config, "test features")

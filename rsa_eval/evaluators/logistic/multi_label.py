@@ -33,6 +33,7 @@ from rsa_eval.evaluators.shared.multi_label_settings import MultiLabelConfig
 from rsa_eval.evaluators.shared.subsets import Rows
 from rsa_eval.features.extract import stored_features
 from rsa_eval.features.frozen import frozen
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Result, Scores
 
@@ -51,6 +52,7 @@ def evaluate_multi_label(
     validation = None
     if config.protocol == "kornblith":
         validation = multi_label_validation(config.data, multi_label, train)
+    check_memory(subject, config, [train.images, test.images])
     with frozen(subject.backbone):
         known = stored_features(subject, train.images, config, "train features")
         unknown = stored_features(subject, test.images, config, "test features")

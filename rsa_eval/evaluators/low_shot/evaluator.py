@@ -31,6 +31,7 @@ from rsa_eval.evaluators.shared.subsets import Rows, draw_subset, subset_rows
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, Scores
 from rsa_eval.records.workspace import Workspace
@@ -40,6 +41,8 @@ from rsa_pretrain.plumbing.progress import progress_bar
 _log = logging.getLogger(__name__)
 
 _PUBLISHED_DRAWS = 3
+# A scaled copy of the features.
+_OWN_BYTES = 4
 _PUBLISHED_CLASSIFIER = ClassifierConfig()
 
 
@@ -52,8 +55,10 @@ def evaluate_low_shot(subject: Subject, config: LowShotConfig, workspace: Worksp
     train, test = open_splits(config)
     draws = draw_all(partial(subset_rows, train), config.subsets, config.subset_seeds)
     rows = drawn_rows(draws)
+    drawn = train.select(rows)
+    check_memory(subject, config, [drawn, test], as_float32=True, own_bytes=_OWN_BYTES)
     with frozen(subject.backbone):
-        features = evaluation_features(subject, train.select(rows), config, "train features").cpu()
+        features = evaluation_features(subject, drawn, config, "train features").cpu()
         test_features = evaluation_features(subject, test, config, "test features").cpu()
     num_classes = len(train.class_names)
     runs = _train_all(draws, rows, features, test_features, config.classifier, num_classes)

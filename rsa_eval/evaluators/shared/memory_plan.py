@@ -9,9 +9,11 @@ from rsa_eval.evaluators.shared.selection import reads_are_free
 from rsa_eval.features.placement import spare_bytes
 from rsa_eval.features.share import Share
 from rsa_pretrain.plumbing.distributed import min_over_ranks
+from rsa_pretrain.plumbing.memory import available_memory
 
 _MIB = 2**20
 _USUAL_MIB = 512
+_FEWEST_MIB = 16
 _MOST_SIMILARITIES = 2**31 - 1
 
 
@@ -28,15 +30,19 @@ def budget_on(device: torch.device, budget_mib: int | None, share: Share) -> int
 
     Args:
         device: Where the comparison runs.
-        budget_mib: The budget if it is set. None takes 512 on a CPU, and on a GPU a quarter of its
-            free memory but no less: what other work has freed may be usable yet not count as free.
+        budget_mib: The budget if it is set. None takes 512 on a CPU but no more than a quarter of
+            the memory that is available, and on a GPU a quarter of its free memory but no less than
+            512: what other work has freed may be usable yet not count as free.
         share: This process's part of the comparison.
     """
     if budget_mib is not None:
         return budget_mib
-    if device.type != "cuda":
-        return _USUAL_MIB
-    found = max(_USUAL_MIB, spare_bytes(device) // _MIB)
+    if device.type == "cuda":
+        found = max(_USUAL_MIB, spare_bytes(device) // _MIB)
+    else:
+        free = available_memory()
+        most = _USUAL_MIB if free is None else free.num_bytes // 4 // _MIB
+        found = max(_FEWEST_MIB, min(_USUAL_MIB, most))
     return min_over_ranks(found) if share.count > 1 else found
 
 

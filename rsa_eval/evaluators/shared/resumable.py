@@ -20,6 +20,7 @@ from rsa_pretrain.plumbing.atomic_files import atomic_file
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.distributed import StopVote, is_main, min_over_ranks, wait_for_all
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 from rsa_pretrain.plumbing.progress import progress_bar
 from rsa_pretrain.plumbing.stop_signal import Stopped, StopSignal
 from rsa_pretrain.weights.files.saving import save_torch
@@ -27,6 +28,7 @@ from rsa_pretrain.weights.files.saving import save_torch
 _log = logging.getLogger(__name__)
 
 _FORMAT_VERSION = 1
+_UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError)
 
 
 class Resumable(Protocol):
@@ -156,5 +158,7 @@ def _load(path: Path) -> Any:
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError):
+    except _UNREADABLE as error:
+        if why_out_of_memory(error) is not None:
+            raise  # a sound state must not be dropped
         return None

@@ -32,6 +32,7 @@ from rsa_eval.evaluators.svm.settings import MachineConfig, SVMConfig
 from rsa_eval.features.extract import evaluation_features
 from rsa_eval.features.frozen import frozen
 from rsa_eval.features.labelled import LabelledFeatures
+from rsa_eval.features.room import check_memory
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import Result, Scores
@@ -39,6 +40,8 @@ from rsa_eval.records.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
+# A float64 copy of the features, and another of unit norm.
+_OWN_BYTES = 16
 _PUBLISHED_MACHINE = MachineConfig()
 
 
@@ -49,6 +52,7 @@ def evaluate_svm(subject: Subject, config: SVMConfig, workspace: Workspace) -> R
         UserError: If the data cannot be used.
     """
     train, test = _open_both(config)
+    check_memory(subject, config, [train.images], as_float32=True, own_bytes=_OWN_BYTES)
     with frozen(subject.backbone):
         known = evaluation_features(subject, train.images, config, "train features").cpu()
         unknown = evaluation_features(subject, test.images, config, "test features").cpu()

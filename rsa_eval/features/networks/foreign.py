@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 
 
 class ForwardError(UserError):
@@ -100,10 +101,12 @@ class ForeignNetwork(nn.Module):
             images = images.contiguous()
         try:
             return function(images)
-        except (UserError, torch.OutOfMemoryError):
+        except UserError:
             raise
         # Anything may be raised by code that is not the toolkit's.
         except Exception as error:
+            if why_out_of_memory(error) is not None:
+                raise
             raise ForwardError(
                 f"{self.name} failed on images {tuple(images.shape)} with "
                 f"{type(error).__name__}: {error}"

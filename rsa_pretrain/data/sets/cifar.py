@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_command
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.memory import RAISE_LIMIT, require_memory
 from rsa_pretrain.plumbing.name_lists import first_of
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
     from rsa_pretrain.data.settings import DataConfig
+
+
+_IMAGE_BYTES = 3 * 32 * 32
 
 
 def _torchvision(num_classes: int) -> Any:
@@ -28,6 +32,10 @@ def _open(config: DataConfig, split: AnySplit, num_classes: int, folder: str) ->
     from rsa_pretrain.data.image_set import ImageSet
 
     assert config.root is not None
+    if (config.root / folder).is_dir():
+        # torchvision holds the batches and their concatenation at the same time.
+        count = 10_000 if split == "test" else 50_000
+        require_memory(2 * count * _IMAGE_BYTES, f"the images of {config.name}", RAISE_LIMIT)
     try:
         # torchvision checks the files' published MD5 sums before it unpickles them.
         source = _torchvision(num_classes)(str(config.root), train=split != "test")

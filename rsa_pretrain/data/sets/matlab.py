@@ -31,6 +31,8 @@ def read_matlab(path: Path, *names: str) -> list[npt.NDArray[Any]]:
     file = io.BytesIO(read_published_bytes(path))
     try:
         content = loadmat(file, squeeze_me=True, variable_names=names)
+    except MemoryError:
+        raise
     except Exception as error:  # scipy's reader raises all kinds: an IndexError for most cut files
         raise TreeFault(f"'{path}' is not a readable MATLAB file ({error})") from None
     missing = [name for name in names if name not in content]

@@ -61,6 +61,10 @@ class BinaryImages(NumberedImages):
             planes[position] = files[part][number]
         return planes.transpose(0, 3, 2, 1)
 
+    def array_bytes(self, rows: npt.NDArray[np.int64]) -> int:
+        """Return the size of some images."""
+        return len(rows) * _IMAGE_BYTES
+
 
 def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     """Open a split; ``pretrain`` is train and unlabeled, ``train`` may be one of the folds."""

@@ -8,6 +8,7 @@ as in torchvision. They are read whole, 225 MB for training.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from rsa_pretrain.data.sets.published_tree import (
     whole_numbers,
 )
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
+from rsa_pretrain.plumbing.memory import RAISE_LIMIT, require_memory
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
@@ -47,10 +49,13 @@ def _open(config: DataConfig, split: AnySplit) -> ImageSet:
     from rsa_pretrain.data.image_sources import PixelArray
 
     assert config.root is not None
-    part = "test" if split == "test" else "train"
+    part: AnySplit = "test" if split == "test" else "train"
     folder = config.root / SVHN_FILES.folder
     path = folder / f"{part}_32x32.mat"
     with faults_explained("svhn", folder):
+        # As stored, and in the order of images.
+        least = 2 * (_COUNTS[part].images or 0) * math.prod(_SHAPE)
+        require_memory(least, f"the {part} images of svhn", RAISE_LIMIT)
         pixels, digits = read_matlab(path, "X", "y")
         if pixels.dtype != np.uint8 or pixels.shape != (*_SHAPE, digits.size):
             raise TreeFault(

@@ -7,6 +7,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import why_out_of_memory
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 32 * 2**20
@@ -33,6 +34,8 @@ def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, dict(file.metadata() or {})
     # Element types that torch lacks surface as KeyError or AttributeError, sizes as RuntimeError.
     except (SafetensorError, KeyError, AttributeError, RuntimeError, ValueError) as error:
+        if why_out_of_memory(error) is not None:
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"'{path}' is not a complete safetensors file ({reason})") from None
 

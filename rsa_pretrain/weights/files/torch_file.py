@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.memory import RAISE_LIMIT, why_out_of_memory
 from rsa_pretrain.weights.files.pickle_reader import PickleReader
 from rsa_pretrain.weights.files.stand_in import Name
 from rsa_pretrain.weights.files.torch_builders import TORCH_BUILDERS, StorageTable, map_file
@@ -63,6 +64,9 @@ def load_torch_zip(path: Path, size: int) -> tuple[Any, list[Name]]:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """Return the error for a damaged file."""
+    lack = why_out_of_memory(error)
+    if lack is not None:
+        return UserError(f"'{path}' cannot be read: {lack}; {RAISE_LIMIT}")
     reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
     return UserError(f"'{path}' is damaged and cannot be read as a torch checkpoint ({reason})")
 

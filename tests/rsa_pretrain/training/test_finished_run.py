@@ -5,6 +5,7 @@ import logging
 import shutil
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -161,6 +162,18 @@ def test_a_damaged_trainer_state_is_an_error(tmp_path, ask):
     code, output = ask()
     assert (code, "trainer.pt' is damaged" in output) == (2, True)
     with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(checkpoint)
+
+
+def test_a_trainer_state_beyond_memory_is_not_called_damaged(tmp_path, ask, monkeypatch):
+    """Its checkpoint is sound: nothing advises to delete it."""
+    (checkpoint,) = list_checkpoints(tmp_path / "run")
+
+    def fail(*words, **settings):
+        raise RuntimeError("can't allocate memory: you tried to allocate 99999999 bytes")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="allocate"):
         load_checkpoint(checkpoint)
 
 

@@ -139,6 +139,19 @@ def test_a_damaged_state_is_not_used(
     assert "is incomplete or damaged; training starts from step 0" in caplog.text
 
 
+def test_a_state_beyond_memory_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sound, and training from step 0 would replace it."""
+    path = tmp_path / "state.pt"
+    _new_state(path).save()
+
+    def fail(*words: Any, **settings: Any) -> None:
+        raise RuntimeError("can't allocate memory: you tried to allocate 99999999 bytes")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="allocate"):
+        _new_state(path)
+
+
 def _evaluate(
     subject: Subject, knn_config: KNNConfig, workspace: Workspace, **settings: Any
 ) -> Result:

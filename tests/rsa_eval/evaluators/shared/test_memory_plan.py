@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
+from rsa_eval.evaluators.shared import memory_plan
 from rsa_eval.evaluators.shared.memory_plan import budget_on, plan_chunks
 from rsa_eval.features.share import ALONE
+from rsa_pretrain.plumbing.memory import FreeMemory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 GIB = 2**30
@@ -53,8 +55,20 @@ def test_a_gpu_gives_a_quarter_of_its_free_memory(
     assert plan.num_queries * plan.num_rows * 9 < budget_mib * 2**20
 
 
-def test_a_cpu_takes_half_a_gibibyte() -> None:
+@pytest.mark.parametrize(("free_mib", "budget_mib"), [(9000, 512), (400, 100), (20, 16)])
+def test_a_cpu_with_little_memory_takes_a_quarter_of_it(
+    monkeypatch: pytest.MonkeyPatch, free_mib: int, budget_mib: int
+) -> None:
+    """And no less than what may be set."""
+    free = FreeMemory(free_mib * 2**20, "test")
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: free)
+    assert budget_on(CPU, None, ALONE) == budget_mib
+    assert budget_on(CPU, 99, ALONE) == 99
+
+
+def test_a_cpu_takes_half_a_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
     """And reads ImageNet's bank 17 times; a budget that is set counts on any device."""
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: None)
     assert budget_on(CPU, None, ALONE) == 512
     assert budget_on(CPU, 99, ALONE) == budget_on(GPU, 99, ALONE) == 99
     plan = plan_chunks(512, CPU, _QUERIES, _WIDTH, _K, _CLASSES)

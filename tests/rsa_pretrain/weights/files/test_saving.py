@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from rsa_pretrain.plumbing.atomic_files import atomic_file
-from rsa_pretrain.plumbing.command_line import describe_error
+from rsa_pretrain.plumbing.failures import describe_error
 from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
 
 CONTENT = {"weight": torch.arange(100_000.0)}
