@@ -31,7 +31,7 @@ from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.plumbing.stop_signal import Stopped, TimeLimit, exit_code
 from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256
 
-_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json", "records/*.npz")
+_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/[!.]*.json", "records/[!.]*.npz")
 
 _log = logging.getLogger(__name__)
 
