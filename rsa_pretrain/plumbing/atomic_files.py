@@ -1,6 +1,8 @@
 """Write files and folders atomically: complete under their final name, or not at all."""
 
+import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +12,10 @@ from pathlib import Path
 from rsa_pretrain.plumbing.errors import UserError
 
 TEMPORARY_PREFIX = ".partial-"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE = bytes(2**20)
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 def make_folder(folder: Path) -> None:
@@ -42,19 +48,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises:
         UserError: If a parent folder is a file.
+        OSError: If the disk is full, whatever the block raises then; it names ``path``.
     """
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-        _flush_to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _errors_named(path):
+        handle, name = tempfile.mkstemp(path.suffix, TEMPORARY_PREFIX, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            with _system_errors(temporary):
+                yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _flush_to_disk(temporary)
+            temporary.replace(path)
+            _flush_to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -71,25 +80,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         UserError: If a parent folder is a file.
+        OSError: If the disk is full, whatever the block raises then; it names ``path``.
     """
     make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for file in temporary.iterdir():
-            _flush_to_disk(file)
-        _flush_to_disk(temporary)
-        if path.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            path.rename(replaced / path.name)
-            temporary.rename(path)
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(path)
-        _flush_to_disk(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _errors_named(path):
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+        try:
+            with _system_errors(temporary / "probe"):
+                yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for file in temporary.iterdir():
+                _flush_to_disk(file)
+            _flush_to_disk(temporary)
+            if path.exists():
+                replaced = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+                path.rename(replaced / path.name)
+                temporary.rename(path)
+                shutil.rmtree(replaced)
+            else:
+                temporary.rename(path)
+            _flush_to_disk(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -128,6 +140,41 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Name ``path`` in the system's errors about its temporary file and about a full disk."""
+    try:
+        yield
+    except OSError as error:
+        of_temporary = TEMPORARY_PREFIX in str(error.filename)
+        if of_temporary or (error.filename is None and error.errno in _FULL):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+@contextmanager
+def _system_errors(probe: Path) -> Iterator[None]:
+    """Raise the system's error if the block fails for want of space.
+
+    Libraries report that in errors of many kinds: Rust's state the system's, of others the disk is
+    asked.
+
+    Args:
+        probe: A file on the same disk that may be written to, and is removed afterwards.
+    """
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except Exception as error:
+        stated = _RUST.search(str(error))
+        if stated is not None:
+            raise OSError(int(stated[1]), os.strerror(int(stated[1]))) from None
+        with probe.open("ab") as file:
+            file.write(_PROBE)
+        raise
 
 
 def _flush_to_disk(path: Path) -> None:
