@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
+from rsa_pretrain.plumbing.parent_process import stop_with_parent
 from rsa_pretrain.plumbing.standard_streams import (
-    open_missing_streams,
+    prepare_streams,
     take_output_failure,
     write_error,
     write_output,
@@ -117,7 +119,8 @@ def run_command(command: Callable[[], int]) -> int:
     Returns:
         The process's exit code; 128 + its number after a signal.
     """
-    open_missing_streams()
+    prepare_streams()
+    stop_with_parent()
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -152,6 +155,8 @@ def describe_error(error: UserError | OSError) -> str:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += "; free some space and rerun the command"
     return reason if error.filename is None else f"'{error.filename}': {reason}"
 
 
