@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes, why_lost
-from rsa_pretrain.plumbing.parent_process import stop_with_parent
+from rsa_pretrain.plumbing.parent_process import stop_with_launcher
 from rsa_pretrain.plumbing.standard_streams import (
     prepare_streams,
     take_output_failure,
@@ -120,7 +120,7 @@ def run_command(command: Callable[[], int]) -> int:
         The process's exit code; 128 + its number after a signal.
     """
     prepare_streams()
-    stop_with_parent()
+    stop_with_launcher()
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)

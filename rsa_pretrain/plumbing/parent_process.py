@@ -12,15 +12,23 @@ _PR_SET_PDEATHSIG = 1
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child that is to stop with this process."""
+    """Return the environment of a command that is to stop with this process."""
     return {**environment, _PARENT: str(os.getpid())}
 
 
-def stop_with_parent() -> None:
-    """Get SIGTERM at the parent's death in a child of this toolkit or of torchrun, on Linux."""
+def stop_with_launcher() -> None:
+    """Stop a command with the process that started it, if that is the toolkit or torchrun."""
     parent = os.environ.pop(_PARENT, None)
-    if (parent is None and _TORCHRUN not in os.environ) or sys.platform != "linux":
+    if parent is not None:
+        stop_with(int(parent))
+    elif _TORCHRUN in os.environ:
+        stop_with(os.getppid())
+
+
+def stop_with(parent: int) -> None:
+    """Have the system send this process SIGTERM when its parent dies; only Linux does that."""
+    if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if parent is not None and os.getppid() != int(parent):  # it died before that
+    if os.getppid() != parent:  # it has died already
         signal.raise_signal(signal.SIGTERM)
