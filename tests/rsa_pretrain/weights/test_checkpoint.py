@@ -291,7 +291,7 @@ def test_what_a_full_disk_stops_is_named(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     path, run = tmp_path / "x.pt", tmp_path / "run"
     tensors = {"a": torch.zeros(1_000_000)}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))
     try:
         with pytest.raises(OSError, match=f"too large: '{path}'"), atomic_file(path) as temporary:
             torch.save(tensors, temporary)
