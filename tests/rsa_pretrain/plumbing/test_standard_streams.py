@@ -100,7 +100,7 @@ def test_a_locale_without_the_characters() -> None:
         capture_output=True,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"mean \\xb1 std" in done.stdout
+    assert b"mean \\xb1 sample" in done.stdout
 
 
 def test_work_is_completed_after_its_reader_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
