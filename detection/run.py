@@ -8,10 +8,12 @@ A run folder contains
                                      it is evaluated during training, its best weights so far
     predictions.json                 at the end: test detections in COCO's result format
     records/detection.json           at the end: average precision, also by category
+    .lock                            locked while a process trains or evaluates
 """
 
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Collection, Sequence
@@ -49,6 +51,7 @@ from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree, wr
 from rsa_pretrain.plumbing.device import describe_hardware, resolve_device
 from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks, process_group, wait_for_all
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.folder_lock import LOCK_FILE, folder_lock
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal, exit_code
 
@@ -114,16 +117,24 @@ def run_from_backbone(path: Path, overrides: Sequence[str], start: Path | None) 
 def _run(
     engine: Engine, recipe: Recipe, trunk: Trunk, resume: bool, departures: Sequence[str]
 ) -> tuple[int, Record | None]:
-    run_dir = recipe.output_dir
     _check_folder(recipe, resume)
+    job = open_job(recipe, trunk, departures)
+    engine.check(job)
+    with folder_lock(recipe.output_dir):
+        _check_folder(recipe, resume)  # which another run may have used meanwhile
+        return _run_alone(engine, job)
+
+
+def _run_alone(engine: Engine, job: Job) -> tuple[int, Record | None]:
+    """Run a job in a folder that no other run writes to."""
+    recipe = job.recipe
+    run_dir = recipe.output_dir
     newest = newest_checkpoint(run_dir)
     if newest is None and (run_dir / RECORD_FILE).is_file():
         raise UserError(
             f"'{run_dir}' contains a finished run ({RECORD_FILE}) without its checkpoints, which "
             "resuming needs and a new run would replace; set another output_dir"
         )
-    job = open_job(recipe, trunk, departures)
-    engine.check(job)
     wait_for_all()  # every process has seen the folder unchanged
     if is_main():
         write_config(recipe, run_dir / CONFIG_FILE)
@@ -223,7 +234,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
     run_dir = recipe.output_dir
     path = run_dir / CONFIG_FILE
     if not resume or not path.is_file():
-        if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        if run_dir.exists() and (not run_dir.is_dir() or set(os.listdir(run_dir)) - {LOCK_FILE}):
             raise UserError(
                 f"'{run_dir}' exists and is not an empty folder; "
                 "add --resume to continue its run, or set another output_dir"

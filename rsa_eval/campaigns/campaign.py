@@ -3,7 +3,6 @@
 With several processes, all take part in every trial.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, record_pat
 from rsa_eval.records.record import Record
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.plumbing.atomic_files import write_bytes
+from rsa_pretrain.plumbing.config.layers import text_override
 from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.distributed import (
     is_main,
@@ -31,7 +31,7 @@ from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
 from rsa_pretrain.plumbing.stop_signal import Stopped, TimeLimit, exit_code
 from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, file_sha256
 
-_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/*.json", "records/*.npz")
+_KEPT = ("config.yaml", "metrics.jsonl", "machines.json", "records/[!.]*.json", "records/[!.]*.npz")
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ def _detect(trial: DetectorTrial, detect: Detect | None, limit: TimeLimit, outco
         raise UserError(f"it starts from '{trial.start / BACKBONE_FILE}', {why}")
     if _is_up(limit):
         return limit.exit_code
-    own = [f"seed={trial.seed}", f"output_dir={json.dumps(str(trial.folder))}"]
+    own = [f"seed={trial.seed}", text_override("output_dir", str(trial.folder))]
     return detect(trial.config, [*trial.overrides, *own], trial.start)
 
 

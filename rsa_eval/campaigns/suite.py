@@ -122,7 +122,15 @@ def _plan_resnet(
     loaded = load_weights(path, Pixels(*normalisation(settings.data)))
     name = f"{_own_name(loaded)}-{loaded.sha256[:_SHOWN_HASH]}"
     network = RandomBackboneConfig.named(loaded.metadata.arch, loaded.metadata.stem)
-    return Trial(name, out / name, tuple(evaluations), None, path, loaded.sha256), network
+    trial = Trial(
+        name,
+        out / name,
+        tuple(evaluations),
+        checkpoint=path,
+        file=loaded.path,
+        sha256=loaded.sha256,
+    )
+    return trial, network
 
 
 def _plan_other(

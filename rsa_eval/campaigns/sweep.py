@@ -5,7 +5,6 @@ overrides.
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from rsa_eval.campaigns.trials import Trial, refuse_own_keys
 from rsa_eval.evaluators import EVALUATORS, record_name
 from rsa_pretrain.config import PretrainConfig, refuse_another_run
 from rsa_pretrain.plumbing.config.files import flatten, load_config, to_tree
+from rsa_pretrain.plumbing.config.layers import text_override
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import render_table
 
@@ -159,11 +159,8 @@ def _trial(run: PretrainConfig, folder: Path, evaluators: Sequence[str]) -> Tria
 
 
 def _run(config_path: Path, words: Sequence[str], seed: int, folder: Path) -> PretrainConfig:
-    # A JSON string is valid YAML, whatever its content.
-    output_dir = json.dumps(str(folder / f"seed-{seed}"))
-    return load_config(
-        PretrainConfig, config_path, [*words, f"seed={seed}", f"output_dir={output_dir}"]
-    )
+    output_dir = text_override("output_dir", str(folder / f"seed-{seed}"))
+    return load_config(PretrainConfig, config_path, [*words, f"seed={seed}", output_dir])
 
 
 def _choices(word: str) -> tuple[str, list[str]]:

@@ -33,6 +33,8 @@ class Trial:
     checkpoint: Checkpoint | None = None
     """Existing weights, anything ``load_subject`` takes; also another library's network with random
     weights."""
+    file: Path | None = None
+    """File of the existing weights of a ResNet: a training in their folder writes others."""
     sha256: str | None = None
     """Hash of the existing weights; None for random ones."""
     other_network: str | None = None
@@ -43,7 +45,9 @@ class Trial:
     @property
     def weights(self) -> Checkpoint | None:
         """The weights to evaluate; None for random weights of a ResNet."""
-        return self.checkpoint if self.pretraining is None else self.folder
+        if self.pretraining is not None:
+            return self.folder
+        return self.checkpoint if self.file is None else self.file
 
     @property
     def label(self) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,11 @@ def _transfer(arguments: argparse.Namespace) -> int:
     )
     if arguments.jobs > 1 and (missing := read_outcome(trials).missing):
         sets = {name: name.removeprefix(f"{config.protocol}-") for _, name in missing}
-        outcome = _run_jobs(arguments, trials, sets)
+        # Their files: a training in their folders must not give the processes different weights.
+        files = {str(trial.checkpoint): trial.file for trial in trials if trial.file is not None}
+        found = ((str(one), files.get(str(one))) for one in checkpoints)
+        words = [name if file is None else os.path.join(os.curdir, file) for name, file in found]
+        outcome = _run_jobs(arguments, [*words, *overrides], trials, sets)
     else:
         outcome = run_trials(trials, arguments.budget_minutes)
     if not outcome.stopped:
@@ -135,12 +139,15 @@ def _transfer(arguments: argparse.Namespace) -> int:
 
 
 def _run_jobs(
-    arguments: argparse.Namespace, trials: "list[Trial]", sets: Mapping[str, str]
+    arguments: argparse.Namespace,
+    words: Sequence[str],
+    trials: "list[Trial]",
+    sets: Mapping[str, str],
 ) -> "Outcome":
     """Evaluate data sets, by the names of their records, in a process each; read all records."""
     from rsa_eval.campaigns.transfer.jobs import TransferJobs
 
-    start = [sys.executable, "-m", "rsa_eval", "transfer", *arguments.overrides]
+    start = [sys.executable, "-m", "rsa_eval", "transfer", *words]
     start += ["--out", str(arguments.out)]
     if arguments.random_init:
         start.append("--random-init")

@@ -38,6 +38,11 @@ def logs_and_records(path: Path) -> list[Path]:
     return files
 
 
+def json_files(folder: Path) -> list[Path]:
+    """Return the JSON files directly in a folder, sorted, without those being written."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
 def read_records_below(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
     """Read every record below some paths, each once, oldest first.
 
@@ -59,7 +64,7 @@ def read_records_below(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     if not (folder / METRICS_FILE).is_file() and folder.name != RECORDS_FOLDER:
-        yield from (file for file in sorted(folder.glob("*.json")) if _may_be_record(file))
+        yield from (file for file in json_files(folder) if _may_be_record(file))
     yield from _search(folder)
 
 
@@ -74,7 +79,7 @@ def _may_be_record(file: Path) -> bool:
 
 def _search(folder: Path) -> Iterator[Path]:
     if folder.name == RECORDS_FOLDER:
-        yield from sorted(folder.glob("*.json"))
+        yield from json_files(folder)
         return
     if (folder / METRICS_FILE).is_file():
         yield folder / METRICS_FILE

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rsa_eval.records.find import json_files
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
@@ -26,7 +27,7 @@ def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWei
     hashes = {loaded.sha256}
     if loaded.metadata.origin is not None and loaded.metadata.parent is not None:
         hashes.add(loaded.metadata.parent)
-    found = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    found = [read_record(path) for path in json_files(folder)]
     about = [_describe(record) for record in found if record.model.sha256 in hashes]
     return about, len(found) - len(about)
 

@@ -14,8 +14,7 @@ from rsa_pretrain.data.draws import draws_of
 from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.plumbing.device import usable_cores
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.loader_processes import why_lost
-from rsa_pretrain.plumbing.stop_signal import leave_signals_to_main_process
+from rsa_pretrain.plumbing.loader_processes import prepare_loader_process, why_lost
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ def _build(
         dataset,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_main_process,
+        worker_init_fn=prepare_loader_process,
         # Iterators draw a seed for their workers, which is unused here; drawn from the global
         # generator it would change a resumed run's random state.
         generator=torch.Generator(),

@@ -143,7 +143,7 @@ def _scratch_beside(path: Path) -> Iterator[Path]:
     name_hash = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
     prefix = f"{TEMPORARY_PREFIX}{name_hash}-"
     remove_leftovers(path.parent, prefix)
-    with ExitStack() as stack:
+    with _errors_naming(path), ExitStack() as stack:
         while True:
             scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -152,12 +152,18 @@ def _scratch_beside(path: Path) -> Iterator[Path]:
                 stack.enter_context(_locked(scratch))
                 if scratch.exists():
                     break
-        try:
-            yield scratch
-        except OSError as error:
-            if error.errno in DISK_FAILURES:  # of a write, which names no file or the temporary one
-                error.filename = str(path)
-            raise
+        yield scratch
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in the system's errors of writes, which name no file or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FAILURES or TEMPORARY_PREFIX in str(error.filename):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

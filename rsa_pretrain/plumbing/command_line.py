@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.failures import describe_error, print_unless_raised, why_failed
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes
+from rsa_pretrain.plumbing.parent_process import stop_with_launcher
 from rsa_pretrain.plumbing.standard_streams import (
-    open_missing_streams,
+    prepare_streams,
     take_output_failure,
     write_error,
     write_output,
@@ -119,8 +120,9 @@ def run_command(command: Callable[[], int]) -> int:
     Returns:
         The process's exit code; 128 + its number after a signal.
     """
-    open_missing_streams()
+    prepare_streams()
     threading.excepthook = print_unless_raised
+    stop_with_launcher()
     # In distributed training only rank 0 logs progress; any process may report an error.
     level = logging.INFO if _rank() == "0" else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)

@@ -1,9 +1,33 @@
-"""End loader processes, which ignore signals so that the main process decides."""
+"""Start and end loader processes, which ignore signals so that the main process decides."""
 
 import multiprocessing
+import os
 import signal
+from multiprocessing.queues import Queue
+from typing import Any, NoReturn
+
+from rsa_pretrain.plumbing.standard_streams import write_error
+from rsa_pretrain.plumbing.stop_signal import leave_signals_to_main_process
 
 _MARKS_OF_A_LOSS = ("DataLoader worker (pid", "shared memory")
+
+
+def prepare_loader_process(worker: int) -> None:
+    """Leave signals to the main process, and end if a batch cannot be sent to it.
+
+    A ``worker_init_fn``. Python's queue would drop the batch, for which the main process would
+    wait forever.
+    """
+    leave_signals_to_main_process(worker)
+    Queue._on_queue_feeder_error = staticmethod(_end_unsent)  # type: ignore[attr-defined]
+
+
+def _end_unsent(error: Exception, _batch: Any) -> NoReturn:
+    write_error(
+        f"a loader process cannot send a batch: {error} (TMPDIR may be a path too long for a "
+        "socket, or ulimit -n too low)\n"
+    )
+    os._exit(1)
 
 
 def why_lost(error: RuntimeError | MemoryError) -> str | None:

@@ -4,6 +4,7 @@ import os
 import select
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 # In UTF-8 less than the smallest buffer of a stream, 4096 bytes: an empty one takes it whole.
@@ -12,14 +13,18 @@ _CHARACTERS_AT_ONCE = 1000
 _failures: list[str] = []  # of this process's standard output
 
 
-def open_missing_streams() -> None:
-    """Send the standard streams that the caller has closed (``>&-``) to the null device.
+def prepare_streams() -> None:
+    """Make the standard streams take any text.
 
-    Python has ``None`` in their place.
+    Those that the caller has closed (``>&-``), which Python has ``None`` for, lead to the null
+    device. Characters that a locale's encoding lacks become escapes.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write_output(text: str) -> None:

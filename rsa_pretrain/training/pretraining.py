@@ -1,6 +1,7 @@
 """Train one run to its end, in one process or in those that a launcher started."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
 
@@ -75,9 +76,11 @@ def pretrain(
         if held_out is not None and make_evaluate is not None:
             assert isinstance(images, ImageSet), "a stream has no held-out images"
             evaluate = make_evaluate(config, images, held_out, device)
-        return Trainer(
+        trainer = Trainer(
             config, images, resume=resume, evaluate=evaluate, profile=profile, parent=parent
-        ).run()
+        )
+        with closing(trainer.folder):
+            return trainer.run()
 
 
 def _open_images(config: PretrainConfig) -> tuple[ImageSet | ShardSet, ImageSet | None]:

@@ -1,11 +1,14 @@
 """Open, resume and write the folder of a pretraining run; only the main process writes."""
 
+from contextlib import ExitStack
+
 from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.data.open_images import normalisation
-from rsa_pretrain.plumbing.atomic_files import make_folder, remove_leftovers
+from rsa_pretrain.plumbing.atomic_files import remove_leftovers
 from rsa_pretrain.plumbing.config.files import config_hash, write_config
 from rsa_pretrain.plumbing.distributed import is_main, min_over_ranks
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.folder_lock import folder_lock
 from rsa_pretrain.plumbing.machines import correct_machine, note_machine
 from rsa_pretrain.plumbing.metrics_log import MetricsLog
 from rsa_pretrain.training.continuation import EXTEND
@@ -38,10 +41,12 @@ class RunFolder:
         self.config = state.config
         self.path = state.config.output_dir
         self.steps_per_epoch = steps_per_epoch
+        self._lock = ExitStack()
 
     def open(self, resume: bool, parent: Parent | None, steps: str | None) -> None:
         """Restore the last checkpoint, if there is one, or else the parent's; write the settings.
 
+        Other runs are kept out of the folder until ``close``, or the end of this process.
         A state restored from a parent is saved at once, so that the run no longer needs it.
 
         Args:
@@ -50,9 +55,11 @@ class RunFolder:
             steps: How a GPU will run the steps, for the machine file.
 
         Raises:
-            UserError: If there is a checkpoint and ``resume`` is not set, it is of another run, or
-                the processes see different ones; or if ``extends`` is set without a parent.
+            UserError: If another run is writing to the folder; if there is a checkpoint and
+                ``resume`` is not set, it is of another run, or the processes see different ones;
+                or if ``extends`` is set without a parent.
         """
+        self._lock.enter_context(folder_lock(self.path))
         own = newest_checkpoint(self.path)
         if own is not None and not resume:
             raise UserError(
@@ -77,13 +84,16 @@ class RunFolder:
                 f"{self.state.step}); output_dir must be on storage that all of them share"
             )
         if is_main():
-            make_folder(self.path)
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
             write_config(self.config, self.path / CONFIG_FILE)
             note_machine(self.path, self.state.device, steps)
         if own is None and parent is not None:
             self.save()
+
+    def close(self) -> None:
+        """Let other runs in again."""
+        self._lock.close()
 
     def correct_machine(self, steps: str) -> None:
         """Note that a GPU runs the steps in another way than it was opened with."""

@@ -1,6 +1,7 @@
 """Measure a run's cost on this machine: a few real steps of its network on generated images."""
 
 import multiprocessing
+import os
 import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,7 @@ from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.memory import available_memory
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.plumbing.parent_process import stop_with
 from rsa_pretrain.training.trainer import Trainer
 
 _NUM_STEPS = 3
@@ -68,6 +70,7 @@ def measure_step(config: PretrainConfig, memory_limit_bytes: int | None = None) 
 
 
 def _measure(config: PretrainConfig, folder: Path, limit: int | None) -> StepCost:
+    stop_with(os.getppid())
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     Trainer(_short(config, folder), _pictures(config), resume=False).run()

@@ -13,6 +13,7 @@ A run folder contains
     backbone.safetensors              at the end: only the backbone, torchvision's names
     profile/                          with --profile: trace.json.gz, summary.txt
     records/                          with rsa-eval: one JSON record per evaluation
+    .lock                             locked while a process trains
 
 Both safetensors files carry ``BackboneMetadata`` as JSON under the header key ``rsa_toolkit``.
 """
@@ -36,7 +37,7 @@ from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.memory import why_out_of_memory
-from rsa_pretrain.weights.files.regular_file import ABSENT
+from rsa_pretrain.weights.files.regular_file import ABSENT, unchanged
 from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
@@ -138,6 +139,8 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """Return the folder of a run's last checkpoint, None if it has none."""
     last = run_dir / "checkpoints" / "last"
+    if last.is_symlink() and last.exists():
+        return last.parent / last.readlink()  # a training may point the link elsewhere at any time
     if last.exists():
         return last
     # A copied folder may have lost its links.
@@ -186,10 +189,13 @@ def load_backbone(path: Path) -> LoadedBackbone:
 
     Raises:
         UserError: If the file is missing, damaged, of another format, a detector, or not exactly
-            the backbone its metadata names; lists missing, unexpected and misshapen tensors.
+            the backbone its metadata names; lists missing, unexpected and misshapen tensors. If a
+            running training replaces or deletes the file meanwhile.
     """
     file = find_weights(path)
-    tensors, metadata = read_tensors(file)
+    with unchanged(file):
+        tensors, metadata = read_tensors(file)
+        sha256 = file_sha256(file)
     if is_detector(tensors):
         raise UserError(f"'{file}' is {NOT_A_BACKBONE}")
     if file.name == MODEL_FILE:
@@ -205,7 +211,7 @@ def load_backbone(path: Path) -> LoadedBackbone:
         tensors, backbone.state_dict(), f"'{file}' as {metadata.arch}", finite=not allowed
     )
     backbone.load_state_dict(tensors, strict=True, assign=True)
-    return LoadedBackbone(backbone.eval(), metadata, file, file_sha256(file))
+    return LoadedBackbone(backbone.eval(), metadata, file, sha256)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], BackboneMetadata]:

@@ -21,9 +21,11 @@ from rsa_eval.records.predictions import read_predictions
 from rsa_eval.records.record import read_record
 from rsa_pretrain.plumbing.config.files import to_tree, write_config
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.folder_lock import LOCK_FILE
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, list_checkpoints, load_checkpoint
+from tests.support.held_folder import held_folder
 
 pytestmark = pytest.mark.usefixtures("narrow_detector")
 
@@ -299,6 +301,17 @@ def test_a_record_of_other_places_is_taken_with_a_warning(
     assert "was made with" not in caplog.text
     assert run_from_backbone(path, ["data.test_images=elsewhere"], start) == 0
     assert f"was made with data.test_images '{recipe.data.test_images}'" in caplog.text
+
+
+@pytest.mark.process
+def test_a_folder_takes_one_run_at_a_time(make_recipe: MakeRecipe, trunk: Trunk) -> None:
+    """A second run is refused; one killed at its start keeps nobody out."""
+    recipe = make_recipe(solver={"iterations": 1, "decay_at": [], "warmup_iterations": 0})
+    with held_folder(recipe.output_dir):
+        with pytest.raises(UserError, match=r"another run is writing to .*; wait until it ends"):
+            run_recipe(recipe, trunk, resume=False)
+        assert [path.name for path in recipe.output_dir.iterdir()] == [LOCK_FILE]
+    assert run_recipe(recipe, trunk, resume=False)[0] == 0
 
 
 def test_a_finished_run_without_checkpoints_is_kept(

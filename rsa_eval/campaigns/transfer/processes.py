@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rsa_pretrain.plumbing.atomic_files import make_folder
 from rsa_pretrain.plumbing.device import usable_cores
+from rsa_pretrain.plumbing.parent_process import child_environment
 from rsa_pretrain.plumbing.stop_signal import TimeLimit, exit_code, signals_to_pass_on
 
 _POLL_SECONDS = 0.2
@@ -23,7 +24,8 @@ def run_in_processes(
 ) -> tuple[dict[str, int], int]:
     """Run commands, at most so many at a time, their output in ``LOGS/NAME.log``.
 
-    Signals are passed on, and no further command is started. None outlives this function.
+    Signals are passed on, and no further command is started. None outlives this function, nor,
+    among the toolkit's own, a kill of this process.
 
     Args:
         commands: By name, at least one.
@@ -92,6 +94,6 @@ def _start(
             command,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=dict(environment),
+            env=child_environment(environment),
             start_new_session=True,
         )

@@ -1,6 +1,8 @@
 """Read settings from files and ``key=value`` words as layers, of which later ones win."""
 
 import copy
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from rsa_pretrain.plumbing.user_paths import user_path
 Tree = dict[str, Any]
 
 COMMAND_LINE = "command line"
+
+_QUOTES = ("'", '"', "!")  # "!" begins a type, as in "!!str 5"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ def merge_layers(layers: Sequence[Layer], start: Mapping[str, Any] | None = None
         _drop(merged, layer.replaces)
         merged = _merge(merged, copy.deepcopy(layer.tree))
     return merged
+
+
+def text_override(key: str, text: str) -> str:
+    """Return the word that sets a key to a text, whatever its characters."""
+    quoted = yaml.safe_dump(text, default_style='"', width=math.inf, allow_unicode=True)
+    return f"{key}={quoted.strip()}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,7 +119,13 @@ def _read_override(word: str) -> Layer:
     key, equals, text = word.partition("=")
     if not equals or not key.strip():
         raise UserError(f"override '{word}' is not of the form section.key=value")
-    value = _parse_yaml(text, f"override '{word}'")
+    quoted = shlex.quote(text_override(key, text))
+    try:
+        value = _parse_yaml(text, f"override '{word}'")
+    except UserError as error:
+        raise UserError(f"{error}; if it is a name, quote it: {quoted}") from None
+    if isinstance(value, str) and text.strip() != value and text.strip()[0] not in _QUOTES:
+        raise UserError(f"override '{word}': YAML reads '{value}'; quote the value: {quoted}")
     names = tuple(key.strip().split("."))
     for name in reversed(names):
         value = {name: value}
@@ -117,15 +133,13 @@ def _read_override(word: str) -> Layer:
 
 
 def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name
     try:
+        loader = _Loader(text)
+        loader.name = name
         return loader.get_single_data()
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{name}: not valid YAML: {problem}") from None
-    finally:
-        loader.dispose()
 
 
 def _drop(tree: Tree, keys: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ _SHOULD_BE = "Input should be "
 
 def in_our_words(message: str) -> str:
     """Return a message of pydantic in the form of the toolkit's own."""
+    if message.startswith("Input is not a valid path"):
+        return "expected a path, in quotes within the value where YAML reads anything but text"
     if not message.startswith(_SHOULD_BE):
         return message
     expected = message.removeprefix(_SHOULD_BE).partition(", unable")[0]

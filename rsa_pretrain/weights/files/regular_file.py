@@ -1,6 +1,8 @@
-"""Check that a path is a regular file of plausible size before reading it."""
+"""Check that a path is a regular file of plausible size, and stays the same while it is read."""
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
@@ -40,3 +42,28 @@ def check_regular_file(path: Path) -> int:
             f"'{path}' has {status.st_size} bytes; expected at most {MAX_BYTES} for a ResNet"
         )
     return status.st_size
+
+
+@contextmanager
+def unchanged(file: Path) -> Iterator[None]:
+    """Refuse a file that is replaced or deleted while the block reads it.
+
+    Raises:
+        UserError: Says so.
+    """
+    before = _identity(file)
+    with suppress(FileNotFoundError):
+        yield
+    if before is None or _identity(file) != before:
+        raise UserError(
+            f"'{file}' was replaced or deleted while it was read, as by a training that keeps few "
+            "checkpoints; rerun the command"
+        )
+
+
+def _identity(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

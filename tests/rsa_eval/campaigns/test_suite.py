@@ -16,7 +16,7 @@ from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.features.subject import Subject
 from rsa_eval.records.record import Metric, Result, read_record
 from rsa_pretrain.plumbing.config.files import load_config
-from rsa_pretrain.weights.checkpoint import load_backbone, save_tensors
+from rsa_pretrain.weights.checkpoint import load_backbone, save_checkpoint, save_tensors
 
 COUNTS = {"num_train_images": 60, "num_test_images": 30}
 DATA = {"name": "digits", "image_size": 32, "num_workers": 0} | COUNTS
@@ -30,6 +30,7 @@ class FakeEvaluator:
     failing_batch: int = 0
     stops: bool = False
     resumed: int = 0
+    after_run: Callable[[], object] = lambda: None
 
     def __call__(self, subject: Subject, config: KNNConfig, workspace: Workspace) -> Result:
         """Pretend to evaluate."""
@@ -41,6 +42,7 @@ class FakeEvaluator:
             workspace.state.touch()
             raise KeyboardInterrupt
         self.runs.append((subject.model.sha256, config))
+        self.after_run()
         return Result(
             metrics={"top1": Metric(value=50.0 + len(self.runs), unit="%")},
             headline="top1",
@@ -149,6 +151,25 @@ def test_a_suite_from_end_to_end(
     assert len(list((out / "features").glob("*.safetensors"))) == 4
     assert main(["report", str(out), "--out", str(out / "report.html")]) == 0
     assert "random weights" in (out / "report.html").read_text()
+
+
+def test_weights_stay_the_same_while_their_training_continues(
+    run_suite: Any, out: Path, finished_run: Path, fake: FakeEvaluator, tmp_path: Path
+) -> None:
+    """All records of an unfinished run are of the checkpoint that was its last at the start."""
+    loaded, run = load_backbone(finished_run), tmp_path / "run"
+    tensors = {f"backbone.{name}": value for name, value in loaded.backbone.state_dict().items()}
+
+    def save_step(step: int) -> Path:
+        metadata = loaded.metadata.model_copy(update={"step": step})
+        return save_checkpoint(run, tensors, metadata, {}, keep=None)
+
+    first = load_backbone(save_step(1))
+    fake.after_run = lambda: save_step(2)
+    assert run_suite(run)[0] == 0
+    assert [sha256 for sha256, _ in fake.runs] == [first.sha256] * 2
+    records = [read_record(path) for path in sorted(out.glob("*/records/*.json"))]
+    assert [record.model.checkpoint for record in records] == [str(first.path)] * 2
 
 
 def test_robustness_of_several_models_is_one_table(

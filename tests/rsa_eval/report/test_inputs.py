@@ -7,6 +7,7 @@ from rsa_eval.records.groups import group_records
 from rsa_eval.records.record import Record, write_record
 from rsa_eval.report.inputs import collect
 from rsa_eval.report.tables import build_tables
+from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX
 
 WriteLog = Callable[..., None]
 
@@ -42,3 +43,15 @@ def test_rows_name_the_folder_of_their_trials(
     single, random = table.rows
     assert random.detail.endswith(f" · {tmp_path}/study/random")
     assert str(tmp_path) not in single.detail
+
+
+def test_a_record_being_written_is_none_yet(
+    tmp_path: Path, make_result: Callable[..., Record]
+) -> None:
+    """Its temporary file, which a killed process leaves behind, is not taken for a damaged one."""
+    write_record(make_result(), tmp_path / "run/records/linear.json")
+    for folder in (tmp_path, tmp_path / "run/records"):
+        (folder / f"{TEMPORARY_PREFIX}x.json").write_text("{")
+    inputs = collect([tmp_path])
+    assert [path.name for path, _ in inputs.records] == ["linear.json"]
+    assert inputs.unreadable == []

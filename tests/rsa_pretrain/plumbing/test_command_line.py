@@ -105,7 +105,7 @@ def test_mistakes_are_one_error_line(run_file, capsys, words, message):
     ("missing", "inspected"),
     [
         ((), "backbone.safetensors"),
-        (("backbone.safetensors",), "checkpoints/last/model.safetensors"),
+        (("backbone.safetensors",), "checkpoints/step-00000004/model.safetensors"),
         (
             ("backbone.safetensors", "checkpoints/last"),
             "checkpoints/step-00000004/model.safetensors",

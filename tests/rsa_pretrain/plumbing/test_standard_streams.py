@@ -88,6 +88,21 @@ def test_a_closed_stream(closed: str, word: str, code: int) -> None:
     assert (done.stderr != "") == (code == 2 and closed == ">&-")
 
 
+@pytest.mark.process
+def test_a_locale_without_the_characters() -> None:
+    """Text that its encoding lacks is printed as escapes."""
+    code = "import sys; from rsa_eval.__main__ import main; sys.exit(main(['report', '--help']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"mean \\xb1 sample" in done.stdout
+
+
 def test_work_is_completed_after_its_reader_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a line nor a progress bar ends a command whose output or messages are cut off."""
     steps = []

@@ -6,8 +6,10 @@ import torch
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import load_config, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.folder_lock import LOCK_FILE
 from rsa_pretrain.training.pretraining import pretrain
 from rsa_pretrain.weights.checkpoint import load_backbone
+from tests.support.held_folder import held_folder
 
 pytestmark = pytest.mark.usefixtures("narrow_resnets")
 
@@ -22,6 +24,16 @@ def test_a_config_object_is_trained_once(tiny_config):
         pretrain(tiny_config)
     assert pretrain(tiny_config, resume=True) == 0
     assert weights.read_bytes() == before
+
+
+@pytest.mark.process
+def test_a_folder_takes_one_run_at_a_time(tiny_config):
+    """A second run is refused; one killed in any way keeps nobody out."""
+    with held_folder(tiny_config.output_dir):
+        with pytest.raises(UserError, match=r"another run is writing to .*; wait until it ends"):
+            pretrain(tiny_config)
+        assert [path.name for path in tiny_config.output_dir.iterdir()] == [LOCK_FILE]
+    assert pretrain(tiny_config) == 0
 
 
 def test_the_monitor_is_not_left_out_in_silence(tiny_tree):

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import time
 
@@ -13,6 +14,7 @@ from rsa_pretrain.components.backbone import build_backbone, feature_dim, gflops
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, atomic_file, remove_leftovers
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights import checkpoint
 from rsa_pretrain.weights.checkpoint import (
     file_sha256,
     list_checkpoints,
@@ -83,8 +85,31 @@ def test_every_form_of_a_checkpoint_loads(run_dir, state):
 
 
 def test_an_unfinished_run_gives_its_last_checkpoint(run_dir):
-    """Without the final file the newest checkpoint counts."""
-    assert load_backbone(run_dir).path.parts[-3:] == ("checkpoints", "last", "model.safetensors")
+    """Without the final file the newest checkpoint counts, by the name that stays its own."""
+    path = load_backbone(run_dir).path
+    assert path.parts[-3:] == ("checkpoints", "step-00000003", "model.safetensors")
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_weights_are_of_one_checkpoint_while_training_writes_the_next(
+    run_dir, state, monkeypatch, keep
+):
+    """The hash is that of the tensors; a checkpoint deleted meanwhile is refused."""
+
+    def next_checkpoint_before(path):
+        model = {f"backbone.{name}": tensor + 1 for name, tensor in state.items()}
+        save_checkpoint(run_dir, model, describe(4), {"step": 4}, keep=keep)
+        return file_sha256(path)
+
+    monkeypatch.setattr(checkpoint, "file_sha256", next_checkpoint_before)
+    if keep == 1:
+        with pytest.raises(UserError, match=r"step-00000003.* deleted while it was read.*; rerun"):
+            load_backbone(run_dir)
+        return
+    loaded = load_backbone(run_dir)
+    assert loaded.metadata.step == 3
+    assert loaded.sha256 == file_sha256(loaded.path)
+    assert torch.equal(loaded.backbone.state_dict()["conv1.weight"], state["conv1.weight"])
 
 
 def test_loading_leaves_the_random_state_alone(run_dir):
@@ -259,6 +284,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_full_disk_stops_is_named(tmp_path):
+    """Whatever a library raises then, the error is the system's, of the file or folder to write."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path, run = tmp_path / "x.pt", tmp_path / "run"
+    tensors = {"a": torch.zeros(1_000_000)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"too large: '{path}'"), atomic_file(path) as temporary:
+            torch.save(tensors, temporary)
+        step = run / "checkpoints" / "step-00000001"
+        for one, state in ((tensors, {}), ({"b": torch.zeros(1)}, tensors)):
+            with pytest.raises(OSError, match=f"too large: '{step}'"):
+                save_checkpoint(run, one, describe(1), state, keep=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((run / "checkpoints").iterdir()) == []
+    assert not path.exists()
 
 
 SAVE_FOR_EVER = """

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,34 @@ def test_a_budget_is_shared_by_all(tmp_path: Path) -> None:
         option, left = (tmp_path / f"{name}.log").read_text().split()
         assert option == "--budget-minutes"
         assert 0 < float(left) < budget
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no signal tells of a parent's death")
+def test_commands_stop_with_a_killed_parent(tmp_path: Path) -> None:
+    """SIGKILL cannot be passed on; the system sends the command SIGTERM instead."""
+    command = """if True:
+        import os, time
+        from rsa_pretrain.plumbing.command_line import run_command
+        def work():
+            print(os.getpid(), flush=True)
+            time.sleep(900)
+        run_command(work)"""
+    parent = f"""if True:
+        from pathlib import Path
+        from rsa_eval.campaigns.transfer.processes import run_in_processes
+        run_in_processes({{"a": {_python(command)!r}}}, 1, Path({str(tmp_path)!r}))"""
+    log = tmp_path / "a.log"
+    with subprocess.Popen(_python(parent)) as process:
+        try:
+            _wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+        finally:
+            process.kill()
+    child = Path("/proc") / log.read_text().strip()
+    _wait_for(lambda: not child.exists() or " Z " in (child / "stat").read_text())
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.05)

@@ -16,6 +16,7 @@ from rsa_pretrain.plumbing.config.files import (
     parse_tree,
     write_config,
 )
+from rsa_pretrain.plumbing.config.layers import text_override
 from rsa_pretrain.plumbing.errors import UserError
 
 ROOT = Path(__file__).parents[4]
@@ -99,12 +100,32 @@ def test_overrides_win_in_order(minimal):
         ("seed", "'seed' is not of the form section.key=value"),
         ("seed.low=1", None),
         ("training={", "not valid YAML"),
+        (
+            "output_dir=[x]*",
+            r"not valid YAML: .*; if it is a name, quote it: 'output_dir=\"\[x]\*\"'$",
+        ),
+        ("output_dir=a #b", r"YAML reads 'a'; quote the value: 'output_dir=\"a #b\"'$"),
+        ("output_dir=a\nb", r"YAML reads 'a b'; quote the value: 'output_dir=\"a\\nb\"'$"),
+        ("output_dir=\udcff", "not valid YAML: unacceptable character"),
+        (
+            "output_dir=2020-01-01",
+            "'output_dir': expected a path, in quotes within the value where",
+        ),
     ],
 )
 def test_a_bad_override_is_named(minimal, override, message):
     """Each mistake is one UserError that names the key and, if misspelt, the nearest one."""
     with pytest.raises(UserError, match=message):
         load_config(PretrainConfig, minimal, [override])
+
+
+@pytest.mark.parametrize(
+    "text", ["x #y", "[x]*", "a: b", "null", "q\"'", "a\\b\n", "😀 é", "\udcff", " ", "long " * 40]
+)
+def test_any_text_is_an_override(minimal, text):
+    """A folder's name arrives as it is, whatever YAML makes of it without quotes."""
+    override = text_override("output_dir", f"runs/{text}")
+    assert str(load_config(PretrainConfig, minimal, [override]).output_dir) == f"runs/{text}"
 
 
 def test_the_command_line_is_not_blamed_on_the_file(minimal):
