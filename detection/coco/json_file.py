@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 _PLAIN = "utf-8"
 _MARKED = "utf-8-sig"
@@ -24,9 +26,11 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
         UserError: If it cannot be read, held in memory, decoded or parsed.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             encoding = json.detect_encoding(file.read(4))
-        tree = json.loads(path.read_text(encoding=encoding))
+            file.seek(0)
+            text = file.read().decode(encoding)
+        tree = parse_json(text)
     except OSError as error:
         raise UserError(f"cannot read {content} '{path}': {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -36,7 +40,7 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
         ) from None
     except MemoryError:
         raise UserError(f"{content} '{path}' do not fit into memory") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{content} '{path}' are not JSON") from None
     if encoding == _PLAIN:
         return tree, ()

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,23 @@ import yaml
 
 from rsa_pretrain.plumbing.config.shipped import find_config, name_of
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.user_paths import real_path, user_path
 
 Tree = dict[str, Any]
 
 COMMAND_LINE = "command line"
+
+# A config is a few kilobytes, a list of a thousand classes or shards a few dozen.
+_LARGEST_MIB = 1
+# The scanner takes seconds for a thousand open brackets, and aliases of aliases grow without limit.
+_MOST_LEVELS = 64
+_MOST_VALUES = 1_000_000
+# Whatever the loader raises at values that have no meaning, such as 2026-13-45 or !!int x.
+_MALFORMED = (
+    *(yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,11 @@ def merge_layers(layers: Sequence[Layer], start: Mapping[str, Any] | None = None
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
 
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level == _MOST_LEVELS:
+            raise UserError(f"{self.name}: more than {_MOST_LEVELS} brackets within one another")
+        super().fetch_flow_collection_start(kind)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
@@ -72,13 +90,7 @@ def read_yaml(path: Path) -> Tree:
     Raises:
         UserError: If it cannot be read as a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"cannot read config '{path}': it is not UTF-8 text") from None
-    tree = _parse_yaml(text, str(path))
+    tree = parse_yaml(read_text(path, _LARGEST_MIB, "config"), str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -87,7 +99,7 @@ def read_yaml(path: Path) -> Tree:
 
 
 def _read_file(path: Path, seen: tuple[Path, ...]) -> list[Layer]:
-    resolved = path.resolve()
+    resolved = real_path(path)
     if resolved in seen:
         raise UserError(f"{path}: its chain of 'base:' files leads back to itself")
     tree = read_yaml(path)
@@ -109,23 +121,49 @@ def _read_override(word: str) -> Layer:
     key, equals, text = word.partition("=")
     if not equals or not key.strip():
         raise UserError(f"override '{word}' is not of the form section.key=value")
-    value = _parse_yaml(text, f"override '{word}'")
+    value = parse_yaml(text, f"override '{word}'")
     names = tuple(key.strip().split("."))
     for name in reversed(names):
         value = {name: value}
     return Layer(COMMAND_LINE, value, replaces=names)
 
 
-def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name
+def parse_yaml(text: str, name: str) -> Any:
+    """Return the value of a YAML text of plain values.
+
+    Args:
+        text: YAML.
+        name: Name of the text in errors.
+
+    Raises:
+        UserError: If it is malformed, nested too deeply, a mapping has a key twice, or aliases
+            repeat too much.
+    """
     try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+        loader = _Loader(text)
+        loader.name = name
+        try:
+            node = loader.get_single_node()
+            if _num_values(node, {}) > _MOST_VALUES:
+                raise UserError(f"{name}: its aliases stand for too many values")
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except UserError:
+        raise
+    except _MALFORMED as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: not valid YAML: {problem}") from None
-    finally:
-        loader.dispose()
+
+
+def _num_values(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Return the number of values in a node, what an alias repeats being counted each time."""
+    if id(node) not in known:
+        known[id(node)] = 1  # for an alias of what contains it
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(_num_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _drop(tree: Tree, keys: tuple[str, ...]) -> None:
