@@ -152,9 +152,9 @@ class RunState:
             self._report_changes(int(trainer_state["batchnorm_group"]), trainer_state["streams"])
         except KeyError as error:
             raise UserError(f"the trainer state of {source} lacks {error}") from None
+        except (UserError, torch.OutOfMemoryError):
+            raise
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-            if isinstance(error, UserError):
-                raise
             problem = " ".join(str(error).split())
             raise UserError(f"the trainer state of {source} is damaged: {problem}") from None
 

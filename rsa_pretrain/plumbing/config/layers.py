@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.scanner import Scanner, ScannerError
 
 from rsa_pretrain.plumbing.config.shipped import find_config, name_of
 from rsa_pretrain.plumbing.errors import UserError
@@ -65,13 +66,22 @@ def merge_layers(layers: Sequence[Layer], start: Mapping[str, Any] | None = None
     return merged
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
+class _Limited(Scanner):
+    """Stop a YAML scanner at brackets within brackets, for which its time is quadratic."""
 
     def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
         if self.flow_level == _MOST_LEVELS:
-            raise UserError(f"{self.name}: more than {_MOST_LEVELS} brackets within one another")
+            problem = f"more than {_MOST_LEVELS} brackets within one another"
+            raise ScannerError(None, None, problem)
         super().fetch_flow_collection_start(kind)
+
+
+class _TextLoader(_Limited, yaml.BaseLoader):
+    """YAML's loader of texts alone."""
+
+
+class _Loader(_Limited, yaml.SafeLoader):
+    """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -139,8 +149,21 @@ def parse_yaml(text: str, name: str) -> Any:
         UserError: If it is malformed, nested too deeply, a mapping has a key twice, or aliases
             repeat too much.
     """
+    return _parse(text, name, _Loader)
+
+
+def parse_yaml_of_texts(text: str, name: str) -> Any:
+    """Return the value of a YAML text whose scalars all stay text, such as `no` or `1`.
+
+    Raises:
+        UserError: As ``parse_yaml``; of a key given twice the last counts.
+    """
+    return _parse(text, name, _TextLoader)
+
+
+def _parse(text: str, name: str, kind: type[_Loader | _TextLoader]) -> Any:
     try:
-        loader = _Loader(text)
+        loader = kind(text)
         loader.name = name
         try:
             node = loader.get_single_node()
