@@ -1,0 +1,1 @@
+"""Faults from outside that a run must survive or refuse."""
