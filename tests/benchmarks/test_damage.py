@@ -104,7 +104,7 @@ def test_the_file_is_put_back(tmp_path: Path) -> None:
     """Whatever stood in its place."""
     path, swaps = _write(tmp_path), set()
     content = path.read_bytes()
-    for seed in range(400):
+    for seed in range(1500):
         with damaged(path, content, _reverse, random.Random(seed)) as swap:
             swaps.add(swap)
         assert path.read_bytes() == content
