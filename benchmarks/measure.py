@@ -19,6 +19,8 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.device import describe_hardware
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_limited
 from rsa_pretrain.weights.metadata import library_versions
 
 Device = Literal["cpu", "cuda"]
@@ -272,10 +274,11 @@ def read_result(path: Path) -> Result | None:
     Raises:
         UserError: If the file is not a result.
     """
-    if not path.exists():
+    if not is_there(path):
         return None
+    content = read_limited(path)
     try:
-        return Result.model_validate_json(path.read_bytes())
+        return Result.model_validate_json(content)
     except ValueError:
         raise UserError(f"'{path}' is not a benchmark result; remove it and rerun") from None
 

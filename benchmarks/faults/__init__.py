@@ -1,1 +1,1 @@
-"""Kill and starve the toolkit's commands, and check that nothing is lost."""
+"""Kill, starve and damage: what the toolkit must survive or refuse."""

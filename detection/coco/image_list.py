@@ -11,6 +11,7 @@ from rsa_pretrain.data.decode import EncodedImage
 from rsa_pretrain.data.image_folder import report_left_out, walk
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 from rsa_pretrain.plumbing.threads import map_in_threads
 
 _log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def header_size(path: Path, rules: ReadRules) -> Size:
         UserError: If it cannot be opened as an image.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror}") from None
     return EncodedImage(content, f"'{path}'", "remove or replace it", rules).size()

@@ -8,6 +8,7 @@ from detection.coco.masks import Size
 from rsa_pretrain.data.decode import DECODE_ERRORS, opened, read_rgb, why_broken
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 
 def read_image(path: Path, rules: ReadRules) -> Image.Image:
@@ -28,7 +29,7 @@ def read_with_mode(path: Path, rules: ReadRules) -> tuple[Image.Image, str]:
         UserError: If it cannot be decoded.
     """
     try:
-        with path.open("rb") as file, opened(file, f"image '{path}'", rules) as image:
+        with open_regular(path) as file, opened(file, f"image '{path}'", rules) as image:
             return read_rgb(image, rules)
     except DECODE_ERRORS as error:
         raise UserError(f"image '{path}' cannot be decoded: {why_broken(error)}") from None

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.memory import RAISE_LIMIT, require_memory
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 _PLAIN = "utf-8"
 _MARKED = "utf-8-sig"
@@ -28,10 +30,12 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
         UserError: If it cannot be read, held in memory, decoded or parsed.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             encoding = json.detect_encoding(file.read(4))
-        require_memory(_least_bytes(path), f"{content} '{path}'", RAISE_LIMIT)
-        tree = json.loads(path.read_text(encoding=encoding))
+            require_memory(_least_bytes(path), f"{content} '{path}'", RAISE_LIMIT)
+            file.seek(0)
+            text = file.read().decode(encoding)
+        tree = parse_json(text)
     except UserError:
         raise
     except OSError as error:
@@ -43,7 +47,7 @@ def read_json(path: Path, content: str) -> tuple[Any, tuple[str, ...]]:
         ) from None
     except MemoryError:
         raise UserError(f"{content} '{path}' do not fit into memory") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{content} '{path}' are not JSON") from None
     if encoding == _PLAIN:
         return tree, ()

@@ -12,6 +12,7 @@ from pycocotools import mask as mask_codec
 
 from rsa_pretrain.plumbing.atomic_files import atomic_folder
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import real_path
 
 CATEGORIES = ("circle", "rectangle", "triangle")
 MIN_IMAGE_SIZE_PIXELS = 32
@@ -44,7 +45,7 @@ def write_shapes(folder: Path, config: ShapesConfig) -> None:
     Raises:
         UserError: If the folder is not empty or the settings are invalid.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"'{folder}' exists and is not an empty folder; choose another")
     if config.image_size < MIN_IMAGE_SIZE_PIXELS:

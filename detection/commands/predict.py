@@ -20,6 +20,7 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.command_line import Commands, positive, say, whole_number
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated, check_marked
+from rsa_pretrain.plumbing.user_paths import real_path
 
 if TYPE_CHECKING:
     from detection.coco.data_settings import DetectionData
@@ -134,7 +135,7 @@ def _sources_and_out(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     # Otherwise a list of images without OUT would overwrite the last image.
     if not sources or out.suffix.lower() != ".json":
         raise UserError(f"'{out}' is not an OUT.json; {_EXPECTED}")
-    if out.resolve() in [source.resolve() for source in sources]:
+    if real_path(out) in [real_path(source) for source in sources]:
         raise UserError(f"'{out}' is an input and would be overwritten; name another OUT.json")
     check_generated(out, _PREDICTIONS)
     if arguments.pictures:

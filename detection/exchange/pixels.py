@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rsa_pretrain.plumbing.config.layers import parse_yaml
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.text_files import read_text
 from rsa_pretrain.weights.foreign.layout import Pixels
 
 # detectron2's defaults of the keys that decide what a ResNet computes.
@@ -58,12 +58,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is not a detectron2 config, or only the difference from another.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"config '{path}' is not YAML") from None
+    tree = parse_yaml(read_text(path, what="config"), str(path))
     if not isinstance(tree, dict) or "MODEL" not in tree:
         raise UserError(f"'{path}' is not a detectron2 config: it has no MODEL")
     if "_BASE_" in tree:

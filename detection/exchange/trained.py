@@ -61,6 +61,15 @@ def read_trained(path: Path) -> TrainedDetector:
             same.
     """
     file = detector_file(path)
+    try:
+        return _read(file)
+    except UserError as error:
+        if str(file) in str(error):
+            raise
+        raise UserError(f"'{file}': {error}") from None
+
+
+def _read(file: Path) -> TrainedDetector:
     if is_own_file(file):
         tensors, metadata = read_tensors(file)
         if metadata.method != METHOD:

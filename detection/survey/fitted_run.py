@@ -30,6 +30,7 @@ from rsa_pretrain.plumbing.device import usable_cores
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.user_paths import real_path
 
 _OPENING = "Fitted by rsa-detect init"
 _RUNS = Path("runs", "detection")
@@ -135,7 +136,7 @@ def _check_targets(request: InitRequest) -> None:
     if request.is_split:
         openings |= dict.fromkeys(request.part_paths, PART_OPENING)
     for path, opening in openings.items():
-        if path.resolve() == request.annotations.resolve():
+        if real_path(path) == real_path(request.annotations):
             raise UserError(f"'{path}' is an input and would be overwritten; name another OUT.yaml")
         check_generated(path, opening)
 

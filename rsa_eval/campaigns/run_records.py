@@ -14,6 +14,7 @@ from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.regular_files import is_there
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def check_replaceable(path: Path, config: Section) -> Record | None:
 
 
 def _read_if_whole(path: Path) -> Record | None:
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
         return read_record(path)

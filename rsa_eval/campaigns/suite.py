@@ -23,6 +23,7 @@ from rsa_eval.records.record import Record
 from rsa_pretrain.data.open_images import normalisation
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.text_table import TableFormat, render_table
+from rsa_pretrain.plumbing.user_paths import real_path
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import load_weights
@@ -268,7 +269,7 @@ def suite_table(
 def _own_name(loaded: LoadedBackbone) -> str:
     """Name a checkpoint after its run folder or, without one, after its file."""
     folder = run_folder_of(loaded.path)
-    return loaded.path.stem if folder is None else folder.resolve().name
+    return loaded.path.stem if folder is None else real_path(folder).name
 
 
 def _heading(record: Record) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import real_path
 
 
 def check_output(path: Path, suffix: str, option: str = "--out") -> None:
@@ -67,7 +68,7 @@ def check_apart_from_records(path: Path, option: str, inputs: Sequence[Path]) ->
     """
     from rsa_eval.records.find import RECORDS_FOLDER
 
-    is_input = path.resolve() in {given.resolve() for given in inputs}
+    is_input = real_path(path) in {real_path(given) for given in inputs}
     if is_input or path.absolute().parent.name == RECORDS_FOLDER:
         raise UserError(f"{option} '{path}' is among the records; write it elsewhere")
 

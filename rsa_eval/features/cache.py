@@ -32,6 +32,7 @@ from rsa_pretrain.plumbing.distributed import (
     wait_for_all,
 )
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import check_regular, is_there
 
 _SUFFIX = ".safetensors"
 _ALIGNMENT = 64
@@ -74,7 +75,7 @@ class CacheEntry:
         for place in (self.folder, *self.folder.parents):
             if place.exists() and not place.is_dir():
                 raise UserError(f"cache_dir '{self.folder}' needs a folder, '{place}' is a file")
-        if not self.path.is_file():
+        if not is_there(self.path):
             return False
         fault = self._fault()
         if fault is not None:
@@ -142,7 +143,10 @@ class CacheEntry:
 
     def _fault(self) -> str | None:
         """Describe what is wrong with the file; None if nothing is."""
-        found_bytes = self.path.stat().st_size
+        try:
+            found_bytes = check_regular(self.path).st_size
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
         if found_bytes != self._num_bytes:
             return f"it has {found_bytes} bytes, expected {self._num_bytes}"
         with self.path.open("rb", buffering=0) as file:

@@ -1,12 +1,14 @@
 """Find records and metric logs below the paths that a command is given."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
+from rsa_pretrain.plumbing.text_files import read_limited
+from rsa_pretrain.plumbing.user_paths import real_path
 
 RECORDS_FOLDER = "records"
 # Folders of a run that contain no records and no other runs.
@@ -58,7 +60,7 @@ def read_records_below(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
                 f"example by 'rsa-eval knn {path}'"
             )
         for file in files:
-            found.setdefault(file.resolve(), (file, read_record(file)))
+            found.setdefault(real_path(file), (file, read_record(file)))
     return sorted(found.values(), key=lambda pair: (pair[1].created, str(pair[0])))
 
 
@@ -71,8 +73,8 @@ def _below(folder: Path) -> Iterator[Path]:
 def _may_be_record(file: Path) -> bool:
     """Return False for sound JSON of another kind, such as the numbers of a sweep or comparison."""
     try:
-        tree = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        tree = parse_json(read_limited(file))
+    except ValueError:
         return True  # its reader says what is wrong
     return isinstance(tree, dict) and "schema_version" in tree
 

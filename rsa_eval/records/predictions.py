@@ -7,6 +7,8 @@ record's metrics and, with the same images' answers of other weights, paired com
 import hashlib
 import io
 import json
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +26,8 @@ from rsa_eval.records.ranking_predictions import RankingPredictions
 from rsa_eval.records.record import PredictionsFile, Record
 from rsa_eval.statistics.intervals import FloatArray, Interval
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -31,8 +35,9 @@ _MOST_BYTES = 2**32
 _FORM, _KEYS = "form", "keys"
 # Whatever zipfile and NumPy raise at damage; a header may claim any size.
 _UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, KeyError, OSError, EOFError, NotImplementedError),
-    *(MemoryError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, OSError, EOFError),
+    *(ValueError, TypeError, SyntaxError, LookupError, AttributeError, OverflowError),
+    *(RuntimeError, MemoryError, SystemError, Warning),
 )
 
 
@@ -106,14 +111,7 @@ def decode_predictions(content: bytes) -> KeyedPredictions:
         ValueError: If it is no such file; says why.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MOST_BYTES:
-            raise ValueError(f"it unpacks to {size:,} bytes, more than {_MOST_BYTES:,}")
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = dict(archive)
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError("it has members that are no arrays")
+        arrays = _arrays_of(content)
         form, names = str(arrays.pop(_FORM)), arrays.pop(_KEYS)
         read = _FORMS[form]
     except _UNREADABLE as error:
@@ -122,15 +120,29 @@ def decode_predictions(content: bytes) -> KeyedPredictions:
         predictions = read(arrays)
     except KeyError as error:
         raise ValueError(f"its answers lack {error}") from None
+    except SystemError:  # of NumPy, for text that is no text
+        raise ValueError("its answers are damaged") from None
     try:
-        keys = json.loads(names.tobytes())
-    except (ValueError, RecursionError):
+        keys = parse_json(names.tobytes())
+    except ValueError:
         keys = None
     if not isinstance(keys, list):
         raise ValueError("its names of images are no JSON list")
     if len(keys) != predictions.num_images:
         raise ValueError(f"it names {len(keys)} images and answers {predictions.num_images}")
     return KeyedPredictions(tuple(map(str, keys)), predictions)
+
+
+def _arrays_of(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MOST_BYTES:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than {_MOST_BYTES:,}")
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = dict(archive)
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("it has members that are no arrays")
+    return arrays
 
 
 def file_of(
@@ -163,10 +175,9 @@ def read_predictions(path: Path, record: Record) -> KeyedPredictions:
             "evaluation without labelled test images; evaluate again to keep them"
         )
     file = path.parent / record.predictions.file
-    if file.exists() and not file.is_file():
-        raise UserError(f"'{file}', the predictions of '{path.name}', is no file; evaluate again")
     try:
-        content = file.read_bytes()
+        with open_regular(file) as opened:
+            content = opened.read()
     except OSError as error:
         raise UserError(
             f"cannot read '{file}', the predictions of '{path.name}': {error.strerror}; put it "

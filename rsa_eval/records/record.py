@@ -1,6 +1,5 @@
 """Write and read records: one JSON file per evaluation."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,8 @@ from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.atomic_files import write_bytes, write_text
 from rsa_pretrain.plumbing.config.files import Section, parse_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_shown_json
+from rsa_pretrain.plumbing.text_files import read_text
 from rsa_pretrain.plumbing.user_paths import as_text
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
@@ -297,11 +298,10 @@ def read_record(path: Path) -> Record:
     Raises:
         UserError: If the file is unreadable, not JSON, or not a record of this schema.
     """
+    text = read_text(path, what="record")
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read record '{path}': {error.strerror}") from None
-    except (ValueError, RecursionError):
+        tree = parse_shown_json(text)
+    except ValueError:
         raise UserError(f"record '{path}' is not JSON") from None
     if not isinstance(tree, dict) or "schema_version" not in tree:
         raise UserError(f"'{path}' is not an evaluation record: it has no 'schema_version'")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsa_pretrain.plumbing.user_paths import real_path
+
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _MOST_BYTES = 2 * 2**20
 
@@ -29,7 +31,7 @@ def read_artifacts(artifacts: Mapping[str, str], record_folder: Path) -> list[Ar
         artifacts: Title → path relative to the record's folder.
         record_folder: Folder of the record's file.
     """
-    return [_read(title, path, record_folder.resolve()) for title, path in artifacts.items()]
+    return [_read(title, path, real_path(record_folder)) for title, path in artifacts.items()]
 
 
 def _read(title: str, path: str, folder: Path) -> Artifact:
@@ -43,7 +45,7 @@ def _read(title: str, path: str, folder: Path) -> Artifact:
 
 def _content(path: Path, folder: Path) -> tuple[bytes, str]:
     """Return the file's bytes, or the reason for not embedding them."""
-    file = path.resolve()
+    file = real_path(path)
     if not file.is_relative_to(folder):
         return b"", "outside the record's folder"
     if not file.is_file():

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rsa_eval.records.find import logs_and_records
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.config import PretrainConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
+from rsa_pretrain.plumbing.config.layers import parse_yaml
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.machines import Machine, read_machines
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE, read_metrics
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.user_paths import real_path
 
 _TRIAL = re.compile(r"seed-\d+")  # one of several trials of a row or of a sweep's cell
 
@@ -68,8 +70,8 @@ def collect(paths: Sequence[Path]) -> Inputs:
     seen: set[Path] = set()
     for path in paths:
         for file in logs_and_records(path):
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
+            if real_path(file) not in seen:
+                seen.add(real_path(file))
                 _read(file, path, inputs)
     inputs.records.sort(key=lambda found: (found[1].created, str(found[0])))
     return inputs
@@ -100,19 +102,16 @@ def _run_name(folder: Path, given: Path) -> str:
 
 
 def _read_run(file: Path, name: str) -> TrainingRun:
-    try:
-        metrics = read_metrics(file)
-        config = file.parent / "config.yaml"
-        text = config.read_text(encoding="utf-8") if config.is_file() else None
-    except UnicodeDecodeError:
-        raise UserError(f"the log or the config in '{file.parent}' is not UTF-8 text") from None
+    metrics = read_metrics(file)
+    config = file.parent / "config.yaml"
+    text = read_text(config, what="config") if is_there(config) else None
     machines = tuple(read_machines(file.parent))
     return TrainingRun(file.parent, name, metrics, text, _pretraining(text), machines)
 
 
 def _pretraining(text: str | None) -> PretrainConfig | None:
     try:
-        tree = yaml.safe_load(text or "")
+        tree = parse_yaml(text or "", "config.yaml")
         return parse_tree(PretrainConfig, tree, "config.yaml") if isinstance(tree, dict) else None
-    except (yaml.YAMLError, UserError, RecursionError):
+    except UserError:
         return None

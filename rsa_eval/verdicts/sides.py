@@ -16,6 +16,7 @@ from rsa_pretrain.data.sets import Split
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_table import one_line
+from rsa_pretrain.plumbing.user_paths import real_path
 
 # Settings of the network of random weights, which are the model and not the evaluation.
 _OF_THE_MODEL = "backbone."
@@ -104,7 +105,7 @@ def shared_evaluations(
         UserError: If there is no pair, or a record is on both sides.
     """
     ours, theirs = (
-        {path.resolve() for group in side.groups for path in group.paths}
+        {real_path(path) for group in side.groups for path in group.paths}
         for side in (first, second)
     )
     if ours & theirs:

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from rsa_pretrain.data.orientation import exchanges_sides, orientation_of, turn_
 from rsa_pretrain.data.read_settings import DEFAULT_RULES, ReadRules
 from rsa_pretrain.data.stored_modes import TURNED, stored_mode, to_rgb, with_part
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ def fault_of(path: str, rules: ReadRules) -> str | None:
     A JPEG is read to its end but reconstructed at an eighth of its size.
     """
     try:
-        with open(path, "rb") as file, opened(file, f"'{path}'", rules) as image:
+        with open_regular(Path(path)) as file, opened(file, f"'{path}'", rules) as image:
             image.draft("RGB", (1, 1))
             to_rgb(image)
     except DECODE_ERRORS as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 from rsa_pretrain.data.read_settings import ReadRules
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.regular_files import open_regular
 from rsa_pretrain.plumbing.system_files import is_system
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class ImageFiles:
 
     def content(self, index: int) -> bytes:
         """Read a file."""
-        return Path(self.path(index)).read_bytes()
+        with open_regular(Path(self.path(index))) as file:
+            return file.read()
 
     def where(self, index: int) -> str:
         """Return a path."""

@@ -11,6 +11,8 @@ from rsa_pretrain.plumbing.config.files import Section, to_tree
 from rsa_pretrain.plumbing.device import describe_hardware
 from rsa_pretrain.plumbing.distributed import world_size
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_limited
 
 MACHINES_FILE = "machines.json"
 
@@ -66,10 +68,11 @@ def read_machines(run_dir: Path) -> list[Machine]:
         UserError: If the file is damaged.
     """
     path = run_dir / MACHINES_FILE
-    if not path.is_file():
+    if not is_there(path):
         return []
+    content = read_limited(path)
     try:
-        return TypeAdapter(list[Machine]).validate_json(path.read_bytes())
+        return TypeAdapter(list[Machine]).validate_json(content)
     except ValidationError:
         raise UserError(
             f"'{path}' is damaged, expected a list of machines; restore or delete it"

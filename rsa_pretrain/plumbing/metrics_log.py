@@ -14,8 +14,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_shown_json
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_text
 
 METRICS_FILE = "metrics.jsonl"
+# A million lines of 200 bytes take 200.
+_LARGEST_MIB = 1024
 
 
 class MetricsLog:
@@ -35,7 +40,7 @@ class MetricsLog:
     def __init__(self, run_dir: Path, start_step: int, wandb_project: str | None = None) -> None:
         self._wandb = None if wandb_project is None else _start_wandb(run_dir, wandb_project)
         path = run_dir / METRICS_FILE
-        if path.exists():
+        if is_there(path):
             kept = [line for line in read_metrics(path) if line["step"] <= start_step]
             write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
@@ -70,17 +75,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a ``metrics.jsonl``; a last line cut short by a kill is dropped.
 
     Raises:
-        UserError: If another line is not a JSON object with a ``step``, or it is not UTF-8 text.
+        UserError: If it cannot be read, is not UTF-8 text, or another line is not a JSON object
+            with a ``step``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"'{path}' is not UTF-8 text") from None
+    lines = read_text(path, _LARGEST_MIB).splitlines()
     metrics = []
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
+            entry = parse_shown_json(line)
+        except ValueError:
             entry = None
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             metrics.append(entry)

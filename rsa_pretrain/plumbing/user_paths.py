@@ -34,6 +34,11 @@ def user_path(path: str | Path) -> Path:
     return Path(expand_user(str(path)))
 
 
+def real_path(path: Path) -> Path:
+    """Return the absolute path behind all links; of a loop of links, its own."""
+    return Path(os.path.realpath(path))
+
+
 def as_text(path: str | Path) -> str:
     """Return a path for a text file, its bytes that are not UTF-8 as question marks."""
     return str(path).encode(errors="replace").decode()
@@ -46,5 +51,5 @@ def refuse_input(out: Path, *inputs: Path) -> None:
         UserError: If the output is one of the inputs, also by another name.
     """
     for path in inputs:
-        if out.resolve() == path.resolve():
+        if real_path(out) == real_path(path):
             raise UserError(f"'{out}' is the input file; write to another")

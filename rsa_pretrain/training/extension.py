@@ -9,6 +9,7 @@ import torch
 from rsa_pretrain.config import SCHEDULE_SETTINGS, ExtensionConfig, PretrainConfig
 from rsa_pretrain.plumbing.config.files import flatten, parse_tree, to_tree
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import real_path
 from rsa_pretrain.training.continuation import EXTEND
 from rsa_pretrain.training.learning_rate import learning_rate
 from rsa_pretrain.weights.checkpoint import (
@@ -99,7 +100,7 @@ def open_parent(folder: Path, config: PretrainConfig) -> Parent:
             f"--extend '{folder}' has no checkpoints/step-NNNNNNNN, and {BACKBONE_FILE} alone "
             "lacks the other networks and the optimizer's state; restore the run's last checkpoint"
         )
-    if config.output_dir.resolve().is_relative_to(folder.resolve()):
+    if real_path(config.output_dir).is_relative_to(real_path(folder)):
         raise UserError(
             f"output_dir '{config.output_dir}' is that of the run to be extended, which is left "
             "unchanged; set another"

@@ -58,7 +58,7 @@ def refuse_another_finished_run(config: PretrainConfig, fingerprint: Callable[[]
         _FINISHED.refuse_other_settings(state["config"], config)
         _FINISHED.refuse_other_images(state["data_fingerprint"], _fingerprint(config, fingerprint))
     except KeyError as error:
-        raise UserError(f"the checkpoint's trainer state lacks {error}") from None
+        raise UserError(f"the trainer state of '{checkpoint}' lacks {error}") from None
 
 
 def _fingerprint(config: PretrainConfig, fingerprint: Callable[[], str]) -> str:

@@ -11,6 +11,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.folder_lock import folder_lock
 from rsa_pretrain.plumbing.machines import correct_machine, note_machine
 from rsa_pretrain.plumbing.metrics_log import MetricsLog
+from rsa_pretrain.plumbing.user_paths import real_path
 from rsa_pretrain.training.continuation import EXTEND
 from rsa_pretrain.training.extension import Parent
 from rsa_pretrain.training.run_state import RunState
@@ -63,15 +64,15 @@ class RunFolder:
         own = newest_checkpoint(self.path)
         if own is not None and not resume:
             raise UserError(
-                f"'{self.path}' already contains a run ({own.resolve().name}); "
+                f"'{self.path}' already contains a run ({real_path(own).name}); "
                 "pass --resume to resume it, or choose another output_dir"
             )
         if own is not None:
             model_state, _, trainer_state = load_checkpoint(own)
-            self.state.restore(model_state, trainer_state)
+            self.state.restore(model_state, trainer_state, source=f"'{own}'")
         elif parent is not None:
             model_state, _, trainer_state = load_checkpoint(parent.checkpoint)
-            self.state.restore(model_state, trainer_state, EXTEND)
+            self.state.restore(model_state, trainer_state, EXTEND, f"'{parent.checkpoint}'")
             parent.log_schedule_change(self.config)
         elif self.config.extends is not None:
             raise UserError(

@@ -122,6 +122,7 @@ class RunState:
         model_state: dict[str, Tensor],
         trainer_state: dict[str, Any],
         continuation: Continuation = RESUME,
+        source: str = "the checkpoint",
     ) -> None:
         """Restore a saved state.
 
@@ -129,16 +130,18 @@ class RunState:
             model_state: The networks.
             trainer_state: Everything else.
             continuation: Defines what may differ from the run that saved it.
+            source: Name of the checkpoint in errors.
 
         Raises:
-            UserError: If it belongs to another config or other images, or is incomplete.
+            UserError: If it belongs to another config or other images, or is incomplete or
+                damaged.
         """
         try:
             continuation.refuse_other_settings(trainer_state["config"], self.config)
             continuation.refuse_other_images(
                 trainer_state["data_fingerprint"], self.data_fingerprint
             )
-            check_tensors(model_state, self.method.state_dict(), "the networks of the checkpoint")
+            check_tensors(model_state, self.method.state_dict(), f"the networks of {source}")
             self.method.load_state_dict(model_state, strict=True)
             self.optimizer.load_state_dict(trainer_state["optimizer"])
             self.scaler.load_state_dict(trainer_state["scaler"])
@@ -148,7 +151,12 @@ class RunState:
             self.step = int(trainer_state["step"])
             self._report_changes(int(trainer_state["batchnorm_group"]), trainer_state["streams"])
         except KeyError as error:
-            raise UserError(f"the checkpoint's trainer state lacks {error}") from None
+            raise UserError(f"the trainer state of {source} lacks {error}") from None
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            problem = " ".join(str(error).split())
+            raise UserError(f"the trainer state of {source} is damaged: {problem}") from None
 
     def first_non_finite(self) -> str | None:
         """Return the name of a tensor that contains NaN or infinity, if there is one."""

@@ -20,7 +20,6 @@ Both safetensors files carry ``BackboneMetadata`` as JSON under the header key `
 
 import hashlib
 import json
-import pickle
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -36,9 +35,9 @@ from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.memory import why_out_of_memory
 from rsa_pretrain.weights.files.regular_file import ABSENT, unchanged
 from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
+from rsa_pretrain.weights.files.values_file import load_values
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import check_tensors
 
@@ -165,10 +164,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], BackboneMetadata, 
     if not path.is_file():
         raise UserError(f"'{path}' is not a file; a checkpoint to resume from must contain it")
     try:
-        trainer_state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        if why_out_of_memory(error) is not None:
-            raise
+        trainer_state = load_values(path)
+    except ValueError:
         raise UserError(
             f"'{path}' is damaged or contains more than tensors and values; {_DELETE}"
         ) from None
@@ -282,7 +279,7 @@ def _parse_metadata(header: Mapping[str, str], path: Path) -> BackboneMetadata:
         )
     try:
         tree = json.loads(header[METADATA_KEY])
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise UserError(
             f"the metadata of '{path}' is not JSON; restore the file from a copy"
         ) from None

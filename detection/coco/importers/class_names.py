@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detection.coco.importers.annotated import text_of
 from detection.coco.loose_numbers import as_whole
 from detection.coco.sets import read_sound_tree
+from rsa_pretrain.plumbing.config.layers import parse_yaml_of_texts
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.text_files import read_limited
@@ -81,11 +80,7 @@ def _coco_names(path: Path) -> list[str]:
 
 
 def _yaml_names(path: Path, text: str) -> list[str]:
-    try:
-        # The base loader keeps all values text: a class may be called `no` or `1`.
-        tree = yaml.load(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError):
-        raise UserError(f"'{path}' is not YAML") from None
+    tree = parse_yaml_of_texts(text, f"'{path}'")
     names: Any = tree.get("names") if isinstance(tree, dict) else None
     if isinstance(names, dict):
         numbers = {as_whole(key): name for key, name in names.items()}

@@ -3,15 +3,11 @@
 import hashlib
 import json
 import logging
-import pickle
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
 
 from rsa_eval.config import EvaluationConfig, result_settings
 from rsa_eval.features.subject import Subject
@@ -20,15 +16,15 @@ from rsa_pretrain.plumbing.atomic_files import atomic_file
 from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.distributed import StopVote, is_main, min_over_ranks, wait_for_all
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.memory import why_out_of_memory
 from rsa_pretrain.plumbing.progress import progress_bar
+from rsa_pretrain.plumbing.regular_files import is_there
 from rsa_pretrain.plumbing.stop_signal import Stopped, StopSignal
 from rsa_pretrain.weights.files.saving import save_torch
+from rsa_pretrain.weights.files.values_file import load_values
 
 _log = logging.getLogger(__name__)
 
 _FORMAT_VERSION = 1
-_UNREADABLE = (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError)
 
 
 class Resumable(Protocol):
@@ -124,7 +120,7 @@ class StateFile:
         return content
 
     def _read(self) -> dict[str, Any] | None:
-        if not self.path.exists():
+        if not is_there(self.path):
             return None
         content = _load(self.path)
         if not isinstance(content, dict) or content.get("format_version") != _FORMAT_VERSION:
@@ -154,11 +150,7 @@ def training_fingerprint(subject: Subject, images: ImageSet, config: EvaluationC
 
 def _load(path: Path) -> Any:
     """Return the file's tensors and plain values; None if it is damaged."""
-    if not zipfile.is_zipfile(path):  # torch would read anything else as a legacy pickle
-        return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        if why_out_of_memory(error) is not None:
-            raise  # a sound state must not be dropped
+        return load_values(path)
+    except (OSError, ValueError):
         return None

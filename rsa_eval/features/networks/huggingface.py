@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,9 @@ from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens, tokens_as_map
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.regular_files import open_regular
 from rsa_pretrain.weights.checkpoint import file_sha256
 from rsa_pretrain.weights.tensor_check import non_finite
 
@@ -222,13 +223,14 @@ def _is_of(name: str, modules: tuple[str, ...]) -> bool:
 def _read_preprocessing(folder: Path) -> Preprocessing:
     path = folder / _PREPROCESSOR
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            tree = parse_json(file.read())
     except OSError as error:
         raise UserError(
             f"cannot read '{path}' ({error.strerror}), which states the mean and std the weights "
             "expect; save the image processor into the folder"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"'{path}' is not JSON") from None
     if not isinstance(tree, dict):
         raise UserError(f"'{path}' contains no settings")

@@ -18,6 +18,7 @@ from rsa_pretrain.data.image_folder import (
 from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.text_files import read_text
 
 if TYPE_CHECKING:
     from rsa_pretrain.data.image_set import ImageSet
@@ -76,10 +77,7 @@ def read_class_list(path: Path | None) -> list[str]:
     if path is None:
         text = resources.files("rsa_pretrain.data.sets").joinpath("imagenet100.txt").read_text()
     else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read data.class_list '{path}': {error}") from None
+        text = read_text(path, what="data.class_list")
     ids = text.split()
     wrong = [word for word in ids if not _WORDNET_ID.fullmatch(word)]
     if wrong or not ids:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rsa_pretrain.data.sets.base import AnySplit, Counts, download_command
 from rsa_pretrain.data.sets.imagenet import IMAGENET
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -112,7 +113,8 @@ def read_published_bytes(path: Path) -> bytes:
         TreeFault: If it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise TreeFault(f"no '{path}'") from None
     except OSError as error:

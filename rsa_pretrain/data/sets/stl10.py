@@ -14,6 +14,7 @@ from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_comm
 from rsa_pretrain.data.sets.numbered_images import NumberedImages
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
+from rsa_pretrain.plumbing.text_files import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,7 @@ def read_folds(root: Path) -> list[list[int]]:
     path = root / _FOLDER / "fold_indices.txt"
     if not path.is_file():
         raise UserError(f"no '{path}'; {_again(root)}")
-    text = path.read_text(encoding="ascii", errors="replace")
+    text = read_text(path)
     folds = [line.split() for line in text.splitlines() if line.strip()]
     if len(folds) != NUM_FOLDS or not all(word.isdecimal() for line in folds for word in line):
         raise UserError(f"'{path}' should contain {NUM_FOLDS} lines of indices; {_again(root)}")

@@ -16,6 +16,7 @@ from rsa_pretrain.data.sets.base import AnySplit, Counts, DataSet, download_comm
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.fetch import Archive, fetch
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.text_files import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +129,7 @@ def _annotated(val: Path, root: Path) -> tuple[list[str], list[str]]:
             f"'{val}/images' needs '{annotations}', whose lines are NAME, tab, CLASS, tab, box; "
             f"{_again(val.parent, root)}, or sort the images into '{val}/CLASS/'"
         )
-    lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("\t") for line in read_text(annotations).splitlines()]
     malformed = [number for number, parts in enumerate(lines, 1) if len(parts) < 2]
     if malformed:
         raise UserError(

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from rsa_pretrain.data.image_set import UNLABELLED
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.name_lists import first_of
 
 # A class as a sample states it: its number (``UNLABELLED`` for none), or its name.
@@ -64,8 +65,8 @@ def parse_json_label(where: str, content: bytes, key: str) -> Label:
 def json_object(content: bytes) -> dict[str, Any] | None:
     """Parse a JSON object; None if it is something else."""
     try:
-        tree = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        tree = parse_json(content)
+    except ValueError:
         return None
     return tree if isinstance(tree, dict) else None
 

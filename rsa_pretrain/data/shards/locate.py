@@ -1,6 +1,5 @@
 """Find, count and open WebDataset tar shards, as a stream or image by image."""
 
-import json
 import logging
 import os
 import re
@@ -21,7 +20,10 @@ from rsa_pretrain.data.shards.stream import ShardSet, read_shard, shard_library
 from rsa_pretrain.data.shards.tar_files import compression_of
 from rsa_pretrain.data.shards.unlabelled import why_unlabelled
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.name_lists import first_of
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_text
 from rsa_pretrain.plumbing.threads import map_in_threads
 from rsa_pretrain.plumbing.user_paths import expand_user
 
@@ -184,12 +186,11 @@ def stated_sizes(config: DataConfig, urls: list[str]) -> tuple[Path, dict[str, i
     path = config.shard_sizes
     if path is None:
         path = Path(urls[0]).parent / SIZES_FILE
-        if is_remote(urls[0]) or not path.is_file():
+        if is_remote(urls[0]) or not is_there(path):
             return None
+    text = read_text(path, what="data.shard_sizes")
     try:
-        sizes: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read data.shard_sizes '{path}': {error.strerror}") from None
+        sizes: Any = parse_json(text)
     except ValueError as error:
         raise UserError(f"'{path}' is not valid JSON: {error}") from None
     entries = sizes.values() if isinstance(sizes, dict) else [None]

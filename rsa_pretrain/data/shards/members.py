@@ -16,6 +16,7 @@ from rsa_pretrain.data.shards.samples import SampleReader
 from rsa_pretrain.data.shards.settings import SampleRules
 from rsa_pretrain.data.shards.tar_files import compression_of, named_shard, open_plain
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 # Number of cached indices: opening the test split needs the classes of the training split.
 _MOST_KEPT = 4096
@@ -58,7 +59,7 @@ class TarImages:
     def content(self, index: int) -> bytes:
         """Read one member."""
         offset, size = self._places[index].tolist()
-        with self.shard(index).open("rb") as file:
+        with open_regular(self.shard(index)) as file:
             file.seek(offset)
             return file.read(size)
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import importlib
+import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, islice
+from pathlib import Path
 from tarfile import TarFile
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +28,7 @@ from rsa_pretrain.data.shards.samples import SampleReader
 from rsa_pretrain.data.shards.settings import DEFAULT_SAMPLES, SampleRules
 from rsa_pretrain.data.shards.tar_files import named_shard, open_stream
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import check_regular
 
 Item = TypeVar("Item")
 
@@ -127,8 +130,11 @@ def opened_shard(url: str) -> Iterator[TarFile]:
         UserError: If the library is missing, or the shard cannot be read.
     """
     gopen = shard_library("webdataset").gopen
-    with named_shard(url), open_stream(url, gopen) as tar:
-        yield tar
+    with named_shard(url):
+        if os.path.lexists(url):
+            check_regular(Path(url))
+        with open_stream(url, gopen) as tar:
+            yield tar
 
 
 def shard_library(name: str) -> Any:

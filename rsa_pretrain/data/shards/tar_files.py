@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.regular_files import open_regular
 
 _TAR_ERRORS = (OSError, tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -89,14 +90,17 @@ def named_shard(shard: str) -> Iterator[None]:
 
 def compression_of(path: Path) -> Compression | None:
     """Return the compression of a local file, judged by its first bytes."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return _recognise(file.read(_MAGIC_BYTES))
 
 
 @contextmanager
 def open_plain(path: Path) -> Iterator[tarfile.TarFile]:
     """Open an uncompressed local tar for random access."""
-    with tarfile.open(path, "r:", **_strictly()) as tar:
+    with (
+        open_regular(path) as file,
+        tarfile.open(fileobj=file, mode="r:", **_strictly()) as tar,
+    ):
         yield tar
 
 

@@ -5,20 +5,33 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.scanner import Scanner, ScannerError
 
 from rsa_pretrain.plumbing.config.shipped import find_config, name_of
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.plumbing.text_files import read_text
+from rsa_pretrain.plumbing.user_paths import real_path, user_path
 
 Tree = dict[str, Any]
 
 COMMAND_LINE = "command line"
 
 _QUOTES = ("'", '"', "!")  # "!" begins a type, as in "!!str 5"
+# A config is a few kilobytes, a list of a thousand classes or shards a few dozen.
+_LARGEST_MIB = 1
+# The scanner takes seconds for a thousand open brackets, and aliases of aliases grow without limit.
+_MOST_LEVELS = 64
+_MOST_VALUES = 1_000_000
+# Whatever the loader raises at values that have no meaning, such as 2026-13-45 or !!int x.
+_MALFORMED = (
+    *(yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,21 @@ def text_override(key: str, text: str) -> str:
     return f"{key}={quoted.strip()}"
 
 
-class _Loader(yaml.SafeLoader):
+class _Limited(Scanner):
+    """Stop a YAML scanner at brackets within brackets, for which its time is quadratic."""
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level == _MOST_LEVELS:
+            problem = f"more than {_MOST_LEVELS} brackets within one another"
+            raise ScannerError(None, None, problem)
+        super().fetch_flow_collection_start(kind)
+
+
+class _TextLoader(_Limited, yaml.BaseLoader):
+    """YAML's loader of texts alone."""
+
+
+class _Loader(_Limited, yaml.SafeLoader):
     """YAML's safe loader, refusing a key given twice (the standard keeps the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -82,13 +109,7 @@ def read_yaml(path: Path) -> Tree:
     Raises:
         UserError: If it cannot be read as a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read config '{path}': {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"cannot read config '{path}': it is not UTF-8 text") from None
-    tree = _parse_yaml(text, str(path))
+    tree = parse_yaml(read_text(path, _LARGEST_MIB, "config"), str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -97,7 +118,7 @@ def read_yaml(path: Path) -> Tree:
 
 
 def _read_file(path: Path, seen: tuple[Path, ...]) -> list[Layer]:
-    resolved = path.resolve()
+    resolved = real_path(path)
     if resolved in seen:
         raise UserError(f"{path}: its chain of 'base:' files leads back to itself")
     tree = read_yaml(path)
@@ -121,7 +142,7 @@ def _read_override(word: str) -> Layer:
         raise UserError(f"override '{word}' is not of the form section.key=value")
     quoted = shlex.quote(text_override(key, text))
     try:
-        value = _parse_yaml(text, f"override '{word}'")
+        value = parse_yaml(text, f"override '{word}'")
     except UserError as error:
         raise UserError(f"{error}; if it is a name, quote it: {quoted}") from None
     if isinstance(value, str) and text.strip() != value and text.strip()[0] not in _QUOTES:
@@ -132,14 +153,55 @@ def _read_override(word: str) -> Layer:
     return Layer(COMMAND_LINE, value, replaces=names)
 
 
-def _parse_yaml(text: str, name: str) -> Any:
+def parse_yaml(text: str, name: str) -> Any:
+    """Return the value of a YAML text of plain values.
+
+    Args:
+        text: YAML.
+        name: Name of the text in errors.
+
+    Raises:
+        UserError: If it is malformed, nested too deeply, a mapping has a key twice, or aliases
+            repeat too much.
+    """
+    return _parse(text, name, _Loader)
+
+
+def parse_yaml_of_texts(text: str, name: str) -> Any:
+    """Return the value of a YAML text whose scalars all stay text, such as `no` or `1`.
+
+    Raises:
+        UserError: As ``parse_yaml``; of a key given twice the last counts.
+    """
+    return _parse(text, name, _TextLoader)
+
+
+def _parse(text: str, name: str, kind: type[_Loader | _TextLoader]) -> Any:
     try:
-        loader = _Loader(text)
+        loader = kind(text)
         loader.name = name
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+        try:
+            node = loader.get_single_node()
+            if _num_values(node, {}) > _MOST_VALUES:
+                raise UserError(f"{name}: its aliases stand for too many values")
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except UserError:
+        raise
+    except _MALFORMED as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{name}: not valid YAML: {problem}") from None
+
+
+def _num_values(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Return the number of values in a node, what an alias repeats being counted each time."""
+    if id(node) not in known:
+        known[id(node)] = 1  # for an alias of what contains it
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(_num_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _drop(tree: Tree, keys: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import real_path
 
 _PACKAGE = Path(__file__).parents[2]
 FOLDER = next(
@@ -30,7 +31,7 @@ def shipped_configs() -> dict[str, Path]:
 def name_of(path: Path) -> str:
     """Return the name of a shipped config, or the path of any other."""
     names = {shipped: name for name, shipped in shipped_configs().items()}
-    return names.get(path.resolve(), str(path))
+    return names.get(real_path(path), str(path))
 
 
 def find_config(config: Path, beside: Path = Path()) -> Path:

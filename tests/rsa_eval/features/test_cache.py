@@ -128,12 +128,18 @@ def _flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
+def _swap_for_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (_cut, "bytes, expected"),
         (_grow, "bytes, expected"),
         (lambda path: path.write_bytes(b""), "it has 0 bytes"),
+        (_swap_for_pipe, "it cannot be read: is a pipe or a device"),
         (lambda path: _flip(path, -1), "content differs from its checksum"),
         (lambda path: _flip(path, -(30 * 32 * 4) - 8), "content differs from its checksum"),
         (lambda path: _flip(path, 40), "header describes other features"),

@@ -305,7 +305,10 @@ def test_a_small_file_cannot_claim_the_memory() -> None:
 HEADER = b"\x93NUMPY\x01\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }"
 
 
-@pytest.mark.parametrize("member", [b"raw", (HEADER % 10**14).ljust(127) + b"\n"])
+BROKEN = b"\x93NUMPY\x01\0v\0" + b"{'descr': (('<f8', 'a'), 'shape': (3,)".ljust(117) + b"\n"
+
+
+@pytest.mark.parametrize("member", [b"raw", (HEADER % 10**14).ljust(127) + b"\n", BROKEN])
 def test_a_member_that_is_no_array_is_refused(member: bytes) -> None:
     """And so is a header that claims more than there is memory."""
     buffer = io.BytesIO()

@@ -108,6 +108,7 @@ def test_a_record_of_no_known_version_or_without_a_number_is_refused(
         ("{}", r"record\.json' is not an evaluation record: it has no 'schema_version'$"),
         ("", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
+        ('{"schema_version": 4, "config": {"a": "\\ud800"}}', "is not JSON"),
         ('{"schema_version": 1}', "'model' is required"),
         ('{"schema_version": 2, "model": 3}', "'model'"),
     ],

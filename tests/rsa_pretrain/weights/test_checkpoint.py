@@ -227,6 +227,21 @@ def test_trainer_state_is_never_unpickled(run_dir):
     assert not marker.exists()
 
 
+def test_another_number_in_the_trainer_state_is_refused(run_dir):
+    """Torch would read it, as it does not verify the checksums of its archives."""
+    path = run_dir / "checkpoints" / "last" / "trainer.pt"
+    moments = torch.full((64,), 2.0)
+    torch.save({"step": 3, "moments": moments}, path)
+    assert load_checkpoint(path.parent)[2]["step"] == 3
+    content = path.read_bytes()
+    changed = content.replace(moments.numpy().tobytes(), (moments + 1).numpy().tobytes())
+    assert changed != content
+    path.write_bytes(changed)
+    assert torch.load(path)["moments"][0] == 3
+    with pytest.raises(UserError, match=r"trainer\.pt' is damaged"):
+        load_checkpoint(path.parent)
+
+
 def test_a_cut_or_absent_trainer_state_is_refused(run_dir):
     """A file cut anywhere is called damaged, one that is not there is named."""
     path = run_dir / "checkpoints" / "last" / "trainer.pt"

@@ -1,7 +1,8 @@
 """Hugging Face ``ResNetModel`` and ``ResNetForImageClassification``."""
 
-import json
-
+from rsa_pretrain.plumbing.json_text import parse_json
+from rsa_pretrain.plumbing.regular_files import is_there
+from rsa_pretrain.plumbing.text_files import read_limited
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.names import TRANSFORMERS
@@ -19,12 +20,12 @@ EXPECTED_CONFIG = {
 def config_objection(content: FileContent) -> str | None:
     """Return how the ``config.json`` beside the file differs from torchvision's network."""
     path = content.path.with_name("config.json")
-    if not path.is_file():
+    if not is_there(path):
         return None  # transformers' defaults are the expected values
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return f"'{path}' is not JSON"
+        config = parse_json(read_limited(path))
+    except ValueError:
+        return f"'{path}' is not JSON that can be read"
     for key, expected in EXPECTED_CONFIG.items():
         found = config.get(key, expected) if isinstance(config, dict) else None
         if found != expected:

@@ -1,4 +1,5 @@
 import logging
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_state_of_something_else_is_not_used(
     assert "belongs to other weights, images or settings" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "list", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "number", "pipe", "text", "list", "pickle"])
 def test_a_damaged_state_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -130,6 +131,16 @@ def test_a_damaged_state_is_not_used(
     if damage == "cut":
         _new_state(path).save()
         path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "number":
+        _new_state(path).save()
+        sums = torch.full((2,), 7.0, dtype=torch.float64)
+        state = _new_state(path)
+        state.loss_sums += sums
+        state.save()
+        content = path.read_bytes().replace(sums.numpy().tobytes(), (-sums).numpy().tobytes())
+        path.write_bytes(content)
+    elif damage == "pipe":
+        os.mkfifo(path)
     elif damage == "text":
         path.write_text("a state")
     else:

@@ -1,6 +1,7 @@
 import io
 import itertools
 import json
+import os
 import sys
 import tarfile
 
@@ -308,12 +309,14 @@ def test_a_broken_image_is_named(tmp_path, num_workers):
 
 
 @pytest.mark.parametrize(
-    "url", ["{}/cut.tar", "{}/nowhere.tar", "pipe:cat {}/nowhere.tar", "s3://bucket/a.tar"]
+    "url",
+    ["{}/cut.tar", "{}/nowhere.tar", "{}/fifo.tar", "pipe:cat {}/nowhere.tar", "s3://bucket/a.tar"],
 )
 def test_unreadable_shards_are_named(root, url):
     """A cut or absent tar, a failing command and an unknown scheme are one line each."""
     whole = (root / "train/part-002.tar").read_bytes()
     (root / "cut.tar").write_bytes(whole[:3000])
+    os.mkfifo(root / "fifo.tar")
     url = url.format(root)
     with pytest.raises(UserError, match=rf"^cannot read shard '{url}' \(.+\); check"):
         load(ShardSet([url], ["a"], [12], 4), range(4), per_epoch=4)
@@ -349,6 +352,7 @@ def test_sizes_are_counted_or_read(root):
         ('{"part-000.tar": "7"}', r"should be like"),
         ('{"part-000.tar": -7}', r"should be like"),
         ("{", r"is not valid JSON"),
+        ("[" * 100_000, r"is not valid JSON: it is nested too deeply"),
         ('{"part-000.tar": 7}', r"lacks the sizes of 4 shards, the first is 'part-001\.tar'"),
     ],
 )

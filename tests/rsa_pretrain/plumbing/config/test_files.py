@@ -187,6 +187,12 @@ def test_a_contradiction_is_blamed_on_a_file_with_a_part_in_it(tmp_path, text, o
         load_config(_Paired, path, [override])
 
 
+# Nine values, of which nine, and so on: a billion when they are written out.
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 11)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -201,6 +207,17 @@ def test_a_contradiction_is_blamed_on_a_file_with_a_part_in_it(tmp_path, text, o
         ("base: [itself.yaml]\n", "leads back to itself"),
         ("seed: 1\n", "'data' is required and not set"),
         ("!!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        ("seed: \0\n", "itself.yaml: not valid YAML: unacceptable character"),
+        ("seed: 2026-13-45\n", "not valid YAML: month must be in"),
+        ("seed: !!int x\n", "not valid YAML: invalid literal"),
+        ("seed: !!bool x\n", "not valid YAML: 'x'"),
+        ("seed: !!timestamp x\n", "not valid YAML"),
+        (f"seed: {'9' * 5000}\n", "not valid YAML: Exceeds the limit"),
+        ("? [a]\n: 1\n", "not valid YAML: unhashable"),
+        ("- " * 20_000, "not valid YAML: maximum recursion depth"),
+        ("seed: " + "[" * 50_000, "more than 64 brackets within one another"),
+        (BOMB, "its aliases stand for too many values"),
+        ("#" * 2**20 + "\n", "cannot read config '.*': it is larger than 1 MiB"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, message):

@@ -1,0 +1,1 @@
+"""Damaged files, which must be refused in one line or read right."""
