@@ -12,6 +12,7 @@ Stem = Literal["standard", "cifar"]
 
 ARCHS: tuple[Arch, ...] = get_args(Arch)
 USUAL_WIDTH = 64
+WIDTHS = range(8, 257, 8)
 NETWORK_NAME = rf"^({'|'.join(ARCHS)})(_w[1-9]\d*)?$"
 """Pattern of ``BackboneConfig.name``."""
 
@@ -21,7 +22,9 @@ class BackboneConfig(Section):
 
     arch: Arch
     """torchvision's ResNet of this name, without its classifier."""
-    width: Annotated[int, Field(ge=8, le=256, multiple_of=8)] = USUAL_WIDTH
+    width: Annotated[int, Field(ge=WIDTHS.start, le=WIDTHS[-1], multiple_of=WIDTHS.step)] = (
+        USUAL_WIDTH
+    )
     """Channels of the stem; those of all stages scale with it. 64: torchvision's; 16: for small
     images on a CPU; 128: SimCLR's ResNet (2x). Checkpoints name a width other than 64, as
     in resnet18_w16; detectors and the formats of other libraries do not have such networks."""

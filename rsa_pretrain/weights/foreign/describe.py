@@ -123,7 +123,7 @@ def _network(content: FileContent, layout: Layout, network: str) -> str:
         plan = make_plan(content, layout, network, finite=False)
     except UserError as error:
         return str(error)
-    return f"{plan.config.arch}, {plan.config.stem} stem, {len(plan.tensors)} tensors"
+    return f"{plan.config.name}, {plan.config.stem} stem, {len(plan.tensors)} tensors"
 
 
 def _group_lines(content: FileContent) -> Iterator[str]:

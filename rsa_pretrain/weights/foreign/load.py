@@ -194,7 +194,7 @@ def _metadata(
     non_finite = [name for name, tensor in plan.tensors.items() if not all_finite(tensor)]
     return BackboneMetadata(
         format_version=FORMAT_VERSION,
-        arch=plan.config.arch,
+        arch=plan.config.name,
         stem=plan.config.stem,
         method=options.method or plan.layout.name,
         image_size=None,

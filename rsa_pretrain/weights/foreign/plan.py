@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.components.settings import ARCHS, BackboneConfig
+from rsa_pretrain.components.settings import ARCHS, USUAL_WIDTH, WIDTHS, BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.file_content import FileContent
 from rsa_pretrain.weights.foreign.assign import (
@@ -152,16 +152,31 @@ def _fill_batch_counts(
 
 
 def _config_of(taken: Mapping[str, Tensor], what: str) -> BackboneConfig:
-    """Infer architecture and stem from the blocks and the first kernel."""
+    """Infer architecture, width and stem from the blocks and the first kernels."""
     shape = _shape_of_network(taken)
     for arch in ARCHS:
-        config = BackboneConfig(arch=arch, stem="standard")
-        if _shape_of_network(_expected(config)) == shape:
+        if _shape_of_network(_expected(BackboneConfig(arch=arch, stem="standard"))) == shape:
             small = taken["conv1.weight"].shape[2:] == _CIFAR_KERNEL
-            return BackboneConfig(arch=arch, stem="cifar" if small else "standard")
+            width = _width_of(taken, what)
+            return BackboneConfig(arch=arch, width=width, stem="cifar" if small else "standard")
     blocks, kind = list(shape[:4]), "bottlenecks" if shape[4] else "basic blocks"
     known = ", ".join(ARCHS)
     raise UserError(f"cannot load {what}: its stages have {blocks} {kind}; expected one of {known}")
+
+
+def _width_of(taken: Mapping[str, Tensor], what: str) -> int:
+    """Return the channels of the stem if the first block has as many, or else the usual number."""
+    stem, block = (
+        taken[name].shape[:1] if name in taken else None
+        for name in ("conv1.weight", "layer1.0.conv1.weight")
+    )
+    width = stem[0] if stem and stem == block else USUAL_WIDTH
+    if width not in WIDTHS:
+        raise UserError(
+            f"cannot load {what}: its stem has {width} channels; networks are built with "
+            f"{WIDTHS.start} to {WIDTHS[-1]}, in multiples of {WIDTHS.step}"
+        )
+    return width
 
 
 def _shape_of_network(names: Mapping[str, Tensor]) -> tuple[int, ...]:

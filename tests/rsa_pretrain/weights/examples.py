@@ -158,9 +158,12 @@ SPECS = {
         {"": ("module.projection_head.0.weight", "module.prototypes.weight")},
     ),
     "dino": Spec(  # main_dino.py, utils.py
-        {"teacher": ("teacher", "backbone."), "student": ("student", "module.backbone.")},
         {
-            "teacher": ("head.mlp.0.weight", "head.last_layer.weight_g"),
+            "teacher": ("teacher", "module.backbone."),
+            "student": ("student", "module.backbone."),
+        },
+        {
+            "teacher": ("module.head.mlp.0.weight", "module.head.last_layer.weight_g"),
             "student": ("module.head.mlp.0.weight",),
             "dino_loss": ("center",),
         },

@@ -16,7 +16,7 @@ from rsa_pretrain.weights.foreign.recognise import recognise
 NAMES = [layout.name for layout in LAYOUTS]
 # Saved from within (Distributed)DataParallel.
 WRAPPED = ["moco", "moco_v3", "simsiam", "rsa_release", "byol_yaox12", "swav", "barlow_twins"]
-WRAPPED += ["vicreg", "pycontrast", "mean_shift"]
+WRAPPED += ["vicreg", "pycontrast", "mean_shift", "dino"]
 # These read each other's checkpoints, or those of one of them, alike.
 SHARED = {"torchvision": "timm", "timm": "torchvision"}
 
