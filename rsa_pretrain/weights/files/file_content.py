@@ -55,7 +55,7 @@ class FileContent:
 
     @property
     def shares(self) -> str:
-        """How many tensors are only one process's share, for an error; empty if none."""
+        """Count of tensors that are one process's share, to end an error with; empty if none."""
         kinds = [kind for kind in self.passed_over if _SHARE.fullmatch(kind)]
         if not kinds:
             return ""
