@@ -46,7 +46,7 @@ def check_regular_file(path: Path) -> int:
 
 
 def check_not_distributed(path: Path) -> None:
-    """Refuse a folder of ``torch.distributed.checkpoint`` and the parts in it.
+    """Refuse a folder of torch's distributed checkpoints and the parts in it.
 
     Its index is a pickle that names classes, and its parts contain tensors without names.
 
