@@ -35,7 +35,7 @@ from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.weights.files.regular_file import ABSENT, unchanged
+from rsa_pretrain.weights.files.regular_file import ABSENT, check_not_distributed, unchanged
 from rsa_pretrain.weights.files.saving import save_safetensors, save_torch
 from rsa_pretrain.weights.files.values_file import load_values
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
@@ -265,6 +265,7 @@ def find_weights(path: Path) -> Path:
             return file
     if any(path.glob(_DETECTRON2_CHECKPOINTS)):
         raise UserError(f"'{path}' is {NOT_A_BACKBONE}")
+    check_not_distributed(path)
     raise UserError(
         f"'{path}' contains neither {BACKBONE_FILE} nor {MODEL_FILE} nor checkpoints/last; "
         "expected a run folder, a checkpoint folder or a file"

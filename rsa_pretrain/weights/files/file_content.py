@@ -1,5 +1,6 @@
 """Read any checkpoint file safely: its tensors and plain values by path."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _SNIFFED_BYTES = 512
 _MAX_REPEATS = 64
 _MAX_KINDS = 100
 _MAX_KIND_LETTERS = 200
+_SHARE = re.compile(r"torch\.distributed\..*\.(DTensor|ShardedTensor)")
 _PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -50,6 +52,19 @@ class FileContent:
     """Other objects: class or kind → how many."""
     dangerous: tuple[str, ...] = ()
     """Names that the file refers to in order to run code, none of which was run."""
+
+    @property
+    def shares(self) -> str:
+        """Count of tensors that are one process's share, to end an error with; empty if none."""
+        kinds = [kind for kind in self.passed_over if _SHARE.fullmatch(kind)]
+        if not kinds:
+            return ""
+        return (
+            f"; {sum(self.passed_over[kind] for kind in kinds)} tensors are {', '.join(kinds)}, "
+            "of which every process saves only its share; save them whole, for instance with "
+            "get_model_state_dict and full_state_dict=True of "
+            "torch.distributed.checkpoint.state_dict"
+        )
 
 
 def read_checkpoint_file(path: Path) -> FileContent:
@@ -74,7 +89,7 @@ def read_checkpoint_file(path: Path) -> FileContent:
         beside = f" (but {listed(content.passed_over)})" if content.passed_over else ""
         raise UserError(
             f"'{path}' contains no tensors{beside}; expected a checkpoint, as written by "
-            "torch.save(model.state_dict(), ...)"
+            "torch.save(model.state_dict(), ...)" + content.shares
         )
     return content
 

@@ -10,7 +10,8 @@ from rsa_pretrain.plumbing.errors import UserError
 # A ResNet-101 with momentum network, queue and optimizer state is far smaller.
 MAX_BYTES = 4 * 2**30
 
-
+_INDEX_OF_PARTS = ".metadata"
+_PARTS = ".distcp"
 ABSENT = "does not exist; expected a run folder, a checkpoint folder or a file"
 """End of the message about a missing checkpoint or detector."""
 
@@ -29,6 +30,7 @@ def check_regular_file(path: Path) -> int:
     except OSError as error:
         raise UserError(f"'{path}' cannot be opened: {error.strerror}") from None
     if stat.S_ISDIR(status.st_mode):
+        check_not_distributed(path)
         raise UserError(
             f"'{path}' is a folder; expected one checkpoint file "
             "(of a Hugging Face folder, its model.safetensors)"
@@ -41,7 +43,25 @@ def check_regular_file(path: Path) -> int:
         raise UserError(
             f"'{path}' has {status.st_size} bytes; expected at most {MAX_BYTES} for a ResNet"
         )
+    check_not_distributed(path)
     return status.st_size
+
+
+def check_not_distributed(path: Path) -> None:
+    """Refuse a folder of torch's distributed checkpoints and the parts in it.
+
+    Its index is a pickle that names classes, and its parts contain tensors without names.
+
+    Raises:
+        UserError: If it is one; says how to join its parts.
+    """
+    folder = path.parent if path.suffix == _PARTS or path.name == _INDEX_OF_PARTS else path
+    if path.suffix == _PARTS or (folder / _INDEX_OF_PARTS).is_file():
+        raise UserError(
+            f"'{folder}' is a checkpoint of torch.distributed in parts; expected one file. Join "
+            "the parts with python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            f"'{folder}' checkpoint.pth, and take that"
+        )
 
 
 @contextmanager

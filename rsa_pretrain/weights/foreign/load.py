@@ -12,6 +12,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import (
     FORMAT_VERSION,
     LoadedBackbone,
+    find_weights,
     load_backbone,
     save_tensors,
 )
@@ -162,7 +163,8 @@ def write_import(path: Path, out: Path, options: ImportOptions) -> BackboneMetad
     if out.exists() and path.exists() and out.samefile(path):
         raise UserError(f"'{out}' is the file to import; name another")
     if is_own_file(path):
-        raise UserError(f"'{path}' is already in this toolkit's format; use it as it is")
+        own = find_weights(path)  # of a folder
+        raise UserError(f"'{own}' is already in this toolkit's format; use it as it is")
     loaded = import_weights(path, options)
     save_tensors(out, loaded.backbone.state_dict(), loaded.metadata)
     return loaded.metadata

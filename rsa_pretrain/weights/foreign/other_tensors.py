@@ -12,14 +12,14 @@ from rsa_pretrain.weights.foreign.layout import matching
 from rsa_pretrain.weights.foreign.names import NORM_LEAVES, NameTable
 
 _OPTIMIZER = r"(\w*optim(izer)?s?(_state|_states|_state_dict)?|opt(_state_dict)?)"
+_SETTINGS = r"(\w*hyper_parameters|hparams|config|cfg|args)"
 _TRAINING = (
-    r"(\w*scaler|\w*schedulers?(_state_dict)?|amp|apex_amp|callbacks|loops|hparams|config|cfg|"
-    r"hyper_parameters|MixedPrecision\w*|message_hub|meta|args|trainer|\w*rng_states?\w*|best_\w+|"
-    r"epoch|\w*step|iteration|iter)"
+    r"(\w*scaler|\w*schedulers?(_state_dict)?|amp|apex_amp|callbacks|loops|MixedPrecision\w*|"
+    r"message_hub|meta|trainer|\w*rng_states?\w*|best_\w+|epoch|\w*step|iteration|iter)"
 )
 _PLACES = {
     rf"{_OPTIMIZER}(/|$)": "optimizer state",
-    rf"{_TRAINING}(/|$)": "training state",
+    rf"({_SETTINGS}|{_TRAINING})(/|$)": "training state",
 }
 _HEADS = (
     r"((last_|output_)?(fc|linear|classifier|head|logits)s?\d*|projector|projection(_head|_mlp)?|"
@@ -45,6 +45,11 @@ def training_state(path: str, prefix: str) -> str | None:
     if elsewhere and "." not in name and name not in NORM_LEAVES:
         return "training state"
     return None
+
+
+def is_setting(prefix: str) -> bool:
+    """Return whether a prefix is among the settings of a run."""
+    return matching(rf"{_SETTINGS}/", prefix)
 
 
 def heads(beside: Mapping[str, Tensor], prefix: str, names: NameTable, width: int) -> list[str]:

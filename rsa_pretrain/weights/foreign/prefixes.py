@@ -11,6 +11,7 @@ from rsa_pretrain.weights.foreign.assign import FIRST_NAME, networks_in, shown_p
 from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.layouts import NAMINGS
 from rsa_pretrain.weights.foreign.names import NameTable
+from rsa_pretrain.weights.foreign.other_tensors import is_setting
 from rsa_pretrain.weights.foreign.unwrap import Unwrapped, without_wrappers
 
 _ANCHORS = (FIRST_NAME, *(f"layer{stage}.0.conv1.weight" for stage in range(1, 5)))
@@ -32,17 +33,24 @@ class NetworkPlace:
 def networks_seen(content: Unwrapped, documented: Iterable[Layout]) -> list[NetworkPlace]:
     """Return every place where a network of a known naming is seen.
 
+    A network among the settings of a run, an argument of its module, is only seen if it is alone.
+
     Args:
         content: The file.
         documented: Layouts whose markers the file has: they read their own networks, and their
             pixel statistics and objections apply.
     """
     documented = list(documented)
-    return [
-        _place(content, _reader(content, prefix, naming, documented), prefix)
+    seen = [
+        (prefix, naming)
         for naming in NAMINGS
         for prefix, anchors in _prefixes(content, naming.names).items()
         if len(anchors) >= _SEEN_FROM
+    ]
+    trained = [(prefix, naming) for prefix, naming in seen if not is_setting(prefix)]
+    return [
+        _place(content, _reader(content, prefix, naming, documented), prefix)
+        for prefix, naming in trained or seen
     ]
 
 

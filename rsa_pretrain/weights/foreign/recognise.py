@@ -234,6 +234,7 @@ def _no_layout(content: Unwrapped) -> str:
         f"'{content.path}' has no known layout: {_groups(content)}; "
         + (near or f"it has no stem and stages of a ResNet by {naming} names")
         + "; rsa-pretrain inspect shows its contents"
+        + content.shares
     )
 
 

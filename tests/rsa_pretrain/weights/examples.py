@@ -221,8 +221,16 @@ SPECS = {
         beside={"meta": {"epoch": 200}},
     ),
     "vissl": Spec(  # vissl/models/base_ssl_model.py, vissl/models/trunks/resnext.py
-        _one("trunk", "classy_state_dict/base_model/model/trunk", "_feature_blocks."),
-        {"classy_state_dict/base_model/model/heads": ("0.clf.0.weight",), "loss": ("queue",)},
+        {
+            "trunk": ("classy_state_dict/base_model/model/trunk", "_feature_blocks."),
+            "ema": ("classy_state_dict/ema_model/model/trunk", "_feature_blocks."),
+            "momentum": ("loss", "moco_encoder.trunk._feature_blocks."),
+        },
+        {
+            "classy_state_dict/base_model/model/heads": ("0.clf.0.weight",),
+            "classy_state_dict/ema_model/model/heads": ("0.clf.0.weight",),
+            "loss": ("queue", "moco_encoder.heads.0.clf.0.weight"),
+        },
         beside={"phase_idx": 3, "iteration": 9},
     ),
     "solo_learn": Spec(  # solo/methods/base.py, solo/methods/byol.py
@@ -233,7 +241,12 @@ SPECS = {
                 "projector.0.weight",
                 "momentum_projector.0.weight",
                 "predictor.0.weight",
+                "predictor2.0.weight",  # solo/methods/all4one.py
+                "transformer_encoder.layers.0.linear1.weight",
+                "pos_enc.penc.penc.inv_freq",
                 "queue",
+                "queue_index",
+                "local_memory_embeddings",  # solo/methods/deepclusterv2.py
             )
         },
         beside=LIGHTNING,
@@ -259,6 +272,12 @@ SPECS = {
                 "criterion.memory_bank.bank",
             )
         },
+        beside=LIGHTNING,
+        names=NUMBERED,
+    ),
+    "lightly_dino": Spec(  # examples/pytorch_lightning/dino.py
+        _two("state_dict", teacher="teacher_backbone.", student="student_backbone."),
+        {"state_dict": ("student_head.layers.0.weight", "teacher_head.last_layer.weight_g")},
         beside=LIGHTNING,
         names=NUMBERED,
     ),

@@ -7,6 +7,7 @@ from rsa_pretrain.weights.foreign.layouts.huggingface import HUGGINGFACE
 from rsa_pretrain.weights.foreign.layouts.lightning import (
     LIGHTLY,
     LIGHTLY_CIFAR,
+    LIGHTLY_DINO,
     LIGHTLY_EXAMPLE,
     SOLO_LEARN,
 )
@@ -50,6 +51,7 @@ LAYOUTS: tuple[Layout, ...] = (
     SOLO_LEARN,
     LIGHTLY,
     LIGHTLY_EXAMPLE,
+    LIGHTLY_DINO,
     HUGGINGFACE,
     DETECTRON2,
     DETECTRON2_C4,

@@ -74,12 +74,21 @@ VISSL = Layout(
             "classy_state_dict/base_model/model/trunk/base_model._feature_blocks.",
             "model_state_dict/_feature_blocks.",
             "_feature_blocks.",
-        )
+        ),
+        "ema": (
+            "classy_state_dict/ema_model/model/trunk/_feature_blocks.",
+            "classy_state_dict/ema_model/model/trunk/base_model._feature_blocks.",
+        ),
+        "momentum": (
+            "loss/moco_encoder.trunk._feature_blocks.",
+            "loss/momentum_teacher.trunk._feature_blocks.",
+        ),
     },
     drops={
-        r"classy_state_dict/base_model/model/heads/": "heads",
-        r"classy_state_dict/(base_model/meta|optimizer|loss|hooks|train)/": "training state",
-        r"loss/": "training state",
+        r"classy_state_dict/(base|ema)_model/model/heads/": "heads",
+        r"loss/(moco_encoder|momentum_teacher)\.heads\.": "heads",
+        r"classy_state_dict/((base|ema)_model/meta|optimizer|loss|hooks|train)/": "training state",
+        r"loss/(?!(moco_encoder|momentum_teacher)\.)": "training state",
         rf"({_TRUNK})?(base_model\.)?_feature_blocks\.fc\.": "classifier",
     },
 )

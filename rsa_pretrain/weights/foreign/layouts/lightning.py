@@ -1,5 +1,7 @@
 """solo-learn and lightly: PyTorch Lightning's ``.ckpt``."""
 
+from dataclasses import replace
+
 from rsa_pretrain.weights.foreign.layout import Layout, Unusable
 from rsa_pretrain.weights.foreign.names import NUMBERED
 
@@ -18,8 +20,9 @@ SOLO_LEARN = Layout(
     drops={
         r"state_dict/(momentum_)?classifier\.": "online classifier",
         r"state_dict/(momentum_)?(projector|head|prototypes)\.": "projector",
-        r"state_dict/predictor\.": "predictor",
-        r"state_dict/(queue|queue_y|queue_ptr)$": "negatives",
+        r"state_dict/predictor2?\.": "predictor",
+        r"state_dict/(transformer_encoder|pos_enc)\.": "predictor",
+        r"state_dict/(queue|queue_(y|ptr|index)|local_memory_(index|embeddings))$": "negatives",
         r"state_dict/dino_loss_func\.": "centre of the loss",
     },
     cifar_refusal="solo-learn's 3x3 stem pads by 2 where this toolkit's pads by 1, so the same "
@@ -29,12 +32,18 @@ SOLO_LEARN = Layout(
 _LIGHTLY_DROPS = {
     r"state_dict/\w*projection_head\w*\.": "projection head",
     r"state_dict/\w*prediction_head\w*\.": "prediction head",
+    r"state_dict/(student|teacher)_head\.": "projection head",
     r"state_dict/online_classifier\.": "online classifier",
     r"state_dict/knn_classifier\.": "online classifier",
     r"state_dict/prototypes\.": "prototypes",
     r"state_dict/criterion\.": "state of the loss",
     r"state_dict/(memory_bank|queues)\.": "negatives",
 }
+_MOMENTUM = (
+    "state_dict/backbone_momentum.",
+    "state_dict/teacher_backbone.",
+    "state_dict/key_backbone.",
+)
 
 LIGHTLY = Layout(
     name="lightly",
@@ -47,7 +56,7 @@ LIGHTLY = Layout(
     ),
     networks={
         "backbone": ("state_dict/backbone.",),
-        "momentum": ("state_dict/teacher_backbone.", "state_dict/key_backbone."),
+        "momentum": _MOMENTUM,
         "student": ("state_dict/student_backbone.",),
     },
     drops=_LIGHTLY_DROPS,
@@ -60,15 +69,25 @@ LIGHTLY_EXAMPLE = Layout(
     markers=(_LIGHTNING, r"state_dict/backbone\.0\.weight", r"state_dict/backbone\.7\."),
     networks={
         "backbone": ("state_dict/backbone.",),
-        "momentum": (
-            "state_dict/backbone_momentum.",
-            "state_dict/teacher_backbone.",
-            "state_dict/key_backbone.",
-        ),
-        "student": ("state_dict/student_backbone.",),
+        "momentum": _MOMENTUM,
     },
     drops=_LIGHTLY_DROPS,
     names=NUMBERED,
+)
+
+LIGHTLY_DINO = replace(
+    LIGHTLY_EXAMPLE,
+    name="lightly_dino",
+    made_by="lightly, its DINO example",
+    markers=(
+        _LIGHTNING,
+        r"state_dict/teacher_backbone\.0\.weight",
+        r"state_dict/student_backbone\.0\.weight",
+    ),
+    networks={
+        "teacher": ("state_dict/teacher_backbone.",),
+        "student": ("state_dict/student_backbone.",),
+    },
 )
 
 LIGHTLY_CIFAR = Unusable(

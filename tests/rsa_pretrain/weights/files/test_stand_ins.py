@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from rsa_pretrain.__main__ import main
 from rsa_pretrain.plumbing.errors import UserError
@@ -311,6 +312,23 @@ def test_a_named_tuple_that_is_the_whole_file_is_looked_into(project, read_bytes
     content = read_bytes(pickle.dumps(kind({name: t.numpy() for name, t in WEIGHTS.items()}, 3)))
     assert content.tensors.keys() == {f"0/{name}" for name in WEIGHTS}
     assert content.values == {"1": 3}
+
+
+class Share:
+    """What a tensor spread over processes is in a pickle: a call of its class."""
+
+    def __reduce__(self):
+        return DTensor, ()
+
+
+@pytest.mark.parametrize("beside", [{}, {"bn1.weight": torch.ones(2)}])
+def test_shares_of_tensors_are_refused_with_the_way_out(tmp_path, beside):
+    """One process's state_dict of FSDP lacks most numbers: the error says how to save all."""
+    path = tmp_path / "rank0.pth"
+    torch.save({"model": {"conv1.weight": Share(), "fc.weight": Share()} | beside}, path)
+    whole = r"; 2 tensors are torch\.distributed\.tensor\.DTensor, .* full_state_dict=True"
+    with pytest.raises(UserError, match=whole):
+        import_weights(path, ImportOptions())
 
 
 def test_many_kinds_and_long_names_are_bounded(read_bytes):

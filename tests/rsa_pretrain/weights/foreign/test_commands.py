@@ -117,6 +117,27 @@ def test_import_refuses_its_own_files_and_names(command, moco_file, own_backbone
     assert "should end in .safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", ["", "__0_0.distcp", ".metadata"])
+def test_a_distributed_checkpoint_is_to_be_joined_first(command, tmp_path, capsys, part):
+    """Whether the folder is named or a part of it, the command that joins the parts is given."""
+    folder = tmp_path / "step"
+    folder.mkdir()
+    for name in ("__0_0.distcp", ".metadata"):
+        (folder / name).write_bytes(b"\x80\x02}.")
+    named = folder / part
+    for words in (["import", named, tmp_path / "x.safetensors"], ["inspect", named]):
+        assert command(*words) == 2
+        said = capsys.readouterr().err
+        assert f"'{folder}' is a checkpoint of torch.distributed in parts" in said
+        assert f"dcp_to_torch '{folder}' checkpoint.pth" in said
+
+
+def test_import_does_not_take_any_folder_for_its_own(command, tmp_path, capsys):
+    """A folder without this toolkit's weights is not said to be in its format."""
+    assert command("import", tmp_path, tmp_path / "x.safetensors") == 2
+    assert "contains neither backbone.safetensors nor" in capsys.readouterr().err
+
+
 def test_inspect_shows_what_a_file_holds(command, moco_file, own_backbone, capsys):
     """Layout, networks, groups, statistics and values of a foreign file; metadata of our own."""
     assert command("inspect", moco_file) == 0

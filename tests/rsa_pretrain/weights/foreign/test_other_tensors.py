@@ -98,6 +98,16 @@ def test_a_second_network_is_no_training_state(network, as_content, example, key
         recognise(made.content())
 
 
+@pytest.mark.parametrize("settings", ["hyper_parameters", "args"])
+def test_a_network_among_the_settings_is_not_the_trained_one(network, as_content, settings):
+    """Lightning's save_hyperparameters keeps a network that was an argument; alone it is taken."""
+    named = {f"backbone.{key}": tensor for key, tensor in network(1).items()}
+    given = {settings: {"backbone": network(2)}}
+    for tree, seed in (({"state_dict": named} | given, 1), (given, 2)):
+        plan = recognise(as_content(tree)).plan
+        assert torch.equal(plan.tensors["bn1.bias"], network(seed)["bn1.bias"])
+
+
 @pytest.mark.parametrize("path", ["criterion/weight", "adapter/layer1.0.lora_A", "stray"])
 def test_what_may_be_a_networks_is_no_training_state(example, path):
     """Beside a documented layout's containers, parameters of some module are still refused."""
