@@ -25,6 +25,7 @@ from benchmarks import (
     views,
 )
 from benchmarks.faults.benchmark import BENCHMARK as FAULTS
+from benchmarks.faults.damage.benchmark import BENCHMARK as DAMAGE
 from benchmarks.measure import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -50,5 +51,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "accuracy": accuracy.BENCHMARK,
     "card": card.BENCHMARK,
     "faults": FAULTS,
+    "damage": DAMAGE,
     "gpu_tests": gpu_tests.BENCHMARK,
 }

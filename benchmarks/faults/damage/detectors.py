@@ -18,7 +18,7 @@ from detection.exchange.trained import read_trained
 from detection.exchange.whole_detector import exchange
 from detection.job.detector_card import CARD_KEY, DetectorCard
 from detection.recipe.architecture import ModelConfig, SamplingConfig
-from rsa_eval.features.cache import tensors_sha256
+from rsa_eval.features.identity import tensors_sha256
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.weights.checkpoint import save_tensors

@@ -26,8 +26,9 @@ from rsa_eval.evaluators.knn.settings import KNNConfig
 from rsa_eval.evaluators.linear.heads import HeadTrainer, new_heads
 from rsa_eval.evaluators.linear.settings import ProbeConfig
 from rsa_eval.evaluators.linear.state import ProbeState
-from rsa_eval.features.cache import CacheEntry, FeatureIdentity
+from rsa_eval.features.cache import CacheEntry
 from rsa_eval.features.given import read_given
+from rsa_eval.features.identity import FeatureIdentity
 from rsa_eval.records.class_predictions import ClassPredictions
 from rsa_eval.records.predictions import KeyedPredictions, file_of, read_predictions
 from rsa_eval.records.record import SCHEMA_VERSION, Metric, Model, Record, read_record, write_record
@@ -184,8 +185,12 @@ def _entry(folder: Path) -> CacheEntry:
 
 def _write_cache(folder: Path) -> Path:
     entry = _entry(folder)
-    with entry.writing() as file:
-        file.write(0, torch.from_numpy(_FEATURES))
+    features = torch.from_numpy(_FEATURES)
+    entry.ensure(
+        len(features),
+        torch.device("cpu"),
+        lambda batches: ((batch.start, features[batch.start : batch.stop]) for batch in batches),
+    )
     return entry.path
 
 

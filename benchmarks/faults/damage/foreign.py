@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.damage.mutants import Mutate, mutate, mutate_header, mutate_inside_zip
 from benchmarks.faults.damage.trials import Kind
-from rsa_eval.features.cache import tensors_sha256
+from rsa_eval.features.identity import tensors_sha256
 from rsa_pretrain.weights.files.file_content import read_checkpoint_file
 from rsa_pretrain.weights.tensor_check import check_tensors
 

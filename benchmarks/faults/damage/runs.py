@@ -15,7 +15,7 @@ from benchmarks.faults.damage.mutants import (
     mutate_text,
 )
 from benchmarks.faults.damage.trials import Kind
-from rsa_eval.features.cache import tensors_sha256
+from rsa_eval.features.identity import tensors_sha256
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.config import CONFIG_FILE, PretrainConfig, load_run
 from rsa_pretrain.plumbing.config.files import load_config, parse_tree, to_tree, write_config

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.faults.damage.mutants import UNREADABLE, Mutate, damaged, mutate, without_permission
 from benchmarks.measure import extra_memory
-from rsa_pretrain.plumbing.command_line import describe_error
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.failures import describe_error
 
 BATCH = 250
 SECONDS_PER_MUTANT = 10
