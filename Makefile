@@ -3,12 +3,17 @@
 # make results  RESULTS.md and runs/results/report.html from the records in results/
 # make docs     the documentation site in site/, with its generated pages
 # make test     the tests
+# make test-lowest  the quick loop of tests with the oldest libraries that pyproject.toml admits
+# make audit    what `pip install .` installs, as an SBOM, and its known vulnerabilities
 # make gpu      all that a GPU can tell in BUDGET=15 minutes; DATA=FOLDER has CIFAR-10's batches
 # make lint     ruff and mypy
-# make clean    remove the environment, caches and the demo's results
+# make clean    remove the environments, caches and the demo's results
 
 PYTHON ?= python3
 VENV := .venv
+TOOLS := .venv-tools
+USERS := .venv-users
+LOWEST := .venv-lowest
 DEMO := runs/demo
 LEARNING := $(addprefix study/scattered_digits/,simclr control random)
 DIGITS := $(DEMO)/study/scattered_digits
@@ -20,7 +25,7 @@ SHAPES := data.train_annotations=$(DEMO)/toy_shapes/annotations/instances_train.
 	data.test_images=$(DEMO)/toy_shapes/val
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo results results-check docs test gpu lint clean
+.PHONY: demo results results-check docs test test-lowest audit gpu lint clean
 
 # Each line is a command a user would type, with $(VENV)/bin on the PATH.
 demo: $(VENV)/.installed
@@ -54,6 +59,15 @@ docs: $(VENV)/.docs
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n auto --dist loadfile -m 'not process'
+
+# Of today's packages: the environment is brought up to date each time.
+audit: $(TOOLS)/.installed
+	$(PYTHON) -m venv $(USERS)
+	$(USERS)/bin/python -m pip install --upgrade --upgrade-strategy eager .
+	$(TOOLS)/bin/python .ci/audit.py $(USERS) runs/supply-chain
+
 gpu: $(VENV)/.installed
 	python -m benchmarks gpu --budget-minutes $(BUDGET) $(if $(DATA),--data-root $(DATA))
 
@@ -63,7 +77,7 @@ lint: $(VENV)/.installed
 	mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) $(USERS) $(LOWEST) $(DEMO) site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=…")'
@@ -73,4 +87,16 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.installed
 	python -m pip install --editable '.[docs]'
+	touch $@
+
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install 'cyclonedx-bom>=7' 'pip-audit>=2.10' 'uv>=0.10'
+	touch $@
+
+$(LOWEST)/.installed: pyproject.toml $(TOOLS)/.installed
+	$(TOOLS)/bin/uv venv --clear --python 3.11 $(LOWEST)
+	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra dev \
+		--output-file $(LOWEST)/requirements.txt pyproject.toml
+	$(TOOLS)/bin/uv pip install --python $(LOWEST) --requirements $(LOWEST)/requirements.txt --editable .
 	touch $@

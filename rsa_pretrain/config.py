@@ -80,7 +80,9 @@ CONFIG_FILE = "config.yaml"  # every setting of a run, in its folder
 
 
 def _run_folder(settings: dict[str, Any]) -> Path:
-    data, method, training = (settings[key] for key in ("data", "method", "training"))
+    data, method, training = (settings.get(key) for key in ("data", "method", "training"))
+    if data is None or method is None or training is None:  # these settings are refused
+        return Path("runs")
     return Path("runs", f"{data.name}-{method.name}-{training.epochs}ep".replace("_", "-"))
 
 

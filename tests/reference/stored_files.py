@@ -6,6 +6,7 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image
 
 
@@ -161,7 +162,8 @@ def _cases():
     assert b"Adobe" in adobe
     yield "Adobe's CMYK JPEG", StoredFile(adobe, "CMYK", _PRINTED, 2)
     yield "CMYK TIFF", StoredFile(saved(print_image, "TIFF"), "CMYK", _PRINTED, 1)
-    yield "YCbCr TIFF", StoredFile(saved(pair.convert("YCbCr"), "TIFF"), "YCbCr", _PAIR, 2)
+    if int(PIL.__version__.partition(".")[0]) >= 13:  # earlier releases call it truncated
+        yield "YCbCr TIFF", StoredFile(saved(pair.convert("YCbCr"), "TIFF"), "YCbCr", _PAIR, 2)
     yield "LAB TIFF", StoredFile(saved(pair.convert("LAB"), "TIFF"), "LAB", _PAIR, 3)
     yield from _deep_cases()
     for form in ("GIF", "PNG", "WEBP", "TIFF", "MPO"):
