@@ -64,7 +64,7 @@ class Job:
 
     @property
     def has_loaders(self) -> bool:
-        """Whether the command starts loader processes."""
+        """Return whether the command starts loader processes."""
         return "num_workers=2" in self.command
 
     def words(self, inputs: Path) -> list[str]:

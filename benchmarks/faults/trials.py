@@ -48,7 +48,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was wrong in a trial; each list is empty if nothing was.
+    """List what was wrong in a trial; each list is empty if nothing was.
 
     Attributes:
         errors: Of how the command, or the command run again, ended.

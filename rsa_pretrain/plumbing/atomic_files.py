@@ -1,7 +1,6 @@
 """Write files and folders atomically: complete under their final name, or not at all."""
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -36,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     The content is on disk before the rename, so a kill or power cut at any moment leaves
     either the previous file or the new one. On an exception nothing is left behind; what a killed
-    process has left is removed when the same file is written again.
+    process has left is removed with the next write into the same folder.
 
     Args:
         path: Final name; its parent folders are created.
@@ -47,7 +46,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If a parent folder is a file.
     """
-    with _scratch_beside(path) as scratch:
+    with scratch_beside(path) as scratch:
         temporary = scratch / path.name
         yield temporary
         temporary.chmod(0o666 & ~_umask())
@@ -76,7 +75,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If a parent folder is a file.
     """
-    with _scratch_beside(path) as scratch:
+    with scratch_beside(path) as scratch:
         temporary = scratch / path.name
         temporary.mkdir()
         yield temporary
@@ -109,7 +108,7 @@ def point_link(link: Path, target_name: str) -> None:
 
     A real folder at ``link``, left by a copy that followed links, is replaced.
     """
-    with _scratch_beside(link) as scratch:
+    with scratch_beside(link) as scratch:
         temporary = scratch / link.name
         temporary.symlink_to(target_name)
         if link.is_dir() and not link.is_symlink():
@@ -118,14 +117,9 @@ def point_link(link: Path, target_name: str) -> None:
         _flush_to_disk(link.parent)
 
 
-def remove_leftovers(folder: Path, prefix: str = TEMPORARY_PREFIX) -> None:
-    """Delete what killed processes have left half-written directly in ``folder``.
-
-    Args:
-        folder: The folder.
-        prefix: Of the names.
-    """
-    for leftover in folder.glob(f"{prefix}*"):
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes have left half-written directly in ``folder``."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(FileNotFoundError, BlockingIOError), _locked(leftover) as is_locked:
             if is_locked and leftover.is_dir():
                 shutil.rmtree(leftover)
@@ -134,18 +128,16 @@ def remove_leftovers(folder: Path, prefix: str = TEMPORARY_PREFIX) -> None:
 
 
 @contextmanager
-def _scratch_beside(path: Path) -> Iterator[Path]:
+def scratch_beside(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``, locked so that others do not take it for a leftover.
 
-    It has a short name, so that any name of a file can be that of ``path``.
+    What killed processes have left there is removed first.
     """
     make_folder(path.parent)
-    name_hash = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-    prefix = f"{TEMPORARY_PREFIX}{name_hash}-"
-    remove_leftovers(path.parent, prefix)
+    remove_leftovers(path.parent)
     with _errors_naming(path), ExitStack() as stack:
         while True:
-            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+            scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
             # Another process may be removing it, as not locked yet.
             with suppress(FileNotFoundError, BlockingIOError):

@@ -8,7 +8,7 @@ DISK_FAILURES = {
     errno.EROFS: "write elsewhere, or rerun the command once it can be written to",
     errno.EIO: "the disk or the connection to it fails; rerun the command once it works",
 }
-"""What to do, by ``errno``."""
+"""Advice by ``errno``."""
 
 
 class UserError(ValueError):

@@ -18,7 +18,7 @@ from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX, make_folder
+from rsa_pretrain.plumbing.atomic_files import make_folder, scratch_beside
 from rsa_pretrain.plumbing.errors import UserError
 
 _TIMEOUT_SECONDS = 60
@@ -136,14 +136,11 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
 @contextmanager
 def _appearing_whole(folder: Path, inside: str = "") -> Iterator[Path]:
     """Yield the path of a folder to be made; it, or the one inside, gets the final name."""
-    temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
-    try:
+    with scratch_beside(folder) as scratch:
+        temporary = scratch / folder.name
         yield temporary
         os.sync()  # the files must be on disk before the folder gets its final name
         (temporary / inside).rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _wait_for(lock: IO[bytes], root: Path) -> None:

@@ -10,6 +10,7 @@ from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.open_images import AnySplit, open_images
 from rsa_pretrain.data.sets.folders import refuse_among_images
 from rsa_pretrain.data.shards.stream import ShardSet
+from rsa_pretrain.plumbing.atomic_files import remove_leftovers
 from rsa_pretrain.plumbing.device import resolve_device
 from rsa_pretrain.plumbing.distributed import process_group
 from rsa_pretrain.plumbing.errors import UserError
@@ -62,6 +63,7 @@ def pretrain(
                 f"'{config.output_dir}' contains a finished run; choose another output_dir"
             )
         refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
+        remove_leftovers(config.output_dir)
         return 0
     if config.monitor.knn_every_epochs is not None and make_evaluate is None:
         raise UserError(

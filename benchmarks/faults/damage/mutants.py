@@ -172,7 +172,7 @@ SWAPS: dict[str, Callable[[Path], None]] = {
     "loop of links": _put_loop,
     "dangling link": _put_dangling_link,
 }
-"""What may stand in a file's place; each is put at a free path."""
+"""Things that may stand in a file's place; each is put at a free path."""
 UNREADABLE = "unreadable"
 """The file itself, which the reader may not open."""
 

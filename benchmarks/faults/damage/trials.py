@@ -72,7 +72,7 @@ class Kind:
     """Returns what the file says; equal values are the same answer."""
     change: Mutate = mutate
     has_checksum: bool = False
-    """Whether another answer than the undamaged file's is a finding."""
+    """Another answer than the undamaged file's is a finding."""
     harmless: tuple[str, ...] = ()
     """Swaps that leave valid files, such as a folder among folders of images."""
     share: float = 1.0

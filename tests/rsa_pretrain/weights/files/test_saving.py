@@ -53,7 +53,7 @@ def test_errors_that_are_not_the_disks_stay(tmp_path: Path) -> None:
 def test_a_failed_write_names_the_final_file_and_a_remedy(
     tmp_path: Path, number: int, advice: str
 ) -> None:
-    """Whether or not the system's error names the temporary file."""
+    """Also where the system's error names the temporary file, or none."""
     path = tmp_path / "a.json"
 
     def fail(*names: str) -> None:

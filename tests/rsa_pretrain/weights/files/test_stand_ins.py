@@ -315,7 +315,7 @@ def test_a_named_tuple_that_is_the_whole_file_is_looked_into(project, read_bytes
 
 
 class Share:
-    """What a tensor spread over processes is in a pickle: a call of its class."""
+    """Stands in for a tensor spread over processes: in a pickle, a call of its class."""
 
     def __reduce__(self):
         return DTensor, ()

@@ -119,7 +119,7 @@ def test_import_refuses_its_own_files_and_names(command, moco_file, own_backbone
 
 @pytest.mark.parametrize("part", ["", "__0_0.distcp", ".metadata"])
 def test_a_distributed_checkpoint_is_to_be_joined_first(command, tmp_path, capsys, part):
-    """Whether the folder is named or a part of it, the command that joins the parts is given."""
+    """The command that joins the parts is given, also if only one of them is named."""
     folder = tmp_path / "step"
     folder.mkdir()
     for name in ("__0_0.distcp", ".metadata"):
