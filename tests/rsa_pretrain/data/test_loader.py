@@ -1,7 +1,10 @@
 """Loader processes that cannot send their batches."""
 
 import multiprocessing
+import os
+import signal
 import tempfile
+import time
 
 import pytest
 import torch
@@ -27,3 +30,31 @@ def test_a_batch_that_cannot_be_sent_is_not_waited_for(tmp_path, monkeypatch, ca
     with pytest.raises(UserError, match="a loader process ended"):
         list(iterate(loader))
     assert "cannot send a batch: AF_UNIX path too long (TMPDIR may" in capfd.readouterr().err
+
+
+class _Texts(Dataset):
+    """Texts that fill the pipe they are sent through."""
+
+    def __getitem__(self, key):
+        return "x" * 1_000_000
+
+
+@pytest.mark.process
+def test_none_outlives_a_killed_main_process():
+    """It would wait forever to send what nobody reads."""
+    read_end, write_end = os.pipe()
+    if (process := os.fork()) == 0:
+        os.setsid()
+        loader = make_loader(_Texts(), [[number] for number in range(9)], 2, torch.device("cpu"))
+        next(iter(loader))
+        os.write(write_end, b"x")
+        signal.pause()
+    os.close(write_end)
+    os.read(read_end, 1)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    end = time.monotonic() + 60
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(process, 0)
+            time.sleep(0.1)
