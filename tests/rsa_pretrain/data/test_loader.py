@@ -39,6 +39,13 @@ class _Texts(Dataset):
         return "x" * 1_000_000
 
 
+def _signal_until_gone(group: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        os.killpg(group, 0)
+        time.sleep(0.1)
+
+
 @pytest.mark.process
 def test_none_outlives_a_killed_main_process():
     """It would wait forever to send what nobody reads."""
@@ -53,8 +60,5 @@ def test_none_outlives_a_killed_main_process():
     os.read(read_end, 1)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
-    end = time.monotonic() + 60
-    with pytest.raises(ProcessLookupError):
-        while time.monotonic() < end:
-            os.killpg(process, 0)
-            time.sleep(0.1)
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        _signal_until_gone(process, 60)
