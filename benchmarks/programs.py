@@ -129,6 +129,8 @@ def _become(
     surroundings: Surroundings,
 ) -> None:
     os.setsid()
+    # An interpreter starts loader processes in the system's usual way, not by a server.
+    multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
