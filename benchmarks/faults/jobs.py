@@ -21,8 +21,8 @@ _IMAGES = "data.num_train_images=20 data.num_test_images=20 data.image_size=16"
 _PRETRAIN = (
     f"rsa_pretrain run digits/rsa {_NETWORK} data.image_size=16 method.hidden_dim=16 "
     "method.output_dim=8 training.epochs=2 training.global_batch_size=8 optimizer.warmup_epochs=1 "
-    "training.checkpoint_every_epochs=1 monitor.log_every_steps=1 monitor.knn_every_epochs=null "
-    "training.device=cpu output_dir=out/run --resume"
+    "training.checkpoint_every_epochs=1 training.keep_checkpoints=1 "
+    "monitor.log_every_steps=1 training.device=cpu output_dir=out/run --resume"
 )
 _DETECT = (
     "detection train toy_shapes --checkpoint {inputs}/resnet18 --resume output_dir=out/run "
@@ -32,7 +32,7 @@ _DETECT = (
     "data.test_images={inputs}/shapes/val input.train_short_sides_pixels=[48] "
     "input.test_short_side_pixels=48 input.max_side_pixels=64 sampling.proposals_per_image=20 "
     "sampling.rois_per_image=8 solver.iterations=4 solver.decay_at=[3] "
-    "solver.warmup_iterations=1 training.checkpoint_every_iterations=2 "
+    "solver.warmup_iterations=1 training.checkpoint_every_iterations=2 training.keep_checkpoints=1 "
     "training.log_every_iterations=1 training.device=cpu"
 )
 _SUITE = """\
