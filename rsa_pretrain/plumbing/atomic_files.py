@@ -1,11 +1,13 @@
 """Write files and folders atomically: complete under their final name, or not at all."""
 
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
@@ -82,9 +84,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in temporary.iterdir():
             _flush_to_disk(file)
         _flush_to_disk(temporary)
-        if path.exists():
-            path.rename(scratch / _REPLACED)
-        temporary.rename(path)
+        for number in count():
+            with suppress(FileNotFoundError):
+                path.rename(scratch / f"{_REPLACED}-{number}")
+            with suppress(FileExistsError):
+                _rename_folder(temporary, path)
+                break
         _flush_to_disk(path.parent)
 
 
@@ -177,6 +182,20 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
+
+
+def _rename_folder(folder: Path, path: Path) -> None:
+    """Rename a folder.
+
+    Raises:
+        FileExistsError: If another process has put a folder there meanwhile.
+    """
+    try:
+        folder.rename(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -122,6 +122,26 @@ def test_folders_and_links_replace_what_was_there(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_two_processes_may_replace_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later one stays, also if the earlier came between its two renames."""
+    path = tmp_path / "plots"
+    rename, others = Path.rename, iter([True])
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if target == path and next(others, False):
+            path.mkdir()
+            (path / "others").touch()
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with atomic_folder(path) as temporary:
+        (temporary / "mine").touch()
+    assert [file.name for file in path.iterdir()] == ["mine"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk_is_told_before_anything_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
