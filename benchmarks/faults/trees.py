@@ -19,7 +19,7 @@ _TIMES = re.compile(
     r"created|seconds|minutes|duration|hours|per_second|_time|time_|memory|command|data_wait"
 )
 _TIMES_IN_TEXT = re.compile(r"\d{4}-\d\d-\d\d[T ]?[\d:+.Z]*|\d+(\.\d+)? ?(s|ms|min|h)\b")
-_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}|^\.tmp|\.tmp$|\.part$")
+_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}|^\.tmp|\.(tmp|part|progress)$")
 _LOGS = re.compile(r"(^|/)(tensorboard/|events\.out\.|.*\.log$)")
 
 
