@@ -14,9 +14,9 @@ from safetensors import safe_open
 
 from rsa_pretrain.plumbing.atomic_files import TEMPORARY_PREFIX
 
-# Values that differ between two runs of the same command on the same machine.
+# Values that differ between two runs of the same command on the same machine, or checkout.
 _TIMES = re.compile(
-    r"created|seconds|minutes|duration|hours|per_second|_time|time_|memory|command|data_wait"
+    r"git_|created|seconds|minutes|duration|hours|per_second|_time|time_|memory|command|data_wait"
 )
 _TIMES_IN_TEXT = re.compile(r"\d{4}-\d\d-\d\d[T ]?[\d:+.Z]*|\d+(\.\d+)? ?(s|ms|min|h)\b")
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}|^\.tmp|\.(tmp|part|progress)$")
