@@ -61,12 +61,14 @@ VICREG = Layout(
 )
 
 _TRUNK = r"(classy_state_dict/base_model/model/trunk|model_state_dict)/"
+_MOMENTUM = r"(moco_encoder|momentum_(encoder|teacher))"  # of MoCo; of SwAV and DINO
 
 VISSL = Layout(
     name="vissl",
     made_by="VISSL",
     source="facebookresearch/vissl vissl/models/trunks/resnext.py, vissl/models/base_ssl_model.py, "
-    "vissl/hooks/log_hooks.py, extra_scripts/convert_vissl_to_torchvision.py (09270ed)",
+    "vissl/hooks/{log,moco,swav_momentum,dino}_hooks.py, "
+    "extra_scripts/convert_vissl_to_torchvision.py (09270ed)",
     markers=(rf"({_TRUNK})?(base_model\.)?_feature_blocks\.conv1\.",),
     networks={
         "trunk": (
@@ -81,14 +83,15 @@ VISSL = Layout(
         ),
         "momentum": (
             "loss/moco_encoder.trunk._feature_blocks.",
+            "loss/momentum_encoder.trunk._feature_blocks.",
             "loss/momentum_teacher.trunk._feature_blocks.",
         ),
     },
     drops={
         r"classy_state_dict/(base|ema)_model/model/heads/": "heads",
-        r"loss/(moco_encoder|momentum_teacher)\.heads\.": "heads",
+        rf"loss/{_MOMENTUM}\.heads\.": "heads",
         r"classy_state_dict/((base|ema)_model/meta|optimizer|loss|hooks|train)/": "training state",
-        r"loss/(?!(moco_encoder|momentum_teacher)\.)": "training state",
+        rf"loss/(?!{_MOMENTUM}\.)": "training state",
         rf"({_TRUNK})?(base_model\.)?_feature_blocks\.fc\.": "classifier",
     },
 )

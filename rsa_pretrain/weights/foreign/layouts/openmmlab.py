@@ -4,6 +4,10 @@ from rsa_pretrain.weights.foreign.layout import Layout
 
 _HEADS = {r"(ema_)?state_dict/(neck|head)\.": "neck and head"}
 _QUEUES = {r"state_dict/queue2?(_ptr)?$": "negatives"}
+_CLUSTERS = {  # of NPID and ODC; of DeepCluster and ODC
+    r"state_dict/memory_bank\.": "memory of the images",
+    r"state_dict/loss_weight$": "state of the loss",
+}
 
 OPENSELFSUP = Layout(
     name="openselfsup",
@@ -51,5 +55,6 @@ MMPRETRAIN = Layout(
         r"ema_state_dict/steps$": "training state",
     }
     | _HEADS
-    | _QUEUES,
+    | _QUEUES
+    | _CLUSTERS,
 )
