@@ -15,6 +15,7 @@ from rsa_pretrain.data.image_set import UNLABELLED, ImageSet
 from rsa_pretrain.plumbing.device import usable_cores
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.loader_processes import prepare_loader_process, why_lost
+from rsa_pretrain.plumbing.stop_signal import signals_delayed
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def iterate(loader: DataLoader[Any]) -> Generator[Any, None, None]:
     Raises:
         UserError: Without the worker's traceback, which torch puts into the message.
     """
-    batches = iter(loader)
+    with signals_delayed():  # which would end a loader process that does not ignore them yet
+        batches = iter(loader)
     try:
         yield from batches
     except UserError as error:

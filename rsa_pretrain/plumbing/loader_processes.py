@@ -3,33 +3,23 @@
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from multiprocessing.queues import Queue
 from typing import Any, NoReturn
 
 from rsa_pretrain.plumbing.standard_streams import write_error
 from rsa_pretrain.plumbing.stop_signal import leave_signals_to_main_process
 
-_POLL_SECONDS = 1.0
 _MARKS_OF_A_LOSS = ("DataLoader worker (pid", "shared memory")
 
 
 def prepare_loader_process(worker: int) -> None:
-    """Leave signals to the main process, and end with it or if a batch cannot be sent to it.
+    """Leave signals to the main process, and end if a batch cannot be sent to it.
 
     A ``worker_init_fn``. Python's queue would drop the batch, for which the main process would
-    wait forever; and it would wait forever to send one to a main process that has been killed.
+    wait forever.
     """
     leave_signals_to_main_process(worker)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     Queue._on_queue_feeder_error = staticmethod(_end_unsent)  # type: ignore[attr-defined]
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)
 
 
 def _end_unsent(error: Exception, _batch: Any) -> NoReturn:

@@ -140,11 +140,22 @@ def exit_code(received: signal.Signals) -> int:
     return 128 + received
 
 
+@contextmanager
+def signals_delayed() -> Iterator[None]:
+    """Keep these signals from this thread, and from processes it starts, until the block ends."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def leave_signals_to_main_process(_worker: int) -> None:
-    """Ignore these signals in a loader process; a ``worker_init_fn``.
+    """Ignore these signals in a loader process that was started with them delayed.
 
     Ctrl-C and cluster managers signal the whole process group; the workers must keep feeding
     the main process until it has stopped.
     """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -1,4 +1,4 @@
-"""Loader processes that cannot send their batches."""
+"""Loader processes that cannot send their batches, and signals to them."""
 
 import multiprocessing
 import os
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from rsa_pretrain.data.loader import iterate, make_loader
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.loader_processes import prepare_loader_process
 
 
 class _Numbers(Dataset):
@@ -48,7 +49,7 @@ def _signal_until_gone(group: int, seconds: float) -> None:
 
 @pytest.mark.process
 def test_none_outlives_a_killed_main_process():
-    """It would wait forever to send what nobody reads."""
+    """Also while it waits to send what nobody reads."""
     read_end, write_end = os.pipe()
     if (process := os.fork()) == 0:
         os.setsid()
@@ -62,3 +63,17 @@ def test_none_outlives_a_killed_main_process():
     os.waitpid(process, 0)
     with pytest.raises(ProcessLookupError, match="No such process"):
         _signal_until_gone(process, 60)
+
+
+def _signalled_at_its_start(worker):
+    os.kill(os.getpid(), signal.SIGTERM)
+    prepare_loader_process(worker)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.process
+def test_a_signal_to_all_processes_does_not_end_one_that_starts():
+    """Neither before it ignores the signal nor afterwards."""
+    loader = make_loader(_Numbers(), [[0], [1]], 1, torch.device("cpu"))
+    loader.worker_init_fn = _signalled_at_its_start
+    assert [batch.tolist() for batch in iterate(loader)] == [[0], [1]]
