@@ -8,6 +8,11 @@ _FOLDERS_ABOVE = 3
 _FOLDERS_BELOW = 50
 
 
+def missing_images(names: Sequence[str], images_dir: Path) -> list[str]:
+    """Return the names that are not those of files in a folder, or of none that can exist."""
+    return [name for name in names if not os.path.isfile(images_dir / name)]
+
+
 def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str | None) -> str:
     """Suggest a setting that finds missing images; empty if none are nearby.
 
@@ -23,11 +28,11 @@ def where_images_are(missing: Sequence[str], images_dir: Path, images_key: str |
         return ""
     tidy = [name.replace("\\", "/").lstrip("/") for name in missing]
     counts = {
-        folder: sum((folder / name).is_file() for name in tidy) for folder in _near(images_dir)
+        folder: sum(os.path.isfile(folder / name) for name in tidy) for folder in _near(images_dir)
     }
     best = max(counts, key=lambda folder: counts[folder], default=None)
     if best is not None and counts[best]:
-        first = next(name for name in tidy if (best / name).is_file())
+        first = next(name for name in tidy if os.path.isfile(best / name))
         return (
             f"; {counts[best]:,} of them are found like '{best / first}': "
             f"set {images_key} to '{best}'"

@@ -6,6 +6,7 @@ to report.
 """
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -180,9 +181,9 @@ def _with_path_and_size(
     if name is None or (_is_strict_image(entry) and "\\" not in name and name[:1] != "/"):
         return entry
     repaired = dict(entry)
-    if images_dir is not None and not (images_dir / name).is_file():
+    if images_dir is not None and not os.path.isfile(images_dir / name):
         tidy = str(PurePosixPath(name.replace("\\", "/").lstrip("/")))
-        if (images_dir / tidy).is_file():
+        if os.path.isfile(images_dir / tidy):
             repaired["file_name"] = tidy
             notes[_TIDIED] += 1
     for side in _SIDES:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from detection.coco.box_forms import Entry, box_of
 from detection.coco.counted_objects import counted_objects
-from detection.coco.image_places import where_images_are
+from detection.coco.image_places import missing_images, where_images_are
 from detection.coco.masks import Size, has_mask
 from detection.coco.repair import repair
 from detection.coco.validate import Fault, in_one_line, read_tree, sort_out
@@ -188,7 +188,7 @@ def check_images(coco: CocoSet) -> None:
         UserError: If some are missing; says where they may be.
     """
     names = [image["file_name"] for image in coco.tree["images"]]
-    missing = [name for name in names if not (coco.images_dir / name).is_file()]
+    missing = missing_images(names, coco.images_dir)
     if missing:
         places = where_images_are(missing, coco.images_dir, coco.images_key)
         raise UserError(

@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
@@ -72,8 +72,11 @@ def unchanged(file: Path) -> Iterator[None]:
         UserError: Says so.
     """
     before = _identity(file)
-    with suppress(FileNotFoundError):
+    try:
         yield
+    except FileNotFoundError:
+        if _identity(file) == before:  # of another file, or of one that may not be read
+            raise
     if before is None or _identity(file) != before:
         raise UserError(
             f"'{file}' was replaced or deleted while it was read, as by a training that keeps few "

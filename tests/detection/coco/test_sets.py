@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from detection.coco import json_file
 from detection.coco.sets import check_objects, mask_gap, open_coco, training_images
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -204,11 +205,11 @@ def test_file_that_is_not_json(tmp_path: Path) -> None:
 def test_a_file_beyond_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one of hundreds of GiB."""
 
-    def fail(path: Path, encoding: str) -> str:
+    def fail(text: str) -> object:
         raise MemoryError
 
     (tmp_path / "a.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(json_file, "parse_json", fail)
     with pytest.raises(UserError, match=r"annotations '.*a\.json' do not fit into memory$"):
         open_coco(tmp_path / "a.json", tmp_path)
 
@@ -219,6 +220,16 @@ def test_missing_images_are_named_and_counted(write_set: WriteSet) -> None:
     (images / "4.png").unlink()
     (images / "9.png").unlink()
     with pytest.raises(UserError, match=r"2 of 3 images.*9\.png, 4\.png"):
+        open_coco(path, images)
+
+
+def test_a_name_that_no_file_can_have_is_of_a_missing_image(write_set: WriteSet) -> None:
+    """The system refuses to look for it."""
+    tree = _small_tree()
+    path, images = write_set(tree)
+    tree["images"][0]["file_name"] = "9" * 999
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    with pytest.raises(UserError, match="1 of 3 images"):
         open_coco(path, images)
 
 
