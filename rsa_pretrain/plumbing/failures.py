@@ -1,5 +1,6 @@
 """Describe in one line why a command cannot continue: a mistake, or the system's failure."""
 
+import os
 import threading
 
 from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
@@ -21,7 +22,10 @@ def describe_error(error: UserError | OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in DISK_FAILURES:
         reason = f"{reason}; {DISK_FAILURES[error.errno]}"
-    return reason if error.filename is None else f"'{error.filename}': {reason}"
+    if error.filename is None:
+        return reason
+    name = error.filename
+    return f"'{os.fsdecode(name) if isinstance(name, bytes) else name}': {reason}"
 
 
 def why_failed(error: RuntimeError | MemoryError) -> str | None:

@@ -121,9 +121,7 @@ class Trainer:
         Raises:
             UserError: If the loss or a weight is not finite; the last good checkpoint is kept.
         """
-        bar = progress_bar(
-            self.num_steps * self.batch_size, "pretraining", "img", self._step * self.batch_size
-        )
+        total, done = self.num_steps * self.batch_size, self._step * self.batch_size
         received = None
         with (
             closing(self._batches()) as batches,
@@ -131,7 +129,7 @@ class Trainer:
             self.folder.open_log() or nullcontext() as log,
             self._profiled() as end_step,
             self._on_gpu(),
-            bar,
+            progress_bar(total, "pretraining", "img", done) as bar,
         ):
             vote = StopVote()
             while self._step < self.num_steps and received is None:

@@ -60,6 +60,7 @@ def test_a_failed_write_names_the_final_file_and_a_remedy(
         with atomic_file(path) as temporary:
             raise OSError(number, os.strerror(number), *(name or str(temporary) for name in names))
 
+    assert describe_error(OSError(number, "failed", b"a.json")).startswith("'a.json': failed; ")
     for names in ((), ("",)):
         with pytest.raises(OSError, match=advice[:5]) as caught:
             fail(*names)
