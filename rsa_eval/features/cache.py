@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rsa_eval.features.forward import NonFiniteFeatures
 from rsa_eval.features.identity import FeatureIdentity
-from rsa_eval.features.partial import RowLayout, partial_file
+from rsa_eval.features.partial import RowLayout, partial_file, remove_abandoned
 from rsa_eval.features.share import own_share
 from rsa_pretrain.plumbing.config.files import config_hash
 from rsa_pretrain.plumbing.distributed import (
@@ -107,6 +107,8 @@ class CacheEntry:
             UserError: If ``extract`` does in any process, or as ``is_usable``.
             Stopped: If a signal requested it.
         """
+        if is_main():
+            remove_abandoned(self.folder, _SUFFIX)
         seen = self._inode()
         if _main_finds(self.is_usable):
             return

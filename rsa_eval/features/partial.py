@@ -7,8 +7,8 @@ disk, every ten seconds. What does not match its record is extracted again, so n
 whole; of another batch size or device that is everything.
 
 The processes of one command hold a lock on ``NAME.progress``; another command waits for it. Partial
-files that nobody has locked, and that have not grown for a week, are removed by the next extraction
-into their folder.
+files that nobody has locked, and that have not grown for a week or whose file is complete, are
+removed when features are next looked for in their folder.
 """
 
 import hashlib
@@ -69,18 +69,18 @@ def partial_file(
         device: Computes the rows.
     """
     make_folder(path.parent)
-    with locked_file(_progress_of(path)) as progress:
-        if is_main():
-            _remove_abandoned(path.parent, path.suffix)
-        with open_unbuffered(_content_of(path)) as content:
-            origin = f"batches of {batch_size} on {describe_hardware(device)}"
-            part = PartialFile(path, layout, batch_size, origin, progress, content)
-            try:
-                yield part
-            except BaseException:
-                if is_main() and part.is_empty():
-                    part.discard()
-                raise
+    with (
+        locked_file(_progress_of(path)) as progress,
+        open_unbuffered(_content_of(path)) as content,
+    ):
+        origin = f"batches of {batch_size} on {describe_hardware(device)}"
+        part = PartialFile(path, layout, batch_size, origin, progress, content)
+        try:
+            yield part
+        except BaseException:
+            if is_main() and part.is_empty():
+                part.discard()
+            raise
 
 
 class PartialFile:
@@ -256,10 +256,17 @@ def _progress_of(path: Path) -> Path:
     return path.with_name(f"{path.name}{_PROGRESS_SUFFIX}")
 
 
-def _remove_abandoned(folder: Path, suffix: str) -> None:
+def remove_abandoned(folder: Path, suffix: str) -> None:
+    """Delete the unlocked partial files in a folder that are old, or whose file is complete.
+
+    Args:
+        folder: The folder.
+        suffix: Of the complete files.
+    """
     for progress in folder.glob(f"*{suffix}{_PROGRESS_SUFFIX}"):
-        with suppress(FileNotFoundError), progress.open("r+b", buffering=0) as file:
+        with suppress(OSError), progress.open("r+b", buffering=0) as file:
             age = time.time() - os.fstat(file.fileno()).st_mtime
-            if age > _ABANDONED_SECONDS and lock_alone(file, progress):
+            is_abandoned = age > _ABANDONED_SECONDS or progress.with_suffix("").exists()
+            if is_abandoned and lock_alone(file, progress):
                 _content_of(progress.with_suffix("")).unlink(missing_ok=True)
                 progress.unlink()

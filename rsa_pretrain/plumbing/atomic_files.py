@@ -132,6 +132,14 @@ def remove_leftovers(folder: Path) -> None:
                 leftover.unlink()
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, of which a kill at any moment leaves nothing under its name, or all."""
+    doomed = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)  # what is left is a leftover
+
+
 @contextmanager
 def scratch_beside(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``, locked so that others do not take it for a leftover.

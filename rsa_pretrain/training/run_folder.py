@@ -21,6 +21,7 @@ from rsa_pretrain.weights.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     newest_checkpoint,
+    prune_checkpoints,
     save_checkpoint,
     save_tensors,
 )
@@ -87,6 +88,7 @@ class RunFolder:
         if is_main():
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
+            prune_checkpoints(self.path, self.config.training.keep_checkpoints)
             write_config(self.config, self.path / CONFIG_FILE)
             note_machine(self.path, self.state.device, steps)
         if own is None and parent is not None:

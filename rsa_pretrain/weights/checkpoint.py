@@ -21,7 +21,6 @@ Both safetensors files carry ``BackboneMetadata`` as JSON under the header key `
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rsa_pretrain.components.backbone import build_backbone
-from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link
+from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder, point_link, remove_folder
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.files.regular_file import ABSENT, check_not_distributed, unchanged
@@ -120,10 +119,15 @@ def save_checkpoint(
         save_tensors(temporary / MODEL_FILE, model_state, metadata, notes)
         save_torch(dict(trainer_state), temporary / TRAINER_FILE)
     point_link(folder.parent / "last", folder.name)
+    prune_checkpoints(run_dir, keep)
+    return folder
+
+
+def prune_checkpoints(run_dir: Path, keep: int | None) -> None:
+    """Delete a run's oldest checkpoints beyond ``keep``; None keeps all."""
     if keep is not None:
         for old in list_checkpoints(run_dir)[:-keep]:
-            shutil.rmtree(old)
-    return folder
+            remove_folder(old)
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:

@@ -207,6 +207,7 @@ def test_run_folder_holds_what_the_format_says(straight):
     """Settings, logs, machines, checkpoints and the final backbone with its metadata."""
     names = {path.name for path in straight.iterdir()}
     assert names == {
+        ".lock",
         "config.yaml",
         "metrics.jsonl",
         "machines.json",

@@ -23,6 +23,7 @@ from rsa_pretrain.weights.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from rsa_pretrain.weights.files.saving import save_torch
 from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 
 R18 = BackboneConfig(arch="resnet18", stem="standard")
@@ -309,7 +310,7 @@ def test_what_a_full_disk_stops_is_named(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))
     try:
         with pytest.raises(OSError, match=f"too large: '{path}'"), atomic_file(path) as temporary:
-            torch.save(tensors, temporary)
+            save_torch(tensors, temporary)
         step = run / "checkpoints" / "step-00000001"
         for one, state in ((tensors, {}), ({"b": torch.zeros(1)}, tensors)):
             with pytest.raises(OSError, match=f"too large: '{step}'"):
