@@ -6,7 +6,7 @@ DISK_FAILURES = {
     errno.ENOSPC: "free some space and rerun the command",
     errno.EDQUOT: "free some of the quota and rerun the command",
     errno.EROFS: "write elsewhere, or rerun the command once it can be written to",
-    errno.EFBIG: "the file system or a limit (ulimit -f) takes no file of that size; write elsewhere",
+    errno.EFBIG: "raise ulimit -f, or write to a file system that takes such a file",
     errno.EIO: "the disk or the connection to it fails; rerun the command once it works",
 }
 """Advice by ``errno``."""
