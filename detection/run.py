@@ -122,12 +122,11 @@ def _run(
     engine.check(job)
     with folder_lock(recipe.output_dir):
         _check_folder(recipe, resume)  # which another run may have used meanwhile
-        return _run_alone(engine, job)
+        return _run_alone(engine, recipe, job)
 
 
-def _run_alone(engine: Engine, job: Job) -> tuple[int, Record | None]:
-    """Run a job in a folder that no other run writes to."""
-    recipe = job.recipe
+def _run_alone(engine: Engine, recipe: Recipe, job: Job) -> tuple[int, Record | None]:
+    """Run a job, of a recipe as it is written, in a folder that no other run writes to."""
     run_dir = recipe.output_dir
     newest = newest_checkpoint(run_dir)
     if newest is None and (run_dir / RECORD_FILE).is_file():
