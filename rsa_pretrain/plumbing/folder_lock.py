@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rsa_pretrain.plumbing.atomic_files import make_folder
@@ -46,4 +46,16 @@ def _lock(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:  # of a file system without locks
             pass
-        yield
+        try:
+            yield
+        except BaseException:
+            _remove_if_unused(folder)
+            raise
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Delete a folder that has nothing but the lock, as of a run that was refused."""
+    if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+        with suppress(OSError):
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
