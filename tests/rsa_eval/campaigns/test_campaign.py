@@ -76,7 +76,9 @@ def test_what_cannot_be_kept_has_failed(run: Callable[..., Outcome]) -> None:
     def keep(trial: AnyTrial) -> None:
         raise OSError(28, "No space left on device", "/full/disk")
 
-    assert set(run(keep=keep).failures.values()) == {"'/full/disk': No space left on device"}
+    assert set(run(keep=keep).failures.values()) == {
+        "'/full/disk': No space left on device; free some space and rerun the command"
+    }
 
 
 def test_a_stopped_training_stops_the_rest(
