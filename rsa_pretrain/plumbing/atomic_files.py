@@ -123,9 +123,12 @@ def point_link(link: Path, target_name: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes have left half-written directly in ``folder``."""
+    """Delete what killed processes have left half-written directly in ``folder``.
+
+    What is locked, or belongs to another user, stays.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(FileNotFoundError, BlockingIOError), _locked(leftover) as is_locked:
+        with suppress(OSError), _locked(leftover) as is_locked:
             if is_locked and leftover.is_dir():
                 shutil.rmtree(leftover)
             elif is_locked:
