@@ -13,6 +13,7 @@ from typing import Protocol
 from rsa_eval.campaigns.run_records import make_record_of, recorded, warn_of_other_folder
 from rsa_eval.campaigns.trials import AnyTrial, DetectorTrial, Trial, record_path
 from rsa_eval.records.record import Record
+from rsa_eval.records.workspace import Workspace
 from rsa_pretrain.config import PretrainConfig, reads_elsewhere
 from rsa_pretrain.plumbing.atomic_files import write_bytes
 from rsa_pretrain.plumbing.config.layers import text_override
@@ -212,6 +213,8 @@ def _evaluate(trial: Trial, limit: TimeLimit, outcome: Outcome) -> int:
             if min_over_ranks(int(record is not None)):
                 assert record is not None
                 _log.info("%s of %s is recorded", evaluation.name, trial.name)
+                if is_main():
+                    Workspace(path).remove_states()  # which a kill may have left
                 warn_of_other_folder(record, evaluation.config, path)
             elif _is_up(limit):
                 return limit.exit_code

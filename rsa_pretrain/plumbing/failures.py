@@ -7,6 +7,10 @@ from rsa_pretrain.plumbing.errors import DISK_FAILURES, UserError
 from rsa_pretrain.plumbing.loader_processes import why_lost
 from rsa_pretrain.plumbing.memory import why_out_of_memory
 
+_NO_PROCESS = (
+    "the system starts no more processes or threads; raise ulimit -u or -v, or set fewer "
+    "data.num_workers or a smaller OMP_NUM_THREADS"
+)
 _MEMORY_ADVICE = (
     "free some or raise its limit, or set smaller batches, fewer images or fewer data.num_workers"
 )
@@ -19,6 +23,8 @@ def describe_error(error: UserError | OSError) -> str:
     lack = _lack_of_memory(error)
     if lack is not None:
         return lack
+    if isinstance(error, BlockingIOError) and error.filename is None:  # of fork
+        return _NO_PROCESS
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in DISK_FAILURES:
         reason = f"{reason}; {DISK_FAILURES[error.errno]}"
@@ -29,7 +35,9 @@ def describe_error(error: UserError | OSError) -> str:
 
 
 def why_failed(error: RuntimeError | MemoryError) -> str | None:
-    """Explain a lost loader process or a lack of memory; None for any other error."""
+    """Explain a lost loader process or a lack of memory or threads; None for any other error."""
+    if str(error) == "can't start new thread":
+        return _NO_PROCESS
     lost = why_lost(error) if isinstance(error, RuntimeError) else None
     return lost or _lack_of_memory(error)
 

@@ -64,6 +64,7 @@ def pretrain(
             )
         refuse_another_finished_run(config, lambda: _open_images(config)[0].fingerprint())
         remove_leftovers(config.output_dir)
+        remove_leftovers(config.output_dir / "checkpoints")
         return 0
     if config.monitor.knn_every_epochs is not None and make_evaluate is None:
         raise UserError(

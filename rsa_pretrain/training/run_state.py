@@ -22,6 +22,7 @@ from rsa_pretrain.plumbing.config.files import to_tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.training.batch_plan import BatchPlan
 from rsa_pretrain.training.continuation import RESUME, Continuation
+from rsa_pretrain.weights.restoring import restoring
 from rsa_pretrain.weights.tensor_check import check_tensors, non_finite
 
 _log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class RunState:
             UserError: If it belongs to another config or other images, or is incomplete or
                 damaged.
         """
-        try:
+        with restoring(source):
             continuation.refuse_other_settings(trainer_state["config"], self.config)
             continuation.refuse_other_images(
                 trainer_state["data_fingerprint"], self.data_fingerprint
@@ -150,13 +151,6 @@ class RunState:
                 torch.cuda.set_rng_state(trainer_state["random"]["cuda"][0], self.device)
             self.step = int(trainer_state["step"])
             self._report_changes(int(trainer_state["batchnorm_group"]), trainer_state["streams"])
-        except KeyError as error:
-            raise UserError(f"the trainer state of {source} lacks {error}") from None
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-            problem = " ".join(str(error).split())
-            raise UserError(f"the trainer state of {source} is damaged: {problem}") from None
 
     def first_non_finite(self) -> str | None:
         """Return the name of a tensor that contains NaN or infinity, if there is one."""

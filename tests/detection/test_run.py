@@ -96,6 +96,16 @@ def test_stopped_and_resumed_run_equals_a_straight_one(
     assert [line["step"] for line in lines if "segm_AP" in line] == [4]
 
 
+def test_resuming_completes_a_deletion(make_recipe: MakeRecipe, trunk: Trunk) -> None:
+    """The checkpoint that a kill kept from being deleted goes, though no other is written."""
+    recipe = make_recipe(training={"keep_checkpoints": 1})
+    assert run_recipe(recipe, trunk, resume=False)[0] == 0
+    folder = recipe.output_dir / "checkpoints"
+    shutil.copytree(folder / "step-00000004", folder / "step-00000002")
+    assert run_recipe(recipe, trunk, resume=True)[0] == 0
+    assert {path.name for path in folder.iterdir()} == {"step-00000004", "last"}
+
+
 def test_finished_run_holds_its_result(
     make_recipe: MakeRecipe, trunk: Trunk, tmp_path: Path
 ) -> None:

@@ -46,6 +46,10 @@ class Checkpointer(DetectionCheckpointer):  # type: ignore[misc]
         with atomic_file(file) as temporary:
             save_torch({"model": self.model.state_dict(), **parts, **values}, temporary)
         write_text(self._folder / "last_checkpoint", file.name)
+        self.prune()
+
+    def prune(self) -> None:
+        """Delete the oldest checkpoints beyond those to keep."""
         if self._keep is not None:
             for old in list_checkpoint_files(self._folder)[: -self._keep]:
                 old.unlink()

@@ -52,6 +52,8 @@ from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 _log = logging.getLogger(__name__)
 
+_FINAL = "model_final"  # detectron2's name
+
 DETECTRON2_CONFIG_FILE = "detectron2.yaml"
 
 # It logs each error with a traceback; an error is reported once, where it ends the command.
@@ -92,6 +94,11 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
         checkpointer.load(str(resume_from))
         start = trainer.iter + 1
         _log.info("resuming from '%s' at iteration %d", resume_from, start)
+        # What a kill left undone, after the last step too.
+        if start == config.SOLVER.MAX_ITER and resume_from.stem != _FINAL:
+            checkpointer.save(_FINAL, iteration=trainer.iter)
+        elif is_main():
+            checkpointer.prune()
     batches = training_batches(config, job, start, job.recipe.data.num_workers)
     with closing(batches), TrainingLog(job, run_dir, start) as log:
         trainer.data_loader = log.timed(batches)

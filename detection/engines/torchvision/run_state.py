@@ -23,6 +23,7 @@ from rsa_pretrain.weights.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from rsa_pretrain.weights.restoring import restoring
 from rsa_pretrain.weights.tensor_check import check_tensors, non_finite
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ _log = logging.getLogger(__name__)
 BEST_FILE = Path("checkpoints") / "best" / MODEL_FILE
 """The best weights, in the run folder; its name distinguishes it from checkpoints."""
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-_TRAINER_KEYS = frozenset({"optimizer", "scaler", "train_sha256"})
 
 
 def parameter_groups(detector: nn.Module, solver: SolverConfig) -> list[dict[str, object]]:
@@ -77,15 +77,14 @@ class DetectorState:
                 another detector.
         """
         tensors, metadata, state = load_checkpoint(folder)
-        missing = _TRAINER_KEYS - state.keys()
-        if missing:
-            raise UserError(f"the trainer state of '{folder}' lacks {', '.join(sorted(missing))}")
-        self._job.check_same_start(metadata.parent, state["train_sha256"])
-        check_tensors(tensors, self.detector.state_dict(), f"'{folder}' as this recipe's detector")
-        self.detector.load_state_dict(tensors, strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        _lay_out_alike(self.optimizer)
-        self.scaler.load_state_dict(state["scaler"])
+        with restoring(f"'{folder}'"):
+            self._job.check_same_start(metadata.parent, state["train_sha256"])
+            expected = self.detector.state_dict()
+            check_tensors(tensors, expected, f"'{folder}' as this recipe's detector")
+            self.detector.load_state_dict(tensors, strict=True)
+            self.optimizer.load_state_dict(state["optimizer"])
+            _lay_out_alike(self.optimizer)
+            self.scaler.load_state_dict(state["scaler"])
         assert metadata.step is not None, "a run's checkpoint has its step"
         self.step = metadata.step
         _log.info("resuming from '%s' at iteration %d", folder, self.step)

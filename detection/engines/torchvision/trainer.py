@@ -29,6 +29,7 @@ from rsa_pretrain.plumbing.distributed import (
     world_size,
 )
 from rsa_pretrain.plumbing.stop_signal import StopSignal
+from rsa_pretrain.weights.checkpoint import prune_checkpoints
 
 
 def check(job: Job) -> None:
@@ -59,6 +60,8 @@ def train(job: Job, run_dir: Path, resume_from: Path | None, stop: StopSignal) -
     trainer = _Trainer(job, run_dir)
     if resume_from is not None:
         trainer.state.resume(resume_from)
+        if is_main():  # what a stop left undone
+            prune_checkpoints(run_dir, job.recipe.training.keep_checkpoints)
     with TrainingLog(job, run_dir, trainer.state.step) as log:
         trainer.run(log, stop)
     return trainer.state.detector

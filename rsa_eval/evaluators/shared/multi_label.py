@@ -217,7 +217,10 @@ def _read_voc(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
 
 def _read_csv(root: Path, split: str) -> tuple[list[str], Truth, list[str]]:
     path = root / f"{split}.csv"
-    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
+    try:
+        rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
+    except csv.Error as error:
+        raise UserError(f"'{path}' is not a table of comma-separated values ({error})") from None
     if not rows or rows[0][0] != "image" or len(rows[0]) < 2:
         raise UserError(f"'{path}' should start with a line `image,CLASS,…`")
     class_names = rows[0][1:]

@@ -7,6 +7,7 @@ first 5,000 have a class.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ NUM_FOLDS = 10
 
 _FOLDER = "stl10_binary"
 _SIDE = 96
+_INDEX = re.compile("[0-9]{1,4}")
 _PLANES = (3, _SIDE, _SIDE)
 _IMAGE_BYTES = 3 * _SIDE * _SIDE
 _CLASSES = [
@@ -107,7 +109,8 @@ def read_folds(root: Path) -> list[list[int]]:
         raise UserError(f"no '{path}'; {_again(root)}")
     text = read_text(path)
     folds = [line.split() for line in text.splitlines() if line.strip()]
-    if len(folds) != NUM_FOLDS or not all(word.isdecimal() for line in folds for word in line):
+    words = [word for line in folds for word in line]
+    if len(folds) != NUM_FOLDS or not all(map(_INDEX.fullmatch, words)):
         raise UserError(f"'{path}' should contain {NUM_FOLDS} lines of indices; {_again(root)}")
     indices = [[int(word) for word in line] for line in folds]
     highest = max(index for fold in indices for index in fold)

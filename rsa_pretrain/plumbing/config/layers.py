@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _LARGEST_MIB = 1
 # The scanner takes seconds for a thousand open brackets, and aliases of aliases grow without limit.
 _MOST_LEVELS = 64
 _MOST_VALUES = 1_000_000
+# Those between stand for bytes of a file name that are not UTF-8.
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Whatever the loader raises at values that have no meaning, such as 2026-13-45 or !!int x.
 _MALFORMED = (
     *(yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
@@ -76,7 +79,17 @@ def text_override(key: str, text: str) -> str:
 
 
 class _Limited(Scanner):
-    """Stop a YAML scanner at brackets within brackets, for which its time is quadratic."""
+    """Stop a YAML scanner at brackets within brackets, and at an escape of half a character.
+
+    Its time is quadratic in the former; the latter can be written to no file.
+    """
+
+    def scan_flow_scalar(self, style: str) -> yaml.ScalarToken:
+        token = super().scan_flow_scalar(style)
+        if _HALF.search(token.value):
+            problem = "an escape of half a character; write the character itself"
+            raise ScannerError(None, None, problem, token.start_mark)
+        return token
 
     def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
         if self.flow_level == _MOST_LEVELS:

@@ -8,6 +8,7 @@ layer2.0.downsample.1.bias    5.0.downsample.1.bias    encoder.stages.1.layers.0
 
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 _STEM = ("conv1", "bn1")
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 _BLOCK = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample.0", "downsample.1")
+_INDEX = re.compile("0|[1-9][0-9]{0,2}")
 _NORMS = frozenset({"bn1", "bn2", "bn3", "downsample.1"})
 
 
@@ -87,7 +89,7 @@ def _leaves(part: str) -> tuple[str, ...]:
 
 
 def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and str(int(text)) == text
+    return _INDEX.fullmatch(text) is not None
 
 
 def _same(names: tuple[str, ...]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -314,6 +315,26 @@ def test_resumed_run_ends_as_the_uninterrupted(
         states.append(torch.load(checkpoints / "model_final.pth", weights_only=True)["model"])
     differing = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
     assert differing == []
+
+
+@pytest.mark.parametrize("name", ["model_0000001.pth", "model_0000003.pth"])
+def test_resuming_completes_what_follows_the_last_step(
+    make_run: MakeRecipe, trunk: Trunk, name: str
+) -> None:
+    """A kill before an old checkpoint was deleted, or before the final one was written."""
+    recipe = make_run(training={"keep_checkpoints": 1})
+    assert run_recipe(recipe, trunk, resume=False)[0] == 0
+    folder = recipe.output_dir / "checkpoints"
+    final = folder / "model_final.pth"
+    weights = torch.load(final, weights_only=True)["model"]
+    shutil.copy(final, folder / name)
+    if name == "model_0000003.pth":
+        final.unlink()
+    assert run_recipe(recipe, trunk, resume=True)[0] == 0
+    assert {path.name for path in folder.iterdir()} == {"last_checkpoint", "model_final.pth"}
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+    resumed = torch.load(final, weights_only=True)["model"]
+    assert [key for key in weights if not torch.equal(weights[key], resumed[key])] == []
 
 
 @pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "val")])

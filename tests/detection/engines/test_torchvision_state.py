@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,6 +9,8 @@ from detection.engines.torchvision.run_state import DetectorState
 from detection.job.job import open_job
 from detection.job.trunk import random_trunk
 from detection.recipe.recipe import Recipe
+from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.weights.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_detector")
 
@@ -39,3 +43,25 @@ def test_colour_order_matters(make_recipe: Callable[..., Recipe]) -> None:
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     maps, swapped = conv(image), conv(image.flip(1))
     assert (maps - swapped).abs().max() > 0.1 * maps.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({}, "lacks 'optimizer'"),
+        ({"optimizer": 3}, "is damaged"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, "is damaged: loaded state dict"),
+    ],
+)
+def test_a_damaged_trainer_state_is_named(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, optimizer: dict[str, Any], message: str
+) -> None:
+    """Whatever it holds in the place of a part, resuming ends in one line."""
+    recipe = make_recipe()
+    job = open_job(recipe, random_trunk(recipe.model, recipe.seed))
+    state = DetectorState(job)
+    kept = {"scaler": state.scaler.state_dict(), "train_sha256": job.train_sha256}
+    tensors = state.detector.state_dict()
+    save_checkpoint(tmp_path, tensors, job.metadata(1), kept | optimizer, 1, job.notes)
+    with pytest.raises(UserError, match=f"^the trainer state of '.*' {message}"):
+        state.resume(tmp_path / "checkpoints" / "last")

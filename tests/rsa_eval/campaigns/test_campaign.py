@@ -123,6 +123,14 @@ def test_what_was_saved_midway_is_told_and_evaluations_are_counted(
         Workspace(record_path(outcome.trials[0], "knn")).remove_states()
 
 
+def test_a_state_that_outlived_its_record_is_deleted(run: Callable[..., Outcome]) -> None:
+    """A kill may fall between writing the record and deleting the state; a rerun tidies up."""
+    state = Workspace(record_path(run().trials[0], "knn")).state
+    state.touch()
+    run()
+    assert not state.exists()
+
+
 def test_a_budget_that_is_over_starts_nothing_and_stops_nothing_recorded(
     runs: Any, run: Callable[..., Outcome], trials: list[Trial]
 ) -> None:

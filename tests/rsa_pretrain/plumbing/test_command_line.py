@@ -1,4 +1,7 @@
+import errno
 import multiprocessing
+import os
+import threading
 import time
 
 import pytest
@@ -162,3 +165,19 @@ def test_death_of_a_loader_process_is_one_error(capsys):
     assert capsys.readouterr().err.startswith("error: a loader process ended (DataLoader worker")
     with pytest.raises(RuntimeError, match="shapes disagree"):
         run_command(lambda: fail("shapes disagree"))
+
+
+def test_a_limit_of_threads_or_processes_is_one_error(capsys):
+    """It says which limits to raise, for Python's threads as for fork."""
+    before = threading.stack_size(2**46)  # more than any address space
+    try:
+        assert run_command(threading.Thread(target=int).start) == 2
+    finally:
+        threading.stack_size(before)
+    assert capsys.readouterr().err.startswith("error: the system starts no more processes or")
+
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    assert run_command(fork) == 2
+    assert "raise ulimit -u" in capsys.readouterr().err

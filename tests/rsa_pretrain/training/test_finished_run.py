@@ -188,3 +188,13 @@ def test_a_sweep_holds_finished_runs_against_images_elsewhere(photos, run_file, 
     (moved / "train" / "class-0" / "0.png").rename(moved / "train" / "class-0" / "x.png")
     assert main(words) == 2
     assert "the training images are not those the run started with" in capfd.readouterr().err
+
+
+def test_what_a_broken_disk_kept_is_deleted(ask, tmp_path):
+    """An old checkpoint of which a file could not be deleted goes with the next ``--resume``."""
+    (run,) = (path.parent for path in tmp_path.rglob("backbone.safetensors"))
+    half = run / "checkpoints" / ".partial-step-00000000"
+    half.mkdir()
+    (half / "trainer.pt").touch()
+    assert ask()[0] == 0
+    assert not half.exists()

@@ -118,6 +118,7 @@ def test_damaged_lists_of_voc(voc: Path, text: str, message: str) -> None:
         ("image,cat,cat\n1.png,1,1\n", "names a class twice, expected each once: cat, cat$"),
         ("image,cat\n", "lists no images; expected one per line below the header$"),
         ("image,cat\n1.png,yes\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
+        ("image,cat\n" + 200_000 * "x", r"is not a table of comma-separated values \(field larger"),
         ("image,cat\n1.png\n", "image 1: expected a path and 1 values of 1, -1 or 0"),
     ],
 )

@@ -103,9 +103,10 @@ def test_stl10_folds_are_read(stl10_root):
     path.write_text("0 1\n" * 9 + "0 20\n")
     with pytest.raises(UserError, match="names image 20 of 20"):
         stl10.read_folds(stl10_root)
-    path.write_text("0 1\n" * 9)
-    with pytest.raises(UserError, match="10 lines of indices"):
-        stl10.read_folds(stl10_root)
+    for damaged in ("0 1\n" * 9, "0 1\n" * 9 + "0 " + 5000 * "9", "0 1\n" * 9 + "0 -1"):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match="10 lines of indices"):
+            stl10.read_folds(stl10_root)
 
 
 def test_stl10_trains_on_one_fold(stl10_root):

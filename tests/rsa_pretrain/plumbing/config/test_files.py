@@ -108,6 +108,10 @@ def test_overrides_win_in_order(minimal):
         ("output_dir=a\nb", r"YAML reads 'a b'; quote the value: 'output_dir=\"a\\nb\"'$"),
         ("output_dir=\udcff", "not valid YAML: unacceptable character"),
         (
+            r'output_dir="\ud83d\ude00"',
+            r"not valid YAML: an escape of half a character; write the character itself in",
+        ),
+        (
             "output_dir=2020-01-01",
             "'output_dir': expected a path, in quotes within the value where",
         ),

@@ -54,6 +54,7 @@ def test_a_name_that_is_taken_leads_back(table, name):
         "layer1.0.conv1.bias",
         "layer5.0.conv1.weight",
         "layer1.00.bn1.bias",
+        f"layer1.{5000 * '9'}.bn1.bias",
         "conv1",
         "",
     ],
