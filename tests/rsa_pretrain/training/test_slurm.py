@@ -76,3 +76,15 @@ def test_a_job_that_fails_is_not_queued_again(tiny_tree, tmp_path, cluster):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert not (folder / "calls").exists()
+
+
+def test_each_task_knows_its_place(cluster):
+    """As torchrun says it; from the number on this node comes each one's share of the memory."""
+    folder, environment = cluster
+    (folder / "python").write_text("#!/bin/bash\nenv\n")
+    (folder / "python").chmod(0o755)
+    environment["SLURM_NTASKS_PER_NODE"] = "4"
+    command = ["bash", str(SCRIPT), "any"]
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+    place = {"RANK=0", "WORLD_SIZE=1", "LOCAL_RANK=0", "LOCAL_WORLD_SIZE=4"}
+    assert place <= set(lines.splitlines())
