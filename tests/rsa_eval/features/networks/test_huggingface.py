@@ -221,6 +221,7 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
     config = transformers.DetrConfig(
         backbone_config=backbone,
         use_timm_backbone=False,
+        use_pretrained_backbone=False,
         num_queries=9,
         d_model=16,
         encoder_layers=1,
