@@ -55,7 +55,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _remove_if_unused(folder: Path) -> None:
     """Delete a folder that has nothing but the lock, as of a run that was refused."""
-    if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
-        with suppress(OSError):
+    with suppress(OSError):  # of a folder that someone has removed, too
+        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
             (folder / LOCK_FILE).unlink()
             folder.rmdir()
