@@ -41,7 +41,7 @@ class FaultsSettings(BenchmarkSettings):
     """Device to run on."""
     repeats: Literal[1] = 1
     """Not used: each fault is tried once."""
-    kills: Annotated[int, Field(ge=0)] = 120
+    kills: Annotated[int, Field(ge=0)] = 240
     """Kills and stops, spread over the commands."""
     errors: tuple[Literal["ENOSPC", "EIO", "EDQUOT", "EROFS"], ...] = ERRORS
     """Errors that each place of a command that writes meets; [] for none."""

@@ -66,11 +66,14 @@ class Kill:
 KILLS = (
     Kill("SIGKILL, main process", signal.SIGKILL, _main, (_KILLED,)),
     Kill("SIGKILL, all processes", signal.SIGKILL, _all, (_KILLED,)),
+    Kill("SIGTERM, main process", signal.SIGTERM, _main, _TERMINATED),
     Kill("SIGTERM, all processes", signal.SIGTERM, _all, _TERMINATED),
     Kill("SIGSTOP and SIGCONT, main process", signal.SIGSTOP, _main),
+    Kill("SIGSTOP and SIGCONT, all processes", signal.SIGSTOP, _all),
 )
 KILLS_OF_LOADERS = (
     Kill("SIGKILL, loader process", signal.SIGKILL, _loader, (USER_ERROR_EXIT_CODE,)),
+    Kill("SIGTERM, loader process", signal.SIGTERM, _loader, (USER_ERROR_EXIT_CODE,)),
     Kill("SIGSTOP and SIGCONT, loader process", signal.SIGSTOP, _loader),
 )
 AT_A_WRITE = "SIGKILL at a write"
