@@ -55,12 +55,14 @@ class Job:
         command: Words after ``python -m``, separated by spaces.
         ranks: Number of processes, as started by torchrun.
         weight: Share of the faults, relative to the others.
+        once: Whether it refuses to run again where its result is.
     """
 
     name: str
     command: str
     ranks: int = 1
     weight: int = 1
+    once: bool = False
 
     @property
     def has_loaders(self) -> bool:
@@ -119,6 +121,7 @@ def jobs() -> list[Job]:
         Job(
             "export",
             "rsa_pretrain export {inputs}/resnet18 out/exported --to huggingface",
+            once=True,
         ),
         Job("report", "rsa_eval report {inputs}/records --out out/report.html"),
     ]

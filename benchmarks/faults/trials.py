@@ -155,6 +155,8 @@ def run_once(job: Job, inputs: Path, folder: Path) -> float:
 def try_fault(trial: Trial, inputs: Path, folder: Path, expected: Path) -> Outcome:
     """Run a job under a fault, rerun it, and compare its files with an undisturbed run's.
 
+    A job that runs once is left alone if its result is there and whole.
+
     Args:
         trial: Job and fault.
         inputs: What the job reads.
@@ -174,7 +176,8 @@ def try_fault(trial: Trial, inputs: Path, folder: Path, expected: Path) -> Outco
     out = folder / "out"
     torn = torn_files(out)
     try:
-        run_once(trial.job, inputs, folder)
+        if not trial.job.once or differences(expected, out):
+            run_once(trial.job, inputs, folder)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         errors.append(f"rerun: {error}")
     left = leftovers(out)
