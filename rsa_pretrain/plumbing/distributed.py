@@ -98,7 +98,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
         dist.barrier()
     except RuntimeError as error:
-        if not _LOST_PEER.search(str(error)):
+        if not isinstance(error, dist.DistError) and not _LOST_PEER.search(str(error)):
             raise
         raise UserError(
             f"lost contact with another process ({_first_line(error)}); the job ends here; "
