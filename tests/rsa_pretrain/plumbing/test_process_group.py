@@ -25,7 +25,7 @@ def pretended_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_lost_process_is_one_error(error: RuntimeError) -> None:
-    """Whether torch's store or a backend finds out."""
+    """Found by a backend or by the store of torch."""
     with (
         pytest.raises(UserError, match="lost contact with another process"),
         process_group(torch.device("cpu")),
