@@ -1,4 +1,4 @@
-"""How a group of processes reports that one of them is gone."""
+"""Errors of a group of processes that has lost one."""
 
 import pytest
 import torch
