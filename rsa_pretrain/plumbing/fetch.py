@@ -1,9 +1,6 @@
 """Download, check and unpack published archives; only complete ones get their final name."""
 
-import fcntl
 import gzip
-import hashlib
-import logging
 import os
 import shutil
 import tarfile
@@ -12,22 +9,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-from rsa_pretrain.plumbing.atomic_files import make_folder, scratch_beside
+from rsa_pretrain.plumbing.atomic_files import scratch_beside
+from rsa_pretrain.plumbing.download import Checksum, download, downloads_into
 from rsa_pretrain.plumbing.errors import UserError
 
-_TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 2**20
-_NOTHING_BEYOND = 416  # the status if a file ends before the first requested byte
 _ARCHIVE_NAMES = (".zip", ".tar", ".tar.gz", ".tgz")
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,23 +78,15 @@ def fetch(source: Archive | Bundle, root: Path, url: str | None = None) -> None:
     folder = root / source.folder
     if folder.exists():
         return
-    try:
-        make_folder(root)
-        with (root / ".download.lock").open("ab") as lock:
-            _wait_for(lock, root)
-            if folder.exists():
-                return
-            if isinstance(source, Bundle):
-                _fetch_bundle(source, folder, url)
-            else:
-                path = root / source.url.rpartition("/")[2]
-                _download(source.md5, url or source.url, path)
-                _unpack(path, folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot download into '{root}': {error.strerror or error}; fix that and rerun the "
-            "command to resume"
-        ) from None
+    with downloads_into(root):
+        if folder.exists():
+            return
+        if isinstance(source, Bundle):
+            _fetch_bundle(source, folder, url)
+        else:
+            path = root / source.url.rpartition("/")[2]
+            download(url or source.url, path, Checksum("md5", source.md5))
+            _unpack(path, folder)
 
 
 def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
@@ -116,7 +98,8 @@ def _fetch_bundle(bundle: Bundle, folder: Path, url: str | None) -> None:
     downloads = folder.with_name(f"{folder.name}.downloads")
     downloads.mkdir(exist_ok=True)
     for file in bundle.files:
-        _download(file.md5, file.url if url is None else url + file.name, downloads / file.name)
+        place = file.url if url is None else url + file.name
+        download(place, downloads / file.name, Checksum("md5", file.md5))
     with _appearing_whole(folder, bundle.inside) as temporary:
         temporary.mkdir()
         packed = [file for file in bundle.files if file.name.endswith((*_ARCHIVE_NAMES, ".gz"))]
@@ -141,102 +124,6 @@ def _appearing_whole(folder: Path, inside: str = "") -> Iterator[Path]:
         yield temporary
         os.sync()  # the files must be on disk before the folder gets its final name
         (temporary / inside).rename(folder)
-
-
-def _wait_for(lock: IO[bytes], root: Path) -> None:
-    """Let one process at a time download into a folder."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _log.info("waiting for another download into '%s'", root)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _download(md5: str, url: str, path: Path) -> None:
-    """Download a file, or check an existing one."""
-    if path.exists():
-        found = _md5(path)
-        if found != md5:
-            raise UserError(
-                f"'{path}' is not the published archive (its MD5 is {found}, expected "
-                f"{md5}); move it away and rerun the command"
-            )
-        return
-    part = path.with_name(f"{path.name}.part")
-    _receive(url, part)
-    found = _md5(part)
-    if found != md5:
-        part.unlink()
-        raise UserError(
-            f"{url} gave a file whose MD5 is {found}, expected {md5}; it is removed. Rerun "
-            "the command to download it from the beginning, or name a mirror with --url"
-        )
-    part.rename(path)
-
-
-def _receive(url: str, part: Path) -> None:
-    """Append to a partial file the rest of the one at an address."""
-    from rsa_pretrain.plumbing.progress import progress_bar
-
-    done = part.stat().st_size if part.exists() else 0
-    response = _request(url, done)
-    if response is None:
-        return
-    with response:
-        if response.status != 206:  # the server sends the whole file, ignoring the range
-            done = 0
-        total = None if response.length is None else done + response.length
-        if done:
-            _log.info("resuming '%s' at %s bytes", part, f"{done:,}")
-        with (
-            part.open("ab" if done else "wb") as file,
-            progress_bar(total, part.stem, "B", done) as bar,
-        ):
-            for chunk in _chunks(response, part):
-                file.write(chunk)
-                bar.update(len(chunk))
-    size = part.stat().st_size
-    if total is not None and size < total:
-        raise _cut(part, f"after {size:,} of {total:,} bytes")
-
-
-def _request(url: str, done: int) -> HTTPResponse | None:
-    """Request a file from a byte offset; None if it ends there."""
-    if not url.startswith(("http://", "https://")):
-        raise UserError(f"expected an address starting with http:// or https://, found '{url}'")
-    headers = {"User-Agent": "rsa-pretrain"} | ({"Range": f"bytes={done}-"} if done else {})
-    try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
-    except HTTPError as error:
-        if error.code == _NOTHING_BEYOND and done:
-            return None
-        raise UserError(
-            f"the server answers {error.code} {error.reason} to {url}; name a mirror with --url"
-        ) from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise UserError(
-            f"cannot reach {url} ({getattr(error, 'reason', error)}); rerun the command, or name a "
-            "mirror with --url"
-        ) from None
-    return response
-
-
-def _chunks(response: HTTPResponse, part: Path) -> Iterator[bytes]:
-    try:
-        while chunk := response.read(_CHUNK_BYTES):
-            yield chunk
-    except (OSError, HTTPException) as error:
-        raise _cut(part, f"({error})") from None
-
-
-def _cut(part: Path, how: str) -> UserError:
-    return UserError(f"the connection was cut {how}; rerun the command to resume '{part}'")
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    return digest.hexdigest()
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -243,7 +243,7 @@ def test_an_archive_that_is_there_is_used(server, tmp_path, capsys):
     """Checked first: another file of its name is refused, and kept."""
     path = tmp_path / "squares.tar.gz"
     path.write_bytes(b"mine")
-    assert "is not the published archive" in error_of(capsys, "squares", tmp_path)
+    assert "is not the published file" in error_of(capsys, "squares", tmp_path)
     assert path.read_bytes() == b"mine"
     path.write_bytes(ARCHIVE)
     assert download("squares", tmp_path) == 0
