@@ -77,7 +77,9 @@ def commands_page() -> str:
     parts = [COMMANDS]
     for program in PROGRAMS:
         parts += [f"## {program.name}\n\n{program.description}\n", _table(program)]
-        parts += [_command(program.parser(command.name)) for command in program.commands]
+        for command in program.commands:
+            parser = program.parser(command.name)
+            parts += [_command(parser), *map(_command, actions_of(parser))]
     return "\n".join(parts)
 
 
@@ -127,6 +129,12 @@ def _command(parser: Parser) -> str:
     if parser.epilog:
         parts.append("\n" + _block(parser.epilog.strip()))
     return "\n".join(parts).rstrip() + "\n"
+
+
+def actions_of(parser: Parser) -> list[Parser]:
+    """Return the parsers of a command's own actions."""
+    groups = parser._subparsers._group_actions if parser._subparsers else []
+    return [action for group in groups for action in (group.choices or {}).values()]
 
 
 def _paragraph(text: str) -> str:

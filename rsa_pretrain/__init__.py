@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rsa_pretrain.weights.export.export import export_backbone as export_backbone
     from rsa_pretrain.weights.export.export import find_target as find_target
     from rsa_pretrain.weights.foreign.load import ImportOptions as ImportOptions
-    from rsa_pretrain.weights.foreign.load import load_weights as load_weights
     from rsa_pretrain.weights.foreign.load import write_import as write_import
+    from rsa_pretrain.weights.load import load_weights as load_weights
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -31,6 +31,7 @@ else:
             "rsa_pretrain.training.pretraining": "pretrain",
             "rsa_pretrain.weights.checkpoint": "LoadedBackbone load_backbone",
             "rsa_pretrain.weights.export.export": "export_backbone find_target",
-            "rsa_pretrain.weights.foreign.load": "ImportOptions load_weights write_import",
+            "rsa_pretrain.weights.foreign.load": "ImportOptions write_import",
+            "rsa_pretrain.weights.load": "load_weights",
         },
     )

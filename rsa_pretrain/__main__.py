@@ -47,7 +47,7 @@ def _read_records(folder: Path, loaded: Any) -> Any:
     return read_records(folder, loaded)
 
 
-def _to_detectron2(checkpoint: Path, out: Path) -> object:
+def _to_detectron2(checkpoint: str | Path, out: Path) -> object:
     from detection.exchange.convert import convert
 
     return convert(checkpoint, out)
@@ -65,6 +65,7 @@ PROGRAM = Program(
         Command("download", "download a data set"),
         Command("preview", "draw the views of some training images"),
         Command("data-check", "count and decode every image of a data set"),
+        Command("zoo", "list published checkpoints, or download one"),
         Command("import", "import another project's backbone", "import_checkpoint"),
         Command("export", "export a backbone to another tool", _add_export),
         Command("inspect", "show the contents of a checkpoint file", "inspect_file"),

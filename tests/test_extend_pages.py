@@ -12,7 +12,7 @@ from preloaded import Python
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "extend").glob("*.md"))
-COPIED = ("rsa_pretrain", "rsa_eval", "configs", "tests", "pyproject.toml")
+COPIED = ("rsa_pretrain", "rsa_eval", "detection", "configs", "tests", "pyproject.toml")
 RUN_PAGE = "tests/support/run_page.py"
 # Runs a file with the sources of the current folder: what was imported of others is forgotten.
 FROM_HERE = """

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # From the top of each package to its ground; a folder or file imports only from those below it.
 FLOORS = {
     "rsa_pretrain": (
-        "__main__ commands training config weights methods components views data plumbing"
+        "toolkit __main__ commands training config weights methods components views data plumbing"
     ),
     "rsa_eval": (
         "__main__ commands report audit campaigns paper verdicts evaluators features records "

@@ -7,7 +7,7 @@ from typing import get_args
 import yaml
 
 from detection.recipe.architecture import RegionMaps
-from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, checkpoint_place, say
 from rsa_pretrain.plumbing.user_paths import refuse_input
 
 
@@ -31,8 +31,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=Path,
-        help="run folder, checkpoint folder, backbone.safetensors, or another project's file",
+        type=checkpoint_place,
+        help="run folder, checkpoint folder, backbone.safetensors, another project's file, "
+        "zoo:NAME or hf://USER/NAME",
     )
     parser.add_argument(
         "out", metavar="OUT", type=Path, help="file to write; .pkl or .pth for a backbone"
@@ -53,7 +54,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         return _exchange(arguments)
     from detection.exchange.convert import convert
 
-    refuse_input(arguments.out, arguments.checkpoint)
+    if isinstance(arguments.checkpoint, Path):
+        refuse_input(arguments.out, arguments.checkpoint)
     done = convert(arguments.checkpoint, arguments.out, arguments.features)
     say(f"weights  {done.weights}")
     say(f"keys     {done.config}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from detection.recipe.recipe import Recipe
-from rsa_pretrain.plumbing.command_line import Commands, add_overrides, say
+from rsa_pretrain.plumbing.command_line import Commands, add_overrides, checkpoint_place, say
 from rsa_pretrain.plumbing.config.files import load_config
 
 
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="CHECKPOINT",
-        type=Path,
+        type=checkpoint_place,
         help="pretrained backbone to start from (default: random weights)",
     )
     add_overrides(parser, Recipe)

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.recipe.recipe import PREDICTIONS_FILE, RECORD_FILE, Recipe
-from rsa_pretrain.plumbing.command_line import Commands, Parser, add_overrides, positive, say
+from rsa_pretrain.plumbing.command_line import (
+    Commands,
+    Parser,
+    add_overrides,
+    checkpoint_place,
+    positive,
+    say,
+)
 from rsa_pretrain.plumbing.config.files import load_config
 from rsa_pretrain.plumbing.errors import UserError
 
@@ -28,7 +35,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("config", metavar="CONFIG", type=Path, help="file or name of a config")
     trunk = parser.add_mutually_exclusive_group(required=True)
     trunk.add_argument(
-        "--checkpoint", metavar="CHECKPOINT", type=Path, help="pretrained backbone to start from"
+        "--checkpoint",
+        metavar="CHECKPOINT",
+        type=checkpoint_place,
+        help="pretrained backbone to start from; zoo:NAME and hf://USER/NAME are downloaded",
     )
     trunk.add_argument(
         "--random-init", action="store_true", help="start from random weights: the baseline"

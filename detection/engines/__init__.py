@@ -10,6 +10,7 @@ from detection.coco.evaluation import Prediction
 from detection.job.job import Job
 from detection.recipe.recipe import EngineName
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import missing_extra
 from rsa_pretrain.plumbing.stop_signal import StopSignal
 
 ENGINES: dict[EngineName, str] = {
@@ -57,6 +58,8 @@ def load_engine(name: EngineName) -> Engine:
     try:
         return cast(Engine, import_module(ENGINES[name]))
     except (ImportError, AttributeError) as error:
+        if missing_extra(error):
+            raise
         raise UserError(
             f"engine {name} cannot be imported ({error}); repair its installation"
         ) from None

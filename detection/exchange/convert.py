@@ -22,7 +22,8 @@ from rsa_pretrain.plumbing.atomic_files import atomic_file, write_text
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights, load_weights
+from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
+from rsa_pretrain.weights.load import load_weights
 from rsa_pretrain.weights.metadata import BackboneMetadata
 from rsa_pretrain.weights.tensor_check import differing
 
@@ -64,7 +65,7 @@ def to_detectron2_weights(
     return model, dropped
 
 
-def convert(checkpoint: Path, out: Path, features: RegionMaps = "FPN") -> Conversion:
+def convert(checkpoint: str | Path, out: Path, features: RegionMaps = "FPN") -> Conversion:
     """Write ``out`` and, beside it, the YAML keys that belong to its weights.
 
     Args:

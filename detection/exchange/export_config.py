@@ -20,14 +20,14 @@ from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.config.layers import Tree
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.generated_files import check_generated
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 
 _log = logging.getLogger(__name__)
 
 _OPENING = "Mask R-CNN of rsa-detect's recipe"
 
 
-def export_config(recipe: Recipe, out: Path, checkpoint: Path | None) -> Path | None:
+def export_config(recipe: Recipe, out: Path, checkpoint: str | Path | None) -> Path | None:
     """Write the recipe's detectron2 keys to ``out``, and the weights beside it.
 
     Args:

@@ -16,7 +16,7 @@ from rsa_pretrain.data.sets import data_set
 from rsa_pretrain.data.settings import RGB
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 from rsa_pretrain.weights.tensor_check import differing
 
 
@@ -34,8 +34,8 @@ class Trunk:
     """Its description in results."""
 
 
-def load_trunk(checkpoint: Path, model: ModelConfig) -> Trunk:
-    """Read the backbone from a checkpoint of this toolkit or of another project.
+def load_trunk(checkpoint: str | Path, model: ModelConfig) -> Trunk:
+    """Read the backbone from anything that ``load_weights`` takes.
 
     Raises:
         UserError: If ``load_weights`` refuses it, its stem does not fit the detector, or the recipe

@@ -26,7 +26,7 @@ from rsa_pretrain.plumbing.text_table import TableFormat, render_table
 from rsa_pretrain.plumbing.user_paths import real_path
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.foreign.layout import Pixels
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 
 _SHOWN_HASH = 8
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")

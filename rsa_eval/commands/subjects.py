@@ -24,7 +24,8 @@ CHECKPOINT is a run folder, a checkpoint folder, a safetensors file, or a file o
 project (rsa-pretrain inspect describes it). It may also be a network that is none of this
 toolkit's: timm:NAME@FILE and torchvision:NAME@FILE with weights from a file, hf:FOLDER saved by
 transformers, or python:MODULE:FUNCTION, a function of yours; timm:NAME@pretrained and
-torchvision:NAME@DEFAULT download the library's weights."""
+torchvision:NAME@DEFAULT download the library's weights. zoo:NAME is a published checkpoint
+(rsa-pretrain zoo lists them), hf://USER/NAME[@REVISION] one on the Hugging Face hub."""
 """Paragraph for the commands' help."""
 
 # A word of this form is an override, any other a path; write a path that looks like an override

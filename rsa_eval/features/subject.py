@@ -23,7 +23,7 @@ from rsa_pretrain.plumbing.device import check_precision, resolve_device
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.seeded import seeded
 from rsa_pretrain.weights.foreign.layout import Pixels
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
 _log = logging.getLogger(__name__)

@@ -1,12 +1,21 @@
 """Find the records of given weights, for the model card of an export."""
 
 from pathlib import Path
+from typing import Any
 
 from rsa_eval.records.find import json_files
 from rsa_eval.records.record import Record, read_record
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.model_card import RecordOfWeights
+
+_TASK = "image-classification"
+_TASKS = {
+    "detection": "object-detection",
+    "segmentation": "image-segmentation",
+    "diagnostics": "image-feature-extraction",
+}
+_METRICS = {"top1": "accuracy"}
 
 
 def read_records(folder: Path, loaded: LoadedBackbone) -> tuple[list[RecordOfWeights], int]:
@@ -46,4 +55,21 @@ def _describe(record: Record) -> RecordOfWeights:
         for name, metric in record.metrics.items()
     )
     where = f"{record.kind} on {record.data_set}"
-    return RecordOfWeights(rows, tuple(f"{where}: {text}" for text in record.deviations))
+    deviations = tuple(f"{where}: {text}" for text in record.deviations)
+    return RecordOfWeights(rows, deviations, _result(record))
+
+
+def _result(record: Record) -> dict[str, Any]:
+    """Return a record as the hub's ``model-index`` has results."""
+    return {
+        "task": {"type": _TASKS.get(record.kind, _TASK), "name": record.kind},
+        "dataset": {"type": record.data_set, "name": record.data_set},
+        "metrics": [
+            {
+                "type": _METRICS.get(name, name),
+                "name": f"{name} ({metric.unit}; {record.protocol})",
+                "value": metric.value,
+            }
+            for name, metric in record.metrics.items()
+        ],
+    }

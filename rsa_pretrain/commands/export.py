@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, checkpoint_place, say
 from rsa_pretrain.plumbing.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from rsa_pretrain.weights.export.model_card import RecordOfWeights
 
 TO_DETECTRON2 = "detectron2"
+_PUSHED = "huggingface"
 _RECORDS_FOLDER = "records"
 _TRUNK = "this is the backbone of a trained detector; rsa-detect export writes all of it"
 
-Convert = Callable[[Path, Path], object]
+Convert = Callable[[str | Path, Path], object]
 ReadRecords = Callable[[Path, "LoadedBackbone"], tuple[list["RecordOfWeights"], int]]
 
 
@@ -37,13 +38,15 @@ def add(commands: Commands, to_detectron2: Convert, read_records: ReadRecords) -
         description="Write a backbone in another tool's format. The result is imported again\n"
         "and compared bitwise; if the tool is installed, its own network must compute\n"
         "the same features. Hugging Face gets a folder with a model card made from the records.",
-        epilog="example:\n  rsa-pretrain export runs/imagenet-rsa-100ep --to timm rsa.safetensors",
+        epilog="examples:\n  rsa-pretrain export runs/rsa --to timm rsa.safetensors\n"
+        "  rsa-pretrain export runs/rsa --to huggingface rsa --push USER/NAME",
     )
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=Path,
-        help="run folder, checkpoint folder, or a file of this or another project",
+        type=checkpoint_place,
+        help="run folder, checkpoint folder, a file of this or another project, zoo:NAME, or "
+        "hf://USER/NAME[@REVISION]",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="file or folder to write")
     parser.add_argument(
@@ -58,12 +61,26 @@ def add(commands: Commands, to_detectron2: Convert, read_records: ReadRecords) -
         type=Path,
         help="records for the model card (default: records/ beside the weights)",
     )
+    parser.add_argument(
+        "--push",
+        metavar="USER/NAME",
+        help="upload the written folder to the Hugging Face hub (--to huggingface)",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="make a repository created by --push private"
+    )
     parser.set_defaults(command=lambda arguments: _export(arguments, to_detectron2, read_records))
 
 
 def _export(
     arguments: argparse.Namespace, to_detectron2: Convert, read_records: ReadRecords
 ) -> int:
+    if arguments.push is not None and arguments.to != _PUSHED:
+        raise UserError(
+            f"--push uploads a folder, which --to {_PUSHED} writes; found --to {arguments.to}"
+        )
+    if arguments.private and arguments.push is None:
+        raise UserError("--private is of a repository that --push creates; give --push")
     if arguments.to == TO_DETECTRON2:
         if arguments.records is not None:
             raise UserError("--records is for a model card, which detectron2 weights do not have")
@@ -71,13 +88,20 @@ def _export(
         say(f"written   {arguments.out}, and its keys {arguments.out.with_suffix('.yaml')}")
         return 0
     from rsa_pretrain.weights.export.export import export_backbone, find_target
-    from rsa_pretrain.weights.foreign.load import load_weights
+    from rsa_pretrain.weights.export.model_card import UNNAMED
+    from rsa_pretrain.weights.load import load_weights
+    from rsa_pretrain.weights.remote.hub import check_repository, push
 
+    if arguments.push is not None:
+        check_repository(arguments.push)
     loaded = load_weights(arguments.checkpoint)
     records = _records(arguments.records, loaded, read_records)
-    done = export_backbone(loaded, find_target(arguments.to), arguments.out, records)
+    repository = arguments.push or UNNAMED
+    done = export_backbone(loaded, find_target(arguments.to), arguments.out, records, repository)
     for line in _lines(done, loaded):
         say(line)
+    if arguments.push is not None:
+        say(f"pushed    {push(arguments.out, arguments.push, private=arguments.private)}")
     return 0
 
 

@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
 def _import(arguments: argparse.Namespace) -> int:
     mean, std = arguments.mean, arguments.std
     _check_pixels(mean, std)
-    from rsa_pretrain.weights.foreign.describe import ignored_lines
+    from rsa_pretrain.weights.foreign.describe import import_lines
     from rsa_pretrain.weights.foreign.layout import Pixels
     from rsa_pretrain.weights.foreign.load import ImportOptions, write_import
 
@@ -74,20 +74,8 @@ def _import(arguments: argparse.Namespace) -> int:
         allow_non_finite=arguments.allow_non_finite,
     )
     metadata = write_import(arguments.file, arguments.out, options)
-    origin = metadata.origin
-    assert origin is not None, "an import keeps its origin"
-    say(f"layout    {origin.layout}, {origin.recognised}")
-    say(f"network   {origin.network}, under '{origin.prefix}'")
-    say(f"backbone  {metadata.arch}, {metadata.stem} stem, {origin.num_taken} tensors")
-    for why, count in origin.dropped.items():
-        say(f"dropped   {count} x {why}")
-    if origin.wrappers:
-        say(f"unwrapped {', '.join(origin.wrappers)}")
-    for line in ignored_lines(origin.passed_over) + origin.changes():
+    for line in import_lines(metadata):
         say(line)
-    if origin.non_finite:
-        say(f"NaN/Inf   in {', '.join(origin.non_finite)}")
-    say(f"pixels    mean {metadata.mean}, std {metadata.std}, RGB ({origin.pixels})")
     say(f"written   {arguments.out}")
     return 0
 

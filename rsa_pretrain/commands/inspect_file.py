@@ -1,9 +1,8 @@
 """``rsa-pretrain inspect``: show the contents of a checkpoint file."""
 
 import argparse
-from pathlib import Path
 
-from rsa_pretrain.plumbing.command_line import Commands, say
+from rsa_pretrain.plumbing.command_line import Commands, checkpoint_place, say
 
 
 def add(commands: Commands) -> None:
@@ -19,7 +18,10 @@ def add(commands: Commands) -> None:
         "  rsa-pretrain inspect runs/rsa",
     )
     parser.add_argument(
-        "file", metavar="FILE|RUN", type=Path, help="checkpoint file, or run folder"
+        "file",
+        metavar="FILE|RUN",
+        type=checkpoint_place,
+        help="checkpoint file, run folder, zoo:NAME or hf://USER/NAME",
     )
     parser.add_argument("--tensors", action="store_true", help="add one line per tensor")
     parser.set_defaults(command=_inspect)
@@ -28,8 +30,9 @@ def add(commands: Commands) -> None:
 def _inspect(arguments: argparse.Namespace) -> int:
     from rsa_pretrain.weights.checkpoint import find_weights
     from rsa_pretrain.weights.foreign.describe import describe_file
+    from rsa_pretrain.weights.remote.places import local_weights
 
-    path: Path = arguments.file
+    path = local_weights(arguments.file)
     file = find_weights(path) if path.is_dir() else path
     for line in describe_file(file, every_tensor=arguments.tensors):
         say(line)

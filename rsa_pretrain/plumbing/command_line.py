@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import missing_extra
 from rsa_pretrain.plumbing.failures import describe_error, print_unless_raised, why_failed
+from rsa_pretrain.plumbing.import_names import check_import_names
 from rsa_pretrain.plumbing.loader_processes import end_loader_processes
 from rsa_pretrain.plumbing.parent_process import stop_with_launcher
 from rsa_pretrain.plumbing.standard_streams import (
@@ -23,7 +25,7 @@ from rsa_pretrain.plumbing.standard_streams import (
     write_output,
 )
 from rsa_pretrain.plumbing.stop_signal import Stopped, exit_code
-from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.plumbing.user_paths import is_address, user_path
 from rsa_pretrain.plumbing.versions import VERSION
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Program:
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Run the command named in ``argv`` (default: the process's) with ``run_command``."""
         words = sys.argv[1:] if argv is None else argv
-        return run_command(lambda: self._dispatch(words))
+        return run_command(lambda: self.dispatch(words))
 
     def parser(self, name: str) -> "Parser":
         """Return the parser of one command.
@@ -75,7 +77,13 @@ class Program:
         self._add_parser(name, parsers)
         return parsers.choices[name]
 
-    def _dispatch(self, words: Sequence[str]) -> int:
+    def dispatch(self, words: Sequence[str]) -> int:
+        """Run the command named in ``words``, without ``run_command``.
+
+        Raises:
+            UserError: If there is no such command, or another package has the toolkit's name.
+        """
+        check_import_names()
         if words[:1] == ["--version"]:
             say(f"{self.name} {VERSION}")
             return 0
@@ -134,6 +142,10 @@ def run_command(command: Callable[[], int]) -> int:
     except Stopped as stopped:
         logging.warning("%s", stopped)
         return exit_code(stopped.received)
+    except ModuleNotFoundError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
     except (RuntimeError, MemoryError) as error:
         message = why_failed(error)
         if message is None:
@@ -224,6 +236,11 @@ def _path(text: str) -> Path:
         return user_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def checkpoint_place(text: str) -> str | Path:
+    """Parse a CHECKPOINT, a path or an address of a published one; an argparse ``type``."""
+    return text if is_address(text) else _path(text)
 
 
 def positive(text: str) -> int:

@@ -1,8 +1,6 @@
 """Log a run's metrics as JSON lines, TensorBoard scalars and optionally to Weights & Biases."""
 
 import hashlib
-import importlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rsa_pretrain.plumbing.atomic_files import write_text
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.json_text import parse_shown_json
 from rsa_pretrain.plumbing.regular_files import is_there
 from rsa_pretrain.plumbing.text_files import read_text
@@ -93,12 +92,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _start_wandb(run_dir: Path, project: str) -> Any:
-    if importlib.util.find_spec("wandb") is None:
-        raise UserError(
-            f"monitor.wandb_project is '{project}', but the package wandb is not installed; "
-            "pip install 'rsa-toolkit[wandb]', or set it to null"
-        )
-    wandb = importlib.import_module("wandb")
+    wandb = import_extra("wandb", f"monitor.wandb_project={project}")
     identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
     return wandb.init(
         project=project, name=run_dir.name, id=identity, resume="allow", dir=str(run_dir)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from rsa_pretrain.plumbing.errors import UserError
 
+ADDRESSES = ZOO, HUB = ("zoo:", "hf://")
+"""Beginnings of the addresses of published checkpoints."""
+
 
 def expand_user(text: str) -> str:
     """Replace a leading ``~`` or ``~NAME`` by the home folder.
@@ -32,6 +35,11 @@ def user_path(path: str | Path) -> Path:
         UserError: As ``expand_user``.
     """
     return Path(expand_user(str(path)))
+
+
+def is_address(place: str | Path) -> bool:
+    """Return whether a checkpoint is named by where it is published: ``zoo:…`` or ``hf://…``."""
+    return isinstance(place, str) and place.startswith(ADDRESSES)
 
 
 def real_path(path: Path) -> Path:

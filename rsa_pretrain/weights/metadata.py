@@ -13,6 +13,18 @@ METADATA_KEY = "rsa_toolkit"
 """Key of the metadata in each file of weights that this toolkit writes."""
 
 
+class PublishedPlace(Section):
+    """Place that imported weights were published at."""
+
+    name: str
+    """Name in the registry, as in ``zoo:NAME``."""
+    url: str
+    """Address that the file was downloaded from, or page it was downloaded from by hand."""
+    checksum: str | None
+    """Hash stated by its publisher, or its first digits, which the file has; null if it states
+    none."""
+
+
 class Origin(Section):
     """Provenance of imported weights: another project's file, and what was taken from it."""
 
@@ -44,6 +56,8 @@ class Origin(Section):
     """Source of the layout's names."""
     passed_over: dict[str, int] = Field(default_factory=dict)
     """Objects in the file that are neither tensors nor plain values → how many."""
+    published: PublishedPlace | None = None
+    """Where the file was published; null if it was not taken from the registry."""
     proof: tuple[str, ...] = ()
     """Findings of the comparison with the project's own library; a sentence each."""
 

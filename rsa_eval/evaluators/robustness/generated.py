@@ -27,7 +27,7 @@ from rsa_eval.evaluators.robustness.corruption_error import CORRUPTIONS, SEVERIT
 from rsa_eval.evaluators.robustness.shifts import GENERATED
 from rsa_pretrain.data.image_set import ImageSet
 from rsa_pretrain.data.image_sources import FileSources, rules_identity
-from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.versions import installed_versions
 
 # Whose versions decide the pixels; numba draws glass blur.
@@ -49,13 +49,7 @@ def generate_corrupted(test: ImageSet, geometry: v2.Transform, side: int) -> Cor
         UserError: If the library is not installed.
     """
     versions = installed_versions(*_PACKAGES)
-    try:
-        _library()
-    except ImportError as error:
-        raise UserError(
-            f"shifts.generate needs the library imagecorruptions-imaug ({error}); pip install "
-            "'rsa-toolkit[robustness]'"
-        ) from None
+    import_extra("imagecorruptions", "shifts.generate")
 
     def images(corruption: str, severity: int) -> ImageSet:
         sources = _CorruptedSquares(test, geometry, corruption, severity, str(versions))

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import required
 from rsa_eval.features.networks.preprocessing import Preprocessing
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens, tokens_as_map
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.regular_files import open_regular
@@ -146,7 +146,7 @@ def open_huggingface(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNe
         UserError: If transformers is missing, or the folder is not what it writes.
     """
     folder = Path(spec.name)
-    transformers = required("transformers", spec.network)
+    transformers = import_extra("transformers", spec.network)
     preprocessing = _read_preprocessing(folder)
     with _silenced(transformers):
         try:

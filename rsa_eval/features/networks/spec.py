@@ -5,6 +5,7 @@ timm:NAME@pretrained    torchvision:NAME@DEFAULT       the library's weights, do
 timm:NAME               torchvision:NAME               random weights, with --random-init
 hf:FOLDER                                              a transformers folder on disk
 python:MODULE:FUNCTION                                 a function that returns the network
+hf://USER/NAME[@REVISION]                              a model of transformers or timm on the hub
 """
 
 import difflib
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from rsa_pretrain.plumbing.errors import UserError
-from rsa_pretrain.plumbing.user_paths import user_path
+from rsa_pretrain.plumbing.user_paths import HUB, is_address, user_path
 from rsa_pretrain.weights.files.regular_file import ABSENT
+from rsa_pretrain.weights.remote.places import local_weights
 
 NetworkOrigin = Literal["timm", "torchvision", "hf", "python"]
 
@@ -40,9 +42,13 @@ class NetworkSpec:
     """The library's name of the weights to download."""
     is_random: bool = False
     """Take random weights."""
+    address: str | None = None
+    """Where it was downloaded from."""
 
     def __str__(self) -> str:
         """Return the text that names it on a command line."""
+        if self.address is not None:
+            return self.address
         weights = self.file or self.download
         text = f"{self.origin}:{self.name}" + (f"@{weights}" if weights else "")
         return f"{text} with random weights" if self.is_random else text
@@ -50,6 +56,8 @@ class NetworkSpec:
     @property
     def network(self) -> str:
         """Its name in records: without weights and, for a folder, without the folder's place."""
+        if self.address is not None:
+            return self.address.partition("@")[0]
         own = Path(self.name).resolve().name if self.origin == "hf" else self.name
         return f"{self.origin}:{own}"
 
@@ -98,6 +106,8 @@ def checkpoint_of(given: str | Path | NetworkSpec) -> Checkpoint:
     """
     if not isinstance(given, str):
         return given
+    if is_address(given):
+        return _downloaded(given)
     found = _SPEC.fullmatch(given)
     if found is None:
         return user_path(given)
@@ -115,6 +125,20 @@ def checkpoint_of(given: str | Path | NetworkSpec) -> Checkpoint:
     if _DOWNLOADS[origin].fullmatch(weights):
         return NetworkSpec(library, name, download=weights)
     return NetworkSpec(library, name, file=user_path(weights) if weights else None)
+
+
+def _downloaded(address: str) -> Checkpoint:
+    """Return what an address stands for on disk."""
+    if not address.startswith(HUB):
+        return local_weights(address)
+    from rsa_pretrain.weights.remote.hub import pull
+
+    pulled = pull(address)
+    if pulled.is_own:
+        return pulled.file
+    if pulled.timm_architecture is not None:
+        return NetworkSpec("timm", pulled.timm_architecture, pulled.file, address=pulled.address)
+    return NetworkSpec("hf", str(pulled.file.parent), address=pulled.address)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:

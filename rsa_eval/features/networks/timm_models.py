@@ -9,13 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from rsa_eval.features.networks.foreign import OpenedNetwork
-from rsa_eval.features.networks.libraries import required, unknown_name
+from rsa_eval.features.networks.libraries import unknown_name
 from rsa_eval.features.networks.preprocessing import Preprocessing, known_interpolation
 from rsa_eval.features.networks.spec import NetworkSpec
 from rsa_eval.features.networks.tokens import Pooling, no_map, pool_tokens
 from rsa_eval.features.networks.weights_file import load_file
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.seeded import seeded
+from rsa_pretrain.weights.checkpoint import file_sha256
 
 _HUB_LOG = logging.getLogger("huggingface_hub")
 
@@ -105,18 +107,20 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
     Raises:
         UserError: If timm is missing, has no such network, or the weights do not fit.
     """
-    timm = required("timm", spec.network)
+    timm = import_extra("timm", spec.network)
     architecture = spec.name.partition(".")[0]
     if not timm.is_model(architecture):
         raise unknown_name(timm, "network", architecture, timm.list_models())
+    pulled = spec.file if spec.address else None  # its config.json states its preprocessing
+    folder = pulled and f"local-dir:{pulled.parent}"
     with seeded(seed):
         try:
-            if spec.download is None:
+            if spec.download is None and folder is None:
                 model = timm.create_model(spec.name, num_classes=0)
             else:
                 # With another number of classes than the weights', timm does not load strictly.
                 _HUB_LOG.propagate = False  # it has a handler already, and would print twice
-                model = timm.create_model(spec.name, pretrained=True)
+                model = timm.create_model(folder or spec.name, pretrained=True)
                 if model.num_classes > 0:
                     model.reset_classifier(0)
         # Downloads fail with the exceptions of several libraries.
@@ -129,7 +133,9 @@ def open_timm(spec: NetworkSpec, pooling: Pooling, seed: int) -> OpenedNetwork:
                 )
             raise UserError(reason) from None
     sha256 = None
-    if spec.file is not None:
+    if pulled is not None:
+        sha256 = file_sha256(pulled)
+    elif spec.file is not None:
         classifier = model.pretrained_cfg.get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         sha256 = load_file(model, spec.file, spec.network, names)

@@ -16,10 +16,11 @@ from rsa_pretrain.data.settings import DataConfig
 from rsa_pretrain.data.shards.labels import Label, label_indices, number_classes
 from rsa_pretrain.data.shards.members import ShardIndex, TarImages, index_shard
 from rsa_pretrain.data.shards.settings import SampleRules, sample_rules
-from rsa_pretrain.data.shards.stream import ShardSet, read_shard, shard_library
+from rsa_pretrain.data.shards.stream import ShardSet, read_shard
 from rsa_pretrain.data.shards.tar_files import compression_of
 from rsa_pretrain.data.shards.unlabelled import why_unlabelled
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.json_text import parse_json
 from rsa_pretrain.plumbing.name_lists import first_of
 from rsa_pretrain.plumbing.regular_files import is_there
@@ -227,7 +228,7 @@ def _tars_below(config: DataConfig, directory: str, is_test: bool) -> list[str]:
 
 
 def _expand(pattern: str) -> list[str]:
-    braces = shard_library("braceexpand")
+    braces = import_extra("braceexpand", "data set 'webdataset'")
     try:
         return [expand_user(url) for url in braces.braceexpand(pattern)]
     except ValueError as error:

@@ -1,7 +1,6 @@
 """Stream tar shards: each image once an epoch, over all ranks and loader processes."""
 
 import hashlib
-import importlib
 import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from rsa_pretrain.data.shards.samples import SampleReader
 from rsa_pretrain.data.shards.settings import DEFAULT_SAMPLES, SampleRules
 from rsa_pretrain.data.shards.tar_files import named_shard, open_stream
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.regular_files import check_regular
 
 Item = TypeVar("Item")
@@ -129,26 +129,12 @@ def opened_shard(url: str) -> Iterator[TarFile]:
     Raises:
         UserError: If the library is missing, or the shard cannot be read.
     """
-    gopen = shard_library("webdataset").gopen
+    gopen = import_extra("webdataset", "data set 'webdataset'").gopen
     with named_shard(url):
         if os.path.lexists(url):
             check_regular(Path(url))
         with open_stream(url, gopen) as tar:
             yield tar
-
-
-def shard_library(name: str) -> Any:
-    """Import ``webdataset`` or one of its dependencies.
-
-    Raises:
-        UserError: If it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(
-            "data set 'webdataset' needs the library webdataset; pip install 'rsa-toolkit[shards]'"
-        ) from None
 
 
 def shard_loader(

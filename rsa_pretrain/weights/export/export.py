@@ -19,7 +19,7 @@ from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.quiet import quiet
 from rsa_pretrain.plumbing.user_paths import refuse_input
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
-from rsa_pretrain.weights.export.model_card import RecordOfWeights, model_card
+from rsa_pretrain.weights.export.model_card import UNNAMED, RecordOfWeights, model_card
 from rsa_pretrain.weights.export.targets import TARGETS
 from rsa_pretrain.weights.export.targets.base import (
     ExportTarget,
@@ -59,7 +59,11 @@ def find_target(name: str) -> ExportTarget:
 
 
 def export_backbone(
-    loaded: LoadedBackbone, target: ExportTarget, out: Path, records: Sequence[RecordOfWeights] = ()
+    loaded: LoadedBackbone,
+    target: ExportTarget,
+    out: Path,
+    records: Sequence[RecordOfWeights] = (),
+    repository: str = UNNAMED,
 ) -> Export:
     """Write a backbone for another tool; nothing is left behind on failure.
 
@@ -68,6 +72,7 @@ def export_backbone(
         target: The tool.
         out: File or folder to write.
         records: Evaluations for the model card.
+        repository: USER/NAME on the Hugging Face hub, for the model card.
 
     Raises:
         UserError: If the tool has no such network, ``out`` is misnamed, already exists or is the
@@ -78,7 +83,7 @@ def export_backbone(
     with quiet(target.loggers, logging.WARNING), _atomic(target, out) as temporary:
         target.write(loaded, temporary)
         if not target.suffix:
-            card = model_card(loaded, records)
+            card = model_card(loaded, records, repository)
             (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         imported_again = _prove_import(loaded, target, temporary)
         difference = _prove_features(loaded, target, temporary)

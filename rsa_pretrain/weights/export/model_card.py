@@ -1,12 +1,17 @@
-"""Write the card of an exported model: its training, evaluation and limits."""
+"""Write the card of an exported model: its use, training, evaluation and limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from rsa_pretrain.plumbing.text_table import escape_markdown, render_table
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.metadata import BackboneMetadata
 
+UNNAMED = "USER/NAME"
+"""Stands for the repository where it is not known."""
 _COLUMNS = ("data set", "protocol", "metric", "value", "test images", "seeds", "measured")
 
 
@@ -18,17 +23,46 @@ class RecordOfWeights:
     """One per metric: a cell for each column of the card's table."""
     deviations: tuple[str, ...]
     """Deviations of the run from the published protocol."""
+    result: dict[str, Any]
+    """The same numbers as one of the hub's ``model-index`` results."""
 
 
-def model_card(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> str:
-    """Write the card as Markdown with the header the Hugging Face hub reads."""
+_USE = f"""\
+```python
+from transformers import AutoModel
+
+backbone = AutoModel.from_pretrained("{UNNAMED}")  # features: backbone(images).pooler_output
+```
+
+```python
+import timm
+
+backbone = timm.create_model("hf-hub:{UNNAMED}", pretrained=True)  # features: backbone(images)
+```
+
+```sh
+pip install 'rsa-toolkit[hub]'
+rsa-eval knn hf://{UNNAMED} --config data/imagefolder data.root=FOLDER
+```"""
+
+
+def model_card(
+    loaded: LoadedBackbone, records: Sequence[RecordOfWeights], repository: str = UNNAMED
+) -> str:
+    """Write the card as Markdown with the header the Hugging Face hub reads.
+
+    Args:
+        loaded: The backbone.
+        records: Its evaluations.
+        repository: USER/NAME of the model on the hub.
+    """
     metadata = loaded.metadata
-    title = escape_markdown(f"{metadata.arch}, {metadata.method}")
+    name = f"{metadata.arch}, {metadata.method}"
     parts = [
-        "---\nlibrary_name: transformers\npipeline_tag: image-feature-extraction\n"
-        "tags:\n- self-supervised-learning\n- resnet\n---",
-        f"# {title}",
+        f"---\n{_header(name, records)}---",
+        f"# {escape_markdown(name)}",
         "An image backbone without classifier: it maps an image to pooled features.",
+        "## Use\n\n" + _USE.replace(UNNAMED, repository),
         "## Input\n\n"
         f"RGB, pixels in [0, 1], normalised by mean {list(metadata.mean)} and standard deviation "
         f"{list(metadata.std)}. {_image_size(metadata)}",
@@ -37,6 +71,19 @@ def model_card(loaded: LoadedBackbone, records: Sequence[RecordOfWeights]) -> st
         "## Limits\n\n" + _listed(_limits(loaded, records)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _header(name: str, records: Sequence[RecordOfWeights]) -> str:
+    """Return the hub's metadata in YAML."""
+    tree: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["self-supervised-learning", "resnet", "timm"],
+    }
+    if records:
+        results = [record.result for record in records]
+        tree["model-index"] = [{"name": name, "results": results}]
+    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=1000))
 
 
 def _image_size(metadata: BackboneMetadata) -> str:
@@ -61,6 +108,8 @@ def _training(metadata: BackboneMetadata) -> list[str]:
             f"imported from another project's file {origin.file} (SHA-256 {metadata.parent}), "
             f"layout {origin.layout}, network {origin.network}"
         )
+        if origin.published is not None:
+            lines.append(f"published at {origin.published.url}; its licence holds for this copy")
     return lines
 
 

@@ -17,7 +17,7 @@ from rsa_pretrain.weights.foreign.layout import Layout
 from rsa_pretrain.weights.foreign.plan import make_plan
 from rsa_pretrain.weights.foreign.recognise import matching_layouts, recognise
 from rsa_pretrain.weights.foreign.unwrap import unwrapped
-from rsa_pretrain.weights.metadata import METADATA_KEY
+from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _SHOWN_VALUES = 12
@@ -58,7 +58,7 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     else:
         lines += ["tensors   none"]
     lines += _value_lines(content)
-    lines += ignored_lines(content.passed_over)
+    lines += _ignored_lines(content.passed_over)
     if every_tensor:
         lines += [
             f"  {path}  {_summary({path: tensor})}" for path, tensor in content.tensors.items()
@@ -66,7 +66,30 @@ def describe_file(path: Path, *, every_tensor: bool = False) -> list[str]:
     return lines
 
 
-def ignored_lines(passed_over: Mapping[str, int]) -> list[str]:
+def import_lines(metadata: BackboneMetadata) -> list[str]:
+    """Describe what an import took from a file, dropped and changed.
+
+    Args:
+        metadata: Metadata of imported weights.
+    """
+    origin = metadata.origin
+    assert origin is not None, "an import keeps its origin"
+    lines = [
+        f"layout    {origin.layout}, {origin.recognised}",
+        f"network   {origin.network}, under '{origin.prefix}'",
+        f"backbone  {metadata.arch}, {metadata.stem} stem, {origin.num_taken} tensors",
+        *(f"dropped   {count} x {why}" for why, count in origin.dropped.items()),
+    ]
+    if origin.wrappers:
+        lines.append(f"unwrapped {', '.join(origin.wrappers)}")
+    lines += [*_ignored_lines(origin.passed_over), *origin.changes()]
+    if origin.non_finite:
+        lines.append(f"NaN/Inf   in {', '.join(origin.non_finite)}")
+    lines.append(f"pixels    mean {metadata.mean}, std {metadata.std}, RGB ({origin.pixels})")
+    return lines
+
+
+def _ignored_lines(passed_over: Mapping[str, int]) -> list[str]:
     """Count the objects that are neither tensors nor plain values, by kind, in one line or none."""
     kinds = [f"{count} x {kind}" for kind, count in passed_over.items()]
     total = sum(passed_over.values())

@@ -1,8 +1,6 @@
-"""Load weights of any origin like this toolkit's own: imported in memory, with provenance."""
+"""Import another project's weights, in memory or into a file, with their provenance."""
 
-import logging
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,7 +11,6 @@ from rsa_pretrain.weights.checkpoint import (
     FORMAT_VERSION,
     LoadedBackbone,
     find_weights,
-    load_backbone,
     save_tensors,
 )
 from rsa_pretrain.weights.files.file_content import FileContent, read_checkpoint_file
@@ -21,11 +18,16 @@ from rsa_pretrain.weights.files.regular_file import check_regular_file
 from rsa_pretrain.weights.files.safetensors_file import read_header_entry
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.recognise import AUTO, RecognisedLayout, recognise
-from rsa_pretrain.weights.metadata import METADATA_KEY, BackboneMetadata, Origin, library_versions
+from rsa_pretrain.weights.metadata import (
+    METADATA_KEY,
+    BackboneMetadata,
+    Origin,
+    PublishedPlace,
+    library_versions,
+)
 from rsa_pretrain.weights.tensor_check import all_finite
 
 _MAX_EPOCHS = 1e6
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class ImportOptions:
     """A 3x3 first convolution has stride 1, padding 1 and no max-pool after it."""
     allow_non_finite: bool = False
     """Accept NaN and infinity."""
+    epochs: float | None = None
+    """Epochs they were trained for; None takes what the file says."""
+    published: PublishedPlace | None = None
+    """Where the file was published."""
 
 
 def is_own_file(path: Path) -> bool:
@@ -60,32 +66,6 @@ def is_own_file(path: Path) -> bool:
         return True
     size = check_regular_file(path)
     return read_header_entry(path, size, METADATA_KEY) is not None
-
-
-def load_weights(path: Path, assumed_pixels: Pixels | None = None) -> LoadedBackbone:
-    """Load a backbone of this toolkit or of any project whose layout is known.
-
-    Args:
-        path: Anything ``load_backbone`` takes, or another project's file.
-        assumed_pixels: Input statistics if neither the file nor its layout states them.
-
-    Raises:
-        UserError: If the file is refused.
-    """
-    if is_own_file(path):
-        return load_backbone(path)
-    loaded = import_weights(path, ImportOptions(), assumed_pixels)
-    origin = loaded.metadata.origin
-    assert origin is not None, "an import keeps its origin"
-    for line in origin.changes():
-        _tell(path, line)
-    return loaded
-
-
-@cache
-def _tell(path: Path, line: str) -> None:
-    """Log how a file was read, once for all the evaluations that load it."""
-    _log.info("'%s': %s", path, " ".join(line.split()))
 
 
 def import_weights(
@@ -204,7 +184,7 @@ def _metadata(
         mean=pixels.mean,
         std=pixels.std,
         data_set=options.data_set,
-        epochs=_epochs(content),
+        epochs=_epochs(content) if options.epochs is None else options.epochs,
         step=None,
         seed=None,
         config_hash=None,
@@ -225,6 +205,7 @@ def _metadata(
             pixels=whence,
             non_finite=non_finite,
             source=plan.layout.source,
+            published=options.published,
         ),
     )
 

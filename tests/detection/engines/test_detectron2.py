@@ -29,7 +29,7 @@ from rsa_pretrain.plumbing.config.files import write_config
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.plumbing.metrics_log import read_metrics
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 
 MakeRecipe = Callable[..., Recipe]
 COCO = Path(os.environ.get("RSA_DATA", "")) / "coco_mini"

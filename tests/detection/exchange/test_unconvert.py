@@ -18,7 +18,7 @@ from detection.recipe.recipe import Recipe
 from detection.run import run_recipe
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, load_backbone, read_tensors
-from rsa_pretrain.weights.foreign.load import load_weights
+from rsa_pretrain.weights.load import load_weights
 
 WriteCheckpoint = Callable[..., LoadedBackbone]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

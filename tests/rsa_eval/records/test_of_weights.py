@@ -68,6 +68,23 @@ def test_the_card_tells_the_records_of_these_weights(
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
+def test_the_hub_reads_the_results_in_the_card(
+    loaded: LoadedBackbone, write: Callable[..., None], tmp_path: Path
+) -> None:
+    """Its own reader finds each metric, with task and data set."""
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    write("a", OWN)
+    write("b", SOURCE, data_set="stl10", kind="segmentation")
+    records, _ = read_records(tmp_path, loaded)
+    card = model_card(loaded, records, "user/model")
+    first, *_, second = hub.ModelCard(card).data.eval_results
+    assert (first.task_type, first.dataset_type) == ("image-classification", "cifar10")
+    assert (first.metric_type, first.metric_value) == ("accuracy", 91.25)
+    assert first.metric_name == "top1 (%; moco_v2)"
+    assert (second.task_type, second.dataset_type) == ("image-segmentation", "stl10")
+    assert 'create_model("hf-hub:user/model"' in card
+
+
 def test_files_that_are_not_records_are_named(
     loaded: LoadedBackbone, write: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -1,14 +1,20 @@
-"""Export to Hugging Face: a folder that ``ResNetModel.from_pretrained`` loads."""
+"""Export to Hugging Face: a folder that transformers and, from the hub, timm load.
+
+The two libraries name a ResNet's tensors differently, so the folder has them twice: for
+transformers in ``model.safetensors``, and for timm in ``backbone.safetensors``, which is this
+toolkit's own format and keeps the provenance.
+"""
 
 import importlib
 import json
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rsa_pretrain.components.backbone import feature_dim
-from rsa_pretrain.weights.checkpoint import LoadedBackbone
+from rsa_pretrain.weights.checkpoint import BACKBONE_FILE, LoadedBackbone, save_tensors
 from rsa_pretrain.weights.export.targets.base import ExportTarget
 from rsa_pretrain.weights.files.saving import save_safetensors
 from rsa_pretrain.weights.foreign.layouts.huggingface import EXPECTED_CONFIG
@@ -17,13 +23,16 @@ from rsa_pretrain.weights.foreign.names import TRANSFORMERS
 WEIGHTS_FILE = "model.safetensors"
 _NUM_STAGES = 4
 _DEFAULT_IMAGE_SIZE_PIXELS = 224
+_CROP_PCT = 224 / 256
+_STRIDE = 32  # of the last map
 
 
 def write(loaded: LoadedBackbone, folder: Path) -> None:
-    """Write weights, ``config.json`` and ``preprocessor_config.json``."""
+    """Write both files of weights, ``config.json`` and ``preprocessor_config.json``."""
     state = loaded.backbone.state_dict()
     renamed = {TRANSFORMERS.from_torchvision(name): tensor for name, tensor in state.items()}
     save_safetensors(renamed, folder / WEIGHTS_FILE, {"format": "pt"})
+    save_tensors(folder / BACKBONE_FILE, state, loaded.metadata)
     for name, tree in (
         ("config.json", _config(loaded)),
         ("preprocessor_config.json", _preprocessor(loaded)),
@@ -61,6 +70,30 @@ def _config(loaded: LoadedBackbone) -> dict[str, object]:
         "hidden_sizes": [top // 2 ** (_NUM_STAGES - 1 - number) for number in range(_NUM_STAGES)],
         "layer_type": "bottleneck" if "layer1.0.conv3.weight" in state else "basic",
         **EXPECTED_CONFIG,
+        **_timm_config(loaded),
+    }
+
+
+def _timm_config(loaded: LoadedBackbone) -> dict[str, object]:
+    """Return the keys that timm reads in a ``config.json`` of the hub."""
+    metadata = loaded.metadata
+    side = metadata.image_size or _DEFAULT_IMAGE_SIZE_PIXELS
+    return {
+        "architecture": metadata.arch,
+        "num_classes": 0,
+        "num_features": feature_dim(loaded.backbone),
+        "pretrained_cfg": {
+            "hf_hub_filename": BACKBONE_FILE,
+            "num_classes": 0,
+            "input_size": [3, side, side],
+            "pool_size": [math.ceil(side / _STRIDE)] * 2,
+            "crop_pct": _CROP_PCT,
+            "interpolation": "bilinear",
+            "mean": list(metadata.mean),
+            "std": list(metadata.std),
+            "first_conv": "conv1",
+            "classifier": "fc",
+        },
     }
 
 
@@ -71,7 +104,7 @@ def _preprocessor(loaded: LoadedBackbone) -> dict[str, object]:
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": side},
-        "crop_pct": 224 / 256,
+        "crop_pct": _CROP_PCT,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

@@ -34,7 +34,7 @@ def test_without_the_library_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     assert main(["robustness", *WORDS, "--out", str(tmp_path / "out.json")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: shifts.generate needs the library imagecorruptions-imaug")
+    assert error.startswith("error: shifts.generate needs the package imagecorruptions")
     assert "pip install 'rsa-toolkit[robustness]'" in error
 
 

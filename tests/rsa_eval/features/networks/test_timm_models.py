@@ -238,7 +238,9 @@ def test_a_missing_library_is_named(
 ) -> None:
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=f"needs the package {package} .* pip install {package}"):
+    with pytest.raises(
+        UserError, match=rf"needs the package {package} .* pip install .rsa-toolkit\[networks\]"
+    ):
         load_network(spec.format(tmp_path), 32)
 
 

@@ -10,7 +10,8 @@ from detection.exchange.convert import convert
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.export.targets.base import probe_images
 from rsa_pretrain.weights.foreign.layout import Pixels
-from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights, load_weights
+from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
+from rsa_pretrain.weights.load import load_weights
 
 
 def features(module):

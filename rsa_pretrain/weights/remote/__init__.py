@@ -1,0 +1,1 @@
+"""Get weights by name from where they are published, and publish one's own."""
