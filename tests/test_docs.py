@@ -1,5 +1,6 @@
 """README and docs/: short, up to date, and every command, link and file they name exists."""
 
+import json
 import os
 import re
 import shlex
@@ -33,6 +34,7 @@ from rsa_pretrain.weights.metadata import BackboneMetadata
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *DOCS.rglob("*.md")])
+NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in DOCS.glob("notebooks/*.ipynb"))
 PROGRAMS = {program.name: program for program in generate.PROGRAMS}
 MODULES = {"rsa_pretrain": "rsa-pretrain", "rsa_eval": "rsa-eval", "detection": "rsa-detect"}
 BATCH_SCRIPT = "configs/slurm/pretrain.sbatch"
@@ -119,11 +121,15 @@ def check_program(program: Program, command: str, words: list[str]) -> None:
 
 @cache
 def text_of(page: str) -> str:
-    """The text of a page of the project."""
-    return (ROOT / page).read_text(encoding="utf-8")
+    """The text of a page of the project; of a notebook, its prose."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page not in NOTEBOOKS:
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells) + "\n"
 
 
-@pytest.mark.parametrize("page", [*PAGES, "results/notes.md"])
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS, "results/notes.md"])
 def test_commands_parse(page: str) -> None:
     """Every command of a page is understood by its program; those within a line exist."""
     commands = commands_of(text_of(page))
@@ -199,7 +205,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert all((ROOT / name).is_file() for name in set(listed) - own)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_links_and_named_files_exist(page: str) -> None:
     """Relative links from the page, and files of the project from its root."""
     text = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)

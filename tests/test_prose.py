@@ -1,6 +1,7 @@
 """Docstrings keep to the few rules of prose that a machine can check."""
 
 import ast
+import json
 import re
 from collections import defaultdict
 from functools import cache
@@ -47,6 +48,16 @@ def test_docstrings_are_plain(folder):
         if FORBIDDEN.search(" ".join(text.split())) or RIDDLE.match(text)
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_plain(path):
+    """The same words are avoided in their text, code and comments."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    found = [
+        cell["id"] for cell in cells if FORBIDDEN.search(" ".join("".join(cell["source"]).split()))
+    ]
+    assert not found
 
 
 @cache
