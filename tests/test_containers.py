@@ -73,7 +73,7 @@ def test_the_page_has_every_extra():
 
 
 def test_commands_after_the_toolkit_are_understood():
-    """What follows `rsa-toolkit` on the page is a program, a command and its words."""
+    """The words after `rsa-toolkit` on the page are a program, a command and its words."""
     found = re.findall(
         r"^    .*rsa-toolkit(?::\w+)? (pretrain|eval|detect) (.+)$", PAGE, re.MULTILINE
     )
