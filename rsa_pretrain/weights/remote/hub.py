@@ -65,7 +65,7 @@ def pull(address: str) -> PulledModel:
     repository, revision = parts.groups()
     hub = import_extra("huggingface_hub", address)
 
-    def get(name: str) -> Path | None:
+    def get(name: str, revision: str | None = revision) -> Path | None:
         with _explained(address):
             try:
                 found = hub.hf_hub_download(repository, name, revision=revision)
@@ -78,13 +78,14 @@ def pull(address: str) -> PulledModel:
     file = get(BACKBONE_FILE)
     if file is None:
         file = get(MODEL_FILE)
-        if file is None or get(CONFIG) is None:
+        commit = None if file is None else file.parent.name  # the branch may move meanwhile
+        if file is None or get(CONFIG, commit) is None:
             raise UserError(
                 f"{address} has neither {BACKBONE_FILE} nor {MODEL_FILE} with {CONFIG}; expected "
                 "an export of this toolkit, or a model of transformers or timm"
             )
         for name in _OPTIONAL:
-            get(name)
+            get(name, commit)
     return PulledModel(repository, file)
 
 
@@ -140,7 +141,8 @@ def _explained(what: str) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{what}: the repository has no such revision") from None
-    except errors.LocalEntryNotFoundError:
+    # RuntimeError: some versions ask once more by the client that a broken connection closed.
+    except (errors.LocalEntryNotFoundError, RuntimeError):
         raise UserError(
             f"{what}: the hub cannot be reached, and its cache on this machine lacks the model"
         ) from None

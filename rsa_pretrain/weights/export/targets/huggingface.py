@@ -25,6 +25,8 @@ _NUM_STAGES = 4
 _DEFAULT_IMAGE_SIZE_PIXELS = 224
 _CROP_PCT = 224 / 256
 _STRIDE = 32  # of the last map
+# Every timm reads the safetensors file beside a .bin of this name; some would unpickle its own name.
+_TIMM_FILE = BACKBONE_FILE.replace(".safetensors", ".bin")
 
 
 def write(loaded: LoadedBackbone, folder: Path) -> None:
@@ -83,7 +85,7 @@ def _timm_config(loaded: LoadedBackbone) -> dict[str, object]:
         "num_classes": 0,
         "num_features": feature_dim(loaded.backbone),
         "pretrained_cfg": {
-            "hf_hub_filename": BACKBONE_FILE,
+            "hf_hub_filename": _TIMM_FILE,
             "num_classes": 0,
             "input_size": [3, side, side],
             "pool_size": [math.ceil(side / _STRIDE)] * 2,
