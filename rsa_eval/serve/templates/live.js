@@ -1,0 +1,343 @@
+"use strict";
+// Ask for the state every other second while the page is visible; fetch the curves and the sections
+// of the report whose tags have changed.
+(() => {
+  const SECONDS = 2;
+  const MOST_DRAWN = 12;
+  const DRAWN_UNASKED = 6;
+  const STATES = { "in progress": "live", finished: "done", stopped: "stopped" };
+  const { element, format } = charts;
+  const find = (selector) => document.querySelector(selector);
+
+  let state = { runs: [], sections: [] };
+  let stateTag = "";
+  let chosen = null; // ids of the runs that the reader ticked; null follows those in progress
+  let drawn = []; // ids, by place
+  const curvesOf = new Map(); // id -> { tag, curves }
+  const rowOf = new Map(); // id -> row of the table
+
+  // ---- Asking ----
+  const ask = async (address, headers = {}) => {
+    const reply = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(60000) });
+    if (!reply.ok && reply.status !== 304) throw new Error(`${address}: ${reply.status}`);
+    return reply;
+  };
+  let timer = 0;
+  const poll = async () => {
+    clearTimeout(timer);
+    if (document.hidden) return;
+    try {
+      const reply = await ask("/state", stateTag ? { "If-None-Match": stateTag } : {});
+      if (reply.status !== 304) {
+        state = await reply.json();
+        await show();
+        stateTag = reply.headers.get("ETag") ?? "";
+      }
+      showAges();
+      showStatus("");
+    } catch (error) {
+      stateTag = "";
+      showStatus(`The server does not answer since ${new Date().toLocaleTimeString()}`);
+    }
+    timer = setTimeout(poll, SECONDS * 1000);
+  };
+  document.addEventListener("visibilitychange", poll);
+
+  const showStatus = (problem) => {
+    const status = find("#status");
+    if (problem && status.classList.contains("gone")) return;
+    status.classList.toggle("gone", Boolean(problem));
+    const text = problem || "Up to date";
+    if (status.textContent !== text) status.textContent = text;
+  };
+  const show = async () => {
+    showRuns();
+    await Promise.all([showCurves(), showSections()]);
+    filter();
+  };
+
+  // ---- Runs ----
+  const duration = (seconds) => {
+    if (seconds === null) return "";
+    if (seconds < 90) return `${Math.round(seconds)} s`;
+    if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+    if (seconds < 129600) return `${(seconds / 3600).toFixed(1)} h`;
+    return `${(seconds / 86400).toFixed(1)} d`;
+  };
+  const isLive = (run) => run.state === "in progress";
+  const byPlace = (a, b) =>
+    isLive(b) - isLive(a) || (isLive(a) ? a.name.localeCompare(b.name) : b.changed - a.changed);
+  const setCell = (cell, text, value) => {
+    if (cell.textContent !== text) cell.textContent = text;
+    if (value === null || value === undefined) delete cell.dataset.value;
+    else cell.dataset.value = value;
+  };
+  const makeRow = (run) => {
+    const row = document.createElement("tr");
+    for (let column = 0; column < 8; column += 1) {
+      row.append(element("td", "", column > 1 ? "number" : ""));
+    }
+    const label = document.createElement("label");
+    const box = Object.assign(document.createElement("input"), { type: "checkbox" });
+    box.setAttribute("aria-label", `Draw ${run.name}`);
+    box.addEventListener("change", () => tick(run.id, box.checked));
+    const name = element("span", run.name);
+    name.append(element("small", run.folder));
+    label.append(box, name);
+    row.cells[0].append(label);
+    row.cells[1].append(element("span", "", "state"));
+    row.cells[2].append(element("span", ""), document.createElement("progress"));
+    return row;
+  };
+  const fillRow = (row, run) => {
+    const [, status, progress, loss, accuracy, time, left] = row.cells;
+    status.firstChild.className = `state ${STATES[run.state]}`;
+    setCell(status.firstChild, run.state);
+    const share = run.num_steps ? Math.min(1, run.step / run.num_steps) : null;
+    const whole = run.num_epochs ?? run.num_steps;
+    const part = run.num_epochs === null ? run.step : run.epoch;
+    const text = share === null ? `step ${run.step}`
+      : `${format(Math.floor((part ?? 0) * 10) / 10)} of ${whole} ${run.num_epochs === null ? "steps" : "epochs"}`;
+    setCell(progress.firstChild, text);
+    progress.dataset.value = share ?? 0;
+    progress.lastChild.hidden = share === null;
+    progress.lastChild.value = share ?? 0;
+    progress.lastChild.setAttribute("aria-label", `Progress of ${run.name}`);
+    setCell(loss, run.loss === null ? "" : run.loss.toFixed(3), run.loss);
+    setCell(accuracy, run.accuracy === null ? "" : run.accuracy.toFixed(1), run.accuracy);
+    setCell(time, duration(run.seconds), run.seconds);
+    const rest = isLive(run) ? run.seconds_left : null;
+    setCell(left, duration(rest), rest);
+  };
+  const showRuns = () => {
+    const table = find("#runs table");
+    const ids = new Set(state.runs.map((run) => run.id));
+    for (const [id, row] of rowOf) {
+      if (!ids.has(id)) {
+        row.remove();
+        rowOf.delete(id);
+        curvesOf.delete(id);
+      }
+    }
+    const sorted = [...state.runs].sort(byPlace);
+    for (const run of sorted) {
+      if (!rowOf.has(run.id)) rowOf.set(run.id, makeRow(run));
+      fillRow(rowOf.get(run.id), run);
+    }
+    const heading = table.querySelector("th[aria-sort]");
+    const body = table.tBodies[0];
+    const rows = sorted.map((run) => rowOf.get(run.id));
+    if (heading) body.append(...rows.filter((row) => row.parentElement !== body));
+    else if (rows.some((row, place) => body.rows[place] !== row)) keepFocus(() => body.append(...rows));
+    if (heading) keepFocus(() => tables.sort(table, heading));
+    table.parentElement.hidden = rows.length === 0;
+    const counts = Object.keys(STATES).map((name) => [name, state.runs.filter((run) => run.state === name).length]);
+    find("#counts").textContent = rows.length === 0 ? "None yet; a run appears here once it has started."
+      : counts.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(" · ");
+  };
+  const keepFocus = (change) => {
+    const focused = document.activeElement;
+    change();
+    if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  };
+  const showAges = () => {
+    for (const run of state.runs) {
+      const age = Math.max(0, Date.now() / 1000 - run.changed);
+      const cell = rowOf.get(run.id)?.cells[7];
+      if (cell) setCell(cell, `${duration(age)} ago`, -run.changed);
+    }
+  };
+
+  // ---- Curves ----
+  const choose = () => {
+    if (chosen !== null) return state.runs.map((run) => run.id).filter((id) => chosen.has(id));
+    const sorted = [...state.runs].sort(byPlace);
+    const live = sorted.filter(isLive).slice(0, MOST_DRAWN);
+    return (live.length ? live : sorted.slice(0, DRAWN_UNASKED)).map((run) => run.id);
+  };
+  const tick = (id, isTicked) => {
+    chosen = new Set(choose());
+    if (isTicked) chosen.add(id);
+    else chosen.delete(id);
+    redraw();
+  };
+  const redraw = () => showCurves().catch(() => { stateTag = ""; });
+  // A run keeps its colour while others are added or removed.
+  const place = (ids) => {
+    drawn = drawn.map((id) => (ids.includes(id) ? id : null));
+    for (const id of ids.filter((each) => !drawn.includes(each))) {
+      const free = drawn.indexOf(null);
+      if (free === -1) drawn.push(id);
+      else drawn[free] = id;
+    }
+    while (drawn.length && drawn.at(-1) === null) drawn.pop();
+  };
+  const showCurves = async () => {
+    const ids = choose();
+    place(ids);
+    const runs = new Map(state.runs.map((run) => [run.id, run]));
+    for (const [id, row] of rowOf) {
+      const box = row.querySelector("input");
+      box.checked = ids.includes(id);
+      box.disabled = !box.checked && ids.length >= MOST_DRAWN;
+    }
+    await Promise.all(ids.map(async (id) => {
+      const { tag } = runs.get(id);
+      if (curvesOf.get(id)?.tag === tag) return;
+      const { curves } = await (await ask(`/curves/${id}`)).json();
+      curvesOf.set(id, { tag, curves });
+    }));
+    const shown = drawn.map((id, number) => ({ run: runs.get(id), number })).filter(({ run }) => run);
+    find("#hint").textContent = ids.length >= MOST_DRAWN
+      ? `At most ${MOST_DRAWN} runs are drawn; untick one to draw another.`
+      : "Tick runs in the table to draw them.";
+    showLegend(shown);
+    showPlots(shown);
+  };
+  const showLegend = (shown) => {
+    find("#legend").replaceChildren(...shown.map(({ run, number }) => {
+      const item = document.createElement("li");
+      item.append(charts.swatch(number), run.name);
+      return item;
+    }));
+    const configs = find("#configs");
+    const wanted = shown.filter(({ run }) => run.has_config).map(({ run }) => run);
+    for (const part of [...configs.children]) {
+      if (!wanted.some((run) => part.dataset.part === `/config/${run.id}`)) part.remove();
+    }
+    for (const run of wanted) {
+      if (configs.querySelector(`[data-part="/config/${run.id}"]`)) continue;
+      const part = document.createElement("details");
+      part.dataset.part = `/config/${run.id}`;
+      part.append(element("summary", `Settings of ${run.name}`, "soft"));
+      configs.append(part);
+    }
+  };
+  const showPlots = (shown) => {
+    const axis = find("#axis").value;
+    const plots = new Map(); // key -> { title, isMain, curves }
+    for (const { run, number } of shown) {
+      const perUnit = axis === "epoch" ? run.steps_per_epoch : 1;
+      for (const { key, title, is_main, steps, values } of curvesOf.get(run.id)?.curves ?? []) {
+        if (!perUnit) continue;
+        if (!plots.has(key)) plots.set(key, { title, isMain: is_main, curves: [] });
+        const xs = steps.map((step) => step / perUnit);
+        plots.get(key).curves.push({ name: run.name, place: number, xs, ys: values });
+      }
+    }
+    for (const isMain of [true, false]) {
+      const holder = find(isMain ? "#main-plots" : "#more-plots");
+      const wanted = [...plots].filter(([, plot]) => plot.isMain === isMain);
+      const old = new Map([...holder.children].map((figure) => [figure.dataset.key, figure]));
+      const figures = wanted.map(([key, plot]) => {
+        const figure = old.get(key) ?? document.createElement("figure");
+        figure.dataset.key = key;
+        charts.draw(figure, { title: plot.title, axis, curves: plot.curves });
+        return figure;
+      });
+      holder.replaceChildren(...figures);
+    }
+    const more = find("#more");
+    const count = find("#more-plots").children.length;
+    more.hidden = count === 0;
+    more.firstElementChild.textContent = `More quantities (${count})`;
+  };
+  find("#axis").addEventListener("change", redraw);
+  find("#draw-live").addEventListener("click", () => { chosen = null; redraw(); });
+  find("#draw-none").addEventListener("click", () => { chosen = new Set(); redraw(); });
+
+  // ---- Sections of the report ----
+  const holderOf = (name) => {
+    if (name === "contents") return find('[data-section="contents"]');
+    const known = find(`#report > [data-section="${CSS.escape(name)}"]`);
+    const holder = known ?? document.createElement("div");
+    holder.dataset.section = name;
+    if (name === "summary") holder.id = name;
+    return holder;
+  };
+  const showSections = async () => {
+    const report = find("#report");
+    const holders = new Map(state.sections.map(([name]) => [name, holderOf(name)]));
+    await Promise.all(state.sections.map(async ([name, tag]) => {
+      const holder = holders.get(name);
+      if (holder.dataset.tag === tag) return;
+      const html = await (await ask(`/section/${name}`)).text();
+      fill(holder, name === "summary" ? `<h2>Summary</h2>${html}` : html);
+      holder.dataset.tag = tag;
+    }));
+    const wanted = [...holders.values()].filter((holder) => holder.dataset.section !== "contents");
+    for (const holder of [...report.children]) if (!wanted.includes(holder)) holder.remove();
+    wanted.forEach((holder, number) => {
+      if (report.children[number] !== holder) report.insertBefore(holder, report.children[number] ?? null);
+    });
+    if (!holders.has("contents")) find('[data-section="contents"]').replaceChildren();
+  };
+  // Replace a part, keeping what the reader sorted, opened, scrolled to and focused.
+  const fill = (holder, html) => {
+    const keyOf = (part) => part.querySelector("summary")?.textContent;
+    const opened = new Map([...holder.querySelectorAll("details")].map((part) => [keyOf(part), part.open]));
+    const sorted = [...holder.querySelectorAll("table.sortable")].map((table) => {
+      const heading = table.querySelector("th[aria-sort]");
+      return heading && [heading.textContent, heading.getAttribute("aria-sort")];
+    });
+    const scrolled = [...holder.querySelectorAll(".scroll")].map((part) => part.scrollLeft);
+    const buttons = "button, summary, a, .scroll";
+    const focused = [...holder.querySelectorAll(buttons)].indexOf(document.activeElement);
+    holder.innerHTML = html;
+    tables.makeSortable(holder);
+    for (const part of holder.querySelectorAll("details")) part.open = opened.get(keyOf(part)) ?? part.open;
+    holder.querySelectorAll("table.sortable").forEach((table, number) => {
+      const [text, direction] = sorted[number] ?? [];
+      const heading = [...table.tHead.rows[0].cells].find((cell) => cell.textContent === text);
+      if (!heading) return;
+      heading.setAttribute("aria-sort", direction);
+      tables.sort(table, heading);
+    });
+    holder.querySelectorAll(".scroll").forEach((part, number) => { part.scrollLeft = scrolled[number] ?? 0; });
+    if (focused !== -1) holder.querySelectorAll(buttons)[focused]?.focus({ preventScroll: true });
+  };
+  // Fetch what a part shows once it is opened.
+  document.addEventListener("toggle", async ({ target }) => {
+    const address = target.dataset?.part;
+    if (!address || !target.open || target.children.length > 1) return;
+    const body = element("div", "Reading …", "soft");
+    target.append(body);
+    try {
+      const reply = await ask(address);
+      const text = await reply.text();
+      if (reply.headers.get("Content-Type").startsWith("text/html")) {
+        body.className = "";
+        body.innerHTML = text;
+        tables.makeSortable(body);
+      } else body.replaceWith(element("pre", text));
+    } catch (error) {
+      body.remove();
+      target.open = false;
+    }
+  }, true);
+
+  // ---- Filter ----
+  const filter = () => {
+    const words = find("#filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const matches = (text) => words.every((word) => text.toLowerCase().includes(word));
+    let [shown, all] = [0, 0];
+    for (const holder of [find("#runs"), ...find("#report").children]) {
+      const rows = holder.querySelectorAll("table.sortable > tbody > tr:not(.divider), details.record");
+      if (rows.length === 0) continue;
+      const title = holder.querySelector("h2")?.textContent ?? "";
+      let count = 0;
+      for (const row of rows) {
+        if (row.parentElement.closest("details.record")) continue;
+        row.hidden = !matches(`${title} ${row.textContent}`);
+        count += !row.hidden;
+        all += 1;
+      }
+      shown += count;
+      if (holder.id !== "runs") holder.hidden = words.length > 0 && count === 0;
+    }
+    find("#matches").textContent = words.length ? `${shown} of ${all} rows` : "";
+  };
+  find("#filter").addEventListener("input", filter);
+
+  poll();
+})();
