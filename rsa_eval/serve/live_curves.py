@@ -10,6 +10,7 @@ _MOST_CURVES = 40
 _AXES = ("step", "epoch")
 # Shown at once; the others when the reader asks for more.
 _MAIN = ("loss", "knn_top1", "bbox_AP", "segm_AP", "rankme", "lr", "projection_std", "grad_norm")
+_RANKS = {key: rank for rank, key in enumerate(_MAIN)}
 
 
 def list_curves(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -19,8 +20,8 @@ def list_curves(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         metrics: Lines of a ``metrics.jsonl``.
 
     Returns:
-        For each of at most 40 quantities its ``key`` and ``title``, whether it ``is_main``, and at
-        most 501 ``steps`` with their ``values``, to six digits.
+        For each of at most 40 quantities its ``key`` and ``title``, its ``rank`` among the main
+        ones or None, and at most 501 ``steps`` with their ``values``, to six digits.
     """
     titles = {
         key: panel.title if key in panel.keys else _title(key)
@@ -35,7 +36,7 @@ def list_curves(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if points and len(curves) < _MOST_CURVES:
             steps, values = zip(*points, strict=True)
             rounded = [float(f"{value:.6g}") for value in values]
-            facts = {"key": key, "title": titles[key], "is_main": key in _MAIN}
+            facts = {"key": key, "title": titles[key], "rank": _RANKS.get(key)}
             curves.append(facts | {"steps": steps, "values": rounded})
     return curves
 

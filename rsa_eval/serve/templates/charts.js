@@ -39,7 +39,7 @@ const charts = (() => {
   const ticks = (low, high, count) => {
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+    const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.8);
     const first = Math.ceil(low / step - 1e-9);
     const last = Math.floor(high / step + 1e-9);
     return Array.from({ length: last - first + 1 }, (_, place) => (first + place) * step);
@@ -67,13 +67,13 @@ const charts = (() => {
     const y = (value) =>
       HEIGHT - BOTTOM - ((value - low + room) / (high - low + 2 * room)) * (HEIGHT - TOP - BOTTOM);
     const parts = [];
-    for (const value of ticks(low, high, 4)) {
+    for (const value of ticks(low, high, 5)) {
       const at = y(value).toFixed(1);
       parts.push(shape("path", { class: "grid", d: `M${LEFT} ${at}H${WIDTH - RIGHT}` }));
       parts.push(shape("text", { x: LEFT - 6, y: at, "text-anchor": "end", "dominant-baseline": "middle" },
         format(value)));
     }
-    for (const value of ticks(left, right, 4)) {
+    for (const value of ticks(left, right, 5)) {
       const at = x(value);
       const anchor = at > WIDTH - RIGHT - 14 ? "end" : "middle";
       parts.push(shape("path", { class: "grid", d: `M${at.toFixed(1)} ${TOP}V${HEIGHT - BOTTOM}` }));
@@ -124,17 +124,14 @@ const charts = (() => {
     cursor.setAttribute("d", `M${x(found).toFixed(1)} ${TOP}V${HEIGHT - BOTTOM}`);
     const box = figure.querySelector(".readout") ?? element("div", "", "readout");
     const head = element("div", `${axis} ${format(found)}`, "head");
+    const covers = ({ xs }) => xs[0] <= at && at <= xs.at(-1);
     const rows = curves.map((curve, number) => {
       const row = element("div", "");
-      row.append(element("span", curve.name), element("span", format(curve.ys[places[number]])));
+      row.append(element("span", curve.name), element("span", covers(curve) ? format(curve.ys[places[number]]) : ""));
       row.firstChild.style.color = look(curve.place).stroke;
       return row;
     });
     box.replaceChildren(head, ...rows);
-    const share = x(found) / WIDTH;
-    box.style.top = "1.8rem";
-    box.style.left = share < 0.5 ? `calc(${share * 100}% + .5rem)` : "auto";
-    box.style.right = share < 0.5 ? "auto" : `calc(${(1 - share) * 100}% + .5rem)`;
     figure.append(box);
   };
   const leave = (figure, cursor) => {

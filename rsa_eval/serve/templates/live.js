@@ -81,7 +81,9 @@
     const box = Object.assign(document.createElement("input"), { type: "checkbox" });
     box.setAttribute("aria-label", `Draw ${run.name}`);
     box.addEventListener("change", () => tick(run.id, box.checked));
-    const name = element("span", run.name);
+    const name = element("span", "");
+    // A long name breaks after its slashes.
+    name.append(...run.name.split(/(?<=\/)/).flatMap((part) => [part, document.createElement("wbr")]));
     name.append(element("small", run.folder));
     label.append(box, name);
     row.cells[0].append(label);
@@ -188,9 +190,12 @@
       curvesOf.set(id, { tag, curves });
     }));
     const shown = drawn.map((id, number) => ({ run: runs.get(id), number })).filter(({ run }) => run);
-    find("#hint").textContent = ids.length >= MOST_DRAWN
+    const hint = find("#hint");
+    hint.textContent = ids.length >= MOST_DRAWN
       ? `At most ${MOST_DRAWN} runs are drawn; untick one to draw another.`
       : "Tick runs in the table to draw them.";
+    hint.hidden = ids.length > 0 && ids.length < MOST_DRAWN;
+    find("#draw-live").textContent = state.runs.some(isLive) ? "Draw those in progress" : "Draw the latest";
     showLegend(shown);
     showPlots(shown);
   };
@@ -205,29 +210,31 @@
     for (const part of [...configs.children]) {
       if (!wanted.some((run) => part.dataset.part === `/config/${run.id}`)) part.remove();
     }
+    find("#settings").hidden = wanted.length === 0;
     for (const run of wanted) {
       if (configs.querySelector(`[data-part="/config/${run.id}"]`)) continue;
       const part = document.createElement("details");
       part.dataset.part = `/config/${run.id}`;
-      part.append(element("summary", `Settings of ${run.name}`, "soft"));
+      part.append(element("summary", run.name));
       configs.append(part);
     }
   };
   const showPlots = (shown) => {
     const axis = find("#axis").value;
-    const plots = new Map(); // key -> { title, isMain, curves }
+    const plots = new Map(); // key -> { title, rank, curves }
     for (const { run, number } of shown) {
       const perUnit = axis === "epoch" ? run.steps_per_epoch : 1;
-      for (const { key, title, is_main, steps, values } of curvesOf.get(run.id)?.curves ?? []) {
+      for (const { key, title, rank, steps, values } of curvesOf.get(run.id)?.curves ?? []) {
         if (!perUnit) continue;
-        if (!plots.has(key)) plots.set(key, { title, isMain: is_main, curves: [] });
+        if (!plots.has(key)) plots.set(key, { title, rank, curves: [] });
         const xs = steps.map((step) => step / perUnit);
         plots.get(key).curves.push({ name: run.name, place: number, xs, ys: values });
       }
     }
     for (const isMain of [true, false]) {
       const holder = find(isMain ? "#main-plots" : "#more-plots");
-      const wanted = [...plots].filter(([, plot]) => plot.isMain === isMain);
+      const wanted = [...plots].filter(([, plot]) => (plot.rank !== null) === isMain)
+        .sort(([, a], [, b]) => a.rank - b.rank);
       const old = new Map([...holder.children].map((figure) => [figure.dataset.key, figure]));
       const figures = wanted.map(([key, plot]) => {
         const figure = old.get(key) ?? document.createElement("figure");
