@@ -13,7 +13,7 @@ from rsa_eval.report.environment import open_templates, read_asset
 from rsa_eval.report.inputs import Inputs, TrainingRun
 from rsa_eval.serve.comparer import Comparer
 from rsa_eval.serve.live_curves import list_curves
-from rsa_eval.serve.progress import RunProgress, find_state, measure_progress
+from rsa_eval.serve.progress import RunProgress, find_stage, measure_progress
 from rsa_eval.serve.sections import Report, key_of, render_record, render_report
 from rsa_eval.serve.watch import Watch, stamp_of
 from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
@@ -30,6 +30,7 @@ _REST = 9.0
 # The table of training times changes with every line of a log; it is not needed as often.
 _SECONDS_BETWEEN_REPORTS = 30.0
 _MOST_RUNS = 1000
+_MOST_OF_A_CONFIG = 2**20
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class App:
             "id": key,
             "name": live.run.name,
             "folder": str(live.run.folder),
-            "state": find_state(live.run.folder, live.progress, time.time() - changed),
+            "state": find_stage(live.run.folder, live.progress, time.time() - changed),
             "changed": round(changed),
             "tag": key_of(live.curves.decode()),
             "has_config": live.run.config is not None,
@@ -147,11 +148,11 @@ class App:
 
     def _section(self, key: str) -> Reply | None:
         section = self._report.sections.get(key)
-        return None if section is None else Reply(_HTML, section.html.encode(), section.tag)
+        return None if section is None else Reply(_HTML, _encoded(section.html), section.tag)
 
     def _record(self, key: str) -> Reply | None:
         found = self._report.records.get(key)
-        return None if found is None else Reply(_HTML, render_record(*found).encode())
+        return None if found is None else Reply(_HTML, _encoded(render_record(*found)))
 
     def _picture(self, key: str) -> Reply | None:
         folder, path = self._report.pictures.get(key, (None, ""))
@@ -168,11 +169,16 @@ class App:
         live = self._runs.get(key)
         if live is None or live.run.config is None:
             return None
-        return Reply(_TEXT, live.run.config.encode(errors="replace"))
+        return Reply(_TEXT, _encoded(live.run.config[:_MOST_OF_A_CONFIG]))
+
+
+def _encoded(text: str) -> bytes:
+    """Return text in UTF-8, what file names have that is none as question marks."""
+    return text.encode(errors="replace")
 
 
 def _assets(title: str) -> dict[str, Reply]:
-    """Return the page, its style and its scripts; the address has the port only later."""
+    """Return the page, its style and its script."""
     templates = open_templates(autoescape=True, package=_PACKAGE)
     page = templates.get_template("live.html.jinja").render(title=title, version=VERSION)
     style = read_asset("page.css") + read_asset("live.css", _PACKAGE)
@@ -182,7 +188,7 @@ def _assets(title: str) -> dict[str, Reply]:
         read_asset("live.js", _PACKAGE),
     )
     return {
-        "/": Reply(_HTML, page.encode(errors="replace")),
+        "/": Reply(_HTML, _encoded(page)),
         "/style.css": Reply("text/css; charset=utf-8", style.encode()),
         "/script.js": Reply("text/javascript; charset=utf-8", "\n".join(scripts).encode()),
     }

@@ -9,22 +9,23 @@ from rsa_eval.records.find import RECORDS_FOLDER, json_files
 from rsa_eval.report.inputs import TrainingRun
 from rsa_eval.report.timing import time_runs
 from rsa_eval.serve.run_lock import is_locked
+from rsa_pretrain.config import CONFIG_FILE
 from rsa_pretrain.plumbing.config.layers import parse_yaml
 from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import BACKBONE_FILE
 
-RunState = Literal["in progress", "finished", "stopped"]
+RunStage = Literal["in progress", "finished", "stopped"]
 
 # A log whose lock does not show here, as on another machine, is in progress for this long after a
 # line, or for some times the time that a line took.
 _QUIET_SECONDS = 120.0
 _QUIET_LINES = 3.0
-_SHOWN = ("loss", "knn_top1", "bbox_AP")
+_ACCURACIES = ("knn_top1", "bbox_AP")
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is, by its log; None for what the log and the config do not tell."""
+    """A run's progress by its log; None for what neither log nor config tells."""
 
     step: int
     num_steps: int | None
@@ -34,7 +35,6 @@ class RunProgress:
     loss: float | None
     accuracy: float | None
     """Last accuracy of the monitor, or average precision of a detector, in percent."""
-    accuracy_name: str
     seconds: float | None
     """Time that the logged steps took."""
     seconds_left: float | None
@@ -47,20 +47,14 @@ def measure_progress(run: TrainingRun) -> RunProgress:
     last = run.metrics[-1] if run.metrics else {}
     step = int(last.get("step", 0))
     epoch = _last(run.metrics, "epoch")
-    per_epoch = step / epoch if epoch and last.get("epoch") else None
+    per_epoch = step / epoch if epoch and "epoch" in last else None
     num_epochs = None if run.pretraining is None else float(run.pretraining.training.epochs)
     if num_epochs is not None and per_epoch is not None:
         num_steps: int | None = round(num_epochs * per_epoch)
     else:
         num_steps = _num_iterations(run.config)
-    timing = next(iter(time_runs([run])), None)
-    seconds = seconds_left = None
-    if timing is not None and num_epochs is not None and epoch is not None:
-        seconds = timing.hours * 3600
-        seconds_left = max(0.0, num_epochs - epoch) * timing.seconds_per_epoch
-    elif isinstance(last.get("eta_seconds"), int | float):
-        seconds_left = float(last["eta_seconds"])
-    name = next((name for name in _SHOWN[1:] if _last(run.metrics, name) is not None), "")
+    seconds, seconds_left = _times(run, epoch, num_epochs)
+    accuracies = (_last(run.metrics, name) for name in _ACCURACIES)
     return RunProgress(
         step=step,
         num_steps=num_steps,
@@ -68,15 +62,14 @@ def measure_progress(run: TrainingRun) -> RunProgress:
         num_epochs=num_epochs,
         steps_per_epoch=per_epoch,
         loss=_last(run.metrics, "loss"),
-        accuracy=_last(run.metrics, name) if name else None,
-        accuracy_name=name,
+        accuracy=next((value for value in accuracies if value is not None), None),
         seconds=seconds,
         seconds_left=seconds_left,
         seconds_per_line=_seconds_per_line(run),
     )
 
 
-def find_state(folder: Path, progress: RunProgress, quiet_seconds: float) -> RunState:
+def find_stage(folder: Path, progress: RunProgress, quiet_seconds: float) -> RunStage:
     """Tell whether a run trains, has finished, or has stopped before its end.
 
     Args:
@@ -94,10 +87,25 @@ def find_state(folder: Path, progress: RunProgress, quiet_seconds: float) -> Run
     return "in progress" if quiet_seconds < patience else "stopped"
 
 
+def _times(
+    run: TrainingRun, epoch: float | None, num_epochs: float | None
+) -> tuple[float | None, float | None]:
+    """Return the seconds that the logged steps took, and those left."""
+    for timing in time_runs([run]):
+        if epoch is not None and num_epochs is not None:
+            left = max(0.0, num_epochs - epoch) * timing.seconds_per_epoch
+            return _finite(timing.hours * 3600), _finite(left)
+    return None, _last(run.metrics[-1:], "eta_seconds")
+
+
 def _last(metrics: list[dict[str, Any]], key: str) -> float | None:
     values = (line[key] for line in reversed(metrics) if isinstance(line.get(key), int | float))
     value = next(values, None)
-    return float(value) if value is not None and math.isfinite(value) else None
+    return None if value is None else _finite(float(value))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _seconds_per_line(run: TrainingRun) -> float | None:
@@ -107,20 +115,16 @@ def _seconds_per_line(run: TrainingRun) -> float | None:
     rate = last.get("images_per_second")
     if not isinstance(rate, int | float) or not rate > 0:
         return None
-    return float(
-        (last["step"] - before["step"]) * run.pretraining.training.global_batch_size / rate
-    )
+    images = (last["step"] - before["step"]) * run.pretraining.training.global_batch_size
+    return _finite(images / rate)
 
 
 def _num_iterations(config: str | None) -> int | None:
     """Return the iterations of a detector's recipe, which are stated for its reference batch."""
     try:
-        tree = parse_yaml(config or "", "config.yaml")
-    except UserError:
-        return None
-    solver = tree.get("solver") if isinstance(tree, dict) else None
-    try:
-        scale = solver["batch_size"] / solver["reference_batch_size"]
+        tree: Any = parse_yaml(config or "", CONFIG_FILE)
+        solver = tree["solver"]
+        scale = float(solver["batch_size"] / solver["reference_batch_size"])
         return round(solver["iterations"] / scale)
-    except (KeyError, TypeError, ZeroDivisionError):
+    except (UserError, KeyError, TypeError, ValueError, ArithmeticError):
         return None

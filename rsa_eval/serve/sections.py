@@ -21,7 +21,7 @@ _DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One part of the page."""
 
     html: str
@@ -33,7 +33,7 @@ class Section:
 class Report:
     """The report of some inputs."""
 
-    sections: dict[str, Section]
+    sections: dict[str, ReportSection]
     """By the id of its element, in their order."""
     tables: tuple[Table, ...]
     pictures: dict[str, tuple[Path, str]]
@@ -61,7 +61,9 @@ def render_report(inputs: Inputs, compare: Callable[[Table], PairMatrix | None])
         for key, (_, record) in list(records.items())[:_MOST_RECORDS]
     ]
     content["runs"] = []
-    sections = {name: Section(html, key_of(html)) for name, html in _parts(content) if html.strip()}
+    sections = {
+        name: ReportSection(html, key_of(html)) for name, html in _parts(content) if html.strip()
+    }
     return Report(sections, tuple(content["tables"]), pictures, records)
 
 
@@ -72,7 +74,7 @@ def render_record(path: Path, record: Record) -> str:
 
 def key_of(text: str) -> str:
     """Return a short name for a path or a content, for addresses."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:_DIGITS]
 
 
 def _parts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:

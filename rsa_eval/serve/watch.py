@@ -79,11 +79,7 @@ class Watch:
         stamps = tuple(stamp_of(path) for path in (file, *map(file.with_name, names)))
         before = self._kept.get(file)
         if before is None or before.stamps != stamps:
-            try:
-                found = self._read_again(file, given, stamps, before)
-            except UserError as error:
-                found = error
-            self._kept[file] = _Kept(stamps, found)
+            self._kept[file] = _Kept(stamps, self._read_again(file, given, stamps, before))
         found = self._kept[file].found
         if isinstance(found, UserError):
             raise found
@@ -91,15 +87,18 @@ class Watch:
 
     def _read_again(
         self, file: Path, given: Path, stamps: tuple[Stamp, ...], before: _Kept | None
-    ) -> TrainingRun | Record:
-        if file.name != METRICS_FILE:
-            return read_record(file)
-        metrics = self._logs.setdefault(file, GrowingLog(file)).read()
-        if before is not None and before.stamps[1:] == stamps[1:]:
-            run = before.found
-            if isinstance(run, TrainingRun):
-                return replace(run, metrics=metrics)
-        return describe_run(file, given, metrics)
+    ) -> TrainingRun | Record | UserError:
+        try:
+            if file.name != METRICS_FILE:
+                return read_record(file)
+            metrics = self._logs.setdefault(file, GrowingLog(file)).read()
+            if before is not None and before.stamps[1:] == stamps[1:]:
+                run = before.found
+                if isinstance(run, TrainingRun):
+                    return replace(run, metrics=metrics)
+            return describe_run(file, given, metrics)
+        except UserError as error:
+            return error
 
 
 def stamp_of(path: Path) -> Stamp:
