@@ -123,8 +123,8 @@ def _num_iterations(config: str | None) -> int | None:
     """Return the iterations of a detector's recipe, which are stated for its reference batch."""
     try:
         tree: Any = parse_yaml(config or "", CONFIG_FILE)
-        solver = tree["solver"]
-        scale = float(solver["batch_size"] / solver["reference_batch_size"])
+        solver: dict[str, float] = tree["solver"]
+        scale = solver["batch_size"] / solver["reference_batch_size"]
         return round(solver["iterations"] / scale)
     except (UserError, KeyError, TypeError, ValueError, ArithmeticError):
         return None

@@ -4,6 +4,7 @@
 const tables = (() => {
   const valueOf = (row, column, isNumber) => {
     const cell = row.cells[column];
+    if (cell === undefined) return null; // of a row that spans the table
     if (!isNumber) return cell.textContent.trim().toLowerCase() || null;
     const value = parseFloat(cell.dataset.value);
     return Number.isFinite(value) ? value : null;
