@@ -206,7 +206,7 @@ def test_ticked_runs_are_drawn(browser: Browser, serve: Any, tree: Path) -> None
     assert len(set(looks)) == 3
     _find(browser, "#axis").send_keys("epochs")
     _wait(browser, lambda: "epoch" in _texts(browser, "#main-plots svg text"))
-    assert "More quantities (1)" in _find(browser, "#more > summary").text
+    assert "More quantities (2)" in _find(browser, "#more > summary").text
     _find(browser, "#draw-none").click()
     _wait(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, CURVE))
     assert "Tick runs" in _find(browser, "#hint").text
