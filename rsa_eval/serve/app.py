@@ -20,6 +20,7 @@ from rsa_pretrain.plumbing.metrics_log import METRICS_FILE
 from rsa_pretrain.plumbing.versions import VERSION
 
 _PACKAGE = "rsa_eval.serve"
+_SCRIPTS = ("charts.js", "sections.js", "live.js")
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -49,6 +50,7 @@ class _LiveRun:
     run: TrainingRun
     progress: RunProgress
     curves: bytes
+    tag: str
 
 
 class App:
@@ -69,6 +71,7 @@ class App:
         self._runs: dict[str, _LiveRun] = {}
         self._report = Report({}, (), {}, {})
         self._report_of: Any = None
+        self._logs_of: list[str] = []
         self._next_report = 0.0
         self._summary = b""
         self._assets = _assets(", ".join(str(path) for path in paths))
@@ -118,7 +121,7 @@ class App:
             if live is None or live.run is not run:
                 curves = {"curves": list_curves(run.metrics)}
                 content = json.dumps(curves, separators=(",", ":")).encode()
-                live = _LiveRun(run, measure_progress(run), content)
+                live = _LiveRun(run, measure_progress(run), content, key_of(content.decode()))
             self._runs[key] = live
 
     def _describe(self, key: str, live: _LiveRun) -> dict[str, Any]:
@@ -130,7 +133,7 @@ class App:
             "folder": str(live.run.folder),
             "state": find_stage(live.run.folder, live.progress, time.time() - changed),
             "changed": round(changed),
-            "tag": key_of(live.curves.decode()),
+            "tag": live.tag,
             "has_config": live.run.config is not None,
             **asdict(live.progress),
         }
@@ -139,12 +142,15 @@ class App:
         stamps = self._watch.stamps()
         records = [(path, stamps.get(path)) for path, _ in inputs.records]
         report_of = (records, list(states), inputs.unreadable, self._comparer.num_found)
+        logs_of = [live.tag for live in self._runs.values()]
         now = time.monotonic()
-        if report_of == self._report_of and now < self._next_report:
+        have_grown = logs_of != self._logs_of and now >= self._next_report
+        if report_of == self._report_of and not have_grown:
             return
         self._report = render_report(inputs, self._comparer.matrix_of)
         self._comparer.want(self._report.tables)
-        self._report_of, self._next_report = report_of, now + _SECONDS_BETWEEN_REPORTS
+        self._report_of, self._logs_of = report_of, logs_of
+        self._next_report = now + _SECONDS_BETWEEN_REPORTS
 
     def _section(self, key: str) -> Reply | None:
         section = self._report.sections.get(key)
@@ -182,11 +188,7 @@ def _assets(title: str) -> dict[str, Reply]:
     templates = open_templates(autoescape=True, package=_PACKAGE)
     page = templates.get_template("live.html.jinja").render(title=title, version=VERSION)
     style = read_asset("page.css") + read_asset("live.css", _PACKAGE)
-    scripts = (
-        read_asset("page.js"),
-        read_asset("charts.js", _PACKAGE),
-        read_asset("live.js", _PACKAGE),
-    )
+    scripts = [read_asset("page.js"), *(read_asset(name, _PACKAGE) for name in _SCRIPTS)]
     return {
         "/": Reply(_HTML, _encoded(page)),
         "/style.css": Reply("text/css; charset=utf-8", style.encode()),

@@ -69,8 +69,9 @@ class Watch:
             except OSError:  # a folder vanished meanwhile; its files are left out below
                 self._listed.setdefault(path, [])
             for file in self._listed[path]:
-                if stamp_of(file) is not None and real_path(file) not in seen:
-                    seen.add(real_path(file))
+                real = real_path(file)
+                if stamp_of(file) is not None and real not in seen:
+                    seen.add(real)
                     yield file, path
 
     def _read(self, file: Path, given: Path) -> TrainingRun | Record:

@@ -71,7 +71,7 @@ def test_the_sections_are_those_of_the_report(tree: Path, tmp_path: Path) -> Non
     write_report([tree], tmp_path / "report.html")
     report = "".join((tmp_path / "report.html").read_text().split())
     names = [name for name, _ in state["sections"]]
-    assert names == ["contents", "summary", "table-1", "paper", "machines", "records"]
+    assert names == ["contents", "summary", "paper", "table-1", "machines", "records"]
     for name in set(names) - {"contents", "records", "table-1"}:
         assert "".join(_text(app, f"/section/{name}").split()) in report, name
     table = _text(app, "/section/table-1")
