@@ -75,7 +75,7 @@ const charts = (() => {
     }
     for (const value of ticks(left, right, 5)) {
       const at = x(value);
-      const anchor = at > WIDTH - RIGHT - 14 ? "end" : "middle";
+      const anchor = at > WIDTH - 16 ? "end" : "middle";
       parts.push(shape("path", { class: "grid", d: `M${at.toFixed(1)} ${TOP}V${HEIGHT - BOTTOM}` }));
       parts.push(shape("text", { x: at.toFixed(1), y: HEIGHT - BOTTOM + 14, "text-anchor": anchor },
         format(value)));

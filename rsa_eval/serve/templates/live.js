@@ -79,15 +79,18 @@
     const name = element("span", "");
     // A long name breaks after its slashes.
     name.append(...run.name.split(/(?<=\/)/).flatMap((part) => [part, document.createElement("wbr")]));
-    name.append(element("small", run.folder));
     label.append(box, name);
+    label.title = run.folder;
     row.cells[0].append(label);
     row.cells[1].append(element("span", "", "state"));
     row.cells[2].append(element("span", ""), document.createElement("progress"));
     return row;
   };
-  const fillRow = (row, run) => {
-    const [, status, progress, loss, accuracy, time, left] = row.cells;
+  const fillRow = (row, run, isOnly) => {
+    const [first, status, progress, loss, accuracy, time, left] = row.cells;
+    const name = first.querySelector("label > span");
+    if (isOnly) name.querySelector("small")?.remove();
+    else if (!name.querySelector("small")) name.append(element("small", run.folder));
     status.firstChild.className = `state ${STATES[run.state]}`;
     setCell(status.firstChild, run.state);
     const share = run.num_steps ? Math.min(1, run.step / run.num_steps) : null;
@@ -117,9 +120,11 @@
       }
     }
     const sorted = [...state.runs].sort(byPlace);
+    const names = new Map();
+    for (const run of sorted) names.set(run.name, (names.get(run.name) ?? 0) + 1);
     for (const run of sorted) {
       if (!rowOf.has(run.id)) rowOf.set(run.id, makeRow(run));
-      fillRow(rowOf.get(run.id), run);
+      fillRow(rowOf.get(run.id), run, names.get(run.name) === 1);
     }
     const heading = table.querySelector("th[aria-sort]");
     const body = table.tBodies[0];
@@ -246,6 +251,12 @@
   };
   find("#axis").addEventListener("change", redraw);
   find("#draw-live").addEventListener("click", () => { chosen = null; redraw(); });
+  find("#draw-listed").addEventListener("click", () => {
+    const listed = [...find("#runs table").tBodies[0].rows].filter((row) => !row.hidden);
+    const ids = new Map([...rowOf].map(([id, row]) => [row, id]));
+    chosen = new Set(listed.slice(0, MOST_DRAWN).map((row) => ids.get(row)));
+    redraw();
+  });
   find("#draw-none").addEventListener("click", () => { chosen = new Set(); redraw(); });
 
   poll();

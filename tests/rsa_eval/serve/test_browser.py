@@ -84,16 +84,16 @@ def _find(browser: Browser, selector: str) -> WebElement:
 
 
 def _texts(browser: Browser, selector: str) -> list[str]:
-    script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText ?? e.textContent)"
+    parts = "return [...document.querySelectorAll(arguments[0])]"
+    script = f"{parts}.map((part) => part.innerText ?? part.textContent)"
     texts: list[str] = browser.execute_script(script, selector)
     return texts
 
 
 def _shown_runs(browser: Browser) -> list[str]:
     """Names of the rows of the table of runs."""
-    return [
-        text.partition("\n")[0] for text in _texts(browser, "#runs tbody tr:not([hidden]) label")
-    ]
+    texts = _texts(browser, "#runs tbody tr:not([hidden]) label")
+    return [text.partition("\n")[0] for text in texts]
 
 
 def _add_lines(folder: Path, *steps: int) -> None:
@@ -140,6 +140,10 @@ def test_runs_and_records_appear(
     assert "None yet" in _find(browser, "#counts").text
     write_log(tmp_path / "byol", "cifar10/byol", lines=[_line(10)])
     _wait(browser, lambda: _shown_runs(browser) == ["byol"])
+    assert not browser.find_elements(By.CSS_SELECTOR, "#runs small")
+    write_log(tmp_path / "other/byol", "cifar10/byol", lines=[_line(10)])
+    _wait(browser, lambda: _shown_runs(browser) == ["byol", "byol"])
+    assert set(_texts(browser, "#runs small")) == {f"{tmp_path}/byol", f"{tmp_path}/other/byol"}
     for number, name in enumerate(("byol", "rsa")):
         record = make_trial(f"cifar10/{name}", values={"top1": 50.0 + number, "top5": 99.0})
         write_record(record, tmp_path / f"{name}/records/linear.json")
@@ -240,6 +244,10 @@ def test_fifty_runs_are_not_drawn_at_once(
     assert _texts(browser, "#legend li") == [f"run-{number:02d}" for number in range(12)]
     assert not _find(browser, "#runs input[aria-label='Draw run-49']").is_enabled()
     assert "At most 12" in _find(browser, "#hint").text
+    _find(browser, "#filter").send_keys("run-4")
+    _find(browser, "#draw-listed").click()
+    listed = [f"run-4{number}" for number in range(10)]
+    _wait(browser, lambda: sorted(_texts(browser, "#legend li")) == listed)
     assert _find(browser, "#runs").size["height"] < 700
 
 
