@@ -109,7 +109,8 @@ class App:
         states = [self._describe(key, live) for key, live in self._runs.items()]
         self._update_report(inputs, [(run["id"], run["state"]) for run in states])
         sections = [[name, part.tag] for name, part in self._report.sections.items()]
-        tree = {"runs": states, "sections": sections}
+        unlisted = len(inputs.runs) - len(states)
+        tree = {"runs": states, "num_unlisted": unlisted, "sections": sections}
         self._summary = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
 
     def _update_runs(self, runs: Sequence[TrainingRun]) -> None:

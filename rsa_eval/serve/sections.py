@@ -60,6 +60,7 @@ def render_report(inputs: Inputs, compare: Callable[[Table], PairMatrix | None])
         {"key": key, "title": record_title(record), "detail": model_detail(record)}
         for key, (_, record) in list(records.items())[:_MOST_RECORDS]
     ]
+    content["num_unlisted"] = len(records) - len(content["records"])
     content["runs"] = []
     sections = {
         name: ReportSection(html, key_of(html)) for name, html in _parts(content) if html.strip()

@@ -133,9 +133,11 @@
     else if (rows.some((row, place) => body.rows[place] !== row)) keepFocus(() => body.append(...rows));
     if (heading) keepFocus(() => tables.sort(table, heading));
     table.parentElement.hidden = rows.length === 0;
+    find("#curves").hidden = rows.length === 0;
     const counts = Object.keys(STATES).map((name) => [name, state.runs.filter((run) => run.state === name).length]);
     find("#counts").textContent = rows.length === 0 ? "None yet; a run appears here once it has started."
-      : counts.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(" · ");
+      : counts.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(" · ")
+        + (state.num_unlisted ? ` · ${state.num_unlisted} more, not listed` : "");
   };
   const keepFocus = (change) => {
     const focused = document.activeElement;

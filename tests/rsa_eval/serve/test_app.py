@@ -162,10 +162,23 @@ def test_there_is_nothing_else(tree: Path, path: str) -> None:
 def test_nothing_yet_is_an_empty_page(tmp_path: Path, write_log: WriteLog) -> None:
     """Runs and records appear in a folder that was empty."""
     app = App([tmp_path])
-    assert _state(app) == {"runs": [], "sections": []}
+    assert _state(app) == {"runs": [], "num_unlisted": 0, "sections": []}
     assert "JavaScript" in _text(app, "/")
     write_log(tmp_path / "run")
     assert [run["name"] for run in _state(app)["runs"]] == ["run"]
+
+
+def test_more_than_fit_are_counted(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says how many runs and records it does not list; the tables have them all."""
+    monkeypatch.setattr("rsa_eval.serve.app._MOST_RUNS", 1)
+    monkeypatch.setattr("rsa_eval.serve.sections._MOST_RECORDS", 1)
+    app = App([tree])
+    state = _state(app)
+    assert ([run["name"] for run in state["runs"]], state["num_unlisted"]) == (["byol"], 1)
+    records = _text(app, "/section/records")
+    assert records.count("<details") == 1
+    assert "1 more are not listed" in records
+    assert _text(app, "/section/table-1").count('<td class="model"><span>') >= 2
 
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
