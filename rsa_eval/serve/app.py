@@ -114,16 +114,16 @@ class App:
         self._summary = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
 
     def _update_runs(self, runs: Sequence[TrainingRun]) -> None:
-        before = self._runs
-        self._runs = {}
+        found = {}
         for run in runs[:_MOST_RUNS]:
             key = key_of(str(run.folder))
-            live = before.get(key)
+            live = self._runs.get(key)
             if live is None or live.run is not run:
                 curves = {"curves": list_curves(run.metrics)}
                 content = json.dumps(curves, separators=(",", ":")).encode()
                 live = _LiveRun(run, measure_progress(run), content, key_of(content.decode()))
-            self._runs[key] = live
+            found[key] = live
+        self._runs = found  # at once, as other threads look runs up
 
     def _describe(self, key: str, live: _LiveRun) -> dict[str, Any]:
         stamp = stamp_of(live.run.folder / METRICS_FILE)

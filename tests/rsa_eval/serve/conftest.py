@@ -41,7 +41,7 @@ def serve() -> Iterator[Callable[..., ReportServer]]:
 
 @pytest.fixture
 def get() -> Iterator[Get]:
-    """A function that asks a server for an address, with the headers of its own page's scripts."""
+    """A function that asks a server for an address, with a header as the page's scripts send it."""
     with ExitStack() as stack:
 
         def ask(

@@ -252,7 +252,7 @@ def test_fifty_runs_are_not_drawn_at_once(
 
 
 def test_a_server_that_ends_is_named(browser: Browser, python: Any, tree: Path) -> None:
-    """What was drawn stays, with the time since when it is old."""
+    """The page keeps what it has drawn, and says since when it is old."""
     program = python.start("-m", "rsa_eval", "serve", tree, "--port", "0")
     _wait(browser, lambda: "\n" in program.stdout)
     _open(browser, program.stdout.split()[1])
