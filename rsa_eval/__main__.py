@@ -55,6 +55,7 @@ PROGRAM = Program(
         Command("reproduce", "reproduce rows of the paper's tables", _add_reproduce),
         Command("config", "print a config's settings, each with its source"),
         Command("report", "write one page of results from records and runs"),
+        Command("serve", "show records, and runs while they train, in a browser"),
         Command("audit", "list what makes a comparison of records unfair"),
     ),
     moved={"ledger": "rsa-eval report --markdown"},

@@ -18,10 +18,12 @@ class Artifact:
     title: str
     path: str
     """Path as recorded."""
-    data_uri: str
-    """The image; empty if it is not embedded."""
+    folder: Path
+    """Folder of the record, below which it must be."""
+    source: str
+    """The image as a data URI, or its address; empty if it is not shown."""
     reason: str
-    """Reason for not embedding it; empty if it is embedded."""
+    """Reason for not showing it; empty if it is shown."""
 
 
 def read_artifacts(artifacts: Mapping[str, str], record_folder: Path) -> list[Artifact]:
@@ -34,13 +36,23 @@ def read_artifacts(artifacts: Mapping[str, str], record_folder: Path) -> list[Ar
     return [_read(title, path, real_path(record_folder)) for title, path in artifacts.items()]
 
 
-def _read(title: str, path: str, folder: Path) -> Artifact:
+def read_picture(path: str, folder: Path) -> tuple[bytes, str]:
+    """Return a PNG file's bytes, or the reason for not showing it.
+
+    Args:
+        path: Path relative to the folder.
+        folder: Folder of the record.
+    """
     try:
-        content, reason = _content(folder / path, folder)
+        return _content(folder / path, folder)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        content, reason = b"", f"unreadable: {getattr(error, 'strerror', None) or error}"
+        return b"", f"unreadable: {getattr(error, 'strerror', None) or error}"
+
+
+def _read(title: str, path: str, folder: Path) -> Artifact:
+    content, reason = read_picture(path, folder)
     uri = "" if reason else f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Artifact(title, path, uri, reason)
+    return Artifact(title, path, folder, uri, reason)
 
 
 def _content(path: Path, folder: Path) -> tuple[bytes, str]:

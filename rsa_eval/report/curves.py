@@ -19,7 +19,7 @@ class CurvePanel:
     """Metrics to plot; a key ending in * matches all with that prefix."""
 
 
-_PANELS = (
+CURVE_PANELS = (
     CurvePanel("loss", ("loss*",)),
     CurvePanel("beta", ("beta",)),
     CurvePanel("EMA momentum", ("ema_momentum",)),
@@ -40,31 +40,35 @@ def draw_curves(metrics: Sequence[dict[str, Any]]) -> list[Picture]:
             keeping the last point.
     """
     pictures = []
-    for panel in _PANELS:
-        series = {key: _points(metrics, key) for key in _matching(metrics, panel.keys)}
+    for panel in CURVE_PANELS:
+        series = {
+            key: curve_points(metrics, key, _MOST_POINTS) for key in matching_keys(metrics, panel)
+        }
         series = {key: points for key, points in series.items() if points}
         if series:
             pictures.append(Picture(panel.title, _draw(panel.title, series)))
     return pictures
 
 
-def _matching(metrics: Sequence[dict[str, Any]], patterns: tuple[str, ...]) -> list[str]:
+def matching_keys(metrics: Sequence[dict[str, Any]], panel: CurvePanel) -> list[str]:
+    """Return the keys of a log that belong in a panel."""
     names = dict.fromkeys(name for line in metrics for name in line)
     return [
         name
-        for pattern in patterns
+        for pattern in panel.keys
         for name in names
         if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
     ]
 
 
-def _points(metrics: Sequence[dict[str, Any]], key: str) -> list[tuple[int, float]]:
+def curve_points(metrics: Sequence[dict[str, Any]], key: str, most: int) -> list[tuple[int, float]]:
+    """Return a key's finite values by step, of more than ``most`` every n-th and the last."""
     points = [
         (line["step"], float(line[key]))
         for line in metrics
         if isinstance(line.get(key), int | float) and math.isfinite(line[key])
     ]
-    stride = math.ceil(len(points) / _MOST_POINTS)
+    stride = math.ceil(len(points) / most)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]
 
 

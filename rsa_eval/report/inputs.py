@@ -1,14 +1,14 @@
 """Collect a report's inputs: the records and metric logs below the given paths."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rsa_eval.records.find import logs_and_records
 from rsa_eval.records.record import Record, read_record
-from rsa_pretrain.config import PretrainConfig
+from rsa_pretrain.config import CONFIG_FILE, PretrainConfig
 from rsa_pretrain.plumbing.config.files import parse_tree
 from rsa_pretrain.plumbing.config.layers import parse_yaml
 from rsa_pretrain.plumbing.errors import UserError
@@ -66,30 +66,83 @@ def collect(paths: Sequence[Path]) -> Inputs:
     Raises:
         UserError: If a path does not exist or contains nothing to report.
     """
-    inputs = Inputs()
+    return assemble(list_files(paths), read_file)
+
+
+def list_files(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield each record and log once, with the given path that it was found below.
+
+    Raises:
+        UserError: As ``collect``.
+    """
     seen: set[Path] = set()
     for path in paths:
         for file in logs_and_records(path):
             if real_path(file) not in seen:
                 seen.add(real_path(file))
-                _read(file, path, inputs)
+                yield file, path
+
+
+def assemble(
+    files: Iterable[tuple[Path, Path]], read: Callable[[Path, Path], TrainingRun | Record]
+) -> Inputs:
+    """Read files; those that raise ``UserError`` are described instead.
+
+    Args:
+        files: As ``list_files`` yields them.
+        read: Reads one, as ``read_file`` does.
+    """
+    inputs = Inputs()
+    for file, given in files:
+        try:
+            found = read(file, given)
+        except UserError as error:
+            inputs.unreadable.append(str(error))
+            continue
+        if isinstance(found, TrainingRun):
+            inputs.runs.append(found)
+        else:
+            inputs.records.append((file, found))
     inputs.records.sort(key=lambda found: (found[1].created, str(found[0])))
     return inputs
+
+
+def read_file(file: Path, given: Path) -> TrainingRun | Record:
+    """Read a record, or a log with what is beside it.
+
+    Args:
+        file: The file.
+        given: The path below which it was found, from which a trial is named.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    if file.name == METRICS_FILE:
+        return describe_run(file, given, read_metrics(file))
+    return read_record(file)
+
+
+def describe_run(file: Path, given: Path, metrics: list[dict[str, Any]]) -> TrainingRun:
+    """Read what is beside a log.
+
+    Args:
+        file: The log.
+        given: As of ``read_file``.
+        metrics: The log's lines.
+
+    Raises:
+        UserError: If the config or the list of machines cannot be read.
+    """
+    config = file.parent / CONFIG_FILE
+    text = read_text(config, what="config") if is_there(config) else None
+    machines = tuple(read_machines(file.parent))
+    name = _run_name(file.parent, given)
+    return TrainingRun(file.parent, name, metrics, text, _pretraining(text), machines)
 
 
 def trials_folder(run_dir: Path) -> Path | None:
     """Return the folder of a run's trials: x of x/seed-3; None for a run that is not a trial."""
     return run_dir.parent if _TRIAL.fullmatch(run_dir.name) else None
-
-
-def _read(file: Path, given: Path, inputs: Inputs) -> None:
-    try:
-        if file.name == METRICS_FILE:
-            inputs.runs.append(_read_run(file, _run_name(file.parent, given)))
-        else:
-            inputs.records.append((file, read_record(file)))
-    except UserError as error:
-        inputs.unreadable.append(str(error))
 
 
 def _run_name(folder: Path, given: Path) -> str:
@@ -101,17 +154,9 @@ def _run_name(folder: Path, given: Path) -> str:
     return "/".join(parts)
 
 
-def _read_run(file: Path, name: str) -> TrainingRun:
-    metrics = read_metrics(file)
-    config = file.parent / "config.yaml"
-    text = read_text(config, what="config") if is_there(config) else None
-    machines = tuple(read_machines(file.parent))
-    return TrainingRun(file.parent, name, metrics, text, _pretraining(text), machines)
-
-
 def _pretraining(text: str | None) -> PretrainConfig | None:
     try:
-        tree = parse_yaml(text or "", "config.yaml")
-        return parse_tree(PretrainConfig, tree, "config.yaml") if isinstance(tree, dict) else None
+        tree = parse_yaml(text or "", CONFIG_FILE)
+        return parse_tree(PretrainConfig, tree, CONFIG_FILE) if isinstance(tree, dict) else None
     except UserError:
         return None

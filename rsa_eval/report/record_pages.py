@@ -77,12 +77,12 @@ class Gallery:
     @property
     def pictures(self) -> list[Artifact]:
         """The embedded files."""
-        return [artifact for artifact in self.artifacts if artifact.data_uri]
+        return [artifact for artifact in self.artifacts if artifact.source]
 
     @property
     def others(self) -> list[Artifact]:
         """The files that are only named."""
-        return [artifact for artifact in self.artifacts if not artifact.data_uri]
+        return [artifact for artifact in self.artifacts if not artifact.source]
 
 
 def describe_record(path: Path, record: Record) -> RecordPage:
@@ -105,15 +105,20 @@ def describe_record(path: Path, record: Record) -> RecordPage:
         "commit": _commit(record),
         "command": " ".join(record.command),
     }
-    images = data_set_name(name_image_set(record.data_set, record.config.get("data")))
     return RecordPage(
-        title=f"{EVALUATOR_TITLES[record.kind]} on {images}: {model_name(record)}, "
-        f"{seeds_of(record)}",
+        title=record_title(record),
         detail=model_detail(record),
         facts=facts,
         listings=tuple(_listings(record.details)),
         config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
     )
+
+
+def record_title(record: Record) -> str:
+    """Return a record's evaluator, data set, model and seeds as a title."""
+    images = data_set_name(name_image_set(record.data_set, record.config.get("data")))
+    evaluator = EVALUATOR_TITLES[record.kind]
+    return f"{evaluator} on {images}: {model_name(record)}, {seeds_of(record)}"
 
 
 def list_environments(records: Sequence[Record]) -> list[Environment]:

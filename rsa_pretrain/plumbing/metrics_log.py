@@ -77,18 +77,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         UserError: If it cannot be read, is not UTF-8 text, or another line is not a JSON object
             with a ``step``.
     """
-    lines = read_text(path, _LARGEST_MIB).splitlines()
-    metrics = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = parse_shown_json(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            metrics.append(entry)
-        elif number < len(lines):
-            raise UserError(f"'{path}' line {number} is not a JSON object with a step")
-    return metrics
+    metrics = [parse_metrics(line) for line in read_text(path, _LARGEST_MIB).splitlines()]
+    if None in metrics[:-1]:
+        number = metrics.index(None) + 1
+        raise UserError(f"'{path}' line {number} is not a JSON object with a step")
+    return [entry for entry in metrics if entry is not None]
+
+
+def parse_metrics(line: str) -> dict[str, Any] | None:
+    """Parse one line of a ``metrics.jsonl``; return None if it is no JSON object with a step."""
+    try:
+        entry = parse_shown_json(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("step"), int) else None
 
 
 def _start_wandb(run_dir: Path, project: str) -> Any:

@@ -19,7 +19,7 @@ def records(tmp_path: Path) -> Path:
 def test_a_png_beside_the_record_is_embedded(records: Path) -> None:
     """The image's bytes are embedded in the page."""
     (artifact,) = read_artifacts({"neighbours": "knn/good.png"}, records)
-    assert artifact.data_uri.startswith("data:image/png;base64,iVBORw0KGgo")
+    assert artifact.source.startswith("data:image/png;base64,iVBORw0KGgo")
     assert artifact.reason == ""
 
 
@@ -46,5 +46,5 @@ def test_everything_else_is_named_only(records: Path, path: str, reason: str) ->
     (records / "knn/script.png").write_text("<svg onload=alert(1)>")
     (records / "knn/huge.png").write_bytes((records / "knn/good.png").read_bytes() + bytes(2**21))
     (artifact,) = read_artifacts({"what": path.format(outside=outside)}, records)
-    assert artifact.data_uri == ""
+    assert artifact.source == ""
     assert artifact.reason.startswith(reason)

@@ -1,6 +1,5 @@
 """The page in a real browser."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+from tests.support.chromium import CHROMIUM, DRIVER, headless_chromium
 
 pytestmark = [
     pytest.mark.browser,
@@ -36,26 +34,8 @@ LONG = "a_data_set_with_a_name_that_no_line_of_a_phone_has_room_for_" * 3
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A headless Chromium without network access."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
+    with headless_chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -155,6 +135,11 @@ def test_the_keyboard_sorts_too(browser: webdriver.Chrome, page: Path) -> None:
     assert [heading.text for heading in sorted_by] == ["Model"]
     published = browser.find_element(By.CSS_SELECTOR, "#table-2 tbody:nth-of-type(2)")
     assert published.text.startswith("Published elsewhere")
+    elsewhere = table.find_elements(By.CSS_SELECTOR, "tbody:nth-of-type(3) td.model > span")
+    names = [name.text for name in elsewhere]
+    assert names == sorted(names)
+    _heading(table, "top5").find_element(By.TAG_NAME, "button").click()
+    assert browser.get_log("browser") == []
 
 
 def test_no_page_is_wider_than_its_screen(browser: webdriver.Chrome, page: Path) -> None:
