@@ -25,7 +25,7 @@ _NUM_STAGES = 4
 _DEFAULT_IMAGE_SIZE_PIXELS = 224
 _CROP_PCT = 224 / 256
 _STRIDE = 32  # of the last map
-# Every timm reads the safetensors file beside a .bin of this name; some would unpickle its own name.
+# For a name that ends so, every timm reads the safetensors file; for its own name, some unpickle.
 _TIMM_FILE = BACKBONE_FILE.replace(".safetensors", ".bin")
 
 
