@@ -6,20 +6,17 @@ InfoMin, with the paper's learning rates); a config file states only its differe
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from fvcore.common.param_scheduler import (
-    CompositeParamScheduler,
-    LinearParamScheduler,
-    MultiStepParamScheduler,
-    ParamScheduler,
-)
 from pydantic import Field, model_validator
 
 from detection.coco.data_settings import CocoDataConfig, DetectionData, VocDataConfig
 from detection.recipe.architecture import Count, ModelConfig, SamplingConfig, shallow_c4
 from rsa_pretrain.plumbing.config.files import Section
 from rsa_pretrain.plumbing.device_names import DeviceName, Precision
+
+if TYPE_CHECKING:
+    from fvcore.common.param_scheduler import ParamScheduler
 
 EngineName = Literal["torchvision", "detectron2"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -180,11 +177,17 @@ DETECTOR_NEUTRAL_KEYS = frozenset(
 DETECTOR_SPEED_SETTINGS = frozenset({"training.precision"})
 
 
-def lr_schedule(solver: SolverConfig) -> ParamScheduler:
+def lr_schedule(solver: SolverConfig) -> "ParamScheduler":
     """Return the learning-rate factor as a function of progress, iteration / iterations.
 
     Warm-up rises linearly from ``warmup_factor`` to 1 and joins the steps, as in detectron2.
     """
+    from fvcore.common.param_scheduler import (  # of the extra detect: settings do not need it
+        CompositeParamScheduler,
+        LinearParamScheduler,
+        MultiStepParamScheduler,
+    )
+
     schedule = solver.schedule
     steps = MultiStepParamScheduler(
         values=[0.1**decays for decays in range(len(schedule.decay_at) + 1)],

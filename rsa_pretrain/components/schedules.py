@@ -3,13 +3,11 @@
 Step k of K has progress k / K, for k = 0 … K - 1.
 """
 
+import math
 from typing import Literal
 
-from fvcore.common.param_scheduler import (
-    CompositeParamScheduler,
-    CosineParamScheduler,
-    LinearParamScheduler,
-)
+_ROUNDING = 1e-6
+"""A step that rounding puts this little before the end of the ramp is at its end."""
 
 
 def cosine(start: float, end: float, progress: float) -> float:
@@ -17,7 +15,7 @@ def cosine(start: float, end: float, progress: float) -> float:
 
     With end = 1 this is BYOL's momentum.
     """
-    return float(CosineParamScheduler(start, end)(progress))
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
 
 
 def rsa_beta(beta_base: float, mode: Literal["decay", "fixed"], progress: float) -> float:
@@ -35,9 +33,7 @@ def warmup_cosine(peak: float, warmup: float, progress: float) -> float:
     """
     if warmup == 0:
         return cosine(peak, 0.0, progress)
-    schedule = CompositeParamScheduler(
-        [LinearParamScheduler(0.0, peak), CosineParamScheduler(peak, 0.0)],
-        lengths=[warmup, 1 - warmup],
-        interval_scaling=["rescaled", "rescaled"],
-    )
-    return float(schedule(progress))
+    if progress + _ROUNDING <= warmup:
+        return peak * (progress / warmup)
+    fall = 1 - warmup
+    return cosine(peak, 0.0, (progress - (warmup + fall - fall)) / fall)  # rounded as in fvcore

@@ -2,6 +2,11 @@ import itertools
 import math
 
 import pytest
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+)
 
 from rsa_pretrain.components.optim import scaled_lr
 from rsa_pretrain.components.schedules import cosine, warmup_cosine
@@ -32,6 +37,21 @@ def test_learning_rate_ramps_then_falls():
     assert rates[55] == pytest.approx(1.0)
     assert rates[99] == pytest.approx(1 + math.cos(math.pi * 89 / 90), rel=1e-6)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize(("epochs", "warmup_epochs"), [(3, 1), (7, 2), (90, 5), (200, 10)])
+def test_learning_rate_is_fvcores(epochs, warmup_epochs):
+    """Bit for bit, at every step: detectron2 and many published runs are scheduled by it."""
+    warmup, steps = warmup_epochs / epochs, 11 * epochs
+    theirs = CompositeParamScheduler(
+        [LinearParamScheduler(0.0, 4.8), CosineParamScheduler(4.8, 0.0)],
+        lengths=[warmup, 1 - warmup],
+        interval_scaling=["rescaled", "rescaled"],
+    )
+    for step in range(steps):
+        assert warmup_cosine(4.8, warmup, step / steps) == theirs(step / steps)
+    fall = CosineParamScheduler(0.99, 1.0)
+    assert all(cosine(0.99, 1.0, step / steps) == fall(step / steps) for step in range(steps))
 
 
 def test_learning_rate_without_warmup_starts_at_the_peak():
