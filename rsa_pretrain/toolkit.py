@@ -13,7 +13,12 @@ rsa-toolkit {version}: self-supervised pretraining of ResNets, and what the feat
 
 usage: rsa-toolkit PROGRAM COMMAND ..., or PROGRAM COMMAND ...
 """
-_FOOTER = "rsa-toolkit PROGRAM COMMAND --help describes a command."
+_FOOTER = """\
+rsa-toolkit PROGRAM COMMAND --help describes a command, and `rsa-toolkit eval` is `rsa-eval`.
+Nothing needs installing where uv is:
+  uvx rsa-toolkit eval knn --help
+  uvx --from rsa-toolkit rsa-eval knn --help
+  uvx --from 'rsa-toolkit[detect]' rsa-detect train --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
