@@ -13,7 +13,8 @@ rsa-toolkit {version}: self-supervised pretraining of ResNets, and what the feat
 
 usage: rsa-toolkit PROGRAM COMMAND ..., or PROGRAM COMMAND ...
 """
-_FOOTER = "rsa-toolkit PROGRAM COMMAND --help describes a command."
+_FOOTER = """\
+rsa-toolkit PROGRAM COMMAND --help describes a command, and `rsa-toolkit eval` is `rsa-eval`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from detection.__main__ import PROGRAM as DETECT
 from rsa_eval.__main__ import PROGRAM as EVALUATE
@@ -66,6 +67,29 @@ def test_a_file_copies_all_that_the_build_reads(kind):
     assert {f"!{name}" for name in read} <= set(ignored)
 
 
+@pytest.mark.parametrize("kind", FILES)
+def test_the_versions_are_those_that_the_toolkit_admits(kind):
+    """No older torch and torchvision than pyproject.toml asks for."""
+    lowest = dict(re.findall(r"(\w+)>=([\d.]+)", " ".join(PROJECT["dependencies"])))
+    given = arguments_of(kind)
+    for name in ("torch", "torchvision"):
+        assert Version(given[name.upper()]) >= Version(lowest[name])
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_final_image_is_small_and_not_of_root(kind):
+    """Its base has a tag; it compiles nothing, runs as a user and starts the toolkit."""
+    build, final = re.split("^FROM ", FILES[kind].read_text(), flags=re.MULTILINE)[1:]
+    tag = re.compile(r"^(\$\{BASE\}|[\w/]+:[\w.${}-]+)( AS build)?\n")
+    assert tag.match(build)
+    assert tag.match(final)
+    assert ":" in arguments_of(kind).get("BASE", ":")
+    assert not re.search(r"pip install|-dev\b|gcc|g\+\+|\bgit\b", final)
+    assert re.search(r"^USER (?!root|0\b)", final, re.MULTILINE)
+    assert final.endswith('ENTRYPOINT ["rsa-toolkit"]\n')
+    assert re.findall(r"image\.(\w+)=", final) == ["title", "description", "licenses"]
+
+
 def test_the_page_has_every_extra():
     """One row each."""
     rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \|", PAGE, flags=re.MULTILINE)
@@ -75,7 +99,9 @@ def test_the_page_has_every_extra():
 def test_commands_after_the_toolkit_are_understood():
     """The words after `rsa-toolkit` on the page are a program, a command and its words."""
     found = re.findall(
-        r"^    .*rsa-toolkit(?::\w+)? (pretrain|eval|detect) (.+)$", PAGE, re.MULTILINE
+        r"^    .*rsa-toolkit(?::\w+)? (pretrain|eval|detect) (.+)$",
+        PAGE.replace("\\\n", " "),
+        flags=re.MULTILINE,
     )
     assert len(found) >= 4
     for program, rest in found:

@@ -14,9 +14,9 @@ from detection.export.proof import ExportProof, prove
 from detection.export.torchscript import TORCHSCRIPT
 from rsa_pretrain.plumbing.atomic_files import atomic_file
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import check_packages
 from rsa_pretrain.plumbing.generated_files import check_marked
 from rsa_pretrain.plumbing.quiet import quiet
-from rsa_pretrain.weights.export.targets.base import check_packages
 
 DETECTOR_FORMATS = {target.name: target for target in (ONNX, TORCHSCRIPT)}
 
@@ -31,7 +31,7 @@ def check_target(target: DetectorFormat, out: Path) -> None:
     if out.suffix != target.suffix:
         raise UserError(f"'{out}' should end in {target.suffix}, as {target.name} files do here")
     check_marked(out, MARK)
-    check_packages(target.name, target.packages)
+    check_packages(target.packages, f"export to {target.name}")
 
 
 def export_detector(

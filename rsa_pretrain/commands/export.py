@@ -118,12 +118,13 @@ def _records(
 
 
 def _lines(done: "Export", loaded: "LoadedBackbone") -> list[str]:
+    from rsa_pretrain.plumbing.extras import how_to_install
     from rsa_pretrain.weights.foreign.layouts.detectron2 import HEADS
 
     name, metadata = done.target.name, loaded.metadata
     again = "imported again, it equals the backbone bitwise"
     if done.difference is None:
-        library = f"{name} is not installed here, so its features were not compared"
+        library = f"features not compared with {name}'s: {how_to_install(done.target.packages)}"
     else:
         library = f"{name}'s features differ by {done.difference:.1e} of the largest"
     depth = metadata.arch.removeprefix("resnet")

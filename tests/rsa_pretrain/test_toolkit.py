@@ -93,7 +93,17 @@ def test_a_package_written_over_ours_is_noticed(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "detection", raising=False)
     monkeypatch.setattr(import_names, "PACKAGES", ("detection",))
     monkeypatch.setattr(import_names, "_FOLDER", tmp_path)
-    with pytest.raises(UserError, match="the import name 'detection' leads to"):
+    with pytest.raises(UserError, match=r"leads to '.*', written over this toolkit's; "):
+        check_import_names()
+
+
+def test_a_package_without_its_first_file_is_incomplete(tmp_path, monkeypatch):
+    """As another's removal can leave it."""
+    (tmp_path / "detection" / "coco").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "detection", raising=False)
+    monkeypatch.setattr(import_names, "PACKAGES", ("detection",))
+    with pytest.raises(UserError, match=r"'detection' is missing or incomplete in .*install"):
         check_import_names()
 
 

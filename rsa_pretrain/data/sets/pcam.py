@@ -22,6 +22,7 @@ from rsa_pretrain.data.sets.published_tree import (
     whole_numbers,
 )
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import import_extra
 from rsa_pretrain.plumbing.fetch import Bundle, BundledFile, fetch
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _read_labels(folder: Path, part: str) -> list[int]:
     """Read the labels of a part, 0 or 1, and compare their number with the images'."""
     import numpy as np
 
-    h5py = _import_h5py()
+    h5py = import_extra("h5py", "data set 'pcam'")
     shapes: list[tuple[int, ...]] = []
     for axis in ("x", "y"):
         path = _path(folder, part, axis)
@@ -138,20 +139,12 @@ def _read_labels(folder: Path, part: str) -> list[int]:
     return labels
 
 
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise UserError("pcam is stored as HDF5, which needs h5py: pip install h5py") from None
-    return h5py
-
-
 def _path(folder: Path, part: str, axis: str) -> Path:
     return folder / f"camelyonpatch_level_2_split_{part}_{axis}.h5"
 
 
 def _download(root: Path, url: str | None) -> None:
-    _import_h5py()  # before 8 GB are downloaded that cannot be read
+    import_extra("h5py", "data set 'pcam'")  # before 8 GB are downloaded that cannot be read
     fetch(PCAM_FILES, root, url)
 
 

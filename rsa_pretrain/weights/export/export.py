@@ -16,17 +16,13 @@ import torch
 from rsa_pretrain.components.settings import USUAL_WIDTH
 from rsa_pretrain.plumbing.atomic_files import atomic_file, atomic_folder
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import check_packages, missing_packages
 from rsa_pretrain.plumbing.quiet import quiet
 from rsa_pretrain.plumbing.user_paths import refuse_input
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 from rsa_pretrain.weights.export.model_card import UNNAMED, RecordOfWeights, model_card
 from rsa_pretrain.weights.export.targets import TARGETS
-from rsa_pretrain.weights.export.targets.base import (
-    ExportTarget,
-    check_packages,
-    missing_packages,
-    probe_images,
-)
+from rsa_pretrain.weights.export.targets.base import ExportTarget, probe_images
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
 from rsa_pretrain.weights.tensor_check import differing
@@ -110,7 +106,7 @@ def _check(loaded: LoadedBackbone, target: ExportTarget, out: Path) -> None:
     if not target.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists and is not an empty folder; name another")
     if target.layout is None:
-        check_packages(target.name, target.packages)
+        check_packages(target.packages, f"export to {target.name}")
 
 
 def _atomic(target: ExportTarget, out: Path) -> AbstractContextManager[Path]:

@@ -1,14 +1,12 @@
 """Define an export target, and the images that verify one."""
 
-import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rsa_pretrain.plumbing.errors import UserError
 from rsa_pretrain.weights.checkpoint import LoadedBackbone
 
 
@@ -37,24 +35,6 @@ class ExportTarget:
     """Code that loads it with the tool."""
     loggers: tuple[str, ...] = ()
     """Loggers whose messages about inner steps are silenced."""
-
-
-def missing_packages(packages: Iterable[str]) -> list[str]:
-    """Return the packages that are not installed."""
-    return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-def check_packages(name: str, packages: Iterable[str]) -> None:
-    """Refuse a target whose packages are not installed.
-
-    Raises:
-        UserError: If one is missing.
-    """
-    missing = missing_packages(packages)
-    if missing:
-        raise UserError(
-            f"export to {name} needs {', '.join(missing)}; pip install 'rsa-toolkit[export]'"
-        )
 
 
 def probe_images() -> Tensor:

@@ -201,7 +201,7 @@ def test_patches_are_fetched_if_they_can_be_read(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(pcam, "fetch", lambda *given: asked.append(given))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(UserError, match=r"needs h5py: pip install h5py$"):
+    with pytest.raises(UserError, match=r"needs the package h5py .*'rsa-toolkit\[hdf5\]'$"):
         sets.data_set("pcam").download(tmp_path, "http://mirror/")
     assert not asked
     monkeypatch.setitem(sys.modules, "h5py", ModuleType("h5py"))

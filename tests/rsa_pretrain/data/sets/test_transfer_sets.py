@@ -650,7 +650,7 @@ def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
     """One line."""
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "pcam").mkdir()
-    with pytest.raises(UserError, match=r"which needs h5py: pip install h5py$"):
+    with pytest.raises(UserError, match=r"needs the package h5py .*'rsa-toolkit\[hdf5\]'$"):
         open_images(configure("pcam", tmp_path), "test")
 
 

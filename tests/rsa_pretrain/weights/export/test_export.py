@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from rsa_pretrain.components.backbone import build_backbone
 from rsa_pretrain.components.settings import BackboneConfig
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.extras import missing_packages
 from rsa_pretrain.weights.checkpoint import load_backbone, save_tensors
 from rsa_pretrain.weights.export.export import export_backbone, find_target
 from rsa_pretrain.weights.export.targets import TARGETS
-from rsa_pretrain.weights.export.targets.base import missing_packages, probe_images
+from rsa_pretrain.weights.export.targets.base import probe_images
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
 from rsa_pretrain.weights.tensor_check import differing
