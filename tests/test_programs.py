@@ -71,6 +71,15 @@ def test_help_and_mistakes_are_answered_without_torch(words, error):
 
 
 @pytest.mark.process
+def test_the_programs_are_listed_without_torch():
+    """Nor any other library that the programs themselves start without."""
+    done, imported = run_and_list_imports("-c", "from rsa_pretrain.toolkit import main; main([])")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n{name}  {one.description}\n" in done.stdout for name, one in PROGRAMS.items())
+    assert imported.isdisjoint({*HEAVY, "numpy", "PIL", "pydantic"})
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["rsa_pretrain", "rsa_eval", "detection"])
 def test_command_and_data_modules_import_without_torch(package):
     """A command imports its training and image libraries only when it works."""

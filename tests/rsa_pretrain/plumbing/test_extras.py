@@ -42,7 +42,7 @@ def test_every_extra_has_a_package() -> None:
 
 
 def test_the_core_has_no_optional_package() -> None:
-    """What an extra installs is not installed anyway."""
+    """No package is in both."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not {plain(entry) for entry in project["dependencies"]} & {plain(p) for p in EXTRA_OF}
 
@@ -61,7 +61,7 @@ def test_how_to_install(packages: list[str], command: str) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    """What is installed is not."""
+    """The error leaves out what is installed."""
     check_packages(["torch"], "this")
     with pytest.raises(UserError, match=r"^this needs no_such_package; pip install no_such"):
         check_packages(["torch", "no_such_package"], "this")
@@ -80,7 +80,7 @@ def test_other_failures_of_imports_are_not_explained() -> None:
 def test_a_broken_package_is_reported_with_its_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What its import raised is in the line."""
+    """The line quotes the failure of its import."""
     (tmp_path / "wandb.py").write_text("from os import absent\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
