@@ -11,6 +11,12 @@ _NO_PROCESS = (
     "the system starts no more processes or threads; raise ulimit -u or -v, or set fewer "
     "data.num_workers or a smaller OMP_NUM_THREADS"
 )
+# In what torch.compile raises, for the CPU and for a GPU.
+_COMPILERS_MISSED = ("No working C++ compiler found", "Failed to find C compiler")
+_NO_COMPILER = (
+    "training.compile needs a C++ compiler, such as g++, and none is found; install one, or set "
+    "training.compile=false"
+)
 _MEMORY_ADVICE = (
     "free some or raise its limit, or set smaller batches, fewer images or fewer data.num_workers"
 )
@@ -35,9 +41,11 @@ def describe_error(error: UserError | OSError) -> str:
 
 
 def why_failed(error: RuntimeError | MemoryError) -> str | None:
-    """Explain a lost loader process or a lack of memory or threads; None for any other error."""
+    """Explain a lost loader process, a lack of memory, threads or a compiler; else return None."""
     if str(error) == "can't start new thread":
         return _NO_PROCESS
+    if any(text in str(error) for text in _COMPILERS_MISSED):
+        return _NO_COMPILER
     lost = why_lost(error) if isinstance(error, RuntimeError) else None
     return lost or _lack_of_memory(error)
 

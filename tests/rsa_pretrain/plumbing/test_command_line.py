@@ -181,3 +181,14 @@ def test_a_limit_of_threads_or_processes_is_one_error(capsys):
 
     assert run_command(fork) == 2
     assert "raise ulimit -u" in capsys.readouterr().err
+
+
+def test_a_missing_compiler_is_one_error(capsys):
+    """As torch.compile words it, which raises this inside errors of its own."""
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def compile_network():
+        raise RuntimeError(f"InvalidCxxCompiler: {InvalidCxxCompiler()}")
+
+    assert run_command(compile_network) == 2
+    assert capsys.readouterr().err.startswith("error: training.compile needs a C++ compiler")
