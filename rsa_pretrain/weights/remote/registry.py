@@ -45,7 +45,7 @@ class PublishedCheckpoint(Section):
     by_hand: str | None = None
     """Page to download it from in a browser."""
     file_name: str | None = None
-    """Name of the file on that page, if it has several."""
+    """Name of the file on that page, if it has several, or in an archive there."""
     mirrors: tuple[str, ...] = ()
     """Other addresses of the same file, as its publisher states them."""
     checksum: Annotated[str, Field(pattern="(md5|sha256):[0-9a-f]{8,}")] | None = None
