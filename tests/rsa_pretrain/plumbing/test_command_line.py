@@ -184,7 +184,7 @@ def test_a_limit_of_threads_or_processes_is_one_error(capsys):
 
 
 def test_a_missing_compiler_is_one_error(capsys):
-    """As torch.compile words it, which raises this inside errors of its own."""
+    """In the words of torch.compile, which wraps it in other errors."""
     from torch._inductor.exc import InvalidCxxCompiler
 
     def compile_network():
