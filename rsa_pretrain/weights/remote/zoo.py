@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from rsa_pretrain.plumbing.download import download, downloads_into
 from rsa_pretrain.plumbing.errors import UserError
+from rsa_pretrain.plumbing.user_paths import refuse_input
 from rsa_pretrain.weights.checkpoint import LoadedBackbone, save_tensors
 from rsa_pretrain.weights.foreign.layout import Pixels
 from rsa_pretrain.weights.foreign.load import ImportOptions, import_weights
@@ -61,11 +62,12 @@ def get_published(
 
     Raises:
         UserError: If it cannot be downloaded, its checksum differs, or it is not the network that
-            the registry names.
+            the registry names; if ``out`` is ``file``.
     """
     if out.suffix != ".safetensors":
         raise UserError(f"'{out}' should end in .safetensors")
     if file is not None:
+        refuse_input(out, file)
         _check(checkpoint, file)
         return _import(checkpoint, file, url or checkpoint.url or str(checkpoint.by_hand), out)
     address = url or checkpoint.url
@@ -127,4 +129,4 @@ def _mirror_of(checkpoint: PublishedCheckpoint, address: str) -> str:
     others = [one for one in checkpoint.mirrors if one != address]
     if others:
         return f"take its mirror with --url {others[0]}"
-    return f"no mirror of it is known; ask at {checkpoint.page}, or give one with --url"
+    return f"ask for another address at {checkpoint.page}, as no mirror is known, and give it with --url"

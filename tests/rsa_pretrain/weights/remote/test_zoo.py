@@ -135,7 +135,8 @@ def test_a_dead_link_names_the_mirror_or_says_that_there_is_none(server, tmp_pat
     enter(server, url=server.url + "gone.pth")
     line = error_of(capsys, "zoo", "get", "moco_r18", tmp_path / "x.safetensors")
     assert line.endswith(
-        "no mirror of it is known; ask at https://publisher.test, or give one with --url"
+        "; ask for another address at https://publisher.test, as no mirror is known, and give it "
+        "with --url"
     )
 
 
@@ -153,6 +154,11 @@ def test_a_file_downloaded_by_hand_is_imported_as_the_registry_says(server, tmp_
     assert "is not moco_r18: its SHA-256 is" in error_of(
         capsys, "zoo", "get", "moco_r18", "--file", file
     )
+    published = file.rename(tmp_path / "published.safetensors")
+    assert "is the input file; write to another" in error_of(
+        capsys, "zoo", "get", "moco_r18", published, "--file", published
+    )
+    assert published.read_bytes() == b"another"
     assert "is not a file" in error_of(capsys, "zoo", "get", "moco_r18", "--file", tmp_path)
 
 
