@@ -129,4 +129,7 @@ def _mirror_of(checkpoint: PublishedCheckpoint, address: str) -> str:
     others = [one for one in checkpoint.mirrors if one != address]
     if others:
         return f"take its mirror with --url {others[0]}"
-    return f"ask for another address at {checkpoint.page}, as no mirror is known, and give it with --url"
+    return (
+        f"ask for another address at {checkpoint.page}, as no mirror is known, and give it with "
+        "--url"
+    )
